@@ -1,0 +1,253 @@
+"""Read, check and resolve camera profiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from skylake.core.batch import is_plain_name
+from skylake.core.camera import Camera, Gate
+from skylake.core.ids import config_sha256
+from skylake.core.reasons import GATE_REASONS
+from skylake.errors import ConfigurationError
+
+_FOLDER = Path(__file__).parent
+_PROFILE_KEYS = {"like", "period"}
+_PERIOD_KEYS = {"from", "until", "comment"}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A dated block: the camera as it was from one instant to another (MJD, UTC)."""
+
+    start: float
+    end: float
+    camera: Camera
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A camera through its life.
+
+    Attributes
+    ----------
+    base : Camera
+        The camera outside every dated block.
+    periods : tuple of Period
+        Dated blocks in order; where two overlap the later one in the file wins.
+    source : str
+        Where the profile was read from.
+    """
+
+    base: Camera
+    periods: tuple[Period, ...]
+    source: str
+
+    @property
+    def name(self) -> str:
+        """Name of the camera."""
+        return self.base.name
+
+    def at(self, mjd: float | None) -> Camera:
+        """Return the camera as it was at an instant (MJD, UTC); None returns the base."""
+        camera = self.base
+        if mjd is not None:
+            for period in self.periods:
+                if period.start <= mjd < period.end:
+                    camera = period.camera
+        return camera
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the profile with all its periods."""
+        periods = [(period.start, period.end, period.camera.sha256) for period in self.periods]
+        return config_sha256({"base": self.base.sha256, "periods": periods})
+
+
+def names() -> list[str]:
+    """Return the names of the profiles that come with skylake."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load(name_or_path: str | Path) -> Profile:
+    """Load a profile by the name of a shipped one or the path of a TOML file.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such profile, or it holds a key or value that means nothing; the sentence names the
+        file and the key.
+    """
+    path = _find(str(name_or_path))
+    data = _resolve_like(path, ())
+    blocks = data.pop("period", [])
+    base = _build(data, path)
+    periods = []
+    for number, block in enumerate(blocks, start=1):
+        where = f"[[period]] number {number}"
+        start, end = _bounds(block, path, where)
+        changes = {key: value for key, value in block.items() if key not in _PERIOD_KEYS}
+        periods.append(Period(start, end, _build(_merge(data, changes), path, where)))
+    return Profile(base, tuple(periods), str(path))
+
+
+def _find(name: str) -> Path:
+    shipped = _FOLDER / f"{name}.toml"
+    if is_plain_name(name) and shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or "/" in name:
+        raise ConfigurationError(f"{name}: there is no such camera profile file")
+    near = difflib.get_close_matches(name, names(), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known names are {', '.join(names())}"
+    raise ConfigurationError(f"there is no camera profile {name!r}; {hint} (or give the path of a .toml file)")
+
+
+def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigurationError(f"{path}: the key 'like' leads back to the same profile; remove it")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: the profile cannot be read: {error}") from error
+    parent = data.pop("like", None)
+    if parent is None:
+        return data
+    beside = path.parent / str(parent)
+    found = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
+    return _merge(_resolve_like(found, (*seen, path)), data)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, float]:
+    if "from" not in block and "until" not in block:
+        raise ConfigurationError(f"{path}: {where} has neither 'from' nor 'until'; give at least one date")
+    start = _mjd(block.get("from"), -1e9, path, where)
+    end = _mjd(block.get("until"), 1e9, path, where)
+    if end <= start:
+        raise ConfigurationError(f"{path}: {where} ends before it begins; mend 'from' and 'until'")
+    return start, end
+
+
+def _mjd(value: Any, default: float, path: Path, where: str) -> float:
+    if value is None:
+        return default
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, datetime):
+        seconds = (value.replace(tzinfo=None) - datetime(1858, 11, 17)).total_seconds()
+        offset = value.utcoffset()
+        return (seconds - (offset.total_seconds() if offset else 0.0)) / 86400.0
+    if isinstance(value, date):
+        return float((value - date(1858, 11, 17)).days)
+    raise ConfigurationError(f"{path}: {where}: 'from' and 'until' are dates such as 2013-02-01")
+
+
+def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
+    from pydantic import TypeAdapter, ValidationError
+
+    place = f"{path}: {where}: " if where else f"{path}: "
+    _refuse_unknown(data, Camera, place, "")
+    try:
+        camera = TypeAdapter(Camera).validate_python(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{place}{key}: {first['msg'].lower()}") from error
+    _check(camera, place)
+    return camera
+
+
+def _refuse_unknown(data: Mapping[str, Any], kind: Any, place: str, prefix: str) -> None:
+    """Raise for keys that no field has, down through nested tables."""
+    hints = typing.get_type_hints(kind)
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(hints)}"
+            raise ConfigurationError(f"{place}{prefix}{key}: there is no such key; {hint}")
+        inner = _dataclass_of(hints[key])
+        if inner is None:
+            continue
+        for name, table in _tables(hints[key], key, value):
+            _refuse_unknown(table, inner, place, f"{prefix}{name}.")
+
+
+def _dataclass_of(hint: Any) -> Any:
+    """Return the dataclass inside a hint such as X, X | None, tuple[X, ...] or dict[str, X]."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    for argument in typing.get_args(hint):
+        if argument is not types.NoneType and (found := _dataclass_of(argument)) is not None:
+            return found
+    return None
+
+
+def _tables(hint: Any, key: str, value: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, list):
+        return [(f"{key}[{i}]", item) for i, item in enumerate(value) if isinstance(item, dict)]
+    if not isinstance(value, dict):
+        return []
+    if typing.get_origin(hint) is dict:
+        return [(f"{key}.{name}", item) for name, item in value.items() if isinstance(item, dict)]
+    return [(key, value)]
+
+
+def _check(camera: Camera, place: str) -> None:
+    """Refuse values that are well formed and make no sense."""
+    apertures = camera.apertures
+    problems: list[tuple[bool, str, str]] = [
+        (not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"),
+        (not 1 <= len(apertures.radii_px) <= 3, "apertures.radii_px", "give one, two or three radii"),
+        (min(apertures.radii_px, default=1.0) <= 0, "apertures.radii_px", "radii are positive"),
+        (list(apertures.radii_px) != sorted(apertures.radii_px), "apertures.radii_px", "radii grow"),
+        (
+            max(apertures.radii_px, default=0.0) >= apertures.total_radius_px,
+            "apertures.total_radius_px",
+            "it is larger than every radius of radii_px",
+        ),
+        (
+            apertures.flux.startswith("aper") and int(apertures.flux[-1]) > len(apertures.radii_px),
+            "apertures.flux",
+            f"there is no radius for {apertures.flux}",
+        ),
+        (
+            camera.default_filter is not None and camera.filter_band(camera.default_filter) is None,
+            "default_filter",
+            f"[filters.{camera.default_filter}] is missing",
+        ),
+        (camera.detector.gain_e_per_adu <= 0, "detector.gain_e_per_adu", "the gain is positive"),
+    ]
+    problems += [
+        (metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}")
+        for metric in camera.gates
+    ]
+    problems += [
+        (gate == Gate(action=gate.action), f"gates.{metric}", "give min or max")
+        for metric, gate in camera.gates.items()
+    ]
+    for wrong, key, mend in problems:
+        if wrong:
+            raise ConfigurationError(f"{place}{key}: {mend}")

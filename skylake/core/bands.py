@@ -1,0 +1,65 @@
+"""Photometric bands: what a magnitude is measured in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A photometric band.
+
+    Attributes
+    ----------
+    name : str
+        Name as it appears in catalog columns (``mag_<name>``).
+    system : {'Vega', 'AB'}
+        System that the magnitudes refer to.
+    wavelength_nm : float
+        Effective wavelength.
+    extinction : float
+        Typical atmospheric extinction at sea-level to mid-altitude sites, mag per airmass.
+    """
+
+    name: str
+    system: Literal["Vega", "AB"]
+    wavelength_nm: float
+    extinction: float
+
+
+#: Bands known by name. A profile or catalog may use others; these carry a system and a wavelength.
+BANDS: dict[str, Band] = {
+    band.name: band
+    for band in (
+        Band("U", "Vega", 366, 0.54),
+        Band("B", "Vega", 436, 0.23),
+        Band("V", "Vega", 545, 0.12),
+        Band("R", "Vega", 641, 0.09),
+        Band("I", "Vega", 798, 0.04),
+        Band("BT", "Vega", 421, 0.25),
+        Band("VT", "Vega", 532, 0.13),
+        Band("u", "AB", 356, 0.59),
+        Band("g", "AB", 472, 0.14),
+        Band("r", "AB", 619, 0.08),
+        Band("i", "AB", 750, 0.06),
+        Band("z", "AB", 896, 0.04),
+        Band("y", "AB", 961, 0.03),
+        Band("J", "Vega", 1235, 0.10),
+        Band("H", "Vega", 1662, 0.06),
+        Band("K", "Vega", 2159, 0.08),
+        Band("Gaia_G", "Vega", 622, 0.12),
+        Band("Gaia_BP", "Vega", 511, 0.15),
+        Band("Gaia_RP", "Vega", 777, 0.06),
+    )
+}
+
+
+def mag_column(band: str) -> str:
+    """Return the name of the catalog column that holds magnitudes in `band`."""
+    return f"mag_{band}"
+
+
+def colour_column(colour: str) -> str:
+    """Return the name of the catalog column of a colour such as ``B-V``."""
+    return "colour_" + colour.replace("-", "_")

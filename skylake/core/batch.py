@@ -1,0 +1,63 @@
+"""The unit of work and of commit: one night of one camera."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+#: Night of frames whose time is unknown. They still need a row, and a row needs a night.
+UNDATED = 0
+
+_MJD_OF_ORDINAL_ZERO = date(1858, 11, 17).toordinal()
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Batch:
+    """One night of one camera.
+
+    Attributes
+    ----------
+    camera : str
+        Name of the camera.
+    night : int
+        YYYYMMDD of the local evening, or 0 for frames without a time.
+    """
+
+    camera: str
+    night: int
+
+    def __str__(self) -> str:
+        return f"{self.camera}-{self.night:08d}"
+
+
+def night_of(mjd_utc: float, longitude_deg: float | None) -> int:
+    """Return the observing night as YYYYMMDD of the local evening.
+
+    A night runs from local noon to local noon, by the mean solar time of the site's longitude.
+
+    Parameters
+    ----------
+    mjd_utc : float
+        Modified Julian Date, UTC.
+    longitude_deg : float or None
+        Longitude of the site, degrees, east positive; None takes noon UTC.
+    """
+    local = mjd_utc + (longitude_deg or 0.0) / 360.0
+    evening = date.fromordinal(math.floor(local - 0.5) + _MJD_OF_ORDINAL_ZERO)
+    return evening.year * 10000 + evening.month * 100 + evening.day
+
+
+def night_span(night: int, longitude_deg: float | None) -> tuple[float, float]:
+    """Return the first and last instant of a night as Modified Julian Dates, UTC."""
+    evening = date(night // 10000, night // 100 % 100, night % 100)
+    noon = (evening - timedelta(days=_MJD_OF_ORDINAL_ZERO)).toordinal() + 0.5
+    start = noon - (longitude_deg or 0.0) / 360.0
+    return start, start + 1.0
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name of a camera or catalog is safe as a name of files and SQL tables."""
+    return bool(_NAME.match(name))

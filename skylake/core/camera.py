@@ -1,0 +1,247 @@
+"""What skylake knows of a camera: its header dialect, detector, optics, site, filters and limits.
+
+The classes here are plain values. Profiles are TOML files read by :mod:`skylake.cameras`; the fields
+below are their keys, so this file is also the reference of the profile format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from skylake.core.ids import config_sha256
+
+Flux = Literal["aper1", "aper2", "aper3", "kron"]
+
+#: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``.
+FLUXES: tuple[Flux, ...] = ("aper1", "aper2", "aper3", "kron")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the camera stands. Without a longitude nights run from noon to noon UTC."""
+
+    name: str = ""
+    longitude_deg: float | None = None
+    """East positive."""
+    latitude_deg: float | None = None
+    height_m: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether altitudes above the horizon can be computed."""
+        return self.longitude_deg is not None and self.latitude_deg is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeCards:
+    """One way in which headers tell the time of a frame."""
+
+    cards: tuple[str, ...]
+    """One card, or a card of the date and one of the time, which are joined."""
+    format: Literal["iso", "mjd", "jd", "unix"] = "iso"
+    scale: Literal["utc", "tai", "tt"] = "utc"
+    zone_hours: float = 0.0
+    """Clock minus UTC: -7 for Mountain Standard Time."""
+    refers_to: Literal["start", "mid", "end"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCards:
+    """Cards that may hold a value, in order of preference."""
+
+    cards: tuple[str, ...] = ()
+    scale: float = 1.0
+    """Factor from the header's unit to ours; 0.001 for milliseconds."""
+    combine: Literal["first", "mean"] = "first"
+    """What to do with several cards: the first that is there, or the mean of all (amplifiers)."""
+    minimum: float | None = None
+    maximum: float | None = None
+    """A value outside is a placeholder of the header, and counts as missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderDialect:
+    """How to read the headers of a camera."""
+
+    time: tuple[TimeCards, ...] = ()
+    """Every way that is present is read; if two disagree by more than the tolerance the frame fails."""
+    time_tolerance_s: float = 2.0
+    file_time: str | None = None
+    """Regular expression over the file name with groups year, month, day, hour, minute, second."""
+    file_time_zone_hours: float = 0.0
+    exposure: ValueCards = field(default_factory=lambda: ValueCards(("EXPTIME", "EXPOSURE"), minimum=0.0))
+    gain: ValueCards = field(default_factory=lambda: ValueCards(("GAIN",), minimum=0.001))
+    read_noise: ValueCards = field(default_factory=lambda: ValueCards(("RDNOISE",), minimum=0.0))
+    saturation: ValueCards = field(default_factory=ValueCards)
+    temperature: ValueCards = field(default_factory=ValueCards)
+    filter: tuple[str, ...] = ("FILTER",)
+    object: tuple[str, ...] = ("OBJECT",)
+    kind: tuple[str, ...] = ()
+    """Cards that say what a frame is (OBSTYPE, IMAGETYP …)."""
+    science_kinds: tuple[str, ...] = ()
+    """Values of the kind card, in lower case, that are frames of the sky; empty accepts any but the known
+    names of calibration frames."""
+    wcs: Literal["header", "none"] = "header"
+    """'none' where the header's WCS is known to be wrong."""
+    extension: int | str | None = None
+    """HDU of the image; None takes the first that holds one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """The detector, in raw pixels; ranges are 0-based and half open."""
+
+    width_px: int | None = None
+    height_px: int | None = None
+    gain_e_per_adu: float = 1.0
+    """Used, and flagged GAIN_ASSUMED, where the header gives none."""
+    read_noise_e: float = 10.0
+    saturation_adu: float | None = None
+    """Raw level, after BSCALE and BZERO, from which a pixel counts as saturated."""
+    linearity_adu: float | None = None
+    """Raw level from which the response is no longer linear."""
+    trim_x: tuple[int, int] | None = None
+    trim_y: tuple[int, int] | None = None
+    overscan_x: tuple[int, int] | None = None
+    overscan_y: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Optics:
+    """The optics, as far as a reader of headers needs to know them."""
+
+    pixel_scale_arcsec: float | None = None
+    projection: str = "TAN"
+    diameter_m: float | None = None
+    """Of the entrance pupil; sets the scintillation of simulated frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterBand:
+    """The catalog band that a filter is calibrated to."""
+
+    band: str
+    colour: str | None = None
+    """Colour of the linear term, such as 'B-V'; None fits none."""
+    pivot_colour: float = 0.0
+    """Colour at which the zeropoint is quoted."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the filter in headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """Background and detection. The defaults are those of two decades of SExtractor practice."""
+
+    background_mesh_px: int = 64
+    background_filter: int = 3
+    threshold_sigma: float = 1.5
+    min_area_px: int = 5
+    kernel: Literal["pyramid", "none"] = "pyramid"
+    """'pyramid' smooths with the 3 x 3 kernel 1 2 1 / 2 4 2 / 1 2 1 before detection."""
+    deblend_levels: int = 32
+    deblend_contrast: float = 0.005
+    clean: bool = True
+    clean_parameter: float = 1.0
+    max_pixels: int = 3_000_000
+    """Pixels above the threshold that detection may hold; when full, the threshold is raised once."""
+    edge_margin_px: float = 10.0
+    """Detections nearer to the edge are flagged EDGE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apertures:
+    """Where flux is summed."""
+
+    radii_px: tuple[float, ...] = (3.0, 5.0, 8.0)
+    """Up to three radii: aper1, aper2, aper3."""
+    sky_annulus_px: tuple[float, float] | None = None
+    """Inner and outer radius of a local sky; None trusts the background map."""
+    kron_factor: float = 2.5
+    kron_minimum: float = 3.5
+    """Smallest Kron aperture; like the Kron radius in units of a and b."""
+    total_radius_px: float = 12.0
+    """Radius that counts as the whole star; aperture corrections lead up to it."""
+    flux: Flux = "aper2"
+    """The flux that calibrations use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A limit on a metric of the frame."""
+
+    min: float | None = None
+    max: float | None = None
+    action: Literal["reject", "warn"] = "reject"
+
+    def passes(self, value: float | None) -> bool:
+        """Tell whether a value is within the limits; an unknown value passes."""
+        if value is None or value != value:
+            return True
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How frames are matched with a catalog and calibrated."""
+
+    match_radius_arcsec: float | None = None
+    """None takes three pixels."""
+    min_stars: int = 3
+    """Fewer good matches give no zeropoint."""
+    max_mag_err: float = 0.3
+    """Matches with a larger error of the instrumental magnitude take no part."""
+    max_crowding: float = 0.05
+    """Matches whose neighbours bring a larger share of flux into the aperture take no part."""
+    colour_range: tuple[float, float] = (-0.5, 2.0)
+    """Stars outside take no part in the fit."""
+    mag_range: tuple[float, float] = (-5.0, 30.0)
+    """Catalog magnitudes that take part; chosen by catalog, never by measured flux."""
+    colour_term_prior: float = 0.0
+    colour_term_prior_err: float = 0.5
+    """Prior of the night's colour term, for nights with few stars."""
+    catalog_mag_err: float = 0.05
+    """Error of catalog magnitudes where the catalog gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera in one period of its life."""
+
+    name: str
+    description: str = ""
+    site: Site = field(default_factory=Site)
+    header: HeaderDialect = field(default_factory=HeaderDialect)
+    detector: Detector = field(default_factory=Detector)
+    optics: Optics = field(default_factory=Optics)
+    filters: dict[str, FilterBand] = field(default_factory=dict)
+    default_filter: str | None = None
+    """Filter of frames whose header names none."""
+    extraction: Extraction = field(default_factory=Extraction)
+    apertures: Apertures = field(default_factory=Apertures)
+    gates: dict[str, Gate] = field(default_factory=dict)
+    """Limits by the name of the metric in ``frames``."""
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def filter_band(self, name: str | None) -> FilterBand | None:
+        """Return the band of a filter by its name or an alias, whatever the case; None if unknown."""
+        wanted = (name or "").strip().lower()
+        for key, band in self.filters.items():
+            if wanted == key.lower() or wanted in (alias.lower() for alias in band.aliases):
+                return band
+        return None
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width of raw frames, if the profile knows them."""
+        if self.detector.width_px is None or self.detector.height_px is None:
+            return None
+        return self.detector.height_px, self.detector.width_px
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of everything in the profile that can change a result."""
+        values: dict[str, Any] = asdict(self)
+        del values["description"]
+        return config_sha256(values)

@@ -1,0 +1,156 @@
+"""Horizon coordinates, Sun, Moon, airmass and barycentric time, from SOFA's algorithms (pyerfa).
+
+Times are Modified Julian Dates, UTC. No table is fetched: UT1 is taken as UTC (at most 0.9 s, 14
+arcsec on the sky), polar motion as none, and refraction is left out. Directions are geometric in the
+GCRS, without aberration (20 arcsec). That is far below what altitudes, twilight and airmass need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import erfa
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Site
+from skylake.core.sphere import FloatArray, unit_vectors
+
+_MJD_ZERO = 2400000.5
+_SECONDS_PER_DAY = 86400.0
+_AU_METRES = 149597870700.0
+_LIGHT_DAYS_PER_AU = 499.004783836 / _SECONDS_PER_DAY
+
+
+@dataclass(frozen=True, slots=True)
+class SkyState:
+    """Where Sun and Moon are; arrays with the shape of the times.
+
+    Attributes
+    ----------
+    sun_altitude_deg, moon_altitude_deg : ndarray
+        Altitudes above the horizon; that of the Moon as seen from the site. NaN without a site.
+    moon_phase : ndarray
+        Illuminated fraction of the Moon's disc, 0 to 1.
+    sun, moon : ndarray, shape (..., 3)
+        Unit vectors, GCRS; that of the Moon as seen from the site, or from the Earth's centre.
+    """
+
+    sun_altitude_deg: FloatArray
+    moon_altitude_deg: FloatArray
+    moon_phase: FloatArray
+    sun: FloatArray
+    moon: FloatArray
+
+
+def terrestrial_time(mjd_utc: npt.ArrayLike) -> FloatArray:
+    """Return Terrestrial Time as MJD."""
+    mjd = np.asarray(mjd_utc, float)
+    first, second = erfa.taitt(*erfa.utctai(np.full_like(mjd, _MJD_ZERO), mjd))
+    return np.asarray((first - _MJD_ZERO) + second)
+
+
+def _earth_rotation(mjd_utc: FloatArray) -> FloatArray:
+    """Return the matrices from GCRS to ITRS, shape (..., 3, 3)."""
+    zero = np.zeros_like(mjd_utc)
+    return np.asarray(
+        erfa.c2t00b(_MJD_ZERO, terrestrial_time(mjd_utc), _MJD_ZERO + zero, mjd_utc, zero, zero)
+    )
+
+
+def horizon_axes(mjd_utc: npt.ArrayLike, site: Site) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the unit vectors to zenith, north and east of a site in the GCRS, shape (..., 3) each.
+
+    Raises
+    ------
+    ValueError
+        If the site has no longitude or latitude.
+    """
+    if site.longitude_deg is None or site.latitude_deg is None:
+        raise ValueError("the site has no longitude or latitude")
+    to_sky = np.swapaxes(_earth_rotation(np.asarray(mjd_utc, float)), -1, -2)
+    lon, lat = np.radians(site.longitude_deg), np.radians(site.latitude_deg)
+    zenith = unit_vectors(site.longitude_deg, site.latitude_deg)
+    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
+    east = np.array([-np.sin(lon), np.cos(lon), 0.0])
+    return to_sky @ zenith, to_sky @ north, to_sky @ east
+
+
+def alt_az(
+    ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, mjd_utc: npt.ArrayLike, site: Site
+) -> tuple[FloatArray, FloatArray]:
+    """Return altitude and azimuth (east of north), degrees; positions and times broadcast."""
+    zenith, north, east = horizon_axes(mjd_utc, site)
+    star = unit_vectors(ra_deg, dec_deg)
+    altitude = np.degrees(np.arcsin(np.clip(np.sum(star * zenith, axis=-1), -1.0, 1.0)))
+    azimuth = np.degrees(np.arctan2(np.sum(star * east, axis=-1), np.sum(star * north, axis=-1))) % 360.0
+    return np.asarray(altitude), np.asarray(azimuth)
+
+
+def airmass(altitude_deg: npt.ArrayLike) -> FloatArray:
+    """Return the airmass at true altitudes, NaN below the horizon (Pickering 2002, DIO 12, 3)."""
+    altitude = np.asarray(altitude_deg, float)
+    up = np.where(altitude >= 0.0, altitude, np.nan)
+    return np.asarray(1.0 / np.sin(np.radians(up + 244.0 / (165.0 + 47.0 * up**1.1))))
+
+
+def sun_and_moon(mjd_utc: npt.ArrayLike, site: Site) -> SkyState:
+    """Return where Sun and Moon are."""
+    mjd = np.asarray(mjd_utc, float)
+    tt = terrestrial_time(mjd)
+    heliocentric, _ = erfa.epv00(_MJD_ZERO, tt)
+    sun = -np.asarray(heliocentric["p"])
+    moon = np.asarray(erfa.moon98(_MJD_ZERO, tt)["p"])
+    phase = _illuminated_fraction(sun, moon)
+    if not site.known:
+        nan = np.full(mjd.shape, np.nan)
+        return SkyState(nan, nan, phase, _unit(sun), _unit(moon))
+    moon = moon - _observer_au(mjd, site)
+    zenith, _, _ = horizon_axes(mjd, site)
+    return SkyState(_altitude(sun, zenith), _altitude(moon, zenith), phase, _unit(sun), _unit(moon))
+
+
+def _observer_au(mjd: FloatArray, site: Site) -> FloatArray:
+    """Return the site's place relative to the Earth's centre, GCRS, AU."""
+    metres = erfa.gd2gc(1, np.radians(site.longitude_deg), np.radians(site.latitude_deg), site.height_m)
+    return np.asarray(np.swapaxes(_earth_rotation(mjd), -1, -2) @ (metres / _AU_METRES))
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _altitude(vectors: FloatArray, zenith: FloatArray) -> FloatArray:
+    return np.asarray(np.degrees(np.arcsin(np.clip(np.sum(_unit(vectors) * zenith, axis=-1), -1.0, 1.0))))
+
+
+def _illuminated_fraction(sun: FloatArray, moon: FloatArray) -> FloatArray:
+    """Return (1 + cos i) / 2, i being the angle at the Moon between Sun and Earth (Meeus 1998, ch. 48)."""
+    cosine = np.sum(_unit(sun - moon) * _unit(-moon), axis=-1)
+    return np.asarray(0.5 * (1.0 + cosine))
+
+
+def barycentric_jd(
+    mjd_utc: npt.ArrayLike, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, site: Site | None = None
+) -> FloatArray:
+    """Return the Julian Date, TDB, at which light of a star passes the barycentre of the solar system.
+
+    Times and positions broadcast. Without a site the Earth's centre stands in for it, at most 21 ms off.
+
+    Notes
+    -----
+    Roemer delay and TDB - TT (Eastman, Siverd & Gaudi 2010, PASP 122, 935); Shapiro delay and
+    parallax are left out (some microseconds).
+    """
+    every = np.asarray(mjd_utc, float)
+    # Many stars share one frame: the Earth is placed once for each instant.
+    mjd, inverse = np.unique(every, return_inverse=True)
+    tt = terrestrial_time(mjd)
+    _, barycentric = erfa.epv00(_MJD_ZERO, tt)
+    place = np.asarray(barycentric["p"])
+    if site is not None and site.known:
+        place = place + _observer_au(mjd, site)
+    tdb = tt + erfa.dtdb(_MJD_ZERO, tt, mjd % 1.0, 0.0, 0.0, 0.0) / _SECONDS_PER_DAY
+    inverse = inverse.reshape(every.shape)
+    roemer = np.sum(place[inverse] * unit_vectors(ra_deg, dec_deg), axis=-1) * _LIGHT_DAYS_PER_AU
+    return np.asarray(_MJD_ZERO + tdb[inverse] + roemer)

@@ -1,0 +1,56 @@
+"""Flag bits of detections and of frames.
+
+The names and numbers here are repeated, with their texts, in ``schemas/flags.yaml``; loading the
+schemas compares the two, so neither can drift. A bit, once given, keeps its meaning for ever.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class SourceFlag(IntFlag):
+    """Bits of ``sources.flags``."""
+
+    SATURATED = 1 << 0
+    NEAR_SATURATED = 1 << 1
+    BLENDED = 1 << 2
+    EDGE = 1 << 3
+    BAD_PIXEL = 1 << 4
+    DETECTION_OVERFLOW = 1 << 5
+    CENTROID_FAILED = 1 << 6
+    KRON_FAILED = 1 << 7
+    LOCAL_SKY_FAILED = 1 << 8
+    FRAME_REJECTED = 1 << 9
+
+
+class FrameFlag(IntFlag):
+    """Bits of ``frames.flags``."""
+
+    EXPOSURE_ASSUMED = 1 << 0
+    GAIN_ASSUMED = 1 << 1
+    READ_NOISE_ASSUMED = 1 << 2
+    FILTER_ASSUMED = 1 << 3
+    TIME_FROM_NAME = 1 << 4
+    SITE_UNKNOWN = 1 << 5
+    NAN_PIXELS = 1 << 6
+    THRESHOLD_RAISED = 1 << 7
+    GATE_WARNING = 1 << 8
+    APCOR_ASSUMED = 1 << 9
+    WCS_UNCHECKED = 1 << 10
+    FILTER_UNKNOWN = 1 << 11
+
+
+#: The photometry of a detection with any of these bits is not to be trusted.
+SPOILED = (
+    SourceFlag.SATURATED
+    | SourceFlag.NEAR_SATURATED
+    | SourceFlag.EDGE
+    | SourceFlag.BAD_PIXEL
+    | SourceFlag.DETECTION_OVERFLOW
+    | SourceFlag.FRAME_REJECTED
+)
+
+#: A detection with any of these bits is not a clean point source. A bright star that was separated from
+#: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``.
+UNCLEAN = SPOILED | SourceFlag.BLENDED

@@ -1,0 +1,66 @@
+"""Statuses and reason codes of frames.
+
+Every frame given to skylake ends as one row of ``frames`` with one of four statuses. The reason is a
+code that scripts can rely on; the sentence beside it, in ``frames.message``, is for people.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a frame ended."""
+
+    OK = "ok"
+    SKIPPED = "skipped"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a frame did not end as ``ok``."""
+
+    # failed: cannot be read or understood
+    UNREADABLE = "unreadable"
+    EMPTY_FILE = "empty_file"
+    TRUNCATED = "truncated"
+    NOT_FITS = "not_fits"
+    CORRUPT = "corrupt"
+    NO_IMAGE = "no_image"
+    NO_TIME = "no_time"
+    AMBIGUOUS_HEADER = "ambiguous_header"
+    BAD_HEADER = "bad_header"
+    WRONG_SIZE = "wrong_size"
+    NO_VALID_PIXELS = "no_valid_pixels"
+    WORKER_LOST = "worker_lost"
+    ERROR = "error"
+
+    # skipped: nothing to do
+    NOT_SCIENCE = "not_science"
+
+    # rejected: readable, but not good enough
+    NO_SOURCES = "no_sources"
+    TOO_FEW_SOURCES = "too_few_sources"
+    DETECTION_OVERFLOW = "detection_overflow"
+    TRAILED = "trailed"
+    DEFOCUSED = "defocused"
+    TOO_BRIGHT = "too_bright"
+    TWILIGHT = "twilight"
+    SKY_TOO_BRIGHT = "sky_too_bright"
+    NO_WCS = "no_wcs"
+    BAD_WCS = "bad_wcs"
+
+
+#: The reason under which a frame is filed when a gate on this metric rejects it.
+GATE_REASONS: dict[str, Reason] = {
+    "n_sources": Reason.TOO_FEW_SOURCES,
+    "elongation": Reason.TRAILED,
+    "elongation_max": Reason.TRAILED,
+    "theta_kurtosis": Reason.TRAILED,
+    "fwhm_px": Reason.DEFOCUSED,
+    "flux_max": Reason.TOO_BRIGHT,
+    "sun_altitude_deg": Reason.TWILIGHT,
+    "sky_adu": Reason.SKY_TOO_BRIGHT,
+    "sky_rms_adu": Reason.SKY_TOO_BRIGHT,
+}

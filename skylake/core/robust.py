@@ -1,0 +1,230 @@
+"""Robust estimates with honest errors.
+
+All estimates here are M-estimates with Tukey's biweight: a star that is off by five standard
+deviations (a variable, a blend, a wrong match, a saturated core) has no weight at all, one that is off
+by two has nearly all of it, and nothing jumps when a star crosses a line. Errors come from the scatter
+that is there (the sandwich formula; Huber & Ronchetti 2009, Robust Statistics, sec. 7.6), steadied by
+the stated errors where values are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+#: From median absolute deviation to standard deviation of a Gaussian.
+MAD_TO_SIGMA = 1.482602218505602
+#: Tuning constant of the location: 95 % efficient for Gaussian data.
+_CUT = 4.685
+#: Tuning constant of the scale: withstands one half of arbitrary outliers (Rousseeuw & Yohai 1984).
+_SCALE_CUT = 1.5476
+#: Expectation of rho(u) / rho(inf) for a standard normal u under that constant.
+_SCALE_LEVEL = 0.5
+#: How many values the errors stated for them are worth against the scatter that they show.
+_FORMAL_WEIGHT = 5.0
+#: Values within so many standard deviations refine the scale; beyond are the outliers.
+_CORE = 2.5
+#: Variance of a standard normal that is cut off there.
+_CORE_VARIANCE = 0.9113
+_ITERATIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A robust linear fit.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (p,)
+    covariance : ndarray, shape (p, p)
+    residuals : ndarray, shape (n,)
+        Values minus fit.
+    weights : ndarray, shape (n,)
+        Share of its weight that each value kept, 0 to 1.
+    intrinsic : float
+        Scatter beyond the stated errors.
+    """
+
+    coefficients: Floats
+    covariance: Floats
+    residuals: Floats
+    weights: Floats
+    intrinsic: float
+
+    @property
+    def errors(self) -> Floats:
+        """Standard errors of the coefficients."""
+        return np.asarray(np.sqrt(np.diag(self.covariance)))
+
+
+def sigma_mad(values: npt.ArrayLike) -> float:
+    """Return 1.4826 times the median absolute deviation; NaN without a finite value."""
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    if finite.size == 0:
+        return float("nan")
+    return float(MAD_TO_SIGMA * np.median(np.abs(finite - np.median(finite))))
+
+
+def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float:
+    """Return the scatter which, added in quadrature to the errors, explains the residuals.
+
+    A start that half of the values cannot spoil, the M-estimate of scale, is refined on the values
+    within 2.5 standard deviations, with what that cuts off from a Gaussian made good. With a quarter of
+    outliers the start is 70 % too large, the refined value 10 % or less.
+
+    Parameters
+    ----------
+    residuals, errors : ndarray, shape (n,)
+    lost : int
+        Degrees of freedom that the fit behind the residuals took.
+
+    Returns
+    -------
+    float
+        0 if the stated errors suffice.
+    """
+    n = len(residuals)
+    if n <= lost:
+        return 0.0
+    level = _SCALE_LEVEL * (n - lost) / n
+    scatter = _root(lambda trial: float(np.mean(_rho(residuals, errors, trial))) - level, residuals)
+    for _ in range(_ITERATIONS):
+        core = np.abs(residuals) <= _CORE * np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
+        wanted = _CORE_VARIANCE * (int(np.count_nonzero(core)) - lost)
+        if wanted <= 1.0:
+            break
+        squares, variances = residuals[core] ** 2, errors[core] ** 2
+        previous, scatter = scatter, _root(
+            lambda trial, r2=squares, e2=variances, want=wanted: _chi_square(r2, e2, trial) - want, residuals
+        )
+        if abs(scatter - previous) <= 1e-4 * previous:
+            break
+    return scatter
+
+
+def _rho(residuals: Floats, errors: Floats, scatter: float) -> Floats:
+    spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
+    u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
+    return np.asarray(1.0 - (1.0 - u * u) ** 3)
+
+
+def _chi_square(squares: Floats, variances: Floats, scatter: float) -> float:
+    return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny)))
+
+
+def _root(excess: Callable[[float], float], residuals: Floats) -> float:
+    """Return where a decreasing function of the scatter is zero; 0 if it is nowhere positive."""
+    if excess(0.0) <= 0.0:
+        return 0.0
+    low, high = 0.0, 10.0 * float(np.max(np.abs(residuals))) + 1e-12
+    for _ in range(_ITERATIONS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
+    return 0.5 * (low + high)
+
+
+def robust_fit(
+    design: Floats,
+    values: Floats,
+    errors: Floats,
+    intrinsic: float | None = None,
+    prior: tuple[Floats, Floats] | None = None,
+) -> Fit:
+    """Fit ``values = design @ coefficients`` by iterated reweighting.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+    values, errors : ndarray, shape (n,)
+        Finite; errors are standard errors and may be zero.
+    intrinsic : float or None
+        Scatter beyond the errors where it is known; None estimates it from these values.
+    prior : (ndarray, ndarray) or None
+        Gaussian prior of the coefficients: means and standard deviations (infinite for none).
+
+    Raises
+    ------
+    ValueError
+        With fewer values than coefficients and no prior.
+    """
+    n, p = design.shape
+    if n < p and prior is None:
+        raise ValueError(f"{n} values cannot fix {p} coefficients")
+    mean, precision = _prior(prior, p)
+    spread = _floor(errors)
+    coefficients = _start(design, values, spread, mean, precision)
+    scatter = intrinsic if intrinsic is not None else 0.0
+    share = np.ones(n)
+    for _ in range(_ITERATIONS):
+        residuals = values - design @ coefficients
+        if intrinsic is None:
+            scatter = intrinsic_scatter(residuals, errors, p)
+        spread = _floor(np.hypot(errors, scatter))
+        share = biweight(residuals / spread)
+        previous, coefficients = coefficients, _solve(design, values, share / spread**2, mean, precision)
+        if np.all(np.abs(coefficients - previous) <= 1e-9 + 1e-7 * np.median(spread)):
+            break
+    residuals = values - design @ coefficients
+    covariance = _sandwich(design, residuals, spread, precision)
+    return Fit(coefficients, covariance, residuals, share, float(scatter))
+
+
+def robust_mean(values: Floats, errors: Floats, intrinsic: float | None = None) -> Fit:
+    """Return the robust weighted mean of values, as a fit with one coefficient."""
+    return robust_fit(np.ones((len(values), 1)), values, errors, intrinsic)
+
+
+def _prior(prior: tuple[Floats, Floats] | None, p: int) -> tuple[Floats, Floats]:
+    if prior is None:
+        return np.zeros(p), np.zeros(p)
+    return np.asarray(prior[0], float), 1.0 / np.asarray(prior[1], float) ** 2
+
+
+def _floor(errors: Floats) -> Floats:
+    """Keep exact data from dividing by zero, far below any scatter that matters."""
+    return np.maximum(errors, 1e-9)
+
+
+def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precision: Floats) -> Floats:
+    """Return a start that outliers cannot pull: least absolute deviations by reweighting."""
+    coefficients = _solve(design, values, 1.0 / spread**2, mean, precision)
+    for _ in range(_ITERATIONS):
+        residuals = np.abs(values - design @ coefficients)
+        softening = max(1e-3 * float(np.median(residuals)), 1e-9)
+        coefficients = _solve(design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision)
+    return coefficients
+
+
+def _solve(design: Floats, values: Floats, weights: Floats, mean: Floats, precision: Floats) -> Floats:
+    normal = (design * weights[:, None]).T @ design + np.diag(precision)
+    right = (design * weights[:, None]).T @ values + precision * mean
+    return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0])
+
+
+def biweight(u: Floats) -> Floats:
+    """Return the share of its weight that a value off by `u` standard deviations keeps, 1 to 0."""
+    return np.asarray(np.where(np.abs(u) < _CUT, (1.0 - (u / _CUT) ** 2) ** 2, 0.0))
+
+
+def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floats) -> Floats:
+    """Return A^-1 B A^-1 with the loss of degrees of freedom made good."""
+    n, p = design.shape
+    u = residuals / spread
+    inside = np.abs(u) < _CUT
+    psi = np.where(inside, u * (1.0 - (u / _CUT) ** 2) ** 2, 0.0)
+    slope = np.where(inside, (1.0 - (u / _CUT) ** 2) * (1.0 - 5.0 * (u / _CUT) ** 2), 0.0)
+    scaled = design / spread[:, None]
+    bread = np.linalg.pinv((scaled * slope[:, None]).T @ scaled + np.diag(precision))
+    n_inside = max(int(np.count_nonzero(inside)), 1)
+    grow = n_inside / max(n_inside - p, 1)
+    meat = grow * (scaled * (psi**2)[:, None]).T @ scaled + np.diag(precision)
+    covariance = bread @ meat @ bread
+    # A few values may agree by chance; what their errors and the intrinsic scatter imply counts as if it
+    # came from some more of them.
+    return np.asarray((n_inside * covariance + _FORMAL_WEIGHT * bread) / (n_inside + _FORMAL_WEIGHT))

@@ -1,0 +1,103 @@
+"""The exceptions of skylake: one tree, one sentence each.
+
+::
+
+    SkylakeError                   names the file or key and the mend; exit status 3
+    ├── UsageError                 the command or its options are wrong; exit status 2
+    ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
+    ├── SchemaError                a table does not fit its schema; names column and row
+    ├── LakeError                  the lake is missing, locked, damaged, read-only or full
+    ├── CatalogError               a reference catalog cannot be read or used
+    ├── MirrorError                the database cannot be reached or written
+    ├── WorkerError                dask workers cannot be had or were lost
+    └── FrameError                 one frame is not usable; becomes a row of ``frames``
+        ├── FrameSkipped           nothing to do: not a picture of the sky
+        ├── FrameRejected          readable, but not good enough
+        └── FrameFailed            cannot be read or understood; do not retry
+            └── FrameUnavailable   cannot be read now; a later run tries again
+
+A :class:`FrameError` never stops a run. It carries the reason code under which the frame is filed
+(:class:`skylake.core.reasons.Reason`), so nothing that was given to skylake vanishes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SkylakeError(Exception):
+    """Base of every error that skylake raises on purpose."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class UsageError(SkylakeError):
+    """The command was called wrongly."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class ConfigurationError(SkylakeError):
+    """A profile, schema or settings file holds something that cannot be used."""
+
+
+class SchemaError(SkylakeError):
+    """A table does not conform to its schema."""
+
+
+class LakeError(SkylakeError):
+    """The lake cannot be opened or written."""
+
+
+class CatalogError(SkylakeError):
+    """A reference catalog cannot be read, imported or found."""
+
+
+class MirrorError(SkylakeError):
+    """The mirror database cannot be reached or written."""
+
+
+class WorkerError(SkylakeError):
+    """The dask cluster cannot be started or reached."""
+
+
+class FrameError(SkylakeError):
+    """One frame cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        A code of :class:`skylake.core.reasons.Reason`.
+    message : str
+        One sentence that names the mend; the file is named by the row of ``frames``.
+    """
+
+    status: ClassVar[str] = "failed"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = str(reason)
+
+    def __reduce__(self) -> tuple[type[FrameError], tuple[str, str]]:
+        """Rebuild from both arguments; the default of Exception would lose the reason."""
+        return (type(self), (self.reason, str(self)))
+
+
+class FrameSkipped(FrameError):
+    """The file is fine but is not a frame of the sky."""
+
+    status = "skipped"
+
+
+class FrameRejected(FrameError):
+    """The frame was measured and fell short of what its camera profile asks for."""
+
+    status = "rejected"
+
+
+class FrameFailed(FrameError):
+    """The frame cannot be read or understood."""
+
+
+class FrameUnavailable(FrameFailed):
+    """The frame cannot be read at the moment: permissions, a lost mount, a failing disk."""

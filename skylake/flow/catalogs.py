@@ -1,0 +1,129 @@
+"""Import reference catalogs into a lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from skylake.core.batch import is_plain_name
+from skylake.errors import UsageError
+from skylake.flow.progress import Progress, Silent
+from skylake.lake import Lake
+from skylake.sky.catalog_build import build_catalog
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalog_files import import_batches
+from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
+
+#: Width of the margin around pixels. Wide enough for the match radius of a fisheye, and for the fastest
+#: star of the sky over a quarter of a century.
+MARGIN_ARCSEC = 300.0
+
+
+@dataclass(slots=True)
+class CatalogReport:
+    """What an import did.
+
+    Attributes
+    ----------
+    name : str
+    n_rows : int
+        Stars in the catalog.
+    n_pixels : int
+        Pixels that hold them.
+    dropped : dict
+        Rows left out, by reason.
+    n_duplicate_ids : int
+        Stars whose identifier another star of their pixel has.
+    is_default : bool
+        Whether the catalog is the one that calibrations use.
+    """
+
+    name: str
+    n_rows: int = 0
+    n_pixels: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    n_duplicate_ids: int = 0
+    is_default: bool = False
+
+
+def import_catalog(
+    lake: Lake,
+    name: str,
+    kind: str,
+    files: Sequence[Path],
+    columns: CatalogColumns | None = None,
+    margin_arcsec: float = MARGIN_ARCSEC,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> CatalogReport:
+    """Import a catalog; the first one becomes the lake's default.
+
+    Parameters
+    ----------
+    lake : Lake
+    name : str
+        Name that the catalog gets.
+    kind : {'table', 'tycho2'}
+        Format: any table whose columns are told, or the index files of Debian's Tycho-2 package.
+    files : sequence of Path
+    columns : CatalogColumns or None
+        Which column holds what; needed for 'table'.
+    margin_arcsec : float
+        Width of the margin cache.
+    replace : bool
+        Whether a catalog of that name may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken or is no plain name, or options are missing.
+    CatalogError
+        If the files cannot be read.
+    """
+    if not is_plain_name(name):
+        raise UsageError(f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-'")
+    target = lake.layout.catalog(name)
+    if target.exists() and not replace:
+        raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
+    report = CatalogReport(name)
+    progress = progress or Silent()
+    if kind == "tycho2":
+        folder = files[0] if files else Path(FOLDER)
+        columns = tycho2_columns(folder)
+        batches: Iterator[pa.Table] = _watch(read_tycho2(folder), progress)
+    elif columns is None or not files:
+        raise UsageError("a table needs files and the columns of its positions and magnitudes; see --help")
+    else:
+        batches = _watch(_counted(files, columns, report), progress)
+    progress.begin(f"catalog {name}", 0)
+    built = build_catalog(
+        batches,
+        columns.schema,
+        target,
+        lake.tree,
+        margin_arcsec,
+        {"skylake_epoch": repr(columns.epoch), "skylake_origin": " ".join(path.name for path in files)},
+    )
+    progress.end()
+    report.n_rows, report.n_pixels, report.n_duplicate_ids = built.n_rows, built.n_pixels, built.n_duplicate_ids
+    if not lake.settings.default_catalog:
+        lake.set("default_catalog", name)
+    report.is_default = lake.settings.default_catalog == name
+    progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
+    return report
+
+
+def _counted(files: Sequence[Path], columns: CatalogColumns, report: CatalogReport) -> Iterator[pa.Table]:
+    for table, counts in import_batches(files, columns):
+        for reason, n_rows in counts.dropped.items():
+            report.dropped[reason] = report.dropped.get(reason, 0) + n_rows
+        yield table
+
+
+def _watch(batches: Iterator[pa.Table], progress: Progress) -> Iterator[pa.Table]:
+    for batch in batches:
+        progress.advance(batch.num_rows)
+        yield batch

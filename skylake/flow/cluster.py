@@ -1,0 +1,157 @@
+"""Where the work is done: in this process, on local worker processes, or on a cluster.
+
+The same ``dask.delayed`` tasks run on all of them. A task that fails, or whose worker dies, gives its
+error as its result, so one bad task never takes its neighbours along.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from skylake.errors import SkylakeError, UsageError, WorkerError
+
+Done = Callable[[int, Any], None]
+
+
+class Workers(Protocol):
+    """Something that runs delayed tasks."""
+
+    count: int
+
+    def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
+        """Run tasks; return their results, or the exceptions that they ended with, in order.
+
+        ``done`` is called with the number and result of each task as soon as it has ended.
+        """
+
+
+class Inline:
+    """Tasks run in this process, one after the other."""
+
+    count = 1
+
+    def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
+        """Run tasks; see :class:`Workers`."""
+        results = []
+        for number, task in enumerate(tasks):
+            results.append(_outcome(task))
+            if done is not None:
+                done(number, results[-1])
+        return results
+
+
+def _outcome(task: Any) -> Any:
+    try:
+        return task.compute(scheduler="synchronous")
+    except (SkylakeError, OSError, MemoryError) as error:
+        return error
+
+
+class Distributed:
+    """Tasks run on the workers of a dask cluster."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.count = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+
+    def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
+        """Run tasks; see :class:`Workers`."""
+        from distributed import as_completed
+
+        futures = self.client.compute(list(tasks))
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        results: list[Any] = [None] * len(futures)
+        for future in as_completed(futures, loop=self.client.loop):
+            number = numbers[future.key]
+            results[number] = future.exception() if future.status != "finished" else future.result()
+            if done is not None:
+                done(number, results[number])
+            future.release()
+        return results
+
+
+@contextmanager
+def workers(where: str, count: int) -> Iterator[Workers]:
+    """Start or join workers, and release them at the end.
+
+    Parameters
+    ----------
+    where : str
+        ``inline``, ``local``, ``slurm`` or the address of a scheduler, ``tcp://host:port``.
+    count : int
+        Number of workers; 0 takes one per core.
+
+    Raises
+    ------
+    UsageError
+        If `where` is none of these.
+    WorkerError
+        If the workers cannot be had.
+    """
+    count = count or len(os.sched_getaffinity(0))
+    if where == "inline":
+        yield Inline()
+    elif where == "local":
+        with _local(count) as client:
+            yield Distributed(client)
+    elif where == "slurm":
+        with _slurm(count) as client:
+            yield Distributed(client)
+    elif "://" in where:
+        with _remote(where) as client:
+            yield Distributed(client)
+    else:
+        raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tcp://host:port")
+
+
+@contextmanager
+def _local(count: int) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    # One thread per worker: sep holds the interpreter lock, and numpy must not start threads of its own.
+    threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
+    with dask.config.set(threads), dask.config.set({"distributed.worker.daemon": False}):
+        try:
+            cluster = LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            )
+        except (OSError, TimeoutError) as error:
+            raise WorkerError(f"local workers cannot be started ({error}); try --cluster inline") from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def _slurm(count: int) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise WorkerError("slurm needs the package dask-jobqueue; install skylake[slurm]") from error
+    # Cores, memory, queue and walltime come from the user's dask configuration (jobqueue.slurm).
+    with SLURMCluster() as cluster, Client(cluster, set_as_default=False) as client:
+        cluster.scale(count)
+        client.wait_for_workers(1)
+        yield client
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="20s", set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise WorkerError(f"{address}: no dask scheduler answers there ({error})") from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise WorkerError(f"{address}: the scheduler has no workers; start some with `dask worker {address}`")
+        yield client

@@ -1,0 +1,65 @@
+"""Find the files of frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from skylake.errors import UsageError
+
+_FRAME = re.compile(r".*\.(fits?|fts)(\.gz|\.bz2|\.fz)?\Z", re.IGNORECASE)
+
+
+def find_frames(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+    """Return the files named, and those that look like FITS below the folders named.
+
+    Links to folders are followed, each folder once. A file named by itself is taken whatever its name.
+
+    Returns
+    -------
+    files : list of Path
+        Absolute, sorted, each once.
+    complaints : list of str
+        A sentence for each folder that cannot be read or holds no frame.
+
+    Raises
+    ------
+    UsageError
+        If a path does not exist.
+    """
+    found: set[Path] = set()
+    complaints: list[str] = []
+    for path in (Path(path) for path in paths):
+        if path.is_dir():
+            below = list(_walk(path, complaints))
+            if not below:
+                complaints.append(f"{path}: no FITS frame (.fits, .fit, .fts, also .gz, .bz2, .fz) in this folder or below")
+            found.update(below)
+        elif os.path.lexists(path):
+            found.add(path.absolute())
+        else:
+            raise UsageError(f"{path}: there is no such file or folder")
+    return sorted(found), complaints
+
+
+def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
+    seen: set[str] = set()
+
+    def complain(error: OSError) -> None:
+        complaints.append(f"{error.filename}: the folder cannot be read ({error.strerror}); mend its permissions")
+
+    for folder, folders, names in os.walk(root.absolute(), followlinks=True, onerror=complain):
+        folders[:] = [name for name in folders if _is_new(Path(folder) / name, seen)]
+        for name in names:
+            if _FRAME.match(name) and not name.startswith("."):
+                yield Path(folder) / name
+
+
+def _is_new(folder: Path, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True

@@ -1,0 +1,131 @@
+"""Gather a night: new frames and those that the lake holds already become the parts of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+
+from skylake.core.batch import Batch
+from skylake.flow.frames import Chunk
+from skylake.lake.layout import part_file
+from skylake.lake.parts import Part, PartFile, sort_rows, stage_part, write_part_file
+from skylake.lake.snapshot import read_files
+from skylake.schema import load
+from skylake.schema.arrow import arrow_schema
+from skylake.sky.hats import pixel_of
+from skylake.sky.pixels import Pixel, PixelTree, pixel_range
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What a lake holds of a batch already.
+
+    Attributes
+    ----------
+    frames, sources : tuple of Path
+        Files of the two parts.
+    dropped : frozenset of int
+        Frames that are gone: their file holds another content now, and that belongs to another night.
+    """
+
+    frames: tuple[Path, ...] = ()
+    sources: tuple[Path, ...] = ()
+    dropped: frozenset[int] = frozenset()
+
+
+def gather_batch(
+    batch: Batch,
+    chunks: Sequence[Chunk],
+    existing: Existing,
+    tree: PixelTree,
+    staging: Path,
+    inputs: dict[str, str],
+) -> tuple[Part, Part]:
+    """Write the parts of a batch; memory is bounded by one pixel of the night.
+
+    A frame that is new replaces the one of the same content, and the one that had its file's name.
+
+    Returns
+    -------
+    frames, sources : Part
+    """
+    fresh = _first_of_each([chunk.frames for chunk in chunks])
+    old = _kept(existing, fresh)
+    frames = pa.concat_tables([fresh, old])
+    frames_part = stage_part(
+        frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
+    )
+    files = tuple(_gather_sources(batch, chunks, existing, set(old["frame_id"].to_pylist()), tree, staging))
+    return frames_part, Part("sources", str(batch), files, batch.camera, batch.night, inputs)
+
+
+def _first_of_each(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of new frames, each frame once: the same content may lie in two files."""
+    rows = pa.concat_tables([arrow_schema(load("frames")).empty_table(), *tables])
+    _, first = np.unique(rows["frame_id"].to_numpy(), return_index=True)
+    return rows.take(pa.array(np.sort(first)))
+
+
+def _kept(existing: Existing, fresh: pa.Table) -> pa.Table:
+    """Return the rows of the lake that no new frame replaces."""
+    old = read_files("frames", existing.frames)
+    replaced = pc.or_(
+        pc.is_in(old["frame_id"], fresh["frame_id"].combine_chunks()),
+        pc.is_in(old["file"], fresh["file"].combine_chunks()),
+    )
+    dropped = pc.is_in(old["frame_id"], pa.array(sorted(existing.dropped), pa.int64()))
+    return old.filter(pc.invert(pc.or_(replaced, dropped)))
+
+
+def _gather_sources(
+    batch: Batch, chunks: Sequence[Chunk], existing: Existing, kept: set[int], tree: PixelTree, staging: Path
+) -> Iterator[PartFile]:
+    """Write the sources of a batch pixel by pixel."""
+    schema = load("sources")
+    wanted = _wanted(chunks)
+    old_files: dict[Pixel | None, list[Path]] = {}
+    for path in existing.sources:
+        old_files.setdefault(pixel_of(path), []).append(path)
+    old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
+    pixels = _pixels([path for path, _ in wanted], tree) | {pixel for pixel in old_files if pixel is not None}
+    for pixel in sorted(pixels):
+        pieces = [_rows_of_pixel(path, ids, pixel) for path, ids in wanted]
+        pieces.append(read_files("sources", old_files.get(pixel, []), filter=old_ids))
+        rows = pa.concat_tables(pieces)
+        if rows.num_rows:
+            yield write_part_file(
+                sort_rows(rows, schema), staging / "sources", part_file("sources", str(batch), pixel)
+            )
+
+
+def _wanted(chunks: Sequence[Chunk]) -> list[tuple[Path, pa.Array]]:
+    """Return each chunk's file with the frames that no earlier chunk has."""
+    seen: set[int] = set()
+    wanted = []
+    for chunk in chunks:
+        ids = [one for one in chunk.frames["frame_id"].to_pylist() if one not in seen]
+        seen.update(ids)
+        if chunk.sources is not None:
+            wanted.append((chunk.sources, pa.array(ids, pa.int64())))
+    return wanted
+
+
+def _pixels(files: Sequence[Path], tree: PixelTree) -> set[Pixel]:
+    found: set[Pixel] = set()
+    for path in files:
+        index = read_files("sources", [path], ["_healpix_29"])["_healpix_29"].to_numpy()
+        found |= {tree.pixels[position] for position in np.unique(tree.assign(index))}
+    return found
+
+
+def _rows_of_pixel(path: Path, ids: pa.Array, pixel: Pixel) -> pa.Table:
+    start, end = pixel_range(*pixel)
+    index = pc.field("_healpix_29")
+    chosen = (index >= start) & (index < end) & pc.field("frame_id").isin(ids)
+    return pds.dataset(str(path), format="parquet").to_table(filter=chosen)

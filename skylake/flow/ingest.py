@@ -1,0 +1,343 @@
+"""Ingest: frames of a camera become rows of ``frames`` and ``sources``, night by night."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+
+from skylake.cameras import Profile
+from skylake.core.batch import Batch
+from skylake.core.reasons import Reason, Status
+from skylake.errors import LakeError, SkylakeError
+from skylake.flow.cluster import Workers
+from skylake.flow.discover import find_frames
+from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
+from skylake.flow.gather import Existing, gather_batch
+from skylake.flow.progress import Progress, Silent
+from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.sky.catalogs import ReferenceCatalog
+
+#: Frames in one task at most; dask spends some milliseconds on each task.
+_CHUNK = 64
+#: Frames in flight per worker: nights are taken together until there are so many.
+_WINDOW = 128
+#: Headers read in one task.
+_PEEK_CHUNK = 256
+#: What may go better another time; such frames are taken up again by the next run.
+_RETRIED = {Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value}
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """What to ingest.
+
+    Attributes
+    ----------
+    redo : bool
+        Reduce frames again that the lake holds already.
+    first_night, last_night : int or None
+        Nights (YYYYMMDD) to take; frames without a time are then left out.
+    """
+
+    redo: bool = False
+    first_night: int | None = None
+    last_night: int | None = None
+
+    def takes(self, night: int) -> bool:
+        """Tell whether a night is to be taken."""
+        first = self.first_night is None or night >= self.first_night
+        return first and (self.last_night is None or night <= self.last_night)
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes
+    ----------
+    counts : dict
+        Frames by status.
+    problems : list of dict
+        file, status, reason and message of each frame that is not ok.
+    batches : list of dict
+        camera, night, frames, ok and sources of each batch that was committed.
+    n_known : int
+        Files that the lake held already.
+    repeated : list of str
+        Files with the content of another.
+    complaints : list of str
+        What was wrong with the folders named.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    n_known: int = 0
+    repeated: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every frame was used or skipped on purpose."""
+        return not self.complaints and not any(
+            self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The frames of a camera that the lake holds."""
+
+    by_file: dict[str, tuple[int, int | None, int | None, str | None, int]]
+    """File to frame_id, size, time of modification, reason and night."""
+    by_id: dict[int, str]
+
+    @classmethod
+    def read(cls, snapshot: Snapshot, camera: str) -> Known:
+        """Read them."""
+        columns = ["file", "frame_id", "file_bytes", "file_modified_ns", "reason", "night"]
+        rows = snapshot.read("frames", columns, lambda part: part.camera == camera).to_pylist()
+        by_file = {row["file"]: tuple(row[name] for name in columns[1:]) for row in rows}
+        return cls(by_file, {row["frame_id"]: row["file"] for row in rows})
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is known and has not changed, and another try is of no use."""
+        known = self.by_file.get(str(path))
+        if known is None or known[3] in _RETRIED:
+            return False
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        return known[1:3] == (status.st_size, status.st_mtime_ns)
+
+
+def ingest(
+    lake: Lake,
+    profile: Profile,
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: IngestOptions = IngestOptions(),
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest frames of one camera.
+
+    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
+    frames is one commit over ``frames`` and ``sources``.
+
+    Raises
+    ------
+    LakeError
+        If there is nothing to read, or the lake cannot be written.
+    """
+    progress = progress or Silent()
+    files, complaints = find_frames(paths)
+    report = IngestReport(complaints=complaints)
+    if not files:
+        raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
+    lake.keep_profile(profile)
+    known = Known.read(lake.snapshot(), profile.name)
+    fresh = files if options.redo else [path for path in files if not known.holds(path)]
+    report.n_known = len(files) - len(fresh)
+    nights = _plan(fresh, profile, workers, options, progress)
+    reduction = Reduction(profile, _default_catalog(lake), {} if options.redo else known.by_id)
+    progress.begin("frames", sum(len(found) for found in nights.values()))
+    for window in _windows(nights, _WINDOW * workers.count):
+        _ingest_window(lake, window, reduction, known, workers, report, progress)
+    progress.end()
+    return report
+
+
+def _default_catalog(lake: Lake) -> ReferenceCatalog | None:
+    name = lake.settings.default_catalog
+    return ReferenceCatalog.open(lake.layout.catalog(name)) if name else None
+
+
+def _plan(
+    files: Sequence[Path], profile: Profile, workers: Workers, options: IngestOptions, progress: Progress
+) -> dict[int, list[str]]:
+    """Return the files of each night, in the order of nights."""
+    names = [str(path) for path in files]
+    pieces = [names[i : i + _PEEK_CHUNK] for i in range(0, len(names), _PEEK_CHUNK)]
+    peek = dask.delayed(peek_nights, pure=False)
+    progress.begin("headers", len(names))
+    tasks = [peek(piece, profile) for piece in pieces]
+    results = workers.run(tasks, lambda number, _: progress.advance(len(pieces[number])))
+    progress.end()
+    nights: dict[int, list[str]] = {}
+    for piece, result in zip(pieces, results, strict=True):
+        if isinstance(result, BaseException):
+            raise LakeError(f"the headers could not be read ({type(result).__name__}: {result})") from result
+        for name, night in zip(piece, result, strict=True):
+            if options.takes(night):
+                nights.setdefault(night, []).append(name)
+    return dict(sorted(nights.items()))
+
+
+def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list[str]]]:
+    """Yield nights together until there is work for all workers."""
+    window: dict[int, list[str]] = {}
+    for night, files in nights.items():
+        window[night] = files
+        if sum(len(found) for found in window.values()) >= size:
+            yield window
+            window = {}
+    if window:
+        yield window
+
+
+def _ingest_window(
+    lake: Lake,
+    window: dict[int, list[str]],
+    reduction: Reduction,
+    known: Known,
+    workers: Workers,
+    report: IngestReport,
+    progress: Progress,
+) -> None:
+    """Reduce the frames of some nights, gather them and commit night by night."""
+    profile = reduction.profile
+    with lake.stage(f"ingest-{profile.name}") as staging:
+        chunks = _reduce_frames(window, reduction, workers, staging, progress)
+        snapshot = lake.snapshot()
+        moved = _moved(chunks, known)
+        batches = [Batch(profile.name, night) for night in sorted(set(chunks) | set(moved))]
+        gather = dask.delayed(gather_batch, pure=False)
+        tasks = [
+            gather(
+                batch,
+                chunks.get(batch.night, []),
+                _existing(snapshot, batch, moved.get(batch.night, set())),
+                lake.tree,
+                staging / str(batch),
+                {"profile": profile.sha256},
+            )
+            for batch in batches
+        ]
+        for batch, result in zip(batches, workers.run(tasks), strict=True):
+            frames, sources = _parts(result, batch)
+            _commit(lake, batch, frames, sources, staging / str(batch))
+            _report_batch(report, batch, chunks.get(batch.night, []), sources, progress)
+
+
+def _reduce_frames(
+    window: dict[int, list[str]], reduction: Reduction, workers: Workers, staging: Path, progress: Progress
+) -> dict[int, list[Chunk]]:
+    """Return the reduced chunks of each night. A chunk that kills its worker is tried frame by frame."""
+    total = sum(len(files) for files in window.values())
+    size = max(1, min(_CHUNK, math.ceil(total / (4 * workers.count))))
+    pieces = [
+        (night, files[i : i + size]) for night, files in window.items() for i in range(0, len(files), size)
+    ]
+    results = _run_chunks([files for _, files in pieces], reduction, workers, staging / "chunks", progress)
+    chunks: dict[int, list[Chunk]] = {}
+    for number, ((night, files), result) in enumerate(zip(pieces, results, strict=True)):
+        found = [result] if isinstance(result, Chunk) else None
+        if found is None:
+            singles = _run_chunks(
+                [[file] for file in files], reduction, workers, staging / f"again-{number}", Silent()
+            )
+            found = [
+                one if isinstance(one, Chunk) else lost_frame(file, reduction.profile, one)
+                for file, one in zip(files, singles, strict=True)
+            ]
+        for chunk in found:
+            _file_by_night(chunks, night, chunk)
+    return chunks
+
+
+def _run_chunks(
+    pieces: list[list[str]], reduction: Reduction, workers: Workers, out: Path, progress: Progress
+) -> list[Any]:
+    reduce = dask.delayed(reduce_chunk, pure=False)
+    # One object in the graph, however many tasks share it.
+    shared = dask.delayed(reduction, pure=False, traverse=False)
+    tasks = [reduce(files, shared, out / f"{number:05d}.parquet") for number, files in enumerate(pieces)]
+    results = workers.run(tasks, lambda number, _: progress.advance(len(pieces[number])))
+    for result in results:
+        if isinstance(result, SkylakeError):
+            raise result
+    return results
+
+
+def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> None:
+    """File a chunk under the night of its frames: a header that changed meanwhile has the last word."""
+    nights = set(chunk.frames["night"].to_pylist())
+    if nights <= {night}:
+        chunks.setdefault(night, []).append(chunk)
+        return
+    import pyarrow.compute as pc
+
+    for one in nights:
+        rows = chunk.frames.filter(pc.equal(chunk.frames["night"], one))
+        chunks.setdefault(one, []).append(Chunk(rows, chunk.sources if one else None))
+    chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))
+
+
+def _moved(chunks: dict[int, list[Chunk]], known: Known) -> dict[int, set[int]]:
+    """Return, by night, frames of the lake whose file now holds a frame of another night."""
+    moved: dict[int, set[int]] = {}
+    for night, some in chunks.items():
+        for chunk in some:
+            for name in chunk.frames["file"].to_pylist():
+                old = known.by_file.get(name)
+                if old is not None and old[4] != night:
+                    moved.setdefault(old[4], set()).add(old[0])
+    return moved
+
+
+def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
+    def mine(part: Part) -> bool:
+        return part.name == str(batch)
+
+    return Existing(
+        tuple(snapshot.files("frames", mine)), tuple(snapshot.files("sources", mine)), frozenset(dropped)
+    )
+
+
+def _parts(result: Any, batch: Batch) -> tuple[Part, Part]:
+    if isinstance(result, SkylakeError):
+        raise result
+    if isinstance(result, BaseException):
+        raise LakeError(f"{batch}: the night could not be gathered ({type(result).__name__}: {result})") from result
+    frames, sources = result
+    return frames, sources
+
+
+def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path) -> None:
+    """Publish the parts of a batch, unless they are what the lake holds already."""
+    commit = Commit("ingest", str(batch))
+    snapshot = lake.snapshot()
+    for part in (frames, sources):
+        held = snapshot.parts(part.table).get(part.name)
+        if part.n_rows == 0:
+            if held is not None:
+                commit.remove(part.table, part.name)
+        elif held is None or held.checksum != part.checksum:
+            commit.replace(part, staging / part.table)
+    lake.commit(commit)
+
+
+def _report_batch(
+    report: IngestReport, batch: Batch, chunks: list[Chunk], sources: Part, progress: Progress
+) -> None:
+    n_frames = n_ok = 0
+    for chunk in chunks:
+        report.repeated += chunk.repeated
+        rows = chunk.frames.select(["file", "status", "reason", "message"]).to_pylist()
+        for row in rows:
+            report.counts[row["status"]] = report.counts.get(row["status"], 0) + 1
+            n_frames += 1
+            if row["status"] == Status.OK.value:
+                n_ok += 1
+            else:
+                report.problems.append(row)
+    report.batches.append(
+        {"camera": batch.camera, "night": batch.night, "frames": n_frames, "ok": n_ok, "sources": sources.n_rows}
+    )
+    progress.line(f"ingest {batch}: {n_ok} of {n_frames} frames ok, {sources.n_rows} sources in the night")

@@ -1,0 +1,250 @@
+"""Where a frame points: the WCS of its header, checked against catalog stars."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Camera
+from skylake.core.reasons import Reason
+from skylake.core.sphere import arcsec_of_chord, separation_deg, tangent_basis, unit_vectors
+from skylake.errors import FrameRejected
+
+Floats = npt.NDArray[np.float64]
+
+#: Points per edge of the outline of an image; more than corners, since wide fields have curved edges.
+_EDGE_POINTS = 4
+#: The brightest stars of a field, at most, on which a WCS is judged.
+_MAX_STARS = 100
+#: So many times more sources than stars are searched for them: bands differ, and colours.
+_SOURCES_PER_STAR = 4
+_MIN_MATCHES = 5
+_MIN_FRACTION = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Stars:
+    """Catalog stars at the epoch of a frame: positions in degrees, and magnitudes to rank them by."""
+
+    ra_deg: Floats
+    dec_deg: Floats
+    mag: Floats
+
+
+#: Returns the catalog stars within a radius (degrees) of a position, at an epoch (MJD).
+StarFinder = Callable[[float, float, float, float], Stars]
+
+
+@dataclass(frozen=True, slots=True)
+class WcsCheck:
+    """How many of the bright catalog stars were found where the WCS puts them."""
+
+    n_expected: int
+    n_matched: int
+    offset_arcsec: float
+
+    @property
+    def decisive(self) -> bool:
+        """Whether there were enough stars to judge."""
+        return self.n_expected >= _MIN_MATCHES
+
+    @property
+    def passed(self) -> bool:
+        """Whether the WCS can be right."""
+        return self.n_matched >= max(_MIN_MATCHES, _MIN_FRACTION * self.n_expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointing:
+    """The WCS of a trimmed image and what follows from it; angles in degrees, ICRS."""
+
+    wcs: Any
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+    pixel_scale_arcsec: float
+    rotation_deg: float
+    mirrored: bool
+    s_region: str
+
+    def to_sky(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Return ICRS positions of 0-based pixels."""
+        return _to_icrs(self.wcs, np.asarray(x, float), np.asarray(y, float))
+
+
+def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset: tuple[int, int]) -> Pointing:
+    """Return the pointing that a header tells.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    camera : Camera
+    shape : tuple of int
+        Height and width after trimming.
+    offset : tuple of int
+        Raw pixel (x, y) of the first pixel after trimming; the WCS is moved by it.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs`` if the header has no celestial WCS, or one that cannot be evaluated.
+    """
+    if camera.header.wcs == "none":
+        raise FrameRejected(Reason.NO_WCS, "the profile says that the headers of this camera have no usable WCS")
+    wcs = _read_wcs(header)
+    if wcs is None:
+        raise FrameRejected(Reason.NO_WCS, "the header has no celestial WCS (CTYPE1 and CTYPE2); solve the frame first")
+    if offset != (0, 0):
+        wcs = wcs[offset[1] :, offset[0] :]
+    height, width = shape
+    try:
+        pointing = _describe(wcs, height, width)
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        why = " ".join(str(error).split())
+        raise FrameRejected(Reason.NO_WCS, f"the WCS of the header cannot be used ({why}); solve the frame first") from error
+    if not np.isfinite([pointing.ra_deg, pointing.dec_deg, pointing.pixel_scale_arcsec]).all():
+        raise FrameRejected(Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first")
+    return pointing
+
+
+def _read_wcs(header: Any) -> Any:
+    from astropy.io import fits
+    from astropy.wcs import WCS, FITSFixedWarning
+    from astropy.wcs import WcsError as AnyWcsError
+
+    with warnings.catch_warnings():
+        # Deprecated cards that wcslib translates, such as RADECSYS; their meaning is not in doubt.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        try:
+            wcs = WCS(header, naxis=2)
+        except (ValueError, TypeError, KeyError, MemoryError, fits.VerifyError, AnyWcsError):
+            return None
+    return wcs if wcs.has_celestial else None
+
+
+def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    lon, lat = wcs.all_pix2world(x, y, 0)
+    frame = wcs_to_celestial_frame(wcs)
+    if frame.name == "icrs":
+        return np.asarray(lon, float) % 360.0, np.asarray(lat, float)
+    sky = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
+
+
+def _describe(wcs: Any, height: int, width: int) -> Pointing:
+    x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
+    ra, dec = _to_icrs(wcs, np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5]))
+    vectors = unit_vectors(ra, dec)
+    east, north = tangent_basis(ra[0], dec[0])
+    along_x, along_y = vectors[1] - vectors[2], vectors[3] - vectors[4]
+    x_east, x_north, y_east, y_north = along_x @ east, along_x @ north, along_y @ east, along_y @ north
+    determinant = x_east * y_north - x_north * y_east
+    outline_ra, outline_dec = _to_icrs(wcs, *_outline(height, width))
+    radius = float(np.max(separation_deg(ra[0], dec[0], outline_ra, outline_dec)))
+    return Pointing(
+        wcs=wcs,
+        ra_deg=float(ra[0]),
+        dec_deg=float(dec[0]),
+        radius_deg=radius,
+        pixel_scale_arcsec=float(np.degrees(np.sqrt(abs(determinant))) * 3600.0),
+        rotation_deg=float(np.degrees(np.arctan2(y_east, y_north)) % 360.0),
+        # With north up, east is to the left on the sky: x then runs west and the determinant is negative.
+        mirrored=bool(determinant > 0.0),
+        s_region=_polygon(outline_ra, outline_dec),
+    )
+
+
+def _outline(height: int, width: int) -> tuple[Floats, Floats]:
+    """Return points along the outer edge of the image, counter-clockwise in pixels."""
+    step = np.arange(_EDGE_POINTS) / _EDGE_POINTS
+    zero, one = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
+    x = np.concatenate([step, one, 1 - step, zero]) * width - 0.5
+    y = np.concatenate([zero, step, one, 1 - step]) * height - 0.5
+    return x, y
+
+
+def _polygon(ra: Floats, dec: Floats) -> str:
+    """Return an outline as an STC-S polygon, as ObsCore's s_region."""
+    numbers = " ".join(f"{a:.6f} {d:.6f}" for a, d in zip(ra, dec, strict=True))
+    return f"POLYGON ICRS {numbers}"
+
+
+def check_pointing(
+    pointing: Pointing,
+    shape: tuple[int, int],
+    x: Floats,
+    y: Floats,
+    flux: Floats,
+    stars: Stars,
+    radius_arcsec: float,
+) -> WcsCheck:
+    """Look for the brightest catalog stars of the field where the WCS puts them.
+
+    As many of the brightest stars as there can be sources are expected among a few times as many of the
+    brightest sources, so neither a deep catalog nor a deep frame makes a right WCS look wrong.
+
+    Parameters
+    ----------
+    pointing : Pointing
+    shape : tuple of int
+        Height and width of the image.
+    x, y, flux : ndarray
+        Sources: 0-based pixels, and any flux to rank them by.
+    stars : Stars
+    radius_arcsec : float
+        Distance within which a star counts as found.
+    """
+    from scipy.spatial import cKDTree
+
+    inside = _inside(pointing, shape, stars)
+    brightest = inside[np.argsort(stars.mag[inside], kind="stable")]
+    n_expected = min(len(brightest), len(x), _MAX_STARS)
+    if n_expected == 0:
+        return WcsCheck(0, 0, float("nan"))
+    brightest = brightest[:n_expected]
+    ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * n_expected]
+    sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked]))
+    wanted = unit_vectors(stars.ra_deg[brightest], stars.dec_deg[brightest])
+    distance, _ = cKDTree(sources).query(wanted)
+    arcsec = arcsec_of_chord(np.minimum(distance, 2.0))
+    found = arcsec <= radius_arcsec
+    return WcsCheck(n_expected, int(found.sum()), float(np.median(arcsec[found])) if found.any() else float("nan"))
+
+
+def _inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
+    """Return the indices of stars with a magnitude that fall on the image."""
+    near = np.flatnonzero(
+        (separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg) <= pointing.radius_deg)
+        & np.isfinite(stars.mag)
+    )
+    if near.size == 0:
+        return near
+    # The linear part is enough to tell who is inside, and always defined, unlike the inverse of SIP.
+    height, width = shape
+    x, y = _linear_pixels(pointing, stars.ra_deg[near], stars.dec_deg[near], height, width)
+    return near[(x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)]
+
+
+def _linear_pixels(pointing: Pointing, ra: Floats, dec: Floats, height: int, width: int) -> tuple[Floats, Floats]:
+    """Return approximate pixels from the tangent plane at the centre of the image."""
+    east, north = tangent_basis(pointing.ra_deg, pointing.dec_deg)
+    centre = unit_vectors(pointing.ra_deg, pointing.dec_deg)
+    vectors = unit_vectors(ra, dec)
+    depth = vectors @ centre
+    xi, eta = np.degrees(vectors @ east / depth), np.degrees(vectors @ north / depth)
+    x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
+    corner_ra, corner_dec = pointing.to_sky([x0 + 1, x0], [y0, y0 + 1])
+    steps = unit_vectors(corner_ra, corner_dec) - centre
+    matrix = np.degrees(np.array([[steps[0] @ east, steps[1] @ east], [steps[0] @ north, steps[1] @ north]]))
+    dx, dy = np.linalg.solve(matrix, np.vstack([xi, eta]))
+    return x0 + dx, y0 + dy
+

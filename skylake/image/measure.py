@@ -1,0 +1,282 @@
+"""Positions, fluxes and shapes of detected sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sep
+
+from skylake.core.camera import FLUXES, Apertures, Camera
+from skylake.core.flags import SourceFlag
+from skylake.core.frame import Image, Pixels
+from skylake.image.background import Background
+from skylake.image.detect import Detections
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
+
+#: Radius, in units of a and b, within which the Kron radius is computed (Kron 1980, ApJS 43, 305).
+_KRON_REACH = 6.0
+#: A half-light radius is searched within this many major axes.
+_HALF_LIGHT_REACH = 6.0
+#: A windowed centroid this far from the isophotal one has walked to a neighbour.
+_MAX_WALK_PX = 2.0
+#: Fraction of the sky annulus that must be clean.
+_MIN_CLEAN_SKY = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Sources of one image, ordered by y then x; arrays of shape (n,).
+
+    Positions are 0-based pixels of the trimmed image, fluxes ADU per second (NaN where an aperture does
+    not exist), angles degrees. ``flux`` and ``flux_err`` are keyed by aper1, aper2, aper3 and kron.
+    ``number`` is the detection's number in the segmentation map.
+    """
+
+    x: Floats
+    y: Floats
+    x_err: Floats
+    y_err: Floats
+    edge_distance: Floats
+    flux: dict[str, Floats]
+    flux_err: dict[str, Floats]
+    crowding: Floats
+    kron_radius: Floats
+    flux_max: Floats
+    sky: Floats
+    sky_rms: Floats
+    n_pixels: Integers
+    fwhm: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+    flags: Integers
+    number: Integers
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def ordered(self, order: npt.NDArray[np.intp]) -> Measurements:
+        """Return the sources in another order."""
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            values[item.name] = {k: v[order] for k, v in value.items()} if isinstance(value, dict) else value[order]
+        return Measurements(**values)
+
+
+def measure_sources(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    detections: Detections,
+    camera: Camera,
+    gain: float,
+    exposure_s: float,
+) -> Measurements:
+    """Measure the detected sources.
+
+    Flux errors hold the noise of the background and the photon noise of the source itself,
+    ``err^2 = sum(rms^2) + flux / gain``.
+
+    Parameters
+    ----------
+    image : Image
+    background : Background
+    signal : ndarray of float32
+        Image minus background.
+    detections : Detections
+    camera : Camera
+    gain : float
+        Electrons per ADU.
+    exposure_s : float
+        Exposure, seconds.
+    """
+    found = detections.objects
+    flags = detections.flags.copy()
+    x, y, fwhm = _centroids(signal, image, found, flags)
+    flux, flux_err, sky = _aperture_fluxes(
+        image, background, signal, detections, camera.apertures, x, y, gain, flags
+    )
+    flux["kron"], flux_err["kron"], kron_radius = _kron_flux(
+        image, background, signal, found, camera.apertures, x, y, gain, flags
+    )
+    height, width = signal.shape
+    edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
+    flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
+    _flag_saturation(image, detections, camera.apertures, x, y, flags)
+    row, column = _nearest_pixel(y, height), _nearest_pixel(x, width)
+    measured = Measurements(
+        x=x,
+        y=y,
+        x_err=np.sqrt(np.maximum(found["errx2"], 0.0)),
+        y_err=np.sqrt(np.maximum(found["erry2"], 0.0)),
+        edge_distance=edge,
+        flux={name: values / exposure_s for name, values in flux.items()},
+        flux_err={name: values / exposure_s for name, values in flux_err.items()},
+        crowding=_crowding(found, camera.apertures, x, y, fwhm),
+        kron_radius=kron_radius,
+        flux_max=np.asarray(found["peak"], float),
+        sky=sky,
+        sky_rms=np.asarray(background.rms[row, column], float),
+        n_pixels=np.asarray(found["npix"], np.int32),
+        fwhm=fwhm,
+        a=np.asarray(found["a"], float),
+        b=np.asarray(found["b"], float),
+        theta=np.degrees(found["theta"].astype(float)),
+        flags=flags,
+        number=np.arange(len(found), dtype=np.int32),
+    )
+    return measured.ordered(np.lexsort((x, y)))
+
+
+def _nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
+    return np.clip(np.rint(position), 0, size - 1).astype(np.intp)
+
+
+def _centroids(
+    signal: Pixels, image: Image, found: npt.NDArray[Any], flags: Integers
+) -> tuple[Floats, Floats, Floats]:
+    """Return windowed centroids and the full width at half maximum, all in pixels.
+
+    The window is a Gaussian with the half-light radius of the source, as SExtractor's XWIN_IMAGE. A
+    centroid that does not converge, or walks away, falls back to the isophotal one.
+    """
+    x, y = np.asarray(found["x"], float), np.asarray(found["y"], float)
+    reach = _HALF_LIGHT_REACH * np.maximum(found["a"], 0.5)
+    radius, failed = sep.flux_radius(signal, x, y, reach, 0.5, mask=image.masked, subpix=5)
+    radius = np.where((failed != 0) | ~(radius > 0), np.nan, radius)
+    sigma = np.where(np.isfinite(radius), radius, found["a"]) * 2.0 / 2.3548
+    x_window, y_window, failed = sep.winpos(signal, x, y, np.maximum(sigma, 0.5), mask=image.masked)
+    walked = ~(np.hypot(x_window - x, y_window - y) <= np.minimum(_MAX_WALK_PX, np.maximum(found["a"], 0.7)))
+    bad = (failed != 0) | walked
+    flags[bad] |= SourceFlag.CENTROID_FAILED
+    return np.where(bad, x, x_window), np.where(bad, y, y_window), 2.0 * radius
+
+
+def _aperture_fluxes(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    detections: Detections,
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    gain: float,
+    flags: Integers,
+) -> tuple[dict[str, Floats], dict[str, Floats], Floats]:
+    """Return fluxes, errors and the sky level per pixel; apertures beyond the profile's are NaN."""
+    height, width = signal.shape
+    sky = np.asarray(background.level[_nearest_pixel(y, height), _nearest_pixel(x, width)], float)
+    local, local_err = _local_sky(image, background, signal, detections, apertures, x, y, flags)
+    flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
+    flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
+    for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
+        total, error, flag = sep.sum_circle(
+            signal, x, y, radius, err=background.rms, gain=gain, mask=image.masked, subpix=0
+        )
+        area = np.pi * radius**2
+        flux[name] = total - area * local
+        flux_err[name] = np.hypot(error, area * local_err)
+        flags[(flag & sep.APER_TRUNC) != 0] |= SourceFlag.EDGE
+        flags[(flag & sep.APER_HASMASKED) != 0] |= SourceFlag.BAD_PIXEL
+    return flux, flux_err, sky + local
+
+
+def _local_sky(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    detections: Detections,
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    flags: Integers,
+) -> tuple[Floats, Floats]:
+    """Return level and error of the sky in an annulus above the background map, zero where none is asked.
+
+    Pixels of any detection are left out, so neighbours do not raise the sky.
+    """
+    zero = np.zeros(len(x))
+    if apertures.sky_annulus_px is None:
+        return zero, zero
+    inner, outer = apertures.sky_annulus_px
+    clean = (~image.masked & (detections.segments == 0)).astype(np.float32)
+    number, _, _ = sep.sum_circann(clean, x, y, inner, outer, subpix=1)
+    total, _, _ = sep.sum_circann(signal * clean, x, y, inner, outer, subpix=1)
+    variance, _, _ = sep.sum_circann(background.rms**2 * clean, x, y, inner, outer, subpix=1)
+    enough = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
+    flags[~enough] |= SourceFlag.LOCAL_SKY_FAILED
+    number = np.where(enough, number, 1.0)
+    return np.where(enough, total / number, 0.0), np.where(enough, np.sqrt(variance) / number, 0.0)
+
+
+def _kron_flux(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    found: npt.NDArray[Any],
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    gain: float,
+    flags: Integers,
+) -> tuple[Floats, Floats, Floats]:
+    """Return flux and error in the Kron ellipse of radius max(factor x Kron radius, minimum)."""
+    a, b = np.maximum(found["a"].astype(float), 0.3), np.maximum(found["b"].astype(float), 0.3)
+    # sep refuses pi/2 as a 32-bit float, which is larger than pi/2.
+    theta = np.clip(found["theta"].astype(float), -1.5707963, 1.5707963)
+    kron, failed = sep.kron_radius(signal, x, y, a, b, theta, _KRON_REACH, mask=image.masked)
+    bad = ~np.isfinite(kron) | ~(kron > 0) | ((failed & sep.APER_NONPOSITIVE) != 0)
+    flags[bad] |= SourceFlag.KRON_FAILED
+    scale = np.maximum(apertures.kron_factor * np.where(bad, 0.0, kron), apertures.kron_minimum)
+    flux, error, _ = sep.sum_ellipse(
+        signal, x, y, a, b, theta, scale, err=background.rms, gain=gain, mask=image.masked, subpix=5
+    )
+    return flux, error, np.where(bad, np.nan, kron)
+
+
+def _crowding(
+    found: npt.NDArray[Any], apertures: Apertures, x: Floats, y: Floats, fwhm: Floats
+) -> Floats:
+    """Return the flux that neighbours bring into the aperture of calibrations, as a share of the own.
+
+    The isophotal fluxes of deblending tell who has how much. A neighbour inside the aperture counts
+    wholly, one on its edge by half, one a full width beyond not at all.
+    """
+    from scipy.spatial import cKDTree
+
+    named = apertures.flux.startswith("aper")
+    radius = apertures.radii_px[int(apertures.flux[-1]) - 1] if named else apertures.radii_px[-1]
+    widths = fwhm[np.isfinite(fwhm)]
+    width = float(np.median(widths)) if widths.size else 0.5 * radius
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius + width, output_type="ndarray")
+    share = np.zeros(len(x))
+    if len(pairs):
+        i, j = pairs.T
+        held = np.clip((radius + width - np.hypot(x[i] - x[j], y[i] - y[j])) / (2.0 * width), 0.0, 1.0)
+        flux = np.maximum(found["flux"].astype(float), np.finfo(float).tiny)
+        share += np.bincount(i, held * flux[j] / flux[i], len(x))
+        share += np.bincount(j, held * flux[i] / flux[j], len(x))
+    return share
+
+
+def _flag_saturation(
+    image: Image, detections: Detections, apertures: Apertures, x: Floats, y: Floats, flags: Integers
+) -> None:
+    """Flag sources with a saturated raw pixel in their footprint or smallest aperture."""
+    n = len(x)
+    for mask, bit in (
+        (image.saturated, SourceFlag.SATURATED),
+        (image.near_saturated, SourceFlag.NEAR_SATURATED),
+    ):
+        if not mask.any():
+            continue
+        owners = detections.segments[mask]
+        hit = np.bincount(owners[owners > 0] - 1, minlength=n)[:n] > 0
+        covered, _, _ = sep.sum_circle(mask.astype(np.float32), x, y, apertures.radii_px[0], subpix=1)
+        flags[hit | (covered > 0)] |= bit

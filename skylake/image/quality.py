@@ -1,0 +1,112 @@
+"""How good a frame is: metrics, and the verdict of the camera's gates on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from skylake.core.camera import Gate
+from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
+from skylake.core.reasons import GATE_REASONS, Reason
+from skylake.image.measure import Measurements
+
+#: Shapes are judged on sources brighter than this, which are stars rather than noise.
+_SHAPE_SNR = 20.0
+#: Fewer of them make a median of all clean sources the better one.
+_MIN_STARS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Metrics of the sources of a frame, with the names that they have in ``frames``; NaN for none."""
+
+    n_detected: int
+    n_sources: int
+    n_saturated: int
+    fwhm_px: float
+    elongation: float
+    elongation_max: float
+    theta_kurtosis: float
+    flux_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gates say.
+
+    Attributes
+    ----------
+    failed : tuple of str
+        Metrics that are outside their limits.
+    rejection : (Reason, str) or None
+        Reason and sentence of the first gate that rejects.
+    flags : FrameFlag
+        GATE_WARNING where a gate warns.
+    """
+
+    failed: tuple[str, ...]
+    rejection: tuple[Reason, str] | None
+    flags: FrameFlag
+
+
+def source_metrics(measured: Measurements) -> Metrics:
+    """Return the metrics of measured sources.
+
+    ``theta_kurtosis`` is the excess kurtosis of the orientations: -1.2 for orientations at random, and
+    larger where all sources point one way, as in a trailed frame.
+    """
+    clean = (measured.flags & int(UNCLEAN)) == 0
+    snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
+    stars = clean & (snr > _SHAPE_SNR)
+    if np.count_nonzero(stars) < _MIN_STARS:
+        stars = clean
+    elongation = measured.a / np.maximum(measured.b, np.finfo(float).tiny)
+    return Metrics(
+        n_detected=len(measured),
+        n_sources=int(np.count_nonzero(clean)),
+        n_saturated=int(np.count_nonzero(measured.flags & SourceFlag.SATURATED)),
+        fwhm_px=_median(measured.fwhm[stars]),
+        elongation=_median(elongation[stars]),
+        elongation_max=float(elongation[clean].max()) if clean.any() else float("nan"),
+        theta_kurtosis=_excess_kurtosis(measured.theta[clean]),
+        flux_max=float(measured.flux_max[clean].max()) if clean.any() else float("nan"),
+    )
+
+
+def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _excess_kurtosis(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    if values.size < 4:
+        return float("nan")
+    centred = values - values.mean()
+    variance = float(np.mean(centred**2))
+    return float(np.mean(centred**4) / variance**2 - 3.0) if variance > 0 else float("nan")
+
+
+def judge(metrics: Mapping[str, float | None], gates: Mapping[str, Gate]) -> Verdict:
+    """Hold metrics against the gates of a camera."""
+    failed: list[str] = []
+    rejection: tuple[Reason, str] | None = None
+    flags = FrameFlag(0)
+    for name, gate in gates.items():
+        value = metrics.get(name)
+        if gate.passes(value):
+            continue
+        failed.append(name)
+        if gate.action == "warn":
+            flags |= FrameFlag.GATE_WARNING
+        elif rejection is None:
+            rejection = (GATE_REASONS[name], _sentence(name, value, gate))
+    return Verdict(tuple(failed), rejection, flags)
+
+
+def _sentence(name: str, value: float | None, gate: Gate) -> str:
+    value = float("nan") if value is None else value
+    if gate.min is not None and value < gate.min:
+        return f"{name} is {value:g}, below the limit {gate.min:g} of gates.{name} in the profile"
+    return f"{name} is {value:g}, above the limit {gate.max:g} of gates.{name} in the profile"

@@ -1,0 +1,292 @@
+"""The whole way of one frame: file in, a row of ``frames`` and measured sources out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skylake import __version__
+from skylake.cameras import HeaderReading, Profile, read_header
+from skylake.core.batch import UNDATED, night_of
+from skylake.core.camera import FLUXES, Camera
+from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
+from skylake.core.flags import FrameFlag, SourceFlag
+from skylake.core.frame import FileContent, Image, RawImage
+from skylake.core.ids import frame_id
+from skylake.core.reasons import Reason, Status
+from skylake.core.sphere import separation_deg, ra_dec
+from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
+from skylake.image.astrometry import Pointing, StarFinder, check_pointing, header_pointing
+from skylake.image.background import Background, estimate_background
+from skylake.image.calibrate import calibrate
+from skylake.image.detect import Detections, detect_sources
+from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.measure import Measurements, measure_sources
+from skylake.image.quality import judge, source_metrics
+from skylake.image.read import open_image
+
+#: A right WCS puts stars within this many pixels of their sources.
+_CHECK_RADIUS_PX = 5.0
+
+
+@dataclass(slots=True)
+class ReducedFrame:
+    """What became of a frame.
+
+    Attributes
+    ----------
+    row : dict
+        The row of ``frames``: column to value. It grows while the frame travels, so that whatever was
+        learnt before a frame failed is kept.
+    sources : Measurements or None
+        None for a frame without positions on the sky.
+    ra_deg, dec_deg : ndarray or None
+        Positions of the sources, ICRS.
+    """
+
+    row: dict[str, Any] = field(default_factory=dict)
+    sources: Measurements | None = None
+    ra_deg: np.ndarray[Any, Any] | None = None
+    dec_deg: np.ndarray[Any, Any] | None = None
+
+    @property
+    def status(self) -> str:
+        """Status of the frame."""
+        return str(self.row["status"])
+
+    def file_under(self, error: FrameError) -> None:
+        """File the frame under the status, reason and sentence of an error."""
+        self.row.update(status=error.status, reason=error.reason, message=str(error))
+
+
+def new_row(profile: Profile, path: str, content: FileContent | None = None) -> dict[str, Any]:
+    """Return the row of a frame of which nothing is known but its file."""
+    extension = profile.base.header.extension
+    # An empty file has no content to go by; like an unreadable one it is known by its path.
+    identity: str | bytes = content.data if content is not None and content.data else path
+    return {
+        "frame_id": frame_id(profile.name, extension if extension is not None else "first", identity),
+        "camera": profile.name,
+        "night": UNDATED,
+        "file": path,
+        "extension": extension if isinstance(extension, int) else 0,
+        "file_bytes": None if content is None else content.n_bytes,
+        "file_modified_ns": None if content is None else content.modified_ns,
+        "status": Status.OK.value,
+        "flags": 0,
+        "config_sha256": profile.base.sha256,
+        "software_version": __version__,
+    }
+
+
+def reduce_frame(content: FileContent, profile: Profile, find_stars: StarFinder | None = None) -> ReducedFrame:
+    """Reduce one frame.
+
+    Parameters
+    ----------
+    content : FileContent
+        The file.
+    profile : Profile
+        The camera.
+    find_stars : callable or None
+        Gives catalog stars to check the WCS against; None leaves it unchecked.
+
+    Returns
+    -------
+    ReducedFrame
+        Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason.
+    """
+    reduced = ReducedFrame(new_row(profile, content.path, content))
+    try:
+        raw = open_image(content, profile.base.header.extension)
+        reading = _read_header(reduced, raw, profile)
+        _measure(reduced, raw, reading, find_stars)
+    except FrameError as error:
+        reduced.file_under(error)
+    reduced.row["flags"] = int(reduced.row["flags"])
+    return reduced
+
+
+def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
+    """Return the columns of ``frames`` that follow from the header alone."""
+    camera = reading.camera
+    mjd = reading.mjd_mid
+    return {
+        "night": UNDATED if mjd is None else night_of(mjd, camera.site.longitude_deg),
+        "night_source": None if mjd is None else ("utc" if camera.site.longitude_deg is None else "site"),
+        "mjd_start": reading.mjd_start,
+        "mjd_mid": mjd,
+        "mjd_end": reading.mjd_end,
+        "time_source": reading.time_source,
+        "exposure_s": reading.exposure_s,
+        "filter": reading.filter,
+        "band": reading.band,
+        "object": reading.object,
+        "gain_e_per_adu": reading.gain,
+        "read_noise_e": reading.read_noise,
+        "saturation_adu": reading.saturation_adu,
+        "ccd_temperature_c": reading.ccd_temperature_c,
+        "config_sha256": camera.sha256,
+        "flags": reading.flags | (FrameFlag(0) if camera.site.known else FrameFlag.SITE_UNKNOWN),
+    }
+
+
+def _read_header(reduced: ReducedFrame, raw: RawImage, profile: Profile) -> HeaderReading:
+    reading = read_header(raw.header, profile, reduced.row["file"].rpartition("/")[2])
+    reduced.row.update(describe_header_row(reading), extension=raw.extension)
+    if reading.problem is not None:
+        reason, message = reading.problem
+        raise (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)
+    return reading
+
+
+def _measure(
+    reduced: ReducedFrame, raw: RawImage, reading: HeaderReading, find_stars: StarFinder | None
+) -> None:
+    row, camera = reduced.row, reading.camera
+    image = calibrate(raw, camera, reading.saturation_adu)
+    height, width = image.pixels.shape
+    row.update(
+        width_px=width,
+        height_px=height,
+        n_masked_px=int(image.masked.sum()),
+        n_saturated_px=int(image.saturated.sum()),
+    )
+    if row["n_masked_px"]:
+        row["flags"] |= FrameFlag.NAN_PIXELS
+    # Where the frame points is worth knowing even of a frame without sources.
+    pointing, lost = _point(raw, camera, image)
+    if pointing is not None:
+        row.update(_pointing_row(pointing))
+    row.update(_sky_row(reading, pointing))
+    background = estimate_background(image, camera.extraction)
+    row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
+    signal = image.pixels - background.level
+    detections = detect_sources(signal, background.rms, image.masked, camera.extraction)
+    row["threshold_sigma"] = detections.threshold_sigma
+    if detections.raised:
+        row["flags"] |= FrameFlag.THRESHOLD_RAISED
+    measured = measure_sources(
+        image, background, signal, detections, camera, reading.gain, reading.exposure_s
+    )
+    _judge_and_correct(row, camera, image, background, signal, detections, measured, reading.exposure_s)
+    if pointing is None:
+        raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
+    _check_pointing(row, camera, pointing, measured, find_stars, (height, width))
+    reduced.sources = measured
+    reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
+    if row["status"] != Status.OK:
+        measured.flags[:] |= SourceFlag.FRAME_REJECTED
+
+
+def _point(raw: RawImage, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
+    shape = (image.pixels.shape[0], image.pixels.shape[1])
+    try:
+        return header_pointing(raw.header, camera, shape, image.offset), None
+    except FrameRejected as error:
+        return None, error
+
+
+def _pointing_row(pointing: Pointing) -> dict[str, Any]:
+    return {
+        "ra_deg": pointing.ra_deg,
+        "dec_deg": pointing.dec_deg,
+        "pixel_scale_arcsec": pointing.pixel_scale_arcsec,
+        "rotation_deg": pointing.rotation_deg,
+        "mirrored": pointing.mirrored,
+        "s_region": pointing.s_region,
+        "wcs_source": "header",
+    }
+
+
+def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:
+    """Return where Sun, Moon and the frame stand above the horizon of the site."""
+    assert reading.mjd_mid is not None
+    site = reading.camera.site
+    state = sun_and_moon(reading.mjd_mid, site)
+    row: dict[str, Any] = {"moon_phase": float(state.moon_phase)}
+    if site.known:
+        row["sun_altitude_deg"] = float(state.sun_altitude_deg)
+        row["moon_altitude_deg"] = float(state.moon_altitude_deg)
+    if pointing is not None:
+        moon_ra, moon_dec = ra_dec(state.moon)
+        row["moon_separation_deg"] = float(separation_deg(moon_ra, moon_dec, pointing.ra_deg, pointing.dec_deg))
+        if site.known:
+            altitude, azimuth = alt_az(pointing.ra_deg, pointing.dec_deg, reading.mjd_mid, site)
+            row.update(altitude_deg=float(altitude), azimuth_deg=float(azimuth), airmass=float(airmass(altitude)))
+    return row
+
+
+def _judge_and_correct(
+    row: dict[str, Any],
+    camera: Camera,
+    image: Image,
+    background: Background,
+    signal: np.ndarray[Any, Any],
+    detections: Detections,
+    measured: Measurements,
+    exposure_s: float,
+) -> None:
+    """Add aperture corrections, metrics and verdict to the row."""
+    corrections = aperture_corrections(
+        image, background, signal, detections, measured, camera.apertures, exposure_s
+    )
+    row.update(_apcor_row(camera, corrections))
+    if corrections.assumed:
+        row["flags"] |= FrameFlag.APCOR_ASSUMED
+    metrics = source_metrics(measured)
+    row.update({name: getattr(metrics, name) for name in metrics.__slots__})
+    verdict = judge(row, camera.gates)
+    row["flags"] |= verdict.flags
+    row["gates_failed"] = " ".join(verdict.failed) or None
+    if verdict.rejection is not None:
+        reason, message = verdict.rejection
+        row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+
+
+def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:
+    row: dict[str, Any] = {"n_apcor": corrections.n_stars}
+    for name in FLUXES:
+        row[f"apcor_{name}"] = corrections.factor[name]
+        row[f"apcor_{name}_err"] = corrections.error[name]
+    for name, radius in zip(FLUXES, camera.apertures.radii_px, strict=False):
+        row[f"{name}_radius_px"] = radius
+    return row
+
+
+def _check_pointing(
+    row: dict[str, Any],
+    camera: Camera,
+    pointing: Pointing,
+    measured: Measurements,
+    find_stars: StarFinder | None,
+    shape: tuple[int, int],
+) -> None:
+    """Check the WCS against the catalog; raise ``bad_wcs`` if stars are not where they should be."""
+    if find_stars is None:
+        row["flags"] |= FrameFlag.WCS_UNCHECKED
+        return
+    stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
+    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, _CHECK_RADIUS_PX)
+    check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
+    row.update(
+        wcs_expected=check.n_expected, wcs_matched=check.n_matched, wcs_offset_arcsec=check.offset_arcsec
+    )
+    if not check.decisive:
+        row["flags"] |= FrameFlag.WCS_UNCHECKED
+    elif not check.passed:
+        raise FrameRejected(
+            Reason.BAD_WCS,
+            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
+            "them; solve the frame anew",
+        )
+
+
+def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:
+    """Return the profile's match radius, or a number of pixels where it gives none."""
+    given = camera.calibration.match_radius_arcsec
+    return default_px * pixel_scale_arcsec if given is None else given
+

@@ -1,0 +1,13 @@
+"""The lake: the only place that knows paths and snapshots.
+
+A lake is a folder. Its tables are immutable versions; a snapshot is one version of every table; one
+symbolic link says which snapshot is current. Writers build the next snapshot beside it, from hard links
+to all that did not change, and then move the link.
+"""
+
+from skylake.lake.commit import Commit
+from skylake.lake.lake import Lake
+from skylake.lake.parts import Part, stage_part
+from skylake.lake.snapshot import Snapshot
+
+__all__ = ["Commit", "Lake", "Part", "Snapshot", "stage_part"]

@@ -1,0 +1,128 @@
+"""A lake: made, opened, read and committed to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skylake.cameras import Profile
+from skylake.cameras.keep import from_json, to_json
+from skylake.errors import LakeError, UsageError
+from skylake.lake.commit import Commit, committing, create_empty, publish
+from skylake.lake.layout import Layout
+from skylake.lake.snapshot import Snapshot
+from skylake.settings import Settings, change_setting, read_settings, write_settings
+from skylake.sky.hats import replace_text
+from skylake.sky.pixels import PixelTree
+
+
+class Lake:
+    """A lake on disk.
+
+    Parameters
+    ----------
+    root : path
+        An existing lake; :meth:`create` makes a new one.
+
+    Raises
+    ------
+    LakeError
+        If there is no lake.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.layout = Layout(Path(root).absolute())
+        if not self.layout.settings_file.is_file():
+            raise LakeError(f"{root}: there is no lake; make one with `skylake init {root}`")
+        self.settings = read_settings(self.layout.settings_file)
+
+    @classmethod
+    def create(cls, root: str | Path, settings: Settings | None = None) -> Lake:
+        """Make an empty lake.
+
+        Raises
+        ------
+        UsageError
+            If the folder holds anything already.
+        LakeError
+            If the folder cannot be written.
+        """
+        layout = Layout(Path(root).absolute())
+        if layout.settings_file.exists():
+            raise UsageError(f"{root}: there is a lake already")
+        if layout.root.is_dir() and any(layout.root.iterdir()):
+            raise UsageError(f"{root}: the folder is not empty; name a new one")
+        try:
+            layout.root.mkdir(parents=True, exist_ok=True)
+            for folder in (layout.catalogs, layout.staging):
+                folder.mkdir()
+            create_empty(layout)
+            write_settings(layout.settings_file, settings or Settings())
+        except OSError as error:
+            raise LakeError(f"{root}: the lake cannot be made ({error.strerror})") from error
+        return cls(root)
+
+    @property
+    def root(self) -> Path:
+        """Folder of the lake."""
+        return self.layout.root
+
+    @property
+    def tree(self) -> PixelTree:
+        """Pixels into which tables with positions are divided."""
+        return PixelTree.uniform(self.settings.pixel_order)
+
+    def snapshot(self) -> Snapshot:
+        """Return the current snapshot."""
+        try:
+            return Snapshot(self.layout, int(Path(os.readlink(self.layout.current)).name))
+        except (OSError, ValueError) as error:
+            raise LakeError(
+                f"{self.root}: the link 'current' is broken; point it to a folder of _snapshots"
+            ) from error
+
+    def set(self, name: str, value: Any) -> None:
+        """Change a setting."""
+        self.settings = change_setting(self.layout.settings_file, name, value)
+
+    def keep_profile(self, profile: Profile) -> None:
+        """Keep the profile of a camera, for the stages after ingest."""
+        path = self.layout.profile(profile.name)
+        text = to_json(profile)
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return
+        try:
+            path.parent.mkdir(exist_ok=True)
+            replace_text(path, text)
+        except OSError as error:
+            raise LakeError(f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions") from error
+
+    def profile(self, camera: str) -> Profile:
+        """Return the profile under which the frames of a camera were last ingested."""
+        return from_json(self.layout.profile(camera))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """Give a folder to write parts in, which is removed afterwards."""
+        try:
+            self.layout.staging.mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
+        except OSError as error:
+            raise LakeError(
+                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
+            ) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, commit: Commit) -> Snapshot:
+        """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot."""
+        with committing(self.layout):
+            base = self.snapshot()
+            return publish(self.layout, base, commit) if commit.tables else base

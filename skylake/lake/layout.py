@@ -1,0 +1,99 @@
+"""Every path of a lake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from skylake import settings
+from skylake.schema import load
+from skylake.sky.hats import leaf_folder
+from skylake.sky.pixels import Pixel
+
+#: Folder of a version with one small description per part.
+PARTS_FOLDER = "_parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below the root of a lake."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """File of the settings."""
+        return self.root / settings.FILE_NAME
+
+    @property
+    def current(self) -> Path:
+        """Symbolic link to the current snapshot: the only pointer."""
+        return self.root / "current"
+
+    @property
+    def lock_file(self) -> Path:
+        """File that the one committer holds locked."""
+        return self.root / "_lock"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of snapshots."""
+        return self.root / "_snapshots"
+
+    @property
+    def staging(self) -> Path:
+        """Folder in which workers write."""
+        return self.root / "_staging"
+
+    @property
+    def ledger(self) -> Path:
+        """Folder with one record per commit."""
+        return self.root / "_ledger"
+
+    @property
+    def catalogs(self) -> Path:
+        """Folder of reference catalogs."""
+        return self.root / "catalogs"
+
+    @property
+    def database(self) -> Path:
+        """Folder of the embedded database."""
+        return self.root / "_postgres"
+
+    def snapshot(self, number: int) -> Path:
+        """Folder of a snapshot: one link per table."""
+        return self.snapshots / f"{number:06d}"
+
+    def versions(self, table: str) -> Path:
+        """Folder of the versions of a table."""
+        return self.root / "_versions" / table
+
+    def version(self, table: str, number: int) -> Path:
+        """Folder of one version of a table."""
+        return self.versions(table) / f"{number:06d}"
+
+    def profile(self, camera: str) -> Path:
+        """File of the profile under which a camera's frames were ingested."""
+        return self.root / "_cameras" / f"{camera}.json"
+
+    def catalog(self, name: str) -> Path:
+        """Folder of a reference catalog."""
+        return self.catalogs / name
+
+
+def part_file(table: str, part: str, pixel: Pixel | None) -> str:
+    """Return the path of a part's file relative to its version.
+
+    Parameters
+    ----------
+    table : str
+    part : str
+        Name of the part.
+    pixel : (order, number) or None
+        Pixel of the leaf for a HATS table; None for the others.
+    """
+    if pixel is not None:
+        return f"{leaf_folder(*pixel)}/{part}.parquet"
+    if load(table).layout.kind == "hats":
+        raise ValueError(f"the files of {table} lie in pixels")
+    return f"dataset/{part}.parquet"

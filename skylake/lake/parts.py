@@ -1,0 +1,166 @@
+"""Parts: the unit in which tables are written, replaced and removed.
+
+A part of ``sources`` is one night of one camera; it has a file in every pixel that it touches. Workers
+write parts into the staging folder; only a commit makes them visible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake import __version__
+from skylake.core.ids import config_sha256
+from skylake.lake.layout import part_file
+from skylake.schema import TableSchema, conform, load
+from skylake.schema.parquet import write_parquet
+from skylake.sky.hats import pixel_of
+from skylake.sky.pixels import Pixel, PixelTree
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """A file of a part: its path relative to the version, rows, bytes and SHA-256."""
+
+    path: str
+    n_rows: int
+    n_bytes: int
+    sha256: str
+
+    @property
+    def pixel(self) -> Pixel | None:
+        """Pixel of the file in a HATS table."""
+        return pixel_of(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a table.
+
+    Attributes
+    ----------
+    table, name : str
+    files : tuple of PartFile
+        Sorted by path; none for a part without rows.
+    camera : str or None
+    night : int or None
+        Batch that the part belongs to, if it belongs to one.
+    inputs : dict
+        What the part was made from: names to checksums. Equal inputs make equal parts.
+    software_version : str
+    """
+
+    table: str
+    name: str
+    files: tuple[PartFile, ...]
+    camera: str | None = None
+    night: int | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    software_version: str = __version__
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all files."""
+        return sum(file.n_rows for file in self.files)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the content of all files."""
+        return config_sha256({"files": [(file.path, file.sha256) for file in self.files]})
+
+    @property
+    def inputs_sha256(self) -> str:
+        """SHA-256 over what the part was made from."""
+        return config_sha256(self.inputs)
+
+    def to_json(self) -> str:
+        """Return the description that is kept beside the files."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Part:
+        """Return the part that a description describes."""
+        data: dict[str, Any] = json.loads(text)
+        data["files"] = tuple(PartFile(**file) for file in data["files"])
+        return cls(**data)
+
+
+def stage_part(
+    rows: pa.Table,
+    table: str,
+    name: str,
+    staging: Path,
+    tree: PixelTree | None = None,
+    camera: str | None = None,
+    night: int | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Part:
+    """Write the rows of a part below a staging folder.
+
+    The same rows give the same bytes: they are conformed to the schema and sorted by it.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        In any order.
+    table, name : str
+    staging : Path
+        Folder of this table in the staging area.
+    tree : PixelTree or None
+        Pixels of a HATS table.
+    camera, night, inputs
+        As in :class:`Part`.
+    """
+    schema = load(table)
+    rows = sort_rows(conform(rows, schema), schema)
+    files = tuple(
+        write_part_file(piece, staging, part_file(table, name, pixel)) for pixel, piece in split(rows, schema, tree)
+    )
+    return Part(table, name, files, camera, night, dict(inputs or {}))
+
+
+def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
+    """Return rows in the order of the schema."""
+    return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
+
+
+def split(rows: pa.Table, schema: TableSchema, tree: PixelTree | None) -> Iterator[tuple[Pixel | None, pa.Table]]:
+    """Yield sorted rows pixel by pixel; those of a table without pixels in one piece, if there are any."""
+    if rows.num_rows == 0:
+        return
+    if schema.layout.kind != "hats":
+        yield None, rows
+        return
+    if tree is None:
+        raise ValueError(f"the rows of {schema.name} lie in pixels; a pixel tree is needed")
+    position = tree.assign(rows["_healpix_29"].to_numpy())
+    runs = pc.run_end_encode(pa.array(position, pa.int64()))
+    start = 0
+    for end, pixel in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+        yield tree.pixels[pixel], rows.slice(start, end - start)
+        start = end
+
+
+def write_part_file(rows: pa.Table, staging: Path, path: str) -> PartFile:
+    """Write one file of a part and return what is known of it."""
+    target = staging / path
+    write_parquet(rows, target)
+    return PartFile(path, rows.num_rows, target.stat().st_size, file_sha256(target))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,52 @@
+"""DuckDB over the tables of a snapshot, by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skylake.resources import folder
+from skylake.schema import empty_table, load, table_names
+from skylake.sky.hats import read_properties
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from skylake.lake.snapshot import Snapshot
+
+#: Schema of the views of reference catalogs.
+CATALOGS = "catalogs"
+
+
+def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
+    """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
+
+    Only the row groups and columns that a query needs are read.
+    """
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    for name in table_names():
+        root = snapshot.folder(name)
+        if snapshot.n_rows(name):
+            _view(connection, f'"{name}"', root)
+        else:
+            connection.register(name, empty_table(load(name)))
+    connection.execute(f"CREATE SCHEMA {CATALOGS}")
+    for name in snapshot.catalogs():
+        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.layout.catalog(name)))
+    connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
+    return connection
+
+
+def catalog_folder(collection: Path) -> Path:
+    """Return the folder of a catalog itself inside its collection."""
+    return collection / read_properties(collection, "collection.properties")["hats_primary_table_url"]
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path) -> None:
+    pattern = str(root / "dataset" / "**" / "*.parquet").replace("'", "''")
+    connection.execute(
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false)"
+    )

@@ -1,0 +1,44 @@
+"""URLs of databases: read as people write them, shown without their password."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
+
+from skylake.errors import UsageError
+
+_DRIVERS = ("postgresql", "postgres", "postgresql+psycopg")
+_DEFAULTS = {"connect_timeout": "15", "application_name": "skylake mirror"}
+
+
+def parse(url: str) -> sa.URL:
+    """Return the address of a database.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://``, ``postgres://`` or ``postgresql+psycopg://``.
+
+    Raises
+    ------
+    UsageError
+        If it is no such URL; the sentence does not quote it, since it may hold a password.
+    """
+    try:
+        address = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        address = None
+    if address is None or address.drivername not in _DRIVERS:
+        raise UsageError("the URL of the database cannot be read; write postgresql://user@host:port/database")
+    if "@" in f"{address.host}{address.database}":
+        raise UsageError(
+            "the URL of the database has an @ too many; write %40 for @ and %2F for / in a password"
+        )
+    missing = {name: text for name, text in _DEFAULTS.items() if name not in address.query}
+    return address.set(drivername="postgresql+psycopg").update_query_dict(missing)
+
+
+def shown(address: sa.URL) -> str:
+    """Return what messages call the database: its URL without password and options."""
+    bare = sa.URL.create("postgresql", address.username, None, address.host, address.port, address.database)
+    return f"the database {bare.render_as_string()}"

@@ -1,0 +1,283 @@
+"""The data folder of an embedded PostgreSQL: made, started and stopped with PostgreSQL's own programs.
+
+Nobody locks here; :mod:`skylake.mirror.embedded` sees to it that one process at a time gets here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from skylake.errors import MirrorError
+from skylake.mirror.binaries import Binaries
+from skylake.mirror.identity import Identity, choose
+
+USER = "skylake"
+DATABASE = "postgres"
+PORT = 5432
+
+#: How long PostgreSQL may take to start or stop, in seconds.
+WAIT_S = 60
+
+_SOCKET_PREFIX = "skylake-postgres-"
+_INITIALISING = "initialising-"
+_LOG_BYTES = 1_000_000
+
+#: Longest path of a socket: 108 bytes on Linux and 104 elsewhere, with a zero at the end.
+_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
+
+#: A list of folders in PostgreSQL's settings takes these for syntax.
+_AWKWARD = re.compile(r"""[,"'\\\s]|^@""")
+
+#: Small and quiet. A crash may lose the last transactions, but not the order: the next run copies them again.
+#: Workers share memory through /dev/shm, which containers keep small, and the tables do not need them.
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(PORT),
+    "unix_socket_permissions": "0600",
+    "max_connections": "20",
+    "shared_buffers": "32MB",
+    "synchronous_commit": "off",
+    "max_wal_size": "256MB",
+    "max_parallel_workers": "0",
+    "max_parallel_maintenance_workers": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+_INITDB = (
+    f"--username={USER}", "--auth-local=trust", "--auth-host=reject", "--locale=C", "--encoding=UTF8",
+    "--wal-segsize=4", "--no-sync", "--no-instructions",
+)  # fmt: skip
+
+_MENDS = {
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space in your quota",
+    errno.EROFS: "put the lake on a disk that can be written",
+    errno.EACCES: "run skylake as the user to whom it belongs",
+    errno.EPERM: "run skylake as the user to whom it belongs",
+}
+_OR = "or give --to postgresql://… of another server"
+
+
+def folder_fault(folder: Path, error: OSError) -> MirrorError:
+    """Return the sentence for a folder that the system does not let us use."""
+    mend = _MENDS.get(error.errno or 0, "mend that")
+    return MirrorError(
+        f"the folder {folder} of the embedded PostgreSQL cannot be used "
+        f"({error.strerror or error}: {error.filename or 'a file in it'}); {mend}, {_OR}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """What a server writes into ``postmaster.pid``.
+
+    Attributes
+    ----------
+    process : int
+        Number of its process.
+    socket_folder : pathlib.Path or None
+        Folder of its socket, once it has one.
+    ready : bool
+        Whether it says that it takes connections.
+    """
+
+    process: int
+    socket_folder: Path | None
+    ready: bool
+
+    @classmethod
+    def read(cls, path: Path) -> Postmaster | None:
+        """Read the file; None where there is none."""
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        lines += [""] * (8 - len(lines))
+        process = int(lines[0]) if lines[0].strip().isdigit() else 0
+        return cls(process, Path(lines[4]) if lines[4] else None, lines[7].strip() == "ready")
+
+    def answers(self) -> bool:
+        """Tell whether a server listens on the socket."""
+        if not self.ready or self.socket_folder is None:
+            return False
+        with socket.socket(socket.AF_UNIX) as trial, suppress(OSError):
+            trial.connect(str(self.socket_folder / f".s.PGSQL.{PORT}"))
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The folder of a server and the programs that work on it.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Folder that holds the data folder, the log and the socket.
+    binaries : Binaries
+        The programs of PostgreSQL.
+    """
+
+    folder: Path
+    binaries: Binaries
+
+    @property
+    def data(self) -> Path:
+        """What PostgreSQL calls its data folder."""
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        """The file into which the server writes."""
+        return self.folder / "log"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """As whom the programs run."""
+        return choose(self.folder, self.binaries.program("postgres"))
+
+    def postmaster(self) -> Postmaster | None:
+        """Return what the server says of itself; None where none has been started."""
+        return Postmaster.read(self.data / "postmaster.pid")
+
+    def prepare(self) -> None:
+        """Clear up after a killed server or a killed start, and make the data folder where it is missing.
+
+        Raises
+        ------
+        MirrorError
+            If the data folder cannot be made, or another version of PostgreSQL made it.
+        """
+        for unfinished in self.folder.glob(f"{_INITIALISING}*"):
+            shutil.rmtree(unfinished)
+        self._clear_stale_postmaster()
+        if not self.data.exists():
+            self._initialise()
+        version = self.data / "PG_VERSION"
+        found = version.read_text(encoding="ascii").strip() if version.exists() else "unknown"
+        if found != str(self.binaries.major):
+            raise MirrorError(
+                f"{self.data} was made by PostgreSQL of version {found}, and version {self.binaries.major} "
+                f"is installed; delete {self.folder}, which is only a copy, and run the command again"
+            )
+
+    def launch(self, kept: int) -> None:
+        """Start the server, which inherits the descriptor `kept`.
+
+        Raises
+        ------
+        MirrorError
+            If it does not start; the sentence ends with what its log says.
+        """
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
+            self.log.unlink()
+        socket_folder = self._make_socket_folder()
+        settings = {**_SETTINGS, "unix_socket_directories": str(socket_folder)}
+        options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
+        self.identity.own(self.folder)
+        status = self._control(["start", "-o", options], kept)
+        postmaster = self.postmaster()
+        if status != 0 or postmaster is None or not postmaster.answers():
+            failure = self._failure("does not start", self._log_tail())
+            self._control(["stop", "--mode=immediate"])
+            remove_socket_folder(socket_folder)
+            raise failure
+
+    def shut_down(self) -> None:
+        """Stop the server, with its sessions.
+
+        Raises
+        ------
+        MirrorError
+            If it does not stop.
+        """
+        if self._control(["stop", "--mode=fast"]) and self._control(["stop", "--mode=immediate"]):
+            raise self._failure("does not stop", self._log_tail())
+
+    def _clear_stale_postmaster(self) -> None:
+        postmaster = self.postmaster()
+        if postmaster is None:
+            return
+        remove_socket_folder(postmaster.socket_folder)
+        # PostgreSQL clears the file of a dead server itself, but not if another process has its number now.
+        if Path("/proc/self/cwd").exists() and not self._is_home_of(postmaster.process):
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _is_home_of(self, process: int) -> bool:
+        try:
+            return Path(f"/proc/{process}/cwd").samefile(self.data)
+        except OSError:
+            return False
+
+    def _initialise(self) -> None:
+        """Make the data folder beside its place and rename it, so that it is never there half-made."""
+        fresh = Path(tempfile.mkdtemp(prefix=_INITIALISING, dir=self.folder))
+        self.identity.own(self.folder)
+        arguments = [self.binaries.program("initdb"), f"--pgdata={fresh}", *_INITDB]
+        made = subprocess.run(
+            self.identity.command(self.folder, arguments), env=self._environment(), check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if made.returncode != 0:
+            shutil.rmtree(fresh)
+            raise self._failure("cannot be set up", made.stderr.splitlines())
+        fresh.rename(self.data)
+
+    def _make_socket_folder(self) -> Path:
+        if _socket_fits(self.folder):
+            return self.folder
+        for parent in (tempfile.gettempdir(), "/tmp"):
+            path = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=parent))
+            if _socket_fits(path):
+                self.identity.own(path)
+                return path
+            path.rmdir()
+        raise self._failure("has no place for its socket", [f"the path {tempfile.gettempdir()} is too long"])
+
+    def _environment(self) -> dict[str, str]:
+        foreign = ("PG", "LC_", "LANG")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return {**inherited, "LC_ALL": "C", "PGDATA": str(self.data)}
+
+    def _control(self, arguments: Sequence[str], *kept: int) -> int:
+        """Run pg_ctl, which writes to the log as its server does, and return its exit status."""
+        tool = [self.binaries.program("pg_ctl"), "--silent", "--wait", f"--timeout={WAIT_S}", *arguments]
+        with self.log.open("ab") as log:
+            return subprocess.run(
+                self.identity.command(self.folder, tool), env=self._environment(), check=False, pass_fds=kept,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            ).returncode  # fmt: skip
+
+    def _log_tail(self) -> list[str]:
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def _failure(self, what: str, lines: Sequence[str]) -> MirrorError:
+        text = " / ".join(line.strip() for line in lines[-6:] if line.strip()) or "it says nothing"
+        mend = next((mend for code, mend in _MENDS.items() if os.strerror(code) in text), "mend that")
+        return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {mend}, {_OR}")
+
+
+def remove_socket_folder(path: Path | None) -> None:
+    """Remove the folder of a socket if it was made for that alone."""
+    if path is not None and path.name.startswith(_SOCKET_PREFIX):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _socket_fits(folder: Path) -> bool:
+    path = str(folder / f".s.PGSQL.{PORT}")
+    return len(os.fsencode(path)) <= _SOCKET_PATH_BYTES and not _AWKWARD.search(str(folder))

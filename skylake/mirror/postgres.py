@@ -1,0 +1,250 @@
+"""The small tables of a lake in PostgreSQL: a copy that can be thrown away and made again.
+
+A part of a table is copied when its checksum differs from the one in ``mirror_parts``. All changes of a run
+are one transaction, so a reader sees the lake before or after it, and a run that is killed leaves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import psycopg
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from skylake import logs
+from skylake.core.batch import is_plain_name
+from skylake.core.ids import content_id
+from skylake.errors import MirrorError, UsageError
+from skylake.mirror import address, books, structure
+from skylake.mirror.faults import translated
+from skylake.mirror.parts import PartWriter
+
+_LOG = logs.get(__name__)
+
+#: A run reads the lake while it writes, so limits that servers set for idle and long work do not fit.
+_NO_LIMITS = sa.text("""
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+""")
+_CONFINE = sa.text("""
+    SELECT set_config('search_path', quote_ident(:schema), true), set_config('lock_timeout', :patience, true)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What :meth:`Mirror.synchronise` did.
+
+    Attributes
+    ----------
+    n_copied, n_removed : int
+        Parts copied and removed.
+    n_rows_copied, n_rows_removed : int
+        Rows written, and rows deleted with the parts that were removed or replaced.
+    """
+
+    n_copied: int = 0
+    n_removed: int = 0
+    n_rows_copied: int = 0
+    n_rows_removed: int = 0
+
+
+class Mirror:
+    """A PostgreSQL database that shows the small tables of a lake.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://user:password@host:port/database``; also ``postgres://`` and ``postgresql+psycopg://``.
+        What it leaves out comes from the environment, as with psql. The password is never shown.
+    namespace : str or None
+        Schema of the database to work in, created where missing; None takes the user's default.
+    patience_s : float
+        How long to wait for another mirror or for a lock before giving up, in seconds.
+
+    Raises
+    ------
+    UsageError
+        If the URL or the namespace cannot be used.
+    """
+
+    def __init__(self, url: str, *, namespace: str | None = None, patience_s: float = 600.0) -> None:
+        if namespace is not None and not (is_plain_name(namespace) and len(namespace) < 64):
+            raise UsageError(f"{namespace!r} is no name of a schema; use letters, digits, _ . and -")
+        parsed = address.parse(url)
+        self.shown = address.shown(parsed)
+        self._namespace = namespace
+        self._patience_ms = str(max(1, math.ceil(patience_s * 1000)))
+        self._seen: int | None = None
+        with translated(self.shown):
+            self._engine = sa.create_engine(
+                parsed,
+                poolclass=sa.NullPool,
+                isolation_level="READ COMMITTED",
+                hide_parameters=True,
+                # Poolers between us and the server do not know prepared statements.
+                connect_args={"prepare_threshold": None},
+            )
+
+    def prepare(self) -> None:
+        """Create or extend tables, indexes, views and grants; do nothing where all is as it should be.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be used, or its tables differ from the schemas by more than missing columns
+            that may be null.
+        """
+        with self._transaction(exclusive=True) as connection:
+            self._create_namespace(connection)
+            structure.prepare(connection, self.shown)
+
+    def rebuild(self) -> None:
+        """Drop the mirror, with what others built upon it, and prepare an empty one.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be used, or holds tables of these names that skylake did not make.
+        """
+        with self._transaction(exclusive=True) as connection:
+            self._create_namespace(connection)
+            structure.drop(connection, self.shown)
+            structure.prepare(connection, self.shown)
+        self._seen = None
+
+    def parts(self) -> dict[tuple[str, str], str]:
+        """Return the checksums of the mirrored parts by table and part; empty where nothing is prepared.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be read.
+        """
+        with self._transaction() as connection:
+            if not structure.is_ours(connection):
+                return {}
+            self._seen, _ = books.state(connection)
+            return books.parts(connection)
+
+    def snapshot(self) -> int | None:
+        """Return the snapshot of the lake that the mirror shows; None where it shows none.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be read.
+        """
+        with self._transaction() as connection:
+            return books.state(connection)[1] if structure.is_ours(connection) else None
+
+    def synchronise(
+        self,
+        changes: Iterable[tuple[str, str, str, pa.Table]],
+        removals: Iterable[tuple[str, str]],
+        snapshot: int,
+    ) -> Outcome:
+        """Bring the mirror to a snapshot in one transaction; write nothing where nothing changes.
+
+        Parameters
+        ----------
+        changes : iterable of (table, part, checksum, rows)
+            Parts that are new or differ; read one by one. Those with the recorded checksum are passed over.
+        removals : iterable of (table, part)
+            Parts that are gone; unknown ones are passed over.
+        snapshot : int
+            Number of the lake's snapshot.
+
+        Raises
+        ------
+        MirrorError
+            If the database cannot be written, is not prepared, or has been changed by another mirror since
+            :meth:`parts` was called.
+        """
+        with self._transaction(exclusive=True) as connection:
+            generation, shown_snapshot = self._expected_state(connection)
+            writer = PartWriter(_driver(connection), snapshot)
+            outcome = _apply(writer, books.parts(connection), changes, removals)
+            if writer.touched or shown_snapshot != snapshot:
+                generation += 1
+                books.set_state(connection, generation, snapshot)
+        self._seen = generation
+        self._tidy(writer.touched)
+        return outcome
+
+    def _expected_state(self, connection: sa.Connection) -> tuple[int, int | None]:
+        """Return generation and snapshot, if they are those that the caller has planned with."""
+        if not structure.is_ours(connection):
+            raise MirrorError(f"{self.shown}: the tables of the mirror are missing; prepare it first")
+        generation, snapshot = books.state(connection)
+        if self._seen not in (None, generation):
+            raise MirrorError(f"{self.shown}: another mirror has changed it meanwhile; run the command again")
+        return generation, snapshot
+
+    def _create_namespace(self, connection: sa.Connection) -> None:
+        if self._namespace is None:
+            return
+        there = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        # IF NOT EXISTS asks for the right to create, even where there is nothing to create.
+        if connection.execute(there, {"name": self._namespace}).first() is None:
+            connection.execute(sa.schema.CreateSchema(self._namespace))
+
+    @contextmanager
+    def _transaction(self, *, exclusive: bool = False) -> Iterator[sa.Connection]:
+        """Open a transaction that is confined to one schema, is patient, and is alone where `exclusive`."""
+        with translated(self.shown, connecting=True):
+            connection = self._engine.connect()
+        with translated(self.shown), connection, connection.begin():
+            schema = self._namespace or connection.execute(sa.text("SELECT current_schema()")).scalar()
+            if schema is None:
+                raise MirrorError(f"{self.shown}: the user has no schema to work in; give a namespace")
+            connection.execute(_NO_LIMITS)
+            connection.execute(_CONFINE, {"schema": schema, "patience": self._patience_ms})
+            if exclusive:
+                lock = content_id("skylake mirror", schema)
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+            yield connection
+
+    def _tidy(self, tables: set[str]) -> None:
+        """Free the space of deleted rows; an embedded server is rarely up long enough to do so itself."""
+        if not tables:
+            return
+        schema = f'"{self._namespace}".' if self._namespace else ""
+        names = ", ".join(f'{schema}"{table}"' for table in sorted(tables | {"mirror_parts"}))
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(sa.text(f"VACUUM (ANALYZE, SKIP_LOCKED) {names}"))
+        except SQLAlchemyError as error:
+            _LOG.warning("%s: the tables could not be vacuumed (%s)", self.shown, type(error).__name__)
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    return cast("psycopg.Connection[Any]", driver)
+
+
+def _apply(
+    writer: PartWriter,
+    recorded: dict[tuple[str, str], str],
+    changes: Iterable[tuple[str, str, str, pa.Table]],
+    removals: Iterable[tuple[str, str]],
+) -> Outcome:
+    n_copied = n_removed = 0
+    for removal in removals:
+        if recorded.pop(removal, None) is not None:
+            writer.remove(*removal)
+            n_removed += 1
+    for table, part, checksum, rows in changes:
+        if recorded.get((table, part)) == checksum:
+            continue
+        writer.replace(table, part, checksum, rows)
+        recorded[table, part] = checksum
+        n_copied += 1
+    writer.finish()
+    return Outcome(n_copied, n_removed, writer.n_rows_copied, writer.n_rows_removed)

@@ -1,0 +1,181 @@
+"""The tables of a mirror: created, compared with the schemas, extended, dropped.
+
+All functions work in the schema that comes first in ``search_path`` and in the transaction of the connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import SetColumnComment, SetTableComment
+
+from skylake import logs
+from skylake.errors import MirrorError
+from skylake.mirror import books
+from skylake.mirror.faults import translated
+from skylake.resources import folder
+from skylake.schema.sql import mirrored_metadata
+
+_LOG = logs.get(__name__)
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+_COLUMNS = sa.text("""
+    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
+        coalesce(a.attnum = ANY (i.indkey), false) AS in_key
+    FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+    WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY (:names)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A column as the database has it."""
+
+    type: str
+    required: bool
+    in_key: bool
+
+
+def files() -> list[Path]:
+    """Return the SQL files that complete a mirror, in order."""
+    return sorted((folder("sql") / "mirror").glob("*.sql"))
+
+
+def is_ours(connection: sa.Connection) -> bool:
+    """Tell whether a mirror has been prepared here."""
+    return bool(_columns(connection, ["mirror_state"]))
+
+
+def prepare(connection: sa.Connection, shown: str) -> None:
+    """Create what is missing, and add columns that the schemas have gained.
+
+    Raises
+    ------
+    MirrorError
+        If tables differ otherwise, if they are not ours, or if an SQL file fails.
+    """
+    tables = [*mirrored_metadata().sorted_tables, *books.metadata().sorted_tables]
+    found = _columns(connection, [table.name for table in tables])
+    _refuse_foreign(found, shown)
+    there = [table for table in tables if table.name in found]
+    gained = [column for table in there for column in _gained(table, found[table.name], shown)]
+    expected = _sha256(tables)
+    if len(found) == len(tables) and not gained and books.structure_sha256(connection) == expected:
+        return
+    for metadata in (mirrored_metadata(), books.metadata()):
+        metadata.create_all(connection)
+    for column in gained:
+        _add(connection, column)
+    for table in tables:
+        # A table that someone dropped is empty now, whatever the books say.
+        if table.name not in found:
+            books.ask_again(connection, table.name)
+    _describe(connection, tables)
+    for path in files():
+        _run(connection, path, shown)
+    books.set_structure_sha256(connection, expected)
+
+
+def drop(connection: sa.Connection, shown: str) -> None:
+    """Drop the mirror, with the views that others have made on it.
+
+    Raises
+    ------
+    MirrorError
+        If the tables are not ours.
+    """
+    tables = [*mirrored_metadata().sorted_tables, *books.metadata().sorted_tables]
+    found = _columns(connection, [table.name for table in tables])
+    _refuse_foreign(found, shown)
+    for name in found:
+        connection.execute(sa.text(f'DROP TABLE "{name}" CASCADE'))
+
+
+def _refuse_foreign(found: dict[str, dict[str, _Found]], shown: str) -> None:
+    if found and "mirror_state" not in found:
+        raise MirrorError(
+            f"{shown}: the table {min(found)} is there, but skylake did not make it; "
+            "give another database or namespace"
+        )
+
+
+def _columns(connection: sa.Connection, names: list[str]) -> dict[str, dict[str, _Found]]:
+    found: dict[str, dict[str, _Found]] = {}
+    for row in connection.execute(_COLUMNS, {"names": names}):
+        found.setdefault(row.relname, {})[row.attname] = _Found(row.type, row.attnotnull, row.in_key)
+    return found
+
+
+def _gained(table: sa.Table, found: dict[str, _Found], shown: str) -> list[sa.Column[Any]]:
+    """Return the columns that the database lacks; refuse any other difference."""
+    differences = {name: "is not in the schema" for name in found if name not in table.columns}
+    # A missing column of the key comes first: that the others are not the key follows from it.
+    for column in sorted(table.columns, key=lambda column: column.name in found):
+        difference = _difference(column, found.get(column.name))
+        if difference:
+            differences[column.name] = difference
+    for name, difference in differences.items():
+        raise MirrorError(
+            f"{shown}: the column {table.name}.{name} {difference}; run the command with --rebuild"
+        )
+    return [column for column in table.columns if column.name not in found]
+
+
+def _difference(column: sa.Column[Any], there: _Found | None) -> str | None:
+    if there is None:
+        return None if column.nullable else "is missing and may not be null"
+    if there.type != _type_name(column):
+        return f"is {there.type} and should be {_type_name(column)}"
+    if there.in_key != column.primary_key:
+        return f"{'is' if there.in_key else 'is not'} in the primary key, against the schema"
+    if there.required == column.nullable:
+        return f"{'may not' if there.required else 'may'} be null, against the schema"
+    return None
+
+
+def _type_name(column: sa.Column[Any]) -> str:
+    """Return the type as PostgreSQL's format_type writes it."""
+    return str(column.type.compile(dialect=_DIALECT)).lower().replace("varchar", "character varying")
+
+
+def _sha256(tables: list[sa.Table]) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        digest.update("\n".join(_definition(table)).encode())
+    for path in files():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _definition(table: sa.Table) -> list[str]:
+    columns = [f"{column.name} {_type_name(column)} {column.nullable}" for column in table.columns]
+    comments = [column.comment or "" for column in table.columns]
+    return [table.name, *columns, table.comment or "", *comments]
+
+
+def _add(connection: sa.Connection, column: sa.Column[Any]) -> None:
+    table = column.table.name
+    connection.execute(sa.text(f'ALTER TABLE "{table}" ADD COLUMN "{column.name}" {_type_name(column)}'))
+    # The lake may hold values of the new column in parts that were copied without it.
+    books.ask_again(connection, table)
+    _LOG.info("the mirror has gained the column %s.%s", table, column.name)
+
+
+def _describe(connection: sa.Connection, tables: list[sa.Table]) -> None:
+    for table in tables:
+        connection.execute(SetTableComment(table))
+        for column in table.columns:
+            connection.execute(SetColumnComment(column))
+
+
+def _run(connection: sa.Connection, path: Path, shown: str) -> None:
+    # The bare cursor takes many statements at once, and a per cent sign for itself.
+    with translated(f"{shown}: sql/mirror/{path.name}"):
+        connection.connection.cursor().execute(path.read_text(encoding="utf-8"))

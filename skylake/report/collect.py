@@ -1,0 +1,108 @@
+"""What the report shows, read from a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.flags import SPOILED
+from skylake.lake import Lake, Snapshot
+from skylake.report.style import Floats
+from skylake.table.photometry import (
+    FRAME_COLUMNS,
+    ZEROPOINT_COLUMNS,
+    Photometry,
+    calibrate_matches,
+)
+
+#: Matches that are read for the pictures at most; a picture of more says nothing more.
+_MAX_MATCHES = 200_000
+#: A star needs so many measurements to be shown as a light curve.
+_MIN_POINTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Matches of one camera with their photometry."""
+
+    matches: pa.Table
+    photometry: Photometry
+
+    @property
+    def clean(self) -> npt.NDArray[np.bool_]:
+        """Which matches have photometry that can be trusted."""
+        return np.asarray((self.matches["flags"].to_numpy() & int(SPOILED)) == 0)
+
+
+def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | None = None) -> pa.Table:
+    """Return, of each frame, the row of the largest version of a catalog."""
+    rows = snapshot.read("zeropoints", columns, filter=pc.field("catalog") == catalog)
+    if rows.num_rows == 0:
+        return rows
+    frame, version = rows["frame_id"].to_numpy(), rows["version"].to_numpy()
+    order = np.lexsort((-version, frame))
+    _, first = np.unique(frame[order], return_index=True)
+    return rows.take(pa.array(order[first]))
+
+
+def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibrated:
+    """Return matches of the latest nights of a camera, as many as a picture needs."""
+    chosen: list[str] = []
+    n_rows = 0
+    parts = [part for part in snapshot.parts("matches").values() if part.camera == camera]
+    for part in sorted(parts, key=lambda one: -(one.night or 0)):
+        if part.name.endswith(f"-{catalog}") and (n_rows < _MAX_MATCHES):
+            chosen.append(part.name)
+            n_rows += part.n_rows
+    matches = snapshot.read("matches", where=lambda part: part.name in chosen)
+    zeropoints = zeropoints_in_force(snapshot, catalog, [*ZEROPOINT_COLUMNS])
+    frames = snapshot.read("frames", FRAME_COLUMNS, lambda part: part.camera == camera)
+    return Calibrated(matches, calibrate_matches(matches, frames, zeropoints))
+
+
+def frames_of(snapshot: Snapshot, camera: str, columns: list[str]) -> pa.Table:
+    """Return columns of the frames of a camera."""
+    return snapshot.read("frames", columns, lambda part: part.camera == camera)
+
+
+def cameras(snapshot: Snapshot) -> list[str]:
+    """Return the cameras of a lake."""
+    return sorted({part.camera for part in snapshot.parts("frames").values() if part.camera})
+
+
+def counts_of_status(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the number of frames by camera, status and reason."""
+    rows = snapshot.read("frames", ["camera", "status", "reason"])
+    grouped = rows.group_by(["camera", "status", "reason"]).aggregate([([], "count_all")])
+    return sorted(grouped.to_pylist(), key=lambda row: (row["camera"], row["status"], row["reason"] or ""))
+
+
+def floats(table: pa.Table, name: str) -> Floats:
+    """Return a column as floats, NaN for null."""
+    return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+
+
+def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[str, Any]]:
+    """Return the stars whose scatter most exceeds what is usual at their brightness.
+
+    The usual scatter is the running median over stars of similar magnitude.
+    """
+    columns = ["object_id", "catalog", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
+    rows = snapshot.read("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
+    rows = rows.filter(pc.and_(pc.is_valid(rows["mag_scatter"]), pc.is_valid(rows["mag_median"])))
+    if rows.num_rows == 0:
+        return []
+    mag, scatter = floats(rows, "mag_median"), floats(rows, "mag_scatter")
+    order = np.argsort(mag)
+    half = max(5, min(50, len(order) // 10))
+    usual = np.empty(len(order))
+    for place, star in enumerate(order):
+        low = max(0, min(place - half, len(order) - 2 * half - 1))
+        usual[star] = np.median(scatter[order[low : low + 2 * half + 1]])
+    excess = scatter / np.maximum(usual, 1e-4)
+    return [rows.slice(int(star), 1).to_pylist()[0] for star in np.argsort(-excess)[:how_many]]

@@ -1,0 +1,147 @@
+"""One HTML page with the state of a lake and its pictures."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from skylake import __version__
+from skylake.core.flags import SPOILED
+from skylake.errors import LakeError
+from skylake.lake import Lake, Snapshot
+from skylake.report import collect, plots
+from skylake.report.curves import curve_of_object
+from skylake.report.style import save
+from skylake.table.combine import MAPS, combine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MAX_STARS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the page: its file beside the page, and what it shows."""
+
+    file: str
+    caption: str
+
+
+def write_report(lake: Lake, out: Path) -> list[Path]:
+    """Write ``index.html`` and its pictures into a folder.
+
+    Returns
+    -------
+    list of Path
+        The page, then the pictures.
+
+    Raises
+    ------
+    LakeError
+        If the folder cannot be written.
+    """
+    snapshot = lake.snapshot()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = [*_camera_pictures(lake, snapshot, out), *_star_pictures(lake, snapshot, out)]
+        page = out / "index.html"
+        page.write_text(_render(lake, snapshot, pictures), encoding="utf-8")
+        shutil.copyfile(_TEMPLATES / "style.css", out / "style.css")
+    except OSError as error:
+        raise LakeError(f"{out}: the report cannot be written ({error.strerror or error})") from error
+    return [page, *(out / picture.file for picture in pictures)]
+
+
+def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    nights = sorted(snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"]))
+    return environment.get_template("index.html").render(
+        name=lake.root.name,
+        snapshot=snapshot.number,
+        version=__version__,
+        tables=[(name, snapshot.n_rows(name)) for name in ("frames", "sources", "matches", "zeropoints", "lightcurves")],
+        catalog=lake.settings.default_catalog,
+        status=collect.counts_of_status(snapshot),
+        nights=nights,
+        pictures=pictures,
+    )
+
+
+def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+    pictures = []
+    catalog = lake.settings.default_catalog
+    for camera in collect.cameras(snapshot):
+        zeropoints = collect.zeropoints_in_force(snapshot, catalog)
+        mine = zeropoints.filter(pc.equal(zeropoints["camera"], camera))
+        band = np.asarray(pc.fill_null(mine["band"], "no band").to_pylist(), object)
+        figure = plots.zeropoint_against_time(
+            *(collect.floats(mine, name) for name in ("mjd_mid", "zp", "zp_err")), band, camera
+        )
+        pictures.append(_keep(figure, out, f"zeropoint-{camera}.png", f"Zeropoint of every calibrated frame of {camera}."))
+        pictures += _match_pictures(snapshot, catalog, camera, out)
+        frames = collect.frames_of(snapshot, camera, ["mjd_mid", "sky_adu", "exposure_s", "fwhm_px", "status"])
+        good = frames.filter(pc.equal(frames["status"], "ok"))
+        sky = collect.floats(good, "sky_adu") / collect.floats(good, "exposure_s")
+        figure = plots.sky_and_seeing(collect.floats(good, "mjd_mid"), sky, collect.floats(good, "fwhm_px"), camera)
+        pictures.append(_keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}."))
+    rows = snapshot.read("maps")
+    for name in ("visits", "residual"):
+        made = combine(rows, name)
+        title = f"All cameras: {name}"
+        figure = plots.sky_map(made.pixels, made.values, made.order, MAPS[name].label, title)
+        pictures.append(_keep(figure, out, f"map-{name}.png", f"Map of {MAPS[name].label}."))
+    return pictures
+
+
+def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
+    found = collect.calibrated_matches(snapshot, catalog, camera)
+    residual = np.where(found.clean, found.photometry.residual, np.nan)
+    size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
+    width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
+    x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
+    over_field = plots.residuals_over_field(x, y, residual, width, height, camera)
+    mag = collect.floats(found.matches, "ref_mag")
+    against_mag = plots.residuals_against_magnitude(mag, residual, catalog or "none")
+    return [
+        _keep(over_field, out, f"field-{camera}.png", f"Where on the detector of {camera} stars come out too bright or faint."),
+        _keep(against_mag, out, f"residuals-{camera}.png", f"How well {camera} reproduces catalog magnitudes."),
+    ]
+
+
+def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
+    pictures = []
+    for number, star in enumerate(collect.most_variable(lake, snapshot, _MAX_STARS), start=1):
+        figure = curve_figure(curve_of_object(snapshot, star["object_id"], star["catalog"]))
+        caption = f"Star {star['object_id']} of {star['catalog']}: most scatter for its brightness, number {number}."
+        pictures.append(_keep(figure, out, f"star-{number}.png", caption))
+    return pictures
+
+
+def curve_figure(curve: dict[str, Any]) -> Figure:
+    """Return the picture of a light curve as :func:`skylake.report.curves.curve_of_object` gives it."""
+    points = curve["points"]
+    title = f"{curve['catalog']} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
+    bands = sorted({point["band"] for point in points if point["band"]})
+    mag, mag_err = (
+        np.array([np.nan if point[name] is None else point[name] for point in points], float)
+        for name in ("mag", "mag_err")
+    )
+    bjd = np.array([point["bjd_tdb"] for point in points], float)
+    spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
+    return plots.lightcurve(bjd, mag, mag_err, spoiled, "/".join(bands) or "instrumental", title)
+
+
+def _keep(figure: Figure, out: Path, file: str, caption: str) -> Picture:
+    save(figure, out / file)
+    return Picture(file, caption)

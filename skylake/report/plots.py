@@ -1,0 +1,220 @@
+"""The pictures: one function each, arrays in, figure out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.robust import MAD_TO_SIGMA
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, faint_down, say_nothing_there
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MAX_FIELD_BINS = 24
+#: Matches per cell of a residual picture, at least on average.
+_PER_CELL = 8
+
+
+def zeropoint_against_time(
+    mjd: Floats, zp: Floats, zp_err: Floats, band: npt.NDArray[np.object_], camera: str
+) -> Figure:
+    """Zeropoints of frames with their errors; transparency falls downwards."""
+    title = f"{camera}: zeropoint of total flux, ADU/s"
+    with canvas(title) as (figure, axes):
+        known = np.isfinite(zp)
+        if not known.any():
+            say_nothing_there(axes, "no frame has a zeropoint yet")
+            return figure
+        for colour, name in zip((BLUE, RED, "#3b7d4f", "#7a4a9e", GREY), sorted(set(band[known])), strict=False):
+            rows = known & (band == name)
+            axes.errorbar(
+                dates(mjd[rows]), zp[rows], zp_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                label=f"{name}, {rows.sum()} frames, median {np.median(zp[rows]):.3f} mag",
+            )  # fmt: skip
+        _label_times(axes)
+        axes.set_ylabel("zeropoint [mag]")
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        axes.legend(loc="best")
+        return figure
+
+
+def _label_times(axes: Axes) -> None:
+    """Label the time axis by hours within a night, by dates over nights."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def residuals_over_field(
+    x: Floats, y: Floats, residual: Floats, width: int, height: int, camera: str
+) -> Figure:
+    """Median residual of matches, catalog minus calibrated magnitude, in cells of the detector."""
+    title = f"{camera}: residuals over the field (catalog - calibrated)"
+    with canvas(title, (6.6, 5.6)) as (figure, axes):
+        known = np.isfinite(residual)
+        if not known.any():
+            say_nothing_there(axes, "no calibrated matches yet")
+            return figure
+        bins = int(np.clip(np.sqrt(known.sum() / _PER_CELL), 2, _MAX_FIELD_BINS))
+        cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
+        limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
+        image = axes.imshow(
+            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu",
+            vmin=-limit, vmax=limit, interpolation="nearest",
+        )  # fmt: skip
+        figure.colorbar(image, ax=axes, label="median residual [mmag]")
+        axes.plot([], [], " ", label=f"{known.sum()} matches, {bins} x {bins} cells")
+        axes.legend(loc="upper right", handlelength=0)
+        axes.set_xlabel("x [px]")
+        axes.set_ylabel("y [px]")
+        axes.grid(visible=False)
+        return figure
+
+
+def _cell_medians(x: Floats, y: Floats, values: Floats, width: int, height: int, bins: int) -> Floats:
+    column = np.clip((x + 0.5) / width * bins, 0, bins - 1).astype(int)
+    row = np.clip((y + 0.5) / height * bins, 0, bins - 1).astype(int)
+    cell = row * bins + column
+    order = np.lexsort((values, cell))
+    starts = np.searchsorted(cell[order], np.arange(bins * bins))
+    counts = np.bincount(cell, minlength=bins * bins)
+    result = np.full(bins * bins, np.nan)
+    some = counts > 0
+    ordered = values[order]
+    low, high = starts[some] + (counts[some] - 1) // 2, starts[some] + counts[some] // 2
+    result[some] = 0.5 * (ordered[low] + ordered[high])
+    return result.reshape(bins, bins)
+
+
+def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> Figure:
+    """Residuals of matches against catalog magnitude, with their running scatter."""
+    title = f"Residuals against magnitude (catalog {catalog} - calibrated)"
+    with canvas(title) as (figure, axes):
+        known = np.isfinite(residual) & np.isfinite(mag)
+        if not known.any():
+            say_nothing_there(axes, "no calibrated matches yet")
+            return figure
+        m, r = mag[known], residual[known]
+        axes.plot(m, r, ".", ms=2.0, color=BLUE, alpha=0.25, rasterized=True, label=f"{len(m)} matches")
+        edges = np.arange(np.floor(m.min() * 2) / 2, m.max() + 0.5, 0.5)
+        which = np.digitize(m, edges)
+        groups = [(m[which == i], r[which == i]) for i in range(1, len(edges) + 1)]
+        groups = [group for group in groups if len(group[0]) >= 5]
+        if groups:
+            centre = [float(np.median(mags)) for mags, _ in groups]
+            middle = np.array([np.median(values) for _, values in groups])
+            spread = np.array([MAD_TO_SIGMA * np.median(np.abs(v - np.median(v))) for _, v in groups])
+            axes.errorbar(centre, middle, spread, fmt="o", color=RED, ms=4, capsize=2, label="median and robust scatter")
+        limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
+        axes.set_ylim(limit, -limit)
+        axes.set_xlabel("catalog magnitude [mag]")
+        axes.set_ylabel("residual [mag]")
+        axes.legend(loc="best")
+        return figure
+
+
+def lightcurve(
+    bjd: Floats, mag: Floats, mag_err: Floats, spoiled: npt.NDArray[np.bool_], band: str, title: str
+) -> Figure:
+    """Magnitudes of one star against time; bright is up."""
+    with canvas(title) as (figure, axes):
+        known = np.isfinite(mag)
+        if not known.any():
+            say_nothing_there(axes, "the star has no calibrated magnitude")
+            return figure
+        start = float(np.floor(bjd[known].min()))
+        for rows, colour, label in ((known & ~spoiled, BLUE, "measurements"), (known & spoiled, GREY, "flagged")):
+            if rows.any():
+                axes.errorbar(
+                    bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
+                    label=f"{rows.sum()} {label}",
+                )  # fmt: skip
+        faint_down(axes)
+        axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
+        axes.set_ylabel(f"{band} [mag]")
+        axes.legend(loc="best")
+        return figure
+
+
+def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figure:
+    """Background rate and width of stars against time."""
+    with canvas(f"{camera}: sky background and width of stars") as (figure, axes):
+        if not np.isfinite(sky).any():
+            say_nothing_there(axes, "no frame was measured yet")
+            return figure
+        axes.plot(dates(mjd), sky, "o", ms=3.5, color=BLUE, label="sky (left)")
+        axes.set_ylabel("sky per pixel [ADU/s]")
+        axes.set_xlabel("time of mid-exposure [UTC]")
+        right = axes.twinx()
+        right.plot(dates(mjd), fwhm, "x", ms=4, color=RED, label="FWHM (right)")
+        right.set_ylabel("FWHM [px]")
+        right.grid(visible=False)
+        _label_times(axes)
+        handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+        axes.legend(handles=handles, loc="best")
+        return figure
+
+
+def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: str, title: str) -> Figure:
+    """A map of the sky: the region that was seen, or all of it in Mollweide projection where that is wide."""
+    with canvas(title, (8.0, 4.8)) as (figure, axes):
+        if len(pixels) == 0:
+            say_nothing_there(axes, "the map has no pixel yet")
+            return figure
+        east, dec, middle = _outlines(pixels, order)
+        wide = bool(np.ptp(east) > 120.0 or np.ptp(dec) > 90.0)
+        if wide:
+            figure.delaxes(axes)
+            axes = figure.add_subplot(projection="mollweide")
+            axes.set_title(title, loc="left")
+            # A pixel across the edge of the map would be drawn across all of it.
+            whole = np.ptp(east, axis=1) < 180.0
+            shapes, shown = np.radians(np.stack([-east, dec], axis=-1))[whole], values[whole]
+            ticks = np.arange(-150, 151, 30)
+            axes.set_xticks(np.radians(ticks), [f"{(middle - tick) % 360:.0f}°" for tick in ticks])
+        else:
+            shapes, shown = np.stack([middle + east, dec], axis=-1), values
+            x, y = shapes[..., 0], shapes[..., 1]
+            axes.set_aspect(1.0 / max(float(np.cos(np.radians(y.mean()))), 0.05))
+            axes.set_xlim(x.max() + 0.05 * np.ptp(x), x.min() - 0.05 * np.ptp(x))
+            axes.set_ylim(y.min() - 0.05 * np.ptp(y), y.max() + 0.05 * np.ptp(y))
+        _draw_pixels(figure, axes, shapes, shown, label, f"{len(pixels)} pixels of order {order}")
+        return figure
+
+
+def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats, float]:
+    """Return the corners of pixels, east of a middle right ascension without a jump, shape (n, 4) each."""
+    import healpy
+
+    from skylake.core.sphere import ra_dec
+
+    ra, dec = ra_dec(np.moveaxis(healpy.boundaries(2**order, pixels, nest=True), 1, 2))
+    angle = np.radians(ra[:, 0])
+    middle = float(np.degrees(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean())) % 360.0)
+    east = (ra - middle + 180.0) % 360.0 - 180.0
+    # Corners of one pixel stay together, also on the far side.
+    east = east[:, :1] + (east - east[:, :1] + 180.0) % 360.0 - 180.0
+    return east, dec, middle
+
+
+def _draw_pixels(
+    figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str
+) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
+
+    low, high = (float(np.nanpercentile(values, q)) for q in (2, 98))
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    drawn = PolyCollection(list(shapes), array=values, cmap="viridis", edgecolors="face", linewidths=0.2)
+    drawn.set_clim(low, high)
+    axes.add_collection(drawn)
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+    axes.set_xlabel("right ascension [deg]")
+    axes.set_ylabel("declination [deg]")
+    axes.legend(handles=[Patch(color=BLUE, label=text)], loc="lower left")

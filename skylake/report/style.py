@@ -1,0 +1,72 @@
+"""One look for all pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+BLUE, RED, GREY = "#1f5f99", "#b5442e", "#8a8f94"
+_SETTINGS: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "legend.frameon": True,
+    "legend.framealpha": 0.9,
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+}
+_EPOCH = datetime(1858, 11, 17)
+
+
+@contextmanager
+def canvas(title: str, size: tuple[float, float] = (8.0, 4.5)) -> Iterator[tuple[Figure, Axes]]:
+    """Give a figure with one pair of axes in the common style."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left")
+        yield figure, axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; the format follows from the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Neither a date nor a version of the software in the file: the same picture has the same bytes.
+    metadata = {"Software": None} if path.suffix == ".png" else None
+    figure.savefig(path, metadata=metadata)
+
+
+def dates(mjd: npt.ArrayLike) -> list[datetime]:
+    """Return Modified Julian Dates as calendar dates, UTC."""
+    return [_EPOCH + timedelta(days=float(value)) for value in np.atleast_1d(np.asarray(mjd, float))]
+
+
+def faint_down(axes: Axes) -> None:
+    """Let magnitudes grow downwards."""
+    if not axes.yaxis_inverted():
+        axes.invert_yaxis()
+
+
+def say_nothing_there(axes: Axes, text: str) -> None:
+    """Write into empty axes why they are empty."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
+    axes.set_xticks([])
+    axes.set_yticks([])

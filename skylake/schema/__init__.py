@@ -1,0 +1,16 @@
+"""Schemas as data: one YAML file a table, from which everything that knows columns is made."""
+
+from skylake.schema.arrow import arrow_schema, conform, empty_table
+from skylake.schema.tables import Column, Layout, TableSchema, flag_texts, load, table_names
+
+__all__ = [
+    "Column",
+    "Layout",
+    "TableSchema",
+    "arrow_schema",
+    "conform",
+    "empty_table",
+    "flag_texts",
+    "load",
+    "table_names",
+]

@@ -1,0 +1,183 @@
+"""Arrow schemas, and the one gate through which every table passes before it is written."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.errors import SchemaError
+from skylake.schema.tables import Column, TableSchema
+
+_ARROW = {
+    "boolean": pa.bool_(),
+    "byte": pa.int8(),
+    "short": pa.int16(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "text": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+_VOTABLE = {
+    "boolean": "boolean",
+    "byte": "unsignedByte",
+    "short": "short",
+    "int": "int",
+    "long": "long",
+    "float": "float",
+    "double": "double",
+}
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """Return the Arrow type of a column; nested columns are a struct of lists, as nested-pandas reads them."""
+    if column.datatype == "nested":
+        return pa.struct([pa.field(inner.name, pa.list_(_ARROW[inner.datatype])) for inner in column.columns])
+    return _ARROW[column.datatype]
+
+
+@cache
+def arrow_schema(schema: TableSchema) -> pa.Schema:
+    """Return the Arrow schema of a table, with units, UCDs and texts as metadata of its fields.
+
+    The metadata of the table hold its name and schema version, and a VOTable header after the IVOA note
+    *Parquet in the VO* under the key ``IVOA.VOTable-Parquet.content``.
+    """
+    fields = [
+        pa.field(column.name, arrow_type(column), nullable=column.nullable, metadata=_field_metadata(column))
+        for column in schema.columns
+    ]
+    metadata = {
+        "skylake.table": schema.name,
+        "skylake.schema_version": str(schema.version),
+        "skylake.schema_sha256": schema.sha256,
+        "skylake.description": schema.description,
+        "IVOA.VOTable-Parquet.version": "1.0",
+        "IVOA.VOTable-Parquet.content": _votable_header(schema),
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+def _field_metadata(column: Column) -> dict[str, str]:
+    metadata = {"description": column.description}
+    if column.unit:
+        metadata["unit"] = column.unit
+    if column.ucd:
+        metadata["ucd"] = column.ucd
+    if column.columns:
+        metadata["columns"] = json.dumps({inner.name: _field_metadata(inner) for inner in column.columns})
+    return metadata
+
+
+def _votable_header(schema: TableSchema) -> str:
+    root = ElementTree.Element("VOTABLE", version="1.5", xmlns="http://www.ivoa.net/xml/VOTable/v1.3")
+    table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE", type="results"), "TABLE")
+    table.set("name", schema.name)
+    ElementTree.SubElement(table, "DESCRIPTION").text = schema.description
+    for column in schema.columns:
+        if column.columns:
+            continue
+        field = ElementTree.SubElement(table, "FIELD", name=column.name)
+        field.set("datatype", _VOTABLE.get(column.datatype, "char"))
+        if column.datatype not in _VOTABLE:
+            field.set("arraysize", "*")
+        if column.unit:
+            field.set("unit", column.unit)
+        if column.ucd:
+            field.set("ucd", column.ucd)
+        ElementTree.SubElement(field, "DESCRIPTION").text = column.description
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def empty_table(schema: TableSchema) -> pa.Table:
+    """Return a table of the schema without rows."""
+    return arrow_schema(schema).empty_table()
+
+
+def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """Return `table` with exactly the columns, order and types of its schema.
+
+    Missing nullable columns become null, and so does NaN: a lake holds no NaN. Numbers are cast where no
+    value is lost.
+
+    Raises
+    ------
+    SchemaError
+        For a column that the schema lacks, a missing column or null where none may be, a value that does
+        not fit the type, or a text that is too long. The sentence names the column and the first row.
+    """
+    extra = [name for name in table.column_names if name not in schema.names]
+    if extra:
+        raise SchemaError(f"table {schema.name}: the column {extra[0]!r} is not in schemas/{schema.name}.yaml")
+    columns = [_conform_column(table, column, schema.name) for column in schema.columns]
+    return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
+
+
+def _conform_column(table: pa.Table, column: Column, name: str) -> pa.ChunkedArray:
+    wanted = arrow_type(column)
+    if column.name not in table.column_names:
+        if not column.nullable:
+            raise SchemaError(f"table {name}: the column {column.name!r} is missing and may not be null")
+        return pa.chunked_array([pa.nulls(table.num_rows, wanted)])
+    values = table.column(column.name)
+    if values.type != wanted:
+        values = _cast(values, wanted, column, name)
+    if pa.types.is_floating(wanted):
+        values = _null_for_nan(values)
+    if not column.nullable and values.null_count:
+        row = pc.index(pc.is_null(values), True).as_py()
+        raise SchemaError(f"table {name}: the column {column.name!r} is null in row {row} and may not be")
+    if column.length is not None:
+        _refuse_long_text(values, column, name)
+    return values
+
+
+def _null_for_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    missing = pc.is_nan(values)
+    if not pc.any(missing).as_py():
+        return values
+    return pc.if_else(missing, pa.scalar(None, values.type), values)
+
+
+def _cast(values: pa.ChunkedArray, wanted: pa.DataType, column: Column, name: str) -> pa.ChunkedArray:
+    # Narrowing a float loses digits, as everywhere; anything else must keep its value.
+    lossy = pa.types.is_floating(values.type) and pa.types.is_floating(wanted)
+    try:
+        return values.cast(wanted, safe=not lossy)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        row = _first_bad_row(values, wanted)
+        raise SchemaError(
+            f"table {name}: the column {column.name!r} holds {values[row].as_py()!r} in row {row}, "
+            f"which is no {column.datatype}"
+        ) from error
+
+
+def _first_bad_row(values: pa.ChunkedArray, wanted: pa.DataType) -> int:
+    """Find by bisection the first row that cannot be cast."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            values.slice(low, middle - low + 1).cast(wanted)
+        except pa.ArrowException:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _refuse_long_text(values: pa.ChunkedArray, column: Column, name: str) -> None:
+    lengths = pc.utf8_length(values)
+    longest = pc.max(lengths).as_py()
+    if longest is not None and column.length is not None and longest > column.length:
+        row = pc.index(pc.greater(lengths, column.length), True).as_py()
+        raise SchemaError(
+            f"table {name}: the column {column.name!r} holds {longest} characters in row {row}; "
+            f"{column.length} fit"
+        )

@@ -1,0 +1,90 @@
+"""Settings of a lake: the file ``skylake.toml`` at its root."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import ConfigurationError
+
+FILE_NAME = "skylake.toml"
+
+_COMMENTS = {
+    "default_catalog": "Reference catalog of calibrations; the first import sets it.",
+    "mirror_url": "PostgreSQL to mirror into; empty keeps an embedded server inside the lake.",
+    "cluster": "Where frames are processed: local, inline, slurm or the address tcp://host:port of a scheduler.",
+    "workers": "Worker processes; 0 takes one per core.",
+    "pixel_order": "HEALPix order of the pixel tree, fixed when the lake is made. Each pixel is a folder.",
+    "map_order": "HEALPix order of the maps.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a lake; the texts in ``skylake.toml`` say what each means."""
+
+    default_catalog: str = ""
+    mirror_url: str = ""
+    cluster: str = "local"
+    workers: int = 0
+    pixel_order: int = 2
+    map_order: int = 7
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a settings file.
+
+    Raises
+    ------
+    ConfigurationError
+        For a key that is unknown or a value of the wrong type.
+    """
+    import tomllib
+
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigurationError(f"{path}: there is no setting {key!r}; the settings are {', '.join(known)}")
+        if type(value) is not known[key]:
+            raise ConfigurationError(f"{path}: {key} must be of type {known[key].__name__}")
+    settings = Settings(**data)
+    if not 0 <= settings.pixel_order <= 8:
+        raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
+    if not 0 <= settings.map_order <= 13:
+        raise ConfigurationError(f"{path}: map_order must be between 0 and 13")
+    return settings
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write a new settings file, with a comment on each setting."""
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Settings of this lake."))
+    for field in dataclasses.fields(settings):
+        document.add(tomlkit.nl())
+        document.add(tomlkit.comment(_COMMENTS[field.name]))
+        document.add(field.name, getattr(settings, field.name))
+    _replace(path, tomlkit.dumps(document))
+
+
+def change_setting(path: Path, name: str, value: Any) -> Settings:
+    """Change one setting in a file and keep the rest, comments too, as it is."""
+    import tomlkit
+
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    document[name] = value
+    _replace(path, tomlkit.dumps(document))
+    return read_settings(path)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

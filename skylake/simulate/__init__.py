@@ -1,0 +1,42 @@
+"""Nights of frames for any camera profile, with known truth."""
+
+from skylake.simulate.calibrations import PlannedCalibration, plan_calibrations, simulate_calibration
+from skylake.simulate.frame import simulate_frame
+from skylake.simulate.planning import PlannedFrame, plan
+from skylake.simulate.run import SimulationResult, simulate
+from skylake.simulate.scenario import (
+    AtmosphereParams,
+    CatalogParams,
+    DetectorParams,
+    HeaderParams,
+    OpticsParams,
+    Scenario,
+    ScheduleParams,
+    SpecialParams,
+    StarParams,
+)
+from skylake.simulate.stamps import Moffat, render
+from skylake.simulate.truth import FrameTruth
+
+__all__ = [
+    "AtmosphereParams",
+    "CatalogParams",
+    "DetectorParams",
+    "FrameTruth",
+    "HeaderParams",
+    "Moffat",
+    "OpticsParams",
+    "PlannedCalibration",
+    "PlannedFrame",
+    "Scenario",
+    "ScheduleParams",
+    "SimulationResult",
+    "SpecialParams",
+    "StarParams",
+    "plan",
+    "plan_calibrations",
+    "render",
+    "simulate",
+    "simulate_calibration",
+    "simulate_frame",
+]

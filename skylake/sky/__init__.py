@@ -1,0 +1,1 @@
+"""The sky: HEALPix pixels, reference catalogs, and the cross-match."""

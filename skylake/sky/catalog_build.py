@@ -1,0 +1,206 @@
+"""Build a reference catalog: batches of stars in, a HATS collection with a margin cache out.
+
+Two passes, memory bounded by a batch in the first and by a pixel in the second: batches are dealt out
+to the pixels, then each pixel is gathered, sorted and written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from skylake.errors import CatalogError
+from skylake.schema import TableSchema, conform
+from skylake.schema.parquet import write_parquet
+from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
+from skylake.sky.pixels import Pixel, PixelTree
+
+#: A pixel with more rows is divided into its children.
+MAX_LEAF_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What was built: rows, rows of the margin cache, pixels, and rows whose ref_id another row has."""
+
+    n_rows: int
+    n_margin_rows: int
+    n_pixels: int
+    n_duplicate_ids: int
+
+
+def build_catalog(
+    batches: Iterable[pa.Table],
+    schema: TableSchema,
+    target: Path,
+    tree: PixelTree,
+    margin_arcsec: float,
+    properties: Mapping[str, str],
+    max_leaf_rows: int = MAX_LEAF_ROWS,
+) -> BuildReport:
+    """Build a catalog and its margin cache as a HATS collection.
+
+    Parameters
+    ----------
+    batches : iterable of pyarrow.Table
+        Stars that conform to `schema`, in any order.
+    schema : TableSchema
+    target : Path
+        Folder to make; its name is the name of the catalog.
+    tree : PixelTree
+        Division of the sky, that of the lake's tables.
+    margin_arcsec : float
+        Width of the margin around each pixel.
+    properties : mapping
+        More entries for ``hats.properties``.
+    max_leaf_rows : int
+        Pixels with more rows are divided.
+
+    Raises
+    ------
+    CatalogError
+        If there are no stars, or the folder cannot be written.
+    """
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        report = _build(
+            batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
+        )
+        shutil.rmtree(building / "_dealt", ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+        building.replace(target)
+    except OSError as error:
+        raise CatalogError(f"{target}: the catalog cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return report
+
+
+def _build(
+    batches: Iterable[pa.Table],
+    schema: TableSchema,
+    folder: Path,
+    name: str,
+    tree: PixelTree,
+    margin_arcsec: float,
+    properties: Mapping[str, str],
+    max_leaf_rows: int,
+) -> BuildReport:
+    dealt = folder / "_dealt"
+    counts = _deal(batches, dealt / "main", tree)
+    if not counts:
+        raise CatalogError(f"{name}: the files hold no star with a position")
+    leaves: list[Pixel] = []
+    content = hashlib.sha256()
+    n_duplicates = 0
+    for number in sorted(counts):
+        rows = _gather(dealt / "main" / str(number), schema)
+        n_duplicates += rows.num_rows - pc.count_distinct(rows["ref_id"]).as_py()
+        for pixel, piece in _divide(rows, tree.pixels[number], max_leaf_rows):
+            leaves.append(pixel)
+            path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
+            write_parquet(piece, path)
+            content.update(path.read_bytes())
+    n_rows = sum(counts.values())
+    properties = {**properties, "skylake_sha256": content.hexdigest()}
+    write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
+    n_margin = _build_margin(folder, schema, name, leaves, tree, margin_arcsec, properties)
+    write_collection(folder, name, f"{name}_margin", margin_arcsec)
+    return BuildReport(n_rows, n_margin, len(leaves), n_duplicates)
+
+
+def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[int, int]:
+    """Write each batch in pieces, one per pixel of the tree; return the rows of each pixel."""
+    counts: dict[int, int] = {}
+    for number, batch in enumerate(batches):
+        pixels = tree.assign(batch["_healpix_29"].to_numpy())
+        for pixel, rows in _groups(pixels):
+            write_parquet(batch.take(rows), folder / str(pixel) / f"{number:06d}.parquet")
+            counts[pixel] = counts.get(pixel, 0) + len(rows)
+    return counts
+
+
+def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
+    """Yield each key with the rows that have it."""
+    order = np.argsort(keys, kind="stable")
+    bounds = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    for start, end in zip(bounds, [*bounds[1:], len(order)], strict=True):
+        yield int(keys[order[start]]), pa.array(order[start:end])
+
+
+def _gather(folder: Path, schema: TableSchema) -> pa.Table:
+    rows = pa.concat_tables(
+        [pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet"))]
+    )
+    return conform(rows, schema).sort_by([(name, "ascending") for name in schema.layout.sort])
+
+
+def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, pa.Table]]:
+    """Yield sorted rows of a pixel, divided into children as long as there are too many."""
+    order, number = pixel
+    if rows.num_rows <= limit or order >= 20:
+        if rows.num_rows:
+            yield pixel, rows
+        return
+    index = rows["_healpix_29"].to_numpy()
+    shift = 2 * (29 - order - 1)
+    edges = np.searchsorted(index, [(4 * number + child) << shift for child in range(5)])
+    for child in range(4):
+        piece = rows.slice(int(edges[child]), int(edges[child + 1] - edges[child]))
+        yield from _divide(piece, (order + 1, 4 * number + child), limit)
+
+
+def _build_margin(
+    folder: Path,
+    schema: TableSchema,
+    name: str,
+    leaves: list[Pixel],
+    tree: PixelTree,
+    margin_arcsec: float,
+    properties: Mapping[str, str],
+) -> int:
+    """Write, for each leaf, the rows of other leaves within the margin."""
+    fine = PixelTree.of(_covering(leaves, tree))
+    wanted = set(leaves)
+    dealt = folder / "_dealt" / "margin"
+    counts: dict[int, int] = {}
+    for number, pixel in enumerate(leaves):
+        rows = pq.read_table(folder / name / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
+        which, pixels = fine.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
+        for neighbour, chosen in _groups(pixels):
+            if fine.pixels[neighbour] in wanted:
+                near = rows.take(pa.array(which).take(chosen))
+                write_parquet(near, dealt / str(neighbour) / f"{number:06d}.parquet")
+                counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
+    margin = f"{name}_margin"
+    filled = []
+    for neighbour in sorted(counts):
+        pixel = fine.pixels[neighbour]
+        rows = _gather(dealt / str(neighbour), schema)
+        write_parquet(rows, folder / margin / leaf_folder(*pixel) / f"{name}.parquet")
+        filled.append(pixel)
+    what = Properties(margin, "margin", sum(counts.values()), primary=name, margin_arcsec=margin_arcsec)
+    write_metadata(folder / margin, schema, what, filled, properties)
+    return sum(counts.values())
+
+
+def _covering(leaves: list[Pixel], tree: PixelTree) -> set[Pixel]:
+    """Return a cover of the sky with all leaves in it: pixels of the tree, divided where leaves are finer."""
+    cover = set(tree.pixels)
+    for order, number in leaves:
+        # Divide the ancestor that is in the cover, level by level, down to the leaf.
+        for up in range(order, 0, -1):
+            parent = (order - up, number >> (2 * up))
+            if parent in cover:
+                cover.remove(parent)
+                cover |= {(parent[0] + 1, 4 * parent[1] + child) for child in range(4)}
+    return cover

@@ -1,0 +1,336 @@
+"""Read tables of stars from files, a batch of rows at a time.
+
+CSV and its relatives, ECSV, FITS tables and Parquet are read in pieces, so memory is bounded by the batch:
+text by blocks of 8 MiB, Parquet by its row groups. VOTable goes through astropy, which loads the file; so
+does gzipped FITS.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from skylake.errors import CatalogError
+from skylake.sky.catalog_columns import CatalogColumns, ImportReport, require_columns, standardise
+from skylake.sky.catalog_text import Piece, read_text, yaml_units
+from skylake.sky.hats import read_properties
+
+_HEAD_BYTES = 65_536
+_SUFFIXES = {
+    ".fits": "FITS", ".fit": "FITS", ".fts": "FITS", ".fz": "FITS", ".parquet": "Parquet", ".pq": "Parquet",
+    ".vot": "VOTable", ".votable": "VOTable",
+}  # fmt: skip
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"BZh": "compressed with bzip2; run bunzip2",
+    b"\xfd7zXZ": "compressed with xz; run unxz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; run unzstd",
+    b"\x1f\x9d": "compressed with compress; run uncompress",
+    b"\x89HDF": "an HDF5 file; save the table as Parquet, FITS or CSV",
+    b"%PDF": "a PDF document; save the table as CSV",
+    b"<!DOCTYPE html": "a web page; fetch the table itself",
+    b"<!doctype html": "a web page; fetch the table itself",
+    b"<html": "a web page; fetch the table itself",
+}
+#: What the libraries raise for files that are not what they seem. A CatalogError is none of these.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
+_GZIP = b"\x1f\x8b"
+_TABLES = ("BINTABLE", "TABLE")
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Some rows of a file, as they stand in it.
+
+    Attributes
+    ----------
+    table : pyarrow.Table, (n,)
+        The wanted columns; masked values are null. Columns of text files are text.
+    units : mapping of str to str
+        Column to unit, where the file gives one.
+    source : str
+        The file.
+    first_row : int
+        Rows of the file before these.
+    """
+
+    table: pa.Table
+    units: Mapping[str, str]
+    source: str
+    first_row: int
+
+
+def import_batches(
+    paths: Iterable[str | Path], columns: CatalogColumns, batch_rows: int = 500_000
+) -> Iterator[tuple[pa.Table, ImportReport]]:
+    """Yield the stars of files as rows of a reference catalog.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files, or folders of Parquet files, which may be HATS catalogs.
+    columns : CatalogColumns
+        Which column holds what; the same in all files.
+    batch_rows : int
+        Most rows in a batch. Small files share one.
+
+    Yields
+    ------
+    table : pyarrow.Table
+        Conformed to ``columns.schema``.
+    report : ImportReport
+        Rows that were read and dropped for this batch.
+
+    Raises
+    ------
+    CatalogError
+        If a file cannot be read, lacks a column or holds a value that cannot be used.
+    """
+    tables: list[pa.Table] = []
+    total = ImportReport()
+    for path in paths:
+        for raw in read_batches(path, columns.wanted, batch_rows):
+            if total.rows_read and total.rows_read + raw.table.num_rows > batch_rows:
+                yield pa.concat_tables(tables), total
+                tables, total = [], ImportReport()
+            table, report = standardise(
+                raw.table, columns, units=raw.units, source=raw.source, first_row=raw.first_row
+            )
+            tables.append(table)
+            total += report
+    if tables:
+        yield pa.concat_tables(tables), total
+
+
+def read_batches(
+    path: str | Path, wanted_columns: Sequence[str], batch_rows: int = 500_000
+) -> Iterator[RawBatch]:
+    """Yield the wanted columns of a file, at most `batch_rows` rows at a time.
+
+    The format is told from the first bytes: Parquet, FITS, VOTable, ECSV, else text with a header line; any
+    but Parquet may be gzipped. A folder stands for the Parquet files in it, in the order of their names.
+
+    Raises
+    ------
+    CatalogError
+        If the file is missing, empty, damaged, no table, or lacks a column; the sentence names the file.
+    """
+    path, first_row = Path(path), 0
+    if path.is_dir():
+        for part in _parquet_parts(path):
+            yield from read_batches(part, wanted_columns, batch_rows)
+        return
+    kind = _kind(path)
+    with told_plainly(path, kind):
+        for table, units in _READERS[kind](path, tuple(wanted_columns), batch_rows):
+            yield RawBatch(_without_masked(table, wanted_columns), units, str(path), first_row)
+            first_row += table.num_rows
+
+
+def _without_masked(table: pa.Table, wanted: Sequence[str]) -> pa.Table:
+    """Return the wanted columns, null where the column ``<name>.mask`` that astropy may write says so."""
+    columns = []
+    for name in wanted:
+        values = table.column(name)
+        if f"{name}.mask" in table.column_names:
+            mask = pc.utf8_lower(table.column(f"{name}.mask").cast(pa.string()))
+            values = pc.if_else(pc.equal(mask, "true").fill_null(False), None, values)
+        columns.append(values)
+    return pa.table(columns, names=list(wanted))
+
+
+@contextmanager
+def told_plainly(path: Path, kind: str) -> Iterator[None]:
+    """Turn what the libraries raise for a damaged file into one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CatalogError(f"{path}: there is no such file; correct the path") from error
+    except PermissionError as error:
+        raise CatalogError(f"{path}: the file may not be read; change its permissions") from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CatalogError(
+            f"{path}: damaged, truncated or no {kind} table ({reason}); fetch or export it again"
+        ) from error
+
+
+def _kind(path: Path) -> str:
+    with told_plainly(path, "readable"):
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        if head.startswith(_GZIP):
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(_HEAD_BYTES)
+    if not head.strip():
+        raise CatalogError(f"{path}: the file is empty; fetch or export it again")
+    for magic, what in _FOREIGN.items():
+        if head.startswith(magic):
+            raise CatalogError(f"{path}: the file is {what}")
+    kind = _kind_of_content(head)
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    expected = _SUFFIXES.get(suffixes[-1]) if suffixes else None
+    if kind is None and (expected or b"\0" in head):
+        raise CatalogError(f"{path}: the file is no {expected or 'table'}; fetch or export it again")
+    return kind or "text"
+
+
+def _kind_of_content(head: bytes) -> str | None:
+    """Return the format that a file begins with; None if it begins like none, as CSV does."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith(b"PAR1"):
+        return "Parquet"
+    if head.startswith(b"SIMPLE  ="):
+        return "FITS"
+    if start.startswith(b"# %ecsv"):
+        return "ECSV"
+    return "VOTable" if start.startswith(b"<") and b"votable" in start else None
+
+
+def _parquet_parts(folder: Path) -> list[Path]:
+    """Return the Parquet files of a folder; of a HATS collection those of its catalog, without margins."""
+    if (folder / "collection.properties").is_file():
+        folder = folder / read_properties(folder, "collection.properties")["hats_primary_table_url"]
+    # Beside its leaves a HATS catalog keeps a sample of itself.
+    is_hats = (folder / "hats.properties").is_file() or (folder / "properties").is_file()
+    parts = [
+        path
+        for path in sorted((folder / "dataset" if is_hats else folder).rglob("*.parquet"))
+        if path.is_file() and _is_data(path.relative_to(folder).parts, is_hats)
+    ]
+    if not parts:
+        raise CatalogError(f"{folder}: the folder holds no Parquet files; name the files to import")
+    return parts
+
+
+def _is_data(parts: tuple[str, ...], is_hats: bool) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return not hidden and (not is_hats or any(part.startswith("Npix=") for part in parts))
+
+
+def _read_parquet(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        require_columns(schema.names, wanted, str(path))
+        masks = [f"{name}.mask" for name in wanted if f"{name}.mask" in schema.names]
+        units = _parquet_units(schema)
+        for batch in file.iter_batches(batch_rows, columns=[*wanted, *masks]):
+            yield pa.Table.from_batches([batch]), units
+
+
+def _parquet_units(schema: pa.Schema) -> dict[str, str]:
+    """Return the units that skylake, astropy or the IVOA note *Parquet in the VO* put into the metadata."""
+    units: dict[str, str] = {}
+    metadata = schema.metadata or {}
+    if b"table_meta_yaml" in metadata:
+        units |= yaml_units(metadata[b"table_meta_yaml"].decode().splitlines())
+    if b"IVOA.VOTable-Parquet.content" in metadata:
+        root = ElementTree.fromstring(metadata[b"IVOA.VOTable-Parquet.content"])
+        units |= {
+            item.get("name", ""): item.get("unit", "") for item in root.iter() if item.tag.endswith("FIELD")
+        }
+    for item in schema:
+        if b"unit" in (item.metadata or {}):
+            units[item.name] = item.metadata[b"unit"].decode()
+    return units
+
+
+def _read_fits(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+    from astropy.io import fits
+
+    with quiet():
+        hdus = fits.open(path, memmap=True)
+    with hdus:
+        with quiet():
+            table = _fits_table(path, [hdu for hdu in hdus if hdu.header.get("XTENSION") in _TABLES], wanted)
+            data = table.data
+        units = {name: str(table.columns[name].unit or "") for name in wanted}
+        for start in range(0, len(data), batch_rows):
+            with quiet():
+                rows = data[start : start + batch_rows]
+                columns = [_fits_column(path, rows, table.columns[name]) for name in wanted]
+            yield pa.table(columns, names=list(wanted)), units
+
+
+def _fits_table(path: Path, tables: list[Any], wanted: tuple[str, ...]) -> Any:
+    """Return the first table that has all the wanted columns."""
+    for table in tables:
+        if table.header.get("ZTABLE", False):
+            raise CatalogError(f"{path}: the table is compressed with fpack; run funpack")
+        if set(wanted) <= set(table.columns.names):
+            return table
+    if not tables:
+        raise CatalogError(f"{path}: the FITS file holds no table; fetch or export it again")
+    # An error, for the table that looks most like the one that was meant.
+    likely = max(tables, key=lambda table: len(set(wanted) & set(table.columns.names)))
+    require_columns(likely.columns.names, wanted, str(path))
+    return likely
+
+
+def _fits_column(path: Path, rows: Any, column: Any) -> pa.Array:
+    stored = rows.view(np.ndarray)[column.name]
+    if stored.dtype.kind == "S" and stored.ndim == 1 and column.format.format == "A":
+        return pa.array(stored).cast(pa.string())
+    values = np.asarray(rows.field(column.name))
+    mask = np.zeros(values.shape, bool)
+    if stored.dtype.kind == "S":
+        mask = np.isin(np.char.strip(stored), [b"", str(column.null or "").strip().encode()])
+    elif column.null is not None and stored.dtype.kind in "iu" and stored.ndim == 1:
+        mask = stored == column.null
+    return _array(path, column.name, np.ma.MaskedArray(values, mask))
+
+
+def _array(path: Path, name: str, values: np.ma.MaskedArray[Any, Any]) -> pa.Array:
+    """Return a column of numbers or texts, null where masked."""
+    if values.ndim != 1:
+        raise CatalogError(f"{path}: the column {name!r} holds arrays; give a column with one value a row")
+    mask = np.ma.getmaskarray(values)
+    data = np.ma.getdata(values)
+    return pa.array(np.ascontiguousarray(data, data.dtype.newbyteorder("=")), mask=mask)
+
+
+def _read_votable(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+    from astropy.io import votable
+
+    with quiet():
+        tables = list(votable.parse(path, verify="ignore").iter_tables())
+    if not tables:
+        raise CatalogError(f"{path}: the VOTable holds no table; fetch or export it again")
+    table = next((one for one in tables if set(wanted) <= {item.name for item in one.fields}), tables[0])
+    require_columns([item.name for item in table.fields], wanted, str(path))
+    fields = {item.name: item for item in table.fields}
+    units = {name: str(fields[name].unit or "") for name in wanted}
+    for start in range(0, len(table.array), batch_rows):
+        rows = table.array[start : start + batch_rows]
+        columns = [_array(path, name, rows[fields[name].ID]) for name in wanted]
+        yield pa.table(columns, names=list(wanted)), units
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep astropy's warnings about the small sins of files from the user; large ones raise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+_READERS = {
+    "text": read_text,
+    "ECSV": read_text,
+    "FITS": _read_fits,
+    "VOTable": _read_votable,
+    "Parquet": _read_parquet,
+}

@@ -1,0 +1,260 @@
+"""Read tables of stars from text: CSV, TSV, what archives print between pipes or blanks, and ECSV.
+
+Everything is read as text and in blocks, so that no column changes its type in the middle of a file and no
+file is too large.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from skylake.errors import CatalogError
+from skylake.sky.catalog_columns import require_columns
+
+#: A table and the units of its columns.
+Piece = tuple[pa.Table, dict[str, str]]
+
+_BLOCK_BYTES = 8 << 20
+_DELIMITERS = (",", "\t", ";", "|", " ")
+#: Comment lines, and no more lines than that, may stand before the header.
+_MOST_COMMENTS = 100_000
+_NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
+_RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a text file is laid out.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Columns in order.
+    delimiter : str
+        What separates them.
+    runs : bool
+        Whether any run of blanks and tabs separates as one, as in tables for people.
+    skipped_lines : int
+        Lines before the first row.
+    has_rows : bool
+        Whether there is a row at all.
+    units : dict
+        Column to unit.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    runs: bool
+    skipped_lines: int
+    has_rows: bool
+    units: dict[str, str]
+
+
+def read_text(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+    """Yield the wanted columns of a text file as text, at most `batch_rows` rows at a time.
+
+    The header is the first line that is no comment, or a comment line (``#``) before it that has the wanted
+    columns; whichever of comma, tab, semicolon, pipe and blanks divides it so is the delimiter. Lines of
+    units and dashes below the header, as VizieR writes them, give the units. Comment lines among the rows are
+    passed over. Columns ``<name>.mask`` that astropy may write come along.
+
+    Raises
+    ------
+    CatalogError
+        If there is no header with the wanted columns.
+    pyarrow.ArrowInvalid, OSError, EOFError, zlib.error
+        If the file is damaged.
+    """
+    with _open(path) as stream:
+        layout = _layout(str(path), _opening_lines(stream), wanted)
+    if not layout.has_rows:
+        return
+    masks = tuple(f"{name}.mask" for name in wanted if f"{name}.mask" in layout.names)
+    with _open(path) as stream:
+        for _ in islice(stream, layout.skipped_lines):
+            pass
+        for table in _rechunk(_blocks(stream, layout, wanted + masks), batch_rows):
+            yield table, layout.units
+
+
+def yaml_units(lines: Sequence[str]) -> dict[str, str]:
+    """Return the units in the YAML header of a table that astropy wrote."""
+    from astropy.table.meta import get_header_from_yaml
+
+    return {item["name"]: str(item.get("unit", "")) for item in get_header_from_yaml(lines)["datatype"]}
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
+
+
+def _opening_lines(stream: BinaryIO) -> list[str]:
+    """Return the lines up to the fourth that is no comment."""
+    lines, others = [], 0
+    # A text without line ends is read in part, no more.
+    for raw in islice(iter(lambda: stream.readline(_BLOCK_BYTES), b""), _MOST_COMMENTS):
+        line = raw.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
+        lines.append(line)
+        others += _is_content(line)
+        if others == 4:
+            break
+    return lines
+
+
+def _is_content(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    if delimiter == " ":
+        line = " ".join(line.split())
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+
+
+def _layout(source: str, lines: list[str], wanted: Sequence[str]) -> _Layout:
+    content = [number for number, line in enumerate(lines) if _is_content(line)]
+    if not content:
+        raise CatalogError(f"{source}: the file holds only comments; fetch or export it again")
+    if lines[0].startswith("# %ECSV"):
+        layout = _ecsv_layout(lines, content)
+    else:
+        layout = _below_header(lines, content, *_header(lines, content[0], wanted))
+    require_columns(layout.names, wanted, source)
+    return layout
+
+
+def _header(lines: list[str], first: int, wanted: Sequence[str]) -> tuple[int, str]:
+    """Return the number of the header line and its delimiter: those that give most wanted columns."""
+    comments = [number for number in range(first - 1, -1, -1) if lines[number].startswith("#")]
+    ways = [(number, delimiter) for number in (first, *comments) for delimiter in _DELIMITERS]
+
+    def merit(way: tuple[int, str]) -> tuple[int, bool, int]:
+        names = set(_cells(lines[way[0]].lstrip("#"), way[1]))
+        # Where columns are missing, the error shows the way that makes most of the line.
+        n_found = len(names & set(wanted))
+        return n_found, way[0] == first, 0 if n_found == len(wanted) else len(names)
+
+    return max(ways, key=merit)
+
+
+def _below_header(lines: list[str], content: list[int], header: int, delimiter: str) -> _Layout:
+    names = _cells(lines[header].lstrip("#"), delimiter)
+    rows = [number for number in content if number > header]
+    units: dict[str, str] = {}
+    if len(rows) > 1 and _RULE.match(lines[rows[1]]):
+        units = dict(zip(names, _cells(lines[rows[0]], delimiter), strict=False))
+        rows = rows[2:]
+    elif rows and _RULE.match(lines[rows[0]]):
+        rows = rows[1:]
+    if rows:
+        # A delimiter at the end of every row makes one more column, without a name.
+        surplus = _cells(lines[rows[0]], delimiter)[len(names) :]
+        names += [""] * (len(surplus) if not any(surplus) else 0)
+    skipped = rows[0] if rows else len(lines)
+    return _Layout(
+        tuple(names), "\t" if delimiter == " " else delimiter, delimiter == " ", skipped, bool(rows), units
+    )
+
+
+def _ecsv_layout(lines: list[str], content: list[int]) -> _Layout:
+    header = [line[2:] for line in lines[1 : content[0]] if line.startswith("# ")]
+    comma = any(re.fullmatch(r"delimiter: *[\"'],[\"'] *", line) for line in header)
+    delimiter = "," if comma else " "
+    names = next(csv.reader([lines[content[0]]], delimiter=delimiter))
+    return _Layout(tuple(names), delimiter, False, content[0] + 1, len(content) > 1, yaml_units(header))
+
+
+def _blocks(stream: BinaryIO, layout: _Layout, columns: tuple[str, ...]) -> Iterator[pa.Table]:
+    reader = pacsv.open_csv(
+        _CleanLines(stream, layout.runs),
+        read_options=pacsv.ReadOptions(column_names=layout.names, block_size=_BLOCK_BYTES),
+        parse_options=pacsv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
+        convert_options=pacsv.ConvertOptions(
+            include_columns=columns,
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=_NO_VALUE,
+            strings_can_be_null=True,
+        ),
+    )
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+def _rechunk(tables: Iterable[pa.Table], batch_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of small tables in tables of exactly `batch_rows`, but for the last."""
+    pending: list[pa.Table] = []
+    waiting = 0
+    for table in tables:
+        pending.append(table)
+        waiting += table.num_rows
+        while waiting >= batch_rows:
+            whole = pa.concat_tables(pending)
+            yield whole.slice(0, batch_rows)
+            pending, waiting = [whole.slice(batch_rows)], waiting - batch_rows
+    if waiting:
+        yield pa.concat_tables(pending)
+
+
+class _CleanLines(io.RawIOBase):
+    """The lines of a stream without comments and, with `runs`, one tab for each run of blanks."""
+
+    def __init__(self, stream: BinaryIO, runs: bool) -> None:
+        super().__init__()
+        self._stream = stream
+        self._runs = runs
+        self._rest = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while not self._ready:
+            lines = self._next_lines()
+            if not lines:
+                return b""
+            self._ready = memoryview(self._clean(lines))
+        size = len(self._ready) if size < 0 else size
+        found, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(found)
+
+    def _next_lines(self) -> bytes:
+        """Return whole lines, at least one; nothing at the end of the stream."""
+        while True:
+            block = self._stream.read(_BLOCK_BYTES)
+            joined = self._rest + block
+            end = joined.rfind(b"\n") + 1 if block else len(joined)
+            if end or not block:
+                self._rest = joined[end:]
+                return joined[:end]
+            self._rest = joined
+
+    def _clean(self, lines: bytes) -> bytes:
+        if lines.startswith(b"#") or b"\n#" in lines:
+            lines = re.sub(rb"(?m)^#[^\n]*\n?", b"", lines)
+        return _tabs_for_runs(lines) if self._runs else lines
+
+
+def _tabs_for_runs(lines: bytes) -> bytes:
+    """Return lines with one tab for each run of blanks and tabs, none at either end; quoted text stays."""
+    if b'"' in lines:
+        lines = re.sub(rb'("[^"\n]*")|[ \t]+', lambda found: found[1] or b"\t", lines)
+    else:
+        lines = lines.replace(b" ", b"\t")
+        while b"\t\t" in lines:
+            lines = lines.replace(b"\t\t", b"\t")
+    lines = lines.replace(b"\r\n", b"\n").replace(b"\t\n", b"\n").replace(b"\n\t", b"\n")
+    return lines.strip(b"\t")

@@ -1,0 +1,131 @@
+"""Reference catalogs that are in a lake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.core.bands import mag_column
+from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
+from skylake.errors import CatalogError
+from skylake.sky.cone import read_cone
+from skylake.sky.hats import read_properties
+
+Floats = npt.NDArray[np.float64]
+
+#: A cone is read this much wider than asked for, so that the next frames of the field find it in memory.
+_SPARE = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCatalog:
+    """A reference catalog on disk.
+
+    Attributes
+    ----------
+    collection : Path
+        HATS collection of the catalog and its margin cache.
+    name : str
+    epoch : float
+        Julian epoch of its positions.
+    margin_arcsec : float
+    n_rows : int
+    checksum : str
+        SHA-256 of its content.
+    columns : tuple of str
+    """
+
+    collection: Path
+    name: str
+    epoch: float
+    margin_arcsec: float
+    n_rows: int
+    checksum: str
+    columns: tuple[str, ...]
+
+    @classmethod
+    def open(cls, collection: Path) -> ReferenceCatalog:
+        """Open a catalog.
+
+        Raises
+        ------
+        CatalogError
+            If it is not there or damaged.
+        """
+        try:
+            outer = read_properties(collection, "collection.properties")
+            root = collection / outer["hats_primary_table_url"]
+            inner = read_properties(root)
+            columns = tuple(pq.read_schema(root / "dataset" / "_common_metadata").names)
+            return cls(
+                collection,
+                collection.name,
+                float(inner["skylake_epoch"]),
+                float(outer["skylake_margin_arcsec"]),
+                int(inner["hats_nrows"]),
+                inner["skylake_sha256"],
+                columns,
+            )
+        except FileNotFoundError as error:
+            raise CatalogError(
+                f"there is no catalog {collection.name!r} in the lake; `skylake catalog list` shows those that are"
+            ) from error
+        except (KeyError, ValueError, OSError, pa.ArrowInvalid) as error:
+            raise CatalogError(f"{collection}: the catalog is damaged ({error}); import it again") from error
+
+    @property
+    def root(self) -> Path:
+        """Folder of the catalog without its margin."""
+        return self.collection / self.name
+
+    @property
+    def bands(self) -> list[str]:
+        """Bands in which it has magnitudes."""
+        return [n.removeprefix("mag_") for n in self.columns if n.startswith("mag_") and not n.endswith("_err")]
+
+    @property
+    def colours(self) -> list[str]:
+        """Colours that it gives as such."""
+        return [n.removeprefix("colour_").replace("_", "-") for n in self.columns if n.startswith("colour_")]
+
+
+class StarField:
+    """Stars of a catalog around positions, moved to the epoch of a frame; the last field is kept.
+
+    Parameters
+    ----------
+    catalog : ReferenceCatalog
+    band : str or None
+        Band that stars are ranked by; the catalog's first if it has no such band.
+    """
+
+    def __init__(self, catalog: ReferenceCatalog, band: str | None) -> None:
+        if not catalog.bands:
+            raise CatalogError(f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN")
+        self.catalog = catalog
+        self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
+        self._centre = (0.0, 0.0, -1.0)
+        self._stars: pa.Table | None = None
+
+    def at(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> tuple[Floats, Floats, Floats]:
+        """Return right ascension, declination and magnitude of the stars within a radius."""
+        ra, dec, radius = self._centre
+        if float(separation_deg(ra, dec, ra_deg, dec_deg)) + radius_deg > radius:
+            self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
+            columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
+            self._stars = read_cone(self.catalog.root, *self._centre, columns)
+        if self._stars is None:
+            nothing = np.zeros(0)
+            return nothing, nothing, nothing
+        ra0, dec0, pm_ra, pm_dec, mag = (
+            np.asarray(self._stars[name].cast(pa.float64()).to_numpy(), float) for name in self._stars.column_names
+        )
+        years = float(julian_epoch(mjd)) - self.catalog.epoch
+        moved_ra, moved_dec = apply_proper_motion(ra0, dec0, pm_ra, pm_dec, years)
+        near = separation_deg(ra_deg, dec_deg, moved_ra, moved_dec) <= radius_deg
+        return moved_ra[near], moved_dec[near], mag[near]

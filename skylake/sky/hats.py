@@ -1,0 +1,137 @@
+"""The HATS format on disk: leaves, properties, partition list (Caplar et al. 2025, arXiv:2501.02103).
+
+A catalog here keeps a folder per pixel (``hats_npix_suffix=/``), with one or more files in it::
+
+    hats.properties  partition_info.csv  dataset/_common_metadata
+    dataset/Norder=2/Dir=0/Npix=17/<part>.parquet
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake import __version__
+from skylake.schema import TableSchema, arrow_schema
+from skylake.sky.pixels import Pixel
+
+_DIRECTORY_SIZE = 10000
+_LEAF = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:/|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What ``hats.properties`` says of a catalog."""
+
+    name: str
+    catalog_type: str
+    n_rows: int
+    ra: str = "ra_deg"
+    dec: str = "dec_deg"
+    primary: str | None = None
+    """Catalog that a margin belongs to."""
+    margin_arcsec: float | None = None
+
+
+def leaf_folder(order: int, pixel: int) -> str:
+    """Return the folder of a pixel relative to its catalog."""
+    directory = pixel // _DIRECTORY_SIZE * _DIRECTORY_SIZE
+    return f"dataset/Norder={order}/Dir={directory}/Npix={pixel}"
+
+
+def pixel_of(path: str | Path) -> Pixel | None:
+    """Return the pixel of a leaf's path; None if it is in no pixel's folder."""
+    match = _LEAF.search(Path(path).as_posix())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def find_pixels(root: Path) -> list[Pixel]:
+    """Return the pixels that have a folder, sorted."""
+    found = (pixel_of(path) for path in root.glob("dataset/Norder=*/Dir=*/Npix=*"))
+    return sorted(pixel for pixel in found if pixel is not None)
+
+
+def leaf_files(root: Path, pixels: Iterable[Pixel]) -> Iterator[tuple[Pixel, Path]]:
+    """Yield the files of pixels, in order of name within each."""
+    for pixel in pixels:
+        for path in sorted((root / leaf_folder(*pixel)).glob("*.parquet")):
+            if not path.name.startswith((".", "_")):
+                yield pixel, path
+
+
+def write_metadata(
+    root: Path,
+    schema: TableSchema,
+    properties: Properties,
+    pixels: Iterable[Pixel],
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write the files that make a folder of leaves a HATS catalog.
+
+    Existing files are replaced, never changed in place: they may be hard links into older versions.
+    """
+    (root / "dataset").mkdir(parents=True, exist_ok=True)
+    write_common_metadata(root, arrow_schema(schema))
+    lines = "".join(f"{order},{pixel}\n" for order, pixel in sorted(pixels))
+    replace_text(root / "partition_info.csv", "Norder,Npix\n" + lines)
+    replace_text(root / "hats.properties", _properties_text(properties, extra or {}))
+
+
+def write_common_metadata(root: Path, schema: pa.Schema) -> None:
+    """Write the schema for readers that want it without opening a leaf."""
+    path = root / "dataset" / "_common_metadata"
+    partial = path.with_name("._common_metadata.tmp")
+    pq.write_metadata(schema, partial)
+    partial.replace(path)
+
+
+def _properties_text(properties: Properties, extra: Mapping[str, str]) -> str:
+    values: dict[str, object] = {
+        "obs_collection": properties.name,
+        "dataproduct_type": properties.catalog_type,
+        "hats_nrows": properties.n_rows,
+        "hats_col_ra": properties.ra,
+        "hats_col_dec": properties.dec,
+        "hats_col_healpix": "_healpix_29",
+        "hats_col_healpix_order": 29,
+        "hats_npix_suffix": "/",
+        "hats_version": "v1.0",
+        "hats_builder": f"skylake {__version__}",
+    }
+    if properties.primary is not None:
+        values["hats_primary_table_url"] = properties.primary
+        values["hats_margin_threshold"] = properties.margin_arcsec
+    values.update(extra)
+    return "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def read_properties(root: Path, file_name: str = "hats.properties") -> dict[str, str]:
+    """Return the properties of a catalog or collection."""
+    lines = (root / file_name).read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def write_collection(root: Path, name: str, margin: str, margin_arcsec: float) -> None:
+    """Write the file that binds a catalog and its margin cache."""
+    values = {
+        "obs_collection": name,
+        "hats_primary_table_url": name,
+        "all_margins": margin,
+        "default_margin": margin,
+        "skylake_margin_arcsec": f"{margin_arcsec:g}",
+    }
+    text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
+    replace_text(root / "collection.properties", text)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole under a temporary name, then rename it into place."""
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

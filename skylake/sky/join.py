@@ -1,0 +1,153 @@
+"""The distributed spatial join: detections of a night with a reference catalog, by lsdb.
+
+lsdb aligns the pixels of the two catalogs, brings the margin of the reference catalog along and runs
+the algorithm below on every pair of partitions. It gives all pairs within the radius; who belongs to
+whom is decided afterwards over whole frames, which straddle pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
+
+from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, julian_epoch, unit_vectors
+from skylake.errors import CatalogError
+from skylake.sky.hats import read_properties
+from skylake.sky.match import pairs_within
+
+#: Columns that the join needs of the left side, and gives back with every pair.
+LEFT_COLUMNS = ("frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg")
+_RIGHT_SUFFIX = "_ref"
+_EXTRA = {"separation_arcsec": pa.float64(), "moved_ra_deg": pa.float64(), "moved_dec_deg": pa.float64()}
+
+
+class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
+    """All pairs within a radius, the right side moved by proper motion to the epoch of the left.
+
+    Parameters
+    ----------
+    radius_arcsec : float
+    epoch : float
+        Julian epoch of the positions on the right.
+    proper_motion : (str, str) or None
+        Columns of the right side, mas/yr.
+    """
+
+    extra_columns = pd.DataFrame(
+        {name: pd.Series(dtype=pd.ArrowDtype(kind)) for name, kind in _EXTRA.items()}
+    )
+
+    def __init__(self, radius_arcsec: float, epoch: float, proper_motion: tuple[str, str] | None) -> None:
+        super().__init__()
+        self.radius_arcsec = radius_arcsec
+        self.epoch = epoch
+        self.proper_motion = proper_motion
+
+    def perform_crossmatch(self, crossmatch_args: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+        """Match two partitions; see the base class."""
+        left, right = crossmatch_args.left_df, crossmatch_args.right_df
+        stars = _Stars(right, self.epoch, self.proper_motion)
+        mjd = left["mjd_mid"].to_numpy(float)
+        vectors = unit_vectors(left["ra_deg"].to_numpy(float), left["dec_deg"].to_numpy(float))
+        found = []
+        # Within a night no star moves by a pixel: pairs are searched night by night at its mean epoch, a
+        # little wider, and measured at the epoch of each frame.
+        for day in np.unique(np.floor(mjd)):
+            rows = np.flatnonzero(np.floor(mjd) == day)
+            years = float(julian_epoch(mjd[rows].mean())) - self.epoch
+            reach = self.radius_arcsec + stars.daily_motion_arcsec
+            i, j, _ = pairs_within(vectors[rows], unit_vectors(*stars.at(years)), reach)
+            found.append((rows[i], j))
+        i = np.concatenate([rows for rows, _ in found]) if found else np.zeros(0, np.intp)
+        j = np.concatenate([stars_found for _, stars_found in found]) if found else np.zeros(0, np.intp)
+        ra, dec = stars.at(julian_epoch(mjd[i]) - self.epoch, j)
+        separation = arcsec_of_chord(np.linalg.norm(vectors[i] - unit_vectors(ra, dec), axis=-1))
+        keep = separation <= self.radius_arcsec
+        values = {"separation_arcsec": separation, "moved_ra_deg": ra, "moved_dec_deg": dec}
+        extra = pd.DataFrame(
+            {
+                name: pd.Series(value[keep], dtype=pd.ArrowDtype(_EXTRA[name]))
+                for name, value in values.items()
+            }
+        )
+        return i[keep], j[keep], extra
+
+
+class _Stars:
+    """Positions of a partition of catalog stars at any epoch."""
+
+    def __init__(self, frame: pd.DataFrame, epoch: float, proper_motion: tuple[str, str] | None) -> None:
+        self.ra = frame["ra_deg"].to_numpy(float)
+        self.dec = frame["dec_deg"].to_numpy(float)
+        zero = np.zeros(len(frame))
+        self.pm_ra, self.pm_dec = (
+            (zero, zero)
+            if proper_motion is None
+            else tuple(np.nan_to_num(frame[name].to_numpy(float, na_value=np.nan)) for name in proper_motion)
+        )
+        fastest = float(np.max(np.hypot(self.pm_ra, self.pm_dec), initial=0.0))
+        self.daily_motion_arcsec = fastest / 1000.0 / 365.25
+
+    def at(self, years: Any, chosen: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension and declination of chosen stars after some years."""
+        return apply_proper_motion(
+            self.ra[chosen], self.dec[chosen], self.pm_ra[chosen], self.pm_dec[chosen], years
+        )
+
+
+def join_catalog(
+    detections: Path,
+    collection: Path,
+    left_columns: Sequence[str],
+    right_columns: Sequence[str],
+    radius_arcsec: float,
+) -> pa.Table:
+    """Return all pairs of detections and catalog stars within a radius.
+
+    Parameters
+    ----------
+    detections : Path
+        HATS catalog of detections with the columns of :data:`LEFT_COLUMNS`.
+    collection : Path
+        Reference catalog with a margin cache.
+    left_columns, right_columns : sequence of str
+        More columns to carry along. Those of the right get the suffix ``_ref`` where names meet, as its
+        ``ra_deg`` and ``dec_deg`` do.
+    radius_arcsec : float
+
+    Raises
+    ------
+    CatalogError
+        If the margin cache of the catalog is narrower than the radius.
+    """
+    import lsdb
+
+    properties = read_properties(collection, "collection.properties")
+    margin = float(properties["skylake_margin_arcsec"])
+    if radius_arcsec > margin:
+        raise CatalogError(
+            f"{collection.name}: the match radius of {radius_arcsec:g} arcsec exceeds the catalog's margin of "
+            f"{margin:g}; import the catalog anew with --margin {2 * radius_arcsec:g}"
+        )
+    catalog = read_properties(collection / properties["hats_primary_table_url"])
+    moving = ("pm_ra_mas_yr", "pm_dec_mas_yr")
+    left = lsdb.open_catalog(detections, columns=list(dict.fromkeys([*LEFT_COLUMNS, *left_columns])))
+    right = lsdb.open_catalog(
+        collection, columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns]))
+    )
+    algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving)
+    matched = left.crossmatch(
+        right,
+        algorithm=algorithm,
+        suffixes=("", _RIGHT_SUFFIX),
+        suffix_method="overlapping_columns",
+        log_changes=False,
+        require_right_margin=True,
+    )
+    return pa.Table.from_pandas(matched.compute(progress_bar=False), preserve_index=False)

@@ -1,0 +1,83 @@
+"""The cross-match kernel: pairs within a radius, and the mutual nearest among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import FloatArray, arcsec_of_chord, chord
+
+Indices = npt.NDArray[np.intp]
+
+
+def pairs_within(
+    left: FloatArray, right: FloatArray, radius_arcsec: float
+) -> tuple[Indices, Indices, FloatArray]:
+    """Return all pairs of two sets of unit vectors that are no farther apart than a radius.
+
+    Parameters
+    ----------
+    left, right : ndarray, shape (n, 3) and (m, 3)
+    radius_arcsec : float
+
+    Returns
+    -------
+    i, j : ndarray
+        Indices of the pairs in `left` and `right`, sorted by i then j.
+    separation_arcsec : ndarray
+    """
+    from scipy.spatial import cKDTree
+
+    if len(left) == 0 or len(right) == 0:
+        nothing = np.zeros(0, np.intp)
+        return nothing, nothing, np.zeros(0)
+    found = cKDTree(left, balanced_tree=False).sparse_distance_matrix(
+        cKDTree(right, balanced_tree=False), chord(radius_arcsec), output_type="ndarray"
+    )
+    order = np.lexsort((found["j"], found["i"]))
+    return found["i"][order], found["j"][order], arcsec_of_chord(found["v"][order])
+
+
+def mutual_nearest(
+    group: npt.NDArray[np.int64],
+    left: npt.NDArray[np.int64],
+    right: npt.NDArray[np.int64],
+    separation: FloatArray,
+) -> npt.NDArray[np.bool_]:
+    """Tell which pairs are the nearest of both their members within their group.
+
+    Given all pairs within a radius this is exact: no member can have a nearer partner that is not in the
+    list. Each member occurs in one chosen pair at most. Ties go to the smaller number of the partner.
+
+    Parameters
+    ----------
+    group, left, right : ndarray of int64, shape (n,)
+        Frame, and the members of each pair.
+    separation : ndarray, shape (n,)
+    """
+    return _nearest(group, left, separation, right) & _nearest(group, right, separation, left)
+
+
+def _nearest(
+    group: npt.NDArray[np.int64],
+    member: npt.NDArray[np.int64],
+    separation: FloatArray,
+    partner: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Mark, for each member of each group, its pair of smallest separation."""
+    order = np.lexsort((partner, separation, member, group))
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(group[order]) != 0) | (np.diff(member[order]) != 0)
+    nearest = np.zeros(len(order), bool)
+    nearest[order] = first
+    return nearest
+
+
+def count_candidates(group: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return, for each pair, how many pairs its left member has within the group."""
+    if len(group) == 0:
+        return np.zeros(0, np.int64)
+    _, inverse, counts = np.unique(
+        np.column_stack([group, left]), axis=0, return_inverse=True, return_counts=True
+    )
+    return np.asarray(counts[inverse.reshape(-1)], np.int64)

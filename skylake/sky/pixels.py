@@ -1,0 +1,147 @@
+"""The pixel tree: which HEALPix pixel holds which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index, offset
+
+Pixel = tuple[int, int]
+"""Order and NESTED number."""
+
+#: Directions in which the surroundings of a row are probed for neighbouring pixels.
+_PROBES = 16
+#: Side of a pixel of order 0.
+_BASE_SIZE_DEG = 58.6
+#: Cells are so many margins wide; their shapes vary over the sky by less than a factor of two.
+_CELL_MARGINS = 6.0
+
+
+def pixel_range(order: int, pixel: int) -> tuple[int, int]:
+    """Return the half-open range of order-29 indices that a pixel covers."""
+    shift = 2 * (INDEX_ORDER - order)
+    return pixel << shift, (pixel + 1) << shift
+
+
+@dataclass(frozen=True, slots=True)
+class PixelTree:
+    """A division of the whole sky into pixels of one or several orders.
+
+    Attributes
+    ----------
+    pixels : tuple of (order, pixel)
+        In the order of the sky's space-filling curve.
+    starts : ndarray of int64
+        First order-29 index of each.
+    """
+
+    pixels: tuple[Pixel, ...]
+    starts: IntArray
+
+    @classmethod
+    def uniform(cls, order: int) -> PixelTree:
+        """Return the division into all pixels of one order."""
+        return cls.of((order, pixel) for pixel in range(12 * 4**order))
+
+    @classmethod
+    def of(cls, pixels: Iterable[Pixel]) -> PixelTree:
+        """Return the tree of the given pixels.
+
+        Raises
+        ------
+        ValueError
+            If they overlap or leave a gap.
+        """
+        ordered = tuple(sorted(pixels, key=lambda one: pixel_range(*one)))
+        ranges = [pixel_range(*one) for one in ordered]
+        ends = [0, *(end for _, end in ranges)]
+        if [start for start, _ in ranges] != ends[:-1] or ends[-1] != 12 << (2 * INDEX_ORDER):
+            raise ValueError("the pixels of a tree must cover the sky once")
+        return cls(ordered, np.array([start for start, _ in ranges], np.int64))
+
+    def assign(self, index: IntArray) -> npt.NDArray[np.intp]:
+        """Return, for order-29 indices, the position in `pixels` of the pixel that holds each."""
+        return np.asarray(np.searchsorted(self.starts, index, side="right") - 1)
+
+    def margins(
+        self, ra_deg: npt.NDArray[np.float64], dec_deg: npt.NDArray[np.float64], radius_arcsec: float
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return which rows lie within a radius of which pixels that are not their own.
+
+        The surroundings are probed on a circle of twice the radius, so no corner of a pixel slips
+        between two probes; some rows at up to twice the radius come along.
+
+        Returns
+        -------
+        rows, pixels : ndarray
+            Indices of rows, and positions in `pixels`.
+        """
+        if len(ra_deg) == 0:
+            nothing = np.zeros(0, np.intp)
+            return nothing, nothing
+        index = healpix_index(ra_deg, dec_deg)
+        own = self.assign(index)
+        near = np.flatnonzero(self._may_be_near_edge(index, own, radius_arcsec))
+        rows, found = [], []
+        for distance in (radius_arcsec, 2.0 * radius_arcsec):
+            for angle in np.arange(_PROBES) * 360.0 / _PROBES:
+                ra, dec = offset(
+                    ra_deg[near], dec_deg[near], np.asarray(distance / 3600.0), np.asarray(angle)
+                )
+                pixel = self.assign(healpix_index(ra, dec))
+                other = np.flatnonzero(pixel != own[near])
+                rows.append(near[other])
+                found.append(pixel[other])
+        pairs = np.unique(np.column_stack([np.concatenate(rows), np.concatenate(found)]), axis=0)
+        return pairs[:, 0], pairs[:, 1]
+
+    def _may_be_near_edge(
+        self, index: IntArray, own: npt.NDArray[np.intp], radius_arcsec: float
+    ) -> npt.NDArray[np.bool_]:
+        """Tell which rows lie in the outermost cells of their pixel, cells being wider than the margin.
+
+        The bits of a NESTED number alternate between the two coordinates in the pixel; a cell is
+        outermost where one coordinate is all zeros or all ones.
+        """
+        cell_order = int(np.floor(np.log2(_BASE_SIZE_DEG / (_CELL_MARGINS * radius_arcsec / 3600.0))))
+        orders = np.array([order for order, _ in self.pixels], np.int64)[own]
+        depth = np.maximum(min(cell_order, INDEX_ORDER) - orders, 0)
+        inside = (index >> (2 * (INDEX_ORDER - orders - depth))) & ((1 << (2 * depth)) - 1)
+        edge = np.zeros(len(index), bool)
+        for bits in (0x5555555555555555, 0xAAAAAAAAAAAAAAA):
+            every = bits & ((1 << (2 * depth)) - 1)
+            edge |= ((inside & every) == 0) | ((inside & every) == every)
+        return edge
+
+
+def cone_ranges(ra_deg: float, dec_deg: float, radius_deg: float) -> IntArray:
+    """Return ranges of order-29 indices, shape (n, 2), half open and sorted, that cover a cone."""
+    import astropy.units as u
+    from astropy.coordinates import Latitude, Longitude
+    from cdshealpix import nested
+
+    # Cells of about a quarter of the radius; finer ones prune little more and cost more.
+    size = np.degrees(np.sqrt(4 * np.pi / 12)) / max(radius_deg / 4.0, 1e-7)
+    order = int(np.clip(np.ceil(np.log2(size)), 0, 20))
+    cells, orders, _ = nested.cone_search(
+        Longitude(ra_deg % 360.0, u.deg), Latitude(dec_deg, u.deg), radius_deg * u.deg, order
+    )
+    shift = 2 * (INDEX_ORDER - orders.astype(np.int64))
+    starts = cells.astype(np.int64) << shift
+    ends = (cells.astype(np.int64) + 1) << shift
+    return merge_ranges(np.column_stack([starts, ends]))
+
+
+def merge_ranges(ranges: IntArray) -> IntArray:
+    """Return sorted ranges with touching ones joined."""
+    if len(ranges) == 0:
+        return ranges
+    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    fresh = np.concatenate([[True], ranges[1:, 0] > np.maximum.accumulate(ranges[:, 1])[:-1]])
+    starts = ranges[fresh, 0]
+    ends = np.maximum.reduceat(ranges[:, 1], np.flatnonzero(fresh))
+    return np.column_stack([starts, ends])

@@ -1,0 +1,1 @@
+"""Derived tables: one file of code per table, a partition in, a partition out."""

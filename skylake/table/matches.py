@@ -1,0 +1,107 @@
+"""The table ``matches``: which catalog star each detection is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.camera import FLUXES, FilterBand
+from skylake.core.bands import colour_column, mag_column
+from skylake.core.sphere import healpix_index
+from skylake.schema import conform, empty_table, load
+
+#: Columns of ``sources`` that a match carries along, so that calibrations read one table.
+CARRIED = (
+    "camera",
+    "night",
+    "filter",
+    "x_px",
+    "y_px",
+    *(f"flux_{name}{suffix}" for name in FLUXES for suffix in ("", "_err")),
+    "crowding",
+    "flags",
+)
+
+
+def reference_columns(bands: Sequence[FilterBand], available: Collection[str]) -> list[str]:
+    """Return the columns of a catalog that matches in some bands need, of those that it has."""
+    wanted = ["ref_id"]
+    for band in bands:
+        wanted += [mag_column(band.band), f"{mag_column(band.band)}_err"]
+        if band.colour is not None:
+            wanted += _colour_sources(band.colour)
+    return [name for name in dict.fromkeys(wanted) if name in available]
+
+
+def _colour_sources(colour: str) -> list[str]:
+    blue, _, red = colour.partition("-")
+    return [colour_column(colour), mag_column(blue), mag_column(red)]
+
+
+def matches_table(pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float) -> pa.Table:
+    """Return chosen pairs as rows of the schema.
+
+    Parameters
+    ----------
+    pairs : pyarrow.Table
+        One row per match: the columns of :data:`CARRIED`, those of the join and of the catalog (with the
+        suffix ``_ref`` where both sides have them), and ``n_candidates``.
+    catalog : str
+        Name of the catalog.
+    filters : dict
+        Band of each filter that occurs in ``filter``; rows of other filters have no magnitude.
+    default_mag_err : float
+        Error of catalog magnitudes where the catalog gives none.
+    """
+    if pairs.num_rows == 0:
+        return empty_table(load("matches"))
+    n = pairs.num_rows
+    band = np.full(n, None, object)
+    mag, mag_err, colour = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    names = np.asarray(pairs["filter"].to_pylist(), object)
+    for name, chosen in filters.items():
+        rows = names == name
+        band[rows] = chosen.band
+        mag[rows] = _numbers(pairs, mag_column(chosen.band))[rows]
+        stated = _numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
+        mag_err[rows] = np.where(np.isfinite(stated), stated, default_mag_err)
+        if chosen.colour is not None:
+            colour[rows] = _colours(pairs, chosen.colour)[rows]
+    mag_err[~np.isfinite(mag)] = np.nan
+    columns = {name: pairs[name] for name in CARRIED if name != "filter"}
+    columns |= {name: pairs[name] for name in ("frame_id", "source_no", "mjd_mid", "ref_id")}
+    columns |= {
+        "_healpix_29": healpix_index(_numbers(pairs, "ra_deg_ref"), _numbers(pairs, "dec_deg_ref")),
+        "ra_deg": pairs["ra_deg_ref"],
+        "dec_deg": pairs["dec_deg_ref"],
+        "moved_ra_deg": pairs["moved_ra_deg"],
+        "moved_dec_deg": pairs["moved_dec_deg"],
+        "source_ra_deg": pairs["ra_deg"],
+        "source_dec_deg": pairs["dec_deg"],
+        "separation_arcsec": pairs["separation_arcsec"],
+        "n_candidates": pc.min_element_wise(pairs["n_candidates"], 32767).cast(pa.int16()),
+        "catalog": pa.repeat(catalog, n),
+        "band": pa.array(band, pa.string()),
+        "ref_mag": pa.array(mag),
+        "ref_mag_err": pa.array(mag_err),
+        "ref_colour": pa.array(colour),
+    }
+    return conform(pa.table(columns), load("matches"))
+
+
+def _numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return a column as floats, NaN for nulls or a column that is not there."""
+    if name not in pairs.column_names:
+        return np.full(pairs.num_rows, np.nan)
+    return np.asarray(pairs[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+
+
+def _colours(pairs: pa.Table, colour: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return a colour as the catalog gives it, else as the difference of two magnitudes."""
+    given = _numbers(pairs, colour_column(colour))
+    blue, _, red = colour.partition("-")
+    difference = _numbers(pairs, mag_column(blue)) - _numbers(pairs, mag_column(red))
+    return np.where(np.isfinite(given), given, difference)

@@ -1,0 +1,86 @@
+"""Calibrated magnitudes of matches: detections are joined with their frame's calibration when read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.camera import FLUXES
+
+Floats = npt.NDArray[np.float64]
+_MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+
+#: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
+FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES))
+ZEROPOINT_COLUMNS = ("frame_id", "flux", "zp", "zp_err", "colour_term", "pivot_colour", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Photometry:
+    """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
+
+    ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one.
+    """
+
+    flux: Floats
+    flux_err: Floats
+    mag: Floats
+    mag_err: Floats
+    residual: Floats
+    version: npt.NDArray[np.int64]
+
+
+def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Photometry:
+    """Return the photometry of matches.
+
+    Parameters
+    ----------
+    matches : pyarrow.Table
+        Rows of ``matches``.
+    frames : pyarrow.Table
+        :data:`FRAME_COLUMNS` of at least their frames.
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS`, one row per frame at most.
+    """
+    frame_id = matches["frame_id"].to_numpy()
+    frame, has_frame = _lookup(frames["frame_id"].to_numpy(), frame_id)
+    zero, has_zero = _lookup(zeropoints["frame_id"].to_numpy(), frame_id)
+    known = has_frame & has_zero
+    flux, flux_err = np.full(len(frame_id), np.nan), np.full(len(frame_id), np.nan)
+    chosen = np.asarray(zeropoints["flux"].to_pylist() or [""], object)[zero]
+    for name in FLUXES:
+        rows = known & (chosen == name)
+        if rows.any():
+            factor = _floats(frames, f"apcor_{name}")[frame]
+            flux[rows] = (_floats(matches, f"flux_{name}") * factor)[rows]
+            flux_err[rows] = (_floats(matches, f"flux_{name}_err") * factor)[rows]
+    zp, zp_err = (np.where(known, _floats(zeropoints, name)[zero], np.nan) for name in ("zp", "zp_err"))
+    term, pivot = (np.nan_to_num(_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour"))
+    colour = _floats(matches, "ref_colour")
+    shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        positive = np.where(flux > 0, flux, np.nan)
+        mag = -2.5 * np.log10(positive) + zp + shift
+        mag_err = np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
+    version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
+    return Photometry(flux, flux_err, mag, mag_err, _floats(matches, "ref_mag") - mag, version[zero])
+
+
+def _lookup(
+    keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return where each wanted key stands among unique keys (0 if nowhere), and whether it does."""
+    if len(keys) == 0:
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), bool)
+    order = np.argsort(keys)
+    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return place, np.asarray(keys[place] == wanted)
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    """Return a column as floats, NaN for null; one NaN for a table without rows, so that it can be indexed."""
+    values = np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+    return values if len(values) else np.full(1, np.nan)

@@ -1,0 +1,98 @@
+"""The table ``sources``: the detections of a frame as Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.camera import FLUXES
+from skylake.core.sphere import healpix_index
+from skylake.schema import conform, load
+
+Floats = npt.NDArray[np.float64]
+
+
+class Measured(Protocol):
+    """What a table of sources is made from; see :class:`skylake.image.measure.Measurements`."""
+
+    x: Floats
+    y: Floats
+    x_err: Floats
+    y_err: Floats
+    edge_distance: Floats
+    flux: dict[str, Floats]
+    flux_err: dict[str, Floats]
+    crowding: Floats
+    kron_radius: Floats
+    flux_max: Floats
+    sky: Floats
+    sky_rms: Floats
+    n_pixels: npt.NDArray[np.int32]
+    fwhm: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+    flags: npt.NDArray[np.int32]
+
+
+def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, dec_deg: Floats) -> pa.Table:
+    """Return the rows of one frame.
+
+    Sources are numbered in the order of y then x, in which `measured` comes. A source whose position is
+    not finite (outside the domain of a wide projection) has no place on the sky and is left out.
+
+    Parameters
+    ----------
+    frame : mapping
+        The row of ``frames``.
+    measured : Measured
+        Arrays of shape (n,).
+    ra_deg, dec_deg : ndarray, shape (n,)
+        ICRS positions.
+    """
+    placed = np.isfinite(ra_deg) & np.isfinite(dec_deg)
+    n = int(placed.sum())
+    columns: dict[str, Any] = {
+        "_healpix_29": healpix_index(ra_deg[placed], dec_deg[placed]),
+        "frame_id": np.full(n, frame["frame_id"], np.int64),
+        "source_no": np.flatnonzero(placed).astype(np.int32),
+        "camera": pa.repeat(frame["camera"], n),
+        "night": np.full(n, frame["night"], np.int32),
+        "mjd_mid": np.full(n, frame["mjd_mid"], float),
+        "filter": pa.repeat(pa.scalar(frame.get("filter"), pa.string()), n),
+        "ra_deg": ra_deg[placed],
+        "dec_deg": dec_deg[placed],
+    }
+    for name, values in _measured_columns(measured).items():
+        columns[name] = pa.array(values[placed], from_pandas=True)
+    return conform(pa.table(columns), load("sources"))
+
+
+def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
+    columns: dict[str, npt.NDArray[Any]] = {
+        "x_px": measured.x,
+        "y_px": measured.y,
+        "x_err_px": measured.x_err,
+        "y_err_px": measured.y_err,
+        "edge_distance_px": measured.edge_distance,
+    }
+    for name in FLUXES:
+        columns[f"flux_{name}"] = measured.flux[name]
+        columns[f"flux_{name}_err"] = measured.flux_err[name]
+    return columns | {
+        "crowding": measured.crowding,
+        "kron_radius": measured.kron_radius,
+        "flux_max": measured.flux_max,
+        "sky_adu": measured.sky,
+        "sky_rms_adu": measured.sky_rms,
+        "n_pixels": measured.n_pixels,
+        "fwhm_px": measured.fwhm,
+        "a_px": measured.a,
+        "b_px": measured.b,
+        "theta_deg": measured.theta,
+        "flags": measured.flags,
+    }

@@ -1,0 +1,343 @@
+"""The table ``zeropoints``: one night of one camera calibrated against one catalog.
+
+The model of a match of star i on frame f, in one band, is
+
+    m_ref,i = -2.5 log10(total flux_if) + zp_f + c (colour_i - pivot) + noise,
+
+with one zeropoint per frame and one colour term per night. The noise is that of the flux and of the
+catalog, plus an intrinsic scatter (flat-field errors, blends, unknown variables, a colour term that is
+no straight line), which the night itself tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.camera import Calibration, FilterBand
+from skylake.core.flags import SPOILED
+from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
+from skylake.schema import arrow_schema, conform, load
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_ROUNDS = 8
+_MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How the frames of one band of a night are calibrated."""
+
+    band: FilterBand
+    flux: str
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Matches of one band of a night; arrays of shape (n,).
+
+    ``difference`` is the catalog magnitude minus the instrumental one of total flux, ``photon_error`` and
+    ``catalog_error`` are the errors of the two, ``colour`` is relative to the pivot, and ``usable`` marks
+    those that may enter the fit.
+    """
+
+    frame: npt.NDArray[np.int64]
+    star: npt.NDArray[np.int64]
+    difference: Floats
+    photon_error: Floats
+    catalog_error: Floats
+    colour: Floats
+    usable: Mask
+
+    @property
+    def error(self) -> Floats:
+        """Error of the difference."""
+        return np.asarray(np.hypot(self.photon_error, self.catalog_error))
+
+    def rows_of_frames(self) -> dict[int, npt.NDArray[np.intp]]:
+        """Return the rows of each frame."""
+        order = np.argsort(self.frame, kind="stable")
+        frames, starts = np.unique(self.frame[order], return_index=True)
+        return dict(zip(frames.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class ColourTerm:
+    """The colour term of a night, with its error, and the intrinsic scatter of the night's stars."""
+
+    value: float
+    error: float
+    intrinsic: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameZeropoint:
+    """Zeropoint of a frame; NaN where there is none, with the reason."""
+
+    zp: float = float("nan")
+    zp_fit_err: float = float("nan")
+    zp_err: float = float("nan")
+    mean_colour: float = float("nan")
+    n_matched: int = 0
+    n_used: int = 0
+    rms: float = float("nan")
+    chi2: float = float("nan")
+    reason: str | None = None
+
+
+def zeropoints_table(
+    frames: pa.Table, matches: pa.Table, bands: dict[str, Band], catalog: str, version: int
+) -> pa.Table:
+    """Calibrate all frames of a night.
+
+    Parameters
+    ----------
+    frames : pyarrow.Table
+        Rows of ``frames`` with status ok.
+    matches : pyarrow.Table
+        Rows of ``matches`` of these frames and this catalog.
+    bands : dict
+        How to calibrate each band that occurs.
+    catalog : str
+    version : int
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per frame; without a zeropoint where that is not possible, and then with the reason:
+        ``unknown_filter``, ``no_matches``, ``too_few_stars`` or ``no_aperture_correction``.
+    """
+    rows: list[dict[str, Any]] = []
+    names = np.asarray(frames["band"].to_pylist(), object)
+    for name in dict.fromkeys(names.tolist()):
+        chosen = frames.filter(pa.array(names == name))
+        if name is None or name not in bands:
+            rows += [_uncalibrated(frame, catalog, version) for frame in chosen.to_pylist()]
+        else:
+            rows += _calibrate_band(chosen, matches, bands[name], catalog, version)
+    schema = load("zeropoints")
+    arrays = {
+        item.name: pa.array([row[item.name] for row in rows], item.type, from_pandas=True)
+        for item in arrow_schema(schema)
+    }
+    return conform(pa.table(arrays), schema)
+
+
+def _calibrate_band(
+    frames: pa.Table, matches: pa.Table, band: Band, catalog: str, version: int
+) -> list[dict[str, Any]]:
+    correction = {
+        frame["frame_id"]: (frame[f"apcor_{band.flux}"], frame[f"apcor_{band.flux}_err"])
+        for frame in frames.to_pylist()
+    }
+    data = gather(matches, correction, band)
+    term = fit_colour_term(data, band.calibration)
+    rows_of = data.rows_of_frames()
+    none = np.zeros(0, np.intp)
+    rows = []
+    for frame in frames.to_pylist():
+        factor, factor_err = correction[frame["frame_id"]]
+        mine = rows_of.get(frame["frame_id"], none)
+        solved = fit_frame(data, mine, term, band.calibration.min_stars)
+        if factor is None:
+            solved = FrameZeropoint(n_matched=solved.n_matched, reason="no_aperture_correction")
+        else:
+            aperture = _MAG_PER_RELATIVE * (factor_err or 0.0) / factor
+            solved = replace(solved, zp_err=float(np.hypot(solved.zp_err, aperture)))
+        rows.append(_row(frame, band, catalog, version, term, solved))
+    return rows
+
+
+def gather(matches: pa.Table, correction: dict[int, tuple[float | None, float | None]], band: Band) -> Matches:
+    """Return the matches of some frames as arrays.
+
+    Matches of no use to the fit stay in, marked so: spoiled or crowded detections, those without
+    magnitude or colour, beyond the limits of the profile, or too noisy. None is chosen by its measured brightness
+    except through that last limit, which is far from the detection limit.
+    """
+    frame = matches["frame_id"].to_numpy()
+    known = np.array([key for key, (factor, _) in correction.items() if factor is not None], np.int64)
+    matches = matches.filter(pa.array(np.isin(frame, known)))
+    frame = matches["frame_id"].to_numpy()
+    factor = np.array([correction[key][0] for key in frame.tolist()], float)
+    flux = _column(matches, f"flux_{band.flux}") * factor
+    flux_err = _column(matches, f"flux_{band.flux}_err") * factor
+    ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
+    colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = ref_mag + 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+        inst_err = _MAG_PER_RELATIVE * flux_err / np.where(flux > 0, flux, np.nan)
+    limits = band.calibration
+    usable = np.isfinite(difference) & np.isfinite(inst_err) & np.isfinite(ref_err) & np.isfinite(colour)
+    usable &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
+    usable &= np.nan_to_num(_column(matches, "crowding")) <= limits.max_crowding
+    usable &= np.nan_to_num(inst_err, nan=np.inf) <= limits.max_mag_err
+    usable &= (ref_mag >= limits.mag_range[0]) & (ref_mag <= limits.mag_range[1])
+    if band.band.colour is not None:
+        usable &= (colour >= limits.colour_range[0]) & (colour <= limits.colour_range[1])
+    pivot = band.band.pivot_colour if band.band.colour is not None else 0.0
+    star = matches["ref_id"].to_numpy()
+    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, usable)
+
+
+def _column(table: pa.Table, name: str) -> Floats:
+    return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+
+
+def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
+    """Fit the colour term of a night, and the intrinsic scatter of its stars.
+
+    The frames' zeropoints are eliminated by taking means within each frame, and the many measurements
+    of one star are averaged before the fit: they share the star's error in the catalog, so a hundred
+    frames of twenty stars know the colour term no better than twenty stars do.
+    """
+    rows = np.flatnonzero(data.usable)
+    prior = (calibration.colour_term_prior, calibration.colour_term_prior_err)
+    if rows.size < 3:
+        return ColourTerm(*prior, 0.0)
+    frame = np.unique(data.frame[rows], return_inverse=True)[1]
+    star = np.unique(data.star[rows], return_inverse=True)[1]
+    difference, colour, error = data.difference[rows], data.colour[rows], data.error[rows]
+    errors = (data.photon_error[rows], data.catalog_error[rows])
+    if not np.any(colour):
+        slope, slope_err = 0.0, 0.0
+        residual = difference - _group_medians(difference, frame)[frame]
+        return ColourTerm(slope, slope_err, intrinsic_scatter(residual, error, int(frame.max()) + 1))
+    slope, intrinsic = calibration.colour_term_prior, 0.0
+    zero = _group_medians(difference - slope * colour, frame)
+    slope_err = prior[1]
+    for _ in range(_ROUNDS):
+        residual = difference - slope * colour - zero[frame]
+        intrinsic = intrinsic_scatter(residual, error, int(frame.max()) + 2)
+        weight = _weights(residual, np.hypot(error, intrinsic))
+        fit = _slope(difference, colour, errors, weight, frame, star, intrinsic, prior)
+        previous, slope, slope_err = slope, float(fit.coefficients[0]), float(fit.errors[0])
+        zero = _group_means(difference - slope * colour, weight, frame)
+        if abs(slope - previous) < 1e-5:
+            break
+    return ColourTerm(slope, slope_err, intrinsic)
+
+
+def _slope(
+    difference: Floats,
+    colour: Floats,
+    errors: tuple[Floats, Floats],
+    weight: Floats,
+    frame: npt.NDArray[np.intp],
+    star: npt.NDArray[np.intp],
+    intrinsic: float,
+    prior: tuple[float, float],
+) -> Fit:
+    """Regress the stars' mean offsets on their mean colours, both relative to their frames."""
+    y = difference - _group_means(difference, weight, frame)[frame]
+    x = colour - _group_means(colour, weight, frame)[frame]
+    kept = np.bincount(star, weight) > 0
+    # The photon noise averages down over frames; what is the star's own does not.
+    photon, catalog = errors
+    averaged = 1.0 / np.maximum(np.bincount(star, 1.0 / np.maximum(photon, 1e-6) ** 2), 1e-12)
+    spread = np.sqrt(averaged + _group_means(catalog, weight, star) ** 2 + intrinsic**2)
+    design = _group_means(x, weight, star)[kept][:, None]
+    values = _group_means(y, weight, star)[kept]
+    means, deviations = np.array([prior[0]]), np.array([prior[1]])
+    return robust_fit(design, values, spread[kept], prior=(means, deviations))
+
+
+def _weights(residual: Floats, spread: Floats) -> Floats:
+    """Return inverse variances, brought to zero for outliers."""
+    spread = np.maximum(spread, 1e-6)
+    return np.asarray(biweight(residual / spread) / spread**2)
+
+
+def _group_means(values: Floats, weight: Floats, group: npt.NDArray[np.intp]) -> Floats:
+    total = np.bincount(group, weight)
+    return np.asarray(np.bincount(group, weight * values) / np.where(total > 0, total, 1.0))
+
+
+def _group_medians(values: Floats, group: npt.NDArray[np.intp]) -> Floats:
+    order = np.lexsort((values, group))
+    starts = np.searchsorted(group[order], np.arange(group.max() + 2))
+    low, high = starts[:-1] + (np.diff(starts) - 1) // 2, starts[:-1] + np.diff(starts) // 2
+    ordered = values[order]
+    return np.asarray(0.5 * (ordered[low] + ordered[high]))
+
+
+def fit_frame(
+    data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_stars: int
+) -> FrameZeropoint:
+    """Fit the zeropoint of one frame, given its rows, under the night's colour term."""
+    n_matched = len(mine)
+    rows = mine[data.usable[mine]]
+    if n_matched == 0:
+        return FrameZeropoint(reason="no_matches")
+    if rows.size < min_stars:
+        return FrameZeropoint(n_matched=n_matched, reason="too_few_stars")
+    values = data.difference[rows] - term.value * data.colour[rows]
+    error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
+    fit = robust_mean(values, error, term.intrinsic)
+    kept = fit.weights >= 0.5
+    spread = np.hypot(error, term.intrinsic)
+    mean_colour = float(np.average(data.colour[rows], weights=fit.weights / spread**2))
+    fit_err = float(fit.errors[0])
+    n_used = int(np.count_nonzero(kept))
+    chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
+    return FrameZeropoint(
+        zp=float(fit.coefficients[0]),
+        zp_fit_err=fit_err,
+        zp_err=float(np.hypot(fit_err, term.error * mean_colour)),
+        mean_colour=mean_colour,
+        n_matched=n_matched,
+        n_used=n_used,
+        rms=float(np.std(fit.residuals[kept], ddof=1)) if n_used > 1 else float("nan"),
+        chi2=chi2,
+    )
+
+
+def _row(
+    frame: dict[str, Any], band: Band, catalog: str, version: int, term: ColourTerm, solved: FrameZeropoint
+) -> dict[str, Any]:
+    coloured = band.band.colour is not None
+    return {
+        "frame_id": frame["frame_id"],
+        "camera": frame["camera"],
+        "night": frame["night"],
+        "mjd_mid": frame["mjd_mid"],
+        "band": band.band.band,
+        "catalog": catalog,
+        "version": version,
+        "flux": band.flux,
+        "zp": solved.zp,
+        "zp_err": solved.zp_err,
+        "zp_fit_err": solved.zp_fit_err,
+        "colour": band.band.colour,
+        "pivot_colour": band.band.pivot_colour if coloured else None,
+        "colour_term": term.value if coloured else None,
+        "colour_term_err": term.error if coloured else None,
+        "mean_colour": solved.mean_colour + band.band.pivot_colour if coloured else None,
+        "n_matched": solved.n_matched,
+        "n_used": solved.n_used,
+        "rms": solved.rms,
+        "chi2": solved.chi2,
+        "intrinsic_mag": term.intrinsic,
+        "reason": solved.reason,
+    }
+
+
+def _uncalibrated(frame: dict[str, Any], catalog: str, version: int) -> dict[str, Any]:
+    row = dict.fromkeys(load("zeropoints").names)
+    for name in ("frame_id", "camera", "night", "mjd_mid", "band"):
+        row[name] = frame[name]
+    return row | {
+        "catalog": catalog,
+        "version": version,
+        "flux": "",
+        "n_matched": 0,
+        "n_used": 0,
+        "reason": "unknown_filter",
+    }

@@ -1,0 +1,80 @@
+-- Views for analysts, made on every connection of `skylake sql` beside the tables of the lake.
+
+-- The calibration in force: of each frame and catalog the row of the largest version.
+CREATE VIEW zeropoints_in_force AS
+SELECT *
+FROM zeropoints
+QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC) = 1;
+
+-- Frames with their zeropoint in force, if they have one.
+CREATE VIEW calibrated_frames AS
+SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.colour_term, z.pivot_colour, z.n_used, z.rms
+FROM frames AS f
+LEFT JOIN zeropoints_in_force AS z USING (frame_id);
+
+-- Every detection of a calibrated frame as a magnitude of a star of the pivot colour.
+-- A flux that is not positive has no magnitude; its flux and error remain.
+CREATE VIEW calibrated_sources AS
+SELECT
+    t.* EXCLUDE (total_flux, total_flux_err),
+    t.total_flux,
+    t.total_flux_err,
+    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp END AS mag,
+    CASE WHEN t.total_flux > 0
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err
+FROM (
+    SELECT
+        s.*,
+        z.catalog,
+        z.version,
+        z.band,
+        z.zp,
+        z.zp_err,
+        CASE z.flux
+            WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1
+            WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2
+            WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3
+            WHEN 'kron' THEN s.flux_kron * f.apcor_kron
+        END AS total_flux,
+        CASE z.flux
+            WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1
+            WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2
+            WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3
+            WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron
+        END AS total_flux_err
+    FROM sources AS s
+    INNER JOIN frames AS f USING (frame_id)
+    INNER JOIN zeropoints_in_force AS z USING (frame_id)
+    WHERE z.zp IS NOT NULL
+) AS t;
+
+-- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
+CREATE VIEW calibrated_matches AS
+SELECT
+    m.frame_id, m.source_no, m.catalog, c.version, m.ref_id, m.camera, m.night, m.mjd_mid, m.band,
+    m.ra_deg, m.dec_deg, m.source_ra_deg, m.source_dec_deg, m.x_px, m.y_px, m.separation_arcsec, m.crowding, m.ref_mag, m.ref_mag_err, m.ref_colour,
+    c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0) AS mag,
+    c.mag_err,
+    m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
+    m.flags
+FROM matches AS m
+INNER JOIN calibrated_sources AS c
+    ON c.frame_id = m.frame_id AND c.source_no = m.source_no AND c.catalog = m.catalog
+INNER JOIN zeropoints_in_force AS z ON z.frame_id = m.frame_id AND z.catalog = m.catalog;
+
+-- One row per measurement of a light curve.
+CREATE VIEW lightcurve_points AS
+SELECT
+    catalog, object_id, version, ref_mag, ref_colour,
+    unnest(lightcurve.frame_id) AS frame_id,
+    unnest(lightcurve.source_no) AS source_no,
+    unnest(lightcurve.camera) AS camera,
+    unnest(lightcurve.band) AS band,
+    unnest(lightcurve.mjd_mid) AS mjd_mid,
+    unnest(lightcurve.bjd_tdb) AS bjd_tdb,
+    unnest(lightcurve.flux) AS flux,
+    unnest(lightcurve.flux_err) AS flux_err,
+    unnest(lightcurve.mag) AS mag,
+    unnest(lightcurve.mag_err) AS mag_err,
+    unnest(lightcurve.flags) AS flags
+FROM lightcurves;
