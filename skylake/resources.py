@@ -28,4 +28,6 @@ def folder(name: str) -> Path:
     for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parent / name):
         if candidate.is_dir():
             return candidate
-    raise ConfigurationError(f"the folder {name!r} of skylake is missing beside {_PACKAGE}; reinstall skylake")
+    raise ConfigurationError(
+        f"the folder {name!r} of skylake is missing beside {_PACKAGE}; reinstall skylake"
+    )

@@ -50,7 +50,9 @@ def read_settings(path: Path) -> Settings:
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for key, value in data.items():
         if key not in known:
-            raise ConfigurationError(f"{path}: there is no setting {key!r}; the settings are {', '.join(known)}")
+            raise ConfigurationError(
+                f"{path}: there is no setting {key!r}; the settings are {', '.join(known)}"
+            )
         if type(value) is not known[key]:
             raise ConfigurationError(f"{path}: {key} must be of type {known[key].__name__}")
     settings = Settings(**data)

@@ -69,7 +69,7 @@ class HeaderReading:
     read_noise: float = 0.0
     saturation_adu: float | None = None
     ccd_temperature_c: float | None = None
-    flags: FrameFlag = FrameFlag(0)
+    flags: FrameFlag = field(default_factory=lambda: FrameFlag(0))
     readings: list[Reading] = field(default_factory=list)
     problem: tuple[Reason, str] | None = None
 
@@ -159,7 +159,9 @@ def _read_exposure(reading: HeaderReading, cards: Cards) -> None:
     if reading.exposure_s == 0.0:
         reading.exposure_s = 1.0
         reading.flags |= FrameFlag.EXPOSURE_ASSUMED
-        reading.readings.append(Reading("exposure_s", 1.0, source, "assumed", "the header says 0; 1 s is assumed"))
+        reading.readings.append(
+            Reading("exposure_s", 1.0, source, "assumed", "the header says 0; 1 s is assumed")
+        )
         return
     used = source if wanted.combine == "mean" else found[0][0]
     reading.readings.append(Reading("exposure_s", reading.exposure_s, used))
@@ -206,8 +208,10 @@ def _file_time(camera: Camera, file_name: str) -> float | None:
     if camera.header.file_time is None or not (match := re.search(camera.header.file_time, file_name)):
         return None
     parts = match.groupdict()
-    whole = [int(parts.get(name) or 0) for name in ("year", "month", "day", "hour", "minute")]
-    mjd = calendar_mjd(*whole, float(parts.get("second") or 0.0))
+    year, month, day, hour, minute = (
+        int(parts.get(name) or 0) for name in ("year", "month", "day", "hour", "minute")
+    )
+    mjd = calendar_mjd(year, month, day, hour, minute, float(parts.get("second") or 0.0))
     return None if mjd is None else mjd - camera.header.file_time_zone_hours / 24.0
 
 
@@ -222,17 +226,16 @@ def _read_kind(reading: HeaderReading, cards: Cards) -> None:
         science = kind.lower() in wanted if wanted else not _CALIBRATION_KINDS.search(kind.lower())
         reading.readings.append(Reading("kind", kind, name))
         if not science:
-            reading.fail(Reason.NOT_SCIENCE, f"the card {name} says {kind!r}, which is not a frame of the sky")
+            reading.fail(
+                Reason.NOT_SCIENCE, f"the card {name} says {kind!r}, which is not a frame of the sky"
+            )
         return
 
 
 def _read_filter(reading: HeaderReading, cards: Cards) -> None:
     camera = reading.camera
-    for name in camera.header.object:
-        if (text := _text(cards, name)) is not None:
-            reading.object = text
-            break
-    source = next((name for name in camera.header.filter if _text(cards, name) is not None), None)
+    reading.object = next((text for card in camera.header.object if (text := _text(cards, card))), None)
+    source = next((card for card in camera.header.filter if _text(cards, card)), None)
     name = _text(cards, source) if source else camera.default_filter
     if source is None and name is not None:
         reading.flags |= FrameFlag.FILTER_ASSUMED

@@ -28,4 +28,6 @@ def from_json(path: Path) -> Profile:
     try:
         return TypeAdapter(Profile).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ConfigurationError(f"{path}: the kept profile cannot be read; ingest a frame of the camera again") from error
+        raise ConfigurationError(
+            f"{path}: the kept profile cannot be read; ingest a frame of the camera again"
+        ) from error

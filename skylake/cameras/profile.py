@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -17,10 +14,10 @@ from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera, Gate
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import GATE_REASONS
+from skylake.declared import build
 from skylake.errors import ConfigurationError
 
 _FOLDER = Path(__file__).parent
-_PROFILE_KEYS = {"like", "period"}
 _PERIOD_KEYS = {"from", "until", "comment"}
 
 
@@ -110,7 +107,9 @@ def _find(name: str) -> Path:
         raise ConfigurationError(f"{name}: there is no such camera profile file")
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names are {', '.join(names())}"
-    raise ConfigurationError(f"there is no camera profile {name!r}; {hint} (or give the path of a .toml file)")
+    raise ConfigurationError(
+        f"there is no camera profile {name!r}; {hint} (or give the path of a .toml file)"
+    )
 
 
 def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -166,53 +165,10 @@ def _mjd(value: Any, default: float, path: Path, where: str) -> float:
 
 
 def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
-    from pydantic import TypeAdapter, ValidationError
-
-    place = f"{path}: {where}: " if where else f"{path}: "
-    _refuse_unknown(data, Camera, place, "")
-    try:
-        camera = TypeAdapter(Camera).validate_python(dict(data))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{place}{key}: {first['msg'].lower()}") from error
+    place = f"{path}: {where}" if where else str(path)
+    camera = build(Camera, data, place)
     _check(camera, place)
     return camera
-
-
-def _refuse_unknown(data: Mapping[str, Any], kind: Any, place: str, prefix: str) -> None:
-    """Raise for keys that no field has, down through nested tables."""
-    hints = typing.get_type_hints(kind)
-    for key, value in data.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, 1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(hints)}"
-            raise ConfigurationError(f"{place}{prefix}{key}: there is no such key; {hint}")
-        inner = _dataclass_of(hints[key])
-        if inner is None:
-            continue
-        for name, table in _tables(hints[key], key, value):
-            _refuse_unknown(table, inner, place, f"{prefix}{name}.")
-
-
-def _dataclass_of(hint: Any) -> Any:
-    """Return the dataclass inside a hint such as X, X | None, tuple[X, ...] or dict[str, X]."""
-    if dataclasses.is_dataclass(hint):
-        return hint
-    for argument in typing.get_args(hint):
-        if argument is not types.NoneType and (found := _dataclass_of(argument)) is not None:
-            return found
-    return None
-
-
-def _tables(hint: Any, key: str, value: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    if isinstance(value, list):
-        return [(f"{key}[{i}]", item) for i, item in enumerate(value) if isinstance(item, dict)]
-    if not isinstance(value, dict):
-        return []
-    if typing.get_origin(hint) is dict:
-        return [(f"{key}.{name}", item) for name, item in value.items() if isinstance(item, dict)]
-    return [(key, value)]
 
 
 def _check(camera: Camera, place: str) -> None:
@@ -250,4 +206,4 @@ def _check(camera: Camera, place: str) -> None:
     ]
     for wrong, key, mend in problems:
         if wrong:
-            raise ConfigurationError(f"{place}{key}: {mend}")
+            raise ConfigurationError(f"{place}: {key}: {mend}")

@@ -166,6 +166,11 @@ class Apertures:
     flux: Flux = "aper2"
     """The flux that calibrations use."""
 
+    @property
+    def calibrated_radius_px(self) -> float:
+        """Radius of the aperture of calibrations; for the Kron flux that of the largest circle."""
+        return self.radii_px[int(self.flux[-1]) - 1] if self.flux.startswith("aper") else self.radii_px[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -190,8 +195,8 @@ class Calibration:
     """None takes three pixels."""
     min_stars: int = 3
     """Fewer good matches give no zeropoint."""
-    max_mag_err: float = 0.3
-    """Matches with a larger error of the instrumental magnitude take no part."""
+    max_mag_err: float = 0.05
+    """Matches with a larger error of the instrumental magnitude take no part; S/N of 20 and more."""
     max_crowding: float = 0.05
     """Matches whose neighbours bring a larger share of flux into the aperture take no part."""
     colour_range: tuple[float, float] = (-0.5, 2.0)

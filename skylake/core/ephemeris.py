@@ -112,7 +112,8 @@ def sun_and_moon(mjd_utc: npt.ArrayLike, site: Site) -> SkyState:
 
 def _observer_au(mjd: FloatArray, site: Site) -> FloatArray:
     """Return the site's place relative to the Earth's centre, GCRS, AU."""
-    metres = erfa.gd2gc(1, np.radians(site.longitude_deg), np.radians(site.latitude_deg), site.height_m)
+    longitude, latitude = np.radians([site.longitude_deg or 0.0, site.latitude_deg or 0.0])
+    metres = erfa.gd2gc(1, longitude, latitude, site.height_m)
     return np.asarray(np.swapaxes(_earth_rotation(mjd), -1, -2) @ (metres / _AU_METRES))
 
 

@@ -93,29 +93,34 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
     if n <= lost:
         return 0.0
     level = _SCALE_LEVEL * (n - lost) / n
-    scatter = _root(lambda trial: float(np.mean(_rho(residuals, errors, trial))) - level, residuals)
+    scatter = _root(lambda trial: _mean_rho(residuals, errors, trial) - level, residuals)
     for _ in range(_ITERATIONS):
         core = np.abs(residuals) <= _CORE * np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
         wanted = _CORE_VARIANCE * (int(np.count_nonzero(core)) - lost)
         if wanted <= 1.0:
             break
-        squares, variances = residuals[core] ** 2, errors[core] ** 2
-        previous, scatter = scatter, _root(
-            lambda trial, r2=squares, e2=variances, want=wanted: _chi_square(r2, e2, trial) - want, residuals
+        previous, scatter = (
+            scatter,
+            _root(_excess_chi_square(residuals[core], errors[core], wanted), residuals),
         )
         if abs(scatter - previous) <= 1e-4 * previous:
             break
     return scatter
 
 
-def _rho(residuals: Floats, errors: Floats, scatter: float) -> Floats:
+def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
     spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
     u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
-    return np.asarray(1.0 - (1.0 - u * u) ** 3)
+    return float(np.mean(1.0 - (1.0 - u * u) ** 3))
 
 
-def _chi_square(squares: Floats, variances: Floats, scatter: float) -> float:
-    return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny)))
+def _excess_chi_square(residuals: Floats, errors: Floats, wanted: float) -> Callable[[float], float]:
+    squares, variances = residuals**2, errors**2
+
+    def excess(scatter: float) -> float:
+        return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny))) - wanted
+
+    return excess
 
 
 def _root(excess: Callable[[float], float], residuals: Floats) -> float:
@@ -197,7 +202,9 @@ def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precisi
     for _ in range(_ITERATIONS):
         residuals = np.abs(values - design @ coefficients)
         softening = max(1e-3 * float(np.median(residuals)), 1e-9)
-        coefficients = _solve(design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision)
+        coefficients = _solve(
+            design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision
+        )
     return coefficients
 
 
@@ -214,7 +221,7 @@ def biweight(u: Floats) -> Floats:
 
 def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floats) -> Floats:
     """Return A^-1 B A^-1 with the loss of degrees of freedom made good."""
-    n, p = design.shape
+    p = design.shape[1]
     u = residuals / spread
     inside = np.abs(u) < _CUT
     psi = np.where(inside, u * (1.0 - (u / _CUT) ** 2) ** 2, 0.0)

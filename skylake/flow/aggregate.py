@@ -140,7 +140,9 @@ def _bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:
     return lambda staging: task(*arguments, staging)
 
 
-def make_night(part: Part, inputs: dict[str, str], frames: list[Path], zeropoints: list[Path], staging: Path) -> Part:
+def make_night(
+    part: Part, inputs: dict[str, str], frames: list[Path], zeropoints: list[Path], staging: Path
+) -> Part:
     """Make the rows of ``nights`` of one batch; runs on a worker."""
     rows = nights.nights_table(
         read_files("frames", frames, nights.FRAME_COLUMNS), read_files("zeropoints", zeropoints)
@@ -190,7 +192,12 @@ def make_lightcurves(
     """Make the light curves of the stars of one pixel; runs on a worker."""
     matches, measured = _photometry(*files)
     return stage_part(
-        lightcurves.lightcurves_table(matches, measured, sites), "lightcurves", name, staging, tree, inputs=inputs
+        lightcurves.lightcurves_table(matches, measured, sites),
+        "lightcurves",
+        name,
+        staging,
+        tree,
+        inputs=inputs,
     )
 
 
@@ -228,7 +235,11 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
 
 
 def make_maps(
-    part: Part, inputs: dict[str, str], files: tuple[list[Path], list[Path], list[Path]], order: int, staging: Path
+    part: Part,
+    inputs: dict[str, str],
+    files: tuple[list[Path], list[Path], list[Path]],
+    order: int,
+    staging: Path,
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
     matches, measured = _photometry(*files)

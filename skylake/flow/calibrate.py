@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from skylake.lake.snapshot import read_files
 from skylake.schema import empty_table, load
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import Properties, write_metadata
-from skylake.sky.match import count_candidates, mutual_nearest
+from skylake.sky.match import Aperture, count_candidates, mutual_nearest
 from skylake.sky.pixels import PixelTree
 from skylake.table.matches import CARRIED, matches_table, reference_columns
 from skylake.table.zeropoints import Band, zeropoints_table
@@ -248,11 +247,21 @@ def _match(night: Night, frames: pa.Table, camera: Camera, reference: ReferenceC
     from skylake.sky.join import join_catalog
 
     columns = reference_columns(list(filters.values()), reference.columns)
+    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
     with NightCatalog(night) as detections:
-        pairs = join_catalog(
-            detections, reference.collection, CARRIED, columns, match_radius_arcsec(frames, camera)
-        )
+        pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
     return choose_matches(pairs, frames, reference.name, filters, camera)
+
+
+def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
+    """Return the aperture of calibrations on the sky."""
+    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
+    scale, width = (
+        float(pc.approximate_median(frames[name]).as_py() or 0.0)
+        for name in ("pixel_scale_arcsec", "fwhm_px")
+    )
+    radius = camera.apertures.calibrated_radius_px
+    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
 
 
 def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
@@ -289,7 +298,7 @@ class NightCatalog:
         for file in self.night.sources.files:
             target = root / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.symlink(self.night.sources_root / file.path, target)
+            target.symlink_to(self.night.sources_root / file.path)
             if file.pixel is not None:
                 pixels.append(file.pixel)
         properties = Properties("night", "source", self.night.sources.n_rows)
@@ -307,7 +316,9 @@ def _commit(
     if isinstance(result, SkylakeError):
         raise result
     if isinstance(result, BaseException):
-        raise LakeError(f"{night.name}: the night could not be calibrated ({type(result).__name__}: {result})") from result
+        raise LakeError(
+            f"{night.name}: the night could not be calibrated ({type(result).__name__}: {result})"
+        ) from result
     matches, zeropoints = result
     commit = Commit("calibrate", night.name)
     if night.matches is None:
@@ -325,4 +336,6 @@ def _commit(
             "matches": matches.n_rows,
         }
     )
-    progress.line(f"calibrate {night.name}: {n_zeropoints} of {rows.num_rows} frames, {matches.n_rows} matches")
+    progress.line(
+        f"calibrate {night.name}: {n_zeropoints} of {rows.num_rows} frames, {matches.n_rows} matches"
+    )

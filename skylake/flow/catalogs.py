@@ -108,7 +108,11 @@ def import_catalog(
         {"skylake_epoch": repr(columns.epoch), "skylake_origin": " ".join(path.name for path in files)},
     )
     progress.end()
-    report.n_rows, report.n_pixels, report.n_duplicate_ids = built.n_rows, built.n_pixels, built.n_duplicate_ids
+    report.n_rows, report.n_pixels, report.n_duplicate_ids = (
+        built.n_rows,
+        built.n_pixels,
+        built.n_duplicate_ids,
+    )
     if not lake.settings.default_catalog:
         lake.set("default_catalog", name)
     report.is_default = lake.settings.default_catalog == name

@@ -153,5 +153,7 @@ def _remote(address: str) -> Iterator[Any]:
         raise WorkerError(f"{address}: no dask scheduler answers there ({error})") from error
     with client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise WorkerError(f"{address}: the scheduler has no workers; start some with `dask worker {address}`")
+            raise WorkerError(
+                f"{address}: the scheduler has no workers; start some with `dask worker {address}`"
+            )
         yield client

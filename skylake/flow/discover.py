@@ -35,7 +35,9 @@ def find_frames(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
         if path.is_dir():
             below = list(_walk(path, complaints))
             if not below:
-                complaints.append(f"{path}: no FITS frame (.fits, .fit, .fts, also .gz, .bz2, .fz) in this folder or below")
+                complaints.append(
+                    f"{path}: no FITS frame (.fits, .fit, .fts, also .gz, .bz2, .fz) in this folder or below"
+                )
             found.update(below)
         elif os.path.lexists(path):
             found.add(path.absolute())
@@ -48,7 +50,9 @@ def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
     seen: set[str] = set()
 
     def complain(error: OSError) -> None:
-        complaints.append(f"{error.filename}: the folder cannot be read ({error.strerror}); mend its permissions")
+        complaints.append(
+            f"{error.filename}: the folder cannot be read ({error.strerror}); mend its permissions"
+        )
 
     for folder, folders, names in os.walk(root.absolute(), followlinks=True, onerror=complain):
         folders[:] = [name for name in folders if _is_new(Path(folder) / name, seen)]

@@ -101,9 +101,13 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     schema = load("sources")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(sort_rows(pa.concat_tables(tables), schema), out, **write_options(arrow_schema(schema)))
+        pq.write_table(
+            sort_rows(pa.concat_tables(tables), schema), out, **write_options(arrow_schema(schema))
+        )
     except OSError as error:
-        raise LakeError(f"{out}: detections cannot be written ({error.strerror or error}); free space") from error
+        raise LakeError(
+            f"{out}: detections cannot be written ({error.strerror or error}); free space"
+        ) from error
     return Chunk(frames, out, tuple(repeated))
 
 
@@ -125,7 +129,9 @@ def _reduce(
     except FrameError as error:
         failed = error
     except Exception as error:  # noqa: BLE001
-        failed = FrameFailed(Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it")
+        failed = FrameFailed(
+            Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
+        )
     reduced = ReducedFrame(new_row(profile, path, content))
     reduced.file_under(failed)
     return reduced

@@ -304,7 +304,9 @@ def _parts(result: Any, batch: Batch) -> tuple[Part, Part]:
     if isinstance(result, SkylakeError):
         raise result
     if isinstance(result, BaseException):
-        raise LakeError(f"{batch}: the night could not be gathered ({type(result).__name__}: {result})") from result
+        raise LakeError(
+            f"{batch}: the night could not be gathered ({type(result).__name__}: {result})"
+        ) from result
     frames, sources = result
     return frames, sources
 
@@ -338,6 +340,12 @@ def _report_batch(
             else:
                 report.problems.append(row)
     report.batches.append(
-        {"camera": batch.camera, "night": batch.night, "frames": n_frames, "ok": n_ok, "sources": sources.n_rows}
+        {
+            "camera": batch.camera,
+            "night": batch.night,
+            "frames": n_frames,
+            "ok": n_ok,
+            "sources": sources.n_rows,
+        }
     )
     progress.line(f"ingest {batch}: {n_ok} of {n_frames} frames ok, {sources.n_rows} sources in the night")

@@ -9,16 +9,16 @@ class Progress(Protocol):
     """Receives the news of a run; the command line shows them."""
 
     def begin(self, what: str, total: int) -> None:
-        """A piece of work of `total` steps begins."""
+        """Begin a piece of work of `total` steps, 0 where their number is unknown."""
 
     def advance(self, steps: int = 1) -> None:
-        """Some steps are done."""
+        """Note that some steps are done."""
 
     def end(self) -> None:
-        """The piece of work is done."""
+        """End the piece of work."""
 
     def line(self, text: str) -> None:
-        """Something worth a line happened, such as a committed batch."""
+        """Tell something that is worth a line, such as a committed batch."""
 
 
 class Silent:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Camera
+from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.reasons import Reason
-from skylake.core.sphere import arcsec_of_chord, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import arcsec_of_chord, chord, separation_deg, tangent_basis, unit_vectors
 from skylake.errors import FrameRejected
 
 Floats = npt.NDArray[np.float64]
@@ -95,10 +96,14 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         ``no_wcs`` if the header has no celestial WCS, or one that cannot be evaluated.
     """
     if camera.header.wcs == "none":
-        raise FrameRejected(Reason.NO_WCS, "the profile says that the headers of this camera have no usable WCS")
+        raise FrameRejected(
+            Reason.NO_WCS, "the profile says that the headers of this camera have no usable WCS"
+        )
     wcs = _read_wcs(header)
     if wcs is None:
-        raise FrameRejected(Reason.NO_WCS, "the header has no celestial WCS (CTYPE1 and CTYPE2); solve the frame first")
+        raise FrameRejected(
+            Reason.NO_WCS, "the header has no celestial WCS (CTYPE1 and CTYPE2); solve the frame first"
+        )
     if offset != (0, 0):
         wcs = wcs[offset[1] :, offset[0] :]
     height, width = shape
@@ -106,9 +111,13 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         pointing = _describe(wcs, height, width)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         why = " ".join(str(error).split())
-        raise FrameRejected(Reason.NO_WCS, f"the WCS of the header cannot be used ({why}); solve the frame first") from error
+        raise FrameRejected(
+            Reason.NO_WCS, f"the WCS of the header cannot be used ({why}); solve the frame first"
+        ) from error
     if not np.isfinite([pointing.ra_deg, pointing.dec_deg, pointing.pixel_scale_arcsec]).all():
-        raise FrameRejected(Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first")
+        raise FrameRejected(
+            Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first"
+        )
     return pointing
 
 
@@ -142,7 +151,9 @@ def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 def _describe(wcs: Any, height: int, width: int) -> Pointing:
     x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
-    ra, dec = _to_icrs(wcs, np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5]))
+    ra, dec = _to_icrs(
+        wcs, np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5])
+    )
     vectors = unit_vectors(ra, dec)
     east, north = tangent_basis(ra[0], dec[0])
     along_x, along_y = vectors[1] - vectors[2], vectors[3] - vectors[4]
@@ -217,13 +228,56 @@ def check_pointing(
     distance, _ = cKDTree(sources).query(wanted)
     arcsec = arcsec_of_chord(np.minimum(distance, 2.0))
     found = arcsec <= radius_arcsec
-    return WcsCheck(n_expected, int(found.sum()), float(np.median(arcsec[found])) if found.any() else float("nan"))
+    return WcsCheck(
+        n_expected, int(found.sum()), float(np.median(arcsec[found])) if found.any() else float("nan")
+    )
+
+
+def catalog_crowding(
+    pointing: Pointing, x: Floats, y: Floats, stars: Stars, match_px: float, radius_px: float, width_px: float
+) -> Floats:
+    """Return, for each source, the light that neighbours of its catalog star bring into an aperture.
+
+    Parameters
+    ----------
+    pointing : Pointing
+    x, y : ndarray, shape (n,)
+        Sources: 0-based pixels.
+    stars : Stars
+    match_px, radius_px, width_px : float
+        How near a star must be to a source to be it; radius of the aperture; full width of stars.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        As a share of the star's own light; 0 for sources that no catalog star is near.
+    """
+    from scipy.spatial import cKDTree
+
+    share = np.zeros(len(x))
+    if len(stars.mag) == 0 or len(x) == 0:
+        return share
+    places = unit_vectors(stars.ra_deg, stars.dec_deg)
+    scale = pointing.pixel_scale_arcsec
+    distance, star = cKDTree(places).query(unit_vectors(*pointing.to_sky(x, y)))
+    matched = np.flatnonzero(distance <= chord(match_px * scale))
+    if matched.size == 0:
+        return share
+    detected, inverse = np.unique(star[matched], return_inverse=True)
+    found = crowding_by_magnitude(
+        places, stars.mag, chord(radius_px * scale), chord(width_px * scale), detected
+    )
+    share[matched] = np.nan_to_num(found)[inverse.reshape(-1)]
+    return share
 
 
 def _inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
     """Return the indices of stars with a magnitude that fall on the image."""
     near = np.flatnonzero(
-        (separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg) <= pointing.radius_deg)
+        (
+            separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg)
+            <= pointing.radius_deg
+        )
         & np.isfinite(stars.mag)
     )
     if near.size == 0:
@@ -234,7 +288,9 @@ def _inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDA
     return near[(x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)]
 
 
-def _linear_pixels(pointing: Pointing, ra: Floats, dec: Floats, height: int, width: int) -> tuple[Floats, Floats]:
+def _linear_pixels(
+    pointing: Pointing, ra: Floats, dec: Floats, height: int, width: int
+) -> tuple[Floats, Floats]:
     """Return approximate pixels from the tangent plane at the centre of the image."""
     east, north = tangent_basis(pointing.ra_deg, pointing.dec_deg)
     centre = unit_vectors(pointing.ra_deg, pointing.dec_deg)
@@ -247,4 +303,3 @@ def _linear_pixels(pointing: Pointing, ra: Floats, dec: Floats, height: int, wid
     matrix = np.degrees(np.array([[steps[0] @ east, steps[1] @ east], [steps[0] @ north, steps[1] @ north]]))
     dx, dy = np.linalg.solve(matrix, np.vstack([xi, eta]))
     return x0 + dx, y0 + dy
-

@@ -55,7 +55,9 @@ def _trim(shape: tuple[int, ...], detector: Detector) -> tuple[slice, slice]:
     x0, x1 = detector.trim_x or (0, width)
     rows, columns = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise FrameFailed(Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y")
+        raise FrameFailed(
+            Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y"
+        )
     return rows, columns
 
 
@@ -77,7 +79,9 @@ def _fill(pixels: Pixels) -> tuple[Pixels, Mask]:
     masked = ~np.isfinite(pixels)
     n_masked = np.count_nonzero(masked)
     if n_masked == pixels.size:
-        raise FrameFailed(Reason.NO_VALID_PIXELS, "no pixel holds a finite number; the exposure was not read out")
+        raise FrameFailed(
+            Reason.NO_VALID_PIXELS, "no pixel holds a finite number; the exposure was not read out"
+        )
     if n_masked:
         pixels = pixels.copy() if not pixels.flags.writeable else pixels
         pixels[masked] = np.median(pixels[~masked])

@@ -66,7 +66,9 @@ def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extrac
         nothing is found.
     """
     if not np.any(rms > 0):
-        raise FrameRejected(Reason.NO_SOURCES, "the image has no noise and no sources; the shutter was closed?")
+        raise FrameRejected(
+            Reason.NO_SOURCES, "the image has no noise and no sources; the shutter was closed?"
+        )
     threshold, raised = _threshold(signal, rms, masked, parameters)
     sep.set_extract_pixstack(parameters.max_pixels)
     sep.set_sub_object_limit(_SUB_OBJECTS)

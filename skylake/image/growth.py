@@ -7,6 +7,7 @@ total flux is measured on every frame, since the seeing changes it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ _REACH = 1.5
 #: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
+#: Pixels around the footprint of a neighbour that still belong to it.
+_WIDEN_PX = 3
 #: Exponent of the Moffat profile that stands in where no star is bright enough (Trujillo et al. 2001).
 _BETA = 3.5
 #: Relative error of a correction that was assumed.
@@ -57,56 +60,96 @@ def aperture_corrections(
     detections: Detections,
     measured: Measurements,
     apertures: Apertures,
-    exposure_s: float,
+    crowding: Floats | None = None,
 ) -> ApertureCorrections:
     """Measure the factors from each flux column to the flux within the total radius.
 
     Bright, clean, lonely stars are summed in rings out to the total radius, without the pixels of other
-    detections. The robust mean over stars withstands those with a neighbour too faint to be detected.
+    detections. The robust mean over stars withstands those with a neighbour that was not detected.
+
+    Parameters
+    ----------
+    image, background, signal, detections, measured, apertures
+        As from the steps before.
+    crowding : ndarray or None
+        Light that neighbours known from a catalog bring within the total radius, as a share of each
+        source's own: detection does not see what hides in the light of a bright star.
     """
     outermost = FLUXES[len(apertures.radii_px) - 1]
-    stars = _choose_stars(measured, apertures, outermost)
+    stars = _choose_stars(measured, apertures, outermost, crowding)
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
-    beyond, beyond_err = _beyond(image, background, signal, detections, measured, apertures, stars)
-    total = measured.flux[outermost][stars] + beyond / exposure_s
-    factor, error = dict.fromkeys(FLUXES, np.nan), dict.fromkeys(FLUXES, np.nan)
-    for name in FLUXES:
-        inner = measured.flux[name][stars]
-        usable = (inner > 0) & (total > 0)
-        if np.count_nonzero(usable) < _MIN_STARS:
-            continue
-        ratio = total[usable] / inner[usable]
-        # The noise of the inner flux is common to both; that of the rings is not.
-        noise = beyond_err[usable] / exposure_s / inner[usable]
-        fit = robust_mean(ratio, noise)
-        factor[name], error[name] = float(fit.coefficients[0]), float(fit.errors[0])
+    rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
+    growth, variance = _mean_growth(rings)
+    total = float(growth[-1])
+    factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
+    error = dict(factor)
+    for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
+        within = int(np.searchsorted(rings.edges[1:], radius - 1e-6))
+        factor[name] = total / float(growth[within])
+        error[name] = float(np.sqrt(variance[within + 1 :].sum())) / float(growth[within])
+    ratio = measured.flux[outermost][stars] * factor[outermost] / measured.flux["kron"][stars]
+    fit = robust_mean(ratio, (measured.flux_err["kron"] / measured.flux["kron"])[stars])
+    factor["kron"] = float(fit.coefficients[0])
+    error["kron"] = float(np.hypot(fit.errors[0], error[outermost]))
     return ApertureCorrections(factor, error, len(stars), assumed=False)
 
 
-def _choose_stars(measured: Measurements, apertures: Apertures, outermost: str) -> npt.NDArray[np.intp]:
+@dataclass(frozen=True, slots=True)
+class _Rings:
+    """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars)."""
+
+    edges: Floats
+    flux: Floats
+    variance: Floats
+
+
+def _mean_growth(rings: _Rings) -> tuple[Floats, Floats]:
+    """Return the flux within each edge relative to the disc, and the variance that each ring adds.
+
+    Every ring is averaged over stars by itself: a neighbour too faint to be detected spoils one ring of
+    one star, stands out there, and leaves the star's other rings to be used.
+    """
+    disc = rings.flux[0]
+    growth, variance = [1.0], [0.0]
+    for flux, noise in zip(rings.flux[1:], rings.variance[1:], strict=True):
+        fit = robust_mean(flux / disc, np.sqrt(noise) / disc)
+        growth.append(growth[-1] + float(fit.coefficients[0]))
+        variance.append(float(fit.covariance[0, 0]))
+    return np.array(growth), np.array(variance)
+
+
+def _choose_stars(
+    measured: Measurements, apertures: Apertures, outermost: str, known: Floats | None
+) -> npt.NDArray[np.intp]:
     from scipy.spatial import cKDTree
 
     flux, error = measured.flux[outermost], measured.flux_err[outermost]
-    bright = (flux > _MIN_SNR * error) & ((measured.flags & int(UNCLEAN)) == 0)
+    bright = (flux > _MIN_SNR * error) & (measured.flux["kron"] > 0) & ((measured.flags & int(UNCLEAN)) == 0)
     bright &= measured.edge_distance > apertures.total_radius_px
     candidates = np.flatnonzero(bright)
     if candidates.size == 0:
         return candidates
     positions = np.column_stack([measured.x, measured.y])
-    neighbours = cKDTree(positions).query_ball_point(positions[candidates], _REACH * apertures.total_radius_px)
+    neighbours = cKDTree(positions).query_ball_point(
+        positions[candidates], _REACH * apertures.total_radius_px
+    )
     owner = np.repeat(np.arange(candidates.size), [len(found) for found in neighbours])
     neighbour = np.concatenate([np.asarray(found, np.intp) for found in neighbours])
-    share = np.where(neighbour == candidates[owner], 0.0, np.nan_to_num(flux[neighbour]) / flux[candidates[owner]])
+    share = np.where(
+        neighbour == candidates[owner], 0.0, np.nan_to_num(flux[neighbour]) / flux[candidates[owner]]
+    )
     crowding = np.zeros(candidates.size)
     np.maximum.at(crowding, owner, share)
+    if known is not None:
+        crowding = np.maximum(crowding, known[candidates])
     # In a crowded field the least crowded stars are taken, or there would be none.
     limit = max(_ALONE, float(np.sort(crowding)[min(3 * _MIN_STARS, crowding.size) - 1]))
     alone = candidates[crowding <= limit]
     return alone[np.argsort(-flux[alone], kind="stable")[:_MAX_STARS]]
 
 
-def _beyond(
+def _sum_rings(
     image: Image,
     background: Background,
     signal: Pixels,
@@ -114,31 +157,35 @@ def _beyond(
     measured: Measurements,
     apertures: Apertures,
     stars: npt.NDArray[np.intp],
-) -> tuple[Floats, Floats]:
-    """Return the flux, ADU, between the largest aperture and the total radius, and its error."""
-    edges = _ring_edges(apertures.radii_px[-1], apertures.total_radius_px)
+) -> _Rings:
+    """Sum stars ring by ring out to the total radius, without the pixels around other detections."""
+    from scipy.ndimage import maximum_filter
+
+    edges = _ring_edges(apertures)
     x, y = measured.x[stars], measured.y[stars]
+    segments = detections.segments
+    # The light of a neighbour does not end at its isophote.
+    widened = np.where(segments > 0, segments, maximum_filter(segments, 2 * _WIDEN_PX + 1))
     own = np.asarray(measured.number[stars] + 1, np.int32)
-    flux, variance = np.zeros(len(stars)), np.zeros(len(stars))
-    for inner, outer in zip(edges[:-1], edges[1:], strict=True):
-        ring, ring_err, _ = sep.sum_circann(
-            signal,
-            x,
-            y,
-            inner,
-            outer,
-            err=background.rms,
-            mask=image.masked,
-            segmap=detections.segments,
-            seg_id=own,
-            subpix=5,
-        )
-        flux, variance = flux + ring, variance + ring_err**2
-    return flux, np.sqrt(variance)
+    options = {"err": background.rms, "mask": image.masked, "segmap": widened, "seg_id": own, "subpix": 0}
+    flux, noise = [], []
+    for inner, outer in pairwise(edges):
+        if inner == 0.0:
+            ring, ring_err, _ = sep.sum_circle(signal, x, y, outer, **options)
+        else:
+            ring, ring_err, _ = sep.sum_circann(signal, x, y, inner, outer, **options)
+        flux.append(ring)
+        noise.append(ring_err)
+    return _Rings(edges, np.array(flux), np.array(noise) ** 2)
 
 
-def _ring_edges(inner: float, outer: float) -> Floats:
-    return np.linspace(inner, outer, max(2, int(np.ceil((outer - inner) / _RING_PX)) + 1))
+def _ring_edges(apertures: Apertures) -> Floats:
+    """Return edges of rings: 0, every radius of the profile, and steps between them."""
+    edges = [0.0, apertures.radii_px[0]]
+    for outer in (*apertures.radii_px[1:], apertures.total_radius_px):
+        steps = max(1, int(np.ceil((outer - edges[-1]) / _RING_PX)))
+        edges += np.linspace(edges[-1], outer, steps + 1)[1:].tolist()
+    return np.array(edges)
 
 
 def _assumed(measured: Measurements, apertures: Apertures) -> ApertureCorrections:
@@ -151,7 +198,7 @@ def _assumed(measured: Measurements, apertures: Apertures) -> ApertureCorrection
         return float(1.0 - (1.0 + (radius / alpha) ** 2) ** (1.0 - _BETA))
 
     total = held(apertures.total_radius_px)
-    factor = dict.fromkeys(FLUXES, np.nan)
+    factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
     for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
         factor[name] = total / held(radius)
     factor["kron"] = total / held(apertures.kron_factor * fwhm)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import sep
 
 from skylake.core.camera import FLUXES, Apertures, Camera
+from skylake.core.crowding import crowding
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import Image, Pixels
 from skylake.image.background import Background
@@ -65,7 +66,9 @@ class Measurements:
         values: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            values[item.name] = {k: v[order] for k, v in value.items()} if isinstance(value, dict) else value[order]
+            values[item.name] = (
+                {k: v[order] for k, v in value.items()} if isinstance(value, dict) else value[order]
+            )
         return Measurements(**values)
 
 
@@ -240,29 +243,16 @@ def _kron_flux(
     return flux, error, np.where(bad, np.nan, kron)
 
 
-def _crowding(
-    found: npt.NDArray[Any], apertures: Apertures, x: Floats, y: Floats, fwhm: Floats
-) -> Floats:
+def _crowding(found: npt.NDArray[Any], apertures: Apertures, x: Floats, y: Floats, fwhm: Floats) -> Floats:
     """Return the flux that neighbours bring into the aperture of calibrations, as a share of the own.
 
-    The isophotal fluxes of deblending tell who has how much. A neighbour inside the aperture counts
-    wholly, one on its edge by half, one a full width beyond not at all.
+    The isophotal fluxes of deblending tell who has how much.
     """
-    from scipy.spatial import cKDTree
-
-    named = apertures.flux.startswith("aper")
-    radius = apertures.radii_px[int(apertures.flux[-1]) - 1] if named else apertures.radii_px[-1]
     widths = fwhm[np.isfinite(fwhm)]
+    radius = apertures.calibrated_radius_px
     width = float(np.median(widths)) if widths.size else 0.5 * radius
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius + width, output_type="ndarray")
-    share = np.zeros(len(x))
-    if len(pairs):
-        i, j = pairs.T
-        held = np.clip((radius + width - np.hypot(x[i] - x[j], y[i] - y[j])) / (2.0 * width), 0.0, 1.0)
-        flux = np.maximum(found["flux"].astype(float), np.finfo(float).tiny)
-        share += np.bincount(i, held * flux[j] / flux[i], len(x))
-        share += np.bincount(j, held * flux[i] / flux[j], len(x))
-    return share
+    flux = found["flux"].astype(float)
+    return crowding(np.column_stack([x, y]), flux, radius, width, np.arange(len(x)))
 
 
 def _flag_saturation(

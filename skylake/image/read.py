@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.frame import FileContent, Pixels, RawImage
 from skylake.core.reasons import Reason
@@ -114,7 +115,9 @@ def open_image(content: FileContent, extension: int | str | None = None) -> RawI
     unit = _choose(_walk(io.BytesIO(content.data)), extension)
     if unit.data_offset + unit.data_bytes > len(content.data):
         missing = unit.data_offset + unit.data_bytes - len(content.data)
-        raise FrameFailed(Reason.TRUNCATED, f"the last {missing} bytes of the image are missing; copy it again")
+        raise FrameFailed(
+            Reason.TRUNCATED, f"the last {missing} bytes of the image are missing; copy it again"
+        )
     if unit.tile_compressed:
         return _open_tiles(content, unit)
     return RawImage(_decode(content.data, unit), unit.header, unit.index)
@@ -178,8 +181,14 @@ def _parse_header(text: bytes) -> Any:
             axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
             whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
         except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
-            raise FrameFailed(Reason.CORRUPT, f"the header is damaged ({error}); copy the file again") from error
-    if not all(isinstance(value, int) for value in whole) or whole[0] not in _DTYPES or min(axes, default=0) < 0:
+            raise FrameFailed(
+                Reason.CORRUPT, f"the header is damaged ({error}); copy the file again"
+            ) from error
+    if (
+        not all(isinstance(value, int) for value in whole)
+        or whole[0] not in _DTYPES
+        or min(axes, default=0) < 0
+    ):
         raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
     return header
 
@@ -191,7 +200,7 @@ def _data_bytes(header: Any) -> int:
     count = math.prod(axes)
     if "XTENSION" in header:
         count = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
-    return abs(header["BITPIX"]) // 8 * count
+    return int(abs(header["BITPIX"]) // 8 * count)
 
 
 def _plane(axes: list[int]) -> tuple[int, int]:
@@ -209,11 +218,11 @@ def _decode(data: bytes, unit: Unit) -> Pixels:
     return _scale(stored.reshape(height, width), header)
 
 
-def _scale(stored: np.ndarray[Any, Any], header: Any) -> Pixels:
+def _scale(stored: npt.NDArray[Any], header: Any) -> Pixels:
     scale, zero = _number(header, "BSCALE", 1.0), _number(header, "BZERO", 0.0)
     # 32-bit integers and doubles need the longer mantissa while an offset is taken off.
     work = np.float32 if stored.dtype.itemsize <= 2 or stored.dtype == ">f4" else np.float64
-    pixels = stored.astype(work)
+    pixels: npt.NDArray[np.floating[Any]] = stored.astype(work)
     if scale != 1.0:
         pixels *= work(scale)
     if zero != 0.0:
@@ -243,7 +252,15 @@ def _open_tiles(content: FileContent, unit: Unit) -> RawImage:
                 height, width = _plane(list(image.shape[::-1]))
                 pixels = np.ascontiguousarray(image.data, np.float32).reshape(height, width)
                 return RawImage(pixels, image.header.copy(), unit.index)
-        except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, fits.VerifyError) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            RuntimeError,
+            fits.VerifyError,
+        ) as error:
             why = " ".join(str(error).split())
             raise FrameFailed(
                 Reason.CORRUPT, f"the compressed image is damaged ({why}); copy the file again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +16,19 @@ from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, RawImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
-from skylake.core.sphere import separation_deg, ra_dec
+from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
-from skylake.image.astrometry import Pointing, StarFinder, check_pointing, header_pointing
-from skylake.image.background import Background, estimate_background
+from skylake.image.astrometry import (
+    Pointing,
+    StarFinder,
+    WcsCheck,
+    catalog_crowding,
+    check_pointing,
+    header_pointing,
+)
+from skylake.image.background import estimate_background, refine_background
 from skylake.image.calibrate import calibrate
-from skylake.image.detect import Detections, detect_sources
+from skylake.image.detect import detect_sources
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import judge, source_metrics
@@ -82,7 +88,9 @@ def new_row(profile: Profile, path: str, content: FileContent | None = None) -> 
     }
 
 
-def reduce_frame(content: FileContent, profile: Profile, find_stars: StarFinder | None = None) -> ReducedFrame:
+def reduce_frame(
+    content: FileContent, profile: Profile, find_stars: StarFinder | None = None
+) -> ReducedFrame:
     """Reduce one frame.
 
     Parameters
@@ -166,16 +174,28 @@ def _measure(
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
     detections = detect_sources(signal, background.rms, image.masked, camera.extraction)
+    background = refine_background(image, background, detections.objects, camera.extraction)
+    row["sky_adu"] = background.median_level
+    signal = image.pixels - background.level
     row["threshold_sigma"] = detections.threshold_sigma
     if detections.raised:
         row["flags"] |= FrameFlag.THRESHOLD_RAISED
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
-    _judge_and_correct(row, camera, image, background, signal, detections, measured, reading.exposure_s)
+    check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, (height, width))
+    corrections = aperture_corrections(
+        image, background, signal, detections, measured, camera.apertures, crowding
+    )
+    _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
-    _check_pointing(row, camera, pointing, measured, find_stars, (height, width))
+    if check is not None and check.decisive and not check.passed:
+        raise FrameRejected(
+            Reason.BAD_WCS,
+            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
+            "them; solve the frame anew",
+        )
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
@@ -213,27 +233,21 @@ def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any
         row["moon_altitude_deg"] = float(state.moon_altitude_deg)
     if pointing is not None:
         moon_ra, moon_dec = ra_dec(state.moon)
-        row["moon_separation_deg"] = float(separation_deg(moon_ra, moon_dec, pointing.ra_deg, pointing.dec_deg))
+        row["moon_separation_deg"] = float(
+            separation_deg(moon_ra, moon_dec, pointing.ra_deg, pointing.dec_deg)
+        )
         if site.known:
             altitude, azimuth = alt_az(pointing.ra_deg, pointing.dec_deg, reading.mjd_mid, site)
-            row.update(altitude_deg=float(altitude), azimuth_deg=float(azimuth), airmass=float(airmass(altitude)))
+            row.update(
+                altitude_deg=float(altitude), azimuth_deg=float(azimuth), airmass=float(airmass(altitude))
+            )
     return row
 
 
-def _judge_and_correct(
-    row: dict[str, Any],
-    camera: Camera,
-    image: Image,
-    background: Background,
-    signal: np.ndarray[Any, Any],
-    detections: Detections,
-    measured: Measurements,
-    exposure_s: float,
+def _judge(
+    row: dict[str, Any], camera: Camera, measured: Measurements, corrections: ApertureCorrections
 ) -> None:
     """Add aperture corrections, metrics and verdict to the row."""
-    corrections = aperture_corrections(
-        image, background, signal, detections, measured, camera.apertures, exposure_s
-    )
     row.update(_apcor_row(camera, corrections))
     if corrections.assumed:
         row["flags"] |= FrameFlag.APCOR_ASSUMED
@@ -257,18 +271,18 @@ def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, An
     return row
 
 
-def _check_pointing(
+def _ask_catalog(
     row: dict[str, Any],
     camera: Camera,
-    pointing: Pointing,
+    pointing: Pointing | None,
     measured: Measurements,
     find_stars: StarFinder | None,
     shape: tuple[int, int],
-) -> None:
-    """Check the WCS against the catalog; raise ``bad_wcs`` if stars are not where they should be."""
-    if find_stars is None:
+) -> tuple[WcsCheck | None, np.ndarray[Any, Any] | None]:
+    """Check the WCS against catalog stars; if it is right, tell how crowded the sources are."""
+    if find_stars is None or pointing is None:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return
+        return None, None
     stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
     radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, _CHECK_RADIUS_PX)
     check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
@@ -277,16 +291,15 @@ def _check_pointing(
     )
     if not check.decisive:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
-    elif not check.passed:
-        raise FrameRejected(
-            Reason.BAD_WCS,
-            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
-            "them; solve the frame anew",
-        )
+    if not check.passed:
+        return check, None
+    match_px = radius / pointing.pixel_scale_arcsec
+    reach = camera.apertures.total_radius_px
+    crowding = catalog_crowding(pointing, measured.x, measured.y, stars, match_px, reach, 0.25 * reach)
+    return check, crowding
 
 
 def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:
     """Return the profile's match radius, or a number of pixels where it gives none."""
     given = camera.calibration.match_radius_arcsec
     return default_px * pixel_scale_arcsec if given is None else given
-

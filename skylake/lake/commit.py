@@ -60,7 +60,9 @@ def committing(layout: Layout) -> Iterator[None]:
     try:
         descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise LakeError(f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions") from error
+        raise LakeError(
+            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -146,7 +148,9 @@ def _build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pa
 def _link_files(base: Path, version: Path, gone: set[str]) -> None:
     """Link every data file whose part stays; a file is named after its part."""
     for folder, _, names in os.walk(base / "dataset"):
-        stays = [name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone]
+        stays = [
+            name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone
+        ]
         if stays:
             target = version / Path(folder).relative_to(base)
             target.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -80,7 +79,7 @@ class Lake:
     def snapshot(self) -> Snapshot:
         """Return the current snapshot."""
         try:
-            return Snapshot(self.layout, int(Path(os.readlink(self.layout.current)).name))
+            return Snapshot(self.layout, int(self.layout.current.readlink().name))
         except (OSError, ValueError) as error:
             raise LakeError(
                 f"{self.root}: the link 'current' is broken; point it to a folder of _snapshots"
@@ -100,7 +99,9 @@ class Lake:
             path.parent.mkdir(exist_ok=True)
             replace_text(path, text)
         except OSError as error:
-            raise LakeError(f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions") from error
+            raise LakeError(
+                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions"
+            ) from error
 
     def profile(self, camera: str) -> Profile:
         """Return the profile under which the frames of a camera were last ingested."""

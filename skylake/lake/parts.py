@@ -123,7 +123,8 @@ def stage_part(
     schema = load(table)
     rows = sort_rows(conform(rows, schema), schema)
     files = tuple(
-        write_part_file(piece, staging, part_file(table, name, pixel)) for pixel, piece in split(rows, schema, tree)
+        write_part_file(piece, staging, part_file(table, name, pixel))
+        for pixel, piece in split(rows, schema, tree)
     )
     return Part(table, name, files, camera, night, dict(inputs or {}))
 
@@ -133,7 +134,9 @@ def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
 
 
-def split(rows: pa.Table, schema: TableSchema, tree: PixelTree | None) -> Iterator[tuple[Pixel | None, pa.Table]]:
+def split(
+    rows: pa.Table, schema: TableSchema, tree: PixelTree | None
+) -> Iterator[tuple[Pixel | None, pa.Table]]:
     """Yield sorted rows pixel by pixel; those of a table without pixels in one piece, if there are any."""
     if rows.num_rows == 0:
         return

@@ -88,17 +88,20 @@ class Snapshot:
         return sum(part.n_rows for part in self.parts(table).values())
 
     def cone(
-        self, table: str, ra_deg: float, dec_deg: float, radius_deg: float, columns: Sequence[str] | None = None
+        self,
+        table: str,
+        ra_deg: float,
+        dec_deg: float,
+        radius_deg: float,
+        columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Return the rows of a HATS table within a cone."""
         schema = load(table)
         if schema.layout.kind != "hats":
-            raise LakeError(f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg")
-        found = read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns)
-        if found is None:
-            empty = arrow_schema(schema).empty_table()
-            return empty if columns is None else empty.select(list(columns))
-        return found
+            raise LakeError(
+                f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
+            )
+        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns)
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
@@ -108,7 +111,8 @@ class Snapshot:
 
     def pandas(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return rows as a pandas frame."""
-        return self.read(table, columns).to_pandas()
+        frame: pd.DataFrame = self.read(table, columns).to_pandas()
+        return frame
 
     def lsdb(self, table: str, **options: Any) -> Any:
         """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""
@@ -133,4 +137,3 @@ def read_files(
         return empty if columns is None else empty.select(list(columns))
     dataset = pds.dataset(paths, schema=schema, format="parquet")
     return dataset.to_table(columns=None if columns is None else list(columns), filter=filter)
-

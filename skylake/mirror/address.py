@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
@@ -39,6 +41,9 @@ def parse(url: str) -> sa.URL:
 
 
 def shown(address: sa.URL) -> str:
-    """Return what messages call the database: its URL without password and options."""
-    bare = sa.URL.create("postgresql", address.username, None, address.host, address.port, address.database)
-    return f"the database {bare.render_as_string()}"
+    """Return what messages call the database: its URL without password and options, but the host."""
+    query = {name: text for name, text in address.query.items() if name == "host"}
+    bare = sa.URL.create(
+        "postgresql", address.username, None, address.host, address.port, address.database, query
+    )
+    return f"the database {unquote(bare.render_as_string())}"

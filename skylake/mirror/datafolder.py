@@ -10,12 +10,10 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +21,10 @@ from pathlib import Path
 from skylake.errors import MirrorError
 from skylake.mirror.binaries import Binaries
 from skylake.mirror.identity import Identity, choose
+from skylake.mirror.postmaster import PORT, Postmaster
 
 USER = "skylake"
 DATABASE = "postgres"
-PORT = 5432
 
 #: How long PostgreSQL may take to start or stop, in seconds.
 WAIT_S = 60
@@ -56,6 +54,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    "log_min_error_statement": "fatal",
 }
 
 _INITDB = (
@@ -70,6 +69,11 @@ _MENDS = {
     errno.EACCES: "run skylake as the user to whom it belongs",
     errno.EPERM: "run skylake as the user to whom it belongs",
 }
+
+#: Lines of a log that tell what went wrong, and what stands before them: time and process.
+_WORST = re.compile("FATAL|PANIC|ERROR|error:")
+_PREFIX = re.compile(r"^.*?\[\d+\] |^initdb: ")
+
 _OR = "or give --to postgresql://… of another server"
 
 
@@ -80,45 +84,6 @@ def folder_fault(folder: Path, error: OSError) -> MirrorError:
         f"the folder {folder} of the embedded PostgreSQL cannot be used "
         f"({error.strerror or error}: {error.filename or 'a file in it'}); {mend}, {_OR}"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Postmaster:
-    """What a server writes into ``postmaster.pid``.
-
-    Attributes
-    ----------
-    process : int
-        Number of its process.
-    socket_folder : pathlib.Path or None
-        Folder of its socket, once it has one.
-    ready : bool
-        Whether it says that it takes connections.
-    """
-
-    process: int
-    socket_folder: Path | None
-    ready: bool
-
-    @classmethod
-    def read(cls, path: Path) -> Postmaster | None:
-        """Read the file; None where there is none."""
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        lines += [""] * (8 - len(lines))
-        process = int(lines[0]) if lines[0].strip().isdigit() else 0
-        return cls(process, Path(lines[4]) if lines[4] else None, lines[7].strip() == "ready")
-
-    def answers(self) -> bool:
-        """Tell whether a server listens on the socket."""
-        if not self.ready or self.socket_folder is None:
-            return False
-        with socket.socket(socket.AF_UNIX) as trial, suppress(OSError):
-            trial.connect(str(self.socket_folder / f".s.PGSQL.{PORT}"))
-            return True
-        return False
 
 
 @dataclass(frozen=True)
@@ -190,13 +155,11 @@ class DataFolder:
         settings = {**_SETTINGS, "unix_socket_directories": str(socket_folder)}
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         self.identity.own(self.folder)
-        status = self._control(["start", "-o", options], kept)
-        postmaster = self.postmaster()
-        if status != 0 or postmaster is None or not postmaster.answers():
-            failure = self._failure("does not start", self._log_tail())
+        complaint = self._control(["start", "-o", options], kept)
+        if complaint is not None:
             self._control(["stop", "--mode=immediate"])
             remove_socket_folder(socket_folder)
-            raise failure
+            raise self._failure("does not start", complaint)
 
     def shut_down(self) -> None:
         """Stop the server, with its sessions.
@@ -206,23 +169,32 @@ class DataFolder:
         MirrorError
             If it does not stop.
         """
-        if self._control(["stop", "--mode=fast"]) and self._control(["stop", "--mode=immediate"]):
-            raise self._failure("does not stop", self._log_tail())
+        if self._control(["stop", "--mode=fast"]) is None:
+            return
+        complaint = self._control(["stop", "--mode=immediate"])
+        if complaint is not None:
+            raise self._failure("does not stop", complaint, "end its process")
 
     def _clear_stale_postmaster(self) -> None:
+        """Remove the files of a server that was killed.
+
+        PostgreSQL does so itself, but not where its number now belongs to another process of the same user,
+        or to its own remains that nobody has waited for, as happens in containers.
+        """
         postmaster = self.postmaster()
-        if postmaster is None:
-            return
-        remove_socket_folder(postmaster.socket_folder)
-        # PostgreSQL clears the file of a dead server itself, but not if another process has its number now.
-        if Path("/proc/self/cwd").exists() and not self._is_home_of(postmaster.process):
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if postmaster is not None:
+            if self._is_home_of(postmaster.process):
+                return
+            remove_socket_folder(postmaster.socket_folder)
+        for stale in (self.data / "postmaster.pid", *self.folder.glob(".s.PGSQL.*")):
+            stale.unlink(missing_ok=True)
 
     def _is_home_of(self, process: int) -> bool:
+        """Tell whether a process works in the data folder; where the system does not say, it may."""
         try:
             return Path(f"/proc/{process}/cwd").samefile(self.data)
         except OSError:
-            return False
+            return not Path("/proc/self/cwd").exists()
 
     def _initialise(self) -> None:
         """Make the data folder beside its place and rename it, so that it is never there half-made."""
@@ -247,28 +219,35 @@ class DataFolder:
                 self.identity.own(path)
                 return path
             path.rmdir()
-        raise self._failure("has no place for its socket", [f"the path {tempfile.gettempdir()} is too long"])
+        raise MirrorError(
+            f"the path of {self.folder} is too long for the socket of PostgreSQL, and so is that of "
+            f"{tempfile.gettempdir()}; set TMPDIR to a shorter one, {_OR}"
+        )
 
     def _environment(self) -> dict[str, str]:
         foreign = ("PG", "LC_", "LANG")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {**inherited, "LC_ALL": "C", "PGDATA": str(self.data)}
 
-    def _control(self, arguments: Sequence[str], *kept: int) -> int:
-        """Run pg_ctl, which writes to the log as its server does, and return its exit status."""
+    def _control(self, arguments: Sequence[str], *kept: int) -> list[str] | None:
+        """Run pg_ctl, which writes to the log as its server does; return what they wrote if it fails."""
         tool = [self.binaries.program("pg_ctl"), "--silent", "--wait", f"--timeout={WAIT_S}", *arguments]
-        with self.log.open("ab") as log:
-            return subprocess.run(
+        with self.log.open("a+b") as log:
+            begin = log.seek(0, os.SEEK_END)
+            done = subprocess.run(
                 self.identity.command(self.folder, tool), env=self._environment(), check=False, pass_fds=kept,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            ).returncode  # fmt: skip
+            )  # fmt: skip
+            log.seek(begin)
+            return None if done.returncode == 0 else log.read().decode(errors="replace").splitlines()
 
-    def _log_tail(self) -> list[str]:
-        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-
-    def _failure(self, what: str, lines: Sequence[str]) -> MirrorError:
-        text = " / ".join(line.strip() for line in lines[-6:] if line.strip()) or "it says nothing"
-        mend = next((mend for code, mend in _MENDS.items() if os.strerror(code) in text), "mend that")
+    def _failure(self, what: str, lines: Sequence[str], otherwise: str | None = None) -> MirrorError:
+        """Return the sentence for a program that failed, with the worst of what it said."""
+        worst = [line for line in lines if _WORST.search(line)] or [line for line in lines if line.strip()]
+        text = " / ".join(_PREFIX.sub("", line).strip() for line in worst[-4:]) or "it says nothing"
+        known = (mend for code, mend in _MENDS.items() if any(os.strerror(code) in line for line in lines))
+        otherwise = otherwise or f"delete {self.folder}, which is only a copy, and run the command again"
+        mend = next(known, otherwise)
         return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {mend}, {_OR}")
 
 

@@ -32,7 +32,7 @@ def _enter_namespace(uid: int, gid: int) -> None:
     if not hasattr(libc, "unshare"):
         raise OSError("this system has no user namespaces")
     if libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise OSError(f"user namespaces are forbidden here ({os.strerror(ctypes.get_errno())})")
     # The kernel takes a map of groups from an ordinary user only once setgroups is given up.
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"{uid} {outside_uid} 1", encoding="ascii")

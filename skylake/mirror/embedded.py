@@ -28,15 +28,14 @@ from skylake.errors import MirrorError
 from skylake.mirror.binaries import bundled, inspect
 from skylake.mirror.datafolder import (
     DATABASE,
-    PORT,
     USER,
     WAIT_S,
     DataFolder,
-    Postmaster,
     folder_fault,
     remove_socket_folder,
 )
 from skylake.mirror.locks import FileLock, is_held
+from skylake.mirror.postmaster import PORT, Postmaster
 
 _LOG = logs.get(__name__)
 
@@ -204,7 +203,12 @@ class EmbeddedServer:
     def _stop(self) -> None:
         postmaster = self._postmaster()
         if postmaster is not None and (postmaster.answers() or is_held(self._server_lock.path)):
-            self._data_folder.shut_down()
+            try:
+                self._data_folder.shut_down()
+            except MirrorError:
+                # It may have ended by itself meanwhile.
+                if self._is_up():
+                    raise
         if postmaster is not None:
             remove_socket_folder(postmaster.socket_folder)
         self._stop_when_unused.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ _MENDS_BY_STATE = {
 
 #: libpq gives no code for a connection that failed, so its words have to do.
 _MENDS_BY_WORDS = {
+    "the database system is": "run the command again when the server is up",
     "password": "give the right user and password in the URL, in PGPASSWORD or in ~/.pgpass",
     "authentication failed": "give the right user and password in the URL, in PGPASSWORD or in ~/.pgpass",
     "pg_hba.conf": "let the server's pg_hba.conf admit this user from here",
@@ -39,11 +40,9 @@ _MENDS_BY_WORDS = {
     "too many": "wait until others have left, or raise its max_connections",
     "No space left": "free space on the disk of the server",
     "invalid connection option": "mend the options of the URL",
-    "starting up": "run the command again when the server is up",
-    "shutting down": "run the command again when the server is up",
 }
 _UNREACHABLE = "start the server, or mend host and port in the URL"
-_LOST = "run the command again; nothing was changed"
+_LOST = "run the command again, or look into the log of the server; nothing was changed"
 
 
 @contextmanager

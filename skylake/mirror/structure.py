@@ -77,7 +77,7 @@ def prepare(connection: sa.Connection, shown: str) -> None:
         # A table that someone dropped is empty now, whatever the books say.
         if table.name not in found:
             books.ask_again(connection, table.name)
-    _describe(connection, tables)
+    _describe(connection, there)
     for path in files():
         _run(connection, path, shown)
     books.set_structure_sha256(connection, expected)

@@ -33,11 +33,15 @@ def curve_of_object(snapshot: Snapshot, object_id: int, catalog: str | None = No
         chosen &= pc.field("catalog") == catalog
     rows = snapshot.read("lightcurves", filter=chosen)
     if rows.num_rows == 0:
-        raise LakeError(f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position")
+        raise LakeError(
+            f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
+        )
     return _unnest(rows.slice(0, 1).to_pylist()[0])
 
 
-def curve_at(snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float = _REACH_ARCSEC) -> dict[str, Any]:
+def curve_at(
+    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float = _REACH_ARCSEC
+) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position, and its distance.
 
     Raises
@@ -58,4 +62,6 @@ def _unnest(row: dict[str, Any]) -> dict[str, Any]:
     nested = row.pop("lightcurve")
     row.pop("_healpix_29")
     names = list(nested)
-    return row | {"points": [dict(zip(names, values, strict=True)) for values in zip(*nested.values(), strict=True)]}
+    return row | {
+        "points": [dict(zip(names, values, strict=True)) for values in zip(*nested.values(), strict=True)]
+    }

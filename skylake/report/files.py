@@ -13,7 +13,12 @@ from skylake import __version__
 
 
 def write_healpix_fits(
-    path: Path, values: npt.NDArray[np.float64], order: int, name: str, unit: str, cards: Sequence[tuple[str, Any, str]]
+    path: Path,
+    values: npt.NDArray[np.float64],
+    order: int,
+    name: str,
+    unit: str,
+    cards: Sequence[tuple[str, Any, str]],
 ) -> None:
     """Write a NESTED map in equatorial coordinates as healpy reads it; NaN becomes UNSEEN.
 

@@ -65,12 +65,17 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    nights = sorted(snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"]))
+    nights = sorted(
+        snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"])
+    )
     return environment.get_template("index.html").render(
         name=lake.root.name,
         snapshot=snapshot.number,
         version=__version__,
-        tables=[(name, snapshot.n_rows(name)) for name in ("frames", "sources", "matches", "zeropoints", "lightcurves")],
+        tables=[
+            (name, snapshot.n_rows(name))
+            for name in ("frames", "sources", "matches", "zeropoints", "lightcurves")
+        ],
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
         nights=nights,
@@ -85,16 +90,23 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
         zeropoints = collect.zeropoints_in_force(snapshot, catalog)
         mine = zeropoints.filter(pc.equal(zeropoints["camera"], camera))
         band = np.asarray(pc.fill_null(mine["band"], "no band").to_pylist(), object)
-        figure = plots.zeropoint_against_time(
-            *(collect.floats(mine, name) for name in ("mjd_mid", "zp", "zp_err")), band, camera
+        mjd, zp, zp_err = (collect.floats(mine, name) for name in ("mjd_mid", "zp", "zp_err"))
+        figure = plots.zeropoint_against_time(mjd, zp, zp_err, band, camera)
+        pictures.append(
+            _keep(figure, out, f"zeropoint-{camera}.png", f"Zeropoint of every calibrated frame of {camera}.")
         )
-        pictures.append(_keep(figure, out, f"zeropoint-{camera}.png", f"Zeropoint of every calibrated frame of {camera}."))
         pictures += _match_pictures(snapshot, catalog, camera, out)
-        frames = collect.frames_of(snapshot, camera, ["mjd_mid", "sky_adu", "exposure_s", "fwhm_px", "status"])
+        frames = collect.frames_of(
+            snapshot, camera, ["mjd_mid", "sky_adu", "exposure_s", "fwhm_px", "status"]
+        )
         good = frames.filter(pc.equal(frames["status"], "ok"))
         sky = collect.floats(good, "sky_adu") / collect.floats(good, "exposure_s")
-        figure = plots.sky_and_seeing(collect.floats(good, "mjd_mid"), sky, collect.floats(good, "fwhm_px"), camera)
-        pictures.append(_keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}."))
+        figure = plots.sky_and_seeing(
+            collect.floats(good, "mjd_mid"), sky, collect.floats(good, "fwhm_px"), camera
+        )
+        pictures.append(
+            _keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}.")
+        )
     rows = snapshot.read("maps")
     for name in ("visits", "residual"):
         made = combine(rows, name)
@@ -114,8 +126,15 @@ def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) ->
     mag = collect.floats(found.matches, "ref_mag")
     against_mag = plots.residuals_against_magnitude(mag, residual, catalog or "none")
     return [
-        _keep(over_field, out, f"field-{camera}.png", f"Where on the detector of {camera} stars come out too bright or faint."),
-        _keep(against_mag, out, f"residuals-{camera}.png", f"How well {camera} reproduces catalog magnitudes."),
+        _keep(
+            over_field,
+            out,
+            f"field-{camera}.png",
+            f"Where on the detector of {camera} stars come out too bright or faint.",
+        ),
+        _keep(
+            against_mag, out, f"residuals-{camera}.png", f"How well {camera} reproduces catalog magnitudes."
+        ),
     ]
 
 

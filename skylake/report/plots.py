@@ -29,7 +29,9 @@ def zeropoint_against_time(
         if not known.any():
             say_nothing_there(axes, "no frame has a zeropoint yet")
             return figure
-        for colour, name in zip((BLUE, RED, "#3b7d4f", "#7a4a9e", GREY), sorted(set(band[known])), strict=False):
+        for colour, name in zip(
+            (BLUE, RED, "#3b7d4f", "#7a4a9e", GREY), sorted(set(band[known])), strict=False
+        ):
             rows = known & (band == name)
             axes.errorbar(
                 dates(mjd[rows]), zp[rows], zp_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
@@ -46,9 +48,9 @@ def _label_times(axes: Axes) -> None:
     """Label the time axis by hours within a night, by dates over nights."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=8)
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def residuals_over_field(
@@ -110,7 +112,9 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
             centre = [float(np.median(mags)) for mags, _ in groups]
             middle = np.array([np.median(values) for _, values in groups])
             spread = np.array([MAD_TO_SIGMA * np.median(np.abs(v - np.median(v))) for _, v in groups])
-            axes.errorbar(centre, middle, spread, fmt="o", color=RED, ms=4, capsize=2, label="median and robust scatter")
+            axes.errorbar(
+                centre, middle, spread, fmt="o", color=RED, ms=4, capsize=2, label="median and robust scatter"
+            )
         limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
         axes.set_ylim(limit, -limit)
         axes.set_xlabel("catalog magnitude [mag]")
@@ -129,7 +133,10 @@ def lightcurve(
             say_nothing_there(axes, "the star has no calibrated magnitude")
             return figure
         start = float(np.floor(bjd[known].min()))
-        for rows, colour, label in ((known & ~spoiled, BLUE, "measurements"), (known & spoiled, GREY, "flagged")):
+        for rows, colour, label in (
+            (known & ~spoiled, BLUE, "measurements"),
+            (known & spoiled, GREY, "flagged"),
+        ):
             if rows.any():
                 axes.errorbar(
                     bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
@@ -162,7 +169,7 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
 
 
 def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: str, title: str) -> Figure:
-    """A map of the sky: the region that was seen, or all of it in Mollweide projection where that is wide."""
+    """Draw a map: the region that was seen, or the whole sky in Mollweide projection where that is wide."""
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
             say_nothing_there(axes, "the map has no pixel yet")
@@ -203,9 +210,7 @@ def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats
     return east, dec, middle
 
 
-def _draw_pixels(
-    figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str
-) -> None:
+def _draw_pixels(figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 

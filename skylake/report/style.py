@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 BLUE, RED, GREY = "#1f5f99", "#b5442e", "#8a8f94"
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -54,7 +54,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, metadata=metadata)
 
 
-def dates(mjd: npt.ArrayLike) -> list[datetime]:
+def dates(mjd: npt.ArrayLike) -> Any:
     """Return Modified Julian Dates as calendar dates, UTC."""
     return [_EPOCH + timedelta(days=float(value)) for value in np.atleast_1d(np.asarray(mjd, float))]
 

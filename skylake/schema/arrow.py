@@ -114,7 +114,9 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
     """
     extra = [name for name in table.column_names if name not in schema.names]
     if extra:
-        raise SchemaError(f"table {schema.name}: the column {extra[0]!r} is not in schemas/{schema.name}.yaml")
+        raise SchemaError(
+            f"table {schema.name}: the column {extra[0]!r} is not in schemas/{schema.name}.yaml"
+        )
     columns = [_conform_column(table, column, schema.name) for column in schema.columns]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
 

@@ -42,7 +42,7 @@ def _flags() -> str:
     lines = ["## Flag bits", "", "`skylake flags VALUE` decodes a value.", ""]
     for table in ("sources", "frames"):
         lines += [f"### {table}.flags", "", "| bit | value | name | meaning |", "|---|---|---|---|"]
-        for name, (value, text) in flag_texts(table).items():  # type: ignore[arg-type]
+        for name, (value, text) in flag_texts(table).items():
             lines.append(f"| {value.bit_length() - 1} | {value} | {name} | {text} |")
         lines.append("")
     return "\n".join(lines)

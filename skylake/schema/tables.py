@@ -129,7 +129,11 @@ def load(name: str) -> TableSchema:
         columns=columns,
         primary_key=tuple(data["primaryKey"]),
         layout=Layout(
-            layout["kind"], tuple(layout["sort"]), layout.get("catalog_type"), layout.get("ra"), layout.get("dec")
+            layout["kind"],
+            tuple(layout["sort"]),
+            layout.get("catalog_type"),
+            layout.get("ra"),
+            layout.get("dec"),
         ),
     )
     for key in (*schema.primary_key, *schema.layout.sort):
@@ -150,7 +154,9 @@ def _column(item: Mapping[str, Any], path: str) -> Column:
     if unknown:
         raise ConfigurationError(f"{path}: column {item.get('name')!r} has the unknown key {min(unknown)!r}")
     if item["datatype"] not in _DATATYPES:
-        raise ConfigurationError(f"{path}: column {item['name']!r} has the unknown datatype {item['datatype']!r}")
+        raise ConfigurationError(
+            f"{path}: column {item['name']!r} has the unknown datatype {item['datatype']!r}"
+        )
     return Column(
         name=item["name"],
         datatype=item["datatype"],

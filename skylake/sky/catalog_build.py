@@ -131,6 +131,8 @@ def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[in
 
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
     """Yield each key with the rows that have it."""
+    if len(keys) == 0:
+        return
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order], prepend=-1))
     for start, end in zip(bounds, [*bounds[1:], len(order)], strict=True):

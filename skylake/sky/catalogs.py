@@ -86,7 +86,9 @@ class ReferenceCatalog:
     @property
     def bands(self) -> list[str]:
         """Bands in which it has magnitudes."""
-        return [n.removeprefix("mag_") for n in self.columns if n.startswith("mag_") and not n.endswith("_err")]
+        return [
+            n.removeprefix("mag_") for n in self.columns if n.startswith("mag_") and not n.endswith("_err")
+        ]
 
     @property
     def colours(self) -> list[str]:
@@ -106,24 +108,27 @@ class StarField:
 
     def __init__(self, catalog: ReferenceCatalog, band: str | None) -> None:
         if not catalog.bands:
-            raise CatalogError(f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN")
+            raise CatalogError(
+                f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN"
+            )
         self.catalog = catalog
         self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
         self._centre = (0.0, 0.0, -1.0)
         self._stars: pa.Table | None = None
 
-    def at(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> tuple[Floats, Floats, Floats]:
+    def at(
+        self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float
+    ) -> tuple[Floats, Floats, Floats]:
         """Return right ascension, declination and magnitude of the stars within a radius."""
         ra, dec, radius = self._centre
         if float(separation_deg(ra, dec, ra_deg, dec_deg)) + radius_deg > radius:
             self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
             columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
             self._stars = read_cone(self.catalog.root, *self._centre, columns)
-        if self._stars is None:
-            nothing = np.zeros(0)
-            return nothing, nothing, nothing
+        assert self._stars is not None
         ra0, dec0, pm_ra, pm_dec, mag = (
-            np.asarray(self._stars[name].cast(pa.float64()).to_numpy(), float) for name in self._stars.column_names
+            np.asarray(self._stars[name].cast(pa.float64()).to_numpy(), float)
+            for name in self._stars.column_names
         )
         years = float(julian_epoch(mjd)) - self.catalog.epoch
         moved_ra, moved_dec = apply_proper_motion(ra0, dec0, pm_ra, pm_dec, years)

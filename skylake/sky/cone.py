@@ -22,8 +22,8 @@ def read_cone(
     dec_deg: float,
     radius_deg: float,
     columns: Sequence[str] | None = None,
-) -> pa.Table | None:
-    """Return the rows of a catalog within a cone.
+) -> pa.Table:
+    """Return the rows of a catalog within a cone; without rows where no file touches it.
 
     Parameters
     ----------
@@ -32,23 +32,17 @@ def read_cone(
     ra_deg, dec_deg, radius_deg : float
     columns : sequence of str or None
         Columns to read; None reads all.
-
-    Returns
-    -------
-    pyarrow.Table or None
-        None if no file of the catalog touches the cone.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
     pixels = [pixel for pixel in find_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
     needed = None if columns is None else list(dict.fromkeys([*columns, _INDEX, "ra_deg", "dec_deg"]))
-    tables = []
+    schema = pq.read_schema(root / "dataset" / "_common_metadata")
+    tables = [schema.empty_table() if needed is None else schema.empty_table().select(needed)]
     for _, path in leaf_files(root, pixels):
         with pq.ParquetFile(path) as file:
             groups = _row_groups(file, ranges)
             if groups:
                 tables.append(file.read_row_groups(groups, columns=needed))
-    if not tables:
-        return None
     table = pa.concat_tables(tables)
     distance = separation_deg(ra_deg, dec_deg, table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy())
     table = table.filter(pa.array(distance <= radius_deg))
@@ -67,8 +61,7 @@ def _row_groups(file: pq.ParquetFile, ranges: IntArray) -> list[int]:
     chosen = []
     for number in range(metadata.num_row_groups):
         statistics = metadata.row_group(number).column(index).statistics
-        if statistics is None or not statistics.has_min_max:
-            chosen.append(number)
-        elif _touches(ranges, statistics.min, statistics.max + 1):
+        unknown = statistics is None or not statistics.has_min_max
+        if unknown or _touches(ranges, statistics.min, statistics.max + 1):
             chosen.append(number)
     return chosen

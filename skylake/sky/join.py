@@ -11,20 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
-from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, julian_epoch, unit_vectors
+from skylake.core.crowding import crowding_by_magnitude
+from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
 from skylake.errors import CatalogError
 from skylake.sky.hats import read_properties
-from skylake.sky.match import pairs_within
+from skylake.sky.match import Aperture, pairs_within
 
 #: Columns that the join needs of the left side, and gives back with every pair.
 LEFT_COLUMNS = ("frame_id", "source_no", "mjd_mid", "ra_deg", "dec_deg")
 _RIGHT_SUFFIX = "_ref"
-_EXTRA = {"separation_arcsec": pa.float64(), "moved_ra_deg": pa.float64(), "moved_dec_deg": pa.float64()}
+_EXTRA = {
+    "separation_arcsec": pa.float64(),
+    "moved_ra_deg": pa.float64(),
+    "moved_dec_deg": pa.float64(),
+    "ref_crowding": pa.float64(),
+}
 
 
 class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
@@ -37,14 +44,19 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         Julian epoch of the positions on the right.
     proper_motion : (str, str) or None
         Columns of the right side, mas/yr.
+    aperture : Aperture
+        For the crowding of matched stars by other stars of the catalog.
     """
 
     extra_columns = pd.DataFrame(
         {name: pd.Series(dtype=pd.ArrowDtype(kind)) for name, kind in _EXTRA.items()}
     )
 
-    def __init__(self, radius_arcsec: float, epoch: float, proper_motion: tuple[str, str] | None) -> None:
+    def __init__(
+        self, radius_arcsec: float, epoch: float, proper_motion: tuple[str, str] | None, aperture: Aperture
+    ) -> None:
         super().__init__()
+        self.aperture = aperture
         self.radius_arcsec = radius_arcsec
         self.epoch = epoch
         self.proper_motion = proper_motion
@@ -69,7 +81,12 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
         ra, dec = stars.at(julian_epoch(mjd[i]) - self.epoch, j)
         separation = arcsec_of_chord(np.linalg.norm(vectors[i] - unit_vectors(ra, dec), axis=-1))
         keep = separation <= self.radius_arcsec
-        values = {"separation_arcsec": separation, "moved_ra_deg": ra, "moved_dec_deg": dec}
+        values = {
+            "separation_arcsec": separation,
+            "moved_ra_deg": ra,
+            "moved_dec_deg": dec,
+            "ref_crowding": self._crowding(right, stars, j),
+        }
         extra = pd.DataFrame(
             {
                 name: pd.Series(value[keep], dtype=pd.ArrowDtype(_EXTRA[name]))
@@ -77,6 +94,16 @@ class PairsWithin(AbstractCrossmatchAlgorithm):  # type: ignore[misc]
             }
         )
         return i[keep], j[keep], extra
+
+    def _crowding(self, right: pd.DataFrame, stars: _Stars, matched: np.ndarray) -> np.ndarray:
+        """Return the crowding of matched stars by others of the catalog."""
+        if self.aperture.magnitude is None or len(matched) == 0:
+            return np.full(len(matched), np.nan)
+        mag = right[self.aperture.magnitude].to_numpy(float, na_value=np.nan)
+        wanted, inverse = np.unique(matched, return_inverse=True)
+        radius, width = chord(self.aperture.radius_arcsec), chord(self.aperture.width_arcsec)
+        share = crowding_by_magnitude(unit_vectors(stars.ra, stars.dec), mag, radius, width, wanted)
+        return share[inverse.reshape(-1)]
 
 
 class _Stars:
@@ -107,6 +134,7 @@ def join_catalog(
     left_columns: Sequence[str],
     right_columns: Sequence[str],
     radius_arcsec: float,
+    aperture: Aperture,
 ) -> pa.Table:
     """Return all pairs of detections and catalog stars within a radius.
 
@@ -120,6 +148,8 @@ def join_catalog(
         More columns to carry along. Those of the right get the suffix ``_ref`` where names meet, as its
         ``ra_deg`` and ``dec_deg`` do.
     radius_arcsec : float
+    aperture : Aperture
+        For the column ``ref_crowding``: light of catalog neighbours as a share of the star's own.
 
     Raises
     ------
@@ -141,7 +171,7 @@ def join_catalog(
     right = lsdb.open_catalog(
         collection, columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns]))
     )
-    algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving)
+    algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving, aperture)
     matched = left.crossmatch(
         right,
         algorithm=algorithm,
@@ -150,4 +180,8 @@ def join_catalog(
         log_changes=False,
         require_right_margin=True,
     )
-    return pa.Table.from_pandas(matched.compute(progress_bar=False), preserve_index=False)
+    # A night is one task: its partitions are computed here, not sent back to a scheduler that may be
+    # waiting for this very task.
+    with dask.config.set(scheduler="synchronous"):
+        rows = matched.compute(progress_bar=False)
+    return pa.Table.from_pandas(rows, preserve_index=False)

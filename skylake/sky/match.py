@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import FloatArray, arcsec_of_chord, chord
 
 Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Aperture:
+    """The aperture whose crowding by catalog stars is wanted.
+
+    Attributes
+    ----------
+    magnitude : str or None
+        Column of the catalog's magnitudes; None where it has none that fits.
+    radius_arcsec, width_arcsec : float
+        Radius of the aperture, and full width of stars.
+    """
+
+    magnitude: str | None
+    radius_arcsec: float
+    width_arcsec: float
 
 
 def pairs_within(

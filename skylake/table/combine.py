@@ -61,7 +61,7 @@ def combine(rows: pa.Table, name: str) -> SkyMap:
     pixels, inverse = np.unique(rows["healpix_pixel"].to_numpy(), return_inverse=True)
 
     def total(column: str) -> Floats:
-        return np.bincount(inverse, rows[column].to_numpy().astype(float), len(pixels))
+        return np.asarray(np.bincount(inverse, rows[column].to_numpy().astype(float), len(pixels)), float)
 
     with np.errstate(divide="ignore", invalid="ignore"):
         if name in ("visits", "matches"):

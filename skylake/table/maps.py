@@ -51,7 +51,10 @@ def _visits(frames: pa.Table, order: int) -> pa.Table:
     """Return, per frame, the pixels whose centre the frame's image holds."""
     pixels, bands, exposures = [], [], []
     for region, band, exposure in zip(
-        frames["s_region"].to_pylist(), frames["band"].to_pylist(), frames["exposure_s"].to_pylist(), strict=True
+        frames["s_region"].to_pylist(),
+        frames["band"].to_pylist(),
+        frames["exposure_s"].to_pylist(),
+        strict=True,
     ):
         held = pixels_of_region(region, order) if region else np.zeros(0, np.int64)
         pixels.append(held)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.camera import FLUXES, FilterBand
 from skylake.core.bands import colour_column, mag_column
+from skylake.core.camera import FLUXES, FilterBand
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
 
@@ -41,7 +41,9 @@ def _colour_sources(colour: str) -> list[str]:
     return [colour_column(colour), mag_column(blue), mag_column(red)]
 
 
-def matches_table(pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float) -> pa.Table:
+def matches_table(
+    pairs: pa.Table, catalog: str, filters: dict[str, FilterBand], default_mag_err: float
+) -> pa.Table:
     """Return chosen pairs as rows of the schema.
 
     Parameters
@@ -88,6 +90,7 @@ def matches_table(pairs: pa.Table, catalog: str, filters: dict[str, FilterBand],
         "ref_mag": pa.array(mag),
         "ref_mag_err": pa.array(mag_err),
         "ref_colour": pa.array(colour),
+        "ref_crowding": pairs["ref_crowding"],
     }
     return conform(pa.table(columns), load("matches"))
 

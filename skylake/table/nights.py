@@ -82,7 +82,10 @@ def _zeropoint(zeropoints: pa.Table) -> dict[str, Any]:
     known = zeropoints.filter(pc.is_valid(zeropoints["zp"]))
     if zeropoints.num_rows == 0:
         return {}
-    row: dict[str, Any] = {"catalog": zeropoints["catalog"][0].as_py(), "version": zeropoints["version"][0].as_py()}
+    row: dict[str, Any] = {
+        "catalog": zeropoints["catalog"][0].as_py(),
+        "version": zeropoints["version"][0].as_py(),
+    }
     if known.num_rows == 0:
         return row
     zp, error = known["zp"].to_numpy(), known["zp_err"].to_numpy()

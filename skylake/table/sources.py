@@ -14,29 +14,48 @@ from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
 
 
 class Measured(Protocol):
     """What a table of sources is made from; see :class:`skylake.image.measure.Measurements`."""
 
-    x: Floats
-    y: Floats
-    x_err: Floats
-    y_err: Floats
-    edge_distance: Floats
-    flux: dict[str, Floats]
-    flux_err: dict[str, Floats]
-    crowding: Floats
-    kron_radius: Floats
-    flux_max: Floats
-    sky: Floats
-    sky_rms: Floats
-    n_pixels: npt.NDArray[np.int32]
-    fwhm: Floats
-    a: Floats
-    b: Floats
-    theta: Floats
-    flags: npt.NDArray[np.int32]
+    @property
+    def x(self) -> Floats: ...  # noqa: D102
+    @property
+    def y(self) -> Floats: ...  # noqa: D102
+    @property
+    def x_err(self) -> Floats: ...  # noqa: D102
+    @property
+    def y_err(self) -> Floats: ...  # noqa: D102
+    @property
+    def edge_distance(self) -> Floats: ...  # noqa: D102
+    @property
+    def flux(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def flux_err(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def crowding(self) -> Floats: ...  # noqa: D102
+    @property
+    def kron_radius(self) -> Floats: ...  # noqa: D102
+    @property
+    def flux_max(self) -> Floats: ...  # noqa: D102
+    @property
+    def sky(self) -> Floats: ...  # noqa: D102
+    @property
+    def sky_rms(self) -> Floats: ...  # noqa: D102
+    @property
+    def n_pixels(self) -> Integers: ...  # noqa: D102
+    @property
+    def fwhm(self) -> Floats: ...  # noqa: D102
+    @property
+    def a(self) -> Floats: ...  # noqa: D102
+    @property
+    def b(self) -> Floats: ...  # noqa: D102
+    @property
+    def theta(self) -> Floats: ...  # noqa: D102
+    @property
+    def flags(self) -> Integers: ...  # noqa: D102
 
 
 def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, dec_deg: Floats) -> pa.Table:

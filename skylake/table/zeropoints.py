@@ -155,7 +155,9 @@ def _calibrate_band(
     return rows
 
 
-def gather(matches: pa.Table, correction: dict[int, tuple[float | None, float | None]], band: Band) -> Matches:
+def gather(
+    matches: pa.Table, correction: dict[int, tuple[float | None, float | None]], band: Band
+) -> Matches:
     """Return the matches of some frames as arrays.
 
     Matches of no use to the fit stay in, marked so: spoiled or crowded detections, those without
@@ -167,7 +169,9 @@ def gather(matches: pa.Table, correction: dict[int, tuple[float | None, float | 
     matches = matches.filter(pa.array(np.isin(frame, known)))
     frame = matches["frame_id"].to_numpy()
     factor = np.array([correction[key][0] for key in frame.tolist()], float)
-    flux = _column(matches, f"flux_{band.flux}") * factor
+    # What is known of the neighbours' light is taken off; where it is much, the star is not used.
+    crowding = np.nan_to_num(_column(matches, "ref_crowding"))
+    flux = _column(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)
     flux_err = _column(matches, f"flux_{band.flux}_err") * factor
     ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
     colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
@@ -177,7 +181,7 @@ def gather(matches: pa.Table, correction: dict[int, tuple[float | None, float | 
     limits = band.calibration
     usable = np.isfinite(difference) & np.isfinite(inst_err) & np.isfinite(ref_err) & np.isfinite(colour)
     usable &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
-    usable &= np.nan_to_num(_column(matches, "crowding")) <= limits.max_crowding
+    usable &= np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding) <= limits.max_crowding
     usable &= np.nan_to_num(inst_err, nan=np.inf) <= limits.max_mag_err
     usable &= (ref_mag >= limits.mag_range[0]) & (ref_mag <= limits.mag_range[1])
     if band.band.colour is not None:
@@ -268,9 +272,7 @@ def _group_medians(values: Floats, group: npt.NDArray[np.intp]) -> Floats:
     return np.asarray(0.5 * (ordered[low] + ordered[high]))
 
 
-def fit_frame(
-    data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_stars: int
-) -> FrameZeropoint:
+def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_stars: int) -> FrameZeropoint:
     """Fit the zeropoint of one frame, given its rows, under the night's colour term."""
     n_matched = len(mine)
     rows = mine[data.usable[mine]]

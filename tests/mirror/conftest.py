@@ -29,8 +29,8 @@ SOURCE = Path(skylake.__file__).parents[1]
 _counter = itertools.count()
 
 _NASTY_TEXTS = (
-    "", " ", '"', "'", "\\", "\\.", "\\N", "NULL", "null", ",", "\n", "\r\n", "\t", "a\nb", '"a","b"', "\0", "a\0b",
-    "é", "e\u0301", "\ufeff", "\u202e", "🜚", "%s", "%", "{}", "NaN", "nan", "true", "0", "$$", "--", ";",
+    "", " ", '"', "'", "\\", "\\.", "\\N", "NULL", "null", ",", "\n", "\r\n", "\t", "a\nb", '"a","b"', "\0",
+    "a\0b", "é", "e\u0301", "\ufeff", "\u202e", "🜚", "%s", "%", "{}", "NaN", "nan", "true", "0", "$$", "--",
 )  # fmt: skip
 
 
@@ -51,6 +51,21 @@ def embedded() -> Iterator[EmbeddedServer]:
         EmbeddedServer(Path(path) / "postgres") as server,
     ):
         yield server
+
+
+@pytest.fixture(scope="session")
+def initialised() -> Iterator[Path]:
+    """The folder of a server that has run once and is stopped."""
+    with tempfile.TemporaryDirectory(prefix="sky-", dir="/tmp") as path:
+        with EmbeddedServer(Path(path) / "postgres") as made:
+            pass
+        yield made.folder
+
+
+@pytest.fixture
+def home(folder: Path, initialised: Path) -> Path:
+    """A copy of such a folder, since a copy takes less time than to make it."""
+    return Path(shutil.copytree(initialised, folder / "postgres"))
 
 
 @pytest.fixture(scope="session")
@@ -231,10 +246,23 @@ def python() -> Callable[..., subprocess.Popen[str]]:
     return _python
 
 
-def _python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+#: Loads all that is needed while root still can, for Python itself may lie where others cannot go.
+_AS_USER = """
+import encodings.ascii, encodings.idna, os
+from skylake.mirror import binaries, embedded, identity
+binaries.bundled()
+os.setgroups([])
+os.setgid({0})
+os.setuid({0})
+"""
+
+
+def _python(code: str, *arguments: object, user: int | None = None, **options: Any) -> subprocess.Popen[str]:
+    whole = code if user is None else _AS_USER.format(user) + code
+    command = [sys.executable, "-c", whole, *map(str, arguments)]
+    paths = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True,
-        **options,
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **options,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,10 @@ from skylake.resources import folder
 from skylake.schema import load
 from skylake.schema.sql import MIRRORED, ddl
 
+only_embedded = pytest.mark.parametrize("server", ["embedded"], indirect=True)
 Rows = Callable[..., pa.Table]
 Connection = psycopg.Connection[Any]
+HERE = "relnamespace = to_regnamespace(quote_ident(current_schema()))"
 VIEWS = {"calibrated_frames", "night_summary", "frames_by_reason"}
 
 
@@ -42,11 +45,10 @@ def test_the_generated_ddl_is_that_of_the_schemas_and_runs(server: EmbeddedServe
 
 def test_prepare_makes_everything_with_comments(mirror: Mirror, connection: Connection) -> None:
     tables = {*MIRRORED, "mirror_parts", "mirror_state"}
-    here = "relnamespace = to_regnamespace(quote_ident(current_schema()))"
-    assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'r' AND {here}") == tables
-    assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'v' AND {here}") == VIEWS
-    silent = f"SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND obj_description(oid) IS NULL AND {here}"
-    assert texts(connection, silent) == set()
+    assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'r' AND {HERE}") == tables
+    assert texts(connection, f"SELECT relname FROM pg_class WHERE relkind = 'v' AND {HERE}") == VIEWS
+    silent = "relkind IN ('r', 'v') AND obj_description(oid) IS NULL"
+    assert texts(connection, f"SELECT relname FROM pg_class WHERE {silent} AND {HERE}") == set()
     comment = "SELECT col_description('frames'::regclass, 1)"
     assert texts(connection, comment) == {load("frames").columns[0].description}
     indexes = texts(connection, "SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema()")
@@ -57,27 +59,25 @@ def test_prepare_makes_everything_with_comments(mirror: Mirror, connection: Conn
 
 
 def test_a_second_prepare_writes_nothing(mirror: Mirror, connection: Connection) -> None:
-    catalog = "SELECT oid::text || xmin::text FROM pg_class WHERE relnamespace = current_schema()::text::regnamespace"
-    catalog = catalog.replace(
-        "current_schema()::text::regnamespace", "to_regnamespace(quote_ident(current_schema()))"
-    )
+    catalog = f"SELECT oid::text || xmin::text FROM pg_class WHERE {HERE}"
     before = texts(connection, catalog)
     mirror.prepare()
     assert texts(connection, catalog) == before
 
 
 def test_the_sql_files_run_again_in_psql(server: EmbeddedServer, namespace: str, mirror: Mirror) -> None:
-    psql = [*_psql(server), "-v", "ON_ERROR_STOP=1", "-q", "-c", f'SET search_path TO "{namespace}"']
+    psql = [
+        *shlex.split(server.psql_command),
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-q",
+        "-c",
+        f'SET search_path TO "{namespace}"',
+    ]
     for path in files() * 2:
         psql += ["-f", str(path)]
     done = subprocess.run(psql, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def _psql(server: EmbeddedServer) -> list[str]:
-    import shlex
-
-    return shlex.split(server.psql_command)
 
 
 def test_reader_role_reads_and_does_not_write(mirror: Mirror, connection: Connection) -> None:
@@ -144,10 +144,12 @@ def test_columns_that_the_schema_has_gained_are_added(
     assert read(connection, "frames").equals(as_mirrored(rows))
     assert texts(connection, "SELECT count(*) FROM mine") == {10}
     connection.execute("SELECT airmass, mirrored FROM calibrated_frames")
-    unit = "SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = 'frames'::regclass AND attname = 'airmass'"
-    assert texts(connection, unit) == {load("frames")["airmass"].description}
+    there = "pg_attribute WHERE attrelid = 'frames'::regclass AND attname = 'airmass'"
+    comments = texts(connection, f"SELECT col_description(attrelid, attnum) FROM {there}")
+    assert comments == {load("frames")["airmass"].description}
 
 
+@only_embedded
 @pytest.mark.parametrize(
     ("change", "column"),
     [
@@ -173,6 +175,7 @@ def test_other_differences_are_refused_until_rebuilt(
     assert mirror.synchronise([("frames", "a", "1", make_rows("frames", 5))], [], 1).n_rows_copied == 5
 
 
+@only_embedded
 def test_a_dropped_table_is_copied_again(
     mirror: Mirror, connection: Connection, make_rows: Rows, read: Rows
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_dropped_table_is_copied_again(
     connection.execute("SELECT * FROM night_summary")
 
 
+@only_embedded
 def test_tables_of_others_are_never_touched(
     server: EmbeddedServer, namespace: str, connection: Connection
 ) -> None:
@@ -200,6 +204,7 @@ def test_tables_of_others_are_never_touched(
     assert mirror.parts() == {}
 
 
+@only_embedded
 def test_a_view_of_a_user_on_ours_is_named_where_it_is_in_the_way(
     mirror: Mirror, connection: Connection
 ) -> None:

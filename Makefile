@@ -1,0 +1,56 @@
+# Everything happens in a virtual environment of its own; Python 3.11 or later with venv is all it takes.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO ?= demo
+
+.PHONY: demo test lint format generated bench clean help
+
+help:
+	@echo "make demo       simulate two nights, run everything on them, tell where to look"
+	@echo "make test       run the tests"
+	@echo "make lint       check style, types and layers"
+	@echo "make generated  write the DDL and the reference pages in docs/ anew"
+	@echo "make bench      run the benchmarks"
+
+demo: $(VENV)/.installed
+	@$(BIN)/skylake demo $(DEMO)
+
+test: $(VENV)/.developing
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+lint: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.developing
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generated: $(VENV)/.installed
+	$(BIN)/python -m skylake.cli.generate
+
+bench: $(VENV)/.developing
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "skylake needs Python 3.11 or later; install it, or say make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing skylake and what it needs into $(VENV)"
+	@PIP_CONSTRAINT=constraints.txt $(PIP) --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	@echo "installing the tools of developers into $(VENV)"
+	@PIP_CONSTRAINT=constraints.txt $(PIP) --editable ".[dev]"
+	@touch $@

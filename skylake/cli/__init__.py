@@ -1,0 +1,1 @@
+"""The command line. Its modules import nothing heavy at the top, so that help is there at once."""

@@ -1,0 +1,142 @@
+"""``skylake camera``: profiles, and how they read headers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+
+if TYPE_CHECKING:
+    from skylake.cameras import Profile
+
+
+@click.group()
+def camera() -> None:
+    """Camera profiles, and how they read headers."""
+
+
+@camera.command("list")
+@show.as_json
+def list_(as_json: bool) -> None:
+    """List the profiles that come with skylake."""
+    from skylake import cameras
+
+    found = [(name, cameras.load(name).base.description) for name in cameras.names()]
+    value = [{"name": name, "description": text} for name, text in found]
+    show.result(value, as_json, lambda: show.table(found, ["name", "description"]))
+
+
+@camera.command("show")
+@click.argument("name")
+@click.option("--at", "date", metavar="DATE", help="Show the camera as it was on a date, such as 2013-06-10.")
+def show_(name: str, date: str | None) -> None:
+    """Show the profile NAME (or a .toml file), with its dated blocks, as JSON."""
+    import dataclasses
+    import json
+
+    from skylake import cameras
+    from skylake.cameras.clock import calendar_mjd
+    from skylake.cameras.keep import to_json
+    from skylake.errors import UsageError
+
+    profile = cameras.load(name)
+    if date is None:
+        click.echo(to_json(profile), nl=False)
+        return
+    parts = date.split("-")
+    mjd = (
+        calendar_mjd(*map(int, parts)) if len(parts) == 3 and all(part.isdigit() for part in parts) else None
+    )
+    if mjd is None:
+        raise UsageError(f"{date!r} is no date; write it as 2013-06-10")
+    click.echo(json.dumps(dataclasses.asdict(profile.at(mjd)), indent=1))
+
+
+@camera.command()
+@click.option(
+    "--camera",
+    "-c",
+    "name",
+    default="generic",
+    show_default=True,
+    metavar="C",
+    help="Profile, or a .toml file.",
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE…"
+)
+@show.as_json
+@click.pass_context
+def check(ctx: click.Context, name: str, files: tuple[Path, ...], as_json: bool) -> None:
+    """Show what the header of each FILE gives under a profile, and from which card.
+
+    The exit status is 1 if a frame could not be processed.
+    """
+    from skylake import cameras
+
+    profile = cameras.load(name)
+    checked = [_check(file, profile) for file in files]
+
+    def text() -> None:
+        for one in checked:
+            click.echo(f"{one['file']}: {'ok' if one['usable'] else one['reason']}")
+            if one["message"]:
+                click.echo(f"  {one['message']}")
+            if one["readings"]:
+                show.table(
+                    [
+                        (f"  {r['quantity']}", _short(r["value"]), r["source"], r["verdict"], r["note"])
+                        for r in one["readings"]
+                    ],
+                    ["  quantity", "value", "from", "verdict", "note"],
+                )
+            click.echo()
+
+    show.result(checked, as_json, text)
+    ctx.exit(0 if all(one["usable"] for one in checked) else 1)
+
+
+def _short(value: object) -> object:
+    return f"{value:.8f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+def _check(file: Path, profile: Profile) -> dict[str, Any]:
+    """Read the header of a file as ingest would."""
+    import dataclasses
+
+    from skylake.cameras import describe_header, read_header
+    from skylake.cameras.header import Reading
+    from skylake.errors import FrameError
+    from skylake.image.astrometry import header_pointing
+    from skylake.image.calibrate import calibrate
+    from skylake.image.read import open_image, read_file
+
+    result: dict[str, Any] = {
+        "file": str(file),
+        "usable": False,
+        "reason": None,
+        "message": None,
+        "readings": [],
+    }
+    readings: list[Reading] = []
+    try:
+        raw = open_image(read_file(file), profile.base.header.extension)
+        reading = read_header(raw.header, profile, file.name)
+        readings = describe_header(raw.header, reading)
+        image = calibrate(raw, reading.camera, reading.saturation_adu)
+        if reading.problem is not None:
+            result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]
+        else:
+            shape = (image.pixels.shape[0], image.pixels.shape[1])
+            pointing = header_pointing(raw.header, reading.camera, shape, image.offset)
+            place = f"{pointing.ra_deg:.4f} {pointing.dec_deg:+.4f}"
+            readings.append(Reading("centre", place, "WCS"))
+            readings.append(Reading("pixel_scale_arcsec", pointing.pixel_scale_arcsec, "WCS"))
+            result["usable"] = True
+    except FrameError as error:
+        result["reason"], result["message"] = error.reason, str(error)
+    result["readings"] = [dataclasses.asdict(one) for one in readings]
+    return result

@@ -1,0 +1,235 @@
+"""``skylake catalog``: reference catalogs of a lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import lake_argument, open_lake
+from skylake.cli.progress import progress
+
+if TYPE_CHECKING:
+    from skylake.sky.catalog_columns import CatalogColumns
+
+
+@click.group()
+def catalog() -> None:
+    """Import, list and ask the reference catalogs of a lake."""
+
+
+@catalog.command("import")
+@lake_argument
+@click.argument("name")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
+@click.option(
+    "--format", "kind", type=click.Choice(["table", "tycho2"]), required=True,
+    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns told by the options below. "
+    "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
+)  # fmt: skip
+@click.option(
+    "--ra",
+    metavar="COL",
+    help="Column of right ascension, degrees unless the file or its text say otherwise.",
+)
+@click.option("--ra-unit", type=click.Choice(["degrees", "hours"]), help="Unit of right ascension.")
+@click.option("--dec", metavar="COL", help="Column of declination, degrees.")
+@click.option("--id", "identifier", metavar="COL", help="Column of the identifier, integer or text.")
+@click.option(
+    "--mag", multiple=True, metavar="BAND=COL", help="Column of magnitudes in a band; may be repeated."
+)
+@click.option(
+    "--mag-err",
+    multiple=True,
+    metavar="BAND=COL|NUMBER",
+    help="Their errors: a column, or one number for all.",
+)
+@click.option(
+    "--colour", multiple=True, metavar="NAME=COL", help="Column of a colour such as B-V; may be repeated."
+)
+@click.option(
+    "--pm", metavar="RACOL,DECCOL", help="Columns of proper motion in mas/yr, in RA with the factor cos(dec)."
+)
+@click.option("--pm-ra-coordinate", is_flag=True, help="The proper motion in RA lacks the factor cos(dec).")
+@click.option(
+    "--epoch", type=float, default=2000.0, show_default=True, metavar="YEAR", help="Epoch of the positions."
+)
+@click.option("--margin", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="ARCSEC",
+              help="Width of the margin cache; matches may reach no farther.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
+@show.as_json
+def import_(
+    lake: Path,
+    name: str,
+    files: tuple[Path, ...],
+    kind: str,
+    ra: str | None,
+    ra_unit: str | None,
+    dec: str | None,
+    identifier: str | None,
+    mag: tuple[str, ...],
+    mag_err: tuple[str, ...],
+    colour: tuple[str, ...],
+    pm: str | None,
+    pm_ra_coordinate: bool,
+    epoch: float,
+    margin: float,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    r"""Import FILE… into LAKE as the reference catalog NAME.
+
+    The first catalog becomes the lake's default. Its stars are divided into the pixels of the lake, with
+    a margin cache, as a HATS collection that lsdb opens.
+
+    \b
+    skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \
+        --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
+    """
+    import dataclasses
+
+    from skylake.flow.catalogs import import_catalog
+
+    opened = open_lake(lake)
+    columns = None
+    if kind == "table":
+        columns = _columns(ra, ra_unit, dec, identifier, mag, mag_err, colour, pm, pm_ra_coordinate, epoch)
+    with progress() as shown:
+        report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
+    for reason, n_rows in report.dropped.items():
+        show.complain(f"{name}: {n_rows} rows were left out ({reason})")
+    if report.n_duplicate_ids:
+        show.complain(
+            f"{name}: {report.n_duplicate_ids} stars have the identifier of another, and their light curves are "
+            "mixed; name a column of unique identifiers, or none"
+        )
+    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
+        ", the default" if report.is_default else ""
+    )
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def _columns(
+    ra: str | None,
+    ra_unit: str | None,
+    dec: str | None,
+    identifier: str | None,
+    mag: tuple[str, ...],
+    mag_err: tuple[str, ...],
+    colour: tuple[str, ...],
+    pm: str | None,
+    pm_ra_coordinate: bool,
+    epoch: float,
+) -> CatalogColumns:
+    from skylake.errors import UsageError
+    from skylake.sky.catalog_columns import CatalogColumns
+
+    if ra is None or dec is None:
+        raise UsageError("a table needs --ra and --dec, the columns of its positions")
+    motion = pm.split(",") if pm else [None, None]
+    if len(motion) != 2:
+        raise UsageError(f"--pm {pm}: give two columns, as in --pm pmra,pmdec")
+    return CatalogColumns(
+        ra=ra,
+        dec=dec,
+        id=identifier,
+        pm_ra=motion[0],
+        pm_dec=motion[1],
+        pm_ra_is_coordinate=pm_ra_coordinate,
+        epoch=epoch,
+        magnitudes=_pairs("--mag", mag),
+        magnitude_errors={
+            band: _number_or_name(value) for band, value in _pairs("--mag-err", mag_err).items()
+        },
+        colours=_pairs("--colour", colour),
+        ra_unit=ra_unit,  # type: ignore[arg-type]
+    )
+
+
+def _pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
+    from skylake.errors import UsageError
+
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, equals, column = value.partition("=")
+        if not (name and equals and column):
+            raise UsageError(f"{option} {value}: write NAME=COLUMN, as in {option} V=Vmag")
+        if name in pairs:
+            raise UsageError(f"{option} {value}: {name} is given twice")
+        pairs[name] = column
+    return pairs
+
+
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@catalog.command("list")
+@lake_argument
+@show.as_json
+def list_(lake: Path, as_json: bool) -> None:
+    """List the catalogs of LAKE."""
+    from skylake.sky.catalogs import ReferenceCatalog
+
+    opened = open_lake(lake)
+    found = [ReferenceCatalog.open(opened.layout.catalog(name)) for name in opened.snapshot().catalogs()]
+    rows = [
+        {
+            "name": one.name,
+            "stars": one.n_rows,
+            "bands": " ".join(one.bands),
+            "colours": " ".join(one.colours),
+            "epoch": one.epoch,
+            "margin_arcsec": one.margin_arcsec,
+            "default": one.name == opened.settings.default_catalog,
+        }
+        for one in found
+    ]
+    header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "default"]
+    show.result(rows, as_json, lambda: show.table([[row[key] for key in header] for row in rows], header))
+
+
+@catalog.command("show")
+@lake_argument
+@click.argument("name")
+@show.as_json
+def show_(lake: Path, name: str, as_json: bool) -> None:
+    """Show the columns of the catalog NAME, with units and meanings."""
+    import pyarrow.parquet as pq
+
+    from skylake.sky.catalogs import ReferenceCatalog
+
+    found = ReferenceCatalog.open(open_lake(lake).layout.catalog(name))
+    schema = pq.read_schema(found.root / "dataset" / "_common_metadata")
+    rows = []
+    for field in schema:
+        metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        rows.append([field.name, str(field.type), metadata.get("unit", ""), metadata.get("description", "")])
+    header = ["column", "type", "unit", "meaning"]
+    show.result(
+        [dict(zip(header, row, strict=True)) for row in rows], as_json, lambda: show.table(rows, header)
+    )
+
+
+@catalog.command()
+@lake_argument
+@click.argument("name")
+@click.argument("ra", type=float)
+@click.argument("dec", type=float)
+@click.argument("radius_arcsec", type=click.FloatRange(min=0))
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), help="File to write; its suffix tells the format."
+)
+def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
+    """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
+    from skylake.cli.output import write_table
+    from skylake.sky.catalogs import ReferenceCatalog
+    from skylake.sky.cone import read_cone
+
+    found = ReferenceCatalog.open(open_lake(lake).layout.catalog(name))
+    write_table(read_cone(found.root, ra, dec, radius_arcsec / 3600.0), out)

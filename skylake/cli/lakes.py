@@ -1,0 +1,98 @@
+"""``skylake init``, ``status`` and ``path``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import lake_argument, open_lake
+
+
+@click.command()
+@lake_argument
+@click.option(
+    "--pixel-order",
+    type=click.IntRange(0, 8),
+    default=2,
+    show_default=True,
+    help="HEALPix order of the pixels into which tables are divided: 2 for a camera that sees degrees, 0 or 1 for "
+    "a fisheye. It cannot be changed later.",
+)
+@click.option(
+    "--map-order", type=click.IntRange(0, 13), default=7, show_default=True, help="HEALPix order of maps."
+)
+@click.option("--cluster", default="local", show_default=True, help="Where frames are processed by default.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Worker processes; 0, the default, for one per core.",
+)
+def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: int) -> None:
+    """Make an empty lake in the folder LAKE."""
+    from skylake.lake import Lake
+    from skylake.settings import Settings
+
+    Lake.create(
+        lake, Settings(pixel_order=pixel_order, map_order=map_order, cluster=cluster, workers=workers)
+    )
+    click.echo(
+        f"made the lake {lake}; next: skylake catalog import {lake} NAME …, skylake run nightly {lake} …"
+    )
+
+
+@click.command()
+@lake_argument
+@show.as_json
+def status(lake: Path, as_json: bool) -> None:
+    """Tell what a lake holds: tables, frames by status and reason, nights, catalogs."""
+    from skylake.report.collect import counts_of_status
+    from skylake.schema import table_names
+
+    opened = open_lake(lake)
+    snapshot = opened.snapshot()
+    tables = {name: snapshot.n_rows(name) for name in table_names()}
+    frames = counts_of_status(snapshot)
+    nights = snapshot.read(
+        "nights", ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"]
+    )
+    value = {
+        "lake": str(opened.root),
+        "snapshot": snapshot.number,
+        "default_catalog": opened.settings.default_catalog,
+        "catalogs": snapshot.catalogs(),
+        "tables": tables,
+        "frames": frames,
+        "nights": nights.to_pylist(),
+    }
+
+    def text() -> None:
+        click.echo(f"{opened.root}, snapshot {snapshot.number}")
+        click.echo(
+            f"catalogs: {', '.join(snapshot.catalogs()) or 'none'}; default: {value['default_catalog'] or 'none'}\n"
+        )
+        show.table(tables.items(), ["table", "rows"])
+        click.echo()
+        show.table(
+            [(row["camera"], row["status"], row["reason"], row["count_all"]) for row in frames],
+            ["camera", "status", "reason", "frames"],
+        )
+        if nights.num_rows:
+            click.echo()
+            show.table([list(row.values()) for row in nights.to_pylist()], nights.column_names)
+
+    show.result(value, as_json, text)
+
+
+@click.command()
+@lake_argument
+@click.argument("table")
+def path(lake: Path, table: str) -> None:
+    """Print the folder of TABLE in the current snapshot, free of links.
+
+    lsdb, DuckDB and others read lazily: give them this folder, which never changes, rather than one
+    that moves on with the next commit.
+    """
+    click.echo(open_lake(lake).snapshot().folder(table))

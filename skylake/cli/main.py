@@ -1,0 +1,110 @@
+"""``skylake``: the group of all commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+import click
+
+from skylake import __version__, logs
+from skylake.cli.cameras import camera
+from skylake.cli.catalogs import catalog
+from skylake.cli.demo import demo
+from skylake.cli.lakes import init, path, status
+from skylake.cli.queries import cone, flags, lc, map_, sql
+from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
+from skylake.cli.simulation import simulate
+from skylake.errors import SkylakeError
+
+_EPILOG = """\b
+Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are listed);
+2 wrong use; 3 the run could not go on.
+
+\b
+A first night:
+  skylake demo                                   see it all happen on simulated nights
+  skylake init LAKE                              make an empty lake
+  skylake camera check --camera C FRAME…         how are the headers read?
+  skylake catalog import LAKE NAME --format …    bring a reference catalog in
+  skylake run nightly LAKE --camera C FOLDER     ingest, calibrate, aggregate, mirror, report
+  skylake sql LAKE "SELECT …"                    ask
+"""
+
+
+class Commands(click.Group):
+    """Commands in the order of a night's work rather than of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+class PlainErrors:
+    """Turns what goes wrong into one sentence on standard error and the exit status of the contract."""
+
+    def __init__(self) -> None:
+        self.debug = False
+
+    def __enter__(self) -> PlainErrors:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, SystemExit):
+            return
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone, as `| head` does; that is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0)
+        if self.debug:
+            traceback.print_exception(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("skylake: interrupted; what was committed is safe", err=True)
+            raise SystemExit(130)
+        if isinstance(error, SkylakeError):
+            click.echo(f"skylake: {error}", err=True)
+            raise SystemExit(error.exit_status)
+        told = "" if self.debug else " (--debug shows where)"
+        click.echo(
+            f"skylake: internal error: {type(error).__name__}: {error}{told}; please report it", err=True
+        )
+        raise SystemExit(3)
+
+
+_ERRORS = PlainErrors()
+
+
+@click.group(
+    cls=Commands,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, message="skylake %(version)s")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option("-v", "--verbose", count=True, help="Tell more on standard error; twice for debugging.")
+def cli(debug: bool, verbose: int) -> None:
+    """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
+
+    A lake is a folder of HATS and Parquet tables (frames, sources, matches, zeropoints, nights,
+    lightcurves, maps) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    """
+    _ERRORS.debug = debug
+    logs.configure(verbose)
+
+
+for command in (
+    demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
+    map_, flags, simulate,
+):  # fmt: skip
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line."""
+    with _ERRORS:
+        return cli.main(arguments, prog_name="skylake")

@@ -1,0 +1,131 @@
+"""The nightly pipeline: the stages that ``pipelines/nightly.toml`` declares, in its order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skylake import cameras
+from skylake.errors import ConfigurationError
+from skylake.flow.aggregate import aggregate
+from skylake.flow.calibrate import calibrate, no_catalog
+from skylake.flow.cluster import Workers
+from skylake.flow.ingest import IngestReport, ingest
+from skylake.flow.progress import Progress
+from skylake.lake import Lake
+from skylake.mirror.run import mirror_lake
+from skylake.report.page import write_report
+from skylake.resources import folder
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyOptions:
+    """What the pipeline works on."""
+
+    camera: str
+    paths: tuple[Path, ...]
+    report: Path
+    mirror_url: str | None = None
+
+
+@dataclass(slots=True)
+class NightlyOutcome:
+    """What the stages did: the report of the ingest, a line of text and values per stage, and warnings."""
+
+    ingest: IngestReport = field(default_factory=IngestReport)
+    lines: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every frame was used and every stage ran."""
+        return self.ingest.all_well and not self.warnings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the outcome for JSON."""
+        return {"ingest": dataclasses.asdict(self.ingest), **self.values, "warnings": self.warnings}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    lake: Lake
+    options: NightlyOptions
+    workers: Workers
+    progress: Progress
+    outcome: NightlyOutcome
+
+
+def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress: Progress) -> NightlyOutcome:
+    """Run the stages of the pipeline.
+
+    Raises
+    ------
+    ConfigurationError
+        If the declaration names a stage that there is not.
+    """
+    run = _Run(lake, options, workers, progress, NightlyOutcome())
+    for stage in declared_stages():
+        _STAGES[stage](run)
+    return run.outcome
+
+
+def declared_stages() -> list[str]:
+    """Return the stages of ``pipelines/nightly.toml``."""
+    import tomllib
+
+    path = folder("pipelines") / "nightly.toml"
+    stages: list[str] = tomllib.loads(path.read_text(encoding="utf-8"))["stages"]
+    unknown = [stage for stage in stages if stage not in _STAGES]
+    if unknown:
+        raise ConfigurationError(
+            f"{path}: there is no stage {unknown[0]!r}; the stages are {', '.join(_STAGES)}"
+        )
+    return stages
+
+
+def _ingest(run: _Run) -> None:
+    profile = cameras.load(run.options.camera)
+    run.outcome.ingest = ingest(run.lake, profile, run.options.paths, run.workers, progress=run.progress)
+
+
+def _calibrate(run: _Run) -> None:
+    if not run.lake.settings.default_catalog:
+        run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
+        return
+    report = calibrate(run.lake, run.workers, progress=run.progress)
+    run.outcome.values["calibrate"] = dataclasses.asdict(report)
+    run.outcome.lines.append(
+        f"calibrate: {len(report.batches)} nights against {report.catalog}, version {report.version}"
+    )
+
+
+def _aggregate(run: _Run) -> None:
+    report = aggregate(run.lake, [], run.workers, run.progress)
+    run.outcome.values["aggregate"] = dataclasses.asdict(report)
+    made = ", ".join(f"{name} {count}" for name, count in report.refreshed.items())
+    run.outcome.lines.append(f"aggregate: parts made: {made}")
+
+
+def _mirror(run: _Run) -> None:
+    report = mirror_lake(run.lake, run.options.mirror_url)
+    run.outcome.values["mirror"] = dataclasses.asdict(report)
+    run.outcome.lines.append(f"mirror: {report.outcome.n_rows_copied} rows copied to {report.where}")
+
+
+def _report(run: _Run) -> None:
+    files = write_report(run.lake, run.options.report)
+    run.outcome.values["report"] = [str(file) for file in files]
+    run.outcome.lines.append(f"report: {files[0]}")
+
+
+_STAGES: dict[str, Callable[[_Run], None]] = {
+    "ingest": _ingest,
+    "calibrate": _calibrate,
+    "aggregate": _aggregate,
+    "mirror": _mirror,
+    "report": _report,
+}

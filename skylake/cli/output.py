@@ -1,0 +1,134 @@
+"""Write tables in the formats that astronomers use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skylake.errors import SkylakeError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Formats by the suffix of the file.
+FORMATS = {
+    ".csv": "csv",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".ecsv": "ecsv",
+    ".fits": "fits",
+    ".vot": "votable",
+    ".xml": "votable",
+}
+
+
+def format_of(path: Path) -> str:
+    """Return the format of a file by its suffix."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(f"{path}: the suffix tells no format; use {', '.join(FORMATS)}") from None
+
+
+def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> None:
+    """Write a table to a file, or to standard output as CSV (or in the format asked for).
+
+    Nested columns become JSON texts in formats that have none.
+    """
+    form = form or ("csv" if out is None else format_of(out))
+    if out is None:
+        _to_standard_output(table, form)
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _to_file(table, out, form)
+    except OSError as error:
+        raise SkylakeError(
+            f"{out}: cannot be written ({error.strerror or error}); name another file"
+        ) from error
+    click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
+
+
+def _to_standard_output(table: pa.Table, form: str) -> None:
+    from skylake.cli import show
+
+    if form == "table":
+        flat = _flat(table)
+        show.table([list(row.values()) for row in flat.to_pylist()], flat.column_names)
+    elif form == "json":
+        json.dump(table.to_pylist(), sys.stdout, indent=1, default=str)
+        sys.stdout.write("\n")
+    elif form == "csv":
+        sys.stdout.write(_csv(table))
+    else:
+        raise UsageError(f"{form} goes to a file; name one with -o")
+
+
+def _to_file(table: pa.Table, out: Path, form: str) -> None:
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, out, compression="zstd")
+    elif form == "json":
+        out.write_text(json.dumps(table.to_pylist(), indent=1, default=str) + "\n", encoding="utf-8")
+    elif form == "csv":
+        out.write_text(_csv(table), encoding="utf-8")
+    elif form == "table":
+        raise UsageError(
+            "the format 'table' is for the screen; use csv, json, parquet, ecsv, fits or votable"
+        )
+    else:
+        _astropy_table(_flat(table)).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
+
+
+def _csv(table: pa.Table) -> str:
+    import io
+
+    import pyarrow.csv as pc
+
+    sink = io.BytesIO()
+    pc.write_csv(_flat(table), sink, pc.WriteOptions(quoting_style="needed"))
+    return sink.getvalue().decode()
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Return the table with nested columns as JSON texts."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [
+                None if value is None else json.dumps(value, default=str)
+                for value in table.column(position).to_pylist()
+            ]
+            table = table.set_column(position, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _astropy_table(table: pa.Table):  # type: ignore[no-untyped-def]
+    """Return an astropy table with units, descriptions and masks."""
+    import numpy as np
+    import pyarrow as pa
+    from astropy.table import MaskedColumn, Table
+
+    result = Table()
+    for field in table.schema:
+        column = table[field.name]
+        mask = np.asarray(column.is_null())
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            values = np.asarray(column.fill_null("").to_pylist(), str)
+        elif pa.types.is_boolean(field.type):
+            values = np.asarray(column.fill_null(False).to_numpy(), bool)
+        elif pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type):
+            values = np.asarray(column.cast(pa.string()).fill_null("").to_pylist(), str)
+        else:
+            values = column.fill_null(0).to_numpy()
+        metadata = field.metadata or {}
+        unit = metadata.get(b"unit", b"").decode() or None
+        text = metadata.get(b"description", b"").decode() or None
+        result[field.name] = MaskedColumn(values, mask=mask, unit=unit, description=text)
+    return result

@@ -1,0 +1,249 @@
+"""``skylake ingest``, ``calibrate``, ``aggregate``, ``mirror``, ``report`` and ``run``: the night's work."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    camera_option,
+    cluster_options,
+    files_argument,
+    lake_argument,
+    open_lake,
+    start_workers,
+)
+from skylake.cli.progress import progress
+
+if TYPE_CHECKING:
+    from skylake.flow.ingest import IngestReport
+
+
+class Night(click.ParamType[int]):
+    """A night: YYYYMMDD or YYYY-MM-DD."""
+
+    name = "night"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the night as a number."""
+        digits = str(value).replace("-", "")
+        if not (len(digits) == 8 and digits.isdigit()):
+            self.fail(f"{value!r} is no night; write it as 20130610", param, ctx)
+        return int(digits)
+
+
+@click.command()
+@lake_argument
+@camera_option
+@files_argument
+@click.option("--from", "first", type=Night(), metavar="NIGHT", help="First night to take, YYYYMMDD.")
+@click.option("--to", "last", type=Night(), metavar="NIGHT", help="Last night to take, YYYYMMDD.")
+@click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
+@cluster_options
+@show.as_json
+@click.pass_context
+def ingest(
+    ctx: click.Context,
+    lake: Path,
+    camera_name: str,
+    paths: tuple[Path, ...],
+    first: int | None,
+    last: int | None,
+    redo: bool,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Reduce the frames below PATH… to rows of `frames` and `sources`, night by night.
+
+    Frames that the lake holds already are left alone, so the command can be repeated at will. Every frame
+    becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected.
+    """
+    from skylake import cameras
+    from skylake.flow.ingest import IngestOptions
+    from skylake.flow.ingest import ingest as run_ingest
+
+    opened = open_lake(lake)
+    profile = cameras.load(camera_name)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = run_ingest(opened, profile, paths, pool, IngestOptions(redo, first, last), shown)
+    show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report))
+    ctx.exit(0 if report.all_well else 1)
+
+
+def _show_ingest(report: IngestReport) -> None:
+    for sentence in report.complaints:
+        show.complain(sentence)
+    for problem in report.problems:
+        show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
+    for file in report.repeated:
+        show.complain(f"{file}: the same bytes as another file, which stands for both")
+    counts = (
+        ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
+    )
+    known = f", {report.n_known} known before" if report.n_known else ""
+    click.echo(f"ingest: {counts}{known}")
+
+
+@click.command()
+@lake_argument
+@click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    metavar="V",
+    help="Version of the zeropoints to make; the largest so far otherwise.",
+)
+@cluster_options
+@show.as_json
+def calibrate(
+    lake: Path,
+    catalog: str | None,
+    version: int | None,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Match the detections of LAKE with a reference catalog, and fit a zeropoint to every frame.
+
+    Nights that are up to date are left alone. Detections are never rewritten: a new --version is a new set of
+    zeropoints beside the old one, and the largest is in force.
+    """
+    from skylake.flow.calibrate import calibrate as run_calibrate
+
+    opened = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = run_calibrate(opened, pool, catalog, version, shown)
+    text = (
+        f"calibrate: {len(report.batches)} nights against {report.catalog}, version {report.version}; "
+        f"{report.n_current} up to date"
+    )
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+@click.command()
+@lake_argument
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@cluster_options
+@show.as_json
+def aggregate(
+    lake: Path, names: tuple[str, ...], cluster: str | None, workers: int | None, as_json: bool
+) -> None:
+    """Refresh the aggregates of LAKE: nights, lightcurves and maps, or those named.
+
+    Only what was made from changed inputs is made anew.
+    """
+    from skylake.flow.aggregate import aggregate as run_aggregate
+
+    opened = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = run_aggregate(opened, names, pool, shown)
+    text = ", ".join(f"{name} {count} parts" for name, count in report.refreshed.items())
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
+
+
+@click.command()
+@lake_argument
+@click.option("--to", "url", metavar="URL", help="postgresql://user:password@host/database; otherwise that of "
+              "the lake's settings, or an embedded PostgreSQL inside the lake.")  # fmt: skip
+@click.option(
+    "--keep-running", is_flag=True, help="Leave the embedded server running, and print how to connect."
+)
+@click.option("--stop", is_flag=True, help="Stop an embedded server that was left running.")
+@click.option("--rebuild", is_flag=True, help="Drop the mirrored tables and copy everything.")
+@show.as_json
+def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild: bool, as_json: bool) -> None:
+    """Copy `frames`, `zeropoints` and `nights` into PostgreSQL: what changed, in one transaction.
+
+    The database is a copy that can be thrown away and made again.
+    """
+    from skylake.mirror.run import mirror_lake, stop_server
+
+    opened = open_lake(lake)
+    if stop:
+        click.echo(
+            "the embedded server was stopped" if stop_server(opened) else "no embedded server is running"
+        )
+        return
+    report = mirror_lake(opened, url, keep_running, rebuild)
+    done = report.outcome
+    text = (
+        f"mirror: snapshot {report.snapshot} in {report.where}; {done.n_copied} parts with {done.n_rows_copied} rows "
+        f"copied, {done.n_removed} removed"
+    )
+
+    def show_text() -> None:
+        click.echo(text)
+        if report.psql is not None:
+            click.echo(f"connect with: {report.psql}\nstop it with: skylake mirror {lake} --stop")
+
+    show.result(dataclasses.asdict(report), as_json, show_text)
+
+
+@click.command()
+@lake_argument
+@click.argument("out", type=click.Path(path_type=Path))
+def report(lake: Path, out: Path) -> None:
+    """Write a web page with the state of LAKE and its pictures into the folder OUT."""
+    from skylake.report.page import write_report
+
+    files = write_report(open_lake(lake), out)
+    click.echo(f"report: {files[0]} with {len(files) - 1} pictures")
+
+
+@click.group()
+def run() -> None:
+    """Run pipelines: several stages, one after the other."""
+
+
+@run.command()
+@lake_argument
+@camera_option
+@files_argument
+@click.option(
+    "--report",
+    "report_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the report goes; LAKE/report by default.",
+)
+@click.option("--to", "url", metavar="URL", help="PostgreSQL to mirror into.")
+@cluster_options
+@show.as_json
+@click.pass_context
+def nightly(
+    ctx: click.Context,
+    lake: Path,
+    camera_name: str,
+    paths: tuple[Path, ...],
+    report_folder: Path | None,
+    url: str | None,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Ingest, calibrate, aggregate, mirror and report: what a timer runs every morning.
+
+    The stages are those of pipelines/nightly.toml. Everything that is done already is left alone. Without a
+    reference catalog the frames are ingested all the same, and the exit status is 1.
+    """
+    from skylake.cli.nightly import NightlyOptions, run_nightly
+
+    opened = open_lake(lake)
+    options = NightlyOptions(camera_name, paths, report_folder or lake / "report", url)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        outcome = run_nightly(opened, options, pool, shown)
+
+    def text() -> None:
+        _show_ingest(outcome.ingest)
+        for line in outcome.lines:
+            click.echo(line)
+
+    show.result(outcome.as_dict(), as_json, text)
+    for warning in outcome.warnings:
+        show.complain(warning)
+    ctx.exit(0 if outcome.all_well else 1)

@@ -1,0 +1,51 @@
+"""Show results: text tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
+    """Print rows in columns that are as wide as they need to be; numbers to the right."""
+    rows = [list(row) for row in rows]
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in texts)]) for i, name in enumerate(header)]
+    right = [
+        bool(rows)
+        and all(isinstance(row[i], int | float | None) and not isinstance(row[i], bool) for row in rows)
+        for i in range(len(header))
+    ]
+    for line in ([*header], ["-" * width for width in widths], *texts):
+        cells = [
+            text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def result(value: Any, wanted: bool, text: Callable[[], None]) -> None:
+    """Print a result as JSON if that is wanted, else as text."""
+    if wanted:
+        json.dump(value, sys.stdout, indent=1, default=str)
+        sys.stdout.write("\n")
+    else:
+        text()
+
+
+def complain(sentence: str) -> None:
+    """Print a sentence on standard error."""
+    click.echo(f"skylake: {sentence}", err=True)

@@ -1,0 +1,153 @@
+"""``skylake simulate``: nights of frames with known truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.progress import progress
+
+if TYPE_CHECKING:
+    from skylake.simulate import Scenario
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--camera", "-c", "camera_name", metavar="C", help="Camera profile, or a .toml file; sim by default."
+)
+@click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Nights; 2 by default.")
+@click.option("--first-night", type=int, metavar="YYYYMMDD", help="Local evening of the first night.")
+@click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Frames per night; 60 by default.")
+@click.option("--exposure", type=float, metavar="SECONDS", help="Exposure time; 30 s by default.")
+@click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")
+@click.option("--stars", type=float, metavar="N", help="Detectable stars per frame, about; 2000 by default.")
+@click.option(
+    "--fields", type=click.IntRange(min=0), metavar="N", help="Survey fields besides the target field."
+)
+@click.option(
+    "--target-fraction",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Fraction of the frames on the target field.",
+)
+@click.option(
+    "--clouds", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames behind clouds."
+)
+@click.option(
+    "--wrong-wcs", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames whose WCS is wrong."
+)
+@click.option(
+    "--no-wcs", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames without a WCS."
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    default=None,
+    help="Leave bias, dark and vignetting in, and make calibration frames.",
+)
+@click.option("--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files.")
+@click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
+@click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
+              help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one per core by default."
+)
+@show.as_json
+def simulate(
+    out: Path,
+    camera_name: str | None,
+    nights: int | None,
+    first_night: int | None,
+    frames: int | None,
+    exposure: float | None,
+    filter_name: str | None,
+    stars: float | None,
+    fields: int | None,
+    target_fraction: float | None,
+    clouds: float | None,
+    wrong_wcs: float | None,
+    no_wcs: float | None,
+    raw: bool | None,
+    form: str | None,
+    seed: int | None,
+    scenario: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Simulate nights of frames for any camera, with known truth, into the folder OUT.
+
+    OUT gets frames/, truth/ (frames, stars, detections and transients as Parquet) and catalog.parquet, a
+    reference catalog with errors. The same scenario gives the same bytes.
+    """
+    options: dict[str, Any] = {
+        "camera": camera_name,
+        "nights": nights,
+        "first_night": first_night,
+        "frames_per_night": frames,
+        "exposure_s": exposure,
+        "filter": filter_name,
+        "raw": raw,
+        "file_form": form,
+        "seed": seed,
+        "stars.per_frame": stars,
+        "schedule.fields": fields,
+        "schedule.target_fraction": target_fraction,
+        "atmosphere.cloudy_fraction": clouds,
+        "header.wrong_wcs_fraction": wrong_wcs,
+        "header.absent_wcs_fraction": no_wcs,
+    }
+    made = make(scenario_from(scenario, options), out, workers)
+    text = f"simulate: {made['frames']} frames, {made['catalog_stars']} catalog stars in {out}"
+    show.result(made, as_json, lambda: click.echo(text))
+
+
+def scenario_from(path: Path | None, options: dict[str, Any]) -> Scenario:
+    """Return the scenario of a file, changed by options that are given."""
+    import tomllib
+
+    from skylake.declared import build
+    from skylake.errors import ConfigurationError
+    from skylake.simulate import Scenario
+
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    for key, value in options.items():
+        if value is not None:
+            *tables, name = key.split(".")
+            place = data
+            for table in tables:
+                place = place.setdefault(table, {})
+            place[name] = value
+    return build(Scenario, data, str(path or "the options"))
+
+
+def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
+    """Simulate a scenario, with progress, and return what was made."""
+    from skylake.errors import SkylakeError
+    from skylake.simulate import simulate as run_simulation
+
+    count = workers or len(os.sched_getaffinity(0))
+    try:
+        with progress() as shown:
+            shown.begin("simulated frames", scenario.nights * scenario.frames_per_night)
+            result = run_simulation(scenario, out, count, lambda done, total: shown.advance())
+            shown.end()
+    except OSError as error:
+        raise SkylakeError(f"{out}: the simulation cannot be written ({error.strerror or error})") from error
+    return {
+        "out": str(result.out),
+        "frames": len(result.frames),
+        "calibration_frames": len(result.calibrations),
+        "catalog": str(result.catalog),
+        "catalog_stars": result.n_catalog,
+        "detections": result.n_detections,
+    }

@@ -1,0 +1,77 @@
+"""Frozen dataclasses from declarations: TOML tables in, values out, with one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from skylake.errors import ConfigurationError
+
+Value = TypeVar("Value")
+
+
+def build(kind: type[Value], data: Mapping[str, Any], place: str) -> Value:
+    """Return a dataclass made from nested tables.
+
+    Parameters
+    ----------
+    kind : type
+        The dataclass.
+    data : mapping
+        Its fields; missing ones take their defaults.
+    place : str
+        Where the declaration stands, for messages.
+
+    Raises
+    ------
+    ConfigurationError
+        For a key that no field has, with the nearest that one has, or a value of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _refuse_unknown(data, kind, place, "")
+    try:
+        return TypeAdapter(kind).validate_python(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{place}: {key}: {first['msg'].lower()}") from error
+
+
+def _refuse_unknown(data: Mapping[str, Any], kind: Any, place: str, prefix: str) -> None:
+    """Raise for keys that no field has, down through nested tables."""
+    hints = typing.get_type_hints(kind)
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(hints)}"
+            raise ConfigurationError(f"{place}: {prefix}{key}: there is no such key; {hint}")
+        inner = _dataclass_of(hints[key])
+        if inner is None:
+            continue
+        for name, table in _tables(hints[key], key, value):
+            _refuse_unknown(table, inner, place, f"{prefix}{name}.")
+
+
+def _dataclass_of(hint: Any) -> Any:
+    """Return the dataclass inside a hint such as X, X | None, tuple[X, ...] or dict[str, X]."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    for argument in typing.get_args(hint):
+        if argument is not types.NoneType and (found := _dataclass_of(argument)) is not None:
+            return found
+    return None
+
+
+def _tables(hint: Any, key: str, value: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, list):
+        return [(f"{key}[{i}]", item) for i, item in enumerate(value) if isinstance(item, dict)]
+    if not isinstance(value, dict):
+        return []
+    if typing.get_origin(hint) is dict:
+        return [(f"{key}.{name}", item) for name, item in value.items() if isinstance(item, dict)]
+    return [(key, value)]

@@ -1,0 +1,99 @@
+"""Mirror a lake: what changed since the last time is copied, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from skylake.lake import Lake, Snapshot
+from skylake.mirror.embedded import EmbeddedServer
+from skylake.mirror.postgres import Mirror, Outcome
+from skylake.schema.sql import MIRRORED
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What a mirror run did.
+
+    Attributes
+    ----------
+    snapshot : int
+        Snapshot that the database now shows.
+    outcome : Outcome
+        Parts and rows copied and removed.
+    where : str
+        The database, without a password.
+    psql : str or None
+        Command that opens the embedded database, where that was left running.
+    """
+
+    snapshot: int
+    outcome: Outcome
+    where: str
+    psql: str | None = None
+
+
+def mirror_lake(
+    lake: Lake, url: str | None = None, keep_running: bool = False, rebuild: bool = False
+) -> MirrorReport:
+    """Bring the mirror of a lake up to date.
+
+    Parameters
+    ----------
+    lake : Lake
+    url : str or None
+        Database; None takes that of the settings, or an embedded server inside the lake.
+    keep_running : bool
+        Leave the embedded server running, so that it can be queried.
+    rebuild : bool
+        Drop the mirrored tables and copy all.
+
+    Raises
+    ------
+    MirrorError
+        If the database cannot be used.
+    """
+    url = url or lake.settings.mirror_url or None
+    with ExitStack() as stack:
+        psql = None
+        if url is None:
+            server = stack.enter_context(EmbeddedServer(lake.layout.database, keep_running=keep_running))
+            url, psql = server.url, server.psql_command if keep_running else None
+        mirror = Mirror(url)
+        if rebuild:
+            mirror.rebuild()
+        else:
+            mirror.prepare()
+        snapshot = lake.snapshot()
+        held = mirror.parts()
+        wanted = _checksums(snapshot)
+        gone = [key for key in held if key not in wanted]
+        outcome = mirror.synchronise(_changes(snapshot, held), gone, snapshot.number)
+        return MirrorReport(snapshot.number, outcome, mirror.shown, psql)
+
+
+def stop_server(lake: Lake) -> bool:
+    """Stop the embedded server of a lake; return whether one was running."""
+    server = EmbeddedServer(lake.layout.database)
+    was_running = server.running
+    server.stop()
+    return was_running
+
+
+def _checksums(snapshot: Snapshot) -> dict[tuple[str, str], str]:
+    return {
+        (table, part.name): part.checksum for table in MIRRORED for part in snapshot.parts(table).values()
+    }
+
+
+def _changes(
+    snapshot: Snapshot, held: dict[tuple[str, str], str]
+) -> Iterator[tuple[str, str, str, pa.Table]]:
+    """Yield the parts that differ, one in memory at a time."""
+    for (table, name), checksum in _checksums(snapshot).items():
+        if held.get((table, name)) != checksum:
+            rows = snapshot.read(table, where=lambda part, wanted=name: part.name == wanted)  # type: ignore[misc]
+            yield table, name, checksum, rows
