@@ -216,7 +216,9 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     )
 
 
-@catalog.command()
+@catalog.command(
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)
 @lake_argument
 @click.argument("name")
 @click.argument("ra", type=float)

@@ -117,19 +117,18 @@ def _tell(
     show.table(rows, ["status", "reason", "frames"])
     click.echo(f"\n{snapshot.n_rows('sources'):,} sources, {snapshot.n_rows('matches'):,} of them matched")
     click.echo("\nZeropoint of each night [mag], and the pulls (zp - truth) / error of its clear frames")
-    show.table(
-        _nights(snapshot, simulated),
-        [
-            "night",
-            "frames",
-            "zeropoint [mag]",
-            "error",
-            "truth [mag]",
-            "largest |zp - truth|/error",
-            "mean",
-            "width",
-        ],
+    header = (
+        "night",
+        "frames",
+        "zeropoint",
+        "error",
+        "clear",
+        "zp - truth [mmag]",
+        "largest pull",
+        "mean",
+        "width",
     )
+    show.table(_nights(snapshot, simulated), header)
     click.echo("\nWhere to look")
     places = [
         ("the lake", lake.root),

@@ -20,7 +20,7 @@ out_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Run a query over the tables with DuckDB.")
 @lake_argument
 @click.argument("query")
 @click.option(
@@ -112,7 +112,10 @@ def _identifier(text: str) -> int:
     return int(text) if text.isdigit() else text_id(text)
 
 
-@click.command()
+@click.command(
+    short_help="Print the rows of a table around a position.",
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)
 @lake_argument
 @click.argument("table")
 @click.argument("ra", type=float)
@@ -120,10 +123,7 @@ def _identifier(text: str) -> int:
 @click.argument("radius_arcsec", type=click.FloatRange(min=0))
 @out_option
 def cone(lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
-    """Print the rows of TABLE (sources, matches or lightcurves) within RADIUS_ARCSEC of RA DEC, degrees.
-
-    A negative declination follows a double dash: skylake cone LAKE sources -- 83.8 -5.4 60
-    """
+    """Print the rows of TABLE (sources, matches or lightcurves) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table
 
     write_table(open_lake(lake).snapshot().cone(table, ra, dec, radius_arcsec / 3600.0), out)

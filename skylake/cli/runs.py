@@ -36,7 +36,7 @@ class Night(click.ParamType[int]):
         return int(digits)
 
 
-@click.command()
+@click.command(short_help="Reduce frames to rows of `frames` and `sources`.")
 @lake_argument
 @camera_option
 @files_argument
@@ -89,7 +89,7 @@ def _show_ingest(report: IngestReport) -> None:
     click.echo(f"ingest: {counts}{known}")
 
 
-@click.command()
+@click.command(short_help="Match detections with a catalog, fit zeropoints.")
 @lake_argument
 @click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")
 @click.option(
@@ -125,7 +125,7 @@ def calibrate(
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 
-@click.command()
+@click.command(short_help="Refresh nights, lightcurves and maps.")
 @lake_argument
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @cluster_options
@@ -146,7 +146,7 @@ def aggregate(
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
 
 
-@click.command()
+@click.command(short_help="Copy the small tables into PostgreSQL.")
 @lake_argument
 @click.option("--to", "url", metavar="URL", help="postgresql://user:password@host/database; otherwise that of "
               "the lake's settings, or an embedded PostgreSQL inside the lake.")  # fmt: skip
@@ -184,7 +184,7 @@ def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild:
     show.result(dataclasses.asdict(report), as_json, show_text)
 
 
-@click.command()
+@click.command(short_help="Write a web page with the state and pictures.")
 @lake_argument
 @click.argument("out", type=click.Path(path_type=Path))
 def report(lake: Path, out: Path) -> None:

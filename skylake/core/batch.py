@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 #: Night of frames whose time is unknown. They still need a row, and a row needs a night.
 UNDATED = 0
@@ -43,9 +43,9 @@ def night_of(mjd_utc: float, longitude_deg: float | None) -> int:
     mjd_utc : float
         Modified Julian Date, UTC.
     longitude_deg : float or None
-        Longitude of the site, degrees, east positive; None takes noon UTC.
+        Longitude of the site, degrees, east positive, whether to 180 or to 360; None takes noon UTC.
     """
-    local = mjd_utc + (longitude_deg or 0.0) / 360.0
+    local = mjd_utc + _ahead_of_utc(longitude_deg)
     evening = date.fromordinal(math.floor(local - 0.5) + _MJD_OF_ORDINAL_ZERO)
     return evening.year * 10000 + evening.month * 100 + evening.day
 
@@ -53,9 +53,14 @@ def night_of(mjd_utc: float, longitude_deg: float | None) -> int:
 def night_span(night: int, longitude_deg: float | None) -> tuple[float, float]:
     """Return the first and last instant of a night as Modified Julian Dates, UTC."""
     evening = date(night // 10000, night // 100 % 100, night % 100)
-    noon = (evening - timedelta(days=_MJD_OF_ORDINAL_ZERO)).toordinal() + 0.5
-    start = noon - (longitude_deg or 0.0) / 360.0
+    noon = evening.toordinal() - _MJD_OF_ORDINAL_ZERO + 0.5
+    start = noon - _ahead_of_utc(longitude_deg)
     return start, start + 1.0
+
+
+def _ahead_of_utc(longitude_deg: float | None) -> float:
+    """Return mean solar time minus UTC, days; the date line is at 180 degrees, so 342 is 18 west."""
+    return math.remainder(longitude_deg or 0.0, 360.0) / 360.0
 
 
 def is_plain_name(name: str) -> bool:

@@ -230,11 +230,18 @@ class Camera:
     calibration: Calibration = field(default_factory=Calibration)
 
     def filter_band(self, name: str | None) -> FilterBand | None:
-        """Return the band of a filter by its name or an alias, whatever the case; None if unknown."""
-        wanted = (name or "").strip().lower()
-        for key, band in self.filters.items():
-            if wanted == key.lower() or wanted in (alias.lower() for alias in band.aliases):
-                return band
+        """Return the band of a filter by its name or an alias; None if unknown.
+
+        The case of letters counts where it must, r being another filter than R, and else does not. A name
+        that could be two filters is unknown.
+        """
+        wanted = (name or "").strip()
+        for same in (str, str.lower):
+            found = [
+                band for key, band in self.filters.items() if same(wanted) in map(same, (key, *band.aliases))
+            ]
+            if found:
+                return found[0] if len(found) == 1 else None
         return None
 
     @property
@@ -248,5 +255,5 @@ class Camera:
     def sha256(self) -> str:
         """SHA-256 of everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
-        del values["description"]
+        del values["description"], values["site"]["name"]
         return config_sha256(values)

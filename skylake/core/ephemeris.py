@@ -88,10 +88,15 @@ def alt_az(
 
 
 def airmass(altitude_deg: npt.ArrayLike) -> FloatArray:
-    """Return the airmass at true altitudes, NaN below the horizon (Pickering 2002, DIO 12, 3)."""
+    """Return the airmass at true altitudes, NaN below the horizon (Pickering 2002, DIO 12, 3).
+
+    That formula asks for the altitude as refracted, which is that of Saemundsson (1986, Sky & Telescope
+    72, 70) at sea level; left out, it would give 3 % too much at 5 degrees.
+    """
     altitude = np.asarray(altitude_deg, float)
-    up = np.where(altitude >= 0.0, altitude, np.nan)
-    return np.asarray(1.0 / np.sin(np.radians(up + 244.0 / (165.0 + 47.0 * up**1.1))))
+    true = np.where(altitude >= 0.0, altitude, np.nan)
+    seen = np.minimum(true + 1.02 / 60.0 / np.tan(np.radians(true + 10.3 / (true + 5.11))), 90.0)
+    return np.asarray(1.0 / np.sin(np.radians(np.minimum(seen + 244.0 / (165.0 + 47.0 * seen**1.1), 90.0))))
 
 
 def sun_and_moon(mjd_utc: npt.ArrayLike, site: Site) -> SkyState:

@@ -17,7 +17,8 @@ def content_id(*pieces: str | bytes) -> int:
     for number, piece in enumerate(pieces):
         if number:
             digest.update(b"\0")
-        digest.update(piece.encode() if isinstance(piece, str) else piece)
+        # Names of files may hold bytes that are no text; they come as surrogates and go back to bytes.
+        digest.update(piece.encode(errors="surrogateescape") if isinstance(piece, str) else piece)
     return int.from_bytes(digest.digest()[:8]) >> 1
 
 

@@ -31,6 +31,8 @@ _FORMAL_WEIGHT = 5.0
 _CORE = 2.5
 #: Variance of a standard normal that is cut off there.
 _CORE_VARIANCE = 0.9113
+#: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
+_LEAST_SLOPE = 0.5
 _ITERATIONS = 50
 
 
@@ -110,7 +112,8 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
 
 def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
     spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
-    u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
+    with np.errstate(over="ignore"):  # exact values that differ are infinitely far apart
+        u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
     return float(np.mean(1.0 - (1.0 - u * u) ** 3))
 
 
@@ -118,7 +121,8 @@ def _excess_chi_square(residuals: Floats, errors: Floats, wanted: float) -> Call
     squares, variances = residuals**2, errors**2
 
     def excess(scatter: float) -> float:
-        return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny))) - wanted
+        with np.errstate(over="ignore"):
+            return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny))) - wanted
 
     return excess
 
@@ -127,11 +131,15 @@ def _root(excess: Callable[[float], float], residuals: Floats) -> float:
     """Return where a decreasing function of the scatter is zero; 0 if it is nowhere positive."""
     if excess(0.0) <= 0.0:
         return 0.0
-    low, high = 0.0, 10.0 * float(np.max(np.abs(residuals))) + 1e-12
-    for _ in range(_ITERATIONS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
-    return 0.5 * (low + high)
+    from scipy.optimize import brentq
+
+    # The bracket starts in the middle of the residuals: the largest may be off by any power of ten.
+    low = high = float(np.median(np.abs(residuals))) or 1e-12 * float(np.max(np.abs(residuals)))
+    while excess(high) > 0.0:
+        low, high = high, 2.0 * high
+    while excess(low) <= 0.0:
+        low, high = 0.5 * low, low
+    return float(brentq(excess, low, high, xtol=1e-300, rtol=1e-10))
 
 
 def robust_fit(
@@ -151,7 +159,7 @@ def robust_fit(
     intrinsic : float or None
         Scatter beyond the errors where it is known; None estimates it from these values.
     prior : (ndarray, ndarray) or None
-        Gaussian prior of the coefficients: means and standard deviations (infinite for none).
+        Gaussian prior of the coefficients: means and standard deviations (infinite for none, 0 to fix).
 
     Raises
     ------
@@ -162,6 +170,10 @@ def robust_fit(
     if n < p and prior is None:
         raise ValueError(f"{n} values cannot fix {p} coefficients")
     mean, precision = _prior(prior, p)
+    if n == 0:
+        return Fit(
+            mean.copy(), np.linalg.pinv(np.diag(precision)), np.zeros(0), np.zeros(0), intrinsic or 0.0
+        )
     spread = _floor(errors)
     coefficients = _start(design, values, spread, mean, precision)
     scatter = intrinsic if intrinsic is not None else 0.0
@@ -188,7 +200,7 @@ def robust_mean(values: Floats, errors: Floats, intrinsic: float | None = None) 
 def _prior(prior: tuple[Floats, Floats] | None, p: int) -> tuple[Floats, Floats]:
     if prior is None:
         return np.zeros(p), np.zeros(p)
-    return np.asarray(prior[0], float), 1.0 / np.asarray(prior[1], float) ** 2
+    return np.asarray(prior[0], float), 1.0 / np.maximum(np.asarray(prior[1], float), 1e-7) ** 2
 
 
 def _floor(errors: Floats) -> Floats:
@@ -202,9 +214,12 @@ def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precisi
     for _ in range(_ITERATIONS):
         residuals = np.abs(values - design @ coefficients)
         softening = max(1e-3 * float(np.median(residuals)), 1e-9)
-        coefficients = _solve(
-            design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision
+        previous, coefficients = (
+            coefficients,
+            _solve(design, values, 1.0 / (np.maximum(residuals, softening) * spread), mean, precision),
         )
+        if np.all(np.abs(design @ (coefficients - previous)) <= softening):
+            break
     return coefficients
 
 
@@ -224,14 +239,17 @@ def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floa
     p = design.shape[1]
     u = residuals / spread
     inside = np.abs(u) < _CUT
-    psi = np.where(inside, u * (1.0 - (u / _CUT) ** 2) ** 2, 0.0)
+    share = biweight(u)
+    psi = u * share
     slope = np.where(inside, (1.0 - (u / _CUT) ** 2) * (1.0 - 5.0 * (u / _CUT) ** 2), 0.0)
+    # The slopes of a few values far apart may add up to nothing or less, and the errors to anything.
+    steep = max(float(slope.sum()) / max(float(share.sum()), 1e-300), _LEAST_SLOPE)
     scaled = design / spread[:, None]
-    bread = np.linalg.pinv((scaled * slope[:, None]).T @ scaled + np.diag(precision))
-    n_inside = max(int(np.count_nonzero(inside)), 1)
-    grow = n_inside / max(n_inside - p, 1)
-    meat = grow * (scaled * (psi**2)[:, None]).T @ scaled + np.diag(precision)
+    bread = np.linalg.pinv((scaled * (steep * share)[:, None]).T @ scaled + np.diag(precision))
+    n_inside = int(np.count_nonzero(inside))
+    free = max(n_inside - p, 0)
+    meat = n_inside / max(free, 1) * (scaled * (psi**2)[:, None]).T @ scaled + np.diag(precision)
     covariance = bread @ meat @ bread
     # A few values may agree by chance; what their errors and the intrinsic scatter imply counts as if it
     # came from some more of them.
-    return np.asarray((n_inside * covariance + _FORMAL_WEIGHT * bread) / (n_inside + _FORMAL_WEIGHT))
+    return np.asarray((free * covariance + _FORMAL_WEIGHT * bread) / (free + _FORMAL_WEIGHT))

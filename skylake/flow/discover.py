@@ -47,7 +47,7 @@ def find_frames(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
 
 
 def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
-    seen: set[str] = set()
+    seen = {os.path.realpath(root)}
 
     def complain(error: OSError) -> None:
         complaints.append(
@@ -55,6 +55,8 @@ def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
         )
 
     for folder, folders, names in os.walk(root.absolute(), followlinks=True, onerror=complain):
+        # Folders before links to them, then by name: what a frame is called must not depend on the disk.
+        folders.sort(key=lambda name, folder=folder: (Path(folder, name).is_symlink(), name))  # type: ignore[misc]
         folders[:] = [name for name in folders if _is_new(Path(folder) / name, seen)]
         for name in names:
             if _FRAME.match(name) and not name.startswith("."):

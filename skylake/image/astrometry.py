@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +22,14 @@ Floats = npt.NDArray[np.float64]
 
 #: Points per edge of the outline of an image; more than corners, since wide fields have curved edges.
 _EDGE_POINTS = 4
+#: Farther from the centre there is no tangent plane.
+_MAX_PLANE_DEG = 85.0
 #: The brightest stars of a field, at most, on which a WCS is judged.
 _MAX_STARS = 100
 #: So many times more sources than stars are searched for them: bands differ, and colours.
 _SOURCES_PER_STAR = 4
+#: Cards of the scale and rotation of a WCS.
+_LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 _MIN_MATCHES = 5
 _MIN_FRACTION = 0.3
 
@@ -62,7 +68,11 @@ class WcsCheck:
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """The WCS of a trimmed image and what follows from it; angles in degrees, ICRS."""
+    """The WCS of a trimmed image and what follows from it; angles in degrees, ICRS.
+
+    ``radius_deg`` reaches the farthest corner, and is 180 where the outline of the image leaves the sky,
+    as that of a fisheye lens does; then ``s_region`` is None.
+    """
 
     wcs: Any
     ra_deg: float
@@ -71,7 +81,7 @@ class Pointing:
     pixel_scale_arcsec: float
     rotation_deg: float
     mirrored: bool
-    s_region: str
+    s_region: str | None
 
     def to_sky(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return ICRS positions of 0-based pixels."""
@@ -123,18 +133,35 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
 
 def _read_wcs(header: Any) -> Any:
     from astropy.io import fits
-    from astropy.wcs import WCS, FITSFixedWarning
+    from astropy.utils.exceptions import AstropyWarning
+    from astropy.wcs import WCS
     from astropy.wcs import WcsError as AnyWcsError
 
     with warnings.catch_warnings():
         # Deprecated cards that wcslib translates, such as RADECSYS; their meaning is not in doubt.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.simplefilter("ignore", AstropyWarning)
         try:
             wcs = WCS(header, naxis=2)
-        except (ValueError, TypeError, KeyError, MemoryError, fits.VerifyError, AnyWcsError):
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+            AssertionError,
+            MemoryError,
+            fits.VerifyError,
+            AnyWcsError,
+        ):
             return None
-    return wcs if wcs.has_celestial else None
+    return wcs if wcs.has_celestial and _numbers_only(header) else None
+
+
+def _numbers_only(header: Any) -> bool:
+    """Tell whether the cards of a linear WCS are numbers; astropy takes those that are not for 0 or 1."""
+    wanted = [header.get(name) for name in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")]
+    wanted += [value for name, value in header.items() if _LINEAR_CARD.match(name)]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in wanted)
 
 
 def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -160,17 +187,19 @@ def _describe(wcs: Any, height: int, width: int) -> Pointing:
     x_east, x_north, y_east, y_north = along_x @ east, along_x @ north, along_y @ east, along_y @ north
     determinant = x_east * y_north - x_north * y_east
     outline_ra, outline_dec = _to_icrs(wcs, *_outline(height, width))
-    radius = float(np.max(separation_deg(ra[0], dec[0], outline_ra, outline_dec)))
+    distance = separation_deg(ra[0], dec[0], outline_ra, outline_dec)
+    on_sky = bool(np.isfinite(distance).all())
     return Pointing(
         wcs=wcs,
         ra_deg=float(ra[0]),
         dec_deg=float(dec[0]),
-        radius_deg=radius,
+        radius_deg=float(np.max(distance)) if on_sky else 180.0,
         pixel_scale_arcsec=float(np.degrees(np.sqrt(abs(determinant))) * 3600.0),
-        rotation_deg=float(np.degrees(np.arctan2(y_east, y_north)) % 360.0),
+        # Twice, since the remainder of a tiny negative angle is 360.
+        rotation_deg=float(np.degrees(np.arctan2(y_east, y_north)) % 360.0 % 360.0),
         # With north up, east is to the left on the sky: x then runs west and the determinant is negative.
         mirrored=bool(determinant > 0.0),
-        s_region=_polygon(outline_ra, outline_dec),
+        s_region=_polygon(outline_ra, outline_dec) if on_sky else None,
     )
 
 
@@ -224,6 +253,7 @@ def check_pointing(
     brightest = brightest[:n_expected]
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * n_expected]
     sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked]))
+    sources = sources[np.isfinite(sources).all(axis=1)]
     wanted = unit_vectors(stars.ra_deg[brightest], stars.dec_deg[brightest])
     distance, _ = cKDTree(sources).query(wanted)
     arcsec = arcsec_of_chord(np.minimum(distance, 2.0))
@@ -259,11 +289,14 @@ def catalog_crowding(
         return share
     places = unit_vectors(stars.ra_deg, stars.dec_deg)
     scale = pointing.pixel_scale_arcsec
-    distance, star = cKDTree(places).query(unit_vectors(*pointing.to_sky(x, y)))
-    matched = np.flatnonzero(distance <= chord(match_px * scale))
+    sources = unit_vectors(*pointing.to_sky(x, y))
+    on_sky = np.flatnonzero(np.isfinite(sources).all(axis=1))
+    distance, star = cKDTree(places).query(sources[on_sky])
+    near = distance <= chord(match_px * scale)
+    matched, star = on_sky[near], star[near]
     if matched.size == 0:
         return share
-    detected, inverse = np.unique(star[matched], return_inverse=True)
+    detected, inverse = np.unique(star, return_inverse=True)
     found = crowding_by_magnitude(
         places, stars.mag, chord(radius_px * scale), chord(width_px * scale), detected
     )
@@ -276,7 +309,7 @@ def _inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDA
     near = np.flatnonzero(
         (
             separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg)
-            <= pointing.radius_deg
+            <= min(pointing.radius_deg, _MAX_PLANE_DEG)
         )
         & np.isfinite(stars.mag)
     )

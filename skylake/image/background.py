@@ -20,6 +20,10 @@ _CELL_MESHES = 4
 _CELL_CLIP = 5.0
 #: A cell needs this share of its pixels free of stars.
 _CELL_MIN_CLEAR = 0.1
+#: Every so many pixels in x and y are enough for a median over the image.
+_SAMPLE_PX = 16
+#: Smallest noise that is believed, as a share of the usual one of the image.
+_MIN_NOISE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,19 @@ def estimate_background(image: Image, parameters: Extraction) -> Background:
         fh=parameters.background_filter,
     )
     level = np.asarray(background.back(dtype=np.float32))
-    rms = np.asarray(background.rms(dtype=np.float32))
+    rms = _positive(np.asarray(background.rms(dtype=np.float32)))
     return Background(level, rms, float(background.globalback), float(background.globalrms))
+
+
+def _positive(rms: Pixels) -> Pixels:
+    """Return the noise without what is too small to be noise.
+
+    Where a part of the image is constant (padding, a dead amplifier), the spline swings below zero
+    beside it, and everything there would be a detection.
+    """
+    some = rms[::_SAMPLE_PX, ::_SAMPLE_PX]
+    usual = float(np.median(some[some > 0.0])) if np.any(some > 0.0) else 0.0
+    return np.maximum(rms, np.float32(_MIN_NOISE * usual))
 
 
 def refine_background(
@@ -91,7 +106,7 @@ def refine_background(
     return Background(
         level,
         background.rms,
-        background.median_level + float(np.median(excess[::16, ::16])),
+        background.median_level + float(np.median(excess[::_SAMPLE_PX, ::_SAMPLE_PX])),
         background.median_rms,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from skylake.core.camera import Camera, Detector
@@ -14,7 +16,8 @@ def calibrate(raw: RawImage, camera: Camera, saturation_adu: float | None) -> Im
     """Prepare the raw image of a camera for measurement.
 
     Saturation is judged on raw pixels, before anything is subtracted from them. A pixel that is not
-    finite is masked and filled with the median of the image.
+    finite, or whose row has no overscan that is, is masked and filled with the median of the image. The
+    raw image stays as it is.
 
     Raises
     ------
@@ -70,9 +73,11 @@ def _subtract_overscan(pixels: Pixels, detector: Detector) -> Pixels:
     strip = pixels[y, x]
     if strip.size == 0:
         raise FrameFailed(Reason.WRONG_SIZE, "the overscan lies outside the image; mend detector.overscan_x")
-    if detector.overscan_y is None:
-        return np.asarray(pixels - np.nanmedian(strip, axis=1, keepdims=True), np.float32)
-    return np.asarray(pixels - np.float32(np.nanmedian(strip)), np.float32)
+    strip = np.where(np.isfinite(strip), strip, np.nan)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        level = np.nanmedian(strip, axis=1 if detector.overscan_y is None else None, keepdims=True)
+    return np.asarray(pixels - level, np.float32)
 
 
 def _fill(pixels: Pixels) -> tuple[Pixels, Mask]:
@@ -83,6 +88,5 @@ def _fill(pixels: Pixels) -> tuple[Pixels, Mask]:
             Reason.NO_VALID_PIXELS, "no pixel holds a finite number; the exposure was not read out"
         )
     if n_masked:
-        pixels = pixels.copy() if not pixels.flags.writeable else pixels
-        pixels[masked] = np.median(pixels[~masked])
+        pixels = np.where(masked, np.median(pixels[~masked]), pixels)
     return pixels, masked

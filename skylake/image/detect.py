@@ -95,10 +95,12 @@ def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extrac
 
 def _threshold(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction) -> tuple[float, bool]:
     """Return the threshold under which detection fits its buffers, and whether it was raised."""
-    significance = np.where(masked, 0.0, signal / np.maximum(rms, np.finfo(np.float32).tiny))
+    detected = np.where(masked, np.float32(0.0), signal)
+    if parameters.kernel == "pyramid":
+        detected = _smoothed(detected)
     for factor in (1.0, _RAISE):
         threshold = parameters.threshold_sigma * factor
-        n_pixels = np.count_nonzero(significance > threshold)
+        n_pixels = np.count_nonzero(detected > threshold * rms)
         if n_pixels < parameters.max_pixels:
             return threshold, factor != 1.0
     raise FrameRejected(
@@ -106,6 +108,13 @@ def _threshold(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction
         f"{n_pixels} pixels exceed {threshold:g} sigma; the background is wrong (bright twilight, clouds by "
         "moonlight) or extraction.max_pixels of the profile is too small",
     )
+
+
+def _smoothed(pixels: Pixels) -> Pixels:
+    """Return pixels as detection sees them: one that is hot makes nine that exceed the threshold."""
+    wide = np.pad(pixels, 1)
+    rows = wide[:-2] + 2.0 * wide[1:-1] + wide[2:]
+    return np.asarray((rows[:, :-2] + 2.0 * rows[:, 1:-1] + rows[:, 2:]) / _PYRAMID.sum(), np.float32)
 
 
 def _flags(flag: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

@@ -16,7 +16,7 @@ import sep
 from skylake.core.camera import FLUXES, Apertures
 from skylake.core.flags import UNCLEAN
 from skylake.core.frame import Image, Pixels
-from skylake.core.robust import robust_mean
+from skylake.core.robust import Fit, robust_mean
 from skylake.image.background import Background
 from skylake.image.detect import Detections
 from skylake.image.measure import Floats, Measurements
@@ -25,12 +25,16 @@ _MAX_STARS = 300
 _MIN_STARS = 5
 _MIN_SNR = 50.0
 #: A star counts as alone if all its neighbours within reach have less than this share of its flux …
-_ALONE = 0.02
+_ALONE = 0.005
 #: … where reach is this many total radii.
 _REACH = 1.5
+#: So many of the least crowded stars are taken in any case, or a crowded field would have none.
+_LONELIEST = 10
 #: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
+#: The light in a ring differs from star to star by between these shares of it.
+_PSF_VARIATION = (0.2, 0.4)
 #: Pixels around the footprint of a neighbour that still belong to it.
 _WIDEN_PX = 3
 #: Exponent of the Moffat profile that stands in where no star is bright enough (Trujillo et al. 2001).
@@ -80,14 +84,14 @@ def aperture_corrections(
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
-    growth, variance = _mean_growth(rings)
+    growth, influence = _mean_growth(rings)
     total = float(growth[-1])
     factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
     error = dict(factor)
     for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
         within = int(np.searchsorted(rings.edges[1:], radius - 1e-6))
         factor[name] = total / float(growth[within])
-        error[name] = float(np.sqrt(variance[within + 1 :].sum())) / float(growth[within])
+        error[name] = _clustered_error(influence[within + 1 :]) / float(growth[within])
     ratio = measured.flux[outermost][stars] * factor[outermost] / measured.flux["kron"][stars]
     fit = robust_mean(ratio, (measured.flux_err["kron"] / measured.flux["kron"])[stars])
     factor["kron"] = float(fit.coefficients[0])
@@ -105,18 +109,45 @@ class _Rings:
 
 
 def _mean_growth(rings: _Rings) -> tuple[Floats, Floats]:
-    """Return the flux within each edge relative to the disc, and the variance that each ring adds.
+    """Return the flux within each edge relative to the disc, and what each star adds to the error of each ring.
 
     Every ring is averaged over stars by itself: a neighbour too faint to be detected spoils one ring of
     one star, stands out there, and leaves the star's other rings to be used.
     """
     disc = rings.flux[0]
-    growth, variance = [1.0], [0.0]
-    for flux, noise in zip(rings.flux[1:], rings.variance[1:], strict=True):
-        fit = robust_mean(flux / disc, np.sqrt(noise) / disc)
+    growth, influence = [1.0], [np.zeros_like(disc)]
+    for flux, variance in zip(rings.flux[1:], rings.variance[1:], strict=True):
+        noise = np.sqrt(variance) / disc
+        fit = _mean_ring(flux / disc, noise)
+        weight = fit.weights / np.maximum(np.hypot(noise, fit.intrinsic), np.finfo(float).tiny) ** 2
+        share = weight / weight.sum()
         growth.append(growth[-1] + float(fit.coefficients[0]))
-        variance.append(float(fit.covariance[0, 0]))
-    return np.array(growth), np.array(variance)
+        # A star with much of the weight pulls the mean to itself and so hides how far it is off.
+        influence.append(share * fit.residuals / np.maximum(1.0 - share, 0.1))
+    return np.array(growth), np.array(influence)
+
+
+def _clustered_error(influence: Floats) -> float:
+    """Return the error of a sum of rings.
+
+    A star with a wide image has more light in all its rings, so the rings of one star are summed before
+    stars are compared (Liang & Zeger 1986, Biometrika 73, 13; with the jackknife's correction for the pull
+    of each star, MacKinnon & White 1985, J. Econometrics 29, 305).
+    """
+    return float(np.sqrt(np.sum(influence.sum(axis=0) ** 2)))
+
+
+def _mean_ring(ratio: Floats, noise: Floats) -> Fit:
+    """Return the mean of a ring over stars.
+
+    Stars differ because the point spread function varies over the field, by a share of what the ring
+    holds. A dozen stars hardly tell how much, so it is kept within limits: without the upper one, chance
+    scatter in an outer ring lets faint stars count like bright ones; without the lower one, a single
+    bright star counts for all, and its place in the field for the whole field.
+    """
+    held = abs(float(robust_mean(ratio, noise, intrinsic=0.0).coefficients[0]))
+    free = robust_mean(ratio, noise).intrinsic
+    return robust_mean(ratio, noise, float(np.clip(free, _PSF_VARIATION[0] * held, _PSF_VARIATION[1] * held)))
 
 
 def _choose_stars(
@@ -143,8 +174,7 @@ def _choose_stars(
     np.maximum.at(crowding, owner, share)
     if known is not None:
         crowding = np.maximum(crowding, known[candidates])
-    # In a crowded field the least crowded stars are taken, or there would be none.
-    limit = max(_ALONE, float(np.sort(crowding)[min(3 * _MIN_STARS, crowding.size) - 1]))
+    limit = max(_ALONE, float(np.sort(crowding)[min(_LONELIEST, crowding.size) - 1]))
     alone = candidates[crowding <= limit]
     return alone[np.argsort(-flux[alone], kind="stable")[:_MAX_STARS]]
 

@@ -23,8 +23,16 @@ Integers = npt.NDArray[np.int32]
 _KRON_REACH = 6.0
 #: A half-light radius is searched within this many major axes.
 _HALF_LIGHT_REACH = 6.0
+#: Outer edges of the rings in which radial profiles are taken.
+_PROFILE_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
+#: What pixels add to the square of a full width: once in the image, once more where rings cut them.
+_PIXEL_WIDTH_SQUARE = 1.4
+#: A star narrower than that cannot be told from a single pixel.
+_MIN_WIDTH_PX = 0.5
 #: A windowed centroid this far from the isophotal one has walked to a neighbour.
 _MAX_WALK_PX = 2.0
+#: Pixels around the footprint of a detection that are no clean sky either.
+_WIDEN_PX = 2
 #: Fraction of the sky annulus that must be clean.
 _MIN_CLEAN_SKY = 0.25
 
@@ -101,7 +109,8 @@ def measure_sources(
     """
     found = detections.objects
     flags = detections.flags.copy()
-    x, y, fwhm = _centroids(signal, image, found, flags)
+    x, y = _centroids(signal, image, found, flags)
+    fwhm = _full_widths(signal, image, x, y)
     flux, flux_err, sky = _aperture_fluxes(
         image, background, signal, detections, camera.apertures, x, y, gain, flags
     )
@@ -143,8 +152,8 @@ def _nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
 
 def _centroids(
     signal: Pixels, image: Image, found: npt.NDArray[Any], flags: Integers
-) -> tuple[Floats, Floats, Floats]:
-    """Return windowed centroids and the full width at half maximum, all in pixels.
+) -> tuple[Floats, Floats]:
+    """Return windowed centroids.
 
     The window is a Gaussian with the half-light radius of the source, as SExtractor's XWIN_IMAGE. A
     centroid that does not converge, or walks away, falls back to the isophotal one.
@@ -158,7 +167,33 @@ def _centroids(
     walked = ~(np.hypot(x_window - x, y_window - y) <= np.minimum(_MAX_WALK_PX, np.maximum(found["a"], 0.7)))
     bad = (failed != 0) | walked
     flags[bad] |= SourceFlag.CENTROID_FAILED
-    return np.where(bad, x, x_window), np.where(bad, y, y_window), 2.0 * radius
+    return np.where(bad, x, x_window), np.where(bad, y, y_window)
+
+
+def _full_widths(signal: Pixels, image: Image, x: Floats, y: Floats) -> Floats:
+    """Return the full width at half maximum of each source's mean radial profile, NaN where noise hides it.
+
+    The surface brightness in rings is interpolated as a Gaussian, its logarithm linear in the square of
+    the radius, towards the centre too: a pixel is not small against the core of a star. What the pixels
+    add to the width is taken off, to 5 % for stars of 2 px and more.
+    """
+    sums = [sep.sum_circle(signal, x, y, radius, mask=image.masked, subpix=0)[0] for radius in _PROFILE_PX]
+    edges = np.array([0.0, *_PROFILE_PX])
+    areas = np.pi * np.diff(edges**2)
+    square = 0.5 * (edges[1:] ** 2 + edges[:-1] ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        profile = np.log(np.diff(np.array(sums), axis=0, prepend=0.0) / areas[:, None])
+        peak = profile[0] + (profile[0] - profile[1]) * square[0] / (square[1] - square[0])
+        below = profile < peak - np.log(2.0)
+        outer = np.argmax(below, axis=0)
+        known = below.any(axis=0) & (outer > 0)
+        outer = np.maximum(outer, 1)
+        star = np.arange(len(x))
+        upper, lower = profile[outer - 1, star], profile[outer, star]
+        part = (upper - peak + np.log(2.0)) / (upper - lower)
+        width = 4.0 * (square[outer - 1] + part * (square[outer] - square[outer - 1])) - _PIXEL_WIDTH_SQUARE
+    width = np.sqrt(np.maximum(width, _MIN_WIDTH_PX**2))
+    return np.where(known & np.isfinite(width), width, np.nan)
 
 
 def _aperture_fluxes(
@@ -202,13 +237,17 @@ def _local_sky(
 ) -> tuple[Floats, Floats]:
     """Return level and error of the sky in an annulus above the background map, zero where none is asked.
 
-    Pixels of any detection are left out, so neighbours do not raise the sky.
+    Pixels in and around any detection are left out, so neighbours do not raise the sky.
     """
+    from scipy.ndimage import maximum_filter
+
     zero = np.zeros(len(x))
     if apertures.sky_annulus_px is None:
         return zero, zero
     inner, outer = apertures.sky_annulus_px
-    clean = (~image.masked & (detections.segments == 0)).astype(np.float32)
+    # The light of a neighbour does not end at its isophote.
+    starless = maximum_filter(detections.segments, 2 * _WIDEN_PX + 1) == 0
+    clean = (~image.masked & starless).astype(np.float32)
     number, _, _ = sep.sum_circann(clean, x, y, inner, outer, subpix=1)
     total, _, _ = sep.sum_circann(signal * clean, x, y, inner, outer, subpix=1)
     variance, _, _ = sep.sum_circann(background.rms**2 * clean, x, y, inner, outer, subpix=1)

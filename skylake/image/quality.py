@@ -54,8 +54,8 @@ class Verdict:
 def source_metrics(measured: Measurements) -> Metrics:
     """Return the metrics of measured sources.
 
-    ``theta_kurtosis`` is the excess kurtosis of the orientations: -1.2 for orientations at random, and
-    larger where all sources point one way, as in a trailed frame.
+    ``theta_kurtosis`` is the excess kurtosis of the orientations about their mean axis: -1.2 for
+    orientations at random, and larger where all sources point one way, as in a trailed frame.
     """
     clean = (measured.flags & int(UNCLEAN)) == 0
     snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
@@ -70,7 +70,7 @@ def source_metrics(measured: Measurements) -> Metrics:
         fwhm_px=_median(measured.fwhm[stars]),
         elongation=_median(elongation[stars]),
         elongation_max=float(elongation[clean].max()) if clean.any() else float("nan"),
-        theta_kurtosis=_excess_kurtosis(measured.theta[clean]),
+        theta_kurtosis=_excess_kurtosis(_about_mean_axis(measured.theta[clean])),
         flux_max=float(measured.flux_max[clean].max()) if clean.any() else float("nan"),
     )
 
@@ -78,6 +78,15 @@ def source_metrics(measured: Measurements) -> Metrics:
 def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _about_mean_axis(
+    theta_deg: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return angles from the mean axis, -90 to 90; 89 and -89 degrees are nearly one direction."""
+    doubled = np.exp(2j * np.radians(theta_deg))
+    mean = 0.5 * np.degrees(np.angle(doubled.sum()))
+    return np.asarray((theta_deg - mean + 90.0) % 180.0 - 90.0)
 
 
 def _excess_kurtosis(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

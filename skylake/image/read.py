@@ -7,9 +7,11 @@ by astropy (Pence et al. 2010, A&A 524, A42).
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -28,6 +30,12 @@ _BLOCK = 2880
 _MAX_HEADER_BLOCKS = 2000
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MAGIC = {b"\x1f\x8b": gzip, b"BZ": bz2}
+#: Headers hold printable ASCII; what else is found there is a blank or a question mark.
+_PRINTABLE = bytes(code if 32 <= code < 127 else 63 if code > 127 else 32 for code in range(256))
+#: No disk holds a unit of so many bytes.
+_MAX_UNIT_BYTES = 1 << 50
+#: Cards without which pixels would be read wrongly.
+_VITAL = re.compile(r"(SIMPLE|XTENSION|EXTNAME|Z?(BITPIX|NAXIS\d*|BSCALE|BZERO|BLANK|IMAGE)|[PG]COUNT)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,7 @@ def _walk(stream: IO[bytes]) -> Iterator[Unit]:
         offset += len(text)
         size = _data_bytes(header)
         yield Unit(index, header, offset, size)
-        padded = math.ceil(size / _BLOCK) * _BLOCK
+        padded = -(-size // _BLOCK) * _BLOCK
         stream.seek(padded, io.SEEK_CUR)
         offset, index = offset + padded, index + 1
 
@@ -176,7 +184,7 @@ def _parse_header(text: bytes) -> Any:
     with warnings.catch_warnings():
         # Archives are full of cards that break the standard; what matters is read by name, with checks.
         warnings.simplefilter("ignore", AstropyWarning)
-        header = fits.Header.fromstring(text.decode("latin-1"))
+        header = _readable(fits.Header.fromstring(text.translate(_PRINTABLE).decode("ascii")))
         try:
             axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
             whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
@@ -185,11 +193,38 @@ def _parse_header(text: bytes) -> Any:
                 Reason.CORRUPT, f"the header is damaged ({error}); copy the file again"
             ) from error
     if (
-        not all(isinstance(value, int) for value in whole)
+        not all(type(value) is int for value in whole)
         or whole[0] not in _DTYPES
-        or min(axes, default=0) < 0
+        or min(whole[1:]) < 0
+        or _data_bytes(header) > _MAX_UNIT_BYTES
     ):
         raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
+    return header
+
+
+def _readable(header: Any) -> Any:
+    """Return a header with every value readable: what breaks the standard, such as text without quotes, is text.
+
+    Raises
+    ------
+    FrameFailed
+        ``corrupt`` if such a card says how pixels are stored.
+    """
+    from astropy.io import fits
+
+    for number in reversed(range(len(header))):
+        card = header.cards[number]
+        try:
+            card.value  # noqa: B018
+        except fits.VerifyError:
+            if _VITAL.match(card.keyword):
+                raise FrameFailed(
+                    Reason.CORRUPT, f"the card {card.keyword} cannot be read; copy the file again"
+                ) from None
+            text = str(card)[10:].partition("/")[0].strip(" '")
+            del header[number]
+            with contextlib.suppress(ValueError):  # raised for keywords that none may bear
+                header.insert(number, fits.Card(card.keyword, text))
     return header
 
 
@@ -222,15 +257,17 @@ def _scale(stored: npt.NDArray[Any], header: Any) -> Pixels:
     scale, zero = _number(header, "BSCALE", 1.0), _number(header, "BZERO", 0.0)
     # 32-bit integers and doubles need the longer mantissa while an offset is taken off.
     work = np.float32 if stored.dtype.itemsize <= 2 or stored.dtype == ">f4" else np.float64
-    pixels: npt.NDArray[np.floating[Any]] = stored.astype(work)
-    if scale != 1.0:
-        pixels *= work(scale)
-    if zero != 0.0:
-        pixels += work(zero)
-    blank = header.get("BLANK")
-    if isinstance(blank, int) and stored.dtype.kind in "iu":
-        pixels[stored == blank] = np.nan
-    return pixels.astype(np.float32, copy=False)
+    # What does not fit becomes infinite or NaN, and is masked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels: npt.NDArray[np.floating[Any]] = stored.astype(work)
+        if scale != 1.0:
+            pixels *= work(scale)
+        if zero != 0.0:
+            pixels += work(zero)
+        blank = header.get("BLANK")
+        if isinstance(blank, int) and stored.dtype.kind in "iu":
+            pixels[stored == blank] = np.nan
+        return pixels.astype(np.float32, copy=False)
 
 
 def _number(header: Any, name: str, default: float) -> float:
@@ -242,24 +279,34 @@ def _number(header: Any, name: str, default: float) -> float:
 
 def _open_tiles(content: FileContent, unit: Unit) -> RawImage:
     from astropy.io import fits
+
+    # astropy has no public name for the exception of its decoders.
+    from astropy.io.fits.hdu.compressed._compression import CfitsioException
     from astropy.utils.exceptions import AstropyWarning
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             with fits.open(io.BytesIO(content.data), memmap=False) as units:
                 image = units[unit.index]
+                if not isinstance(image, fits.CompImageHDU):
+                    raise ValueError("its header is incomplete")
                 height, width = _plane(list(image.shape[::-1]))
                 pixels = np.ascontiguousarray(image.data, np.float32).reshape(height, width)
-                return RawImage(pixels, image.header.copy(), unit.index)
+                return RawImage(pixels, _readable(image.header.copy()), unit.index)
         except (
             OSError,
+            EOFError,
             ValueError,
             TypeError,
-            KeyError,
-            IndexError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            MemoryError,
             RuntimeError,
+            zlib.error,
             fits.VerifyError,
+            CfitsioException,
         ) as error:
             why = " ".join(str(error).split())
             raise FrameFailed(

@@ -46,7 +46,8 @@ def catalog_folder(collection: Path) -> Path:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path) -> None:
-    pattern = str(root / "dataset" / "**" / "*.parquet").replace("'", "''")
+    plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(root))
+    pattern = f"{plain}/dataset/**/*.parquet".replace("'", "''")
     connection.execute(
         f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false)"
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_STARS = 3
+#: Residuals over the field are those of stars measured better than this.
+_BRIGHT_MAG_ERR = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,12 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
     found = collect.calibrated_matches(snapshot, catalog, camera)
     residual = np.where(found.clean, found.photometry.residual, np.nan)
+    # Faint stars are detected where noise makes them brighter: a picture of the field is one of bright ones.
+    bright = np.where(found.photometry.mag_err <= _BRIGHT_MAG_ERR, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
     x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
-    over_field = plots.residuals_over_field(x, y, residual, width, height, camera)
+    over_field = plots.residuals_over_field(x, y, bright, width, height, camera)
     mag = collect.floats(found.matches, "ref_mag")
     against_mag = plots.residuals_against_magnitude(mag, residual, catalog or "none")
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -210,14 +210,24 @@ def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats
     return east, dec, middle
 
 
+def _norm(values: Floats) -> Any:
+    """Return how values become colours: by their logarithm where counts span decades, without outliers else."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low > 0 and high > 10.0 * float(np.nanmedian(values)):
+        return LogNorm(low, high)
+    low, high = (low, high) if low >= 0 else tuple(float(np.nanpercentile(values, q)) for q in (2, 98))
+    return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
+
+
 def _draw_pixels(figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
-    low, high = (float(np.nanpercentile(values, q)) for q in (2, 98))
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    drawn = PolyCollection(list(shapes), array=values, cmap="viridis", edgecolors="face", linewidths=0.2)
-    drawn.set_clim(low, high)
+    drawn = PolyCollection(
+        list(shapes), array=values, cmap="viridis", norm=_norm(values), edgecolors="face", linewidths=0.2
+    )
     axes.add_collection(drawn)
     figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
     axes.set_xlabel("right ascension [deg]")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from skylake.errors import CatalogError
 from skylake.schema import TableSchema, conform
-from skylake.schema.parquet import write_parquet
+from skylake.schema.parquet import write_options, write_parquet
 from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
 from skylake.sky.pixels import Pixel, PixelTree
 
@@ -124,9 +124,15 @@ def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[in
     for number, batch in enumerate(batches):
         pixels = tree.assign(batch["_healpix_29"].to_numpy())
         for pixel, rows in _groups(pixels):
-            write_parquet(batch.take(rows), folder / str(pixel) / f"{number:06d}.parquet")
+            _write_scratch(batch.take(rows), folder / str(pixel) / f"{number:06d}.parquet")
             counts[pixel] = counts.get(pixel, 0) + len(rows)
     return counts
+
+
+def _write_scratch(rows: pa.Table, path: Path) -> None:
+    """Write rows for the second pass; unlike the catalog they need not survive a loss of power."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path, **write_options(rows.schema))
 
 
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
@@ -170,19 +176,21 @@ def _build_margin(
     margin_arcsec: float,
     properties: Mapping[str, str],
 ) -> int:
-    """Write, for each leaf, the rows of other leaves within the margin."""
+    """Write, for each pixel, the rows of other pixels within the margin.
+
+    Pixels without a star of their own have a margin as well, or detections in them would not find the
+    stars across the border.
+    """
     fine = PixelTree.of(_covering(leaves, tree))
-    wanted = set(leaves)
     dealt = folder / "_dealt" / "margin"
     counts: dict[int, int] = {}
     for number, pixel in enumerate(leaves):
         rows = pq.read_table(folder / name / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
         which, pixels = fine.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
         for neighbour, chosen in _groups(pixels):
-            if fine.pixels[neighbour] in wanted:
-                near = rows.take(pa.array(which).take(chosen))
-                write_parquet(near, dealt / str(neighbour) / f"{number:06d}.parquet")
-                counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
+            near = rows.take(pa.array(which).take(chosen))
+            _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.parquet")
+            counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
     margin = f"{name}_margin"
     filled = []
     for neighbour in sorted(counts):

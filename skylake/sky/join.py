@@ -15,6 +15,7 @@ import dask
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
 from skylake.core.crowding import crowding_by_magnitude
@@ -172,16 +173,38 @@ def join_catalog(
         collection, columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns]))
     )
     algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving, aperture)
-    matched = left.crossmatch(
-        right,
-        algorithm=algorithm,
-        suffixes=("", _RIGHT_SUFFIX),
-        suffix_method="overlapping_columns",
-        log_changes=False,
-        require_right_margin=True,
-    )
+    try:
+        matched = left.crossmatch(
+            right,
+            algorithm=algorithm,
+            suffixes=("", _RIGHT_SUFFIX),
+            suffix_method="overlapping_columns",
+            log_changes=False,
+            require_right_margin=True,
+        )
+    except RuntimeError as error:
+        if "do not overlap" not in str(error):
+            raise
+        # A camera may look where the catalog has no star.
+        return _no_pairs(detections, list(left.columns), collection, list(right.columns))
     # A night is one task: its partitions are computed here, not sent back to a scheduler that may be
     # waiting for this very task.
     with dask.config.set(scheduler="synchronous"):
         rows = matched.compute(progress_bar=False)
     return pa.Table.from_pandas(rows, preserve_index=False)
+
+
+def _no_pairs(
+    detections: Path, left_columns: Sequence[str], collection: Path, right_columns: Sequence[str]
+) -> pa.Table:
+    """Return what a join gives that finds nothing."""
+    left, right = (
+        pq.read_schema(root / "dataset" / "_common_metadata")
+        for root in (detections, collection / collection.name)
+    )
+    fields = [(name, left.field(name).type) for name in left_columns]
+    fields += [
+        (name + _RIGHT_SUFFIX if name in left_columns else name, right.field(name).type)
+        for name in right_columns
+    ]
+    return pa.schema([*fields, *_EXTRA.items()]).empty_table()

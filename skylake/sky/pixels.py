@@ -8,15 +8,32 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.sphere import INDEX_ORDER, IntArray, healpix_index, offset
+from skylake.core.sphere import (
+    ARCSEC_PER_RADIAN,
+    INDEX_ORDER,
+    IntArray,
+    healpix_centre,
+    healpix_index,
+    offset,
+    unit_vectors,
+)
+from skylake.sky.match import pairs_within
 
 Pixel = tuple[int, int]
 """Order and NESTED number."""
 
 #: Directions in which the surroundings of a row are probed for neighbouring pixels.
 _PROBES = 16
+#: Rows that are probed together; memory for all their probes is some tens of megabytes.
+_BLOCK = 8192
 #: Side of a pixel of order 0.
 _BASE_SIZE_DEG = 58.6
+#: Largest distance from the centre of a pixel to a corner, times 2**order; the limit of fine pixels.
+_BASE_REACH_DEG = 61.3
+#: Pixels narrower than so many margins may slip between two probes.
+_PROBED_MARGINS = 4.0
+#: From this radius on a cone is most of the sky.
+_WIDE_DEG = 90.0
 #: Cells are so many margins wide; their shapes vary over the sky by less than a factor of two.
 _CELL_MARGINS = 6.0
 
@@ -73,7 +90,8 @@ class PixelTree:
         """Return which rows lie within a radius of which pixels that are not their own.
 
         The surroundings are probed on a circle of twice the radius, so no corner of a pixel slips
-        between two probes; some rows at up to twice the radius come along.
+        between two probes; some rows at up to twice the radius come along. Pixels that are not much wider
+        than the radius are found by the distance of their centres, with rows at up to four times the radius.
 
         Returns
         -------
@@ -86,18 +104,39 @@ class PixelTree:
         index = healpix_index(ra_deg, dec_deg)
         own = self.assign(index)
         near = np.flatnonzero(self._may_be_near_edge(index, own, radius_arcsec))
-        rows, found = [], []
-        for distance in (radius_arcsec, 2.0 * radius_arcsec):
-            for angle in np.arange(_PROBES) * 360.0 / _PROBES:
-                ra, dec = offset(
-                    ra_deg[near], dec_deg[near], np.asarray(distance / 3600.0), np.asarray(angle)
-                )
-                pixel = self.assign(healpix_index(ra, dec))
-                other = np.flatnonzero(pixel != own[near])
-                rows.append(near[other])
-                found.append(pixel[other])
-        pairs = np.unique(np.column_stack([np.concatenate(rows), np.concatenate(found)]), axis=0)
-        return pairs[:, 0], pairs[:, 1]
+        distance = np.repeat([radius_arcsec / 3600.0, 2.0 * radius_arcsec / 3600.0], _PROBES)[:, None]
+        angle = np.tile(np.arange(_PROBES) * 360.0 / _PROBES, 2)[:, None]
+        pairs = [self._near_small_pixels(ra_deg, dec_deg, own, radius_arcsec)]
+        for start in range(0, len(near), _BLOCK):
+            rows = near[start : start + _BLOCK]
+            ra, dec = offset(ra_deg[rows], dec_deg[rows], distance, angle)
+            pixel = self.assign(healpix_index(ra.ravel(), dec.ravel())).reshape(ra.shape)
+            probe, row = np.nonzero(pixel != own[rows])
+            pairs.append(np.unique(np.column_stack([rows[row], pixel[probe, row]]), axis=0))
+        unique = np.unique(np.concatenate(pairs), axis=0)
+        return unique[:, 0], unique[:, 1]
+
+    def _near_small_pixels(
+        self,
+        ra_deg: npt.NDArray[np.float64],
+        dec_deg: npt.NDArray[np.float64],
+        own: npt.NDArray[np.intp],
+        radius_arcsec: float,
+    ) -> npt.NDArray[np.intp]:
+        """Return rows and those pixels, too small to be probed for, that may be within the radius; shape (n, 2)."""
+        orders = np.array([order for order, _ in self.pixels], np.int64)
+        pairs = [np.zeros((0, 2), np.intp)]
+        vectors = unit_vectors(ra_deg, dec_deg)
+        for order in np.unique(orders):
+            if _BASE_SIZE_DEG * 3600.0 / 2**order >= _PROBED_MARGINS * radius_arcsec:
+                continue
+            pixels = np.flatnonzero(orders == order)
+            centres = unit_vectors(*healpix_centre([self.pixels[place][1] for place in pixels], int(order)))
+            reach = min(radius_arcsec + _BASE_REACH_DEG * 3600.0 / 2**order, np.pi * ARCSEC_PER_RADIAN)
+            row, near, _ = pairs_within(vectors, centres, reach)
+            other = pixels[near] != own[row]
+            pairs.append(np.column_stack([row[other], pixels[near][other]]))
+        return np.concatenate(pairs)
 
     def _may_be_near_edge(
         self, index: IntArray, own: npt.NDArray[np.intp], radius_arcsec: float
@@ -124,6 +163,9 @@ def cone_ranges(ra_deg: float, dec_deg: float, radius_deg: float) -> IntArray:
     from astropy.coordinates import Latitude, Longitude
     from cdshealpix import nested
 
+    if radius_deg >= _WIDE_DEG:
+        # cdshealpix leaves cells out of cones between 140 and 180 degrees.
+        return np.array([[0, 12 << (2 * INDEX_ORDER)]], np.int64)
     # Cells of about a quarter of the radius; finer ones prune little more and cost more.
     size = np.degrees(np.sqrt(4 * np.pi / 12)) / max(radius_deg / 4.0, 1e-7)
     order = int(np.clip(np.ceil(np.log2(size)), 0, 20))

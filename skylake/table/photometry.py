@@ -48,7 +48,8 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     frame_id = matches["frame_id"].to_numpy()
     frame, has_frame = _lookup(frames["frame_id"].to_numpy(), frame_id)
     zero, has_zero = _lookup(zeropoints["frame_id"].to_numpy(), frame_id)
-    known = has_frame & has_zero
+    # A row without a zeropoint says that its frame could not be calibrated, and why.
+    known = has_frame & has_zero & np.isfinite(_floats(zeropoints, "zp")[zero])
     flux, flux_err = np.full(len(frame_id), np.nan), np.full(len(frame_id), np.nan)
     chosen = np.asarray(zeropoints["flux"].to_pylist() or [""], object)[zero]
     for name in FLUXES:

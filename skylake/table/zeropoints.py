@@ -161,8 +161,8 @@ def gather(
     """Return the matches of some frames as arrays.
 
     Matches of no use to the fit stay in, marked so: spoiled or crowded detections, those without
-    magnitude or colour, beyond the limits of the profile, or too noisy. None is chosen by its measured brightness
-    except through that last limit, which is far from the detection limit.
+    magnitude or colour, beyond the limits of the profile, or too faint. Who is too faint is decided by
+    catalog magnitude: a cut in measured flux would prefer stars that noise has made brighter.
     """
     frame = matches["frame_id"].to_numpy()
     known = np.array([key for key, (factor, _) in correction.items() if factor is not None], np.int64)
@@ -182,13 +182,33 @@ def gather(
     usable = np.isfinite(difference) & np.isfinite(inst_err) & np.isfinite(ref_err) & np.isfinite(colour)
     usable &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
     usable &= np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding) <= limits.max_crowding
-    usable &= np.nan_to_num(inst_err, nan=np.inf) <= limits.max_mag_err
+    usable &= ref_mag <= _faint_limits(frame, ref_mag, inst_err, limits.max_mag_err)
     usable &= (ref_mag >= limits.mag_range[0]) & (ref_mag <= limits.mag_range[1])
     if band.band.colour is not None:
         usable &= (colour >= limits.colour_range[0]) & (colour <= limits.colour_range[1])
     pivot = band.band.pivot_colour if band.band.colour is not None else 0.0
     star = matches["ref_id"].to_numpy()
     return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, usable)
+
+
+def _faint_limits(frame: npt.NDArray[np.int64], ref_mag: Floats, inst_err: Floats, largest: float) -> Floats:
+    """Return, for each match, the catalog magnitude at which errors on its frame reach the largest allowed.
+
+    Against the sky errors grow as the inverse of the flux, so every star with an error within a factor
+    of two of the limit tells where it is; infinite where all stars are better than that, minus infinite
+    where all are worse.
+    """
+    limits = np.full(len(frame), np.inf)
+    order = np.argsort(frame, kind="stable")
+    starts = np.flatnonzero(np.diff(frame[order], prepend=-1))
+    for mine in np.split(order, starts[1:]):
+        known = mine[np.isfinite(ref_mag[mine]) & np.isfinite(inst_err[mine])]
+        near = known[(inst_err[known] >= 0.5 * largest) & (inst_err[known] <= 2.0 * largest)]
+        if near.size:
+            limits[mine] = np.median(ref_mag[near] - 2.5 * np.log10(inst_err[near] / largest))
+        elif known.size and inst_err[known].min() > largest:
+            limits[mine] = -np.inf
+    return limits
 
 
 def _column(table: pa.Table, name: str) -> Floats:

@@ -1,0 +1,26 @@
+"""One line per claim: what we reach, what the peer reaches, their ratio, the target, and whether it is met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim about a figure; `target` is the largest value of ours that meets it."""
+
+    name: str
+    ours: float
+    peer: float | None
+    target: float
+
+    @property
+    def met(self) -> bool:
+        """Whether our figure meets the target."""
+        return self.ours <= self.target
+
+    def __str__(self) -> str:
+        peer = "none" if self.peer is None else f"{self.peer:.4g}"
+        ratio = "none" if not self.peer else f"{self.ours / self.peer:.3f}"
+        verdict = "met" if self.met else "missed"
+        return f"{self.name}: {self.ours:.4g}, {peer}, {ratio}, at most {self.target:.4g}, {verdict}"

@@ -1,0 +1,367 @@
+-- Generated from schemas/*.yaml by `make generated`; do not edit.
+
+CREATE TABLE frames (
+	frame_id BIGINT NOT NULL,
+	camera VARCHAR(64) NOT NULL,
+	night INTEGER NOT NULL,
+	file TEXT NOT NULL,
+	extension INTEGER NOT NULL,
+	file_bytes BIGINT,
+	file_modified_ns BIGINT,
+	status VARCHAR(8) NOT NULL,
+	reason VARCHAR(32),
+	message TEXT,
+	gates_failed TEXT,
+	flags INTEGER NOT NULL,
+	mjd_start DOUBLE PRECISION,
+	mjd_mid DOUBLE PRECISION,
+	mjd_end DOUBLE PRECISION,
+	time_source VARCHAR(64),
+	night_source VARCHAR(8),
+	exposure_s DOUBLE PRECISION,
+	filter VARCHAR(64),
+	band VARCHAR(16),
+	object TEXT,
+	width_px INTEGER,
+	height_px INTEGER,
+	gain_e_per_adu REAL,
+	read_noise_e REAL,
+	saturation_adu REAL,
+	ccd_temperature_c REAL,
+	ra_deg DOUBLE PRECISION,
+	dec_deg DOUBLE PRECISION,
+	pixel_scale_arcsec DOUBLE PRECISION,
+	rotation_deg DOUBLE PRECISION,
+	mirrored BOOLEAN,
+	s_region TEXT,
+	wcs_source VARCHAR(16),
+	wcs_matched INTEGER,
+	wcs_expected INTEGER,
+	wcs_offset_arcsec DOUBLE PRECISION,
+	altitude_deg DOUBLE PRECISION,
+	azimuth_deg DOUBLE PRECISION,
+	airmass DOUBLE PRECISION,
+	sun_altitude_deg DOUBLE PRECISION,
+	moon_altitude_deg DOUBLE PRECISION,
+	moon_phase DOUBLE PRECISION,
+	moon_separation_deg DOUBLE PRECISION,
+	sky_adu REAL,
+	sky_rms_adu REAL,
+	n_detected INTEGER,
+	n_sources INTEGER,
+	n_saturated INTEGER,
+	n_saturated_px INTEGER,
+	n_masked_px INTEGER,
+	threshold_sigma REAL,
+	fwhm_px REAL,
+	elongation REAL,
+	elongation_max REAL,
+	theta_kurtosis REAL,
+	flux_max REAL,
+	aper1_radius_px REAL,
+	aper2_radius_px REAL,
+	aper3_radius_px REAL,
+	apcor_aper1 REAL,
+	apcor_aper1_err REAL,
+	apcor_aper2 REAL,
+	apcor_aper2_err REAL,
+	apcor_aper3 REAL,
+	apcor_aper3_err REAL,
+	apcor_kron REAL,
+	apcor_kron_err REAL,
+	n_apcor INTEGER,
+	config_sha256 VARCHAR(64) NOT NULL,
+	software_version VARCHAR(32) NOT NULL,
+	PRIMARY KEY (frame_id)
+);
+
+COMMENT ON TABLE frames IS 'One row for every frame ever given to skylake, whatever became of it: how it was read, where it points, how good it is, and under which status and reason it is filed.';
+
+COMMENT ON COLUMN frames.frame_id IS 'Identifier: the first 63 bits of the SHA-256 of camera, extension and decompressed bytes';
+
+COMMENT ON COLUMN frames.camera IS 'Name of the camera';
+
+COMMENT ON COLUMN frames.night IS 'Observing night, YYYYMMDD of the local evening; 0 where the time is unknown';
+
+COMMENT ON COLUMN frames.file IS 'Path of the file when it was read';
+
+COMMENT ON COLUMN frames.extension IS 'Index of the HDU that holds the image';
+
+COMMENT ON COLUMN frames.file_bytes IS 'Size of the file [byte]';
+
+COMMENT ON COLUMN frames.file_modified_ns IS 'Modification time of the file since 1970-01-01 UTC [ns]';
+
+COMMENT ON COLUMN frames.status IS 'ok, skipped, rejected or failed';
+
+COMMENT ON COLUMN frames.reason IS 'Code of the reason where the status is not ok';
+
+COMMENT ON COLUMN frames.message IS 'The reason as a sentence';
+
+COMMENT ON COLUMN frames.gates_failed IS 'Quality gates that the frame did not pass, separated by blanks';
+
+COMMENT ON COLUMN frames.flags IS 'Bits of the frame; see flags';
+
+COMMENT ON COLUMN frames.mjd_start IS 'Start of exposure, Modified Julian Date, UTC [d]';
+
+COMMENT ON COLUMN frames.mjd_mid IS 'Middle of exposure, Modified Julian Date, UTC [d]';
+
+COMMENT ON COLUMN frames.mjd_end IS 'End of exposure, Modified Julian Date, UTC [d]';
+
+COMMENT ON COLUMN frames.time_source IS 'Header cards that gave the time';
+
+COMMENT ON COLUMN frames.night_source IS 'site where the night follows from the longitude of the site, utc where it runs from noon to noon UTC';
+
+COMMENT ON COLUMN frames.exposure_s IS 'Exposure time [s]';
+
+COMMENT ON COLUMN frames.filter IS 'Filter as named in the header or assumed';
+
+COMMENT ON COLUMN frames.band IS 'Catalog band to which the filter is calibrated';
+
+COMMENT ON COLUMN frames.object IS 'Target as named in the header';
+
+COMMENT ON COLUMN frames.width_px IS 'Width of the image after trimming [pixel]';
+
+COMMENT ON COLUMN frames.height_px IS 'Height of the image after trimming [pixel]';
+
+COMMENT ON COLUMN frames.gain_e_per_adu IS 'Gain [electron/adu]';
+
+COMMENT ON COLUMN frames.read_noise_e IS 'Read noise, rms [electron]';
+
+COMMENT ON COLUMN frames.saturation_adu IS 'Raw level from which a pixel counts as saturated [adu]';
+
+COMMENT ON COLUMN frames.ccd_temperature_c IS 'Temperature of the detector [deg_C]';
+
+COMMENT ON COLUMN frames.ra_deg IS 'Right ascension of the centre of the image, ICRS [deg]';
+
+COMMENT ON COLUMN frames.dec_deg IS 'Declination of the centre of the image, ICRS [deg]';
+
+COMMENT ON COLUMN frames.pixel_scale_arcsec IS 'Scale at the centre of the image per pixel [arcsec]';
+
+COMMENT ON COLUMN frames.rotation_deg IS 'Position angle of the image''s +y axis at its centre, east of north [deg]';
+
+COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north is up';
+
+COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
+
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from';
+
+COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WCS puts them';
+
+COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have been found';
+
+COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
+
+COMMENT ON COLUMN frames.altitude_deg IS 'Altitude of the centre of the image at mid-exposure, without refraction [deg]';
+
+COMMENT ON COLUMN frames.azimuth_deg IS 'Azimuth of the centre of the image at mid-exposure, east of north [deg]';
+
+COMMENT ON COLUMN frames.airmass IS 'Airmass of the centre of the image (Pickering 2002)';
+
+COMMENT ON COLUMN frames.sun_altitude_deg IS 'Altitude of the Sun at mid-exposure [deg]';
+
+COMMENT ON COLUMN frames.moon_altitude_deg IS 'Altitude of the Moon at mid-exposure, topocentric [deg]';
+
+COMMENT ON COLUMN frames.moon_phase IS 'Illuminated fraction of the Moon''s disc';
+
+COMMENT ON COLUMN frames.moon_separation_deg IS 'Angle between the Moon and the centre of the image [deg]';
+
+COMMENT ON COLUMN frames.sky_adu IS 'Median level of the background [adu]';
+
+COMMENT ON COLUMN frames.sky_rms_adu IS 'Median noise of the background per pixel [adu]';
+
+COMMENT ON COLUMN frames.n_detected IS 'Detections';
+
+COMMENT ON COLUMN frames.n_sources IS 'Detections without any flag that makes them unclean';
+
+COMMENT ON COLUMN frames.n_saturated IS 'Detections with a saturated pixel';
+
+COMMENT ON COLUMN frames.n_saturated_px IS 'Saturated pixels';
+
+COMMENT ON COLUMN frames.n_masked_px IS 'Pixels without a valid value';
+
+COMMENT ON COLUMN frames.threshold_sigma IS 'Detection threshold in units of the noise per pixel';
+
+COMMENT ON COLUMN frames.fwhm_px IS 'Median full width at half maximum of stars [pixel]';
+
+COMMENT ON COLUMN frames.elongation IS 'Median ratio of major to minor axis of stars';
+
+COMMENT ON COLUMN frames.elongation_max IS 'Largest ratio of major to minor axis among clean sources';
+
+COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 where they are uniform, larger where images are trailed';
+
+COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
+
+COMMENT ON COLUMN frames.aper1_radius_px IS 'Radius of the first aperture [pixel]';
+
+COMMENT ON COLUMN frames.aper2_radius_px IS 'Radius of the second aperture [pixel]';
+
+COMMENT ON COLUMN frames.aper3_radius_px IS 'Radius of the third aperture [pixel]';
+
+COMMENT ON COLUMN frames.apcor_aper1 IS 'Factor from flux_aper1 to total flux';
+
+COMMENT ON COLUMN frames.apcor_aper1_err IS 'Standard error of apcor_aper1';
+
+COMMENT ON COLUMN frames.apcor_aper2 IS 'Factor from flux_aper2 to total flux';
+
+COMMENT ON COLUMN frames.apcor_aper2_err IS 'Standard error of apcor_aper2';
+
+COMMENT ON COLUMN frames.apcor_aper3 IS 'Factor from flux_aper3 to total flux';
+
+COMMENT ON COLUMN frames.apcor_aper3_err IS 'Standard error of apcor_aper3';
+
+COMMENT ON COLUMN frames.apcor_kron IS 'Factor from flux_kron to total flux';
+
+COMMENT ON COLUMN frames.apcor_kron_err IS 'Standard error of apcor_kron';
+
+COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
+
+COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile in force';
+
+COMMENT ON COLUMN frames.software_version IS 'Version of skylake that wrote the row';
+
+CREATE TABLE nights (
+	camera VARCHAR(64) NOT NULL,
+	night INTEGER NOT NULL,
+	band VARCHAR(16) NOT NULL,
+	n_frames INTEGER NOT NULL,
+	n_ok INTEGER NOT NULL,
+	n_rejected INTEGER NOT NULL,
+	n_failed INTEGER NOT NULL,
+	n_skipped INTEGER NOT NULL,
+	mjd_first DOUBLE PRECISION,
+	mjd_last DOUBLE PRECISION,
+	exposure_s DOUBLE PRECISION,
+	n_sources BIGINT NOT NULL,
+	n_matched BIGINT NOT NULL,
+	sky_adu_per_s DOUBLE PRECISION,
+	fwhm_px DOUBLE PRECISION,
+	catalog VARCHAR(64),
+	version INTEGER,
+	n_zeropoints INTEGER NOT NULL,
+	zp_median DOUBLE PRECISION,
+	zp_median_err DOUBLE PRECISION,
+	zp_scatter DOUBLE PRECISION,
+	colour_term DOUBLE PRECISION,
+	colour_term_err DOUBLE PRECISION,
+	PRIMARY KEY (camera, night, band)
+);
+
+COMMENT ON TABLE nights IS 'One row per camera, night and band with the counts and medians of the night.';
+
+COMMENT ON COLUMN nights.camera IS 'Name of the camera';
+
+COMMENT ON COLUMN nights.night IS 'Observing night, YYYYMMDD of the local evening; 0 where the time is unknown';
+
+COMMENT ON COLUMN nights.band IS 'Band; empty for frames of no known band';
+
+COMMENT ON COLUMN nights.n_frames IS 'Frames';
+
+COMMENT ON COLUMN nights.n_ok IS 'Frames with status ok';
+
+COMMENT ON COLUMN nights.n_rejected IS 'Frames with status rejected';
+
+COMMENT ON COLUMN nights.n_failed IS 'Frames with status failed';
+
+COMMENT ON COLUMN nights.n_skipped IS 'Frames with status skipped';
+
+COMMENT ON COLUMN nights.mjd_first IS 'Middle of the first exposure, MJD, UTC [d]';
+
+COMMENT ON COLUMN nights.mjd_last IS 'Middle of the last exposure, MJD, UTC [d]';
+
+COMMENT ON COLUMN nights.exposure_s IS 'Sum of the exposures of frames that are ok [s]';
+
+COMMENT ON COLUMN nights.n_sources IS 'Detections on frames that are ok';
+
+COMMENT ON COLUMN nights.n_matched IS 'Matches with the catalog of the zeropoints';
+
+COMMENT ON COLUMN nights.sky_adu_per_s IS 'Median background per pixel of frames that are ok [adu/s]';
+
+COMMENT ON COLUMN nights.fwhm_px IS 'Median full width at half maximum of frames that are ok [pixel]';
+
+COMMENT ON COLUMN nights.catalog IS 'Reference catalog of the zeropoints';
+
+COMMENT ON COLUMN nights.version IS 'Version of the calibration';
+
+COMMENT ON COLUMN nights.n_zeropoints IS 'Frames with a zeropoint';
+
+COMMENT ON COLUMN nights.zp_median IS 'Median zeropoint [mag]';
+
+COMMENT ON COLUMN nights.zp_median_err IS 'Standard error of zp_median: that of the scatter of frames, and what all frames share [mag]';
+
+COMMENT ON COLUMN nights.zp_scatter IS 'Robust scatter of the zeropoints of frames [mag]';
+
+COMMENT ON COLUMN nights.colour_term IS 'Colour term of the night';
+
+COMMENT ON COLUMN nights.colour_term_err IS 'Standard error of colour_term';
+
+CREATE TABLE zeropoints (
+	frame_id BIGINT NOT NULL,
+	camera VARCHAR(64) NOT NULL,
+	night INTEGER NOT NULL,
+	mjd_mid DOUBLE PRECISION NOT NULL,
+	band VARCHAR(16),
+	catalog VARCHAR(64) NOT NULL,
+	version INTEGER NOT NULL,
+	flux VARCHAR(8) NOT NULL,
+	zp DOUBLE PRECISION,
+	zp_err DOUBLE PRECISION,
+	zp_fit_err DOUBLE PRECISION,
+	colour VARCHAR(16),
+	pivot_colour DOUBLE PRECISION,
+	colour_term DOUBLE PRECISION,
+	colour_term_err DOUBLE PRECISION,
+	mean_colour DOUBLE PRECISION,
+	n_matched INTEGER NOT NULL,
+	n_used INTEGER NOT NULL,
+	rms DOUBLE PRECISION,
+	chi2 DOUBLE PRECISION,
+	intrinsic_mag DOUBLE PRECISION,
+	reason VARCHAR(32),
+	PRIMARY KEY (frame_id, catalog, version)
+);
+
+COMMENT ON TABLE zeropoints IS 'The zeropoint of every calibrated frame: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with the total flux in ADU/s. One row per frame, catalog and version; a null zp says that the frame could not be calibrated, and reason says why.';
+
+COMMENT ON COLUMN zeropoints.frame_id IS 'Frame';
+
+COMMENT ON COLUMN zeropoints.camera IS 'Name of the camera';
+
+COMMENT ON COLUMN zeropoints.night IS 'Observing night, YYYYMMDD of the local evening';
+
+COMMENT ON COLUMN zeropoints.mjd_mid IS 'Middle of exposure, Modified Julian Date, UTC [d]';
+
+COMMENT ON COLUMN zeropoints.band IS 'Band of the zeropoint';
+
+COMMENT ON COLUMN zeropoints.catalog IS 'Name of the reference catalog';
+
+COMMENT ON COLUMN zeropoints.version IS 'Version of the calibration; the largest is in force';
+
+COMMENT ON COLUMN zeropoints.flux IS 'Flux column that was calibrated, without its prefix: aper2 for flux_aper2';
+
+COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint of total flux in ADU/s, at the pivot colour [mag]';
+
+COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction [mag]';
+
+COMMENT ON COLUMN zeropoints.zp_fit_err IS 'The part of zp_err from the scatter of the stars alone; frames of one field differ by this much or less [mag]';
+
+COMMENT ON COLUMN zeropoints.colour IS 'Colour of the colour term';
+
+COMMENT ON COLUMN zeropoints.pivot_colour IS 'Colour at which zp is quoted [mag]';
+
+COMMENT ON COLUMN zeropoints.colour_term IS 'Colour term of camera band and night';
+
+COMMENT ON COLUMN zeropoints.colour_term_err IS 'Standard error of colour_term';
+
+COMMENT ON COLUMN zeropoints.mean_colour IS 'Mean colour of the stars used [mag]';
+
+COMMENT ON COLUMN zeropoints.n_matched IS 'Matches of the frame';
+
+COMMENT ON COLUMN zeropoints.n_used IS 'Stars that entered the fit and kept at least half their weight';
+
+COMMENT ON COLUMN zeropoints.rms IS 'Standard deviation of the stars used about the fit [mag]';
+
+COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used, with the intrinsic scatter in their errors';
+
+COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Scatter of the night''s stars beyond their stated errors [mag]';
+
+COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint';

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from skylake.core.sphere import healpix_index, offset, separation_deg
+from skylake.errors import CatalogError
+from skylake.schema import arrow_schema
+from skylake.sky.catalog_build import BuildReport
+from skylake.sky.catalog_columns import catalog_schema
+from skylake.sky.hats import find_pixels, leaf_files, read_properties
+from skylake.sky.pixels import Pixel, PixelTree
+
+Stars = Callable[..., pa.Table]
+Build = Callable[..., tuple[Path, BuildReport]]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def leaves(root: Path) -> dict[Pixel, pa.Table]:
+    files = leaf_files(root, find_pixels(root))
+    return {pixel: pq.read_table(path, partitioning=None) for pixel, path in files}
+
+
+def ids(table: pa.Table) -> list[int]:
+    return table["ref_id"].to_pylist()
+
+
+def test_every_star_is_in_its_pixel_once_and_sorted(sky: pa.Table, build: Build) -> None:
+    target, report = build([sky.slice(start, 400) for start in range(0, len(sky), 400)])
+    found = leaves(target / "stars")
+    assert sorted(number for table in found.values() for number in ids(table)) == sorted(ids(sky))
+    for (order, number), table in found.items():
+        index = table["_healpix_29"].to_numpy()
+        assert (healpix_index(table["ra_deg"], table["dec_deg"], order) == number).all()
+        assert (np.diff(index) >= 0).all()
+        assert table.schema.equals(arrow_schema(catalog_schema(("V", "B"), ("B-V",))), check_metadata=True)
+    by_id = pa.concat_tables(found.values()).sort_by("ref_id")
+    assert by_id.equals(sky.sort_by("ref_id"))
+    assert (report.n_rows, report.n_pixels, report.n_duplicate_ids) == (len(sky), len(found), 0)
+    assert int(read_properties(target / "stars")["hats_nrows"]) == len(sky)
+
+
+def margin_by_search(sky: pa.Table, pixels: list[Pixel], radius_arcsec: float) -> dict[Pixel, set[int]]:
+    """The stars that lie within the radius of pixels that are not their own, found by looking around."""
+    ra, dec, number = (sky[name].to_numpy() for name in ("ra_deg", "dec_deg", "ref_id"))
+    wanted: dict[Pixel, set[int]] = {pixel: set() for pixel in pixels}
+    orders = {order for order, _ in pixels}
+    for distance in np.linspace(0, radius_arcsec / 3600, 7)[1:]:
+        for angle in np.arange(0, 360, 6.0):
+            around = offset(ra, dec, np.asarray(distance), np.asarray(angle))
+            for order in orders:
+                own, there = healpix_index(ra, dec, order), healpix_index(*around, order)
+                for row in np.flatnonzero(own != there):
+                    if (order, int(there[row])) in wanted:
+                        wanted[order, int(there[row])].add(int(number[row]))
+    return wanted
+
+
+@pytest.mark.parametrize(("order", "margin"), [(0, 900.0), (1, 300.0), (2, 1800.0)])
+def test_the_margin_holds_the_stars_around_each_pixel(
+    sky: pa.Table, build: Build, order: int, margin: float
+) -> None:
+    target, report = build(sky, order, margin)
+    main, edge = leaves(target / "stars"), leaves(target / "stars_margin")
+    for pixel, wanted in margin_by_search(sky, list(PixelTree.uniform(order).pixels), margin).items():
+        found = ids(edge[pixel]) if pixel in edge else []
+        assert wanted <= set(found)
+        assert len(set(found)) == len(found)
+        assert pixel not in main or not set(found) & set(ids(main[pixel]))
+    assert report.n_margin_rows == sum(map(len, edge.values())) > 0
+    assert int(read_properties(target / "stars_margin")["hats_nrows"]) == report.n_margin_rows
+
+
+def test_a_pixel_without_a_star_has_a_margin_all_the_same(stars: Stars, build: Build) -> None:
+    ra, dec = np.array([45.0, 45.001]), np.array([-1e-3, -0.5])  # just south of where four base pixels meet
+    target, report = build(stars(ra, dec), 0, 60.0)
+    assert set(leaves(target / "stars")) == {(0, 8)}
+    assert {pixel: ids(table) for pixel, table in leaves(target / "stars_margin").items()} == {
+        (0, 0): [1],
+        (0, 4): [1],
+        (0, 5): [1],
+    }
+    assert report.n_margin_rows == 3
+
+
+@pytest.mark.xdist_group("lsdb")
+def test_the_catalog_is_valid_and_lsdb_opens_it_with_its_margin(sky: pa.Table, build: Build) -> None:
+    import lsdb
+    from hats.io.validation import is_valid_catalog, is_valid_collection
+
+    target, report = build(sky, 1, 300.0, limit=150)
+    assert is_valid_catalog(target / "stars", strict=True)
+    assert is_valid_catalog(target / "stars_margin", strict=True)
+    assert is_valid_collection(target, strict=True)
+    opened = lsdb.open_catalog(target)
+    assert len(opened) == report.n_rows
+    assert sorted(opened.compute()["ref_id"]) == sorted(ids(sky))
+    assert len(opened.margin) == report.n_margin_rows
+    assert opened.margin.hc_structure.catalog_info.margin_threshold == 300.0
+    near = opened.cone_search(0.0, 90.0, 1800.0).compute()
+    distance = separation_deg(0.0, 90.0, sky["ra_deg"], sky["dec_deg"])
+    assert sorted(near["ref_id"]) == sorted(sky.filter(pa.array(distance <= 0.5))["ref_id"].to_pylist())
+
+
+def test_dense_pixels_are_divided_and_their_margins_are_complete(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1, 600.0, limit=60)
+    main, edge = leaves(target / "stars"), leaves(target / "stars_margin")
+    assert max(map(len, main.values())) <= 60
+    assert min(order for order, _ in main) == 1
+    assert max(order for order, _ in main) > 5
+    assert sorted(number for table in main.values() for number in ids(table)) == sorted(ids(sky))
+    for pixel, wanted in margin_by_search(sky, list(main), 600.0).items():
+        missing = wanted - set(ids(edge[pixel]) if pixel in edge else [])
+        assert not missing, f"{pixel} lacks {missing}"
+
+
+def test_more_stars_at_one_place_than_a_pixel_may_hold_are_kept_all(stars: Stars, build: Build) -> None:
+    target, report = build(stars(np.full(50, 10.0), np.full(50, -80.0)), 0, limit=5)
+    assert report.n_rows == 50
+    (table,) = leaves(target / "stars").values()
+    assert sorted(ids(table)) == list(range(1, 51))
+
+
+def test_neither_order_nor_batches_of_the_input_change_a_byte(sky: pa.Table, build: Build) -> None:
+    random = np.random.default_rng(5)
+    first, _ = build(sky, 1, 300.0, limit=200)
+    before = digests(first)
+    shuffled = sky.take(pa.array(random.permutation(len(sky))))
+    bounds = np.sort(random.integers(0, len(sky), 12))
+    pieces = [shuffled.slice(a, b - a) for a, b in zip([0, *bounds], [*bounds, len(sky)], strict=True)]
+    second, _ = build(pieces, 1, 300.0, limit=200)
+    assert digests(second) == before
+    assert read_properties(second / "stars")["skylake_sha256"]
+
+
+def test_other_content_has_another_checksum(stars: Stars, build: Build) -> None:
+    target, _ = build(stars([1.0, 2.0], [3.0, 4.0]))
+    before = read_properties(target / "stars")["skylake_sha256"]
+    build(stars([1.0, 2.0], [3.0, 4.0], mag_V=[7.0, None]))
+    assert read_properties(target / "stars")["skylake_sha256"] != before
+
+
+def test_identifiers_that_stand_twice_are_counted(stars: Stars, build: Build) -> None:
+    _, report = build(stars([1.0, 1.1, 1.2, 1.3], [3.0] * 4, ref_id=[5, 5, 5, 6]))
+    assert report.n_duplicate_ids == 2
+    assert report.n_rows == 4
+
+
+def breaking(tables: list[pa.Table]) -> Iterator[pa.Table]:
+    yield from tables
+    raise CatalogError("the second file is damaged")
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_an_error_leaves_nothing_behind_and_an_older_catalog_as_it_was(
+    sky: pa.Table, build: Build, tmp_path: Path, replacing: bool
+) -> None:
+    if replacing:
+        build(sky.slice(0, 50))
+    before = digests(tmp_path)
+    with pytest.raises(CatalogError, match="second file"):
+        build(breaking([sky]))
+    assert digests(tmp_path) == before
+    assert [path.name for path in (tmp_path / "catalogs").iterdir()] == ["stars"] * replacing
+
+
+@pytest.mark.parametrize("batches", [[], None])
+def test_a_catalog_without_stars_is_refused(stars: Stars, build: Build, tmp_path: Path, batches: Any) -> None:
+    with pytest.raises(CatalogError, match=r"^stars: .* no star"):
+        build([stars([], [])] if batches is None else batches)
+    assert not list((tmp_path / "catalogs").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(sky: pa.Table, build: Build, tmp_path: Path) -> None:
+    (tmp_path / "catalogs").mkdir()
+    (tmp_path / "catalogs" / ".stars.building").write_text("in the way")
+    with pytest.raises(CatalogError, match="stars: the catalog cannot be written"):
+        build(sky)
+
+
+def test_what_a_killed_import_left_is_swept_away(sky: pa.Table, build: Build, tmp_path: Path) -> None:
+    stale = tmp_path / "catalogs" / ".stars.building" / "stars" / "dataset"
+    stale.mkdir(parents=True)
+    (stale / "half.parquet").write_bytes(b"PAR1")
+    target, report = build(sky)
+    assert not stale.exists()
+    assert sum(map(len, leaves(target / "stars").values())) == report.n_rows
+    assert not list(target.rglob("half.parquet"))
+
+
+def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
+    tree = PixelTree.of([(0, n) for n in range(1, 12)] + [(2, n) for n in range(16)])
+    target, _ = build(sky, tree)
+    assert set(leaves(target / "stars")) <= set(tree.pixels)
+    assert {order for order, _ in leaves(target / "stars")} == {0, 2}

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skylake.core.sphere import offset, separation_deg, unit_vectors
+from skylake.sky.match import count_candidates, mutual_nearest, pairs_within
+
+few = settings(max_examples=80, deadline=None)
+
+places = st.sampled_from([(0.0, 0.0), (123.0, 41.8), (0.0, 90.0), (359.9999, -66.0), (10.0, -90.0)])
+Pair = tuple[int, int, int, float]
+
+
+def cloud(place: tuple[float, float], n: int, spread_deg: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    start = np.full(n, place[0]), np.full(n, place[1])
+    return offset(*start, spread_deg * np.sqrt(random.uniform(0, 1, n)), random.uniform(0, 360, n))
+
+
+@given(places, st.integers(0, 40), st.integers(0, 40), st.floats(-1, 5), st.integers(0, 10**6))
+@few
+def test_pairs_are_those_of_a_search_through_all(
+    place: tuple[float, float], n: int, m: int, power: float, seed: int
+) -> None:
+    radius = 10.0**power
+    left, right = cloud(place, n, radius / 1800, seed), cloud(place, m, radius / 1800, seed + 1)
+    i, j, separation = pairs_within(unit_vectors(*left), unit_vectors(*right), radius)
+    truth = separation_deg(left[0][:, None], left[1][:, None], right[0], right[1]) * 3600.0
+    expected_i, expected_j = np.nonzero(truth <= radius)
+    assert i.tolist() == expected_i.tolist()
+    assert j.tolist() == expected_j.tolist()
+    assert separation == pytest.approx(truth[expected_i, expected_j], abs=1e-8)
+
+
+def test_the_same_position_is_a_pair_at_no_distance() -> None:
+    here = unit_vectors([0.0, 0.0, 200.0], [90.0, 0.0, -30.0])
+    i, j, separation = pairs_within(here, here[::-1], 1.0)
+    assert i.tolist() == [0, 1, 2]
+    assert j.tolist() == [2, 1, 0]
+    assert separation.tolist() == [0.0, 0.0, 0.0]
+
+
+pair = st.tuples(
+    st.integers(0, 2), st.integers(0, 4), st.integers(0, 4), st.sampled_from([0.0, 1.0, 2.0, 3.0])
+)
+#: Each pair of a frame once, at distances that often tie.
+pair_lists = st.lists(pair, max_size=40, unique_by=lambda one: one[:3])
+
+
+def columns(pairs: list[Pair]) -> tuple[np.ndarray, ...]:
+    kinds = (np.int64, np.int64, np.int64, np.float64)
+    cells = list(zip(*pairs, strict=True)) if pairs else [()] * 4
+    return tuple(np.array(column, kind) for column, kind in zip(cells, kinds, strict=True))
+
+
+def nearest_of(pairs: list[Pair], one: Pair, side: int) -> Pair:
+    """The pair in which a member of a pair has its nearest partner; of equals the smaller number."""
+    mine = [other for other in pairs if other[0] == one[0] and other[side] == one[side]]
+    return min(mine, key=lambda other: (other[3], other[3 - side]))
+
+
+@given(pair_lists)
+@settings(max_examples=300, deadline=None)
+def test_mutual_nearest_is_what_its_definition_says(pairs: list[Pair]) -> None:
+    expected = [nearest_of(pairs, one, 1) == one == nearest_of(pairs, one, 2) for one in pairs]
+    assert mutual_nearest(*columns(pairs)).tolist() == expected
+
+
+@given(pair_lists)
+@settings(max_examples=300, deadline=None)
+def test_each_member_is_in_one_chosen_pair_at_most_and_the_closest_pair_is_chosen(pairs: list[Pair]) -> None:
+    chosen = [one for one, keep in zip(pairs, mutual_nearest(*columns(pairs)), strict=True) if keep]
+    for side in (1, 2):
+        members = [(one[0], one[side]) for one in chosen]
+        assert len(set(members)) == len(members)
+    for group in {one[0] for one in pairs}:
+        mine = [one for one in pairs if one[0] == group]
+        assert min(mine, key=lambda one: (one[3], one[1], one[2])) in chosen
+
+
+@given(pair_lists, st.randoms(use_true_random=False))
+@few
+def test_the_choice_does_not_depend_on_the_order_of_pairs(pairs: list[Pair], random: object) -> None:
+    shuffled = pairs.copy()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    first = {one for one, keep in zip(pairs, mutual_nearest(*columns(pairs)), strict=True) if keep}
+    second = {one for one, keep in zip(shuffled, mutual_nearest(*columns(shuffled)), strict=True) if keep}
+    assert first == second
+
+
+@given(pair_lists)
+@few
+def test_candidates_are_counted_within_the_frame(pairs: list[Pair]) -> None:
+    group, left, _, _ = columns(pairs)
+    expected = [sum(other[:2] == one[:2] for other in pairs) for one in pairs]
+    assert count_candidates(group, left).tolist() == expected
