@@ -45,10 +45,11 @@ def main() -> None:
     """Run both parts and print tables and claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the frames")
+    parser.add_argument("--seed", type=int, default=11, help="of the simulation")
     options = parser.parse_args()
     claims: list[Claim] = []
     with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder, workers("local", 0) as pool:
-        claims += simulated(Path(folder), pool, 20 if options.quick else 60)
+        claims += simulated(Path(folder), pool, 20 if options.quick else 60, options.seed)
         real = os.environ.get("SKYLAKE_REAL_DATA")
         if real:
             claims += skycamz(Path(folder), Path(real), pool)
@@ -59,12 +60,12 @@ def main() -> None:
         print(claim)
 
 
-def simulated(folder: Path, pool: Workers, frames_per_night: int) -> list[Claim]:
+def simulated(folder: Path, pool: Workers, frames_per_night: int, seed: int) -> list[Claim]:
     """Compare zeropoints with the truth, frame by frame."""
     scenario = Scenario(
         nights=2,
         frames_per_night=frames_per_night,
-        seed=11,
+        seed=seed,
         stars=StarParams(per_frame=1000),
         schedule=ScheduleParams(fields=2 * frames_per_night, target_fraction=0.0),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 #: Stars fainter than this percentile of the detected ones count as not detected.
-_DETECTED_PERCENTILE = 75.0
+_DETECTED_PERCENTILE = 85.0
 
 
 def crowding(
