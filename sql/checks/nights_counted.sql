@@ -1,0 +1,5 @@
+-- Nights count every frame once.
+SELECT f.camera, f.night, f.n_frames, n.n_frames AS n_frames_of_nights
+FROM (SELECT camera, night, count(*) AS n_frames FROM frames GROUP BY ALL) AS f
+INNER JOIN (SELECT camera, night, sum(n_frames) AS n_frames FROM nights GROUP BY ALL) AS n USING (camera, night)
+WHERE f.n_frames <> n.n_frames;

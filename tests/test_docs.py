@@ -1,0 +1,149 @@
+"""Every command and every piece of Python in the documents runs as it stands.
+
+A line of a ``console`` block that starts with ``$`` is a command; ``python`` blocks are programs; ``toml`` blocks of
+the page on cameras are parts of profiles. Blocks marked ``sh`` or ``text`` want what a test cannot have (a Slurm
+cluster, a catalog of the world) and are checked for their options only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from skylake import cameras
+from skylake.cli.main import cli
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    "README.md",
+    "docs/tutorial.md",
+    "docs/cameras.md",
+    "docs/catalogs.md",
+    "docs/reading.md",
+    "docs/operating.md",
+]
+#: Done for the tests by whoever runs them, and by .ci/run.
+SET_UP = {"make demo", "make test", ". .venv/bin/activate"}
+#: Commands that say with 1 that some frames of the simulation were rejected on purpose.
+MAY_REJECT = re.compile(r"skylake (run|ingest) ")
+
+pytestmark = pytest.mark.xdist_group("docs")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str) -> list[str]:
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    return [line[2:] for line in lines if line.startswith("$ ")]
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def folder(demo_folder: Path) -> Path:
+    """Where the commands run: beside a demo, with what the documents take for granted."""
+    (demo_folder / "sql").symlink_to(ROOT / "sql")
+    (demo_folder / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
+    return demo_folder
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_commands_of_a_document_run_in_their_order(document: str, folder: Path) -> None:
+    wanted = [command for command in commands(document) if command not in SET_UP]
+    assert wanted
+    shutil.rmtree(folder / "lake", ignore_errors=True)
+    for command in wanted:
+        done = run(
+            ["bash", "-c", command.replace("skylake ", f"{shlex.quote(sys.executable)} -m skylake ", 1)],
+            folder,
+        )
+        accepted = (0, 1) if MAY_REJECT.match(command) else (0,)
+        assert done.returncode in accepted, f"$ {command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/reading.md"])
+def test_the_python_of_a_document_runs(document: str, folder: Path) -> None:
+    programs = blocks(document, "python")
+    assert programs
+    for program in programs:
+        done = run([sys.executable, "-W", "ignore", "-c", program], folder)
+        assert done.returncode == 0, f"{program}\n{done.stderr}"
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("number", range(1, len(blocks("docs/cameras.md", "toml"))))
+def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> None:
+    part = blocks("docs/cameras.md", "toml")[number]
+    path = tmp_path / "part.toml"
+    path.write_text(f'name = "part"\nlike = "generic"\n{part}', encoding="utf-8")
+    profile = cameras.load(path)
+    assert profile.sha256 != cameras.load("generic").sha256
+    assert set(tomllib.loads(part)) <= {
+        "header",
+        "filters",
+        "extraction",
+        "apertures",
+        "gates",
+        "calibration",
+        "period",
+    }
+
+
+@pytest.mark.parametrize("document", ["docs/catalogs.md", "docs/operating.md", *DOCUMENTS[:1]])
+def test_commands_that_are_only_shown_have_options_that_exist(document: str) -> None:
+    shown = "\n".join(blocks(document, "sh")).replace("\\\n", " ")
+    lines = [line for line in shown.splitlines() if line.startswith("skylake ")]
+    lines += [command for command in commands(document) if command.startswith("skylake ")]
+    for line in lines:
+        _parses(shlex.split(line)[1:])
+
+
+def _parses(words: list[str]) -> None:
+    """Let click parse a command without running it; files need not exist."""
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None
+        command = found
+    known = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for word in words:
+        if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
+            assert word in known, f"{command.name} has no option {word}"
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [*DOCUMENTS, "docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"]:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / document).parent.joinpath(target).exists(), f"{document} links to {target}"
+
+
+def test_the_two_commands_of_the_readme_are_those_of_the_makefile_and_of_ci() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    for command in ("make demo", "make test"):
+        assert command in commands("README.md")
+        assert command.split()[1] in targets
+        assert command in script
