@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import lake_argument, open_lake
+from skylake.cli.arguments import (
+    declination,
+    lake_argument,
+    open_lake,
+    out_option,
+    radius_arcsec,
+    right_ascension,
+)
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
     from skylake.sky.catalog_columns import CatalogColumns
+
+_IMPORT_EXAMPLE = """\b
+skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \\
+    --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
+"""
 
 
 @click.group()
@@ -20,7 +32,7 @@ def catalog() -> None:
     """Import, list and ask the reference catalogs of a lake."""
 
 
-@catalog.command("import")
+@catalog.command("import", epilog=_IMPORT_EXAMPLE)
 @lake_argument
 @click.argument("name")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
@@ -79,14 +91,10 @@ def import_(
     replace: bool,
     as_json: bool,
 ) -> None:
-    r"""Import FILE… into LAKE as the reference catalog NAME.
+    """Import FILE… into LAKE as the reference catalog NAME.
 
     The first catalog becomes the lake's default. Its stars are divided into the pixels of the lake, with
     a margin cache, as a HATS collection that lsdb opens.
-
-    \b
-    skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \
-        --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
     """
     import dataclasses
 
@@ -101,9 +109,10 @@ def import_(
     for reason, n_rows in report.dropped.items():
         show.complain(f"{name}: {n_rows} rows were left out ({reason})")
     if report.n_duplicate_ids:
+        where = f"in the column {identifier}" if identifier else "made from equal positions"
         show.complain(
-            f"{name}: {report.n_duplicate_ids} stars have the identifier of another, and their light curves are "
-            "mixed; name a column of unique identifiers, or none"
+            f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
+            "curves are mixed; name a column of unique identifiers with --id"
         )
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
         ", the default" if report.is_default else ""
@@ -221,12 +230,10 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
 )
 @lake_argument
 @click.argument("name")
-@click.argument("ra", type=float)
-@click.argument("dec", type=float)
-@click.argument("radius_arcsec", type=click.FloatRange(min=0))
-@click.option(
-    "-o", "out", type=click.Path(path_type=Path), help="File to write; its suffix tells the format."
-)
+@click.argument("ra", type=right_ascension)
+@click.argument("dec", type=declination)
+@click.argument("radius_arcsec", type=radius_arcsec)
+@out_option
 def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
     """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table

@@ -119,7 +119,10 @@ def open_image(content: FileContent, extension: int | str | None = None) -> RawI
     if content.data[:2] in _MAGIC:
         raise FrameFailed(Reason.TRUNCATED, "the compressed file ends too early or is damaged; copy it again")
     if not content.data.startswith(b"SIMPLE"):
-        raise FrameFailed(Reason.NOT_FITS, "the file is no FITS file (it does not begin with SIMPLE)")
+        raise FrameFailed(
+            Reason.NOT_FITS,
+            "the file is no FITS file (it does not begin with SIMPLE); move it out of the folder of frames",
+        )
     unit = _choose(_walk(io.BytesIO(content.data)), extension)
     if unit.data_offset + unit.data_bytes > len(content.data):
         missing = unit.data_offset + unit.data_bytes - len(content.data)
