@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,60 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+def night(text: Any) -> int:
+    """Read a night, YYYYMMDD or YYYY-MM-DD."""
+    digits = str(text).replace("-", "")
+    try:
+        if not (len(digits) == 8 and digits.isascii() and digits.isdigit()):
+            raise ValueError
+        datetime.date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no night; write it as 20130610") from None
+    return int(digits)
+
+
+def right_ascension(text: Any) -> float:
+    """Read a right ascension in degrees."""
+    return _number(text, -180.0, 360.0, "degrees, as in 83.633")
+
+
+def declination(text: Any) -> float:
+    """Read a declination in degrees."""
+    return _number(text, -90.0, 90.0, "degrees, as in -5.391")
+
+
+def radius_arcsec(text: Any) -> float:
+    """Read a radius in seconds of arc."""
+    return _number(text, 0.0, 180.0 * 3600.0, "seconds of arc, as in 10")
+
+
+def _number(text: Any, least: float, largest: float, unit: str) -> float:
+    """Read a number within limits, which NaN is not."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= largest:
+        raise click.BadParameter(f"{text!r} is not a number from {least:g} to {largest:g}; write {unit}")
+    return value
+
+
+def picture(text: Any) -> Path:
+    """Read the name of a picture."""
+    path = Path(text)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise click.BadParameter(f"{path}: the suffix tells no format of pictures; use .png, .svg or .pdf")
+    return path
+
+
+def place_of_workers(text: Any) -> str:
+    """Read where frames are processed."""
+    if text not in ("local", "inline", "slurm") and "://" not in text:
+        raise click.BadParameter(f"there is no cluster {text!r}; use local, inline, slurm or tcp://host:port")
+    return str(text)
+
+
 lake_argument = click.argument("lake", type=click.Path(path_type=Path))
 files_argument = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"
@@ -26,6 +82,16 @@ camera_option = click.option(
     required=True,
     metavar="C",
     help="Name of a camera profile, or a .toml file.",
+)
+out_option = click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write; its suffix tells the format.",
+)
+plot_option = click.option(
+    "--plot", type=picture, metavar="FILE", help="Picture to write (.png, .svg or .pdf)."
 )
 
 
@@ -40,6 +106,7 @@ def cluster_options(command: Command) -> Command:
         ),
         click.option(
             "--cluster",
+            type=place_of_workers,
             metavar="WHERE",
             help="local (processes on this machine), inline (in this process), slurm, or the tcp://host:port of a "
             "dask scheduler; the lake's settings tell the default.",

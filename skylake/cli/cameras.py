@@ -66,7 +66,11 @@ def show_(name: str, date: str | None) -> None:
     help="Profile, or a .toml file.",
 )
 @click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE…"
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE…",
 )
 @show.as_json
 @click.pass_context

@@ -32,8 +32,8 @@ def generated() -> dict[str, str]:
 
 def _pages(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
     """Yield the help of a command and of all below it, as Markdown."""
-    context = click.Context(command, info_name=name.rpartition(" ")[2], parent=parent, max_content_width=100)
-    context.terminal_width = 100
+    settings = dict(command.context_settings) | {"terminal_width": 100}
+    context = click.Context(command, info_name=name.rpartition(" ")[2], parent=parent, **settings)
     lines = command.get_help(context).rstrip()
     yield f"\n## {name}\n\n```text\n{lines}\n```\n"
     if isinstance(command, click.Group):

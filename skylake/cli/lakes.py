@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import lake_argument, open_lake
+from skylake.cli.arguments import lake_argument, open_lake, place_of_workers
 
 
 @click.command()
@@ -23,7 +24,14 @@ from skylake.cli.arguments import lake_argument, open_lake
 @click.option(
     "--map-order", type=click.IntRange(0, 13), default=7, show_default=True, help="HEALPix order of maps."
 )
-@click.option("--cluster", default="local", show_default=True, help="Where frames are processed by default.")
+@click.option(
+    "--cluster",
+    type=place_of_workers,
+    metavar="WHERE",
+    default="local",
+    show_default=True,
+    help="Where frames are processed by default.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -38,8 +46,9 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
     Lake.create(
         lake, Settings(pixel_order=pixel_order, map_order=map_order, cluster=cluster, workers=workers)
     )
+    name = shlex.quote(str(lake))
     click.echo(
-        f"made the lake {lake}; next: skylake catalog import {lake} NAME …, skylake run nightly {lake} …"
+        f"made the lake {lake}; next: skylake catalog import {name} NAME …, skylake run nightly {name} …"
     )
 
 

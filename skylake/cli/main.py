@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,6 +42,14 @@ class Commands(click.Group):
         """Return the names of the commands."""
         return list(self.commands)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Errors are told here, before click gives interrupts and closed pipes its own status."""
+        with _ERRORS:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+
 
 class PlainErrors:
     """Turns what goes wrong into one sentence on standard error and the exit status of the contract."""
@@ -55,15 +63,18 @@ class PlainErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, SystemExit):
+        if error is None or isinstance(error, SystemExit | click.exceptions.Exit):
             return
         if isinstance(error, BrokenPipeError):
             # The reader of our output has gone, as `| head` does; that is no error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0)
+        if isinstance(error, click.ClickException):
+            _tell_wrong_use(error)
+            raise SystemExit(error.exit_code)
         if self.debug:
             traceback.print_exception(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | click.Abort):
             click.echo("skylake: interrupted; what was committed is safe", err=True)
             raise SystemExit(130)
         if isinstance(error, SkylakeError):
@@ -74,6 +85,17 @@ class PlainErrors:
             f"skylake: internal error: {type(error).__name__}: {error}{told}; please report it", err=True
         )
         raise SystemExit(3)
+
+
+def _tell_wrong_use(error: click.ClickException) -> None:
+    """Print what click says of a command line, in one sentence; its help where nothing was asked."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return
+    said = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = "skylake" if context is None else context.command_path
+    click.echo(f"skylake: {said[:1].lower()}{said[1:]}; see `{command} --help`", err=True)
 
 
 _ERRORS = PlainErrors()
@@ -104,7 +126,7 @@ for command in (
     cli.add_command(command)
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line, and leave with its exit status."""
     with _ERRORS:
-        return cli.main(arguments, prog_name="skylake")
+        raise SystemExit(cli.main(arguments, prog_name="skylake", standalone_mode=False) or 0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from skylake.cli import show
 from skylake.errors import SkylakeError, UsageError
 
 if TYPE_CHECKING:
@@ -43,25 +46,29 @@ def write_table(table: pa.Table, out: Path | None, form: str | None = None) -> N
     if out is None:
         _to_standard_output(table, form)
         return
+    with writing(out):
+        _to_file(table, out, form)
+    click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Make the folder of a file that is written within; tell what is wrong with it in one sentence."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _to_file(table, out, form)
+        yield
     except OSError as error:
         raise SkylakeError(
             f"{out}: cannot be written ({error.strerror or error}); name another file"
         ) from error
-    click.echo(f"wrote {table.num_rows} rows to {out}", err=True)
 
 
 def _to_standard_output(table: pa.Table, form: str) -> None:
-    from skylake.cli import show
-
     if form == "table":
-        flat = _flat(table)
+        flat = _flat(_shortest(table))
         show.table([list(row.values()) for row in flat.to_pylist()], flat.column_names)
     elif form == "json":
-        json.dump(table.to_pylist(), sys.stdout, indent=1, default=str)
-        sys.stdout.write("\n")
+        click.echo(show.json_text(_shortest(table).to_pylist()))
     elif form == "csv":
         sys.stdout.write(_csv(table))
     else:
@@ -74,7 +81,7 @@ def _to_file(table: pa.Table, out: Path, form: str) -> None:
 
         pq.write_table(table, out, compression="zstd")
     elif form == "json":
-        out.write_text(json.dumps(table.to_pylist(), indent=1, default=str) + "\n", encoding="utf-8")
+        out.write_text(show.json_text(_shortest(table).to_pylist()) + "\n", encoding="utf-8")
     elif form == "csv":
         out.write_text(_csv(table), encoding="utf-8")
     elif form == "table":
@@ -82,7 +89,8 @@ def _to_file(table: pa.Table, out: Path, form: str) -> None:
             "the format 'table' is for the screen; use csv, json, parquet, ecsv, fits or votable"
         )
     else:
-        _astropy_table(_flat(table)).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
+        rows = _flat(table) if form != "fits" else _ascii(_flat(table))
+        _astropy_table(rows).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
 
 
 def _csv(table: pa.Table) -> str:
@@ -93,6 +101,17 @@ def _csv(table: pa.Table) -> str:
     sink = io.BytesIO()
     pc.write_csv(_flat(table), sink, pc.WriteOptions(quoting_style="needed"))
     return sink.getvalue().decode()
+
+
+def _shortest(table: pa.Table) -> pa.Table:
+    """Return the table with single precision as the shortest numbers that mean it: 0.1, not 0.10000000149."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        if field.type == pa.float32():
+            short = table.column(position).cast(pa.string()).cast(pa.float64())
+            table = table.set_column(position, field.name, short)
+    return table
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -106,6 +125,20 @@ def _flat(table: pa.Table) -> pa.Table:
                 for value in table.column(position).to_pylist()
             ]
             table = table.set_column(position, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _ascii(table: pa.Table) -> pa.Table:
+    """Return the table with texts in ASCII, all that FITS knows; other letters as escapes of Python."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts = [
+                None if value is None else value.encode("ascii", "backslashreplace").decode()
+                for value in table.column(position).to_pylist()
+            ]
+            table = table.set_column(position, field, pa.array(texts, field.type))
     return table
 
 

@@ -57,7 +57,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Show a line above the bar."""
-        self.bars.console.print(text, highlight=False, markup=False)
+        self.bars.console.print(text, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

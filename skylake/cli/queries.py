@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import lake_argument, open_lake
-
-_FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
-out_option = click.option(
-    "-o",
-    "out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="File to write; its suffix tells the format.",
+from skylake.cli.arguments import (
+    declination,
+    lake_argument,
+    night,
+    open_lake,
+    out_option,
+    plot_option,
+    radius_arcsec,
+    right_ascension,
 )
 
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
-@click.command(short_help="Run a query over the tables with DuckDB.")
+    from skylake.lake import Snapshot
+
+_FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
+_SQL_EXAMPLE = """\b
+skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER BY ALL"
+"""
+
+
+@click.command(short_help="Run a query over the tables with DuckDB.", epilog=_SQL_EXAMPLE)
 @lake_argument
 @click.argument("query")
 @click.option(
@@ -28,35 +41,63 @@ out_option = click.option(
 )
 @out_option
 def sql(lake: Path, query: str, form: str | None, out: Path | None) -> None:
-    r"""Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
+    """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
 
     Tables have their names (frames, sources, matches, zeropoints, nights, lightcurves, maps), reference
     catalogs those of the schema `catalogs`. Views join them: calibrated_frames, calibrated_sources,
     calibrated_matches, lightcurve_points, zeropoints_in_force.
-
-    \b
-    skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER BY ALL"
     """
     import duckdb
 
     from skylake.cli.output import write_table
     from skylake.errors import UsageError
 
-    if query.startswith("@"):
-        try:
-            query = Path(query[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{query[1:]}: the query cannot be read ({error.strerror})") from error
+    query = _query(query)
     snapshot = open_lake(lake).snapshot()
     with snapshot.duckdb() as connection:
         try:
-            answer = connection.sql(query)
-            if not answer:  # a statement without rows, such as SET
-                return
-            table = answer.to_arrow_table()
+            table = _answer(connection, query)
         except duckdb.Error as error:
             raise UsageError(f"the query failed: {' '.join(str(error).split())}") from error
-    write_table(table, out, form or ("table" if out is None else None))
+    if table is not None:
+        write_table(_unique_names(table), out, form or ("table" if out is None else None))
+
+
+def _query(text: str) -> str:
+    """Return the query, from a file if one is named."""
+    from skylake.errors import UsageError
+
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            raise UsageError(f"{text[1:]}: the query cannot be read ({why}); name a file of SQL") from error
+    if not text.strip():
+        raise UsageError('the query is empty; write one, as in "SELECT count(*) FROM frames"')
+    return text
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table | None:
+    """Return the answer, which may have no rows; None for a statement that has none, such as SET."""
+    import duckdb
+
+    statements = connection.extract_statements(query)
+    relation: duckdb.DuckDBPyRelation | None = connection.query(query)
+    if not statements or relation is None:
+        return None
+    table = relation.to_arrow_table()
+    is_question = statements[-1].type == duckdb.StatementType.SELECT
+    return table if is_question or table.num_rows else None
+
+
+def _unique_names(table: pa.Table) -> pa.Table:
+    """Return the table with names numbered that occur again, as after a join: night, night_1."""
+    names: list[str] = []
+    for name in table.column_names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        names.append(next(one for one in candidates if one not in names))
+    return table.rename_columns(names)
 
 
 @click.command()
@@ -64,14 +105,12 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None) -> None:
 @click.option(
     "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
 )
-@click.option("--ra", type=float, metavar="A", help="Right ascension, degrees.")
-@click.option("--dec", type=float, metavar="D", help="Declination, degrees.")
-@click.option("--radius", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="ARCSEC",
+@click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees.")
+@click.option("--dec", type=declination, metavar="D", help="Declination, degrees.")
+@click.option("--radius", type=radius_arcsec, default=60.0, show_default=True, metavar="ARCSEC",
               help="How far from the position the star may be.")  # fmt: skip
 @out_option
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Picture to write (.png, .svg or .pdf)."
-)
+@plot_option
 def lc(
     lake: Path,
     object_id: str | None,
@@ -84,13 +123,13 @@ def lc(
     """Print the light curve of one star, as CSV; by identifier or by position."""
     import pyarrow as pa
 
-    from skylake.cli.output import write_table
+    from skylake.cli.output import write_table, writing
     from skylake.errors import UsageError
-    from skylake.report.curves import curve_at, curve_of_object
+    from skylake.report.curves import curve_at
 
     snapshot = open_lake(lake).snapshot()
     if object_id is not None and ra is None and dec is None:
-        curve = curve_of_object(snapshot, _identifier(object_id))
+        curve = _curve_named(snapshot, object_id)
     elif object_id is None and ra is not None and dec is not None:
         curve = curve_at(snapshot, ra, dec, radius)
     else:
@@ -99,17 +138,27 @@ def lc(
         from skylake.report.page import curve_figure
         from skylake.report.style import save
 
-        save(curve_figure(curve), plot)
+        with writing(plot):
+            save(curve_figure(curve), plot)
         click.echo(f"wrote {plot}", err=True)
     table = pa.Table.from_pylist(curve["points"])
     if out is not None or plot is None:
         write_table(table, out)
 
 
-def _identifier(text: str) -> int:
+def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
+    """Return the light curve of a star by its number, or by its name in the catalog."""
     from skylake.core.ids import text_id
+    from skylake.errors import LakeError
+    from skylake.report.curves import curve_of_object
 
-    return int(text) if text.isdigit() else text_id(text)
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text_id(text)
+    try:
+        return curve_of_object(snapshot, number)
+    except (LakeError, OverflowError) as error:
+        raise LakeError(
+            f"there is no light curve of the star {text}; `skylake cone` finds stars by position"
+        ) from error
 
 
 @click.command(
@@ -118,9 +167,9 @@ def _identifier(text: str) -> int:
 )
 @lake_argument
 @click.argument("table")
-@click.argument("ra", type=float)
-@click.argument("dec", type=float)
-@click.argument("radius_arcsec", type=click.FloatRange(min=0))
+@click.argument("ra", type=right_ascension)
+@click.argument("dec", type=declination)
+@click.argument("radius_arcsec", type=radius_arcsec)
 @out_option
 def cone(lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
     """Print the rows of TABLE (sources, matches or lightcurves) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
@@ -133,12 +182,10 @@ def cone(lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, ou
 @lake_argument
 @click.argument("name")
 @click.option("-o", "out", type=click.Path(path_type=Path), metavar="FILE.fits", help="HEALPix map to write.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Picture to write (.png, .svg or .pdf)."
-)
+@plot_option
 @click.option("--camera", metavar="C", help="Of one camera.")
 @click.option("--band", metavar="B", help="Of one band.")
-@click.option("--night", type=int, metavar="YYYYMMDD", help="Of one night.")
+@click.option("--night", type=night, metavar="YYYYMMDD", help="Of one night.")
 def map_(
     lake: Path,
     name: str,
@@ -157,6 +204,7 @@ def map_(
 
     import pyarrow.compute as pc
 
+    from skylake.cli.output import writing
     from skylake.errors import UsageError
     from skylake.report.files import write_healpix_fits
     from skylake.report.plots import sky_map
@@ -170,16 +218,22 @@ def map_(
     chosen = {key: value for key, value in chosen.items() if value is not None}
     filters = [pc.field(key) == value for key, value in chosen.items()]
     rows = snapshot.read("maps", filter=functools.reduce(operator.and_, filters) if filters else None)
+    which = ", ".join(f"{key} {value}" for key, value in chosen.items()) or "all cameras and nights"
+    if chosen and rows.num_rows == 0:
+        raise UsageError(
+            f"the maps hold nothing of {which}; `skylake status` lists cameras, nights and bands"
+        )
     made = combine(rows, name)
     kind = MAPS[name]
-    which = ", ".join(f"{key} {value}" for key, value in chosen.items()) or "all cameras and nights"
     if out is not None:
         cards = [(key.upper(), value, f"{key} of the map") for key, value in chosen.items()]
         cards.append(("SNAPSHOT", snapshot.number, "snapshot of the lake"))
-        write_healpix_fits(out, made.full(), made.order, name, kind.unit, cards)
+        with writing(out):
+            write_healpix_fits(out, made.full(), made.order, name, kind.unit, cards)
         click.echo(f"wrote {out}", err=True)
     if plot is not None:
-        save(sky_map(made.pixels, made.values, made.order, kind.label, f"{kind.label}: {which}"), plot)
+        with writing(plot):
+            save(sky_map(made.pixels, made.values, made.order, kind.label, f"{kind.label}: {which}"), plot)
         click.echo(f"wrote {plot}", err=True)
     if out is None and plot is None:
         show.table(zip(made.pixels.tolist(), made.values.tolist(), strict=True), ["healpix_pixel", name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from skylake.cli.arguments import (
     cluster_options,
     files_argument,
     lake_argument,
+    night,
     open_lake,
     start_workers,
 )
@@ -23,25 +24,12 @@ if TYPE_CHECKING:
     from skylake.flow.ingest import IngestReport
 
 
-class Night(click.ParamType[int]):
-    """A night: YYYYMMDD or YYYY-MM-DD."""
-
-    name = "night"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the night as a number."""
-        digits = str(value).replace("-", "")
-        if not (len(digits) == 8 and digits.isdigit()):
-            self.fail(f"{value!r} is no night; write it as 20130610", param, ctx)
-        return int(digits)
-
-
 @click.command(short_help="Reduce frames to rows of `frames` and `sources`.")
 @lake_argument
 @camera_option
 @files_argument
-@click.option("--from", "first", type=Night(), metavar="NIGHT", help="First night to take, YYYYMMDD.")
-@click.option("--to", "last", type=Night(), metavar="NIGHT", help="Last night to take, YYYYMMDD.")
+@click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
+@click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
 @cluster_options
 @show.as_json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -33,17 +33,33 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        # Enough for the seconds of a Modified Julian Date and the milliarcseconds of a position.
+        return f"{value:.11g}"
     return str(value)
 
 
 def result(value: Any, wanted: bool, text: Callable[[], None]) -> None:
     """Print a result as JSON if that is wanted, else as text."""
     if wanted:
-        json.dump(value, sys.stdout, indent=1, default=str)
-        sys.stdout.write("\n")
+        click.echo(json_text(value))
     else:
         text()
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; NaN and infinity, which JSON does not know, become null."""
+    try:
+        return json.dumps(value, indent=1, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=1, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def complain(sentence: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
+from skylake.cli.arguments import night
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     "--camera", "-c", "camera_name", metavar="C", help="Camera profile, or a .toml file; sim by default."
 )
 @click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Nights; 2 by default.")
-@click.option("--first-night", type=int, metavar="YYYYMMDD", help="Local evening of the first night.")
+@click.option("--first-night", type=night, metavar="YYYYMMDD", help="Local evening of the first night.")
 @click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Frames per night; 60 by default.")
 @click.option("--exposure", type=float, metavar="SECONDS", help="Exposure time; 30 s by default.")
 @click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")

@@ -101,7 +101,8 @@ def calibrate(
     Raises
     ------
     LakeError
-        If the lake has no catalog.
+        If the lake has no catalog. A night that cannot be calibrated is named only after all the others
+        are committed.
     CatalogError
         If it has no catalog of that name.
     """
@@ -117,6 +118,7 @@ def calibrate(
     profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
     nights = [night for night in _nights(lake, snapshot, profiles, reference, version) if night is not None]
     report.n_current = len(snapshot.parts("frames")) - len(nights)
+    failures: list[LakeError] = []
     progress.begin("nights", len(nights))
     task = dask.delayed(calibrate_night, pure=False)
     with lake.stage("calibrate") as staging:
@@ -126,10 +128,16 @@ def calibrate(
         ]
 
         def commit(number: int, result: Any) -> None:
-            _commit(lake, nights[number], result, staging, report, progress)
+            if isinstance(result, BaseException):
+                failures.append(_failure(nights[number], result))
+            else:
+                _commit(lake, nights[number], result, staging, report, progress)
+            progress.advance()
 
         workers.run(tasks, commit)
     progress.end()
+    if failures:
+        raise LakeError("; ".join(map(str, failures))) from failures[0]
     return report
 
 
@@ -309,16 +317,20 @@ class NightCatalog:
         self.folder.cleanup()
 
 
+def _failure(night: Night, error: BaseException) -> LakeError:
+    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
+    return LakeError(f"{night.name}: the night could not be calibrated ({what}); mend that and run again")
+
+
 def _commit(
-    lake: Lake, night: Night, result: Any, staging: Path, report: CalibrateReport, progress: Progress
+    lake: Lake,
+    night: Night,
+    result: tuple[Part, Part],
+    staging: Path,
+    report: CalibrateReport,
+    progress: Progress,
 ) -> None:
     """Publish the parts of a night."""
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"{night.name}: the night could not be calibrated ({type(result).__name__}: {result})"
-        ) from result
     matches, zeropoints = result
     commit = Commit("calibrate", night.name)
     if night.matches is None:

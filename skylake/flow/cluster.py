@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from pyarrow.lib import ArrowException
+
 from skylake.errors import SkylakeError, UsageError, WorkerError
 
 Done = Callable[[int, Any], None]
@@ -46,7 +48,7 @@ class Inline:
 def _outcome(task: Any) -> Any:
     try:
         return task.compute(scheduler="synchronous")
-    except (SkylakeError, OSError, MemoryError) as error:
+    except (SkylakeError, ArrowException, OSError, MemoryError) as error:
         return error
 
 
@@ -116,10 +118,12 @@ def _local(count: int) -> Iterator[Any]:
     threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
     with dask.config.set(threads), dask.config.set({"distributed.worker.daemon": False}):
         try:
+            # Without an address the scheduler would insist on port 8787, which another run may hold.
             cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-            )
-        except (OSError, TimeoutError) as error:
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False}, silence_logs=50,
+            )  # fmt: skip
+        except (OSError, RuntimeError, TimeoutError) as error:
             raise WorkerError(f"local workers cannot be started ({error}); try --cluster inline") from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import dask
+import pyarrow as pa
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
@@ -133,7 +134,8 @@ def ingest(
     Raises
     ------
     LakeError
-        If there is nothing to read, or the lake cannot be written.
+        If there is nothing to read, or the lake cannot be written. A night that cannot be gathered is
+        named only after all the others are committed.
     """
     progress = progress or Silent()
     files, complaints = find_frames(paths)
@@ -145,11 +147,14 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
-    reduction = Reduction(profile, _default_catalog(lake), {} if options.redo else known.by_id)
+    reduction = Reduction(profile, _default_catalog(lake), {} if options.redo else dict(known.by_id))
+    failures: list[LakeError] = []
     progress.begin("frames", sum(len(found) for found in nights.values()))
     for window in _windows(nights, _WINDOW * workers.count):
-        _ingest_window(lake, window, reduction, known, workers, report, progress)
+        failures += _ingest_window(lake, window, reduction, known, workers, report, progress)
     progress.end()
+    if failures:
+        raise LakeError("; ".join(map(str, failures))) from failures[0]
     return report
 
 
@@ -199,11 +204,19 @@ def _ingest_window(
     workers: Workers,
     report: IngestReport,
     progress: Progress,
-) -> None:
-    """Reduce the frames of some nights, gather them and commit night by night."""
+) -> list[LakeError]:
+    """Reduce the frames of some nights, gather them and commit night by night.
+
+    Returns the errors of the nights that could not be gathered; they do not take the others along.
+    """
     profile = reduction.profile
+    failures = []
     with lake.stage(f"ingest-{profile.name}") as staging:
-        chunks = _reduce_frames(window, reduction, workers, staging, progress)
+        reduced = _reduce_frames(window, reduction, workers, staging, progress)
+        chunks = {
+            night: [_without_repeats(chunk, reduction.known) for chunk in some]
+            for night, some in reduced.items()
+        }
         snapshot = lake.snapshot()
         moved = _moved(chunks, known)
         batches = [Batch(profile.name, night) for night in sorted(set(chunks) | set(moved))]
@@ -220,9 +233,28 @@ def _ingest_window(
             for batch in batches
         ]
         for batch, result in zip(batches, workers.run(tasks), strict=True):
-            frames, sources = _parts(result, batch)
+            if isinstance(result, BaseException):
+                failures.append(_failure(batch, result))
+                continue
+            frames, sources = result
             _commit(lake, batch, frames, sources, staging / str(batch))
             _report_batch(report, batch, chunks.get(batch.night, []), sources, progress)
+    return failures
+
+
+def _without_repeats(chunk: Chunk, known: dict[int, str]) -> Chunk:
+    """Leave out frames whose content another file has, and note the others as known.
+
+    Tasks that run side by side do not know of each other's frames.
+    """
+    rows = chunk.frames.select(["frame_id", "file"]).to_pylist()
+    first = [known.setdefault(row["frame_id"], row["file"]) == row["file"] for row in rows]
+    if all(first):
+        return chunk
+    repeated = tuple(row["file"] for row, is_first in zip(rows, first, strict=True) if not is_first)
+    return replace(
+        chunk, frames=chunk.frames.filter(pa.array(first)), repeated=(*chunk.repeated, *repeated)
+    )
 
 
 def _reduce_frames(
@@ -300,15 +332,9 @@ def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
     )
 
 
-def _parts(result: Any, batch: Batch) -> tuple[Part, Part]:
-    if isinstance(result, SkylakeError):
-        raise result
-    if isinstance(result, BaseException):
-        raise LakeError(
-            f"{batch}: the night could not be gathered ({type(result).__name__}: {result})"
-        ) from result
-    frames, sources = result
-    return frames, sources
+def _failure(batch: Batch, error: BaseException) -> LakeError:
+    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
+    return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
 
 
 def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path) -> None:

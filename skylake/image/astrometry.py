@@ -28,6 +28,8 @@ _MAX_PLANE_DEG = 85.0
 _MAX_STARS = 100
 #: So many times more sources than stars are searched for them: bands differ, and colours.
 _SOURCES_PER_STAR = 4
+#: Axes of an image that enclose a smaller angle than this are one axis.
+_MIN_SINE = 1e-6
 #: Cards of the scale and rotation of a WCS.
 _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 _MIN_MATCHES = 5
@@ -118,7 +120,9 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         wcs = wcs[offset[1] :, offset[0] :]
     height, width = shape
     try:
-        pointing = _describe(wcs, height, width)
+        # Numbers beyond all measure, as of an equinox, become infinite or NaN, and are found below.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            pointing = _describe(wcs, height, width)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         why = " ".join(str(error).split())
         raise FrameRejected(
@@ -171,7 +175,8 @@ def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     lon, lat = wcs.all_pix2world(x, y, 0)
     frame = wcs_to_celestial_frame(wcs)
     if frame.name == "icrs":
-        return np.asarray(lon, float) % 360.0, np.asarray(lat, float)
+        # Twice, since the remainder of a tiny negative angle is 360.
+        return np.asarray(lon, float) % 360.0 % 360.0, np.asarray(lat, float)
     sky = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
     return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
 
@@ -186,6 +191,8 @@ def _describe(wcs: Any, height: int, width: int) -> Pointing:
     along_x, along_y = vectors[1] - vectors[2], vectors[3] - vectors[4]
     x_east, x_north, y_east, y_north = along_x @ east, along_x @ north, along_y @ east, along_y @ north
     determinant = x_east * y_north - x_north * y_east
+    if abs(determinant) <= _MIN_SINE * np.linalg.norm(along_x) * np.linalg.norm(along_y):
+        raise ValueError("both axes point the same way on the sky")
     outline_ra, outline_dec = _to_icrs(wcs, *_outline(height, width))
     distance = separation_deg(ra[0], dec[0], outline_ra, outline_dec)
     on_sky = bool(np.isfinite(distance).all())
@@ -195,7 +202,6 @@ def _describe(wcs: Any, height: int, width: int) -> Pointing:
         dec_deg=float(dec[0]),
         radius_deg=float(np.max(distance)) if on_sky else 180.0,
         pixel_scale_arcsec=float(np.degrees(np.sqrt(abs(determinant))) * 3600.0),
-        # Twice, since the remainder of a tiny negative angle is 360.
         rotation_deg=float(np.degrees(np.arctan2(y_east, y_north)) % 360.0 % 360.0),
         # With north up, east is to the left on the sky: x then runs west and the determinant is negative.
         mirrored=bool(determinant > 0.0),

@@ -11,13 +11,16 @@ from skylake.core.frame import Image, Mask, Pixels, RawImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 
+#: No detector gives so many ADU, and squares of larger numbers do not fit 32 bits.
+_BEYOND_MEASURE = 1e15
+
 
 def calibrate(raw: RawImage, camera: Camera, saturation_adu: float | None) -> Image:
     """Prepare the raw image of a camera for measurement.
 
     Saturation is judged on raw pixels, before anything is subtracted from them. A pixel that is not
-    finite, or whose row has no overscan that is, is masked and filled with the median of the image. The
-    raw image stays as it is.
+    finite or beyond all measure, or whose row has no overscan that is finite, is masked and filled with
+    the median of the image. The raw image stays as it is.
 
     Raises
     ------
@@ -81,11 +84,11 @@ def _subtract_overscan(pixels: Pixels, detector: Detector) -> Pixels:
 
 
 def _fill(pixels: Pixels) -> tuple[Pixels, Mask]:
-    masked = ~np.isfinite(pixels)
+    masked = ~(np.abs(pixels) < _BEYOND_MEASURE)
     n_masked = np.count_nonzero(masked)
     if n_masked == pixels.size:
         raise FrameFailed(
-            Reason.NO_VALID_PIXELS, "no pixel holds a finite number; the exposure was not read out"
+            Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
         )
     if n_masked:
         pixels = np.where(masked, np.median(pixels[~masked]), pixels)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+from skylake import cameras
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def frame(sky: Path, tmp_path: Path) -> Path:
+    """A copy of a frame, under an odd name."""
+    return Path(
+        shutil.copy(sky / "frames/20241001/small_20241001_0003.fits", tmp_path / 'it\'s "mine" [1].fits')
+    )
+
+
+def readings(checked: dict[str, Any]) -> dict[str, Any]:
+    return {reading["quantity"]: reading for reading in checked["readings"]}
+
+
+def test_every_profile_is_listed_with_what_it_is(skylake_command: Run) -> None:
+    listed = skylake_command("camera", "list", "--json").json
+    assert [one["name"] for one in listed] == cameras.names()
+    assert {"generic", "sim", "skycam-t", "skycam-z"} <= {one["name"] for one in listed}
+    lines = skylake_command("camera", "list").out.splitlines()[2:]
+    assert [line.split(maxsplit=1) for line in lines] == [[one["name"], one["description"]] for one in listed]
+
+
+def test_a_profile_is_shown_as_json_with_its_dated_blocks(camera: Path, skylake_command: Run) -> None:
+    for name in cameras.names():
+        answer = skylake_command("camera", "show", name)
+        assert (answer.status, answer.err) == (0, "")
+        assert answer.json["base"]["name"] == name
+    own = skylake_command("camera", "show", camera).json["base"]
+    assert (own["name"], own["detector"]["width_px"]) == ("small", 256)
+    assert own["site"] == skylake_command("camera", "show", "sim").json["base"]["site"], "like = 'sim'"
+
+
+def test_a_profile_can_be_shown_as_of_a_date(tmp_path: Path, skylake_command: Run) -> None:
+    file = tmp_path / "camera.toml"
+    file.write_text(
+        'like = "sim"\nname = "new"\ndetector.gain_e_per_adu = 2.0\n\n'
+        '[[period]]\nfrom = "2020-06-01"\ndetector.gain_e_per_adu = 3.0\n'
+    )
+    gains = [
+        skylake_command("camera", "show", file, "--at", date).json["detector"]["gain_e_per_adu"]
+        for date in ("2020-05-31", "2020-06-01", "2024-02-29")
+    ]
+    assert gains == [2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("date", ["2013-13-45", "2013-02-30", "2013", "tomorrow", "2013-06-10T12:00"])
+def test_what_is_no_date_is_refused(date: str, skylake_command: Run) -> None:
+    answer = skylake_command("camera", "show", "sim", "--at", date)
+    assert (answer.status, answer.sentence) == (2, f"{date!r} is no date; write it as 2013-06-10")
+
+
+@pytest.mark.parametrize("command", [("show", "CAMERA"), ("check", "--camera", "CAMERA", "FRAME")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('like = "sim"\nname = "x"\ndetectr.width_px = 3\n', "detectr: there is no such key; did you mean detector?"),
+        ('like = "sim"\nname = "x"\n[[header.time]]\ncard = ["DATE"]\n', "did you mean header.time[0].cards?"),
+        ('like = "sim"\nname = "x"\nsite.latitude_deg = "north"\n', "site.latitude_deg: "),
+        ("name = = 3\n", "not valid TOML"),
+        (None, "there is no such camera profile file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_profile_is_named_with_its_key(
+    command: tuple[str, ...], text: str | None, words: str, frame: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    file = tmp_path / "my camera.toml"
+    if text is not None:
+        file.write_text(text)
+    places = {"CAMERA": file, "FRAME": frame}
+    answer = skylake_command("camera", *(places.get(word, word) for word in command))
+    assert answer.status == 3
+    assert answer.sentence.startswith(f"{file}: ")
+    assert words in answer.sentence
+
+
+def test_an_unknown_camera_is_named_with_those_that_are(frame: Path, skylake_command: Run) -> None:
+    for command in (["show", "none"], ["check", "-c", "none", frame]):
+        answer = skylake_command("camera", *command)
+        assert answer.status == 3
+        assert answer.sentence.startswith(
+            "there is no camera profile 'none'; known names are generic, sim, sky"
+        )
+
+
+def test_a_check_reads_a_header_as_it_is_in_truth(
+    frame: Path, sky: Path, camera: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("camera", "check", "--camera", camera, frame, "--json")
+    assert (answer.status, answer.err) == (0, "")
+    [checked] = answer.json
+    [true] = [
+        row for row in pq.read_table(sky / "truth" / "frames.parquet").to_pylist() if "1001_0003" in row["file"]
+    ]  # fmt: skip
+    found = readings(checked)
+    assert (checked["file"], checked["usable"], checked["reason"]) == (str(frame), True, None)
+    assert found["exposure_s"]["value"] == true["exposure_s"]
+    assert found["exposure_s"]["source"] == "EXPTIME"
+    assert found["mjd_start"]["value"] == pytest.approx(true["mjd_start"], abs=1e-8)
+    assert found["gain"]["value"] == true["gain_e_per_adu"]
+    assert found["band"]["value"] == true["band"]
+    ra, dec = map(float, found["centre"]["value"].split())
+    assert (ra, dec) == pytest.approx((true["ra_deg"], true["dec_deg"]), abs=1e-3)
+    text = skylake_command("camera", "check", "--camera", camera, frame).out
+    assert text.startswith(f"{frame}: ok\n")
+    for quantity, reading in found.items():
+        assert any(
+            line.split()[:1] == [quantity] and str(reading["source"]) in line for line in text.splitlines()
+        )
+
+
+def test_a_check_tells_what_is_missing_and_the_status_is_1(
+    frame: Path, sky: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    good = sky / "frames/20241001/small_20241001_0001.fits"
+    letter = tmp_path / "letter.fits"
+    letter.write_text("Dear colleague")
+    with fits.open(frame, mode="update") as file:
+        del file[0].header["DATE-OBS"]
+    answer = skylake_command("camera", "check", "-c", camera, good, frame, letter, "--json")
+    assert answer.status == 1
+    assert [(one["usable"], one["reason"]) for one in answer.json] == [
+        (True, None), (False, "no_time"), (False, "not_fits"),
+    ]  # fmt: skip
+    text = skylake_command("camera", "check", "-c", camera, good, frame, letter)
+    assert (text.status, text.err) == (1, "")
+    assert f"{frame}: no_time\n  {answer.json[1]['message']}\n" in text.out
+    assert f"{letter}: not_fits\n  {answer.json[2]['message']}\n" in text.out
+
+
+def test_a_check_agrees_with_what_ingest_makes_of_a_frame(
+    frame: Path, camera: Path, new_lake: Path, skylake_command: Run
+) -> None:
+    with fits.open(frame, mode="update") as file:
+        for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+            del file[0].header[card]
+    [checked] = skylake_command("camera", "check", "-c", camera, frame, "--json").json
+    [problem] = skylake_command("ingest", new_lake, "-c", camera, frame, "--json").json["problems"]
+    assert (checked["usable"], checked["reason"]) == (False, problem["reason"]) == (False, "no_wcs")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, skylake_command: Run) -> None:
+    missing = skylake_command("camera", "check", tmp_path / "no frame.fits")
+    assert missing.status == 2
+    assert f"'{tmp_path}/no frame.fits' does not exist" in missing.sentence
+    folder = skylake_command("camera", "check", tmp_path)
+    assert folder.status == 2
+    assert f"File '{tmp_path}' is a directory" in folder.sentence

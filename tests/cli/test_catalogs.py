@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from skylake.core.sphere import separation_deg
+
+Run = Callable[..., Any]
+
+FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable", "parquet": None}
+
+
+def given(sky: Path) -> Any:
+    return pq.read_table(sky / "catalog.parquet").to_pandas()
+
+
+@pytest.fixture
+def as_file(sky: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A function that writes the simulator's catalog in a format, under an odd name."""
+
+    def write(suffix: str) -> Path:
+        path = tmp_path / f"it's my catalog.{suffix}"
+        if FORMATS[suffix] is None:
+            path.write_bytes((sky / "catalog.parquet").read_bytes())
+        else:
+            Table.from_pandas(given(sky)).write(path, format=FORMATS[suffix])
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_same_stars(
+    suffix: str, new_lake: Path, sky: Path, as_file: Run, columns: tuple[str, ...], well: Run
+) -> None:
+    answer = well(
+        "catalog", "import", new_lake, "stars", "--format", "table", as_file(suffix), *columns, "--json"
+    )
+    stars = given(sky).sort_values("id")
+    report = answer.json
+    assert (report["n_rows"], report["is_default"], report["dropped"]) == (len(stars), True, {})
+    query = "SELECT * FROM catalogs.stars ORDER BY ref_id"
+    rows = well("sql", new_lake, query, "--format", "json").json
+    for name, column, tolerance in [
+        ("ref_id", "id", 0), ("ra_deg", "ra", 1e-10), ("dec_deg", "dec", 1e-10), ("mag_V", "V", 1e-5),
+        ("mag_B_err", "B_err", 1e-6), ("colour_B_V", "B-V", 1e-5), ("pm_ra_mas_yr", "pmra", 1e-4),
+    ]:  # fmt: skip
+        found = np.array([np.nan if row[name] is None else row[name] for row in rows], float)
+        np.testing.assert_allclose(found, stars[column].to_numpy(float), rtol=0, atol=tolerance)
+
+
+def test_the_first_catalog_is_the_default_and_others_stand_beside_it(
+    new_lake: Path, sky: Path, columns: tuple[str, ...], well: Run
+) -> None:
+    assert well("catalog", "list", new_lake, "--json").json == []
+    first = well("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
+    assert first.out == f"one: {len(given(sky))} stars in 1 pixels, the default\n"
+    few = (
+        "--ra",
+        "ra",
+        "--dec",
+        "dec",
+        "--mag",
+        "V=V",
+        "--mag-err",
+        "V=0.05",
+        "--epoch",
+        2016,
+        "--margin",
+        60,
+    )
+    second = well("catalog", "import", new_lake, "two", "--format", "table", sky / "catalog.parquet", *few)
+    assert second.out == f"two: {len(given(sky))} stars in 1 pixels\n"
+    one, two = well("catalog", "list", new_lake, "--json").json
+    assert (one["name"], one["default"], one["bands"], one["colours"]) == ("one", True, "V B", "B-V")
+    assert (two["name"], two["default"], two["bands"], two["colours"]) == ("two", False, "V", "")
+    assert (one["epoch"], two["epoch"], one["margin_arcsec"], two["margin_arcsec"]) == (2000, 2016, 300, 60)
+    lines = well("catalog", "list", new_lake).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "-" * 4, "one", "two"]
+    errors = well("sql", new_lake, "SELECT DISTINCT mag_V_err FROM catalogs.two", "--format", "json").json
+    assert errors == [{"mag_V_err": 0.05}]
+
+
+def test_a_catalog_is_replaced_only_when_that_is_asked(
+    new_lake: Path, sky: Path, columns: tuple[str, ...], tmp_path: Path, skylake_command: Run, well: Run
+) -> None:
+    brighter = tmp_path / "brighter.parquet"
+    table = pq.read_table(sky / "catalog.parquet")
+    pq.write_table(table.slice(0, 100), brighter)
+    command = ("catalog", "import", new_lake, "stars", "--format", "table")
+    well(*command, sky / "catalog.parquet", *columns)
+    again = skylake_command(*command, brighter, *columns)
+    assert again.status == 2
+    assert again.sentence == "the lake has a catalog 'stars' already; give another name or --replace"
+    assert well("catalog", "list", new_lake, "--json").json[0]["stars"] == table.num_rows
+    well(*command, brighter, *columns, "--replace")
+    assert well("catalog", "list", new_lake, "--json").json[0]["stars"] == 100
+
+
+def test_rows_that_are_of_no_use_are_counted_aloud(new_lake: Path, tmp_path: Path, well: Run) -> None:
+    file = tmp_path / "some.csv"
+    file.write_text("ra,dec,V\n10,-20,9.5\n,5,9\n11,-95,8\n12,-21,\n")
+    answer = well("catalog", "import", new_lake, "some", "--format", "table", file, "--ra", "ra", "--dec", "dec",
+                  "--mag", "V=V", "--json")  # fmt: skip
+    report = answer.json
+    assert report["n_rows"] + sum(report["dropped"].values()) == 4
+    assert report["n_rows"] <= 3
+    for reason, count in report["dropped"].items():
+        assert f"skylake: some: {count} rows were left out ({reason})\n" in answer.err
+
+
+def test_identifiers_that_occur_twice_are_told(new_lake: Path, tmp_path: Path, well: Run) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text("id,ra,dec,V\n1,10,-20,9.5\n1,10.1,-20,9\n2,10.2,-20,8\n")
+    answer = well("catalog", "import", new_lake, "twice", "--format", "table", file, "--ra", "ra", "--dec", "dec",
+                  "--id", "id", "--mag", "V=V")  # fmt: skip
+    assert (
+        "skylake: twice: 1 stars have the identifier of another, and their light curves are mixed; name"
+        in answer.err
+    )
+
+
+def test_hours_are_told_from_degrees(new_lake: Path, tmp_path: Path, well: Run) -> None:
+    file = tmp_path / "hours.csv"
+    file.write_text("ra,dec,V\n1.5,-20,9.5\n")
+    well("catalog", "import", new_lake, "hours", "--format", "table", file, "--ra", "ra", "--ra-unit", "hours",
+         "--dec", "dec", "--mag", "V=V")  # fmt: skip
+    rows = well("sql", new_lake, "SELECT ra_deg, dec_deg FROM catalogs.hours", "--format", "json").json
+    assert rows == [{"ra_deg": 22.5, "dec_deg": -20.0}]
+
+
+def test_show_tells_each_column_with_its_unit(lake: Path, well: Run) -> None:
+    columns = {row["column"]: row for row in well("catalog", "show", lake, "simcat", "--json").json}
+    described = well("sql", lake, "DESCRIBE catalogs.simcat", "--format", "json").json
+    assert list(columns) == [row["column_name"] for row in described]
+    assert columns["mag_V"]["unit"] == "mag" and columns["ra_deg"]["unit"] == "deg"
+    assert all(row["meaning"] for row in columns.values())
+    lines = well("catalog", "show", lake, "simcat").out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(columns)
+
+
+def test_a_cone_of_a_catalog_holds_the_stars_within(lake: Path, sky: Path, tmp_path: Path, well: Run) -> None:
+    stars = given(sky)
+    ra, dec = float(stars.ra[0]), float(stars.dec[0])
+    near = separation_deg(ra, dec, stars.ra.to_numpy(), stars.dec.to_numpy()) * 3600.0 <= 500.0
+    rows = list(csv.DictReader(io.StringIO(well("catalog", "cone", lake, "simcat", ra, dec, 500).out)))
+    assert dec < 0
+    assert 1 < len(rows) < len(stars)
+    assert {int(row["ref_id"]) for row in rows} == set(stars.id[near])
+    well("catalog", "cone", lake, "simcat", ra, dec, 500, "-o", tmp_path / "near.fits")
+    assert set(Table.read(tmp_path / "near.fits")["ref_id"]) == set(stars.id[near])
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "words"),
+    [
+        ("show LAKE none", 3, "there is no catalog 'none' in the lake; `skylake catalog list` shows"),
+        ("cone LAKE none 1 1 1", 3, "there is no catalog 'none' in the lake"),
+        ("cone LAKE simcat 1 -91 1", 2, "'DEC': '-91' is not a number from -90 to 90"),
+        ("cone LAKE simcat x 1 1", 2, "'RA': 'x' is not a number"),
+        ("cone LAKE simcat 1 1 -3", 2, "'RADIUS_ARCSEC': '-3'"),
+        ("cone LAKE simcat 1 1 3 -o x.txt", 2, "x.txt: the suffix tells no format"),
+        ("list NOLAKE", 3, "there is no lake; make one with `skylake init"),
+        ("show NOLAKE simcat", 3, "there is no lake"),
+        ("cone NOLAKE simcat 1 1 1", 3, "there is no lake"),
+        ("import NOLAKE c TABLE FILE HERE --mag V=V", 3, "there is no lake"),
+        ("import LAKE c --format tycho2 FOLDER", 3, "there is no index of Tycho-2 stars; install the package with"),
+        ("import LAKE c --format usnob FILE", 2, "'usnob' is not one of 'table', 'tycho2'"),
+        ("import LAKE c TABLE none.csv HERE", 2, "'none.csv' does not exist"),
+        ("import LAKE c TABLE HERE --mag V=V", 2, "a table needs files"),
+        ("import LAKE c TABLE FILE --ra ra --mag V=V", 2, "a table needs --ra and --dec"),
+        ("import LAKE c TABLE FILE --ra alpha --dec dec --mag V=V", 3, "FILE: there is no column 'alpha'; its"),
+        ("import LAKE c TABLE FILE HERE --mag V=Vmag", 3, "FILE: there is no column 'Vmag'"),
+        ("import LAKE c TABLE FILE HERE --mag V", 2, "--mag V: write NAME=COLUMN, as in --mag V=Vmag"),
+        ("import LAKE c TABLE FILE HERE --mag V=V --mag V=B", 2, "--mag V=B: V is given twice"),
+        ("import LAKE c TABLE FILE HERE --mag V=V --mag-err B=0.1", 2, "the band 'B' has an error but"),
+        ("import LAKE c TABLE FILE HERE --mag V=V --pm pmra", 2, "--pm pmra: give two columns"),
+        ("import LAKE c TABLE FILE HERE --mag V=V --epoch J2000", 2, "'J2000' is not a valid float"),
+        ("import LAKE c/d TABLE FILE HERE --mag V=V", 2, "'c/d' is no name for a catalog; use letters"),
+        ("import LAKE .. TABLE FILE HERE --mag V=V", 2, "'..' is no name for a catalog"),
+        ("import LAKE simcat TABLE FILE HERE --mag V=V", 2, "a catalog 'simcat' already; give another"),
+        ("import LAKE c TABLE LETTER HERE --mag V=V", 3, "LETTER: "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_one_sentence_and_leaves_no_trace(
+    line: str, status: int, words: str, lake: Path, sky: Path, tmp_path: Path, skylake_command: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letter.fits").write_text("Dear colleague,\nthe catalog is lost.\n")
+    places = {"LAKE": lake, "NOLAKE": tmp_path, "FILE": sky / "catalog.parquet", "FOLDER": tmp_path,
+              "LETTER": tmp_path / "letter.fits"}  # fmt: skip
+    line = line.replace("TABLE", "--format table").replace("HERE", "--ra ra --dec dec")
+    answer = skylake_command("catalog", *(places.get(word, word) for word in line.split()))
+    assert answer.status == status
+    for name, place in places.items():
+        words = words.replace(name, str(place))
+    assert words in answer.sentence
+    assert [path.name for path in (lake / "catalogs").iterdir()] == ["simcat"]

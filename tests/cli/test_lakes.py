@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from skylake.lake import Lake
+from skylake.schema import table_names
+from skylake.settings import Settings
+
+Run = Callable[..., Any]
+
+
+def test_init_makes_a_lake_with_the_settings_asked_for(tmp_path: Path, well: Run) -> None:
+    root = tmp_path / "deep" / "lake"
+    options = ("--pixel-order", 1, "--map-order", 5, "--cluster", "tcp://host:8786", "--workers", 3)
+    answer = well("init", root, *options)
+    assert answer.out.startswith(f"made the lake {root}; next: skylake catalog import {root} NAME")
+    assert answer.err == ""
+    assert Lake(root).settings == Settings(pixel_order=1, map_order=5, cluster="tcp://host:8786", workers=3)
+    well("init", tmp_path / "plain")
+    assert Lake(tmp_path / "plain").settings == Settings()
+
+
+@pytest.mark.parametrize("name", ["my lake", "it's", 'a "lake"', "$HOME; ls *", "Sternwarte-Öü"])
+def test_a_lake_can_have_any_name_and_the_advice_can_be_pasted(name: str, tmp_path: Path, well: Run) -> None:
+    root = tmp_path / name
+    words = shlex.split(well("init", root).out.partition("next: ")[2])
+    assert words[:4] == ["skylake", "catalog", "import", str(root)]
+    assert well("sql", root, "SELECT count(*) AS n FROM frames", "--format", "json").json == [{"n": 0}]
+    assert well("path", root, "sources").out == f"{root}/_versions/sources/000001\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["LAKE"], 2, "lake: there is a lake already"),
+        (["FULL"], 2, "full: the folder is not empty; name a new one"),
+        (["FILE"], 3, "file: the lake cannot be made"),
+        (["NEW", "--pixel-order", "9"], 2, "'--pixel-order': 9 is not in the range 0<=x<=8"),
+        (["NEW", "--map-order", "-1"], 2, "'--map-order'"),
+        (["NEW", "--workers", "-1"], 2, "'--workers'"),
+        (
+            ["NEW", "--cluster", "nowhere"],
+            2,
+            "there is no cluster 'nowhere'; use local, inline, slurm or tcp://",
+        ),
+    ],
+)
+def test_a_lake_that_cannot_be_made_is_one_sentence(
+    options: list[str], status: int, words: str, new_lake: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("all my work")
+    (tmp_path / "file").write_text("")
+    places = {"LAKE": new_lake, "FULL": tmp_path / "full", "FILE": tmp_path / "file", "NEW": tmp_path / "new"}
+    answer = skylake_command("init", *(places.get(option, option) for option in options))
+    assert answer.status == status
+    assert words in answer.sentence
+    assert not (tmp_path / "new").exists()
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["thesis.tex"]
+
+
+def test_status_counts_what_the_tables_hold(lake: Path, sky: Path, well: Run) -> None:
+    value = well("status", lake, "--json").json
+    snapshot = Lake(lake).snapshot()
+    assert value["lake"] == str(lake)
+    assert value["snapshot"] == snapshot.number
+    assert value["tables"] == {name: snapshot.read(name).num_rows for name in table_names()}
+    assert (value["catalogs"], value["default_catalog"]) == (["simcat"], "simcat")
+    [frames] = value["frames"]
+    assert (frames["camera"], frames["status"], frames["reason"], frames["count_all"]) == (
+        "small",
+        "ok",
+        None,
+        8,
+    )
+    truth = pq.read_table(sky / "truth" / "frames.parquet").to_pandas()
+    for night in value["nights"]:
+        true = truth[truth.night == night["night"]]
+        assert (night["camera"], night["band"], night["n_frames"], night["n_ok"]) == ("small", "V", 4, 4)
+        assert night["zp_median"] == pytest.approx(true.zp.median(), abs=5 * night["zp_median_err"])
+    assert [night["night"] for night in value["nights"]] == [20241001, 20241002]
+
+
+def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
+    value = well("status", lake, "--json").json
+    answer = well("status", lake)
+    lines = answer.out.splitlines()
+    assert answer.err == ""
+    assert lines[0] == f"{lake}, snapshot {value['snapshot']}"
+    assert lines[1] == "catalogs: simcat; default: simcat"
+    assert {f"{line.split()[0]}": line.split()[-1] for line in lines[5:12]} == {
+        name: str(count) for name, count in value["tables"].items()
+    }
+    assert ["small", "ok", "8"] in [line.split() for line in lines]
+    assert sum(line.split()[:1] == ["small"] and "  20241" in line for line in lines) == 2
+
+
+def test_status_of_an_empty_lake(new_lake: Path, well: Run) -> None:
+    value = well("status", new_lake, "--json").json
+    assert set(value["tables"].values()) == {0}
+    assert (value["frames"], value["nights"], value["catalogs"], value["default_catalog"]) == ([], [], [], "")
+    assert "catalogs: none; default: none" in well("status", new_lake).out
+
+
+def test_path_is_the_folder_free_of_links_that_others_can_read(lake: Path, well: Run) -> None:
+    for table in table_names():
+        folder = Path(well("path", lake, table).out.removesuffix("\n"))
+        assert folder == folder.resolve() == (lake / table).resolve()
+    sources = Path(well("path", lake, "sources").out.strip())
+    found = sum(pq.ParquetFile(path).metadata.num_rows for path in sources.rglob("Npix=*/*.parquet"))
+    assert found == well("status", lake, "--json").json["tables"]["sources"] > 0
+
+
+@pytest.mark.parametrize("command", [("status",), ("path", "sources")])
+def test_what_is_no_lake_is_refused_with_the_command_to_type(
+    command: tuple[str, ...], tmp_path: Path, skylake_command: Run
+) -> None:
+    for place in (tmp_path, tmp_path / "none"):
+        answer = skylake_command(command[0], place, *command[1:])
+        assert answer.status == 3
+        assert answer.sentence == f"{place}: there is no lake; make one with `skylake init {place}`"
+
+
+def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_command: Run) -> None:
+    answer = skylake_command("path", lake, "source")
+    assert answer.status == 3
+    assert answer.sentence == f"there is no table 'source'; the tables are {', '.join(table_names())}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are default_catalog"),
+        ("workers = 'many'\n", "skylake.toml: workers must be of type int"),
+        ("= broken", "skylake.toml: not valid TOML"),
+    ],
+)
+def test_damaged_settings_are_named_with_their_key(
+    text: str, words: str, new_lake: Path, skylake_command: Run
+) -> None:
+    (new_lake / "skylake.toml").write_text(text)
+    answer = skylake_command("status", new_lake)
+    assert answer.status == 3
+    assert f"{new_lake}/{words}" in answer.sentence
+
+
+def test_a_lake_without_its_pointer_is_told(new_lake: Path, skylake_command: Run) -> None:
+    (new_lake / "current").unlink()
+    answer = skylake_command("status", new_lake)
+    assert answer.status == 3
+    assert str(new_lake) in answer.sentence and "'current' is broken" in answer.sentence

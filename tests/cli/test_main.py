@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from skylake import errors
+from skylake.cli.main import PlainErrors, cli
+
+Run = Callable[..., Any]
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*names, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+COMMANDS = dict(commands(cli))
+
+HELP = """
+import contextlib, io, sys
+from skylake.cli.main import main
+for names in {commands!r}:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            main([*names, "--help"])
+        except SystemExit as end:
+            assert end.code == 0
+    assert said.getvalue().startswith("Usage: skylake " + " ".join(names)), said.getvalue()
+heavy = ("lsdb", "hats", "astropy", "dask", "distributed", "pandas", "sqlalchemy", "numpy", "pyarrow", "duckdb",
+         "scipy", "matplotlib", "healpy", "rich")
+print(*[name for name in heavy if name in sys.modules])
+"""
+
+
+def test_no_help_imports_anything_heavy(environment: dict[str, str]) -> None:
+    code = HELP.format(commands=[(), *COMMANDS])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    promised = {
+        "demo", "init", "camera", "catalog", "ingest", "calibrate", "aggregate", "mirror", "run", "report",
+        "status", "sql", "lc", "cone", "path", "map", "flags", "simulate",
+    }  # fmt: skip
+    assert promised <= set(cli.commands)
+    assert {
+        ("camera", "list"), ("camera", "show"), ("camera", "check"), ("catalog", "import"), ("catalog", "list"),
+        ("catalog", "show"), ("catalog", "cone"), ("run", "nightly"),
+    } <= set(COMMANDS)  # fmt: skip
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_and_option_tells_what_it_is_for(names: tuple[str, ...], skylake_command: Run) -> None:
+    command = COMMANDS[names]
+    short = command.get_short_help_str(limit=200)
+    assert short.endswith(".") and "\n" not in short and not short.endswith("..")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.help.endswith((".", ";")) or "(" in option.help
+    answer = skylake_command(*names, "-h")
+    assert (answer.status, answer.err) == (0, "")
+    assert "\\" not in answer.out.replace(" \\\n", ""), "what is for click is not shown to people"
+
+
+def test_the_group_lists_each_command_on_one_line_in_the_order_of_the_work(skylake_command: Run) -> None:
+    lines = skylake_command("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == list(cli.commands)
+    assert lines[0].split()[0] == "demo"
+
+
+def test_the_version_is_told(process: Run) -> None:
+    answer = process("--version")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out.startswith("skylake 0.")
+
+
+def test_a_result_goes_to_standard_output_and_a_failure_to_standard_error(
+    process: Run, tmp_path: Path
+) -> None:
+    good = process("flags", "1", "--json")
+    assert (good.status, good.err, good.json[0]["name"]) == (0, "", "SATURATED")
+    bad = process("status", tmp_path / "none")
+    assert bad.status == 3
+    assert bad.sentence == f"{tmp_path}/none: there is no lake; make one with `skylake init {tmp_path}/none`"
+    assert process("flags", "1", "--jsn").status == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nosuch", "no such command 'nosuch'; see `skylake --help`"),
+        ("sql", "missing argument 'LAKE'; see `skylake sql --help`"),
+        ("sql LAKE", "missing argument 'QUERY'; see `skylake sql --help`"),
+        ("status LAKE more", "got unexpected extra argument (more); see `skylake status --help`"),
+        ("status LAKE --jsn", "--jsn"),
+        ("run nigtly LAKE", "no such command 'nigtly'"),
+        ("ingest LAKE frames", "missing option '--camera'"),
+        ("ingest LAKE --camera sim", "missing argument 'PATH…'"),
+        ("catalog import LAKE c f.csv", "missing option '--format'. Choose from: table, tycho2"),
+        ("init LAKE --pixel-order 9", "'--pixel-order': 9 is not in the range 0<=x<=8"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_status_2(
+    line: str, words: str, skylake_command: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "f.csv").write_text("ra,dec\n1,2\n")
+    arguments = line.replace("LAKE", str(tmp_path)).replace("f.csv", str(tmp_path / "f.csv")).split()
+    answer = skylake_command(*arguments)
+    assert answer.status == 2
+    assert words in answer.sentence
+    assert "; see `skylake" in answer.sentence
+
+
+@pytest.mark.parametrize("group", ["", "camera", "catalog", "run"])
+def test_a_group_without_a_command_shows_its_help(group: str, skylake_command: Run) -> None:
+    answer = skylake_command(*group.split())
+    assert answer.status == 2
+    assert answer.out == ""
+    assert answer.err.startswith(f"Usage: skylake {group}".rstrip())
+    assert "Commands:" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.UsageError("x: mend it"), 2),
+        (errors.LakeError("x: mend it"), 3),
+        (errors.ConfigurationError("x: mend it"), 3),
+        (errors.CatalogError("x: mend it"), 3),
+        (errors.MirrorError("x: mend it"), 3),
+        (errors.WorkerError("x: mend it"), 3),
+        (click.UsageError("X:\n\tmend\nit."), 2),
+        (click.ClickException("x: mend it"), 1),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (ZeroDivisionError("division by zero"), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_has_its_status_and_one_line(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, PlainErrors():
+        raise error
+    assert end.value.code == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("skylake: ") and err.count("\n") == 1
+    if isinstance(error, errors.SkylakeError | click.ClickException):
+        assert "x: mend it" in err
+    if isinstance(error, ZeroDivisionError):
+        assert (
+            "internal error: ZeroDivisionError: division by zero (--debug shows where); please report it"
+            in err
+        )
+
+
+def test_what_ends_well_passes_through(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainErrors():
+        pass
+    with pytest.raises(click.exceptions.Exit), PlainErrors():
+        raise click.exceptions.Exit(1)
+    with pytest.raises(SystemExit), PlainErrors():
+        raise SystemExit(5)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_debug_adds_the_traceback_and_the_sentence_stays(skylake_command: Run, tmp_path: Path) -> None:
+    answer = skylake_command("--debug", "status", tmp_path)
+    assert answer.status == 3
+    assert answer.out == ""
+    assert answer.err.startswith("Traceback (most recent call last):")
+    assert answer.err.splitlines()[-1].startswith(f"skylake: {tmp_path}: there is no lake")
+    assert skylake_command("status", tmp_path).sentence, "the next command is not debugged"
+
+
+def test_a_reader_that_goes_away_is_no_error(environment: dict[str, str]) -> None:
+    for command in (["camera", "show", "sim"], ["flags", "0"]):
+        with subprocess.Popen(
+            [sys.executable, "-m", "skylake", *command],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as running:  # fmt: skip
+            assert running.stdout is not None and running.stderr is not None
+            running.stdout.close()
+            said = running.stderr.read()
+        assert (running.returncode, said) == (0, b"")
+
+
+def test_an_interrupt_is_one_sentence_and_status_130(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "skylake", "simulate", str(tmp_path / "sky"), "--workers", "1"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 40
+        while not (tmp_path / "sky" / "frames").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (130, "")
+    assert err == "skylake: interrupted; what was committed is safe\n"

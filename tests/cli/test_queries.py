@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from skylake.core.sphere import separation_deg
+from skylake.lake import Lake
+
+Run = Callable[..., Any]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def star(sky: Path) -> dict[str, Any]:
+    """A star of constant brightness that is seen in every frame."""
+    stars = pq.read_table(sky / "truth" / "stars.parquet").to_pandas()
+    seen = pa.concat_tables(
+        [pq.read_table(path) for path in (sky / "truth" / "detections").iterdir()]
+    ).to_pandas()
+    inside = seen[seen.x_px.between(20, 235) & seen.y_px.between(20, 235) & ~seen.saturated]
+    everywhere = inside.groupby("star_id").size()
+    plain = stars[stars.variable_class.isna() & stars.star_id.isin(everywhere.index[everywhere == 8])]
+    found: dict[str, Any] = plain.sort_values("mag_V").iloc[0].to_dict()
+    return found
+
+
+# sql
+
+
+def test_a_query_answers_from_the_tables_views_and_catalogs(lake: Path, well: Run) -> None:
+    query = """
+        SELECT (SELECT count(*) FROM frames) AS frames, (SELECT count(*) FROM sources) AS sources,
+               (SELECT count(*) FROM calibrated_matches) AS matches, (SELECT count(*) FROM catalogs.simcat) AS stars
+    """
+    [row] = well("sql", lake, query, "--format", "json").json
+    tables = well("status", lake, "--json").json["tables"]
+    assert (row["frames"], row["sources"], row["matches"]) == (8, tables["sources"], tables["matches"])
+    assert row["stars"] == well("catalog", "list", lake, "--json").json[0]["stars"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a b.csv", lambda path: pc.read_csv(path).to_pylist()),
+        ("it's.parquet", lambda path: pq.read_table(path).to_pylist()),
+        ("deep/er/x.ecsv", lambda path: [dict(row) for row in Table.read(path, format="ascii.ecsv")]),
+        ("x.fits", lambda path: [dict(row) for row in Table.read(path)]),
+        ("x.vot", lambda path: [dict(row) for row in Table.read(path, format="votable")]),
+        ("x.json", lambda path: json.loads(path.read_text())),
+    ],
+)
+def test_every_format_of_a_file_holds_what_the_table_holds(
+    name: str, read: Run, lake: Path, tmp_path: Path, well: Run
+) -> None:
+    query = "SELECT frame_id, mjd_mid, night, sky_adu FROM frames ORDER BY mjd_mid"
+    answer = well("sql", lake, query, "-o", tmp_path / name)
+    assert (answer.out, answer.err) == ("", f"wrote 8 rows to {tmp_path / name}\n")
+    frames = Lake(lake).snapshot().read("frames").sort_by("mjd_mid").to_pylist()
+    for row, frame in zip(read(tmp_path / name), frames, strict=True):
+        assert int(row["frame_id"]) == frame["frame_id"]
+        assert float(row["mjd_mid"]) == frame["mjd_mid"]
+        assert int(row["night"]) == frame["night"]
+        assert np.float32(row["sky_adu"]) == np.float32(frame["sky_adu"])
+
+
+def test_the_format_can_be_told_apart_from_the_suffix(lake: Path, tmp_path: Path, well: Run) -> None:
+    out = tmp_path / "answer.txt"
+    well("sql", lake, "SELECT 1 AS a", "--format", "csv", "-o", out)
+    assert rows_of(out.read_text()) == [{"a": "1"}]
+
+
+def test_a_table_shows_times_to_the_second_and_single_precision_as_it_is_meant(lake: Path, well: Run) -> None:
+    query = "SELECT mjd_mid, 0.1::FLOAT AS x, NULL AS none, 'two words' AS text FROM frames LIMIT 1"
+    header, line, row = well("sql", lake, query).out.splitlines()
+    assert header.split() == ["mjd_mid", "x", "none", "text"]
+    assert set(line) == {"-", " "}
+    time, x, text = row.split(maxsplit=2)
+    [exact] = well("sql", lake, query, "--format", "json").json
+    assert float(time) == pytest.approx(exact["mjd_mid"], abs=1e-5, rel=0)
+    assert (x, text) == ("0.1", "two words")
+
+
+def test_json_knows_no_nan_but_dates_lists_and_null(lake: Path, well: Run) -> None:
+    query = """SELECT 'nan'::DOUBLE AS a, 'inf'::FLOAT AS b, NULL AS c, DATE '2024-10-01' AS d,
+               [1.5, 'nan'::DOUBLE] AS e, true AS f, {'x': 0.1::FLOAT} AS g, 'ü"' AS h"""
+    [row] = well("sql", lake, query, "--format", "json").json
+    assert row["g"]["x"] == pytest.approx(0.1)
+    del row["g"]
+    assert row == {
+        "a": None, "b": None, "c": None, "d": "2024-10-01", "e": [1.5, None], "f": True, "h": 'ü"',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_an_answer_without_rows_is_an_answer(form: str, lake: Path, well: Run) -> None:
+    out = well("sql", lake, "SELECT night, status FROM frames WHERE false", "--format", form).out
+    assert (
+        out.strip()
+        == {"json": "[]", "csv": '"night","status"', "table": "night  status\n-----  ------"}[form]
+    )
+
+
+def test_an_answer_without_rows_is_written(lake: Path, tmp_path: Path, well: Run) -> None:
+    for name in ("none.parquet", "none.fits", "none.csv"):
+        well("sql", lake, "SELECT night, status FROM frames WHERE false", "-o", tmp_path / name)
+        assert (tmp_path / name).is_file()
+    assert pq.read_table(tmp_path / "none.parquet").column_names == ["night", "status"]
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_names_that_occur_again_are_numbered_and_nothing_is_lost(form: str, lake: Path, well: Run) -> None:
+    query = (
+        "SELECT n.night, f.night, 5 AS night_1 FROM nights n JOIN frames f USING (night) ORDER BY ALL LIMIT 1"
+    )
+    out = well("sql", lake, query, "--format", form)
+    if form == "json":
+        assert out.json == [{"night": 20241001, "night_1": 20241001, "night_1_1": 5}]
+    elif form == "csv":
+        assert rows_of(out.out) == [{"night": "20241001", "night_1": "20241001", "night_1_1": "5"}]
+    else:
+        assert [line.split() for line in out.out.splitlines()[::2]] == [
+            ["night", "night_1", "night_1_1"], ["20241001", "20241001", "5"],
+        ]  # fmt: skip
+
+
+def test_a_query_can_stand_in_a_file_and_answer_nothing(lake: Path, tmp_path: Path, well: Run) -> None:
+    file = tmp_path / "my query.sql"
+    file.write_text("-- how many\nSELECT count(*) AS n FROM frames;\n")
+    assert well("sql", lake, f"@{file}", "--format", "json").json == [{"n": 8}]
+    for silent in ("SET threads = 1", "CREATE TEMP TABLE mine (x INTEGER)", "/* nothing but a comment */"):
+        assert well("sql", lake, silent).out == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELEC 1", 'the query failed: Parser Error: syntax error at or near "SELEC"'),
+        ("SELECT * FROM framse", "Table with name framse does not exist"),
+        ("SELECT nihgt FROM frames", 'Referenced column "nihgt" not found'),
+        ("SELECT 'x'::INTEGER", "the query failed: Conversion Error"),
+        ("SELECT * FROM catalogs.none", "the query failed: Catalog Error"),
+        ("  \n", 'the query is empty; write one, as in "SELECT count(*) FROM frames"'),
+        ("@/none/query.sql", "/none/query.sql: the query cannot be read (No such file or directory)"),
+        ("@/", "/: the query cannot be read (Is a directory)"),
+    ],
+)
+def test_a_broken_query_is_one_sentence(query: str, words: str, lake: Path, skylake_command: Run) -> None:
+    answer = skylake_command("sql", lake, query)
+    assert answer.status == 2
+    assert words in answer.sentence
+
+
+def test_a_file_that_is_no_text_is_no_query(lake: Path, sky: Path, skylake_command: Run) -> None:
+    answer = skylake_command("sql", lake, f"@{sky}/catalog.parquet")
+    assert answer.status == 2
+    assert f"{sky}/catalog.parquet: the query cannot be read (it is no UTF-8 text)" in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["-o", "answer.txt"], 2, "answer.txt: the suffix tells no format; use .csv, .json, .parquet"),
+        (["-o", "answer"], 2, "answer: the suffix tells no format"),
+        (["--format", "fits"], 2, "fits goes to a file; name one with -o"),
+        (["--format", "table", "-o", "a.csv"], 2, "the format 'table' is for the screen"),
+        (["--format", "excel"], 2, "'excel' is not one of 'table', 'csv', 'json', 'parquet'"),
+        (["-o", "file/x.csv"], 3, "file/x.csv: cannot be written"),
+        (["-o", "folder.csv"], 3, "folder.csv: cannot be written (Is a directory); name another file"),
+        (["-o", "folder.parquet"], 3, "folder.parquet: cannot be written"),
+        (["-o", "folder.fits"], 3, "folder.fits: cannot be written"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_one_sentence(
+    options: list[str], status: int, words: str, lake: Path, tmp_path: Path, skylake_command: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for suffix in ("csv", "parquet", "fits"):
+        (tmp_path / f"folder.{suffix}").mkdir()
+    answer = skylake_command("sql", lake, "SELECT 1 AS a", *options)
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+# cone
+
+
+@pytest.mark.parametrize("table", ["sources", "matches", "lightcurves"])
+def test_a_cone_holds_the_rows_within_the_radius_and_no_others(
+    table: str, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    ra, dec, radius = star(sky)["ra_deg"], star(sky)["dec_deg"], 400.0
+    out = tmp_path / "cone.parquet"
+    well("cone", lake, table, ra, dec, radius, "-o", out)
+    rows = Lake(lake).snapshot().read(table)
+    distance = separation_deg(ra, dec, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy()) * 3600.0
+    found = pq.read_table(out)
+    assert dec < 0, "a negative declination is no option"
+    assert 0 < found.num_rows == np.count_nonzero(distance <= radius) < rows.num_rows
+    away = separation_deg(ra, dec, found["ra_deg"].to_numpy(), found["dec_deg"].to_numpy()) * 3600.0
+    assert away.max() <= radius
+
+
+def test_a_cone_is_csv_on_the_screen_and_empty_far_away(lake: Path, sky: Path, well: Run) -> None:
+    ra, dec = star(sky)["ra_deg"], star(sky)["dec_deg"]
+    near = rows_of(well("cone", lake, "sources", ra, dec, 8).out)
+    assert len(near) == 8
+    assert len({row["frame_id"] for row in near}) == 8
+    for far in (well("cone", lake, "sources", ra, -dec, 8), well("cone", lake, "sources", ra, "-90", 8)):
+        assert rows_of(far.out) == []
+        assert far.out.startswith('"_healpix_29",'), "the header is there all the same"
+
+
+def test_right_ascension_goes_round(lake: Path, sky: Path, well: Run) -> None:
+    ra, dec = star(sky)["ra_deg"], star(sky)["dec_deg"]
+    assert 0 < ra < 10
+    to_star = 3600 * separation_deg(-1.0, dec, ra, dec)
+    beyond = rows_of(well("cone", lake, "sources", -1, dec, to_star).out)
+    assert beyond == rows_of(well("cone", lake, "sources", 359, dec, to_star).out)
+    assert 0 < len(beyond) < Lake(lake).snapshot().n_rows("sources")
+
+
+@pytest.mark.parametrize(
+    ("place", "status", "words"),
+    [
+        (("sources", "abc", "1", "1"), 2, "'RA': 'abc' is not a number from -180 to 360; write degrees"),
+        (("sources", "12:30:00", "1", "1"), 2, "'RA': '12:30:00'"),
+        (("sources", "361", "1", "1"), 2, "'RA': '361'"),
+        (("sources", "nan", "1", "1"), 2, "'RA': 'nan'"),
+        (("sources", "1", "-91", "1"), 2, "'DEC': '-91' is not a number from -90 to 90"),
+        (("sources", "1", "-5d30m", "1"), 2, "'DEC': '-5d30m'"),
+        (("sources", "1", "1", "-1"), 2, "'RADIUS_ARCSEC': '-1' is not a number from 0 to 648000"),
+        (("sources", "1", "1", "inf"), 2, "'RADIUS_ARCSEC': 'inf'"),
+        (("sources", "1", "1"), 2, "missing argument 'RADIUS_ARCSEC'"),
+        (("sources", "1", "1", "1", "--jsn"), 2, "--jsn"),
+        (("frames", "1", "1", "1"), 3, "the rows of frames have no index of positions; use a query"),
+        (("surces", "1", "1", "1"), 3, "there is no table 'surces'; the tables are frames, sources"),
+    ],
+)
+def test_a_malformed_cone_is_one_sentence(
+    place: tuple[str, ...], status: int, words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("cone", lake, *place)
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+# lc
+
+
+def test_a_light_curve_is_the_star_of_truth_in_every_frame(lake: Path, sky: Path, well: Run) -> None:
+    known = star(sky)
+    points = rows_of(well("lc", lake, "--ra", known["ra_deg"], "--dec", known["dec_deg"]).out)
+    assert len(points) == 8
+    frames = pq.read_table(sky / "truth" / "frames.parquet").to_pylist()
+    assert sorted(float(point["mjd_mid"]) for point in points) == pytest.approx(
+        sorted(frame["mjd_mid"] for frame in frames), abs=1e-8
+    )
+    assert {point["band"] for point in points} == {"V"}
+    magnitudes = np.array([float(point["mag"]) for point in points])
+    assert abs(np.median(magnitudes) - known["mag_V"]) < 0.05
+    assert magnitudes.std() < 0.05
+
+
+def test_a_star_has_one_light_curve_by_position_and_by_identifier(
+    lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    known = star(sky)
+    by_place = well("lc", lake, "--ra", known["ra_deg"], "--dec", known["dec_deg"], "--radius", 10).out
+    by_name = well("lc", lake, "--object", int(known["star_id"]), "-o", tmp_path / "star.parquet")
+    assert by_name.out == ""
+    assert pq.read_table(tmp_path / "star.parquet")["mag"].to_pylist() == [
+        float(row["mag"]) for row in rows_of(by_place)
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")])
+def test_a_light_curve_can_be_a_picture(
+    suffix: str, magic: bytes, lake: Path, sky: Path, tmp_path: Path, well: Run
+) -> None:
+    picture = tmp_path / "my pictures" / f"star.{suffix}"
+    answer = well("lc", lake, "--object", int(star(sky)["star_id"]), "--plot", picture)
+    assert (answer.out, answer.err) == ("", f"wrote {picture}\n")
+    assert picture.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ([], 2, "name a star: either --object ID, or --ra and --dec"),
+        (["--ra", "1"], 2, "name a star: either --object ID, or --ra and --dec"),
+        (["--object", "1", "--ra", "1", "--dec", "1"], 2, "name a star: either"),
+        (["--ra", "1", "--dec", "95"], 2, "'--dec': '95' is not a number from -90 to 90"),
+        (["--ra", "1", "--dec", "nan"], 2, "'--dec': 'nan'"),
+        (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
+        (["--ra", "1", "--dec", "89"], 3, "there is no light curve within 60 arcsec of 1.0 89.0"),
+        (["--object", "5"], 3, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (["--object", "-5"], 3, "no light curve of the star -5;"),
+        (["--object", "BD+20 307"], 3, "no light curve of the star BD+20 307;"),
+        (["--object", "9" * 19], 3, f"no light curve of the star {'9' * 19};"),
+        (["--object", "9" * 40], 3, f"no light curve of the star {'9' * 40};"),
+        (
+            ["--object", "2", "--plot", "star.txt"],
+            2,
+            "star.txt: the suffix tells no format of pictures; use .png",
+        ),
+        (["--object", "2", "--plot", "/proc/star.png"], 3, "/proc/star.png: cannot be written"),
+        (["--object", "2", "-o", "star"], 2, "star: the suffix tells no format"),
+    ],
+)
+def test_a_light_curve_that_cannot_be_had_is_one_sentence(
+    options: list[str], status: int, words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("lc", lake, *options)
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+# map
+
+
+def test_a_map_counts_visits_as_healpy_reads_them(lake: Path, tmp_path: Path, well: Run) -> None:
+    out = tmp_path / "my maps" / "visits.fits"
+    answer = well("map", lake, "visits", "-o", out)
+    assert (answer.out, answer.err) == ("", f"wrote {out}\n")
+    visits, header = healpy.read_map(out, nest=True, h=True)
+    assert healpy.get_nside(visits) == 128
+    shown = [line.split() for line in well("map", lake, "visits").out.splitlines()[2:]]
+    seen = np.flatnonzero((visits != healpy.UNSEEN) & (visits > 0))
+    assert [[int(pixel), float(value)] for pixel, value in shown] == [
+        [pixel, visits[pixel]] for pixel in seen.tolist()
+    ]
+    assert visits[seen].max() == 8
+    assert dict(header)["SNAPSHOT"] == well("status", lake, "--json").json["snapshot"]
+
+
+def test_a_map_of_a_night_has_its_frames_only(lake: Path, tmp_path: Path, well: Run) -> None:
+    chosen = ("--night", "2024-10-01", "--camera", "small", "--band", "V")
+    lines = well("map", lake, "visits", *chosen).out.splitlines()[2:]
+    assert max(float(line.split()[1]) for line in lines) == 4
+    picture = tmp_path / "map.png"
+    assert well("map", lake, "residual", *chosen, "--plot", picture).err == f"wrote {picture}\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["vists"], 2, "there is no map 'vists'; the maps are visits, exposure, matches, residual"),
+        (["visits", "--camera", "none"], 2, "the maps hold nothing of camera none; `skylake status` lists"),
+        (["visits", "--band", "B", "--night", "20241001"], 2, "nothing of band B, night 20241001"),
+        (["visits", "--night", "2024"], 2, "'2024' is no night"),
+        (["visits", "--plot", "map.txt"], 2, "map.txt: the suffix tells no format of pictures"),
+        (["visits", "--plot", "/proc/map.png"], 3, "/proc/map.png: cannot be written"),
+        (["visits", "-o", "/proc/map.fits"], 3, "/proc/map.fits: cannot be written"),
+    ],
+)
+def test_a_map_that_cannot_be_had_is_one_sentence(
+    options: list[str], status: int, words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("map", lake, *options)
+    assert answer.status == status
+    assert words in answer.sentence
+
+
+# flags
+
+
+def test_flags_are_told_bit_by_bit_and_add_up(skylake_command: Run) -> None:
+    for table in ("sources", "frames"):
+        told = skylake_command("flags", "999999999", "--table", table).sentence
+        largest = int(told.rpartition(" ")[2])
+        bits = skylake_command("flags", largest, "--table", table, "--json").json
+        assert sum(bit["value"] for bit in bits) == largest
+        assert len({bit["name"] for bit in bits}) == len(bits)
+        for bit in bits:
+            alone = skylake_command("flags", bit["value"], "--table", table)
+            assert [line.split()[:2] for line in alone.out.splitlines()[2:]] == [
+                [str(bit["value"]), bit["name"]]
+            ]
+
+
+def test_flags_of_nothing_and_nonsense(skylake_command: Run) -> None:
+    assert skylake_command("flags", 0).out == "no flag is set\n"
+    assert skylake_command("flags", 0, "--json").json == []
+    unknown = skylake_command("flags", 1 << 40)
+    assert unknown.status == 2
+    assert f"{1 << 40} has bits that the flags of sources do not; their largest value is" in unknown.sentence
+    assert skylake_command("flags", "one").status == 2
+    negative = skylake_command("flags", "--", "-1")
+    assert negative.status == 2
+    assert "-1 has bits" in negative.sentence
+
+
+@pytest.mark.parametrize(
+    "line", ["sql LAKE q", "lc LAKE --object 1", "cone LAKE sources 1 -1 1", "map LAKE visits"]
+)
+def test_what_is_no_lake_is_refused_with_the_command_to_type(
+    line: str, tmp_path: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command(*(tmp_path if word == "LAKE" else word for word in line.split()))
+    assert answer.status == 3
+    assert answer.sentence == f"{tmp_path}: there is no lake; make one with `skylake init {tmp_path}`"

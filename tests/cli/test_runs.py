@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def asked(skylake_command: Run) -> Callable[[Path, str], list[dict[str, Any]]]:
+    """A function (lake, query) that asks with `skylake sql`."""
+    return lambda lake, query: skylake_command("sql", lake, query, "--format", "json").json
+
+
+@pytest.fixture
+def frames(sky: Path, tmp_path: Path) -> Path:
+    """A copy of the frames of the first night."""
+    return Path(shutil.copytree(sky / "frames" / "20241001", tmp_path / "raw"))
+
+
+def truth(sky: Path) -> dict[str, dict[str, Any]]:
+    rows = pq.read_table(sky / "truth" / "frames.parquet").to_pylist()
+    return {Path(row["file"]).name: row for row in rows}
+
+
+def test_ingest_reads_time_place_and_band_as_they_are_in_truth(lake: Path, sky: Path, asked: Run) -> None:
+    query = "SELECT file, camera, night, status, mjd_mid, ra_deg, dec_deg, band, exposure_s FROM frames"
+    rows = {Path(row["file"]).name: row for row in asked(lake, query)}
+    known = truth(sky)
+    assert rows.keys() == known.keys()
+    for name, row in rows.items():
+        true = known[name]
+        assert (row["status"], row["camera"]) == ("ok", "small")
+        assert [row[key] for key in ("night", "band", "exposure_s")] == [
+            true[key] for key in ("night", "band", "exposure_s")
+        ]
+        assert row["mjd_mid"] == pytest.approx(true["mjd_mid"], abs=1e-8)
+        assert row["ra_deg"] == pytest.approx(true["ra_deg"], abs=1e-3)
+        assert row["dec_deg"] == pytest.approx(true["dec_deg"], abs=1e-3)
+        assert row["file"] == str((sky / true["file"]).absolute())
+
+
+def test_calibrate_finds_the_zeropoints_of_truth(lake: Path, sky: Path, asked: Run) -> None:
+    rows = asked(lake, "SELECT file, catalog, version, zp, zp_err FROM calibrated_frames")
+    known = truth(sky)
+    assert len(rows) == 8
+    assert {(row["catalog"], row["version"]) for row in rows} == {("simcat", 1)}
+    pulls = [(row["zp"] - known[Path(row["file"]).name]["zp"]) / row["zp_err"] for row in rows]
+    assert np.abs(pulls).max() < 5
+    assert all(0 < row["zp_err"] < 0.1 for row in rows)
+
+
+def test_everything_again_is_nothing_new(lake: Path, sky: Path, camera: Path, well: Run) -> None:
+    before = well("status", lake, "--json").json
+    again = well("ingest", lake, "--camera", camera, sky / "frames", "--json").json
+    assert (again["counts"], again["n_known"], again["batches"]) == ({}, 8, [])
+    assert well("ingest", lake, "-c", camera, sky / "frames").out == "ingest: nothing new, 8 known before\n"
+    calibrated = well("calibrate", lake, "--json").json
+    assert (calibrated["batches"], calibrated["n_current"], calibrated["catalog"]) == ([], 2, "simcat")
+    refreshed = well("aggregate", lake, "--json").json
+    assert set(refreshed["refreshed"].values()) == {0}
+    assert well("aggregate", lake, "nights").out == "aggregate: nights 0 parts\n"
+    assert well("status", lake, "--json").json == before
+
+
+def test_results_are_on_standard_output_and_progress_on_standard_error(
+    new_lake: Path, frames: Path, camera: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("ingest", new_lake, "-c", camera, frames, "--json")
+    assert answer.status == 0
+    assert answer.json["counts"] == {"ok": 4}
+    [batch] = answer.json["batches"]
+    assert answer.err == (
+        f"ingest small-20241001: 4 of 4 frames ok, {batch['sources']} sources in the night\n"
+    )
+
+
+@pytest.fixture
+def troubled(frames: Path) -> Path:
+    """Four frames of which one is good: others are cut off, no FITS, and without a WCS. Names are odd."""
+    first, second, third, _ = sorted(frames.iterdir())
+    first.write_bytes(first.read_bytes()[:4000])
+    second.write_text("this is a letter")
+    with fits.open(third, mode="update") as file:
+        for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"):
+            del file[0].header[card]
+    first.rename(frames / "it's cut off.fits")
+    second.rename(frames / 'a "letter".fits')
+    third.rename(frames / "no [wcs]; --really.fits")
+    return frames
+
+
+def test_frames_that_fail_are_named_with_reason_and_mend_and_the_status_is_1(
+    new_lake: Path, troubled: Path, camera: Path, skylake_command: Run, asked: Run
+) -> None:
+    answer = skylake_command("ingest", new_lake, "--camera", camera, troubled)
+    assert answer.status == 1
+    assert answer.out == "ingest: 2 failed, 1 ok, 1 rejected\n"
+    told = {line for line in answer.err.splitlines() if line.startswith("skylake: ")}
+    rows = asked(new_lake, "SELECT file, status, reason, message FROM frames WHERE status <> 'ok'")
+    assert told == {
+        f"skylake: {row['file']}: {row['status']}/{row['reason']}: {row['message']}" for row in rows
+    }
+    assert {(Path(row["file"]).name, row["status"], row["reason"]) for row in rows} == {
+        ("it's cut off.fits", "failed", "truncated"),
+        ('a "letter".fits', "failed", "not_fits"),
+        ("no [wcs]; --really.fits", "rejected", "no_wcs"),
+    }
+    again = skylake_command("ingest", new_lake, "--camera", camera, troubled, "--json")
+    assert (again.status, again.json["counts"], again.json["n_known"]) == (0, {}, 4)
+
+
+def test_json_lists_the_frames_that_fail_too(
+    new_lake: Path, troubled: Path, camera: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("ingest", new_lake, "--camera", camera, troubled, "--json")
+    assert answer.status == 1
+    assert answer.json["counts"] == {"failed": 2, "ok": 1, "rejected": 1}
+    assert {problem["reason"] for problem in answer.json["problems"]} == {"truncated", "not_fits", "no_wcs"}
+    assert {Path(problem["file"]).parent for problem in answer.json["problems"]} == {troubled}
+
+
+def test_copies_count_once_and_are_named(
+    new_lake: Path, frames: Path, camera: Path, skylake_command: Run, asked: Run
+) -> None:
+    skylake_command("ingest", new_lake, "--camera", camera, frames)
+    shutil.copy(sorted(frames.iterdir())[0], frames / "zz copy.fits")
+    answer = skylake_command("ingest", new_lake, "--camera", camera, frames)
+    assert answer.status == 0
+    assert f"skylake: {frames}/zz copy.fits: the same bytes as another file" in answer.err
+    assert asked(new_lake, "SELECT count(*) AS n FROM frames") == [{"n": 4}]
+
+
+def test_nights_can_be_chosen_and_frames_reduced_again(
+    new_lake: Path, sky: Path, camera: Path, well: Run, asked: Run
+) -> None:
+    ingest = ("ingest", new_lake, "-c", camera, sky / "frames", "--json")
+    for limits, night in [(("--to", "20241001"), 20241001), (("--from", "2024-10-02"), 20241002)]:
+        some = well(*ingest, *limits).json
+        assert [batch["night"] for batch in some["batches"]] == [night]
+    assert asked(new_lake, "SELECT night, count(*) AS n FROM frames GROUP BY ALL ORDER BY ALL") == [
+        {"night": 20241001, "n": 4}, {"night": 20241002, "n": 4},
+    ]  # fmt: skip
+    assert well(*ingest, "--from", "20241003", "--redo").json["batches"] == []
+    before = asked(new_lake, "SELECT * FROM sources ORDER BY frame_id, source_no")
+    redone = well("ingest", new_lake, "-c", camera, sky / "frames" / "20241002", "--redo", "--json").json
+    assert (redone["counts"], redone["n_known"]) == ({"ok": 4}, 0)
+    assert asked(new_lake, "SELECT * FROM sources ORDER BY frame_id, source_no") == before
+
+
+def test_a_folder_without_frames_is_named(
+    new_lake: Path, sky: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    empty = tmp_path / "no frames"
+    empty.mkdir()
+    answer = skylake_command("ingest", new_lake, "--camera", camera, empty)
+    assert answer.status == 3
+    assert answer.sentence.startswith(f"{empty}: no FITS frame (.fits, ")
+    both = skylake_command("ingest", new_lake, "--camera", camera, empty, sky / "frames" / "20241001")
+    assert (both.status, both.out) == (1, "ingest: 4 ok\n")
+    assert f"skylake: {empty}: no FITS frame" in both.err
+
+
+@pytest.mark.parametrize("command", ["ingest", "run nightly"])
+@pytest.mark.parametrize(
+    ("camera_text", "words"),
+    [
+        (None, "there is no camera profile 'none'; known names are generic, sim, skycam-t, skycam-z"),
+        ("like = 'sim'\nname = 'x'\ndetectr.width_px = 3\n", "detectr: there is no such key; did you mean detector?"),
+        ("like = 'sim'\nname = 'x'\ndetector.widht_px = 3\n", "did you mean detector.width_px?"),
+        ("like = 'sim'\nname = 'x'\ndetector.width_px = 'wide'\n", "detector.width_px: "),
+        ("name = = 3\n", "not valid TOML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_camera_is_named_with_its_key(
+    command: str, camera_text: str | None, words: str, new_lake: Path, sky: Path, tmp_path: Path, skylake_command: Run
+) -> None:  # fmt: skip
+    file = tmp_path / "my camera.toml"
+    if camera_text is not None:
+        file.write_text(camera_text)
+    name = "none" if camera_text is None else file
+    answer = skylake_command(*command.split(), new_lake, "--camera", name, sky / "frames")
+    assert answer.status == 3
+    assert words in answer.sentence
+    assert camera_text is None or str(file) in answer.sentence
+
+
+def test_what_is_not_there_is_named(lake: Path, camera: Path, tmp_path: Path, skylake_command: Run) -> None:
+    ingest = ("ingest", lake, "--camera", camera)
+    missing = skylake_command(*ingest, tmp_path / "nothing here")
+    assert (missing.status, missing.sentence) == (
+        2,
+        f"{tmp_path}/nothing here: there is no such file or folder",
+    )
+    for night in ("2024", "20241301", "yesterday", "٢٠٢٤١٠٠١"):
+        wrong = skylake_command(*ingest, tmp_path, "--from", night)
+        assert wrong.status == 2
+        assert f"{night!r} is no night; write it as 20130610" in wrong.sentence
+    cluster = skylake_command(*ingest, tmp_path, "--cluster", "nowhere")
+    assert cluster.status == 2
+    assert "there is no cluster 'nowhere'; use local, inline, slurm or tcp://host:port" in cluster.sentence
+    catalog = skylake_command("calibrate", lake, "--catalog", "none")
+    assert catalog.status == 3
+    assert "there is no catalog 'none' in the lake; `skylake catalog list`" in catalog.sentence
+    aggregate = skylake_command("aggregate", lake, "nigths")
+    assert aggregate.status == 2
+    assert (
+        "there is no aggregate 'nigths'; the aggregates are nights, lightcurves, maps" in aggregate.sentence
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["ingest LAKE -c sim x", "calibrate LAKE", "aggregate LAKE", "mirror LAKE", "mirror LAKE --stop",
+             "report LAKE out", "run nightly LAKE -c sim x"],
+)  # fmt: skip
+def test_what_is_no_lake_is_refused_with_the_command_to_type(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skylake_command: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for place in ("photos", "none"):
+        answer = skylake_command(*(place if word == "LAKE" else word for word in line.split()))
+        assert answer.status == 3
+        assert answer.sentence == f"{place}: there is no lake; make one with `skylake init {place}`"
+    assert not list((tmp_path / "photos").iterdir())
+
+
+def test_calibrate_without_a_catalog_gives_the_command_to_type(new_lake: Path, skylake_command: Run) -> None:
+    answer = skylake_command("calibrate", new_lake)
+    assert answer.status == 3
+    assert f"{new_lake}: the lake has no reference catalog" in answer.sentence
+    assert f"`skylake catalog import {new_lake} NAME --format table FILE" in answer.sentence
+
+
+def test_report_is_a_page_whose_pictures_are_there(lake: Path, tmp_path: Path, well: Run) -> None:
+    out = tmp_path / "my report"
+    answer = well("report", lake, out)
+    pictures = sorted(path.name for path in out.glob("*.png"))
+    assert answer.out == f"report: {out}/index.html with {len(pictures)} pictures\n"
+    page = (out / "index.html").read_text()
+    assert len(pictures) >= 5
+    assert all(f'"{name}"' in page for name in pictures)
+    assert "20241001" in page or "2024-10-01" in page
+
+
+def test_a_report_that_cannot_be_written_is_named(lake: Path, tmp_path: Path, skylake_command: Run) -> None:
+    (tmp_path / "file").write_text("")
+    answer = skylake_command("report", lake, tmp_path / "file")
+    assert answer.status == 3
+    assert f"{tmp_path}/file: the report cannot be written" in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "words"),
+    [
+        ("nonsense", 2, "write postgresql://user@host:port/database"),
+        ("postgresql://me:secret@127.0.0.1:1/sky", 3, "postgresql://me@127.0.0.1:1/sky"),
+    ],
+)
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    url: str, status: int, words: str, lake: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("mirror", lake, "--to", url)
+    assert answer.status == status
+    assert words in answer.sentence
+    assert "secret" not in answer.err
+
+
+def test_stopping_a_server_that_does_not_run_says_so(new_lake: Path, well: Run) -> None:
+    assert well("mirror", new_lake, "--stop").out == "no embedded server is running\n"
+
+
+def test_a_new_version_stands_beside_the_old(lake: Path, tmp_path: Path, well: Run, asked: Run) -> None:
+    copy = Path(shutil.copytree(lake, tmp_path / "lake", symlinks=True))
+    made = well("calibrate", copy, "--version", 2, "--json").json
+    assert made["version"] == 2
+    assert [batch["night"] for batch in made["batches"]] == [20241001, 20241002]
+    versions = "SELECT version, count(*) AS n FROM zeropoints GROUP BY ALL ORDER BY ALL"
+    assert asked(copy, versions) == [{"version": 1, "n": 8}, {"version": 2, "n": 8}]
+    assert asked(copy, "SELECT DISTINCT version FROM calibrated_frames") == [{"version": 2}]
+    assert asked(lake, "SELECT DISTINCT version FROM calibrated_frames") == [{"version": 1}]
+
+
+def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:
+    query = "SELECT frame_id, file, mjd_mid, zp FROM calibrated_frames ORDER BY frame_id"
+    rows = json.loads(well("sql", lake, query, "--format", "json").out)
+    lines = list(csv.DictReader(io.StringIO(well("sql", lake, query, "--format", "csv").out)))
+    assert [{**row, "frame_id": str(row["frame_id"])} for row in rows] == [
+        {**line, "mjd_mid": float(line["mjd_mid"]), "zp": float(line["zp"])} for line in lines
+    ]

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow as pa
+import pytest
+
+from skylake.errors import LakeError, UsageError, WorkerError
+from skylake.flow.aggregate import aggregate
+from skylake.flow.calibrate import calibrate
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Distributed, Inline, workers
+from skylake.flow.ingest import ingest
+from skylake.flow.progress import Silent
+from skylake.lake import Lake
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves", "maps")
+
+
+def fail_with(error: BaseException | None) -> str:
+    if error is not None:
+        raise error
+    return "well"
+
+
+def tasks_of(*errors: BaseException | None) -> list[Any]:
+    task = dask.delayed(fail_with, pure=False)
+    return [task(dask.delayed(error, traverse=False)) for error in errors]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads_of_libraries() -> list[str | None]:
+    return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LakeError("the disk is full"), OSError(28, "No space left"), MemoryError(), pa.ArrowInvalid("damaged")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_task_that_fails_gives_its_error_and_the_others_their_results(error: BaseException) -> None:
+    seen: list[tuple[int, Any]] = []
+    results = Inline().run(tasks_of(None, error, None), lambda *news: seen.append(news))
+    assert (results[0], results[2]) == ("well", "well")
+    assert type(results[1]) is type(error)
+    assert str(results[1]) == str(error)
+    assert seen == list(enumerate(results))
+
+
+def test_an_error_of_the_program_is_not_hidden_in_this_process() -> None:
+    with pytest.raises(ZeroDivisionError):
+        Inline().run(tasks_of(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("where", ["", "locally", "remote:8786"])
+def test_a_cluster_of_no_known_kind_is_wrong_use(where: str) -> None:
+    with pytest.raises(UsageError, match="use inline, local, slurm or tcp://host:port"), workers(where, 1):
+        pass
+
+
+def test_inline_is_this_process() -> None:
+    with workers("inline", 4) as inline:
+        assert inline.count == 1
+        assert inline.run([dask.delayed(os.getpid)()]) == [os.getpid()]
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Distributed]:
+    """Two worker processes."""
+    with workers("local", 2) as found:
+        assert isinstance(found, Distributed)
+        yield found
+
+
+def test_local_workers_are_processes_of_one_thread(local: Distributed) -> None:
+    assert local.count == 2
+    found = local.client.run(os.getpid)
+    assert len(set(found.values()) - {os.getpid()}) == 2
+    assert set(local.client.nthreads().values()) == {1}
+    assert list(local.client.run(threads_of_libraries).values()) == [["1", "1", "1"]] * 2
+
+
+def test_results_come_in_the_order_of_the_tasks_and_news_once_each(local: Distributed) -> None:
+    errors = [None, LakeError("full"), ZeroDivisionError("what"), None]
+    seen: dict[int, Any] = {}
+    results = local.run(tasks_of(*errors), lambda number, result: seen.update({number: result}))
+    assert [str(result) for result in results] == ["well", "full", "what", "well"]
+    assert [type(result) for result in results] == [str, LakeError, ZeroDivisionError, str]
+    assert [seen[number] for number in range(4)] == results
+
+
+def test_a_scheduler_is_joined_by_its_address(local: Distributed) -> None:
+    with workers(local.client.scheduler.address, 0) as joined:
+        assert joined.count == 2
+        assert joined.run(tasks_of(None)) == ["well"]
+    assert local.run(tasks_of(None)) == ["well"], "who joins does not shut down"
+
+
+def test_an_address_where_no_scheduler_can_be_is_an_error() -> None:
+    with pytest.raises(WorkerError, match="nonsense://here:1: no dask scheduler"), workers("nonsense://here:1", 0):
+        pass
+
+
+def test_two_clusters_live_beside_each_other(local: Distributed) -> None:
+    """None of them insists on a port that another one has."""
+    with workers("local", 1) as another:
+        assert another.run(tasks_of(None)) == local.run(tasks_of(None)) == ["well"]
+
+
+def everything(lake: Lake, profile: Any, archive: Any, columns: Any, where: Any) -> Lake:
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    report = ingest(lake, profile, [archive.out / "frames"], where)
+    assert report.counts == {"ok": 12}
+    calibrate(lake, where)
+    aggregate(lake, [], where)
+    return lake
+
+
+def test_a_cluster_makes_the_same_bytes_as_this_process(
+    lake: Lake,
+    calibrated_once: Lake,
+    profile: Any,
+    archive: Any,
+    columns: Any,
+    local: Distributed,
+    digests: Callable[[Path], dict[str, str]],
+) -> None:
+    """Only the order in which nights are committed may differ, and with it the numbers of versions."""
+    everything(lake, profile, archive, columns, local)
+    assert lake.snapshot().number == calibrated_once.snapshot().number
+    for table in TABLES:
+        expected = digests(calibrated_once.snapshot().folder(table))
+        assert digests(lake.snapshot().folder(table)) == expected, table
+        assert any(name.endswith(".parquet") for name in expected), table
+    assert digests(lake.layout.catalogs) == digests(calibrated_once.layout.catalogs)
+
+
+class Killer(Silent):
+    """Kills a worker as soon as the first frames are done."""
+
+    def __init__(self, workers: Distributed) -> None:
+        self.workers = workers
+        self.what = ""
+        self.killed: int | None = None
+
+    def begin(self, what: str, total: int) -> None:
+        self.what = what
+
+    def advance(self, steps: int = 1) -> None:
+        if self.what == "frames" and self.killed is None:
+            self.killed = sorted(self.workers.client.run(os.getpid).values())[0]
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def test_a_lake_is_complete_although_a_worker_was_killed(
+    lake: Lake,
+    ingested_once: Lake,
+    profile: Any,
+    archive: Any,
+    columns: Any,
+    local: Distributed,
+    checksums: Callable[..., Any],
+) -> None:
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    killer = Killer(local)
+    report = ingest(lake, profile, [archive.out / "frames"], local, progress=killer)
+    assert killer.killed is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(killer.killed, 0)
+    assert report.counts == {"ok": 12}
+    assert checksums(lake, "frames", "sources") == checksums(ingested_once, "frames", "sources")
+
+
+def test_a_task_that_kills_its_workers_takes_no_other_along(local: Distributed) -> None:
+    """Dask gives such a task up after some workers, which cannot be quicker than their starts."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        local.client.run_on_scheduler(allow_no_failures)
+        results = local.run([dask.delayed(die)(), *tasks_of(None, None)])
+    assert type(results[0]).__name__ == "KilledWorker"
+    assert results[1:] == ["well", "well"]
+
+
+def allow_no_failures(dask_scheduler: Any) -> None:
+    dask_scheduler.allowed_failures = 0

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skylake.core.camera import Extraction
+from skylake.image.background import estimate_background, refine_background
+from skylake.image.detect import detect_sources
+from skylake.simulate import Moffat, render
+
+MESH = Extraction(background_mesh_px=64)
+
+
+def refined(image: Any, parameters: Extraction = MESH) -> Any:
+    """The background before and after detection."""
+    first = estimate_background(image, parameters)
+    found = detect_sources(image.pixels - first.level, first.rms, image.masked, parameters)
+    return first, refine_background(image, first, found.objects, parameters)
+
+
+def test_level_and_noise_of_an_empty_sky(
+    make_field: Callable[..., Any], as_image: Callable[..., Any]
+) -> None:
+    yy, xx = np.mgrid[:512, :512]
+    field = make_field([], [], [], sky=300.0 + 0.1 * xx + 0.05 * yy)
+    found = estimate_background(as_image(field.pixels), MESH)
+    assert found.level.shape == found.rms.shape == (512, 512)
+    assert found.level.dtype == found.rms.dtype == np.float32
+    # 4096 pixels a cell, nine cells to a median; in the corners the median of a slope is not its middle.
+    off = np.abs(found.level - field.sky)
+    assert off[64:-64, 64:-64].max() < 0.1 * field.sky_noise and off.max() < 0.25 * field.sky_noise
+    np.testing.assert_allclose(found.rms, np.sqrt(field.sky / 2.0 + 9.0), rtol=0.06)
+    assert found.median_level == pytest.approx(np.median(field.sky), abs=0.3)
+    assert found.median_rms == pytest.approx(field.sky_noise, rel=0.02)
+
+
+@pytest.mark.parametrize("per_cell", [1.0, 4.0])
+def test_the_background_is_unbiased_under_stars(
+    make_field: Callable[..., Any], as_image: Callable[..., Any], per_cell: float
+) -> None:
+    random = np.random.default_rng(3)
+    n = int(per_cell * 64)
+    x, y = random.uniform(0.0, 512.0, (2, n))
+    field = make_field(x, y, 10.0 ** random.uniform(3.3, 5.0, n))
+    first, second = refined(as_image(field.pixels))
+    error = field.sky_noise / np.sqrt(4096.0)
+    for found in (first, second):
+        assert abs(np.mean(found.level - field.sky)) < (0.5 + per_cell) * 2.0 * error
+    # An aperture of 5 px is off by less than its noise.
+    under = second.level[np.rint(y).astype(int).clip(0, 511), np.rint(x).astype(int).clip(0, 511)] - 300.0
+    assert np.abs(np.mean(under)) * np.pi * 25.0 < 0.5 * field.sky_noise * np.sqrt(np.pi * 25.0)
+
+
+def test_the_mean_light_of_stars_too_faint_to_be_seen_is_background(
+    make_field: Callable[..., Any], as_image: Callable[..., Any]
+) -> None:
+    random = np.random.default_rng(4)
+    n = 12000
+    x, y = random.uniform(-10.0, 522.0, (2, n))
+    flux = np.full(n, 130.0)
+    field = make_field(x, y, flux)
+    mean = float(render((512, 512), x, y, flux, Moffat(3.0)).mean())
+    first, second = refined(as_image(field.pixels))
+    low, high = (float(np.mean(found.level - 300.0)) / mean for found in (first, second))
+    assert mean > 5.0 and high == pytest.approx(1.0, abs=0.1)
+    assert abs(high - 1.0) < abs(low - 1.0)
+    assert second.median_level == pytest.approx(300.0 + mean, abs=0.1 * mean)
+
+
+def test_masked_and_saturated_pixels_take_no_part(
+    make_field: Callable[..., Any], as_image: Callable[..., Any]
+) -> None:
+    field = make_field([], [], [])
+    expected = estimate_background(as_image(field.pixels), MESH)
+    pixels = field.pixels.copy()
+    pixels[100:130, 50:200] = np.nan
+    pixels[300:330, 200:330] = 5000.0
+    found = estimate_background(as_image(pixels, saturation=5000.0), MESH)
+    assert np.abs(found.level - expected.level).max() < 3.0
+    np.testing.assert_allclose(found.rms, expected.rms, rtol=0.1)
+
+
+def test_a_dead_part_of_the_image_does_not_make_noise_vanish_beside_it(
+    make_field: Callable[..., Any], as_image: Callable[..., Any]
+) -> None:
+    field = make_field([], [], [])
+    pixels = field.pixels.copy()
+    pixels[:, :200] = 0.0
+    found = estimate_background(as_image(pixels), MESH)
+    assert found.rms.min() > 0.05 * field.sky_noise
+
+
+@given(st.floats(-500.0, 5e4), st.floats(0.1, 30.0))
+@settings(max_examples=10)
+def test_the_background_follows_an_offset_and_a_scale(
+    make_field: Callable[..., Any], as_image: Callable[..., Any], offset: float, scale: float
+) -> None:
+    field = make_field([60.0, 90.0], [50.0, 100.0], [2e4, 1e5], shape=(160, 140))
+    first = estimate_background(as_image(field.pixels), MESH)
+    second = estimate_background(as_image(field.pixels * scale + offset), MESH)
+    # Pixels have 24 bits, and clipping may take or leave a pixel.
+    np.testing.assert_allclose(
+        second.level, first.level * scale + offset, atol=0.02 * scale * field.sky_noise + 0.02
+    )
+    np.testing.assert_allclose(second.rms, first.rms * scale, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(5, 300), (63, 65), (40, 20)])
+def test_images_smaller_than_a_mesh_have_a_background(
+    as_image: Callable[..., Any], shape: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(1).normal(50.0, 2.0, shape)
+    found = estimate_background(as_image(pixels), MESH)
+    assert found.level.shape == shape
+    assert np.abs(found.level - 50.0).max() < 8.0

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import sep
+
+from skylake.core.camera import Extraction
+from skylake.core.flags import SourceFlag
+from skylake.errors import FrameRejected
+from skylake.image.detect import detect_sources
+
+DEFAULT = Extraction()
+
+
+def detect(field: Any, parameters: Extraction = DEFAULT, masked: Any = None) -> Any:
+    """Detections on a field whose background is known."""
+    rms = np.full(field.pixels.shape, field.sky_noise, np.float32)
+    masked = np.zeros(field.pixels.shape, bool) if masked is None else masked
+    return detect_sources(field.pixels - field.sky, rms, masked, parameters)
+
+
+def nearest(field: Any, found: Any) -> Any:
+    return field.nearest(found.objects["x"].astype(float), found.objects["y"].astype(float))
+
+
+def test_all_stars_of_ten_sigma_are_found_and_little_else(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(20, flux=(1.5e3, 3e4))
+    found = detect(field)
+    _, distance = nearest(field, found)
+    assert distance.max() < 1.5
+    # Five connected pixels of smoothed noise above 1.5 sigma are rare, not impossible.
+    assert len(found.objects) < 1.2 * len(field.x)
+    assert (found.threshold_sigma, found.raised) == (1.5, False)
+
+
+def test_a_higher_threshold_finds_a_part(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(21, flux=(3e2, 3e4))
+    numbers = [
+        len(detect(field, replace(DEFAULT, threshold_sigma=sigma)).objects)
+        for sigma in (1.5, 3.0, 10.0, 50.0)
+    ]
+    assert numbers == sorted(numbers, reverse=True) and numbers[-1] < 0.7 * numbers[0]
+
+
+def test_smoothing_tells_faint_stars_from_noise(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(22, flux=(400.0, 900.0))
+    true, false = {}, {}
+    for kernel in ("pyramid", "none"):
+        found = detect(field, replace(DEFAULT, kernel=kernel))
+        _, distance = nearest(field, found)
+        true[kernel] = np.count_nonzero(distance < 2.0)
+        false[kernel] = len(found.objects) - true[kernel]
+    assert true["pyramid"] > 0.5 * len(field.x) and false["pyramid"] < 0.05 * true["pyramid"]
+    assert false["none"] > 0.3 * true["none"]
+
+
+def test_each_pixel_of_the_map_belongs_to_its_detection(grid_field: Callable[..., Any]) -> None:
+    found = detect(grid_field(23))
+    assert found.segments.min() == 0 and found.segments.max() == len(found.objects)
+    counts = np.bincount(found.segments.ravel(), minlength=len(found.objects) + 1)[1:]
+    np.testing.assert_array_equal(counts, found.objects["npix"])
+
+
+def test_masked_pixels_are_not_detected(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(24, flux=(1e4, 1e5))
+    masked = np.zeros(field.pixels.shape, bool)
+    masked[:, :256] = True
+    found = detect(field, masked=masked)
+    assert found.objects["x"].min() > 255.0 and not found.segments[masked].any()
+    _, distance = nearest(field, found)
+    assert (distance[field.x > 262.0] < 1.0).all()
+
+
+def test_a_touching_pair_is_two_and_both_are_marked(make_field: Callable[..., Any]) -> None:
+    field = make_field([60.0, 67.0, 120.0], [60.0, 61.0, 120.0], [5e4, 3e4, 5e4], (180, 180))
+    found = detect(field)
+    index, distance = nearest(field, found)
+    assert distance.max() < 0.5
+    assert ((found.flags[index] & SourceFlag.BLENDED) != 0).tolist() == [True, True, False]
+
+
+def test_a_star_on_the_edge_is_marked(make_field: Callable[..., Any]) -> None:
+    field = make_field([1.0, 90.0], [90.0, 90.0], [5e4, 5e4], (180, 180))
+    found = detect(field)
+    index, _ = nearest(field, found)
+    assert ((found.flags[index] & SourceFlag.EDGE) != 0).tolist() == [True, False]
+
+
+def test_the_number_of_pieces_of_one_crowded_detection_is_not_a_failure(
+    make_field: Callable[..., Any],
+) -> None:
+    random = np.random.default_rng(5)
+    x, y = random.uniform(0.0, 360.0, (2, 7500))
+    field = make_field(x, y, 10.0 ** random.uniform(3.0, 4.5, 7500), (360, 360))
+    found = detect(field, replace(DEFAULT, clean=False, deblend_contrast=1e-5))
+    assert len(found.objects) > 1100 and found.objects["npix"].sum() > 0.9 * field.pixels.size
+
+
+def test_a_threshold_is_raised_once_and_then_given_up(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(25)
+    smoothed_at = {}
+    for factor in (1.0, 2.0):
+        parameters = replace(DEFAULT, threshold_sigma=1.5 * factor)
+        low, high = 1, field.pixels.size
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                overflows = detect(field, replace(parameters, max_pixels=middle)).raised
+            except FrameRejected:
+                overflows = True
+            low, high = (middle + 1, high) if overflows else (low, middle)
+        smoothed_at[factor] = low
+    assert smoothed_at[2.0] < smoothed_at[1.0]
+    fits = detect(field, replace(DEFAULT, max_pixels=smoothed_at[1.0]))
+    tight = detect(field, replace(DEFAULT, max_pixels=smoothed_at[2.0]))
+    assert (fits.raised, tight.raised, tight.threshold_sigma) == (False, True, 3.0)
+    with pytest.raises(FrameRejected, match=r"pixels exceed 3 sigma.*extraction\.max_pixels") as caught:
+        detect(field, replace(DEFAULT, max_pixels=smoothed_at[2.0] - 1))
+    assert caught.value.reason == "detection_overflow"
+
+
+@pytest.mark.parametrize("kernel", ["pyramid", "none"])
+def test_what_passes_the_count_passes_the_detection(grid_field: Callable[..., Any], kernel: Any) -> None:
+    """A buffer of sep that overflows is an error of the frame; the count before must foresee it."""
+    field = grid_field(26, flux=(1e3, 1e6), step=16)
+    for max_pixels in (1000, 3000, 6000, 10_000, 20_000, 40_000):
+        try:
+            found = detect(field, replace(DEFAULT, max_pixels=max_pixels, kernel=kernel))
+        except FrameRejected as error:
+            assert error.reason == "detection_overflow"
+        else:
+            assert found.objects["npix"].sum() <= max_pixels
+
+
+@pytest.mark.parametrize(
+    ("noise", "sentence"), [(1.0, "no source above 1.5 sigma"), (0.0, "no noise and no sources")]
+)
+def test_nothing_found_is_a_reason(noise: float, sentence: str) -> None:
+    empty = np.zeros((50, 50), np.float32)
+    with pytest.raises(FrameRejected, match=sentence) as caught:
+        detect_sources(empty, np.full_like(empty, noise), empty > 1.0, DEFAULT)
+    assert caught.value.reason == "no_sources"
+
+
+def test_every_bit_of_sep_that_matters_has_a_flag() -> None:
+    from skylake.image.detect import _flags
+
+    bits = np.array([0, sep.OBJ_MERGED, sep.OBJ_TRUNC, sep.OBJ_DOVERFLOW, sep.OBJ_MERGED | sep.OBJ_TRUNC])
+    wanted = [0, SourceFlag.BLENDED, SourceFlag.EDGE, SourceFlag.DETECTION_OVERFLOW]
+    np.testing.assert_array_equal(_flags(bits), [*wanted, SourceFlag.BLENDED | SourceFlag.EDGE])

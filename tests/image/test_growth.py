@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skylake.core.camera import FLUXES, Apertures
+from skylake.core.flags import SourceFlag
+from skylake.image.growth import aperture_corrections
+from skylake.simulate import Moffat
+
+APERTURES = Apertures((3.0, 5.0, 8.0), None, total_radius_px=14.0)
+RADII = {"aper1": 3.0, "aper2": 5.0, "aper3": 8.0}
+
+
+def corrections(measured: Any, apertures: Apertures = APERTURES, crowding: Any = None) -> Any:
+    return aperture_corrections(
+        measured.image,
+        measured.background,
+        measured.signal,
+        measured.detections,
+        measured.sources,
+        apertures,
+        crowding,
+    )
+
+
+def true_factors(field: Any) -> dict[str, np.ndarray]:
+    """From each aperture to the total radius, star by star."""
+    return {name: field.held(14.0) / field.held(radius) for name, radius in RADII.items()}
+
+
+@pytest.mark.parametrize("name", RADII)
+def test_corrections_of_one_profile_are_right_within_their_errors(fields: list[Any], name: str) -> None:
+    pulls = []
+    for measured in fields:
+        found = corrections(measured)
+        true = true_factors(measured.field)[name][0]
+        assert not found.assumed and found.n_stars > 20
+        assert found.error[name] < 0.01
+        pulls.append((found.factor[name] - true) / np.hypot(found.error[name], 0.0005))
+    assert np.abs(pulls).max() < 3.5 and abs(np.mean(pulls)) < 2.0
+
+
+def test_the_stated_errors_cover_the_truth_over_many_frames(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    pulls, off = [], []
+    for seed in range(16):
+        measured = measure(grid_field(100 + seed, flux=(1e4, 2e5), shape=(320, 320)))
+        true = true_factors(measured.field)["aper2"][0]
+        off.append(corrections(measured).factor["aper2"] - true)
+        # The outer wings of so many stars are part of the background; with the true one nothing is lost.
+        exact = corrections(replace(measured, signal=measured.image.pixels - measured.field.sky))
+        pulls.append((exact.factor["aper2"] - true) / exact.error["aper2"])
+    assert abs(np.mean(pulls)) < 0.8
+    assert 0.5 < np.sqrt(np.mean(np.square(pulls))) < 1.6
+    assert abs(np.mean(off)) < 0.002
+
+
+def test_total_flux_is_recovered_from_every_column(fields: list[Any]) -> None:
+    for measured in fields:
+        found, field = corrections(measured), measured.field
+        index, _ = field.nearest(measured.sources.x, measured.sources.y)
+        bright = field.flux > 3e4
+        for name in FLUXES:
+            total = measured.sources.flux[name][index] * found.factor[name] * 20.0
+            ratio = (total / (field.flux * field.held(14.0)))[bright]
+            noise = (measured.sources.flux_err[name][index] / measured.sources.flux[name][index])[bright]
+            weight = 1.0 / np.hypot(noise, 0.003) ** 2
+            error = np.hypot(1.0 / np.sqrt(weight.sum()), found.error[name] / found.factor[name])
+            assert abs(np.average(ratio, weights=weight) - 1.0) < 3.5 * error + 0.002
+
+
+def varying(shape: tuple[int, int], x: Any, y: Any) -> Moffat:
+    """Stars that are a quarter wider in the corners than in the middle."""
+    squared = ((x - shape[1] / 2) ** 2 + (y - shape[0] / 2) ** 2) / (
+        (shape[0] / 2) ** 2 + (shape[1] / 2) ** 2
+    )
+    return Moffat(2.7 * (1.0 + 0.25 * squared))
+
+
+def test_where_the_profile_varies_the_error_covers_the_mean_of_the_field(
+    grid_field: Callable[..., Any], make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    pulls = []
+    for seed in range(10):
+        shape = (400, 400)
+        places = grid_field(200 + seed, flux=(1e4, 2e5), shape=shape)
+        psf = varying(shape, places.x, places.y)
+        measured = measure(make_field(places.x, places.y, places.flux, shape, psf=psf, seed=seed))
+        found = corrections(measured)
+        true = np.mean(true_factors(measured.field)["aper2"])
+        spread = np.std(true_factors(measured.field)["aper2"])
+        # The mean of n stars cannot be known better than their spread allows.
+        assert found.error["aper2"] > 0.3 * spread / np.sqrt(found.n_stars)
+        assert abs(found.factor["aper2"] - true) < 0.02
+        pulls.append((found.factor["aper2"] - true) / found.error["aper2"])
+    assert abs(np.mean(pulls)) < 1.5 and np.abs(pulls).max() < 4.0
+
+
+def test_wider_stars_need_larger_corrections_and_larger_apertures_smaller_ones(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    before = dict.fromkeys(RADII, 1.0)
+    for fwhm in (2.0, 3.0, 4.0):
+        found = corrections(measure(grid_field(30, flux=(3e4, 3e5), psf=Moffat(fwhm), shape=(320, 320))))
+        assert found.factor["aper1"] > found.factor["aper2"] > found.factor["aper3"] > 1.0
+        assert all(found.factor[name] > before[name] for name in ("aper1", "aper2"))
+        before = found.factor
+
+
+def test_neighbours_do_not_enlarge_the_correction(
+    grid_field: Callable[..., Any], make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    places = grid_field(31, flux=(5e4, 3e5), shape=(400, 400))
+    random = np.random.default_rng(31)
+    angle = random.uniform(0.0, 2.0 * np.pi, places.x.size)
+    some = np.arange(places.x.size) % 3 == 0
+    x = np.concatenate([places.x, (places.x + 10.0 * np.cos(angle))[some]])
+    y = np.concatenate([places.y, (places.y + 10.0 * np.sin(angle))[some]])
+    flux = np.concatenate([places.flux, (places.flux * 0.3)[some]])
+    found = corrections(measure(make_field(x, y, flux, (400, 400))))
+    alone = corrections(measure(make_field(places.x, places.y, places.flux, (400, 400))))
+    assert not found.assumed and found.n_stars < alone.n_stars
+    assert found.factor["aper2"] == pytest.approx(alone.factor["aper2"], abs=0.01)
+
+
+def test_stars_that_the_catalog_knows_to_be_crowded_are_left_out(fields: list[Any]) -> None:
+    measured = fields[0]
+    all_of_them = corrections(measured)
+    crowding = np.where(np.arange(len(measured.sources)) % 2 == 0, 0.5, 0.0)
+    half = corrections(measured, crowding=crowding)
+    assert 10 <= half.n_stars < 0.7 * all_of_them.n_stars
+    assert half.factor["aper2"] == pytest.approx(all_of_them.factor["aper2"], abs=0.01)
+
+
+def test_too_few_stars_take_the_profile_of_their_width(
+    make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    measured = measure(make_field([60.0, 120.0], [60.0, 100.0], [1e5, 1e5], (180, 180)))
+    found = corrections(measured)
+    assert found.assumed and found.n_stars == 0
+    for name, true in true_factors(measured.field).items():
+        assert abs(found.factor[name] - true[0]) < 2.0 * found.error[name]
+        assert found.error[name] >= 0.04
+
+
+def test_spoiled_stars_are_not_measured(fields: list[Any]) -> None:
+    measured = fields[0]
+    for flag in (SourceFlag.SATURATED, SourceFlag.EDGE, SourceFlag.BAD_PIXEL, SourceFlag.BLENDED):
+        flags = np.full(len(measured.sources), int(flag), np.int32)
+        assert corrections(replace(measured, sources=replace(measured.sources, flags=flags))).assumed
+
+
+def test_apertures_that_a_profile_lacks_have_no_correction(
+    fields: list[Any], measure: Callable[..., Any]
+) -> None:
+    measured = measure(fields[0].field, apertures={"radii_px": (5.0,), "flux": "aper1"})
+    found = corrections(measured, Apertures((5.0,), None, total_radius_px=14.0, flux="aper1"))
+    assert np.isnan([found.factor["aper2"], found.factor["aper3"], found.error["aper3"]]).all()
+    assert found.factor["aper1"] == pytest.approx(corrections(fields[0]).factor["aper2"], abs=0.005)
+    assert np.isfinite([found.factor["kron"], found.error["kron"]]).all()

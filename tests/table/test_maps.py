@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import healpy
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skylake.core.flags import SPOILED, SourceFlag
+from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
+from skylake.schema import arrow_schema, load
+from skylake.table.maps import maps_table, pixels_of_region
+from skylake.table.photometry import Photometry
+
+NIGHT = 20240407
+
+
+def square(ra: float, dec: float, half_deg: float, points: int = 1) -> str:
+    """A square of tangent plane, counter-clockwise, with some points along each edge."""
+    step = np.arange(points) / points * 2.0 - 1.0
+    one = np.ones(points)
+    u, v = np.concatenate([step, one, -step, -one]), np.concatenate([-one, step, one, -step])
+    east, north = tangent_basis(ra, dec)
+    size = np.tan(np.radians(half_deg))
+    corners = unit_vectors(ra, dec) + size * (u[:, None] * east + v[:, None] * north)
+    numbers = np.column_stack([np.degrees(np.arctan2(corners[:, 1], corners[:, 0])) % 360.0,
+                               np.degrees(np.arctan2(corners[:, 2], np.hypot(corners[:, 0], corners[:, 1])))])  # fmt: skip # noqa: E501
+    return "POLYGON ICRS " + " ".join(f"{a:.8f} {d:.8f}" for a, d in numbers)
+
+
+@given(st.floats(0.0, 359.9), st.floats(-90.0, 90.0), st.floats(0.5, 40.0), st.integers(1, 4))
+@settings(max_examples=50)
+def test_pixels_of_a_square_are_those_whose_centres_are_inside(
+    ra: float, dec: float, half: float, points: int
+) -> None:
+    order = 5
+    ra_pix, dec_pix = healpy.pix2ang(2**order, np.arange(12 * 4**order), nest=True, lonlat=True)
+    vectors, centre = unit_vectors(ra_pix, dec_pix), unit_vectors(ra, dec)
+    east, north = tangent_basis(ra, dec)
+    depth = vectors @ centre
+    with np.errstate(divide="ignore"):
+        reach = np.where(
+            depth > 0, np.maximum(np.abs(vectors @ east), np.abs(vectors @ north)) / depth, np.inf
+        )
+    size = np.tan(np.radians(half))
+    found = np.zeros(len(ra_pix), bool)
+    found[pixels_of_region(square(ra, dec, half, points), order)] = True
+    np.testing.assert_array_equal(found[reach < size * 0.9999], True)
+    np.testing.assert_array_equal(found[reach > size * 1.0001], False)
+
+
+def test_a_region_need_not_be_convex() -> None:
+    notch = "POLYGON ICRS 40 -10 60 -10 60 10 50 -5 40 10"
+    held = pixels_of_region(notch, 6)
+    ra, dec = healpy.pix2ang(64, held, nest=True, lonlat=True)
+    assert separation_deg(ra, dec, 50.0, -8.0).min() < 1.0
+    assert separation_deg(ra, dec, 50.0, 3.0).min() > 2.0
+
+
+def test_the_direction_of_a_region_does_not_matter() -> None:
+    forward = np.array(square(30.0, 80.0, 12.0).split()[2:]).reshape(-1, 2)
+    backward = "POLYGON ICRS " + " ".join(forward[::-1].ravel())
+    held = pixels_of_region(square(30.0, 80.0, 12.0), 5)
+    np.testing.assert_array_equal(held, pixels_of_region(backward, 5))
+    assert len(held) > 100
+
+
+REGIONS = [None, square(10.0, 0.0, 5.0), square(14.0, 0.0, 5.0), square(200.0, -60.0, 3.0, 4)]
+frame_values = st.fixed_dictionaries(
+    {
+        "s_region": st.sampled_from(REGIONS),
+        "band": st.sampled_from(["V", "R", None]),
+        "exposure_s": st.none() | st.floats(1.0, 100.0),
+    }
+)
+match_values = st.fixed_dictionaries(
+    {
+        "ra_deg": st.floats(5.0, 20.0),
+        "dec_deg": st.floats(-5.0, 5.0),
+        "band": st.sampled_from(["V", "R", None]),
+        "flags": st.sampled_from([0, int(SourceFlag.BLENDED), int(SourceFlag.SATURATED)]),
+        "ref_mag_err": st.sampled_from([0.0, 0.02, float("nan")]),
+        "residual": st.one_of(st.just(float("nan")), st.floats(-1.0, 1.0)),
+        "mag_err": st.sampled_from([0.0, 0.01, 0.1]),
+    }
+)
+
+
+@given(st.lists(frame_values, max_size=5), st.lists(match_values, max_size=15))
+@settings(max_examples=50)
+def test_sums_of_a_night_are_those_of_loops_over_frames_and_matches(
+    frame_rows: Callable[..., pa.Table],
+    match_rows: Callable[..., pa.Table],
+    frames: list[dict[str, Any]],
+    matches: list[dict[str, Any]],
+) -> None:
+    order = 4
+    names = ("s_region", "band", "exposure_s")
+    frame_table = frame_rows(len(frames), **{name: [row[name] for row in frames] for name in names})
+    columns = {
+        name: [row[name] for row in matches] for name in ("ra_deg", "dec_deg", "band", "flags", "ref_mag_err")
+    }
+    residual = np.array([row["residual"] for row in matches])
+    mag_err = np.array([row["mag_err"] for row in matches])
+    photometry = Photometry(residual, residual, residual, mag_err, residual, np.zeros(len(matches), np.int64))
+    match_table = match_rows(len(matches), **columns)
+    table = maps_table("lab", NIGHT, frame_table, match_table, photometry, order)
+    assert table.schema.equals(arrow_schema(load("maps")), check_metadata=True)
+    expected: dict[tuple[str, int], np.ndarray] = {}
+    for row in frames:
+        for pixel in pixels_of_region(row["s_region"], order) if row["s_region"] else []:
+            cell = expected.setdefault((row["band"] or "", int(pixel)), np.zeros(6))
+            cell[:2] += 1.0, row["exposure_s"] or 0.0
+    for row in matches:
+        if np.isnan(row["residual"]) or row["mag_err"] <= 0 or row["flags"] & int(SPOILED):
+            continue
+        pixel = int(healpy.ang2pix(2**order, row["ra_deg"], row["dec_deg"], nest=True, lonlat=True))
+        weight = 1.0 / (row["mag_err"] ** 2 + np.nan_to_num(row["ref_mag_err"]) ** 2)
+        cell = expected.setdefault((row["band"] or "", pixel), np.zeros(6))
+        cell[2:] += 1.0, weight, weight * row["residual"], weight * row["residual"] ** 2
+    found = {(row["band"], row["healpix_pixel"]): row for row in table.to_pylist()}
+    assert len(found) == table.num_rows and set(found) == set(expected)
+    sums = ("n_visits", "exposure_s", "n_matches", "weight_sum", "residual_sum", "residual_square_sum")
+    for key, row in found.items():
+        # Errors of the catalog have 24 bits.
+        np.testing.assert_allclose([row[name] for name in sums], expected[key], rtol=1e-6, atol=1e-12)
+        assert (row["camera"], row["night"], row["healpix_order"]) == ("lab", NIGHT, order)
+
+
+def test_a_finer_order_sums_to_the_same_matches(
+    match_rows: Callable[..., pa.Table], frame_rows: Callable[..., pa.Table]
+) -> None:
+    random = np.random.default_rng(1)
+    n = 300
+    matches = match_rows(n, ra_deg=random.uniform(0.0, 60.0, n), dec_deg=random.uniform(-30.0, 30.0, n))
+    values = random.normal(0.0, 0.1, n)
+    photometry = Photometry(values, values, values, np.full(n, 0.05), values, np.zeros(n, np.int64))
+    coarse, fine = (maps_table("lab", NIGHT, frame_rows(0), matches, photometry, order) for order in (2, 7))
+    assert coarse.num_rows < fine.num_rows
+    for name in ("n_matches", "weight_sum", "residual_sum", "residual_square_sum"):
+        pixel = fine["healpix_pixel"].to_numpy() >> 10
+        summed = dict.fromkeys(coarse["healpix_pixel"].to_pylist(), 0.0)
+        for one, value in zip(pixel.tolist(), fine[name].to_pylist(), strict=True):
+            summed[one] += value
+        assert [summed[one] for one in coarse["healpix_pixel"].to_pylist()] == pytest.approx(
+            coarse[name].to_pylist()
+        )

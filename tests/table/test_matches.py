@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.camera import FLUXES, FilterBand
+from skylake.core.sphere import healpix_index
+from skylake.schema import arrow_schema, load
+from skylake.table.matches import CARRIED, matches_table, reference_columns
+
+V, R = FilterBand("V", "B-V", 0.7), FilterBand("R")
+FILTERS = {"V": V, "clear": V, "R": R}
+
+
+def pairs(n: int, **columns: Any) -> pa.Table:
+    random = np.random.default_rng(1)
+    values: dict[str, Any] = {name: random.normal(100.0, 10.0, n) for name in ("x_px", "y_px", "crowding")}
+    values |= {
+        f"flux_{name}{end}": np.float32(random.normal(9.0, 1.0, n)) for name in FLUXES for end in ("", "_err")
+    }
+    values |= {
+        "camera": ["lab"] * n,
+        "night": np.full(n, 20240407, np.int32),
+        "filter": ["V"] * n,
+        "flags": np.arange(n, dtype=np.int32),
+        "frame_id": np.full(n, 3),
+        "source_no": np.arange(n, dtype=np.int32),
+        "mjd_mid": np.full(n, 60408.1),
+        "ref_id": np.arange(n) + 50,
+        "ra_deg": np.linspace(10.0, 11.0, n),
+        "dec_deg": np.linspace(-10.0, -11.0, n),
+        "ra_deg_ref": np.linspace(200.0, 201.0, n),
+        "dec_deg_ref": np.linspace(40.0, 41.0, n),
+        "moved_ra_deg": np.linspace(202.0, 203.0, n),
+        "moved_dec_deg": np.linspace(42.0, 43.0, n),
+        "separation_arcsec": np.linspace(0.0, 1.0, n),
+        "n_candidates": np.arange(n) + 1,
+        "ref_crowding": np.linspace(0.0, 0.5, n),
+        "mag_V": np.linspace(9.0, 10.0, n),
+        "mag_V_err": np.linspace(0.01, 0.02, n),
+        "mag_B": np.linspace(9.5, 11.0, n),
+        "mag_R": np.linspace(8.0, 9.0, n),
+    }
+    return pa.table({name: v for name, v in (values | columns).items() if v is not None})
+
+
+def test_every_column_of_a_pair_is_in_its_place() -> None:
+    given_pairs = pairs(6)
+    table = matches_table(given_pairs, "simcat", FILTERS, 0.05)
+    assert table.schema.equals(arrow_schema(load("matches")), check_metadata=True)
+    for name in CARRIED:
+        if name != "filter":
+            assert table[name].to_pylist() == given_pairs[name].cast(table[name].type).to_pylist()
+    renamed = {
+        "ra_deg": "ra_deg_ref", "dec_deg": "dec_deg_ref", "source_ra_deg": "ra_deg", "source_dec_deg": "dec_deg",
+        "moved_ra_deg": "moved_ra_deg", "moved_dec_deg": "moved_dec_deg", "ref_id": "ref_id",
+        "separation_arcsec": "separation_arcsec", "source_no": "source_no", "n_candidates": "n_candidates",
+    }  # fmt: skip
+    for name, source in renamed.items():
+        assert table[name].to_pylist() == given_pairs[source].to_pylist()
+    np.testing.assert_allclose(table["ref_mag"].to_numpy(), given_pairs["mag_V"].to_numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        table["ref_mag_err"].to_numpy(), given_pairs["mag_V_err"].to_numpy(), rtol=1e-6
+    )
+    assert table["catalog"].to_pylist() == ["simcat"] * 6 and table["band"].to_pylist() == ["V"] * 6
+    # A match lies where its star is in the catalog.
+    expected = healpix_index(given_pairs["ra_deg_ref"].to_numpy(), given_pairs["dec_deg_ref"].to_numpy())
+    np.testing.assert_array_equal(table["_healpix_29"].to_numpy(), expected)
+
+
+@given(st.lists(st.sampled_from(["V", "clear", "R", "Halpha", None]), min_size=1, max_size=10))
+def test_each_row_has_the_magnitude_of_its_own_filter(filters: list[str | None]) -> None:
+    n = len(filters)
+    table = matches_table(pairs(n, filter=pa.array(filters, pa.string())), "simcat", FILTERS, 0.05)
+    source = pairs(n).to_pylist()
+    for row, name, pair in zip(table.to_pylist(), filters, source, strict=True):
+        band = {"V": "V", "clear": "V", "R": "R"}.get(name or "")
+        assert row["band"] == band
+        if band is None:
+            assert (row["ref_mag"], row["ref_mag_err"], row["ref_colour"]) == (None, None, None)
+            continue
+        assert row["ref_mag"] == pytest.approx(pair[f"mag_{band}"], rel=1e-6)
+        assert row["ref_mag_err"] == pytest.approx(pair["mag_V_err"] if band == "V" else 0.05, rel=1e-6)
+        colour = pair["mag_B"] - pair["mag_V"] if band == "V" else None
+        assert row["ref_colour"] == (None if colour is None else pytest.approx(colour, rel=1e-5, abs=1e-6))
+
+
+def test_a_colour_of_the_catalog_is_better_than_a_difference() -> None:
+    given_colour = [0.3, None, float("nan")]
+    table = matches_table(pairs(3, colour_B_V=pa.array(given_colour, pa.float64())), "simcat", FILTERS, 0.05)
+    difference = (pairs(3)["mag_B"].to_numpy() - pairs(3)["mag_V"].to_numpy())[1:]
+    np.testing.assert_allclose(table["ref_colour"].to_numpy(), [0.3, *difference], rtol=1e-5)
+
+
+def test_what_a_catalog_lacks_is_null_and_never_an_error_alone() -> None:
+    without = matches_table(pairs(3, mag_V=None, mag_V_err=None, mag_B=None), "simcat", FILTERS, 0.05)
+    for name in ("ref_mag", "ref_mag_err", "ref_colour"):
+        assert without[name].null_count == 3
+    some = matches_table(pairs(2, mag_V_err=pa.array([None, 0.01])), "simcat", FILTERS, 0.05)
+    np.testing.assert_allclose(some["ref_mag_err"].to_numpy(), [0.05, 0.01], rtol=1e-6)
+
+
+def test_more_candidates_than_fit_are_the_most_that_fit() -> None:
+    assert matches_table(pairs(2, n_candidates=[3, 10**6]), "c", FILTERS, 0.05)[
+        "n_candidates"
+    ].to_pylist() == [3, 32767]
+
+
+def test_no_pairs_are_an_empty_table() -> None:
+    empty = matches_table(pairs(0), "simcat", FILTERS, 0.05)
+    assert empty.num_rows == 0 and empty.schema.equals(arrow_schema(load("matches")))
+
+
+def test_only_columns_that_are_there_and_needed_are_read() -> None:
+    available = ["ref_id", "mag_V", "mag_V_err", "mag_B", "mag_R", "mag_I", "colour_B_V", "ra_deg"]
+    wanted = reference_columns([V, R, V], available)
+    assert wanted == ["ref_id", "mag_V", "mag_V_err", "colour_B_V", "mag_B", "mag_R"]
+    assert reference_columns([R], ["mag_V", "ref_id"]) == ["ref_id"]

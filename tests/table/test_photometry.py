@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.camera import FLUXES
+from skylake.schema import load
+from skylake.schema.arrow import conform
+from skylake.table.photometry import calibrate_matches
+
+
+def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:
+    full = [
+        {"camera": "lab", "night": 20240407, "mjd_mid": 60408.1, "catalog": "simcat", "version": 1, "flux": "aper2",
+         "n_matched": 9, "n_used": 9, **row}
+        for row in rows
+    ]  # fmt: skip
+    names = {name for row in full for name in row}
+    schema = load("zeropoints")
+    return conform(pa.table({name: [row.get(name) for row in full] for name in sorted(names)}), schema)
+
+
+floats = st.floats(-2.0, 2.0)
+zero_rows = st.fixed_dictionaries(
+    {
+        "zp": st.none() | st.floats(15.0, 25.0),
+        "zp_err": st.floats(0.0, 0.1),
+        "flux": st.sampled_from(FLUXES),
+        "colour_term": st.none() | floats,
+        "pivot_colour": st.none() | floats,
+        "version": st.integers(1, 5),
+    }
+)
+match_values = st.tuples(
+    st.integers(1, 5),
+    st.floats(-50.0, 1e4, width=32),
+    st.floats(0.5, 50.0, width=32),
+    st.one_of(st.just(float("nan")), st.floats(-0.5, 2.0, width=32)),
+    st.floats(8.0, 14.0, width=32),
+)
+
+
+@given(
+    st.lists(zero_rows, min_size=1, max_size=4), st.lists(match_values, min_size=1, max_size=12), st.randoms()
+)
+def test_photometry_is_that_of_a_loop(
+    match_rows: Callable[..., Any],
+    frame_rows: Callable[..., Any],
+    zeros: list[dict[str, Any]],
+    values: list[tuple[Any, ...]],
+    random: Any,
+) -> None:
+    frame, flux, error, colour, mag = (list(column) for column in zip(*values, strict=True))
+    columns = {f"flux_{name}": np.array(flux) * (i + 1) for i, name in enumerate(FLUXES)}
+    columns |= {f"flux_{name}_err": error for name in FLUXES}
+    matches = match_rows(len(values), frame_id=frame, ref_colour=colour, ref_mag=mag, **columns)
+    frames = frame_rows(3, **{f"apcor_{name}": [1.0 + 0.1 * i, 1.2, None] for i, name in enumerate(FLUXES)})
+    # Frames and zeropoints come in any order, and not for the same frames.
+    rows = [row | {"frame_id": i + 1} for i, row in enumerate(zeros)]
+    random.shuffle(rows)
+    found = calibrate_matches(matches, frames.take([2, 0, 1]), zeropoints(rows))
+    known = {row["frame_id"]: row for row in rows}
+    for i, match in enumerate(matches.to_pylist()):
+        zero = known.get(match["frame_id"])
+        apcor = None
+        if zero is not None and match["frame_id"] <= 3:
+            apcor = frames[f"apcor_{zero['flux']}"].to_pylist()[match["frame_id"] - 1]
+        if zero is None or zero["zp"] is None or apcor is None:
+            assert np.isnan([found.flux[i], found.mag[i], found.mag_err[i], found.residual[i]]).all()
+            continue
+        total = match[f"flux_{zero['flux']}"] * apcor
+        total_err = match[f"flux_{zero['flux']}_err"] * apcor
+        assert found.flux[i] == pytest.approx(total) and found.flux_err[i] == pytest.approx(total_err)
+        assert found.version[i] == zero["version"]
+        if total <= 0:
+            assert np.isnan([found.mag[i], found.mag_err[i], found.residual[i]]).all()
+            continue
+        pivot, term = zero["pivot_colour"] or 0.0, zero["colour_term"] or 0.0
+        star = match["ref_colour"]
+        shift = term * ((pivot if star is None else star) - pivot)
+        expected = -2.5 * np.log10(total) + zero["zp"] + shift
+        assert found.mag[i] == pytest.approx(expected, abs=1e-5)
+        relative = 2.5 / np.log(10.0) * total_err / total
+        assert found.mag_err[i] == pytest.approx(np.hypot(relative, zero["zp_err"]), rel=1e-5)
+        assert found.residual[i] == pytest.approx(match["ref_mag"] - expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("empty", ["matches", "frames", "zeropoints", "all"])
+def test_empty_tables_give_nothing(
+    match_rows: Callable[..., Any], frame_rows: Callable[..., Any], empty: str
+) -> None:
+    matches, frames, zeros = (
+        match_rows(3),
+        frame_rows(1),
+        zeropoints([{"frame_id": 1, "zp": 20.0, "zp_err": 0.01}]),
+    )
+    cut = {"matches": (0, 1, 1), "frames": (3, 0, 1), "zeropoints": (3, 1, 0), "all": (0, 0, 0)}[empty]
+    found = calibrate_matches(
+        *(table.slice(0, n) for table, n in zip((matches, frames, zeros), cut, strict=True))
+    )
+    assert len(found.mag) == len(found.version) == cut[0]
+    assert np.isnan(found.mag).all() and np.isnan(found.flux).all()

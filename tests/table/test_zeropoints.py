@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skylake.core.camera import Calibration, FilterBand
+from skylake.core.flags import SPOILED, SourceFlag
+from skylake.table.zeropoints import Band, fit_colour_term, gather, zeropoints_table
+
+V = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
+
+
+def solve(night: Any, band: Band = V) -> Any:
+    """The zeropoints of a night as a data frame in the order of its frames."""
+    table = zeropoints_table(night.frames, night.matches, {"V": band}, "simcat", 3)
+    return table.to_pandas().sort_values("frame_id").reset_index(drop=True)
+
+
+def changed(table: pa.Table, **columns: Any) -> pa.Table:
+    for name, values in columns.items():
+        place = table.column_names.index(name)
+        kind = table.schema.field(name)
+        table = table.set_column(place, kind, pa.array(values, kind.type, from_pandas=True))
+    return table
+
+
+#: What is wrong with a night, and how many nights tell whether its calibration is honest.
+OUTLIERS: dict[str, tuple[dict[str, float], int]] = {
+    "a clear night": ({}, 40),
+    "clouds over a quarter of a frame": ({"cloudy": 0.25}, 40),
+    "variables": ({"variable": 0.08}, 40),
+    "blends": ({"blended": 0.08}, 40),
+    "all of it": ({"cloudy": 0.1, "variable": 0.05, "blended": 0.05, "saturated": 0.1}, 200),
+}
+
+
+@pytest.mark.parametrize(("outliers", "nights"), OUTLIERS.values(), ids=OUTLIERS.keys())
+def test_zeropoint_and_colour_term_are_unbiased_and_as_uncertain_as_they_say(
+    make_night: Callable[..., Any], outliers: dict[str, float], nights: int
+) -> None:
+    zp_pulls, term_pulls = [], []
+    for seed in range(nights):
+        night = make_night(seed, n_frames=2, n_stars=50, **outliers)
+        first = solve(night).iloc[0]
+        zp_pulls.append((first.zp - night.zp[0]) / first.zp_err)
+        term_pulls.append((first.colour_term - 0.12) / first.colour_term_err)
+    for pulls in (np.array(zp_pulls), np.array(term_pulls)):
+        # Chance adds 1 / sqrt(nights) to the mean, and 0.7 of that to the width.
+        few = 1.5 / np.sqrt(nights) if nights < 200 else 0.0
+        assert abs(pulls.mean()) < 0.2 + few
+        assert 0.8 - few < pulls.std() < 1.25 + few
+        assert np.abs(pulls).max() < 5.0
+
+
+def test_few_stars_are_as_honest_as_many(make_night: Callable[..., Any]) -> None:
+    pulls = []
+    for seed in range(100):
+        night = make_night(seed, n_frames=1, n_stars=7, apcor_error=0.0)
+        band = replace(
+            V, calibration=replace(V.calibration, colour_term_prior=0.12, colour_term_prior_err=0.02)
+        )
+        first = solve(night, band).iloc[0]
+        pulls.append((first.zp - night.zp[0]) / first.zp_err)
+    assert abs(np.mean(pulls)) < 0.3 and 0.75 < np.std(pulls) < 1.3
+
+
+def test_a_night_of_many_frames_does_not_know_the_colour_term_better_than_its_stars(
+    make_night: Callable[..., Any],
+) -> None:
+    few = solve(make_night(1, n_frames=2, n_stars=40)).colour_term_err[0]
+    many = solve(make_night(1, n_frames=40, n_stars=40)).colour_term_err[0]
+    assert many > 0.6 * few
+    # The floor: errors of the catalog and intrinsic scatter of forty stars over their range of colours.
+    assert many > 0.7 * np.hypot(0.02, 0.01) / (np.sqrt(40.0) * 1.4 / np.sqrt(12.0))
+
+
+def test_the_intrinsic_scatter_of_the_stars_is_found(make_night: Callable[..., Any]) -> None:
+    found = [
+        solve(make_night(seed, n_frames=3, n_stars=80, intrinsic=0.05)).intrinsic_mag[0] for seed in range(10)
+    ]
+    assert np.mean(found) == pytest.approx(0.05, abs=0.007)
+
+
+def test_numbers_of_a_fit_are_those_of_its_stars(make_night: Callable[..., Any]) -> None:
+    night = make_night(4, n_stars=80, cloudy=0.2, saturated=0.1)
+    rows = solve(night)
+    assert (rows.n_matched == 80).all()
+    saturated = len(set(night.star[night.matches["flags"].to_numpy() == 1].tolist()))
+    faint = 80 - saturated
+    # Nearly all but the hidden ones on the first frame, and those that are spoiled anywhere.
+    assert rows.n_used[0] <= faint - 0.15 * 80 and (rows.n_used[1:] <= faint).all()
+    assert (rows.n_used[1:] >= 0.9 * faint).all()
+    assert (rows.rms < 0.06).all() and rows.chi2.between(0.4, 1.6).all()
+    assert (rows.zp_fit_err <= rows.zp_err).all() and rows.mean_colour.between(0.6, 1.0).all()
+    assert rows.pivot_colour.eq(0.7).all() and rows.colour.eq("B-V").all() and rows.version.eq(3).all()
+    assert rows.reason.isna().all() and rows.flux.eq("aper2").all() and rows.catalog.eq("simcat").all()
+
+
+def test_the_zeropoint_is_quoted_at_the_pivot(make_night: Callable[..., Any]) -> None:
+    night = make_night(5)
+    first = solve(night)
+    moved = solve(night, replace(V, band=replace(V.band, pivot_colour=1.2)))
+    np.testing.assert_allclose(moved.colour_term, first.colour_term, atol=1e-5)
+    np.testing.assert_allclose(moved.zp, first.zp + first.colour_term * 0.5, atol=1e-4)
+
+
+@given(st.floats(-3.0, 3.0), st.floats(0.2, 5.0))
+@settings(max_examples=15)
+def test_scaling_flux_and_correction_shifts_the_zeropoint_alone(
+    make_night: Callable[..., Any], shift: float, factor: float
+) -> None:
+    night = make_night(6)
+    before = solve(night)
+    flux, error = (night.matches[f"flux_aper2{end}"].to_numpy() for end in ("", "_err"))
+    scale = 10.0 ** (-0.4 * shift) / factor
+    other = replace(
+        night,
+        matches=changed(night.matches, flux_aper2=flux * scale, flux_aper2_err=error * scale),
+        frames=changed(
+            night.frames,
+            apcor_aper2=night.frames["apcor_aper2"].to_numpy() * factor,
+            apcor_aper2_err=night.frames["apcor_aper2_err"].to_numpy() * factor,
+        ),
+    )
+    after = solve(other)
+    # Less flux from the same star is a smaller zeropoint.
+    np.testing.assert_allclose(after.zp, before.zp - shift, atol=1e-4)
+    np.testing.assert_allclose(after.zp_err, before.zp_err, rtol=1e-3)
+    np.testing.assert_array_equal(after.n_used, before.n_used)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=10)
+def test_the_order_of_rows_does_not_matter(make_night: Callable[..., Any], random: Any) -> None:
+    night = make_night(7, variable=0.05)
+    rows = list(range(night.matches.num_rows))
+    random.shuffle(rows)
+    frames = list(range(night.frames.num_rows))
+    random.shuffle(frames)
+    mixed = replace(night, matches=night.matches.take(rows), frames=night.frames.take(frames))
+    first, second = solve(night), solve(mixed)
+    for name in ("zp", "zp_err", "colour_term", "rms"):
+        np.testing.assert_allclose(second[name], first[name], rtol=1e-6)
+
+
+def test_stars_that_are_no_use_change_nothing(
+    make_night: Callable[..., Any], match_rows: Callable[..., Any]
+) -> None:
+    night = make_night(8)
+    n, nothing = 12, np.full(12, np.nan)
+    bad = {
+        "spoiled": {"flags": [int(flag) for flag in SourceFlag if flag & SPOILED] * 2},
+        "crowded": {"crowding": 0.2},
+        "crowded in the catalog": {"ref_crowding": 0.2},
+        "without magnitude": {"ref_mag": nothing},
+        "without colour": {"ref_colour": nothing},
+        "red": {"ref_colour": 3.0},
+        "without flux": {"flux_aper2": -3.0},
+        "too bright": {"ref_mag": -7.0},
+    }
+    expected = solve(night)
+    for columns in bad.values():
+        n = len(columns.get("flags", nothing)) if "flags" in columns else 12
+        extra = match_rows(n, frame_id=1, ref_id=10_000 + np.arange(n), ref_mag_err=0.001, **columns)
+        found = solve(replace(night, matches=pa.concat_tables([night.matches, extra])))
+        np.testing.assert_allclose(found.zp, expected.zp, atol=1e-9)
+        np.testing.assert_array_equal(found.n_used, expected.n_used)
+        assert found.n_matched[0] == expected.n_matched[0] + n
+
+
+def test_light_of_neighbours_that_the_catalog_knows_is_taken_off(make_night: Callable[..., Any]) -> None:
+    night = make_night(9)
+    flux = night.matches["flux_aper2"].to_numpy()
+    crowded = replace(
+        night, matches=changed(night.matches, flux_aper2=flux * 1.03, ref_crowding=np.full(len(flux), 0.03))
+    )
+    np.testing.assert_allclose(solve(crowded).zp, solve(night).zp, atol=1e-5)
+
+
+def test_faint_stars_that_noise_made_brighter_are_not_preferred(make_night: Callable[..., Any]) -> None:
+    """A cut in measured flux would take the lucky ones alone; ours looks at catalog magnitudes."""
+    off = []
+    for seed in range(40):
+        night = make_night(seed, n_stars=300, n_frames=1, colour_term=0.0, apcor_error=0.0, intrinsic=0.0)
+        # Most stars near the limit: errors of 0.05 mag and more.
+        flux = night.matches["flux_aper2"].to_numpy() / 60.0
+        random = np.random.default_rng(seed)
+        error = np.full(len(flux), 0.05)
+        noisy = flux + random.normal(0.0, error)
+        faint = replace(night, matches=changed(night.matches, flux_aper2=noisy, flux_aper2_err=error))
+        first = solve(faint).iloc[0]
+        off.append((first.zp - night.zp[0] + 2.5 * np.log10(60.0)) / first.zp_err)
+    assert abs(np.mean(off)) < 0.45
+
+
+REASONS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "too_few_stars": (lambda n: replace(n, matches=n.matches.filter(pa.array(n.star < 4))), "too_few_stars"),
+    "spoiled": (
+        lambda n: replace(n, matches=changed(n.matches, flags=np.ones(n.matches.num_rows, int))),
+        "too_few_stars",
+    ),
+    "no colours": (
+        lambda n: replace(n, matches=changed(n.matches, ref_colour=np.full(n.matches.num_rows, np.nan))),
+        "too_few_stars",
+    ),
+    "no_matches": (lambda n: replace(n, matches=n.matches.slice(0, 0)), "no_matches"),
+    "no correction": (
+        lambda n: replace(n, frames=changed(n.frames, apcor_aper2=[None] * n.frames.num_rows)),
+        "no_aperture_correction",
+    ),
+    "no band": (
+        lambda n: replace(n, frames=changed(n.frames, band=[None] * n.frames.num_rows)),
+        "unknown_filter",
+    ),
+    "other band": (
+        lambda n: replace(n, frames=changed(n.frames, band=["R"] * n.frames.num_rows)),
+        "unknown_filter",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "reason"), REASONS.values(), ids=REASONS.keys())
+def test_a_frame_without_a_zeropoint_has_a_row_and_a_reason(
+    make_night: Callable[..., Any], spoil: Callable[[Any], Any], reason: str
+) -> None:
+    rows = solve(spoil(make_night(10)))
+    assert len(rows) == 4 and rows.reason.eq(reason).all()
+    assert rows.zp.isna().all() and rows.zp_err.isna().all() and rows.n_used.eq(0).all()
+
+
+def test_one_bad_frame_does_not_spoil_the_others(make_night: Callable[..., Any]) -> None:
+    night = make_night(11)
+    expected = solve(night)
+    keep = ~((night.frame == 2) & (night.star > 2))
+    found = solve(replace(night, matches=night.matches.filter(pa.array(keep))))
+    assert found.reason[2] == "too_few_stars"
+    good = [0, 1, 3]
+    np.testing.assert_allclose(found.zp[good], expected.zp[good], atol=0.004)
+
+
+def test_without_a_colour_no_term_is_fitted_and_no_star_needs_one(make_night: Callable[..., Any]) -> None:
+    night = make_night(12, colour_term=0.0, ref_colour=np.full(240, np.nan))
+    rows = solve(night, replace(V, band=FilterBand("V")))
+    assert rows.colour_term.isna().all() and rows.pivot_colour.isna().all() and rows.colour.isna().all()
+    assert (np.abs(rows.zp - night.zp) < 5.0 * rows.zp_err).all() and (rows.n_used > 40).all()
+
+
+def test_stars_of_one_colour_leave_the_colour_term_to_the_prior(make_night: Callable[..., Any]) -> None:
+    night = make_night(13, ref_colour=np.full(240, 0.9))
+    prior = replace(V.calibration, colour_term_prior=0.1, colour_term_prior_err=0.05)
+    rows = solve(night, replace(V, calibration=prior))
+    np.testing.assert_allclose(rows.colour_term, 0.1, atol=1e-6)
+    np.testing.assert_allclose(rows.colour_term_err, 0.05, rtol=1e-3)
+    # What is not known of the term is not known of the zeropoint, at the distance to the pivot.
+    assert (rows.zp_err >= 0.05 * 0.2).all()
+
+
+def test_two_bands_of_a_night_do_not_mix(make_night: Callable[..., Any]) -> None:
+    one, two = make_night(14), make_night(15, colour_term=-0.2)
+    shifted = changed(two.frames, frame_id=two.frames["frame_id"].to_numpy() + 100, band=["R"] * 4)
+    red = changed(two.matches, frame_id=two.matches["frame_id"].to_numpy() + 100, band=["R"] * 240)
+    both = zeropoints_table(
+        pa.concat_tables([one.frames, shifted]),
+        pa.concat_tables([one.matches, red]),
+        {"V": V, "R": replace(V, band=FilterBand("R", "B-V", 0.7))},
+        "simcat",
+        1,
+    ).to_pandas()
+    np.testing.assert_allclose(both.zp[both.band == "V"], solve(one).zp)
+    np.testing.assert_allclose(both.zp[both.band == "R"].to_numpy(), solve(two).zp)
+    assert both.colour_term[both.band == "R"].iloc[0] == pytest.approx(-0.2, abs=0.05)
+
+
+def test_gathering_keeps_every_match_of_frames_with_a_correction(make_night: Callable[..., Any]) -> None:
+    night = make_night(16)
+    correction = {1: (1.15, 0.0), 2: (None, None), 3: (1.15, 0.0), 4: (1.15, 0.0)}
+    data = gather(night.matches, correction, V)
+    np.testing.assert_array_equal(data.frame, (night.frame + 1)[night.frame != 1])
+    rows = data.rows_of_frames()
+    assert sorted(rows) == [1, 3, 4]
+    for key, mine in rows.items():
+        assert (data.frame[mine] == key).all() and len(mine) == 60
+    flux = night.matches["flux_aper2"].to_numpy()[night.frame != 1] * 1.15
+    positive = flux > 0
+    expected = night.matches["ref_mag"].to_numpy()[night.frame != 1] + 2.5 * np.log10(
+        np.where(positive, flux, 1.0)
+    )
+    np.testing.assert_allclose(data.difference[positive], expected[positive], atol=1e-5)
+    assert not data.usable[~positive].any()
+
+
+def test_a_night_without_usable_stars_keeps_the_prior(make_night: Callable[..., Any]) -> None:
+    night = make_night(17)
+    data = gather(night.matches.slice(0, 2), {1: (1.15, 0.0)}, V)
+    term = fit_colour_term(data, replace(V.calibration, colour_term_prior=0.3, colour_term_prior_err=0.07))
+    assert (term.value, term.error, term.intrinsic) == (0.3, 0.07, 0.0)
