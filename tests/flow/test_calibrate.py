@@ -188,7 +188,7 @@ def test_a_night_that_cannot_be_calibrated_is_reported_and_the_others_are_commit
     for path in ingested.snapshot().files("sources", lambda part: part.night == 20241001):
         path.unlink()
         path.write_bytes(b"PAR1 no more")
-    with pytest.raises(LakeError, match="small-20241001: .*calibrated"):
+    with pytest.raises(LakeError, match=r"small-20241001: .*calibrated"):
         calibrate(ingested, Inline())
     zeropoints = ingested.snapshot().parts("zeropoints")
     assert set(zeropoints) == {"small-20241002-simcat-v1"}

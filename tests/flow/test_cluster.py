@@ -107,7 +107,10 @@ def test_a_scheduler_is_joined_by_its_address(local: Distributed) -> None:
 
 
 def test_an_address_where_no_scheduler_can_be_is_an_error() -> None:
-    with pytest.raises(WorkerError, match="nonsense://here:1: no dask scheduler"), workers("nonsense://here:1", 0):
+    with (
+        pytest.raises(WorkerError, match="nonsense://here:1: no dask scheduler"),
+        workers("nonsense://here:1", 0),
+    ):
         pass
 
 

@@ -180,7 +180,7 @@ def test_detections_of_rejected_frames_carry_a_flag_and_failed_ones_have_none(ne
 
 
 def test_the_report_names_every_bad_frame_and_every_repeated_one(neighbours: Any) -> None:
-    _, mixed, report, folder = neighbours
+    _, mixed, report, _ = neighbours
     assert {Path(row["file"]).name for row in report.problems} == set(BAD)
     assert report.counts == {"ok": 6, "skipped": 1, "rejected": 3, "failed": 11}
     assert not report.all_well
@@ -230,7 +230,10 @@ def test_the_same_batch_again_with_redo_changes_no_byte(
 def other_profile(profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same camera with another detection threshold."""
     path = tmp_path_factory.mktemp("profiles") / "small.toml"
-    path.write_text(Path(profile.source).read_text() + "extraction.threshold_sigma = 6.0\ngates.theta_kurtosis.max = 5.0\n")
+    path.write_text(
+        Path(profile.source).read_text()
+        + "extraction.threshold_sigma = 6.0\ngates.theta_kurtosis.max = 5.0\n"
+    )
     return cameras.load(path)
 
 
@@ -385,9 +388,7 @@ def test_a_night_that_cannot_be_gathered_is_reported_and_the_others_are_committe
     assert not any(lake.layout.staging.iterdir())
 
 
-def test_frames_and_sources_of_a_night_appear_together(
-    lake: Lake, frames: list[Path], run: Run
-) -> None:
+def test_frames_and_sources_of_a_night_appear_together(lake: Lake, frames: list[Path], run: Run) -> None:
     run(lake, frames[4:8])
     for number in range(1, lake.snapshot().number + 1):
         from skylake.lake import Snapshot

@@ -233,6 +233,14 @@ def test_a_wcs_that_is_off_fails() -> None:
     assert check.decisive and not check.passed
 
 
+def test_a_wcs_that_is_off_fails_however_many_sources_there_are() -> None:
+    pointing, x, y, flux = field(60)
+    _, more_x, more_y, more_flux = field(6000, seed=2)
+    sources = [np.concatenate(pair) for pair in ((x, more_x), (y, more_y), (flux, more_flux * 1e-4))]
+    check = check_pointing(pointing, SHAPE, *sources, catalog(pointing, x, y, flux, 0.03), 20.0)
+    assert check.decisive and not check.passed
+
+
 def test_a_small_offset_is_measured() -> None:
     pointing, x, y, flux = field(60)
     check = check_pointing(pointing, SHAPE, x, y, flux, catalog(pointing, x, y, flux, 3.0 / 3600.0), 20.0)

@@ -93,11 +93,18 @@ def test_a_star_on_the_edge_is_marked(make_field: Callable[..., Any]) -> None:
 def test_the_number_of_pieces_of_one_crowded_detection_is_not_a_failure(
     make_field: Callable[..., Any],
 ) -> None:
-    random = np.random.default_rng(5)
-    x, y = random.uniform(0.0, 360.0, (2, 7500))
-    field = make_field(x, y, 10.0 ** random.uniform(3.0, 4.5, 7500), (360, 360))
-    found = detect(field, replace(DEFAULT, clean=False, deblend_contrast=1e-5))
-    assert len(found.objects) > 1100 and found.objects["npix"].sum() > 0.9 * field.pixels.size
+    y, x = (20.0 + 6.0 * values.ravel() for values in np.mgrid[:36, :36])
+    field = make_field(x, y, np.full(x.size, 5e4), (250, 250))
+    found = detect(field, replace(DEFAULT, deblend_contrast=1e-5))
+    assert len(found.objects) > 0.9 * x.size > 1100
+
+
+def test_hot_pixels_count_as_what_smoothing_makes_of_them() -> None:
+    signal = np.zeros((200, 200), np.float32)
+    signal[5::10, 5::10] = 1000.0
+    with pytest.raises(FrameRejected, match="3600 pixels exceed 3 sigma") as caught:
+        detect_sources(signal, np.ones_like(signal), signal < 0.0, replace(DEFAULT, max_pixels=2000))
+    assert caught.value.reason == "detection_overflow"
 
 
 def test_a_threshold_is_raised_once_and_then_given_up(grid_field: Callable[..., Any]) -> None:

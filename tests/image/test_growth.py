@@ -129,6 +129,32 @@ def test_neighbours_do_not_enlarge_the_correction(
     assert found.factor["aper2"] == pytest.approx(alone.factor["aper2"], abs=0.01)
 
 
+def test_faint_neighbours_that_were_detected_are_left_out_of_the_rings(
+    make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    y, x = (40.0 + 55.0 * values.ravel() for values in np.mgrid[:6, :6])
+    angle = np.linspace(0.0, 2.0 * np.pi, 6)[:-1]
+    faint_x = (x[:, None] + 10.5 * np.cos(angle)).ravel()
+    faint_y = (y[:, None] + 10.5 * np.sin(angle)).ravel()
+    flux = np.concatenate([np.full(x.size, 4e5), np.full(faint_x.size, 1800.0)])
+    places = np.concatenate([x, faint_x]), np.concatenate([y, faint_y])
+    measured = measure(make_field(*places, flux, (360, 360), sky=100.0))
+    found = corrections(measured)
+    true = true_factors(measured.field)["aper2"][0]
+    # All of them together would add two hundredths.
+    assert found.n_stars == 36 and found.factor["aper2"] == pytest.approx(true, abs=0.006)
+
+
+def test_the_total_radius_is_that_of_the_profile(fields: list[Any]) -> None:
+    for radius in (9.0, 20.0):
+        found = corrections(fields[0], replace(APERTURES, total_radius_px=radius))
+        true = (fields[0].field.held(radius) / fields[0].field.held(3.0))[0]
+        assert found.factor["aper1"] == pytest.approx(true, abs=3.0 * found.error["aper1"] + 0.0005)
+    near = corrections(fields[0], replace(APERTURES, total_radius_px=9.0)).factor["aper3"]
+    true = (fields[0].field.held(9.0) / fields[0].field.held(8.0))[0]
+    assert near == pytest.approx(true, abs=4e-4) and true - 1.0 > 1e-3
+
+
 def test_stars_that_the_catalog_knows_to_be_crowded_are_left_out(fields: list[Any]) -> None:
     measured = fields[0]
     all_of_them = corrections(measured)

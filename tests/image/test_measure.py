@@ -58,6 +58,8 @@ def test_the_kron_flux_holds_nearly_the_whole_star(fields: list[Any]) -> None:
         return np.column_stack([share, sources.flux_err["kron"][index] * EXPOSURE_S / measured.field.flux])
 
     share, error = together(fields, pull).T
+    photons = 1.0 / np.sqrt(GAIN * share * np.concatenate([measured.field.flux for measured in fields]))
+    assert (error > photons).all()
     bright = error < 0.02
     assert bright.sum() > 200
     assert 0.94 < np.median(share[bright]) < 1.0

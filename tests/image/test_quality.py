@@ -92,13 +92,13 @@ def test_sources_are_counted_by_their_flags(flags: list[int]) -> None:
 
 
 def test_shapes_are_judged_on_bright_clean_stars() -> None:
-    fwhm = np.concatenate([np.full(20, 3.0), np.full(60, 9.0), np.full(5, 1.0)])
-    snr = np.concatenate([np.full(20, 100.0), np.full(60, 4.0), np.full(5, 1000.0)])
-    flags = np.concatenate([np.zeros(80, np.int32), np.full(5, 1, np.int32)])
+    fwhm = np.concatenate([np.full(20, 3.0), np.full(60, 9.0), np.full(25, 1.0)])
+    snr = np.concatenate([np.full(20, 100.0), np.full(60, 4.0), np.full(25, 1000.0)])
+    flags = np.concatenate([np.zeros(80, np.int32), np.full(25, 1, np.int32)])
     flux = dict.fromkeys(("aper1", "aper2", "aper3", "kron"), snr)
     metrics = source_metrics(
         sources(
-            85, fwhm=fwhm, flux=flux, flags=flags.astype(np.int32), a=fwhm, b=np.full(85, 2.0), flux_max=snr
+            105, fwhm=fwhm, flux=flux, flags=flags.astype(np.int32), a=fwhm, b=np.full(105, 2.0), flux_max=snr
         )
     )
     assert (metrics.fwhm_px, metrics.elongation) == (3.0, 1.5)

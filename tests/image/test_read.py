@@ -184,6 +184,8 @@ def test_groups_and_bytes_after_the_end_do_no_harm() -> None:
 
 PLAIN = bytes_of(fits.PrimaryHDU(RAMP))
 TILES = bytes_of(fits.PrimaryHDU(), fits.CompImageHDU(RAMP, compression_type="RICE_1"))
+ZIPPED = bytes_of(fits.PrimaryHDU(), fits.CompImageHDU(RAMP, compression_type="GZIP_1"))
+FIRST_TILE = ZIPPED.index(b"\x1f\x8b\x08") + 10
 
 
 def with_card(data: bytes, name: str, text: str) -> bytes:
@@ -215,6 +217,7 @@ BAD = {
     "large NAXIS2": (with_card(PLAIN, "NAXIS2", f"NAXIS2  = {10**9:>20}"), "truncated", "missing"),
     "text in BZERO": (stored_as(RAMP, BZERO="many"), "corrupt", "card BZERO holds 'many', no number"),
     "damaged tiles": (TILES[:5760] + b"\xff" * (len(TILES) - 5760), "corrupt", "damaged.*copy the file again"),
+    "damaged zipped tiles": (ZIPPED[:FIRST_TILE] + b"\x07" * 40 + ZIPPED[FIRST_TILE + 40 :], "corrupt", "damaged"),
     "truncated tiles": (TILES[:6000], "truncated", "missing; copy it again"),
 }  # fmt: skip
 
@@ -290,7 +293,7 @@ def test_cards_that_break_the_standard_are_read_as_text(card: str, name: str, va
     assert raw.header[name] == value
 
 
-@pytest.mark.parametrize("data", [PLAIN, TILES], ids=["plain", "tiles"])
+@pytest.mark.parametrize("data", [PLAIN, TILES, ZIPPED], ids=["plain", "tiles", "zipped"])
 @given(
     cut=st.integers(0, 20000),
     spoilt=st.lists(st.tuples(st.integers(0, 9000), st.binary(min_size=1, max_size=30)), max_size=4),

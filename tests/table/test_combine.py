@@ -15,7 +15,8 @@ from skylake.table.combine import MAPS, combine
 def maps(cells: list[dict[str, Any]], order: int = 3) -> pa.Table:
     rows = [
         {"camera": "lab", "night": 20240407 + i, "band": "V", "healpix_order": order, "healpix_pixel": 5,
-         "n_visits": 0, "exposure_s": 0.0, "n_matches": 0, "weight_sum": 0.0, "residual_sum": 0.0, "residual_square_sum": 0.0, **cell}
+         "n_visits": 0, "exposure_s": 0.0, "n_matches": 0, "weight_sum": 0.0, "residual_sum": 0.0,
+         "residual_square_sum": 0.0, **cell}
         for i, cell in enumerate(cells)
     ]  # fmt: skip
     names = list(rows[0]) if rows else []
