@@ -125,7 +125,10 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if parent is None:
         return data
     beside = path.parent / str(parent)
-    found = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
+    try:
+        found = beside if beside.suffix == ".toml" and beside.is_file() else _find(str(parent))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: like: {error}") from error
     return _merge(_resolve_like(found, (*seen, path)), data)
 
 

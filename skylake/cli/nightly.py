@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skylake import cameras
-from skylake.errors import ConfigurationError
+from skylake import cameras, logs
+from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
@@ -19,6 +19,9 @@ from skylake.lake import Lake
 from skylake.mirror.run import mirror_lake
 from skylake.report.page import write_report
 from skylake.resources import folder
+
+
+_log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +36,25 @@ class NightlyOptions:
 
 @dataclass(slots=True)
 class NightlyOutcome:
-    """What the stages did: the report of the ingest, a line of text and values per stage, and warnings."""
+    """What the stages did: the report of the ingest, a line of text and values per stage, and what went wrong."""
 
     ingest: IngestReport = field(default_factory=IngestReport)
     lines: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @property
-    def all_well(self) -> bool:
-        """Whether every frame was used and every stage ran."""
-        return self.ingest.all_well and not self.warnings
+    def exit_status(self) -> int:
+        """3 if a stage failed, 1 if one had nothing to work with or some frames were not used, else 0."""
+        if self.failures:
+            return SkylakeError.exit_status
+        return 0 if self.ingest.all_well and not self.warnings else 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the outcome for JSON."""
-        return {"ingest": dataclasses.asdict(self.ingest), **self.values, "warnings": self.warnings}
+        said = {"warnings": self.warnings, "failures": self.failures}
+        return {"ingest": dataclasses.asdict(self.ingest), **self.values, **said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,25 @@ class _Run:
 def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress: Progress) -> NightlyOutcome:
     """Run the stages of the pipeline.
 
+    A later stage that fails, as the mirror does when the database is down, is told in the outcome and takes
+    nothing along: what was committed stays, and the other stages run.
+
     Raises
     ------
     ConfigurationError
         If the declaration names a stage that there is not.
+    SkylakeError
+        If the frames could not be ingested.
     """
     run = _Run(lake, options, workers, progress, NightlyOutcome())
     for stage in declared_stages():
-        _STAGES[stage](run)
+        try:
+            _STAGES[stage](run)
+        except SkylakeError as error:
+            if stage == "ingest":
+                raise
+            _log.debug("the stage %s failed", stage, exc_info=True)
+            run.outcome.failures.append(f"{stage}: {error}")
     return run.outcome
 
 

@@ -55,6 +55,8 @@ def ingest(
     from skylake.flow.ingest import IngestOptions
     from skylake.flow.ingest import ingest as run_ingest
 
+    if first is not None and last is not None and first > last:
+        raise click.UsageError(f"--from {first} is after --to {last}; name the earlier night first")
     opened = open_lake(lake)
     profile = cameras.load(camera_name)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
@@ -232,6 +234,6 @@ def nightly(
             click.echo(line)
 
     show.result(outcome.as_dict(), as_json, text)
-    for warning in outcome.warnings:
-        show.complain(warning)
-    ctx.exit(0 if outcome.all_well else 1)
+    for sentence in (*outcome.warnings, *outcome.failures):
+        show.complain(sentence)
+    ctx.exit(outcome.exit_status)

@@ -102,15 +102,17 @@ def test_without_a_catalog_frames_are_kept_a_warning_is_told_and_the_status_is_1
     assert well("status", new_lake, "--json").json["tables"]["sources"] > 0
 
 
-def test_a_database_that_cannot_be_reached_ends_the_run_but_keeps_the_night(
+def test_a_database_that_cannot_be_reached_is_told_and_costs_neither_the_night_nor_the_report(
     new_lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
 ) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/sky"
     answer = skylake_command(
         "run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001", "--to", url
     )
-    assert (answer.status, answer.out) == (3, "")
-    assert answer.err.splitlines()[-1].startswith("skylake: the database postgresql://me@127.0.0.1:1/sky: ")
+    assert answer.status == 3
+    assert answer.out.splitlines()[0] == "ingest: 4 ok" and "report: " in answer.out
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("skylake: mirror: the database postgresql://me@127.0.0.1:1/sky: ")
     assert "secret" not in answer.err and "Traceback" not in answer.err
     assert well("status", new_lake, "--json").json["frames"][0]["count_all"] == 4
 
@@ -127,8 +129,9 @@ def test_a_run_without_frames_ends_before_anything_is_written(
 
 def test_all_is_well_when_frames_are_and_nobody_warns() -> None:
     good = NightlyOutcome(IngestReport(counts={"ok": 3, "skipped": 2}))
-    assert good.all_well
-    assert not NightlyOutcome(IngestReport(counts={"ok": 3, "rejected": 1})).all_well
-    assert not NightlyOutcome(IngestReport(counts={"failed": 1})).all_well
-    assert not NightlyOutcome(warnings=["nothing was calibrated"]).all_well
+    assert good.exit_status == 0
+    assert NightlyOutcome(IngestReport(counts={"ok": 3, "rejected": 1})).exit_status == 1
+    assert NightlyOutcome(IngestReport(counts={"failed": 1})).exit_status == 1
+    assert NightlyOutcome(warnings=["nothing was calibrated"]).exit_status == 1
+    assert NightlyOutcome(IngestReport(counts={"failed": 1}), failures=["mirror: refused"]).exit_status == 3
     assert good.as_dict()["ingest"]["counts"] == {"ok": 3, "skipped": 2}

@@ -206,6 +206,8 @@ def test_what_is_not_there_is_named(lake: Path, camera: Path, tmp_path: Path, sk
         wrong = skylake_command(*ingest, tmp_path, "--from", night)
         assert wrong.status == 2
         assert f"{night!r} is no night; write it as 20130610" in wrong.sentence
+    turned = skylake_command(*ingest, tmp_path, "--from", "20241002", "--to", "20241001")
+    assert (turned.status, "--from 20241002 is after --to 20241001" in turned.sentence) == (2, True)
     cluster = skylake_command(*ingest, tmp_path, "--cluster", "nowhere")
     assert cluster.status == 2
     assert "there is no cluster 'nowhere'; use local, inline, slurm or tcp://host:port" in cluster.sentence

@@ -129,20 +129,20 @@ def test_neighbours_do_not_enlarge_the_correction(
     assert found.factor["aper2"] == pytest.approx(alone.factor["aper2"], abs=0.01)
 
 
-def test_faint_neighbours_that_were_detected_are_left_out_of_the_rings(
+def test_where_no_star_is_alone_its_neighbours_are_left_out_of_the_rings(
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     y, x = (40.0 + 55.0 * values.ravel() for values in np.mgrid[:6, :6])
     angle = np.linspace(0.0, 2.0 * np.pi, 6)[:-1]
-    faint_x = (x[:, None] + 10.5 * np.cos(angle)).ravel()
-    faint_y = (y[:, None] + 10.5 * np.sin(angle)).ravel()
-    flux = np.concatenate([np.full(x.size, 4e5), np.full(faint_x.size, 1800.0)])
+    faint_x = (x[:, None] + 12.0 * np.cos(angle)).ravel()
+    faint_y = (y[:, None] + 12.0 * np.sin(angle)).ravel()
+    flux = np.concatenate([np.full(x.size, 1.5e5), np.full(faint_x.size, 3000.0)])
     places = np.concatenate([x, faint_x]), np.concatenate([y, faint_y])
     measured = measure(make_field(*places, flux, (360, 360), sky=100.0))
     found = corrections(measured)
     true = true_factors(measured.field)["aper2"][0]
-    # All of them together would add two hundredths.
-    assert found.n_stars == 36 and found.factor["aper2"] == pytest.approx(true, abs=0.006)
+    # All of them together would add eight hundredths.
+    assert found.n_stars >= 10 and found.factor["aper2"] == pytest.approx(true, abs=0.02)
 
 
 def test_the_total_radius_is_that_of_the_profile(fields: list[Any]) -> None:

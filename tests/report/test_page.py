@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skylake.errors import LakeError
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import ingest
+from skylake.lake import Lake
+from skylake.report.page import curve_figure, write_report
+
+pytestmark = pytest.mark.xdist_group("lsdb")
+
+CHROMIUM = "/usr/bin/chromium"
+PICTURES = {
+    "field-small.png", "map-residual.png", "map-visits.png", "residuals-small.png", "sky-small.png",
+    "star-1.png", "star-2.png", "star-3.png", "zeropoint-small.png",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The tables, pictures and links of a page; complains of what is not closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.pictures: dict[str, str] = {}
+        self.links: list[str] = []
+        self.headings: list[str] = []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "img":
+            self.pictures[found["src"] or ""] = found["alt"] or ""
+        elif tag == "link":
+            self.links.append(found["href"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+        elif self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def test_the_page_and_its_pictures_are_there(pages: list[Path]) -> None:
+    assert pages[0].name == "index.html"
+    assert {path.name for path in pages[1:]} == PICTURES
+    page = Page(pages[0])
+    assert set(page.pictures) == PICTURES
+    assert all(page.pictures.values()), "each has a text for those who do not see it"
+    for name in page.links:
+        assert (pages[0].parent / name).stat().st_size > 0
+    assert {path.name for path in pages[0].parent.iterdir()} == {*PICTURES, *page.links, "index.html"}
+
+
+def test_every_frame_is_counted_with_its_status_and_reason(pages: list[Path], lake: Lake) -> None:
+    _, status, _ = Page(pages[0]).tables
+    rows = lake.snapshot().read("frames", ["camera", "status", "reason"]).to_pylist()
+    expected = Counter((row["camera"], row["status"], row["reason"] or "") for row in rows)
+    assert len(rows) == 13
+    assert len(expected) == 4
+    assert {tuple(row[:3]): int(row[3]) for row in status[1:]} == dict(expected)
+
+
+def test_the_numbers_of_rows_are_those_of_the_tables(pages: list[Path], lake: Lake) -> None:
+    names, numbers = Page(pages[0]).tables[0]
+    assert names == ["frames", "sources", "matches", "zeropoints", "lightcurves"]
+    for name, number in zip(names, numbers, strict=True):
+        assert int(number.replace(",", "")) == lake.snapshot().n_rows(name) > 0
+
+
+def test_every_night_tells_its_frames_and_its_zeropoint(pages: list[Path], lake: Lake) -> None:
+    nights = Page(pages[0]).tables[2]
+    found = [dict(zip(nights[0], row, strict=True)) for row in nights[1:]]
+    expected = lake.snapshot().read("nights").to_pylist()
+    assert {row["night"] for row in found} == {"20241001", "20241002", "unknown"}
+    assert sum(int(row["frames"]) for row in found) == 13
+    for row in expected:
+        if row["zp_median"] is not None:
+            (mine,) = [one for one in found if one["night"] == str(row["night"]) and one["band"] == "V"]
+            value, error = map(float, mine["zeropoint [mag]"].split(" ± "))
+            assert value == pytest.approx(row["zp_median"], abs=6e-5)
+            assert error == pytest.approx(row["zp_median_err"], abs=6e-5)
+            assert (int(mine["frames"]), int(mine["ok"])) == (row["n_frames"], row["n_ok"])
+
+
+def test_names_cannot_break_the_page(pages: list[Path]) -> None:
+    assert Page(pages[0]).headings[0] == "<lake> & sea"
+
+
+def test_pictures_show_something(pages: list[Path], colours_of: Callable[[Path], Any]) -> None:
+    for path in pages[1:]:
+        assert path.read_bytes().startswith(b"\x89PNG\r\n")
+        pixels = colours_of(path)
+        assert min(pixels.shape[:2]) >= 400, path.name
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50, path.name
+        inner = pixels[60:-80, 120:-120]
+        assert 0.002 < (inner < 200).any(axis=2).mean() < 0.98, path.name
+
+
+def test_the_same_lake_gives_the_same_bytes(pages: list[Path], lake: Lake, tmp_path: Path) -> None:
+    for path, again in zip(pages, write_report(lake, tmp_path / "again"), strict=True):
+        assert again.read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_lake_without_rows_has_a_page_that_says_so(bare: Lake, tmp_path: Path) -> None:
+    files = write_report(bare, tmp_path / "out")
+    page = Page(files[0])
+    assert page.tables[1][1] == ["no frames yet"]
+    assert page.tables[2][1] == ["no nights yet"]
+    assert page.tables[0][1] == ["0"] * 5
+    assert all((tmp_path / "out" / name).stat().st_size > 0 for name in page.pictures)
+
+
+def test_frames_without_any_calibration_have_a_page(
+    bare: Lake, archive: Any, profile: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.fits").touch()
+    ingest(bare, profile, [tmp_path / "empty.fits"], Inline())
+    assert Page(write_report(bare, tmp_path / "failed")[0]).tables[1][1] == [
+        "small", "failed", "empty_file", "1",
+    ]  # fmt: skip
+    ingest(bare, profile, archive.frames[:1], Inline())
+    page = Page(write_report(bare, tmp_path / "one")[0])
+    assert [row[1:] for row in page.tables[1][1:]] == [["failed", "empty_file", "1"], ["ok", "", "1"]]
+    assert "sky-small.png" in page.pictures
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(bare: Lake, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(LakeError, match="out: the report cannot be written"):
+        write_report(bare, tmp_path / "out")
+
+
+def test_an_older_report_is_replaced(bare: Lake, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("old")
+    assert "old" not in write_report(bare, tmp_path)[0].read_text().split()
+
+
+def test_the_picture_of_a_curve_has_all_its_points() -> None:
+    point = {"band": "V", "mag": 10.0, "mag_err": 0.1, "bjd_tdb": 2460000.5, "flags": 0}
+    points = [point, point | {"mag": None, "mag_err": None}, point | {"flags": 1, "mag": 10.5}]
+    curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0, "points": points}
+    (axes,) = curve_figure(curve).axes
+    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 measurements", "1 flagged"]
+    assert axes.get_ylabel() == "V [mag]"
+    assert axes.yaxis_inverted()
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs a browser at {CHROMIUM}")
+def test_a_browser_shows_the_page_with_its_pictures(
+    pages: list[Path], tmp_path: Path, colours_of: Callable[[Path], Any]
+) -> None:
+    shot = tmp_path / "page.png"
+    seen = {}
+    for name in ("with", "without"):
+        folder = Path(shutil.copytree(pages[0].parent, tmp_path / name))
+        if name == "without":
+            for path in folder.glob("*.png"):
+                path.unlink()
+        subprocess.run(
+            [
+                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}",
+                f"--screenshot={shot}", "--window-size=1200,6000", (folder / "index.html").as_uri(),
+            ],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        pixels = colours_of(shot)
+        assert pixels.shape[:2] == (6000, 1200)
+        background = np.bincount(pixels[..., 0].ravel()).argmax()
+        drawn = pixels[..., 0] != background
+        assert drawn[:600].mean() > 0.01, "the text is there"
+        seen[name] = int(np.flatnonzero(drawn.any(axis=1)).max())
+    assert 5900 > seen["with"] > seen["without"] + 4 * 250, "five rows of pictures are higher than their texts"
+
+
+def test_captions_are_sentences(pages: list[Path]) -> None:
+    for caption in Page(pages[0]).pictures.values():
+        assert re.fullmatch(r"[A-Z].*\.", caption), caption
