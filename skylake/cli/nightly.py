@@ -20,7 +20,6 @@ from skylake.mirror.run import mirror_lake
 from skylake.report.page import write_report
 from skylake.resources import folder
 
-
 _log = logs.get(__name__)
 
 

@@ -252,9 +252,7 @@ def _without_repeats(chunk: Chunk, known: dict[int, str]) -> Chunk:
     if all(first):
         return chunk
     repeated = tuple(row["file"] for row, is_first in zip(rows, first, strict=True) if not is_first)
-    return replace(
-        chunk, frames=chunk.frames.filter(pa.array(first)), repeated=(*chunk.repeated, *repeated)
-    )
+    return replace(chunk, frames=chunk.frames.filter(pa.array(first)), repeated=(*chunk.repeated, *repeated))
 
 
 def _reduce_frames(

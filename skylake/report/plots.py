@@ -191,6 +191,8 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             axes.set_aspect(1.0 / max(float(np.cos(np.radians(y.mean()))), 0.05))
             axes.set_xlim(x.max() + 0.05 * np.ptp(x), x.min() - 0.05 * np.ptp(x))
             axes.set_ylim(y.min() - 0.05 * np.ptp(y), y.max() + 0.05 * np.ptp(y))
+            # A region across RA 0 is drawn beyond 360 or below 0, and labelled as is usual.
+            axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6) % 360:g}")
         _draw_pixels(figure, axes, shapes, shown, label, f"{len(pixels)} pixels of order {order}")
         return figure
 

@@ -30,6 +30,12 @@ _SETTINGS: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 110,
 }
+#: What matplotlib would write of itself and the time: without it the same picture has the same bytes.
+_METADATA = {
+    ".png": ("Software",),
+    ".svg": ("Date", "Creator"),
+    ".pdf": ("CreationDate", "Creator", "Producer"),
+}
 _EPOCH = datetime(1858, 11, 17)
 
 
@@ -48,10 +54,12 @@ def canvas(title: str, size: tuple[float, float] = (8.0, 4.5)) -> Iterator[tuple
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; the format follows from the suffix."""
+    import matplotlib
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Neither a date nor a version of the software in the file: the same picture has the same bytes.
-    metadata = {"Software": None} if path.suffix == ".png" else None
-    figure.savefig(path, metadata=metadata)
+    metadata = dict.fromkeys(_METADATA.get(path.suffix, ()))
+    with matplotlib.rc_context({"svg.hashsalt": "skylake"}):
+        figure.savefig(path, metadata=metadata)
 
 
 def dates(mjd: npt.ArrayLike) -> Any:

@@ -136,7 +136,7 @@ def test_where_no_star_is_alone_its_neighbours_are_left_out_of_the_rings(
     angle = np.linspace(0.0, 2.0 * np.pi, 6)[:-1]
     faint_x = (x[:, None] + 12.0 * np.cos(angle)).ravel()
     faint_y = (y[:, None] + 12.0 * np.sin(angle)).ravel()
-    flux = np.concatenate([np.full(x.size, 1.5e5), np.full(faint_x.size, 3000.0)])
+    flux = np.concatenate([np.full(x.size, 3e4), np.full(faint_x.size, 600.0)])
     places = np.concatenate([x, faint_x]), np.concatenate([y, faint_y])
     measured = measure(make_field(*places, flux, (360, 360), sky=100.0))
     found = corrections(measured)

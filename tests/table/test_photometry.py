@@ -106,3 +106,12 @@ def test_empty_tables_give_nothing(
     )
     assert len(found.mag) == len(found.version) == cut[0]
     assert np.isnan(found.mag).all() and np.isnan(found.flux).all()
+
+
+def test_a_star_without_colour_is_calibrated_as_one_of_the_pivot_colour(
+    match_rows: Callable[..., Any], frame_rows: Callable[..., Any]
+) -> None:
+    matches = match_rows(3, ref_colour=[float("nan"), 0.7, 1.7])
+    zero = zeropoints([{"frame_id": 1, "zp": 20.0, "zp_err": 0.01, "colour_term": 0.2, "pivot_colour": 0.7}])
+    mag = calibrate_matches(matches, frame_rows(1), zero).mag
+    np.testing.assert_allclose(mag, [15.0, 15.0, 15.2], atol=1e-6)

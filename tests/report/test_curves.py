@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+
+from skylake.core.sphere import offset
+from skylake.errors import LakeError
+from skylake.lake import Lake
+from skylake.report.curves import curve_at, curve_of_object
+
+pytestmark = pytest.mark.xdist_group("lsdb")
+
+
+@pytest.fixture(scope="module")
+def star(lake: Lake) -> dict[str, Any]:
+    """The star with the most measurements."""
+    rows = lake.snapshot().read("lightcurves").sort_by([("n_points", "descending")])
+    found: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
+    return found
+
+
+def test_a_curve_holds_each_measurement_of_its_star(lake: Lake, star: dict[str, Any]) -> None:
+    curve = curve_of_object(lake.snapshot(), star["object_id"])
+    assert len(curve["points"]) == star["n_points"] == 10
+    matches = lake.snapshot().read("matches", filter=pc.field("ref_id") == star["object_id"])
+    assert {(point["frame_id"], point["source_no"]) for point in curve["points"]} == set(
+        zip(matches["frame_id"].to_pylist(), matches["source_no"].to_pylist(), strict=True)
+    )
+    times = [point["bjd_tdb"] for point in curve["points"]]
+    assert times == sorted(times)
+    for name in ("ra_deg", "dec_deg", "catalog", "version", "ref_mag", "ref_colour"):
+        assert curve[name] == star[name]
+    assert curve["points"][3]["mag"] == star["lightcurve"]["mag"][3]
+
+
+def test_measurements_lie_near_the_catalog(lake: Lake, star: dict[str, Any]) -> None:
+    points = curve_of_object(lake.snapshot(), star["object_id"])["points"]
+    assert sorted(point["mag"] for point in points)[5] == pytest.approx(star["mag_median"], abs=0.05)
+
+
+def test_the_catalog_chooses_among_stars_of_one_number(lake: Lake, star: dict[str, Any]) -> None:
+    assert curve_of_object(lake.snapshot(), star["object_id"], "simcat")["catalog"] == "simcat"
+    with pytest.raises(LakeError, match="no light curve of the star"):
+        curve_of_object(lake.snapshot(), star["object_id"], "other")
+
+
+def test_a_star_that_is_not_there_is_an_error_with_the_mend(lake: Lake, bare: Lake) -> None:
+    for one in (lake, bare):
+        with pytest.raises(LakeError, match="no light curve of the star 123456; `skylake cone`"):
+            curve_of_object(one.snapshot(), 123456)
+
+
+@pytest.mark.parametrize("angle", [0.0, 90.0, 210.0])
+def test_the_nearest_star_is_found_from_beside_it(lake: Lake, star: dict[str, Any], angle: float) -> None:
+    ra, dec = offset(star["ra_deg"], star["dec_deg"], 0.5 / 3600.0, angle)
+    curve = curve_at(lake.snapshot(), float(ra), float(dec))
+    assert curve["object_id"] == star["object_id"]
+    assert curve["separation_arcsec"] == pytest.approx(0.5, abs=1e-3)
+    assert len(curve["points"]) == star["n_points"]
+
+
+def test_the_reach_is_where_the_search_ends(lake: Lake, star: dict[str, Any]) -> None:
+    snapshot = lake.snapshot()
+    ra, dec = offset(star["ra_deg"], star["dec_deg"], 2.0 / 3600.0, 45.0)
+    near = curve_at(snapshot, float(ra), float(dec), 2.1)
+    assert near["separation_arcsec"] < 2.1
+    with pytest.raises(LakeError, match="no light curve within 60 arcsec of 120"):
+        curve_at(snapshot, 120.0, 45.0)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skylake.report import plots
+from skylake.report.style import save
+
+RANDOM = np.random.default_rng(3)
+N = 60
+MJD = 60500.0 + np.linspace(0.0, 0.4, N)
+MAG = RANDOM.uniform(8.0, 14.0, N)
+RESIDUAL = RANDOM.normal(0.0, 0.05, N)
+X, Y = RANDOM.uniform(0.0, 400.0, (2, N))
+V = np.full(N, "V", object)
+NONE = np.full(N, np.nan)
+NO_FLAG = np.zeros(N, bool)
+EMPTY = np.zeros(0)
+#: Pixels of order 6 around RA 0 and declination -25.
+PIXELS = np.array([9020, 9021, 9022, 9023, 9024])
+
+
+def pictures() -> dict[str, Callable[[], Any]]:
+    import healpy
+
+    around = healpy.query_disc(64, healpy.ang2vec(0.0, -25.0, lonlat=True), np.radians(3.0), nest=True)
+    sky = np.arange(12 * 4**3)
+    return {
+        "zeropoint": lambda: plots.zeropoint_against_time(MJD, 18 + RESIDUAL, 0 * MAG + 0.01, V, "cam"),
+        "field": lambda: plots.residuals_over_field(X, Y, RESIDUAL, 400, 400, "cam"),
+        "magnitude": lambda: plots.residuals_against_magnitude(MAG, RESIDUAL, "cat"),
+        "lightcurve": lambda: plots.lightcurve(MJD + 2.4e6, MAG, 0 * MAG + 0.1, NO_FLAG, "V", "a star"),
+        "sky": lambda: plots.sky_and_seeing(MJD, MAG, MAG / 4, "cam"),
+        "region": lambda: plots.sky_map(around, np.arange(len(around)) * 0.1, 6, "residual [mag]", "a map"),
+        "whole sky": lambda: plots.sky_map(sky, sky * 1.0, 3, "exposure [s]", "a map"),
+    }
+
+
+@pytest.fixture(scope="module", params=pictures().items(), ids=lambda item: item[0])
+def picture(request: pytest.FixtureRequest) -> Iterator[Any]:
+    yield request.param[1]()
+
+
+def test_a_picture_has_title_legend_and_axes_with_units(picture: Any) -> None:
+    first = picture.axes[0]
+    assert first.get_title("left")
+    assert first.get_legend() is not None
+    assert all(text.get_text() for text in first.get_legend().get_texts())
+    for axes in picture.axes:
+        labels = [axes.get_xlabel(), axes.get_ylabel()]
+        assert any(labels)
+        for label in filter(None, labels):
+            assert re.search(r"\[(mag|mmag|px|deg|d|UTC|ADU/s|s)\]\Z", label), label
+    assert first.get_xlabel()
+    assert first.get_ylabel()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_a_picture_can_be_kept_in_any_usual_format(picture: Any, suffix: str, tmp_path: Path) -> None:
+    save(picture, tmp_path / "new" / f"picture{suffix}")
+    start = (tmp_path / "new" / f"picture{suffix}").read_bytes()
+    assert start.startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix])
+    assert len(start) > 5000
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: plots.zeropoint_against_time(MJD, NONE, NONE, V, "cam"),
+        lambda: plots.zeropoint_against_time(EMPTY, EMPTY, EMPTY, EMPTY.astype(object), "cam"),
+        lambda: plots.residuals_over_field(X, Y, NONE, 400, 400, "cam"),
+        lambda: plots.residuals_against_magnitude(MAG, NONE, "cat"),
+        lambda: plots.lightcurve(MJD, NONE, NONE, NO_FLAG, "V", "a star"),
+        lambda: plots.sky_and_seeing(EMPTY, EMPTY, EMPTY, "cam"),
+        lambda: plots.sky_map(EMPTY.astype(int), EMPTY, 6, "visits", "a map"),
+    ],
+)
+def test_where_there_is_nothing_to_show_the_picture_says_so(made: Callable[[], Any]) -> None:
+    (axes,) = made().axes
+    (text,) = axes.texts
+    assert re.search(r"\b(no|yet)\b", text.get_text())
+    assert not axes.lines
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: plots.zeropoint_against_time(MJD[:1], MAG[:1], MAG[:1], V[:1], "cam"),
+        lambda: plots.residuals_over_field(X[:1], Y[:1], RESIDUAL[:1], 400, 300, "cam"),
+        lambda: plots.residuals_over_field(X, Y, 0 * X, 400, 300, "cam"),
+        lambda: plots.residuals_against_magnitude(MAG[:1], RESIDUAL[:1], "cat"),
+        lambda: plots.lightcurve(MJD[:1], MAG[:1], MAG[:1] / 100, NO_FLAG[:1], "V", "a star"),
+        lambda: plots.sky_and_seeing(MJD[:1], MAG[:1], NONE[:1], "cam"),
+        lambda: plots.sky_map(np.array([77]), np.array([0.0]), 6, "visits", "a map"),
+    ],
+)
+def test_one_value_makes_a_picture_without_a_warning(made: Callable[[], Any], tmp_path: Path) -> None:
+    save(made(), tmp_path / "picture.png")
+
+
+def test_bright_is_up_and_faint_is_down() -> None:
+    curve = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, "V", "a star").axes[0]
+    assert curve.yaxis_inverted()
+    residuals = plots.residuals_against_magnitude(MAG, RESIDUAL, "cat").axes[0]
+    assert residuals.yaxis_inverted()
+    zeropoints = plots.zeropoint_against_time(MJD, MAG, 0 * MAG, V, "cam").axes[0]
+    assert not zeropoints.yaxis_inverted(), "a larger zeropoint is a clearer sky"
+
+
+def test_east_is_left_and_right_ascensions_are_those_of_the_sky() -> None:
+    """Also across right ascension 0."""
+    for middle in (0.0, 0.3, 359.8, 120.0):
+        import healpy
+
+        pixels = healpy.query_disc(
+            512, healpy.ang2vec(middle, -25.0, lonlat=True), np.radians(1.0), nest=True
+        )
+        axes = plots.sky_map(pixels, np.arange(len(pixels)) * 1.0, 9, "visits", "a map").axes[0]
+        low, high = axes.get_xlim()
+        assert low > high
+        assert abs(low - high) < 3.0
+        axes.figure.canvas.draw()
+        ticks = [float(text.get_text()) for text in axes.get_xticklabels()]
+        assert all(0.0 <= tick < 360.0 for tick in ticks)
+        assert all(abs((tick - middle + 180.0) % 360.0 - 180.0) < 2.0 for tick in ticks)
+
+
+def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() -> None:
+    sky = np.arange(12 * 4**3)
+    axes = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map").axes[0]
+    (drawn,) = axes.collections
+    assert axes.name == "mollweide"
+    assert len(sky) - 4 * 2**3 * 2 < len(drawn.get_paths()) <= len(sky)
+
+
+def test_the_legend_tells_how_many_of_each_band_and_their_median() -> None:
+    zp = np.where(np.arange(N) < 20, 18.0, 19.0)
+    band = np.where(np.arange(N) < 20, "R", "V").astype(object)
+    zp[[3, 33]] = np.nan
+    axes = plots.zeropoint_against_time(MJD, zp, 0 * zp + 0.01, band, "cam").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "R, 19 frames, median 18.000 mag",
+        "V, 39 frames, median 19.000 mag",
+    ]
+
+
+def test_residuals_are_drawn_where_they_are_on_the_detector() -> None:
+    """One quarter of a detector 400 wide and 300 high is off by 30 mmag, and one is never hit."""
+    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(5.0, 400.0, 10.0), np.arange(5.0, 300.0, 10.0)))
+    upper_left = (x < 200) & (y > 150)
+    hit = (x < 200) | (y < 150)
+    residual = np.where(upper_left, 0.03, 0.0)
+    figure = plots.residuals_over_field(x[hit], y[hit], residual[hit], 400, 300, "cam")
+    (image,) = figure.axes[0].images
+    cells = np.ma.filled(image.get_array(), np.nan)
+    half = len(cells) // 2
+    assert image.get_extent() == [-0.5, 399.5, -0.5, 299.5]
+    assert image.origin == "lower"
+    assert cells[half + 1 :, : half - 1] == pytest.approx(30.0)
+    assert cells[: half - 1, :] == pytest.approx(0.0)
+    assert np.isnan(cells[half + 1 :, half + 1 :]).all()
+    low, high = image.get_clim()
+    assert low == -high, "no residual is white"
+
+
+def test_medians_of_cells_are_those_of_numpy() -> None:
+    x, y = RANDOM.uniform(-0.5, 99.5, (2, 400))
+    values = RANDOM.normal(0, 1, 400)
+    cells = plots._cell_medians(x, y, values, 100, 100, 5)
+    column, row = ((axis + 0.5) // 20 for axis in (x, y))
+    for i in range(5):
+        for j in range(5):
+            assert cells[i, j] == np.median(values[(row == i) & (column == j)])
+
+
+def test_the_running_scatter_is_that_of_the_stars() -> None:
+    mag = np.repeat([9.25, 11.25], 400)
+    residual = RANDOM.normal(0.0, np.repeat([0.02, 0.1], 400))
+    axes = plots.residuals_against_magnitude(mag, residual, "cat").axes[0]
+    (bars,) = axes.containers
+    ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
+    assert np.diff(ends, axis=1).ravel() / 2 == pytest.approx([0.02, 0.1], rel=0.15)
+
+
+def test_outliers_of_a_map_do_not_take_all_its_colours() -> None:
+    values = np.append(np.linspace(-0.1, 0.1, 500), [50.0, -50.0])
+    norm = plots._norm(values)
+    assert -0.2 < norm.vmin < norm.vmax < 0.2
+    counts = np.append(np.full(500, 2.0), [5000.0])
+    assert type(plots._norm(counts)).__name__ == "LogNorm"
