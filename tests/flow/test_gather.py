@@ -125,7 +125,7 @@ def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) 
     assert rows_of(gather, sources).sort_by(key).equals(expected.sort_by(key))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_the_same_frames_in_any_chunks_and_runs_are_the_same_parts(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -281,7 +281,7 @@ def six_at_once(archive: Any, profile: Any, tmp_path_factory: pytest.TempPathFac
     return lake
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(portions=st.lists(st.integers(0, 2), min_size=6, max_size=6))
 def test_frames_in_any_portions_give_the_same_files(
     six_at_once: Lake,
