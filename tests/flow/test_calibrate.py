@@ -172,6 +172,20 @@ def test_a_new_version_keeps_the_old_one_and_is_in_force(
     assert calibrate(calibrated, Inline()).version == 2, "the largest from now on"
 
 
+def test_an_older_version_that_lags_behind_its_frames_is_made_anew(
+    lake: Lake, frames: list[Path], archive: Any, columns: Any, run: Callable[..., Any]
+) -> None:
+    """Its matches are up to date, as a newer version has used them."""
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    run(lake, frames[0])
+    calibrate(lake, Inline(), version=1)
+    run(lake, frames[1])
+    calibrate(lake, Inline(), version=2)
+    assert len(calibrate(lake, Inline(), version=1).batches) == 1
+    rows = lake.snapshot().read("zeropoints", ["version"])["version"].to_pylist()
+    assert sorted(rows) == [1, 1, 2, 2]
+
+
 def test_without_a_catalog_the_error_names_the_command(lake: Lake) -> None:
     with pytest.raises(LakeError, match="skylake catalog import"):
         calibrate(lake, Inline())

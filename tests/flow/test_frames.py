@@ -107,6 +107,7 @@ def test_the_second_name_of_a_content_is_repeated_wherever_the_first_is_known_fr
     assert (later.frames.num_rows, later.repeated) == (0, (str(twin),))
     again = reduce_chunk([str(frames[0])], Reduction(profile, None, known), tmp_path / "again.parquet")
     assert again.frames.equals(both.frames), "known under its own name it is reduced"
+    reduce_chunk([str(frames[1])], Reduction(profile, None, known), tmp_path / "other.parquet")
     assert list(known) == both.frames["frame_id"].to_pylist(), "what was told is not changed"
 
 
@@ -162,3 +163,20 @@ def test_a_wrong_pointing_is_told_by_the_catalog_alone(
     assert checked.frames["reason"].to_pylist() == ["bad_wcs", None]
     detected = pc.unique(pq.read_table(tmp_path / "b.parquet")["frame_id"])
     assert detected.to_pylist() == checked.frames["frame_id"].to_pylist()[1:]
+
+
+def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(
+    lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Any, tmp_path: Path
+) -> None:
+    """The files of the catalog vanish after it was opened; the frames are taken up again another time."""
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    catalog = ReferenceCatalog.open(lake.layout.catalog("simcat"))
+    frames[1].write_bytes(b"")
+    for path in catalog.collection.rglob("*.parquet"):
+        path.unlink()
+        path.mkdir()
+    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "chunk.parquet")
+    assert chunk.frames["status"].to_pylist() == ["failed", "failed"]
+    assert chunk.frames["reason"].to_pylist() == ["error", "empty_file"]
+    assert chunk.frames["night"].to_pylist() == [0, 0]
+    assert "please report it" in chunk.frames["message"][0].as_py()
