@@ -16,6 +16,8 @@ from skylake.image.measure import Measurements
 _SHAPE_SNR = 20.0
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
+#: The kurtosis of fewer orientations scatters too much to tell a trailed frame.
+_MIN_ORIENTATIONS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ def source_metrics(measured: Measurements) -> Metrics:
     """Return the metrics of measured sources.
 
     ``theta_kurtosis`` is the excess kurtosis of the orientations about their mean axis: -1.2 for
-    orientations at random, and larger where all sources point one way, as in a trailed frame.
+    orientations at random, and larger where all sources point one way, as in a trailed frame; NaN for
+    fewer than 60 sources.
     """
     clean = (measured.flags & int(UNCLEAN)) == 0
     snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
@@ -90,7 +93,7 @@ def _about_mean_axis(
 
 
 def _excess_kurtosis(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    if values.size < 4:
+    if values.size < _MIN_ORIENTATIONS:
         return float("nan")
     centred = values - values.mean()
     variance = float(np.mean(centred**2))
