@@ -18,6 +18,9 @@ _COMMENTS = {
     "workers": "Worker processes; 0 takes one per core.",
     "pixel_order": "HEALPix order of the pixel tree, fixed when the lake is made. Each pixel is a folder.",
     "map_order": "HEALPix order of the maps.",
+    "keep_newest": "Snapshots that stay when old ones are thinned out: the newest so many …",
+    "keep_days": "… the last of each of so many days …",
+    "keep_months": "… and the last of each of so many months.",
 }
 
 
@@ -31,6 +34,9 @@ class Settings:
     workers: int = 0
     pixel_order: int = 2
     map_order: int = 7
+    keep_newest: int = 20
+    keep_days: int = 30
+    keep_months: int = 12
 
 
 def read_settings(path: Path) -> Settings:
@@ -58,6 +64,8 @@ def read_settings(path: Path) -> Settings:
     settings = Settings(**data)
     if not 0 <= settings.pixel_order <= 8:
         raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
+    if settings.keep_newest < 1 or settings.keep_days < 0 or settings.keep_months < 0:
+        raise ConfigurationError(f"{path}: keep_newest is at least 1, keep_days and keep_months at least 0")
     if not 0 <= settings.map_order <= 13:
         raise ConfigurationError(f"{path}: map_order must be between 0 and 13")
     return settings

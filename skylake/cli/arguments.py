@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from skylake.flow.cluster import Workers
-    from skylake.lake import Lake
+    from skylake.lake import Lake, Snapshot
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,6 +90,12 @@ out_option = click.option(
     metavar="FILE",
     help="File to write; its suffix tells the format.",
 )
+as_of_option = click.option(
+    "--as-of",
+    metavar="SNAPSHOT|TIME",
+    help="The lake as it was: the number of a snapshot, or a time such as 2024-05-01T12:00 (UTC unless it names a "
+    "zone).",
+)
 plot_option = click.option(
     "--plot", type=picture, metavar="FILE", help="Picture to write (.png, .svg or .pdf)."
 )
@@ -121,6 +127,11 @@ def open_lake(path: Path) -> Lake:
     from skylake.lake import Lake
 
     return Lake(path)
+
+
+def open_snapshot(path: Path, as_of: str | None) -> Snapshot:
+    """Open a snapshot of the lake of an argument."""
+    return open_lake(path).snapshot(as_of)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import lake_argument, open_lake, place_of_workers
+from skylake.cli.arguments import as_of_option, lake_argument, open_lake, open_snapshot, place_of_workers
 
 
 @click.command()
@@ -54,14 +54,15 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
 
 @click.command()
 @lake_argument
+@as_of_option
 @show.as_json
-def status(lake: Path, as_json: bool) -> None:
+def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     """Tell what a lake holds: tables, frames by status and reason, nights, catalogs."""
     from skylake.report.collect import counts_of_status
     from skylake.schema import table_names
 
     opened = open_lake(lake)
-    snapshot = opened.snapshot()
+    snapshot = opened.snapshot(as_of)
     tables = {name: snapshot.n_rows(name) for name in table_names()}
     frames = counts_of_status(snapshot)
     nights = snapshot.read(
@@ -98,10 +99,11 @@ def status(lake: Path, as_json: bool) -> None:
 @click.command()
 @lake_argument
 @click.argument("table")
-def path(lake: Path, table: str) -> None:
+@as_of_option
+def path(lake: Path, table: str, as_of: str | None) -> None:
     """Print the folder of TABLE in the current snapshot, free of links.
 
     lsdb, DuckDB and others read lazily: give them this folder, which never changes, rather than one
     that moves on with the next commit.
     """
-    click.echo(open_lake(lake).snapshot().folder(table))
+    click.echo(open_snapshot(lake, as_of).folder(table))

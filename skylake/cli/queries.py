@@ -11,10 +11,11 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    as_of_option,
     declination,
     lake_argument,
     night,
-    open_lake,
+    open_snapshot,
     out_option,
     plot_option,
     radius_arcsec,
@@ -40,7 +41,8 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
     "--format", "form", type=click.Choice(_FORMATS), help="Format; a table on the screen by default."
 )
 @out_option
-def sql(lake: Path, query: str, form: str | None, out: Path | None) -> None:
+@as_of_option
+def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str | None) -> None:
     """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
 
     Tables have their names (frames, sources, matches, zeropoints, nights, lightcurves, maps), reference
@@ -53,7 +55,7 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None) -> None:
     from skylake.errors import UsageError
 
     query = _query(query)
-    snapshot = open_lake(lake).snapshot()
+    snapshot = open_snapshot(lake, as_of)
     with snapshot.duckdb() as connection:
         try:
             table = _answer(connection, query)
@@ -111,6 +113,7 @@ def _unique_names(table: pa.Table) -> pa.Table:
               help="How far from the position the star may be.")  # fmt: skip
 @out_option
 @plot_option
+@as_of_option
 def lc(
     lake: Path,
     object_id: str | None,
@@ -119,6 +122,7 @@ def lc(
     radius: float,
     out: Path | None,
     plot: Path | None,
+    as_of: str | None,
 ) -> None:
     """Print the light curve of one star, as CSV; by identifier or by position."""
     import pyarrow as pa
@@ -127,7 +131,7 @@ def lc(
     from skylake.errors import UsageError
     from skylake.report.curves import curve_at
 
-    snapshot = open_lake(lake).snapshot()
+    snapshot = open_snapshot(lake, as_of)
     if object_id is not None and ra is None and dec is None:
         curve = _curve_named(snapshot, object_id)
     elif object_id is None and ra is not None and dec is not None:
@@ -171,11 +175,14 @@ def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
 @click.argument("dec", type=declination)
 @click.argument("radius_arcsec", type=radius_arcsec)
 @out_option
-def cone(lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
+@as_of_option
+def cone(
+    lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None, as_of: str | None
+) -> None:
     """Print the rows of TABLE (sources, matches or lightcurves) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table
 
-    write_table(open_lake(lake).snapshot().cone(table, ra, dec, radius_arcsec / 3600.0), out)
+    write_table(open_snapshot(lake, as_of).cone(table, ra, dec, radius_arcsec / 3600.0), out)
 
 
 @click.command("map")
@@ -186,6 +193,7 @@ def cone(lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, ou
 @click.option("--camera", metavar="C", help="Of one camera.")
 @click.option("--band", metavar="B", help="Of one band.")
 @click.option("--night", type=night, metavar="YYYYMMDD", help="Of one night.")
+@as_of_option
 def map_(
     lake: Path,
     name: str,
@@ -194,6 +202,7 @@ def map_(
     camera: str | None,
     band: str | None,
     night: int | None,
+    as_of: str | None,
 ) -> None:
     """Make the HEALPix map NAME: visits, exposure, matches, residual or residual_err.
 
@@ -213,7 +222,7 @@ def map_(
 
     if name not in MAPS:
         raise UsageError(f"there is no map {name!r}; the maps are {', '.join(MAPS)}")
-    snapshot = open_lake(lake).snapshot()
+    snapshot = open_snapshot(lake, as_of)
     chosen: dict[str, Any] = {"camera": camera, "band": band, "night": night}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     filters = [pc.field(key) == value for key, value in chosen.items()]

@@ -106,7 +106,7 @@ def _refresh(
     held = snapshot.parts(table)
     stale = [plan for plan in planned if plan.name not in held or held[plan.name].inputs != plan.inputs]
     gone = set(held) - {plan.name for plan in planned}
-    commit = Commit(f"aggregate {table}", "-")
+    commit = Commit(f"aggregate {table}", "-", base=snapshot.number)
     for name in sorted(gone):
         commit.remove(table, name)
     progress.begin(table, len(stale))

@@ -131,7 +131,7 @@ def calibrate(
             if isinstance(result, BaseException):
                 failures.append(_failure(nights[number], result))
             else:
-                _commit(lake, nights[number], result, staging, report, progress)
+                _commit(lake, nights[number], result, staging, snapshot.number, report, progress)
             progress.advance()
 
         workers.run(tasks, commit)
@@ -164,7 +164,7 @@ def zeropoints_name(batch: str, catalog: str, version: int) -> str:
 def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
     """Remove matches and zeropoints of nights that have no frames any more."""
     alive = {(part.camera, part.night) for part in snapshot.parts("frames").values()}
-    commit = Commit("calibrate", "-")
+    commit = Commit("calibrate", "-", base=snapshot.number)
     for table in ("matches", "zeropoints"):
         for part in snapshot.parts(table).values():
             if (part.camera, part.night) not in alive:
@@ -327,17 +327,18 @@ def _commit(
     night: Night,
     result: tuple[Part, Part],
     staging: Path,
+    base: int,
     report: CalibrateReport,
     progress: Progress,
 ) -> None:
     """Publish the parts of a night."""
     matches, zeropoints = result
-    commit = Commit("calibrate", night.name)
+    commit = Commit("calibrate", night.name, base=base)
     if night.matches is None:
         commit.replace(matches, staging / night.name / "matches")
     commit.replace(zeropoints, staging / night.name / "zeropoints")
     snapshot = lake.commit(commit)
-    rows = snapshot.read("zeropoints", ["zp"], lambda part: part.name == zeropoints.name)
+    rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp"])
     n_zeropoints = len(rows) - rows["zp"].null_count
     report.batches.append(
         {

@@ -62,7 +62,10 @@ def gather_batch(
         frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
     )
     files = tuple(_gather_sources(batch, chunks, existing, set(old["frame_id"].to_pylist()), tree, staging))
-    return frames_part, Part("sources", str(batch), files, batch.camera, batch.night, inputs)
+    schema = load("sources").sha256
+    return frames_part, Part(
+        "sources", str(batch), files, batch.camera, batch.night, inputs, schema_sha256=schema
+    )
 
 
 def _first_of_each(tables: Sequence[pa.Table]) -> pa.Table:

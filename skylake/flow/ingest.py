@@ -237,7 +237,7 @@ def _ingest_window(
                 failures.append(_failure(batch, result))
                 continue
             frames, sources = result
-            _commit(lake, batch, frames, sources, staging / str(batch))
+            _commit(lake, batch, frames, sources, staging / str(batch), snapshot.number)
             _report_batch(report, batch, chunks.get(batch.night, []), sources, progress)
     return failures
 
@@ -335,12 +335,12 @@ def _failure(batch: Batch, error: BaseException) -> LakeError:
     return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
 
 
-def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path) -> None:
+def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path, base: int) -> None:
     """Publish the parts of a batch, unless they are what the lake holds already."""
-    commit = Commit("ingest", str(batch))
+    commit = Commit("ingest", str(batch), base=base)
     snapshot = lake.snapshot()
     for part in (frames, sources):
-        held = snapshot.parts(part.table).get(part.name)
+        held = snapshot.part(part.table, part.name)
         if part.n_rows == 0:
             if held is not None:
                 commit.remove(part.table, part.name)

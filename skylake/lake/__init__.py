@@ -9,5 +9,6 @@ from skylake.lake.commit import Commit
 from skylake.lake.lake import Lake
 from skylake.lake.parts import Part, stage_part
 from skylake.lake.snapshot import Snapshot
+from skylake.lake.vacuum import Retention
 
-__all__ = ["Commit", "Lake", "Part", "Snapshot", "stage_part"]
+__all__ = ["Commit", "Lake", "Part", "Retention", "Snapshot", "stage_part"]

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from skylake import __version__
 from skylake.errors import LakeError
+from skylake.lake.durable import Linker, sync_folder, sync_tree
+from skylake.lake.history import current_number
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
+from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
 from skylake.schema import load, table_names
 from skylake.sky.hats import Properties, find_pixels, read_properties, replace_text, write_metadata
@@ -33,12 +36,16 @@ class Commit:
         Parts to publish, by table, with the folder that their files are in.
     removed : dict
         Names of parts to remove, by table.
+    base : int or None
+        Snapshot from which the parts were made. If another process has changed one of them since, the commit is
+        refused rather than undo that; None asks for no such care.
     """
 
     stage: str
     batch: str
     staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
     removed: dict[str, set[str]] = field(default_factory=dict)
+    base: int | None = None
 
     def replace(self, part: Part, staging: Path) -> None:
         """Publish a part in place of the one of its name, if there is one."""
@@ -70,28 +77,65 @@ def committing(layout: Layout) -> Iterator[None]:
         os.close(descriptor)
 
 
-def publish(layout: Layout, base: Snapshot | None, commit: Commit) -> Snapshot:
+def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     """Build the next snapshot from a base and a commit, and make it the current one.
 
     Must be called with the lock held.
+
+    Raises
+    ------
+    LakeError
+        If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
     """
+    require(base, commit)
     try:
-        number = _next_number(layout.snapshots)
-        versions = {name: _current_version(base, name) for name in table_names()}
+        _clear_unfinished(layout, base.number)
+        versions = {name: base.folder(name) for name in table_names()}
         for name in commit.tables:
             versions[name] = _build_version(layout, name, versions[name], commit)
-        folder = layout.snapshot(number)
-        folder.mkdir(parents=True)
-        for name, version in versions.items():
-            (folder / name).symlink_to(Path("../..") / version.relative_to(layout.root))
-        _record(layout, number, base, commit)
-        _point(layout.current, Path("_snapshots") / folder.name)
+        return _publish_versions(layout, base, versions, commit)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
             f"({error.strerror or error}); the lake stands as it was before"
         ) from error
+
+
+def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
+    """Make the lake as it was at a snapshot: a new snapshot with the versions of the old one.
+
+    Must be called with the lock held.
+    """
+    base = Snapshot(layout, current_number(layout))
+    try:
+        _clear_unfinished(layout, base.number)
+        versions = {name: wanted.folder(name) for name in table_names()}
+        return _publish_versions(layout, base, versions, Commit("rollback", f"to {wanted.number}"))
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
+        ) from error
+
+
+def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path], commit: Commit) -> Snapshot:
+    """Write a snapshot of some versions, force all to disk, then move the pointer."""
+    number = base.number + 1
+    folder = layout.snapshot(number)
+    folder.mkdir(parents=True)
+    for name, version in versions.items():
+        (folder / name).symlink_to(Path("../..") / version.relative_to(layout.root))
+    _record(layout, number, base, commit)
+    sync_tree(layout.root)
+    _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, number)
+
+
+def _clear_unfinished(layout: Layout, current: int) -> None:
+    """Remove what a commit that was interrupted before it became current left behind."""
+    for path in layout.snapshots.iterdir():
+        if path.name.isdigit() and int(path.name) > current:
+            shutil.rmtree(path)
+            (layout.ledger / f"{path.name}.json").unlink(missing_ok=True)
 
 
 def create_empty(layout: Layout) -> Snapshot:
@@ -107,6 +151,7 @@ def create_empty(layout: Layout) -> Snapshot:
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         (layout.root / name).symlink_to(Path("current") / name)
     _record(layout, 1, None, Commit("init", "-"))
+    sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, 1)
 
@@ -114,12 +159,6 @@ def create_empty(layout: Layout) -> Snapshot:
 def _next_number(folder: Path) -> int:
     numbers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     return max(numbers, default=0) + 1
-
-
-def _current_version(base: Snapshot | None, table: str) -> Path:
-    if base is None:
-        raise LakeError("the lake has no snapshot to build upon")
-    return base.folder(table)
 
 
 def _build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:
@@ -130,12 +169,13 @@ def _build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pa
     n_rows = int(read_properties(base)["hats_nrows"]) if _is_hats(table) else 0
     (version / "dataset").mkdir(parents=True)
     (version / PARTS_FOLDER).mkdir()
+    link = Linker()
     for path in sorted((base / PARTS_FOLDER).glob("*.json")):
         if path.stem in gone:
             n_rows -= Part.from_json(path.read_text(encoding="utf-8")).n_rows
         else:
-            os.link(path, version / PARTS_FOLDER / path.name)
-    _link_files(base, version, gone)
+            link(path, version / PARTS_FOLDER / path.name)
+    _link_files(base, version, gone, link)
     for part, staging in new.values():
         for file in part.files:
             _move(staging / file.path, version / file.path)
@@ -145,7 +185,7 @@ def _build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pa
     return version
 
 
-def _link_files(base: Path, version: Path, gone: set[str]) -> None:
+def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
     """Link every data file whose part stays; a file is named after its part."""
     for folder, _, names in os.walk(base / "dataset"):
         stays = [
@@ -155,7 +195,7 @@ def _link_files(base: Path, version: Path, gone: set[str]) -> None:
             target = version / Path(folder).relative_to(base)
             target.mkdir(parents=True, exist_ok=True)
             for name in stays:
-                os.link(Path(folder) / name, target / name)
+                link(Path(folder) / name, target / name)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -182,7 +222,7 @@ def _record(layout: Layout, number: int, base: Snapshot | None, commit: Commit) 
     record = {
         "snapshot": number,
         "base": None if base is None else base.number,
-        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time_utc": datetime.now(UTC).isoformat(timespec="microseconds"),
         "stage": commit.stage,
         "batch": commit.batch,
         "software_version": __version__,
@@ -205,3 +245,4 @@ def _point(link: Path, target: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
     partial.replace(link)
+    sync_folder(link.parent)

@@ -6,18 +6,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.errors import LakeError, UsageError
-from skylake.lake.commit import Commit, committing, create_empty, publish
+from skylake.lake.commit import Commit, committing, create_empty, publish, restore
+from skylake.lake.durable import in_use
+from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.snapshot import Snapshot
+from skylake.lake.vacuum import Retention, VacuumReport, vacuum
 from skylake.settings import Settings, change_setting, read_settings, write_settings
 from skylake.sky.hats import replace_text
 from skylake.sky.pixels import PixelTree
+
+#: Commits between two thinnings; reading the whole ledger for every commit would cost more and more.
+_THINNED_EVERY = 20
 
 
 class Lake:
@@ -76,14 +83,33 @@ class Lake:
         """Pixels into which tables with positions are divided."""
         return PixelTree.uniform(self.settings.pixel_order)
 
-    def snapshot(self) -> Snapshot:
-        """Return the current snapshot."""
-        try:
-            return Snapshot(self.layout, int(self.layout.current.readlink().name))
-        except (OSError, ValueError) as error:
-            raise LakeError(
-                f"{self.root}: the link 'current' is broken; point it to a folder of _snapshots"
-            ) from error
+    def snapshot(self, as_of: str | int | datetime | None = None) -> Snapshot:
+        """Return the current snapshot, or the one that was current at a time.
+
+        Parameters
+        ----------
+        as_of : str, int, datetime or None
+            Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
+        """
+        return Snapshot(self.layout, find_snapshot(self.layout, as_of))
+
+    def history(self) -> list[Entry]:
+        """Return the commits of the lake, the oldest first."""
+        return history(self.layout)
+
+    def rollback(self, as_of: str | int | datetime) -> Snapshot:
+        """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
+        with committing(self.layout):
+            return restore(self.layout, self.snapshot(as_of))
+
+    def vacuum(self, retention: Retention | None = None) -> VacuumReport:
+        """Remove snapshots that are not to be kept, and what only they need."""
+        with committing(self.layout):
+            return vacuum(self.layout, retention or self._retention)
+
+    @property
+    def _retention(self) -> Retention:
+        return Retention(self.settings.keep_newest, self.settings.keep_days, self.settings.keep_months)
 
     def set(self, name: str, value: Any) -> None:
         """Change a setting."""
@@ -118,12 +144,22 @@ class Lake:
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
             ) from error
         try:
-            yield folder
+            with in_use(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, commit: Commit) -> Snapshot:
-        """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot."""
+        """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.
+
+        Now and then it also thins out old snapshots, as the settings ``keep_…`` say.
+        """
         with committing(self.layout):
             base = self.snapshot()
-            return publish(self.layout, base, commit) if commit.tables else base
+            if not commit.tables:
+                return base
+            made = publish(self.layout, base, commit)
+            if made.number % _THINNED_EVERY == 0:
+                del base  # or it would count as being read
+                vacuum(self.layout, self._retention)
+            return made

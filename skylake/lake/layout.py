@@ -72,6 +72,10 @@ class Layout:
         """Folder of one version of a table."""
         return self.versions(table) / f"{number:06d}"
 
+    def versions_of_tables(self) -> list[Path]:
+        """Folders of all versions of all tables."""
+        return sorted((self.root / "_versions").glob("*/[0-9]*"))
+
     def profile(self, camera: str) -> Path:
         """File of the profile under which a camera's frames were ingested."""
         return self.root / "_cameras" / f"{camera}.json"

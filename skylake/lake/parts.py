@@ -57,6 +57,8 @@ class Part:
     inputs : dict
         What the part was made from: names to checksums. Equal inputs make equal parts.
     software_version : str
+    schema_sha256 : str
+        Schema under which the rows were written.
     """
 
     table: str
@@ -66,6 +68,7 @@ class Part:
     night: int | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     software_version: str = __version__
+    schema_sha256: str = ""
 
     @property
     def n_rows(self) -> int:
@@ -126,7 +129,7 @@ def stage_part(
         write_part_file(piece, staging, part_file(table, name, pixel))
         for pixel, piece in split(rows, schema, tree)
     )
-    return Part(table, name, files, camera, night, dict(inputs or {}))
+    return Part(table, name, files, camera, night, dict(inputs or {}), schema_sha256=schema.sha256)
 
 
 def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:

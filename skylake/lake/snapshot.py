@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as pds
 
 from skylake.errors import LakeError
+from skylake.lake.durable import hold
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
 from skylake.schema import arrow_schema, load
@@ -36,8 +39,15 @@ class Snapshot:
         self.layout = layout
         self.number = number
         self._parts: dict[str, dict[str, Part]] = {}
-        if not layout.snapshot(number).is_dir():
-            raise LakeError(f"{layout.root}: there is no snapshot {number}")
+        try:
+            # As long as this object lives, a vacuum leaves the snapshot alone.
+            weakref.finalize(self, os.close, hold(layout.snapshot(number)))
+        except FileNotFoundError as error:
+            raise LakeError(f"{layout.root}: there is no snapshot {number}") from error
+
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
+        """Open the same snapshot in another process."""
+        return (Snapshot, (self.layout, self.number))
 
     def folder(self, table: str) -> Path:
         """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily."""
@@ -51,6 +61,19 @@ class Snapshot:
             found = (Part.from_json(path.read_text(encoding="utf-8")) for path in paths)
             self._parts[table] = {part.name: part for part in found}
         return self._parts[table]
+
+    def part(self, table: str, name: str) -> Part | None:
+        """Return one part of a table, without reading about the others; None if there is none of that name."""
+        try:
+            text = (self.folder(table) / PARTS_FOLDER / f"{name}.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return Part.from_json(text)
+
+    def read_part(self, table: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one part; none if there is no such part."""
+        part, root = self.part(table, name), self.folder(table)
+        return read_files(table, [root / file.path for file in part.files] if part else [], columns)
 
     def files(self, table: str, where: Callable[[Part], bool] | None = None) -> list[Path]:
         """Return the files of a table, or of those parts for which `where` holds."""

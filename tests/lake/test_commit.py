@@ -298,12 +298,3 @@ def test_a_committer_waits_for_the_lock(lake: Lake, python: Python) -> None:
     assert lake.snapshot().number == 1
     os.close(descriptor)
     assert waiting.communicate(timeout=60)[0] == "2\n"
-
-
-def test_a_lake_without_a_snapshot_cannot_be_built_upon(lake: Lake) -> None:
-    from skylake.lake.commit import publish
-
-    commit = Commit("test", "-")
-    commit.remove("frames", "c-1")
-    with pytest.raises(LakeError, match="no snapshot to build upon"):
-        publish(lake.layout, None, commit)

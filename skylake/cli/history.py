@@ -1,0 +1,82 @@
+"""``skylake history``, ``rollback`` and ``vacuum``: the snapshots of a lake."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import lake_argument, open_lake
+
+
+@click.command()
+@lake_argument
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N commits.")
+@show.as_json
+def history(lake: Path, last: int | None, as_json: bool) -> None:
+    """List the commits of LAKE, the newest last: what ran, and which rows it wrote.
+
+    The number in the first column is what --as-of and rollback take. A snapshot that was vacuumed stays
+    in the list and cannot be read any more.
+    """
+    entries = open_lake(lake).history()
+    entries = entries[-last:] if last else entries
+
+    def text() -> None:
+        rows = [
+            (
+                entry.snapshot,
+                f"{entry.time_utc:%Y-%m-%d %H:%M:%S}",
+                entry.stage,
+                entry.batch,
+                ", ".join(f"{table} {count}" for table, count in entry.rows.items()),
+                "" if entry.kept else "vacuumed",
+            )
+            for entry in entries
+        ]
+        show.table(rows, ["snapshot", "time (UTC)", "stage", "batch", "rows written", "state"])
+
+    value = [dataclasses.asdict(entry) | {"time_utc": entry.time_utc.isoformat()} for entry in entries]
+    show.result(value, as_json, text)
+
+
+@click.command()
+@lake_argument
+@click.argument("as_of", metavar="SNAPSHOT|TIME")
+def rollback(lake: Path, as_of: str) -> None:
+    """Make LAKE as it was at a snapshot or time.
+
+    That is a new snapshot too, so a rollback can be rolled back. The next run of a pipeline takes the frames
+    that are missing up again.
+    """
+    opened = open_lake(lake)
+    wanted = opened.snapshot(as_of)
+    made = opened.rollback(wanted.number)
+    click.echo(f"{opened.root}: snapshot {made.number} is as snapshot {wanted.number} was")
+
+
+@click.command()
+@lake_argument
+@click.option(
+    "--keep", type=click.IntRange(min=1), metavar="N", help="Keep only the newest N; 1 is the current one."
+)
+@show.as_json
+def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
+    """Remove old snapshots of LAKE, and the files that only they need.
+
+    The settings keep_newest, keep_days and keep_months of skylake.toml say which snapshots stay. Those that
+    a reader of skylake holds stay in any case.
+    """
+    from skylake.lake import Retention
+
+    opened = open_lake(lake)
+    report = opened.vacuum(None if keep is None else Retention(keep, 0, 0))
+    text = (
+        f"{opened.root}: {len(report.snapshots)} snapshots and {report.n_versions} versions of tables removed, "
+        f"{report.n_bytes / 1e6:.1f} MB freed"
+    )
+    if report.n_in_use:
+        text += f"; {report.n_in_use} snapshots stay because they are being read"
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))

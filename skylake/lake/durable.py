@@ -1,0 +1,124 @@
+"""Make changes survive a loss of power, and find out who still uses what.
+
+A commit writes many small files, links and folders. They are forced to disk together, once, before the
+pointer moves; the pointer itself is forced afterwards. Forcing each folder by itself would take as many
+waits as there are pixels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from skylake import logs
+
+_log = logs.get(__name__)
+
+#: What a file system says that knows no hard links, or has no more of them.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EACCES}
+#: What it says where directories cannot be forced to disk by themselves.
+_NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES}
+
+
+def sync_tree(path: Path) -> None:
+    """Force all that was written below a folder to disk, with the rest of its file system.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses, as a full or failing one may do only now.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the entries of one folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class Linker:
+    """Puts a file of one version into the next: as a hard link, or as a copy where there are no links.
+
+    Attributes
+    ----------
+    copies : int
+        Files that had to be copied.
+    """
+
+    def __init__(self) -> None:
+        self.copies = 0
+
+    def __call__(self, source: Path, target: Path) -> None:
+        """Put `source` at `target` as well."""
+        if not self.copies:
+            try:
+                os.link(source, target)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINKS or target.exists():
+                    raise
+                _log.warning(
+                    "%s: the file system knows no hard links, so every commit copies the tables that it touches; "
+                    "put the lake on a local disk to make commits fast",
+                    source.parent,
+                )
+        self.copies += 1
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Say for a while that a folder is in use; the system forgets it when the process ends, however it ends."""
+    descriptor = hold(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def hold(folder: Path) -> int:
+    """Say that a folder is in use until the file descriptor that is returned is closed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        # Somebody is about to remove it, or the file system knows no locks; reading it may fail, which is told then.
+        _log.debug("%s could not be held", folder)
+    return descriptor
+
+
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a process holds a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

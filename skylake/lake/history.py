@@ -1,0 +1,155 @@
+"""What happened to a lake: its snapshots, and the one that was current at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import LakeError, UsageError
+from skylake.lake.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit of the ledger.
+
+    Attributes
+    ----------
+    snapshot : int
+        Number of the snapshot that it made.
+    base : int or None
+        Snapshot that it was built upon.
+    time_utc : datetime
+        When it was committed.
+    stage, batch : str
+        What ran.
+    software_version : str
+    rows : dict
+        Rows of the new parts, by table.
+    n_removed : int
+        Parts that were removed.
+    kept : bool
+        Whether the snapshot is still there.
+    """
+
+    snapshot: int
+    base: int | None
+    time_utc: datetime
+    stage: str
+    batch: str
+    software_version: str
+    rows: dict[str, int] = field(default_factory=dict)
+    n_removed: int = 0
+    kept: bool = True
+
+
+def current_number(layout: Layout) -> int:
+    """Return the number of the current snapshot.
+
+    Raises
+    ------
+    LakeError
+        If the pointer leads nowhere.
+    """
+    try:
+        number = int(layout.current.readlink().name)
+    except (OSError, ValueError) as error:
+        raise LakeError(
+            f"{layout.root}: the link 'current' is broken; point it to a folder of _snapshots"
+        ) from error
+    if not layout.snapshot(number).is_dir():
+        raise LakeError(
+            f"{layout.root}: the link 'current' leads to the snapshot {number}, which is missing; "
+            "point it to another folder of _snapshots"
+        )
+    return number
+
+
+def history(layout: Layout) -> list[Entry]:
+    """Return the commits of a lake, the oldest first.
+
+    A commit that was interrupted before it became current is none.
+    """
+    last = current_number(layout)
+    records = sorted(layout.ledger.glob("[0-9]*.json"))
+    return [_entry(layout, path) for path in records if int(path.stem) <= last]
+
+
+def _entry(layout: Layout, path: Path) -> Entry:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rows = {
+            table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
+        }
+        number = int(record["snapshot"])
+        return Entry(
+            number,
+            record["base"],
+            datetime.fromisoformat(record["time_utc"]),
+            record["stage"],
+            record["batch"],
+            record["software_version"],
+            rows,
+            sum(len(names) for names in record["removed"].values()),
+            layout.snapshot(number).is_dir(),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LakeError(
+            f"{path}: the record of the ledger is damaged ({error}); restore it from a copy"
+        ) from error
+
+
+def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
+    """Return the number of the snapshot that was current at a time.
+
+    Parameters
+    ----------
+    as_of : str, int, datetime or None
+        Number of a snapshot, or a time in ISO 8601, UTC where it names no zone; None is now.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a number nor a time.
+    LakeError
+        If the lake did not exist then, or the snapshot was vacuumed.
+    """
+    if as_of is None:
+        return current_number(layout)
+    wanted = _number_or_time(as_of)
+    entries = history(layout)
+    if isinstance(wanted, int):
+        found = [entry for entry in entries if entry.snapshot == wanted]
+        missing = f"{layout.root}: there is no snapshot {wanted}; `skylake history` lists them"
+    else:
+        found = [entry for entry in entries if entry.time_utc <= wanted][-1:]
+        missing = (
+            f"{layout.root}: there was no lake at {wanted.isoformat()}; `skylake history` tells when it began"
+        )
+    if not found:
+        raise LakeError(missing)
+    if not found[0].kept:
+        kept = [entry.snapshot for entry in entries if entry.kept]
+        nearest = min(kept, key=lambda number: abs(number - found[0].snapshot))
+        raise LakeError(
+            f"{layout.root}: the snapshot {found[0].snapshot} was vacuumed; the nearest that is kept is {nearest}"
+        )
+    return found[0].snapshot
+
+
+def _number_or_time(as_of: str | int | datetime) -> int | datetime:
+    if isinstance(as_of, int):
+        return as_of
+    if isinstance(as_of, str):
+        if as_of.strip().isdecimal() and len(as_of.strip()) < 8:
+            return int(as_of)
+        try:
+            as_of = datetime.fromisoformat(as_of.strip())
+        except ValueError:
+            raise UsageError(
+                f"{as_of!r} is neither the number of a snapshot nor a time such as 2024-05-01T12:00"
+            ) from None
+    return as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of

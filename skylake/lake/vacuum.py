@@ -1,0 +1,121 @@
+"""Drop what no snapshot worth keeping needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from skylake.errors import LakeError
+from skylake.lake.durable import is_in_use
+from skylake.lake.history import Entry, history
+from skylake.lake.layout import Layout
+from skylake.schema import table_names
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which snapshots stay: the newest, and the last of so many days and months before."""
+
+    newest: int = 20
+    days: int = 30
+    months: int = 12
+
+    def keeps(self, entries: Iterable[Entry]) -> set[int]:
+        """Return the numbers of the snapshots that stay."""
+        kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
+        newest = {entry.snapshot for entry in kept[-max(self.newest, 1) :]}
+        return newest | _last_of(kept, "%Y-%m-%d", self.days) | _last_of(kept, "%Y-%m", self.months)
+
+
+def _last_of(entries: Iterable[Entry], span: str, count: int) -> set[int]:
+    """Return the last snapshot in each of the newest `count` spans of time that have one."""
+    last: dict[str, int] = {_name(entry.time_utc, span): entry.snapshot for entry in entries}
+    return {last[name] for name in sorted(last)[len(last) - min(count, len(last)) :]}
+
+
+def _name(time: datetime, span: str) -> str:
+    return time.strftime(span)
+
+
+@dataclass(slots=True)
+class VacuumReport:
+    """What a vacuum removed.
+
+    Attributes
+    ----------
+    snapshots : list of int
+        Numbers of the snapshots that are gone.
+    n_versions : int
+        Versions of tables that are gone.
+    n_bytes : int
+        Bytes that were freed; a file that another version holds too frees none.
+    n_in_use : int
+        Snapshots that would have gone but for a reader.
+    """
+
+    snapshots: list[int]
+    n_versions: int = 0
+    n_bytes: int = 0
+    n_in_use: int = 0
+
+
+def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
+    """Remove snapshots that are not to be kept, and all that only they or nothing needs.
+
+    Must be called with the lock of the committer held. Snapshots that a reader holds stay.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    entries = history(layout)
+    keep = retention.keeps(entries)
+    report = VacuumReport([])
+    try:
+        for entry in entries:
+            if entry.kept and entry.snapshot not in keep:
+                folder = layout.snapshot(entry.snapshot)
+                if is_in_use(folder):
+                    report.n_in_use += 1
+                else:
+                    shutil.rmtree(folder)
+                    report.snapshots.append(entry.snapshot)
+        _drop_versions(layout, report)
+        _drop_leftovers(layout)
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake could not be vacuumed ({error.strerror or error}); mend its permissions"
+        ) from error
+    return report
+
+
+def _drop_versions(layout: Layout, report: VacuumReport) -> None:
+    """Remove versions of tables that no snapshot leads to."""
+    needed = {
+        (snapshot / table).resolve()
+        for snapshot in layout.snapshots.iterdir()
+        for table in table_names()
+        if (snapshot / table).is_symlink()
+    }
+    for folder in layout.versions_of_tables():
+        if folder.resolve() not in needed:
+            report.n_bytes += _freed(folder)
+            shutil.rmtree(folder)
+            report.n_versions += 1
+
+
+def _freed(folder: Path) -> int:
+    statuses = (path.lstat() for path in folder.rglob("*"))
+    return sum(status.st_size for status in statuses if status.st_nlink == 1)
+
+
+def _drop_leftovers(layout: Layout) -> None:
+    """Remove what processes that were killed left in the staging area."""
+    if layout.staging.is_dir():
+        for folder in layout.staging.iterdir():
+            if folder.is_dir() and not is_in_use(folder):
+                shutil.rmtree(folder)

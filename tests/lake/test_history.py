@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+
+import pyarrow as pa
+import pytest
+
+from skylake.errors import LakeError, UsageError
+from skylake.lake import Lake, Retention, Snapshot
+
+MakeRows = Callable[..., pa.Table]
+Put = Callable[..., Snapshot]
+
+
+@pytest.fixture
+def grown(lake: Lake, make_rows: MakeRows, put: Put) -> list[Snapshot]:
+    """Snapshots of a lake that got a night in each, from the empty one on."""
+    snapshots = [lake.snapshot()]
+    for night in range(1, 5):
+        time.sleep(0.002)
+        snapshots.append(put(lake, ("frames", f"c-{night}", make_rows("frames", 10 * night, night))))
+    return snapshots
+
+
+def test_a_lake_is_read_as_it_was_at_every_snapshot(lake: Lake, grown: list[Snapshot]) -> None:
+    for number, expected in enumerate((0, 10, 30, 60, 100), start=1):
+        for name in (number, str(number)):
+            assert lake.snapshot(name).n_rows("frames") == expected
+            assert lake.snapshot(name).read("frames").equals(grown[number - 1].read("frames"))
+
+
+def test_a_lake_is_read_as_it_was_at_every_time(lake: Lake, grown: list[Snapshot]) -> None:
+    instant = timedelta(microseconds=1)
+    for entry in lake.history():
+        assert lake.snapshot(entry.time_utc).number == entry.snapshot
+        if entry.snapshot > 1:
+            assert lake.snapshot(entry.time_utc - instant).number == entry.snapshot - 1
+    last = lake.history()[-1].time_utc
+    assert lake.snapshot((last + timedelta(days=9)).isoformat()).number == len(grown)
+
+
+def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_that_instant(
+    lake: Lake, grown: list[Snapshot]
+) -> None:
+    then = lake.history()[2].time_utc
+    plain = then.replace(tzinfo=None).isoformat()
+    elsewhere = then.astimezone(timezone(timedelta(hours=-10))).isoformat()
+    assert lake.snapshot(plain).number == lake.snapshot(elsewhere).number == 3
+
+
+def test_the_history_tells_what_every_commit_wrote(lake: Lake, grown: list[Snapshot]) -> None:
+    entries = lake.history()
+    assert [entry.snapshot for entry in entries] == [1, 2, 3, 4, 5]
+    assert [entry.base for entry in entries] == [None, 1, 2, 3, 4]
+    assert [entry.rows for entry in entries] == [{}, *({"frames": 10 * n} for n in (1, 2, 3, 4))]
+    assert all(entry.time_utc <= later.time_utc for entry, later in itertools.pairwise(entries))
+    assert all(entry.kept for entry in entries)
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "", "-3", "1.5", "2024-13-01"])
+def test_what_is_neither_a_number_nor_a_time_is_refused(lake: Lake, wrong: str) -> None:
+    with pytest.raises(UsageError, match="neither the number of a snapshot nor a time such as"):
+        lake.snapshot(wrong)
+
+
+def test_what_never_was_is_named(lake: Lake, grown: list[Snapshot]) -> None:
+    with pytest.raises(LakeError, match=r"there is no snapshot 17; `skylake history` lists them"):
+        lake.snapshot(17)
+    with pytest.raises(LakeError, match=r"there was no lake at 2001-01-01T00:00:00\+00:00"):
+        lake.snapshot(datetime(2001, 1, 1, tzinfo=UTC))
+
+
+def test_a_rollback_is_a_new_snapshot_and_can_be_rolled_back(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
+) -> None:
+    back = lake.rollback(3)
+    assert back.number == 6
+    assert back.read("frames").equals(grown[2].read("frames"))
+    assert lake.snapshot().number == 6
+    onward = put(lake, ("frames", "c-9", make_rows("frames", 7, 9)))
+    assert onward.n_rows("frames") == 37
+    assert lake.rollback(5).read("frames").equals(grown[4].read("frames"))
+    assert [(entry.stage, entry.batch) for entry in lake.history()][5] == ("rollback", "to 3")
+
+
+def test_a_commit_that_never_became_current_is_no_part_of_the_history(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
+) -> None:
+    # What a process leaves that is killed right before it moves the pointer.
+    lake.layout.snapshot(6).mkdir()
+    record = lake.layout.ledger / "000005.json"
+    (lake.layout.ledger / "000006.json").write_text(
+        record.read_text().replace('"snapshot": 5', '"snapshot": 6')
+    )
+    assert [entry.snapshot for entry in lake.history()] == [1, 2, 3, 4, 5]
+    made = put(lake, ("frames", "c-9", make_rows("frames", 7, 9)))
+    assert made.number == 6
+    assert made.n_rows("frames") == 107
+    assert lake.history()[-1].rows == {"frames": 7}
+
+
+def test_a_vacuumed_snapshot_is_named_with_the_nearest_that_is_left(
+    lake: Lake, grown: list[Snapshot]
+) -> None:
+    del grown[1:4]
+    lake.vacuum(Retention(1, 0, 0))
+    assert [entry.kept for entry in lake.history()] == [True, False, False, False, True]
+    with pytest.raises(LakeError, match="the snapshot 3 was vacuumed; the nearest that is kept is"):
+        lake.snapshot(3)
+
+
+def test_a_damaged_record_is_named(lake: Lake) -> None:
+    path = lake.layout.ledger / "000001.json"
+    path.write_text("{")
+    with pytest.raises(LakeError, match=rf"{path}: the record of the ledger is damaged"):
+        lake.history()
+
+
+def test_a_pointer_that_leads_nowhere_is_named(lake: Lake) -> None:
+    lake.layout.current.unlink()
+    lake.layout.current.symlink_to("_snapshots/000009")
+    with pytest.raises(LakeError, match="the link 'current' leads to the snapshot 9, which is missing"):
+        lake.snapshot()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from skylake.errors import LakeError
+from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.requirements import changed_parts
+
+MakeRows = Callable[..., pa.Table]
+Put = Callable[..., Snapshot]
+Digests = Callable[..., dict[str, str]]
+
+
+def refused(lake: Lake, commit: Commit, words: str) -> None:
+    """The commit is refused with these words, and the lake stays as it is."""
+    before = lake.snapshot().number
+    with pytest.raises(LakeError, match=words):
+        lake.commit(commit)
+    assert lake.snapshot().number == before
+    assert sorted(int(path.name) for path in lake.layout.snapshots.iterdir()) == list(range(1, before + 1))
+
+
+def test_a_part_that_somebody_else_changed_is_not_overwritten(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    base = put(lake, ("frames", "c-1", make_rows("frames", 5, 1)))
+    put(lake, ("frames", "c-1", make_rows("frames", 6, 2)))
+    with lake.stage("late") as staging:
+        late = Commit("ingest", "c-1", base=base.number)
+        late.replace(stage_part(make_rows("frames", 7, 3), "frames", "c-1", staging), staging)
+        refused(lake, late, "another run has changed c-1 of frames meanwhile; run again")
+    gone = Commit("ingest", "c-1", base=base.number)
+    gone.remove("frames", "c-1")
+    refused(lake, gone, "another run has changed c-1 of frames meanwhile")
+
+
+def test_what_others_did_to_other_parts_does_not_matter(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    base = put(lake, ("frames", "c-1", make_rows("frames", 5, 1)))
+    put(lake, ("frames", "c-2", make_rows("frames", 6, 2)))
+    with lake.stage("late") as staging:
+        late = Commit("ingest", "c-3", base=base.number)
+        late.replace(stage_part(make_rows("frames", 7, 3), "frames", "c-3", staging), staging)
+        assert lake.commit(late).n_rows("frames") == 18
+
+
+def test_a_frame_that_another_run_brought_in_meanwhile_is_refused(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    base = lake.snapshot()
+    rows = make_rows("frames", 5, 1)
+    put(lake, ("frames", "c-1", rows))
+    with lake.stage("late") as staging:
+        late = Commit("ingest", "c-2", base=base.number)
+        late.replace(stage_part(rows, "frames", "c-2", staging), staging)
+        refused(lake, late, r"frame 1000 would be in the lake twice \(5 such frames\)")
+
+
+def test_a_frame_may_move_to_another_part_in_one_commit(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    rows = make_rows("frames", 5, 1)
+    base = put(lake, ("frames", "c-1", rows))
+    put(lake, ("frames", "c-7", make_rows("frames", 3, 7)))
+    with lake.stage("move") as staging:
+        move = Commit("ingest", "c-2", base=base.number)
+        move.remove("frames", "c-1")
+        move.replace(stage_part(rows, "frames", "c-2", staging), staging)
+        assert lake.commit(move).n_rows("frames") == 8
+
+
+def test_a_frame_twice_in_one_part_is_refused(lake: Lake, make_rows: MakeRows) -> None:
+    rows = make_rows("frames", 5, 1)
+    with lake.stage("twice") as staging:
+        commit = Commit("ingest", "c-1")
+        commit.replace(stage_part(pa.concat_tables([rows, rows]), "frames", "c-1", staging), staging)
+        refused(lake, commit, "would be in the lake twice")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+def test_a_staged_file_that_is_not_what_was_written_is_refused(
+    lake: Lake, make_rows: MakeRows, damage: str
+) -> None:
+    with lake.stage("damaged") as staging:
+        part = stage_part(make_rows("sources", 50, 1), "sources", "c-1", staging, lake.tree)
+        path = staging / part.files[0].path
+        if damage == "missing":
+            path.unlink()
+        elif damage == "truncated":
+            path.write_bytes(path.read_bytes()[:-9])
+        else:
+            path.write_bytes((staging / part.files[1].path).read_bytes())
+        commit = Commit("ingest", "c-1")
+        commit.replace(part, staging)
+        refused(lake, commit, rf"{path}: the staged file (cannot be read|has \d+ rows)")
+
+
+def test_rows_under_another_schema_are_refused(lake: Lake, make_rows: MakeRows) -> None:
+    with lake.stage("old") as staging:
+        part = stage_part(make_rows("frames", 5, 1), "frames", "c-1", staging)
+        old: Part = dataclasses.replace(part, schema_sha256="0" * 64)
+        commit = Commit("ingest", "c-1")
+        commit.replace(old, staging)
+        refused(lake, commit, "c-1 of frames was written under another version of the schema")
+
+
+def test_changes_are_found_without_links_too(
+    lake: Lake, make_rows: MakeRows, put: Put, tmp_path: object
+) -> None:
+    first = put(
+        lake, ("frames", "c-1", make_rows("frames", 5, 1)), ("frames", "c-2", make_rows("frames", 5, 2))
+    )
+    second = put(
+        lake, ("frames", "c-2", make_rows("frames", 6, 3)), ("frames", "c-3", make_rows("frames", 6, 4))
+    )
+    old, new = first.folder("frames"), second.folder("frames")
+    assert changed_parts(old, new) == changed_parts(new, old) == {"c-2", "c-3"}
+    assert changed_parts(new, new) == set()
+    copy = new / "_parts" / "c-1.json"
+    text = copy.read_text()
+    copy.unlink()
+    copy.write_text(text)
+    assert changed_parts(old, new) == {"c-2", "c-3"}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.errors import LakeError
+from skylake.lake import Lake, Retention, Snapshot
+from skylake.lake.history import Entry
+
+MakeRows = Callable[..., pa.Table]
+Put = Callable[..., Snapshot]
+START = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def entries(hours: list[float]) -> list[Entry]:
+    times = (START + timedelta(hours=hour) for hour in sorted(hours))
+    return [Entry(number, None, time, "ingest", "-", "1") for number, time in enumerate(times, start=1)]
+
+
+@given(
+    st.lists(st.floats(0, 20000), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+def test_the_newest_and_the_last_of_days_and_months_stay(
+    hours: list[float], newest: int, days: int, months: int
+) -> None:
+    found = entries(hours)
+    kept = Retention(newest, days, months).keeps(found)
+    by_day = {entry.time_utc.date(): entry.snapshot for entry in found}
+    by_month = {entry.time_utc.date().replace(day=1): entry.snapshot for entry in found}
+    expected = {entry.snapshot for entry in found[-newest:]}
+    expected |= {by_day[day] for day in sorted(by_day, reverse=True)[:days]}
+    expected |= {by_month[month] for month in sorted(by_month, reverse=True)[:months]}
+    assert kept == expected
+    assert found[-1].snapshot in kept
+    assert len(kept) <= newest + days + months
+
+
+def nights(lake: Lake, make_rows: MakeRows, put: Put, count: int) -> None:
+    for night in range(1, count + 1):
+        put(
+            lake,
+            ("frames", f"c-{night}", make_rows("frames", 5, night)),
+            ("sources", f"c-{night}", make_rows("sources", 40, night)),
+        )
+
+
+def test_what_is_kept_stays_whole_and_the_rest_goes(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    nights(lake, make_rows, put, 5)
+    before = {number: lake.snapshot(number).read("sources") for number in (5, 6)}
+    report = lake.vacuum(Retention(2, 0, 0))
+    assert report.snapshots == [1, 2, 3, 4]
+    assert sorted(path.name for path in lake.layout.snapshots.iterdir()) == ["000005", "000006"]
+    assert len(list(lake.layout.versions("sources").iterdir())) == 2
+    for number, rows in before.items():
+        assert lake.snapshot(number).read("sources").equals(rows)
+    assert lake.vacuum(Retention(2, 0, 0)).snapshots == []
+
+
+def test_replaced_files_free_their_bytes(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    put(lake, ("frames", "c-1", make_rows("frames", 500, 1)))
+    size = sum(part.files[0].n_bytes for part in lake.snapshot().parts("frames").values())
+    put(lake, ("frames", "c-1", make_rows("frames", 5, 2)))
+    assert lake.vacuum(Retention(1, 0, 0)).n_bytes >= size
+
+
+def test_a_snapshot_that_is_read_stays(
+    lake: Lake, make_rows: MakeRows, put: Put, python: Callable[..., object]
+) -> None:
+    nights(lake, make_rows, put, 3)
+    reader = lake.snapshot(2)
+    report = lake.vacuum(Retention(1, 0, 0))
+    assert (report.snapshots, report.n_in_use) == ([1, 3], 1)
+    assert reader.read("sources").num_rows == 40
+    del reader
+    assert lake.vacuum(Retention(1, 0, 0)).snapshots == [2]
+
+
+def test_versions_that_no_snapshot_leads_to_go(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    nights(lake, make_rows, put, 1)
+    orphan = lake.layout.version("sources", 99)
+    shutil.copytree(lake.snapshot().folder("sources"), orphan)
+    assert lake.vacuum().n_versions == 1
+    assert not orphan.exists()
+    assert lake.snapshot().n_rows("sources") == 40
+
+
+def test_the_staging_of_dead_processes_goes_and_that_of_live_ones_stays(lake: Lake) -> None:
+    left = lake.layout.staging / "ingest-sim.dead"
+    (left / "frames").mkdir(parents=True)
+    with lake.stage("ingest") as mine:
+        (mine / "frames").mkdir()
+        lake.vacuum()
+        assert mine.is_dir()
+        assert not left.exists()
+
+
+def test_old_snapshots_are_thinned_out_by_commits(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    for name in ("keep_newest", "keep_days", "keep_months"):
+        lake.set(name, 1)
+    for night in range(1, 45):
+        put(lake, ("frames", f"c-{night}", make_rows("frames", 2, night)))
+    kept = sorted(int(path.name) for path in lake.layout.snapshots.iterdir())
+    assert kept[0] >= 40
+    assert lake.snapshot().n_rows("frames") == 88
+    assert len(lake.history()) == 45
+
+
+def test_a_lake_that_cannot_be_written_says_so(
+    lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights(lake, make_rows, put, 2)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(LakeError, match=r"could not be vacuumed \(Read-only file system\)"):
+        lake.vacuum(Retention(1, 0, 0))
