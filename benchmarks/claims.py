@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -24,3 +26,11 @@ class Claim:
         ratio = "none" if not self.peer else f"{self.ours / self.peer:.3f}"
         verdict = "met" if self.met else "missed"
         return f"{self.name}: {self.ours:.4g}, {peer}, {ratio}, at most {self.target:.4g}, {verdict}"
+
+
+def conclude(claims: Sequence[Claim]) -> None:
+    """Print the claims, and leave with 1 if one is missed."""
+    print("\nclaim: ours, peer, ratio, target, met or missed")
+    for claim in claims:
+        print(claim)
+    sys.exit(0 if all(claim.met for claim in claims) else 1)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from claims import Claim
+from claims import Claim, conclude
 
 from skylake import cameras
 from skylake.core.flags import SPOILED
@@ -55,9 +55,7 @@ def main() -> None:
             claims += skycamz(Path(folder), Path(real), pool)
         else:
             print("SKYLAKE_REAL_DATA is not set: the real frames are left out")
-    print("\nclaim: ours, peer, ratio, target, met or missed")
-    for claim in claims:
-        print(claim)
+    conclude(claims)
 
 
 def simulated(folder: Path, pool: Workers, frames_per_night: int, seed: int) -> list[Claim]:

@@ -39,7 +39,8 @@ SCENARIO: dict[str, Any] = {
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; one per core by default."
 )
-def demo(folder: Path, frames: int | None, workers: int | None) -> None:
+@click.pass_context
+def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | None) -> None:
     """Simulate two nights, run everything on them, and tell where to look. DIR is ./demo by default."""
     from skylake import cameras
     from skylake.cli.nightly import NightlyOptions, run_nightly
@@ -64,6 +65,13 @@ def demo(folder: Path, frames: int | None, workers: int | None) -> None:
             outcome = run_nightly(lake, options, pool, shown)
     star = _variable_picture(lake, simulated, folder / "report")
     _tell(lake, folder, simulated, outcome.ingest.counts, star)
+    # The simulation rejects some frames on purpose; nothing else may go wrong.
+    wrong = [*outcome.warnings, *outcome.failures]
+    if not wrong and not any(row[2] is not None for row in _nights(lake.snapshot(), simulated)):
+        wrong.append("no frame of the demo got a zeropoint; please report it")
+    for sentence in wrong:
+        show.complain(sentence)
+    ctx.exit(3 if wrong else 0)
 
 
 def _clear(folder: Path) -> None:

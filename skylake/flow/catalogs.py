@@ -17,8 +17,8 @@ from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import import_batches
 from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
 
-#: Width of the margin around pixels. Wide enough for the match radius of a fisheye, and for the fastest
-#: star of the sky over a quarter of a century.
+#: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
+#: star of the sky over a quarter of a century; a fisheye with pixels of minutes of arc needs more.
 MARGIN_ARCSEC = 300.0
 
 

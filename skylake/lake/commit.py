@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from skylake import __version__
+from skylake.durable import Linker, sync_folder, sync_tree
 from skylake.errors import LakeError
-from skylake.lake.durable import Linker, sync_folder, sync_tree
 from skylake.lake.history import current_number
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part

@@ -12,9 +12,9 @@ from typing import Any
 
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
+from skylake.durable import in_use
 from skylake.errors import LakeError, UsageError
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
-from skylake.lake.durable import in_use
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.snapshot import Snapshot

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as pds
 
+from skylake.durable import hold
 from skylake.errors import LakeError
-from skylake.lake.durable import hold
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
 from skylake.schema import arrow_schema, load

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from skylake.durable import is_in_use
 from skylake.errors import LakeError
-from skylake.lake.durable import is_in_use
 from skylake.lake.history import Entry, history
 from skylake.lake.layout import Layout
 from skylake.schema import table_names

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from skylake.durable import in_use, is_in_use
 from skylake.errors import CatalogError
 from skylake.schema import TableSchema, conform
 from skylake.schema.parquet import write_options, write_parquet
@@ -69,20 +72,52 @@ def build_catalog(
     CatalogError
         If there are no stars, or the folder cannot be written.
     """
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
     try:
-        report = _build(
-            batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
-        )
-        shutil.rmtree(building / "_dealt", ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        building.replace(target)
+        _sweep(target)
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(target), dir=target.parent))
+        with in_use(scratch), _removing(scratch):
+            building = scratch / target.name
+            report = _build(
+                batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
+            )
+            shutil.rmtree(building / "_dealt", ignore_errors=True)
+            _put_in_place(building, target, scratch / "replaced")
     except OSError as error:
         raise CatalogError(f"{target}: the catalog cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return report
+
+
+def _scratch_prefix(target: Path) -> str:
+    return f".{target.name}.building-"
+
+
+def _sweep(target: Path) -> None:
+    """Make the folder of catalogs, and remove from it what imports left that were killed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in target.parent.glob(f"{_scratch_prefix(target)}*"):
+        if not is_in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _removing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(building: Path, target: Path, aside: Path) -> None:
+    """Give a catalog that is whole its name; one that it replaces goes only then, and comes back on failure."""
+    replaces = target.exists()
+    if replaces:
+        target.replace(aside)
+    try:
+        building.replace(target)
+    except OSError:
+        if replaces:
+            aside.replace(target)
+        raise
 
 
 def _build(

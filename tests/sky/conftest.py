@@ -70,7 +70,6 @@ def build(tmp_path: Path) -> Build:
         batches = [batches] if isinstance(batches, pa.Table) else batches
         division = PixelTree.uniform(tree) if isinstance(tree, int) else tree
         target = tmp_path / "catalogs" / name
-        target.parent.mkdir(exist_ok=True)
         epoch = {"skylake_epoch": "2000.0", "skylake_origin": "a test"}
         return target, build_catalog(batches, SCHEMA, target, division, margin, epoch, limit)
 

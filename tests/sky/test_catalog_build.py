@@ -183,20 +183,31 @@ def test_a_catalog_without_stars_is_refused(stars: Stars, build: Build, tmp_path
 
 
 def test_a_folder_that_cannot_be_written_is_named(sky: pa.Table, build: Build, tmp_path: Path) -> None:
-    (tmp_path / "catalogs").mkdir()
-    (tmp_path / "catalogs" / ".stars.building").write_text("in the way")
+    (tmp_path / "catalogs").write_text("in the way")
     with pytest.raises(CatalogError, match="stars: the catalog cannot be written"):
         build(sky)
 
 
 def test_what_a_killed_import_left_is_swept_away(sky: pa.Table, build: Build, tmp_path: Path) -> None:
-    stale = tmp_path / "catalogs" / ".stars.building" / "stars" / "dataset"
+    stale = tmp_path / "catalogs" / ".stars.building-x1" / "stars" / "dataset"
     stale.mkdir(parents=True)
     (stale / "half.parquet").write_bytes(b"PAR1")
     target, report = build(sky)
     assert not stale.exists()
     assert sum(map(len, leaves(target / "stars").values())) == report.n_rows
     assert not list(target.rglob("half.parquet"))
+    assert [path.name for path in target.parent.iterdir()] == ["stars"]
+
+
+def test_a_catalog_that_cannot_be_replaced_stays(sky: pa.Table, build: Build, tmp_path: Path) -> None:
+    target, report = build(sky)
+    with pytest.raises(CatalogError, match="no star with a position"):
+        build([sky.slice(0, 0)])
+    assert sum(map(len, leaves(target / "stars").values())) == report.n_rows
+    again, fewer = build(sky.slice(0, 100))
+    assert (again, fewer.n_rows) == (target, 100)
+    assert sum(map(len, leaves(target / "stars").values())) == 100
+    assert [path.name for path in target.parent.iterdir()] == ["stars"]
 
 
 def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
