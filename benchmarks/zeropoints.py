@@ -46,12 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the frames")
     parser.add_argument("--seed", type=int, default=11, help="of the simulation")
+    parser.add_argument("--only", choices=["simulated", "real"], help="one of the two parts")
     options = parser.parse_args()
     claims: list[Claim] = []
     with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder, workers("local", 0) as pool:
-        claims += simulated(Path(folder), pool, 20 if options.quick else 60, options.seed)
+        if options.only != "real":
+            claims += simulated(Path(folder), pool, 20 if options.quick else 60, options.seed)
         real = os.environ.get("SKYLAKE_REAL_DATA")
-        if real:
+        if options.only == "simulated":
+            pass
+        elif real:
             claims += skycamz(Path(folder), Path(real), pool)
         else:
             print("SKYLAKE_REAL_DATA is not set: the real frames are left out")

@@ -1,0 +1,50 @@
+"""The figures that zeropoints are held to, on simulated frames with truth and on real frames.
+
+Only figures of quality are tested; how long something takes is left to `make bench`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def claims(*options: str) -> dict[str, str]:
+    """Run the benchmark and return the verdict on each claim."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "zeropoints.py"), *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    lines = done.stdout.partition("\nclaim: ")[2].splitlines()[1:]
+    verdicts = {line.partition(":")[0]: line.rpartition(", ")[2] for line in lines}
+    assert done.returncode == (0 if set(verdicts.values()) == {"met"} else 1), done.stdout + done.stderr
+    return verdicts
+
+
+@pytest.mark.slow
+def test_zeropoints_of_a_hundred_simulated_frames_are_right_within_their_errors() -> None:
+    found = claims("--only", "simulated")
+    assert found == dict.fromkeys(
+        [
+            "absolute mean of the pulls",
+            "width of the pulls, distance from 1",
+            "largest pull of a clear frame",
+            "rms error of a zeropoint [mmag]",
+        ],
+        "met",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+def test_real_frames_reach_the_figures_known_of_them() -> None:
+    found = claims("--only", "real")
+    assert len(found) == 8
+    assert found == dict.fromkeys(found, "met")
