@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +148,9 @@ def _astropy_table(table: pa.Table):  # type: ignore[no-untyped-def]
     import pyarrow as pa
     from astropy.table import MaskedColumn, Table
 
+    from skylake.schema import meanings
+
+    known = meanings()
     result = Table()
     for field in table.schema:
         column = table[field.name]
@@ -160,8 +163,15 @@ def _astropy_table(table: pa.Table):  # type: ignore[no-untyped-def]
             values = np.asarray(column.cast(pa.string()).fill_null("").to_pylist(), str)
         else:
             values = column.fill_null(0).to_numpy()
-        metadata = field.metadata or {}
-        unit = metadata.get(b"unit", b"").decode() or None
-        text = metadata.get(b"description", b"").decode() or None
+        unit, text = _meaning(field, known)
         result[field.name] = MaskedColumn(values, mask=mask, unit=unit, description=text)
     return result
+
+
+def _meaning(field: pa.Field, known: Mapping[str, tuple[str, str]]) -> tuple[str | None, str | None]:
+    """Return unit and description of a column: its own, or those that its name has in the tables of a lake."""
+    metadata = field.metadata or {}
+    unit, text = (metadata.get(key, b"").decode() for key in (b"unit", b"description"))
+    if not metadata and field.name in known:
+        unit, text = known[field.name]
+    return unit or None, text or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the result
 def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
     """Print rows in columns that are as wide as they need to be; numbers to the right."""
     rows = [list(row) for row in rows]
-    texts = [[_text(value) for value in row] for row in rows]
+    texts = [[_text(value, name) for value, name in zip(row, header, strict=True)] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in texts)]) for i, name in enumerate(header)]
     right = [
         bool(rows)
@@ -29,12 +30,16 @@ def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _text(value: object) -> str:
+#: Columns of times in days and of positions, which need more digits than measurements.
+_PRECISE = re.compile(r"(^|_)(mjd|bjd|jd|ra|dec)(_|$)")
+
+
+def _text(value: object, name: str = "") -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        # Enough for the seconds of a Modified Julian Date and the milliarcseconds of a position.
-        return f"{value:.11g}"
+        # Enough for the tenth of a second of a Modified Julian Date and the milliarcseconds of a position.
+        return f"{value:.11g}" if _PRECISE.search(name) else f"{value:.6g}"
     return str(value)
 
 

@@ -7,6 +7,8 @@ error as its result, so one bad task never takes its neighbours along.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -28,6 +30,29 @@ class Workers(Protocol):
 
         ``done`` is called with the number and result of each task as soon as it has ended.
         """
+
+
+#: Tasks in flight per worker where there may be very many; a scheduler keeps every task in its memory.
+WINDOW = 16
+
+
+def run_in_windows(
+    workers: Workers, makers: Sequence[Callable[[], Any]], done: Done | None = None
+) -> list[Any]:
+    """Run many tasks, some per worker at a time; each is made when its turn comes.
+
+    ``done`` and the results are as in :meth:`Workers.run`.
+    """
+    results: list[Any] = []
+    size = WINDOW * workers.count
+    for start in range(0, len(makers), size):
+        tasks = [make() for make in makers[start : start + size]]
+        results += workers.run(tasks, _shifted(done, start))
+    return results
+
+
+def _shifted(done: Done | None, start: int) -> Done | None:
+    return None if done is None else lambda number, result: done(start + number, result)
 
 
 class Inline:
@@ -119,10 +144,11 @@ def _local(count: int) -> Iterator[Any]:
     with dask.config.set(threads), dask.config.set({"distributed.worker.daemon": False}):
         try:
             # Without an address the scheduler would insist on port 8787, which another run may hold.
-            cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False}, silence_logs=50,
-            )  # fmt: skip
+            with _deaf_to_interrupts():
+                cluster = LocalCluster(
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False}, silence_logs=50,
+                )  # fmt: skip
         except (OSError, RuntimeError, TimeoutError) as error:
             raise WorkerError(f"local workers cannot be started ({error}); try --cluster inline") from error
         with cluster, Client(cluster, set_as_default=False) as client:
@@ -130,6 +156,19 @@ def _local(count: int) -> Iterator[Any]:
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to this one, which ends them in good order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

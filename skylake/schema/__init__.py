@@ -1,7 +1,7 @@
 """Schemas as data: one YAML file a table, from which everything that knows columns is made."""
 
 from skylake.schema.arrow import arrow_schema, conform, empty_table
-from skylake.schema.tables import Column, Layout, TableSchema, flag_texts, load, table_names
+from skylake.schema.tables import Column, Layout, TableSchema, flag_texts, load, meanings, table_names
 
 __all__ = [
     "Column",
@@ -12,5 +12,6 @@ __all__ = [
     "empty_table",
     "flag_texts",
     "load",
+    "meanings",
     "table_names",
 ]

@@ -183,3 +183,23 @@ def flag_texts(table: Literal["sources", "frames"]) -> dict[str, tuple[int, str]
     if {name: value for name, (value, _) in found.items()} != known:
         raise ConfigurationError(f"schemas/flags.yaml and skylake.core.flags differ in the flags of {table}")
     return found
+
+
+@cache
+def meanings() -> Mapping[str, tuple[str, str]]:
+    """Return unit and description of each name of a column that means the same in every table that has it.
+
+    The description is empty where tables word it differently; a name whose unit differs is left out.
+    """
+    columns = [column for name in TABLES for column in load(name).columns]
+    columns += [inner for column in columns for inner in column.columns]
+    units: dict[str, set[str]] = {}
+    texts: dict[str, set[str]] = {}
+    for column in columns:
+        units.setdefault(column.name, set()).add(column.unit or "")
+        texts.setdefault(column.name, set()).add(column.description)
+    return {
+        name: (found.copy().pop(), texts[name].copy().pop() if len(texts[name]) == 1 else "")
+        for name, found in units.items()
+        if len(found) == 1
+    }
