@@ -114,6 +114,11 @@ def import_(
             f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
             "curves are mixed; name a column of unique identifiers with --id"
         )
+    if columns is not None and not columns.magnitudes:
+        show.complain(
+            f"{name}: the catalog has no magnitudes, so it checks positions and calibrates nothing; import it again with "
+            "--mag BAND=COLUMN and --replace"
+        )
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
         ", the default" if report.is_default else ""
     )

@@ -29,6 +29,10 @@ from skylake.sky.pixels import Pixel, PixelTree
 #: A pixel with more rows is divided into its children.
 MAX_LEAF_ROWS = 1_000_000
 
+#: Identifiers that occur again are told; where they are more than so many and such a share, the column is wrong.
+_FEW_DUPLICATES = 20
+_DUPLICATE_SHARE = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
@@ -146,6 +150,11 @@ def _build(
             write_parquet(piece, path)
             content.update(path.read_bytes())
     n_rows = sum(counts.values())
+    if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * n_rows):
+        raise CatalogError(
+            f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another; with --id name a column of "
+            "unique identifiers, or leave it out if the catalog has none"
+        )
     properties = {**properties, "skylake_sha256": content.hexdigest()}
     write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
     n_margin = _build_margin(folder, schema, name, leaves, tree, margin_arcsec, properties)
