@@ -116,8 +116,8 @@ def import_(
         )
     if columns is not None and not columns.magnitudes:
         show.complain(
-            f"{name}: the catalog has no magnitudes, so it checks positions and calibrates nothing; import it again with "
-            "--mag BAND=COLUMN and --replace"
+            f"{name}: the catalog has no magnitudes, so it checks positions and calibrates nothing; import it again "
+            "with --mag BAND=COLUMN and --replace"
         )
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
         ", the default" if report.is_default else ""
