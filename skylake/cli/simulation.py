@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import night
+from skylake.cli.arguments import night, start_workers
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
     from skylake.simulate import Scenario
+
+#: What a simulation of tables takes where neither an option nor the scenario says otherwise: fields all
+#: around the sky, so that every night of the year has some, and clouds.
+TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_fraction": 0.1}
 
 
 @click.command()
@@ -52,6 +56,11 @@ if TYPE_CHECKING:
     help="Leave bias, dark and vignetting in, and make calibration frames.",
 )
 @click.option("--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files.")
+@click.option(
+    "--tables",
+    is_flag=True,
+    help="Make no frames but what becomes of them: OUT is a lake, new or not, with years of rows.",
+)
 @click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
 @click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
               help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
@@ -75,6 +84,7 @@ def simulate(
     no_wcs: float | None,
     raw: bool | None,
     form: str | None,
+    tables: bool,
     seed: int | None,
     scenario: Path | None,
     workers: int | None,
@@ -84,6 +94,11 @@ def simulate(
 
     OUT gets frames/, truth/ (frames, stars, detections and transients as Parquet) and catalog.parquet, a
     reference catalog with errors. The same scenario gives the same bytes.
+
+    With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
+    ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
+    in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
+    that the lake has stay, so that more can be added.
     """
     options: dict[str, Any] = {
         "camera": camera_name,
@@ -102,13 +117,30 @@ def simulate(
         "header.wrong_wcs_fraction": wrong_wcs,
         "header.absent_wcs_fraction": no_wcs,
     }
+    if tables:
+        _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
+        archive = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+        told = f"simulate: {archive['nights']} nights, {archive['sources']} sources in {out}"
+        show.result(archive, as_json, lambda: click.echo(told))
+        return
     made = make(scenario_from(scenario, options), out, workers)
     text = f"simulate: {made['frames']} frames, {made['catalog_stars']} catalog stars in {out}"
     show.result(made, as_json, lambda: click.echo(text))
 
 
-def scenario_from(path: Path | None, options: dict[str, Any]) -> Scenario:
-    """Return the scenario of a file, changed by options that are given."""
+def _refuse_pixels(options: dict[str, Any]) -> None:
+    """Refuse options that say nothing of tables."""
+    from skylake.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} belongs to frames; leave it out with --tables")
+
+
+def scenario_from(
+    path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> Scenario:
+    """Return the scenario of a file, changed by options that are given, over some defaults."""
     import tomllib
 
     from skylake.declared import build
@@ -121,14 +153,45 @@ def scenario_from(path: Path | None, options: dict[str, Any]) -> Scenario:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    for key, value in (defaults or {}).items():
+        place, name = _place(data, key)
+        place.setdefault(name, value)
     for key, value in options.items():
         if value is not None:
-            *tables, name = key.split(".")
-            place = data
-            for table in tables:
-                place = place.setdefault(table, {})
+            place, name = _place(data, key)
             place[name] = value
     return build(Scenario, data, str(path or "the options"))
+
+
+def _place(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the table of a dotted key, and the name in it."""
+    *tables, name = key.split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+    return data, name
+
+
+def make_tables(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
+    """Fill a lake with the tables of a scenario, with progress, and return what was made."""
+    from skylake.flow.archive import make_archive
+    from skylake.lake import Lake
+    from skylake.settings import FILE_NAME as SETTINGS_FILE
+    from skylake.simulate.nightplan import plan_night
+    from skylake.simulate.schedule import nights_of
+
+    # Before a lake is made: a scenario that is impossible leaves nothing behind.
+    plan_night(scenario, nights_of(scenario)[0])
+    lake = Lake(out) if (out / SETTINGS_FILE).is_file() else Lake.create(out)
+    cluster = "inline" if workers == 1 else None
+    with start_workers(lake, cluster, workers) as pool, progress() as shown:
+        report = make_archive(lake, scenario, pool, shown)
+    return {
+        "lake": str(lake.root),
+        "nights": report.n_nights,
+        "nights_known": report.n_current,
+        **report.rows,
+        "catalog_stars": report.catalog_stars,
+    }
 
 
 def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.sphere import INDEX_ORDER, healpix_centre, separation_deg
+from skylake.core.sphere import INDEX_ORDER, healpix_centre, offset, separation_deg
 from skylake.simulate.scenario import StarParams
 from skylake.simulate.seeds import generator
 
@@ -131,7 +131,7 @@ def _draw_cell(
     def stream(name: str) -> np.random.Generator:
         return generator(seed, "stars", cell, name)
 
-    v_mag, ranks = _magnitudes(stream("magnitude"), law)
+    v_mag, ranks = _magnitudes(stream("magnitude"), law, _CELL_AREA_DEG2)
     count = v_mag.size
     # A uniform index of the finest pixels inside the cell is a uniform position in it.
     below = 2 * (INDEX_ORDER - CELL_ORDER)
@@ -154,13 +154,54 @@ def _draw_cell(
     )
 
 
-def _magnitudes(random: np.random.Generator, law: CountLaw) -> tuple[_Array, npt.NDArray[np.int64]]:
+def stars_of_disc(
+    number: int,
+    ra_deg: float,
+    dec_deg: float,
+    radius_deg: float,
+    law: CountLaw,
+    params: StarParams,
+    seed: int,
+) -> Stars:
+    """Return the stars of a disc that has a sky of its own, brightest first; they do not move.
+
+    Parameters
+    ----------
+    number : int
+        Number of the disc, from 0; the stars follow from it and the seed.
+    ra_deg, dec_deg, radius_deg : float
+        The disc.
+    law, params, seed
+        As in :func:`stars_around`, but drawn for this disc alone, which costs less than whole cells.
+    """
+
+    def stream(name: str) -> np.random.Generator:
+        return generator(seed, "disc", number, name)
+
+    # The part of the disc within an angle grows as the versed sine of the angle.
+    half_versine = np.sin(0.5 * np.radians(radius_deg)) ** 2
+    area = 4.0 * np.pi * half_versine * (180.0 / np.pi) ** 2
+    v_mag, ranks = _magnitudes(stream("magnitude"), law, area)
+    count = v_mag.size
+    draws = stream("position").random((2, count))
+    distance = np.degrees(2.0 * np.arcsin(np.sqrt(half_versine * draws[0])))
+    ra, dec = offset(np.full(count, ra_deg), np.full(count, dec_deg), distance, 360.0 * draws[1])
+    colours = _colours(stream("colour"), count)
+    variability = _variability(stream("variability"), count, params.variable_fraction)
+    still = np.zeros(count)
+    stars = Stars(((number + 1) << _ID_SHIFT) + ranks, ra, dec, still, still, v_mag, colours, *variability)
+    return stars.take(stars.v_mag >= law.bright_mag)
+
+
+def _magnitudes(
+    random: np.random.Generator, law: CountLaw, area_deg2: float
+) -> tuple[_Array, npt.NDArray[np.int64]]:
     """Return ascending magnitudes: expected counts are the arrival times of a Poisson process."""
-    expected = law.brighter_than(law.faint_mag) * _CELL_AREA_DEG2
+    expected = law.brighter_than(law.faint_mag) * area_deg2
     # Nine standard deviations more than expected: never too few.
     arrivals = np.cumsum(random.standard_exponential(int(expected + 9.0 * np.sqrt(expected)) + 40))
     arrivals = arrivals[arrivals < expected]
-    scale = law.density_per_deg2 * _CELL_AREA_DEG2
+    scale = law.density_per_deg2 * area_deg2
     return law.mag + np.log10(arrivals / scale) / law.slope, np.arange(arrivals.size)
 
 

@@ -13,6 +13,7 @@ from skylake.simulate.population import (
     Stars,
     stars_around,
     stars_of_cells,
+    stars_of_disc,
 )
 from skylake.simulate.scenario import StarParams
 
@@ -96,3 +97,28 @@ def test_another_seed_is_another_sky() -> None:
     assert not np.array_equal(
         stars_of_cells([9], LAW, PARAMS, 1).ra_deg[:20], stars_of_cells([9], LAW, PARAMS, 2).ra_deg[:20]
     )
+
+
+def test_a_disc_has_its_stars_evenly_and_no_others() -> None:
+    stars = stars_of_disc(3, 359.9, -60.0, 4.0, LAW, PARAMS, 1)
+    distance = separation_deg(359.9, -60.0, stars.ra_deg, stars.dec_deg)
+    assert distance.max() <= 4.0
+    area = 50.2449  # square degrees within 4 degrees
+    assert len(stars) == pytest.approx(LAW.brighter_than(16.0) * area, rel=0.05)
+    assert np.count_nonzero(distance < 2.0) == pytest.approx(len(stars) / 4.0, rel=0.1)
+    assert len(set(stars.star_id)) == len(stars)
+    assert not stars.pm_ra_mas_yr.any()
+
+
+def test_a_disc_follows_from_its_number_and_the_seed() -> None:
+    def ids(number: int, seed: int) -> set[float]:
+        return set(stars_of_disc(number, 10.0, 5.0, 1.0, LAW, PARAMS, seed).ra_deg.tolist())
+
+    assert ids(0, 1) == ids(0, 1)
+    assert not ids(0, 1) & ids(0, 2)
+    assert not ids(0, 1) & ids(1, 1)
+    shallow, deep = (
+        stars_of_disc(0, 10.0, 5.0, 1.0, law, PARAMS, 1) for law in (LAW, replace(LAW, faint_mag=17.0))
+    )
+    assert len(deep) > len(shallow)
+    np.testing.assert_array_equal(shallow.v_mag, deep.v_mag[: len(shallow)])

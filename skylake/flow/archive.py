@@ -1,0 +1,299 @@
+"""Archives for trials of scale: years of nights as tables, without pixels, committed night by night.
+
+Workers make and write whole nights; this process commits them as they come. A worker holds one night and
+the stars of some fields at a time, so memory does not grow with the number of nights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake import __version__
+from skylake.cameras import Profile
+from skylake.core.batch import Batch
+from skylake.core.ids import config_sha256
+from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.flow.calibrate import matches_name, zeropoints_name
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Workers
+from skylake.flow.progress import Progress, Silent
+from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.lake.layout import part_file
+from skylake.lake.parts import split, write_part_file
+from skylake.schema import load
+from skylake.simulate import Scenario
+from skylake.simulate.colours import SIMULATED_BANDS
+from skylake.simulate.fieldstars import field_catalog
+from skylake.simulate.scenario import HeaderParams, TableParams
+from skylake.simulate.schedule import nights_of
+from skylake.simulate.season import season
+from skylake.simulate.tables import night_tables
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalogs import ReferenceCatalog
+from skylake.sky.hats import read_properties
+from skylake.sky.pixels import PixelTree
+
+#: Name of the reference catalog of a simulated archive.
+CATALOG = "simcat"
+_VERSION = 1
+_TABLES = ("frames", "sources", "matches", "zeropoints")
+
+
+@dataclass(slots=True)
+class ArchiveReport:
+    """What was made.
+
+    Attributes
+    ----------
+    rows : dict
+        New rows by table.
+    catalog_stars : int
+        Stars of the reference catalog.
+    n_nights : int
+        Nights that were made.
+    n_current : int
+        Nights that the lake held already.
+    """
+
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TABLES, 0))
+    catalog_stars: int = 0
+    n_nights: int = 0
+    n_current: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """How nights are made: everything that a worker needs besides the night."""
+
+    scenario: Scenario
+    profile: Profile
+    catalog: ReferenceCatalog
+    tree: PixelTree
+
+    def inputs(self) -> dict[str, str]:
+        """Return what ``frames`` and ``sources`` of any night are made from."""
+        return {"profile": self.profile.sha256, "simulation": simulation_sha256(self.scenario, self.profile)}
+
+    def calibration_inputs(self, frames: Part, sources: Part) -> dict[str, str]:
+        """Return what ``matches`` and ``zeropoints`` are made from, as calibrations name it.
+
+        So a calibration of the archive finds that all is done.
+        """
+        return {
+            "frames": frames.checksum,
+            "sources": sources.checksum,
+            "catalog": self.catalog.checksum,
+            "profile": config_sha256({"profile": self.profile.sha256}),
+        }
+
+
+def simulation_sha256(scenario: Scenario, profile: Profile) -> str:
+    """Return the checksum of what one night follows from, besides its date."""
+    return config_sha256(
+        asdict(replace(scenario, nights=1, camera=profile.name)) | {"profile": profile.sha256}
+    )
+
+
+def _sky_sha256(scenario: Scenario, profile: Profile) -> str:
+    """Return the checksum of what the stars and the catalog follow from."""
+    sky = replace(scenario, frames_per_night=1, header=HeaderParams(), tables=TableParams())
+    return simulation_sha256(sky, profile)
+
+
+def make_archive(
+    lake: Lake, scenario: Scenario, workers: Workers, progress: Progress | None = None
+) -> ArchiveReport:
+    """Fill a lake with the nights of a scenario: frames, sources, matches, zeropoints and the catalog.
+
+    Each night is one commit over all its tables. Nights that the lake holds already stay as they are, so
+    more nights of the same scenario can be added, and a run that was interrupted goes on.
+
+    Raises
+    ------
+    UsageError
+        If the scenario is impossible, or the lake holds another simulated sky.
+    LakeError
+        If the lake holds frames of one of the nights that come from elsewhere, or cannot be written. A
+        night that cannot be made is named only after all the others are committed.
+    """
+    progress = progress or Silent()
+    profile = season(scenario).observatory.profile
+    nights = nights_of(scenario)
+    report = ArchiveReport()
+    reference = _catalog(lake, scenario, profile, report, progress)
+    lake.keep_profile(profile)
+    making = _Making(scenario, profile, reference, lake.tree)
+    snapshot = lake.snapshot()
+    batches = [Batch(profile.name, night) for night in nights]
+    missing = [batch for batch in batches if not _is_current(snapshot, batch, making)]
+    report.n_current = len(nights) - len(missing)
+    failures: list[LakeError] = []
+    make = dask.delayed(make_night, pure=False)
+    # One object in the graph, however many tasks share it.
+    shared = dask.delayed(making, pure=False, traverse=False)
+    progress.begin("simulated nights", len(missing))
+    with lake.stage(f"simulate-{profile.name}") as staging:
+
+        def commit(number: int, result: Any) -> None:
+            batch = missing[number]
+            if isinstance(result, BaseException):
+                failures.append(_failure(batch, result))
+            else:
+                _commit(lake, batch, result, staging / str(batch), report, progress)
+            progress.advance()
+
+        workers.run([make(batch, shared, staging / str(batch)) for batch in missing], commit)
+    progress.end()
+    if failures:
+        raise LakeError("; ".join(map(str, failures))) from failures[0]
+    return report
+
+
+def _catalog(
+    lake: Lake, scenario: Scenario, profile: Profile, report: ArchiveReport, progress: Progress
+) -> ReferenceCatalog:
+    """Return the reference catalog of the archive, imported if the lake does not have it."""
+    # The name of the file, which the lake keeps, tells one simulated sky from another.
+    origin = f"{CATALOG}-{_sky_sha256(scenario, profile)[:16]}.parquet"
+    collection = lake.layout.catalog(CATALOG)
+    if not collection.exists():
+        with lake.stage(CATALOG) as staging:
+            file = staging / origin
+            _write_catalog(scenario, file)
+            import_catalog(lake, CATALOG, "table", [file], catalog_columns(scenario), progress=progress)
+    reference = ReferenceCatalog.open(collection)
+    held = read_properties(reference.root).get("skylake_origin")
+    if held != origin:
+        raise UsageError(
+            f"{lake.root}: the catalog {CATALOG} of the lake is of another sky; name another lake, or the camera, "
+            "seed, stars and fields that it was made with"
+        )
+    report.catalog_stars = reference.n_rows
+    return reference
+
+
+def catalog_columns(scenario: Scenario) -> CatalogColumns:
+    """Return what the columns of the catalog are; of R and r, which are one to databases, the camera's band."""
+    other = "R" if season(scenario).observatory.filter_band.band == "r" else "r"
+    bands = [band for band in SIMULATED_BANDS if band != other]
+    return CatalogColumns(
+        ra="ra",
+        dec="dec",
+        id="id",
+        magnitudes={band: band for band in bands},
+        magnitude_errors={band: f"{band}_err" for band in bands},
+        colours={"B-V": "B-V"},
+    )
+
+
+def _write_catalog(scenario: Scenario, file: Path) -> None:
+    """Write the catalog of all fields, field by field."""
+    tables: Iterator[pa.Table] = (
+        field_catalog(scenario, number) for number in range(len(season(scenario).fields))
+    )
+    first = next(tables)
+    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+
+
+def _part_names(batch: Batch) -> dict[str, str]:
+    """Return the name of the part of each table."""
+    name = str(batch)
+    return {
+        "frames": name,
+        "sources": name,
+        "matches": matches_name(name, CATALOG),
+        "zeropoints": zeropoints_name(name, CATALOG, _VERSION),
+    }
+
+
+def _is_current(snapshot: Snapshot, batch: Batch, making: _Making) -> bool:
+    """Tell whether the lake holds a night as this simulation would make it.
+
+    Raises
+    ------
+    LakeError
+        If it holds frames of the night that were not simulated.
+    """
+    held = {table: snapshot.part(table, name) for table, name in _part_names(batch).items()}
+    frames, sources = held["frames"], held["sources"]
+    if frames is not None and "simulation" not in frames.inputs:
+        raise LakeError(
+            f"{snapshot.layout.root}: the frames of {batch} in the lake are no simulation; name another lake"
+        )
+    if frames is None or sources is None:
+        return False
+    wanted = making.inputs()
+    calibration = making.calibration_inputs(frames, sources)
+    inputs = {"frames": wanted, "sources": wanted, "matches": calibration, "zeropoints": calibration}
+    return all(
+        part is not None and part.inputs == inputs[table] and part.software_version == __version__
+        for table, part in held.items()
+    )
+
+
+def make_night(batch: Batch, making: _Making, staging: Path) -> dict[str, Part]:
+    """Make and write the tables of one night; runs on a worker.
+
+    Returns
+    -------
+    dict of str to Part
+        By table; staged in a folder of its name.
+    """
+    tables = night_tables(making.scenario, batch.night, CATALOG, _VERSION)
+    parts: dict[str, Part] = {}
+    for table, name in _part_names(batch).items():
+        first = table in ("frames", "sources")
+        inputs = making.inputs() if first else making.calibration_inputs(parts["frames"], parts["sources"])
+        parts[table] = _stage(
+            getattr(tables, table), table, name, staging / table, making.tree, batch, inputs
+        )
+    return parts
+
+
+def _stage(
+    rows: pa.Table,
+    table: str,
+    name: str,
+    staging: Path,
+    tree: PixelTree,
+    batch: Batch,
+    inputs: dict[str, str],
+) -> Part:
+    """Write a part whose rows are conformed and in order already: sorting costs as much as making them."""
+    schema = load(table)
+    files = tuple(
+        write_part_file(piece, staging, part_file(table, name, pixel))
+        for pixel, piece in split(rows, schema, tree)
+    )
+    return Part(table, name, files, batch.camera, batch.night, inputs, schema_sha256=schema.sha256)
+
+
+def _failure(batch: Batch, error: BaseException) -> LakeError:
+    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
+    return LakeError(f"{batch}: the night could not be simulated ({what}); mend that and run again")
+
+
+def _commit(
+    lake: Lake, batch: Batch, parts: dict[str, Part], staging: Path, report: ArchiveReport, progress: Progress
+) -> None:
+    """Publish the tables of a night together."""
+    snapshot = lake.snapshot()
+    commit = Commit("simulate", str(batch), base=snapshot.number)
+    for table, part in parts.items():
+        held = snapshot.part(table, part.name)
+        if held is None or held.checksum != part.checksum or held.inputs != part.inputs:
+            commit.replace(part, staging / table)
+        report.rows[table] += part.n_rows
+    lake.commit(commit)
+    report.n_nights += 1
+    progress.line(f"simulate {batch}: {parts['frames'].n_rows} frames, {parts['sources'].n_rows} sources")
