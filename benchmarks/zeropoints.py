@@ -38,7 +38,7 @@ from skylake.lake import Lake, Snapshot
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.match import mutual_nearest, pairs_within
-from skylake.table.zeropoints import Band, Matches, gather
+from skylake.table.selection import Band, Matches, gather
 
 
 def main() -> None:

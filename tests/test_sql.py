@@ -16,6 +16,8 @@ TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves")
 DAMAGE = {
     "frame_once": "INSERT INTO frames FROM frames LIMIT 1",
     "frame_status": "UPDATE frames SET reason = 'trailed' WHERE status = 'ok'",
+    "lightcurve_point_once": "UPDATE lightcurves SET lightcurve = struct_update(lightcurve, frame_id := "
+    "list_concat(lightcurve.frame_id, lightcurve.frame_id))",
     "lightcurve_once": "UPDATE lightcurves SET n_points = n_points + 1",
     "match_of_source": "DELETE FROM sources WHERE source_no = 7",
     "match_one_to_one": "UPDATE matches SET ref_id = 1",

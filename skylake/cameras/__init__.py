@@ -9,7 +9,8 @@ A profile is a table of the keys in :class:`skylake.core.camera.Camera`, with th
     detector.gain_e_per_adu = 2.4
 """
 
-from skylake.cameras.header import HeaderReading, Reading, describe_header, read_header
+from skylake.cameras.header import describe_header, read_header
 from skylake.cameras.profile import Profile, load, names
+from skylake.cameras.reading import HeaderReading, Reading
 
 __all__ = ["HeaderReading", "Profile", "Reading", "describe_header", "load", "names", "read_header"]

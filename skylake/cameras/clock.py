@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from datetime import date, datetime, timedelta
 
-from skylake.core.camera import TimeCards
+from skylake.core.camera import Scale, TimeCards
 
 SECONDS_PER_DAY = 86400.0
 _MJD_ZERO = date(1858, 11, 17)
-_ISO = re.compile(
-    r"\s*(?P<year>\d{4})-(?P<month>\d\d?)-(?P<day>\d\d?)"
-    r"(?:[T ](?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d*)?))?Z?)?\s*\Z"
-)
+#: What was observed was observed between the years 1900 and 2100: MJD of their first days.
+EARLIEST_MJD, LATEST_MJD = 15020.0, 88069.0
+_HMS = r"(?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d*)?))?(?P<zone>Z|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?)?"
+_ISO = re.compile(rf"\s*(?P<year>\d{{4}})-(?P<month>\d\d?)-(?P<day>\d\d?)(?:[T ]{_HMS})?\s*\Z")
 #: The form of FITS dates before 1999, always of the twentieth century.
 _OLD = re.compile(r"\s*(?P<day>\d\d)/(?P<month>\d\d)/(?P<year>\d\d)\s*\Z")
-_CLOCK = re.compile(r"\s*(?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d*)?))?\s*\Z")
+_CLOCK = re.compile(rf"\s*{_HMS}\s*\Z")
+#: Values of TIMESYS, by Rots et al. (2015, A&A 574, A36), without the realization in brackets. UT1 and GMT
+#: are within a second of UTC, TDB within 2 ms of TT.
+_SCALES: dict[str, Scale] = {
+    **dict.fromkeys(("UTC", "UT", "UT1", "GMT"), "utc"),
+    **dict.fromkeys(("TAI", "IAT"), "tai"),
+    **dict.fromkeys(("TT", "TDT", "ET", "TDB"), "tt"),
+}
 
 
 def calendar_mjd(
@@ -31,36 +40,56 @@ def calendar_mjd(
     return days + (hour * 3600 + minute * 60 + second) / SECONDS_PER_DAY
 
 
-def parse_time(cards: TimeCards, values: list[object]) -> float | None:
+def scale_of(name: str) -> Scale | None:
+    """Return the scale that a value of TIMESYS names; None for those that cannot be turned to UTC."""
+    return _SCALES.get(name.partition("(")[0].strip().upper())
+
+
+def parse_time(cards: TimeCards, values: list[object], scale: Scale = "utc") -> float | None:
     """Return the MJD (UTC) that header values tell, or None if they do not tell a time.
 
     Parameters
     ----------
     cards : TimeCards
-        Format, scale and zone of the clock.
+        Format and zone of the clock. An offset in the text, such as Z or +02:00, goes before the zone.
     values : list
         The values of the cards, in the order of ``cards.cards``.
+    scale : str
+        ``utc``, ``tai`` or ``tt``.
     """
     local = _iso(values) if cards.format == "iso" else _number(cards.format, values[0])
     if local is None:
         return None
-    return _utc(local - cards.zone_hours / 24.0, cards.scale)
+    offset = offset_hours(cards, values)
+    return _utc(local - (cards.zone_hours if offset is None else offset) / 24.0, scale)
+
+
+def offset_hours(cards: TimeCards, values: list[object]) -> float | None:
+    """Return the offset from UTC that the text of a time states itself, hours; None if it states none."""
+    match = _clock(values) if cards.format == "iso" else None
+    zone = match["zone"] if match else None
+    if zone is None:
+        return None
+    if zone == "Z":
+        return 0.0
+    hours = int(zone[1:3]) + int(zone[3:].lstrip(":") or 0) / 60.0
+    return -hours if zone[0] == "-" else hours
+
+
+def _clock(values: list[object]) -> re.Match[str] | None:
+    """Return what the last of the values tells of the time of the day."""
+    return (_CLOCK.match(str(values[1])) if len(values) > 1 else None) or _ISO.match(str(values[-1]))
 
 
 def _iso(values: list[object]) -> float | None:
     day = _ISO.match(str(values[0])) or _OLD.match(str(values[0]))
-    if day is None:
+    clock = _clock(values)
+    if day is None or clock is None or clock["hour"] is None:
         return None
-    parts = day.groupdict()
-    year = int(parts["year"]) + (1900 if len(parts["year"]) == 2 else 0)
-    if len(values) > 1:
-        clock = _CLOCK.match(str(values[1])) or _ISO.match(str(values[1]))
-        parts = clock.groupdict() if clock else {}
-    if parts.get("hour") is None:
-        return None
-    second = float(parts["second"] or 0.0)
+    year = int(day["year"]) + (1900 if len(day["year"]) == 2 else 0)
+    second = float(clock["second"] or 0.0)
     return calendar_mjd(
-        year, int(day["month"]), int(day["day"]), int(parts["hour"]), int(parts["minute"]), second
+        year, int(day["month"]), int(day["day"]), int(clock["hour"]), int(clock["minute"]), second
     )
 
 
@@ -70,18 +99,25 @@ def _number(form: str, value: object) -> float | None:
     except ValueError:
         return None
     mjd = {"mjd": number, "jd": number - 2400000.5, "unix": number / SECONDS_PER_DAY + 40587.0}[form]
-    # Years 1858 to 2132: anything else is a placeholder or another quantity.
-    return mjd if 0.0 < mjd < 1e5 else None
+    return mjd if math.isfinite(mjd) else None
 
 
 def _utc(mjd: float, scale: str) -> float:
-    if scale == "utc":
+    if scale == "utc" or not is_plausible(mjd):
         return mjd
     import erfa
 
     tai = mjd - 32.184 / SECONDS_PER_DAY if scale == "tt" else mjd
-    first, second = erfa.taiutc(2400000.5, tai)
+    with warnings.catch_warnings():
+        # Before 1960 there was no UTC, and leap seconds are known for some years ahead only.
+        warnings.simplefilter("ignore", erfa.ErfaWarning)
+        first, second = erfa.taiutc(2400000.5, tai)
     return float((first - 2400000.5) + second)
+
+
+def is_plausible(mjd: float) -> bool:
+    """Tell whether a frame can be of that time."""
+    return EARLIEST_MJD <= mjd < LATEST_MJD
 
 
 def iso_of_mjd(mjd: float, zone_hours: float = 0.0) -> str:

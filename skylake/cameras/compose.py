@@ -43,8 +43,9 @@ def compose_header(camera: Camera, facts: FrameFacts) -> list[Card]:
 
 def _time_cards(way: TimeCards, facts: FrameFacts) -> list[Card]:
     later = {"start": 0.0, "mid": 0.5, "end": 1.0}[way.refers_to]
-    mjd = facts.mjd_start + later * facts.exposure_s / SECONDS_PER_DAY + _ahead_of_utc(facts, way.scale)
-    comment = f"{way.refers_to} of exposure, {way.scale.upper()}{way.zone_hours:+g} h"
+    scale = way.scale or "utc"
+    mjd = facts.mjd_start + later * facts.exposure_s / SECONDS_PER_DAY + _ahead_of_utc(facts, scale)
+    comment = f"{way.refers_to} of exposure, {scale.upper()}{way.zone_hours:+g} h"
     if way.format == "iso":
         parts = iso_of_mjd(mjd, way.zone_hours).split("T")
         values: list[object] = ["T".join(parts)] if len(way.cards) == 1 else list(parts)

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from skylake.cameras.reading import MAX_NAME
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera, Gate
 from skylake.core.ids import config_sha256
@@ -18,6 +19,8 @@ from skylake.declared import build
 from skylake.errors import ConfigurationError
 
 _FOLDER = Path(__file__).parent
+#: Longest name of a band.
+_MAX_BAND = 16
 _PERIOD_KEYS = {"from", "until", "comment"}
 
 
@@ -198,6 +201,11 @@ def _check(camera: Camera, place: str) -> None:
             f"[filters.{camera.default_filter}] is missing",
         ),
         (camera.detector.gain_e_per_adu <= 0, "detector.gain_e_per_adu", "the gain is positive"),
+        (len(camera.name) > MAX_NAME, "name", f"at most {MAX_NAME} characters"),
+    ]
+    problems += [
+        (len(name) > MAX_NAME or len(known.band) > _MAX_BAND, f"filters.{name}", "shorten its name or band")
+        for name, known in camera.filters.items()
     ]
     problems += [
         (metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}")

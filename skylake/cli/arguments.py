@@ -64,6 +64,14 @@ def picture(text: Any) -> Path:
     return path
 
 
+def healpix_file(text: Any) -> Path:
+    """Read the name of a HEALPix map."""
+    path = Path(text)
+    if not path.name.lower().endswith((".fits", ".fits.gz")):
+        raise click.BadParameter(f"{path}: a map is a FITS file; name it .fits, and use --plot for a picture")
+    return path
+
+
 def place_of_workers(text: Any) -> str:
     """Read where frames are processed."""
     if text not in ("local", "inline", "slurm") and "://" not in text:

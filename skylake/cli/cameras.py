@@ -10,7 +10,7 @@ import click
 from skylake.cli import show
 
 if TYPE_CHECKING:
-    from skylake.cameras import Profile
+    from skylake.cameras import Profile, Reading
 
 
 @click.group()
@@ -107,12 +107,19 @@ def _short(value: object) -> object:
     return f"{value:.8f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
+def _further_images(n_further: int, extension: int) -> Reading:
+    """Tell that a file holds more images than the one that is taken."""
+    from skylake.cameras import Reading
+
+    note = f"only HDU {extension} is taken; name the right one in header.extension of the profile"
+    return Reading("images", n_further + 1, f"HDU {extension}", "ambiguous", note)
+
+
 def _check(file: Path, profile: Profile) -> dict[str, Any]:
     """Read the header of a file as ingest would."""
     import dataclasses
 
-    from skylake.cameras import describe_header, read_header
-    from skylake.cameras.header import Reading
+    from skylake.cameras import Reading, describe_header, read_header
     from skylake.errors import FrameError
     from skylake.image.astrometry import header_pointing
     from skylake.image.calibrate import calibrate
@@ -130,6 +137,8 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         raw = open_image(read_file(file), profile.base.header.extension)
         reading = read_header(raw.header, profile, file.name)
         readings = describe_header(raw.header, reading)
+        if raw.n_further and profile.base.header.extension is None:
+            readings.append(_further_images(raw.n_further, raw.extension))
         image = calibrate(raw, reading.camera, reading.saturation_adu)
         if reading.problem is not None:
             result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]

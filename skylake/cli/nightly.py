@@ -115,9 +115,8 @@ def _calibrate(run: _Run) -> None:
         return
     report = calibrate(run.lake, run.workers, progress=run.progress)
     run.outcome.values["calibrate"] = dataclasses.asdict(report)
-    run.outcome.lines.append(
-        f"calibrate: {len(report.batches)} nights against {report.catalog}, version {report.version}"
-    )
+    run.outcome.lines.append(report.line)
+    run.outcome.warnings += report.warnings
 
 
 def _aggregate(run: _Run) -> None:

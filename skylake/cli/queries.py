@@ -13,6 +13,7 @@ from skylake.cli import show
 from skylake.cli.arguments import (
     as_of_option,
     declination,
+    healpix_file,
     lake_argument,
     night,
     open_snapshot,
@@ -124,7 +125,7 @@ def lc(
     plot: Path | None,
     as_of: str | None,
 ) -> None:
-    """Print the light curve of one star, as CSV; by identifier or by position."""
+    """Print the light curve of one star in all bands, as CSV; by identifier or by position."""
     import pyarrow as pa
 
     from skylake.cli.output import write_table, writing
@@ -188,7 +189,7 @@ def cone(
 @click.command("map")
 @lake_argument
 @click.argument("name")
-@click.option("-o", "out", type=click.Path(path_type=Path), metavar="FILE.fits", help="HEALPix map to write.")
+@click.option("-o", "out", type=healpix_file, metavar="FILE.fits", help="HEALPix map to write.")
 @plot_option
 @click.option("--camera", metavar="C", help="Of one camera.")
 @click.option("--band", metavar="B", help="Of one band.")

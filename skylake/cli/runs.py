@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,9 @@ def _show_ingest(report: IngestReport) -> None:
 )
 @cluster_options
 @show.as_json
+@click.pass_context
 def calibrate(
+    ctx: click.Context,
     lake: Path,
     catalog: str | None,
     version: int | None,
@@ -100,19 +103,20 @@ def calibrate(
 ) -> None:
     """Match the detections of LAKE with a reference catalog, and fit a zeropoint to every frame.
 
-    Nights that are up to date are left alone. Detections are never rewritten: a new --version is a new set of
-    zeropoints beside the old one, and the largest is in force.
+    Nights that are up to date are left alone. Those whose frames, catalog or calibration parameters have changed
+    are made anew under the same version, unless a new --version is named: that is a new set of zeropoints beside
+    the old one, and the largest is in force. Detections are never rewritten. The exit status is 1 if the catalog
+    lacks a magnitude or colour that frames need.
     """
     from skylake.flow.calibrate import calibrate as run_calibrate
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_calibrate(opened, pool, catalog, version, shown)
-    text = (
-        f"calibrate: {len(report.batches)} nights against {report.catalog}, version {report.version}; "
-        f"{report.n_current} up to date"
-    )
-    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
+    for sentence in report.warnings:
+        show.complain(sentence)
+    ctx.exit(1 if report.warnings else 0)
 
 
 @click.command(short_help="Refresh nights, lightcurves and maps.")
@@ -169,7 +173,9 @@ def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild:
     def show_text() -> None:
         click.echo(text)
         if report.psql is not None:
-            click.echo(f"connect with: {report.psql}\nstop it with: skylake mirror {lake} --stop")
+            click.echo(
+                f"connect with: {report.psql}\nstop it with: skylake mirror {shlex.quote(str(lake))} --stop"
+            )
 
     show.result(dataclasses.asdict(report), as_json, show_text)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from skylake.core.ids import config_sha256
 
 Flux = Literal["aper1", "aper2", "aper3", "kron"]
+Scale = Literal["utc", "tai", "tt"]
 
 #: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``.
 FLUXES: tuple[Flux, ...] = ("aper1", "aper2", "aper3", "kron")
@@ -40,10 +41,13 @@ class TimeCards:
     cards: tuple[str, ...]
     """One card, or a card of the date and one of the time, which are joined."""
     format: Literal["iso", "mjd", "jd", "unix"] = "iso"
-    scale: Literal["utc", "tai", "tt"] = "utc"
+    scale: Scale | None = None
+    """None is that of the card TIMESYS, else UTC; a scale that TIMESYS contradicts fails the frame."""
     zone_hours: float = 0.0
     """Clock minus UTC: -7 for Mountain Standard Time."""
     refers_to: Literal["start", "mid", "end"] = "start"
+    fallback: bool = False
+    """Read only where no way before it tells a time: an end that may hold the readout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class ValueCards:
     """What to do with several cards: the first that is there, or the mean of all (amplifiers)."""
     minimum: float | None = None
     maximum: float | None = None
-    """A value outside is a placeholder of the header, and counts as missing."""
+    """A value outside is a placeholder of the header, and counts as missing; an exposure beyond the maximum
+    fails the frame. None takes what no detector exceeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class HeaderDialect:
 
     time: tuple[TimeCards, ...] = ()
     """Every way that is present is read; if two disagree by more than the tolerance the frame fails."""
+    time_scale: tuple[str, ...] = ("TIMESYS",)
+    """Cards that name the time scale; none where they are known to be wrong."""
     time_tolerance_s: float = 2.0
     file_time: str | None = None
     """Regular expression over the file name with groups year, month, day, hour, minute, second."""

@@ -7,6 +7,7 @@ GCRS, without aberration (20 arcsec). That is far below what altitudes, twilight
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import erfa
@@ -46,7 +47,10 @@ class SkyState:
 def terrestrial_time(mjd_utc: npt.ArrayLike) -> FloatArray:
     """Return Terrestrial Time as MJD."""
     mjd = np.asarray(mjd_utc, float)
-    first, second = erfa.taitt(*erfa.utctai(np.full_like(mjd, _MJD_ZERO), mjd))
+    with warnings.catch_warnings():
+        # Leap seconds are known for some years ahead only; what is not known yet matters to no altitude.
+        warnings.simplefilter("ignore", erfa.ErfaWarning)
+        first, second = erfa.taitt(*erfa.utctai(np.full_like(mjd, _MJD_ZERO), mjd))
     return np.asarray((first - _MJD_ZERO) + second)
 
 

@@ -39,6 +39,7 @@ class FrameFlag(IntFlag):
     APCOR_ASSUMED = 1 << 9
     WCS_UNCHECKED = 1 << 10
     FILTER_UNKNOWN = 1 << 11
+    MORE_IMAGES = 1 << 12
 
 
 #: The photometry of a detection with any of these bits is not to be trusted.

@@ -44,11 +44,14 @@ class RawImage:
         Header of the image.
     extension : int
         Index of the HDU.
+    n_further : int
+        Images that follow in the same file.
     """
 
     pixels: Pixels
     header: Any
     extension: int
+    n_further: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,20 @@ import dask
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.cameras import Profile
 from skylake.core.camera import Site
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, UsageError
 from skylake.flow.calibrate import zeropoints_name
-from skylake.flow.cluster import Workers
+from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.parameters import calibration_sha256, camera_of_frames
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.snapshot import read_files
+from skylake.schema import load
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
+from skylake.table.matches import matches_name
 
 #: Aggregates in the order in which they are made.
 AGGREGATES = ("nights", "lightcurves", "maps")
@@ -56,10 +61,14 @@ class Calibrated:
         """Return the part of zeropoints of a batch."""
         return self.snapshot.parts("zeropoints").get(zeropoints_name(batch, self.catalog, self.version))
 
+    def matches(self, batch: str) -> Part | None:
+        """Return the part of matches of a batch. Names are compared whole: one catalog may end as another does."""
+        return self.snapshot.parts("matches").get(matches_name(batch, self.catalog))
+
     def files(self, table: str, names: Iterable[str]) -> list[Path]:
         """Return the files of parts by name."""
-        wanted = set(names)
-        return self.snapshot.files(table, lambda part: part.name in wanted)
+        root, parts = self.snapshot.folder(table), self.snapshot.parts(table)
+        return [root / file.path for name in names if name in parts for file in parts[name].files]
 
 
 def aggregate(
@@ -104,15 +113,22 @@ def _refresh(
 ) -> None:
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
     held = snapshot.parts(table)
-    stale = [plan for plan in planned if plan.name not in held or held[plan.name].inputs != plan.inputs]
+    form = load(table).sha256
+    stale = [
+        plan
+        for plan in planned
+        if plan.name not in held
+        or held[plan.name].inputs != plan.inputs
+        or held[plan.name].schema_sha256 != form
+    ]
     gone = set(held) - {plan.name for plan in planned}
     commit = Commit(f"aggregate {table}", "-", base=snapshot.number)
     for name in sorted(gone):
         commit.remove(table, name)
     progress.begin(table, len(stale))
     with lake.stage(f"aggregate-{table}") as staging:
-        tasks = [plan.task(staging) for plan in stale]
-        for result in workers.run(tasks, lambda *_: progress.advance()):
+        makers = [partial(plan.task, staging) for plan in stale]
+        for result in run_in_windows(workers, makers, lambda *_: progress.advance()):
             if isinstance(result, SkylakeError):
                 raise result
             if isinstance(result, BaseException):
@@ -155,17 +171,19 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     snapshot = calibrated.snapshot
     sites = {camera: lake.profile(camera).base.site for camera in _cameras(snapshot)}
     task = dask.delayed(make_lightcurves, pure=False)
-    by_pixel: dict[Pixel, list[tuple[Part, Path, str]]] = {}
-    for part in snapshot.parts("matches").values():
-        if part.name.endswith(f"-{calibrated.catalog}"):
-            for file in part.files:
-                if file.pixel is not None:
-                    path = snapshot.folder("matches") / file.path
-                    by_pixel.setdefault(file.pixel, []).append((part, path, file.sha256))
+    # One object in the graph, however many tasks share it.
+    tree = dask.delayed(lake.tree, pure=False, traverse=False)
+    by_pixel: dict[Pixel, list[tuple[str, Path, str]]] = {}
+    root = snapshot.folder("matches")
+    for batch in snapshot.parts("frames"):
+        matches = calibrated.matches(batch)
+        for file in matches.files if matches else ():
+            if file.pixel is not None:
+                by_pixel.setdefault(file.pixel, []).append((batch, root / file.path, file.sha256))
     for pixel, found in sorted(by_pixel.items()):
-        batches = [part.name.removesuffix(f"-{calibrated.catalog}") for part, _, _ in found]
+        batches = [batch for batch, _, _ in found]
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
-        inputs = {f"matches {part.name}": sha for part, _, sha in found}
+        inputs = {f"matches {matches_name(batch, calibrated.catalog)}": sha for batch, _, sha in found}
         inputs |= {f"zeropoints {part.name}": part.checksum for part in zeropoints}
         inputs |= {"sites": repr(sorted(sites.items()))}
         files = (
@@ -174,7 +192,7 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             calibrated.files("zeropoints", [part.name for part in zeropoints]),
         )
         name = f"Norder{pixel[0]}-Npix{pixel[1]}"
-        yield Planned(name, inputs, _bind(task, name, inputs, files, sites, lake.tree))
+        yield Planned(name, inputs, _bind(task, name, inputs, files, sites, tree))
 
 
 def _cameras(snapshot: Snapshot) -> set[str]:
@@ -217,13 +235,18 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     snapshot = calibrated.snapshot
     task = dask.delayed(make_maps, pure=False)
     order = lake.settings.map_order
+    profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
     for part in snapshot.parts("frames").values():
+        if part.camera is None or part.night is None:
+            continue
+        profile = profiles[part.camera]
         zeropoints = calibrated.zeropoints(part.name)
-        matches = snapshot.parts("matches").get(f"{part.name}-{calibrated.catalog}")
+        matches = calibrated.matches(part.name)
         inputs = {
             "frames": part.checksum,
             "matches": matches.checksum if matches else "",
             "zeropoints": zeropoints.checksum if zeropoints else "",
+            "calibration": calibration_sha256(profile, part.night),
             "order": str(order),
         }
         files = (
@@ -231,19 +254,27 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             calibrated.files("frames", [part.name]),
             calibrated.files("zeropoints", [zeropoints.name]) if zeropoints else [],
         )
-        yield Planned(part.name, inputs, _bind(task, part, inputs, files, order))
+        yield Planned(part.name, inputs, _bind(task, part, inputs, files, profile, order))
 
 
 def make_maps(
     part: Part,
     inputs: dict[str, str],
     files: tuple[list[Path], list[Path], list[Path]],
+    profile: Profile,
     order: int,
     staging: Path,
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
-    matches, measured = _photometry(*files)
     good = pc.field("status") == Status.OK.value
-    frames = read_files("frames", files[1], ["band", "exposure_s", "s_region"], good)
-    rows = maps.maps_table(part.camera or "", part.night or 0, frames, matches, measured, order)
+    frames = read_files("frames", files[1], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
+    rows = maps.maps_table(
+        part.camera or "",
+        part.night or 0,
+        frames,
+        read_files("matches", files[0]),
+        read_files("zeropoints", files[2], maps.ZEROPOINT_COLUMNS),
+        camera_of_frames(profile, frames).calibration,
+        order,
+    )
     return stage_part(rows, "maps", part.name, staging, None, part.camera, part.night, inputs)

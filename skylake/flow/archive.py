@@ -20,9 +20,10 @@ from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, SkylakeError, UsageError
-from skylake.flow.calibrate import matches_name, zeropoints_name
+from skylake.flow.calibrate import zeropoints_name
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Workers
+from skylake.flow.parameters import calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
@@ -39,6 +40,7 @@ from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import read_properties
 from skylake.sky.pixels import PixelTree
+from skylake.table.matches import matches_name
 
 #: Name of the reference catalog of a simulated archive.
 CATALOG = "simcat"
@@ -86,12 +88,7 @@ class _Making:
 
         So a calibration of the archive finds that all is done.
         """
-        return {
-            "frames": frames.checksum,
-            "sources": sources.checksum,
-            "catalog": self.catalog.checksum,
-            "profile": config_sha256({"profile": self.profile.sha256}),
-        }
+        return calibration_inputs(frames, sources, self.catalog, self.profile, frames.night or 0)
 
 
 def simulation_sha256(scenario: Scenario, profile: Profile) -> str:

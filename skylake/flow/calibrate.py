@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import tempfile
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
-from skylake.core.camera import Camera, FilterBand
-from skylake.core.ids import config_sha256
+from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError
-from skylake.flow.cluster import Workers
+from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.crossmatch import filters_of, match_night
+from skylake.flow.parameters import calibration_inputs, camera_of_frames
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.snapshot import read_files
-from skylake.schema import empty_table, load
 from skylake.sky.catalogs import ReferenceCatalog
-from skylake.sky.hats import Properties, write_metadata
-from skylake.sky.match import Aperture, count_candidates, mutual_nearest
 from skylake.sky.pixels import PixelTree
-from skylake.table.matches import CARRIED, matches_table, reference_columns
-from skylake.table.zeropoints import Band, zeropoints_table
-
-#: Radius of the match, in pixels, where the profile gives none.
-_RADIUS_PX = 3.0
+from skylake.table.matches import matches_name
+from skylake.table.selection import Band
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, zeropoints_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +60,45 @@ class CalibrateReport:
         camera, night, frames, zeropoints and matches of each night that was calibrated.
     n_current : int
         Nights whose calibration was up to date.
+    n_renewed : int
+        Nights whose calibration of this version was made anew, since frames, catalog or parameters changed.
+    warnings : list of str
+        Columns that the catalog lacks and frames need, each as a sentence with the mend.
     """
 
     catalog: str
     version: int
     batches: list[dict[str, Any]] = field(default_factory=list)
     n_current: int = 0
+    n_renewed: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The report as one line."""
+        renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
+        return (
+            f"calibrate: {len(self.batches)} nights against {self.catalog}, version {self.version}{renewed}; "
+            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {self.n_current} nights up to date"
+        )
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the nights that were calibrated."""
+        return sum(batch["frames"] for batch in self.batches)
+
+    @property
+    def n_zeropoints(self) -> int:
+        """Those of them that have a zeropoint."""
+        return sum(batch["zeropoints"] for batch in self.batches)
 
 
 def no_catalog(lake: Lake) -> LakeError:
     """Return the error of a lake without a reference catalog, which names the command to type."""
     return LakeError(
-        f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import {lake.root} "
-        "NAME --format table FILE --ra COLUMN --dec COLUMN --mag V=COLUMN --colour B-V=COLUMN`"
+        f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import "
+        f"{shlex.quote(str(lake.root))} NAME --format table FILE --ra COLUMN --dec COLUMN "
+        "--mag V=COLUMN --colour B-V=COLUMN`"
     )
 
 
@@ -87,7 +109,10 @@ def calibrate(
     version: int | None = None,
     progress: Progress | None = None,
 ) -> CalibrateReport:
-    """Match and calibrate every night that is not calibrated yet, or whose frames have changed.
+    """Match and calibrate every night that is not calibrated yet, or whose calibration is out of date.
+
+    It is so if the frames, the catalog or those values of the profile have changed that it depends on; it is
+    then made anew under its version. What is not to be replaced is kept by naming a new version.
 
     Parameters
     ----------
@@ -116,14 +141,19 @@ def calibrate(
     report = CalibrateReport(name, version)
     _remove_orphans(lake, snapshot)
     profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
-    nights = [night for night in _nights(lake, snapshot, profiles, reference, version) if night is not None]
+    nights = [night for night in _nights(snapshot, profiles, reference, version) if night is not None]
     report.n_current = len(snapshot.parts("frames")) - len(nights)
+    report.n_renewed = sum(
+        zeropoints_name(night.name, name, version) in snapshot.parts("zeropoints") for night in nights
+    )
     failures: list[LakeError] = []
     progress.begin("nights", len(nights))
     task = dask.delayed(calibrate_night, pure=False)
+    # One object in the graph, however many tasks share it.
+    tree = dask.delayed(lake.tree, pure=False, traverse=False)
     with lake.stage("calibrate") as staging:
-        tasks = [
-            task(night, profiles[night.camera], reference, version, lake.tree, staging / night.name)
+        makers = [
+            partial(task, night, profiles[night.camera], reference, version, tree, staging / night.name)
             for night in nights
         ]
 
@@ -134,11 +164,32 @@ def calibrate(
                 _commit(lake, nights[number], result, staging, snapshot.number, report, progress)
             progress.advance()
 
-        workers.run(tasks, commit)
+        run_in_windows(workers, makers, commit)
     progress.end()
     if failures:
         raise LakeError("; ".join(map(str, failures))) from failures[0]
+    report.warnings = _warnings(lake.snapshot(), name, version)
     return report
+
+
+def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
+    """Return a sentence for each column of the catalog that frames could not be calibrated without."""
+    lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR])
+    mine = (pc.field("catalog") == catalog) & (pc.field("version") == version)
+    rows = snapshot.read("zeropoints", ["camera", "band", "colour", "reason"], filter=mine & lacking)
+    grouped = rows.group_by(["camera", "band", "colour", "reason"]).aggregate([([], "count_all")])
+    sentences = []
+    for row in sorted(grouped.to_pylist(), key=str):
+        what, option = (
+            (f"magnitude in {row['band']}", f"--mag {row['band']}=COLUMN")
+            if row["reason"] == NO_BAND
+            else (f"colour {row['colour']}", f"--colour {row['colour']}=COLUMN")
+        )
+        sentences.append(
+            f"{row['count_all']} frames of {row['camera']} have no zeropoint: no star of the catalog {catalog} that "
+            f"they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+        )
+    return sentences
 
 
 def _largest_version(snapshot: Snapshot, catalog: str) -> int | None:
@@ -149,11 +200,6 @@ def _largest_version(snapshot: Snapshot, catalog: str) -> int | None:
 
 def _cameras(snapshot: Snapshot) -> set[str]:
     return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
-
-
-def matches_name(batch: str, catalog: str) -> str:
-    """Return the name of the part of ``matches`` of a batch."""
-    return f"{batch}-{catalog}"
 
 
 def zeropoints_name(batch: str, catalog: str, version: int) -> str:
@@ -173,7 +219,7 @@ def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
 
 
 def _nights(
-    lake: Lake, snapshot: Snapshot, profiles: dict[str, Profile], reference: ReferenceCatalog, version: int
+    snapshot: Snapshot, profiles: dict[str, Profile], reference: ReferenceCatalog, version: int
 ) -> Iterable[Night | None]:
     """Yield the nights to calibrate, and None for those that are up to date."""
     sources = snapshot.parts("sources")
@@ -181,12 +227,7 @@ def _nights(
         if part.camera is None or part.night is None:
             continue
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = {
-            "frames": part.checksum,
-            "sources": detections.checksum,
-            "catalog": reference.checksum,
-            "profile": config_sha256({"profile": profiles[part.camera].sha256}),
-        }
+        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
         matches = snapshot.parts("matches").get(matches_name(part.name, reference.name))
         zeropoints = snapshot.parts("zeropoints").get(zeropoints_name(part.name, reference.name, version))
         current = matches if matches is not None and matches.inputs == inputs else None
@@ -197,7 +238,7 @@ def _nights(
             part.name,
             part.camera,
             part.night,
-            tuple(snapshot.files("frames", lambda one, name=part.name: one.name == name)),  # type: ignore[misc]
+            tuple(snapshot.folder("frames") / file.path for file in part.files),
             detections,
             snapshot.folder("sources"),
             current,
@@ -216,12 +257,12 @@ def calibrate_night(
     matches, zeropoints : Part
     """
     frames = read_files("frames", night.frames, filter=pc.field("status") == Status.OK.value)
-    camera = profile.at(float(np.mean(frames["mjd_mid"].to_numpy())) if frames.num_rows else None)
+    camera = camera_of_frames(profile, frames)
     if night.matches is not None:
         matches_part = night.matches
         matches = read_files("matches", [night.matches_root / file.path for file in matches_part.files])
     else:
-        matches = _match(night, frames, camera, reference)
+        matches = match_night(frames, night.sources, night.sources_root, camera, reference)
         matches_part = stage_part(
             matches, "matches", matches_name(night.name, reference.name), staging / "matches", tree,
             night.camera, night.night, night.inputs,
@@ -234,87 +275,11 @@ def calibrate_night(
     return matches_part, zeropoints_part
 
 
-def _filters(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
-    """Return the band of each filter that occurs."""
-    found = {name: camera.filter_band(name) for name in set(frames["filter"].to_pylist()) if name is not None}
-    return {name: band for name, band in found.items() if band is not None}
-
-
 def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
     return {
         band.band: Band(band, camera.apertures.flux, camera.calibration)
-        for band in _filters(frames, camera).values()
+        for band in filters_of(frames, camera).values()
     }
-
-
-def _match(night: Night, frames: pa.Table, camera: Camera, reference: ReferenceCatalog) -> pa.Table:
-    """Join the night's detections with the catalog and choose mutual nearest neighbours."""
-    filters = _filters(frames, camera)
-    if frames.num_rows == 0 or not night.sources.files:
-        return empty_table(load("matches"))
-    from skylake.sky.join import join_catalog
-
-    columns = reference_columns(list(filters.values()), reference.columns)
-    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
-    with NightCatalog(night) as detections:
-        pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
-    return choose_matches(pairs, frames, reference.name, filters, camera)
-
-
-def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
-    """Return the aperture of calibrations on the sky."""
-    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
-    scale, width = (
-        float(pc.approximate_median(frames[name]).as_py() or 0.0)
-        for name in ("pixel_scale_arcsec", "fwhm_px")
-    )
-    radius = camera.apertures.calibrated_radius_px
-    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
-
-
-def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
-    """Return the radius of the match: the profile's, or three pixels."""
-    given = camera.calibration.match_radius_arcsec
-    return given if given is not None else _RADIUS_PX * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
-
-
-def choose_matches(
-    pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
-) -> pa.Table:
-    """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
-    pairs = pairs.filter(pc.is_in(pairs["frame_id"], frames["frame_id"].combine_chunks()))
-    frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
-    pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
-    nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
-    chosen = pairs.filter(pa.array(nearest))
-    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
-
-
-class NightCatalog:
-    """The detections of one night as a HATS catalog of their own, made of links to its files.
-
-    Opening the whole table and filtering it would look into every file of every night.
-    """
-
-    def __init__(self, night: Night) -> None:
-        self.night = night
-
-    def __enter__(self) -> Path:
-        self.folder = tempfile.TemporaryDirectory(prefix="skylake-night-")
-        root = Path(self.folder.name) / "sources"
-        pixels = []
-        for file in self.night.sources.files:
-            target = root / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(self.night.sources_root / file.path)
-            if file.pixel is not None:
-                pixels.append(file.pixel)
-        properties = Properties("night", "source", self.night.sources.n_rows)
-        write_metadata(root, load("sources"), properties, pixels)
-        return root
-
-    def __exit__(self, *_: object) -> None:
-        self.folder.cleanup()
 
 
 def _failure(night: Night, error: BaseException) -> LakeError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,8 @@ from skylake.schema.parquet import write_options
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,43 @@ class Reduction:
     known: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One frame as tables: its row, and its detections or None."""
+
+    frame_id: int
+    file: str
+    frames: pa.Table
+    sources: pa.Table | None
+
+
+def _guard(work: Callable[[], Result]) -> Result | FrameError:
+    """Return what some work on one frame gives, or why it failed.
+
+    This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
+    every exception is caught.
+    """
+    try:
+        return work()
+    except FrameError as error:
+        return error
+    except Exception as error:  # noqa: BLE001
+        return FrameFailed(
+            Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
+        )
+
+
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
     """Return the night of each file, from its header or name alone; 0 where it cannot be told."""
-    nights = []
-    for path in paths:
-        header = peek_header(path, profile.base.header.extension)
-        reading = read_header(header if header is not None else {}, profile, Path(path).name)
-        mjd = reading.mjd_mid
-        nights.append(UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg))
-    return nights
+    nights = [_guard(partial(_peek, path, profile)) for path in paths]
+    return [UNDATED if isinstance(night, FrameError) else night for night in nights]
+
+
+def _peek(path: str, profile: Profile) -> int:
+    header = peek_header(path, profile.base.header.extension)
+    reading = read_header(header if header is not None else {}, profile, Path(path).name)
+    mjd = reading.mjd_mid
+    return UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg)
 
 
 def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk:
@@ -83,19 +115,19 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     LakeError
         If the detections cannot be written; the frames are not to blame.
     """
-    rows, tables, repeated = [], [], []
+    reduced: list[_Rows] = []
+    repeated = []
     find_stars = star_finder(reduction)
     known = dict(reduction.known)
     for path in paths:
-        reduced = _reduce(path, reduction.profile, known, find_stars)
-        if reduced is None:
+        rows = _reduce(path, reduction.profile, known, find_stars)
+        if rows is None:
             repeated.append(path)
             continue
-        rows.append(reduced.row)
-        known[reduced.row["frame_id"]] = reduced.row["file"]
-        if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
-            tables.append(sources_table(reduced.row, reduced.sources, reduced.ra_deg, reduced.dec_deg))
-    frames = frames_table(rows)
+        known[rows.frame_id] = rows.file
+        reduced.append(rows)
+    frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
+    tables = [rows.sources for rows in reduced if rows.sources is not None]
     if not tables:
         return Chunk(frames, None, tuple(repeated))
     schema = load("sources")
@@ -113,44 +145,50 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
 
 def _reduce(
     path: str, profile: Profile, known: dict[int, str], find_stars: StarFinder | None
-) -> ReducedFrame | None:
-    """Reduce one frame; None if its content is known under another name.
+) -> _Rows | None:
+    """Reduce one frame to tables; None if its content is known under another name."""
+    content = _guard(partial(read_file, path))
+    if isinstance(content, FrameError):
+        return _failed(path, profile, None, content)
+    row = new_row(profile, content.path, content)
+    file = _as_text(content.path)
+    if known.get(row["frame_id"], file) != file:
+        return None
+    rows = _guard(partial(_measure, content, profile, find_stars))
+    return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
-    This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
-    every exception is caught.
-    """
-    content: FileContent | None = None
-    try:
-        content = read_file(path)
-        row = new_row(profile, content.path, content)
-        if known.get(row["frame_id"], content.path) != content.path:
-            return None
-        return reduce_frame(content, profile, find_stars)
-    except FrameError as error:
-        failed = error
-    except Exception as error:  # noqa: BLE001
-        failed = FrameFailed(
-            Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
-        )
+
+def _measure(content: FileContent, profile: Profile, find_stars: StarFinder | None) -> _Rows:
+    return _tables(reduce_frame(content, profile, find_stars))
+
+
+def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
     reduced = ReducedFrame(new_row(profile, path, content))
-    reduced.file_under(failed)
-    return reduced
+    reduced.file_under(error)
+    return _tables(reduced)
+
+
+def _tables(reduced: ReducedFrame) -> _Rows:
+    """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
+    row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
+    if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
+        sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
+    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources)
+
+
+def _as_text(path: str) -> str:
+    """Return a path as a row can hold it: names of files may have bytes that are no text."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
     """Return the row of a frame whose worker died twice."""
-    try:
-        content = read_file(path)
-    except FrameError:
-        content = None
-    reduced = ReducedFrame(new_row(profile, path, content))
-    reduced.file_under(
-        FrameFailed(
-            Reason.WORKER_LOST,
-            f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
-        )
+    content = _guard(partial(read_file, path))
+    lost = FrameFailed(
+        Reason.WORKER_LOST,
+        f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
     )
-    return Chunk(frames_table([reduced.row]))
+    return Chunk(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
 
 
 def star_finder(reduction: Reduction) -> StarFinder | None:

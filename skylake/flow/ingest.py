@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
-from skylake.core.reasons import Reason, Status
+from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import Existing, gather_batch
+from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.sky.catalogs import ReferenceCatalog
@@ -29,8 +30,6 @@ _CHUNK = 64
 _WINDOW = 128
 #: Headers read in one task.
 _PEEK_CHUNK = 256
-#: What may go better another time; such frames are taken up again by the next run.
-_RETRIED = {Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +89,6 @@ class IngestReport:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The frames of a camera that the lake holds."""
-
-    by_file: dict[str, tuple[int, int | None, int | None, str | None, int]]
-    """File to frame_id, size, time of modification, reason and night."""
-    by_id: dict[int, str]
-
-    @classmethod
-    def read(cls, snapshot: Snapshot, camera: str) -> Known:
-        """Read them."""
-        columns = ["file", "frame_id", "file_bytes", "file_modified_ns", "reason", "night"]
-        rows = snapshot.read("frames", columns, lambda part: part.camera == camera).to_pylist()
-        by_file = {row["file"]: tuple(row[name] for name in columns[1:]) for row in rows}
-        return cls(by_file, {row["frame_id"]: row["file"] for row in rows})
-
-    def holds(self, path: Path) -> bool:
-        """Tell whether a file is known and has not changed, and another try is of no use."""
-        known = self.by_file.get(str(path))
-        if known is None or known[3] in _RETRIED:
-            return False
-        try:
-            status = path.stat()
-        except OSError:
-            return False
-        return known[1:3] == (status.st_size, status.st_mtime_ns)
-
-
 def ingest(
     lake: Lake,
     profile: Profile,
@@ -143,19 +114,38 @@ def ingest(
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
     lake.keep_profile(profile)
-    known = Known.read(lake.snapshot(), profile.name)
+    known = Known.read(lake, profile.name, options.redo)
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
-    reduction = Reduction(profile, _default_catalog(lake), {} if options.redo else dict(known.by_id))
+    reduction = Reduction(profile, _default_catalog(lake))
     failures: list[LakeError] = []
     progress.begin("frames", sum(len(found) for found in nights.values()))
     for window in _windows(nights, _WINDOW * workers.count):
         failures += _ingest_window(lake, window, reduction, known, workers, report, progress)
     progress.end()
+    _remember(lake, profile, known, report.repeated, workers)
     if failures:
         raise LakeError("; ".join(map(str, failures))) from failures[0]
     return report
+
+
+def _remember(lake: Lake, profile: Profile, known: Known, repeated: Sequence[str], workers: Workers) -> None:
+    """Remember files that repeat another, so that the next run need not read them."""
+    if not repeated:
+        return
+    pieces = [repeated[i : i + _PEEK_CHUNK] for i in range(0, len(repeated), _PEEK_CHUNK)]
+    task = dask.delayed(identify, pure=False)
+    results = workers.run([task(piece, profile) for piece in pieces])
+    fresh = {
+        file: one
+        for piece, result in zip(pieces, results, strict=True)
+        if not isinstance(result, BaseException)
+        for file, one in zip(piece, result, strict=True)
+        if one is not None and known.seen.get(one[0], file) != file
+    }
+    if not fresh.items() <= known.repeats.items():
+        write_repeats(lake, profile.name, known.repeats | fresh)
 
 
 def _default_catalog(lake: Lake) -> ReferenceCatalog | None:
@@ -210,23 +200,29 @@ def _ingest_window(
     Returns the errors of the nights that could not be gathered; they do not take the others along.
     """
     profile = reduction.profile
+    # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
+    reduction = replace(reduction, known=known.of_nights(window))
     failures = []
     with lake.stage(f"ingest-{profile.name}") as staging:
         reduced = _reduce_frames(window, reduction, workers, staging, progress)
         chunks = {
-            night: [_without_repeats(chunk, reduction.known) for chunk in some]
-            for night, some in reduced.items()
+            night: [_without_repeats(chunk, known.seen) for chunk in some] for night, some in reduced.items()
         }
+        for some in chunks.values():
+            report.repeated += [file for chunk in some for file in chunk.repeated]
+        # Where all files repeat others there is nothing to gather.
+        chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
         snapshot = lake.snapshot()
         moved = _moved(chunks, known)
         batches = [Batch(profile.name, night) for night in sorted(set(chunks) | set(moved))]
         gather = dask.delayed(gather_batch, pure=False)
+        tree = dask.delayed(lake.tree, pure=False, traverse=False)
         tasks = [
             gather(
                 batch,
                 chunks.get(batch.night, []),
                 _existing(snapshot, batch, moved.get(batch.night, set())),
-                lake.tree,
+                tree,
                 staging / str(batch),
                 {"profile": profile.sha256},
             )
@@ -242,13 +238,13 @@ def _ingest_window(
     return failures
 
 
-def _without_repeats(chunk: Chunk, known: dict[int, str]) -> Chunk:
+def _without_repeats(chunk: Chunk, seen: dict[int, str]) -> Chunk:
     """Leave out frames whose content another file has, and note the others as known.
 
     Tasks that run side by side do not know of each other's frames.
     """
     rows = chunk.frames.select(["frame_id", "file"]).to_pylist()
-    first = [known.setdefault(row["frame_id"], row["file"]) == row["file"] for row in rows]
+    first = [seen.setdefault(row["frame_id"], row["file"]) == row["file"] for row in rows]
     if all(first):
         return chunk
     repeated = tuple(row["file"] for row, is_first in zip(rows, first, strict=True) if not is_first)
@@ -354,7 +350,6 @@ def _report_batch(
 ) -> None:
     n_frames = n_ok = 0
     for chunk in chunks:
-        report.repeated += chunk.repeated
         rows = chunk.frames.select(["file", "status", "reason", "message"]).to_pylist()
         for row in rows:
             report.counts[row["status"]] = report.counts.get(row["status"], 0) + 1

@@ -34,6 +34,10 @@ _MIN_SINE = 1e-6
 _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 _MIN_MATCHES = 5
 _MIN_FRACTION = 0.3
+_MIN_FRACTION_OF_FEW = 0.5
+_LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
+#: Ecliptic, helioecliptic, supergalactic, terrestrial and planetary axes.
+_OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,12 @@ class WcsCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the WCS can be right."""
-        return self.n_matched >= max(_MIN_MATCHES, _MIN_FRACTION * self.n_expected)
+        """Whether the WCS can be right.
+
+        Five stars and thirty per cent of them are found; half of them where there are fewer than ten.
+        """
+        enough = min(_MIN_MATCHES, _MIN_FRACTION_OF_FEW * self.n_expected)
+        return self.decisive and self.n_matched >= max(enough, _MIN_FRACTION * self.n_expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         raise FrameRejected(
             Reason.NO_WCS, "the profile says that the headers of this camera have no usable WCS"
         )
+    _refuse_odd_axes(header)
     wcs = _read_wcs(header)
     if wcs is None:
         raise FrameRejected(
@@ -168,11 +177,29 @@ def _numbers_only(header: Any) -> bool:
     return all(isinstance(value, int | float) and math.isfinite(value) for value in wanted)
 
 
+def _refuse_odd_axes(header: Any) -> None:
+    """Raise for axes that are no longitude and latitude of a frame that can be turned to ICRS."""
+    for axis in (1, 2):
+        kind = str(header.get(f"CTYPE{axis}", "")).strip().upper()
+        if _OTHER_AXIS.match(kind):
+            raise FrameRejected(
+                Reason.NO_WCS,
+                f"CTYPE{axis} = {kind[:8]!r} is neither equatorial nor galactic; solve the frame first",
+            )
+        value = header.get(f"CRVAL{axis}")
+        if _LATITUDE_AXIS.match(kind) and isinstance(value, int | float) and not abs(value) <= 90.0:
+            raise FrameRejected(
+                Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude; solve the frame first"
+            )
+
+
 def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     from astropy.coordinates import SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
 
-    lon, lat = wcs.all_pix2world(x, y, 0)
+    world = wcs.all_pix2world(x, y, 0)
+    # Either axis may be the longitude.
+    lon, lat = world[wcs.wcs.lng], world[wcs.wcs.lat]
     frame = wcs_to_celestial_frame(wcs)
     if frame.name == "icrs":
         # Twice, since the remainder of a tiny negative angle is 360.

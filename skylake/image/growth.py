@@ -145,7 +145,9 @@ def _mean_ring(ratio: Floats, noise: Floats) -> Fit:
     scatter in an outer ring lets faint stars count like bright ones; without the lower one, a single
     bright star counts for all, and its place in the field for the whole field.
     """
-    held = abs(float(robust_mean(ratio, noise, intrinsic=0.0).coefficients[0]))
+    exact = robust_mean(ratio, noise, intrinsic=0.0)
+    # Trailed stars may differ by so much more than their noise that none is left to the robust mean.
+    held = abs(float(exact.coefficients[0] if exact.weights.any() else np.median(ratio)))
     free = robust_mean(ratio, noise).intrinsic
     return robust_mean(ratio, noise, float(np.clip(free, _PSF_VARIATION[0] * held, _PSF_VARIATION[1] * held)))
 

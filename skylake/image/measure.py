@@ -13,6 +13,7 @@ from skylake.core.camera import FLUXES, Apertures, Camera
 from skylake.core.crowding import crowding
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import Image, Pixels
+from skylake.image.annulus import annulus_sky
 from skylake.image.background import Background
 from skylake.image.detect import Detections
 
@@ -210,7 +211,7 @@ def _aperture_fluxes(
     """Return fluxes, errors and the sky level per pixel; apertures beyond the profile's are NaN."""
     height, width = signal.shape
     sky = np.asarray(background.level[_nearest_pixel(y, height), _nearest_pixel(x, width)], float)
-    local, local_err = _local_sky(image, background, signal, detections, apertures, x, y, flags)
+    local, local_err = _local_sky(image, signal, detections, apertures, x, y, flags)
     flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
     flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
     for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
@@ -227,7 +228,6 @@ def _aperture_fluxes(
 
 def _local_sky(
     image: Image,
-    background: Background,
     signal: Pixels,
     detections: Detections,
     apertures: Apertures,
@@ -237,7 +237,8 @@ def _local_sky(
 ) -> tuple[Floats, Floats]:
     """Return level and error of the sky in an annulus above the background map, zero where none is asked.
 
-    Pixels in and around any detection are left out, so neighbours do not raise the sky.
+    Pixels in and around any detection are left out, so neighbours do not raise the sky, and what is too
+    faint or too odd to be a detection is clipped.
     """
     from scipy.ndimage import maximum_filter
 
@@ -247,14 +248,10 @@ def _local_sky(
     inner, outer = apertures.sky_annulus_px
     # The light of a neighbour does not end at its isophote.
     starless = maximum_filter(detections.segments, 2 * _WIDEN_PX + 1) == 0
-    clean = (~image.masked & starless).astype(np.float32)
-    number, _, _ = sep.sum_circann(clean, x, y, inner, outer, subpix=1)
-    total, _, _ = sep.sum_circann(signal * clean, x, y, inner, outer, subpix=1)
-    variance, _, _ = sep.sum_circann(background.rms**2 * clean, x, y, inner, outer, subpix=1)
+    level, error, number = annulus_sky(signal, ~image.masked & starless, x, y, inner, outer)
     enough = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
     flags[~enough] |= SourceFlag.LOCAL_SKY_FAILED
-    number = np.where(enough, number, 1.0)
-    return np.where(enough, total / number, 0.0), np.where(enough, np.sqrt(variance) / number, 0.0)
+    return np.where(enough, level, 0.0), np.where(enough, error, 0.0)
 
 
 def _kron_flux(

@@ -15,7 +15,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,15 +123,19 @@ def open_image(content: FileContent, extension: int | str | None = None) -> RawI
             Reason.NOT_FITS,
             "the file is no FITS file (it does not begin with SIMPLE); move it out of the folder of frames",
         )
-    unit = _choose(_walk(io.BytesIO(content.data)), extension)
+    units = _walk(io.BytesIO(content.data))
+    unit = _choose(units, extension)
     if unit.data_offset + unit.data_bytes > len(content.data):
         missing = unit.data_offset + unit.data_bytes - len(content.data)
         raise FrameFailed(
             Reason.TRUNCATED, f"the last {missing} bytes of the image are missing; copy it again"
         )
-    if unit.tile_compressed:
-        return _open_tiles(content, unit)
-    return RawImage(_decode(content.data, unit), unit.header, unit.index)
+    raw = (
+        _open_tiles(content, unit)
+        if unit.tile_compressed
+        else RawImage(_decode(content.data, unit), unit.header, unit.index)
+    )
+    return replace(raw, n_further=_count_images(units))
 
 
 def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
@@ -146,6 +150,15 @@ def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
             raise FrameFailed(Reason.NO_IMAGE, f"HDU {extension!r} holds no image; mend header.extension")
     which = "no HDU holds an image" if extension is None else f"there is no HDU {extension!r}"
     raise FrameFailed(Reason.NO_IMAGE, f"{which}; mend header.extension of the profile or leave the file out")
+
+
+def _count_images(units: Iterator[Unit]) -> int:
+    """Return how many images there are among the units that are left, up to one that cannot be read."""
+    count = 0
+    with contextlib.suppress(FrameFailed):
+        for unit in units:
+            count += unit.is_image
+    return count
 
 
 def _walk(stream: IO[bytes]) -> Iterator[Unit]:

@@ -129,7 +129,7 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
         "mjd_mid": mjd,
         "mjd_end": reading.mjd_end,
         "time_source": reading.time_source,
-        "exposure_s": reading.exposure_s,
+        "exposure_s": reading.exposure_s if reading.exposure_known else None,
         "filter": reading.filter,
         "band": reading.band,
         "object": reading.object,
@@ -145,6 +145,8 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
 def _read_header(reduced: ReducedFrame, raw: RawImage, profile: Profile) -> HeaderReading:
     reading = read_header(raw.header, profile, reduced.row["file"].rpartition("/")[2])
     reduced.row.update(describe_header_row(reading), extension=raw.extension)
+    if raw.n_further and profile.base.header.extension is None:
+        reduced.row["flags"] |= FrameFlag.MORE_IMAGES
     if reading.problem is not None:
         reason, message = reading.problem
         raise (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +45,9 @@ class Lake:
     def __init__(self, root: str | Path) -> None:
         self.layout = Layout(Path(root).absolute())
         if not self.layout.settings_file.is_file():
-            raise LakeError(f"{root}: there is no lake; make one with `skylake init {root}`")
+            raise LakeError(
+                f"{root}: there is no lake; make one with `skylake init {shlex.quote(str(root))}`"
+            )
         self.settings = read_settings(self.layout.settings_file)
 
     @classmethod

@@ -57,6 +57,7 @@ def mirror_lake(
         If the database cannot be used.
     """
     url = url or lake.settings.mirror_url or None
+    is_embedded = url is None
     with ExitStack() as stack:
         psql = None
         if url is None:
@@ -72,7 +73,9 @@ def mirror_lake(
         wanted = _checksums(snapshot)
         gone = [key for key in held if key not in wanted]
         outcome = mirror.synchronise(_changes(snapshot, held), gone, snapshot.number)
-        return MirrorReport(snapshot.number, outcome, mirror.shown, psql)
+        # An address is of use only while the server runs.
+        where = f"{lake.layout.database} (stopped again)" if is_embedded and not psql else mirror.shown
+        return MirrorReport(snapshot.number, outcome, where, psql)
 
 
 def stop_server(lake: Lake) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from skylake.core.flags import SPOILED
 from skylake.lake import Lake, Snapshot
 from skylake.report.style import Floats
+from skylake.table.matches import matches_name
 from skylake.table.photometry import (
     FRAME_COLUMNS,
     ZEROPOINT_COLUMNS,
@@ -54,9 +55,11 @@ def calibrated_matches(snapshot: Snapshot, catalog: str, camera: str) -> Calibra
     """Return matches of the latest nights of a camera, as many as a picture needs."""
     chosen: list[str] = []
     n_rows = 0
-    parts = [part for part in snapshot.parts("matches").values() if part.camera == camera]
+    batches = [name for name, part in snapshot.parts("frames").items() if part.camera == camera]
+    names = {matches_name(batch, catalog) for batch in batches}
+    parts = [part for part in snapshot.parts("matches").values() if part.name in names]
     for part in sorted(parts, key=lambda one: -(one.night or 0)):
-        if part.name.endswith(f"-{catalog}") and (n_rows < _MAX_MATCHES):
+        if n_rows < _MAX_MATCHES:
             chosen.append(part.name)
             n_rows += part.n_rows
     matches = snapshot.read("matches", where=lambda part: part.name in chosen)
@@ -88,21 +91,35 @@ def floats(table: pa.Table, name: str) -> Floats:
 
 
 def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[str, Any]]:
-    """Return the stars whose scatter most exceeds what is usual at their brightness.
+    """Return the stars whose scatter most exceeds what is usual at their brightness, each in its worst band.
 
-    The usual scatter is the running median over stars of similar magnitude.
+    The usual scatter is the running median over stars of similar magnitude in the same band.
     """
-    columns = ["object_id", "catalog", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
+    columns = ["object_id", "catalog", "band", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
     rows = snapshot.read("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
     rows = rows.filter(pc.and_(pc.is_valid(rows["mag_scatter"]), pc.is_valid(rows["mag_median"])))
     if rows.num_rows == 0:
         return []
     mag, scatter = floats(rows, "mag_median"), floats(rows, "mag_scatter")
+    band = np.asarray(rows["band"].to_pylist(), object)
+    excess = np.empty(len(mag))
+    for name in set(band.tolist()):
+        mine = np.flatnonzero(band == name)
+        excess[mine] = scatter[mine] / np.maximum(_usual_scatter(mag[mine], scatter[mine]), 1e-4)
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows.take(pa.array(np.argsort(-excess))).to_pylist():
+        found.setdefault((row["catalog"], row["object_id"]), row)
+        if len(found) == how_many:
+            break
+    return list(found.values())
+
+
+def _usual_scatter(mag: Floats, scatter: Floats) -> Floats:
+    """Return the running median of the scatter over magnitude."""
     order = np.argsort(mag)
     half = max(5, min(50, len(order) // 10))
     usual = np.empty(len(order))
     for place, star in enumerate(order):
         low = max(0, min(place - half, len(order) - 2 * half - 1))
         usual[star] = np.median(scatter[order[low : low + 2 * half + 1]])
-    excess = scatter / np.maximum(usual, 1e-4)
-    return [rows.slice(int(star), 1).to_pylist()[0] for star in np.argsort(-excess)[:how_many]]
+    return usual

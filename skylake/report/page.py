@@ -155,14 +155,14 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     """Return the picture of a light curve as :func:`skylake.report.curves.curve_of_object` gives it."""
     points = curve["points"]
     title = f"{curve['catalog']} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
-    bands = sorted({point["band"] for point in points if point["band"]})
+    band = np.array([point["band"] or "instrumental" for point in points], object)
     mag, mag_err = (
         np.array([np.nan if point[name] is None else point[name] for point in points], float)
         for name in ("mag", "mag_err")
     )
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, "/".join(bands) or "instrumental", title)
+    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title)
 
 
 def _keep(figure: Figure, out: Path, file: str, caption: str) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_FIELD_BINS = 24
+#: Colours of bands, in the order of their names; grey is for what is flagged.
+_BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
 
@@ -29,9 +32,7 @@ def zeropoint_against_time(
         if not known.any():
             say_nothing_there(axes, "no frame has a zeropoint yet")
             return figure
-        for colour, name in zip(
-            (BLUE, RED, "#3b7d4f", "#7a4a9e", GREY), sorted(set(band[known])), strict=False
-        ):
+        for name, colour in zip(sorted(set(band[known])), itertools.cycle(_BAND_COLOURS), strict=False):
             rows = known & (band == name)
             axes.errorbar(
                 dates(mjd[rows]), zp[rows], zp_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
@@ -124,27 +125,34 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
 
 
 def lightcurve(
-    bjd: Floats, mag: Floats, mag_err: Floats, spoiled: npt.NDArray[np.bool_], band: str, title: str
+    bjd: Floats,
+    mag: Floats,
+    mag_err: Floats,
+    spoiled: npt.NDArray[np.bool_],
+    band: npt.NDArray[np.object_],
+    title: str,
 ) -> Figure:
-    """Magnitudes of one star against time; bright is up."""
+    """Magnitudes of one star against time, each band in a colour of its own; bright is up."""
     with canvas(title) as (figure, axes):
         known = np.isfinite(mag)
         if not known.any():
             say_nothing_there(axes, "the star has no calibrated magnitude")
             return figure
         start = float(np.floor(bjd[known].min()))
-        for rows, colour, label in (
-            (known & ~spoiled, BLUE, "measurements"),
-            (known & spoiled, GREY, "flagged"),
-        ):
+        names = sorted(set(band[known].tolist()))
+        shown = [
+            (known & ~spoiled & (band == name), colour, f"{name}, ", "measurements")
+            for name, colour in zip(names, itertools.cycle(_BAND_COLOURS), strict=False)
+        ]
+        for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
             if rows.any():
                 axes.errorbar(
                     bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
-                    label=f"{rows.sum()} {label}",
+                    label=f"{name}{rows.sum()} {label}",
                 )  # fmt: skip
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
-        axes.set_ylabel(f"{band} [mag]")
+        axes.set_ylabel(f"{', '.join(names)} [mag]")
         axes.legend(loc="best")
         return figure
 

@@ -98,6 +98,7 @@ class Zeropoints:
     zp_err: _Array
     zp_fit_err: _Array
     mean_colour: _Array
+    colour_spread: _Array
     n_matched: npt.NDArray[np.int64]
     n_used: npt.NDArray[np.int64]
     rms: _Array
@@ -128,6 +129,7 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
     with np.errstate(divide="ignore", invalid="ignore"):
         total, n_used = summed(weight), np.bincount(frame, minlength=count)
         zp, mean_colour = summed(weight * values) / total, summed(weight * colour) / total
+        spread = np.sqrt(summed((colour - mean_colour[frame]) ** 2) / n_used)
         residual = values - zp[frame]
         rms = np.sqrt(summed(residual**2) / (n_used - 1))
         chi2 = summed(weight * residual**2) / (n_used - 1)
@@ -142,13 +144,26 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
         np.hypot(np.hypot(fit_err, term_err * mean_colour), aperture),
         fit_err,
         mean_colour,
+        spread,
         rms,
         chi2,
     )
-    zp, zp_err, fit_err, mean_colour, rms, chi2 = (np.where(none, np.nan, each) for each in solved)
+    zp, zp_err, fit_err, mean_colour, spread, rms, chi2 = (np.where(none, np.nan, each) for each in solved)
     n_used = np.where(none, 0, n_used)
     return Zeropoints(
-        zp, zp_err, fit_err, mean_colour, n_matched, n_used, rms, chi2, reason, term, term_err, intrinsic
+        zp,
+        zp_err,
+        fit_err,
+        mean_colour,
+        spread,
+        n_matched,
+        n_used,
+        rms,
+        chi2,
+        reason,
+        term,
+        term_err,
+        intrinsic,
     )
 
 
@@ -189,6 +204,7 @@ def zeropoint_columns(scenario: Scenario, plan: NightPlan, fitted: Zeropoints) -
             "colour_term": np.full(count, fitted.colour_term),
             "colour_term_err": np.full(count, fitted.colour_term_err),
             "mean_colour": fitted.mean_colour + band.pivot_colour,
+            "colour_spread": fitted.colour_spread,
         }
     columns["reason"] = pa.array(fitted.reason, pa.string())
     return columns

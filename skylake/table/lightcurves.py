@@ -1,10 +1,11 @@
-"""The table ``lightcurves``: the measurements of each star, nested, in the order of time."""
+"""The table ``lightcurves``: the measurements of each star in each band, nested, in the order of time."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.camera import Site
 from skylake.core.ephemeris import barycentric_jd
@@ -18,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str, Site]) -> pa.Table:
-    """Gather the matches of some part of the sky into light curves.
+    """Gather the matches of some part of the sky into light curves, one per star and band.
 
     Measurements on frames without a zeropoint are left out; a flux that is not positive stays, without
     a magnitude.
@@ -37,9 +38,13 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
     if not calibrated.any():
         return empty_table(schema)
     star, mjd = matches["ref_id"].to_numpy(), matches["mjd_mid"].to_numpy()
-    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, star))
+    bands, band = np.unique(
+        pc.fill_null(matches["band"], "").to_numpy(zero_copy_only=False).astype(str), return_inverse=True
+    )
+    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, band, star))
     order = order[calibrated[order]]
-    _, starts = np.unique(star[order], return_index=True)
+    fresh = (np.diff(star[order]) != 0) | (np.diff(band[order]) != 0)
+    starts = np.flatnonzero(np.concatenate([[True], fresh]))
     ends = np.append(starts[1:], len(order))
     last = order[ends - 1]
     ra, dec = matches["ra_deg"].to_numpy(), matches["dec_deg"].to_numpy()
@@ -48,6 +53,7 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
         "_healpix_29": healpix_index(ra[last], dec[last]),
         "object_id": star[last],
         "catalog": matches["catalog"].take(pa.array(last)),
+        "band": pa.array(bands[band[last]].tolist(), pa.string()),
         "version": photometry.version[last].astype(np.int32),
         "ra_deg": ra[last],
         "dec_deg": dec[last],
@@ -107,16 +113,16 @@ def _barycentric(rows: pa.Table, sites: dict[str, Site]) -> Floats:
 def _statistics(
     matches: pa.Table, photometry: Photometry, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
 ) -> tuple[Floats, Floats]:
-    """Return median and robust scatter of the clean magnitudes of each star, NaN where there are none."""
-    n_stars = len(starts)
+    """Return median and robust scatter of the clean magnitudes of each curve, NaN where there are none."""
+    n_curves = len(starts)
     group = np.zeros(len(order), np.intp)
     group[starts[1:]] = 1
     group = np.cumsum(group)
     mag = photometry.mag[order]
     clean = np.isfinite(mag) & ((matches["flags"].to_numpy()[order] & int(SPOILED)) == 0)
-    median = _group_median(mag[clean], group[clean], n_stars)
-    deviation = _group_median(np.abs(mag[clean] - median[group[clean]]), group[clean], n_stars)
-    many = np.bincount(group[clean], minlength=n_stars) > 1
+    median = _group_median(mag[clean], group[clean], n_curves)
+    deviation = _group_median(np.abs(mag[clean] - median[group[clean]]), group[clean], n_curves)
+    many = np.bincount(group[clean], minlength=n_curves) > 1
     return median, np.where(many, MAD_TO_SIGMA * deviation, np.nan)
 
 

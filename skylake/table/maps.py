@@ -7,32 +7,50 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.flags import SPOILED
+from skylake.core.camera import FLUXES, Calibration, FilterBand
+from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
-from skylake.table.photometry import Photometry
+from skylake.table.selection import Band, gather
 
 Integers = npt.NDArray[np.int64]
 
+#: Columns of ``frames`` and ``zeropoints`` that maps need.
+FRAME_COLUMNS = ("frame_id", "band", "exposure_s", "s_region", *(f"apcor_{name}" for name in FLUXES))
+ZEROPOINT_COLUMNS = (
+    "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
+)  # fmt: skip
+
 
 def maps_table(
-    camera: str, night: int, frames: pa.Table, matches: pa.Table, photometry: Photometry, order: int
+    camera: str,
+    night: int,
+    frames: pa.Table,
+    matches: pa.Table,
+    zeropoints: pa.Table,
+    calibration: Calibration,
+    order: int,
 ) -> pa.Table:
     """Sum one night of one camera onto HEALPix pixels.
+
+    Residuals are those of matches that :func:`skylake.table.selection.gather` calls usable, with Tukey's
+    biweight in their weights; where no star is off the sums are those of a weighted mean.
 
     Parameters
     ----------
     camera, night : str, int
     frames : pyarrow.Table
-        Its frames with status ok: ``band``, ``exposure_s`` and ``s_region``.
+        Its frames with status ok: :data:`FRAME_COLUMNS`.
     matches : pyarrow.Table
         Its matches with one catalog.
-    photometry : Photometry
-        Of these matches.
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS` of these frames for that catalog, one row per frame at most.
+    calibration : Calibration
+        Limits of the matches that tell something.
     order : int
         Order of the pixels.
     """
-    pieces = [_visits(frames, order), _residuals(matches, photometry, order)]
+    pieces = [_visits(frames, order), _residuals(frames, matches, zeropoints, calibration, order)]
     cells = pa.concat_tables(pieces, promote_options="default")
     sums = [name for name in cells.column_names if name not in ("band", "healpix_pixel")]
     total = cells.group_by(["band", "healpix_pixel"]).aggregate([(name, "sum") for name in sums])
@@ -111,21 +129,69 @@ def _inside(
     return odd
 
 
-def _residuals(matches: pa.Table, photometry: Photometry, order: int) -> pa.Table:
-    """Return weights and weighted residuals of clean calibrated matches per row."""
-    clean = np.isfinite(photometry.residual) & (photometry.mag_err > 0)
-    clean &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
-    ref_err = np.nan_to_num(matches["ref_mag_err"].to_numpy(zero_copy_only=False))[clean]
-    residual = photometry.residual[clean]
-    weight = 1.0 / (photometry.mag_err[clean] ** 2 + ref_err**2)
-    pixel = matches["_healpix_29"].to_numpy()[clean] >> (2 * (INDEX_ORDER - order))
+def _residuals(
+    frames: pa.Table, matches: pa.Table, zeropoints: pa.Table, calibration: Calibration, order: int
+) -> pa.Table:
+    """Return weights and weighted residuals per match, for those matches that a zeropoint may be fitted to.
+
+    All others would bring a bias along: faint stars are detected where noise makes them brighter.
+    """
+    zeropoints = zeropoints.filter(pc.is_valid(zeropoints["zp"]))
+    keys = list(
+        zip(
+            *(zeropoints[name].to_pylist() for name in ("band", "flux", "colour", "pivot_colour")),
+            strict=True,
+        )
+    )
+    pieces = [_no_residuals()]
+    for key in dict.fromkeys(keys):
+        chosen = zeropoints.filter(pa.array([one == key for one in keys]))
+        name, flux, colour, pivot = key
+        band = Band(FilterBand(name, colour, pivot or 0.0), flux, calibration)
+        pieces.append(_residuals_of_band(frames, matches, chosen, band, order))
+    return pa.concat_tables(pieces)
+
+
+def _residuals_of_band(
+    frames: pa.Table, matches: pa.Table, zeropoints: pa.Table, band: Band, order: int
+) -> pa.Table:
+    ids, factors = frames["frame_id"].to_pylist(), frames[f"apcor_{band.flux}"].to_pylist()
+    calibrated = set(zeropoints["frame_id"].to_pylist())
+    correction: dict[int, tuple[float | None, float | None]] = {
+        one: (factor, None)
+        for one, factor in zip(ids, factors, strict=True)
+        if factor is not None and one in calibrated
+    }
+    known = pc.is_in(matches["frame_id"], pa.array(sorted(correction), pa.int64()))
+    matches = matches.filter(known)
+    data = gather(matches, correction, band)
+    by_id = zeropoints.sort_by("frame_id")
+    frame = np.searchsorted(by_id["frame_id"].to_numpy(), data.frame)
+    zp, zp_err, term, intrinsic, chi2 = (
+        by_id[name].cast(pa.float64()).to_numpy(zero_copy_only=False)[frame]
+        for name in ("zp", "zp_fit_err", "colour_term", "intrinsic_mag", "chi2")
+    )
+    residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
+    # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.
+    scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (data.error**2 + np.nan_to_num(intrinsic) ** 2)
+    variance = scatter + np.nan_to_num(zp_err) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = biweight(residual / np.sqrt(variance)) / variance
+    used = data.usable & np.isfinite(weight) & (weight > 0)
+    residual, weight = residual[used], weight[used]
     return pa.table(
         {
-            "band": pc.fill_null(matches["band"].filter(pa.array(clean)), ""),
-            "healpix_pixel": pixel,
-            "n_matches": np.ones(len(pixel), np.int64),
+            "band": pa.repeat(band.band.band, len(weight)),
+            "healpix_pixel": matches["_healpix_29"].to_numpy()[used] >> (2 * (INDEX_ORDER - order)),
+            "n_matches": np.ones(len(weight), np.int64),
             "weight_sum": weight,
             "residual_sum": weight * residual,
             "residual_square_sum": weight * residual**2,
         }
     )
+
+
+def _no_residuals() -> pa.Table:
+    kinds = {"band": pa.string(), "healpix_pixel": pa.int64(), "n_matches": pa.int64()}
+    kinds |= dict.fromkeys(("weight_sum", "residual_sum", "residual_square_sum"), pa.float64())
+    return pa.schema(kinds).empty_table()

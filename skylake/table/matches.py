@@ -26,6 +26,11 @@ CARRIED = (
 )
 
 
+def matches_name(batch: str, catalog: str) -> str:
+    """Return the name of the part of ``matches`` of a batch."""
+    return f"{batch}-{catalog}"
+
+
 def reference_columns(bands: Sequence[FilterBand], available: Collection[str]) -> list[str]:
     """Return the columns of a catalog that matches in some bands need, of those that it has."""
     wanted = ["ref_id"]

@@ -15,7 +15,10 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
 FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES))
-ZEROPOINT_COLUMNS = ("frame_id", "flux", "zp", "zp_err", "colour_term", "pivot_colour", "version")
+ZEROPOINT_COLUMNS = (
+    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour",
+    "mean_colour", "colour_spread", "version",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class Photometry:
 
 def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Photometry:
     """Return the photometry of matches.
+
+    A star of unknown colour is taken for one of the pivot colour, and its error says how far off that may
+    be: as far as the colours of the frame's stars are from the pivot.
 
     Parameters
     ----------
@@ -58,9 +64,10 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
             factor = _floats(frames, f"apcor_{name}")[frame]
             flux[rows] = (_floats(matches, f"flux_{name}") * factor)[rows]
             flux_err[rows] = (_floats(matches, f"flux_{name}_err") * factor)[rows]
-    zp, zp_err = (np.where(known, _floats(zeropoints, name)[zero], np.nan) for name in ("zp", "zp_err"))
+    zp = np.where(known, _floats(zeropoints, "zp")[zero], np.nan)
     term, pivot = (np.nan_to_num(_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour"))
     colour = _floats(matches, "ref_colour")
+    zp_err = np.where(known, _errors_at(zeropoints, zero, colour), np.nan)
     shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         positive = np.where(flux > 0, flux, np.nan)
@@ -68,6 +75,26 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
         mag_err = np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
     return Photometry(flux, flux_err, mag, mag_err, _floats(matches, "ref_mag") - mag, version[zero])
+
+
+def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats) -> Floats:
+    """Return the error of zp + c (colour - pivot), for the rows `zero` of the zeropoints.
+
+    The fit knows the magnitude of a star of the mean colour of its stars, with an error that has nothing to
+    do with that of the colour term c. zp is what follows at the pivot, so the variance of zp holds
+    (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place.
+    """
+    names = ("zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour", "mean_colour")
+    zp_err, fit_err, term, term_err, pivot, mean = (_floats(zeropoints, name)[zero] for name in names)
+    spread = np.nan_to_num(_floats(zeropoints, "colour_spread")[zero])
+    has_term = np.isfinite(term_err) & np.isfinite(mean) & np.isfinite(pivot)
+    offset = np.where(has_term, mean - pivot, 0.0)
+    term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
+    # The difference of squares loses a few digits, and can be no less than the part of the fit.
+    shared = np.maximum(zp_err**2 - (term_err * offset) ** 2, np.nan_to_num(fit_err) ** 2)
+    of_known = shared + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
+    of_unknown = zp_err**2 + term**2 * (spread**2 + offset**2)
+    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown)))
 
 
 def _lookup(

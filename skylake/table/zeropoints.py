@@ -18,54 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import Calibration, FilterBand
-from skylake.core.flags import SPOILED
+from skylake.core.camera import Calibration
 from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
 from skylake.schema import arrow_schema, conform, load
+from skylake.table.selection import Band, Matches, gather
 
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+
+#: Reasons that a catalog with other columns would mend.
+NO_BAND, NO_COLOUR = "no_band", "no_colour"
+TOO_FEW_STARS = "too_few_stars"
 
 _ROUNDS = 8
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """How the frames of one band of a night are calibrated."""
-
-    band: FilterBand
-    flux: str
-    calibration: Calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """Matches of one band of a night; arrays of shape (n,).
-
-    ``difference`` is the catalog magnitude minus the instrumental one of total flux, ``photon_error`` and
-    ``catalog_error`` are the errors of the two, ``colour`` is relative to the pivot, and ``usable`` marks
-    those that may enter the fit.
-    """
-
-    frame: npt.NDArray[np.int64]
-    star: npt.NDArray[np.int64]
-    difference: Floats
-    photon_error: Floats
-    catalog_error: Floats
-    colour: Floats
-    usable: Mask
-
-    @property
-    def error(self) -> Floats:
-        """Error of the difference."""
-        return np.asarray(np.hypot(self.photon_error, self.catalog_error))
-
-    def rows_of_frames(self) -> dict[int, npt.NDArray[np.intp]]:
-        """Return the rows of each frame."""
-        order = np.argsort(self.frame, kind="stable")
-        frames, starts = np.unique(self.frame[order], return_index=True)
-        return dict(zip(frames.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +50,7 @@ class FrameZeropoint:
     zp_fit_err: float = float("nan")
     zp_err: float = float("nan")
     mean_colour: float = float("nan")
+    colour_spread: float = float("nan")
     n_matched: int = 0
     n_used: int = 0
     rms: float = float("nan")
@@ -112,7 +78,8 @@ def zeropoints_table(
     -------
     pyarrow.Table
         One row per frame; without a zeropoint where that is not possible, and then with the reason:
-        ``unknown_filter``, ``no_matches``, ``too_few_stars`` or ``no_aperture_correction``.
+        ``unknown_filter``, ``no_matches``, ``no_band`` or ``no_colour`` (no star of the night has a
+        magnitude in the band, or a colour), ``too_few_stars`` or ``no_aperture_correction``.
     """
     rows: list[dict[str, Any]] = []
     names = np.asarray(frames["band"].to_pylist(), object)
@@ -138,6 +105,7 @@ def _calibrate_band(
         for frame in frames.to_pylist()
     }
     data = gather(matches, correction, band)
+    missing = _missing(data)
     term = fit_colour_term(data, band.calibration)
     rows_of = data.rows_of_frames()
     none = np.zeros(0, np.intp)
@@ -146,6 +114,8 @@ def _calibrate_band(
         factor, factor_err = correction[frame["frame_id"]]
         mine = rows_of.get(frame["frame_id"], none)
         solved = fit_frame(data, mine, term, band.calibration.min_stars)
+        if solved.reason == TOO_FEW_STARS and missing is not None:
+            solved = replace(solved, reason=missing)
         if factor is None:
             solved = FrameZeropoint(n_matched=solved.n_matched, reason="no_aperture_correction")
         else:
@@ -155,64 +125,11 @@ def _calibrate_band(
     return rows
 
 
-def gather(
-    matches: pa.Table, correction: dict[int, tuple[float | None, float | None]], band: Band
-) -> Matches:
-    """Return the matches of some frames as arrays.
-
-    Matches of no use to the fit stay in, marked so: spoiled or crowded detections, those without
-    magnitude or colour, beyond the limits of the profile, or too faint. Who is too faint is decided by
-    catalog magnitude: a cut in measured flux would prefer stars that noise has made brighter.
-    """
-    frame = matches["frame_id"].to_numpy()
-    known = np.array([key for key, (factor, _) in correction.items() if factor is not None], np.int64)
-    matches = matches.filter(pa.array(np.isin(frame, known)))
-    frame = matches["frame_id"].to_numpy()
-    factor = np.array([correction[key][0] for key in frame.tolist()], float)
-    # What is known of the neighbours' light is taken off; where it is much, the star is not used.
-    crowding = np.nan_to_num(_column(matches, "ref_crowding"))
-    flux = _column(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)
-    flux_err = _column(matches, f"flux_{band.flux}_err") * factor
-    ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
-    colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        difference = ref_mag + 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-        inst_err = _MAG_PER_RELATIVE * flux_err / np.where(flux > 0, flux, np.nan)
-    limits = band.calibration
-    usable = np.isfinite(difference) & np.isfinite(inst_err) & np.isfinite(ref_err) & np.isfinite(colour)
-    usable &= (matches["flags"].to_numpy() & int(SPOILED)) == 0
-    usable &= np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding) <= limits.max_crowding
-    usable &= ref_mag <= _faint_limits(frame, ref_mag, inst_err, limits.max_mag_err)
-    usable &= (ref_mag >= limits.mag_range[0]) & (ref_mag <= limits.mag_range[1])
-    if band.band.colour is not None:
-        usable &= (colour >= limits.colour_range[0]) & (colour <= limits.colour_range[1])
-    pivot = band.band.pivot_colour if band.band.colour is not None else 0.0
-    star = matches["ref_id"].to_numpy()
-    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, usable)
-
-
-def _faint_limits(frame: npt.NDArray[np.int64], ref_mag: Floats, inst_err: Floats, largest: float) -> Floats:
-    """Return, for each match, the catalog magnitude at which errors on its frame reach the largest allowed.
-
-    Against the sky errors grow as the inverse of the flux, so every star with an error within a factor
-    of two of the limit tells where it is; infinite where all stars are better than that, minus infinite
-    where all are worse.
-    """
-    limits = np.full(len(frame), np.inf)
-    order = np.argsort(frame, kind="stable")
-    starts = np.flatnonzero(np.diff(frame[order], prepend=-1))
-    for mine in np.split(order, starts[1:]):
-        known = mine[np.isfinite(ref_mag[mine]) & np.isfinite(inst_err[mine])]
-        near = known[(inst_err[known] >= 0.5 * largest) & (inst_err[known] <= 2.0 * largest)]
-        if near.size:
-            limits[mine] = np.median(ref_mag[near] - 2.5 * np.log10(inst_err[near] / largest))
-        elif known.size and inst_err[known].min() > largest:
-            limits[mine] = -np.inf
-    return limits
-
-
-def _column(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+def _missing(data: Matches) -> str | None:
+    """Return what the catalog does not have for any star of the night, as a reason."""
+    if not np.isfinite(data.catalog_error).any():
+        return NO_BAND
+    return None if np.isfinite(data.colour).any() else NO_COLOUR
 
 
 def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
@@ -299,7 +216,7 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     if n_matched == 0:
         return FrameZeropoint(reason="no_matches")
     if rows.size < min_stars:
-        return FrameZeropoint(n_matched=n_matched, reason="too_few_stars")
+        return FrameZeropoint(n_matched=n_matched, reason=TOO_FEW_STARS)
     values = data.difference[rows] - term.value * data.colour[rows]
     error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
     fit = robust_mean(values, error, term.intrinsic)
@@ -314,6 +231,7 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
         zp_fit_err=fit_err,
         zp_err=float(np.hypot(fit_err, term.error * mean_colour)),
         mean_colour=mean_colour,
+        colour_spread=float(np.sqrt(np.mean((data.colour[rows][kept] - mean_colour) ** 2))),
         n_matched=n_matched,
         n_used=n_used,
         rms=float(np.std(fit.residuals[kept], ddof=1)) if n_used > 1 else float("nan"),
@@ -342,6 +260,7 @@ def _row(
         "colour_term": term.value if coloured else None,
         "colour_term_err": term.error if coloured else None,
         "mean_colour": solved.mean_colour + band.band.pivot_colour if coloured else None,
+        "colour_spread": solved.colour_spread if coloured else None,
         "n_matched": solved.n_matched,
         "n_used": solved.n_used,
         "rms": solved.rms,

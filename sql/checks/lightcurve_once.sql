@@ -1,6 +1,6 @@
--- A star has one light curve per catalog, with as many points as it counts, in the order of time.
-SELECT catalog, object_id, n_points, len(lightcurve.mjd_mid) AS n_rows
+-- A star has one light curve per catalog and band, with as many points as it counts, in the order of time.
+SELECT catalog, object_id, band, n_points, len(lightcurve.mjd_mid) AS n_rows
 FROM lightcurves
-QUALIFY count(*) OVER (PARTITION BY catalog, object_id) > 1
+QUALIFY count(*) OVER (PARTITION BY catalog, object_id, band) > 1
      OR n_points <> len(lightcurve.mjd_mid)
      OR lightcurve.mjd_mid <> list_sort(lightcurve.mjd_mid);

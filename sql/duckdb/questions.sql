@@ -1,4 +1,4 @@
--- Questions that analysts ask, each a query for `skylake sql LAKE "…"`.
+-- Questions that analysts ask. Put one between quotes, without its comment, or into a file: `skylake sql LAKE @FILE`.
 
 -- How many frames came of each night, and what became of them?
 SELECT camera, night, status, reason, count(*) AS frames
@@ -68,9 +68,9 @@ WHERE flags = 0 AND ref_mag < 13
 GROUP BY ALL
 ORDER BY ALL;
 
--- Which stars vary: scatter far above that of stars of their brightness?
-SELECT object_id, ra_deg, dec_deg, ref_mag, n_points, mag_scatter,
-    mag_scatter / median(mag_scatter) OVER (PARTITION BY round(2 * ref_mag)) AS excess
+-- Which stars vary: scatter far above that of stars of their brightness in the same band?
+SELECT object_id, band, ra_deg, dec_deg, ref_mag, n_points, mag_scatter,
+    mag_scatter / median(mag_scatter) OVER (PARTITION BY band, round(2 * ref_mag)) AS excess
 FROM lightcurves
 WHERE n_points >= 10
 QUALIFY excess > 5

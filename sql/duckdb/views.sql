@@ -12,16 +12,17 @@ SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.colour_term, z.pivot
 FROM frames AS f
 LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 
--- Every detection of a calibrated frame as a magnitude of a star of the pivot colour.
+-- Every detection of a calibrated frame as a magnitude of a star of the pivot colour. Its colour is not known here:
+-- the error counts how far the colours of the frame's stars are from the pivot.
 -- A flux that is not positive has no magnitude; its flux and error remain.
 CREATE VIEW calibrated_sources AS
 SELECT
-    t.* EXCLUDE (total_flux, total_flux_err),
+    t.* EXCLUDE (total_flux, total_flux_err, colour_variance),
     t.total_flux,
     t.total_flux_err,
     CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp END AS mag,
     CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2) + t.colour_variance) END AS mag_err
 FROM (
     SELECT
         s.*,
@@ -30,6 +31,9 @@ FROM (
         z.band,
         z.zp,
         z.zp_err,
+        CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
+            ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
+        END AS colour_variance,
         CASE z.flux
             WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1
             WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2
@@ -49,12 +53,23 @@ FROM (
 ) AS t;
 
 -- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
+-- The error of zp + colour_term x (colour - pivot_colour): what zp_err holds of the colour term is that at the pivot,
+-- colour_term_err x (mean_colour - pivot_colour); at the star's colour it is colour_term_err x (colour - mean_colour).
 CREATE VIEW calibrated_matches AS
 SELECT
     m.frame_id, m.source_no, m.catalog, c.version, m.ref_id, m.camera, m.night, m.mjd_mid, m.band,
     m.ra_deg, m.dec_deg, m.source_ra_deg, m.source_dec_deg, m.x_px, m.y_px, m.separation_arcsec, m.crowding, m.ref_mag, m.ref_mag_err, m.ref_colour,
     c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0) AS mag,
-    c.mag_err,
+    CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
+        ELSE sqrt(
+            pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
+            + greatest(
+                pow(z.zp_err, 2) - coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0),
+                pow(coalesce(z.zp_fit_err, 0), 2)
+            )
+            + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+        )
+    END AS mag_err,
     m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
     m.flags
 FROM matches AS m
@@ -65,11 +80,10 @@ INNER JOIN zeropoints_in_force AS z ON z.frame_id = m.frame_id AND z.catalog = m
 -- One row per measurement of a light curve.
 CREATE VIEW lightcurve_points AS
 SELECT
-    catalog, object_id, version, ref_mag, ref_colour,
+    catalog, object_id, band, version, ref_mag, ref_colour,
     unnest(lightcurve.frame_id) AS frame_id,
     unnest(lightcurve.source_no) AS source_no,
     unnest(lightcurve.camera) AS camera,
-    unnest(lightcurve.band) AS band,
     unnest(lightcurve.mjd_mid) AS mjd_mid,
     unnest(lightcurve.bjd_tdb) AS bjd_tdb,
     unnest(lightcurve.flux) AS flux,

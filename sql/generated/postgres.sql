@@ -311,6 +311,7 @@ CREATE TABLE zeropoints (
 	colour_term DOUBLE PRECISION,
 	colour_term_err DOUBLE PRECISION,
 	mean_colour DOUBLE PRECISION,
+	colour_spread DOUBLE PRECISION,
 	n_matched INTEGER NOT NULL,
 	n_used INTEGER NOT NULL,
 	rms DOUBLE PRECISION,
@@ -340,7 +341,7 @@ COMMENT ON COLUMN zeropoints.flux IS 'Flux column that was calibrated, without i
 
 COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint of total flux in ADU/s, at the pivot colour [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction [mag]';
+COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction; at another colour the share of the colour term is another [mag]';
 
 COMMENT ON COLUMN zeropoints.zp_fit_err IS 'The part of zp_err from the scatter of the stars alone; frames of one field differ by this much or less [mag]';
 
@@ -354,6 +355,8 @@ COMMENT ON COLUMN zeropoints.colour_term_err IS 'Standard error of colour_term';
 
 COMMENT ON COLUMN zeropoints.mean_colour IS 'Mean colour of the stars used [mag]';
 
+COMMENT ON COLUMN zeropoints.colour_spread IS 'Standard deviation of the colours of the stars used about their mean [mag]';
+
 COMMENT ON COLUMN zeropoints.n_matched IS 'Matches of the frame';
 
 COMMENT ON COLUMN zeropoints.n_used IS 'Stars that entered the fit and kept at least half their weight';
@@ -364,4 +367,4 @@ COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used, with
 
 COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Scatter of the night''s stars beyond their stated errors [mag]';
 
-COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint';
+COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint: unknown_filter, no_matches, no_band or no_colour (the catalog has no such column for these stars), too_few_stars, no_aperture_correction';

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +160,45 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, skylake_command: Run)
     folder = skylake_command("camera", "check", tmp_path)
     assert folder.status == 2
     assert f"File '{tmp_path}' is a directory" in folder.sentence
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "quantity", "reason"),
+    [
+        ("EXPTIME", "INF", "exposure_s", "bad_header"),
+        ("EXPTIME", 1e12, "exposure_s", "bad_header"),
+        ("DATE-OBS", "0001-01-01T00:00:00", "mjd_start", "bad_header"),
+        ("TIMESYS", "LOCAL", "mjd_start", "ambiguous_header"),
+    ],
+)
+def test_a_check_names_the_card_that_no_frame_can_have(
+    frame: Path, camera: Path, skylake_command: Run, card: str, value: Any, quantity: str, reason: str
+) -> None:
+    fits.setval(frame, card, value=value)
+    answer = skylake_command("camera", "check", "-c", camera, frame, "--json")
+    [checked] = answer.json
+    assert (answer.status, checked["usable"], checked["reason"]) == (1, False, reason)
+    assert card in checked["message"] and readings(checked)[quantity]["value"] is None
+
+
+def test_a_check_tells_of_images_that_are_not_taken(
+    frame: Path, camera: Path, tmp_path: Path, new_lake: Path, skylake_command: Run
+) -> None:
+    with fits.open(frame) as file:
+        both = fits.HDUList([file[0].copy(), fits.ImageHDU(file[0].data, file[0].header)])
+        both.writeto(frame, overwrite=True)
+    own = tmp_path / "second.toml"
+    own.write_text(f'like = {json.dumps(str(camera))}\nname = "second"\nheader.extension = 1\n')
+    for profile, told in ((camera, True), (own, False)):
+        answer = skylake_command("camera", "check", "-c", profile, frame, "--json")
+        found = readings(answer.json[0])
+        assert (answer.status, "images" in found) == (0, told)
+        assert skylake_command("ingest", new_lake, "-c", profile, frame).status == 0
+        if told:
+            assert (found["images"]["value"], found["images"]["source"]) == (2, "HDU 0")
+            assert "header.extension" in found["images"]["note"]
+    query = "SELECT camera, extension, flags & 4096 AS more FROM frames ORDER BY camera"
+    rows = skylake_command("sql", new_lake, query, "--format", "json").json
+    assert rows == [
+        {"camera": "second", "extension": 1, "more": 0}, {"camera": "small", "extension": 0, "more": 4096},
+    ]  # fmt: skip

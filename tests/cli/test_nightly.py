@@ -53,10 +53,10 @@ def test_a_night_goes_all_the_way_and_a_second_run_finds_nothing_to_do(
     lines = again.out.splitlines()
     assert lines[:3] == [
         "ingest: nothing new, 8 known before",
-        "calibrate: 0 nights against simcat, version 1",
+        "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
         "aggregate: parts made: nights 0, lightcurves 0, maps 0",
     ]
-    assert lines[3].startswith("mirror: 0 rows copied to the database postgresql://")
+    assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"
     assert lines[4:] == [f"report: {new_lake.parent}/elsewhere/index.html"]
     assert well("status", new_lake, "--json").json == before
 

@@ -300,3 +300,36 @@ def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:
     assert [{**row, "frame_id": str(row["frame_id"])} for row in rows] == [
         {**line, "mjd_mid": float(line["mjd_mid"]), "zp": float(line["zp"])} for line in lines
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [(["--mag", "R=V", "--colour", "B-V=B-V"], "--mag V=COLUMN"), (["--mag", "V=V"], "--colour B-V=COLUMN")],
+)
+def test_a_catalog_without_band_or_colour_is_told_with_the_option_to_import_it_and_the_status_is_1(
+    new_lake: Path,
+    sky: Path,
+    frames: Path,
+    camera: Path,
+    options: list[str],
+    option: str,
+    skylake_command: Run,
+    well: Run,
+) -> None:
+    file, place = sky / "catalog.parquet", ("--ra", "ra", "--dec", "dec", "--id", "id")
+    well("catalog", "import", new_lake, "bare", "--format", "table", file, *place, *options)
+    well("ingest", new_lake, "--camera", camera, frames)
+    answer = skylake_command("calibrate", new_lake)
+    assert answer.status == 1
+    assert answer.out == (
+        "calibrate: 1 nights against bare, version 1; 0 of 4 frames have a zeropoint; 0 nights up to date\n"
+    )
+    [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
+    assert "4 frames of small have no zeropoint" in warning and f"`{option}`" in warning
+    nightly = skylake_command("run", "nightly", new_lake, "--camera", camera, frames, "--json")
+    assert nightly.status == 1
+    assert (
+        nightly.json["warnings"]
+        == nightly.json["calibrate"]["warnings"]
+        == [warning.removeprefix("skylake: ")]
+    )

@@ -17,6 +17,7 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.lake import Lake
 from skylake.lake.sql import catalog_folder
+from skylake.resources import folder as declarations
 from skylake.schema import load, table_names
 
 pytestmark = pytest.mark.xdist_group("lsdb")
@@ -127,10 +128,24 @@ def test_each_match_is_a_point_of_one_light_curve(calibrated_once: Lake) -> None
     points = pc.struct_field(curves["lightcurve"], "frame_id")
     assert pc.sum(curves["n_points"]).as_py() == snapshot.n_rows("matches")
     assert pc.list_value_length(points).equals(curves["n_points"].cast("int32"))
-    keys = curves.select(["catalog", "object_id"]).to_pylist()
+    keys = curves.select(["catalog", "object_id", "band"]).to_pylist()
     assert len({tuple(key.values()) for key in keys}) == len(keys)
     stars = set(snapshot.read("matches", ["ref_id"])["ref_id"].to_pylist())
     assert set(curves["object_id"].to_pylist()) == stars
+
+
+def test_a_catalog_whose_name_ends_as_the_default_adds_no_point(
+    ingested: Lake, archive: Any, columns: Any
+) -> None:
+    import_catalog(ingested, "bright-simcat", "table", [archive.catalog], columns)
+    for catalog in ("simcat", "bright-simcat"):
+        calibrate(ingested, Inline(), catalog)
+    aggregate(ingested, ["lightcurves"], Inline())
+    snapshot = ingested.snapshot()
+    assert snapshot.n_rows("matches") == 2 * pc.sum(snapshot.read("lightcurves")["n_points"]).as_py()
+    check = declarations("sql") / "checks" / "lightcurve_point_once.sql"
+    with snapshot.duckdb() as connection:
+        assert connection.execute(check.read_text()).fetchall() == []
 
 
 def test_the_points_of_a_constant_star_scatter_as_their_errors_say(
@@ -263,3 +278,17 @@ def test_an_aggregate_that_fails_changes_nothing_and_is_reported(calibrated: Lak
         aggregate(calibrated, ["maps"], Inline())
     assert calibrated.snapshot().number == calibrate_again_from
     assert not any(calibrated.layout.staging.iterdir())
+
+
+def test_the_map_of_residuals_of_a_clear_night_is_as_true_as_it_says(
+    calibrated_once: Lake, archive: Any
+) -> None:
+    """Zeropoints are off by their own error, and the residuals of clear frames by nothing else."""
+    maps = calibrated_once.snapshot().pandas("maps")
+    truth = pd.read_parquet(archive.truth_frames)
+    assert truth["clear"].all()
+    for _, rows in maps.groupby("night"):
+        mean = rows["residual_sum"].sum() / rows["weight_sum"].sum()
+        error = 1.0 / np.sqrt(rows["weight_sum"].sum())
+        assert rows["n_matches"].sum() > 50
+        assert abs(mean) < 3.0 * error, f"{1000 * mean:.2f} +- {1000 * error:.2f} mmag"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake.errors import CatalogError, LakeError
-from skylake.flow.calibrate import calibrate, matches_name, zeropoints_name
+from skylake.flow.calibrate import calibrate, zeropoints_name
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
@@ -18,6 +18,7 @@ from skylake.lake import Lake
 from skylake.resources import folder
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
+from skylake.table.matches import matches_name
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,64 @@ def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(
     assert chunk.frames["reason"].to_pylist() == ["error", "empty_file"]
     assert chunk.frames["night"].to_pylist() == [0, 0]
     assert "please report it" in chunk.frames["message"][0].as_py()
+
+
+ODD: dict[str, tuple[dict[str, Any], str | None]] = {
+    "an endless exposure": ({"EXPTIME": "INF"}, "bad_header"),
+    "a long exposure": ({"EXPTIME": 1e12}, "bad_header"),
+    "a short exposure": ({"EXPTIME": 1e-30}, "bad_header"),
+    "the first day": ({"DATE-OBS": "0001-01-01T00:00:00"}, "bad_header"),
+    "the last day": ({"DATE-OBS": "9999-12-31T23:59:59"}, "bad_header"),
+    "another scale": ({"TIMESYS": "LOCAL"}, "ambiguous_header"),
+    "a long filter": ({"FILTER": "F" * 100}, None),
+    "a long target": ({"OBJECT": "M 31 " * 500}, None),
+    "a noise beyond measure": ({"RDNOISE": 1e300, "GAIN": 1e300}, None),
+}
+
+
+@pytest.mark.parametrize(("cards", "reason"), ODD.values(), ids=ODD.keys())
+def test_an_odd_header_costs_its_own_frame_alone(
+    frames: list[Path], profile: Any, tmp_path: Path, cards: dict[str, Any], reason: str | None
+) -> None:
+    from astropy.io import fits
+
+    with fits.open(frames[1], mode="update") as file:
+        file[0].header.update(cards)
+    untimed = bool(cards.keys() & {"DATE-OBS", "TIMESYS"})
+    assert peek_nights(texts(frames[:2]), profile) == [20241001, 0 if untimed else 20241001]
+    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "chunk.parquet")
+    assert chunk.frames["reason"].to_pylist() == [None, reason]
+    assert np.isfinite(chunk.frames["read_noise_e"].to_numpy()).all()
+    if reason == "bad_header":
+        assert next(iter(cards)) in chunk.frames["message"][1].as_py()
+        assert (chunk.frames["exposure_s"][1].as_py() is None) == ("EXPTIME" in cards)
+
+
+def test_a_row_that_fits_no_schema_costs_its_own_frame_alone(
+    frames: list[Path], profile: Any, tmp_path: Path
+) -> None:
+    from astropy.io import fits
+
+    fits.setval(frames[1], "FILTER", value="R")
+    # Reading a profile refuses such a band, so only a fault of skylake could bring one about.
+    long = replace(profile.base.filters["R"], band="R" * 40)
+    odd = replace(profile, base=replace(profile.base, filters=profile.base.filters | {"R": long}), periods=())
+    chunk = reduce_chunk(texts(frames[:3]), Reduction(odd), tmp_path / "chunk.parquet")
+    assert chunk.frames["reason"].to_pylist() == [None, "error", None]
+    assert "column 'band'" in chunk.frames["message"][1].as_py()
+    assert pc.count_distinct(pq.read_table(tmp_path / "chunk.parquet")["frame_id"]).as_py() == 2
+
+
+def test_a_name_that_is_no_text_is_a_row(frames: list[Path], profile: Any, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(frames[0].with_name("odd")) + b"\xff.fits")
+    frames[0].rename(odd)
+    empty = os.fsdecode(os.fsencode(frames[1].with_name("empty")) + b"\xff.fits")
+    frames[1].rename(empty)
+    Path(empty).write_bytes(b"")
+    assert peek_nights([odd, empty], profile) == [20241001, 0]
+    chunk = reduce_chunk([odd, empty, str(frames[2])], Reduction(profile), tmp_path / "chunk.parquet")
+    assert chunk.frames["status"].to_pylist() == ["ok", "failed", "ok"]
+    assert chunk.frames["file"][0].as_py().endswith("odd\\udcff.fits")
+    known = dict(zip(*(chunk.frames[name].to_pylist() for name in ("frame_id", "file")), strict=True))
+    again = reduce_chunk([odd, empty], Reduction(profile, None, known), tmp_path / "again.parquet")
+    assert again.frames.num_rows == 2, "known under its own name it is reduced"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skylake.core.camera import Camera, HeaderDialect
 from skylake.core.sphere import separation_deg
 from skylake.errors import FrameRejected
-from skylake.image.astrometry import Stars, catalog_crowding, check_pointing, header_pointing
+from skylake.image.astrometry import Stars, WcsCheck, catalog_crowding, check_pointing, header_pointing
 
 SHAPE = (200, 300)
 CAMERA = Camera("lab")
@@ -120,6 +120,42 @@ def test_positions_of_other_frames_are_turned_to_icrs() -> None:
     old = point(header(RADESYS="FK5", EQUINOX=1975.0))
     true = SkyCoord(120.0, -25.0, unit="deg", frame="fk5", equinox="J1975").icrs
     assert separation_deg(old.ra_deg, old.dec_deg, true.ra.deg, true.dec.deg) < 1e-8
+
+
+SWAPPED = (("CTYPE1", "CTYPE2"), ("CRVAL1", "CRVAL2"), ("CD1_1", "CD2_1"), ("CD1_2", "CD2_2"))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("kinds", [("RA---TAN", "DEC--TAN"), ("GLON-TAN", "GLAT-TAN")])
+def test_the_first_axis_may_be_the_declination(kinds: tuple[str, str], mirrored: bool) -> None:
+    made = header(250.0, 12.0, rotation_deg=25.0, mirrored=mirrored, CTYPE1=kinds[0], CTYPE2=kinds[1])
+    plain = point(made)
+    for one, other in SWAPPED:
+        made[one], made[other] = made[other], made[one]
+    swapped = point(made)
+    for name in ("ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "radius_deg"):
+        assert getattr(swapped, name) == pytest.approx(getattr(plain, name), abs=1e-9)
+    assert (swapped.mirrored, swapped.s_region) == (mirrored, plain.s_region)
+    np.testing.assert_allclose(swapped.to_sky(10.0, 20.0), plain.to_sky(10.0, 20.0), atol=1e-10)
+    trimmed = point(made, (100, 200), (30, 40))
+    np.testing.assert_allclose(trimmed.to_sky(10.0, 20.0), plain.to_sky(40.0, 60.0), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "CTYPE1 = 'ELON-TAN' is neither"),
+        ({"CTYPE1": "TLON-TAN", "CTYPE2": "TLAT-TAN"}, "CTYPE1 = 'TLON-TAN' is neither"),
+        ({"RADESYS": "GAPPT"}, "cannot be used"),
+        ({"CRVAL2": 95.0}, "CRVAL2 = 95 is no latitude"),
+        ({"CRVAL2": -120.0}, "CRVAL2 = -120 is no latitude"),
+        ({"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN"}, "CRVAL1 = 120 is no latitude"),
+    ],
+)
+def test_axes_that_lead_to_no_position_are_named(cards: dict[str, Any], words: str) -> None:
+    with pytest.raises(FrameRejected, match=f"{words}.*solve the frame first") as caught:
+        point(header(**cards))
+    assert caught.value.reason == "no_wcs"
 
 
 def test_distortion_of_a_header_is_used() -> None:
@@ -245,6 +281,15 @@ def test_a_small_offset_is_measured() -> None:
     pointing, x, y, flux = field(60)
     check = check_pointing(pointing, SHAPE, x, y, flux, catalog(pointing, x, y, flux, 3.0 / 3600.0), 20.0)
     assert check.passed and check.offset_arcsec == pytest.approx(3.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("expected", "matched", "passed"),
+    [(5, 5, True), (5, 4, True), (5, 3, True), (5, 2, False), (9, 5, True), (9, 4, False), (10, 5, True),
+     (10, 4, False), (16, 5, True), (100, 30, True), (100, 29, False), (4, 4, False), (0, 0, False)],
+)  # fmt: skip
+def test_few_stars_are_judged_by_their_share(expected: int, matched: int, passed: bool) -> None:
+    assert WcsCheck(expected, matched, 1.0).passed == passed
 
 
 def test_too_few_stars_decide_nothing() -> None:

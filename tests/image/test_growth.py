@@ -9,7 +9,7 @@ import pytest
 
 from skylake.core.camera import FLUXES, Apertures
 from skylake.core.flags import SourceFlag
-from skylake.image.growth import aperture_corrections
+from skylake.image.growth import _mean_ring, aperture_corrections
 from skylake.simulate import Moffat
 
 APERTURES = Apertures((3.0, 5.0, 8.0), None, total_radius_px=14.0)
@@ -190,3 +190,11 @@ def test_apertures_that_a_profile_lacks_have_no_correction(
     assert np.isnan([found.factor["aper2"], found.factor["aper3"], found.error["aper3"]]).all()
     assert found.factor["aper1"] == pytest.approx(corrections(fields[0]).factor["aper2"], abs=0.005)
     assert np.isfinite([found.factor["kron"], found.error["kron"]]).all()
+
+
+def test_stars_that_differ_by_far_more_than_their_noise_have_a_mean_all_the_same() -> None:
+    """As those of a frame that was trailed over many pixels."""
+    random = np.random.default_rng(1)
+    ratio = 0.45 + 0.3 * random.standard_exponential(81)
+    fit = _mean_ring(ratio, np.geomspace(1e-5, 1e-3, 81))
+    assert fit.weights.any() and np.median(ratio) * 0.5 < fit.coefficients[0] < np.median(ratio) * 2.0

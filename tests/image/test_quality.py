@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skylake.cameras import load
 from skylake.core.camera import Gate
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS
@@ -154,3 +155,24 @@ def test_metrics_of_pictures(grid_field: Callable[..., Any], measure: Callable[.
     assert found["round"].elongation == pytest.approx(1.0, abs=0.1)
     assert found["trailed"].elongation == pytest.approx(2.0, rel=0.15)
     assert found["trailed"].theta_kurtosis > 1.0 > found["round"].theta_kurtosis + 1.0
+
+
+@pytest.mark.parametrize(("name", "reason"), [("round", None), ("streak", None), ("trailed", "trailed")])
+def test_a_satellite_costs_no_frame_and_a_trailed_frame_is_rejected(
+    make_field: Callable[..., Any], measure: Callable[..., Any], name: str, reason: str | None
+) -> None:
+    """By the gates of SkyCamZ on shapes."""
+    gates = {key: gate for key, gate in load("skycam-z").base.gates.items() if GATE_REASONS[key] == "trailed"}
+    y, x = np.mgrid[30:490:40, 30:490:40].reshape(2, -1).astype(float)
+    psf = Moffat(5.0, 0.55, 80.0) if name == "trailed" else Moffat(3.0)
+    field = make_field(x, y, np.geomspace(2e3, 2e5, x.size), psf=psf)
+    if name == "streak":
+        streak = np.exp(-0.5 * ((np.arange(512) - 50.0) / 1.5) ** 2)[:, None] * np.ones(512)
+        streak[:, :200] = streak[:, 300:] = 0.0
+        field.pixels[:] += 300.0 * streak
+    metrics = source_metrics(measure(field).sources)
+    values = {key: getattr(metrics, key) for key in gates}
+    verdict = judge(values, gates)
+    assert (verdict.rejection and str(verdict.rejection[0])) == reason, values
+    if name == "streak":
+        assert verdict.failed == ("elongation_max",) and verdict.flags == FrameFlag.GATE_WARNING

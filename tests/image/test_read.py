@@ -331,3 +331,37 @@ def test_a_damaged_gzip_file_is_read_or_fails_with_one_sentence(
     except FrameFailed as error:
         assert "\n" not in str(error)
     peek_header(path)
+
+
+def several(*units: Any) -> bytes:
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *units]).writeto(buffer)
+    return buffer.getvalue()
+
+
+def test_images_that_follow_are_counted() -> None:
+    table = fits.BinTableHDU.from_columns([fits.Column("n", "J", array=np.arange(3))])
+    picture, packed = fits.ImageHDU(RAMP), fits.CompImageHDU(RAMP)
+    counts = {
+        (): 0,
+        (table,): 0,
+        (fits.ImageHDU(RAMP[0]),): 0,
+        (table, fits.ImageHDU(RAMP)): 1,
+        (fits.ImageHDU(RAMP), packed): 2,
+    }
+    for units, n_further in counts.items():
+        raw = open_image(content(several(picture, *units)))
+        assert (raw.extension, raw.n_further) == (1, n_further)
+        np.testing.assert_array_equal(raw.pixels, RAMP)
+    both = several(packed, picture, packed)
+    assert [open_image(content(both), which).n_further for which in (1, 2, 3)] == [2, 1, 0]
+
+
+@given(st.binary(max_size=6000), st.booleans())
+@settings(max_examples=60)
+def test_what_follows_the_image_does_no_harm(tail: bytes, like_header: bool) -> None:
+    """The standard allows special records at the end, and copies pad files with what they like."""
+    tail = b"XTENSION= 'IMAGE   '" + tail + b"END     ".ljust(2880) if like_header else tail
+    raw = open_image(content(several(fits.ImageHDU(RAMP)) + tail))
+    np.testing.assert_array_equal(raw.pixels, RAMP)
+    assert raw.n_further in (0, 1)

@@ -112,7 +112,9 @@ def test_a_broken_pointer_is_told(lake: Lake, target: str | None) -> None:
     lake.layout.current.unlink()
     if target is not None:
         lake.layout.current.symlink_to(target)
-    with pytest.raises(LakeError, match=r"the link 'current' (is broken|leads to the snapshot 77, which is missing)"):
+    with pytest.raises(
+        LakeError, match=r"the link 'current' (is broken|leads to the snapshot 77, which is missing)"
+    ):
         lake.snapshot()
 
 

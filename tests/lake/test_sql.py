@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from skylake.lake import Lake, Snapshot
+from skylake.schema import load
 from skylake.settings import Settings
+from skylake.table.photometry import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -37,7 +39,10 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         frame_id=[key[0] for key in keys], catalog=[key[1] for key in keys], version=[key[2] for key in keys],
         flux=[("aper1", "aper2", "aper3", "kron")[key[0] % 4] for key in keys],
         zp=pa.array([None if key[0] == 5 else random.normal(20, 1) for key in keys], pa.float64()),
-        zp_err=random.uniform(0.01, 0.1, n),
+        zp_err=random.uniform(0.05, 0.1, n), zp_fit_err=random.uniform(0.001, 0.01, n),
+        colour_term_err=pa.array([None if key[0] == 3 else random.uniform(0.01, 0.1) for key in keys], pa.float64()),
+        mean_colour=pa.array([None if key[0] == 3 else random.uniform(0.3, 1.2) for key in keys], pa.float64()),
+        colour_spread=pa.array([None if key[0] == 3 else random.uniform(0.1, 0.5) for key in keys], pa.float64()),
         colour_term=pa.array([None if key[0] == 3 else 0.1 * key[0] for key in keys], pa.float64()),
         pivot_colour=np.full(n, 0.7),
     )  # fmt: skip
@@ -53,6 +58,9 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         "matches", 2 * len(chosen), 3,
         frame_id=np.tile(owner[chosen], 2), source_no=np.tile(numbers[chosen], 2),
         catalog=np.repeat(["one", "two"], len(chosen)),
+        ref_colour=pa.array(
+            [None if i % 4 == 0 else random.uniform(0, 2) for i in range(2 * len(chosen))], pa.float32()
+        ),
     )  # fmt: skip
     return put(
         lake, ("frames", "c-1", frames), ("zeropoints", "z-1", zeropoints), ("sources", "c-1", sources),
@@ -84,7 +92,9 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
         ]
     flux = rows["total_flux"].where(rows["total_flux"] > 0)
     rows["mag"] = -2.5 * np.log10(flux) + rows["zp"]
-    rows["mag_err"] = np.hypot(2.5 / np.log(10) * rows["total_flux_err"] / flux, rows["zp_err"])
+    photon = (2.5 / np.log(10) * rows["total_flux_err"] / flux) ** 2
+    spread = rows["colour_spread"] ** 2 + (rows["mean_colour"] - rows["pivot_colour"]) ** 2
+    rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2 + (rows["colour_term"] ** 2 * spread).fillna(0.0))
     return rows.sort_values(["frame_id", "source_no", "catalog"]).reset_index(drop=True)
 
 
@@ -132,7 +142,7 @@ def test_matches_have_residuals_at_the_colour_of_their_star(
 ) -> None:
     key = ["frame_id", "source_no", "catalog"]
     found = ask(connection, "calibrated_matches", key)
-    sources = calibrated(snapshot)[[*key, "version", "colour_term", "pivot_colour", "mag", "mag_err"]]
+    sources = calibrated(snapshot)[[*key, "version", "colour_term", "pivot_colour", "mag"]]
     expected = snapshot.pandas("matches").merge(sources, on=key).sort_values(key).reset_index(drop=True)
     shift = expected["colour_term"] * (expected["ref_colour"] - expected["pivot_colour"])
     expected["mag"] += shift.fillna(0.0)
@@ -140,9 +150,35 @@ def test_matches_have_residuals_at_the_colour_of_their_star(
     assert len(found) == len(expected) > 30
     for name in (*key, "version", "ref_id"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False)
-    for name in ("mag", "mag_err", "residual"):
+    for name in ("mag", "residual"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False, rtol=1e-6)
     assert (shift.abs() > 0).any()
+
+
+def test_errors_of_magnitudes_are_those_of_the_tables(
+    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot
+) -> None:
+    """The view and the module that makes light curves say the same of every match."""
+    found = ask(connection, "calibrated_matches", ["frame_id", "source_no", "catalog"])
+    frames = snapshot.read("frames", FRAME_COLUMNS)
+    for catalog in ("one", "two"):
+        fluxes = ", ".join(
+            f"s.{name} AS {name}" for name in load("sources").names if name.startswith(("flux_a", "flux_k"))
+        )
+        matches = connection.sql(
+            f"SELECT m.* REPLACE ({fluxes}) FROM matches AS m JOIN sources AS s USING (frame_id, source_no) "
+            f"WHERE catalog = '{catalog}'"
+        ).to_arrow_table()
+        zeropoints = in_force(snapshot)
+        rows = pa.Table.from_pandas(zeropoints[zeropoints["catalog"] == catalog][list(ZEROPOINT_COLUMNS)])
+        known = matches.select(["frame_id", "source_no", "ref_colour"]).to_pandas()
+        known["mag_err"] = calibrate_matches(matches, frames, rows).mag_err
+        both = known.merge(found[found["catalog"] == catalog], on=["frame_id", "source_no"])
+        assert both["ref_colour_x"].isna().any()
+        pd.testing.assert_series_equal(
+            both["mag_err_x"], both["mag_err_y"], check_dtype=False, check_names=False, rtol=1e-6
+        )
+        assert both["mag_err_x"].notna().sum() > 5
 
 
 def test_light_curves_unnest_to_one_row_per_measurement(
@@ -154,7 +190,8 @@ def test_light_curves_unnest_to_one_row_per_measurement(
         nested = row["lightcurve"]
         for cells in zip(*nested.values(), strict=True):
             point = dict(zip(nested, cells, strict=True))
-            star = {name: row[name] for name in ("catalog", "object_id", "version", "ref_mag", "ref_colour")}
+            of_star = ("catalog", "object_id", "band", "version", "ref_mag", "ref_colour")
+            star = {name: row[name] for name in of_star}
             expected.append(star | point)
     names = list(found[0])
     assert {"frame_id", "mag", "mag_err", "flux", "flags", "bjd_tdb"} <= set(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from skylake import cameras
@@ -13,7 +14,8 @@ from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
-from skylake.lake import Lake
+from skylake.lake import Commit, Lake, stage_part
+from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SimulationResult, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
@@ -93,3 +95,32 @@ def colours_of() -> Any:
         return np.rint(np.asarray(matplotlib.image.imread(path))[..., :3] * 255).astype(np.uint8)
 
     return of
+
+
+@pytest.fixture(scope="session")
+def commit_rows() -> Any:
+    """A function (lake, table, name, rows) that commits rows as a part; what they leave out is null, or 0."""
+    return put
+
+
+def put(lake: Lake, table: str, name: str, rows: list[dict[str, Any]]) -> None:
+    """Commit rows; what they leave out is null, or 0 where that may not be."""
+    schema = load(table)
+    columns = {}
+    for field, column in zip(arrow_schema(schema), schema.columns, strict=True):
+        values = [row.get(field.name) for row in rows]
+        if (
+            not column.nullable
+            and all(value is None for value in values)
+            and not pa.types.is_struct(field.type)
+        ):
+            values = pa.array(["0"] * len(rows) if pa.types.is_string(field.type) else [0] * len(rows))
+            columns[field.name] = values.cast(field.type)
+        else:
+            columns[field.name] = pa.array(values, field.type)
+    with lake.stage("test") as staging:
+        tree = lake.tree if schema.layout.kind == "hats" else None
+        part = stage_part(conform(pa.table(columns), schema), table, name, staging, tree)
+        commit = Commit("test", "-")
+        commit.replace(part, staging)
+        lake.commit(commit)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.lake import Commit, Lake, stage_part
 from skylake.report import collect
-from skylake.schema import arrow_schema, conform, load
+from skylake.schema import arrow_schema, load
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -60,36 +62,13 @@ def test_flags_that_leave_photometry_good_are_clean() -> None:
     assert collect.Calibrated(matches, None).clean.tolist() == [True, True, False, False]  # type: ignore[arg-type]
 
 
-def put(lake: Lake, table: str, name: str, rows: list[dict[str, Any]]) -> None:
-    """Commit rows; what they leave out is null, or 0 where that may not be."""
-    schema = load(table)
-    columns = {}
-    for field, column in zip(arrow_schema(schema), schema.columns, strict=True):
-        values = [row.get(field.name) for row in rows]
-        if (
-            not column.nullable
-            and all(value is None for value in values)
-            and not pa.types.is_struct(field.type)
-        ):
-            values = pa.array(["0"] * len(rows) if pa.types.is_string(field.type) else [0] * len(rows))
-            columns[field.name] = values.cast(field.type)
-        else:
-            columns[field.name] = pa.array(values, field.type)
-    with lake.stage("test") as staging:
-        tree = lake.tree if schema.layout.kind == "hats" else None
-        part = stage_part(conform(pa.table(columns), schema), table, name, staging, tree)
-        commit = Commit("test", "-")
-        commit.replace(part, staging)
-        lake.commit(commit)
-
-
-def test_the_largest_version_of_each_frame_is_in_force(bare: Lake) -> None:
+def test_the_largest_version_of_each_frame_is_in_force(bare: Lake, commit_rows: Any) -> None:
     rows = [
         {"frame_id": frame, "catalog": catalog, "version": version, "zp": 10.0 * frame + version}
         for frame, catalog, versions in ((1, "a", (1, 3, 2)), (2, "a", (1,)), (1, "b", (9,)), (3, "b", (1,)))
         for version in versions
     ]
-    put(bare, "zeropoints", "one", rows)
+    commit_rows(bare, "zeropoints", "one", rows)
     found = collect.zeropoints_in_force(bare.snapshot(), "a").to_pylist()
     assert {row["frame_id"]: (row["version"], row["zp"]) for row in found} == {1: (3, 13.0), 2: (1, 21.0)}
     columns = ["frame_id", "version", "zp"]
@@ -102,7 +81,9 @@ def test_the_largest_version_of_each_frame_is_in_force(bare: Lake) -> None:
     assert shipped == [(1, 3), (2, 1)], "the same as the view of that name"
 
 
-def test_the_most_variable_are_those_that_scatter_most_for_their_brightness(bare: Lake) -> None:
+def test_the_most_variable_are_those_that_scatter_most_for_their_brightness(
+    bare: Lake, commit_rows: Any
+) -> None:
     """Faint stars scatter more than the variable bright one, but no more than other faint stars."""
     random = np.random.default_rng(1)
     mag = np.linspace(8.0, 14.0, 200)
@@ -119,7 +100,7 @@ def test_the_most_variable_are_those_that_scatter_most_for_their_brightness(bare
         }
         for number, (m, s, n) in enumerate(zip(mag, scatter, points, strict=True))
     ]  # fmt: skip
-    put(bare, "lightcurves", "one", rows)
+    commit_rows(bare, "lightcurves", "one", rows)
     found = collect.most_variable(bare, bare.snapshot(), 2)
     assert [row["object_id"] for row in found] == [1020, 1120]
     assert found[0]["mag_scatter"] == 0.2
@@ -127,7 +108,7 @@ def test_the_most_variable_are_those_that_scatter_most_for_their_brightness(bare
 
 
 @pytest.mark.parametrize("n_stars", [0, 1, 5])
-def test_few_stars_are_no_trouble(bare: Lake, n_stars: int) -> None:
+def test_few_stars_are_no_trouble(bare: Lake, commit_rows: Any, n_stars: int) -> None:
     curve = {name.name: [] for name in arrow_schema(load("lightcurves")).field("lightcurve").type}
     rows = [
         {
@@ -137,7 +118,7 @@ def test_few_stars_are_no_trouble(bare: Lake, n_stars: int) -> None:
         for number in range(n_stars)
     ]  # fmt: skip
     if rows:
-        put(bare, "lightcurves", "one", rows)
+        commit_rows(bare, "lightcurves", "one", rows)
     assert len(collect.most_variable(bare, bare.snapshot(), 3)) == min(n_stars, 3)
 
 
@@ -146,3 +127,43 @@ def test_simulated_variables_are_among_the_most_variable(lake: Lake, archive: An
     variables = {row["star_id"] for row in truth if row["variable_class"] in ("eclipsing", "rr_lyrae_ab")}
     found = {row["object_id"] for row in collect.most_variable(lake, lake.snapshot(), 3)}
     assert found & variables
+
+
+def test_the_usual_scatter_is_that_of_the_band_and_a_star_is_named_once(bare: Lake, commit_rows: Any) -> None:
+    """The camera in R is noisier; no star varies for that, and the one that does varies in both."""
+    curve = {name.name: [] for name in arrow_schema(load("lightcurves")).field("lightcurve").type}
+    rows = [
+        {
+            "_healpix_29": number << 50, "object_id": number, "catalog": "c", "band": band, "n_points": 9,
+            "mag_median": 9.0 + 0.01 * number, "mag_scatter": usual * (4.0 if number == 7 else 1.0 + 0.001 * number),
+            "lightcurve": curve,
+        }
+        for number in range(40) for band, usual in (("V", 0.01), ("R", 0.05))
+    ]  # fmt: skip
+    commit_rows(bare, "lightcurves", "one", rows)
+    found = collect.most_variable(bare, bare.snapshot(), 30)
+    assert found[0]["object_id"] == 7
+    assert [row["object_id"] for row in found].count(7) == 1
+    assert len(found) == 30
+
+
+def test_a_catalog_whose_name_ends_as_that_of_another_is_another(lake: Lake, tmp_path: Path) -> None:
+    """The parts of `bright-simcat` are none of `simcat`."""
+    copy = Lake(shutil.copytree(lake.root, tmp_path / "lake", symlinks=True))
+    snapshot = copy.snapshot()
+    commit = Commit("test", "-")
+    with copy.stage("test") as staging:
+        for name, part in snapshot.parts("matches").items():
+            rows = snapshot.read_part("matches", name)
+            rows = rows.set_column(
+                rows.schema.get_field_index("catalog"), "catalog", pa.repeat("bright-simcat", rows.num_rows)
+            )
+            other = name.replace("-simcat", "-bright-simcat")
+            made = stage_part(
+                rows, "matches", other, staging, copy.tree, part.camera, part.night, part.inputs
+            )
+            commit.replace(made, staging)
+        copy.commit(commit)
+    found = collect.calibrated_matches(copy.snapshot(), "simcat", "small")
+    assert found.matches.num_rows == lake.snapshot().n_rows("matches")
+    assert set(found.matches["catalog"].to_pylist()) == {"simcat"}

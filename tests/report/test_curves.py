@@ -5,10 +5,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from skylake.core.sphere import offset
+from skylake.core.sphere import healpix_index, offset
 from skylake.errors import LakeError
 from skylake.lake import Lake
 from skylake.report.curves import curve_at, curve_of_object
+from skylake.schema import arrow_schema, load
+
+NESTED = [field.name for field in arrow_schema(load("lightcurves")).field("lightcurve").type]
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -30,8 +33,12 @@ def test_a_curve_holds_each_measurement_of_its_star(lake: Lake, star: dict[str, 
     )
     times = [point["bjd_tdb"] for point in curve["points"]]
     assert times == sorted(times)
-    for name in ("ra_deg", "dec_deg", "catalog", "version", "ref_mag", "ref_colour"):
+    for name in ("ra_deg", "dec_deg", "catalog", "version"):
         assert curve[name] == star[name]
+    (band,) = curve["bands"]
+    for name in ("band", "ref_mag", "ref_colour", "n_points", "mag_median"):
+        assert band[name] == star[name]
+    assert {point["band"] for point in curve["points"]} == {"V"}
     assert curve["points"][3]["mag"] == star["lightcurve"]["mag"][3]
 
 
@@ -68,3 +75,22 @@ def test_the_reach_is_where_the_search_ends(lake: Lake, star: dict[str, Any]) ->
     assert near["separation_arcsec"] < 2.1
     with pytest.raises(LakeError, match="no light curve within 60 arcsec of 120"):
         curve_at(snapshot, 120.0, 45.0)
+
+
+def test_a_star_is_shown_in_all_its_bands_in_the_order_of_time(bare: Lake, commit_rows: Any) -> None:
+    def row(number: int, band: str, times: list[float]) -> dict[str, Any]:
+        curve = {name: [0] * len(times) for name in NESTED} | {"mjd_mid": times, "camera": ["c"] * len(times)}
+        place = {"ra_deg": 0.1 * number, "_healpix_29": int(healpix_index([0.1 * number], [0.0])[0])}
+        return {"object_id": number, "catalog": "c", "band": band, "lightcurve": curve} | place
+
+    commit_rows(
+        bare, "lightcurves", "one", [row(1, "V", [1.0, 4.0]), row(1, "R", [2.0, 3.0]), row(2, "V", [1.0])]
+    )
+    curve = curve_of_object(bare.snapshot(), 1)
+    assert [(point["mjd_mid"], point["band"]) for point in curve["points"]] == [
+        (1.0, "V"), (2.0, "R"), (3.0, "R"), (4.0, "V"),
+    ]  # fmt: skip
+    assert [band["band"] for band in curve["bands"]] == ["R", "V"]
+    assert len(curve_of_object(bare.snapshot(), 2)["points"]) == 1
+    near = curve_at(bare.snapshot(), 0.1, 0.0)
+    assert near["points"] == curve["points"] and near["separation_arcsec"] < 1e-6

@@ -168,7 +168,7 @@ def test_the_picture_of_a_curve_has_all_its_points() -> None:
     curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0, "points": points}
     (axes,) = curve_figure(curve).axes
     assert axes.get_title("left") == "c 7 at 1.00000 -2.00000"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 measurements", "1 flagged"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 measurements", "1 flagged"]
     assert axes.get_ylabel() == "V [mag]"
     assert axes.yaxis_inverted()
 

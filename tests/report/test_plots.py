@@ -34,7 +34,7 @@ def pictures() -> dict[str, Callable[[], Any]]:
         "zeropoint": lambda: plots.zeropoint_against_time(MJD, 18 + RESIDUAL, 0 * MAG + 0.01, V, "cam"),
         "field": lambda: plots.residuals_over_field(X, Y, RESIDUAL, 400, 400, "cam"),
         "magnitude": lambda: plots.residuals_against_magnitude(MAG, RESIDUAL, "cat"),
-        "lightcurve": lambda: plots.lightcurve(MJD + 2.4e6, MAG, 0 * MAG + 0.1, NO_FLAG, "V", "a star"),
+        "lightcurve": lambda: plots.lightcurve(MJD + 2.4e6, MAG, 0 * MAG + 0.1, NO_FLAG, V, "a star"),
         "sky": lambda: plots.sky_and_seeing(MJD, MAG, MAG / 4, "cam"),
         "region": lambda: plots.sky_map(around, np.arange(len(around)) * 0.1, 6, "residual [mag]", "a map"),
         "whole sky": lambda: plots.sky_map(sky, sky * 1.0, 3, "exposure [s]", "a map"),
@@ -75,7 +75,7 @@ def test_a_picture_can_be_kept_in_any_usual_format(picture: Any, suffix: str, tm
         lambda: plots.zeropoint_against_time(EMPTY, EMPTY, EMPTY, EMPTY.astype(object), "cam"),
         lambda: plots.residuals_over_field(X, Y, NONE, 400, 400, "cam"),
         lambda: plots.residuals_against_magnitude(MAG, NONE, "cat"),
-        lambda: plots.lightcurve(MJD, NONE, NONE, NO_FLAG, "V", "a star"),
+        lambda: plots.lightcurve(MJD, NONE, NONE, NO_FLAG, V, "a star"),
         lambda: plots.sky_and_seeing(EMPTY, EMPTY, EMPTY, "cam"),
         lambda: plots.sky_map(EMPTY.astype(int), EMPTY, 6, "visits", "a map"),
     ],
@@ -94,7 +94,7 @@ def test_where_there_is_nothing_to_show_the_picture_says_so(made: Callable[[], A
         lambda: plots.residuals_over_field(X[:1], Y[:1], RESIDUAL[:1], 400, 300, "cam"),
         lambda: plots.residuals_over_field(X, Y, 0 * X, 400, 300, "cam"),
         lambda: plots.residuals_against_magnitude(MAG[:1], RESIDUAL[:1], "cat"),
-        lambda: plots.lightcurve(MJD[:1], MAG[:1], MAG[:1] / 100, NO_FLAG[:1], "V", "a star"),
+        lambda: plots.lightcurve(MJD[:1], MAG[:1], MAG[:1] / 100, NO_FLAG[:1], V[:1], "a star"),
         lambda: plots.sky_and_seeing(MJD[:1], MAG[:1], NONE[:1], "cam"),
         lambda: plots.sky_map(np.array([77]), np.array([0.0]), 6, "visits", "a map"),
     ],
@@ -104,12 +104,21 @@ def test_one_value_makes_a_picture_without_a_warning(made: Callable[[], Any], tm
 
 
 def test_bright_is_up_and_faint_is_down() -> None:
-    curve = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, "V", "a star").axes[0]
+    curve = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, V, "a star").axes[0]
     assert curve.yaxis_inverted()
     residuals = plots.residuals_against_magnitude(MAG, RESIDUAL, "cat").axes[0]
     assert residuals.yaxis_inverted()
     zeropoints = plots.zeropoint_against_time(MJD, MAG, 0 * MAG, V, "cam").axes[0]
     assert not zeropoints.yaxis_inverted(), "a larger zeropoint is a clearer sky"
+
+
+def test_a_light_curve_in_two_bands_tells_them_apart() -> None:
+    band = np.where(np.arange(len(MJD)) % 2 == 0, "V", "R").astype(object)
+    axes = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, band, "a star").axes[0]
+    handles, labels = axes.get_legend_handles_labels()
+    assert [label.partition(",")[0] for label in labels] == ["R", "V"]
+    assert len({handle.lines[0].get_color() for handle in handles}) == 2
+    assert axes.get_ylabel() == "R, V [mag]"
 
 
 def test_east_is_left_and_right_ascensions_are_those_of_the_sky() -> None:

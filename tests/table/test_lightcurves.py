@@ -29,7 +29,7 @@ points = st.fixed_dictionaries(
             [0, int(SourceFlag.BLENDED), int(SourceFlag.SATURATED), int(SourceFlag.EDGE)]
         ),
         "camera": st.sampled_from(["lab", "other", "nowhere"]),
-        "band": st.sampled_from(["V", None]),
+        "band": st.sampled_from(["V", "R", None]),
     }
 )
 
@@ -67,16 +67,23 @@ def test_light_curves_are_those_of_a_loop_over_stars(
     found = table.to_pylist()
     kept = [(row, match, i) for i, (row, match) in enumerate(zip(rows, matches.to_pylist(), strict=True))]
     kept = [one for one in kept if not np.isnan(one[0]["flux"])]
-    assert [curve["object_id"] for curve in found] == sorted({row["ref_id"] for row, _, _ in kept})
+    assert [(curve["object_id"], curve["band"]) for curve in found] == sorted(
+        {(row["ref_id"], row["band"] or "") for row, _, _ in kept}
+    )
     for curve in found:
         mine = sorted(
-            (one for one in kept if one[0]["ref_id"] == curve["object_id"]), key=lambda one: one[1]["mjd_mid"]
+            (
+                one
+                for one in kept
+                if (one[0]["ref_id"], one[0]["band"] or "") == (curve["object_id"], curve["band"])
+            ),
+            key=lambda one: one[1]["mjd_mid"],
         )
         times = [match["mjd_mid"] for _, match, _ in mine]
         inner = curve["lightcurve"]
         assert curve["n_points"] == len(mine) and inner["mjd_mid"] == times
         assert (curve["mjd_first"], curve["mjd_last"]) == (times[0], times[-1])
-        for name in ("frame_id", "source_no", "camera", "band", "x_px", "flags"):
+        for name in ("frame_id", "source_no", "camera", "x_px", "flags"):
             assert inner[name] == [match[name] for _, match, _ in mine]
         for name in ("flux", "mag", "mag_err"):
             values = [getattr(photometry, name)[i] for _, _, i in mine]
@@ -115,3 +122,25 @@ def test_chunks_of_matches_are_one_table(match_rows: Callable[..., pa.Table]) ->
     pieces = pa.concat_tables([matches.slice(0, 3), matches.slice(3, 5)])
     assert pieces["mjd_mid"].num_chunks == 2
     assert lightcurves_table(pieces, photometry, SITES).equals(lightcurves_table(matches, photometry, SITES))
+
+
+def test_bands_have_rows_of_their_own_and_cameras_share_them(match_rows: Callable[..., pa.Table]) -> None:
+    """A red star is no variable because it is brighter in R, nor because two cameras took turns in V."""
+    rows = [
+        {"ref_id": 4, "frame_id": 1 + i, "flux": flux, "flags": 0, "camera": camera, "band": band}
+        for i, (flux, camera, band) in enumerate(
+            [
+                (50.0, "lab", "V"),
+                (100.0, "lab", "R"),
+                (50.0, "other", "V"),
+                (100.0, "lab", "R"),
+                (50.0, "lab", "V"),
+            ]
+        )
+    ]
+    found = lightcurves_table(*build(match_rows, rows), SITES).to_pylist()
+    assert [(curve["band"], curve["n_points"], curve["mag_scatter"]) for curve in found] == [
+        ("R", 2, 0.0), ("V", 3, 0.0),
+    ]  # fmt: skip
+    assert found[0]["mag_median"] == pytest.approx(20.0 - 2.5 * np.log10(100.0))
+    assert found[1]["lightcurve"]["camera"] == ["lab", "other", "lab"]

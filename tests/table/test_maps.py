@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skylake.core.camera import Calibration
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
 from skylake.schema import arrow_schema, load
-from skylake.table.maps import maps_table, pixels_of_region
-from skylake.table.photometry import Photometry
+from skylake.table.maps import ZEROPOINT_COLUMNS, maps_table, pixels_of_region
 
 NIGHT = 20240407
 
@@ -81,13 +81,36 @@ match_values = st.fixed_dictionaries(
     {
         "ra_deg": st.floats(5.0, 20.0),
         "dec_deg": st.floats(-5.0, 5.0),
-        "band": st.sampled_from(["V", "R", None]),
+        "frame_id": st.integers(1, 6),
         "flags": st.sampled_from([0, int(SourceFlag.BLENDED), int(SourceFlag.SATURATED)]),
-        "ref_mag_err": st.sampled_from([0.0, 0.02, float("nan")]),
-        "residual": st.one_of(st.just(float("nan")), st.floats(-1.0, 1.0)),
-        "mag_err": st.sampled_from([0.0, 0.01, 0.1]),
+        "ref_mag_err": st.sampled_from([0.01, 0.02, float("nan")]),
+        "residual": st.one_of(st.just(float("nan")), st.floats(-0.1, 0.1)),
+        "flux_aper2_err": st.sampled_from([1.0, 1.5]),
+        "crowding": st.sampled_from([0.0, 0.3]),
     }
 )
+
+
+match_values_names = (
+    "ra_deg", "dec_deg", "frame_id", "flags", "ref_mag_err", "residual", "flux_aper2_err", "crowding",
+)  # fmt: skip
+
+
+def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:
+    """Zeropoints of 20 mag without a colour term, unless rows say another thing."""
+    plain = {
+        "band": "V",
+        "flux": "aper2",
+        "zp": 20.0,
+        "zp_fit_err": 0.003,
+        "intrinsic_mag": 0.01,
+        "chi2": 1.0,
+    }
+    fields = [field for field in arrow_schema(load("zeropoints")) if field.name in ZEROPOINT_COLUMNS]
+    full = [plain | row for row in rows]
+    return pa.table(
+        [pa.array([row.get(one.name) for row in full], one.type) for one in fields], pa.schema(fields)
+    ).select(ZEROPOINT_COLUMNS)
 
 
 @given(st.lists(frame_values, max_size=5), st.lists(match_values, max_size=15))
@@ -98,17 +121,21 @@ def test_sums_of_a_night_are_those_of_loops_over_frames_and_matches(
     frames: list[dict[str, Any]],
     matches: list[dict[str, Any]],
 ) -> None:
+    """Frame 3 has no zeropoint, frame 4 another than the rest, with more scatter than the night."""
     order = 4
     names = ("s_region", "band", "exposure_s")
     frame_table = frame_rows(len(frames), **{name: [row[name] for row in frames] for name in names})
-    columns = {
-        name: [row[name] for row in matches] for name in ("ra_deg", "dec_deg", "band", "flags", "ref_mag_err")
-    }
-    residual = np.array([row["residual"] for row in matches])
-    mag_err = np.array([row["mag_err"] for row in matches])
-    photometry = Photometry(residual, residual, residual, mag_err, residual, np.zeros(len(matches), np.int64))
-    match_table = match_rows(len(matches), **columns)
-    table = maps_table("lab", NIGHT, frame_table, match_table, photometry, order)
+    special = {3: {"zp": None}, 4: {"zp": 20.5, "chi2": 2.0}}
+    zeros = [
+        {"frame_id": i + 1, "band": row["band"]} | special.get(i + 1, {})
+        for i, row in enumerate(frames)
+        if row["band"] is not None
+    ]
+    columns = {name: [row[name] for row in matches] for name in match_values_names if name != "residual"}
+    zp_of = {row["frame_id"]: row.get("zp", 20.0) for row in zeros}
+    ref_mag = [15.0 + (zp_of.get(row["frame_id"]) or 20.0) - 20.0 + row["residual"] for row in matches]
+    match_table = match_rows(len(matches), ref_mag=ref_mag, **columns)
+    table = maps_table("lab", NIGHT, frame_table, match_table, zeropoints(zeros), Calibration(), order)
     assert table.schema.equals(arrow_schema(load("maps")), check_metadata=True)
     expected: dict[tuple[str, int], np.ndarray] = {}
     for row in frames:
@@ -116,18 +143,27 @@ def test_sums_of_a_night_are_those_of_loops_over_frames_and_matches(
             cell = expected.setdefault((row["band"] or "", int(pixel)), np.zeros(6))
             cell[:2] += 1.0, row["exposure_s"] or 0.0
     for row in matches:
-        if np.isnan(row["residual"]) or row["mag_err"] <= 0 or row["flags"] & int(SPOILED):
+        if zp_of.get(row["frame_id"]) is None or np.isnan([row["residual"], row["ref_mag_err"]]).any():
+            continue
+        if row["flags"] & int(SPOILED) or row["crowding"] > Calibration().max_crowding:
             continue
         pixel = int(healpy.ang2pix(2**order, row["ra_deg"], row["dec_deg"], nest=True, lonlat=True))
-        weight = 1.0 / (row["mag_err"] ** 2 + np.nan_to_num(row["ref_mag_err"]) ** 2)
-        cell = expected.setdefault((row["band"] or "", pixel), np.zeros(6))
+        photon = 2.5 / np.log(10.0) * row["flux_aper2_err"] / 100.0
+        chi2 = 2.0 if row["frame_id"] == 4 else 1.0
+        variance = chi2 * (photon**2 + row["ref_mag_err"] ** 2 + 0.01**2) + 0.003**2
+        u = row["residual"] / np.sqrt(variance) / 4.685
+        if abs(u) >= 1.0:
+            continue
+        weight = (1.0 - u**2) ** 2 / variance
+        band = frames[row["frame_id"] - 1]["band"]
+        cell = expected.setdefault((band, pixel), np.zeros(6))
         cell[2:] += 1.0, weight, weight * row["residual"], weight * row["residual"] ** 2
     found = {(row["band"], row["healpix_pixel"]): row for row in table.to_pylist()}
     assert len(found) == table.num_rows and set(found) == set(expected)
     sums = ("n_visits", "exposure_s", "n_matches", "weight_sum", "residual_sum", "residual_square_sum")
     for key, row in found.items():
-        # Errors of the catalog have 24 bits.
-        np.testing.assert_allclose([row[name] for name in sums], expected[key], rtol=1e-6, atol=1e-12)
+        # Magnitudes of the catalog have 24 bits: 1e-6 mag at 15 mag.
+        np.testing.assert_allclose([row[name] for name in sums], expected[key], rtol=1e-3, atol=0.05)
         assert (row["camera"], row["night"], row["healpix_order"]) == ("lab", NIGHT, order)
 
 
@@ -136,11 +172,18 @@ def test_a_finer_order_sums_to_the_same_matches(
 ) -> None:
     random = np.random.default_rng(1)
     n = 300
-    matches = match_rows(n, ra_deg=random.uniform(0.0, 60.0, n), dec_deg=random.uniform(-30.0, 30.0, n))
-    values = random.normal(0.0, 0.1, n)
-    photometry = Photometry(values, values, values, np.full(n, 0.05), values, np.zeros(n, np.int64))
-    coarse, fine = (maps_table("lab", NIGHT, frame_rows(0), matches, photometry, order) for order in (2, 7))
+    matches = match_rows(
+        n,
+        ra_deg=random.uniform(0.0, 60.0, n),
+        dec_deg=random.uniform(-30.0, 30.0, n),
+        ref_mag=15.0 + random.normal(0.0, 0.02, n),
+    )
+    coarse, fine = (
+        maps_table("lab", NIGHT, frame_rows(1), matches, zeropoints([{"frame_id": 1}]), Calibration(), order)
+        for order in (2, 7)
+    )
     assert coarse.num_rows < fine.num_rows
+    assert sum(coarse["n_matches"].to_pylist()) > 290
     for name in ("n_matches", "weight_sum", "residual_sum", "residual_square_sum"):
         pixel = fine["healpix_pixel"].to_numpy() >> 10
         summed = dict.fromkeys(coarse["healpix_pixel"].to_pylist(), 0.0)
@@ -149,3 +192,40 @@ def test_a_finer_order_sums_to_the_same_matches(
         assert [summed[one] for one in coarse["healpix_pixel"].to_pylist()] == pytest.approx(
             coarse[name].to_pylist()
         )
+
+
+def mean_residual(table: pa.Table) -> tuple[float, float]:
+    """The mean residual of a whole map, and the error that its weights imply."""
+    weight = float(np.sum(table["weight_sum"].to_numpy()))
+    return float(np.sum(table["residual_sum"].to_numpy())) / weight, 1.0 / np.sqrt(weight)
+
+
+@pytest.mark.parametrize(("outliers", "tilt"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.3)])
+def test_neither_faint_stars_nor_outliers_bias_the_residual(
+    match_rows: Callable[..., pa.Table], frame_rows: Callable[..., pa.Table], outliers: float, tilt: float
+) -> None:
+    """Stars down to the noise, detected where that makes them brighter; some vary, and red stars have a term."""
+    random = np.random.default_rng(5)
+    n = 40_000
+    colour = random.uniform(0.0, 1.6, n)
+    # As on the sky, twice as many with every magnitude.
+    true_mag = 18.0 + np.log10(random.uniform(0.0, 1.0, n)) / 0.3
+    ref_mag = true_mag + random.normal(0.0, 0.02, n)
+    ref_mag[random.random(n) < outliers] += 0.4
+    flux = 10.0 ** (-0.4 * (true_mag - 20.0 - tilt * (colour - 0.7)))
+    flux_err = np.sqrt(25.0 + flux / 40.0)
+    seen = flux + random.normal(0.0, flux_err)
+    detected = seen > 4.0 * flux_err
+    assert 0.4 < detected.mean() < 0.95
+    given_columns = {
+        "ref_mag": ref_mag, "ref_colour": colour, "flux_aper2": seen, "flux_aper2_err": flux_err,
+        "ra_deg": random.uniform(0.0, 20.0, n),
+    }  # fmt: skip
+    matches = match_rows(
+        int(detected.sum()), **{name: values[detected] for name, values in given_columns.items()}
+    )
+    zero = {"frame_id": 1, "zp_fit_err": 0.001, "colour": "B-V", "pivot_colour": 0.7, "colour_term": tilt}
+    table = maps_table("lab", NIGHT, frame_rows(1), matches, zeropoints([zero]), Calibration(), 4)
+    mean, error = mean_residual(table)
+    assert error < 0.001
+    assert abs(mean) < 3.0 * error, f"{1000 * mean:.2f} +- {1000 * error:.2f} mmag"

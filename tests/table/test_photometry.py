@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import FLUXES
+from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.schema import load
 from skylake.schema.arrow import conform
 from skylake.table.photometry import calibrate_matches
+from skylake.table.selection import Band
+from skylake.table.zeropoints import zeropoints_table
 
 
 def zeropoints(rows: list[dict[str, Any]]) -> pa.Table:
@@ -30,7 +32,11 @@ floats = st.floats(-2.0, 2.0)
 zero_rows = st.fixed_dictionaries(
     {
         "zp": st.none() | st.floats(15.0, 25.0),
-        "zp_err": st.floats(0.0, 0.1),
+        "zp_err": st.floats(0.05, 0.1),
+        "zp_fit_err": st.floats(0.0, 0.01),
+        "colour_term_err": st.none() | st.floats(0.0, 0.03),
+        "mean_colour": st.none() | floats,
+        "colour_spread": st.floats(0.0, 0.5),
         "flux": st.sampled_from(FLUXES),
         "colour_term": st.none() | floats,
         "pivot_colour": st.none() | floats,
@@ -44,6 +50,18 @@ match_values = st.tuples(
     st.one_of(st.just(float("nan")), st.floats(-0.5, 2.0, width=32)),
     st.floats(8.0, 14.0, width=32),
 )
+
+
+def zp_error_at(zero: dict[str, Any], colour: float | None) -> float:
+    """The error of zp + c (colour - pivot), which is known best at the mean colour of the stars of the fit."""
+    if None in (zero["colour_term_err"], zero["mean_colour"], zero["pivot_colour"]):
+        return float(zero["zp_err"])
+    offset = zero["mean_colour"] - zero["pivot_colour"]
+    if colour is None:
+        off = (zero["colour_term"] or 0.0) * np.hypot(zero["colour_spread"], offset)
+        return float(np.hypot(zero["zp_err"], off))
+    at_mean = max(zero["zp_err"] ** 2 - (zero["colour_term_err"] * offset) ** 2, zero["zp_fit_err"] ** 2)
+    return float(np.sqrt(at_mean + (zero["colour_term_err"] * (colour - zero["mean_colour"])) ** 2))
 
 
 @given(
@@ -87,7 +105,8 @@ def test_photometry_is_that_of_a_loop(
         expected = -2.5 * np.log10(total) + zero["zp"] + shift
         assert found.mag[i] == pytest.approx(expected, abs=1e-5)
         relative = 2.5 / np.log(10.0) * total_err / total
-        assert found.mag_err[i] == pytest.approx(np.hypot(relative, zero["zp_err"]), rel=1e-5)
+        zp_err = zp_error_at(zero, star)
+        assert found.mag_err[i] == pytest.approx(np.hypot(relative, zp_err), rel=1e-5)
         assert found.residual[i] == pytest.approx(match["ref_mag"] - expected, abs=1e-5)
 
 
@@ -115,3 +134,47 @@ def test_a_star_without_colour_is_calibrated_as_one_of_the_pivot_colour(
     zero = zeropoints([{"frame_id": 1, "zp": 20.0, "zp_err": 0.01, "colour_term": 0.2, "pivot_colour": 0.7}])
     mag = calibrate_matches(matches, frame_rows(1), zero).mag
     np.testing.assert_allclose(mag, [15.0, 15.0, 15.2], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def drawn_nights(make_night: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deviations from the truth in units of the stated error, colours, and whether they were told, of 300 nights."""
+    band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
+    pulls, colours, told = [], [], []
+    for seed in range(300):
+        night = make_night(seed, n_frames=1, n_stars=16, catalog_error=0.03, apcor_error=0.0)
+        zeros = zeropoints_table(night.frames, night.matches, {"V": band}, "simcat", 1)
+        colour = night.matches["ref_colour"].to_numpy()
+        # The catalog's magnitudes have errors; true ones follow from the flux, which here has none.
+        flux = 10.0 ** (-0.4 * (12.0 - night.zp[0] - 0.12 * (colour - 0.7))) / 1.15
+        seen = np.arange(len(colour)) % 2 == 0
+        given_colour = pa.array(np.where(seen, colour, np.nan), pa.float32(), from_pandas=True)
+        matches = night.matches
+        for name, values in (
+            ("flux_aper2", pa.array(flux, pa.float32())),
+            ("flux_aper2_err", pa.array(1e-6 * flux, pa.float32())),
+            ("ref_colour", given_colour),
+        ):
+            place = matches.schema.get_field_index(name)
+            matches = matches.set_column(place, matches.schema.field(name), values)
+        found = calibrate_matches(matches, night.frames, zeros)
+        pulls.append((found.mag - 12.0) / found.mag_err)
+        colours.append(colour)
+        told.append(seen)
+    return np.concatenate(pulls), np.concatenate(colours), np.concatenate(told)
+
+
+@pytest.mark.parametrize(("blue", "red"), [(0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.2), (1.2, 1.5)])
+def test_magnitudes_are_as_uncertain_as_they_say_at_every_colour(
+    drawn_nights: tuple[np.ndarray, ...], blue: float, red: float
+) -> None:
+    pulls, colour, told = drawn_nights
+    mine = pulls[told & (colour >= blue) & (colour < red)]
+    assert len(mine) > 300
+    assert 0.8 < mine.std() < 1.25
+    assert abs(mine.mean()) < 0.3
+
+
+def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tuple[np.ndarray, ...]) -> None:
+    pulls, _, told = drawn_nights
+    assert 0.8 < pulls[~told].std() < 1.25

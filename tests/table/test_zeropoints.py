@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.table.zeropoints import Band, fit_colour_term, gather, zeropoints_table
+from skylake.table.selection import Band, gather
+from skylake.table.zeropoints import fit_colour_term, zeropoints_table
 
 V = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
 
@@ -211,6 +212,22 @@ REASONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "no colours": (
         lambda n: replace(n, matches=changed(n.matches, ref_colour=np.full(n.matches.num_rows, np.nan))),
+        "no_colour",
+    ),
+    "no magnitudes": (
+        lambda n: replace(
+            n,
+            matches=changed(
+                n.matches,
+                ref_mag=np.full(n.matches.num_rows, np.nan),
+                ref_mag_err=np.full(n.matches.num_rows, np.nan),
+                ref_colour=np.full(n.matches.num_rows, np.nan),
+            ),
+        ),
+        "no_band",
+    ),
+    "few colours": (
+        lambda n: replace(n, matches=changed(n.matches, ref_colour=np.where(n.star < 3, 0.7, np.nan))),
         "too_few_stars",
     ),
     "no_matches": (lambda n: replace(n, matches=n.matches.slice(0, 0)), "no_matches"),

@@ -1,0 +1,152 @@
+"""What the headers of frames are read as, and the texts and numbers of their cards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Literal
+
+from skylake.core.camera import Camera, ValueCards
+from skylake.core.flags import FrameFlag
+from skylake.core.reasons import Reason
+
+Verdict = Literal["ok", "assumed", "missing", "ambiguous", "wrong"]
+Cards = Mapping[str, object]
+
+#: Longest name of a filter or a kind of frame.
+MAX_NAME = 64
+#: Longest name of a target.
+MAX_TITLE = 256
+#: What no camera exceeds, where the profile says nothing: a day, a CMOS sensor, an infrared array …
+_PLAUSIBLE: dict[str, tuple[float, float]] = {
+    "exposure_s": (0.0, 86400.0),
+    "gain": (1e-3, 1e3),
+    "read_noise": (0.0, 1e4),
+    "saturation_adu": (1.0, 1e10),
+    "ccd_temperature_c": (-273.15, 200.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one quantity was read as.
+
+    Attributes
+    ----------
+    quantity : str
+        Canonical name, that of the column in ``frames``.
+    value : object
+        The value, in the unit of that column; None if there is none.
+    source : str
+        The card or cards, ``profile`` or ``file name``.
+    verdict : str
+        ``ok``, ``assumed``, ``missing``, ``ambiguous`` or ``wrong``.
+    note : str
+        What to do about it, if something is to be done.
+    """
+
+    quantity: str
+    value: object
+    source: str
+    verdict: Verdict = "ok"
+    note: str = ""
+
+
+@dataclass(slots=True)
+class HeaderReading:
+    """All that the header of a frame gives under a profile.
+
+    ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
+    is filed. Times are MJD, UTC.
+    """
+
+    camera: Camera
+    mjd_start: float | None = None
+    mjd_mid: float | None = None
+    mjd_end: float | None = None
+    time_source: str | None = None
+    exposure_s: float = 1.0
+    filter: str | None = None
+    band: str | None = None
+    object: str | None = None
+    kind: str | None = None
+    gain: float = 1.0
+    read_noise: float = 0.0
+    saturation_adu: float | None = None
+    ccd_temperature_c: float | None = None
+    flags: FrameFlag = field(default_factory=lambda: FrameFlag(0))
+    readings: list[Reading] = field(default_factory=list)
+    problem: tuple[Reason, str] | None = None
+
+    @property
+    def exposure_known(self) -> bool:
+        """Whether the exposure was told or assumed; else ``exposure_s`` is 1 s and says nothing."""
+        return all(one.value is not None for one in self.readings if one.quantity == "exposure_s")
+
+    def fail(self, reason: Reason, message: str) -> None:
+        """File the frame under a reason, unless an earlier one was found."""
+        if self.problem is None:
+            self.problem = (reason, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers of some cards, scaled to our unit: card and value.
+
+    ``low`` and ``high`` are those outside their limits; a number that is not finite is a high one.
+    """
+
+    usable: list[tuple[str, float]]
+    low: list[tuple[str, float]]
+    high: list[tuple[str, float]]
+    limits: tuple[float, float]
+
+    def pick(self, wanted: ValueCards) -> tuple[float, str] | None:
+        """Return the value that counts and its cards; None if there is none."""
+        if not self.usable:
+            return None
+        if wanted.combine == "mean":
+            return fmean(value for _, value in self.usable), " ".join(name for name, _ in self.usable)
+        return self.usable[0][1], self.usable[0][0]
+
+    @property
+    def refusal(self) -> str:
+        """What is left out, and why; empty if nothing is."""
+        told = ", ".join(f"{name} = {value:g}" for name, value in self.low + self.high)
+        return told and f"{told} lies outside {self.limits[0]:g} to {self.limits[1]:g} and is left out"
+
+
+def read_numbers(cards: Cards, wanted: ValueCards, quantity: str) -> Numbers:
+    """Return the numbers that the cards of a quantity hold; a text that is no number is none."""
+    low, high = _PLAUSIBLE[quantity]
+    low = low if wanted.minimum is None else wanted.minimum
+    high = high if wanted.maximum is None else wanted.maximum
+    found = Numbers([], [], [], (low, high))
+    for name in wanted.cards:
+        try:
+            value = float(str(cards[name])) * wanted.scale
+        except (KeyError, ValueError):
+            continue
+        part = found.usable
+        if not math.isfinite(value) or value > high:
+            part = found.high
+        elif value < low:
+            part = found.low
+        part.append((name, value))
+    return found
+
+
+def read_text(cards: Cards, name: str) -> str | None:
+    """Return the text of a card without blanks around it; None if there is none."""
+    value = cards.get(name)
+    text = str(value).strip() if value is not None else ""
+    return text or None
+
+
+def cut(text: str, length: int) -> tuple[str, str]:
+    """Return the beginning of a text, and a note if that is not all of it."""
+    if len(text) <= length:
+        return text, ""
+    return text[:length].rstrip(), f"the text has {len(text)} characters, of which {length} are kept"

@@ -1,0 +1,125 @@
+"""Join one night with a reference catalog: the pairs, and the matches among them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.camera import Camera, FilterBand
+from skylake.lake import Part
+from skylake.schema import empty_table, load
+from skylake.sky.catalogs import ReferenceCatalog
+from skylake.sky.hats import Properties, write_metadata
+from skylake.sky.match import Aperture, count_candidates, mutual_nearest
+from skylake.table.matches import CARRIED, matches_table, reference_columns
+
+#: Radius of the match, in pixels, where the profile gives none.
+_RADIUS_PX = 3.0
+
+
+def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
+    """Return the band of each filter that occurs."""
+    found = {name: camera.filter_band(name) for name in set(frames["filter"].to_pylist()) if name is not None}
+    return {name: band for name, band in found.items() if band is not None}
+
+
+def match_night(
+    frames: pa.Table, sources: Part, root: Path, camera: Camera, reference: ReferenceCatalog
+) -> pa.Table:
+    """Join a night's detections with a catalog and choose mutual nearest neighbours.
+
+    Parameters
+    ----------
+    frames : pyarrow.Table
+        Its frames with status ok.
+    sources : Part
+        Its detections, in the folder `root`.
+    root : Path
+    camera : Camera
+    reference : ReferenceCatalog
+
+    Returns
+    -------
+    pyarrow.Table
+        Rows of ``matches``.
+    """
+    filters = filters_of(frames, camera)
+    if frames.num_rows == 0 or not sources.files:
+        return empty_table(load("matches"))
+    from skylake.sky.join import join_catalog
+
+    columns = reference_columns(list(filters.values()), reference.columns)
+    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    with NightCatalog(sources, root) as detections:
+        pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
+    return choose_matches(pairs, frames, reference.name, filters, camera)
+
+
+def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
+    """Return the aperture of calibrations on the sky."""
+    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
+    scale, width = (
+        float(pc.approximate_median(frames[name]).as_py() or 0.0)
+        for name in ("pixel_scale_arcsec", "fwhm_px")
+    )
+    radius = _aperture_radius_px(frames, camera)
+    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
+
+
+def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
+    """Return the radius of the calibrated aperture in which these frames were measured.
+
+    The profile may say another since. For the Kron flux it is that of the largest circle.
+    """
+    flux = camera.apertures.flux
+    names = [f"{flux}_radius_px"] if flux.startswith("aper") else [f"aper{n}_radius_px" for n in (3, 2, 1)]
+    measured = (pc.approximate_median(frames[name]).as_py() for name in names)
+    return float(next((radius for radius in measured if radius), camera.apertures.calibrated_radius_px))
+
+
+def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
+    """Return the radius of the match: the profile's, or three pixels."""
+    given = camera.calibration.match_radius_arcsec
+    return given if given is not None else _RADIUS_PX * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
+
+
+def choose_matches(
+    pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
+) -> pa.Table:
+    """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
+    pairs = pairs.filter(pc.is_in(pairs["frame_id"], frames["frame_id"].combine_chunks()))
+    frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
+    pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
+    nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
+    chosen = pairs.filter(pa.array(nearest))
+    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
+
+
+class NightCatalog:
+    """The detections of one night as a HATS catalog of their own, made of links to its files.
+
+    Opening the whole table and filtering it would look into every file of every night.
+    """
+
+    def __init__(self, sources: Part, root: Path) -> None:
+        self.sources, self.root = sources, root
+
+    def __enter__(self) -> Path:
+        self.folder = tempfile.TemporaryDirectory(prefix="skylake-night-")
+        root = Path(self.folder.name) / "sources"
+        pixels = []
+        for file in self.sources.files:
+            target = root / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(self.root / file.path)
+            if file.pixel is not None:
+                pixels.append(file.pixel)
+        properties = Properties("night", "source", self.sources.n_rows)
+        write_metadata(root, load("sources"), properties, pixels)
+        return root
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.cleanup()

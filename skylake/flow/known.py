@@ -1,0 +1,144 @@
+"""What a lake knows of the files of a camera: their frames, and which hold the same bytes as another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.cameras import Profile
+from skylake.core.reasons import Reason
+from skylake.errors import FrameError, LakeError
+from skylake.image.read import read_file
+from skylake.image.reduce import new_row
+from skylake.lake import Lake
+
+#: What may go better another time; such frames are taken up again by the next run.
+_RETRIED = {Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value}
+
+Repeat = tuple[int, int | None, int | None]
+"""frame_id, size and time of modification of a file whose content is that of another."""
+
+#: Names of files may hold bytes that are no text.
+_REPEATS = pa.schema(
+    {"file": pa.binary(), "frame_id": pa.int64(), "file_bytes": pa.int64(), "file_modified_ns": pa.int64()}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The files of a camera that the lake knows.
+
+    Attributes
+    ----------
+    by_file : dict
+        File to frame_id, size, time of modification, reason and night, of the frames of the lake.
+    by_night : dict
+        Night to its frames, frame_id to file.
+    repeats : dict
+        File to :data:`Repeat`, of files that have no row since another with the same bytes has it.
+    seen : dict
+        frame_id to file of every frame that is not to be taken in again under another name: those of the
+        lake, unless they are done anew, and those of this run.
+    """
+
+    by_file: dict[str, tuple[int, int | None, int | None, str | None, int]]
+    by_night: dict[int, dict[int, str]]
+    repeats: dict[str, Repeat]
+    seen: dict[int, str]
+
+    @classmethod
+    def read(cls, lake: Lake, camera: str, redo: bool = False) -> Known:
+        """Read them; with `redo` no frame counts as seen."""
+        columns = ["file", "frame_id", "file_bytes", "file_modified_ns", "reason", "night"]
+        rows = lake.snapshot().read("frames", columns, lambda part: part.camera == camera).to_pylist()
+        by_file = {row["file"]: tuple(row[name] for name in columns[1:]) for row in rows}
+        by_night: dict[int, dict[int, str]] = {}
+        for row in rows:
+            by_night.setdefault(row["night"], {})[row["frame_id"]] = row["file"]
+        ids = {row["frame_id"]: row["file"] for row in rows}
+        repeats = {file: one for file, one in read_repeats(lake, camera).items() if one[0] in ids}
+        return cls(by_file, by_night, repeats, {} if redo else ids)
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is known and has not changed, and another try is of no use."""
+        known, repeat = self.by_file.get(str(path)), self.repeats.get(str(path))
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        now = (status.st_size, status.st_mtime_ns)
+        if known is not None and known[3] not in _RETRIED and known[1:3] == now:
+            return True
+        return repeat is not None and repeat[1:] == now
+
+    def of_nights(self, nights: Iterable[int]) -> dict[int, str]:
+        """Return the frames of some nights, frame_id to file.
+
+        A copy of a frame has its header, and so its night: these are all that a worker needs to know to
+        leave copies alone. The few that escape it, as when the site of the camera has moved, are found by
+        :attr:`seen`.
+        """
+        return {
+            frame: file
+            for night in nights
+            for frame, file in self.by_night.get(night, {}).items()
+            if frame in self.seen
+        }
+
+
+def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
+    """Return what is remembered of files with known content; None for those that cannot be read any more."""
+    found: list[Repeat | None] = []
+    for path in paths:
+        try:
+            content = read_file(path)
+        except FrameError:
+            found.append(None)
+            continue
+        row = new_row(profile, content.path, content)
+        found.append((row["frame_id"], row["file_bytes"], row["file_modified_ns"]))
+    return found
+
+
+def _path(lake: Lake, camera: str) -> Path:
+    return lake.layout.profile(camera).with_suffix(".repeats.parquet")
+
+
+def read_repeats(lake: Lake, camera: str) -> dict[str, Repeat]:
+    """Return the files of a camera that are remembered as repeating another."""
+    try:
+        rows = pq.read_table(_path(lake, camera), schema=_REPEATS, partitioning=None)
+    except (OSError, pa.ArrowInvalid):
+        # Nothing is lost: such files are read once more.
+        return {}
+    names, *values = (rows[name].to_pylist() for name in _REPEATS.names)
+    return {os.fsdecode(name): one for name, one in zip(names, zip(*values, strict=True), strict=True)}
+
+
+def write_repeats(lake: Lake, camera: str, repeats: dict[str, Repeat]) -> None:
+    """Remember the files of a camera that repeat another.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    path = _path(lake, camera)
+    rows = sorted(repeats.items())
+    columns = [[os.fsencode(file) for file, _ in rows], *zip(*(one for _, one in rows), strict=True)]
+    table = pa.table(
+        [pa.array(values, kind) for values, kind in zip(columns, _REPEATS.types, strict=True)], _REPEATS
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    except OSError as error:
+        raise LakeError(
+            f"{lake.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
+        ) from error

@@ -1,0 +1,5 @@
+-- A frame measures a star once: a light curve has one point of each frame at most.
+SELECT catalog, object_id, band, frame_id, count(*) AS n_points
+FROM (SELECT catalog, object_id, band, unnest(lightcurve.frame_id) AS frame_id FROM lightcurves)
+GROUP BY ALL
+HAVING count(*) > 1;

@@ -1,0 +1,209 @@
+"""What makes a calibration out of date, what a catalog lacks, and how much is under way at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from skylake import cameras
+from skylake.cameras import Profile
+from skylake.flow import cluster
+from skylake.flow.aggregate import aggregate
+from skylake.flow.calibrate import calibrate
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Inline, run_in_windows
+from skylake.flow.crossmatch import _aperture_radius_px
+from skylake.flow.ingest import ingest
+from skylake.flow.parameters import calibration_sha256
+from skylake.lake import Lake
+from skylake.sky.pixels import PixelTree
+
+pytestmark = pytest.mark.xdist_group("lsdb")
+
+Checksums = Callable[..., dict[tuple[str, str], str]]
+
+
+@pytest.fixture
+def edited(profile: Profile, tmp_path: Path) -> Callable[[str], Profile]:
+    """A function that gives the profile with some lines more."""
+
+    def edit(lines: str) -> Profile:
+        path = tmp_path / "small.toml"
+        path.write_text(Path(profile.source).read_text() + lines + "\n")
+        return cameras.load(path)
+
+    return edit
+
+
+# What makes a calibration out of date.
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "gates.fwhm_px.max = 9.0",
+        "extraction.threshold_sigma = 2.0",
+        "apertures.radii_px = [2.0, 4.0, 6.0]",
+        "detector.gain_e_per_adu = 3.0",
+        "[[period]]\nfrom = 2030-01-01\ncalibration.min_stars = 30",
+    ],
+)
+def test_an_edit_that_no_calibration_depends_on_leaves_a_published_one_alone(
+    calibrated: Lake,
+    edited: Callable[[str], Profile],
+    lines: str,
+    digests: Callable[[Path], dict[str, str]],
+) -> None:
+    calibrated.keep_profile(edited(lines))
+    before = digests(calibrated.root)
+    assert calibrate(calibrated, Inline()).n_current == 2
+    assert digests(calibrated.root) == before
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "calibration.colour_range = [0.0, 1.0]",
+        "filters.V.pivot_colour = 0.5",
+        'apertures.flux = "aper1"',
+        "[[period]]\nfrom = 2024-09-01\nuntil = 2024-12-01\ncalibration.colour_range = [0.0, 1.0]",
+    ],
+)
+def test_other_parameters_renew_the_version_in_force_unless_another_is_named(
+    calibrated: Lake, edited: Callable[[str], Profile], lines: str, checksums: Checksums
+) -> None:
+    before, snapshot = checksums(calibrated, "zeropoints"), calibrated.snapshot()
+    calibrated.keep_profile(edited(lines))
+    assert calibrate(calibrated, Inline(), version=2).n_renewed == 0
+    assert before.items() <= checksums(calibrated, "zeropoints").items(), "version 1 is as it was published"
+    report = calibrate(calibrated, Inline(), version=1)
+    assert (report.n_renewed, report.n_current) == (2, 0)
+    after = checksums(calibrated, "zeropoints")
+    assert not set(before.items()) & set(after.items())
+    old = calibrated.snapshot(snapshot.number)
+    assert {part.checksum for part in old.parts("zeropoints").values()} == set(before.values())
+
+
+def test_a_period_matters_to_the_nights_that_it_touches(
+    edited: Callable[[str], Profile], profile: Profile
+) -> None:
+    block = "[[period]]\nfrom = {}\nuntil = {}\ncalibration.min_stars = 9"
+    plain = calibration_sha256(profile, 20241001)
+    for first, last, same in (
+        ("2024-08-01", "2024-09-30", True),
+        ("2024-10-04", "2024-11-01", True),
+        ("2024-09-01", "2024-11-01", False),
+        ("2024-10-02", "2024-11-01", False),
+    ):
+        found = calibration_sha256(edited(block.format(first, last)), 20241001)
+        assert (found == plain) == same, (first, last)
+    assert calibration_sha256(edited("calibration.min_stars = 9"), 0) != calibration_sha256(profile, 0)
+
+
+def test_the_aperture_is_the_one_that_the_frames_were_measured_in(
+    ingested_once: Lake, profile: Profile
+) -> None:
+    frames = ingested_once.snapshot().read("frames")
+    camera = replace(profile.base, apertures=replace(profile.base.apertures, radii_px=(1.0, 2.0, 2.5)))
+    measured = frames["aper2_radius_px"][0].as_py()
+    assert _aperture_radius_px(frames, camera) == measured != 2.0
+    kron = replace(camera, apertures=replace(camera.apertures, flux="kron"))
+    assert _aperture_radius_px(frames, kron) == frames["aper3_radius_px"][0].as_py()
+    place = frames.schema.get_field_index("aper2_radius_px")
+    unknown = frames.set_column(place, frames.schema.field(place), pa.nulls(frames.num_rows, pa.float32()))
+    assert _aperture_radius_px(unknown, camera) == 2.0
+
+
+# What a catalog lacks.
+
+
+@pytest.mark.parametrize(
+    ("magnitudes", "reason", "option"),
+    [({"R": "V"}, "no_band", "--mag V=COLUMN"), ({"V": "V"}, "no_colour", "--colour B-V=COLUMN")],
+)
+def test_a_catalog_without_band_or_colour_is_named_with_the_option_to_import_it(
+    lake: Lake,
+    archive: Any,
+    columns: Any,
+    profile: Profile,
+    magnitudes: dict[str, str],
+    reason: str,
+    option: str,
+) -> None:
+    lacking = replace(columns, magnitudes=magnitudes, magnitude_errors={}, colours={})
+    import_catalog(lake, "bare", "table", [archive.catalog], lacking)
+    ingest(lake, profile, archive.frames[:2], Inline())
+    for _ in range(2):
+        # The second time nothing is calibrated, and the frames still have no zeropoint.
+        report = calibrate(lake, Inline())
+        (sentence,) = report.warnings
+        assert sentence.startswith("2 frames of small have no zeropoint") and f"`{option}`" in sentence
+    assert set(lake.snapshot().read("zeropoints")["reason"].to_pylist()) == {reason}
+
+
+def test_a_catalog_that_has_all_is_not_complained_about(calibrated: Lake) -> None:
+    report = calibrate(calibrated, Inline(), version=5)
+    assert report.warnings == []
+    assert "2 nights against simcat, version 5; 12 of 12 frames have a zeropoint; 0 nights" in report.line
+
+
+# How much is under way at once.
+
+
+class Watched(Inline):
+    """Tasks run in this process; how many came at once, and how large they were, is written down."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+        self.bytes: list[int] = []
+
+    def run(self, tasks: Sequence[Any], done: Any = None) -> list[Any]:
+        graph: dict[Any, Any] = {}
+        for task in tasks:
+            graph.update(dict(task.__dask_graph__()))
+        self.together.append(len(tasks))
+        self.bytes.append(sum(len(cloudpickle.dumps(value)) for value in graph.values()))
+        return super().run(tasks, done)
+
+
+def test_many_tasks_run_in_windows_and_keep_their_numbers() -> None:
+    import dask
+
+    watched, seen = Watched(), []
+    task = dask.delayed(abs, pure=False)
+    makers = [lambda number=number: task(-number) for number in range(2 * cluster.WINDOW + 3)]
+    results = run_in_windows(watched, makers, lambda *news: seen.append(news))
+    assert results == list(range(len(makers)))
+    assert seen == list(enumerate(results))
+    assert watched.together == [cluster.WINDOW, cluster.WINDOW, 3]
+
+
+def test_nights_and_pixels_are_not_all_under_way_at_once(
+    ingested: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WINDOW", 1)
+    watched = Watched()
+    calibrate(ingested, watched)
+    aggregate(ingested, [], watched)
+    assert len(watched.together) > 4
+    assert set(watched.together) == {1}
+
+
+def test_the_pixels_of_the_lake_travel_once_and_not_with_every_task(
+    lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Profile
+) -> None:
+    size = len(cloudpickle.dumps(PixelTree.uniform(lake.settings.pixel_order)))
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    watched = Watched()
+    ingest(lake, profile, [frames[0], frames[6]], watched)
+    calibrate(lake, watched)
+    aggregate(lake, ["lightcurves"], watched)
+    assert sum(number > 1 for number in watched.together) >= 3
+    assert np.max(watched.bytes) < 1.5 * size
