@@ -207,6 +207,21 @@ def _check(camera: Camera, place: str) -> None:
         (len(name) > MAX_NAME or len(known.band) > _MAX_BAND, f"filters.{name}", "shorten its name or band")
         for name, known in camera.filters.items()
     ]
+    site = camera.site
+    problems += [
+        (not -90.0 <= (site.latitude_deg or 0.0) <= 90.0, "site.latitude_deg", "give degrees from -90 to 90"),
+        (
+            not -180.0 <= (site.longitude_deg or 0.0) <= 360.0,
+            "site.longitude_deg",
+            "give degrees from -180 to 360, east positive",
+        ),
+        (not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"),
+        (
+            camera.optics.pixel_scale_arcsec is not None and camera.optics.pixel_scale_arcsec <= 0.0,
+            "optics.pixel_scale_arcsec",
+            "give seconds of arc per pixel",
+        ),
+    ]
     problems += [
         (metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}")
         for metric in camera.gates

@@ -10,7 +10,7 @@ import click
 from skylake.cli import show
 
 if TYPE_CHECKING:
-    from skylake.cameras import Profile, Reading
+    from skylake.cameras import HeaderReading, Profile, Reading
 
 
 @click.group()
@@ -107,6 +107,24 @@ def _short(value: object) -> object:
     return f"{value:.8f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
+def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]:
+    """Return the readings with the start as a date, and the night, which people compare with their logs."""
+    from datetime import UTC, datetime, timedelta
+
+    from skylake.cameras import Reading
+    from skylake.core.batch import night_of
+
+    if header.mjd_start is None or header.mjd_mid is None:
+        return readings
+    start = datetime(1858, 11, 17, tzinfo=UTC) + timedelta(days=header.mjd_start)
+    dates = [
+        Reading("start_utc", f"{start:%Y-%m-%dT%H:%M:%S}", "mjd_start"),
+        Reading("night", night_of(header.mjd_mid, header.camera.site.longitude_deg), "mjd_mid"),
+    ]
+    place = next((n for n, one in enumerate(readings, 1) if one.quantity == "mjd_start"), len(readings))
+    return [*readings[:place], *dates, *readings[place:]]
+
+
 def _further_images(n_further: int, extension: int) -> Reading:
     """Tell that a file holds more images than the one that is taken."""
     from skylake.cameras import Reading
@@ -136,7 +154,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
     try:
         raw = open_image(read_file(file), profile.base.header.extension)
         reading = read_header(raw.header, profile, file.name)
-        readings = describe_header(raw.header, reading)
+        readings = _with_dates(describe_header(raw.header, reading), reading)
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
         image = calibrate(raw, reading.camera, reading.saturation_adu)

@@ -33,6 +33,8 @@ _MIN_SINE = 1e-6
 #: Cards of the scale and rotation of a WCS.
 _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 _MIN_MATCHES = 5
+#: Logarithm of the ratio of scales up to which a WCS may be that of the camera.
+_SCALE_TOLERANCE = 0.25
 _MIN_FRACTION = 0.3
 _MIN_FRACTION_OF_FEW = 0.5
 _LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
@@ -113,7 +115,8 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
     Raises
     ------
     FrameRejected
-        ``no_wcs`` if the header has no celestial WCS, or one that cannot be evaluated.
+        ``no_wcs`` if the header has no celestial WCS, or one that cannot be evaluated; ``bad_wcs`` if its scale
+        is not that of the camera.
     """
     if camera.header.wcs == "none":
         raise FrameRejected(
@@ -141,7 +144,19 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         raise FrameRejected(
             Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first"
         )
+    _refuse_other_scale(pointing, camera)
     return pointing
+
+
+def _refuse_other_scale(pointing: Pointing, camera: Camera) -> None:
+    """Refuse a frame of another scale than the camera's: two cameras may have images of the same size."""
+    known = camera.optics.pixel_scale_arcsec
+    if known is not None and abs(np.log(pointing.pixel_scale_arcsec / known)) > _SCALE_TOLERANCE:
+        raise FrameRejected(
+            Reason.BAD_WCS,
+            f"the WCS of the header has {pointing.pixel_scale_arcsec:.4g} arcsec per pixel and {camera.name} "
+            f"{known:.4g}; use the profile of its camera, mend optics.pixel_scale_arcsec, or solve the frame anew",
+        )
 
 
 def _read_wcs(header: Any) -> Any:

@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skylake.core.camera import Camera, HeaderDialect
+from skylake.core.camera import Camera, HeaderDialect, Optics
 from skylake.core.sphere import separation_deg
 from skylake.errors import FrameRejected
 from skylake.image.astrometry import Stars, WcsCheck, catalog_crowding, check_pointing, header_pointing
@@ -326,3 +326,17 @@ def test_crowding_of_sources_is_that_of_their_catalog_stars() -> None:
     none = np.zeros(0)
     assert catalog_crowding(pointing, x, y, Stars(none, none, none), 2.0, 10.0, 2.5).tolist() == [0.0] * 4
     assert catalog_crowding(pointing, none, none, stars, 2.0, 10.0, 2.5).size == 0
+
+
+def test_a_scale_that_is_not_that_of_the_camera_is_told() -> None:
+    scale = header_pointing(header(), CAMERA, SHAPE, (0, 0)).pixel_scale_arcsec
+    for factor, is_near in ((1.0, True), (1.2, True), (0.8, True), (2.0, False), (0.05, False)):
+        other = Camera("other", optics=Optics(pixel_scale_arcsec=scale * factor))
+        if is_near:
+            assert header_pointing(header(), other, SHAPE, (0, 0)).pixel_scale_arcsec == scale
+        else:
+            with pytest.raises(
+                FrameRejected, match=r"arcsec per pixel and other \S+; use the profile of its camera"
+            ) as told:
+                header_pointing(header(), other, SHAPE, (0, 0))
+            assert told.value.reason == "bad_wcs"
