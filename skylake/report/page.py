@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Frames that are listed by name.
+_MAX_CONCERNS = 50
 _MAX_STARS = 3
 #: Residuals over the field are those of stars measured better than this.
 _BRIGHT_MAG_ERR = 0.03
@@ -81,6 +83,9 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
         nights=nights,
+        concerns=collect.frames_of_concern(snapshot, lake.settings.default_catalog, _MAX_CONCERNS),
+        n_concerns=_MAX_CONCERNS,
+        committed=f"{lake.history()[-1].time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
     )
 

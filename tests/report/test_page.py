@@ -79,7 +79,8 @@ def test_the_page_and_its_pictures_are_there(pages: list[Path]) -> None:
 
 
 def test_every_frame_is_counted_with_its_status_and_reason(pages: list[Path], lake: Lake) -> None:
-    _, status, _ = Page(pages[0]).tables
+    _, status, _, concerns = Page(pages[0]).tables
+    assert sorted(row[4] for row in concerns[1:]) == ["empty_file", "not_fits", "truncated"]
     rows = lake.snapshot().read("frames", ["camera", "status", "reason"]).to_pylist()
     expected = Counter((row["camera"], row["status"], row["reason"] or "") for row in rows)
     assert len(rows) == 13
