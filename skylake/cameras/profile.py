@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ _FOLDER = Path(__file__).parent
 #: Longest name of a band.
 _MAX_BAND = 16
 _PERIOD_KEYS = {"from", "until", "comment"}
+
+#: Whether a value is wrong, the key that holds it, and what to do about it.
+_Rule = tuple[bool, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,57 +183,48 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 def _check(camera: Camera, place: str) -> None:
     """Refuse values that are well formed and make no sense."""
-    apertures = camera.apertures
-    problems: list[tuple[bool, str, str]] = [
-        (not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"),
-        (not 1 <= len(apertures.radii_px) <= 3, "apertures.radii_px", "give one, two or three radii"),
-        (min(apertures.radii_px, default=1.0) <= 0, "apertures.radii_px", "radii are positive"),
-        (list(apertures.radii_px) != sorted(apertures.radii_px), "apertures.radii_px", "radii grow"),
-        (
-            max(apertures.radii_px, default=0.0) >= apertures.total_radius_px,
-            "apertures.total_radius_px",
-            "it is larger than every radius of radii_px",
-        ),
-        (
-            apertures.flux.startswith("aper") and int(apertures.flux[-1]) > len(apertures.radii_px),
-            "apertures.flux",
-            f"there is no radius for {apertures.flux}",
-        ),
-        (
-            camera.default_filter is not None and camera.filter_band(camera.default_filter) is None,
-            "default_filter",
-            f"[filters.{camera.default_filter}] is missing",
-        ),
-        (camera.detector.gain_e_per_adu <= 0, "detector.gain_e_per_adu", "the gain is positive"),
-        (len(camera.name) > MAX_NAME, "name", f"at most {MAX_NAME} characters"),
-    ]
-    problems += [
-        (len(name) > MAX_NAME or len(known.band) > _MAX_BAND, f"filters.{name}", "shorten its name or band")
-        for name, known in camera.filters.items()
-    ]
-    site = camera.site
-    problems += [
-        (not -90.0 <= (site.latitude_deg or 0.0) <= 90.0, "site.latitude_deg", "give degrees from -90 to 90"),
-        (
-            not -180.0 <= (site.longitude_deg or 0.0) <= 360.0,
-            "site.longitude_deg",
-            "give degrees from -180 to 360, east positive",
-        ),
-        (not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"),
-        (
-            camera.optics.pixel_scale_arcsec is not None and camera.optics.pixel_scale_arcsec <= 0.0,
-            "optics.pixel_scale_arcsec",
-            "give seconds of arc per pixel",
-        ),
-    ]
-    problems += [
-        (metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}")
-        for metric in camera.gates
-    ]
-    problems += [
-        (gate == Gate(action=gate.action), f"gates.{metric}", "give min or max")
-        for metric, gate in camera.gates.items()
-    ]
-    for wrong, key, mend in problems:
+    rules = (_rules_of_apertures, _rules_of_names, _rules_of_detector_and_site, _rules_of_gates)
+    for wrong, key, mend in itertools.chain.from_iterable(rule(camera) for rule in rules):
         if wrong:
             raise ConfigurationError(f"{place}: {key}: {mend}")
+
+
+def _rules_of_apertures(camera: Camera) -> Iterator[_Rule]:
+    radii, flux = camera.apertures.radii_px, camera.apertures.flux
+    yield not 1 <= len(radii) <= 3, "apertures.radii_px", "give one, two or three radii"
+    yield min(radii, default=1.0) <= 0, "apertures.radii_px", "radii are positive"
+    yield list(radii) != sorted(radii), "apertures.radii_px", "radii grow"
+    too_small = max(radii, default=0.0) >= camera.apertures.total_radius_px
+    yield too_small, "apertures.total_radius_px", "it is larger than every radius of radii_px"
+    missing = flux.startswith("aper") and int(flux[-1]) > len(radii)
+    yield missing, "apertures.flux", f"there is no radius for {flux}"
+
+
+def _rules_of_names(camera: Camera) -> Iterator[_Rule]:
+    yield not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"
+    yield len(camera.name) > MAX_NAME, "name", f"at most {MAX_NAME} characters"
+    default = camera.default_filter
+    unknown = default is not None and camera.filter_band(default) is None
+    yield unknown, "default_filter", f"[filters.{default}] is missing"
+    for name, known in camera.filters.items():
+        yield (
+            len(name) > MAX_NAME or len(known.band) > _MAX_BAND,
+            f"filters.{name}",
+            "shorten its name or band",
+        )
+
+
+def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
+    yield camera.detector.gain_e_per_adu <= 0, "detector.gain_e_per_adu", "the gain is positive"
+    scale, site = camera.optics.pixel_scale_arcsec, camera.site
+    yield scale is not None and scale <= 0.0, "optics.pixel_scale_arcsec", "give seconds of arc per pixel"
+    yield not -90.0 <= (site.latitude_deg or 0.0) <= 90.0, "site.latitude_deg", "give degrees from -90 to 90"
+    off = not -180.0 <= (site.longitude_deg or 0.0) <= 360.0
+    yield off, "site.longitude_deg", "give degrees from -180 to 360, east positive"
+    yield not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"
+
+
+def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:
+    for metric, gate in camera.gates.items():
+        yield metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}"
+        yield gate == Gate(action=gate.action), f"gates.{metric}", "give min or max"
