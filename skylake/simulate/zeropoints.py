@@ -139,31 +139,24 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
     n_matched[: light.n_matched.size] = light.n_matched
     reason = _reasons(n_matched, n_used, plan.camera.calibration.min_stars)
     none = np.array([one is not None for one in reason])
-    solved = (
-        zp,
-        np.hypot(np.hypot(fit_err, term_err * mean_colour), aperture),
-        fit_err,
-        mean_colour,
-        spread,
-        rms,
-        chi2,
-    )
-    zp, zp_err, fit_err, mean_colour, spread, rms, chi2 = (np.where(none, np.nan, each) for each in solved)
-    n_used = np.where(none, 0, n_used)
+
+    def solved(each: _Array) -> _Array:
+        return np.where(none, np.nan, each)
+
     return Zeropoints(
-        zp,
-        zp_err,
-        fit_err,
-        mean_colour,
-        spread,
-        n_matched,
-        n_used,
-        rms,
-        chi2,
-        reason,
-        term,
-        term_err,
-        intrinsic,
+        zp=solved(zp),
+        zp_err=solved(np.hypot(np.hypot(fit_err, term_err * mean_colour), aperture)),
+        zp_fit_err=solved(fit_err),
+        mean_colour=solved(mean_colour),
+        colour_spread=solved(spread),
+        n_matched=n_matched,
+        n_used=np.where(none, 0, n_used),
+        rms=solved(rms),
+        chi2=solved(chi2),
+        reason=reason,
+        colour_term=term,
+        colour_term_err=term_err,
+        intrinsic_mag=intrinsic,
     )
 
 

@@ -101,6 +101,7 @@ def test_where_there_is_nothing_to_show_the_picture_says_so(made: Callable[[], A
 )
 def test_one_value_makes_a_picture_without_a_warning(made: Callable[[], Any], tmp_path: Path) -> None:
     save(made(), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_bright_is_up_and_faint_is_down() -> None:
