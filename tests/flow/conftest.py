@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,22 +127,6 @@ def run(profile: Profile) -> Run:
         return ingest(lake, options.pop("profile", profile), paths, Inline(), IngestOptions(**options))
 
     return go
-
-
-@pytest.fixture(scope="session")
-def digests() -> Callable[[Path], dict[str, str]]:
-    """A function that gives the content of every file below a folder, and where links lead."""
-
-    def of(folder: Path) -> dict[str, str]:
-        found = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink():
-                found[str(path.relative_to(folder))] = f"-> {path.readlink()}"
-            elif path.is_file():
-                found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
-
-    return of
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -96,22 +95,6 @@ def put() -> Put:
             return lake.commit(wanted)
 
     return commit
-
-
-@pytest.fixture(scope="session")
-def digests() -> Callable[[Path], dict[str, str]]:
-    """A function that gives the content of every file below a folder, and where links lead."""
-
-    def of(folder: Path) -> dict[str, str]:
-        found = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink():
-                found[str(path.relative_to(folder))] = f"-> {path.readlink()}"
-            elif path.is_file():
-                found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
-
-    return of
 
 
 @pytest.fixture(scope="session")
