@@ -17,7 +17,7 @@ from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing, gather_batch
 from skylake.lake import Part
 from skylake.lake.parts import sort_rows
-from skylake.lake.snapshot import read_files
+from skylake.lake.slices import read_files
 from skylake.schema import arrow_schema, conform, load
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import PixelTree, pixel_range
