@@ -75,7 +75,7 @@ def scenario(nights: int, frames: int) -> Scenario:
     return Scenario(
         nights=nights,
         frames_per_night=frames,
-        stars=StarParams(detectable_per_frame=2000),
+        stars=StarParams(per_frame=2000),
         schedule=ScheduleParams(fields=11),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1),
     )
