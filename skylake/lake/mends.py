@@ -8,8 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from skylake.lake.bundles import BUNDLES_FOLDER, read_members
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.facts import Facts
+from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part, file_sha256
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
@@ -94,12 +98,18 @@ class Mends:
         """Return the command that mends a file of the snapshot."""
         claim = self._claims.get((table, path))
         target = self.facts.folders[table] / path
+        if claim is None or _is_as_told(target, claim):
+            # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
+            owner = target.stem if claim is None else claim["owner"]
+            description = self._twin_description(table, owner, target)
+            if description is not None:
+                return description
         if claim is None:
             return f"rm {shlex.quote(str(target))}"
         twin = self._twin(table, path, claim)
         if twin is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
-            return f"{made}ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+            return made + _link(twin, target)
         if table == "sources" and claim["kind"] == "fresh":
             night = claim["night"]
             return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
@@ -135,7 +145,7 @@ class Mends:
                 if kind.startswith("description") and _is_whole_description(twin, kind):
                     if target.exists() and twin.samefile(target):
                         continue
-                    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+                    return _link(twin, target)
                 if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
                     return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
             return self.version(table)
@@ -174,6 +184,47 @@ class Mends:
             if file_sha256(twin) == claim["sha256"]:
                 return twin
         return None
+
+    def _twin_description(self, table: str, owner: str, file: Path) -> str | None:
+        """Return the command that brings back a description which tells of a file as it is."""
+        mine = self.facts.folders[table]
+        path = str(file.relative_to(mine))
+        for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
+            target = mine / kind / f"{owner}.json"
+            for version in self._versions(table):
+                twin = version / kind / f"{owner}.json"
+                same = target.exists() and twin.exists() and twin.samefile(target)
+                if not same and _tells_of(twin, path, file):
+                    return _link(twin, target)
+        return None
+
+
+def _link(twin: Path, target: Path) -> str:
+    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+
+
+def _is_as_told(file: Path, claim: Mapping[str, Any]) -> bool:
+    """Tell whether a file has the bytes that its description tells."""
+    try:
+        return file.stat().st_size == claim["n_bytes"] and file_sha256(file) == claim["sha256"]
+    except OSError:
+        return False
+
+
+def _tells_of(description: Path, path: str, file: Path) -> bool:
+    """Tell whether a description tells of a file with the bytes and rows that it has."""
+    try:
+        if description.parent.name == PARTS_FOLDER:
+            files = Part.from_json(description.read_text(encoding="utf-8")).files
+        else:
+            files = Bundle.read(description).files
+        n_rows = pq.read_metadata(file).num_rows
+    except (*UNREADABLE, pa.ArrowException):
+        return False
+    told = next((one for one in files if one.path == path), None)
+    if told is None or told.n_rows != n_rows:
+        return False
+    return _is_as_told(file, {"n_bytes": told.n_bytes, "sha256": told.sha256})
 
 
 def _is_whole_description(path: Path, kind: str) -> bool:

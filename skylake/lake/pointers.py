@@ -74,6 +74,7 @@ def _link_of_table(link: Path) -> tuple[str | None, str | None]:
 
 
 def add_ledger(layout: Layout, relations: Relations) -> None:
+    """Add every record of the ledger."""
     for path in sorted(layout.ledger.glob("[0-9]*.json")):
         name = str(path.relative_to(layout.root))
         try:

@@ -5,4 +5,8 @@
 SELECT d.table_name, d.path, d.n_rows
 FROM disk_files AS d
 LEFT JOIN lake_files AS l USING (table_name, path)
-WHERE l.path IS NULL;
+WHERE l.path IS NULL
+  -- Whose description cannot be read is found by document_readable.
+  AND parse_filename(d.path, true) NOT IN (
+      SELECT parse_filename(path, true) FROM documents WHERE table_name = d.table_name AND kind LIKE 'description%'
+  );
