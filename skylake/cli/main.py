@@ -23,8 +23,8 @@ from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
 
 _EPILOG = """\b
-Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are listed);
-2 wrong use; 3 the run could not go on.
+Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are
+listed), or verify found something broken; 2 wrong use; 3 the run could not go on.
 
 \b
 A first night:

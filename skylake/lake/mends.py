@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.facts import Facts
 from skylake.lake.layout import PARTS_FOLDER
-from skylake.lake.parts import Part, file_sha256
+from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
 
@@ -30,12 +30,19 @@ class Mends:
     facts : Facts
     """
 
+    #: What a template may ask for.
+    NAMES: ClassVar = frozenset(
+        f"{name}_mend"
+        for name in ("file", "part", "bundle", "orphan", "version", "hats", "document", "pointer", "snapshot")
+    ) | {"lake"}
+
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._claims: dict[tuple[str, str], dict[str, Any]] = {}
-        columns = ("table_name", "path", "kind", "owner", "camera", "night", "n_bytes", "sha256")
-        for table, path, *rest in facts.relations.values("lake_files", *columns):
-            self._claims[table, path] = dict(zip(columns[2:], rest, strict=True))
+        columns = ("table_name", "path", "n_rows", "n_bytes", "sha256", "kind", "owner", "camera", "night")
+        for table, path, n_rows, n_bytes, sha256, *rest in facts.relations.values("lake_files", *columns):
+            claim = dict(zip(columns[5:], rest, strict=True))
+            self._claims[table, path] = claim | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
 
     @property
     def lake(self) -> str:
@@ -98,7 +105,7 @@ class Mends:
         """Return the command that mends a file of the snapshot."""
         claim = self._claims.get((table, path))
         target = self.facts.folders[table] / path
-        if claim is None or _is_as_told(target, claim):
+        if claim is None or is_as_written(self.facts.folders[table], claim["file"]):
             # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
             owner = target.stem if claim is None else claim["owner"]
             description = self._twin_description(table, owner, target)
@@ -177,11 +184,9 @@ class Mends:
         target = self.facts.folders[table] / path
         for version in self._versions(table):
             twin = version / path
-            if not twin.is_file() or twin.stat().st_size != claim["n_bytes"]:
+            if target.exists() and twin.exists() and twin.samefile(target):
                 continue
-            if target.exists() and twin.samefile(target):
-                continue
-            if file_sha256(twin) == claim["sha256"]:
+            if is_as_written(version, claim["file"]):
                 return twin
         return None
 
@@ -203,14 +208,6 @@ def _link(twin: Path, target: Path) -> str:
     return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
 
 
-def _is_as_told(file: Path, claim: Mapping[str, Any]) -> bool:
-    """Tell whether a file has the bytes that its description tells."""
-    try:
-        return file.stat().st_size == claim["n_bytes"] and file_sha256(file) == claim["sha256"]
-    except OSError:
-        return False
-
-
 def _tells_of(description: Path, path: str, file: Path) -> bool:
     """Tell whether a description tells of a file with the bytes and rows that it has."""
     try:
@@ -224,7 +221,7 @@ def _tells_of(description: Path, path: str, file: Path) -> bool:
     told = next((one for one in files if one.path == path), None)
     if told is None or told.n_rows != n_rows:
         return False
-    return _is_as_told(file, {"n_bytes": told.n_bytes, "sha256": told.sha256})
+    return is_as_written(file.parents[len(Path(path).parts) - 1], told)
 
 
 def _is_whole_description(path: Path, kind: str) -> bool:

@@ -198,7 +198,7 @@ def _unsorted(rows: pa.Table, schema: TableSchema) -> int:
 def _ranks(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """Return values that compare as those of a column do, nulls last."""
     if column.null_count or pa.types.is_string(column.type):
-        ranks = pc.rank(column, "ascending", null_placement="at_end", tiebreaker="dense")
+        ranks = pc.rank(column, "ascending", tiebreaker="dense")
         return np.asarray(ranks.to_numpy())
     return np.asarray(column.to_numpy())
 
