@@ -20,8 +20,15 @@ from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
-from skylake.schema import load, table_names
-from skylake.sky.hats import Properties, find_pixels, read_properties, replace_text, write_metadata
+from skylake.schema import arrow_schema, load, table_names
+from skylake.sky.hats import (
+    Properties,
+    find_pixels,
+    read_properties,
+    replace_text,
+    write_common_metadata,
+    write_metadata,
+)
 
 
 @dataclass(slots=True)
@@ -210,6 +217,7 @@ def _is_hats(table: str) -> bool:
 def _write_table_metadata(version: Path, table: str, n_rows: int) -> None:
     schema = load(table)
     if not _is_hats(table):
+        write_common_metadata(version, arrow_schema(schema))
         return
     layout = schema.layout
     properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")

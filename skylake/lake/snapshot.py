@@ -15,6 +15,7 @@ from skylake.durable import hold
 from skylake.errors import LakeError
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
+from skylake.lake.schemas import open_catalog, require_known
 from skylake.schema import arrow_schema, load
 from skylake.sky.cone import read_cone
 
@@ -44,6 +45,7 @@ class Snapshot:
             weakref.finalize(self, os.close, hold(layout.snapshot(number)))
         except FileNotFoundError as error:
             raise LakeError(f"{layout.root}: there is no snapshot {number}") from error
+        require_known(layout.root, layout.snapshot(number))
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
         """Open the same snapshot in another process."""
@@ -124,7 +126,7 @@ class Snapshot:
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
-        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns)
+        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns, arrow_schema(schema))
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
@@ -139,9 +141,7 @@ class Snapshot:
 
     def lsdb(self, table: str, **options: Any) -> Any:
         """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""
-        import lsdb
-
-        return lsdb.open_catalog(self.folder(table), **options)
+        return open_catalog(self.folder(table), table, **options)
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

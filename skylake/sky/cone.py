@@ -22,6 +22,7 @@ def read_cone(
     dec_deg: float,
     radius_deg: float,
     columns: Sequence[str] | None = None,
+    schema: pa.Schema | None = None,
 ) -> pa.Table:
     """Return the rows of a catalog within a cone; without rows where no file touches it.
 
@@ -32,21 +33,35 @@ def read_cone(
     ra_deg, dec_deg, radius_deg : float
     columns : sequence of str or None
         Columns to read; None reads all.
+    schema : pyarrow.Schema or None
+        Schema of the rows; None takes that of the catalog. What a file lacks is null, what is narrower is widened.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
     pixels = [pixel for pixel in find_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
     needed = None if columns is None else list(dict.fromkeys([*columns, _INDEX, "ra_deg", "dec_deg"]))
-    schema = pq.read_schema(root / "dataset" / "_common_metadata")
-    tables = [schema.empty_table() if needed is None else schema.empty_table().select(needed)]
+    schema = schema or pq.read_schema(root / "dataset" / "_common_metadata")
+    wanted = pa.schema(schema if needed is None else [schema.field(name) for name in needed], schema.metadata)
+    tables = [wanted.empty_table()]
     for _, path in leaf_files(root, pixels):
         with pq.ParquetFile(path) as file:
             groups = _row_groups(file, ranges)
             if groups:
-                tables.append(file.read_row_groups(groups, columns=needed))
+                tables.append(_read(file, groups, wanted))
     table = pa.concat_tables(tables)
     distance = separation_deg(ra_deg, dec_deg, table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy())
     table = table.filter(pa.array(distance <= radius_deg))
     return table if columns is None else table.select(list(columns))
+
+
+def _read(file: pq.ParquetFile, groups: list[int], schema: pa.Schema) -> pa.Table:
+    """Return the rows of row groups under a schema, which may be newer than that of the file."""
+    held = [name for name in schema.names if name in file.schema_arrow.names]
+    rows = file.read_row_groups(groups, columns=held)
+    columns = [
+        rows[field.name].cast(field.type) if field.name in held else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:
