@@ -93,6 +93,7 @@ def open_catalog(root: Path, table: str, **options: Any) -> Any:
     with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
         for name in ("hats.properties", "partition_info.csv"):
             shutil.copy(root / name, folder)
+        (Path(folder) / "dataset").mkdir()
         write_common_metadata(Path(folder), schema)
         catalog = lsdb.open_catalog(folder, path_generator=partial(_leaf, root), **options)
     catalog.hc_structure.catalog_path = catalog.hc_structure.catalog_base_dir = get_upath(root)
