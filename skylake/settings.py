@@ -16,7 +16,8 @@ _COMMENTS = {
     "mirror_url": "PostgreSQL to mirror into; empty keeps an embedded server inside the lake.",
     "cluster": "Where frames are processed: local, inline, slurm or the address tcp://host:port of a scheduler.",
     "workers": "Worker processes; 0 takes one per core.",
-    "pixel_order": "HEALPix order of the pixel tree, fixed when the lake is made. Each pixel is a folder.",
+    "pixel_order": "HEALPix order of the pixels that a new table begins with. Each pixel is a folder.",
+    "pixel_rows": "Rows above which compaction divides a pixel of a table into finer ones.",
     "map_order": "HEALPix order of the maps.",
     "keep_newest": "Snapshots that stay when old ones are thinned out: the newest so many …",
     "keep_days": "… the last of each of so many days …",
@@ -33,6 +34,7 @@ class Settings:
     cluster: str = "local"
     workers: int = 0
     pixel_order: int = 2
+    pixel_rows: int = 2_000_000
     map_order: int = 7
     keep_newest: int = 20
     keep_days: int = 30
@@ -64,6 +66,8 @@ def read_settings(path: Path) -> Settings:
     settings = Settings(**data)
     if not 0 <= settings.pixel_order <= 8:
         raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
+    if settings.pixel_rows < 1:
+        raise ConfigurationError(f"{path}: pixel_rows is at least 1")
     if settings.keep_newest < 1 or settings.keep_days < 0 or settings.keep_months < 0:
         raise ConfigurationError(f"{path}: keep_newest is at least 1, keep_days and keep_months at least 0")
     if not 0 <= settings.map_order <= 13:

@@ -1,4 +1,4 @@
-"""``skylake history``, ``rollback`` and ``vacuum``: the snapshots of a lake."""
+"""``skylake history``, ``rollback``, ``compact`` and ``vacuum``: the snapshots of a lake and their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import lake_argument, open_lake
+from skylake.cli.arguments import cluster_options, lake_argument, open_lake, start_workers
+from skylake.cli.progress import progress
 
 
 @click.command()
@@ -55,6 +56,42 @@ def rollback(lake: Path, as_of: str) -> None:
     wanted = opened.snapshot(as_of)
     made = opened.rollback(wanted.number)
     click.echo(f"{opened.root}: snapshot {made.number} is as snapshot {wanted.number} was")
+
+
+@click.command()
+@lake_argument
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--all", "everything", is_flag=True, help="Merge all files of each pixel into one.")
+@cluster_options
+@show.as_json
+def compact(
+    lake: Path,
+    tables: tuple[str, ...],
+    everything: bool,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Merge the files of many nights in the tables of LAKE, or in those named.
+
+    Every night leaves a file in every pixel that it saw. Compaction merges them as their number grows, sorts the
+    rows by position and time, and divides pixels with more rows than the setting pixel_rows. The content of the
+    tables stays the same. A compaction that was interrupted goes on where it stopped.
+    """
+    from skylake.flow.compact import compact as run_compact
+
+    opened = open_lake(lake)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = run_compact(opened, pool, tables, everything, shown)
+
+    def text() -> None:
+        for name, done in report.tables.items():
+            divided = f", {done['pixels_divided']} pixels divided" if done["pixels_divided"] else ""
+            click.echo(f"compact {name}: {done['files_before']} files became {done['files_after']}{divided}")
+        if not report.tables:
+            click.echo("compact: nothing to gain")
+
+    show.result(dataclasses.asdict(report), as_json, text)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from skylake import __version__, logs
 from skylake.cli.cameras import camera
 from skylake.cli.catalogs import catalog
 from skylake.cli.demo import demo
-from skylake.cli.history import history, rollback, vacuum
+from skylake.cli.history import compact, history, rollback, vacuum
 from skylake.cli.lakes import init, path, status
 from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
@@ -122,7 +122,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, history, rollback, vacuum, simulate,
+    map_, flags, history, rollback, compact, vacuum, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

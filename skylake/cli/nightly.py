@@ -13,6 +13,7 @@ from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
+from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestReport, ingest
 from skylake.flow.progress import Progress
 from skylake.lake import Lake
@@ -126,6 +127,16 @@ def _aggregate(run: _Run) -> None:
     run.outcome.lines.append(f"aggregate: parts made: {made}")
 
 
+def _compact(run: _Run) -> None:
+    report = compact(run.lake, run.workers, progress=run.progress)
+    run.outcome.values["compact"] = dataclasses.asdict(report)
+    merged = [
+        f"{name} {done['files_before']} to {done['files_after']}" for name, done in report.tables.items()
+    ]
+    if merged:
+        run.outcome.lines.append(f"compact: files: {', '.join(merged)}")
+
+
 def _mirror(run: _Run) -> None:
     report = mirror_lake(run.lake, run.options.mirror_url)
     run.outcome.values["mirror"] = dataclasses.asdict(report)
@@ -142,6 +153,7 @@ _STAGES: dict[str, Callable[[_Run], None]] = {
     "ingest": _ingest,
     "calibrate": _calibrate,
     "aggregate": _aggregate,
+    "compact": _compact,
     "mirror": _mirror,
     "report": _report,
 }

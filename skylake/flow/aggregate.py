@@ -21,7 +21,7 @@ from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.parameters import calibration_sha256, camera_of_frames
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
-from skylake.lake.snapshot import read_files
+from skylake.lake.slices import Slice, read_files
 from skylake.schema import load
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
@@ -65,10 +65,10 @@ class Calibrated:
         """Return the part of matches of a batch. Names are compared whole: one catalog may end as another does."""
         return self.snapshot.parts("matches").get(matches_name(batch, self.catalog))
 
-    def files(self, table: str, names: Iterable[str]) -> list[Path]:
-        """Return the files of parts by name."""
-        root, parts = self.snapshot.folder(table), self.snapshot.parts(table)
-        return [root / file.path for name in names if name in parts for file in parts[name].files]
+    def slices(self, table: str, names: Iterable[str]) -> list[Slice]:
+        """Return where the rows of parts are, by name."""
+        version = self.snapshot.version(table)
+        return version.slices(version.parts[name] for name in names if name in version.parts)
 
 
 def aggregate(
@@ -147,8 +147,8 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     for part in snapshot.parts("frames").values():
         zeropoints = calibrated.zeropoints(part.name)
         inputs = {"frames": part.checksum, "zeropoints": zeropoints.checksum if zeropoints else ""}
-        frames = calibrated.files("frames", [part.name])
-        files = calibrated.files("zeropoints", [zeropoints.name]) if zeropoints else []
+        frames = calibrated.slices("frames", [part.name])
+        files = calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else []
         yield Planned(part.name, inputs, _bind(task, part, inputs, frames, files))
 
 
@@ -157,7 +157,7 @@ def _bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:
 
 
 def make_night(
-    part: Part, inputs: dict[str, str], frames: list[Path], zeropoints: list[Path], staging: Path
+    part: Part, inputs: dict[str, str], frames: list[Slice], zeropoints: list[Slice], staging: Path
 ) -> Part:
     """Make the rows of ``nights`` of one batch; runs on a worker."""
     rows = nights.nights_table(
@@ -172,24 +172,26 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     sites = {camera: lake.profile(camera).base.site for camera in _cameras(snapshot)}
     task = dask.delayed(make_lightcurves, pure=False)
     # One object in the graph, however many tasks share it.
-    tree = dask.delayed(lake.tree, pure=False, traverse=False)
-    by_pixel: dict[Pixel, list[tuple[str, Path, str]]] = {}
-    root = snapshot.folder("matches")
+    tree = dask.delayed(lake.tree_of("matches"), pure=False, traverse=False)
+    by_pixel: dict[Pixel, list[tuple[str, Slice, str]]] = {}
     for batch in snapshot.parts("frames"):
         matches = calibrated.matches(batch)
-        for file in matches.files if matches else ():
+        if matches is None:
+            continue
+        slices = snapshot.version("matches").slices_of(matches)
+        for file, piece in zip(matches.files, slices, strict=True):
             if file.pixel is not None:
-                by_pixel.setdefault(file.pixel, []).append((batch, root / file.path, file.sha256))
+                by_pixel.setdefault(file.pixel, []).append((batch, piece, file.digest))
     for pixel, found in sorted(by_pixel.items()):
         batches = [batch for batch, _, _ in found]
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
-        inputs = {f"matches {matches_name(batch, calibrated.catalog)}": sha for batch, _, sha in found}
+        inputs = {f"matches {matches_name(batch, calibrated.catalog)}": digest for batch, _, digest in found}
         inputs |= {f"zeropoints {part.name}": part.checksum for part in zeropoints}
         inputs |= {"sites": repr(sorted(sites.items()))}
         files = (
-            [path for _, path, _ in found],
-            calibrated.files("frames", batches),
-            calibrated.files("zeropoints", [part.name for part in zeropoints]),
+            [piece for _, piece, _ in found],
+            calibrated.slices("frames", batches),
+            calibrated.slices("zeropoints", [part.name for part in zeropoints]),
         )
         name = f"Norder{pixel[0]}-Npix{pixel[1]}"
         yield Planned(name, inputs, _bind(task, name, inputs, files, sites, tree))
@@ -202,7 +204,7 @@ def _cameras(snapshot: Snapshot) -> set[str]:
 def make_lightcurves(
     name: str,
     inputs: dict[str, str],
-    files: tuple[list[Path], list[Path], list[Path]],
+    files: tuple[list[Slice], list[Slice], list[Slice]],
     sites: dict[str, Site],
     tree: PixelTree,
     staging: Path,
@@ -220,7 +222,7 @@ def make_lightcurves(
 
 
 def _photometry(
-    matches: list[Path], frames: list[Path], zeropoints: list[Path]
+    matches: list[Slice], frames: list[Slice], zeropoints: list[Slice]
 ) -> tuple[pa.Table, photometry.Photometry]:
     rows = read_files("matches", matches)
     calibrated = photometry.calibrate_matches(
@@ -250,9 +252,9 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             "order": str(order),
         }
         files = (
-            calibrated.files("matches", [matches.name]) if matches else [],
-            calibrated.files("frames", [part.name]),
-            calibrated.files("zeropoints", [zeropoints.name]) if zeropoints else [],
+            calibrated.slices("matches", [matches.name]) if matches else [],
+            calibrated.slices("frames", [part.name]),
+            calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else [],
         )
         yield Planned(part.name, inputs, _bind(task, part, inputs, files, profile, order))
 
@@ -260,7 +262,7 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
 def make_maps(
     part: Part,
     inputs: dict[str, str],
-    files: tuple[list[Path], list[Path], list[Path]],
+    files: tuple[list[Slice], list[Slice], list[Slice]],
     profile: Profile,
     order: int,
     staging: Path,

@@ -27,7 +27,7 @@ from skylake.flow.parameters import calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
-from skylake.lake.parts import split, write_part_file
+from skylake.lake.parts import key_of, split, write_part_file
 from skylake.schema import load
 from skylake.simulate import Scenario
 from skylake.simulate.colours import SIMULATED_BANDS
@@ -77,7 +77,7 @@ class _Making:
     scenario: Scenario
     profile: Profile
     catalog: ReferenceCatalog
-    tree: PixelTree
+    trees: dict[str, PixelTree]
 
     def inputs(self) -> dict[str, str]:
         """Return what ``frames`` and ``sources`` of any night are made from."""
@@ -126,7 +126,9 @@ def make_archive(
     report = ArchiveReport()
     reference = _catalog(lake, scenario, profile, report, progress)
     lake.keep_profile(profile)
-    making = _Making(scenario, profile, reference, lake.tree)
+    making = _Making(
+        scenario, profile, reference, {name: lake.tree_of(name) for name in ("sources", "matches")}
+    )
     snapshot = lake.snapshot()
     batches = [Batch(profile.name, night) for night in nights]
     missing = [batch for batch in batches if not _is_current(snapshot, batch, making)]
@@ -252,7 +254,7 @@ def make_night(batch: Batch, making: _Making, staging: Path) -> dict[str, Part]:
         first = table in ("frames", "sources")
         inputs = making.inputs() if first else making.calibration_inputs(parts["frames"], parts["sources"])
         parts[table] = _stage(
-            getattr(tables, table), table, name, staging / table, making.tree, batch, inputs
+            getattr(tables, table), table, name, staging / table, making.trees.get(table), batch, inputs
         )
     return parts
 
@@ -262,7 +264,7 @@ def _stage(
     table: str,
     name: str,
     staging: Path,
-    tree: PixelTree,
+    tree: PixelTree | None,
     batch: Batch,
     inputs: dict[str, str],
 ) -> Part:
@@ -272,7 +274,8 @@ def _stage(
         write_part_file(piece, staging, part_file(table, name, pixel))
         for pixel, piece in split(rows, schema, tree)
     )
-    return Part(table, name, files, batch.camera, batch.night, inputs, schema_sha256=schema.sha256)
+    key = key_of(rows, schema)
+    return Part(table, name, files, batch.camera, batch.night, key, inputs, schema_sha256=schema.sha256)
 
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:

@@ -22,7 +22,7 @@ from skylake.flow.crossmatch import filters_of, match_night
 from skylake.flow.parameters import calibration_inputs, camera_of_frames
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
-from skylake.lake.snapshot import read_files
+from skylake.lake.slices import Slice, read_files
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.matches import matches_name
@@ -40,11 +40,11 @@ class Night:
     name: str
     camera: str
     night: int
-    frames: tuple[Path, ...]
+    frames: tuple[Slice, ...]
     sources: Part
-    sources_root: Path
+    sources_slices: tuple[Slice, ...]
     matches: Part | None
-    matches_root: Path
+    matches_slices: tuple[Slice, ...]
     inputs: dict[str, str]
 
 
@@ -150,7 +150,7 @@ def calibrate(
     progress.begin("nights", len(nights))
     task = dask.delayed(calibrate_night, pure=False)
     # One object in the graph, however many tasks share it.
-    tree = dask.delayed(lake.tree, pure=False, traverse=False)
+    tree = dask.delayed(lake.tree_of("matches"), pure=False, traverse=False)
     with lake.stage("calibrate") as staging:
         makers = [
             partial(task, night, profiles[night.camera], reference, version, tree, staging / night.name)
@@ -238,11 +238,11 @@ def _nights(
             part.name,
             part.camera,
             part.night,
-            tuple(snapshot.folder("frames") / file.path for file in part.files),
+            tuple(snapshot.version("frames").slices_of(part)),
             detections,
-            snapshot.folder("sources"),
+            tuple(snapshot.version("sources").slices_of(detections)),
             current,
-            snapshot.folder("matches"),
+            tuple(snapshot.version("matches").slices_of(current)) if current else (),
             inputs,
         )
 
@@ -260,9 +260,9 @@ def calibrate_night(
     camera = camera_of_frames(profile, frames)
     if night.matches is not None:
         matches_part = night.matches
-        matches = read_files("matches", [night.matches_root / file.path for file in matches_part.files])
+        matches = read_files("matches", night.matches_slices)
     else:
-        matches = match_night(frames, night.sources, night.sources_root, camera, reference)
+        matches = match_night(frames, night.sources, night.sources_slices, camera, reference)
         matches_part = stage_part(
             matches, "matches", matches_name(night.name, reference.name), staging / "matches", tree,
             night.camera, night.night, night.inputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,9 @@ import pyarrow.compute as pc
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.lake import Part
+from skylake.lake.slices import Slice, read_files
 from skylake.schema import empty_table, load
+from skylake.schema.parquet import write_parquet
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.match import Aperture, count_candidates, mutual_nearest
@@ -27,7 +30,7 @@ def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
 
 
 def match_night(
-    frames: pa.Table, sources: Part, root: Path, camera: Camera, reference: ReferenceCatalog
+    frames: pa.Table, sources: Part, slices: Sequence[Slice], camera: Camera, reference: ReferenceCatalog
 ) -> pa.Table:
     """Join a night's detections with a catalog and choose mutual nearest neighbours.
 
@@ -36,8 +39,9 @@ def match_night(
     frames : pyarrow.Table
         Its frames with status ok.
     sources : Part
-        Its detections, in the folder `root`.
-    root : Path
+        Its detections.
+    slices : sequence of Slice
+        Where they are, file by file of `sources`.
     camera : Camera
     reference : ReferenceCatalog
 
@@ -53,7 +57,7 @@ def match_night(
 
     columns = reference_columns(list(filters.values()), reference.columns)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
-    with NightCatalog(sources, root) as detections:
+    with NightCatalog(sources, slices) as detections:
         pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
     return choose_matches(pairs, frames, reference.name, filters, camera)
 
@@ -99,22 +103,26 @@ def choose_matches(
 
 
 class NightCatalog:
-    """The detections of one night as a HATS catalog of their own, made of links to its files.
+    """The detections of one night as a HATS catalog of their own.
 
-    Opening the whole table and filtering it would look into every file of every night.
+    It is made of links to its files; rows that lie in one file with other nights are copied out. Opening the whole
+    table and filtering it would look into every file of every night.
     """
 
-    def __init__(self, sources: Part, root: Path) -> None:
-        self.sources, self.root = sources, root
+    def __init__(self, sources: Part, slices: Sequence[Slice]) -> None:
+        self.sources, self.slices = sources, slices
 
     def __enter__(self) -> Path:
         self.folder = tempfile.TemporaryDirectory(prefix="skylake-night-")
         root = Path(self.folder.name) / "sources"
         pixels = []
-        for file in self.sources.files:
+        for file, piece in zip(self.sources.files, self.slices, strict=True):
             target = root / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(self.root / file.path)
+            if piece.keys is None:
+                target.symlink_to(piece.path)
+            else:
+                write_parquet(read_files("sources", [piece]), target)
             if file.pixel is not None:
                 pixels.append(file.pixel)
         properties = Properties("night", "source", self.sources.n_rows)

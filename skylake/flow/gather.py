@@ -15,7 +15,7 @@ from skylake.core.batch import Batch
 from skylake.flow.frames import Chunk
 from skylake.lake.layout import part_file
 from skylake.lake.parts import Part, PartFile, sort_rows, stage_part, write_part_file
-from skylake.lake.snapshot import read_files
+from skylake.lake.slices import Slice, read_files
 from skylake.schema import load
 from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
@@ -28,14 +28,14 @@ class Existing:
 
     Attributes
     ----------
-    frames, sources : tuple of Path
-        Files of the two parts.
+    frames, sources : tuple of Slice
+        Where the rows of the two parts are.
     dropped : frozenset of int
         Frames that are gone: their file holds another content now, and that belongs to another night.
     """
 
-    frames: tuple[Path, ...] = ()
-    sources: tuple[Path, ...] = ()
+    frames: tuple[Slice, ...] = ()
+    sources: tuple[Slice, ...] = ()
     dropped: frozenset[int] = frozenset()
 
 
@@ -62,9 +62,9 @@ def gather_batch(
         frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
     )
     files = tuple(_gather_sources(batch, chunks, existing, set(old["frame_id"].to_pylist()), tree, staging))
-    schema = load("sources").sha256
+    schema, key = load("sources").sha256, (("camera", batch.camera), ("night", batch.night))
     return frames_part, Part(
-        "sources", str(batch), files, batch.camera, batch.night, inputs, schema_sha256=schema
+        "sources", str(batch), files, batch.camera, batch.night, key, inputs, schema_sha256=schema
     )
 
 
@@ -92,9 +92,9 @@ def _gather_sources(
     """Write the sources of a batch pixel by pixel."""
     schema = load("sources")
     wanted = _wanted(chunks)
-    old_files: dict[Pixel | None, list[Path]] = {}
-    for path in existing.sources:
-        old_files.setdefault(pixel_of(path), []).append(path)
+    old_files: dict[Pixel | None, list[Slice]] = {}
+    for one in existing.sources:
+        old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
     pixels = _pixels([path for path, _ in wanted], tree) | {pixel for pixel in old_files if pixel is not None}
     for pixel in sorted(pixels):

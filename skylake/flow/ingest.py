@@ -216,7 +216,7 @@ def _ingest_window(
         moved = _moved(chunks, known)
         batches = [Batch(profile.name, night) for night in sorted(set(chunks) | set(moved))]
         gather = dask.delayed(gather_batch, pure=False)
-        tree = dask.delayed(lake.tree, pure=False, traverse=False)
+        tree = dask.delayed(lake.tree_of("sources"), pure=False, traverse=False)
         tasks = [
             gather(
                 batch,
@@ -322,7 +322,7 @@ def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
         return part.name == str(batch)
 
     return Existing(
-        tuple(snapshot.files("frames", mine)), tuple(snapshot.files("sources", mine)), frozenset(dropped)
+        tuple(snapshot.slices("frames", mine)), tuple(snapshot.slices("sources", mine)), frozenset(dropped)
     )
 
 

@@ -7,28 +7,23 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from skylake import __version__
-from skylake.durable import Linker, sync_folder, sync_tree
+from skylake.durable import sync_folder, sync_tree
 from skylake.errors import LakeError
+from skylake.lake.build import StagedBundle, build_version, write_table_metadata
+from skylake.lake.bundles import BUNDLES_FOLDER
 from skylake.lake.history import current_number
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
-from skylake.schema import arrow_schema, load, table_names
-from skylake.sky.hats import (
-    Properties,
-    find_pixels,
-    read_properties,
-    replace_text,
-    write_common_metadata,
-    write_metadata,
-)
+from skylake.schema import table_names
+from skylake.sky.hats import replace_text
 
 
 @dataclass(slots=True)
@@ -43,6 +38,8 @@ class Commit:
         Parts to publish, by table, with the folder that their files are in.
     removed : dict
         Names of parts to remove, by table.
+    merged : dict
+        Bundles to publish in place of their members, by table.
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
         refused rather than undo that; None asks for no such care.
@@ -52,6 +49,7 @@ class Commit:
     batch: str
     staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
     removed: dict[str, set[str]] = field(default_factory=dict)
+    merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
     base: int | None = None
 
     def replace(self, part: Part, staging: Path) -> None:
@@ -62,26 +60,53 @@ class Commit:
         """Remove a part."""
         self.removed.setdefault(table, set()).add(name)
 
+    def merge(self, staged: StagedBundle) -> None:
+        """Publish a bundle in place of the parts that it is made of."""
+        self.merged.setdefault(staged.bundle.table, []).append(staged)
+
     @property
     def tables(self) -> list[str]:
         """Tables that the commit touches."""
-        return [name for name in table_names() if name in self.staged or name in self.removed]
+        touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
+        return [name for name in table_names() if name in touched]
+
+    def touched(self, table: str) -> set[str]:
+        """Return the names of the parts of a table that the commit replaces, removes or merges."""
+        parts = {part.name for part, _ in self.staged.get(table, [])}
+        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
+        return parts | members | self.removed.get(table, set())
 
 
 @contextmanager
-def committing(layout: Layout) -> Iterator[None]:
-    """Hold the lock of the one committer. The system frees it when the process ends, however it ends."""
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written, or another process holds the lock and `wait` is false.
+    """
     try:
-        descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions"
+            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise LakeError(
+                f"{path.parent}: another run is at it already; wait until it has ended"
+            ) from error
         yield
     finally:
         os.close(descriptor)
+
+
+def committing(layout: Layout) -> AbstractContextManager[None]:
+    """Hold the lock of the one committer."""
+    return locked(layout.lock_file)
 
 
 def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
@@ -99,7 +124,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
         _clear_unfinished(layout, base.number)
         versions = {name: base.folder(name) for name in table_names()}
         for name in commit.tables:
-            versions[name] = _build_version(layout, name, versions[name], commit)
+            versions[name] = build_version(layout, name, versions[name], commit)
         return _publish_versions(layout, base, versions, commit)
     except OSError as error:
         raise LakeError(
@@ -149,9 +174,9 @@ def create_empty(layout: Layout) -> Snapshot:
     """Make the first snapshot of a lake: every table, without rows."""
     for name in table_names():
         version = layout.version(name, 1)
-        (version / "dataset").mkdir(parents=True)
-        (version / PARTS_FOLDER).mkdir()
-        _write_table_metadata(version, name, 0)
+        for inner in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
+            (version / inner).mkdir(parents=True)
+        write_table_metadata(version, name, 0, ())
     folder = layout.snapshot(1)
     folder.mkdir(parents=True)
     for name in table_names():
@@ -161,68 +186,6 @@ def create_empty(layout: Layout) -> Snapshot:
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, 1)
-
-
-def _next_number(folder: Path) -> int:
-    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    return max(numbers, default=0) + 1
-
-
-def _build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:
-    """Make a new version of a table from hard links to what stays and the files that are new."""
-    version = layout.version(table, _next_number(layout.versions(table)))
-    new = {part.name: (part, staging) for part, staging in commit.staged.get(table, [])}
-    gone = commit.removed.get(table, set()) | set(new)
-    n_rows = int(read_properties(base)["hats_nrows"]) if _is_hats(table) else 0
-    (version / "dataset").mkdir(parents=True)
-    (version / PARTS_FOLDER).mkdir()
-    link = Linker()
-    for path in sorted((base / PARTS_FOLDER).glob("*.json")):
-        if path.stem in gone:
-            n_rows -= Part.from_json(path.read_text(encoding="utf-8")).n_rows
-        else:
-            link(path, version / PARTS_FOLDER / path.name)
-    _link_files(base, version, gone, link)
-    for part, staging in new.values():
-        for file in part.files:
-            _move(staging / file.path, version / file.path)
-        replace_text(version / PARTS_FOLDER / f"{part.name}.json", part.to_json())
-        n_rows += part.n_rows
-    _write_table_metadata(version, table, n_rows)
-    return version
-
-
-def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
-    """Link every data file whose part stays; a file is named after its part."""
-    for folder, _, names in os.walk(base / "dataset"):
-        stays = [
-            name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone
-        ]
-        if stays:
-            target = version / Path(folder).relative_to(base)
-            target.mkdir(parents=True, exist_ok=True)
-            for name in stays:
-                link(Path(folder) / name, target / name)
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(source, target)
-
-
-def _is_hats(table: str) -> bool:
-    return load(table).layout.kind == "hats"
-
-
-def _write_table_metadata(version: Path, table: str, n_rows: int) -> None:
-    schema = load(table)
-    if not _is_hats(table):
-        write_common_metadata(version, arrow_schema(schema))
-        return
-    layout = schema.layout
-    properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")
-    extra = {"skylake_schema_version": str(schema.version), "skylake_schema_sha256": schema.sha256}
-    write_metadata(version, schema, properties, find_pixels(version), extra)
 
 
 def _record(layout: Layout, number: int, base: Snapshot | None, commit: Commit) -> None:
@@ -242,6 +205,12 @@ def _record(layout: Layout, number: int, base: Snapshot | None, commit: Commit) 
             for table, parts in commit.staged.items()
         },
         "removed": {table: sorted(names) for table, names in commit.removed.items()},
+        "merged": {
+            table: {
+                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
+            }
+            for table, bundles in commit.merged.items()
+        },
     }
     layout.ledger.mkdir(exist_ok=True)
     replace_text(layout.ledger / f"{number:06d}.json", json.dumps(record, indent=1) + "\n")

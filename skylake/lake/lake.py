@@ -15,9 +15,10 @@ from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import in_use
 from skylake.errors import LakeError, UsageError
-from skylake.lake.commit import Commit, committing, create_empty, publish, restore
+from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
+from skylake.lake.opened import OpenTable
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import Retention, VacuumReport, vacuum
 from skylake.settings import Settings, change_setting, read_settings, write_settings
@@ -83,8 +84,12 @@ class Lake:
 
     @property
     def tree(self) -> PixelTree:
-        """Pixels into which tables with positions are divided."""
+        """Pixels into which tables with positions are divided at first."""
         return PixelTree.uniform(self.settings.pixel_order)
+
+    def tree_of(self, table: str) -> PixelTree:
+        """Return the pixels into which a table is divided now: those that grew dense were divided further."""
+        return self.snapshot().tree(table, self.settings.pixel_order)
 
     def snapshot(self, as_of: str | int | datetime | None = None) -> Snapshot:
         """Return the current snapshot, or the one that was current at a time.
@@ -95,6 +100,10 @@ class Lake:
             Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
         """
         return Snapshot(self.layout, find_snapshot(self.layout, as_of))
+
+    def open(self, table: str, as_of: str | int | datetime | None = None) -> OpenTable:
+        """Open a table for reading with Arrow, pandas, polars, dask, DuckDB or lsdb, as it is now or was at a time."""
+        return OpenTable(self.snapshot(as_of), table)
 
     def history(self) -> list[Entry]:
         """Return the commits of the lake, the oldest first."""
@@ -151,6 +160,35 @@ class Lake:
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def lasting_stage(self, name: str) -> Iterator[Path]:
+        """Give a folder to write parts in, which is found again if the run is interrupted.
+
+        It is removed when all went well; a vacuum removes what nobody comes back for.
+        """
+        folder = self.layout.staging / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeError(
+                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
+            ) from error
+        with in_use(folder):
+            yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def compacting(self) -> Iterator[None]:
+        """Be the one who compacts the lake.
+
+        Raises
+        ------
+        LakeError
+            If somebody else does.
+        """
+        with locked(self.layout.root / "_compacting", wait=False):
+            yield
 
     def commit(self, commit: Commit) -> Snapshot:
         """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.

@@ -20,6 +20,7 @@ from skylake import __version__
 from skylake.core.ids import config_sha256
 from skylake.lake.layout import part_file
 from skylake.schema import TableSchema, conform, load
+from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import Pixel, PixelTree
@@ -27,14 +28,32 @@ from skylake.sky.pixels import Pixel, PixelTree
 _READ_BYTES = 1 << 20
 
 
+Key = tuple[tuple[str, str | int], ...]
+"""Columns and values that all rows of a batch have, and no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """A file of a part: its path relative to the version, rows, bytes and SHA-256."""
+    """Rows of a part in one file.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the version. The file may hold rows of other parts too.
+    n_rows : int
+        Rows of the part.
+    digest : str
+        Of these rows, whatever their order; see :mod:`skylake.schema.digest`.
+    n_bytes : int
+    sha256 : str
+        Size and checksum of the file when it was written for this part alone; 0 and empty otherwise.
+    """
 
     path: str
     n_rows: int
-    n_bytes: int
-    sha256: str
+    digest: str
+    n_bytes: int = 0
+    sha256: str = ""
 
     @property
     def pixel(self) -> Pixel | None:
@@ -54,6 +73,9 @@ class Part:
     camera : str or None
     night : int or None
         Batch that the part belongs to, if it belongs to one.
+    key : tuple of (str, value)
+        What tells its rows from those of other parts in the same file; empty where nothing does, and the part is
+        then never merged with others.
     inputs : dict
         What the part was made from: names to checksums. Equal inputs make equal parts.
     software_version : str
@@ -66,19 +88,20 @@ class Part:
     files: tuple[PartFile, ...]
     camera: str | None = None
     night: int | None = None
+    key: Key = ()
     inputs: dict[str, str] = field(default_factory=dict)
     software_version: str = __version__
     schema_sha256: str = ""
 
     @property
     def n_rows(self) -> int:
-        """Rows of all files."""
+        """Rows in all files."""
         return sum(file.n_rows for file in self.files)
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the content of all files."""
-        return config_sha256({"files": [(file.path, file.sha256) for file in self.files]})
+        """Digest of all rows; it does not depend on the files that hold them."""
+        return add_digests(file.digest for file in self.files)
 
     @property
     def inputs_sha256(self) -> str:
@@ -92,9 +115,14 @@ class Part:
     @classmethod
     def from_json(cls, text: str) -> Part:
         """Return the part that a description describes."""
-        data: dict[str, Any] = json.loads(text)
-        data["files"] = tuple(PartFile(**file) for file in data["files"])
-        return cls(**data)
+        return cls.from_values(json.loads(text))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Part:
+        """Return the part with the values of a description."""
+        files = tuple(PartFile(**file) for file in values["files"])
+        key = tuple((name, value) for name, value in values["key"])
+        return cls(**(values | {"files": files, "key": key}))
 
 
 def stage_part(
@@ -129,12 +157,34 @@ def stage_part(
         write_part_file(piece, staging, part_file(table, name, pixel))
         for pixel, piece in split(rows, schema, tree)
     )
-    return Part(table, name, files, camera, night, dict(inputs or {}), schema_sha256=schema.sha256)
+    return Part(
+        table,
+        name,
+        files,
+        camera,
+        night,
+        key_of(rows, schema),
+        dict(inputs or {}),
+        schema_sha256=schema.sha256,
+    )
+
+
+def key_of(rows: pa.Table, schema: TableSchema) -> Key:
+    """Return the key of a part from its rows; empty if they are not of one batch."""
+    key: list[tuple[str, str | int]] = []
+    for name in schema.layout.batch if rows.num_rows else ():
+        ends = pc.min_max(rows[name])
+        value = ends["min"].as_py()
+        if value is None or value != ends["max"].as_py():
+            return ()
+        key.append((name, value))
+    return tuple(key)
 
 
 def sort_rows(rows: pa.Table, schema: TableSchema) -> pa.Table:
-    """Return rows in the order of the schema."""
-    return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
+    """Return rows in the order of the schema; the primary key decides between rows that it finds equal."""
+    names = dict.fromkeys([*schema.layout.sort, *schema.primary_key])
+    return rows.sort_by([(name, "ascending") for name in names])
 
 
 def split(
@@ -160,7 +210,7 @@ def write_part_file(rows: pa.Table, staging: Path, path: str) -> PartFile:
     """Write one file of a part and return what is known of it."""
     target = staging / path
     write_parquet(rows, target)
-    return PartFile(path, rows.num_rows, target.stat().st_size, file_sha256(target))
+    return PartFile(path, rows.num_rows, rows_digest(rows), target.stat().st_size, file_sha256(target))
 
 
 def file_sha256(path: Path) -> str:

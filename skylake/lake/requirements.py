@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.errors import LakeError
-from skylake.lake.layout import PARTS_FOLDER
-from skylake.lake.parts import Part
-from skylake.lake.snapshot import Snapshot, read_files
+from skylake.lake.parts import Part, PartFile
+from skylake.lake.slices import Slice, read_files
+from skylake.lake.snapshot import Snapshot
+from skylake.lake.version import Version
 from skylake.schema import load
+from skylake.schema.digest import add_digests
 
 if TYPE_CHECKING:
+    from skylake.lake.build import StagedBundle
     from skylake.lake.commit import Commit
 
 
@@ -37,28 +40,36 @@ def require(base: Snapshot, commit: Commit) -> None:
     """
     for parts in commit.staged.values():
         for part, staging in parts:
-            _require_files(part, staging)
+            _require_schema(part)
+            _require_files(part.files, staging)
+    for bundles in commit.merged.values():
+        for one in bundles:
+            _require_files(one.bundle.files, one.staging)
+            _require_nothing_lost(one, base.version(one.bundle.table))
     if commit.base is None or commit.base == base.number:
         changed: dict[str, set[str]] = {}
     else:
         changed = _changes_since(base, commit)
     for table, names in changed.items():
-        touched = {part.name for part, _ in commit.staged.get(table, [])} | commit.removed.get(table, set())
-        for name in sorted(names & touched):
+        for name in sorted(names & commit.touched(table)):
             raise LakeError(
                 f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again"
             )
     _require_frames_once(base, commit, changed.get("frames", set()))
 
 
-def _require_files(part: Part, staging: Path) -> None:
-    """Refuse a part whose files are not what it says, or whose table has another schema."""
+def _require_schema(part: Part) -> None:
+    """Refuse a part whose table has another schema."""
     if part.schema_sha256 != load(part.table).sha256:
         raise LakeError(
             f"{part.name} of {part.table} was written under another version of the schema; "
             "use the same version of skylake everywhere and run again"
         )
-    for file in part.files:
+
+
+def _require_files(files: Iterable[PartFile], staging: Path) -> None:
+    """Refuse files that are not what is known of them."""
+    for file in files:
         path = staging / file.path
         try:
             size, rows = path.stat().st_size, pq.read_metadata(path).num_rows
@@ -71,35 +82,47 @@ def _require_files(part: Part, staging: Path) -> None:
             )
 
 
+def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
+    """Refuse a bundle that does not hold the rows of its members, all of them and no others."""
+    bundle = staged.bundle
+    held = {part.name: (part.checksum, part.inputs) for part in base.some(bundle.names)}
+    claimed = {part.name: (part.checksum, part.inputs) for part in staged.members}
+    whole = add_digests(file.digest for file in bundle.files)
+    if held != claimed or whole != add_digests(checksum for checksum, _ in held.values()):
+        raise LakeError(
+            f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
+            "changed one meanwhile; run again"
+        )
+
+
 def _changes_since(base: Snapshot, commit: Commit) -> dict[str, set[str]]:
     """Return, for each table that the commit touches, the parts that changed since it read the lake."""
     if commit.base is None:
         return {}
     then = Snapshot(base.layout, commit.base)
-    return {table: changed_parts(then.folder(table), base.folder(table)) for table in commit.tables}
+    return {table: changed_parts(then.version(table), base.version(table)) for table in commit.tables}
 
 
-def changed_parts(old: Path, new: Path) -> set[str]:
-    """Return the names of the parts that differ between two versions of a table.
+def changed_parts(old: Version, new: Version) -> set[str]:
+    """Return the names of the parts that differ between two versions of a table, wherever their rows lie.
 
     What did not change is the same file under two names, which is found without reading it.
     """
-    if old == new:
+    if old.folder == new.folder:
         return set()
     before, after = _descriptions(old), _descriptions(new)
-    differing = {
-        name
-        for name in before.keys() & after.keys()
-        if before[name] != after[name]
-        and (old / PARTS_FOLDER / name).read_bytes() != (new / PARTS_FOLDER / name).read_bytes()
-    }
-    return {name.removesuffix(".json") for name in differing | (before.keys() ^ after.keys())}
+    moved = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    contents = [{part.name: (part.checksum, part.inputs) for part in one.some(moved)} for one in (old, new)]
+    differing = {name for name in moved if contents[0][name] != contents[1][name]}
+    return differing | (before.keys() ^ after.keys())
 
 
-def _descriptions(version: Path) -> dict[str, int]:
-    """Return the description of each part and its inode."""
-    with os.scandir(version / PARTS_FOLDER) as entries:
-        return {entry.name: entry.inode() for entry in entries if entry.name.endswith(".json")}
+def _descriptions(version: Version) -> dict[str, int]:
+    """Return the inode of the description of each part; members of a bundle share one."""
+    found = {name: path.stat().st_ino for name, path in version.fresh.items()}
+    for bundle, path in version.bundle_descriptions.items():
+        found |= dict.fromkeys(version.bundles[bundle].names, path.stat().st_ino)
+    return found
 
 
 def _require_frames_once(base: Snapshot, commit: Commit, changed: set[str]) -> None:
@@ -108,9 +131,9 @@ def _require_frames_once(base: Snapshot, commit: Commit, changed: set[str]) -> N
     if not staged:
         return
     mine = {part.name for part, _ in staged} | commit.removed.get("frames", set())
-    files = [staging / file.path for part, staging in staged for file in part.files]
+    files: list[Path | Slice] = [staging / file.path for part, staging in staged for file in part.files]
     if changed - mine:
-        files += base.files("frames", lambda part: part.name in changed - mine)
+        files += base.slices("frames", lambda part: part.name in changed - mine)
     ids = read_files("frames", files, ["frame_id"])["frame_id"]
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pds
 
 from skylake.durable import hold
 from skylake.errors import LakeError
-from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.layout import Layout
 from skylake.lake.parts import Part
 from skylake.lake.schemas import open_catalog, require_known
+from skylake.lake.slices import Slice, read_files
+from skylake.lake.version import Version
 from skylake.schema import arrow_schema, load
 from skylake.sky.cone import read_cone
+from skylake.sky.pixels import PixelTree
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +41,7 @@ class Snapshot:
     def __init__(self, layout: Layout, number: int) -> None:
         self.layout = layout
         self.number = number
-        self._parts: dict[str, dict[str, Part]] = {}
+        self._versions: dict[str, Version] = {}
         try:
             # As long as this object lives, a vacuum leaves the snapshot alone.
             weakref.finalize(self, os.close, hold(layout.snapshot(number)))
@@ -56,36 +58,36 @@ class Snapshot:
         load(table)
         return (self.layout.snapshot(self.number) / table).resolve()
 
+    def version(self, table: str) -> Version:
+        """Return the version of a table: its parts, bundles and files."""
+        if table not in self._versions:
+            self._versions[table] = Version(self.folder(table))
+        return self._versions[table]
+
+    def tree(self, table: str, order: int) -> PixelTree:
+        """Return the pixels into which a table is divided; where it has no rows yet, of the given order."""
+        return PixelTree.completed(self.version(table).pixels, order)
+
     def parts(self, table: str) -> dict[str, Part]:
         """Return the parts of a table by name."""
-        if table not in self._parts:
-            paths = sorted((self.folder(table) / PARTS_FOLDER).glob("*.json"))
-            found = (Part.from_json(path.read_text(encoding="utf-8")) for path in paths)
-            self._parts[table] = {part.name: part for part in found}
-        return self._parts[table]
+        return self.version(table).parts
 
     def part(self, table: str, name: str) -> Part | None:
         """Return one part of a table, without reading about the others; None if there is none of that name."""
-        try:
-            text = (self.folder(table) / PARTS_FOLDER / f"{name}.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        return Part.from_json(text)
+        return self.version(table).part(name)
 
     def read_part(self, table: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of one part; none if there is no such part."""
-        part, root = self.part(table, name), self.folder(table)
-        return read_files(table, [root / file.path for file in part.files] if part else [], columns)
+        version = self.version(table)
+        part = version.part(name)
+        return read_files(table, version.slices_of(part) if part else [], columns)
 
-    def files(self, table: str, where: Callable[[Part], bool] | None = None) -> list[Path]:
-        """Return the files of a table, or of those parts for which `where` holds."""
-        root = self.folder(table)
-        return [
-            root / file.path
-            for part in self.parts(table).values()
-            if where is None or where(part)
-            for file in part.files
-        ]
+    def slices(self, table: str, where: Callable[[Part], bool] | None = None) -> list[Slice]:
+        """Return where the rows of a table are, or those of the parts for which `where` holds."""
+        version = self.version(table)
+        if where is None:
+            return [Slice(path) for path in version.whole_files()]
+        return version.slices(part for part in version.parts.values() if where(part))
 
     def read(
         self,
@@ -106,11 +108,11 @@ class Snapshot:
         filter : pyarrow.compute.Expression or None
             Chooses rows.
         """
-        return read_files(table, self.files(table, where), columns, filter)
+        return read_files(table, self.slices(table, where), columns, filter)
 
     def n_rows(self, table: str) -> int:
-        """Return the number of rows of a table, from its parts."""
-        return sum(part.n_rows for part in self.parts(table).values())
+        """Return the number of rows of a table, from what is known of its parts."""
+        return self.version(table).n_rows
 
     def cone(
         self,
@@ -119,14 +121,17 @@ class Snapshot:
         dec_deg: float,
         radius_deg: float,
         columns: Sequence[str] | None = None,
+        filter: Any = None,
     ) -> pa.Table:
-        """Return the rows of a HATS table within a cone."""
+        """Return the rows of a HATS table within a cone, those of them for which a filter holds."""
         schema = load(table)
         if schema.layout.kind != "hats":
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
-        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns, arrow_schema(schema))
+        return read_cone(
+            self.folder(table), ra_deg, dec_deg, radius_deg, columns, filter, arrow_schema(schema)
+        )
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
@@ -147,16 +152,3 @@ class Snapshot:
         """Return the names of the reference catalogs."""
         found = self.layout.catalogs.glob("*/collection.properties")
         return sorted(path.parent.name for path in found)
-
-
-def read_files(
-    table: str, files: Iterable[Path], columns: Sequence[str] | None = None, filter: Any = None
-) -> pa.Table:
-    """Return the rows of files of a table; without files, a table without rows."""
-    schema = arrow_schema(load(table))
-    paths = [str(path) for path in files]
-    if not paths:
-        empty = schema.empty_table()
-        return empty if columns is None else empty.select(list(columns))
-    dataset = pds.dataset(paths, schema=schema, format="parquet")
-    return dataset.to_table(columns=None if columns is None else list(columns), filter=filter)

@@ -28,7 +28,7 @@ def refusals(old: TableSchema, new: TableSchema) -> list[str]:
     Each names the table, the column and the mend. The numbers of the versions are not looked at.
     """
     found = [*_table(old, new), *_columns(old.columns, new.columns, "")]
-    needed = {*new.primary_key, *new.layout.sort, new.layout.ra, new.layout.dec}
+    needed = {*new.primary_key, *new.layout.sort, *new.layout.batch, new.layout.ra, new.layout.dec}
     found += [
         f"the column {name!r} is part of the key, the order or the position and may now be null; forbid null"
         for name in new.names
@@ -75,9 +75,10 @@ def _table(old: TableSchema, new: TableSchema) -> Iterator[str]:
         yield f"its name is now {new.name!r}; {mend}"
     if new.primary_key != old.primary_key:
         yield f"the key was {', '.join(old.primary_key)} and is {', '.join(new.primary_key)}; {mend}"
-    for what in ("kind", "sort", "catalog_type", "ra", "dec"):
+    for what in ("kind", "sort", "catalog_type", "ra", "dec", "batch"):
         before, after = getattr(old.layout, what), getattr(new.layout, what)
-        if before != after:
+        # A table that was never compacted may be from now on: its parts have no keys, and are passed over.
+        if before != after and not (what == "batch" and not before):
             yield f"the layout's {what} was {_shown(before)} and is {_shown(after)}; {mend}"
 
 

@@ -7,6 +7,8 @@ under zstd level 3: half the time and four fifths of the size of the defaults.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,19 @@ def write_parquet(table: pa.Table, path: str | Path) -> None:
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+@contextmanager
+def open_writer(schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
+    """Open a file to which blocks of rows are written; it appears under its name when all is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")
+    options = {name: value for name, value in write_options(schema).items() if name != "row_group_size"}
+    try:
+        with pq.ParquetWriter(partial, schema, **options) as writer:
+            yield writer
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

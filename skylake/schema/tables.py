@@ -54,13 +54,27 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a table lies in the lake."""
+    """How a table lies in the lake.
+
+    Attributes
+    ----------
+    kind : str
+        ``hats``: divided into pixels of the sky; ``parquet``: plain files.
+    sort : tuple of str
+        Columns by which rows are sorted.
+    catalog_type, ra, dec : str or None
+        Of a HATS table: what it is, and its columns of positions.
+    batch : tuple of str
+        Columns that are constant in a batch and together name it. Only such tables can be compacted: the rows of a
+        batch are found again among others.
+    """
 
     kind: Literal["hats", "parquet"]
     sort: tuple[str, ...]
     catalog_type: str | None = None
     ra: str | None = None
     dec: str | None = None
+    batch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +160,12 @@ def read_schema(path: Path) -> TableSchema:
             layout.get("catalog_type"),
             layout.get("ra"),
             layout.get("dec"),
+            tuple(layout.get("batch", ())),
         ),
     )
-    for key in (*schema.primary_key, *schema.layout.sort):
+    for key in (*schema.primary_key, *schema.layout.sort, *schema.layout.batch):
         if key not in names:
-            raise ConfigurationError(f"{path}: the key or sort column {key!r} is no column")
+            raise ConfigurationError(f"{path}: the key, sort or batch column {key!r} is no column")
     return schema
 
 

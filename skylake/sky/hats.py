@@ -56,6 +56,13 @@ def find_pixels(root: Path) -> list[Pixel]:
     return sorted(pixel for pixel in found if pixel is not None)
 
 
+def read_pixels(root: Path) -> list[Pixel]:
+    """Return the pixels that a catalog lists, sorted."""
+    lines = (root / "partition_info.csv").read_text(encoding="utf-8").splitlines()[1:]
+    pairs = (line.split(",") for line in lines)
+    return sorted((int(pair[0]), int(pair[1])) for pair in pairs)
+
+
 def leaf_files(root: Path, pixels: Iterable[Pixel]) -> Iterator[tuple[Pixel, Path]]:
     """Yield the files of pixels, in order of name within each."""
     for pixel in pixels:

@@ -80,6 +80,29 @@ class PixelTree:
             raise ValueError("the pixels of a tree must cover the sky once")
         return cls(ordered, np.array([start for start, _ in ranges], np.int64))
 
+    @classmethod
+    def completed(cls, pixels: Iterable[Pixel], order: int) -> PixelTree:
+        """Return the tree of given pixels, with the rest of the sky in the largest others of at least an order.
+
+        Raises
+        ------
+        ValueError
+            If the given pixels overlap.
+        """
+        whole = 12 << (2 * INDEX_ORDER)
+        ordered = sorted((pixel_range(*pixel), pixel) for pixel in pixels)
+        found: list[Pixel] = []
+        position = 0
+        for (start, end), pixel in [*ordered, ((whole, whole), None)]:
+            while position < start:
+                position = _fill(found, position, start, order)
+            if position > start:
+                raise ValueError(f"pixels overlap at order {pixel and pixel[0]}")
+            if pixel is not None:
+                found.append(pixel)
+            position = end
+        return cls.of(found)
+
     def assign(self, index: IntArray) -> npt.NDArray[np.intp]:
         """Return, for order-29 indices, the position in `pixels` of the pixel that holds each."""
         return np.asarray(np.searchsorted(self.starts, index, side="right") - 1)
@@ -155,6 +178,23 @@ class PixelTree:
             every = bits & ((1 << (2 * depth)) - 1)
             edge |= ((inside & every) == 0) | ((inside & every) == every)
         return edge
+
+
+def _fill(found: list[Pixel], position: int, end: int, order: int) -> int:
+    """Add the largest pixel that begins at a position and fits before an end; return where it ends."""
+    for one in range(order, INDEX_ORDER + 1):
+        size = 1 << (2 * (INDEX_ORDER - one))
+        if position % size == 0 and position + size <= end:
+            found.append((one, position // size))
+            return position + size
+    raise ValueError(f"no pixel begins at {position}")
+
+
+def overlaps(pixel: Pixel, others: Iterable[Pixel]) -> bool:
+    """Tell whether a pixel overlaps one of others without being it."""
+    start, end = pixel_range(*pixel)
+    ranges = (pixel_range(*other) for other in others if other != pixel)
+    return any(start < high and low < end for low, high in ranges)
 
 
 def cone_ranges(ra_deg: float, dec_deg: float, radius_deg: float) -> IntArray:

@@ -267,7 +267,7 @@ def test_an_unknown_aggregate_is_wrong_use(lake: Lake) -> None:
 
 def test_an_aggregate_that_fails_changes_nothing_and_is_reported(calibrated: Lake) -> None:
     snapshot = calibrated.snapshot()
-    for path in snapshot.files("matches", lambda part: part.night == 20241001):
+    for path in (one.path for one in snapshot.slices("matches", lambda part: part.night == 20241001)):
         path.unlink()
         path.write_bytes(b"PAR1 no more")
     calibrate_again_from = snapshot.number

@@ -21,7 +21,7 @@ from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline, workers
 from skylake.lake import Commit, Lake, stage_part
-from skylake.lake.snapshot import read_files
+from skylake.lake.slices import read_files
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.fieldstars import field_catalog

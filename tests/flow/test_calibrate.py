@@ -200,7 +200,9 @@ def test_a_catalog_that_is_not_there_is_an_error(calibrated: Lake) -> None:
 def test_a_night_that_cannot_be_calibrated_is_reported_and_the_others_are_committed(
     ingested: Lake,
 ) -> None:
-    for path in ingested.snapshot().files("sources", lambda part: part.night == 20241001):
+    for path in (
+        one.path for one in ingested.snapshot().slices("sources", lambda part: part.night == 20241001)
+    ):
         path.unlink()
         path.write_bytes(b"PAR1 no more")
     with pytest.raises(LakeError, match=r"small-20241001: .*calibrated"):

@@ -366,7 +366,7 @@ def test_nothing_to_read_is_an_error_that_says_where_it_looked(lake: Lake, run: 
 def damage(lake: Lake, night: int) -> None:
     """Overwrite the files of sources of a night, as a dying disk does."""
     snapshot = lake.snapshot()
-    for path in snapshot.files("sources", lambda part: part.night == night):
+    for path in (one.path for one in snapshot.slices("sources", lambda part: part.night == night)):
         path.unlink()
         path.write_bytes(b"PAR1 no more")
 

@@ -114,10 +114,10 @@ def test_changes_are_found_without_links_too(
     second = put(
         lake, ("frames", "c-2", make_rows("frames", 6, 3)), ("frames", "c-3", make_rows("frames", 6, 4))
     )
-    old, new = first.folder("frames"), second.folder("frames")
+    old, new = first.version("frames"), second.version("frames")
     assert changed_parts(old, new) == changed_parts(new, old) == {"c-2", "c-3"}
     assert changed_parts(new, new) == set()
-    copy = new / "_parts" / "c-1.json"
+    copy = new.folder / "_parts" / "c-1.json"
     text = copy.read_text()
     copy.unlink()
     copy.write_text(text)

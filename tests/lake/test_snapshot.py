@@ -98,7 +98,7 @@ def test_lsdb_agrees_through_the_link_and_through_the_folder(filled: Lake, name:
 
 def test_every_file_is_sorted_by_its_schema(filled: Lake) -> None:
     for name in table_names():
-        for path in filled.snapshot().files(name):
+        for path in filled.snapshot().version(name).whole_files():
             rows = pq.read_table(path, partitioning=None)
             assert rows.equals(rows.sort_by([(key, "ascending") for key in load(name).layout.sort])), path
 
@@ -160,7 +160,7 @@ def test_only_what_a_query_needs_is_read(filled: Lake, tmp_path: Path) -> None:
     star = rows.slice(0, 1).to_pylist()[0]
     expected = snapshot.cone("sources", star["ra_deg"], star["dec_deg"], 1e-5)
     pixel = star["_healpix_29"] >> 56
-    for path in snapshot.files("sources"):
+    for path in snapshot.version("sources").whole_files():
         if f"Npix={pixel}/" not in str(path):
             path.write_bytes(b"spoiled")
     assert snapshot.cone("sources", star["ra_deg"], star["dec_deg"], 1e-5).equals(expected)

@@ -1,0 +1,251 @@
+"""Build the next version of a table: links to what stays, and the files that are new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from skylake.core.ids import config_sha256
+from skylake.durable import Linker
+from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
+from skylake.lake.parts import Part, PartFile, sort_rows, split, write_part_file
+from skylake.lake.rewrite import Merge, merge_files
+from skylake.lake.slices import Slice, read_files
+from skylake.lake.version import Version
+from skylake.schema import arrow_schema, load
+from skylake.sky.hats import (
+    Properties,
+    find_pixels,
+    read_properties,
+    replace_text,
+    write_common_metadata,
+    write_metadata,
+)
+from skylake.sky.pixels import Pixel, PixelTree
+
+if TYPE_CHECKING:
+    from skylake.lake.commit import Commit
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBundle:
+    """A bundle that is to be published, its members, and the folder in which its files are."""
+
+    bundle: Bundle
+    members: tuple[Part, ...]
+    staging: Path
+
+
+def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:
+    """Return the name of a bundle: equal members make an equal name."""
+    content = config_sha256({"table": table, "members": [(part.name, part.checksum) for part in members]})
+    return f"compacted-{level}-{content[:16]}"
+
+
+def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:
+    """Make a new version of a table from a base and the changes of a commit.
+
+    Returns
+    -------
+    Path
+        Folder of the version.
+    """
+    folder = layout.version(table, _next_number(layout.versions(table)))
+    for name in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
+        (folder / name).mkdir(parents=True)
+    builder = _Builder(Version(base), folder, table)
+    staged = commit.staged.get(table, [])
+    merged = commit.merged.get(table, [])
+    gone = commit.removed.get(table, set()) | {part.name for part, _ in staged}
+    builder.keep(gone | {name for one in merged for name in one.bundle.names})
+    for one in merged:
+        builder.add_bundle(one.bundle, one.members, one.staging)
+    if merged:
+        builder.refit_kept()
+    for part, staging in staged:
+        builder.add(part, staging)
+    builder.finish()
+    return folder
+
+
+def write_table_metadata(folder: Path, table: str, n_rows: int, pixels: Iterable[Pixel]) -> None:
+    """Write the schema of a version and what makes it a HATS catalog, if the table is one."""
+    schema = load(table)
+    if schema.layout.kind != "hats":
+        write_common_metadata(folder, arrow_schema(schema))
+        return
+    layout = schema.layout
+    properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")
+    extra = {"skylake_schema_version": str(schema.version), "skylake_schema_sha256": schema.sha256}
+    write_metadata(folder, schema, properties, pixels, extra)
+
+
+def _next_number(folder: Path) -> int:
+    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    return max(numbers, default=0) + 1
+
+
+class _Builder:
+    """A version in the making."""
+
+    def __init__(self, base: Version, folder: Path, table: str) -> None:
+        self.base, self.folder, self.table = base, folder, table
+        self.is_hats = load(table).layout.kind == "hats"
+        self.n_rows = int(read_properties(base.folder)["hats_nrows"]) if self.is_hats else 0
+        self.link = Linker()
+        self._tree: PixelTree | None = None
+
+    def keep(self, gone: set[str]) -> None:
+        """Link all that stays; bundles of which some members go are written without them."""
+        replaced = set()
+        for part in self.base.some(gone):
+            self.n_rows -= part.n_rows
+        for name, path in self.base.fresh.items():
+            if name in gone:
+                replaced.add(name)
+            else:
+                self.link(path, self.folder / PARTS_FOLDER / path.name)
+        thinned = []
+        for name, bundle in self.base.bundles.items():
+            if gone.isdisjoint(bundle.names):
+                path = self.base.bundle_descriptions[name]
+                self.link(path, self.folder / BUNDLES_FOLDER / path.name)
+                continue
+            replaced.add(name)
+            if not gone.issuperset(bundle.names):
+                thinned.append(bundle)
+        _link_files(self.base.folder, self.folder, replaced, self.link)
+        for bundle in thinned:
+            self._thin(bundle, gone)
+
+    def _thin(self, bundle: Bundle, gone: set[str]) -> None:
+        """Write a bundle without some of its members; files in which they have no rows are linked."""
+        members = list(read_members(self.base.bundle_descriptions[bundle.name]))
+        stay = [part for part in members if part.name not in gone]
+        touched = {file.path for part in members if part.name in gone for file in part.files}
+        name = bundle_name(self.table, bundle.level, stay)
+        files: list[PartFile] = []
+        for file in bundle.files:
+            path = part_file(self.table, name, file.pixel)
+            if file.path not in touched:
+                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                self.link(self.base.folder / file.path, self.folder / path)
+                files.append(replace(file, path=path))
+                continue
+            keys = tuple(part.key for part in stay if any(one.path == file.path for one in part.files))
+            merge = Merge(self.table, path, (Slice(self.base.folder / file.path, keys),), keys)
+            merged = merge_files(merge, self.folder) if keys else None
+            if merged is not None:
+                files.append(merged.file)
+        moved = [_moved(part, self.table, name) for part in stay]
+        thin = Bundle(self.table, name, bundle.level, tuple(files), tuple(part.name for part in stay))
+        replace_text(self.folder / BUNDLES_FOLDER / f"{name}.json", thin.to_json(moved))
+
+    def add_bundle(self, bundle: Bundle, members: Sequence[Part], staging: Path) -> None:
+        """Publish a bundle."""
+        for file in bundle.files:
+            _move(staging / file.path, self.folder / file.path)
+        replace_text(self.folder / BUNDLES_FOLDER / f"{bundle.name}.json", bundle.to_json(members))
+        self.n_rows += bundle.n_rows
+
+    def add(self, part: Part, staging: Path) -> None:
+        """Publish a part, divided as the version is."""
+        if self.is_hats and part.files:
+            part = refit(part, staging, self.tree(part.files))
+        for file in part.files:
+            _move(staging / file.path, self.folder / file.path)
+        replace_text(self.folder / PARTS_FOLDER / f"{part.name}.json", part.to_json())
+        self.n_rows += part.n_rows
+
+    def tree(self, files: Iterable[PartFile]) -> PixelTree:
+        """Return the division of what is in the version before new parts come."""
+        if self._tree is None:
+            order = min(file.pixel[0] for file in files if file.pixel is not None)
+            self._tree = PixelTree.completed(find_pixels(self.folder), order)
+        return self._tree
+
+    def refit_kept(self) -> None:
+        """Divide parts that came after a compaction had begun as it has divided the table."""
+        bundles = Version(self.folder).bundles.values()
+        leaves = {file.pixel for bundle in bundles for file in bundle.files if file.pixel is not None}
+        if not leaves:
+            return
+        for path in Version(self.folder).fresh.values():
+            part = Part.from_json(path.read_text(encoding="utf-8"))
+            pixels = {file.pixel for file in part.files if file.pixel is not None}
+            if pixels <= leaves:
+                continue
+            tree = PixelTree.completed(leaves, min(order for order, _ in pixels))
+            refitted = refit(part, self.folder, tree)
+            if refitted is not part:
+                replace_text(path, refitted.to_json())
+
+    def finish(self) -> None:
+        """Write the metadata of the version."""
+        for folder in (PARTS_FOLDER, BUNDLES_FOLDER):
+            (self.folder / folder).mkdir(exist_ok=True)
+        write_table_metadata(
+            self.folder, self.table, self.n_rows, find_pixels(self.folder) if self.is_hats else ()
+        )
+
+
+def _moved(part: Part, table: str, stem: str) -> Part:
+    """Return a member whose rows lie in the files of another bundle, in the same pixels."""
+    files = tuple(replace(file, path=part_file(table, stem, file.pixel)) for file in part.files)
+    return replace(part, files=files)
+
+
+def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
+    """Divide the files of a part, which lie in a folder, anew if they do not lie in the pixels of a tree.
+
+    Files that fit stay as they are.
+    """
+    known = set(tree.pixels)
+    unfit = [file for file in part.files if file.pixel not in known]
+    if not unfit:
+        return part
+    schema = load(part.table)
+    fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
+    rows = read_files(part.table, [folder / file.path for file in unfit])
+    for file in unfit:
+        (folder / file.path).unlink()
+        _remove_empty((folder / file.path).parent)
+    for pixel, piece in split(sort_rows(rows, schema), schema, tree):
+        path = part_file(part.table, part.name, pixel)
+        held = fit.get(pixel)
+        if held is not None:
+            more = read_files(part.table, [folder / held.path])
+            piece = sort_rows(pa.concat_tables([piece, more]), schema)
+        fit[pixel] = write_part_file(piece, folder, path)
+    return replace(part, files=tuple(sorted(fit.values(), key=lambda file: file.path)))
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder of a pixel that has no file left."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
+    """Link every data file that stays; a file is named after its part or bundle."""
+    for folder, _, names in os.walk(base / "dataset"):
+        stays = [
+            name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone
+        ]
+        if stays:
+            target = version / Path(folder).relative_to(base)
+            target.mkdir(parents=True, exist_ok=True)
+            for name in stays:
+                link(Path(folder) / name, target / name)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)

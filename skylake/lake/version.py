@@ -1,0 +1,102 @@
+"""What one version of a table holds, from the descriptions beside its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.parts import Part
+from skylake.lake.slices import Slice
+from skylake.sky.hats import read_pixels
+from skylake.sky.pixels import Pixel
+
+
+class Version:
+    """An immutable version of a table.
+
+    Parameters
+    ----------
+    folder : Path
+        Free of links.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def fresh(self) -> dict[str, Path]:
+        """Descriptions of the parts that have files of their own, by name."""
+        return _descriptions(self.folder / PARTS_FOLDER)
+
+    @cached_property
+    def bundle_descriptions(self) -> dict[str, Path]:
+        """Descriptions of the bundles, by name."""
+        return _descriptions(self.folder / BUNDLES_FOLDER)
+
+    @cached_property
+    def bundles(self) -> dict[str, Bundle]:
+        """Bundles by name."""
+        return {name: Bundle.read(path) for name, path in self.bundle_descriptions.items()}
+
+    @cached_property
+    def bundle_of(self) -> dict[str, str]:
+        """Name of the bundle of each part that is in one."""
+        return {name: bundle.name for bundle in self.bundles.values() for name in bundle.names}
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """All parts by name, in the order of names."""
+        found = [_read_part(path) for path in self.fresh.values()]
+        for path in self.bundle_descriptions.values():
+            found += read_members(path)
+        return {part.name: part for part in sorted(found, key=lambda part: part.name)}
+
+    def part(self, name: str) -> Part | None:
+        """Return one part, without reading about the others; None if there is none of that name."""
+        return next(self.some([name]), None)
+
+    def some(self, names: Iterable[str]) -> Iterator[Part]:
+        """Yield those parts of some names that there are."""
+        wanted = frozenset(names)
+        for name in sorted(wanted & self.fresh.keys()):
+            yield _read_part(self.fresh[name])
+        for bundle in self.bundles.values():
+            if members := wanted & frozenset(bundle.names):
+                yield from read_members(self.bundle_descriptions[bundle.name], members)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of the table."""
+        own = sum(_read_part(path).n_rows for path in self.fresh.values())
+        return own + sum(bundle.n_rows for bundle in self.bundles.values())
+
+    @property
+    def pixels(self) -> list[Pixel]:
+        """Pixels that have rows, of a HATS table."""
+        return read_pixels(self.folder)
+
+    def slices(self, parts: Iterable[Part]) -> list[Slice]:
+        """Return where the rows of some parts are."""
+        return [one for part in parts for one in self.slices_of(part)]
+
+    def slices_of(self, part: Part) -> list[Slice]:
+        """Return where the rows of a part are, in the order of its files."""
+        keys = (part.key,) if part.name in self.bundle_of else None
+        return [Slice(self.folder / file.path, keys) for file in part.files]
+
+    def whole_files(self) -> list[Path]:
+        """Return all files of the table."""
+        own = [file.path for path in self.fresh.values() for file in _read_part(path).files]
+        merged = [file.path for bundle in self.bundles.values() for file in bundle.files]
+        return [self.folder / path for path in sorted([*own, *merged])]
+
+
+def _descriptions(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+def _read_part(path: Path) -> Part:
+    return Part.from_json(path.read_text(encoding="utf-8"))
