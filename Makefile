@@ -10,12 +10,12 @@ DEMO ?= demo
 .PHONY: demo test lint format generated deployed-schemas bench clean help
 
 help:
-	@echo "make demo       simulate two nights, run everything on them, tell where to look"
-	@echo "make test       run the tests"
-	@echo "make lint       check style, types and layers"
-	@echo "make generated  write the DDL and the reference pages in docs/ anew"
+	@echo "make demo              simulate two nights, run everything on them, tell where to look"
+	@echo "make test              run the tests"
+	@echo "make lint              check style, types and layers"
+	@echo "make generated         write the DDL and the reference pages in docs/ anew"
 	@echo "make deployed-schemas  record the schemas that have a new version"
-	@echo "make bench      run the benchmarks"
+	@echo "make bench             run the benchmarks"
 
 demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
