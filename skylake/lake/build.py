@@ -27,6 +27,7 @@ from skylake.sky.hats import (
     replace_text,
     write_common_metadata,
     write_metadata,
+    write_row_group_metadata,
 )
 from skylake.sky.pixels import Pixel, PixelTree
 
@@ -72,6 +73,8 @@ def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pat
     for part, staging in staged:
         builder.add(part, staging)
     builder.finish()
+    if merged and builder.is_hats:
+        write_row_group_metadata(folder)
     return folder
 
 
