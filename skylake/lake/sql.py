@@ -42,7 +42,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root, f", schema = MAP {{{_schema(load(name))}}}")
+            _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
         else:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
@@ -57,7 +57,7 @@ def catalog_folder(collection: Path) -> Path:
     return collection / read_properties(collection, "collection.properties")["hats_primary_table_url"]
 
 
-def _schema(schema: TableSchema) -> str:
+def duckdb_columns(schema: TableSchema) -> str:
     """Return the columns of a table for DuckDB, which would else take those of the first file for those of all.
 
     It widens what is narrower in a file, and a column that a file lacks is null.
