@@ -28,7 +28,6 @@ import dask
 import duckdb
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 from claims import Claim, conclude
 
