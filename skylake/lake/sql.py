@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.places import store
 from skylake.resources import folder
 from skylake.schema import empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -27,6 +28,9 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
 
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
+    if not isinstance(snapshot.layout.root, Path):
+        # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
+        connection.register_filesystem(store(snapshot.layout.root))
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
@@ -35,7 +39,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.layout.catalog(name)))
+        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 

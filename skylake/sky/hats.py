@@ -97,6 +97,12 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     partial.replace(path)
 
 
+def read_common_metadata(root: Path) -> pa.Schema:
+    """Return the schema of a catalog."""
+    with (root / "dataset" / "_common_metadata").open("rb") as stream:
+        return pq.read_schema(stream)
+
+
 def _properties_text(properties: Properties, extra: Mapping[str, str]) -> str:
     values: dict[str, object] = {
         "obs_collection": properties.name,
