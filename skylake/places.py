@@ -64,14 +64,14 @@ def store(where: Path) -> Any:
 
 def key(where: Path) -> str:
     """Return the name of a place within its file system."""
-    return str(where) if isinstance(where, Path) else cast(Any, where).path
+    return cast(Any, where).path if is_url(where) else str(where)
 
 
 def arrow_filesystem(where: Path) -> Any:
     """Return the file system of a place for Arrow."""
     from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
-    return LocalFileSystem() if isinstance(where, Path) else PyFileSystem(FSSpecHandler(store(where)))
+    return PyFileSystem(FSSpecHandler(store(where))) if is_url(where) else LocalFileSystem()
 
 
 def arrow_dataset(files: Sequence[Path], schema: pa.Schema) -> pds.Dataset:

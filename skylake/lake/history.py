@@ -136,11 +136,14 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
         return current_number(layout)
     wanted = _number_or_time(as_of)
     entries = history(layout)
+    published = isinstance(layout, PublishedLayout)
     if isinstance(wanted, int):
         found = [entry for entry in entries if entry.snapshot == wanted]
         missing = f"{layout.root}: there is no snapshot {wanted}; `skylake history` lists them"
     else:
-        found = [entry for entry in entries if entry.time_utc <= wanted][-1:]
+        # Of the commits of a night only the last is published: the last published one before a time is meant.
+        known = [entry for entry in entries if entry.kept] if published else entries
+        found = [entry for entry in known if entry.time_utc <= wanted][-1:]
         missing = (
             f"{layout.root}: there was no lake at {wanted.isoformat()}; `skylake history` tells when it began"
         )
@@ -149,8 +152,9 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     if not found[0].kept:
         kept = [entry.snapshot for entry in entries if entry.kept]
         nearest = min(kept, key=lambda number: abs(number - found[0].snapshot))
+        gone = "is not among the published ones" if published else "was vacuumed"
         raise LakeError(
-            f"{layout.root}: the snapshot {found[0].snapshot} was vacuumed; the nearest that is kept is {nearest}"
+            f"{layout.root}: the snapshot {found[0].snapshot} {gone}; the nearest that is kept is {nearest}"
         )
     return found[0].snapshot
 

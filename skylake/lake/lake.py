@@ -48,7 +48,7 @@ class Lake:
     def __init__(self, root: str | Path) -> None:
         self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
         with Reaching(self.root):
-            if not self.layout.settings_file.is_file():
+            if not self.layout.has_settings:
                 mend = (
                     f"skylake publish LAKE {root}"
                     if is_url(root)

@@ -93,6 +93,11 @@ class Publication:
 class PublishedLayout(Layout):
     """The objects below the root of a published lake."""
 
+    @property
+    def has_settings(self) -> bool:
+        """Whether there is a lake."""
+        return self.read(self.settings_file) is not None
+
     def publication_file(self, number: int) -> Path:
         """Object that tells where the tables of a snapshot are."""
         return self.snapshots / f"{number:06d}.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skylake.places import store
+from skylake.places import is_url, store
 from skylake.resources import folder
 from skylake.schema import empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -28,7 +28,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
 
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
-    if not isinstance(snapshot.layout.root, Path):
+    if is_url(snapshot.layout.root):
         # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
         connection.register_filesystem(store(snapshot.layout.root))
     for name in table_names():
