@@ -13,7 +13,9 @@ snapshot in force, and a snapshot is an object that tells where its tables and c
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -107,9 +109,12 @@ class PublishedLayout(Layout):
         return self.ledger / f"{number:06d}.json"
 
     def read(self, where: Path) -> bytes | None:
-        """Return an object; None if it is not there."""
+        """Return an object as it is now; None if it is not there."""
+        fs, name = store(where), key(where)
+        # fsspec remembers what it has listed, and would take what was published since for missing.
+        fs.invalidate_cache(name)
         try:
-            content: bytes = store(where).cat_file(key(where))
+            content: bytes = fs.cat_file(name)
         except FileNotFoundError:
             return None
         return content
@@ -172,12 +177,14 @@ class PublishedVersion(Version):
         return self._fetched(BUNDLES_FOLDER)
 
     @cached_property
-    def _kept(self) -> tempfile.TemporaryDirectory[str]:
+    def _kept(self) -> Path:
         """Folder on this machine for descriptions; it goes with this object."""
-        return tempfile.TemporaryDirectory(prefix="skylake-", ignore_cleanup_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="skylake-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _fetched(self, inner: str) -> dict[str, Path]:
-        folder = Path(self._kept.name) / inner
+        folder = self._kept / inner
         folder.mkdir()
         paths = {}
         for name, content in read_together(self.folder / inner, ".json").items():
