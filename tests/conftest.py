@@ -99,23 +99,30 @@ def _await(endpoint: str, server: subprocess.Popen[bytes]) -> None:
     pytest.fail("the S3 server did not answer")
 
 
-@pytest.fixture
-def s3(s3_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> S3:
-    """An empty bucket on the server, which the environment leads to as it does people."""
-    import s3fs
-
-    endpoint, log = s3_server
-    environment = {
-        "AWS_ENDPOINT_URL": endpoint,
+@pytest.fixture(scope="session")
+def s3_environment(s3_server: tuple[str, Path]) -> dict[str, str]:
+    """What a process needs in its environment to reach the S3 server."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server[0],
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    for name, value in environment.items():
+
+
+@pytest.fixture
+def s3(
+    s3_server: tuple[str, Path], s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3]:
+    """An empty bucket on the server, which the environment leads to as it does people."""
+    import s3fs
+
+    for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     name = f"bucket-{time.monotonic_ns()}"
     s3fs.S3FileSystem().mkdir(name)
-    return S3(f"s3://{name}", environment, log)
+    yield S3(f"s3://{name}", s3_environment, s3_server[1])
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -85,7 +85,7 @@ def local_lake(text: Any) -> Path:
 
     if is_url(text):
         raise click.BadParameter(
-            f"{text}: a published lake can only be read; name the folder of the lake itself"
+            f"{text}: a published lake can only be read; this needs the folder of the lake itself"
         )
     return Path(text)
 

@@ -93,7 +93,8 @@ def _gather_sources(
     schema = load("sources")
     wanted = _wanted(chunks)
     old_files: dict[Pixel | None, list[Slice]] = {}
-    for one in existing.sources:
+    # Files of which nothing is kept are not read: a night whose files are damaged can be done anew.
+    for one in existing.sources if kept else ():
         old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
     pixels = _pixels([path for path, _ in wanted], tree) | {pixel for pixel in old_files if pixel is not None}

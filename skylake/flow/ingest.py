@@ -22,6 +22,7 @@ from skylake.flow.gather import Existing, gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.lake.parts import is_as_written
 from skylake.sky.catalogs import ReferenceCatalog
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -340,9 +341,15 @@ def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path
         if part.n_rows == 0:
             if held is not None:
                 commit.remove(part.table, part.name)
-        elif held is None or held.checksum != part.checksum:
+        elif held is None or held.checksum != part.checksum or not _is_whole(snapshot, held):
             commit.replace(part, staging / part.table)
     lake.commit(commit)
+
+
+def _is_whole(snapshot: Snapshot, part: Part) -> bool:
+    """Tell whether the files of a part are as they were written: a night that is done anew mends them."""
+    folder = snapshot.folder(part.table)
+    return all(is_as_written(folder, file) for file in part.files)
 
 
 def _report_batch(

@@ -18,6 +18,7 @@ from skylake.lake.commit import locked
 from skylake.lake.contents import Contents, catalog_contents, table_contents
 from skylake.lake.layout import Layout
 from skylake.lake.remote import Publication, PublishedLayout, read_objects, read_publications
+from skylake.lake.schemas import form_of
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.transfer import UNFINISHED, Filler, Plan, Transfer
 from skylake.places import Reaching, is_url, key, place
@@ -182,6 +183,7 @@ class _Publisher:
             _time_of(self.snapshot.layout, self.snapshot.number) or "",
             {name: folders[name] for name in table_names()},
             {name: self.snapshot.n_rows(name) for name in table_names()},
+            {name: form_of(self.snapshot.folder(name)) for name in table_names()},
             {name: folders[f"catalogs/{name}"] for name in self.snapshot.catalogs()},
             __version__,
         )

@@ -26,6 +26,7 @@ from skylake.errors import LakeError
 from skylake.lake.bundles import BUNDLES_FOLDER
 from skylake.lake.contents import Objects
 from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.schemas import require_known_forms
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version
 from skylake.places import Reaching, key, read_keys, read_together, store
@@ -50,6 +51,8 @@ class Publication:
         Folder of the version of each table, relative to the root.
     rows : dict
         Rows of each table.
+    schemas : dict
+        Version and checksum of the schema of each table, if they are known.
     catalogs : dict
         Folder of each reference catalog, relative to the root.
     software_version : str
@@ -61,6 +64,7 @@ class Publication:
     time_utc: str
     tables: dict[str, str]
     rows: dict[str, int]
+    schemas: dict[str, tuple[int, str] | None]
     catalogs: dict[str, str] = field(default_factory=dict)
     software_version: str = ""
     format: int = _FORMAT
@@ -87,7 +91,8 @@ class Publication:
             values: dict[str, Any] = json.loads(text)
             if values["format"] > _FORMAT:
                 raise LakeError(f"{where}: it was published by a newer skylake; update this one")
-            return cls(**values)
+            schemas = {table: form and (form[0], form[1]) for table, form in values.pop("schemas").items()}
+            return cls(schemas=schemas, **values)
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{where}: the snapshot is damaged ({error}); publish the lake again") from error
 
@@ -207,6 +212,7 @@ class PublishedSnapshot(Snapshot):
         self._versions: dict[str, Version] = {}
         with Reaching(layout.root):
             self.publication = layout.publication(number)
+        require_known_forms(layout.root, self.publication.schemas)
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
         """Open the same snapshot in another process."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,35 +83,22 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        rest = _write(writer, first, merge, shares)
-        for block in blocks:
-            rest = _write(writer, block, merge, shares, rest)
-        if rest.num_rows:
-            writer.write_table(rest, row_group_size=ROW_GROUP_ROWS)
+        for block in chain([first], blocks):
+            _count(block, merge.keys, shares)
+            writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
     file = PartFile(merge.path, n_rows, digest, target.stat().st_size, file_sha256(target))
     return Merged(file, shares)
 
 
-def _write(
-    writer: Any,
-    block: pa.Table,
-    merge: Merge,
-    shares: dict[int, tuple[int, str]],
-    rest: pa.Table | None = None,
-) -> pa.Table:
-    """Write full row groups and return the rows that are left over; note what each part has."""
-    member = member_of_rows(block, merge.keys)
-    counts = np.bincount(member, minlength=len(merge.keys))
-    for number, digest in enumerate(group_digests(block, member, len(merge.keys))):
+def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, str]]) -> None:
+    """Add what each part has in a block."""
+    member = member_of_rows(block, keys)
+    counts = np.bincount(member, minlength=len(keys))
+    for number, digest in enumerate(group_digests(block, member, len(keys))):
         if counts[number]:
             rows, so_far = shares.get(number, (0, "0"))
             shares[number] = rows + int(counts[number]), add_digests([so_far, digest])
-    rows = block if rest is None else pa.concat_tables([rest, block])
-    full = rows.num_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
-    if full:
-        writer.write_table(rows.slice(0, full), row_group_size=ROW_GROUP_ROWS)
-    return rows.slice(full)
 
 
 def _blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
@@ -150,6 +137,16 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
     LakeError
         If a row has none of them.
     """
+    found, known = find_members(rows, keys)
+    if not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
+        raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
+    return found
+
+
+def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return the number of the key of each row, and whether it has one of the keys at all."""
     code, wanted = np.zeros(rows.num_rows, np.int64), np.zeros(len(keys), np.int64)
     for place, (name, _) in enumerate(keys[0]):
         values = pa.array([key[place][1] for key in keys], rows.schema.field(name).type)
@@ -158,11 +155,7 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
         wanted = wanted * (len(distinct) + 1) + _place(values, distinct)
     order = np.argsort(wanted)
     found = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
-    if not np.array_equal(wanted[found], code):
-        row = int(np.flatnonzero(wanted[found] != code)[0])
-        what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
-        raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
-    return found
+    return found, wanted[found] == code
 
 
 def _place(values: pa.ChunkedArray | pa.Array, among: pa.Array) -> IntArray:

@@ -17,7 +17,7 @@ from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing, gather_batch
 from skylake.lake import Part
 from skylake.lake.parts import sort_rows
-from skylake.lake.slices import read_files
+from skylake.lake.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import PixelTree, pixel_range
@@ -105,7 +105,8 @@ def rows_of(gather: Gather, part: Part) -> pa.Table:
 
 
 def existing_of(gather: Gather, parts: tuple[Part, Part], dropped: frozenset[int] = frozenset()) -> Existing:
-    return Existing(files_of(gather, parts[0]), files_of(gather, parts[1]), dropped)
+    frames, sources = (tuple(Slice(path) for path in files_of(gather, part)) for part in parts)
+    return Existing(frames, sources, dropped)
 
 
 def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) -> None:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("s3")
 #: Rows in three row groups of the one pixel; a cone touches one of them.
 MANY = 80_000
 #: The middle of a pixel of order 1.
-CENTRE = (22.5, 19.47)
+CENTRE = (45.0, 19.47)
 
 
 @pytest.fixture
