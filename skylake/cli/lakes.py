@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import as_of_option, lake_argument, open_lake, open_snapshot, place_of_workers
+from skylake.cli.arguments import (
+    as_of_option,
+    lake_argument,
+    open_lake,
+    open_snapshot,
+    place_of_workers,
+    readable_lake_argument,
+)
 
 
 @click.command()
@@ -53,7 +60,7 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
 
 
 @click.command()
-@lake_argument
+@readable_lake_argument
 @as_of_option
 @show.as_json
 def status(lake: Path, as_of: str | None, as_json: bool) -> None:
@@ -97,7 +104,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@lake_argument
+@readable_lake_argument
 @click.argument("table")
 @as_of_option
 def path(lake: Path, table: str, as_of: str | None) -> None:

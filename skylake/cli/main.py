@@ -16,6 +16,7 @@ from skylake.cli.catalogs import catalog
 from skylake.cli.demo import demo
 from skylake.cli.history import compact, history, rollback, vacuum
 from skylake.cli.lakes import init, path, status
+from skylake.cli.publishing import publish
 from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
@@ -123,7 +124,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, verify, history, rollback, compact, vacuum, simulate,
+    map_, flags, verify, history, rollback, compact, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

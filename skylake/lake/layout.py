@@ -26,6 +26,11 @@ class Layout:
         return self.root / settings.FILE_NAME
 
     @property
+    def has_settings(self) -> bool:
+        """Whether there is a lake."""
+        return self.settings_file.is_file()
+
+    @property
     def current(self) -> Path:
         """Symbolic link to the current snapshot: the only pointer."""
         return self.root / "current"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.places import is_url, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -39,6 +40,11 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
 
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
+    if is_url(snapshot.layout.root):
+        # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
+        connection.register_filesystem(store(snapshot.layout.root))
+        # What was published never changes: what DuckDB has read once it need not read again.
+        connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
@@ -47,7 +53,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.layout.catalog(name)))
+        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 
