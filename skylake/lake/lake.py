@@ -18,6 +18,7 @@ from skylake.errors import LakeError, UsageError
 from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
+from skylake.lake.opened import OpenTable
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import Retention, VacuumReport, vacuum
 from skylake.settings import Settings, change_setting, read_settings, write_settings
@@ -99,6 +100,10 @@ class Lake:
             Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
         """
         return Snapshot(self.layout, find_snapshot(self.layout, as_of))
+
+    def open(self, table: str, as_of: str | int | datetime | None = None) -> OpenTable:
+        """Open a table for reading with Arrow, pandas, polars, dask, DuckDB or lsdb, as it is now or was at a time."""
+        return OpenTable(self.snapshot(as_of), table)
 
     def history(self) -> list[Entry]:
         """Return the commits of the lake, the oldest first."""

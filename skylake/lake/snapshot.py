@@ -119,14 +119,15 @@ class Snapshot:
         dec_deg: float,
         radius_deg: float,
         columns: Sequence[str] | None = None,
+        filter: Any = None,
     ) -> pa.Table:
-        """Return the rows of a HATS table within a cone."""
+        """Return the rows of a HATS table within a cone, those of them for which a filter holds."""
         schema = load(table)
         if schema.layout.kind != "hats":
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
-        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns)
+        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns, filter)
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""

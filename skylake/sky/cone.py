@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from skylake.core.sphere import IntArray, separation_deg
-from skylake.sky.hats import find_pixels, leaf_files
+from skylake.sky.hats import leaf_files, read_pixels
 from skylake.sky.pixels import cone_ranges, pixel_range
 
 _INDEX = "_healpix_29"
@@ -22,6 +26,8 @@ def read_cone(
     dec_deg: float,
     radius_deg: float,
     columns: Sequence[str] | None = None,
+    filter: Any = None,
+    schema: pa.Schema | None = None,
 ) -> pa.Table:
     """Return the rows of a catalog within a cone; without rows where no file touches it.
 
@@ -32,21 +38,37 @@ def read_cone(
     ra_deg, dec_deg, radius_deg : float
     columns : sequence of str or None
         Columns to read; None reads all.
+    filter : pyarrow.compute.Expression or None
+        Chooses rows.
+    schema : pyarrow.Schema or None
+        Schema of the rows; None takes that of the catalog. What a file lacks is null, what is narrower is widened.
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
-    pixels = [pixel for pixel in find_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
-    needed = None if columns is None else list(dict.fromkeys([*columns, _INDEX, "ra_deg", "dec_deg"]))
-    schema = pq.read_schema(root / "dataset" / "_common_metadata")
-    tables = [schema.empty_table() if needed is None else schema.empty_table().select(needed)]
-    for _, path in leaf_files(root, pixels):
-        with pq.ParquetFile(path) as file:
-            groups = _row_groups(file, ranges)
-            if groups:
-                tables.append(file.read_row_groups(groups, columns=needed))
-    table = pa.concat_tables(tables)
+    pixels = [pixel for pixel in read_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
+    schema = schema or pq.read_schema(root / "dataset" / "_common_metadata")
+    wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
+    fragments = [
+        fragment for _, path in leaf_files(root, pixels) if (fragment := _fragment(path, ranges)) is not None
+    ]
+    dataset = pds.FileSystemDataset(fragments, schema, pds.ParquetFileFormat())
+    # Rows of the same row groups that are far away are dropped before the other columns are put together.
+    index = pc.field(_INDEX)
+    near = (index >= int(ranges[0, 0])) & (index < int(ranges[-1, 1]))
+    table = dataset.to_table(columns=wanted, filter=near if filter is None else near & filter)
     distance = separation_deg(ra_deg, dec_deg, table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy())
     table = table.filter(pa.array(distance <= radius_deg))
     return table if columns is None else table.select(list(columns))
+
+
+def _fragment(path: Path, ranges: IntArray) -> pds.ParquetFileFragment | None:
+    """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
+    with pq.ParquetFile(path) as file:
+        groups = _row_groups(file, ranges)
+    return (
+        pds.ParquetFileFormat().make_fragment(str(path), LocalFileSystem(), row_groups=groups)
+        if groups
+        else None
+    )
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:

@@ -1,0 +1,311 @@
+"""Whether a lake of ten years stays fast: commits, compaction, cones and the history of one star.
+
+Needs: skylake alone, 35 GB of disk below --folder and 2 cores. Takes about 30 minutes, 3 minutes with
+--quick (a hundredth of the rows).
+
+Nights of a simulated camera are committed one by one, with the compaction that the nightly run does after each.
+Then the table of detections is merged into one file per pixel, and the same questions are asked through skylake and
+through plain DuckDB on the same files: all detections within 10 arcminutes of a place, and the history of one star.
+What was read is counted by the operating system.
+
+Each claim is one line: ours, peer, ratio, target, met or missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dask
+import duckdb
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from claims import Claim, conclude
+
+from skylake.core.batch import Batch
+from skylake.core.sphere import separation_deg
+from skylake.flow.cluster import Workers, workers
+from skylake.flow.compact import compact
+from skylake.lake import Commit, Lake, Part, Retention, stage_part
+from skylake.lake.opened import OpenTable
+from skylake.settings import Settings
+from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
+from skylake.simulate.schedule import nights_of
+from skylake.simulate.tables import night_tables
+from skylake.sky.pixels import PixelTree
+
+HISTORY = ["frame_id", "mjd_mid", "ra_deg", "dec_deg", "flux_aper2", "flux_aper2_err", "flags"]
+
+
+def main() -> None:
+    """Grow a lake, compact it, ask it, and print claims."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="100 nights of 10,000 rows, not 1,000 of 100,000"
+    )
+    parser.add_argument("--folder", type=Path, help="where the lake is made for a while")
+    options = parser.parse_args()
+    nights, frames = (100, 6) if options.quick else (1000, 64)
+    with (
+        tempfile.TemporaryDirectory(prefix="skylake-benchmark-", dir=options.folder) as folder,
+        workers("local", 2) as pool,
+        Memory() as memory,
+    ):
+        lake = Lake.create(Path(folder) / "lake", Settings(keep_newest=1, keep_days=0, keep_months=0))
+        growth = grow(lake, scenario(nights, frames), pool)
+        claims = growth.claims(nights)
+        claims += merge_all(lake, pool)
+        claims += questions(lake)
+        claims.append(Claim("peak memory of all processes, GB", memory.peak / 1e9, None, 6.0))
+    conclude(claims)
+
+
+def scenario(nights: int, frames: int) -> Scenario:
+    """Return the camera: a dozen fields all around the sky, about 1,560 detections on a frame."""
+    return Scenario(
+        nights=nights,
+        frames_per_night=frames,
+        stars=StarParams(detectable_per_frame=2000),
+        schedule=ScheduleParams(fields=11),
+        atmosphere=AtmosphereParams(cloudy_fraction=0.1),
+    )
+
+
+@dataclass(slots=True)
+class Growth:
+    """What was measured night by night."""
+
+    commit_s: list[float]
+    compact_s: list[float]
+    write_s: float
+    n_rows: int
+    most_files: int
+
+    def claims(self, nights: int) -> list[Claim]:
+        """Return the claims on commits."""
+        few, many = median(self.commit_s[5:15]), median(self.commit_s[nights - 20 :])
+        middle = median(self.commit_s[len(self.commit_s) // 10 - 5 : len(self.commit_s) // 10 + 5])
+        print(
+            f"commit of a night of {self.n_rows // nights} rows: {1e3 * few:.0f} ms at 10 nights, "
+            f"{1e3 * middle:.0f} ms at {nights // 10}, {1e3 * many:.0f} ms at {nights}"
+        )
+        print(
+            f"written {self.n_rows / self.write_s / 1e6:.2f} million rows/s on 2 cores; regular compaction "
+            f"{sum(self.compact_s) / nights * 1e3:.0f} ms a night on the mean, {max(self.compact_s):.1f} s at most"
+        )
+        return [
+            Claim("commit of a night, 1,000 nights to 10", many / few, None, 1.5),
+            Claim("files in a pixel, at most", self.most_files, None, 30),
+        ]
+
+
+def grow(lake: Lake, wanted: Scenario, pool: Workers) -> Growth:
+    """Commit the nights one by one, with the compaction of the nightly run after each."""
+    growth = Growth([], [], 0.0, 0, 0)
+    nights = nights_of(wanted)
+    write = dask.delayed(write_night, pure=False)
+    size = 4 * pool.count
+    for start in range(0, len(nights), size):
+        with lake.stage("benchmark") as staging:
+            tree = lake.tree_of("sources")
+            made = pool.run([write(wanted, night, tree, staging) for night in nights[start : start + size]])
+            for (parts, seconds), night in zip(made, nights[start : start + size], strict=True):
+                growth.write_s += seconds / pool.count
+                commit_night(lake, night, parts, staging, growth)
+                began = time.perf_counter()
+                compact(lake, pool)
+                growth.compact_s.append(time.perf_counter() - began)
+        growth.most_files = max(growth.most_files, files_in_a_pixel(lake))
+        lake.vacuum(Retention(1, 0, 0))
+        if (start // size) % 10 == 0:
+            print(f"  {start + size} nights, {growth.n_rows / 1e6:.1f} million rows", flush=True)
+    return growth
+
+
+def write_night(wanted: Scenario, night: int, tree: PixelTree, staging: Path) -> tuple[list[Part], float]:
+    """Make a night and write it; return its parts, and the seconds that writing took."""
+    tables = night_tables(wanted, night, "simulated")
+    batch = Batch("sim", night)
+    began = time.perf_counter()
+    parts = [
+        stage_part(
+            rows,
+            table,
+            str(batch),
+            staging / table,
+            tree if table == "sources" else None,
+            "sim",
+            night,
+            {"n": str(night)},
+        )
+        for table, rows in (("frames", tables.frames), ("sources", tables.sources))
+    ]
+    return parts, time.perf_counter() - began
+
+
+def commit_night(lake: Lake, night: int, parts: Sequence[Part], staging: Path, growth: Growth) -> None:
+    """Commit a night and note how long that took."""
+    commit = Commit("benchmark", str(night))
+    for part in parts:
+        commit.replace(part, staging / part.table)
+    began = time.perf_counter()
+    lake.commit(commit)
+    growth.commit_s.append(time.perf_counter() - began)
+    growth.write_s += growth.commit_s[-1]
+    growth.n_rows += next(part.n_rows for part in parts if part.table == "sources")
+
+
+def files_in_a_pixel(lake: Lake) -> int:
+    """Return the files in the pixel that has the most."""
+    folders = [path.parent for path in lake.snapshot().version("sources").whole_files()]
+    return max(folders.count(folder) for folder in set(folders))
+
+
+def merge_all(lake: Lake, pool: Workers) -> list[Claim]:
+    """Merge all files of each pixel into one."""
+    version = lake.snapshot().version("sources")
+    before = sum(path.stat().st_size for path in version.whole_files())
+    rows, files = version.n_rows, len(version.whole_files())
+    began = time.perf_counter()
+    compact(lake, pool, ["sources"], everything=True)
+    seconds = time.perf_counter() - began
+    lake.vacuum(Retention(1, 0, 0))
+    version = lake.snapshot().version("sources")
+    after = sum(path.stat().st_size for path in version.whole_files())
+    print(
+        f"compaction of {rows / 1e6:.1f} million rows: {rows / seconds / 1e6:.2f} million rows/s on 2 cores, "
+        f"{files} files of {before / rows:.1f} bytes a row became {len(version.whole_files())} of {after / rows:.1f}"
+    )
+    return [Claim("bytes a row", after / rows, before / rows, 110.0)]
+
+
+def questions(lake: Lake) -> list[Claim]:
+    """Ask for cones and histories, through skylake and plain DuckDB."""
+    table = lake.open("sources")
+    total = sum(path.stat().st_size for path in table.files)
+    places = some_places(lake, 12)
+    pattern = f"{lake.snapshot().folder('sources')}/dataset/**/*.parquet"
+    connection = duckdb.connect()
+    connection.execute(
+        f"CREATE VIEW sources AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false)"
+    )
+    claims = []
+    for name, columns, radius in (
+        ("cone of 10 arcmin", None, 1 / 6),
+        ("history of a star", HISTORY, 3 / 3600),
+    ):
+        mine = ask(partial(through_skylake, table, columns, radius), places)
+        theirs = ask(partial(through_duckdb, connection, columns, radius), places)
+        if mine.counts != theirs.counts:
+            raise SystemExit(f"{name}: skylake finds {mine.counts} rows and DuckDB {theirs.counts}")
+        print(
+            f"{name}: {median(mine.counts):.0f} rows; skylake {1e3 * median(mine.seconds):.0f} ms, "
+            f"{median(mine.bytes) / 1e6:.1f} MB; DuckDB {1e3 * median(theirs.seconds):.0f} ms, "
+            f"{median(theirs.bytes) / 1e6:.1f} MB"
+        )
+        claims += [
+            Claim(f"{name}, slowest, s", max(mine.seconds), max(theirs.seconds), 0.3),
+            Claim(f"{name}, share of the bytes", max(mine.bytes) / total, max(theirs.bytes) / total, 0.01),
+        ]
+    return claims
+
+
+def some_places(lake: Lake, count: int) -> list[tuple[float, float]]:
+    """Return positions of detections here and there."""
+    random = np.random.default_rng(5)
+    found = []
+    for path in random.choice([str(path) for path in lake.open("sources").files], count):
+        rows = pq.ParquetFile(path).read_row_group(0, ["ra_deg", "dec_deg"])
+        row = int(random.integers(rows.num_rows))
+        found.append((rows["ra_deg"][row].as_py(), rows["dec_deg"][row].as_py()))
+    return found
+
+
+@dataclass(slots=True)
+class Answers:
+    """Rows, seconds and bytes of each question."""
+
+    counts: list[int]
+    seconds: list[float]
+    bytes: list[int]
+
+
+def ask(question: Callable[[float, float], int], places: Sequence[tuple[float, float]]) -> Answers:
+    """Ask at every place; the first time, unmeasured, loads the libraries."""
+    question(*places[0])
+    answers = Answers([], [], [])
+    process = psutil.Process()
+    for ra, dec in places:
+        read, began = process.io_counters().read_chars, time.perf_counter()
+        answers.counts.append(question(ra, dec))
+        answers.seconds.append(time.perf_counter() - began)
+        answers.bytes.append(process.io_counters().read_chars - read)
+    return answers
+
+
+def through_skylake(
+    table: OpenTable, columns: Sequence[str] | None, radius: float, ra: float, dec: float
+) -> int:
+    """Count the rows of a cone."""
+    return table.arrow(columns, cone=(ra, dec, radius)).num_rows
+
+
+def through_duckdb(
+    connection: Any, columns: Sequence[str] | None, radius: float, ra: float, dec: float
+) -> int:
+    """Ask plain DuckDB for a box around the place, and choose the rows in the circle."""
+    width = radius / np.cos(np.radians(min(abs(dec) + radius, 89.9)))
+    rows = connection.execute(
+        f"SELECT {', '.join(columns) if columns else '*'} FROM sources "
+        "WHERE dec_deg BETWEEN ? AND ? AND ra_deg BETWEEN ? AND ?",
+        [dec - radius, dec + radius, ra - width, ra + width],
+    ).arrow()
+    rows = rows.read_all() if isinstance(rows, pa.RecordBatchReader) else rows
+    distance = separation_deg(ra, dec, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+    return int((distance <= radius).sum())
+
+
+class Memory:
+    """The largest memory that this process and its children had together."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.peak = max(self.peak, _resident())
+
+
+def _resident() -> int:
+    total = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            # Pages that processes share are counted once.
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    main()
