@@ -14,6 +14,7 @@ from skylake import logs
 from skylake.cli.cameras import camera
 from skylake.cli.catalogs import catalog
 from skylake.cli.demo import demo
+from skylake.cli.forget import forget
 from skylake.cli.history import compact, history, rollback, vacuum
 from skylake.cli.lakes import init, path, status
 from skylake.cli.queries import cone, flags, lc, map_, sql
@@ -123,7 +124,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, history, rollback, compact, vacuum, simulate,
+    map_, flags, history, rollback, compact, forget, vacuum, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

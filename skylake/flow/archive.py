@@ -20,9 +20,9 @@ from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, SkylakeError, UsageError
-from skylake.flow.calibrate import zeropoints_name
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Workers
+from skylake.flow.nights import zeropoints_name
 from skylake.flow.parameters import calibration_configuration, calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot

@@ -77,14 +77,14 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
     """
     schema = load(merge.table)
     shares: dict[int, tuple[int, str]] = {}
-    blocks = _blocks(merge, schema)
-    first = next(blocks, None)
+    found = blocks(merge, schema)
+    first = next(found, None)
     if first is None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
         rest = _write(writer, first, merge, shares)
-        for block in blocks:
+        for block in found:
             rest = _write(writer, block, merge, shares, rest)
         if rest.num_rows:
             writer.write_table(rest, row_group_size=ROW_GROUP_ROWS)
@@ -114,7 +114,7 @@ def _write(
     return rows.slice(full)
 
 
-def _blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
+def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
     """Yield the rows in their final order, some at a time."""
     if schema.layout.kind != "hats":
         rows = read_files(merge.table, merge.sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.lake.provenance import add_views, pattern
 from skylake.resources import folder
 from skylake.schema import empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -21,6 +22,7 @@ CATALOGS = "catalogs"
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
 
+    The views ``ledger``, ``parts`` and ``configurations`` tell where the rows come from.
     Only the row groups and columns that a query needs are read.
     """
     import duckdb
@@ -36,6 +38,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
         _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.layout.catalog(name)))
+    add_views(connection, snapshot)
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 
@@ -46,8 +49,7 @@ def catalog_folder(collection: Path) -> Path:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path) -> None:
-    plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(root))
-    pattern = f"{plain}/dataset/**/*.parquet".replace("'", "''")
+    files = pattern(root, "dataset/**/*.parquet")
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false)"
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false)"
     )

@@ -90,7 +90,7 @@ def gatherer(folder: Path) -> Gather:
                 pq.write_table(sort_rows(sources, load("sources")), path)
             made.append(Chunk(frames, None if sources is None else path))
         go.staging = place / "staging"  # type: ignore[attr-defined]
-        return gather_batch(BATCH, made, existing, TREE, go.staging, {"profile": "p"})  # type: ignore[attr-defined]
+        return gather_batch(BATCH, made, existing, TREE, go.staging, "p")  # type: ignore[attr-defined]
 
     return go
 
