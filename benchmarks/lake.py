@@ -75,7 +75,7 @@ def scenario(nights: int, frames: int) -> Scenario:
     return Scenario(
         nights=nights,
         frames_per_night=frames,
-        stars=StarParams(detectable_per_frame=2000),
+        stars=StarParams(per_frame=2000),
         schedule=ScheduleParams(fields=11),
         atmosphere=AtmosphereParams(cloudy_fraction=0.1),
     )
@@ -269,7 +269,7 @@ def through_duckdb(
         f"SELECT {', '.join(columns) if columns else '*'} FROM sources "
         "WHERE dec_deg BETWEEN ? AND ? AND ra_deg BETWEEN ? AND ?",
         [dec - radius, dec + radius, ra - width, ra + width],
-    ).arrow()
+    ).to_arrow_table()
     rows = rows.read_all() if isinstance(rows, pa.RecordBatchReader) else rows
     distance = separation_deg(ra, dec, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
     return int((distance <= radius).sum())

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,35 +83,22 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        rest = _write(writer, first, merge, shares)
-        for block in found:
-            rest = _write(writer, block, merge, shares, rest)
-        if rest.num_rows:
-            writer.write_table(rest, row_group_size=ROW_GROUP_ROWS)
+        for block in chain([first], found):
+            _count(block, merge.keys, shares)
+            writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
     file = PartFile(merge.path, n_rows, digest, target.stat().st_size, file_sha256(target))
     return Merged(file, shares)
 
 
-def _write(
-    writer: Any,
-    block: pa.Table,
-    merge: Merge,
-    shares: dict[int, tuple[int, str]],
-    rest: pa.Table | None = None,
-) -> pa.Table:
-    """Write full row groups and return the rows that are left over; note what each part has."""
-    member = member_of_rows(block, merge.keys)
-    counts = np.bincount(member, minlength=len(merge.keys))
-    for number, digest in enumerate(group_digests(block, member, len(merge.keys))):
+def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, str]]) -> None:
+    """Add what each part has in a block."""
+    member = member_of_rows(block, keys)
+    counts = np.bincount(member, minlength=len(keys))
+    for number, digest in enumerate(group_digests(block, member, len(keys))):
         if counts[number]:
             rows, so_far = shares.get(number, (0, "0"))
             shares[number] = rows + int(counts[number]), add_digests([so_far, digest])
-    rows = block if rest is None else pa.concat_tables([rest, block])
-    full = rows.num_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
-    if full:
-        writer.write_table(rows.slice(0, full), row_group_size=ROW_GROUP_ROWS)
-    return rows.slice(full)
 
 
 def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:

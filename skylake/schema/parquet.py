@@ -1,7 +1,6 @@
 """Write Parquet files: one place that knows encodings, compression and row groups.
 
-Floats are split into byte streams, integers stored as differences, texts and codes in dictionaries, all
-under zstd level 3: half the time and four fifths of the size of the defaults.
+How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmarks/encodings.py`` measures it.
 """
 
 from __future__ import annotations
@@ -9,27 +8,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-#: Rows per row group: a cone or one star's rows are found by the statistics of few of them.
+from skylake.core.batch import Batch
+from skylake.errors import SchemaError
+from skylake.schema.tables import load
+
+#: Rows of a row group, or entries of their lists: a cone or one star is found by the statistics of few of them.
 ROW_GROUP_ROWS = 32768
 
 
 def write_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return the keyword arguments for :func:`pyarrow.parquet.write_table` under a schema."""
+    """Return the keyword arguments for :func:`pyarrow.parquet.write_table` under a schema.
+
+    What all rows of a frame share goes into dictionaries, as do texts, small integers and whatever else;
+    other floats are split into byte streams, other integers and times stored as differences. The same
+    holds for the leaves of lists and structs.
+    """
     encodings: dict[str, str] = {}
     dictionaries: list[str] = []
-    for field in schema:
-        if pa.types.is_floating(field.type):
-            encodings[field.name] = "BYTE_STREAM_SPLIT"
-        elif pa.types.is_integer(field.type) and field.type.bit_width >= 32:
-            encodings[field.name] = "DELTA_BINARY_PACKED"
-        elif pa.types.is_string(field.type):
-            dictionaries.append(field.name)
+    for path, name, kind in _leaves(schema):
+        encoding = None if name in _frame_columns() else _encoding(kind)
+        if encoding is None:
+            dictionaries.append(path)
+        else:
+            encodings[path] = encoding
     return {
         "compression": "zstd",
         "compression_level": 3,
@@ -40,32 +51,135 @@ def write_options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def write_parquet(table: pa.Table, path: str | Path) -> None:
-    """Write a table in one piece and make sure that it is on disk.
+@cache
+def _frame_columns() -> frozenset[str]:
+    """Return the columns that name a frame, put frames in order, or name their batch."""
+    frames = load("frames")
+    return frozenset((*frames.primary_key, *frames.layout.sort, *(field.name for field in fields(Batch))))
 
-    The file appears under its name only when it is whole: it is written beside it under a name that no
-    reader of Parquet folders takes for data.
+
+def _leaves(columns: pa.Schema | pa.StructType) -> Iterator[tuple[str, str, pa.DataType]]:
+    """Yield the path that Parquet gives to each leaf of columns, the name of its field, and its type."""
+    for field in columns:
+        path, kind = field.name, field.type
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        if pa.types.is_struct(kind):
+            for inner, name, leaf in _leaves(kind):
+                yield f"{path}.{inner}", name, leaf
+        else:
+            yield path, field.name, kind
+
+
+def _encoding(kind: pa.DataType) -> str | None:
+    """Return the encoding of values that differ from row to row; None for those that a dictionary suits."""
+    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
+        return "BYTE_STREAM_SPLIT"
+    if pa.types.is_temporal(kind) or (pa.types.is_integer(kind) and kind.bit_width >= 32):
+        return "DELTA_BINARY_PACKED"
+    return None
+
+
+class BlockWriter:
+    """Writes blocks of rows as row groups, whose borders do not depend on those of the blocks.
+
+    Parameters
+    ----------
+    writer : pyarrow.parquet.ParquetWriter
+    """
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self._waiting: list[pa.Table] = []
+        self._weight = 0
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows; at most one row group of them waits in memory for more.
+
+        Raises
+        ------
+        SchemaError
+            If the columns are not those of the file.
+        """
+        if not rows.schema.equals(self._writer.schema):
+            raise SchemaError(
+                f"rows of the columns {', '.join(rows.column_names)} do not fit a file of "
+                f"{', '.join(self._writer.schema.names)}, in names, order, types or nulls; conform them first"
+            )
+        weight = _weights(rows)
+        self._waiting.append(rows)
+        self._weight += int(weight.sum())
+        if self._weight < ROW_GROUP_ROWS:
+            return
+        rows = pa.concat_tables(self._waiting)
+        total = np.cumsum(weight if len(self._waiting) == 1 else _weights(rows))
+        start, before = 0, 0
+        while int(total[-1]) - before >= ROW_GROUP_ROWS:
+            end = int(np.searchsorted(total, before + ROW_GROUP_ROWS)) + 1
+            self._write_group(rows.slice(start, end - start))
+            start, before = end, int(total[end - 1])
+        self._waiting, self._weight = [rows.slice(start)], int(total[-1]) - before
+
+    def flush(self) -> None:
+        """Write what waits as the last row group."""
+        rows = pa.concat_tables(self._waiting) if self._waiting else None
+        if rows is not None and rows.num_rows:
+            self._write_group(rows)
+        self._waiting, self._weight = [], 0
+
+    def _write_group(self, rows: pa.Table) -> None:
+        # Pages end where chunks do, so chunks that are left would show in the bytes.
+        self._writer.write_table(rows.combine_chunks())
+
+
+def _weights(rows: pa.Table) -> np.ndarray:
+    """Return how much each row counts towards a row group: 1, or the length of its longest list."""
+    weights = np.ones(rows.num_rows, np.int64)
+    for column in rows.columns:
+        for values in _flattened(column):
+            if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+                lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+                np.maximum(weights, lengths, out=weights)
+    return weights
+
+
+def _flattened(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
+    return column.flatten() if pa.types.is_struct(column.type) else [column]
+
+
+@contextmanager
+def open_writer(schema: pa.Schema, path: str | Path) -> Iterator[BlockWriter]:
+    """Open a Parquet file to which rows are written block by block.
+
+    The file appears under its name at the end, when it is whole and on disk; before, it stands beside it
+    under a name that no reader of Parquet folders takes for data. After an error nothing of it is left,
+    and an older file of the name stays. The same rows give the same bytes, in whatever blocks they come.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of the file and of every block.
+    path : str or Path
+        Its folder is made if there is none.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, partial, **write_options(table.schema))
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
-
-
-@contextmanager
-def open_writer(schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
-    """Open a file to which blocks of rows are written; it appears under its name when all is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    options = {name: value for name, value in write_options(schema).items() if name != "row_group_size"}
+    options = write_options(schema)
+    del options["row_group_size"]
     try:
         with pq.ParquetWriter(partial, schema, **options) as writer:
-            yield writer
+            blocks = BlockWriter(writer)
+            yield blocks
+            blocks.flush()
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_parquet(table: pa.Table, path: str | Path) -> None:
+    """Write a table as :func:`open_writer` does, in one piece."""
+    with open_writer(table.schema, path) as blocks:
+        blocks.write(table)

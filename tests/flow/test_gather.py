@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
 from skylake.flow.frames import Chunk
-from skylake.flow.gather import Existing, gather_batch
+from skylake.flow.gather import Existing, files_sha256, gather_batch
 from skylake.lake import Part
 from skylake.lake.parts import sort_rows
-from skylake.lake.slices import read_files
+from skylake.lake.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import PixelTree, pixel_range
@@ -105,14 +105,15 @@ def rows_of(gather: Gather, part: Part) -> pa.Table:
 
 
 def existing_of(gather: Gather, parts: tuple[Part, Part], dropped: frozenset[int] = frozenset()) -> Existing:
-    return Existing(files_of(gather, parts[0]), files_of(gather, parts[1]), dropped)
+    frames, sources = (tuple(Slice(path) for path in files_of(gather, part)) for part in parts)
+    return Existing(frames, sources, dropped)
 
 
 def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) -> None:
     frames, sources = gather([(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([3]), source_rows([3]))])
     assert (frames.n_rows, sources.n_rows) == (3, 15)
     assert (sources.name, sources.camera, sources.night) == (str(BATCH), "c", BATCH.night)
-    assert frames.inputs == sources.inputs == {"profile": "p"}
+    assert frames.inputs == sources.inputs == {"configuration": "p", "files": files_sha256(rows_of(gather, frames))}
     for path in files_of(gather, sources):
         pixel = pixel_of(path)
         assert pixel is not None
