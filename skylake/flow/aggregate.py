@@ -18,6 +18,7 @@ from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, UsageError
 from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.loosen import cut_crowded, in_groups
 from skylake.flow.nights import largest_version, zeropoints_name
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.progress import Progress, Silent
@@ -46,7 +47,8 @@ class AggregateReport:
 class Planned:
     """A part of an aggregate: its name, what it is made from, and the task that makes it.
 
-    ``made_from`` names the parts of matches and zeropoints among its inputs, as (table, part).
+    ``made_from`` names the parts of matches and zeropoints among its inputs, as (table, part); ``reads`` the part
+    of matches that the task reads alone, without those of other nights in the same files.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Planned:
     configuration: dict[str, Any]
     made_from: tuple[tuple[str, str], ...]
     task: Callable[[Path], Any]
+    reads: str | None = None
 
     def why(self, held: Part | None, table: str) -> Why | None:
         """Return why the part has to be made anew, given the one that the lake holds."""
@@ -62,11 +65,15 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The calibration that aggregates use, and the files of a snapshot that hold it."""
+    """The calibration that aggregates use, and the files of a snapshot that hold it.
+
+    ``copies`` tells where copies of matches are that were made for reading, by name of their part.
+    """
 
     snapshot: Snapshot
     catalog: str
     version: int
+    copies: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
         """Return the resolved configuration of an aggregate, given what it depends on besides."""
@@ -93,6 +100,12 @@ class Calibrated:
         version = self.snapshot.version(table)
         return version.slices(version.parts[name] for name in names if name in version.parts)
 
+    def matches_alone(self, part: Part | None) -> list[Slice]:
+        """Return where the rows of a part of matches are, or a copy of them for as long as there is one."""
+        if part is None:
+            return []
+        return list(self.copies.get(part.name) or self.snapshot.version("matches").slices_of(part))
+
 
 def aggregate(
     lake: Lake, names: Sequence[str], workers: Workers, progress: Progress | None = None
@@ -112,7 +125,7 @@ def aggregate(
     for name in [one for one in AGGREGATES if not names or one in names]:
         calibrated = calibration_in_force(lake)
         planned = list(PLANNERS[name](lake, calibrated))
-        _refresh(lake, name, planned, calibrated.snapshot, workers, report, progress)
+        _refresh(lake, name, planned, calibrated, workers, report, progress)
     return report
 
 
@@ -127,12 +140,13 @@ def _refresh(
     lake: Lake,
     table: str,
     planned: list[Planned],
-    snapshot: Snapshot,
+    calibrated: Calibrated,
     workers: Workers,
     report: AggregateReport,
     progress: Progress,
 ) -> None:
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
+    snapshot = calibrated.snapshot
     held = snapshot.parts(table)
     stale = [plan for plan in planned if plan.why(held.get(plan.name), table) is not None]
     gone = set(held) - {plan.name for plan in planned}
@@ -140,17 +154,11 @@ def _refresh(
     commit.configure(plan.configuration for plan in stale)
     for name in sorted(gone):
         commit.remove(table, name)
-    progress.begin(table, len(stale))
     with lake.stage(f"aggregate-{table}") as staging:
-        makers = [partial(plan.task, staging) for plan in stale]
-        for result in run_in_windows(workers, makers, lambda *_: progress.advance()):
-            if isinstance(result, SkylakeError):
-                raise result
-            if isinstance(result, BaseException):
-                raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
-            commit.replace(result, staging)
+        for group in in_groups(stale, workers):
+            for result in _made(lake, table, group, calibrated, staging, workers, progress):
+                commit.replace(result, staging)
         lake.commit(commit)
-    progress.end()
     report.refreshed[table], report.removed[table] = len(stale), len(gone)
     report.current[table] = len(planned) - len(stale)
     progress.line(f"aggregate {table}: {len(stale)} parts made, {report.current[table]} up to date")
@@ -171,6 +179,34 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         files = calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else []
         made_from = (("zeropoints", calibrated.zeropoints_name(part.name)),)
         yield Planned(part.name, inputs, configuration, made_from, _bind(task, part, inputs, frames, files))
+
+
+def _made(
+    lake: Lake,
+    table: str,
+    planned: Sequence[Planned],
+    calibrated: Calibrated,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> list[Part]:
+    """Make some parts; matches that are read night by night are copied out of their bundles before."""
+    alone = [plan.reads for plan in planned if plan.reads is not None]
+    with lake.stage(f"read-{table}") as place:
+        made = cut_crowded(calibrated.snapshot, "matches", alone, place, workers, progress)
+        calibrated.copies.clear()
+        calibrated.copies.update({name: slices for name, (_, slices) in made.items()})
+        progress.begin(table, len(planned))
+        makers = [partial(plan.task, staging) for plan in planned]
+        results = run_in_windows(workers, makers, lambda *_: progress.advance())
+        progress.end()
+        calibrated.copies.clear()
+    for result in results:
+        if isinstance(result, SkylakeError):
+            raise result
+        if isinstance(result, BaseException):
+            raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
+    return results
 
 
 def _bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:
@@ -277,14 +313,22 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             "configuration": config_sha256(configuration),
         }
         files = (
-            calibrated.slices("matches", [matches.name]) if matches else [],
             calibrated.slices("frames", [part.name]),
             calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else [],
         )
+
+        def make(
+            staging: Path,
+            part: Part = part,
+            matches: Part | None = matches,
+            rest: tuple[Any, ...] = (inputs, files, profile, order),
+        ) -> Any:
+            # Where the matches are is asked when the turn of the task comes.
+            return task(part, calibrated.matches_alone(matches), *rest, staging)
+
         made_from = calibrated.made_from(part.name)
-        yield Planned(
-            part.name, inputs, configuration, made_from, _bind(task, part, inputs, files, profile, order)
-        )
+        reads = matches.name if matches else None
+        yield Planned(part.name, inputs, configuration, made_from, make, reads)
 
 
 PLANNERS: dict[str, Callable[[Lake, Calibrated], Iterable[Planned]]] = {
@@ -296,21 +340,22 @@ PLANNERS: dict[str, Callable[[Lake, Calibrated], Iterable[Planned]]] = {
 
 def make_maps(
     part: Part,
+    matches: list[Slice],
     inputs: dict[str, str],
-    files: tuple[list[Slice], list[Slice], list[Slice]],
+    files: tuple[list[Slice], list[Slice]],
     profile: Profile,
     order: int,
     staging: Path,
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
     good = pc.field("status") == Status.OK.value
-    frames = read_files("frames", files[1], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
+    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
     rows = maps.maps_table(
         part.camera or "",
         part.night or 0,
         frames,
-        read_files("matches", files[0]),
-        read_files("zeropoints", files[2], maps.ZEROPOINT_COLUMNS),
+        read_files("matches", matches),
+        read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS),
         camera_of_frames(profile, frames).calibration,
         order,
     )

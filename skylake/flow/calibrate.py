@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError
-from skylake.flow.cluster import WINDOW, Workers, run_in_windows
+from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.crossmatch import filters_of, match_night
-from skylake.flow.loosen import cut_crowded, loosen
+from skylake.flow.loosen import cut_crowded, in_groups, loosen
 from skylake.flow.nights import Night, largest_version, orphans, plan_nights, zeropoints_name
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.progress import Progress, Silent
@@ -32,10 +31,6 @@ from skylake.sky.pixels import PixelTree
 from skylake.table.matches import matches_name
 from skylake.table.selection import Band
 from skylake.table.zeropoints import NO_BAND, NO_COLOUR, zeropoints_table
-
-#: Times that a bundle is read at most, however many nights are in it; copies of so large a part of it are kept at
-#: a time.
-_PASSES = 8
 
 
 @dataclass(slots=True)
@@ -148,7 +143,7 @@ def calibrate(
     report.n_renewed = sum(night.why_zeropoints is not Why.NEW for night in nights)
     _loosen(lake, nights, run)
     failures: list[LakeError] = []
-    for group in _groups(nights, run):
+    for group in in_groups(nights, workers):
         failures += _calibrate_group(lake, snapshot, group, run, report)
     if failures:
         raise LakeError("; ".join(map(str, failures))) from failures[0]
@@ -157,7 +152,7 @@ def calibrate(
 
 
 def _calibrate_group(
-    lake: Lake, snapshot: Snapshot, nights: list[Night], run: _Run, report: CalibrateReport
+    lake: Lake, snapshot: Snapshot, nights: Sequence[Night], run: _Run, report: CalibrateReport
 ) -> list[LakeError]:
     """Calibrate some nights and commit them one by one; return the errors of those that could not be."""
     failures: list[LakeError] = []
@@ -234,13 +229,6 @@ def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
         "zeropoints": [zeropoints_name(night.name, run.reference.name, run.version) for night in nights],
     }
     loosen(lake, run.workers, names, run.progress)
-
-
-def _groups(nights: list[Night], run: _Run) -> Iterator[list[Night]]:
-    """Yield the nights in groups: what they read from bundles is copied out for a group at a time."""
-    size = max(WINDOW * run.workers.count, math.ceil(len(nights) / _PASSES))
-    for start in range(0, len(nights), size):
-        yield nights[start : start + size]
 
 
 def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, run: _Run) -> list[Night]:

@@ -6,15 +6,16 @@ go through these files once for each; here they are gone through once for all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dask
 
 from skylake.errors import LakeError, SkylakeError
-from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.compact import run_job
 from skylake.flow.progress import Progress
 from skylake.lake import Commit, Lake, Part, Snapshot
@@ -22,6 +23,19 @@ from skylake.lake.build import StagedBundle
 from skylake.lake.compact import Plan
 from skylake.lake.cut import crowded, cut_file, cut_parts, plan_cuts, plan_rest
 from skylake.lake.slices import Slice
+
+#: Times that a bundle is read at most, however many nights are in it; copies of so large a part of it are kept at
+#: a time.
+_PASSES = 8
+
+Item = TypeVar("Item")
+
+
+def in_groups(items: Sequence[Item], workers: Workers) -> Iterator[Sequence[Item]]:
+    """Yield what reads from bundles in groups: for each what it reads is copied out once."""
+    size = max(WINDOW * workers.count, math.ceil(len(items) / _PASSES))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], progress: Progress) -> None:

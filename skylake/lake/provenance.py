@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _INPUTS = "MAP(VARCHAR, VARCHAR)"
 _RECORD = {
     "snapshot": "BIGINT",
-    "time_utc": "TIMESTAMPTZ",
+    "time_utc": "VARCHAR",
     "stage": "VARCHAR",
     "batch": "VARCHAR",
     "software_version": "VARCHAR",
@@ -60,7 +60,8 @@ changes AS (
         SELECT snapshot, software_version, 'loosened', unnest(map_entries(loosened)) FROM records
     )
 )
-SELECT r.snapshot, r.time_utc, r.stage, r.batch, c.table_name, c.part, c.action, c.rows, c.checksum, c.inputs,
+SELECT r.snapshot, CAST(r.time_utc AS TIMESTAMP) AS time_utc, r.stage, r.batch,
+    c.table_name, c.part, c.action, c.rows, c.checksum, c.inputs,
     c.inputs['configuration'] AS configuration_sha256,
     coalesce(c.software_version, r.software_version) AS software_version, r.host
 FROM records AS r

@@ -113,7 +113,11 @@ def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) 
     frames, sources = gather([(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([3]), source_rows([3]))])
     assert (frames.n_rows, sources.n_rows) == (3, 15)
     assert (sources.name, sources.camera, sources.night) == (str(BATCH), "c", BATCH.night)
-    assert frames.inputs == sources.inputs == {"configuration": "p", "files": files_sha256(rows_of(gather, frames))}
+    assert (
+        frames.inputs
+        == sources.inputs
+        == {"configuration": "p", "files": files_sha256(rows_of(gather, frames))}
+    )
     for path in files_of(gather, sources):
         pixel = pixel_of(path)
         assert pixel is not None
