@@ -7,14 +7,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO ?= demo
 
-.PHONY: demo test lint format generated bench clean help
+.PHONY: demo test lint format generated deployed-schemas bench clean help
 
 help:
-	@echo "make demo       simulate two nights, run everything on them, tell where to look"
-	@echo "make test       run the tests"
-	@echo "make lint       check style, types and layers"
-	@echo "make generated  write the DDL and the reference pages in docs/ anew"
-	@echo "make bench      run the benchmarks"
+	@echo "make demo              simulate two nights, run everything on them, tell where to look"
+	@echo "make test              run the tests"
+	@echo "make lint              check style, types and layers"
+	@echo "make generated         write the DDL and the reference pages in docs/ anew"
+	@echo "make deployed-schemas  record the schemas that have a new version"
+	@echo "make bench             run the benchmarks"
 
 demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
@@ -34,6 +35,9 @@ format: $(VENV)/.developing
 
 generated: $(VENV)/.installed
 	$(BIN)/python -m skylake.cli.generate
+
+deployed-schemas: $(VENV)/.installed
+	$(BIN)/python -m skylake.cli.deploy
 
 bench: $(VENV)/.developing
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -4,16 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 
 import duckdb
 import pytest
 
 from skylake.lake import Lake
+from skylake.lake.checks import fill, load_checks
+from skylake.lake.facts import Facts, gather_facts
+from skylake.lake.layout import Layout
+from skylake.lake.mends import Mends
+from skylake.lake.relations import RELATIONS
+from skylake.lake.scan import scan_files
+from skylake.lake.verify import claims_of
 from skylake.resources import folder as declarations
 
 TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves")
 #: For each check a damage that it must find.
 DAMAGE = {
+    "batch_of_frames": "DELETE FROM lake_parts WHERE table_name = 'frames'",
+    "bundle_file_whole": "UPDATE lake_files SET kind = 'bundle', n_rows = n_rows + 1",
+    "bundle_whole": "INSERT INTO lake_bundles VALUES ('sources', 'b', 1, 8, 7, 0, 0, '_bundles/b.json')",
+    "camera_profile": "DELETE FROM cameras",
+    "catalog_whole": "UPDATE lake_catalogs SET n_rows = n_rows - 1",
+    "document_readable": "INSERT INTO documents VALUES ('_ledger/000001.json', 'record', NULL, 'it is empty')",
+    "file_counted": "UPDATE disk_files SET n_rows = n_rows + 1",
+    "file_expected": "DELETE FROM lake_files WHERE table_name = 'frames'",
+    "file_pixel": "UPDATE disk_files SET index_max = index_max + 400000000000000000",
+    "file_present": "DELETE FROM disk_files WHERE table_name = 'frames'",
+    "file_readable": "UPDATE disk_files SET problem = 'no footer'",
+    "file_schema": "UPDATE disk_files SET schema_sha256 = 'another'",
+    "file_sha256": "UPDATE file_scans SET sha256 = 'another'",
+    "file_size": "UPDATE disk_files SET n_bytes = n_bytes - 1",
+    "frames_counted": "DELETE FROM frames WHERE frame_id = (SELECT min(frame_id) FROM frames)",
+    "hats_valid": "INSERT INTO hats_validations VALUES ('sources', '_versions/sources/000002', 'it is not valid')",
+    "metadata_current": "INSERT INTO metadata_files VALUES ('sources', 'dataset/gone.parquet', 3)",
+    "night_counted": "UPDATE frames SET n_detected = n_detected + 1",
+    "no_nan": "INSERT INTO nan_scans VALUES ('sources', 'dataset/a.parquet', 'flux_kron', 1)",
+    "part_content": "UPDATE part_scans SET digest = digest - 1",
+    "part_once": "INSERT INTO lake_parts FROM lake_parts LIMIT 1",
+    "pixels_apart": "INSERT INTO pixels SELECT table_name, norder + 1, npix * 4 + 2, true, 1 FROM pixels",
+    "pixels_listed": "UPDATE pixels SET is_listed = false",
+    "pointer": "UPDATE pointers SET problem = 'is missing'",
+    "rows_of_parts": "UPDATE file_scans SET n_foreign = 1",
+    "rows_of_pixel": "UPDATE file_scans SET n_outside = 1",
+    "rows_placed": "UPDATE file_scans SET n_misplaced = 1",
+    "rows_readable": "UPDATE file_scans SET problem = 'corrupt'",
+    "rows_sorted": "UPDATE file_scans SET n_unsorted = 1",
+    "snapshot_recorded": "DELETE FROM ledger WHERE snapshot = 2",
+    "snapshot_whole": "UPDATE snapshot_tables SET problem = 'is missing' WHERE snapshot = 2",
+    "statistics_true": "INSERT INTO statistics_scans VALUES ('sources', 'a.parquet', 0, 'night', '1 to 2', '1 to 3')",
+    "table_counted": "UPDATE lake_tables SET n_rows_told = n_rows_told + 1",
+    "table_schema": "UPDATE lake_tables SET schema_common = 'another'",
     "frame_once": "INSERT INTO frames FROM frames LIMIT 1",
     "frame_status": "UPDATE frames SET reason = 'trailed' WHERE status = 'ok'",
     "lightcurve_point_once": "UPDATE lightcurves SET lightcurve = struct_update(lightcurve, frame_id := "
@@ -34,18 +76,46 @@ pytestmark = pytest.mark.xdist_group("docs")
 
 
 @pytest.fixture
-def copy(demo_folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def copy(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnection]:
     """The tables of a lake, in memory, to be damaged."""
     with Lake(demo_folder / "demo" / "lake").snapshot().duckdb() as lake, duckdb.connect() as connection:
         for name in TABLES:
             rows = lake.table(name).to_arrow_table()
             connection.execute(f"CREATE TABLE {name} AS FROM rows")
             assert len(rows) > 0
+        for name in RELATIONS:
+            rows = facts.relations.table(name)
+            connection.execute(f"CREATE TABLE {name} AS FROM rows")
         yield connection
+
+
+@pytest.fixture(scope="module")
+def facts(demo_folder: Path) -> Facts:
+    """What is known of the lake, every row of its files read."""
+    found = gather_facts(Layout(demo_folder / "demo" / "lake"))
+    for scan in scan_files(claims_of(found)):
+        for relation, row in scan.relations():
+            found.relations.extend(relation, [row])
+    return found
 
 
 def check(name: str) -> str:
     return (declarations("sql") / "checks" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def test_every_check_tells_what_holds_how_it_is_found_and_what_mends_it(
+    copy: duckdb.DuckDBPyConnection,
+) -> None:
+    """Templates name columns of the offending rows, or mends that are worked out from these."""
+    for one in load_checks():
+        columns = {column[0] for column in copy.execute(one.sql).description or ()}
+        asked = {name for _, name, _, _ in Formatter().parse(one.says + one.mend) if name}
+        mends = {name for name in asked if name == "lake" or name.endswith("_mend")}
+        assert asked - mends <= columns, one.name
+        row = dict.fromkeys(columns)
+        assert mends <= Mends.NAMES
+        assert one.sentence.endswith(".")
+        assert fill(one.says, row)
 
 
 def test_every_check_has_its_damage() -> None:

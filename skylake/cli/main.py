@@ -20,12 +20,13 @@ from skylake.cli.lakes import init, path, status
 from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
+from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
 from skylake.revision import code_version
 
 _EPILOG = """\b
-Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are listed);
-2 wrong use; 3 the run could not go on.
+Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are
+listed), or verify found something broken; 2 wrong use; 3 the run could not go on.
 
 \b
 A first night:
@@ -124,7 +125,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, history, rollback, compact, forget, vacuum, simulate,
+    map_, flags, verify, history, rollback, compact, forget, vacuum, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

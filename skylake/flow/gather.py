@@ -120,6 +120,7 @@ def _gather_sources(
     schema = load("sources")
     wanted = _wanted(chunks)
     old_files: dict[Pixel | None, list[Slice]] = {}
+    # Files of which nothing is kept are not read: a night whose files are damaged can be done anew.
     for one in existing.sources if kept else ():
         old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))

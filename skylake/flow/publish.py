@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from skylake import logs
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, SkylakeError
@@ -15,7 +16,10 @@ from skylake.flow.known import Known
 from skylake.flow.loosen import cut_crowded, loosen
 from skylake.flow.progress import Progress
 from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.lake.parts import is_as_written
 from skylake.lake.slices import Slice
+
+_log = logs.get(__name__)
 
 
 def existing_parts(
@@ -79,11 +83,16 @@ def failure(batch: Batch, error: BaseException) -> LakeError:
 
 
 def is_held(snapshot: Snapshot, part: Part) -> bool:
-    """Tell whether a lake holds a part as it is, or has none where it has no rows."""
+    """Tell whether a lake holds a part as it is, or has none where it has no rows.
+
+    Files that are not as they were written do not count: a night that is done anew mends them.
+    """
     held = snapshot.part(part.table, part.name)
     if held is None:
         return part.n_rows == 0
-    return (held.checksum, held.inputs) == (part.checksum, part.inputs)
+    folder = snapshot.folder(part.table)
+    is_same = (held.checksum, held.inputs) == (part.checksum, part.inputs)
+    return is_same and all(is_as_written(folder, file) for file in held.files)
 
 
 def loosen_changed(
@@ -113,7 +122,11 @@ def loosen_changed(
         bundles = [version.bundle_of[name] for name in changed if name in version.bundle_of]
         crowded = {bundle for bundle in bundles if bundles.count(bundle) > 1}
         changed.update(name for name in later if version.bundle_of.get(name) in crowded)
-    loosen(lake, workers, names, progress)
+    try:
+        loosen(lake, workers, names, progress)
+    except LakeError as error:
+        # Nights can be replaced one by one as well; that mends a bundle that cannot be read whole.
+        _log.warning("%s; the nights are replaced one by one", error)
 
 
 def commit_night(

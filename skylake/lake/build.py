@@ -19,8 +19,16 @@ from skylake.lake.parts import Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
 from skylake.lake.slices import Slice, read_files
 from skylake.lake.version import Version
-from skylake.schema import load
-from skylake.sky.hats import Properties, find_pixels, read_properties, replace_text, write_metadata
+from skylake.schema import arrow_schema, load
+from skylake.sky.hats import (
+    Properties,
+    find_pixels,
+    read_properties,
+    replace_text,
+    write_common_metadata,
+    write_metadata,
+    write_row_group_metadata,
+)
 from skylake.sky.pixels import Pixel, PixelTree
 
 if TYPE_CHECKING:
@@ -65,13 +73,16 @@ def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pat
     for part, staging in staged:
         builder.add(part, staging)
     builder.finish()
+    if merged and builder.is_hats:
+        write_row_group_metadata(folder)
     return folder
 
 
 def write_table_metadata(folder: Path, table: str, n_rows: int, pixels: Iterable[Pixel]) -> None:
-    """Write what makes a version a HATS catalog, if the table is one."""
+    """Write the schema of a version and what makes it a HATS catalog, if the table is one."""
     schema = load(table)
     if schema.layout.kind != "hats":
+        write_common_metadata(folder, arrow_schema(schema))
         return
     layout = schema.layout
     properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")

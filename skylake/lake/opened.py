@@ -104,6 +104,7 @@ class OpenTable:
 
     def dask(self, columns: Columns = None) -> Any:
         """Return the table as a dask frame, with a partition for each pixel or, without pixels, each file."""
+        import dask
         import dask.dataframe as dd
 
         self._require(columns)
@@ -113,14 +114,16 @@ class OpenTable:
             groups.setdefault(path.parent if self.schema.layout.kind == "hats" else path, []).append(path)
         if not groups:
             return dd.from_pandas(meta, npartitions=1)
-        return dd.from_map(
-            _read_frame,
-            list(groups.values()),
-            snapshot=self.snapshot,
-            name=self.name,
-            columns=list(columns or self.schema.names),
-            meta=meta,
-        )
+        # Or dask would turn what pandas keeps as objects, as true, false or null and nested rows, into texts.
+        with dask.config.set({"dataframe.convert-string": False}):
+            return dd.from_map(
+                _read_frame,
+                list(groups.values()),
+                snapshot=self.snapshot,
+                name=self.name,
+                columns=list(columns or self.schema.names),
+                meta=meta,
+            )
 
     def lsdb(self, **options: Any) -> Any:
         """Return the table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""

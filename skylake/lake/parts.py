@@ -227,3 +227,14 @@ def file_sha256(path: Path) -> str:
         while block := stream.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_as_written(folder: Path, file: PartFile) -> bool:
+    """Tell whether a file below a folder has the bytes that it was written with, as far as its part tells them."""
+    path = folder / file.path
+    try:
+        if not file.sha256:
+            return path.is_file()
+        return path.stat().st_size == file.n_bytes and file_sha256(path) == file.sha256
+    except OSError:
+        return False

@@ -137,6 +137,16 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
     LakeError
         If a row has none of them.
     """
+    found, known = find_members(rows, keys)
+    if not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
+        raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
+    return found
+
+
+def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return the number of the key of each row, and whether it has one of the keys at all."""
     code, wanted = np.zeros(rows.num_rows, np.int64), np.zeros(len(keys), np.int64)
     for place, (name, _) in enumerate(keys[0]):
         values = pa.array([key[place][1] for key in keys], rows.schema.field(name).type)
@@ -145,11 +155,7 @@ def member_of_rows(rows: pa.Table, keys: Sequence[Key]) -> npt.NDArray[np.intp]:
         wanted = wanted * (len(distinct) + 1) + _place(values, distinct)
     order = np.argsort(wanted)
     found = order[np.minimum(np.searchsorted(wanted[order], code), len(keys) - 1)]
-    if not np.array_equal(wanted[found], code):
-        row = int(np.flatnonzero(wanted[found] != code)[0])
-        what = ", ".join(f"{name} {rows[name][row].as_py()}" for name, _ in keys[0])
-        raise LakeError(f"the rows of {what} belong to no part of their file; run `skylake verify --deep`")
-    return found
+    return found, wanted[found] == code
 
 
 def _place(values: pa.ChunkedArray | pa.Array, among: pa.Array) -> IntArray:

@@ -14,9 +14,10 @@ from skylake.durable import hold
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.parts import Part
+from skylake.lake.schemas import open_catalog, require_known
 from skylake.lake.slices import Slice, read_files
 from skylake.lake.version import Version
-from skylake.schema import load
+from skylake.schema import arrow_schema, load
 from skylake.sky.cone import read_cone
 from skylake.sky.pixels import PixelTree
 
@@ -46,6 +47,7 @@ class Snapshot:
             weakref.finalize(self, os.close, hold(layout.snapshot(number)))
         except FileNotFoundError as error:
             raise LakeError(f"{layout.root}: there is no snapshot {number}") from error
+        require_known(layout.root, layout.snapshot(number))
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
         """Open the same snapshot in another process."""
@@ -127,7 +129,9 @@ class Snapshot:
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
-        return read_cone(self.folder(table), ra_deg, dec_deg, radius_deg, columns, filter)
+        return read_cone(
+            self.folder(table), ra_deg, dec_deg, radius_deg, columns, filter, arrow_schema(schema)
+        )
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
@@ -142,9 +146,7 @@ class Snapshot:
 
     def lsdb(self, table: str, **options: Any) -> Any:
         """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""
-        import lsdb
-
-        return lsdb.open_catalog(self.folder(table), **options)
+        return open_catalog(self.folder(table), table, **options)
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

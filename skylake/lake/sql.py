@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skylake.lake.provenance import add_views, pattern
 from skylake.resources import folder
-from skylake.schema import empty_table, load, table_names
+from skylake.schema import Column, TableSchema, empty_table, load, table_names
 from skylake.sky.hats import read_properties
 
 if TYPE_CHECKING:
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 #: Schema of the views of reference catalogs.
 CATALOGS = "catalogs"
+_TYPES = {
+    "boolean": "BOOLEAN",
+    "byte": "TINYINT",
+    "short": "SMALLINT",
+    "int": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "text": "VARCHAR",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
@@ -32,7 +44,7 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root)
+            _view(connection, f'"{name}"', root, f", schema = MAP {{{_schema(load(name))}}}")
         else:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
@@ -48,8 +60,29 @@ def catalog_folder(collection: Path) -> Path:
     return collection / read_properties(collection, "collection.properties")["hats_primary_table_url"]
 
 
-def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path) -> None:
+def _schema(schema: TableSchema) -> str:
+    """Return the columns of a table for DuckDB, which would else take those of the first file for those of all.
+
+    It widens what is narrower in a file, and a column that a file lacks is null.
+    """
+    return ", ".join(
+        f"'{column.name}': {{name: '{column.name}', type: '{_type(column)}', default_value: NULL}}"
+        for column in schema.columns
+    )
+
+
+def _type(column: Column) -> str:
+    if column.columns:
+        return f"STRUCT({', '.join(f'{_quoted(inner.name)} {_type(inner)}[]' for inner in column.columns)})"
+    return _TYPES[column.datatype]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
     files = pattern(root, "dataset/**/*.parquet")
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false)"
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false{options})"
     )

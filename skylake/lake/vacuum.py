@@ -12,7 +12,6 @@ from skylake.durable import is_in_use
 from skylake.errors import LakeError
 from skylake.lake.history import Entry, history
 from skylake.lake.layout import Layout
-from skylake.schema import table_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +94,12 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
 
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to."""
+    # Tables that only a newer skylake knows are not to be lost either.
     needed = {
-        (snapshot / table).resolve()
+        link.resolve()
         for snapshot in layout.snapshots.iterdir()
-        for table in table_names()
-        if (snapshot / table).is_symlink()
+        for link in snapshot.iterdir()
+        if link.is_symlink()
     }
     for folder in layout.versions_of_tables():
         if folder.resolve() not in needed:

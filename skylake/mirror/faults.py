@@ -19,6 +19,7 @@ _MENDS_BY_STATE = {
     "53100": "free space on the disk of the server",
     "53300": "wait until others have left, or raise its max_connections",
     "55P03": "end the session that holds the table, or wait for it",
+    "0A000": "drop what depends on it, or run the command with --rebuild, which drops it too",
     "2BP01": "drop what depends on it, or run the command with --rebuild, which drops it too",
     "23505": "run the command with --rebuild",
     "25006": "give the URL of a server that can be written",

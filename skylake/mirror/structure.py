@@ -1,4 +1,4 @@
-"""The tables of a mirror: created, compared with the schemas, extended, dropped.
+"""The tables of a mirror: created, compared with the schemas, extended, widened, dropped.
 
 All functions work in the schema that comes first in ``search_path`` and in the transaction of the connection.
 """
@@ -23,6 +23,15 @@ from skylake.schema.sql import mirrored_metadata
 
 _LOG = logs.get(__name__)
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+_TEXT = "character varying"
+#: Types as format_type writes them, and those that their values fit into.
+_WIDER = {
+    "smallint": {"integer", "bigint"},
+    "integer": {"bigint"},
+    "real": {"double precision"},
+    _TEXT: {"text"},
+}
 
 _COLUMNS = sa.text("""
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
@@ -54,7 +63,7 @@ def is_ours(connection: sa.Connection) -> bool:
 
 
 def prepare(connection: sa.Connection, shown: str) -> None:
-    """Create what is missing, and add columns that the schemas have gained.
+    """Create what is missing, add columns that the schemas have gained, and widen those that they have widened.
 
     Raises
     ------
@@ -66,8 +75,10 @@ def prepare(connection: sa.Connection, shown: str) -> None:
     _refuse_foreign(found, shown)
     there = [table for table in tables if table.name in found]
     gained = [column for table in there for column in _gained(table, found[table.name], shown)]
+    widened = [column for table in there for column in _widened(table, found[table.name])]
     expected = _sha256(tables)
-    if len(found) == len(tables) and not gained and books.structure_sha256(connection) == expected:
+    changed = gained or widened or len(found) < len(tables)
+    if not changed and books.structure_sha256(connection) == expected:
         return
     for metadata in (mirrored_metadata(), books.metadata()):
         metadata.create_all(connection)
@@ -78,7 +89,11 @@ def prepare(connection: sa.Connection, shown: str) -> None:
         if table.name not in found:
             books.ask_again(connection, table.name)
     _describe(connection, there)
-    for path in files():
+    no_views, *others = files()
+    _run(connection, no_views, shown)
+    for column in widened:
+        _widen(connection, column, shown)
+    for path in others:
         _run(connection, path, shown)
     books.set_structure_sha256(connection, expected)
 
@@ -128,15 +143,36 @@ def _gained(table: sa.Table, found: dict[str, _Found], shown: str) -> list[sa.Co
     return [column for column in table.columns if column.name not in found]
 
 
+def _widened(table: sa.Table, found: dict[str, _Found]) -> list[sa.Column[Any]]:
+    """Return the columns whose type is narrower in the database, or that may not be null only there."""
+    return [
+        column
+        for column in table.columns
+        if column.name in found
+        and (found[column.name].type != _type_name(column) or found[column.name].required == column.nullable)
+    ]
+
+
+def _is_narrower(there: str, wanted: str) -> bool:
+    if there.startswith(_TEXT) and wanted.startswith(_TEXT):
+        return _length(there) < _length(wanted)
+    return wanted in _WIDER.get(there.partition("(")[0], ())
+
+
+def _length(kind: str) -> int:
+    return int(kind.removeprefix(_TEXT).strip("()"))
+
+
 def _difference(column: sa.Column[Any], there: _Found | None) -> str | None:
+    """Return how a column differs in a way that cannot be mended in place."""
     if there is None:
         return None if column.nullable else "is missing and may not be null"
-    if there.type != _type_name(column):
+    if there.type != _type_name(column) and not _is_narrower(there.type, _type_name(column)):
         return f"is {there.type} and should be {_type_name(column)}"
     if there.in_key != column.primary_key:
         return f"{'is' if there.in_key else 'is not'} in the primary key, against the schema"
-    if there.required == column.nullable:
-        return f"{'may not' if there.required else 'may'} be null, against the schema"
+    if not there.required and not column.nullable:
+        return "may be null, against the schema"
     return None
 
 
@@ -166,6 +202,16 @@ def _add(connection: sa.Connection, column: sa.Column[Any]) -> None:
     # The lake may hold values of the new column in parts that were copied without it.
     books.ask_again(connection, table)
     _LOG.info("the mirror has gained the column %s.%s", table, column.name)
+
+
+def _widen(connection: sa.Connection, column: sa.Column[Any], shown: str) -> None:
+    table, kind = column.table.name, _type_name(column)
+    nullable = f', ALTER COLUMN "{column.name}" DROP NOT NULL' if column.nullable else ""
+    with translated(f"{shown}: the column {table}.{column.name} could not be made {kind}"):
+        connection.execute(
+            sa.text(f'ALTER TABLE "{table}" ALTER COLUMN "{column.name}" TYPE {kind}{nullable}')
+        )
+    _LOG.info("the mirror has widened the column %s.%s", table, column.name)
 
 
 def _describe(connection: sa.Connection, tables: list[sa.Table]) -> None:

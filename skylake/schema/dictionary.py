@@ -8,8 +8,8 @@ _HEADER = """# Data dictionary
 
 <!-- Generated from schemas/*.yaml by `make generated`; do not edit. -->
 
-The tables of a lake, in the order in which they are made. Names, types and meanings are stable: a column
-is only ever added.
+The tables of a lake, in the order in which they are made. Names and meanings are stable: a column is
+only ever added, a type only ever widened.
 """
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 
 from skylake import __version__
 from skylake.schema import TableSchema, arrow_schema
-from skylake.sky.pixels import Pixel
+from skylake.sky.pixels import Pixel, pixel_range
 
 _DIRECTORY_SIZE = 10000
+#: Footers that are read at a time.
+_FOOTER_THREADS = 16
 _LEAF = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:/|\Z)")
 
 
@@ -95,6 +98,44 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     partial = path.with_name("._common_metadata.tmp")
     pq.write_metadata(schema, partial)
     partial.replace(path)
+
+
+def write_row_group_metadata(root: Path) -> bool:
+    """Write ``dataset/_metadata``: the footers of all files of a catalog, which readers then need not open.
+
+    Validators take it that every pixel has one file. A catalog with more in some pixel, or with files of several
+    schemas, gets none, and loses one that it has: such a file is optional, a wrong one is not valid.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the catalog.
+
+    Returns
+    -------
+    bool
+        Whether there is one now.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowInvalid
+        If a file cannot be read.
+    """
+    path = root / "dataset" / "_metadata"
+    leaves = list(leaf_files(root, sorted(find_pixels(root), key=lambda pixel: pixel_range(*pixel))))
+    schema = pq.read_schema(root / "dataset" / "_common_metadata")
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = list(pool.map(pq.read_metadata, (leaf for _, leaf in leaves)))
+    is_uniform = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)
+    if not leaves or len({pixel for pixel, _ in leaves}) < len(leaves) or not is_uniform:
+        path.unlink(missing_ok=True)
+        return False
+    for footer, (_, leaf) in zip(footers, leaves, strict=True):
+        footer.set_file_path(leaf.relative_to(root / "dataset").as_posix())
+    partial = path.with_name("._metadata.tmp")
+    pq.write_metadata(schema, partial, metadata_collector=footers)
+    partial.replace(path)
+    return True
 
 
 def _properties_text(properties: Properties, extra: Mapping[str, str]) -> str:

@@ -1,5 +1,8 @@
 -- A frame is ok, or says why it is not.
-SELECT frame_id, file, status, reason, message
+-- fast
+-- says: {file} has the status {status}, the reason {reason} and the message {message}
+-- mend: skylake ingest {lake} --camera {camera} --redo --from {night} --to {night} PATH…
+SELECT frame_id, camera, night, file, status, reason, message
 FROM frames
 WHERE status NOT IN ('ok', 'skipped', 'rejected', 'failed')
    OR (status = 'ok') <> (reason IS NULL)

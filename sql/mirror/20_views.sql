@@ -1,7 +1,4 @@
--- Views over the mirrored tables. They are dropped and made anew, since CREATE OR REPLACE VIEW refuses a change of
--- columns, and frames.* grows with the schema. Safe to run again; run it with the tables' schema in search_path.
-
-DROP VIEW IF EXISTS calibrated_frames, night_summary, frames_by_reason;
+-- Views over the mirrored tables, which 00_no_views.sql has dropped before. Run it with the tables' schema in search_path.
 
 CREATE VIEW calibrated_frames AS
 SELECT

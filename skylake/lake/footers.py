@@ -1,0 +1,163 @@
+"""What the files of a lake tell of themselves: sizes and footers, read by some threads at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.lake.layout import Layout
+from skylake.lake.relations import Relations
+from skylake.schema import arrow_schema, load
+from skylake.sky.hats import read_properties
+
+_THREADS = 16
+_INDEX = "_healpix_29"
+#: Files of `dataset` that hold no rows.
+_METADATA = {"_common_metadata", "_metadata"}
+
+
+def add_disk_files(relations: Relations, folders: Mapping[str, Path]) -> None:
+    """Add every file below `dataset` of some versions, with what its footer tells."""
+    files = [(table, folder, path) for table, folder in folders.items() for path in data_files(folder)]
+    known: dict[tuple[str, bytes], pq.ParquetSchema] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for values in pool.map(partial(_read_file, known), files, chunksize=16):
+            relations.add("disk_files", **values)
+
+
+def data_files(folder: Path) -> Iterator[Path]:
+    """Yield all files of a version that are not metadata, whatever they are called."""
+    for inner, _, names in os.walk(folder / "dataset"):
+        for name in sorted(names):
+            if not (name in _METADATA and Path(inner) == folder / "dataset"):
+                yield Path(inner) / name
+
+
+def _read_file(
+    known: dict[tuple[str, bytes], pq.ParquetSchema], file: tuple[str, Path, Path]
+) -> dict[str, Any]:
+    table, folder, path = file
+    values: dict[str, Any] = {"table_name": table, "path": str(path.relative_to(folder))}
+    try:
+        values["n_bytes"] = path.stat().st_size
+        metadata = pq.read_metadata(path)
+        return values | _footer(known, table, metadata)
+    except (OSError, pa.ArrowException) as error:
+        return values | {"problem": first_line(error)}
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the pages that some libraries add."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _footer(
+    known: dict[tuple[str, bytes], pq.ParquetSchema], table: str, metadata: pq.FileMetaData
+) -> dict[str, Any]:
+    texts = metadata.metadata or {}
+    lows, highs, complete = [], [], True
+    names = [metadata.schema.column(i).path for i in range(len(metadata.schema))]
+    place = names.index(_INDEX) if _INDEX in names else None
+    for number in range(metadata.num_row_groups if place is not None else 0):
+        statistics = metadata.row_group(number).column(place).statistics
+        if statistics is None or not statistics.has_min_max:
+            complete = False
+            continue
+        lows.append(statistics.min)
+        highs.append(statistics.max)
+    return {
+        "n_rows": metadata.num_rows,
+        "n_row_groups": metadata.num_row_groups,
+        "schema_sha256": texts.get(b"skylake.schema_sha256", b"").decode() or None,
+        "drift": _drift(known, table, metadata, texts.get(b"ARROW:schema", b"")),
+        "index_min": min(lows, default=None),
+        "index_max": max(highs, default=None),
+        "has_statistics": complete,
+    }
+
+
+def _drift(
+    known: dict[tuple[str, bytes], pq.ParquetSchema], table: str, metadata: pq.FileMetaData, form: bytes
+) -> str | None:
+    """Return the first difference between the columns of a file and those of its table; None if there is none.
+
+    Files of one form are compared only once: taking a schema apart costs more than reading it.
+    """
+    like = known.get((table, form))
+    if like is not None and like.equals(metadata.schema):
+        return None
+    found = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(load(table)))
+    if found is None:
+        known[table, form] = metadata.schema
+    return found
+
+
+def schema_drift(found: pa.Schema, wanted: pa.Schema) -> str | None:
+    """Return in words where the columns of two schemas differ first; None if they do not."""
+    if found.equals(wanted):
+        return None
+    for field in wanted:
+        if field.name not in found.names:
+            return f"the column {field.name} is missing"
+        held = found.field(field.name)
+        if held.type != field.type:
+            return f"the column {field.name} is {held.type} instead of {field.type}"
+        if held.nullable != field.nullable:
+            return f"the column {field.name} {'may' if held.nullable else 'may not'} be null"
+    extra = [name for name in found.names if name not in wanted.names]
+    return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
+
+
+def add_catalogs(relations: Relations, layout: Layout, default: str) -> None:
+    """Add every reference catalog, and the margin of each, with the rows that its files have."""
+    found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
+    for path in found:
+        try:
+            outer = read_properties(path, "collection.properties")
+            inner = [outer["hats_primary_table_url"], outer["default_margin"]]
+        except (OSError, ValueError, KeyError) as error:
+            relations.add(
+                "lake_catalogs", catalog=path.name, folder=str(path.relative_to(layout.root)),
+                problem=f"its collection.properties cannot be used ({type(error).__name__}: {first_line(error)})",
+            )  # fmt: skip
+            continue
+        for name in inner:
+            relations.add("lake_catalogs", catalog=path.name, **_catalog(layout, path / name))
+    if default and default not in {path.name for path in found}:
+        relations.add(
+            "lake_catalogs", catalog=default, folder=f"catalogs/{default}",
+            problem="it is the default of the lake and missing",
+        )  # fmt: skip
+
+
+def _catalog(layout: Layout, root: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {"folder": str(root.relative_to(layout.root))}
+    try:
+        values["n_rows_told"] = int(read_properties(root)["hats_nrows"])
+        files = list(data_files(root))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            counts = list(pool.map(_count, files))
+        broken = [f"{path.name} of {path.parent.name}: {one}" for path, one in zip(files, counts, strict=True)
+                  if isinstance(one, str)]  # fmt: skip
+        values |= {
+            "n_rows": sum(one for one in counts if isinstance(one, int)),
+            "n_files": len(files),
+            "problem": broken[0] if broken else None,
+        }
+    except (OSError, ValueError, KeyError) as error:
+        values["problem"] = f"{type(error).__name__}: {first_line(error)}"
+    return values
+
+
+def _count(path: Path) -> int | str:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        return first_line(error)

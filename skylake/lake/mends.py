@@ -1,0 +1,235 @@
+"""Find the command that mends a damaged file: another version may hold it whole, or it can be made again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.facts import Facts
+from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.parts import Part, PartFile, is_as_written
+from skylake.lake.relations import UNREADABLE
+from skylake.lake.version import Version
+
+#: What to do after going back.
+_THEN = "then run the pipeline again"
+
+
+class Mends:
+    """Mends of what is found in a lake.
+
+    Parameters
+    ----------
+    facts : Facts
+    """
+
+    #: What a template may ask for.
+    NAMES: ClassVar = frozenset(
+        f"{name}_mend"
+        for name in ("file", "part", "bundle", "orphan", "version", "hats", "document", "pointer", "snapshot")
+    ) | {"lake"}
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._claims: dict[tuple[str, str], dict[str, Any]] = {}
+        columns = ("table_name", "path", "n_rows", "n_bytes", "sha256", "kind", "owner", "camera", "night")
+        for table, path, n_rows, n_bytes, sha256, *rest in facts.relations.values("lake_files", *columns):
+            claim = dict(zip(columns[5:], rest, strict=True))
+            self._claims[table, path] = claim | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
+
+    @property
+    def lake(self) -> str:
+        """The lake as a word of a shell."""
+        return shlex.quote(str(self.facts.layout.root))
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
+        """Return the mends that a template may ask for, to be worked out from an offending row."""
+        return {
+            "lake": lambda: self.lake,
+            "file_mend": lambda: self.file(row["table_name"], row["path"]),
+            "part_mend": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
+            "bundle_mend": lambda: self.bundle(row["table_name"], row["bundle"]),
+            "orphan_mend": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
+            "version_mend": lambda: self.version(row["table_name"]),
+            "hats_mend": lambda: self.hats(row["name"], row["folder"]),
+            "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
+            "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
+            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["is_verified"]),
+        }
+
+    def pointer(self, link: str, wanted: str | None) -> str:
+        """Return the command that sets a link right."""
+        place = self.facts.layout.root / link
+        if wanted is None:
+            return f"restore {self.lake} from a copy"
+        made = f"ln -sfn {wanted} {shlex.quote(str(place))}"
+        if place.exists() and not place.is_symlink():
+            return f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.broken')} && {made}"
+        return made
+
+    def snapshot(self, number: int, is_verified: bool) -> str:
+        """Return the command that ends a broken snapshot."""
+        if not is_verified:
+            return f"rm -r {shlex.quote(str(self.facts.layout.snapshot(number)))}"
+        newest = max(self.snapshots, default=None)
+        if newest is None:
+            return f"restore {self.lake} from a copy"
+        return f"skylake rollback {self.lake} {newest}, {_THEN}"
+
+    def bundle(self, table: str, bundle: str) -> str:
+        """Return the command that mends the description of a bundle."""
+        path = self.facts.folders[table] / BUNDLES_FOLDER / f"{bundle}.json"
+        return self.document(str(path.relative_to(self.facts.layout.root)), "description of a bundle", table)
+
+    def orphan(self, table: str, owner: str) -> str:
+        """Return the command that removes rows of a night without frames."""
+        command = {
+            "matches": "calibrate", "zeropoints": "calibrate", "nights": "aggregate", "maps": "aggregate",
+        }.get(table)  # fmt: skip
+        return f"skylake {command} {self.lake}" if command else self.before(table, owner)
+
+    def hats(self, name: str, folder: str) -> str:
+        """Return the command that mends a HATS table or a reference catalog."""
+        if name in self.facts.folders:
+            return self.version(name)
+        return f"skylake catalog import {self.lake} {Path(folder).name} --replace …"
+
+    def file(self, table: str, path: str) -> str:
+        """Return the command that mends a file of the snapshot."""
+        claim = self._claims.get((table, path))
+        target = self.facts.folders[table] / path
+        if claim is None or is_as_written(self.facts.folders[table], claim["file"]):
+            # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
+            owner = target.stem if claim is None else claim["owner"]
+            description = self._twin_description(table, owner, target)
+            if description is not None:
+                return description
+        if claim is None:
+            return f"rm {shlex.quote(str(target))}"
+        twin = self._twin(table, path, claim)
+        if twin is not None:
+            made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
+            return made + _link(twin, target)
+        if table == "sources" and claim["kind"] == "fresh":
+            night = claim["night"]
+            return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
+        return self.before(table, claim["owner"])
+
+    def before(self, table: str, owner: str) -> str:
+        """Return the way back to before a part or bundle was made."""
+        for number, versions in sorted(self.snapshots.items(), reverse=True):
+            version = Version(versions[table])
+            if owner not in version.fresh and owner not in version.bundle_descriptions:
+                return f"skylake rollback {self.lake} {number}, {_THEN}"
+        return f"restore {owner} of {table} from a copy of the lake"
+
+    def version(self, table: str) -> str:
+        """Return the way back to before the version of a table was made."""
+        mine = self.facts.folders.get(table)
+        for number, versions in sorted(self.snapshots.items(), reverse=True):
+            if versions[table] != mine:
+                return f"skylake rollback {self.lake} {number}, {_THEN}"
+        return f"restore {mine or table} from a copy of the lake"
+
+    def document(self, path: str, kind: str, table: str | None) -> str:
+        """Return the command that mends a description."""
+        target = self.facts.layout.root / path
+        if kind == "row group metadata":
+            return f"rm {shlex.quote(str(target))}"
+        if kind == "camera profile":
+            return f"skylake ingest {self.lake} --camera FILE.toml PATH…"
+        if table is not None and table in self.facts.folders:
+            inner = target.relative_to(self.facts.folders[table])
+            for other in self._versions(table):
+                twin = other / inner
+                if kind.startswith("description") and _is_whole_description(twin, kind):
+                    if target.exists() and twin.samefile(target):
+                        continue
+                    return _link(twin, target)
+                if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
+                    return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+            return self.version(table)
+        return f"restore {shlex.quote(str(target))} from a copy of the lake"
+
+    @cached_property
+    def snapshots(self) -> dict[int, dict[str, Path]]:
+        """Folders of the tables of every whole snapshot that is kept, before the one that is verified."""
+        found: dict[int, dict[str, Path]] = {}
+        broken = set()
+        for number, table, problem in self.facts.relations.values(
+            "snapshot_tables", "snapshot", "table_name", "problem"
+        ):
+            folder = self.facts.layout.snapshot(number) / table
+            found.setdefault(number, {})[table] = folder.resolve()
+            if problem is not None:
+                broken.add(number)
+        mine = self.facts.snapshot
+        return {number: one for number, one in found.items() if number not in broken and number != mine}
+
+    def _versions(self, table: str) -> Iterator[Path]:
+        """Yield the folders of the other versions of a table, the newest first."""
+        folder = self.facts.layout.versions(table)
+        mine = self.facts.folders.get(table)
+        yield from (one for one in sorted(folder.glob("[0-9]*"), reverse=True) if one != mine)
+
+    def _twin(self, table: str, path: str, claim: dict[str, Any]) -> Path | None:
+        """Return a whole copy of a file in another version, if there is one."""
+        target = self.facts.folders[table] / path
+        for version in self._versions(table):
+            twin = version / path
+            if target.exists() and twin.exists() and twin.samefile(target):
+                continue
+            if is_as_written(version, claim["file"]):
+                return twin
+        return None
+
+    def _twin_description(self, table: str, owner: str, file: Path) -> str | None:
+        """Return the command that brings back a description which tells of a file as it is."""
+        mine = self.facts.folders[table]
+        path = str(file.relative_to(mine))
+        for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
+            target = mine / kind / f"{owner}.json"
+            for version in self._versions(table):
+                twin = version / kind / f"{owner}.json"
+                same = target.exists() and twin.exists() and twin.samefile(target)
+                if not same and _tells_of(twin, path, file):
+                    return _link(twin, target)
+        return None
+
+
+def _link(twin: Path, target: Path) -> str:
+    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+
+
+def _tells_of(description: Path, path: str, file: Path) -> bool:
+    """Tell whether a description tells of a file with the bytes and rows that it has."""
+    try:
+        if description.parent.name == PARTS_FOLDER:
+            files = Part.from_json(description.read_text(encoding="utf-8")).files
+        else:
+            files = Bundle.read(description).files
+        n_rows = pq.read_metadata(file).num_rows
+    except (*UNREADABLE, pa.ArrowException):
+        return False
+    told = next((one for one in files if one.path == path), None)
+    if told is None or told.n_rows != n_rows:
+        return False
+    return is_as_written(file.parents[len(Path(path).parts) - 1], told)
+
+
+def _is_whole_description(path: Path, kind: str) -> bool:
+    try:
+        if kind == "description of a part":
+            Part.from_json(path.read_text(encoding="utf-8"))
+        else:
+            list(read_members(path))
+    except UNREADABLE:
+        return False
+    return True

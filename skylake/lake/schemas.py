@@ -1,0 +1,107 @@
+"""Files of older schemas under the present one; files of newer ones not at all.
+
+A version of a table may mix files of all schemas that were deployed until it was made; its ``_common_metadata``
+tells the newest of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake import __version__
+from skylake.errors import LakeError
+from skylake.schema import arrow_schema, load, table_names
+from skylake.schema.deployed import deployed_sha256
+from skylake.sky.hats import write_common_metadata
+
+
+def require_known(root: Path, snapshot: Path) -> None:
+    """Refuse a snapshot that this skylake would misread.
+
+    Parameters
+    ----------
+    root : Path
+        The lake, for the sentence.
+    snapshot : Path
+        Folder with a link for each table.
+
+    Raises
+    ------
+    LakeError
+        If a newer skylake has written it, or one whose schemas were never deployed.
+    """
+    for table in sorted(path.name for path in snapshot.iterdir() if path.is_symlink()):
+        if table not in table_names():
+            raise LakeError(
+                f"{root}: the lake has the table {table}, which this skylake ({__version__}) does not know; "
+                "upgrade skylake"
+            )
+        form = _form(snapshot / table)
+        known = load(table)
+        if form is None or form == (known.version, known.sha256):
+            continue
+        version, sha256 = form
+        if version > known.version:
+            raise LakeError(
+                f"{root}: {table} was written under version {version} of its schema, and this skylake "
+                f"({__version__}) knows none after {known.version}; upgrade skylake"
+            )
+        if deployed_sha256(table).get(version) != sha256:
+            raise LakeError(
+                f"{root}: {table} was written under a version {version} of its schema that is not the one deployed; "
+                "use the skylake that wrote it"
+            )
+
+
+def _form(root: Path) -> tuple[int, str] | None:
+    """Return version and checksum of the schema of a version of a table; None where nothing tells them."""
+    try:
+        metadata = pq.read_schema(root / "dataset" / "_common_metadata").metadata or {}
+        return int(metadata[b"skylake.schema_version"]), metadata[b"skylake.schema_sha256"].decode()
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+        # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
+        return None
+
+
+def open_catalog(root: Path, table: str, **options: Any) -> Any:
+    """Open a version of a HATS table with lsdb, under the present schema.
+
+    lsdb reads every file under the schema of ``_common_metadata``. Where that is an older one, lsdb is shown
+    a folder with the present one, whose leaves are those of `root`; the lake is not written to.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the version, free of links.
+    table : str
+    **options
+        For :func:`lsdb.open_catalog`.
+    """
+    import lsdb
+    from hats.io.file_io import get_upath
+
+    schema = arrow_schema(load(table))
+    if pq.read_schema(root / "dataset" / "_common_metadata").equals(schema):
+        return lsdb.open_catalog(root, **options)
+    with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
+        for name in ("hats.properties", "partition_info.csv"):
+            shutil.copy(root / name, folder)
+        (Path(folder) / "dataset").mkdir()
+        write_common_metadata(Path(folder), schema)
+        catalog = lsdb.open_catalog(folder, path_generator=partial(_leaf, root), **options)
+    catalog.hc_structure.catalog_path = catalog.hc_structure.catalog_base_dir = get_upath(root)
+    return catalog
+
+
+def _leaf(root: Path, _: Any, *leaf: Any) -> Any:
+    """Return the path of a leaf of `root`, wherever lsdb takes it to be."""
+    from hats.io import pixel_catalog_file
+
+    return pixel_catalog_file(root, *leaf)

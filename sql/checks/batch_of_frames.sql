@@ -1,0 +1,11 @@
+-- Parts with rows belong to a night of a camera that has frames.
+-- fast
+-- says: the part {part} of {table_name} has {n_rows} rows and belongs to no frames
+-- mend: {orphan_mend}
+SELECT p.table_name, p.part, p.bundle, p.n_rows
+FROM lake_parts AS p
+LEFT JOIN lake_parts AS f
+    ON f.table_name = 'frames'
+   AND f.camera = p.camera
+   AND f.night = p.night
+WHERE p.camera IS NOT NULL AND p.n_rows > 0 AND f.part IS NULL;
