@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +46,83 @@ def digests() -> Callable[[Path], dict[str, str]]:
         return found
 
     return of
+
+
+@dataclass(frozen=True, slots=True)
+class S3:
+    """An S3 server in a process of its own.
+
+    Attributes
+    ----------
+    url : str
+        An empty bucket.
+    environment : dict
+        What a process needs in its environment to reach it.
+    """
+
+    url: str
+    environment: dict[str, str]
+    log: Path
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What the server was asked, from the beginning."""
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Endpoint and log of an S3 server that runs for as long as the tests."""
+    log = tmp_path_factory.mktemp("s3") / "requests.jsonl"
+    log.touch()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port), str(log)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    endpoint = f"http://127.0.0.1:{port}"
+    try:
+        _await(endpoint, server)
+        yield endpoint, log
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _await(endpoint: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{endpoint}/moto-api/"):
+                return
+        except urllib.error.URLError:
+            assert server.poll() is None, "the S3 server did not start"
+            time.sleep(0.1)
+    pytest.fail("the S3 server did not answer")
+
+
+@pytest.fixture(scope="session")
+def s3_environment(s3_server: tuple[str, Path]) -> dict[str, str]:
+    """What a process needs in its environment to reach the S3 server."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server[0],
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@pytest.fixture
+def s3(
+    s3_server: tuple[str, Path], s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3]:
+    """An empty bucket on the server, which the environment leads to as it does people."""
+    import s3fs
+
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{time.monotonic_ns()}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield S3(f"s3://{name}", s3_environment, s3_server[1])
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -54,8 +54,20 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+def run(command: list[str], folder: Path, store: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    variables = environment() | store
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def store(folder: Path, s3_environment: dict[str, str]) -> dict[str, str]:
+    """The environment in which s3://observatory is a bucket, with the lake of the demo in it."""
+    bucket = "import s3fs; s3fs.S3FileSystem().mkdir('observatory')"
+    publish = ["-m", "skylake", "publish", "demo/lake", "s3://observatory/lake"]
+    for command in (["-c", bucket], publish):
+        done = run([sys.executable, *command], folder, s3_environment)
+        assert done.returncode == 0, done.stderr
+    return s3_environment
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +79,9 @@ def folder(demo_folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_commands_of_a_document_run_in_their_order(document: str, folder: Path) -> None:
+def test_the_commands_of_a_document_run_in_their_order(
+    document: str, folder: Path, store: dict[str, str]
+) -> None:
     wanted = [command for command in commands(document) if command not in SET_UP]
     assert wanted
     shutil.rmtree(folder / "lake", ignore_errors=True)
@@ -75,6 +89,7 @@ def test_the_commands_of_a_document_run_in_their_order(document: str, folder: Pa
         done = run(
             ["bash", "-c", command.replace("skylake ", f"{shlex.quote(sys.executable)} -m skylake ", 1)],
             folder,
+            store,
         )
         accepted = (0, 1) if MAY_REJECT.match(command) else (0,)
         assert done.returncode in accepted, f"$ {command}\n{done.stdout}\n{done.stderr}"
@@ -82,11 +97,11 @@ def test_the_commands_of_a_document_run_in_their_order(document: str, folder: Pa
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/reading.md"])
-def test_the_python_of_a_document_runs(document: str, folder: Path) -> None:
+def test_the_python_of_a_document_runs(document: str, folder: Path, store: dict[str, str]) -> None:
     programs = blocks(document, "python")
     assert programs
     for program in programs:
-        done = run([sys.executable, "-W", "ignore", "-c", program], folder)
+        done = run([sys.executable, "-W", "ignore", "-c", program], folder, store)
         assert done.returncode == 0, f"{program}\n{done.stderr}"
         assert done.stdout.strip()
 

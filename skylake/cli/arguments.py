@@ -79,7 +79,34 @@ def place_of_workers(text: Any) -> str:
     return str(text)
 
 
-lake_argument = click.argument("lake", type=click.Path(path_type=Path))
+def local_lake(text: Any) -> Path:
+    """Read the folder of a lake that will be written."""
+    from skylake.places import is_url
+
+    if is_url(text):
+        raise click.BadParameter(
+            f"{text}: a published lake can only be read; this needs the folder of the lake itself"
+        )
+    return Path(text)
+
+
+def any_lake(text: Any) -> Path:
+    """Read the folder of a lake, or the URL of a published one.
+
+    What the store says while the command runs is then told in a sentence, wherever it is said.
+    """
+    from skylake.places import Reaching, is_url, place
+
+    if not is_url(text):
+        return Path(text)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.with_resource(Reaching(str(text)))
+    return place(str(text))
+
+
+lake_argument = click.argument("lake", type=local_lake)
+readable_lake_argument = click.argument("lake", type=any_lake)
 files_argument = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"
 )

@@ -14,6 +14,7 @@ from skylake.cli.arguments import (
     open_lake,
     out_option,
     radius_arcsec,
+    readable_lake_argument,
     right_ascension,
 )
 from skylake.cli.progress import progress
@@ -184,14 +185,15 @@ def _number_or_name(text: str) -> float | str:
 
 
 @catalog.command("list")
-@lake_argument
+@readable_lake_argument
 @show.as_json
 def list_(lake: Path, as_json: bool) -> None:
     """List the catalogs of LAKE."""
     from skylake.sky.catalogs import ReferenceCatalog
 
     opened = open_lake(lake)
-    found = [ReferenceCatalog.open(opened.layout.catalog(name)) for name in opened.snapshot().catalogs()]
+    snapshot = opened.snapshot()
+    found = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
     rows = [
         {
             "name": one.name,
@@ -209,17 +211,16 @@ def list_(lake: Path, as_json: bool) -> None:
 
 
 @catalog.command("show")
-@lake_argument
+@readable_lake_argument
 @click.argument("name")
 @show.as_json
 def show_(lake: Path, name: str, as_json: bool) -> None:
     """Show the columns of the catalog NAME, with units and meanings."""
-    import pyarrow.parquet as pq
-
     from skylake.sky.catalogs import ReferenceCatalog
+    from skylake.sky.hats import read_common_metadata
 
-    found = ReferenceCatalog.open(open_lake(lake).layout.catalog(name))
-    schema = pq.read_schema(found.root / "dataset" / "_common_metadata")
+    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    schema = read_common_metadata(found.root)
     rows = []
     for field in schema:
         metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
@@ -233,7 +234,7 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
 @catalog.command(
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
 )
-@lake_argument
+@readable_lake_argument
 @click.argument("name")
 @click.argument("ra", type=right_ascension)
 @click.argument("dec", type=declination)
@@ -245,5 +246,5 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
     from skylake.sky.catalogs import ReferenceCatalog
     from skylake.sky.cone import read_cone
 
-    found = ReferenceCatalog.open(open_lake(lake).layout.catalog(name))
+    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
     write_table(read_cone(found.root, ra, dec, radius_arcsec / 3600.0), out)

@@ -14,12 +14,12 @@ from skylake.cli.arguments import (
     as_of_option,
     declination,
     healpix_file,
-    lake_argument,
     night,
     open_snapshot,
     out_option,
     plot_option,
     radius_arcsec,
+    readable_lake_argument,
     right_ascension,
 )
 
@@ -36,7 +36,7 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 
 
 @click.command(short_help="Run a query over the tables with DuckDB.", epilog=_SQL_EXAMPLE)
-@lake_argument
+@readable_lake_argument
 @click.argument("query")
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), help="Format; a table on the screen by default."
@@ -48,7 +48,8 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str |
 
     Tables have their names (frames, sources, matches, zeropoints, nights, lightcurves, maps), reference
     catalogs those of the schema `catalogs`. Views join them: calibrated_frames, calibrated_sources,
-    calibrated_matches, lightcurve_points, zeropoints_in_force.
+    calibrated_matches, lightcurve_points, zeropoints_in_force. The views parts, ledger and configurations tell where
+    rows come from.
     """
     import duckdb
 
@@ -104,7 +105,7 @@ def _unique_names(table: pa.Table) -> pa.Table:
 
 
 @click.command()
-@lake_argument
+@readable_lake_argument
 @click.option(
     "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
 )
@@ -170,7 +171,7 @@ def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
     short_help="Print the rows of a table around a position.",
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
 )
-@lake_argument
+@readable_lake_argument
 @click.argument("table")
 @click.argument("ra", type=right_ascension)
 @click.argument("dec", type=declination)
@@ -187,7 +188,7 @@ def cone(
 
 
 @click.command("map")
-@lake_argument
+@readable_lake_argument
 @click.argument("name")
 @click.option("-o", "out", type=healpix_file, metavar="FILE.fits", help="HEALPix map to write.")
 @plot_option

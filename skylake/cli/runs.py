@@ -17,6 +17,7 @@ from skylake.cli.arguments import (
     lake_argument,
     night,
     open_lake,
+    readable_lake_argument,
     start_workers,
 )
 from skylake.cli.progress import progress
@@ -181,7 +182,7 @@ def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild:
 
 
 @click.command(short_help="Write a web page with the state and pictures.")
-@lake_argument
+@readable_lake_argument
 @click.argument("out", type=click.Path(path_type=Path))
 def report(lake: Path, out: Path) -> None:
     """Write a web page with the state of LAKE and its pictures into the folder OUT."""

@@ -8,7 +8,18 @@ to all that did not change, and then move the link.
 from skylake.lake.commit import Commit
 from skylake.lake.lake import Lake
 from skylake.lake.parts import Part, stage_part
+from skylake.lake.publish import PublishOptions, PublishReport, publish_snapshot
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import Retention
 
-__all__ = ["Commit", "Lake", "Part", "Retention", "Snapshot", "stage_part"]
+__all__ = [
+    "Commit",
+    "Lake",
+    "Part",
+    "PublishOptions",
+    "PublishReport",
+    "Retention",
+    "Snapshot",
+    "publish_snapshot",
+    "stage_part",
+]

@@ -10,6 +10,8 @@ from typing import Any
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.layout import Layout
+from skylake.lake.remote import PublishedLayout
+from skylake.places import Reaching
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Entry:
     software_version : str
     rows : dict
         Rows of the new parts, by table.
+    parts : dict
+        Names of the parts that it wrote or removed, by table; what a compaction moved is not among them.
     n_removed : int
         Parts that were removed.
     kept : bool
@@ -42,8 +46,16 @@ class Entry:
     batch: str
     software_version: str
     rows: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     n_removed: int = 0
     kept: bool = True
+
+    def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
+        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
+        if batch is None and table is None:
+            return True
+        names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
+        return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
 
 
 def current_number(layout: Layout) -> int:
@@ -54,6 +66,8 @@ def current_number(layout: Layout) -> int:
     LakeError
         If the pointer leads nowhere.
     """
+    if isinstance(layout, PublishedLayout):
+        return _published_number(layout)
     try:
         number = int(layout.current.readlink().name)
     except (OSError, ValueError) as error:
@@ -74,27 +88,42 @@ def history(layout: Layout) -> list[Entry]:
     A commit that was interrupted before it became current is none.
     """
     last = current_number(layout)
-    records = sorted(layout.ledger.glob("[0-9]*.json"))
-    return [_entry(layout, path) for path in records if int(path.stem) <= last]
+    if isinstance(layout, PublishedLayout):
+        kept = layout.published()
+        records = layout.records(last)
+        return [_entry(layout.record(number), number in kept, text) for number, text in records.items()]
+    found = ((int(path.stem), path) for path in sorted(layout.ledger.glob("[0-9]*.json")))
+    return [_entry(path, layout.snapshot(number).is_dir()) for number, path in found if number <= last]
 
 
-def _entry(layout: Layout, path: Path) -> Entry:
+def _published_number(layout: PublishedLayout) -> int:
+    with Reaching(layout.root):
+        number = layout.current_number()
+    if number is None:
+        raise LakeError(f"{layout.root}: no snapshot was published there; publish one with `skylake publish`")
+    return number
+
+
+def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
         rows = {
             table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
         }
-        number = int(record["snapshot"])
+        parts = {table: tuple(names) for table, names in record["replaced"].items()}
+        for table, names in record["removed"].items():
+            parts[table] = (*parts.get(table, ()), *names)
         return Entry(
-            number,
+            int(record["snapshot"]),
             record["base"],
             datetime.fromisoformat(record["time_utc"]),
             record["stage"],
             record["batch"],
             record["software_version"],
             rows,
+            parts,
             sum(len(names) for names in record["removed"].values()),
-            layout.snapshot(number).is_dir(),
+            kept,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(
@@ -121,11 +150,14 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
         return current_number(layout)
     wanted = _number_or_time(as_of)
     entries = history(layout)
+    published = isinstance(layout, PublishedLayout)
     if isinstance(wanted, int):
         found = [entry for entry in entries if entry.snapshot == wanted]
         missing = f"{layout.root}: there is no snapshot {wanted}; `skylake history` lists them"
     else:
-        found = [entry for entry in entries if entry.time_utc <= wanted][-1:]
+        # Of the commits of a night only the last is published: the last published one before a time is meant.
+        known = [entry for entry in entries if entry.kept] if published else entries
+        found = [entry for entry in known if entry.time_utc <= wanted][-1:]
         missing = (
             f"{layout.root}: there was no lake at {wanted.isoformat()}; `skylake history` tells when it began"
         )
@@ -134,8 +166,9 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     if not found[0].kept:
         kept = [entry.snapshot for entry in entries if entry.kept]
         nearest = min(kept, key=lambda number: abs(number - found[0].snapshot))
+        gone = "is not among the published ones" if published else "was vacuumed"
         raise LakeError(
-            f"{layout.root}: the snapshot {found[0].snapshot} was vacuumed; the nearest that is kept is {nearest}"
+            f"{layout.root}: the snapshot {found[0].snapshot} {gone}; the nearest that is kept is {nearest}"
         )
     return found[0].snapshot
 

@@ -19,8 +19,10 @@ from skylake.lake.commit import Commit, committing, create_empty, locked, publis
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.opened import OpenTable
+from skylake.lake.remote import PublishedLayout, PublishedSnapshot
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import Retention, VacuumReport, vacuum
+from skylake.places import Reaching, is_url, place
 from skylake.settings import Settings, change_setting, read_settings, write_settings
 from skylake.sky.hats import replace_text
 from skylake.sky.pixels import PixelTree
@@ -30,12 +32,12 @@ _THINNED_EVERY = 20
 
 
 class Lake:
-    """A lake on disk.
+    """A lake on disk, or one that was published to an object store, which can only be read.
 
     Parameters
     ----------
-    root : path
-        An existing lake; :meth:`create` makes a new one.
+    root : path or URL
+        An existing lake; :meth:`create` makes a new one. URLs are those of fsspec, as in ``s3://bucket/lake``.
 
     Raises
     ------
@@ -44,12 +46,16 @@ class Lake:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.layout = Layout(Path(root).absolute())
-        if not self.layout.settings_file.is_file():
-            raise LakeError(
-                f"{root}: there is no lake; make one with `skylake init {shlex.quote(str(root))}`"
-            )
-        self.settings = read_settings(self.layout.settings_file)
+        self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
+        with Reaching(self.root):
+            if not self.layout.has_settings:
+                mend = (
+                    f"skylake publish LAKE {root}"
+                    if is_url(root)
+                    else f"skylake init {shlex.quote(str(root))}"
+                )
+                raise LakeError(f"{root}: there is no lake; make one with `{mend}`")
+            self.settings = read_settings(self.layout.settings_file)
 
     @classmethod
     def create(cls, root: str | Path, settings: Settings | None = None) -> Lake:
@@ -62,6 +68,10 @@ class Lake:
         LakeError
             If the folder cannot be written.
         """
+        if is_url(root):
+            raise UsageError(
+                f"{root}: a lake is made in a folder of this machine; `skylake publish` copies it there"
+            )
         layout = Layout(Path(root).absolute())
         if layout.settings_file.exists():
             raise UsageError(f"{root}: there is a lake already")
@@ -99,11 +109,28 @@ class Lake:
         as_of : str, int, datetime or None
             Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
         """
-        return Snapshot(self.layout, find_snapshot(self.layout, as_of))
+        number = find_snapshot(self.layout, as_of)
+        kind = PublishedSnapshot if isinstance(self.layout, PublishedLayout) else Snapshot
+        return kind(self.layout, number)
 
     def open(self, table: str, as_of: str | int | datetime | None = None) -> OpenTable:
         """Open a table for reading with Arrow, pandas, polars, dask, DuckDB or lsdb, as it is now or was at a time."""
         return OpenTable(self.snapshot(as_of), table)
+
+    @property
+    def _writable(self) -> Layout:
+        """Layout of a lake that can be written.
+
+        Raises
+        ------
+        LakeError
+            If the lake was published.
+        """
+        if isinstance(self.layout, PublishedLayout):
+            raise LakeError(
+                f"{self.root}: a published lake can only be read; write to the lake it was published from"
+            )
+        return self.layout
 
     def history(self) -> list[Entry]:
         """Return the commits of the lake, the oldest first."""
@@ -111,12 +138,12 @@ class Lake:
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
-        with committing(self.layout):
+        with committing(self._writable):
             return restore(self.layout, self.snapshot(as_of))
 
     def vacuum(self, retention: Retention | None = None) -> VacuumReport:
         """Remove snapshots that are not to be kept, and what only they need."""
-        with committing(self.layout):
+        with committing(self._writable):
             return vacuum(self.layout, retention or self._retention)
 
     @property
@@ -125,11 +152,11 @@ class Lake:
 
     def set(self, name: str, value: Any) -> None:
         """Change a setting."""
-        self.settings = change_setting(self.layout.settings_file, name, value)
+        self.settings = change_setting(self._writable.settings_file, name, value)
 
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest."""
-        path = self.layout.profile(profile.name)
+        path = self._writable.profile(profile.name)
         text = to_json(profile)
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return
@@ -149,7 +176,7 @@ class Lake:
     def stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is removed afterwards."""
         try:
-            self.layout.staging.mkdir(exist_ok=True)
+            self._writable.staging.mkdir(exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
         except OSError as error:
             raise LakeError(
@@ -167,7 +194,7 @@ class Lake:
 
         It is removed when all went well; a vacuum removes what nobody comes back for.
         """
-        folder = self.layout.staging / name
+        folder = self._writable.staging / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -187,7 +214,7 @@ class Lake:
         LakeError
             If somebody else does.
         """
-        with locked(self.layout.root / "_compacting", wait=False):
+        with locked(self._writable.root / "_compacting", wait=False):
             yield
 
     def commit(self, commit: Commit) -> Snapshot:
@@ -195,7 +222,7 @@ class Lake:
 
         Now and then it also thins out old snapshots, as the settings ``keep_…`` say.
         """
-        with committing(self.layout):
+        with committing(self._writable):
             base = self.snapshot()
             if not commit.tables:
                 return base

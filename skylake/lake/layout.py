@@ -26,6 +26,11 @@ class Layout:
         return self.root / settings.FILE_NAME
 
     @property
+    def has_settings(self) -> bool:
+        """Whether there is a lake."""
+        return self.settings_file.is_file()
+
+    @property
     def current(self) -> Path:
         """Symbolic link to the current snapshot: the only pointer."""
         return self.root / "current"
@@ -49,6 +54,11 @@ class Layout:
     def ledger(self) -> Path:
         """Folder with one record per commit."""
         return self.root / "_ledger"
+
+    @property
+    def configurations(self) -> Path:
+        """Folder of the resolved configurations that the ledger names, each by its SHA-256."""
+        return self.ledger / "configurations"
 
     @property
     def catalogs(self) -> Path:

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pds
 
 from skylake.errors import UsageError
 from skylake.lake.slices import read_files
+from skylake.places import arrow_dataset
 from skylake.schema import TableSchema, arrow_schema, load
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
+    import pyarrow.dataset as pds
 
     from skylake.lake.snapshot import Snapshot
 
@@ -49,13 +50,7 @@ class OpenTable:
 
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs."""
-        schema = arrow_schema(self.schema)
-        files = [str(path) for path in self.files]
-        return (
-            pds.dataset(files, schema=schema, format="parquet")
-            if files
-            else pds.dataset(schema.empty_table())
-        )
+        return arrow_dataset(self.files, arrow_schema(self.schema))
 
     def arrow(
         self, columns: Columns = None, filter: Any = None, cone: tuple[float, float, float] | None = None

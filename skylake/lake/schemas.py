@@ -6,20 +6,19 @@ tells the newest of them.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skylake import __version__
 from skylake.errors import LakeError
 from skylake.schema import arrow_schema, load, table_names
 from skylake.schema.deployed import deployed_sha256
-from skylake.sky.hats import write_common_metadata
+from skylake.sky.hats import read_common_metadata, write_common_metadata
 
 
 def require_known(root: Path, snapshot: Path) -> None:
@@ -37,13 +36,25 @@ def require_known(root: Path, snapshot: Path) -> None:
     LakeError
         If a newer skylake has written it, or one whose schemas were never deployed.
     """
-    for table in sorted(path.name for path in snapshot.iterdir() if path.is_symlink()):
+    links = sorted(path for path in snapshot.iterdir() if path.is_symlink())
+    require_known_forms(root, {link.name: form_of(link) for link in links})
+
+
+def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None]) -> None:
+    """Refuse tables that this skylake would misread, as :func:`require_known` does.
+
+    Parameters
+    ----------
+    root : Path
+    forms : mapping
+        Version and checksum of the schema of each table; None where nothing tells them.
+    """
+    for table, form in forms.items():
         if table not in table_names():
             raise LakeError(
                 f"{root}: the lake has the table {table}, which this skylake ({__version__}) does not know; "
                 "upgrade skylake"
             )
-        form = _form(snapshot / table)
         known = load(table)
         if form is None or form == (known.version, known.sha256):
             continue
@@ -60,10 +71,10 @@ def require_known(root: Path, snapshot: Path) -> None:
             )
 
 
-def _form(root: Path) -> tuple[int, str] | None:
+def form_of(root: Path) -> tuple[int, str] | None:
     """Return version and checksum of the schema of a version of a table; None where nothing tells them."""
     try:
-        metadata = pq.read_schema(root / "dataset" / "_common_metadata").metadata or {}
+        metadata = read_common_metadata(root).metadata or {}
         return int(metadata[b"skylake.schema_version"]), metadata[b"skylake.schema_sha256"].decode()
     except (OSError, pa.ArrowInvalid, KeyError, ValueError):
         # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
@@ -88,11 +99,11 @@ def open_catalog(root: Path, table: str, **options: Any) -> Any:
     from hats.io.file_io import get_upath
 
     schema = arrow_schema(load(table))
-    if pq.read_schema(root / "dataset" / "_common_metadata").equals(schema):
+    if read_common_metadata(root).equals(schema):
         return lsdb.open_catalog(root, **options)
     with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
         for name in ("hats.properties", "partition_info.csv"):
-            shutil.copy(root / name, folder)
+            (Path(folder) / name).write_bytes((root / name).read_bytes())
         (Path(folder) / "dataset").mkdir()
         write_common_metadata(Path(folder), schema)
         catalog = lsdb.open_catalog(folder, path_generator=partial(_leaf, root), **options)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pds
 
 from skylake.lake.parts import Key
+from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
 
 
@@ -43,7 +43,7 @@ def read_files(
     empty = schema.empty_table()
     tables = [empty if columns is None else empty.select(list(columns))]
     for keys, paths in _by_keys(files):
-        dataset = pds.dataset([str(path) for path in paths], schema=schema, format="parquet")
+        dataset = arrow_dataset(paths, schema)
         chosen = _both(filter, None if keys is None else _is_one_of(keys))
         tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]

@@ -152,3 +152,7 @@ class Snapshot:
         """Return the names of the reference catalogs."""
         found = self.layout.catalogs.glob("*/collection.properties")
         return sorted(path.parent.name for path in found)
+
+    def catalog(self, name: str) -> Path:
+        """Return the folder of a reference catalog, which need not be there."""
+        return self.layout.catalog(name)

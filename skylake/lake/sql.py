@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.lake.provenance import add_views, pattern
+from skylake.places import is_url, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -33,12 +35,18 @@ _TYPES = {
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
 
+    The views ``ledger``, ``parts`` and ``configurations`` tell where the rows come from.
     Only the row groups and columns that a query needs are read.
     """
     import duckdb
 
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
+    if is_url(snapshot.layout.root):
+        # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
+        connection.register_filesystem(store(snapshot.layout.root))
+        # What was published never changes: what DuckDB has read once it need not read again.
+        connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
@@ -47,7 +55,8 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.layout.catalog(name)))
+        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
+    add_views(connection, snapshot)
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 
@@ -79,8 +88,7 @@ def _quoted(name: str) -> str:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
-    plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(root))
-    pattern = f"{plain}/dataset/**/*.parquet".replace("'", "''")
+    files = pattern(root, "dataset/**/*.parquet")
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false{options})"
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false{options})"
     )

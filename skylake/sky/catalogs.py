@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
 from skylake.errors import CatalogError
 from skylake.sky.cone import read_cone
-from skylake.sky.hats import read_properties
+from skylake.sky.hats import read_common_metadata, read_properties
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,7 +60,7 @@ class ReferenceCatalog:
             outer = read_properties(collection, "collection.properties")
             root = collection / outer["hats_primary_table_url"]
             inner = read_properties(root)
-            columns = tuple(pq.read_schema(root / "dataset" / "_common_metadata").names)
+            columns = tuple(read_common_metadata(root).names)
             return cls(
                 collection,
                 collection.name,

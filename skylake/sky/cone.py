@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pds
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
 from skylake.core.sphere import IntArray, separation_deg
-from skylake.sky.hats import leaf_files, read_pixels
+from skylake.places import arrow_filesystem, key
+from skylake.sky.hats import leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import cone_ranges, pixel_range
 
 _INDEX = "_healpix_29"
@@ -45,7 +45,7 @@ def read_cone(
     """
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
     pixels = [pixel for pixel in read_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
-    schema = schema or pq.read_schema(root / "dataset" / "_common_metadata")
+    schema = schema or read_common_metadata(root)
     wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
     fragments = [
         fragment for _, path in leaf_files(root, pixels) if (fragment := _fragment(path, ranges)) is not None
@@ -62,13 +62,10 @@ def read_cone(
 
 def _fragment(path: Path, ranges: IntArray) -> pds.ParquetFileFragment | None:
     """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
-    with pq.ParquetFile(path) as file:
-        groups = _row_groups(file, ranges)
-    return (
-        pds.ParquetFileFormat().make_fragment(str(path), LocalFileSystem(), row_groups=groups)
-        if groups
-        else None
-    )
+    fragment = pds.ParquetFileFormat().make_fragment(key(path), arrow_filesystem(path))
+    groups = _row_groups(fragment.metadata, ranges)
+    # The metadata goes with the subset, so that it is not read again.
+    return fragment.subset(row_group_ids=groups) if groups else None
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:
@@ -77,9 +74,8 @@ def _touches(ranges: IntArray, start: int, end: int) -> bool:
     return position < len(ranges) and int(ranges[position, 0]) < end
 
 
-def _row_groups(file: pq.ParquetFile, ranges: IntArray) -> list[int]:
-    metadata = file.metadata
-    index = file.schema_arrow.get_field_index(_INDEX)
+def _row_groups(metadata: pq.FileMetaData, ranges: IntArray) -> list[int]:
+    index = metadata.schema.to_arrow_schema().get_field_index(_INDEX)
     chosen = []
     for number in range(metadata.num_row_groups):
         statistics = metadata.row_group(number).column(index).statistics

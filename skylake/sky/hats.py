@@ -100,6 +100,12 @@ def write_common_metadata(root: Path, schema: pa.Schema) -> None:
     partial.replace(path)
 
 
+def read_common_metadata(root: Path) -> pa.Schema:
+    """Return the schema of a catalog."""
+    with (root / "dataset" / "_common_metadata").open("rb") as stream:
+        return pq.read_schema(stream)
+
+
 def write_row_group_metadata(root: Path) -> bool:
     """Write ``dataset/_metadata``: the footers of all files of a catalog, which readers then need not open.
 
@@ -123,7 +129,7 @@ def write_row_group_metadata(root: Path) -> bool:
     """
     path = root / "dataset" / "_metadata"
     leaves = list(leaf_files(root, sorted(find_pixels(root), key=lambda pixel: pixel_range(*pixel))))
-    schema = pq.read_schema(root / "dataset" / "_common_metadata")
+    schema = read_common_metadata(root)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(pq.read_metadata, (leaf for _, leaf in leaves)))
     is_uniform = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)

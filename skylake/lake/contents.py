@@ -1,0 +1,98 @@
+"""What is in the folders that are published: paths, sizes and checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from skylake.core.ids import config_sha256
+from skylake.lake.parts import Part, PartFile, file_sha256
+from skylake.lake.snapshot import Snapshot
+
+Objects = dict[str, tuple[int, str]]
+"""Size and SHA-256 by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """An immutable folder of a lake.
+
+    Attributes
+    ----------
+    name : str
+        Name of the table, or ``catalogs/<name>``.
+    root : Path
+        The folder.
+    folder : str
+        Its place in a published lake, relative to the root.
+    objects : dict
+        Size and SHA-256 by path relative to the folder.
+    """
+
+    name: str
+    root: Path
+    folder: str
+    objects: Objects
+
+    @property
+    def other_folder(self) -> str:
+        """Place for this content where the usual one is taken by other content."""
+        digest = config_sha256({"objects": sorted(self.objects.items())})[:16]
+        if self.name.startswith("catalogs/"):
+            return f"catalogs/{digest}/{self.name.removeprefix('catalogs/')}"
+        return f"{self.folder}-{digest}"
+
+
+def table_contents(snapshot: Snapshot, table: str) -> Contents:
+    """Return what is in the version of a table. Checksums of data are those of the descriptions."""
+    root, version = snapshot.folder(table), snapshot.version(table)
+    known: dict[str, PartFile] = {}
+    for path in version.fresh.values():
+        part = Part.from_json(path.read_text(encoding="utf-8"))
+        known |= {file.path: file for file in part.files if file.sha256}
+    for bundle in version.bundles.values():
+        known |= {file.path: file for file in bundle.files if file.sha256}
+    objects = {}
+    for path in _files(root):
+        name = path.relative_to(root).as_posix()
+        file = known.get(name)
+        objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
+    return Contents(table, root, root.relative_to(snapshot.layout.root).as_posix(), objects)
+
+
+def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
+    """Return what is in a reference catalog and its margin.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    name : str
+    held : dict
+        What was published of it. Properties name the checksum of a catalog's content: where they are the same, files
+        of the same size are not read.
+    """
+    root = snapshot.catalog(name)
+    files = {path.relative_to(root).as_posix(): path for path in _files(root)}
+    properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}
+    if any(held.get(path) != known for path, known in properties.items()):
+        held = {}
+    objects = {
+        path: held[path] if path in held and held[path][0] == file.stat().st_size else _object(file)
+        for path, file in files.items()
+    }
+    return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+
+
+def _object(file: Path) -> tuple[int, str]:
+    return file.stat().st_size, file_sha256(file)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that are not finished."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(folder) / name

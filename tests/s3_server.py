@@ -1,0 +1,50 @@
+"""An S3 server on this machine, which writes down what it was asked: ``python s3_server.py PORT LOG``.
+
+Each request is a line of JSON: method, path, query and the bytes of the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, run_simple
+
+
+class Told:
+    """Writes every request that passes through to a file."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], log: Path) -> None:
+        self.application, self.log, self.lock = application, log, threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        answer = [bytes(piece) for piece in self.application(environ, start_response)]
+        told = {
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["PATH_INFO"],
+            "query": environ["QUERY_STRING"],
+            "copy": "HTTP_X_AMZ_COPY_SOURCE" in environ,
+            "bytes": sum(map(len, answer)) if environ["REQUEST_METHOD"] == "GET" else 0,
+        }
+        with self.lock, self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(told) + "\n")
+        return answer
+
+
+class Silent(WSGIRequestHandler):
+    """Says nothing on standard error, and keeps connections open as S3 does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    application = Told(DomainDispatcherApplication(create_backend_app), Path(sys.argv[2]))
+    run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=Silent)
