@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -13,15 +14,14 @@ from typing import Any
 
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
-from skylake.durable import in_use
+from skylake.durable import hold, replace_durably
 from skylake.errors import LakeError, UsageError
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.snapshot import Snapshot
-from skylake.lake.vacuum import Retention, VacuumReport, vacuum
+from skylake.lake.vacuum import Retention, VacuumReport, sweep, vacuum
 from skylake.settings import Settings, change_setting, read_settings, write_settings
-from skylake.sky.hats import replace_text
 from skylake.sky.pixels import PixelTree
 
 #: Commits between two thinnings; reading the whole ledger for every commit would cost more and more.
@@ -94,7 +94,14 @@ class Lake:
         as_of : str, int, datetime or None
             Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
         """
-        return Snapshot(self.layout, find_snapshot(self.layout, as_of))
+        while True:
+            number = find_snapshot(self.layout, as_of)
+            try:
+                return Snapshot(self.layout, number)
+            except LakeError:
+                # A commit and a vacuum may come between reading the pointer and holding what it leads to.
+                if find_snapshot(self.layout, as_of) == number:
+                    raise
 
     def history(self) -> list[Entry]:
         """Return the commits of the lake, the oldest first."""
@@ -126,7 +133,7 @@ class Lake:
             return
         try:
             path.parent.mkdir(exist_ok=True)
-            replace_text(path, text)
+            replace_durably(path, text)
         except OSError as error:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions"
@@ -140,28 +147,45 @@ class Lake:
     def stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is removed afterwards."""
         try:
-            self.layout.staging.mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
+            folder, descriptor = self._staging_folder(name)
         except OSError as error:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
             ) from error
         try:
-            with in_use(folder):
-                yield folder
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+    def _staging_folder(self, name: str) -> tuple[Path, int]:
+        """Make a folder in the staging area, and hold it."""
+        self.layout.staging.mkdir(exist_ok=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
+            try:
+                return folder, hold(folder)
+            except FileNotFoundError:
+                # A sweep has taken it for what a killed process left.
+                continue
 
     def commit(self, commit: Commit) -> Snapshot:
         """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.
 
-        Now and then it also thins out old snapshots, as the settings ``keep_…`` say.
+        What interrupted runs have left is swept away before. Now and then it also thins out old snapshots, as the
+        settings ``keep_…`` say.
         """
         with committing(self.layout):
             base = self.snapshot()
             if not commit.tables:
                 return base
-            made = publish(self.layout, base, commit)
+            sweep(self.layout)
+            try:
+                made = publish(self.layout, base, commit)
+            except LakeError:
+                # What it had built so far takes up room, which may be just what was lacking.
+                sweep(self.layout)
+                raise
             if made.number % _THINNED_EVERY == 0:
                 del base  # or it would count as being read
                 vacuum(self.layout, self._retention)

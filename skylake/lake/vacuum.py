@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from skylake.durable import is_in_use
+from skylake.durable import GONE, set_aside
 from skylake.errors import LakeError
-from skylake.lake.history import Entry, history
+from skylake.lake.history import Entry, current_number, history
 from skylake.lake.layout import Layout
-from skylake.schema import table_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,13 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     try:
         for entry in entries:
             if entry.kept and entry.snapshot not in keep:
-                folder = layout.snapshot(entry.snapshot)
-                if is_in_use(folder):
+                aside = set_aside(layout.snapshot(entry.snapshot))
+                if aside is None:
                     report.n_in_use += 1
                 else:
-                    shutil.rmtree(folder)
+                    shutil.rmtree(aside)
                     report.snapshots.append(entry.snapshot)
-        _drop_versions(layout, report)
-        _drop_leftovers(layout)
+        _sweep(layout, report)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({error.strerror or error}); mend its permissions"
@@ -93,18 +91,52 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     return report
 
 
+def sweep(layout: Layout) -> None:
+    """Remove what commits that were interrupted, and processes that were killed, left behind.
+
+    Must be called with the lock of the committer held.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    try:
+        _sweep(layout, VacuumReport([]))
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake cannot be written ({error.strerror or error}); mend its permissions"
+        ) from error
+
+
+def _sweep(layout: Layout, report: VacuumReport) -> None:
+    for pattern in (f"_snapshots/.*{GONE}", f"_versions/*/.*{GONE}", f"{layout.staging.name}/.*{GONE}"):
+        for folder in layout.root.glob(pattern):
+            shutil.rmtree(folder)
+    _drop_unfinished(layout)
+    _drop_versions(layout, report)
+    _drop_staging(layout)
+
+
+def _drop_unfinished(layout: Layout) -> None:
+    """Remove snapshots that never became current, and the records of them."""
+    current = current_number(layout)
+    for path in list(layout.snapshots.iterdir()):
+        if path.name.isdigit() and int(path.name) > current:
+            shutil.rmtree(path)
+    for path in list(layout.ledger.glob("*.json*")):
+        if not path.stem.isdigit() or int(path.stem) > current:
+            path.unlink()
+
+
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to."""
-    needed = {
-        (snapshot / table).resolve()
-        for snapshot in layout.snapshots.iterdir()
-        for table in table_names()
-        if (snapshot / table).is_symlink()
-    }
+    snapshots = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
+    needed = {(link.name, link.readlink().name) for snapshot in snapshots for link in snapshot.iterdir()}
     for folder in layout.versions_of_tables():
-        if folder.resolve() not in needed:
+        if (folder.parent.name, folder.name) not in needed:
             report.n_bytes += _freed(folder)
-            shutil.rmtree(folder)
+            shutil.rmtree(set_aside(folder) or folder)
             report.n_versions += 1
 
 
@@ -113,9 +145,10 @@ def _freed(folder: Path) -> int:
     return sum(status.st_size for status in statuses if status.st_nlink == 1)
 
 
-def _drop_leftovers(layout: Layout) -> None:
+def _drop_staging(layout: Layout) -> None:
     """Remove what processes that were killed left in the staging area."""
     if layout.staging.is_dir():
-        for folder in layout.staging.iterdir():
-            if folder.is_dir() and not is_in_use(folder):
-                shutil.rmtree(folder)
+        for folder in list(layout.staging.iterdir()):
+            aside = set_aside(folder) if folder.is_dir() else None
+            if aside is not None:
+                shutil.rmtree(aside)

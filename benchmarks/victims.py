@@ -1,0 +1,171 @@
+"""Processes to be killed: they start at once, from one that has imported everything, and die with all their kin."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+#: What a command would import first; a kill is to hit the work, not the imports.
+_PRELOADED = [
+    "skylake.cli.main", "skylake.cli.nightly", "skylake.flow.archive", "skylake.sky.join", "skylake.image.reduce",
+    "skylake.mirror.run", "skylake.report.collect", "distributed", "lsdb", "duckdb", "sep", "psycopg",
+    "astropy.io.fits",
+]  # fmt: skip
+_LONG_S = 180.0
+_POLL_S = 0.0001
+
+Work = Callable[[], int]
+
+
+def command(arguments: list[str]) -> int:
+    """Run a command of skylake in this process; return its exit status."""
+    from skylake.cli.main import main
+
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@functools.cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _live(work: Work, log: str, ready: object) -> None:
+    os.setsid()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    ready.set()  # type: ignore[attr-defined]
+    raise SystemExit(work())
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run went: its exit status, None if it was killed, how long it took, and what it said."""
+
+    status: int | None
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """When to kill: so many seconds after the start, or after the first change of what matches a pattern.
+
+    The pattern is of paths below the lake; an entry that comes or goes, or a link that moves, is a change.
+    """
+
+    seconds: float
+    pattern: str | None = None
+
+
+class Victim:
+    """A process with a session of its own, that does some work on a lake."""
+
+    def __init__(self, work: Work, log: Path) -> None:
+        self._log = log
+        log.unlink(missing_ok=True)
+        ready = _context().Event()
+        self._process: BaseProcess = _context().Process(target=_live, args=(work, str(log), ready))
+        self._process.start()
+        if not ready.wait(_LONG_S):
+            raise RuntimeError("the process did not start")
+        self.begin = time.perf_counter()
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its session."""
+        return int(self._process.pid or 0)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        self._process.join(_LONG_S)
+        seconds = time.perf_counter() - self.begin
+        if self._process.exitcode is None:
+            self.kill()
+            raise RuntimeError(f"a run did not end within {_LONG_S:.0f} s: {self._said()}")
+        return Ended(self._process.exitcode, seconds, self._said())
+
+    def kill(self) -> bool:
+        """Kill it and all its kin at once; tell whether it lived until then."""
+        lived = self.alive
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.join(_LONG_S)
+        lived = lived and self._process.exitcode == -signal.SIGKILL
+        deadline = time.monotonic() + _LONG_S
+        while kin := list(session(self.pid)):
+            for one in kin:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the processes {kin} do not die")
+            time.sleep(0.01)
+        return lived
+
+    def strike(self, lake: Path, blow: Blow) -> bool:
+        """Kill it at a moment; tell whether it lived until then."""
+        if blow.pattern is not None:
+            before = _seen(lake, blow.pattern)
+            while self.alive and _seen(lake, blow.pattern) == before:
+                time.sleep(_POLL_S)
+            time.sleep(blow.seconds)
+        else:
+            time.sleep(max(0.0, self.begin + blow.seconds - time.perf_counter()))
+        return self.kill()
+
+    def _said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace").strip() if self._log.exists() else ""
+
+
+def _seen(lake: Path, pattern: str) -> set[str]:
+    """Return the entries that match a pattern below a folder, and where the links among them lead."""
+    with suppress(OSError):
+        found = list(lake.glob(pattern))
+        return {f"{path} {path.readlink() if path.is_symlink() else ''}" for path in found}
+    return set()
+
+
+def session(leader: int) -> Iterator[int]:
+    """Yield the living processes of a session."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == leader and fields[0] not in "ZX":
+                yield int(path.parent.name)
+
+
+def run(work: Work, log: Path) -> Ended:
+    """Let some work run to its end."""
+    return Victim(work, log).wait()
+
+
+def kin_of(root: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [root]
+    for one in found:
+        found += children.get(one, [])
+    return found
