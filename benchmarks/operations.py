@@ -56,8 +56,11 @@ def _skylake(*arguments: str) -> Callable[[Trials, Path], Work]:
     return work
 
 
-def commit_nights(root: Path, source: Path) -> int:
-    """Commit the nights of another lake one by one, each over four tables, if they are not there; a bare commit."""
+def commit_nights(root: Path, source: Path, told: Path | None = None) -> int:
+    """Commit the nights of another lake one by one, each over four tables, if they are not there; a bare commit.
+
+    The number of each snapshot is added to the file `told` once it is committed.
+    """
     from skylake.core.batch import Batch
     from skylake.lake import Commit, Lake, stage_part
     from skylake.schema import load
@@ -88,7 +91,10 @@ def commit_nights(root: Path, source: Path) -> int:
                         ),
                         staging / table,
                     )
-            lake.commit(commit)
+            made = lake.commit(commit)
+        if told is not None:
+            with told.open("a", encoding="ascii") as stream:
+                stream.write(f"{made.number}\n")
     return 0
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,12 +44,12 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _live(work: Work, log: str, ready: object) -> None:
+def _live(work: Work, log: str, ready: Connection) -> None:
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
-    ready.set()  # type: ignore[attr-defined]
+    ready.send(True)
     raise SystemExit(work())
 
 
@@ -78,11 +79,14 @@ class Victim:
     def __init__(self, work: Work, log: Path) -> None:
         self._log = log
         log.unlink(missing_ok=True)
-        ready = _context().Event()
-        self._process: BaseProcess = _context().Process(target=_live, args=(work, str(log), ready))
+        ready, told = _context().Pipe(duplex=False)
+        self._process: BaseProcess = _context().Process(target=_live, args=(work, str(log), told))
         self._process.start()
-        if not ready.wait(_LONG_S):
-            raise RuntimeError("the process did not start")
+        told.close()
+        with ready:
+            if not ready.poll(_LONG_S):
+                raise RuntimeError("the process did not start")
+            ready.recv()
         self.begin = time.perf_counter()
 
     @property
