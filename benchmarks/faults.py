@@ -58,7 +58,8 @@ class Reference:
 class Score:
     """What the kills of one operation met.
 
-    ``hit`` counts kills by how far the run had come: before its first commit, between two, after its last.
+    ``hit`` counts kills by how far the run had come: before its first commit, between two, after its last, for runs
+    that commit. ``litter`` is what all of them left lying about, which the next run or a vacuum sweeps away.
     """
 
     operation: Operation
@@ -229,7 +230,8 @@ def _see_remains(operation: Operation, lake: Lake, reference: Reference, base: i
     """Look at a lake whose writer was killed."""
     snapshot = lake.snapshot()
     done, all_of_it = snapshot.number - base, len(reference.published) - 1
-    score.hit["before" if done == 0 else "after" if done >= all_of_it else "between"] += 1
+    if all_of_it:
+        score.hit["before" if done == 0 else "after" if done >= all_of_it else "between"] += 1
     score.litter += len(litter(lake))
     must(
         fits(state_of(snapshot), reference.published),
