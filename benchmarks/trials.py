@@ -158,21 +158,29 @@ def _finish(trials: Trials, lake: Lake) -> None:
 
 
 def _tables(trials: Trials, target: Path) -> None:
+    table_archive(target, trials.table_nights, 6)
+
+
+def table_archive(target: Path, nights: int, frames: int) -> Lake:
+    """Make a lake with nights that are simulated as tables."""
     scenario = Scenario(
-        nights=trials.table_nights, first_night=20240101, frames_per_night=6, stars=StarParams(per_frame=300.0),
+        nights=nights, first_night=20240101, frames_per_night=frames, stars=StarParams(per_frame=300.0),
         schedule=ScheduleParams(fields=3, target_fraction=0.0),
     )  # fmt: skip
-    make_archive(Lake.create(target, _of_tables()), scenario, Inline())
+    lake = Lake.create(target, of_tables())
+    make_archive(lake, scenario, Inline())
+    return lake
 
 
 def _empty(trials: Trials, target: Path) -> None:
-    tables, empty = Lake(trials.lake("tables")), Lake.create(target, _of_tables())
+    tables, empty = Lake(trials.lake("tables")), Lake.create(target, of_tables())
     shutil.copytree(tables.layout.catalogs, empty.layout.catalogs, dirs_exist_ok=True)
     shutil.copytree(tables.layout.profile("sim").parent, empty.layout.profile("sim").parent)
     empty.set("default_catalog", tables.settings.default_catalog)
 
 
-def _of_tables() -> Settings:
+def of_tables() -> Settings:
+    """Return the settings of lakes for such nights."""
     return Settings(cluster="inline", pixel_order=2, keep_newest=60)
 
 

@@ -38,7 +38,8 @@ def command(arguments: list[str]) -> int:
 
 
 @functools.cache
-def _context() -> ForkServerContext:
+def forks() -> ForkServerContext:
+    """Return what makes processes that have imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return context
@@ -79,8 +80,8 @@ class Victim:
     def __init__(self, work: Work, log: Path) -> None:
         self._log = log
         log.unlink(missing_ok=True)
-        ready, told = _context().Pipe(duplex=False)
-        self._process: BaseProcess = _context().Process(target=_live, args=(work, str(log), told))
+        ready, told = forks().Pipe(duplex=False)
+        self._process: BaseProcess = forks().Process(target=_live, args=(work, str(log), told))
         self._process.start()
         told.close()
         with ready:
