@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.camera import Site
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.calibrate import zeropoints_name
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.parameters import calibration_sha256, camera_of_frames
@@ -132,7 +132,9 @@ def _refresh(
             if isinstance(result, SkylakeError):
                 raise result
             if isinstance(result, BaseException):
-                raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
+                raise LakeError(
+                    f"{table} could not be made ({reason_of(result)}); mend that and run again"
+                ) from result
             commit.replace(result, staging)
         lake.commit(commit)
     progress.end()

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, reason_of, together
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.crossmatch import filters_of, match_night
 from skylake.flow.parameters import calibration_inputs, camera_of_frames
@@ -167,7 +167,7 @@ def calibrate(
         run_in_windows(workers, makers, commit)
     progress.end()
     if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
+        raise LakeError(together(failures)) from failures[0]
     report.warnings = _warnings(lake.snapshot(), name, version)
     return report
 
@@ -283,8 +283,9 @@ def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
 
 
 def _failure(night: Night, error: BaseException) -> LakeError:
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{night.name}: the night could not be calibrated ({what}); mend that and run again")
+    return LakeError(
+        f"{night.name}: the night could not be calibrated ({reason_of(error)}); mend that and run again"
+    )
 
 
 def _commit(

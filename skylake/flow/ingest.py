@@ -14,7 +14,7 @@ import pyarrow as pa
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
@@ -126,7 +126,7 @@ def ingest(
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
+        raise LakeError(together(failures)) from failures[0]
     return report
 
 
@@ -327,8 +327,9 @@ def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
 
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
+    return LakeError(
+        f"{batch}: the night could not be gathered ({reason_of(error)}); mend that and run again"
+    )
 
 
 def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path, base: int) -> None:

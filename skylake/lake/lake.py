@@ -7,7 +7,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, replace_durably
-from skylake.errors import LakeError, UsageError
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
@@ -62,6 +62,7 @@ class Lake:
             If the folder cannot be written.
         """
         layout = Layout(Path(root).absolute())
+        was_there = layout.root.is_dir()
         if layout.settings_file.exists():
             raise UsageError(f"{root}: there is a lake already")
         if layout.root.is_dir() and any(layout.root.iterdir()):
@@ -73,7 +74,9 @@ class Lake:
             create_empty(layout)
             write_settings(layout.settings_file, settings or Settings())
         except OSError as error:
-            raise LakeError(f"{root}: the lake cannot be made ({error.strerror})") from error
+            if not isinstance(error, FileExistsError):
+                _clear(layout.root, with_folder=not was_there)
+            raise LakeError(f"{root}: the lake cannot be made ({reason_of(error)})") from error
         return cls(root)
 
     @property
@@ -109,7 +112,7 @@ class Lake:
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
-        with committing(self.layout):
+        with self._changing():
             return restore(self.layout, self.snapshot(as_of))
 
     def vacuum(self, retention: Retention | None = None) -> VacuumReport:
@@ -175,18 +178,37 @@ class Lake:
         What interrupted runs have left is swept away before. Now and then it also thins out old snapshots, as the
         settings ``keep_…`` say.
         """
-        with committing(self.layout):
+        with self._changing():
             base = self.snapshot()
             if not commit.tables:
                 return base
-            sweep(self.layout)
-            try:
-                made = publish(self.layout, base, commit)
-            except LakeError:
-                # What it had built so far takes up room, which may be just what was lacking.
-                sweep(self.layout)
-                raise
+            made = publish(self.layout, base, commit)
             if made.number % _THINNED_EVERY == 0:
                 del base  # or it would count as being read
                 vacuum(self.layout, self._retention)
             return made
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Be the one that changes the lake, and leave nothing behind when that fails."""
+        with committing(self.layout):
+            sweep(self.layout)
+            try:
+                yield
+            except SkylakeError:
+                # What was built so far takes up room, which may be just what was lacking.
+                with suppress(SkylakeError):
+                    sweep(self.layout)
+                raise
+
+
+def _clear(root: Path, with_folder: bool) -> None:
+    """Remove half a lake, which would stand in the way of the next try, from a folder that was empty."""
+    with suppress(OSError):
+        for path in list(root.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        if with_folder:
+            root.rmdir()
