@@ -39,6 +39,8 @@ from skylake.lake import Lake, Snapshot
 
 #: A kill that is aimed comes up to so many seconds after the change that it waits for.
 _AFTER_S = (0.0, 0.001, 0.02)
+#: For fewer kills the length of a run need not be known well.
+_FEW = 6
 #: Instants that are tried until one comes before the end of the run.
 _ATTEMPTS = 8
 
@@ -121,7 +123,7 @@ def share(operations: Sequence[Operation], kills: int) -> list[int]:
 def kill_often(trials: Trials, operation: Operation, kills: int, seed: int) -> Score:
     """Kill an operation so many times; tell what happened."""
     place = trials.root / "trial"
-    reference = undisturbed(trials, operation, place)
+    reference = undisturbed(trials, operation, place, 1 if kills < _FEW else 2)
     score = Score(operation, reference.seconds)
     begin = time.perf_counter()
     for number in range(kills):
@@ -139,9 +141,9 @@ def kill_often(trials: Trials, operation: Operation, kills: int, seed: int) -> S
     return score
 
 
-def undisturbed(trials: Trials, operation: Operation, place: Path) -> Reference:
-    """Run an operation to its end, twice: the first run of all takes longer."""
-    for _ in range(2):
+def undisturbed(trials: Trials, operation: Operation, place: Path, runs: int) -> Reference:
+    """Run an operation to its end; the first run of all takes longer than later ones."""
+    for _ in range(runs):
         shutil.rmtree(place, ignore_errors=True)
         lake = trials.copy(operation.lake, place)
         base = lake.snapshot().number
@@ -151,6 +153,7 @@ def undisturbed(trials: Trials, operation: Operation, place: Path) -> Reference:
     last = lake.snapshot().number
     published = [state_of(lake.snapshot(number)) for number in range(base, last + 1)]
     rules = broken_rules(lake.snapshot())
+    del lake
     shutil.rmtree(place)
     return Reference(published, ended.status or 0, rules, ended.seconds, before)
 
@@ -189,8 +192,10 @@ def _draw(operation: Operation, seconds: float, dice: random.Random, attempt: in
 
 
 def _strike_worker(victim: Victim, lake: Path, blow: Blow, dice: random.Random) -> bool:
-    """Kill one worker of a run at a moment; tell whether there was one."""
-    time.sleep(max(0.0, victim.begin + blow.seconds - time.perf_counter()))
+    """Kill one worker of a run that is at work; tell whether there was one."""
+    while victim.alive and not list(lake.glob("_staging/*")):
+        time.sleep(0.01)
+    time.sleep(blow.seconds / 3.0)
     workers = [one for one in kin_of(victim.pid)[1:] if _is_worker(one)]
     if not workers or not victim.alive:
         victim.kill()

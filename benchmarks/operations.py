@@ -108,17 +108,17 @@ _INGEST = ("ingest", "LAKE", "--camera", "PROFILE", "FRAMES")
 _REDO = ("ingest", "LAKE", "--camera", "CHOOSY", "FRAMES", "--redo")
 
 OPERATIONS = (
-    Operation("ingest", "half", _skylake(*_INGEST), 34, _BUILDING),
-    Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *_LOCAL), 10, _BUILDING),
-    Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *_LOCAL), 8, ("_staging/*/*/*",), worker=True),
-    Operation("ingest --redo", "ingested", _skylake(*_REDO), 14, _BUILDING),
-    Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 20, _BUILDING),
-    Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 4, _BUILDING),
-    Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 20, _BUILDING),
-    Operation("commit", "empty", _commits, 30, _BUILDING),
+    Operation("ingest", "half", _skylake(*_INGEST), 32, _BUILDING),
+    Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *_LOCAL), 8, _BUILDING),
+    Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *_LOCAL), 6, worker=True),
+    Operation("ingest --redo", "ingested", _skylake(*_REDO), 12, _BUILDING),
+    Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 14, _BUILDING),
+    Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 3, _BUILDING),
+    Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING),
+    Operation("commit", "empty", _commits, 36, _BUILDING),
     Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact"),
-    Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 20, ("_snapshots/*", "_versions/*/*")),
-    Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 14, ("_snapshots/*", "_ledger/*", "current")),
+    Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, ("_snapshots/*", "_versions/*/*")),
+    Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, ("_snapshots/*", "_ledger/*", "current")),
     Operation(
         "mirror", "mirrored", _skylake("mirror", "LAKE"), 16, ("_postgres/stop*", "_postgres/.s.*"), of_mirror=True
     ),

@@ -161,18 +161,13 @@ class PowerCuts:
 
     def cut_often(self, cuts: int, seed: int, forced: bool = True) -> list[str]:
         """Cut the power so many times; return what harm was done."""
-        harm = []
-        for number in range(cuts):
-            dice = random.Random(f"{seed} {number}")
-            try:
-                self.cut(dice, forced)
-            except (Broken, SkylakeError, OSError) as error:
-                harm.append(f"cut {number}: {type(error).__name__}: {error}")
-                print(harm[-1] if forced else f"not forced, {harm[-1]}", flush=True)
+        found = ((number, self.cut(random.Random(f"{seed} {number}"), forced)) for number in range(cuts))
+        harm = [f"cut {number}: {told}" for number, told in found if told]
+        print(*(told if forced else f"not forced, {told}" for told in harm), sep="\n", flush=True)
         return harm
 
-    def cut(self, dice: random.Random, forced: bool = True) -> None:
-        """Cut the power once, and see what is left."""
+    def cut(self, dice: random.Random, forced: bool = True) -> str | None:
+        """Cut the power once, and see what is left; return what harm was done, if any."""
         self._copy()
         # The log is written often or never by itself: both make trouble, of different kinds.
         seconds = dice.choice([1, 300])
@@ -183,7 +178,12 @@ class PowerCuts:
             told = [int(line) for line in self._told.read_text(encoding="ascii").split()]
             victim.kill()
         with _mounted(self._image, self._place):
-            self._see(max(told, default=1), forced)
+            # Caught in here, since an error keeps files open, with which no disk is let go.
+            try:
+                self._see(max(told, default=1), forced)
+            except (Broken, SkylakeError, OSError) as error:
+                return f"{type(error).__name__}: {error}"
+        return None
 
     def _see(self, told: int, forced: bool) -> None:
         lake = Lake(self._place / "lake")

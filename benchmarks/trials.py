@@ -43,6 +43,7 @@ class Trials:
     """Frames, profiles and lakes for trials; each lake is made when it is first asked for.
 
     ====================  =================================================================
+    ``new``               the catalog of the real frames, and none of them
     ``half``              half of the nights, calibrated and aggregated
     ``ingested``          all nights, not calibrated
     ``calibrated``        all nights, calibrated, not aggregated
@@ -184,7 +185,12 @@ def of_tables() -> Settings:
     return Settings(cluster="inline", pixel_order=2, keep_newest=60)
 
 
+def _new(trials: Trials, target: Path) -> None:
+    trials.new(target)
+
+
 _RECIPES: dict[str, Callable[[Trials, Path], None]] = {
+    "new": _new,
     "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
     "tables": _tables, "empty": _empty,
 }  # fmt: skip
