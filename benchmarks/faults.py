@@ -2,7 +2,8 @@
 
 Needs: skylake alone. Takes about 30 minutes on 2 cores, 4 with --quick.
 
-A run is killed with all its processes at a random instant, or right after something appeared in the lake. Then
+A run is killed with all its processes at a random instant, or right after something appeared in the lake, or, where
+strace is installed and the run is short, as it makes one of its system calls that change what is on disk. Then
 
 1. the last snapshot is read, every table in three ways: it holds what an undisturbed run has published at one time or
    another, and nothing in between; the queries of ``sql/checks`` find nothing; all older snapshots are whole; a mirror
@@ -32,7 +33,7 @@ from claims import Claim, conclude
 from operations import Operation, available
 from states import Broken, State, broken_rules, fits, litter, mirrored, must, small_tables, state_of
 from trials import Trials
-from victims import Blow, Victim, kin_of, run
+from victims import Blow, Victim, calls_of, can_follow, killing, kin_of, run
 
 from skylake.errors import SkylakeError
 from skylake.lake import Lake, Snapshot
@@ -54,6 +55,7 @@ class Reference:
     rules: set[str]
     seconds: float
     before: dict[int, dict[tuple[str, str], str]]
+    calls: dict[str, list[tuple[str, int]]]
 
 
 @dataclass(slots=True)
@@ -155,7 +157,12 @@ def undisturbed(trials: Trials, operation: Operation, place: Path, runs: int) ->
     rules = broken_rules(lake.snapshot())
     del lake
     shutil.rmtree(place)
-    return Reference(published, ended.status or 0, rules, ended.seconds, before)
+    calls = {}
+    if operation.stepwise and can_follow():
+        trials.copy(operation.lake, place)
+        calls = calls_of(operation.work(trials, place), trials.root / "log", place)
+        shutil.rmtree(place)
+    return Reference(published, ended.status or 0, rules, ended.seconds, before, calls)
 
 
 def kill_once(
@@ -166,8 +173,8 @@ def kill_once(
     for attempt in range(_ATTEMPTS):
         shutil.rmtree(place, ignore_errors=True)
         base = trials.copy(operation.lake, place).snapshot().number
-        victim = Victim(operation.work(trials, place), log)
-        blow = _draw(operation, reference.seconds * (1.0 - attempt / _ATTEMPTS), dice, attempt)
+        blow = _draw(operation, reference, dice, attempt)
+        victim = Victim(operation.work(trials, place), log, killing(blow.call) if blow.call else None)
         if _strike_worker(victim, place, blow, dice) if operation.worker else victim.strike(place, blow):
             break
     else:
@@ -184,11 +191,13 @@ def kill_once(
     return True
 
 
-def _draw(operation: Operation, seconds: float, dice: random.Random, attempt: int) -> Blow:
-    """Choose an instant: of those that miss, the next one is not aimed."""
+def _draw(operation: Operation, reference: Reference, dice: random.Random, attempt: int) -> Blow:
+    """Choose an instant: of those that miss, the next one is earlier and not aimed."""
+    if reference.calls and attempt == 0 and dice.random() < 0.5:
+        return Blow(0.0, call=dice.choice(reference.calls[dice.choice(sorted(reference.calls))]))
     if operation.aims and attempt == 0 and dice.random() < 0.5:
         return Blow(dice.uniform(0.0, dice.choice(_AFTER_S)), dice.choice(operation.aims))
-    return Blow(dice.uniform(0.0, seconds))
+    return Blow(dice.uniform(0.0, reference.seconds * (1.0 - attempt / _ATTEMPTS)))
 
 
 def _strike_worker(victim: Victim, lake: Path, blow: Blow, dice: random.Random) -> bool:

@@ -32,6 +32,8 @@ class Operation:
         Command of skylake that it takes.
     worker : bool
         Whether a worker alone is killed, and the run goes on.
+    stepwise : bool
+        Whether half of the kills come at one of its system calls, since it is too fast for a clock.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Operation:
     of_mirror: bool = False
     needs: str | None = None
     worker: bool = False
+    stepwise: bool = False
 
 
 def _skylake(*arguments: str) -> Callable[[Trials, Path], Work]:
@@ -114,11 +117,11 @@ OPERATIONS = (
     Operation("ingest --redo", "ingested", _skylake(*_REDO), 12, _BUILDING),
     Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 14, _BUILDING),
     Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 3, _BUILDING),
-    Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING),
-    Operation("commit", "empty", _commits, 36, _BUILDING),
-    Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact"),
-    Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, ("_snapshots/*", "_versions/*/*")),
-    Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, ("_snapshots/*", "_ledger/*", "current")),
+    Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING, stepwise=True),
+    Operation("commit", "empty", _commits, 36, _BUILDING, stepwise=True),
+    Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact", stepwise=True),
+    Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, _BUILDING, stepwise=True),
+    Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, _BUILDING, stepwise=True),
     Operation(
         "mirror", "mirrored", _skylake("mirror", "LAKE"), 16, ("_postgres/stop*", "_postgres/.s.*"), of_mirror=True
     ),

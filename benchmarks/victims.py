@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,12 +49,17 @@ def forks() -> ForkServerContext:
     return context
 
 
+#: System calls that change what is on disk, or force it there.
+_CALLS = "rename,renameat2,unlink,unlinkat,rmdir,mkdir,symlink,link,linkat,fsync,syncfs"
+
+
 def _live(work: Work, log: str, ready: Connection) -> None:
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     ready.send(True)
+    ready.recv()
     raise SystemExit(work())
 
 
@@ -65,30 +74,34 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """When to kill: so many seconds after the start, or after the first change of what matches a pattern.
+    """When to kill: so many seconds after the start or after the first change of what matches a pattern, or at a call.
 
-    The pattern is of paths below the lake; an entry that comes or goes, or a link that moves, is a change.
+    The pattern is of paths below the lake; an entry that comes or goes, or a link that moves, is a change. The call is
+    a system call, and which one of its name.
     """
 
     seconds: float
     pattern: str | None = None
+    call: tuple[str, int] | None = None
 
 
 class Victim:
     """A process with a session of its own, that does some work on a lake."""
 
-    def __init__(self, work: Work, log: Path) -> None:
+    def __init__(self, work: Work, log: Path, strace: list[str] | None = None) -> None:
         self._log = log
         log.unlink(missing_ok=True)
-        ready, told = forks().Pipe(duplex=False)
-        self._process: BaseProcess = forks().Process(target=_live, args=(work, str(log), told))
+        mine, its = forks().Pipe()
+        self._process: BaseProcess = forks().Process(target=_live, args=(work, str(log), its))
         self._process.start()
-        told.close()
-        with ready:
-            if not ready.poll(_LONG_S):
+        its.close()
+        with mine:
+            if not mine.poll(_LONG_S):
                 raise RuntimeError("the process did not start")
-            ready.recv()
-        self.begin = time.perf_counter()
+            mine.recv()
+            self._watcher = None if strace is None else _watch(self.pid, strace)
+            self.begin = time.perf_counter()
+            mine.send(True)
 
     @property
     def pid(self) -> int:
@@ -104,6 +117,7 @@ class Victim:
         """Wait for its end."""
         self._process.join(_LONG_S)
         seconds = time.perf_counter() - self.begin
+        self._unwatch()
         if self._process.exitcode is None:
             self.kill()
             raise RuntimeError(f"a run did not end within {_LONG_S:.0f} s: {self._said()}")
@@ -111,11 +125,11 @@ class Victim:
 
     def kill(self) -> bool:
         """Kill it and all its kin at once; tell whether it lived until then."""
-        lived = self.alive
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.join(_LONG_S)
-        lived = lived and self._process.exitcode == -signal.SIGKILL
+        self._unwatch()
+        lived = self._process.exitcode == -signal.SIGKILL
         deadline = time.monotonic() + _LONG_S
         while kin := list(session(self.pid)):
             for one in kin:
@@ -128,7 +142,9 @@ class Victim:
 
     def strike(self, lake: Path, blow: Blow) -> bool:
         """Kill it at a moment; tell whether it lived until then."""
-        if blow.pattern is not None:
+        if blow.call is not None:
+            self._process.join(_LONG_S)
+        elif blow.pattern is not None:
             before = _seen(lake, blow.pattern)
             while self.alive and _seen(lake, blow.pattern) == before:
                 time.sleep(_POLL_S)
@@ -137,8 +153,59 @@ class Victim:
             time.sleep(max(0.0, self.begin + blow.seconds - time.perf_counter()))
         return self.kill()
 
+    def _unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.communicate(timeout=_LONG_S)
+
     def _said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace").strip() if self._log.exists() else ""
+
+
+def _watch(process: int, options: list[str]) -> subprocess.Popen[str]:
+    """Let strace follow a process, and wait until it does."""
+    command = ["strace", "-f", "-e", f"trace={_CALLS}", *options, "-p", str(process)]
+    watcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert watcher.stderr is not None
+    line = watcher.stderr.readline()
+    if "attached" not in line:
+        raise RuntimeError(f"strace cannot follow a process: {line}")
+    return watcher
+
+
+@functools.cache
+def can_follow() -> bool:
+    """Tell whether strace is there and may follow processes."""
+    if shutil.which("strace") is None:
+        return False
+    return (
+        subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode
+        == 0
+    )
+
+
+def killing(call: tuple[str, int]) -> list[str]:
+    """Return the options with which strace kills a process as it makes a system call for the so-many-th time."""
+    return ["-o", "/dev/null", "-e", f"inject={call[0]}:signal=SIGKILL:when={call[1]}"]
+
+
+def calls_of(work: Work, log: Path, lake: Path) -> dict[str, list[tuple[str, int]]]:
+    """Let some work run to its end, and return its system calls, by the folder of the lake that they change.
+
+    What lies in few files would hardly ever be hit otherwise.
+    """
+    trace = log.with_suffix(".trace")
+    victim = Victim(work, log, ["-y", "-s", "0", "-o", str(trace)])
+    victim.wait()
+    counts: Counter[str] = Counter()
+    found: dict[str, list[tuple[str, int]]] = {}
+    for line in trace.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = re.match(rf"{victim.pid} +(\w+)\((.*)", line)
+        if match:
+            counts[match[1]] += 1
+            # Of a move, the folder that it ends in.
+            folders = re.findall(re.escape(str(lake)) + r"/([\w.]+)", match[2])
+            found.setdefault(folders[-1] if folders else "", []).append((match[1], counts[match[1]]))
+    return found
 
 
 def _seen(lake: Path, pattern: str) -> set[str]:

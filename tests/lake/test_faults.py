@@ -96,12 +96,13 @@ def test_a_state_in_the_midst_of_a_commit_is_found_out(lake: Lake, make_rows: Ma
 
 
 @pytest.mark.parametrize("instant", [0, 1, 2, 5])
-def test_a_vacuum_that_is_interrupted_leaves_no_snapshot_half_removed(
+def test_a_vacuum_that_is_interrupted_leaves_nothing_half_removed(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch, instant: int
 ) -> None:
     for night in range(1, 5):
         put(lake, ("frames", f"c-{night}", make_rows("frames", 5, night)))
     rows = {entry.snapshot: lake.snapshot(entry.snapshot).n_rows("frames") for entry in lake.history()}
+    versions = {folder: sorted(folder.rglob("*")) for folder in lake.layout.versions_of_tables()}
     removed = []
 
     def removing(path: Path, *_: object, **__: object) -> None:
@@ -120,6 +121,10 @@ def test_a_vacuum_that_is_interrupted_leaves_no_snapshot_half_removed(
     for entry in lake.history():
         if entry.kept:
             assert lake.snapshot(entry.snapshot).read("frames").num_rows == rows[entry.snapshot]
+    for folder, files in versions.items():
+        assert not folder.exists() or sorted(folder.rglob("*")) == files, (
+            "who reads by its path finds all or nothing"
+        )
     put(lake, ("frames", "c-9", make_rows("frames", 5, 9)))
     assert states.litter(lake) == []
 
@@ -177,6 +182,11 @@ def test_a_reader_that_a_vacuum_overtakes_gets_the_next_snapshot(
 
 def test_instants_follow_from_the_seed() -> None:
     (operation,) = (one for one in operations.OPERATIONS if one.name == "commit")
-    draws = [[faults._draw(operation, 2.0, random.Random(seed), 0) for _ in range(9)] for seed in (1, 1, 2)]
+    reference = faults.Reference(
+        [], 0, set(), 2.0, {}, {"current": [("rename", 1), ("rename", 2), ("unlink", 1)]}
+    )
+    draws = [
+        [faults._draw(operation, reference, random.Random(seed), 0) for _ in range(9)] for seed in (1, 1, 2)
+    ]
     assert draws[0] == draws[1] != draws[2]
-    assert faults.share(operations.OPERATIONS, 200) and sum(faults.share(operations.OPERATIONS, 200)) == 200
+    assert sum(faults.share(operations.OPERATIONS, 200)) == 200
