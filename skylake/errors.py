@@ -105,12 +105,12 @@ class FrameUnavailable(FrameFailed):
     """The frame cannot be read at the moment: permissions, a lost mount, a failing disk."""
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, with_file: bool = False) -> str:
     """Return why something failed: our own words, or those of the system without what libraries add."""
     if isinstance(error, SkylakeError):
         return str(error)
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno) + (f": {error.filename}" if error.filename else "")
+        return os.strerror(error.errno) + (f": {error.filename}" if with_file and error.filename else "")
     return f"{type(error).__name__}: {error}"
 
 

@@ -133,7 +133,7 @@ def _refresh(
                 raise result
             if isinstance(result, BaseException):
                 raise LakeError(
-                    f"{table} could not be made ({reason_of(result)}); mend that and run again"
+                    f"{table} could not be made ({reason_of(result, with_file=True)}); mend that and run again"
                 ) from result
             commit.replace(result, staging)
         lake.commit(commit)

@@ -277,7 +277,7 @@ def _stage(
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:
     return LakeError(
-        f"{batch}: the night could not be simulated ({reason_of(error)}); mend that and run again"
+        f"{batch}: the night could not be simulated ({reason_of(error, with_file=True)}); mend that and run again"
     )
 
 

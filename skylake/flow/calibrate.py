@@ -283,9 +283,8 @@ def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
 
 
 def _failure(night: Night, error: BaseException) -> LakeError:
-    return LakeError(
-        f"{night.name}: the night could not be calibrated ({reason_of(error)}); mend that and run again"
-    )
+    why = reason_of(error, with_file=True)
+    return LakeError(f"{night.name}: the night could not be calibrated ({why}); mend that and run again")
 
 
 def _commit(

@@ -328,7 +328,7 @@ def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:
     return LakeError(
-        f"{batch}: the night could not be gathered ({reason_of(error)}); mend that and run again"
+        f"{batch}: the night could not be gathered ({reason_of(error, with_file=True)}); mend that and run again"
     )
 
 
