@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from skylake.flow.cluster import Inline
+from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake, Snapshot
-from skylake.resources import folder
 from skylake.schema import conform, load, table_names
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.sql import MIRRORED
@@ -48,10 +49,9 @@ def state_of(snapshot: Snapshot) -> State:
 
 
 def broken_rules(snapshot: Snapshot) -> set[str]:
-    """Return the names of those queries of ``sql/checks`` that give rows."""
-    with snapshot.duckdb() as connection:
-        paths = sorted((folder("sql") / "checks").glob("*.sql"))
-        return {path.name for path in paths if connection.sql(path.read_text(encoding="utf-8")).fetchall()}
+    """Return the names of the checks of ``skylake verify`` that find something."""
+    options = VerifyOptions(as_of=str(snapshot.number))
+    return set(verify(open_facts(snapshot.layout.root, options), Inline(), options).failed)
 
 
 def fits(seen: State, published: Sequence[State]) -> bool:
@@ -81,7 +81,8 @@ def litter(lake: Lake) -> list[str]:
     found = [path for path in layout.versions_of_tables() if path.resolve() not in needed]
     found += list(layout.staging.iterdir()) if layout.staging.is_dir() else []
     found += [path for path in layout.snapshots.iterdir() if not _is_of(path.name, current)]
-    found += [path for path in layout.ledger.iterdir() if not _is_of(path.stem, current)]
+    records = [path for path in layout.ledger.iterdir() if path != layout.configurations]
+    found += [path for path in records if not _is_of(path.stem, current)]
     found += [path for path in layout.root.iterdir() if path.name.startswith(".")]
     found += [path for path in (layout.root / "_versions").glob("*/*") if not path.name.isdigit()]
     return sorted(str(path.relative_to(layout.root)) for path in found)
