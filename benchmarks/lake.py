@@ -28,7 +28,6 @@ import dask
 import duckdb
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 from claims import Claim, conclude
 
@@ -65,7 +64,8 @@ def main() -> None:
         growth = grow(lake, scenario(nights, frames), pool)
         claims = growth.claims(nights)
         claims += merge_all(lake, pool)
-        claims += questions(lake)
+        # In a small lake footers and single row groups are a larger share.
+        claims += questions(lake, 0.1 if options.quick else 0.01)
         claims.append(Claim("peak memory of all processes, GB", memory.peak / 1e9, None, 6.0))
     conclude(claims)
 
@@ -189,7 +189,7 @@ def merge_all(lake: Lake, pool: Workers) -> list[Claim]:
     return [Claim("bytes a row", after / rows, before / rows, 110.0)]
 
 
-def questions(lake: Lake) -> list[Claim]:
+def questions(lake: Lake, share: float) -> list[Claim]:
     """Ask for cones and histories, through skylake and plain DuckDB."""
     table = lake.open("sources")
     total = sum(path.stat().st_size for path in table.files)
@@ -215,7 +215,7 @@ def questions(lake: Lake) -> list[Claim]:
         )
         claims += [
             Claim(f"{name}, slowest, s", max(mine.seconds), max(theirs.seconds), 0.3),
-            Claim(f"{name}, share of the bytes", max(mine.bytes) / total, max(theirs.bytes) / total, 0.01),
+            Claim(f"{name}, share of the bytes", max(mine.bytes) / total, max(theirs.bytes) / total, share),
         ]
     return claims
 
@@ -265,12 +265,10 @@ def through_duckdb(
 ) -> int:
     """Ask plain DuckDB for a box around the place, and choose the rows in the circle."""
     width = radius / np.cos(np.radians(min(abs(dec) + radius, 89.9)))
-    rows = connection.execute(
+    rows = connection.sql(
         f"SELECT {', '.join(columns) if columns else '*'} FROM sources "
-        "WHERE dec_deg BETWEEN ? AND ? AND ra_deg BETWEEN ? AND ?",
-        [dec - radius, dec + radius, ra - width, ra + width],
+        f"WHERE dec_deg BETWEEN {dec - radius} AND {dec + radius} AND ra_deg BETWEEN {ra - width} AND {ra + width}"
     ).to_arrow_table()
-    rows = rows.read_all() if isinstance(rows, pa.RecordBatchReader) else rows
     distance = separation_deg(ra, dec, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
     return int((distance <= radius).sum())
 

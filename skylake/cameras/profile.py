@@ -70,10 +70,21 @@ class Profile:
         return camera
 
     @property
-    def sha256(self) -> str:
-        """SHA-256 of the profile with all its periods."""
+    def configuration(self) -> dict[str, Any]:
+        """The profile with all its periods; cameras by their SHA-256."""
         periods = [(period.start, period.end, period.camera.sha256) for period in self.periods]
-        return config_sha256({"base": self.base.sha256, "periods": periods})
+        return {"base": self.base.sha256, "periods": periods}
+
+    @property
+    def configurations(self) -> list[dict[str, Any]]:
+        """The profile, and the cameras that it names."""
+        cameras = [self.base, *(period.camera for period in self.periods)]
+        return [self.configuration, *(camera.configuration for camera in cameras)]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of :attr:`configuration`."""
+        return config_sha256(self.configuration)
 
 
 def names() -> list[str]:

@@ -22,14 +22,21 @@ from skylake.places import is_url
 @click.command()
 @readable_lake_argument
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N commits.")
+@click.option("--batch", metavar="CAMERA-NIGHT", help="Only commits that wrote or removed rows of a night.")
+@click.option("--table", metavar="TABLE", help="Only commits that wrote or removed rows of a table.")
 @show.as_json
-def history(lake: Path, last: int | None, as_json: bool) -> None:
+def history(lake: Path, last: int | None, batch: str | None, table: str | None, as_json: bool) -> None:
     """List the commits of LAKE, the newest last: what ran, and which rows it wrote.
 
     The number in the first column is what --as-of and rollback take. A snapshot that was vacuumed stays
     in the list and cannot be read any more. Of a published lake, given by its URL, only some can be read.
     """
-    entries = open_lake(lake).history()
+    from skylake.errors import UsageError
+    from skylake.schema import table_names
+
+    if table is not None and table not in table_names():
+        raise UsageError(f"there is no table {table!r}; the tables are {', '.join(table_names())}")
+    entries = [entry for entry in open_lake(lake).history() if entry.is_of(batch, table)]
     entries = entries[-last:] if last else entries
     gone = "not published" if is_url(lake) else "vacuumed"
 

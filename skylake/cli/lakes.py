@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,9 @@ from skylake.cli.arguments import (
     place_of_workers,
     readable_lake_argument,
 )
+
+if TYPE_CHECKING:
+    from skylake.lake import Lake, Snapshot
 
 
 @click.command()
@@ -64,7 +68,12 @@ def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: in
 @as_of_option
 @show.as_json
 def status(lake: Path, as_of: str | None, as_json: bool) -> None:
-    """Tell what a lake holds: tables, frames by status and reason, nights, catalogs."""
+    """Tell what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
+
+    Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
+    are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date) and
+    orphaned (what they were made from is gone). `calibrate` and `aggregate` make just those anew.
+    """
     from skylake.report.collect import counts_of_status
     from skylake.schema import table_names
 
@@ -81,6 +90,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         "default_catalog": opened.settings.default_catalog,
         "catalogs": snapshot.catalogs(),
         "tables": tables,
+        "outdated": _outdated(opened, snapshot) if as_of is None else None,
         "frames": frames,
         "nights": nights.to_pylist(),
     }
@@ -90,7 +100,11 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         click.echo(
             f"catalogs: {', '.join(snapshot.catalogs()) or 'none'}; default: {value['default_catalog'] or 'none'}\n"
         )
-        show.table(tables.items(), ["table", "rows"])
+        states = value["outdated"] or {}
+        show.table(
+            [(name, rows, _state_text(states.get(name))) for name, rows in tables.items()],
+            ["table", "rows", "out of date"],
+        )
         click.echo()
         show.table(
             [(row["camera"], row["status"], row["reason"], row["count_all"]) for row in frames],
@@ -101,6 +115,32 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
             show.table([list(row.values()) for row in nights.to_pylist()], nights.column_names)
 
     show.result(value, as_json, text)
+
+
+def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:
+    """Return how many parts of each derived table are out of date, and why; None where that cannot be told."""
+    from skylake.errors import SkylakeError
+    from skylake.flow.outdated import outdated
+
+    try:
+        states = outdated(lake, snapshot)
+    except SkylakeError as error:
+        show.complain(f"what is out of date cannot be told: {error}")
+        return None
+    return {
+        table: {"current": state.n_current, "outdated": len(state.why), "why": state.counts}
+        for table, state in states.items()
+    }
+
+
+def _state_text(state: dict[str, Any] | None) -> str:
+    """Return the state of a table in some words."""
+    if state is None:
+        return ""
+    if not state["outdated"]:
+        return "no"
+    why = ", ".join(f"{count} {why}" for why, count in state["why"].items())
+    return f"{state['outdated']} of {state['current'] + state['outdated']} parts: {why}"
 
 
 @click.command()

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 
 import click
 
-from skylake import __version__, logs
+from skylake import logs
 from skylake.cli.cameras import camera
 from skylake.cli.catalogs import catalog
 from skylake.cli.demo import demo
+from skylake.cli.forget import forget
 from skylake.cli.history import compact, history, rollback, vacuum
 from skylake.cli.lakes import init, path, status
 from skylake.cli.publishing import publish
@@ -22,6 +23,7 @@ from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
 from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
+from skylake.revision import code_version
 
 _EPILOG = """\b
 Exit status: 0 all well; 1 the work ran but some frames failed or were rejected (they are
@@ -33,7 +35,7 @@ A first night:
   skylake init LAKE                              make an empty lake
   skylake camera check --camera C FRAME…         how are the headers read?
   skylake catalog import LAKE NAME --format …    bring a reference catalog in
-  skylake run nightly LAKE --camera C FOLDER     ingest, calibrate, aggregate, mirror, report
+  skylake run nightly LAKE --camera C FOLDER     ingest, calibrate, aggregate, compact, mirror, report
   skylake sql LAKE "SELECT …"                    ask
 """
 
@@ -109,7 +111,7 @@ _ERRORS = PlainErrors()
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, message="skylake %(version)s")
+@click.version_option(code_version(), message="skylake %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.option("-v", "--verbose", count=True, help="Tell more on standard error; twice for debugging.")
 def cli(debug: bool, verbose: int) -> None:
@@ -124,7 +126,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, verify, history, rollback, compact, vacuum, publish, simulate,
+    map_, flags, verify, history, rollback, compact, forget, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

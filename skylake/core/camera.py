@@ -259,8 +259,13 @@ class Camera:
         return self.detector.height_px, self.detector.width_px
 
     @property
-    def sha256(self) -> str:
-        """SHA-256 of everything in the profile that can change a result."""
+    def configuration(self) -> dict[str, Any]:
+        """Everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
-        return config_sha256(values)
+        return values
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of :attr:`configuration`."""
+        return config_sha256(self.configuration)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.core.camera import Site
+from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, UsageError
-from skylake.flow.calibrate import zeropoints_name
 from skylake.flow.cluster import Workers, run_in_windows
-from skylake.flow.parameters import calibration_sha256, camera_of_frames
+from skylake.flow.loosen import cut_crowded, in_groups
+from skylake.flow.nights import largest_version, zeropoints_name
+from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.stale import Why, why_stale
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import load
@@ -42,24 +45,51 @@ class AggregateReport:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A part of an aggregate: its name, what it is made from, and the task that makes it."""
+    """A part of an aggregate: its name, what it is made from, and the task that makes it.
+
+    ``made_from`` names the parts of matches and zeropoints among its inputs, as (table, part); ``reads`` the part
+    of matches that the task reads alone, without those of other nights in the same files.
+    """
 
     name: str
     inputs: dict[str, str]
+    configuration: dict[str, Any]
+    made_from: tuple[tuple[str, str], ...]
     task: Callable[[Path], Any]
+    reads: str | None = None
+
+    def why(self, held: Part | None, table: str) -> Why | None:
+        """Return why the part has to be made anew, given the one that the lake holds."""
+        return why_stale(held, self.inputs, load(table).sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The calibration that aggregates use, and the files of a snapshot that hold it."""
+    """The calibration that aggregates use, and the files of a snapshot that hold it.
+
+    ``copies`` tells where copies of matches are that were made for reading, by name of their part.
+    """
 
     snapshot: Snapshot
     catalog: str
     version: int
+    copies: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
+
+    def configuration(self, **more: Any) -> dict[str, Any]:
+        """Return the resolved configuration of an aggregate, given what it depends on besides."""
+        return {"catalog": self.catalog, "version": self.version, **more}
+
+    def zeropoints_name(self, batch: str) -> str:
+        """Return the name of the part of zeropoints of a batch."""
+        return zeropoints_name(batch, self.catalog, self.version)
+
+    def made_from(self, batch: str) -> tuple[tuple[str, str], ...]:
+        """Return the parts of a batch that a calibration makes, as (table, part)."""
+        return ("matches", matches_name(batch, self.catalog)), ("zeropoints", self.zeropoints_name(batch))
 
     def zeropoints(self, batch: str) -> Part | None:
         """Return the part of zeropoints of a batch."""
-        return self.snapshot.parts("zeropoints").get(zeropoints_name(batch, self.catalog, self.version))
+        return self.snapshot.parts("zeropoints").get(self.zeropoints_name(batch))
 
     def matches(self, batch: str) -> Part | None:
         """Return the part of matches of a batch. Names are compared whole: one catalog may end as another does."""
@@ -69,6 +99,12 @@ class Calibrated:
         """Return where the rows of parts are, by name."""
         version = self.snapshot.version(table)
         return version.slices(version.parts[name] for name in names if name in version.parts)
+
+    def matches_alone(self, part: Part | None) -> list[Slice]:
+        """Return where the rows of a part of matches are, or a copy of them for as long as there is one."""
+        if part is None:
+            return []
+        return list(self.copies.get(part.name) or self.snapshot.version("matches").slices_of(part))
 
 
 def aggregate(
@@ -86,56 +122,43 @@ def aggregate(
     if unknown:
         raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(AGGREGATES)}")
     report = AggregateReport()
-    planners = {"nights": _plan_nights, "lightcurves": _plan_lightcurves, "maps": _plan_maps}
     for name in [one for one in AGGREGATES if not names or one in names]:
-        calibrated = _calibration(lake)
-        planned = list(planners[name](lake, calibrated))
-        _refresh(lake, name, planned, calibrated.snapshot, workers, report, progress)
+        calibrated = calibration_in_force(lake)
+        planned = list(PLANNERS[name](lake, calibrated))
+        _refresh(lake, name, planned, calibrated, workers, report, progress)
     return report
 
 
-def _calibration(lake: Lake) -> Calibrated:
+def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
     """Return the calibration in force: the default catalog, and the largest version of it."""
-    snapshot = lake.snapshot()
+    snapshot = snapshot or lake.snapshot()
     catalog = lake.settings.default_catalog
-    rows = snapshot.read("zeropoints", ["version"], filter=pc.field("catalog") == catalog)
-    return Calibrated(snapshot, catalog, int(pc.max(rows["version"]).as_py() or 1))
+    return Calibrated(snapshot, catalog, largest_version(snapshot, catalog) or 1)
 
 
 def _refresh(
     lake: Lake,
     table: str,
     planned: list[Planned],
-    snapshot: Snapshot,
+    calibrated: Calibrated,
     workers: Workers,
     report: AggregateReport,
     progress: Progress,
 ) -> None:
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
+    snapshot = calibrated.snapshot
     held = snapshot.parts(table)
-    form = load(table).sha256
-    stale = [
-        plan
-        for plan in planned
-        if plan.name not in held
-        or held[plan.name].inputs != plan.inputs
-        or held[plan.name].schema_sha256 != form
-    ]
+    stale = [plan for plan in planned if plan.why(held.get(plan.name), table) is not None]
     gone = set(held) - {plan.name for plan in planned}
     commit = Commit(f"aggregate {table}", "-", base=snapshot.number)
+    commit.configure(plan.configuration for plan in stale)
     for name in sorted(gone):
         commit.remove(table, name)
-    progress.begin(table, len(stale))
     with lake.stage(f"aggregate-{table}") as staging:
-        makers = [partial(plan.task, staging) for plan in stale]
-        for result in run_in_windows(workers, makers, lambda *_: progress.advance()):
-            if isinstance(result, SkylakeError):
-                raise result
-            if isinstance(result, BaseException):
-                raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
-            commit.replace(result, staging)
+        for group in in_groups(stale, workers):
+            for result in _made(lake, table, group, calibrated, staging, workers, progress):
+                commit.replace(result, staging)
         lake.commit(commit)
-    progress.end()
     report.refreshed[table], report.removed[table] = len(stale), len(gone)
     report.current[table] = len(planned) - len(stale)
     progress.line(f"aggregate {table}: {len(stale)} parts made, {report.current[table]} up to date")
@@ -146,10 +169,44 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     task = dask.delayed(make_night, pure=False)
     for part in snapshot.parts("frames").values():
         zeropoints = calibrated.zeropoints(part.name)
-        inputs = {"frames": part.checksum, "zeropoints": zeropoints.checksum if zeropoints else ""}
+        configuration = calibrated.configuration()
+        inputs = {
+            "frames": part.checksum,
+            "zeropoints": zeropoints.checksum if zeropoints else "",
+            "configuration": config_sha256(configuration),
+        }
         frames = calibrated.slices("frames", [part.name])
         files = calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else []
-        yield Planned(part.name, inputs, _bind(task, part, inputs, frames, files))
+        made_from = (("zeropoints", calibrated.zeropoints_name(part.name)),)
+        yield Planned(part.name, inputs, configuration, made_from, _bind(task, part, inputs, frames, files))
+
+
+def _made(
+    lake: Lake,
+    table: str,
+    planned: Sequence[Planned],
+    calibrated: Calibrated,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> list[Part]:
+    """Make some parts; matches that are read night by night are copied out of their bundles before."""
+    alone = [plan.reads for plan in planned if plan.reads is not None]
+    with lake.stage(f"read-{table}") as place:
+        made = cut_crowded(calibrated.snapshot, "matches", alone, place, workers, progress)
+        calibrated.copies.clear()
+        calibrated.copies.update({name: slices for name, (_, slices) in made.items()})
+        progress.begin(table, len(planned))
+        makers = [partial(plan.task, staging) for plan in planned]
+        results = run_in_windows(workers, makers, lambda *_: progress.advance())
+        progress.end()
+        calibrated.copies.clear()
+    for result in results:
+        if isinstance(result, SkylakeError):
+            raise result
+        if isinstance(result, BaseException):
+            raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
+    return results
 
 
 def _bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:
@@ -170,6 +227,7 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     """Plan one part per pixel: a new night touches only the pixels that it saw."""
     snapshot = calibrated.snapshot
     sites = {camera: lake.profile(camera).base.site for camera in _cameras(snapshot)}
+    configuration = calibrated.configuration(sites={name: asdict(site) for name, site in sites.items()})
     task = dask.delayed(make_lightcurves, pure=False)
     # One object in the graph, however many tasks share it.
     tree = dask.delayed(lake.tree_of("matches"), pure=False, traverse=False)
@@ -187,14 +245,15 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
         inputs = {f"matches {matches_name(batch, calibrated.catalog)}": digest for batch, _, digest in found}
         inputs |= {f"zeropoints {part.name}": part.checksum for part in zeropoints}
-        inputs |= {"sites": repr(sorted(sites.items()))}
+        inputs |= {"configuration": config_sha256(configuration)}
         files = (
             [piece for _, piece, _ in found],
             calibrated.slices("frames", batches),
             calibrated.slices("zeropoints", [part.name for part in zeropoints]),
         )
         name = f"Norder{pixel[0]}-Npix{pixel[1]}"
-        yield Planned(name, inputs, _bind(task, name, inputs, files, sites, tree))
+        made_from = tuple(one for batch in batches for one in calibrated.made_from(batch))
+        yield Planned(name, inputs, configuration, made_from, _bind(task, name, inputs, files, sites, tree))
 
 
 def _cameras(snapshot: Snapshot) -> set[str]:
@@ -242,40 +301,61 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         if part.camera is None or part.night is None:
             continue
         profile = profiles[part.camera]
+        configuration = calibrated.configuration(
+            map_order=order, calibration=calibration_configuration(profile, part.night)
+        )
         zeropoints = calibrated.zeropoints(part.name)
         matches = calibrated.matches(part.name)
         inputs = {
             "frames": part.checksum,
             "matches": matches.checksum if matches else "",
             "zeropoints": zeropoints.checksum if zeropoints else "",
-            "calibration": calibration_sha256(profile, part.night),
-            "order": str(order),
+            "configuration": config_sha256(configuration),
         }
         files = (
-            calibrated.slices("matches", [matches.name]) if matches else [],
             calibrated.slices("frames", [part.name]),
             calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else [],
         )
-        yield Planned(part.name, inputs, _bind(task, part, inputs, files, profile, order))
+
+        def make(
+            staging: Path,
+            part: Part = part,
+            matches: Part | None = matches,
+            rest: tuple[Any, ...] = (inputs, files, profile, order),
+        ) -> Any:
+            # Where the matches are is asked when the turn of the task comes.
+            return task(part, calibrated.matches_alone(matches), *rest, staging)
+
+        made_from = calibrated.made_from(part.name)
+        reads = matches.name if matches else None
+        yield Planned(part.name, inputs, configuration, made_from, make, reads)
+
+
+PLANNERS: dict[str, Callable[[Lake, Calibrated], Iterable[Planned]]] = {
+    "nights": _plan_nights,
+    "lightcurves": _plan_lightcurves,
+    "maps": _plan_maps,
+}
 
 
 def make_maps(
     part: Part,
+    matches: list[Slice],
     inputs: dict[str, str],
-    files: tuple[list[Slice], list[Slice], list[Slice]],
+    files: tuple[list[Slice], list[Slice]],
     profile: Profile,
     order: int,
     staging: Path,
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
     good = pc.field("status") == Status.OK.value
-    frames = read_files("frames", files[1], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
+    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
     rows = maps.maps_table(
         part.camera or "",
         part.night or 0,
         frames,
-        read_files("matches", files[0]),
-        read_files("zeropoints", files[2], maps.ZEROPOINT_COLUMNS),
+        read_files("matches", matches),
+        read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS),
         camera_of_frames(profile, frames).calibration,
         order,
     )

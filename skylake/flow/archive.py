@@ -20,10 +20,10 @@ from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, SkylakeError, UsageError
-from skylake.flow.calibrate import zeropoints_name
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Workers
-from skylake.flow.parameters import calibration_inputs
+from skylake.flow.nights import zeropoints_name
+from skylake.flow.parameters import calibration_configuration, calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
@@ -81,7 +81,14 @@ class _Making:
 
     def inputs(self) -> dict[str, str]:
         """Return what ``frames`` and ``sources`` of any night are made from."""
-        return {"profile": self.profile.sha256, "simulation": simulation_sha256(self.scenario, self.profile)}
+        simulation = simulation_sha256(self.scenario, self.profile)
+        return {"configuration": self.profile.sha256, "simulation": simulation}
+
+    def configurations(self, night: int) -> list[dict[str, Any]]:
+        """Return the configurations that the inputs of a night name."""
+        simulation = simulation_configuration(self.scenario, self.profile)
+        calibration = calibration_configuration(self.profile, night)
+        return [simulation, calibration, *self.profile.configurations]
 
     def calibration_inputs(self, frames: Part, sources: Part) -> dict[str, str]:
         """Return what ``matches`` and ``zeropoints`` are made from, as calibrations name it.
@@ -91,11 +98,14 @@ class _Making:
         return calibration_inputs(frames, sources, self.catalog, self.profile, frames.night or 0)
 
 
+def simulation_configuration(scenario: Scenario, profile: Profile) -> dict[str, Any]:
+    """Return what one night follows from, besides its date."""
+    return asdict(replace(scenario, nights=1, camera=profile.name)) | {"profile": profile.sha256}
+
+
 def simulation_sha256(scenario: Scenario, profile: Profile) -> str:
-    """Return the checksum of what one night follows from, besides its date."""
-    return config_sha256(
-        asdict(replace(scenario, nights=1, camera=profile.name)) | {"profile": profile.sha256}
-    )
+    """Return the SHA-256 of :func:`simulation_configuration`."""
+    return config_sha256(simulation_configuration(scenario, profile))
 
 
 def _sky_sha256(scenario: Scenario, profile: Profile) -> str:
@@ -145,7 +155,7 @@ def make_archive(
             if isinstance(result, BaseException):
                 failures.append(_failure(batch, result))
             else:
-                _commit(lake, batch, result, staging / str(batch), report, progress)
+                _commit(lake, batch, result, staging / str(batch), making, report, progress)
             progress.advance()
 
         workers.run([make(batch, shared, staging / str(batch)) for batch in missing], commit)
@@ -235,9 +245,14 @@ def _is_current(snapshot: Snapshot, batch: Batch, making: _Making) -> bool:
     calibration = making.calibration_inputs(frames, sources)
     inputs = {"frames": wanted, "sources": wanted, "matches": calibration, "zeropoints": calibration}
     return all(
-        part is not None and part.inputs == inputs[table] and part.software_version == __version__
+        part is not None and part.inputs == inputs[table] and _release(part) == __version__
         for table, part in held.items()
     )
+
+
+def _release(part: Part) -> str:
+    """Return the version of skylake that made a part, without the commit of its code."""
+    return part.software_version.partition("+")[0]
 
 
 def make_night(batch: Batch, making: _Making, staging: Path) -> dict[str, Part]:
@@ -284,11 +299,18 @@ def _failure(batch: Batch, error: BaseException) -> LakeError:
 
 
 def _commit(
-    lake: Lake, batch: Batch, parts: dict[str, Part], staging: Path, report: ArchiveReport, progress: Progress
+    lake: Lake,
+    batch: Batch,
+    parts: dict[str, Part],
+    staging: Path,
+    making: _Making,
+    report: ArchiveReport,
+    progress: Progress,
 ) -> None:
     """Publish the tables of a night together."""
     snapshot = lake.snapshot()
     commit = Commit("simulate", str(batch), base=snapshot.number)
+    commit.configure(making.configurations(batch.night))
     for table, part in parts.items():
         held = snapshot.part(table, part.name)
         if held is None or held.checksum != part.checksum or held.inputs != part.inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,33 +19,18 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.crossmatch import filters_of, match_night
-from skylake.flow.parameters import calibration_inputs, camera_of_frames
+from skylake.flow.loosen import cut_crowded, in_groups, loosen
+from skylake.flow.nights import Night, largest_version, orphans, plan_nights, zeropoints_name
+from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.stale import Why
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import read_files
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.matches import matches_name
 from skylake.table.selection import Band
 from skylake.table.zeropoints import NO_BAND, NO_COLOUR, zeropoints_table
-
-
-@dataclass(frozen=True, slots=True)
-class Night:
-    """A night to calibrate: everything that a worker needs.
-
-    ``matches`` is the part of an earlier calibration that still holds, or None to join anew.
-    """
-
-    name: str
-    camera: str
-    night: int
-    frames: tuple[Slice, ...]
-    sources: Part
-    sources_slices: tuple[Slice, ...]
-    matches: Part | None
-    matches_slices: tuple[Slice, ...]
-    inputs: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -93,6 +78,17 @@ class CalibrateReport:
         return sum(batch["zeropoints"] for batch in self.batches)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps of a calibration share."""
+
+    profiles: dict[str, Profile]
+    reference: ReferenceCatalog
+    version: int
+    workers: Workers
+    progress: Progress
+
+
 def no_catalog(lake: Lake) -> LakeError:
     """Return the error of a lake without a reference catalog, which names the command to type."""
     return LakeError(
@@ -137,23 +133,45 @@ def calibrate(
         raise no_catalog(lake)
     reference = ReferenceCatalog.open(lake.layout.catalog(name))
     snapshot = lake.snapshot()
-    version = version or _largest_version(snapshot, name) or 1
+    version = version or largest_version(snapshot, name) or 1
     report = CalibrateReport(name, version)
     _remove_orphans(lake, snapshot)
     profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
-    nights = [night for night in _nights(snapshot, profiles, reference, version) if night is not None]
+    run = _Run(profiles, reference, version, workers, progress)
+    nights = [night for night in plan_nights(snapshot, profiles, reference, version) if not night.is_current]
     report.n_current = len(snapshot.parts("frames")) - len(nights)
-    report.n_renewed = sum(
-        zeropoints_name(night.name, name, version) in snapshot.parts("zeropoints") for night in nights
-    )
+    report.n_renewed = sum(night.why_zeropoints is not Why.NEW for night in nights)
+    _loosen(lake, nights, run)
     failures: list[LakeError] = []
-    progress.begin("nights", len(nights))
+    for group in in_groups(nights, workers):
+        failures += _calibrate_group(lake, snapshot, group, run, report)
+    if failures:
+        raise LakeError("; ".join(map(str, failures))) from failures[0]
+    report.warnings = _warnings(lake.snapshot(), name, version)
+    return report
+
+
+def _calibrate_group(
+    lake: Lake, snapshot: Snapshot, nights: Sequence[Night], run: _Run, report: CalibrateReport
+) -> list[LakeError]:
+    """Calibrate some nights and commit them one by one; return the errors of those that could not be."""
+    failures: list[LakeError] = []
     task = dask.delayed(calibrate_night, pure=False)
     # One object in the graph, however many tasks share it.
     tree = dask.delayed(lake.tree_of("matches"), pure=False, traverse=False)
     with lake.stage("calibrate") as staging:
+        nights = _with_own_files(snapshot, nights, staging / "cut", run)
+        run.progress.begin("nights", len(nights))
         makers = [
-            partial(task, night, profiles[night.camera], reference, version, tree, staging / night.name)
+            partial(
+                task,
+                night,
+                run.profiles[night.camera],
+                run.reference,
+                run.version,
+                tree,
+                staging / night.name,
+            )
             for night in nights
         ]
 
@@ -161,15 +179,12 @@ def calibrate(
             if isinstance(result, BaseException):
                 failures.append(_failure(nights[number], result))
             else:
-                _commit(lake, nights[number], result, staging, snapshot.number, report, progress)
-            progress.advance()
+                _commit(lake, nights[number], result, staging, snapshot.number, run, report)
+            run.progress.advance()
 
-        run_in_windows(workers, makers, commit)
-    progress.end()
-    if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
-    report.warnings = _warnings(lake.snapshot(), name, version)
-    return report
+        run_in_windows(run.workers, makers, commit)
+    run.progress.end()
+    return failures
 
 
 def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
@@ -192,59 +207,43 @@ def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
     return sentences
 
 
-def _largest_version(snapshot: Snapshot, catalog: str) -> int | None:
-    rows = snapshot.read("zeropoints", ["version"], filter=pc.field("catalog") == catalog)
-    largest = pc.max(rows["version"]).as_py()
-    return None if largest is None else int(largest)
-
-
 def _cameras(snapshot: Snapshot) -> set[str]:
     return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
 
 
-def zeropoints_name(batch: str, catalog: str, version: int) -> str:
-    """Return the name of the part of ``zeropoints`` of a batch."""
-    return f"{batch}-{catalog}-v{version}"
-
-
 def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
     """Remove matches and zeropoints of nights that have no frames any more."""
-    alive = {(part.camera, part.night) for part in snapshot.parts("frames").values()}
     commit = Commit("calibrate", "-", base=snapshot.number)
-    for table in ("matches", "zeropoints"):
-        for part in snapshot.parts(table).values():
-            if (part.camera, part.night) not in alive:
-                commit.remove(table, part.name)
+    for table, names in orphans(snapshot).items():
+        for name in names:
+            commit.remove(table, name)
     lake.commit(commit)
 
 
-def _nights(
-    snapshot: Snapshot, profiles: dict[str, Profile], reference: ReferenceCatalog, version: int
-) -> Iterable[Night | None]:
-    """Yield the nights to calibrate, and None for those that are up to date."""
-    sources = snapshot.parts("sources")
-    for part in snapshot.parts("frames").values():
-        if part.camera is None or part.night is None:
-            continue
-        detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
-        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
-        matches = snapshot.parts("matches").get(matches_name(part.name, reference.name))
-        zeropoints = snapshot.parts("zeropoints").get(zeropoints_name(part.name, reference.name, version))
-        current = matches if matches is not None and matches.inputs == inputs else None
-        if current is not None and zeropoints is not None and zeropoints.inputs == inputs:
-            yield None
-            continue
-        yield Night(
-            part.name,
-            part.camera,
-            part.night,
-            tuple(snapshot.version("frames").slices_of(part)),
-            detections,
-            tuple(snapshot.version("sources").slices_of(detections)),
-            current,
-            tuple(snapshot.version("matches").slices_of(current)) if current else (),
-            inputs,
-        )
+def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
+    """Take what is going to be replaced out of its bundles, at once for all nights."""
+    names = {
+        "matches": [
+            matches_name(night.name, run.reference.name) for night in nights if night.why_matches is not None
+        ],
+        "zeropoints": [zeropoints_name(night.name, run.reference.name, run.version) for night in nights],
+    }
+    loosen(lake, run.workers, names, run.progress)
+
+
+def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, run: _Run) -> list[Night]:
+    """Return the nights with what they read in files of their own, where nights share theirs."""
+    joined = [night.name for night in nights if night.why_matches is not None]
+    made = cut_crowded(snapshot, "sources", joined, staging / "sources", run.workers, run.progress)
+    kept = [night.matches.name for night in nights if night.matches is not None]
+    held = cut_crowded(snapshot, "matches", kept, staging / "matches", run.workers, run.progress)
+    nights = [night.joined_from(*made[night.name]) if night.name in made else night for night in nights]
+    return [
+        night.matched_in(held[night.matches.name][1])
+        if night.matches is not None and night.matches.name in held
+        else night
+        for night in nights
+    ]
 
 
 def calibrate_night(
@@ -293,12 +292,13 @@ def _commit(
     result: tuple[Part, Part],
     staging: Path,
     base: int,
+    run: _Run,
     report: CalibrateReport,
-    progress: Progress,
 ) -> None:
     """Publish the parts of a night."""
     matches, zeropoints = result
     commit = Commit("calibrate", night.name, base=base)
+    commit.configure([calibration_configuration(run.profiles[night.camera], night.night)])
     if night.matches is None:
         commit.replace(matches, staging / night.name / "matches")
     commit.replace(zeropoints, staging / night.name / "zeropoints")
@@ -314,6 +314,6 @@ def _commit(
             "matches": matches.n_rows,
         }
     )
-    progress.line(
+    run.progress.line(
         f"calibrate {night.name}: {n_zeropoints} of {rows.num_rows} frames, {matches.n_rows} matches"
     )

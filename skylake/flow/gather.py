@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,14 @@ class Existing:
         Where the rows of the two parts are.
     dropped : frozenset of int
         Frames that are gone: their file holds another content now, and that belongs to another night.
+    inputs : dict
+        What the two parts were made from.
     """
 
     frames: tuple[Slice, ...] = ()
     sources: tuple[Slice, ...] = ()
     dropped: frozenset[int] = frozenset()
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather_batch(
@@ -45,11 +49,12 @@ def gather_batch(
     existing: Existing,
     tree: PixelTree,
     staging: Path,
-    inputs: dict[str, str],
+    profile_sha256: str,
 ) -> tuple[Part, Part]:
     """Write the parts of a batch; memory is bounded by one pixel of the night.
 
     A frame that is new replaces the one of the same content, and the one that had its file's name.
+    `profile_sha256` is that of the profile with which the new ones were reduced.
 
     Returns
     -------
@@ -58,6 +63,7 @@ def gather_batch(
     fresh = _first_of_each([chunk.frames for chunk in chunks])
     old = _kept(existing, fresh)
     frames = pa.concat_tables([fresh, old])
+    inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {})
     frames_part = stage_part(
         frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
     )
@@ -66,6 +72,27 @@ def gather_batch(
     return frames_part, Part(
         "sources", str(batch), files, batch.camera, batch.night, key, inputs, schema_sha256=schema
     )
+
+
+def _inputs(frames: pa.Table, profile_sha256: str, before: Mapping[str, str]) -> dict[str, str]:
+    """Return what a night is made from: the content of its files, and the profiles they were reduced with."""
+    inputs = {"configuration": profile_sha256, "files": files_sha256(frames)}
+    earlier = {*before.get("earlier_configurations", "").split(), before.get("configuration", profile_sha256)}
+    if earlier := earlier - {profile_sha256}:
+        inputs["earlier_configurations"] = " ".join(sorted(earlier))
+    return inputs
+
+
+def files_sha256(frames: pa.Table) -> str:
+    """Return the SHA-256 over identifier and size of the frames of a night.
+
+    The identifier is the hash of the pixels and header of a frame, so this tells from which pixels a night came.
+    """
+    rows = frames.select(["frame_id", "file_bytes"]).sort_by("frame_id").to_pydict()
+    digest = hashlib.sha256()
+    for frame, size in zip(rows["frame_id"], rows["file_bytes"], strict=True):
+        digest.update(f"{frame} {size}\n".encode())
+    return digest.hexdigest()
 
 
 def _first_of_each(tables: Sequence[pa.Table]) -> pa.Table:

@@ -18,11 +18,11 @@ from skylake.errors import LakeError, SkylakeError
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
-from skylake.flow.gather import Existing, gather_batch
+from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.progress import Progress, Silent
-from skylake.lake import Commit, Lake, Part, Snapshot
-from skylake.lake.parts import is_as_written
+from skylake.flow.publish import commit_night, existing_parts, failure, loosen_changed, moved_frames
+from skylake.lake import Lake, Part
 from skylake.sky.catalogs import ReferenceCatalog
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -31,6 +31,7 @@ _CHUNK = 64
 _WINDOW = 128
 #: Headers read in one task.
 _PEEK_CHUNK = 256
+_REPORTED = ["file", "status", "reason", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,11 @@ def ingest(
     nights = _plan(fresh, profile, workers, options, progress)
     reduction = Reduction(profile, _default_catalog(lake))
     failures: list[LakeError] = []
+    run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
     for window in _windows(nights, _WINDOW * workers.count):
-        failures += _ingest_window(lake, window, reduction, known, workers, report, progress)
+        later = [night for night in nights if night > max(window)]
+        failures += _ingest_window(run, window, reduction, later)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     if failures:
@@ -187,55 +190,69 @@ def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list
         yield window
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the windows of an ingest share."""
+
+    lake: Lake
+    workers: Workers
+    progress: Progress
+    known: Known
+    report: IngestReport
+
+
 def _ingest_window(
-    lake: Lake,
-    window: dict[int, list[str]],
-    reduction: Reduction,
-    known: Known,
-    workers: Workers,
-    report: IngestReport,
-    progress: Progress,
+    run: _Run, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
 ) -> list[LakeError]:
     """Reduce the frames of some nights, gather them and commit night by night.
 
     Returns the errors of the nights that could not be gathered; they do not take the others along.
     """
-    profile = reduction.profile
+    camera = reduction.profile.name
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
-    reduction = replace(reduction, known=known.of_nights(window))
-    failures = []
-    with lake.stage(f"ingest-{profile.name}") as staging:
-        reduced = _reduce_frames(window, reduction, workers, staging, progress)
+    reduction = replace(reduction, known=run.known.of_nights(window))
+    with run.lake.stage(f"ingest-{camera}") as staging:
+        reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
-            night: [_without_repeats(chunk, known.seen) for chunk in some] for night, some in reduced.items()
+            night: [_without_repeats(chunk, run.known.seen) for chunk in some]
+            for night, some in reduced.items()
         }
         for some in chunks.values():
-            report.repeated += [file for chunk in some for file in chunk.repeated]
+            run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        snapshot = lake.snapshot()
-        moved = _moved(chunks, known)
-        batches = [Batch(profile.name, night) for night in sorted(set(chunks) | set(moved))]
-        gather = dask.delayed(gather_batch, pure=False)
-        tree = dask.delayed(lake.tree_of("sources"), pure=False, traverse=False)
-        tasks = [
-            gather(
-                batch,
-                chunks.get(batch.night, []),
-                _existing(snapshot, batch, moved.get(batch.night, set())),
-                tree,
-                staging / str(batch),
-                {"profile": profile.sha256},
-            )
-            for batch in batches
-        ]
-        for batch, result in zip(batches, workers.run(tasks), strict=True):
-            if isinstance(result, BaseException):
-                failures.append(_failure(batch, result))
-                continue
-            frames, sources = result
-            _commit(lake, batch, frames, sources, staging / str(batch), snapshot.number)
-            _report_batch(report, batch, chunks.get(batch.night, []), sources, progress)
+        return _publish_window(
+            run, chunks, reduction.profile, staging, [str(Batch(camera, one)) for one in later]
+        )
+
+
+def _publish_window(
+    run: _Run, chunks: dict[int, list[Chunk]], profile: Profile, staging: Path, later: Sequence[str]
+) -> list[LakeError]:
+    """Gather reduced frames with those that the lake holds, and commit night by night."""
+    snapshot = run.lake.snapshot()
+    nights = set(chunks) | set(moved_frames(chunks, run.known))
+    batches = [Batch(profile.name, night) for night in sorted(nights)]
+    existing = existing_parts(
+        snapshot, batches, chunks, run.known, staging / "existing", run.workers, run.progress
+    )
+    gather = dask.delayed(gather_batch, pure=False)
+    tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
+    sha256 = profile.sha256
+    tasks = [
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256)
+        for batch, held in zip(batches, existing, strict=True)
+    ]
+    results = run.workers.run(tasks)
+    made = [part for result in results if not isinstance(result, BaseException) for part in result]
+    loosen_changed(run.lake, made, later, run.workers, run.progress)
+    failures = []
+    for batch, result in zip(batches, results, strict=True):
+        if isinstance(result, BaseException):
+            failures.append(failure(batch, result))
+            continue
+        commit_night(run.lake, batch, result, profile, staging / str(batch), snapshot.number)
+        _report_batch(run.report, batch, chunks.get(batch.night, []), result[1], run.progress)
     return failures
 
 
@@ -306,72 +323,22 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
     chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))
 
 
-def _moved(chunks: dict[int, list[Chunk]], known: Known) -> dict[int, set[int]]:
-    """Return, by night, frames of the lake whose file now holds a frame of another night."""
-    moved: dict[int, set[int]] = {}
-    for night, some in chunks.items():
-        for chunk in some:
-            for name in chunk.frames["file"].to_pylist():
-                old = known.by_file.get(name)
-                if old is not None and old[4] != night:
-                    moved.setdefault(old[4], set()).add(old[0])
-    return moved
-
-
-def _existing(snapshot: Snapshot, batch: Batch, dropped: set[int]) -> Existing:
-    def mine(part: Part) -> bool:
-        return part.name == str(batch)
-
-    return Existing(
-        tuple(snapshot.slices("frames", mine)), tuple(snapshot.slices("sources", mine)), frozenset(dropped)
-    )
-
-
-def _failure(batch: Batch, error: BaseException) -> LakeError:
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
-
-
-def _commit(lake: Lake, batch: Batch, frames: Part, sources: Part, staging: Path, base: int) -> None:
-    """Publish the parts of a batch, unless they are what the lake holds already."""
-    commit = Commit("ingest", str(batch), base=base)
-    snapshot = lake.snapshot()
-    for part in (frames, sources):
-        held = snapshot.part(part.table, part.name)
-        if part.n_rows == 0:
-            if held is not None:
-                commit.remove(part.table, part.name)
-        elif held is None or held.checksum != part.checksum or not _is_whole(snapshot, held):
-            commit.replace(part, staging / part.table)
-    lake.commit(commit)
-
-
-def _is_whole(snapshot: Snapshot, part: Part) -> bool:
-    """Tell whether the files of a part are as they were written: a night that is done anew mends them."""
-    folder = snapshot.folder(part.table)
-    return all(is_as_written(folder, file) for file in part.files)
-
-
 def _report_batch(
     report: IngestReport, batch: Batch, chunks: list[Chunk], sources: Part, progress: Progress
 ) -> None:
-    n_frames = n_ok = 0
-    for chunk in chunks:
-        rows = chunk.frames.select(["file", "status", "reason", "message"]).to_pylist()
-        for row in rows:
-            report.counts[row["status"]] = report.counts.get(row["status"], 0) + 1
-            n_frames += 1
-            if row["status"] == Status.OK.value:
-                n_ok += 1
-            else:
-                report.problems.append(row)
+    rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
+    statuses = [row["status"] for row in rows]
+    for status in statuses:
+        report.counts[status] = report.counts.get(status, 0) + 1
+    report.problems += [row for row in rows if row["status"] != Status.OK.value]
+    n_ok = statuses.count(Status.OK.value)
     report.batches.append(
         {
             "camera": batch.camera,
             "night": batch.night,
-            "frames": n_frames,
+            "frames": len(rows),
             "ok": n_ok,
             "sources": sources.n_rows,
         }
     )
-    progress.line(f"ingest {batch}: {n_ok} of {n_frames} frames ok, {sources.n_rows} sources in the night")
+    progress.line(f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night")

@@ -24,12 +24,17 @@ def calibration_inputs(
         "frames": frames.checksum,
         "sources": sources.checksum,
         "catalog": catalog.checksum,
-        "calibration": calibration_sha256(profile, night),
+        "configuration": calibration_sha256(profile, night),
     }
 
 
 def calibration_sha256(profile: Profile, night: int) -> str:
-    """Return the SHA-256 of the values with which a night is matched and calibrated.
+    """Return the SHA-256 of :func:`calibration_configuration`."""
+    return config_sha256(calibration_configuration(profile, night))
+
+
+def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
+    """Return the values with which a night is matched and calibrated.
 
     These are the filters, the table ``calibration`` and the flux that is calibrated, in each period of the
     camera that touches the night. What was measured with other values, such as radii of apertures, is in
@@ -46,7 +51,7 @@ def calibration_sha256(profile: Profile, night: int) -> str:
         if not used or used[-1][1] != values:
             used.append((instant, values))
     # Only where values change within the night does it matter when.
-    return config_sha256({"first": used[0][1], "later": used[1:]})
+    return {"first": used[0][1], "later": used[1:]}
 
 
 def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,7 +171,9 @@ class _Builder:
         """Return the division of what is in the version before new parts come."""
         if self._tree is None:
             order = min(file.pixel[0] for file in files if file.pixel is not None)
-            self._tree = PixelTree.completed(find_pixels(self.folder), order)
+            kept = find_pixels(self.folder)
+            # A pixel whose rows are all replaced stays a pixel.
+            self._tree = PixelTree.completed([*kept, *_apart(self.base.pixels, kept)], order)
         return self._tree
 
     def refit_kept(self) -> None:
@@ -197,6 +199,19 @@ class _Builder:
         write_table_metadata(
             self.folder, self.table, self.n_rows, find_pixels(self.folder) if self.is_hats else ()
         )
+
+
+def _apart(pixels: Iterable[Pixel], others: Iterable[Pixel]) -> list[Pixel]:
+    """Return the pixels that do not overlap with others."""
+    leaves = set(others)
+    above = {pixel for leaf in leaves for pixel in _up(leaf)}
+    return [pixel for pixel in pixels if pixel not in above and leaves.isdisjoint(_up(pixel))]
+
+
+def _up(pixel: Pixel) -> Iterator[Pixel]:
+    """Yield a pixel and those that it lies in."""
+    order, number = pixel
+    return ((order - up, number >> (2 * up)) for up in range(order + 1))
 
 
 def _moved(part: Part, table: str, stem: str) -> Part:

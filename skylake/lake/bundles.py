@@ -50,7 +50,7 @@ class Bundle:
         places = {file.path: place for place, file in enumerate(self.files)}
         lines = [json.dumps(asdict(self))]
         for part in members:
-            values = asdict(part)
+            values = part.to_values()
             # A member may have a file in each of hundreds of pixels: short lines keep the description small.
             values["files"] = [[places[file.path], file.n_rows, file.digest] for file in part.files]
             lines.append(json.dumps(values))

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from skylake import __version__
+from skylake.core.ids import config_sha256
 from skylake.durable import sync_folder, sync_tree
 from skylake.errors import LakeError
 from skylake.lake.build import StagedBundle, build_version, write_table_metadata
 from skylake.lake.bundles import BUNDLES_FOLDER
 from skylake.lake.history import current_number
 from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.ledger import keep_configurations, write_record
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
 from skylake.schema import table_names
-from skylake.sky.hats import replace_text
 
 
 @dataclass(slots=True)
@@ -40,6 +39,10 @@ class Commit:
         Names of parts to remove, by table.
     merged : dict
         Bundles to publish in place of their members, by table.
+    loose : dict
+        Names of those staged parts that were taken out of a bundle and did not change, by table.
+    configurations : dict
+        Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
         refused rather than undo that; None asks for no such care.
@@ -50,11 +53,22 @@ class Commit:
     staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
     removed: dict[str, set[str]] = field(default_factory=dict)
     merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
+    loose: dict[str, set[str]] = field(default_factory=dict)
+    configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     base: int | None = None
+
+    def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
+        """Let the ledger keep some configurations."""
+        self.configurations |= {config_sha256(one): one for one in configurations}
 
     def replace(self, part: Part, staging: Path) -> None:
         """Publish a part in place of the one of its name, if there is one."""
         self.staged.setdefault(part.table, []).append((part, staging))
+
+    def loosen(self, part: Part, staging: Path) -> None:
+        """Publish a part that is in a bundle in files of its own, with the rows that it has."""
+        self.replace(part, staging)
+        self.loose.setdefault(part.table, set()).add(part.name)
 
     def remove(self, table: str, name: str) -> None:
         """Remove a part."""
@@ -156,7 +170,8 @@ def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path],
     folder.mkdir(parents=True)
     for name, version in versions.items():
         (folder / name).symlink_to(Path("../..") / version.relative_to(layout.root))
-    _record(layout, number, base, commit)
+    keep_configurations(layout, commit.configurations)
+    write_record(layout, number, base.number, commit)
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, number)
@@ -182,38 +197,10 @@ def create_empty(layout: Layout) -> Snapshot:
     for name in table_names():
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         (layout.root / name).symlink_to(Path("current") / name)
-    _record(layout, 1, None, Commit("init", "-"))
+    write_record(layout, 1, None, Commit("init", "-"))
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, 1)
-
-
-def _record(layout: Layout, number: int, base: Snapshot | None, commit: Commit) -> None:
-    """Write the ledger's record of a commit: what ran, from which inputs, and what it changed."""
-    record = {
-        "snapshot": number,
-        "base": None if base is None else base.number,
-        "time_utc": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "stage": commit.stage,
-        "batch": commit.batch,
-        "software_version": __version__,
-        "replaced": {
-            table: {
-                part.name: {"rows": part.n_rows, "checksum": part.checksum, "inputs": part.inputs}
-                for part, _ in parts
-            }
-            for table, parts in commit.staged.items()
-        },
-        "removed": {table: sorted(names) for table, names in commit.removed.items()},
-        "merged": {
-            table: {
-                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
-            }
-            for table, bundles in commit.merged.items()
-        },
-    }
-    layout.ledger.mkdir(exist_ok=True)
-    replace_text(layout.ledger / f"{number:06d}.json", json.dumps(record, indent=1) + "\n")
 
 
 def _point(link: Path, target: Path) -> None:

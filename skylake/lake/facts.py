@@ -19,6 +19,7 @@ from skylake.lake.layout import Layout
 from skylake.lake.pointers import add_ledger, add_snapshots
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import load, table_names
+from skylake.schema.deployed import known_schemas
 from skylake.settings import Settings, read_settings
 from skylake.sky.hats import find_pixels, read_pixels, read_properties
 
@@ -58,7 +59,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     Raises
     ------
     LakeError
-        If there is no lake at all, or no such snapshot.
+        If there is no lake at all, no such snapshot, or a newer skylake wrote it.
     """
     if not layout.settings_file.is_file() and not layout.snapshots.is_dir():
         raise LakeError(f"{layout.root}: there is no lake")
@@ -112,19 +113,36 @@ def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -
             values["schema_told"] = properties["skylake_schema_sha256"]
         except UNREADABLE as error:
             relations.problem(f"{place}/hats.properties", "properties", error, table)
-    common = folder / "dataset" / "_common_metadata"
-    if common.exists() or schema.layout.kind == "hats":
-        try:
-            metadata = pq.read_schema(common).metadata or {}
-            values["schema_common"] = metadata[b"skylake.schema_sha256"].decode()
-        except (*UNREADABLE, pa.ArrowException) as error:
-            relations.problem(f"{place}/dataset/_common_metadata", "common metadata", error, table)
+    if (folder / "dataset" / "_common_metadata").exists() or schema.layout.kind == "hats":
+        values["schema_common"] = _schema_common(layout, relations, table, folder)
+    for sha256, one in known_schemas(table).items():
+        relations.add("schemas", table_name=table, version=one.version, schema_sha256=sha256)
     if values["has_metadata"]:
         _add_row_group_metadata(relations, table, folder, place)
     relations.add(
-        "lake_tables", table_name=table, kind=schema.layout.kind, folder=place, schema_sha256=schema.sha256,
+        "lake_tables", table_name=table, kind=schema.layout.kind, folder=place,
         **values,
     )  # fmt: skip
+
+
+def _schema_common(layout: Layout, relations: Relations, table: str, folder: Path) -> str | None:
+    """Return the checksum of the schema that a version names."""
+    path = folder / "dataset" / "_common_metadata"
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        name: str = metadata[b"skylake.table"].decode()
+        sha256: str = metadata[b"skylake.schema_sha256"].decode()
+        version = int(metadata[b"skylake.schema_version"])
+    except (*UNREADABLE, pa.ArrowException) as error:
+        place = str(path.relative_to(layout.root))
+        relations.problem(place, "common metadata", error, table)
+        return None
+    if name == table and version > load(table).version:
+        raise LakeError(
+            f"{layout.root}: {table} was written under version {version} of its schema, and this skylake knows none "
+            f"after {load(table).version}; upgrade skylake"
+        )
+    return sha256
 
 
 def _add_pixels(relations: Relations, table: str, folder: Path, place: str) -> None:

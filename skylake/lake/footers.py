@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from skylake.lake.layout import Layout
 from skylake.lake.relations import Relations
 from skylake.schema import arrow_schema, load
+from skylake.schema.deployed import known_schemas
 from skylake.sky.hats import read_properties
 
 _THREADS = 16
@@ -76,7 +77,7 @@ def _footer(
         "n_rows": metadata.num_rows,
         "n_row_groups": metadata.num_row_groups,
         "schema_sha256": texts.get(b"skylake.schema_sha256", b"").decode() or None,
-        "drift": _drift(known, table, metadata, texts.get(b"ARROW:schema", b"")),
+        "drift": _drift(known, table, metadata),
         "index_min": min(lows, default=None),
         "index_max": max(highs, default=None),
         "has_statistics": complete,
@@ -84,16 +85,22 @@ def _footer(
 
 
 def _drift(
-    known: dict[tuple[str, bytes], pq.ParquetSchema], table: str, metadata: pq.FileMetaData, form: bytes
+    known: dict[tuple[str, bytes], pq.ParquetSchema], table: str, metadata: pq.FileMetaData
 ) -> str | None:
-    """Return the first difference between the columns of a file and those of its table; None if there is none.
+    """Return how a file departs from the schema that it names; None if it does not.
 
     Files of one form are compared only once: taking a schema apart costs more than reading it.
     """
+    texts = metadata.metadata or {}
+    form = texts.get(b"ARROW:schema", b"")
     like = known.get((table, form))
     if like is not None and like.equals(metadata.schema):
         return None
-    found = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(load(table)))
+    wanted = known_schemas(table).get(texts.get(b"skylake.schema_sha256", b"").decode())
+    if wanted is None:
+        other = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(load(table)))
+        return other or "it names no schema that was ever deployed"
+    found = schema_drift(metadata.schema.to_arrow_schema(), arrow_schema(wanted))
     if found is None:
         known[table, form] = metadata.schema
     return found

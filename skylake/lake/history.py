@@ -31,6 +31,8 @@ class Entry:
     software_version : str
     rows : dict
         Rows of the new parts, by table.
+    parts : dict
+        Names of the parts that it wrote or removed, by table; what a compaction moved is not among them.
     n_removed : int
         Parts that were removed.
     kept : bool
@@ -44,8 +46,16 @@ class Entry:
     batch: str
     software_version: str
     rows: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     n_removed: int = 0
     kept: bool = True
+
+    def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
+        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
+        if batch is None and table is None:
+            return True
+        names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
+        return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
 
 
 def current_number(layout: Layout) -> int:
@@ -100,6 +110,9 @@ def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
         rows = {
             table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
         }
+        parts = {table: tuple(names) for table, names in record["replaced"].items()}
+        for table, names in record["removed"].items():
+            parts[table] = (*parts.get(table, ()), *names)
         return Entry(
             int(record["snapshot"]),
             record["base"],
@@ -108,6 +121,7 @@ def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
             record["batch"],
             record["software_version"],
             rows,
+            parts,
             sum(len(names) for names in record["removed"].values()),
             kept,
         )

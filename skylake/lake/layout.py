@@ -56,6 +56,11 @@ class Layout:
         return self.root / "_ledger"
 
     @property
+    def configurations(self) -> Path:
+        """Folder of the resolved configurations that the ledger names, each by its SHA-256."""
+        return self.ledger / "configurations"
+
+    @property
     def catalogs(self) -> Path:
         """Folder of reference catalogs."""
         return self.root / "catalogs"

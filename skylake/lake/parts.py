@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake import __version__
 from skylake.core.ids import config_sha256
 from skylake.lake.layout import part_file
+from skylake.revision import code_version
 from skylake.schema import TableSchema, conform, load
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.parquet import write_parquet
@@ -77,8 +77,10 @@ class Part:
         What tells its rows from those of other parts in the same file; empty where nothing does, and the part is
         then never merged with others.
     inputs : dict
-        What the part was made from: names to checksums. Equal inputs make equal parts.
+        What the part was made from: names to checksums. Equal inputs make equal parts. The one named
+        ``configuration`` is that of the resolved configuration, which the ledger keeps.
     software_version : str
+        Code that made it, with its commit where it ran from a checkout.
     schema_sha256 : str
         Schema under which the rows were written.
     """
@@ -90,7 +92,7 @@ class Part:
     night: int | None = None
     key: Key = ()
     inputs: dict[str, str] = field(default_factory=dict)
-    software_version: str = __version__
+    software_version: str = field(default_factory=code_version)
     schema_sha256: str = ""
 
     @property
@@ -110,7 +112,11 @@ class Part:
 
     def to_json(self) -> str:
         """Return the description that is kept beside the files."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        return json.dumps(self.to_values(), indent=1, sort_keys=True) + "\n"
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the values of the description; sums over the files are there for who reads it as plain JSON."""
+        return asdict(self) | {"n_rows": self.n_rows, "checksum": self.checksum}
 
     @classmethod
     def from_json(cls, text: str) -> Part:
@@ -122,7 +128,8 @@ class Part:
         """Return the part with the values of a description."""
         files = tuple(PartFile(**file) for file in values["files"])
         key = tuple((name, value) for name, value in values["key"])
-        return cls(**(values | {"files": files, "key": key}))
+        own = {name: value for name, value in values.items() if name not in ("n_rows", "checksum")}
+        return cls(**(own | {"files": files, "key": key}))
 
 
 def stage_part(

@@ -26,10 +26,12 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     # Every small file that describes something.
     "documents": {"path": _TEXT, "kind": _TEXT, "table_name": _TEXT, "problem": _TEXT},
     "cameras": {"camera": _TEXT},
+    # Schemas under which files may have been written.
+    "schemas": {"table_name": _TEXT, "version": _COUNT, "schema_sha256": _TEXT},
     # Of the snapshot that is verified: the version of each table, and what its metadata tell.
     "lake_tables": {
         "table_name": _TEXT, "kind": _TEXT, "folder": _TEXT, "n_rows_told": _COUNT, "schema_told": _TEXT,
-        "schema_common": _TEXT, "schema_sha256": _TEXT, "has_metadata": _YES,
+        "schema_common": _TEXT, "has_metadata": _YES,
     },
     "pixels": {"table_name": _TEXT, "norder": _COUNT, "npix": _COUNT, "is_listed": _YES, "n_files": _COUNT},
     "metadata_files": {"table_name": _TEXT, "path": _TEXT, "n_rows": _COUNT},

@@ -42,6 +42,10 @@ def require(base: Snapshot, commit: Commit) -> None:
         for part, staging in parts:
             _require_schema(part)
             _require_files(part.files, staging)
+    for table, names in commit.loose.items():
+        _require_unchanged(
+            [part for part, _ in commit.staged[table] if part.name in names], base.version(table)
+        )
     for bundles in commit.merged.values():
         for one in bundles:
             _require_files(one.bundle.files, one.staging)
@@ -93,6 +97,15 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
             "changed one meanwhile; run again"
         )
+
+
+def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
+    """Refuse parts that were taken out of a bundle if the lake holds others of their names by now."""
+    parts = list(parts)
+    held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
+    for part in parts:
+        if held.get(part.name) != (part.checksum, part.inputs):
+            raise LakeError(f"another run has changed {part.name} of {part.table} meanwhile; run again")
 
 
 def _changes_since(base: Snapshot, commit: Commit) -> dict[str, set[str]]:

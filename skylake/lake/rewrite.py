@@ -77,13 +77,13 @@ def merge_files(merge: Merge, folder: Path) -> Merged | None:
     """
     schema = load(merge.table)
     shares: dict[int, tuple[int, str]] = {}
-    blocks = _blocks(merge, schema)
-    first = next(blocks, None)
+    found = blocks(merge, schema)
+    first = next(found, None)
     if first is None:
         return None
     target = folder / merge.path
     with open_writer(arrow_schema(schema), target) as writer:
-        for block in chain([first], blocks):
+        for block in chain([first], found):
             _count(block, merge.keys, shares)
             writer.write(block)
     n_rows, digest = sum(rows for rows, _ in shares.values()), add_digests(one for _, one in shares.values())
@@ -101,7 +101,7 @@ def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, st
             shares[number] = rows + int(counts[number]), add_digests([so_far, digest])
 
 
-def _blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
+def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
     """Yield the rows in their final order, some at a time."""
     if schema.layout.kind != "hats":
         rows = read_files(merge.table, merge.sources)

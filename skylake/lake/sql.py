@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.lake.provenance import add_views, pattern
 from skylake.places import is_url, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names
@@ -34,6 +35,7 @@ _TYPES = {
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
 
+    The views ``ledger``, ``parts`` and ``configurations`` tell where the rows come from.
     Only the row groups and columns that a query needs are read.
     """
     import duckdb
@@ -48,12 +50,13 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     for name in table_names():
         root = snapshot.folder(name)
         if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root, f", schema = MAP {{{_schema(load(name))}}}")
+            _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
         else:
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
         _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
+    add_views(connection, snapshot)
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 
@@ -63,7 +66,7 @@ def catalog_folder(collection: Path) -> Path:
     return collection / read_properties(collection, "collection.properties")["hats_primary_table_url"]
 
 
-def _schema(schema: TableSchema) -> str:
+def duckdb_columns(schema: TableSchema) -> str:
     """Return the columns of a table for DuckDB, which would else take those of the first file for those of all.
 
     It widens what is narrower in a file, and a column that a file lacks is null.
@@ -85,8 +88,7 @@ def _quoted(name: str) -> str:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
-    plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(root))
-    pattern = f"{plain}/dataset/**/*.parquet".replace("'", "''")
+    files = pattern(root, "dataset/**/*.parquet")
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', hive_partitioning = false{options})"
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false{options})"
     )

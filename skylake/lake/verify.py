@@ -17,6 +17,7 @@ from skylake.lake.mends import Mends
 from skylake.lake.parts import Key
 from skylake.lake.relations import RELATIONS
 from skylake.lake.scan import Claim
+from skylake.lake.sql import duckdb_columns
 from skylake.schema import empty_table, load
 from skylake.sky.hats import pixel_of
 
@@ -135,7 +136,8 @@ def _add_view(
     if share is not None and share[0] in load(name).names:
         chosen = f" WHERE {share[0]} % {share[2]} = {share[1]}"
     connection.execute(
-        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], hive_partitioning = false){chosen}'
+        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], hive_partitioning = false, '
+        f"schema = MAP {{{duckdb_columns(load(name))}}}){chosen}"
     )
 
 

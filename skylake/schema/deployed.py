@@ -14,7 +14,7 @@ from pathlib import Path
 from skylake.errors import ConfigurationError
 from skylake.resources import folder
 from skylake.schema.evolution import flag_refusals, is_same, refusals
-from skylake.schema.tables import TABLES, read_schema, read_yaml
+from skylake.schema.tables import TABLES, TableSchema, load, read_schema, read_yaml
 
 CHECKSUMS = "SHA256SUMS"
 FLAGS = "flags"
@@ -41,6 +41,13 @@ def deployed_files(name: str, root: Path | None = None) -> dict[int, Path]:
 def deployed_sha256(table: str) -> dict[int, str]:
     """Return the checksum of each version of a table's schema that lakes may have been written under."""
     return {version: read_schema(path).sha256 for version, path in deployed_files(table).items()}
+
+
+@cache
+def known_schemas(table: str) -> dict[str, TableSchema]:
+    """Return the schemas under which files of a table may have been written, by checksum, the oldest first."""
+    found = [read_schema(path) for path in deployed_files(table).values()]
+    return {schema.sha256: schema for schema in (*found, load(table))}
 
 
 def problems(root: Path | None = None) -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.sphere import healpix_index
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, IngestReport, ingest
-from skylake.lake import Lake
+from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SimulationResult, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
@@ -27,6 +31,8 @@ gates.n_sources.min = 20
 """
 #: Pixels of this order meet at the middle of the field, at RA 0.
 PIXEL_ORDER = 5
+#: A corner of the sky at the seam of right ascension, and the poles.
+PLACES = ((0.0, 0.0), (10.0, 89.5), (200.0, -89.5), (45.0, 0.0))
 FIELD = (0.0, -24.6243)
 
 COLUMNS = CatalogColumns(
@@ -140,3 +146,55 @@ def checksums() -> Callable[..., dict[tuple[str, str], str]]:
         }
 
     return of
+
+
+@pytest.fixture(scope="session")
+def scattered() -> Callable[..., pa.Table]:
+    """A function (table, night, count, seed) that makes rows scattered over the sky."""
+    return scattered_rows
+
+
+@pytest.fixture(scope="session")
+def put_nights() -> Callable[..., Snapshot]:
+    """A function (lake, table, nights) that commits nights of scattered rows, each (night, count, seed)."""
+    return commit_nights
+
+
+def commit_nights(
+    lake: Lake, table: str, nights: Iterable[tuple[int, int, int]], camera: str = "c"
+) -> Snapshot:
+    commit = Commit("test", "-")
+    with lake.stage("test") as staging:
+        for night, count, seed in nights:
+            rows = scattered_rows(table, night, count, seed, camera)
+            pixels = lake.tree_of(table) if load(table).layout.kind == "hats" else None
+            inputs = {"seed": str(seed)}
+            part = stage_part(rows, table, f"{camera}-{night}", staging, pixels, camera, night, inputs)
+            commit.replace(part, staging)
+        return lake.commit(commit)
+
+
+def scattered_rows(table: str, night: int, count: int, seed: int, camera: str = "c") -> pa.Table:
+    """Rows of one night around some places of the sky, with values that differ from row to row."""
+    random = np.random.default_rng([night, seed])
+    place = random.integers(0, len(PLACES), count)
+    ra = (np.array([one[0] for one in PLACES])[place] + random.normal(0, 2, count)) % 360
+    dec = np.clip(np.array([one[1] for one in PLACES])[place] + random.normal(0, 0.4, count), -90, 90)
+    values: dict[str, Any] = {
+        "_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec, "camera": [camera] * count,
+        "night": np.full(count, night), "frame_id": night * 1000 + np.arange(count) // 7,
+        "source_no": np.arange(count) % 7, "mjd_mid": night + np.arange(count) // 7 / 1000.0,
+        "catalog": ["ref"] * count, "version": np.ones(count, int), "status": ["ok"] * count,
+        "file": [f"{night}-{i}.fits" for i in range(count)], "ref_id": place,
+    }  # fmt: skip
+    columns = {}
+    for field in arrow_schema(load(table)):
+        if field.name in values:
+            columns[field.name] = pa.array(values[field.name]).cast(field.type)
+        elif field.nullable:
+            columns[field.name] = pa.nulls(count, field.type)
+        elif pa.types.is_string(field.type):
+            columns[field.name] = pa.array(["x"] * count)
+        else:
+            columns[field.name] = pa.array(random.integers(0, 50, count)).cast(field.type)
+    return conform(pa.table(columns), load(table))

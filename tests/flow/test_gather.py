@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
 from skylake.flow.frames import Chunk
-from skylake.flow.gather import Existing, gather_batch
+from skylake.flow.gather import Existing, files_sha256, gather_batch
 from skylake.lake import Part
 from skylake.lake.parts import sort_rows
 from skylake.lake.slices import Slice, read_files
@@ -90,7 +90,7 @@ def gatherer(folder: Path) -> Gather:
                 pq.write_table(sort_rows(sources, load("sources")), path)
             made.append(Chunk(frames, None if sources is None else path))
         go.staging = place / "staging"  # type: ignore[attr-defined]
-        return gather_batch(BATCH, made, existing, TREE, go.staging, {"profile": "p"})  # type: ignore[attr-defined]
+        return gather_batch(BATCH, made, existing, TREE, go.staging, "p")  # type: ignore[attr-defined]
 
     return go
 
@@ -113,7 +113,11 @@ def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) 
     frames, sources = gather([(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([3]), source_rows([3]))])
     assert (frames.n_rows, sources.n_rows) == (3, 15)
     assert (sources.name, sources.camera, sources.night) == (str(BATCH), "c", BATCH.night)
-    assert frames.inputs == sources.inputs == {"profile": "p"}
+    assert (
+        frames.inputs
+        == sources.inputs
+        == {"configuration": "p", "files": files_sha256(rows_of(gather, frames))}
+    )
     for path in files_of(gather, sources):
         pixel = pixel_of(path)
         assert pixel is not None

@@ -44,7 +44,7 @@ SCENARIO = Scenario(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with nine nights in bundles, two in parts of their own, and aggregates. Tests do not change it."""
     root = tmp_path_factory.mktemp("whole") / "lake"
-    lake = Lake.create(root, Settings(pixel_order=5, map_order=3, cluster="inline"))
+    lake = Lake.create(root, Settings(pixel_order=4, map_order=3, cluster="inline"))
     make_archive(lake, SCENARIO, Inline(), Silent())
     compact(lake, Inline())
     make_archive(lake, dataclasses.replace(SCENARIO, nights=11), Inline(), Silent())

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError, UsageError
-from skylake.lake import Lake, Retention, Snapshot
+from skylake.lake import Commit, Lake, Retention, Snapshot
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -124,3 +124,26 @@ def test_a_pointer_that_leads_nowhere_is_named(lake: Lake) -> None:
     lake.layout.current.symlink_to("_snapshots/000009")
     with pytest.raises(LakeError, match="the link 'current' leads to the snapshot 9, which is missing"):
         lake.snapshot()
+
+
+def test_the_history_of_a_night_and_of_a_table(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    put(
+        lake,
+        ("frames", "c-20240101", make_rows("frames", 3, 1)),
+        ("frames", "c-20240102", make_rows("frames", 3, 2)),
+    )
+    put(lake, ("zeropoints", "c-20240101-ref-v1", make_rows("zeropoints", 3, 1)))
+    put(lake, ("frames", "c-202401011", make_rows("frames", 3, 3)))
+    commit = Commit("forget", "c-20240101")
+    commit.remove("frames", "c-20240101")
+    lake.commit(commit)
+
+    def found(**wanted: str) -> list[int]:
+        return [entry.snapshot for entry in lake.history() if entry.is_of(**wanted)]
+
+    assert found() == [1, 2, 3, 4, 5]
+    assert found(batch="c-20240101") == [2, 3, 5]
+    assert found(batch="c-20240102") == [2]
+    assert found(table="zeropoints") == [3]
+    assert found(batch="c-20240101", table="frames") == [2, 5]
+    assert found(batch="c-2024") == found(table="maps") == []

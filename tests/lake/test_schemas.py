@@ -391,3 +391,33 @@ def test_a_lake_of_the_present_schemas_is_opened_without_more_ado(lake: Lake) ->
     )
     done = run(SOURCE, code, lake.root)
     assert done.returncode == 0, done.stderr
+
+
+VERIFY = """
+import sys
+from pathlib import Path
+from skylake.flow.cluster import Inline
+from skylake.flow.verify import VerifyOptions, open_facts, verify
+from skylake.lake.checks import load_checks
+
+# Rows with anything in them are no whole lake; all that is told of files and descriptions holds.
+body = tuple(check.name for check in load_checks() if not check.tables and check.name != "batch_of_frames")
+options = VerifyOptions(only=body)
+report = verify(open_facts(Path(sys.argv[1]), options), Inline(), options)
+assert len(report.checks) == len(body) > 25
+print(*(finding["says"] for check in report.checks for finding in check["findings"]), sep="\\n", end="")
+"""
+
+
+@pytest.mark.parametrize("lake", ["old", "mixed", "compacted"])
+def test_a_lake_with_files_of_several_schemas_is_whole(lake: str, evolved: Evolved) -> None:
+    done = run(evolved.tree, VERIFY, evolved.old.with_name(lake))
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_lake_of_newer_schemas_is_not_judged(evolved: Evolved) -> None:
+    done = run(SOURCE, VERIFY, evolved.mixed)
+    assert (
+        "was written under version 2 of its schema, and this skylake knows none after 1; upgrade"
+        in done.stderr
+    )

@@ -1,0 +1,102 @@
+"""The nights of a lake as a calibration sees them: what each would be made from, and whether it is up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow.compute as pc
+
+from skylake.cameras import Profile
+from skylake.flow.parameters import calibration_inputs
+from skylake.flow.stale import Why, why_stale
+from skylake.lake import Part, Snapshot
+from skylake.lake.slices import Slice
+from skylake.sky.catalogs import ReferenceCatalog
+from skylake.table.matches import matches_name
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A night to calibrate: everything that a worker needs.
+
+    ``matches`` is the part of an earlier calibration that still holds, or None to join anew. ``why_matches`` and
+    ``why_zeropoints`` tell why they are to be made anew; None means that they are up to date.
+    """
+
+    name: str
+    camera: str
+    night: int
+    frames: tuple[Slice, ...]
+    sources: Part
+    sources_slices: tuple[Slice, ...]
+    matches: Part | None
+    matches_slices: tuple[Slice, ...]
+    inputs: dict[str, str]
+    why_matches: Why | None
+    why_zeropoints: Why | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.why_matches is None and self.why_zeropoints is None
+
+    def joined_from(self, sources: Part, slices: tuple[Slice, ...]) -> Night:
+        """Return the night with its detections in other files."""
+        return replace(self, sources=sources, sources_slices=slices)
+
+    def matched_in(self, slices: tuple[Slice, ...]) -> Night:
+        """Return the night with the matches that still hold in other files."""
+        return replace(self, matches_slices=slices)
+
+
+def zeropoints_name(batch: str, catalog: str, version: int) -> str:
+    """Return the name of the part of ``zeropoints`` of a batch."""
+    return f"{batch}-{catalog}-v{version}"
+
+
+def largest_version(snapshot: Snapshot, catalog: str) -> int | None:
+    """Return the largest version of the zeropoints from a catalog; None if there are none."""
+    rows = snapshot.read("zeropoints", ["version"], filter=pc.field("catalog") == catalog)
+    largest = pc.max(rows["version"]).as_py()
+    return None if largest is None else int(largest)
+
+
+def plan_nights(
+    snapshot: Snapshot, profiles: Mapping[str, Profile], reference: ReferenceCatalog, version: int
+) -> Iterator[Night]:
+    """Yield all nights, those that are up to date too."""
+    sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
+    for part in snapshot.parts("frames").values():
+        if part.camera is None or part.night is None:
+            continue
+        detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
+        inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
+        held = matches.get(matches_name(part.name, reference.name))
+        why_matches = why_stale(held, inputs)
+        current = held if why_matches is None else None
+        yield Night(
+            part.name,
+            part.camera,
+            part.night,
+            tuple(snapshot.version("frames").slices_of(part)),
+            detections,
+            tuple(snapshot.version("sources").slices_of(detections)),
+            current,
+            tuple(snapshot.version("matches").slices_of(current)) if current else (),
+            inputs,
+            why_matches,
+            why_stale(zeropoints.get(zeropoints_name(part.name, reference.name, version)), inputs)
+            or (Why.UPSTREAM if why_matches else None),
+        )
+
+
+def orphans(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return the parts of matches and zeropoints whose nights have no frames any more, by table."""
+    alive = {(part.camera, part.night) for part in snapshot.parts("frames").values()}
+    return {
+        table: [
+            part.name for part in snapshot.parts(table).values() if (part.camera, part.night) not in alive
+        ]
+        for table in ("matches", "zeropoints")
+    }

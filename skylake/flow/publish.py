@@ -1,0 +1,146 @@
+"""Publish the nights of an ingest: what the lake holds of them, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from skylake import logs
+from skylake.cameras import Profile
+from skylake.core.batch import Batch
+from skylake.errors import LakeError, SkylakeError
+from skylake.flow.cluster import Workers
+from skylake.flow.frames import Chunk
+from skylake.flow.gather import Existing
+from skylake.flow.known import Known
+from skylake.flow.loosen import cut_crowded, loosen
+from skylake.flow.progress import Progress
+from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.lake.parts import is_as_written
+from skylake.lake.slices import Slice
+
+_log = logs.get(__name__)
+
+
+def existing_parts(
+    snapshot: Snapshot,
+    batches: Sequence[Batch],
+    chunks: Mapping[int, Sequence[Chunk]],
+    known: Known,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> list[Existing]:
+    """Return what the lake holds of some nights of one camera, in their order.
+
+    Detections of frames that stay are copied out of bundles in which several of the nights are.
+    """
+    moved = moved_frames(chunks, known)
+    staying = [str(batch) for batch in batches if _some_stay(known, batch.night, chunks.get(batch.night, ()))]
+    made = cut_crowded(snapshot, "sources", staying, staging, workers, progress)
+    found = []
+    for batch in batches:
+        slices = {table: _slices(snapshot, table, batch) for table in ("frames", "sources")}
+        if str(batch) in made:
+            slices["sources"] = made[str(batch)][1]
+        held = snapshot.part("frames", str(batch))
+        dropped = frozenset(moved.get(batch.night, ()))
+        found.append(Existing(slices["frames"], slices["sources"], dropped, held.inputs if held else {}))
+    return found
+
+
+def moved_frames(chunks: Mapping[int, Iterable[Chunk]], known: Known) -> dict[int, set[int]]:
+    """Return, by night, frames of the lake whose file now holds a frame of another night."""
+    moved: dict[int, set[int]] = {}
+    for night, some in chunks.items():
+        for chunk in some:
+            for name in chunk.frames["file"].to_pylist():
+                old = known.by_file.get(name)
+                if old is not None and old[4] != night:
+                    moved.setdefault(old[4], set()).add(old[0])
+    return moved
+
+
+def _some_stay(known: Known, night: int, chunks: Iterable[Chunk]) -> bool:
+    """Tell whether a night has frames in the lake that no new one replaces."""
+    ids, files = set(), set()
+    for chunk in chunks:
+        ids.update(chunk.frames["frame_id"].to_pylist())
+        files.update(chunk.frames["file"].to_pylist())
+    held = known.by_night.get(night, {})
+    return any(frame not in ids and file not in files for frame, file in held.items())
+
+
+def _slices(snapshot: Snapshot, table: str, batch: Batch) -> tuple[Slice, ...]:
+    part = snapshot.part(table, str(batch))
+    return tuple(snapshot.version(table).slices_of(part)) if part else ()
+
+
+def failure(batch: Batch, error: BaseException) -> LakeError:
+    """Return the error of a night that could not be gathered."""
+    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
+    return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
+
+
+def is_held(snapshot: Snapshot, part: Part) -> bool:
+    """Tell whether a lake holds a part as it is, or has none where it has no rows.
+
+    Files that are not as they were written do not count: a night that is done anew mends them.
+    """
+    held = snapshot.part(part.table, part.name)
+    if held is None:
+        return part.n_rows == 0
+    folder = snapshot.folder(part.table)
+    is_same = (held.checksum, held.inputs) == (part.checksum, part.inputs)
+    return is_same and all(is_as_written(folder, file) for file in held.files)
+
+
+def loosen_changed(
+    lake: Lake, parts: Iterable[Part], later: Collection[str], workers: Workers, progress: Progress
+) -> None:
+    """Take nights that are going to be replaced out of their bundles, if some are.
+
+    Where two nights of a bundle have changed, those that are still to come are taken to change as well.
+
+    Parameters
+    ----------
+    lake : Lake
+    parts : iterable of Part
+        What has been made.
+    later : collection of str
+        Names of the parts that are made after these.
+    workers : Workers
+    progress : Progress
+    """
+    snapshot = lake.snapshot()
+    names: dict[str, set[str]] = {}
+    for part in parts:
+        if not is_held(snapshot, part):
+            names.setdefault(part.table, set()).add(part.name)
+    for table, changed in names.items():
+        version = snapshot.version(table)
+        bundles = [version.bundle_of[name] for name in changed if name in version.bundle_of]
+        crowded = {bundle for bundle in bundles if bundles.count(bundle) > 1}
+        changed.update(name for name in later if version.bundle_of.get(name) in crowded)
+    try:
+        loosen(lake, workers, names, progress)
+    except LakeError as error:
+        # Nights can be replaced one by one as well; that mends a bundle that cannot be read whole.
+        _log.warning("%s; the nights are replaced one by one", error)
+
+
+def commit_night(
+    lake: Lake, batch: Batch, parts: Iterable[Part], profile: Profile, staging: Path, base: int
+) -> None:
+    """Publish the parts of a batch, unless they are what the lake holds already."""
+    commit = Commit("ingest", str(batch), base=base)
+    commit.configure(profile.configurations)
+    snapshot = lake.snapshot()
+    for part in parts:
+        if is_held(snapshot, part):
+            continue
+        if part.n_rows == 0:
+            commit.remove(part.table, part.name)
+        else:
+            commit.replace(part, staging / part.table)
+    lake.commit(commit)

@@ -1,0 +1,52 @@
+"""Why a part of a derived table is out of date, from what it was made from and what it would be made from now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from skylake.lake import Part
+
+
+class Why(StrEnum):
+    """Why a part has to be made anew."""
+
+    NEW = "new"
+    """The lake does not have it yet."""
+    INPUTS = "inputs"
+    """The rows that it was made from have changed."""
+    CATALOG = "catalog"
+    """The reference catalog has changed."""
+    PARAMETERS = "parameters"
+    """The resolved configuration has changed."""
+    SCHEMA = "schema"
+    """It was written under another version of the schema."""
+    UPSTREAM = "upstream"
+    """What it was made from is itself out of date."""
+    ORPHANED = "orphaned"
+    """What it was made from is gone."""
+
+
+def why_stale(held: Part | None, inputs: Mapping[str, str], schema_sha256: str | None = None) -> Why | None:
+    """Return why a part has to be made anew; None if it is up to date.
+
+    Parameters
+    ----------
+    held : Part or None
+        As the lake holds it.
+    inputs : mapping
+        What it would be made from now.
+    schema_sha256 : str or None
+        Schema that it has to have; None accepts any.
+    """
+    if held is None:
+        return Why.NEW
+    if schema_sha256 not in (None, held.schema_sha256):
+        return Why.SCHEMA
+    names = held.inputs.keys() | inputs.keys()
+    changed = {name for name in names if held.inputs.get(name) != inputs.get(name)}
+    if not changed:
+        return None
+    if changed == {"configuration"}:
+        return Why.PARAMETERS
+    return Why.CATALOG if changed <= {"catalog", "configuration"} else Why.INPUTS

@@ -1,0 +1,90 @@
+"""The ledger: what each commit ran, from which inputs, with which configuration and code, and what it changed.
+
+There is one record per commit. The resolved configurations that records and tables name by their SHA-256 are kept
+beside them, each once: the name of the file is the SHA-256 of its content as JSON without blanks, keys sorted.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from skylake.errors import LakeError
+from skylake.lake.layout import Layout
+from skylake.revision import code_version
+from skylake.sky.hats import replace_text
+
+if TYPE_CHECKING:
+    from skylake.lake.commit import Commit
+
+
+def write_record(layout: Layout, number: int, base: int | None, commit: Commit) -> None:
+    """Write the record of a commit that makes the snapshot of a number out of another."""
+    record = {
+        "snapshot": number,
+        "base": base,
+        "time_utc": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "stage": commit.stage,
+        "batch": commit.batch,
+        "software_version": code_version(),
+        "host": socket.gethostname(),
+        "replaced": {
+            table: {
+                part.name: {
+                    "rows": part.n_rows,
+                    "checksum": part.checksum,
+                    "inputs": part.inputs,
+                    "software_version": part.software_version,
+                }
+                for part, _ in parts
+                if part.name not in commit.loose.get(table, ())
+            }
+            for table, parts in commit.staged.items()
+            if len(parts) > len(commit.loose.get(table, ()))
+        },
+        "removed": {table: sorted(names) for table, names in commit.removed.items()},
+        "merged": {
+            table: {
+                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
+            }
+            for table, bundles in commit.merged.items()
+        },
+        "loosened": {table: sorted(names) for table, names in commit.loose.items()},
+    }
+    layout.ledger.mkdir(exist_ok=True)
+    replace_text(layout.ledger / f"{number:06d}.json", json.dumps(record, indent=1) + "\n")
+
+
+def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep resolved configurations, given by their SHA-256; one that is kept already stays as it is.
+
+    The commit that names them forces them to disk with all the rest.
+    """
+    for sha256, configuration in configurations.items():
+        path = layout.configurations / f"{sha256}.json"
+        text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
+        # What a loss of power left of a commit that never became current may be cut short.
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text)
+
+
+def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
+    """Return a resolved configuration by its SHA-256.
+
+    Raises
+    ------
+    LakeError
+        If the ledger does not have it.
+    """
+    path = layout.configurations / f"{sha256}.json"
+    try:
+        configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LakeError(
+            f"{path}: the configuration cannot be read ({error}); restore it from a copy"
+        ) from error
+    return configuration
