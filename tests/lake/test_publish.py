@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from skylake.schema import load, table_names
 from skylake.sky.hats import Properties, write_collection, write_metadata
 
 Fill = Callable[..., None]
+TABLES = ("frames", "sources", "matches")
 
 
 @pytest.fixture
@@ -39,12 +40,8 @@ def url() -> Iterator[str]:
 def fill(make_rows: Any, put: Any) -> Fill:
     """A function (lake, seed) that commits a night."""
 
-    def commit(lake: Lake, seed: int, count: int = 40) -> None:
-        parts = [
-            (table, f"night-{seed}", make_rows(table, count, seed))
-            for table in ("frames", "sources", "matches")
-        ]
-        put(lake, *parts)
+    def commit(lake: Lake, seed: int, count: int = 40, tables: Sequence[str] = TABLES) -> None:
+        put(lake, *((table, f"night-{seed}", make_rows(table, count, seed)) for table in tables))
 
     return commit
 
@@ -168,9 +165,9 @@ def test_wherever_a_publish_stops_the_last_one_reads_and_the_next_one_finishes(
     lake: Lake, tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fs = type(fsspec.filesystem("memory"))
-    fill(lake, 1, 10)
+    fill(lake, 1, 10, ["sources"])
     old = Lake(shutil.copytree(lake.root, tmp_path / "old", symlinks=True))
-    fill(lake, 2, 10)
+    fill(lake, 2, 10, ["sources"])
     add_catalog(lake, "stars", 2000.0)
     left = 0
 
@@ -206,7 +203,7 @@ def test_wherever_a_publish_stops_the_last_one_reads_and_the_next_one_finishes(
         fsspec.filesystem("memory").rm(url, recursive=True)
         if ended:
             break
-    assert steps > 30 and states > 1
+    assert steps > 20 and states > 1
 
 
 @pytest.mark.parametrize("meanwhile", [False, True])

@@ -158,7 +158,7 @@ def test_a_cone_a_star_and_a_query_read_only_what_they_need(
     publish_snapshot(lake.snapshot(), f"{s3.url}/lake")
     snapshot = Lake(f"{s3.url}/lake").snapshot()
     whole = {table: size(lake, table) for table in ("sources", "lightcurves")}
-    place = CENTRE
+    place = (CENTRE[0] + 1.0, CENTRE[1] + 0.4)
 
     def asked(use: Callable[[], Any]) -> tuple[int, int]:
         before = len(s3.requests())
@@ -168,7 +168,7 @@ def test_a_cone_a_star_and_a_query_read_only_what_they_need(
 
     requests, read = asked(lambda: snapshot.cone("sources", *place, 0.05, ["frame_id", "flux_aper2"]))
     print(f"cone: {requests} requests, {read} of {whole['sources']} bytes")
-    assert requests <= 12 and read < 0.12 * whole["sources"]
+    assert requests <= 12 and read < 0.15 * whole["sources"]
     requests, read = asked(lambda: snapshot.cone("sources", *place, 0.05))
     print(f"cone with all columns: {requests} requests, {read} bytes")
     assert requests <= 12 and read < 0.6 * whole["sources"]
