@@ -35,7 +35,7 @@ A first night:
   skylake init LAKE                              make an empty lake
   skylake camera check --camera C FRAME…         how are the headers read?
   skylake catalog import LAKE NAME --format …    bring a reference catalog in
-  skylake run nightly LAKE --camera C FOLDER     ingest, calibrate, aggregate, compact, mirror, report
+  skylake run nightly LAKE --camera C FOLDER     from ingest to report: all that a night needs
   skylake sql LAKE "SELECT …"                    ask
 """
 

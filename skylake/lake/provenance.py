@@ -61,14 +61,14 @@ changes AS (
     )
 )
 SELECT r.snapshot, CAST(r.time_utc AS TIMESTAMP) AS time_utc, r.stage, r.batch,
-    c.table_name, c.part, c.action, c.rows, c.checksum, c.inputs,
+    c.table_name, c.part, c.action, c.rows, c.checksum, to_json(c.inputs) AS inputs,
     c.inputs['configuration'] AS configuration_sha256,
     coalesce(c.software_version, r.software_version) AS software_version, r.host
 FROM records AS r
 LEFT JOIN changes AS c USING (snapshot)
 """
 _PARTS = """
-SELECT '{table}' AS table_name, name AS part, camera, night, n_rows AS rows, checksum, inputs,
+SELECT '{table}' AS table_name, name AS part, camera, night, n_rows AS rows, checksum, to_json(inputs) AS inputs,
     inputs['configuration'] AS configuration_sha256, software_version, schema_sha256, {bundle} AS bundle
 FROM {source}
 WHERE inputs IS NOT NULL

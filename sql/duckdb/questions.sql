@@ -94,7 +94,7 @@ GROUP BY ALL
 ORDER BY ALL;
 
 -- Which nights were made by which code, under which configuration, and from which files?
-SELECT p.camera, p.night, p.table_name, p.rows, p.software_version, p.configuration_sha256, p.inputs['files'] AS files
+SELECT p.camera, p.night, p.table_name, p.rows, p.software_version, p.configuration_sha256, p.inputs->>'files' AS files
 FROM parts AS p
 WHERE p.table_name IN ('sources', 'zeropoints')
 ORDER BY ALL;

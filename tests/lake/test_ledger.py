@@ -68,7 +68,7 @@ def test_the_views_tell_what_every_commit_did(lake: Lake, make_rows: MakeRows, p
     lake.commit(commit)
     with lake.snapshot().duckdb() as connection:
         rows = connection.execute(
-            "SELECT snapshot, stage, batch, table_name, part, action, rows, checksum, inputs['files'], "
+            "SELECT snapshot, stage, batch, table_name, part, action, rows, checksum, inputs->>'files', "
             "configuration_sha256, software_version FROM ledger ORDER BY snapshot, table_name"
         ).fetchall()
         parts = connection.execute(
