@@ -20,6 +20,8 @@ from skylake import logs
 
 _log = logs.get(__name__)
 
+#: How the names of folders end that are about to be removed; they begin with a dot.
+GONE = ".gone"
 #: What a file system says that knows no hard links, or has no more of them.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EACCES}
 #: What it says where directories cannot be forced to disk by themselves.
@@ -100,25 +102,74 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def hold(folder: Path) -> int:
-    """Say that a folder is in use until the file descriptor that is returned is closed."""
+    """Say that a folder is in use until the file descriptor that is returned is closed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there, or somebody has set it aside meanwhile (:func:`set_aside`).
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
     except OSError:
-        # Somebody is about to remove it, or the file system knows no locks; reading it may fail, which is told then.
-        _log.debug("%s could not be held", folder)
-    return descriptor
+        _log.debug("%s could not be held: the file system knows no locks", folder)
+    try:
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Give a folder that is to be removed another name, in one step; None if it is in use, or gone already.
+
+    Nobody finds it half removed then, not even after the removal was interrupted. Who comes to hold it at the same
+    time either keeps it from being removed or is told that it is gone.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        _lock_alone(descriptor)
+        return folder.rename(folder.with_name(f".{folder.name}{GONE}"))
+    except (BlockingIOError, FileNotFoundError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone(descriptor: int) -> None:
+    """Lock an open folder; raise BlockingIOError if somebody holds it. Some file systems know no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        _log.debug("the file system knows no locks")
+
+
+def replace_durably(path: Path, text: str) -> None:
+    """Write a text file whole, and force it and its name to disk: a loss of power leaves the old or the new one."""
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
 
 
 def is_in_use(folder: Path) -> bool:
     """Tell whether a process holds a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_alone(descriptor)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
     finally:
         os.close(descriptor)
     return False

@@ -22,6 +22,8 @@ A :class:`FrameError` never stops a run. It carries the reason code under which 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -101,3 +103,18 @@ class FrameFailed(FrameError):
 
 class FrameUnavailable(FrameFailed):
     """The frame cannot be read at the moment: permissions, a lost mount, a failing disk."""
+
+
+def reason_of(error: BaseException, with_file: bool = False) -> str:
+    """Return why something failed: our own words, or those of the system without what libraries add."""
+    if isinstance(error, SkylakeError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) + (f": {error.filename}" if with_file and error.filename else "")
+    return f"{type(error).__name__}: {error}"
+
+
+def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:
+    """Return the sentences of some failures; of many, as when a disk is full, the first ones and how many follow."""
+    more = len(failures) - shown
+    return "; ".join(map(str, failures[:shown])) + (f"; and {more} more like these" if more > 0 else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skylake.cli import show
-from skylake.errors import SkylakeError, UsageError
+from skylake.errors import SkylakeError, UsageError, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,9 +58,7 @@ def writing(out: Path) -> Iterator[None]:
         out.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise SkylakeError(
-            f"{out}: cannot be written ({error.strerror or error}); name another file"
-        ) from error
+        raise SkylakeError(f"{out}: cannot be written ({reason_of(error)}); name another file") from error
 
 
 def _to_standard_output(table: pa.Table, form: str) -> None:

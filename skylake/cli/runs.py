@@ -223,7 +223,7 @@ def nightly(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Ingest, calibrate, aggregate, mirror and report: what a timer runs every morning.
+    """Ingest, calibrate, aggregate, compact, mirror and report: what a timer runs every morning.
 
     The stages are those of pipelines/nightly.toml. Everything that is done already is left alone. Without a
     reference catalog the frames are ingested all the same, and the exit status is 1.

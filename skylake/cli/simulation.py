@@ -196,7 +196,7 @@ def make_tables(scenario: Scenario, out: Path, workers: int | None) -> dict[str,
 
 def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
     """Simulate a scenario, with progress, and return what was made."""
-    from skylake.errors import SkylakeError
+    from skylake.errors import SkylakeError, reason_of
     from skylake.simulate import simulate as run_simulation
 
     count = workers or len(os.sched_getaffinity(0))
@@ -206,7 +206,7 @@ def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
             result = run_simulation(scenario, out, count, lambda done, total: shown.advance())
             shown.end()
     except OSError as error:
-        raise SkylakeError(f"{out}: the simulation cannot be written ({error.strerror or error})") from error
+        raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
     return {
         "out": str(result.out),
         "frames": len(result.frames),

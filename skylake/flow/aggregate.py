@@ -16,7 +16,7 @@ from skylake.cameras import Profile
 from skylake.core.camera import Site
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.loosen import cut_crowded, in_groups
 from skylake.flow.nights import largest_version, zeropoints_name
@@ -205,7 +205,9 @@ def _made(
         if isinstance(result, SkylakeError):
             raise result
         if isinstance(result, BaseException):
-            raise LakeError(f"{table} could not be made ({type(result).__name__}: {result})") from result
+            raise LakeError(
+                f"{table} could not be made ({reason_of(result, with_file=True)}); mend that and run again"
+            ) from result
     return results
 
 

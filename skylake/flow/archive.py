@@ -19,7 +19,7 @@ from skylake import __version__
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
-from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.errors import LakeError, UsageError, reason_of, together
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.nights import zeropoints_name
@@ -161,7 +161,7 @@ def make_archive(
         workers.run([make(batch, shared, staging / str(batch)) for batch in missing], commit)
     progress.end()
     if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
+        raise LakeError(together(failures)) from failures[0]
     return report
 
 
@@ -294,8 +294,9 @@ def _stage(
 
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{batch}: the night could not be simulated ({what}); mend that and run again")
+    return LakeError(
+        f"{batch}: the night could not be simulated ({reason_of(error, with_file=True)}); mend that and run again"
+    )
 
 
 def _commit(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, reason_of, together
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.crossmatch import filters_of, match_night
 from skylake.flow.loosen import cut_crowded, in_groups, loosen
@@ -146,7 +146,7 @@ def calibrate(
     for group in in_groups(nights, workers):
         failures += _calibrate_group(lake, snapshot, group, run, report)
     if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
+        raise LakeError(together(failures)) from failures[0]
     report.warnings = _warnings(lake.snapshot(), name, version)
     return report
 
@@ -282,8 +282,8 @@ def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
 
 
 def _failure(night: Night, error: BaseException) -> LakeError:
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{night.name}: the night could not be calibrated ({what}); mend that and run again")
+    why = reason_of(error, with_file=True)
+    return LakeError(f"{night.name}: the night could not be calibrated ({why}); mend that and run again")
 
 
 def _commit(

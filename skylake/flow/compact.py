@@ -15,7 +15,7 @@ from typing import Any
 import dask
 
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake
@@ -91,12 +91,15 @@ def _compact_table(
     snapshot = lake.snapshot()
     divided = _divided(lake, snapshot, table, workers)
     plans = plan_compaction(snapshot.version(table), table, everything, divided)
+    names = "-".join(plan.name.rpartition("-")[2] for plan in plans)
+    stage = f"compact-{table}-{names}"[:120]
+    # What was made for another plan, or has been committed since, nobody comes back for.
+    lake.drop_lasting(f"compact-{table}-", stage)
     if not plans:
         return
     progress.begin(f"compact {table}", sum(len(plan.jobs) for plan in plans))
     commit = Commit("compact", table, base=snapshot.number)
-    names = "-".join(plan.name.rpartition("-")[2] for plan in plans)
-    with lake.lasting_stage(f"compact-{table}-{names}"[:120]) as staging:
+    with lake.lasting_stage(stage) as staging:
         for plan in plans:
             commit.merge(plan.staged(_run(plan, staging / plan.name, workers, progress), staging / plan.name))
         made = lake.commit(commit)
@@ -138,7 +141,7 @@ def _value(result: Any) -> Any:
         raise result
     if isinstance(result, BaseException):
         raise LakeError(
-            f"the compaction ended ({type(result).__name__}: {result}); run it again to go on from here"
+            f"the compaction ended ({reason_of(result, with_file=True)}); run it again to go on from here"
         ) from result
     return result
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.durable import Linker
-from skylake.errors import LakeError, SkylakeError, UsageError
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.gather import files_sha256
 from skylake.flow.loosen import cut_crowded
@@ -253,6 +253,6 @@ def _value(result: Any) -> Any:
         raise result
     if isinstance(result, BaseException):
         raise LakeError(
-            f"the frames could not be forgotten ({type(result).__name__}: {result}); run again"
+            f"the frames could not be forgotten ({reason_of(result, with_file=True)}); run again"
         ) from result
     return result

@@ -15,7 +15,7 @@ from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, FrameFailed, LakeError
+from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import ReducedFrame, new_row, reduce_frame
@@ -138,7 +138,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         )
     except OSError as error:
         raise LakeError(
-            f"{out}: detections cannot be written ({error.strerror or error}); free space"
+            f"{out}: detections cannot be written ({reason_of(error)}); free space and run again"
         ) from error
     return Chunk(frames, out, tuple(repeated))
 

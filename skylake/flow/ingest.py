@@ -14,7 +14,7 @@ import pyarrow as pa
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.reasons import Status
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
@@ -130,7 +130,7 @@ def ingest(
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     if failures:
-        raise LakeError("; ".join(map(str, failures))) from failures[0]
+        raise LakeError(together(failures)) from failures[0]
     return report
 
 
@@ -171,7 +171,9 @@ def _plan(
     nights: dict[int, list[str]] = {}
     for piece, result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
-            raise LakeError(f"the headers could not be read ({type(result).__name__}: {result})") from result
+            raise LakeError(
+                f"the headers could not be read ({reason_of(result, with_file=True)})"
+            ) from result
         for name, night in zip(piece, result, strict=True):
             if options.takes(night):
                 nights.setdefault(night, []).append(name)

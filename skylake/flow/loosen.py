@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import dask
 
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, SkylakeError, reason_of
 from skylake.flow.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.compact import run_job
 from skylake.flow.progress import Progress
@@ -146,6 +146,6 @@ def _value(result: Any) -> Any:
         raise result
     if isinstance(result, BaseException):
         raise LakeError(
-            f"the nights could not be taken out of their bundle ({type(result).__name__}: {result}); run again"
+            f"the nights could not be taken out of their bundle ({reason_of(result, with_file=True)}); run again"
         ) from result
     return result

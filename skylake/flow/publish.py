@@ -8,7 +8,7 @@ from pathlib import Path
 from skylake import logs
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
-from skylake.errors import LakeError, SkylakeError
+from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing
@@ -78,8 +78,8 @@ def _slices(snapshot: Snapshot, table: str, batch: Batch) -> tuple[Slice, ...]:
 
 def failure(batch: Batch, error: BaseException) -> LakeError:
     """Return the error of a night that could not be gathered."""
-    what = str(error) if isinstance(error, SkylakeError) else f"{type(error).__name__}: {error}"
-    return LakeError(f"{batch}: the night could not be gathered ({what}); mend that and run again")
+    why = reason_of(error, with_file=True)
+    return LakeError(f"{batch}: the night could not be gathered ({why}); mend that and run again")
 
 
 def is_held(snapshot: Snapshot, part: Part) -> bool:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
-from skylake.durable import in_use
-from skylake.errors import LakeError, UsageError
+from skylake.durable import hold, in_use, replace_durably
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
 from skylake.lake.history import Entry, find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.opened import OpenTable
 from skylake.lake.remote import PublishedLayout, PublishedSnapshot
 from skylake.lake.snapshot import Snapshot
-from skylake.lake.vacuum import Retention, VacuumReport, vacuum
+from skylake.lake.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.places import Reaching, is_url, place
 from skylake.settings import Settings, change_setting, read_settings, write_settings
-from skylake.sky.hats import replace_text
 from skylake.sky.pixels import PixelTree
 
 #: Commits between two thinnings; reading the whole ledger for every commit would cost more and more.
@@ -73,6 +73,7 @@ class Lake:
                 f"{root}: a lake is made in a folder of this machine; `skylake publish` copies it there"
             )
         layout = Layout(Path(root).absolute())
+        was_there = layout.root.is_dir()
         if layout.settings_file.exists():
             raise UsageError(f"{root}: there is a lake already")
         if layout.root.is_dir() and any(layout.root.iterdir()):
@@ -84,7 +85,9 @@ class Lake:
             create_empty(layout)
             write_settings(layout.settings_file, settings or Settings())
         except OSError as error:
-            raise LakeError(f"{root}: the lake cannot be made ({error.strerror})") from error
+            if not isinstance(error, FileExistsError):
+                _clear(layout.root, with_folder=not was_there)
+            raise LakeError(f"{root}: the lake cannot be made ({reason_of(error)})") from error
         return cls(root)
 
     @property
@@ -109,9 +112,16 @@ class Lake:
         as_of : str, int, datetime or None
             Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone).
         """
-        number = find_snapshot(self.layout, as_of)
-        kind = PublishedSnapshot if isinstance(self.layout, PublishedLayout) else Snapshot
-        return kind(self.layout, number)
+        while True:
+            number = find_snapshot(self.layout, as_of)
+            try:
+                if isinstance(self.layout, PublishedLayout):
+                    return PublishedSnapshot(self.layout, number)
+                return Snapshot(self.layout, number)
+            except LakeError:
+                # A commit and a vacuum may come between reading the pointer and holding what it leads to.
+                if find_snapshot(self.layout, as_of) == number:
+                    raise
 
     def open(self, table: str, as_of: str | int | datetime | None = None) -> OpenTable:
         """Open a table for reading with Arrow, pandas, polars, dask, DuckDB or lsdb, as it is now or was at a time."""
@@ -138,7 +148,7 @@ class Lake:
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
-        with committing(self._writable):
+        with self._changing():
             return restore(self.layout, self.snapshot(as_of))
 
     def vacuum(self, retention: Retention | None = None) -> VacuumReport:
@@ -162,7 +172,7 @@ class Lake:
             return
         try:
             path.parent.mkdir(exist_ok=True)
-            replace_text(path, text)
+            replace_durably(path, text)
         except OSError as error:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions"
@@ -176,27 +186,38 @@ class Lake:
     def stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is removed afterwards."""
         try:
-            self._writable.staging.mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
+            folder, descriptor = self._staging_folder(name)
         except OSError as error:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
             ) from error
         try:
-            with in_use(folder):
-                yield folder
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+    def _staging_folder(self, name: str) -> tuple[Path, int]:
+        """Make a folder in the staging area, and hold it."""
+        self._writable.staging.mkdir(exist_ok=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.layout.staging))
+            try:
+                return folder, hold(folder)
+            except FileNotFoundError:
+                # A sweep has taken it for what a killed process left.
+                continue
 
     @contextmanager
     def lasting_stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is found again if the run is interrupted.
 
-        It is removed when all went well; a vacuum removes what nobody comes back for.
+        It is removed when all went well, and after a week in which nobody has come back for it.
         """
-        folder = self._writable.staging / name
+        folder = self._writable.staging / f"{LASTING}{name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            folder.touch()
         except OSError as error:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
@@ -204,6 +225,12 @@ class Lake:
         with in_use(folder):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
+
+    def drop_lasting(self, prefix: str, wanted: str | None = None) -> None:
+        """Remove what interrupted runs whose names begin so have left, but for the one that is wanted."""
+        for folder in self._writable.staging.glob(f"{LASTING}{prefix}*"):
+            if folder.name != f"{LASTING}{wanted}":
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def compacting(self) -> Iterator[None]:
@@ -220,9 +247,10 @@ class Lake:
     def commit(self, commit: Commit) -> Snapshot:
         """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.
 
-        Now and then it also thins out old snapshots, as the settings ``keep_…`` say.
+        What interrupted runs have left is swept away before. Now and then it also thins out old snapshots, as the
+        settings ``keep_…`` say.
         """
-        with committing(self._writable):
+        with self._changing():
             base = self.snapshot()
             if not commit.tables:
                 return base
@@ -231,3 +259,28 @@ class Lake:
                 del base  # or it would count as being read
                 vacuum(self.layout, self._retention)
             return made
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Be the one that changes the lake, and leave nothing behind when that fails."""
+        with committing(self._writable):
+            sweep(self.layout)
+            try:
+                yield
+            except SkylakeError:
+                # What was built so far takes up room, which may be just what was lacking.
+                with suppress(SkylakeError):
+                    sweep(self.layout)
+                raise
+
+
+def _clear(root: Path, with_folder: bool) -> None:
+    """Remove half a lake, which would stand in the way of the next try, from a folder that was empty."""
+    with suppress(OSError):
+        for path in list(root.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        if with_folder:
+            root.rmdir()

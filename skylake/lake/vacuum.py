@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from skylake.durable import is_in_use
+from skylake.durable import GONE, set_aside
 from skylake.errors import LakeError
-from skylake.lake.history import Entry, history
+from skylake.lake.history import Entry, current_number, history
 from skylake.lake.layout import Layout
+
+#: How the names of folders in the staging area begin that an interrupted run goes on with.
+LASTING = "lasting-"
+#: For how long they wait.
+_WAITED_S = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,13 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     try:
         for entry in entries:
             if entry.kept and entry.snapshot not in keep:
-                folder = layout.snapshot(entry.snapshot)
-                if is_in_use(folder):
+                aside = set_aside(layout.snapshot(entry.snapshot))
+                if aside is None:
                     report.n_in_use += 1
                 else:
-                    shutil.rmtree(folder)
+                    shutil.rmtree(aside)
                     report.snapshots.append(entry.snapshot)
-        _drop_versions(layout, report)
-        _drop_leftovers(layout)
+        _sweep(layout, report)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({error.strerror or error}); mend its permissions"
@@ -92,19 +97,52 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     return report
 
 
+def sweep(layout: Layout) -> None:
+    """Remove what commits that were interrupted, and processes that were killed, left behind.
+
+    Must be called with the lock of the committer held.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    try:
+        _sweep(layout, VacuumReport([]))
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake cannot be written ({error.strerror or error}); mend its permissions"
+        ) from error
+
+
+def _sweep(layout: Layout, report: VacuumReport) -> None:
+    for pattern in (f"_snapshots/.*{GONE}", f"_versions/*/.*{GONE}", f"{layout.staging.name}/.*{GONE}"):
+        for folder in layout.root.glob(pattern):
+            shutil.rmtree(folder)
+    _drop_unfinished(layout)
+    _drop_versions(layout, report)
+    _drop_staging(layout)
+
+
+def _drop_unfinished(layout: Layout) -> None:
+    """Remove snapshots that never became current, and the records of them."""
+    current = current_number(layout)
+    for path in list(layout.snapshots.iterdir()):
+        if path.name.isdigit() and int(path.name) > current:
+            shutil.rmtree(path)
+    for path in list(layout.ledger.glob("*.json*")):
+        if not path.stem.isdigit() or int(path.stem) > current:
+            path.unlink()
+
+
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
     """Remove versions of tables that no snapshot leads to."""
-    # Tables that only a newer skylake knows are not to be lost either.
-    needed = {
-        link.resolve()
-        for snapshot in layout.snapshots.iterdir()
-        for link in snapshot.iterdir()
-        if link.is_symlink()
-    }
+    snapshots = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
+    needed = {(link.name, link.readlink().name) for snapshot in snapshots for link in snapshot.iterdir()}
     for folder in layout.versions_of_tables():
-        if folder.resolve() not in needed:
+        if (folder.parent.name, folder.name) not in needed:
             report.n_bytes += _freed(folder)
-            shutil.rmtree(folder)
+            shutil.rmtree(set_aside(folder) or folder)
             report.n_versions += 1
 
 
@@ -113,9 +151,17 @@ def _freed(folder: Path) -> int:
     return sum(status.st_size for status in statuses if status.st_nlink == 1)
 
 
-def _drop_leftovers(layout: Layout) -> None:
+def _drop_staging(layout: Layout) -> None:
     """Remove what processes that were killed left in the staging area."""
     if layout.staging.is_dir():
-        for folder in layout.staging.iterdir():
-            if folder.is_dir() and not is_in_use(folder):
-                shutil.rmtree(folder)
+        for folder in list(layout.staging.iterdir()):
+            if not folder.is_dir() or _is_waited_for(folder):
+                continue
+            aside = set_aside(folder)
+            if aside is not None:
+                shutil.rmtree(aside)
+
+
+def _is_waited_for(folder: Path) -> bool:
+    """Tell whether an interrupted run may still come back for what it has made."""
+    return folder.name.startswith(LASTING) and time.time() - folder.stat().st_mtime < _WAITED_S

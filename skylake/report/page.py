@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from skylake import __version__
 from skylake.core.flags import SPOILED
-from skylake.errors import LakeError
+from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.report import collect, plots
 from skylake.report.curves import curve_of_object
@@ -59,7 +59,7 @@ def write_report(lake: Lake, out: Path) -> list[Path]:
         page.write_text(_render(lake, snapshot, pictures), encoding="utf-8")
         shutil.copyfile(_TEMPLATES / "style.css", out / "style.css")
     except OSError as error:
-        raise LakeError(f"{out}: the report cannot be written ({error.strerror or error})") from error
+        raise LakeError(f"{out}: the report cannot be written ({reason_of(error)})") from error
     return [page, *(out / picture.file for picture in pictures)]
 
 

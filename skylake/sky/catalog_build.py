@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skylake.durable import in_use, is_in_use
-from skylake.errors import CatalogError
+from skylake.durable import in_use, is_in_use, sync_folder, sync_tree
+from skylake.errors import CatalogError, reason_of
 from skylake.schema import TableSchema, conform
 from skylake.schema.parquet import write_options, write_parquet
 from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
@@ -85,9 +85,11 @@ def build_catalog(
                 batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
             )
             shutil.rmtree(building / "_dealt", ignore_errors=True)
+            sync_tree(building)
             _put_in_place(building, target, scratch / "replaced")
+            sync_folder(target.parent)
     except OSError as error:
-        raise CatalogError(f"{target}: the catalog cannot be written ({error.strerror or error})") from error
+        raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
     return report
 
 

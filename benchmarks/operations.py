@@ -1,0 +1,140 @@
+"""The operations that are killed: each an entry in a table, on which lake it works and where it is to be hit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from trials import Trials
+from victims import Work, command
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that changes a lake, or its mirror.
+
+    Attributes
+    ----------
+    name : str
+    lake : str
+        Prepared lake that it begins with.
+    work : callable
+        Gives the work to do, from the prepared things and the lake.
+    weight : int
+        Share of the kills.
+    aims : tuple of str
+        Patterns of paths below the lake: half of the kills come right after one of them has changed.
+    of_mirror : bool
+        Whether it is the mirror that changes.
+    needs : str or None
+        Command of skylake that it takes.
+    worker : bool
+        Whether a worker alone is killed, and the run goes on.
+    stepwise : bool
+        Whether half of the kills come at one of its system calls, since it is too fast for a clock.
+    """
+
+    name: str
+    lake: str
+    work: Callable[[Trials, Path], Work]
+    weight: int
+    aims: tuple[str, ...] = ()
+    of_mirror: bool = False
+    needs: str | None = None
+    worker: bool = False
+    stepwise: bool = False
+
+
+def _skylake(*arguments: str) -> Callable[[Trials, Path], Work]:
+    """Return what gives a command; the words LAKE, FRAMES, PROFILE and CHOOSY stand for paths."""
+
+    def work(trials: Trials, lake: Path) -> Work:
+        paths = {
+            "LAKE": lake, "FRAMES": trials.archive / "frames", "PROFILE": trials.profile, "CHOOSY": trials.choosy,
+        }  # fmt: skip
+        return partial(command, [str(paths.get(word, word)) for word in arguments])
+
+    return work
+
+
+def commit_nights(root: Path, source: Path, told: Path | None = None) -> int:
+    """Commit the nights of another lake one by one, each over four tables, if they are not there; a bare commit.
+
+    The number of each snapshot is added to the file `told` once it is committed.
+    """
+    from skylake.core.batch import Batch
+    from skylake.lake import Commit, Lake, stage_part
+    from skylake.schema import load
+
+    lake, nights = Lake(root), Lake(source).snapshot()
+    for batch in nights.parts("frames").values():
+        commit = Commit(
+            "trial", str(Batch(batch.camera or "", batch.night or 0)), base=lake.snapshot().number
+        )
+        with lake.stage("trial") as staging:
+            for table in ("frames", "sources", "matches", "zeropoints"):
+                for part in nights.parts(table).values():
+                    held = lake.snapshot().part(table, part.name)
+                    if part.night != batch.night or (held is not None and held.checksum == part.checksum):
+                        continue
+                    tree = lake.tree if load(table).layout.kind == "hats" else None
+                    rows = nights.read_part(table, part.name)
+                    commit.replace(
+                        stage_part(
+                            rows,
+                            table,
+                            part.name,
+                            staging / table,
+                            tree,
+                            part.camera,
+                            part.night,
+                            part.inputs,
+                        ),
+                        staging / table,
+                    )
+            made = lake.commit(commit)
+        if told is not None:
+            with told.open("a", encoding="ascii") as stream:
+                stream.write(f"{made.number}\n")
+    return 0
+
+
+def _commits(trials: Trials, lake: Path) -> Work:
+    return partial(commit_nights, lake, trials.lake("tables"))
+
+
+_LOCAL = ("--cluster", "local", "--workers", "2")
+_BUILDING = ("_staging/*", "_versions/*/*", "_snapshots/*", "_ledger/*", "current")
+_INGEST = ("ingest", "LAKE", "--camera", "PROFILE", "FRAMES")
+_REDO = ("ingest", "LAKE", "--camera", "CHOOSY", "FRAMES", "--redo")
+
+OPERATIONS = (
+    Operation("ingest", "half", _skylake(*_INGEST), 32, _BUILDING),
+    Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *_LOCAL), 8, _BUILDING),
+    Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *_LOCAL), 6, worker=True),
+    Operation("ingest --redo", "ingested", _skylake(*_REDO), 12, _BUILDING),
+    Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 14, _BUILDING),
+    Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 3, _BUILDING),
+    Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING, stepwise=True),
+    Operation("commit", "empty", _commits, 36, _BUILDING, stepwise=True),
+    Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact", stepwise=True),
+    Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, _BUILDING, stepwise=True),
+    Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, _BUILDING, stepwise=True),
+    Operation(
+        "mirror", "mirrored", _skylake("mirror", "LAKE"), 16, ("_postgres/stop*", "_postgres/.s.*"), of_mirror=True
+    ),
+    Operation(
+        "mirror, the first time", "complete", _skylake("mirror", "LAKE"), 10,
+        ("_postgres", "_postgres/init*", "_postgres/data", "_postgres/.s.*"), of_mirror=True,
+    ),
+)  # fmt: skip
+
+
+def available() -> tuple[list[Operation], list[Operation]]:
+    """Return the operations that there are, and those whose command skylake does not have."""
+    from skylake.cli.main import cli
+
+    there = [one for one in OPERATIONS if one.needs is None or one.needs in cli.commands]
+    return there, [one for one in OPERATIONS if one not in there]

@@ -1,0 +1,196 @@
+"""Lakes for trials of faults: small, of real frames and of simulated tables, made once and copied for every trial."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from skylake import cameras
+from skylake.flow.aggregate import aggregate
+from skylake.flow.archive import make_archive
+from skylake.flow.calibrate import calibrate
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import IngestOptions, ingest
+from skylake.lake import Lake
+from skylake.mirror.run import mirror_lake
+from skylake.settings import Settings
+from skylake.simulate import Scenario, ScheduleParams, StarParams, simulate
+from skylake.sky.catalog_columns import CatalogColumns
+
+SMALL = """
+like = "sim"
+name = "small"
+detector.width_px = 256
+detector.height_px = 256
+gates.n_sources.min = 20
+"""
+#: The same camera, but choosier: other frames are rejected, and their detections carry a flag.
+CHOOSY = SMALL + "gates.fwhm_px.max = 2.6\n"
+#: Pixels of this order meet at the middle of the field.
+_PIXEL_ORDER, _FIELD = 5, (0.0, -24.6243)
+_COLUMNS = CatalogColumns(
+    ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec",
+    magnitudes={"V": "V", "B": "B"}, magnitude_errors={"V": "V_err", "B": "B_err"}, colours={"B-V": "B-V"},
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Frames, profiles and lakes for trials; each lake is made when it is first asked for.
+
+    ====================  =================================================================
+    ``new``               the catalog of the real frames, and none of them
+    ``half``              half of the nights, calibrated and aggregated
+    ``ingested``          all nights, not calibrated
+    ``calibrated``        all nights, calibrated, not aggregated
+    ``complete``          ``half``, and then the other nights
+    ``mirrored``          the same; the mirror inside it still shows ``half``
+    ``tables``            nights that were simulated as tables, a snapshot each
+    ``empty``             nothing but the catalog and profile of ``tables``
+    ====================  =================================================================
+
+    Attributes
+    ----------
+    root : Path
+        Folder for all of it.
+    nights, frames : int
+        Nights of real frames, and frames in each.
+    table_nights : int
+        Nights as tables.
+    """
+
+    root: Path
+    nights: int = 4
+    frames: int = 4
+    table_nights: int = 16
+
+    @property
+    def profile(self) -> Path:
+        """Profile of the camera."""
+        return self._profile("small", SMALL)
+
+    @property
+    def choosy(self) -> Path:
+        """Profile of the same camera with another gate."""
+        return self._profile("choosy", CHOOSY)
+
+    def _profile(self, name: str, text: str) -> Path:
+        path = self.root / f"{name}.toml"
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+        return path
+
+    @property
+    def archive(self) -> Path:
+        """Folder with the real frames and their catalog."""
+        folder = self.root / "archive"
+        if not folder.exists():
+            scenario = Scenario(
+                camera=str(self.profile), first_night=20241001, nights=self.nights, frames_per_night=self.frames,
+                streak_fraction=0.0, stars=StarParams(per_frame=250.0), schedule=ScheduleParams(target=_FIELD),
+            )  # fmt: skip
+            simulate(scenario, folder)
+        return folder
+
+    def lake(self, name: str) -> Path:
+        """Return a prepared lake, not to be changed."""
+        path = self.root / "lakes" / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            _RECIPES[name](self, path)
+        return path
+
+    def copy(self, name: str, target: Path) -> Lake:
+        """Copy a prepared lake, with the hard links in it, to a folder that is not there."""
+        subprocess.run(["cp", "-a", str(self.lake(name)), str(target)], check=True)
+        return Lake(target)
+
+    def ingest(self, lake: Lake, last: int | None = None) -> None:
+        """Ingest the real frames, until a night."""
+        ingest(
+            lake,
+            cameras.load(str(self.profile)),
+            [self.archive / "frames"],
+            Inline(),
+            IngestOptions(last_night=last),
+        )
+
+    def new(self, target: Path) -> Lake:
+        """Make a lake for the real frames, with their catalog."""
+        lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=_PIXEL_ORDER))
+        import_catalog(lake, "simcat", "table", [self.archive / "catalog.parquet"], _COLUMNS)
+        return lake
+
+
+def _half(trials: Trials, target: Path) -> None:
+    nights = sorted({int(path.name) for path in (trials.archive / "frames").iterdir()})
+    lake = trials.new(target)
+    trials.ingest(lake, nights[len(nights) // 2 - 1])
+    calibrate(lake, Inline())
+    aggregate(lake, [], Inline())
+
+
+def _ingested(trials: Trials, target: Path) -> None:
+    trials.ingest(trials.new(target))
+
+
+def _calibrated(trials: Trials, target: Path) -> None:
+    calibrate(trials.copy("ingested", target), Inline())
+
+
+def _complete(trials: Trials, target: Path) -> None:
+    _finish(trials, trials.copy("half", target))
+
+
+def _mirrored(trials: Trials, target: Path) -> None:
+    lake = trials.copy("half", target)
+    mirror_lake(lake)
+    _finish(trials, lake)
+
+
+def _finish(trials: Trials, lake: Lake) -> None:
+    trials.ingest(lake)
+    calibrate(lake, Inline())
+    aggregate(lake, [], Inline())
+
+
+def _tables(trials: Trials, target: Path) -> None:
+    table_archive(target, trials.table_nights, 6)
+
+
+def table_archive(target: Path, nights: int, frames: int) -> Lake:
+    """Make a lake with nights that are simulated as tables."""
+    scenario = Scenario(
+        nights=nights, first_night=20240101, frames_per_night=frames, stars=StarParams(per_frame=300.0),
+        schedule=ScheduleParams(fields=3, target_fraction=0.0),
+    )  # fmt: skip
+    lake = Lake.create(target, of_tables())
+    make_archive(lake, scenario, Inline())
+    return lake
+
+
+def _empty(trials: Trials, target: Path) -> None:
+    tables, empty = Lake(trials.lake("tables")), Lake.create(target, of_tables())
+    shutil.copytree(tables.layout.catalogs, empty.layout.catalogs, dirs_exist_ok=True)
+    shutil.copytree(tables.layout.profile("sim").parent, empty.layout.profile("sim").parent)
+    empty.set("default_catalog", tables.settings.default_catalog)
+
+
+def of_tables() -> Settings:
+    """Return the settings of lakes for such nights."""
+    return Settings(cluster="inline", pixel_order=2, keep_newest=60)
+
+
+def _new(trials: Trials, target: Path) -> None:
+    trials.new(target)
+
+
+_RECIPES: dict[str, Callable[[Trials, Path], None]] = {
+    "new": _new,
+    "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
+    "tables": _tables, "empty": _empty,
+}  # fmt: skip
