@@ -30,7 +30,7 @@ def is_url(where: object) -> bool:
 
 
 def place(where: str | Path) -> Path:
-    """Return a path or URL as something to join, list and read; a local path becomes absolute.
+    """Return a path or URL as something to join, list and read; a local path becomes absolute and free of links.
 
     Credentials and endpoints are those that fsspec finds: the variables ``AWS_…``, ``~/.aws`` or its own
     configuration.
@@ -41,7 +41,7 @@ def place(where: str | Path) -> Path:
         If nothing is installed that reads such URLs.
     """
     if not is_url(where):
-        return Path(where).absolute()
+        return Path(where).resolve()
     from upath import UPath
 
     url = str(where).rstrip("/")

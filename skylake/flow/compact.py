@@ -14,12 +14,13 @@ from typing import Any
 
 import dask
 
+from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake
-from skylake.lake.compact import Job, Plan, divide, plan_compaction, rows_by_pixel
+from skylake.lake.compact import Job, Plan, dense_pixels, divide, plan_compaction
 from skylake.lake.parts import PartFile
 from skylake.lake.rewrite import Merged, merge_files
 from skylake.lake.snapshot import Snapshot
@@ -89,7 +90,7 @@ def _compact_table(
     lake: Lake, table: str, everything: bool, workers: Workers, report: CompactReport, progress: Progress
 ) -> None:
     snapshot = lake.snapshot()
-    divided = _divided(lake, snapshot, table, workers)
+    divided = _divided(lake, snapshot, table, workers, everything)
     plans = plan_compaction(snapshot.version(table), table, everything, divided)
     names = "-".join(plan.name.rpartition("-")[2] for plan in plans)
     stage = f"compact-{table}-{names}"[:120]
@@ -115,11 +116,13 @@ def _compact_table(
     progress.line(f"compact {table}: {before} files became {after}")
 
 
-def _divided(lake: Lake, snapshot: Snapshot, table: str, workers: Workers) -> dict[Pixel, list[Pixel]]:
+def _divided(
+    lake: Lake, snapshot: Snapshot, table: str, workers: Workers, everything: bool = False
+) -> dict[Pixel, list[Pixel]]:
     """Return the pixels that have too many rows, and how they are divided."""
     most = lake.settings.pixel_rows
     version = snapshot.version(table)
-    dense = [pixel for pixel, rows in rows_by_pixel(version).items() if rows > most]
+    dense = dense_pixels(version, most, everything)
     files: dict[Pixel | None, list[Path]] = {}
     for path in version.whole_files() if dense else ():
         files.setdefault(PartFile(str(path), 0, "").pixel, []).append(path)
@@ -151,8 +154,9 @@ def run_job(job: Job, staging: Path) -> Merged | None:
     target = staging / job.merge.path
     note = staging / "_done" / f"{job.merge.path.replace('/', '_')}.json"
     if note.is_file():
-        done = _read_note(note)
-        if done is None or (target.is_file() and target.stat().st_size == done.file.n_bytes):
+        made, done = _read_note(note)
+        whole = done is None or (target.is_file() and target.stat().st_size == done.file.n_bytes)
+        if whole and made == _identity(job):
             return done
     target.parent.mkdir(parents=True, exist_ok=True)
     if job.carried is not None:
@@ -161,13 +165,23 @@ def run_job(job: Job, staging: Path) -> Merged | None:
         return job.carried
     merged = merge_files(job.merge, staging)
     note.parent.mkdir(exist_ok=True)
-    replace_text(note, json.dumps(None if merged is None else asdict(merged)))
+    values = {"job": _identity(job), "merged": None if merged is None else asdict(merged)}
+    replace_text(note, json.dumps(values))
     return merged
 
 
-def _read_note(note: Path) -> Merged | None:
+def _identity(job: Job) -> str:
+    """Return what a job's result depends on, besides the content that the name of its file tells."""
+    merge = job.merge
+    form = load(merge.table).sha256
+    return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
+
+
+def _read_note(note: Path) -> tuple[str, Merged | None]:
+    """Return what an interrupted compaction noted: for which job, and what was made."""
     values = json.loads(note.read_text(encoding="utf-8"))
-    if values is None:
-        return None
-    shares = {int(number): (rows, digest) for number, (rows, digest) in values["shares"].items()}
-    return Merged(PartFile(**values["file"]), shares)
+    merged = values["merged"]
+    if merged is None:
+        return values["job"], None
+    shares = {int(number): (rows, digest) for number, (rows, digest) in merged["shares"].items()}
+    return values["job"], Merged(PartFile(**merged["file"]), shares)

@@ -108,7 +108,7 @@ def open_facts(root: Path, options: VerifyOptions = VerifyOptions()) -> Facts:
     unknown = [name for name in options.only if name not in known]
     if unknown:
         raise UsageError(f"there is no check {unknown[0]!r}; the checks are {', '.join(sorted(known))}")
-    layout = Layout(root.absolute())
+    layout = Layout(root.resolve())
     number = None if options.as_of is None else find_snapshot(layout, options.as_of)
     return gather_facts(layout, number)
 

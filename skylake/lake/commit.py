@@ -169,7 +169,7 @@ def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path],
     folder = layout.snapshot(number)
     folder.mkdir(parents=True)
     for name, version in versions.items():
-        (folder / name).symlink_to(Path("../..") / version.relative_to(layout.root))
+        (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_configurations(layout, commit.configurations)
     write_record(layout, number, base.number, commit)
     sync_tree(layout.root)

@@ -30,7 +30,7 @@ from skylake.sky.pixels import Pixel, pixel_range
 FAN_IN = 8
 #: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
 #: memory.
-_FLAT_VALUES = 40_000_000
+_FLAT_VALUES = 20_000_000
 #: Finest pixels; one star with more rows than a pixel should have cannot be divided.
 _FINEST_ORDER = 12
 
@@ -82,7 +82,12 @@ class Plan:
         for job, merged in made:
             for number, (n_rows, digest) in merged.shares.items():
                 files[job.members[number]].append(PartFile(merged.file.path, n_rows, digest))
-        members = tuple(replace(part, files=tuple(own)) for part, own in zip(self.parts, files, strict=True))
+        # What is carried is of the present schema, what is merged becomes so.
+        form = load(self.table).sha256
+        members = tuple(
+            replace(part, files=tuple(own), schema_sha256=form)
+            for part, own in zip(self.parts, files, strict=True)
+        )
         names = tuple(part.name for part in members)
         whole = tuple(merged.file for _, merged in made)
         return StagedBundle(Bundle(self.table, self.name, self.level, whole, names), members, staging)
@@ -104,15 +109,29 @@ class _Group:
         return max(1, int(math.log(max(self.n_parts, 1), FAN_IN) + 1e-9))
 
 
-def rows_by_pixel(version: Version) -> dict[Pixel, int]:
-    """Return the rows in each pixel of a HATS table."""
+def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> list[Pixel]:
+    """Return the pixels of a HATS table that have more than so many rows and may be divided.
+
+    One whose rows lie all in one place was found not to be divisible when its largest file was made. It is
+    looked at again when it has twice as many rows, or with `everything`.
+    """
+    merged = [file for bundle in version.bundles.values() for file in bundle.files]
+    fresh = [file for part in version.some(version.fresh) for file in part.files]
     counts: Counter[Pixel] = Counter()
-    files = [file for bundle in version.bundles.values() for file in bundle.files]
-    files += [file for part in version.some(version.fresh) for file in part.files]
-    for file in files:
+    for file in (*merged, *fresh):
         if file.pixel is not None:
             counts[file.pixel] += file.n_rows
-    return dict(counts)
+    largest: dict[Pixel, int] = {}
+    for file in merged:
+        if file.pixel is not None:
+            largest[file.pixel] = max(file.n_rows, largest.get(file.pixel, 0))
+    return [
+        pixel
+        for pixel, rows in sorted(counts.items())
+        if rows > most_rows
+        and pixel[0] < _FINEST_ORDER
+        and (everything or largest.get(pixel, 0) <= most_rows or rows > 2 * largest[pixel])
+    ]
 
 
 def divide(table: str, pixel: Pixel, files: Iterable[Path], most_rows: int) -> list[Pixel]:
@@ -165,7 +184,8 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
     bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
     if everything:
         group = _Group(sorted(mergeable), bundles)
-        return [group] if len(group.fresh) + len(group.bundles) > 1 or group.fresh else []
+        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group)
+        return _bounded(version, table, group) if gains else []
     if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
         return []
     group = _Group(sorted(mergeable))
@@ -174,8 +194,38 @@ def _groups(version: Version, table: str, everything: bool, take_fresh: bool) ->
         equal = [one for one in bundles if one.level == group.level and one not in group.bundles]
         more = lower + (equal if len(equal) + 1 >= FAN_IN else [])
         if not more:
-            return [group]
+            return _bounded(version, table, group)
         group.bundles += more
+
+
+def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
+    """Divide what is merged of a table without pixels, which is sorted in memory."""
+    schema = load(table)
+    if schema.layout.kind == "hats":
+        return [group]
+    groups, values = [_Group()], 0
+    holders: list[tuple[int, str | Bundle]] = [(bundle.n_rows, bundle) for bundle in group.bundles]
+    holders += [(part.n_rows, part.name) for part in version.some(group.fresh)]
+    for n_rows, holder in holders:
+        values += n_rows * len(schema.names)
+        if values > _FLAT_VALUES and groups[-1].n_parts:
+            groups.append(_Group())
+            values = n_rows * len(schema.names)
+        if isinstance(holder, Bundle):
+            groups[-1].bundles.append(holder)
+        else:
+            groups[-1].fresh.append(holder)
+    # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
+    return [one for one in groups if one.fresh or len(one.bundles) > 1 or _has_outdated(version, one)]
+
+
+def _has_outdated(version: Version, group: _Group) -> bool:
+    """Tell whether bundles of a group have rows of an older schema."""
+    return any(
+        part.schema_sha256 != load(part.table).sha256
+        for bundle in group.bundles
+        for part in version.some(bundle.names)
+    )
 
 
 def _is_full(n_rows: int, table: str) -> bool:
@@ -226,7 +276,8 @@ def _jobs(
     divided: Mapping[Pixel, Sequence[Pixel]],
 ) -> list[Job]:
     """Return the jobs of one pixel: one, or as many as it is divided into."""
-    members = [(number, part.key) for held in sources.values() for number, part, _ in held]
+    # In the order of members, whatever files they lie in: notes of an interrupted compaction count on it.
+    members = sorted({(number, part.key) for held in sources.values() for number, part, _ in held})
     numbers, keys = tuple(number for number, _ in members), tuple(key for _, key in members)
     slices = tuple(Slice(version.folder / path) for path in sorted(sources))
     if pixel is not None and pixel in divided:
@@ -241,10 +292,13 @@ def _jobs(
 def _carried(version: Version, merge: Merge, sources: _Sources) -> Merged | None:
     """Return what the only source holds, if it is a file of a bundle: that is sorted already."""
     ((path, held),) = sources.items()
+    if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
+        return None
     bundle = version.bundles.get(version.bundle_of.get(held[0][1].name, ""))
     if bundle is None:
         own = held[0][2]
         return Merged(replace(own, path=merge.path), {0: (own.n_rows, own.digest)})
     whole = next(file for file in bundle.files if file.path == path)
+    held = sorted(held, key=lambda one: one[0])
     shares = {number: (file.n_rows, file.digest) for number, (_, _, file) in enumerate(held)}
     return Merged(replace(whole, path=merge.path), shares)

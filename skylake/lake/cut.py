@@ -131,7 +131,11 @@ def cut_parts(
         for name, file in zip(cut.names, made, strict=True):
             files.setdefault(name, []).append(file)
     return {
-        part.name: replace(part, files=tuple(sorted(files.get(part.name, ()), key=lambda file: file.path)))
+        part.name: replace(
+            part,
+            files=tuple(sorted(files.get(part.name, ()), key=lambda file: file.path)),
+            schema_sha256=load(part.table).sha256,
+        )
         for part in parts
     }
 

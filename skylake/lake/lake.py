@@ -72,7 +72,7 @@ class Lake:
             raise UsageError(
                 f"{root}: a lake is made in a folder of this machine; `skylake publish` copies it there"
             )
-        layout = Layout(Path(root).absolute())
+        layout = Layout(Path(root).resolve())
         was_there = layout.root.is_dir()
         if layout.settings_file.exists():
             raise UsageError(f"{root}: there is a lake already")
