@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from skylake import logs
 
 _log = logs.get(__name__)
 
+#: For how long a folder counts as held where the file system cannot tell.
+_HELD_S = 86400.0
 #: How the names of folders end that are about to be removed; they begin with a dot.
 GONE = ".gone"
 #: What a file system says that knows no hard links, or has no more of them.
@@ -143,13 +146,19 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def _lock_alone(descriptor: int) -> None:
-    """Lock an open folder; raise BlockingIOError if somebody holds it. Some file systems know no locks."""
+    """Lock an open folder; raise BlockingIOError if somebody holds it.
+
+    Some network file systems lock no folders. There a folder counts as held for a day after it was made or changed.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:
-        _log.debug("the file system knows no locks")
+    except OSError as error:
+        if time.time() - os.fstat(descriptor).st_mtime < _HELD_S:
+            raise BlockingIOError(
+                error.errno, "the file system locks no folders, and this one is young"
+            ) from error
 
 
 def replace_durably(path: Path, text: str) -> None:

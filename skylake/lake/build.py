@@ -182,12 +182,14 @@ class _Builder:
         leaves = {file.pixel for bundle in bundles for file in bundle.files if file.pixel is not None}
         if not leaves:
             return
-        for path in Version(self.folder).fresh.values():
-            part = Part.from_json(path.read_text(encoding="utf-8"))
-            pixels = {file.pixel for file in part.files if file.pixel is not None}
-            if pixels <= leaves:
-                continue
-            tree = PixelTree.completed(leaves, min(order for order, _ in pixels))
+        fresh = Version(self.folder).fresh.values()
+        parts = [(path, Part.from_json(path.read_text(encoding="utf-8"))) for path in fresh]
+        pixels = {file.pixel for _, part in parts for file in part.files if file.pixel is not None}
+        if pixels <= leaves:
+            return
+        # One tree for all of them, or two might divide an empty region differently.
+        tree = PixelTree.completed(leaves, min(order for order, _ in pixels))
+        for path, part in parts:
             refitted = refit(part, self.folder, tree)
             if refitted is not part:
                 replace_text(path, refitted.to_json())

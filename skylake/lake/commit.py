@@ -113,6 +113,11 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
             raise LakeError(
                 f"{path.parent}: another run is at it already; wait until it has ended"
             ) from error
+        except OSError as error:
+            raise LakeError(
+                f"{path.parent}: the file system locks no files ({error.strerror}), so two runs might write at "
+                "the same time; put the lake on one that does, or mount it with locks"
+            ) from error
         yield
     finally:
         os.close(descriptor)

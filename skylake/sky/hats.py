@@ -129,11 +129,14 @@ def write_row_group_metadata(root: Path) -> bool:
     """
     path = root / "dataset" / "_metadata"
     leaves = list(leaf_files(root, sorted(find_pixels(root), key=lambda pixel: pixel_range(*pixel))))
+    if not leaves or len({pixel for pixel, _ in leaves}) < len(leaves):
+        path.unlink(missing_ok=True)
+        return False
     schema = read_common_metadata(root)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(pq.read_metadata, (leaf for _, leaf in leaves)))
     is_uniform = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)
-    if not leaves or len({pixel for pixel, _ in leaves}) < len(leaves) or not is_uniform:
+    if not is_uniform:
         path.unlink(missing_ok=True)
         return False
     for footer, (_, leaf) in zip(footers, leaves, strict=True):
