@@ -35,7 +35,7 @@ _TYPES = {
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
 
-    The views ``ledger``, ``parts`` and ``configurations`` tell where the rows come from.
+    The views ``ledger``, ``parts`` and ``configurations`` of a lake on disk tell where the rows come from.
     Only the row groups and columns that a query needs are read.
     """
     import duckdb
@@ -56,7 +56,9 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
         _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
-    add_views(connection, snapshot)
+    if not is_url(snapshot.layout.root):
+        # To look for their files would cost every connection many requests.
+        add_views(connection, snapshot)
     connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
     return connection
 
