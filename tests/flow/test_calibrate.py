@@ -14,6 +14,7 @@ from skylake.flow.calibrate import calibrate, zeropoints_name
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
+from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake
 from skylake.resources import folder
 from skylake.settings import Settings
@@ -21,8 +22,6 @@ from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarPar
 from skylake.table.matches import matches_name
 
 pytestmark = pytest.mark.xdist_group("lsdb")
-
-CHECKS = sorted((folder("sql") / "checks").glob("*.sql"))
 
 
 def joined_with_truth(lake: Lake, truth: Path) -> dict[str, np.ndarray]:
@@ -75,10 +74,10 @@ def test_a_match_is_one_to_one_and_near(calibrated_once: Lake, archive: Any) -> 
     assert matches["ref_mag"].to_numpy() == pytest.approx(known, abs=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda path: path.stem)
-def test_the_checks_of_the_lake_find_nothing(calibrated_once: Lake, check: Path) -> None:
-    with calibrated_once.snapshot().duckdb() as connection:
-        assert connection.execute(check.read_text()).fetchall() == []
+def test_the_checks_of_the_lake_find_nothing(calibrated_once: Lake) -> None:
+    options = VerifyOptions(deep=True)
+    report = verify(open_facts(calibrated_once.root, options), Inline(), options)
+    assert report.failed == []
 
 
 def test_each_frame_that_is_ok_has_one_zeropoint_row(calibrated_once: Lake) -> None:
