@@ -356,11 +356,11 @@ def test_a_schema_that_was_never_deployed_is_refused(lake: Lake, put: Any, make_
 def test_a_table_of_a_newer_skylake_is_neither_overlooked_nor_lost(
     lake: Lake, put: Any, make_rows: Any
 ) -> None:
+    for number in range(3):
+        snapshot = put(lake, ("nights", "a", make_rows("nights", 3, number)))
     version = lake.layout.versions("weather") / "000001"
     version.mkdir(parents=True)
     (version / "rows").write_text("windy")
-    for number in range(3):
-        snapshot = put(lake, ("nights", "a", make_rows("nights", 3, number)))
     (lake.layout.snapshot(snapshot.number) / "weather").symlink_to(version)
     del snapshot
     with pytest.raises(
