@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -86,6 +86,18 @@ class Version:
         """Return where the rows of a part are, in the order of its files."""
         keys = (part.key,) if part.name in self.bundle_of else None
         return [Slice(self.folder / file.path, keys) for file in part.files]
+
+    def slices_without(self, names: Collection[str]) -> list[Slice]:
+        """Return where all rows are but those of some parts; only bundles that hold one of these are read about."""
+        gone = frozenset(names)
+        own = [_read_part(path) for name, path in self.fresh.items() if name not in gone]
+        found = [Slice(self.folder / file.path) for part in own for file in part.files]
+        for bundle in self.bundles.values():
+            if gone.isdisjoint(bundle.names):
+                found += [Slice(self.folder / file.path) for file in bundle.files]
+            elif stay := frozenset(bundle.names) - gone:
+                found += self.slices(read_members(self.bundle_descriptions[bundle.name], stay))
+        return found
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
