@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ class OpenTable:
     """A table as it was at one snapshot. Every way of reading gives the same rows.
 
     What is read lazily (:meth:`dataset`, :meth:`dask`, :meth:`duckdb`, :meth:`lsdb`, :meth:`lazy_polars`) stays
-    readable for as long as this object lives, whatever is committed or vacuumed meanwhile.
+    readable for as long as it is kept, whatever is committed or vacuumed meanwhile.
 
     Parameters
     ----------
@@ -50,7 +51,9 @@ class OpenTable:
 
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs."""
-        return arrow_dataset(self.files, arrow_schema(self.schema))
+        dataset = arrow_dataset(self.files, arrow_schema(self.schema))
+        weakref.finalize(dataset, _let_go, self.snapshot)
+        return dataset
 
     def arrow(
         self, columns: Columns = None, filter: Any = None, cone: tuple[float, float, float] | None = None
@@ -130,6 +133,10 @@ class OpenTable:
                 raise UsageError(
                     f"{self.name} has no column {name!r}; see docs/schema.md for those that it has"
                 )
+
+
+def _let_go(snapshot: Snapshot) -> None:
+    """Be done with a snapshot, which was kept only because this function waited with it."""
 
 
 def _read_frame(

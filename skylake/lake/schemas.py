@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from skylake import __version__
 from skylake.errors import LakeError
+from skylake.places import is_url
 from skylake.schema import arrow_schema, load, table_names
 from skylake.schema.deployed import deployed_sha256
 from skylake.sky.hats import read_common_metadata, write_common_metadata
@@ -81,7 +82,7 @@ def form_of(root: Path) -> tuple[int, str] | None:
         return None
 
 
-def open_catalog(root: Path, table: str, **options: Any) -> Any:
+def open_catalog(root: Path, table: str, holder: object = None, **options: Any) -> Any:
     """Open a version of a HATS table with lsdb, under the present schema.
 
     lsdb reads every file under the schema of ``_common_metadata``. Where that is an older one, lsdb is shown
@@ -92,6 +93,8 @@ def open_catalog(root: Path, table: str, **options: Any) -> Any:
     root : Path
         Folder of the version, free of links.
     table : str
+    holder : object
+        What lives for as long as the catalog, and all that is made from it.
     **options
         For :func:`lsdb.open_catalog`.
     """
@@ -99,20 +102,25 @@ def open_catalog(root: Path, table: str, **options: Any) -> Any:
     from hats.io.file_io import get_upath
 
     schema = arrow_schema(load(table))
+    held = {"path_generator": partial(_leaf, root, holder)} | options
     if read_common_metadata(root).equals(schema):
-        return lsdb.open_catalog(root, **options)
+        # Nobody has to hold what was published: only a later publish removes it.
+        return lsdb.open_catalog(root, **(options if is_url(root) else held))
     with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
         for name in ("hats.properties", "partition_info.csv"):
             (Path(folder) / name).write_bytes((root / name).read_bytes())
         (Path(folder) / "dataset").mkdir()
         write_common_metadata(Path(folder), schema)
-        catalog = lsdb.open_catalog(folder, path_generator=partial(_leaf, root), **options)
+        catalog = lsdb.open_catalog(folder, **held)
     catalog.hc_structure.catalog_path = catalog.hc_structure.catalog_base_dir = get_upath(root)
     return catalog
 
 
-def _leaf(root: Path, _: Any, *leaf: Any) -> Any:
-    """Return the path of a leaf of `root`, wherever lsdb takes it to be."""
+def _leaf(root: Path, holder: object, _: Any, *leaf: Any) -> Any:
+    """Return the path of a leaf of `root`, wherever lsdb takes it to be.
+
+    lsdb keeps this function with the catalog and with all that is made from it, and so the holder lives as long.
+    """
     from hats.io import pixel_catalog_file
 
     return pixel_catalog_file(root, *leaf)

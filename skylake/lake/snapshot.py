@@ -145,8 +145,11 @@ class Snapshot:
         return frame
 
     def lsdb(self, table: str, **options: Any) -> Any:
-        """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""
-        return open_catalog(self.folder(table), table, **options)
+        """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`.
+
+        The snapshot stays for as long as the catalog is used, and whatever is made from it.
+        """
+        return open_catalog(self.folder(table), table, self, **options)
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

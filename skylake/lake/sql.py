@@ -35,13 +35,15 @@ _TYPES = {
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
 
-    The views ``ledger``, ``parts`` and ``configurations`` of a lake on disk tell where the rows come from.
-    Only the row groups and columns that a query needs are read.
+    The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
+    a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
     """
     import duckdb
 
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
+    # The connection keeps the function, and so the snapshot: a vacuum leaves alone what it reads.
+    connection.create_function("skylake_snapshot", lambda: snapshot.number, [], "BIGINT")
     if is_url(snapshot.layout.root):
         # Through fsspec: DuckDB's own reader of S3 is an extension that it would have to download.
         connection.register_filesystem(store(snapshot.layout.root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,32 @@ def test_what_was_opened_outlives_commits_and_vacuums(filled: Lake, make_rows: M
     filled.vacuum(Retention(1, 0, 0))
     assert len(lazy[0].compute(scheduler="synchronous")) == len(lazy[1].fetchall()) == 360
     assert len(filled.open("sources")) == 327
+
+
+LAZY: dict[str, tuple[Callable[[OpenTable], Any], Callable[[Any], int]]] = {
+    "dataset": (lambda table: table.dataset(), lambda lazy: lazy.count_rows()),
+    "lazy_polars": (lambda table: table.lazy_polars(), lambda lazy: len(lazy.collect())),
+    "dask": (lambda table: table.dask(["flags"]), lambda lazy: len(lazy.compute(scheduler="synchronous"))),
+    "duckdb": (lambda table: table.duckdb(), lambda lazy: len(lazy.fetchall())),
+    "lsdb": (lambda table: table.lsdb().query("flags >= 0"), lambda lazy: len(lazy.compute())),
+}
+
+
+@pytest.mark.parametrize("reader", LAZY)
+def test_what_is_lazy_keeps_its_snapshot_and_lets_go_of_it(
+    filled: Lake, make_rows: MakeRows, put: Put, reader: str
+) -> None:
+    """Nothing but the lazy object itself is kept, as when all is written in one expression."""
+    make, count = LAZY[reader]
+    lazy, number = make(filled.open("sources")), filled.snapshot().number
+    put(filled, ("sources", "c-3", make_rows("sources", 7, 99)))
+    put(filled, ("sources", "c-4", make_rows("sources", 7, 98)))
+    gc.collect()
+    assert filled.vacuum(Retention(1, 0, 0)).n_in_use >= 1
+    assert count(lazy) == 360
+    del lazy
+    gc.collect()
+    assert number in filled.vacuum(Retention(1, 0, 0)).snapshots
 
 
 def test_another_day_can_be_opened(filled: Lake) -> None:
