@@ -36,8 +36,7 @@ def history(lake: Path, last: int | None, batch: str | None, table: str | None, 
 
     if table is not None and table not in table_names():
         raise UsageError(f"there is no table {table!r}; the tables are {', '.join(table_names())}")
-    entries = [entry for entry in open_lake(lake).history() if entry.is_of(batch, table)]
-    entries = entries[-last:] if last else entries
+    entries = open_lake(lake).history(last, batch, table)
     gone = "not published" if is_url(lake) else "vacuumed"
 
     def text() -> None:

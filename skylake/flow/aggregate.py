@@ -245,9 +245,14 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     for pixel, found in sorted(by_pixel.items()):
         batches = [batch for batch, _, _ in found]
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
-        inputs = {f"matches {matches_name(batch, calibrated.catalog)}": digest for batch, _, digest in found}
-        inputs |= {f"zeropoints {part.name}": part.checksum for part in zeropoints}
-        inputs |= {"configuration": config_sha256(configuration)}
+        # One digest for all nights: their number grows, and every description would have to name them again.
+        inputs = {
+            "matches": config_sha256(
+                {matches_name(batch, calibrated.catalog): digest for batch, _, digest in found}
+            ),
+            "zeropoints": config_sha256({part.name: part.checksum for part in zeropoints}),
+            "configuration": config_sha256(configuration),
+        }
         files = (
             [piece for _, piece, _ in found],
             calibrated.slices("frames", batches),

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from bisect import bisect_right
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from itertools import islice
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.layout import Layout
+from skylake.lake.records import (
+    Entry,
+    is_kept,
+    is_recorded,
+    kept_numbers,
+    newest_first,
+    read_entry,
+    recorded_numbers,
+)
 from skylake.lake.remote import PublishedLayout
 from skylake.places import Reaching
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One commit of the ledger.
-
-    Attributes
-    ----------
-    snapshot : int
-        Number of the snapshot that it made.
-    base : int or None
-        Snapshot that it was built upon.
-    time_utc : datetime
-        When it was committed.
-    stage, batch : str
-        What ran.
-    software_version : str
-    rows : dict
-        Rows of the new parts, by table.
-    parts : dict
-        Names of the parts that it wrote or removed, by table; what a compaction moved is not among them.
-    n_removed : int
-        Parts that were removed.
-    kept : bool
-        Whether the snapshot is still there.
-    """
-
-    snapshot: int
-    base: int | None
-    time_utc: datetime
-    stage: str
-    batch: str
-    software_version: str
-    rows: dict[str, int] = field(default_factory=dict)
-    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    n_removed: int = 0
-    kept: bool = True
-
-    def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
-        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
-        if batch is None and table is None:
-            return True
-        names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
-        return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
 
 
 def current_number(layout: Layout) -> int:
@@ -82,18 +45,26 @@ def current_number(layout: Layout) -> int:
     return number
 
 
-def history(layout: Layout) -> list[Entry]:
+def history(
+    layout: Layout, last: int | None = None, batch: str | None = None, table: str | None = None
+) -> list[Entry]:
     """Return the commits of a lake, the oldest first.
 
     A commit that was interrupted before it became current is none.
+
+    Parameters
+    ----------
+    last : int or None
+        Only the newest so many; older records are not read.
+    batch, table : str or None
+        Only commits that wrote or removed rows of a batch, of a table.
     """
-    last = current_number(layout)
-    if isinstance(layout, PublishedLayout):
-        kept = layout.published()
-        records = layout.records(last)
-        return [_entry(layout.record(number), number in kept, text) for number, text in records.items()]
-    found = ((int(path.stem), path) for path in sorted(layout.ledger.glob("[0-9]*.json")))
-    return [_entry(path, layout.snapshot(number).is_dir()) for number, path in found if number <= last]
+    current = current_number(layout)
+    numbers = recorded_numbers(layout, current)
+    if last is not None and batch is None and table is None:
+        numbers = numbers[max(len(numbers) - last, 0) :]
+    entries = newest_first(layout, numbers, kept_numbers(layout, current))
+    return list(islice((entry for entry in entries if entry.is_of(batch, table)), last))[::-1]
 
 
 def _published_number(layout: PublishedLayout) -> int:
@@ -102,33 +73,6 @@ def _published_number(layout: PublishedLayout) -> int:
     if number is None:
         raise LakeError(f"{layout.root}: no snapshot was published there; publish one with `skylake publish`")
     return number
-
-
-def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
-    try:
-        record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
-        rows = {
-            table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
-        }
-        parts = {table: tuple(names) for table, names in record["replaced"].items()}
-        for table, names in record["removed"].items():
-            parts[table] = (*parts.get(table, ()), *names)
-        return Entry(
-            int(record["snapshot"]),
-            record["base"],
-            datetime.fromisoformat(record["time_utc"]),
-            record["stage"],
-            record["batch"],
-            record["software_version"],
-            rows,
-            parts,
-            sum(len(names) for names in record["removed"].values()),
-            kept,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LakeError(
-            f"{path}: the record of the ledger is damaged ({error}); restore it from a copy"
-        ) from error
 
 
 def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
@@ -149,28 +93,34 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     if as_of is None:
         return current_number(layout)
     wanted = _number_or_time(as_of)
-    entries = history(layout)
+    current = current_number(layout)
+    number = wanted if isinstance(wanted, int) else _number_at(layout, wanted, current)
+    if number > current or not is_kept(layout, number):
+        raise LakeError(_why_missing(layout, number, current))
+    return number
+
+
+def _number_at(layout: Layout, time: datetime, current: int) -> int:
+    """Return the number of the snapshot that was current at a time. Times grow with the numbers.
+
+    Of the commits of a night only the last is published: the last published one before a time is meant.
+    """
     published = isinstance(layout, PublishedLayout)
-    if isinstance(wanted, int):
-        found = [entry for entry in entries if entry.snapshot == wanted]
-        missing = f"{layout.root}: there is no snapshot {wanted}; `skylake history` lists them"
-    else:
-        # Of the commits of a night only the last is published: the last published one before a time is meant.
-        known = [entry for entry in entries if entry.kept] if published else entries
-        found = [entry for entry in known if entry.time_utc <= wanted][-1:]
-        missing = (
-            f"{layout.root}: there was no lake at {wanted.isoformat()}; `skylake history` tells when it began"
-        )
-    if not found:
-        raise LakeError(missing)
-    if not found[0].kept:
-        kept = [entry.snapshot for entry in entries if entry.kept]
-        nearest = min(kept, key=lambda number: abs(number - found[0].snapshot))
-        gone = "is not among the published ones" if published else "was vacuumed"
+    numbers = (kept_numbers if published else recorded_numbers)(layout, current)
+    place = bisect_right(numbers, time, key=lambda number: read_entry(layout, number).time_utc)
+    if place == 0:
         raise LakeError(
-            f"{layout.root}: the snapshot {found[0].snapshot} {gone}; the nearest that is kept is {nearest}"
+            f"{layout.root}: there was no lake at {time.isoformat()}; `skylake history` tells when it began"
         )
-    return found[0].snapshot
+    return numbers[place - 1]
+
+
+def _why_missing(layout: Layout, number: int, current: int) -> str:
+    if number > current or not is_recorded(layout, number):
+        return f"{layout.root}: there is no snapshot {number}; `skylake history` lists them"
+    nearest = min(kept_numbers(layout, current), key=lambda kept: abs(kept - number))
+    gone = "is not among the published ones" if isinstance(layout, PublishedLayout) else "was vacuumed"
+    return f"{layout.root}: the snapshot {number} {gone}; the nearest that is kept is {nearest}"
 
 
 def _number_or_time(as_of: str | int | datetime) -> int | datetime:

@@ -12,14 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
-from skylake.lake.history import Entry, find_snapshot, history
+from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.opened import OpenTable
+from skylake.lake.records import Entry
 from skylake.lake.remote import PublishedLayout, PublishedSnapshot
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
@@ -27,7 +29,9 @@ from skylake.places import Reaching, is_url, place
 from skylake.settings import Settings, change_setting, read_settings, write_settings
 from skylake.sky.pixels import PixelTree
 
-#: Commits between two thinnings; reading the whole ledger for every commit would cost more and more.
+_log = logs.get(__name__)
+
+#: Commits between two thinnings; going through the versions of all tables takes its time.
 _THINNED_EVERY = 20
 
 
@@ -142,9 +146,19 @@ class Lake:
             )
         return self.layout
 
-    def history(self) -> list[Entry]:
-        """Return the commits of the lake, the oldest first."""
-        return history(self.layout)
+    def history(
+        self, last: int | None = None, batch: str | None = None, table: str | None = None
+    ) -> list[Entry]:
+        """Return the commits of the lake, the oldest first.
+
+        Parameters
+        ----------
+        last : int or None
+            Only the newest so many; this takes no longer in a lake of many commits.
+        batch, table : str or None
+            Only commits that wrote or removed rows of a batch, of a table.
+        """
+        return history(self.layout, last, batch, table)
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
@@ -257,8 +271,15 @@ class Lake:
             made = publish(self.layout, base, commit)
             if made.number % _THINNED_EVERY == 0:
                 del base  # or it would count as being read
-                vacuum(self.layout, self._retention)
+                self._thin_out()
             return made
+
+    def _thin_out(self) -> None:
+        """Remove snapshots that are not to be kept; a failure is told, and takes nothing from the commit before."""
+        try:
+            vacuum(self.layout, self._retention)
+        except SkylakeError as error:
+            _log.warning("the commit is made, but old snapshots stay until the next vacuum: %s", error)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

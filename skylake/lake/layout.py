@@ -74,6 +74,10 @@ class Layout:
         """Folder of a snapshot: one link per table."""
         return self.snapshots / f"{number:06d}"
 
+    def record(self, number: int) -> Path:
+        """File with the ledger's record of a commit."""
+        return self.ledger / f"{number:06d}.json"
+
     def versions(self, table: str) -> Path:
         """Folder of the versions of a table."""
         return self.root / "_versions" / table

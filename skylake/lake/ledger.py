@@ -19,6 +19,10 @@ from skylake.sky.hats import replace_text
 
 if TYPE_CHECKING:
     from skylake.lake.commit import Commit
+    from skylake.lake.parts import Part
+
+#: Inputs of a part up to which a record names each.
+_FEW_INPUTS = 16
 
 
 def write_record(layout: Layout, number: int, base: int | None, commit: Commit) -> None:
@@ -36,9 +40,9 @@ def write_record(layout: Layout, number: int, base: int | None, commit: Commit) 
                 part.name: {
                     "rows": part.n_rows,
                     "checksum": part.checksum,
-                    "inputs": part.inputs,
                     "software_version": part.software_version,
                 }
+                | _made_from(part)
                 for part, _ in parts
                 if part.name not in commit.loose.get(table, ())
             }
@@ -55,7 +59,19 @@ def write_record(layout: Layout, number: int, base: int | None, commit: Commit) 
         "loosened": {table: sorted(names) for table, names in commit.loose.items()},
     }
     layout.ledger.mkdir(exist_ok=True)
-    replace_text(layout.ledger / f"{number:06d}.json", json.dumps(record, indent=1) + "\n")
+    replace_text(layout.record(number), json.dumps(record, indent=1) + "\n")
+
+
+def _made_from(part: Part) -> dict[str, Any]:
+    """Return what a record says of the inputs of a part: their digest, and themselves only where they are few.
+
+    A part that is made from all nights would else make each record longer than the one before.
+    """
+    return {
+        "inputs": part.inputs if len(part.inputs) <= _FEW_INPUTS else None,
+        "inputs_sha256": part.inputs_sha256,
+        "configuration_sha256": part.inputs.get("configuration"),
+    }
 
 
 def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str, Any]]) -> None:

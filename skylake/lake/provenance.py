@@ -23,7 +23,7 @@ _RECORD = {
     "software_version": "VARCHAR",
     "host": "VARCHAR",
     "replaced": "MAP(VARCHAR, MAP(VARCHAR, STRUCT(rows BIGINT, checksum VARCHAR, "
-    f"inputs {_INPUTS}, software_version VARCHAR)))",
+    f"inputs {_INPUTS}, inputs_sha256 VARCHAR, configuration_sha256 VARCHAR, software_version VARCHAR)))",
     "removed": "MAP(VARCHAR, VARCHAR[])",
     "merged": "MAP(VARCHAR, MAP(VARCHAR, STRUCT(rows BIGINT, parts BIGINT)))",
     "loosened": "MAP(VARCHAR, VARCHAR[])",
@@ -44,6 +44,8 @@ WITH records AS (SELECT * FROM {source} WHERE snapshot <= {number}),
 changes AS (
     SELECT snapshot, tables.key AS table_name, part.key AS part, 'replaced' AS action, part.value.rows AS rows,
         part.value.checksum AS checksum, part.value.inputs AS inputs,
+        part.value.inputs_sha256 AS inputs_sha256,
+        coalesce(part.value.configuration_sha256, part.value.inputs['configuration']) AS configuration_sha256,
         coalesce(part.value.software_version, software_version) AS software_version
     FROM (SELECT snapshot, software_version, unnest(map_entries(replaced)) AS tables FROM records),
         unnest(map_entries(tables.value)) AS parts(part)
@@ -62,7 +64,7 @@ changes AS (
 )
 SELECT r.snapshot, CAST(r.time_utc AS TIMESTAMP) AS time_utc, r.stage, r.batch,
     c.table_name, c.part, c.action, c.rows, c.checksum, to_json(c.inputs) AS inputs,
-    c.inputs['configuration'] AS configuration_sha256,
+    c.inputs_sha256, c.configuration_sha256,
     coalesce(c.software_version, r.software_version) AS software_version, r.host
 FROM records AS r
 LEFT JOIN changes AS c USING (snapshot)

@@ -109,10 +109,6 @@ class PublishedLayout(Layout):
         """Object that tells where the tables of a snapshot are."""
         return self.snapshots / f"{number:06d}.json"
 
-    def record(self, number: int) -> Path:
-        """Object with the ledger's record of a commit."""
-        return self.ledger / f"{number:06d}.json"
-
     def read(self, where: Path) -> bytes | None:
         """Return an object as it is now; None if it is not there."""
         fs, name = store(where), key(where)
@@ -152,20 +148,26 @@ class PublishedLayout(Layout):
 
     def published(self) -> set[int]:
         """Return the numbers of all published snapshots, as of now."""
+        return self._numbers(self.snapshots)
+
+    def recorded(self) -> set[int]:
+        """Return the numbers of all records of the ledger, as of now."""
+        return self._numbers(self.ledger)
+
+    def _numbers(self, folder: Path) -> set[int]:
         fs = store(self.root)
         fs.invalidate_cache()
         try:
-            names = fs.ls(key(self.snapshots), detail=False)
+            names = fs.ls(key(folder), detail=False)
         except FileNotFoundError:
             return set()
         stems = (Path(name).stem for name in names if name.endswith(".json"))
         return {int(stem) for stem in stems if stem.isdigit()}
 
-    def records(self, last: int) -> dict[int, bytes]:
-        """Return the records of the ledger up to a snapshot, by its number."""
-        with Reaching(self.root):
-            found = read_together(self.ledger, ".json")
-        return {int(name[:-5]): text for name, text in found.items() if int(name[:-5]) <= last}
+    def records(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Return records of the ledger by their numbers; they are fetched at the same time."""
+        found = read_keys(store(self.root), (key(self.record(number)) for number in numbers))
+        return {int(Path(name).stem): text for name, text in found.items()}
 
 
 class PublishedVersion(Version):

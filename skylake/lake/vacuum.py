@@ -11,8 +11,10 @@ from pathlib import Path
 
 from skylake.durable import GONE, set_aside
 from skylake.errors import LakeError
-from skylake.lake.history import Entry, current_number, history
+from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
+from skylake.lake.records import Entry, is_recorded, kept_numbers, read_entry
+from skylake.sky.hats import partial_path
 
 #: How the names of folders in the staging area begin that an interrupted run goes on with.
 LASTING = "lasting-"
@@ -77,12 +79,14 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     LakeError
         If the lake cannot be written.
     """
-    entries = history(layout)
+    kept = kept_numbers(layout, current_number(layout))
+    # A snapshot without a record has no time, so it stays until somebody has restored that.
+    entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
     keep = retention.keeps(entries)
     report = VacuumReport([])
     try:
         for entry in entries:
-            if entry.kept and entry.snapshot not in keep:
+            if entry.snapshot not in keep:
                 aside = set_aside(layout.snapshot(entry.snapshot))
                 if aside is None:
                     report.n_in_use += 1
@@ -125,14 +129,29 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 
 
 def _drop_unfinished(layout: Layout) -> None:
-    """Remove snapshots that never became current, and the records of them."""
+    """Remove snapshots that never became current, and the records of them.
+
+    An interrupted commit leaves the next number. There are more where somebody has pointed the lake to an older
+    snapshot by hand. All are found by their names: the ledger is too long to be listed in every commit.
+    """
     current = current_number(layout)
-    for path in list(layout.snapshots.iterdir()):
-        if path.name.isdigit() and int(path.name) > current:
+    unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
+    last = max(int(path.name) for path in unfinished)
+    for path in unfinished:
+        if int(path.name) > current:
             shutil.rmtree(path)
-    for path in list(layout.ledger.glob("*.json*")):
-        if not path.stem.isdigit() or int(path.stem) > current:
-            path.unlink()
+    while any(path.is_file() for path in _records(layout, last + 1)):
+        last += 1
+    # The highest first, so that the rest is still found if this is interrupted.
+    for number in range(last, current, -1):
+        for path in _records(layout, number):
+            path.unlink(missing_ok=True)
+
+
+def _records(layout: Layout, number: int) -> tuple[Path, Path]:
+    """Return where the record of a commit is, and where it is while it is written."""
+    record = layout.record(number)
+    return record, partial_path(record)
 
 
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:

@@ -85,7 +85,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         nights=nights,
         concerns=collect.frames_of_concern(snapshot, lake.settings.default_catalog, _MAX_CONCERNS),
         n_concerns=_MAX_CONCERNS,
-        committed=f"{lake.history()[-1].time_utc:%Y-%m-%d %H:%M} UTC",
+        committed=f"{lake.history(last=1)[-1].time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
     )
 

@@ -187,8 +187,13 @@ def write_collection(root: Path, name: str, margin: str, margin_arcsec: float) -
     replace_text(root / "collection.properties", text)
 
 
+def partial_path(path: Path) -> Path:
+    """Return the name that a text file has while :func:`replace_text` writes it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file whole under a temporary name, then rename it into place."""
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = partial_path(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 import pytest
 
 from skylake.errors import LakeError, UsageError
-from skylake.flow.aggregate import AGGREGATES, aggregate
+from skylake.flow.aggregate import AGGREGATES, PLANNERS, aggregate, calibration_in_force
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
-from skylake.lake import Lake
+from skylake.flow.outdated import outdated
+from skylake.flow.stale import Why
+from skylake.lake import Commit, Lake, stage_part
 from skylake.lake.sql import catalog_folder
 from skylake.resources import folder as declarations
 from skylake.schema import load, table_names
@@ -211,6 +213,36 @@ def test_only_what_a_new_frame_touches_is_made_anew_and_equals_all_made_at_once(
     calibrate(twin, Inline())
     aggregate(twin, [], Inline())
     assert checksums(lake, *AGGREGATES) == checksums(twin, *AGGREGATES)
+
+
+def test_light_curves_name_no_night_yet_follow_each(calibrated: Lake) -> None:
+    held = calibrated.snapshot().parts("lightcurves")
+    assert all(part.inputs.keys() == {"matches", "zeropoints", "configuration"} for part in held.values())
+    snapshot = calibrated.snapshot()
+    assert not outdated(calibrated)["lightcurves"].why
+    for table in ("zeropoints", "matches"):
+        part = next(one for one in snapshot.parts(table).values() if one.night == 20241002)
+        rows = snapshot.read_part(table, part.name)
+        commit = Commit("test", "-")
+        with calibrated.stage("test") as staging:
+            kept = rows.slice(0, rows.num_rows - 1)
+            tree = calibrated.tree_of(table) if table == "matches" else None
+            commit.replace(
+                stage_part(kept, table, part.name, staging, tree, part.camera, part.night, part.inputs),
+                staging,
+            )
+            calibrated.commit(commit)
+        plans = {
+            plan.name: plan for plan in PLANNERS["lightcurves"](calibrated, calibration_in_force(calibrated))
+        }
+        held = calibrated.snapshot().parts("lightcurves")
+        reasons = {name: plan.why(held.get(name), "lightcurves") for name, plan in plans.items()}
+        touched = {name for name, plan in plans.items() if (table, part.name) in plan.made_from}
+        stale = {name for name, why in reasons.items() if why is Why.INPUTS}
+        assert stale and stale <= touched
+        assert table == "matches" or stale == touched
+        report = aggregate(calibrated, ["lightcurves"], Inline())
+        assert report.refreshed["lightcurves"] == len(stale)
 
 
 def test_aggregates_follow_a_new_version_of_the_calibration(calibrated: Lake) -> None:

@@ -147,3 +147,35 @@ def test_the_history_of_a_night_and_of_a_table(lake: Lake, make_rows: MakeRows, 
     assert found(table="zeropoints") == [3]
     assert found(batch="c-20240101", table="frames") == [2, 5]
     assert found(batch="c-2024") == found(table="maps") == []
+
+
+def damage(lake: Lake, *numbers: int) -> None:
+    for number in numbers:
+        lake.layout.record(number).write_text("{")
+
+
+def test_a_snapshot_is_found_by_its_number_whatever_became_of_the_records(
+    lake: Lake, grown: list[Snapshot]
+) -> None:
+    damage(lake, 1, 2, 3, 4, 5)
+    assert [lake.snapshot(number).number for number in range(1, 6)] == [1, 2, 3, 4, 5]
+
+
+def test_a_time_is_looked_up_in_few_records(lake: Lake, grown: list[Snapshot]) -> None:
+    times = [entry.time_utc for entry in lake.history()]
+    damage(lake, 1, 2)
+    assert lake.snapshot(times[4]).number == 5
+    assert lake.snapshot(times[3]).number == 4
+    with pytest.raises(LakeError, match="the record of the ledger is damaged"):
+        lake.snapshot(times[1])
+
+
+def test_the_last_commits_are_told_without_reading_those_before(lake: Lake, grown: list[Snapshot]) -> None:
+    entries = lake.history()
+    for last in range(1, 8):
+        assert lake.history(last) == entries[-last:]
+    assert lake.history(2, batch="c-3") == lake.history(table="frames")[2:3]
+    damage(lake, 1, 2)
+    assert lake.history(3) == lake.history(3, table="frames") == entries[-3:]
+    with pytest.raises(LakeError, match=r"000002\.json: the record of the ledger is damaged"):
+        lake.history(4)

@@ -106,3 +106,39 @@ def test_a_description_made_before_sums_were_in_it_is_read(lake: Lake, make_rows
     assert (values.pop("n_rows"), values.pop("checksum")) == (3, after.parts("frames")["c-1"].checksum)
     path.write_text(json.dumps(values))
     assert lake.snapshot().parts("frames") == after.parts("frames")
+
+
+def test_inputs_are_named_where_they_are_few_and_else_by_their_digest(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    few, many = ({"configuration": "c0"} | {f"n{i}": "0" for i in range(count)} for count in (15, 16))
+    for name, inputs in (("c-1", few), ("c-2", many)):
+        put(lake, ("frames", name, make_rows("frames", 3, 1)), inputs=inputs)
+    with lake.snapshot().duckdb() as connection:
+        rows = connection.execute(
+            "SELECT inputs, inputs_sha256, configuration_sha256 FROM ledger WHERE part IS NOT NULL ORDER BY part"
+        ).fetchall()
+    assert json.loads(rows[0][0]) == few
+    assert rows[1][0] is None
+    assert [row[1:] for row in rows] == [(config_sha256(one), "c0") for one in (few, many)]
+
+
+def test_a_record_does_not_grow_with_the_inputs(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    sizes = []
+    for count in (100, 10_000):
+        inputs = {f"matches {i}": "0123456789abcdef" for i in range(count)}
+        made = put(lake, ("frames", f"c-{count}", make_rows("frames", 3, 1)), inputs=inputs)
+        sizes.append(lake.layout.record(made.number).stat().st_size)
+    assert abs(sizes[1] - sizes[0]) < 10
+
+
+def test_a_record_made_before_digests_were_in_it_is_read(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    put(lake, ("frames", "c-1", make_rows("frames", 3, 1)), inputs={"configuration": "c0", "files": "f0"})
+    path = lake.layout.record(2)
+    record = json.loads(path.read_text())
+    for name in ("inputs_sha256", "configuration_sha256"):
+        del record["replaced"]["frames"]["c-1"][name]
+    path.write_text(json.dumps(record))
+    with lake.snapshot().duckdb() as connection:
+        query = "SELECT inputs->>'files', inputs_sha256, configuration_sha256 FROM ledger WHERE snapshot = 2"
+        assert connection.execute(query).fetchall() == [("f0", None, "c0")]

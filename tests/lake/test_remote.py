@@ -96,6 +96,12 @@ def test_an_open_snapshot_does_not_change_and_a_new_one_is_seen(
     assert there.snapshot(before.number).read("frames").equals(held)
     assert [entry.snapshot for entry in there.history() if entry.kept] == [before.number, before.number + 1]
     assert [entry.rows for entry in there.history()] == [entry.rows for entry in here.history()]
+    assert there.history(2) == there.history()[-2:]
+    assert there.history(1, batch="night-3") == there.history()[-1:]
+    with pytest.raises(LakeError, match=f"the snapshot 1 is not among .* is {before.number}"):
+        there.snapshot(1)
+    with pytest.raises(LakeError, match="there is no snapshot 99"):
+        there.snapshot(99)
 
 
 def test_a_time_means_the_last_snapshot_that_was_published_before_it(both: tuple[Lake, Lake]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
-from skylake.lake.history import Entry
+from skylake.lake.records import Entry
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -126,3 +126,51 @@ def test_a_lake_that_cannot_be_written_says_so(
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(LakeError, match=r"could not be vacuumed \(Read-only file system\)"):
         lake.vacuum(Retention(1, 0, 0))
+
+
+def test_only_records_of_snapshots_that_are_there_are_read(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    nights(lake, make_rows, put, 3)
+    lake.vacuum(Retention(2, 0, 0))
+    for number in (1, 2):
+        lake.layout.record(number).write_text("{")
+    assert lake.vacuum(Retention(1, 0, 0)).snapshots == [3]
+    lake.layout.record(4).write_text("{")
+    with pytest.raises(LakeError, match=r"000004\.json: the record of the ledger is damaged"):
+        lake.vacuum()
+
+
+def test_a_snapshot_whose_record_is_lost_stays(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    nights(lake, make_rows, put, 2)
+    lake.layout.record(2).unlink()
+    assert lake.vacuum(Retention(1, 0, 0)).snapshots == [1]
+    assert lake.snapshot(2).n_rows("frames") == 5
+
+
+def test_a_commit_stands_though_thinning_out_after_it_fails(
+    lake: Lake, make_rows: MakeRows, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    nights(lake, make_rows, put, 18)
+    lake.layout.record(7).write_text("{")
+    with caplog.at_level("WARNING", logger="skylake"):
+        made = put(lake, ("frames", "c-99", make_rows("frames", 5, 99)))
+    assert made.number == lake.snapshot().number == 20
+    assert lake.snapshot().n_rows("frames") == 95
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("the commit is made, but old snapshots stay until the next vacuum: ")
+    assert "000007.json: the record of the ledger is damaged" in message
+
+
+def test_what_was_committed_after_the_snapshot_that_the_lake_was_pointed_back_to_goes(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    nights(lake, make_rows, put, 4)
+    for number in (3, 4):
+        shutil.rmtree(lake.layout.snapshot(number))
+    lake.layout.record(4).unlink()
+    (lake.layout.ledger / ".000006.json.tmp").write_text("{")
+    lake.layout.record(7).write_text("{")
+    lake.layout.current.unlink()
+    lake.layout.current.symlink_to("_snapshots/000002")
+    lake.vacuum()
+    assert sorted(path.name for path in lake.layout.snapshots.iterdir()) == ["000001", "000002"]
+    assert sorted(path.name for path in lake.layout.ledger.iterdir()) == ["000001.json", "000002.json"]
