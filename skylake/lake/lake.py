@@ -226,7 +226,8 @@ class Lake:
     def lasting_stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is found again if the run is interrupted.
 
-        It is removed when all went well, and after a week in which nobody has come back for it.
+        It is removed when all went well or failed with an error, and after a week in which nobody has come back for
+        it.
         """
         folder = self._writable.staging / f"{LASTING}{name}"
         try:
@@ -236,8 +237,13 @@ class Lake:
             raise LakeError(
                 f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
             ) from error
-        with in_use(folder):
-            yield folder
+        try:
+            with in_use(folder):
+                yield folder
+        except (SkylakeError, OSError):
+            # Where the disk is full it takes up the room that is lacking.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
 
     def drop_lasting(self, prefix: str, wanted: str | None = None) -> None:

@@ -91,7 +91,8 @@ def test_a_full_disk_is_a_sentence_and_afterwards_the_work_goes_on(
     if name not in cli.commands:
         pytest.skip(f"skylake has no command {name}")
     mine = begun(lake, FULL[name][0], disk / "lake")
-    options = {"ingest": ("--camera", camera, sky / "frames"), "rollback": (2,)}.get(name, ())
+    more = {"ingest": ("--camera", camera, sky / "frames"), "rollback": (2,), "compact": ("--all",)}
+    options = more.get(name, ())
     before, number = content(mine), mine.snapshot().number
     with room(disk, left):
         answer = skylake_command(name, mine.root, *options)
