@@ -45,10 +45,13 @@ class Wanted:
         Nights that go as a whole.
     frames : dict
         Frames that go, by the night that keeps others.
+    base : int
+        Snapshot in which they were found. What others do to these nights afterwards is not forgotten unseen.
     """
 
     nights: frozenset[Batch]
     frames: dict[Batch, tuple[int, ...]]
+    base: int
 
     @property
     def text(self) -> str:
@@ -118,7 +121,7 @@ def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) 
         by_night.setdefault(Batch(row["camera"], row["night"]), []).append(row["frame_id"])
     nights |= {batch for batch, ids in by_night.items() if len(ids) == held[str(batch)].n_rows}
     rest = {batch: tuple(sorted(ids)) for batch, ids in sorted(by_night.items()) if batch not in nights}
-    return Wanted(frozenset(nights), rest)
+    return Wanted(frozenset(nights), rest, snapshot.number)
 
 
 def preview(snapshot: Snapshot, wanted: Wanted) -> ForgetReport:
@@ -146,10 +149,10 @@ def forget(lake: Lake, wanted: Wanted, workers: Workers, progress: Progress | No
     Raises
     ------
     LakeError
-        If the lake cannot be written, or another run has changed one of the nights meanwhile.
+        If the lake cannot be written, or another run has changed one of the nights since they were looked up.
     """
     progress = progress or Silent()
-    snapshot = lake.snapshot()
+    snapshot = lake.snapshot(wanted.base)
     report = preview(snapshot, wanted)
     commit = Commit("forget", wanted.text, base=snapshot.number)
     with lake.stage("forget") as staging:
@@ -159,8 +162,20 @@ def forget(lake: Lake, wanted: Wanted, workers: Workers, progress: Progress | No
                     commit.remove(table, part.name)
             if table in _BY_FRAME and wanted.frames:
                 _thin(snapshot, commit, table, wanted, staging / table, workers, progress)
+        _touch_new(lake.snapshot(), snapshot, commit, wanted)
         report.snapshot = lake.commit(commit).number
     return report
+
+
+def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: Wanted) -> None:
+    """Let a commit touch what others have made of the nights since, upon which it is refused."""
+    for table in table_names():
+        if now.folder(table) == snapshot.folder(table):
+            continue
+        nights = wanted.nights | wanted.frames.keys() if table in _BY_FRAME else wanted.nights
+        for name in now.parts(table).keys() - snapshot.parts(table).keys():
+            if _batch(now.parts(table)[name]) in nights:
+                commit.remove(table, name)
 
 
 def _batch(part: Part) -> Batch | None:

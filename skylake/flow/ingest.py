@@ -20,8 +20,9 @@ from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
+from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
-from skylake.flow.publish import commit_night, existing_parts, failure, loosen_changed, moved_frames
+from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
 from skylake.lake import Lake, Part
 from skylake.sky.catalogs import ReferenceCatalog
 
@@ -102,7 +103,7 @@ def ingest(
     """Ingest frames of one camera.
 
     Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
-    frames is one commit over ``frames`` and ``sources``.
+    frames is one commit over ``frames`` and ``sources``, and so are nights together that exchange frames.
 
     Raises
     ------
@@ -206,7 +207,7 @@ class _Run:
 def _ingest_window(
     run: _Run, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
 ) -> list[LakeError]:
-    """Reduce the frames of some nights, gather them and commit night by night.
+    """Reduce the frames of some nights, gather them and commit them.
 
     Returns the errors of the nights that could not be gathered; they do not take the others along.
     """
@@ -231,12 +232,15 @@ def _ingest_window(
 def _publish_window(
     run: _Run, chunks: dict[int, list[Chunk]], profile: Profile, staging: Path, later: Sequence[str]
 ) -> list[LakeError]:
-    """Gather reduced frames with those that the lake holds, and commit night by night."""
+    """Gather reduced frames with those that the lake holds, and commit night by night.
+
+    Nights that exchange frames are one commit, or all of them stay as they were.
+    """
     snapshot = run.lake.snapshot()
-    nights = set(chunks) | set(moved_frames(chunks, run.known))
-    batches = [Batch(profile.name, night) for night in sorted(nights)]
+    moves = Moves.find(chunks, run.known)
+    batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
     existing = existing_parts(
-        snapshot, batches, chunks, run.known, staging / "existing", run.workers, run.progress
+        snapshot, batches, chunks, moves, run.known, staging / "existing", run.workers, run.progress
     )
     gather = dask.delayed(gather_batch, pure=False)
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
@@ -249,12 +253,16 @@ def _publish_window(
     made = [part for result in results if not isinstance(result, BaseException) for part in result]
     loosen_changed(run.lake, made, later, run.workers, run.progress)
     failures = []
-    for batch, result in zip(batches, results, strict=True):
-        if isinstance(result, BaseException):
-            failures.append(failure(batch, result))
+    gathered = {batch.night: (batch, result) for batch, result in zip(batches, results, strict=True)}
+    for group in moves.together(gathered):
+        some = dict(gathered[night] for night in group)
+        failed = [batch for batch, result in some.items() if isinstance(result, BaseException)]
+        failures += [failure(batch, some[batch], len(some) - len(failed)) for batch in failed]
+        if failed:
             continue
-        commit_night(run.lake, batch, result, profile, staging / str(batch), snapshot.number)
-        _report_batch(run.report, batch, chunks.get(batch.night, []), result[1], run.progress)
+        commit_nights(run.lake, some, profile, staging, snapshot.number)
+        for batch, (_, sources) in some.items():
+            _report_batch(run.report, batch, chunks.get(batch.night, []), sources, run.progress)
     return failures
 
 

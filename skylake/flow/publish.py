@@ -14,6 +14,7 @@ from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing
 from skylake.flow.known import Known
 from skylake.flow.loosen import cut_crowded, loosen
+from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.parts import is_as_written
@@ -26,6 +27,7 @@ def existing_parts(
     snapshot: Snapshot,
     batches: Sequence[Batch],
     chunks: Mapping[int, Sequence[Chunk]],
+    moves: Moves,
     known: Known,
     staging: Path,
     workers: Workers,
@@ -35,7 +37,6 @@ def existing_parts(
 
     Detections of frames that stay are copied out of bundles in which several of the nights are.
     """
-    moved = moved_frames(chunks, known)
     staying = [str(batch) for batch in batches if _some_stay(known, batch.night, chunks.get(batch.night, ()))]
     made = cut_crowded(snapshot, "sources", staying, staging, workers, progress)
     found = []
@@ -44,21 +45,9 @@ def existing_parts(
         if str(batch) in made:
             slices["sources"] = made[str(batch)][1]
         held = snapshot.part("frames", str(batch))
-        dropped = frozenset(moved.get(batch.night, ()))
-        found.append(Existing(slices["frames"], slices["sources"], dropped, held.inputs if held else {}))
+        inputs = held.inputs if held else {}
+        found.append(Existing(slices["frames"], slices["sources"], moves.leaving(batch.night), inputs))
     return found
-
-
-def moved_frames(chunks: Mapping[int, Iterable[Chunk]], known: Known) -> dict[int, set[int]]:
-    """Return, by night, frames of the lake whose file now holds a frame of another night."""
-    moved: dict[int, set[int]] = {}
-    for night, some in chunks.items():
-        for chunk in some:
-            for name in chunk.frames["file"].to_pylist():
-                old = known.by_file.get(name)
-                if old is not None and old[4] != night:
-                    moved.setdefault(old[4], set()).add(old[0])
-    return moved
 
 
 def _some_stay(known: Known, night: int, chunks: Iterable[Chunk]) -> bool:
@@ -76,10 +65,11 @@ def _slices(snapshot: Snapshot, table: str, batch: Batch) -> tuple[Slice, ...]:
     return tuple(snapshot.version(table).slices_of(part)) if part else ()
 
 
-def failure(batch: Batch, error: BaseException) -> LakeError:
-    """Return the error of a night that could not be gathered."""
+def failure(batch: Batch, error: BaseException, n_waiting: int = 0) -> LakeError:
+    """Return the error of a night that could not be gathered, for which some others have to wait."""
     why = reason_of(error, with_file=True)
-    return LakeError(f"{batch}: the night could not be gathered ({why}); mend that and run again")
+    others = f", nor {n_waiting} others published that exchange frames with it" if n_waiting else ""
+    return LakeError(f"{batch}: the night could not be gathered ({why}){others}; mend that and run again")
 
 
 def is_held(snapshot: Snapshot, part: Part) -> bool:
@@ -129,18 +119,22 @@ def loosen_changed(
         _log.warning("%s; the nights are replaced one by one", error)
 
 
-def commit_night(
-    lake: Lake, batch: Batch, parts: Iterable[Part], profile: Profile, staging: Path, base: int
+def commit_nights(
+    lake: Lake, made: Mapping[Batch, Iterable[Part]], profile: Profile, staging: Path, base: int
 ) -> None:
-    """Publish the parts of a batch, unless they are what the lake holds already."""
-    commit = Commit("ingest", str(batch), base=base)
+    """Publish the parts of some batches in one commit, but for those that the lake holds already.
+
+    The files of a part are in a folder of `staging` that is named after its batch and table.
+    """
+    commit = Commit("ingest", ", ".join(map(str, made)), base=base)
     commit.configure(profile.configurations)
     snapshot = lake.snapshot()
-    for part in parts:
-        if is_held(snapshot, part):
-            continue
-        if part.n_rows == 0:
-            commit.remove(part.table, part.name)
-        else:
-            commit.replace(part, staging / part.table)
+    for batch, parts in made.items():
+        for part in parts:
+            if is_held(snapshot, part):
+                continue
+            if part.n_rows == 0:
+                commit.remove(part.table, part.name)
+            else:
+                commit.replace(part, staging / str(batch) / part.table)
     lake.commit(commit)

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skylake.errors import LakeError
+from skylake.errors import LakeError, reason_of
+from skylake.lake.frameids import FrameIds
 from skylake.lake.parts import Part, PartFile
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import read_files
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version
 from skylake.schema import load
@@ -21,6 +22,9 @@ from skylake.schema.digest import add_digests
 if TYPE_CHECKING:
     from skylake.lake.build import StagedBundle
     from skylake.lake.commit import Commit
+
+#: Of the lake that this process has committed to last.
+_FRAME_IDS = FrameIds()
 
 
 def require(base: Snapshot, commit: Commit) -> None:
@@ -59,7 +63,7 @@ def require(base: Snapshot, commit: Commit) -> None:
             raise LakeError(
                 f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again"
             )
-    _require_frames_once(base, commit, changed.get("frames", set()))
+    _require_frames_once(base, commit)
 
 
 def _require_schema(part: Part) -> None:
@@ -138,20 +142,39 @@ def _descriptions(version: Version) -> dict[str, int]:
     return found
 
 
-def _require_frames_once(base: Snapshot, commit: Commit, changed: set[str]) -> None:
-    """Refuse frames that are in the commit twice, or that somebody else has brought in meanwhile."""
-    staged = commit.staged.get("frames", [])
+def _require_frames_once(base: Snapshot, commit: Commit) -> None:
+    """Refuse frames that would be in the lake twice: in the commit, or in it and in what it leaves as it is."""
+    loose = commit.loose.get("frames", set())
+    staged = [(part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in loose]
     if not staged:
         return
-    mine = {part.name for part, _ in staged} | commit.removed.get("frames", set())
-    files: list[Path | Slice] = [staging / file.path for part, staging in staged for file in part.files]
-    if changed - mine:
-        files += base.slices("frames", lambda part: part.name in changed - mine)
+    files = [staging / file.path for part, staging in staged for file in part.files]
     ids = read_files("frames", files, ["frame_id"])["frame_id"]
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+    gone = {part.name for part, _ in staged} | commit.removed.get("frames", set())
+    twice += _frames_held(base, ids.combine_chunks(), gone)
     if twice:
         raise LakeError(
-            f"{base.layout.root}: frame {twice[0]} would be in the lake twice ({len(twice)} such frames): another run "
-            "has ingested it meanwhile; run again"
+            f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
+            "another run may have ingested it meanwhile; run again, and if that does not help, `skylake forget` the "
+            "night that ought not to have it"
         )
+
+
+def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
+    """Return those of some frames that are in the lake, but for some of its parts.
+
+    This reads one column of the table, and of files that the last commit has left as they were not even that.
+    """
+    try:
+        files, slices = base.version("frames").rest(gone)
+        others = _FRAME_IDS.read(files)
+        mixed = read_files("frames", slices, ["frame_id"], pc.field("frame_id").isin(ids))["frame_id"]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise LakeError(
+            f"{base.layout.root}: the frames of other nights cannot be read ({reason_of(error, with_file=True)}); "
+            "`skylake verify` tells which, and the command that mends them"
+        ) from error
+    held = others.filter(pc.is_in(others, value_set=ids))
+    return [*held.to_pylist(), *mixed.to_pylist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -86,6 +86,21 @@ class Version:
         """Return where the rows of a part are, in the order of its files."""
         keys = (part.key,) if part.name in self.bundle_of else None
         return [Slice(self.folder / file.path, keys) for file in part.files]
+
+    def rest(self, names: Collection[str]) -> tuple[list[Path], list[Slice]]:
+        """Return where all rows are but those of some parts: in whole files, and in others together with these.
+
+        A file is named after its part or bundle, so only bundles that hold one of the parts are read about.
+        """
+        gone = frozenset(names)
+        mixed = [bundle for bundle in self.bundles.values() if not gone.isdisjoint(bundle.names)]
+        passed = gone.union(bundle.name for bundle in mixed)
+        whole = sorted(
+            path for path in (self.folder / "dataset").rglob("*.parquet") if path.stem not in passed
+        )
+        stay = [(bundle.name, frozenset(bundle.names) - gone) for bundle in mixed]
+        members = [part for name, some in stay for part in read_members(self.bundle_descriptions[name], some)]
+        return whole, self.slices(members)
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""

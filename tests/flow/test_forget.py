@@ -164,6 +164,42 @@ def test_what_is_not_there_is_named(ingested: Lake) -> None:
     assert parse_batch("my-sky-20241001") == Batch("my-sky", 20241001)
 
 
+def test_what_came_while_the_user_was_asked_is_not_forgotten_with_the_night(
+    lake: Lake, frames: list[Path], run: Run
+) -> None:
+    run(lake, [*frames[:3], frames[6]])
+    for batches in ([], [FIRST]):
+        snapshot = lake.snapshot()
+        wanted = find(snapshot, frames_of(lake, FIRST), batches)
+        assert wanted.nights == {FIRST} and preview(snapshot, wanted).rows["frames"] in (3, 4)
+        run(lake, frames[: len(frames_of(lake, FIRST)) + 1])
+        before = frames_of(lake, FIRST)
+        with pytest.raises(
+            LakeError, match=f"another run has changed {FIRST} of frames meanwhile; run again"
+        ):
+            forget(lake, wanted, Inline())
+        assert frames_of(lake, FIRST) == before
+    run(lake, frames[7:9])
+    snapshot = lake.snapshot()
+    wanted = find(snapshot, frames_of(lake, FIRST), [])
+    run(lake, frames[9:11])
+    assert forget(lake, wanted, Inline()).rows["frames"] == 5, "the other night does not matter"
+    assert set(lake.snapshot().parts("frames")) == {str(SECOND)}
+
+
+@pytest.mark.parametrize("whole_night", [False, True])
+def test_what_was_measured_on_a_night_meanwhile_does_not_outlive_it(
+    ingested: Lake, whole_night: bool
+) -> None:
+    snapshot = ingested.snapshot()
+    ids = frames_of(ingested, FIRST)
+    wanted = find(snapshot, ids if whole_night else ids[:2], [])
+    calibrate(ingested, Inline())
+    with pytest.raises(LakeError, match=f"another run has changed {FIRST}-simcat.* of matches meanwhile"):
+        forget(ingested, wanted, Inline())
+    assert set(counts(ingested, "matches")) & set(ids) and frames_of(ingested, FIRST) == ids
+
+
 def test_a_night_that_was_done_again_meanwhile_is_not_overwritten(
     ingested: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

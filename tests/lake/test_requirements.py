@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError
+from skylake.flow.cluster import Inline
+from skylake.flow.compact import compact
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.requirements import changed_parts
 
@@ -57,6 +59,52 @@ def test_a_frame_that_another_run_brought_in_meanwhile_is_refused(
         late = Commit("ingest", "c-2", base=base.number)
         late.replace(stage_part(rows, "frames", "c-2", staging), staging)
         assert refused(lake, late, r"frame 1000 would be in the lake twice \(5 such frames\)")
+
+
+def test_a_frame_of_a_night_that_nobody_has_changed_is_refused(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    rows = make_rows("frames", 5, 1)
+    put(lake, ("frames", "c-1", rows), ("frames", "c-2", make_rows("frames", 5, 2)))
+    base = put(lake, ("frames", "c-3", make_rows("frames", 5, 3)))
+    with lake.stage("late") as staging:
+        for number in (None, base.number):
+            late = Commit("ingest", "c-2", base=number)
+            both = pa.concat_tables([rows.slice(3), make_rows("frames", 4, 4)])
+            late.replace(stage_part(both, "frames", "c-2", staging / str(number)), staging / str(number))
+            assert refused(lake, late, r"frame 1003 would be in the lake twice \(2 such frames\)")
+
+
+def test_frames_in_bundles_count_too_unless_their_part_goes(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    """One part of the bundle is replaced, the other stays in it."""
+    rows = {night: make_rows("frames", 5, night, camera=["c"] * 5, night=[night] * 5) for night in (1, 2)}
+    for night, one in rows.items():
+        put(lake, ("frames", f"c-{night}", one), camera="c", night=night)
+    compact(lake, Inline(), ["frames"], everything=True)
+    assert set(lake.snapshot().version("frames").bundle_of) == {"c-1", "c-2"}
+    with lake.stage("again") as staging:
+        again = Commit("ingest", "c-1")
+        part = stage_part(rows[1], "frames", "c-1", staging, camera="c", night=1, inputs={"again": "1"})
+        again.replace(part, staging)
+        other = Commit("ingest", "c-1")
+        other.replace(stage_part(rows[2], "frames", "c-1", staging / "2", camera="c", night=1), staging / "2")
+        assert refused(lake, other, r"frame 2000 would be in the lake twice \(5 such frames\)")
+        assert lake.commit(again).n_rows("frames") == 10
+
+
+def test_where_other_nights_cannot_be_read_a_frame_is_not_taken_in_unseen(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    base = put(lake, ("frames", "c-1", make_rows("frames", 5, 1)))
+    (path,) = base.version("frames").whole_files()
+    path.unlink()
+    path.write_bytes(b"PAR1 no more")
+    with lake.stage("late") as staging:
+        late = Commit("ingest", "c-2")
+        late.replace(stage_part(make_rows("frames", 5, 2), "frames", "c-2", staging), staging)
+        assert refused(lake, late, "the frames of other nights cannot be read .*`skylake verify` tells which")
 
 
 def test_a_frame_may_move_to_another_part_in_one_commit(lake: Lake, make_rows: MakeRows, put: Put) -> None:
