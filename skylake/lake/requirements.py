@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.errors import LakeError, reason_of
+from skylake.lake.frameids import FrameIds
 from skylake.lake.parts import Part, PartFile
 from skylake.lake.slices import read_files
 from skylake.lake.snapshot import Snapshot
@@ -21,6 +22,9 @@ from skylake.schema.digest import add_digests
 if TYPE_CHECKING:
     from skylake.lake.build import StagedBundle
     from skylake.lake.commit import Commit
+
+#: Of the lake that this process has committed to last.
+_FRAME_IDS = FrameIds()
 
 
 def require(base: Snapshot, commit: Commit) -> None:
@@ -161,15 +165,16 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
 def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     """Return those of some frames that are in the lake, but for some of its parts.
 
-    This reads one column of the table, and keeps nothing of it but what is wanted.
+    This reads one column of the table, and of files that the last commit has left as they were not even that.
     """
     try:
-        others = base.version("frames").slices_without(gone)
-        held = read_files("frames", others, ["frame_id"], pc.field("frame_id").isin(ids))
+        files, slices = base.version("frames").rest(gone)
+        others = _FRAME_IDS.read(files)
+        mixed = read_files("frames", slices, ["frame_id"], pc.field("frame_id").isin(ids))["frame_id"]
     except (OSError, pa.ArrowInvalid) as error:
         raise LakeError(
             f"{base.layout.root}: the frames of other nights cannot be read ({reason_of(error, with_file=True)}); "
             "`skylake verify` tells which, and the command that mends them"
         ) from error
-    found: list[int] = held["frame_id"].to_pylist()
-    return found
+    held = others.filter(pc.is_in(others, value_set=ids))
+    return [*held.to_pylist(), *mixed.to_pylist()]

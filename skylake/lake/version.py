@@ -87,17 +87,20 @@ class Version:
         keys = (part.key,) if part.name in self.bundle_of else None
         return [Slice(self.folder / file.path, keys) for file in part.files]
 
-    def slices_without(self, names: Collection[str]) -> list[Slice]:
-        """Return where all rows are but those of some parts; only bundles that hold one of these are read about."""
+    def rest(self, names: Collection[str]) -> tuple[list[Path], list[Slice]]:
+        """Return where all rows are but those of some parts: in whole files, and in others together with these.
+
+        A file is named after its part or bundle, so only bundles that hold one of the parts are read about.
+        """
         gone = frozenset(names)
-        own = [_read_part(path) for name, path in self.fresh.items() if name not in gone]
-        found = [Slice(self.folder / file.path) for part in own for file in part.files]
-        for bundle in self.bundles.values():
-            if gone.isdisjoint(bundle.names):
-                found += [Slice(self.folder / file.path) for file in bundle.files]
-            elif stay := frozenset(bundle.names) - gone:
-                found += self.slices(read_members(self.bundle_descriptions[bundle.name], stay))
-        return found
+        mixed = [bundle for bundle in self.bundles.values() if not gone.isdisjoint(bundle.names)]
+        passed = gone.union(bundle.name for bundle in mixed)
+        whole = sorted(
+            path for path in (self.folder / "dataset").rglob("*.parquet") if path.stem not in passed
+        )
+        stay = [(bundle.name, frozenset(bundle.names) - gone) for bundle in mixed]
+        members = [part for name, some in stay for part in read_members(self.bundle_descriptions[name], some)]
+        return whole, self.slices(members)
 
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
