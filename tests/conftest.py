@@ -78,14 +78,16 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port), str(log)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     endpoint = f"http://127.0.0.1:{port}"
     try:
         _await(endpoint, server)
         yield endpoint, log
     finally:
         server.kill()
-        server.wait()
+        server.communicate()
 
 
 def _await(endpoint: str, server: subprocess.Popen[bytes]) -> None:

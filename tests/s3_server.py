@@ -6,6 +6,7 @@ Each request is a line of JSON: method, path, query and the bytes of the answer.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -45,6 +46,13 @@ class Silent(WSGIRequestHandler):
         pass
 
 
+def end_with_who_started_it() -> None:
+    """Wait until standard input is closed, as it is however the tests come to an end, and end too."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_who_started_it, daemon=True).start()
     application = Told(DomainDispatcherApplication(create_backend_app), Path(sys.argv[2]))
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=Silent)

@@ -66,7 +66,7 @@ def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     found = {"matches": Outdated(), "zeropoints": Outdated()}
     if not catalog:
         return found
-    reference = ReferenceCatalog.open(lake.layout.catalog(catalog))
+    reference = ReferenceCatalog.open(snapshot.catalog(catalog))
     cameras = {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
     profiles = {camera: lake.profile(camera) for camera in cameras}
     for night in plan_nights(snapshot, profiles, reference, calibrated.version):

@@ -189,22 +189,28 @@ class _Publisher:
         )
 
     def _write_rest(self) -> None:
-        """Write the ledger, the camera profiles and the settings."""
+        """Write the ledger with its configurations, the camera profiles and the settings."""
         here = self.snapshot.layout
-        held = set(self.filler.names("_ledger"))
-        records = [path for path in sorted(here.ledger.glob("[0-9]*.json")) if path.name not in held]
-        transfers = [
-            Transfer(key(self.target.ledger / path.name), path.stat().st_size, path)
-            for path in records
-            if int(path.stem) <= self.snapshot.number
-        ]
-        self.filler.transfer(transfers, lambda: None)
+        records = [path for path in here.ledger.glob("[0-9]*.json") if int(path.stem) <= self.snapshot.number]
+        self._send_missing(here.ledger, records)
+        self._send_missing(here.configurations, here.configurations.glob("*.json"))
         texts = {path: path.read_text(encoding="utf-8") for path in (here.root / "_cameras").glob("*.json")}
         texts[here.settings_file] = _open_settings(here.settings_file)
         for path, text in texts.items():
             where = self.target.root / path.relative_to(here.root).as_posix()
             if self.target.read(where) != text.encode():
                 self.filler.write(where, text)
+
+    def _send_missing(self, folder: Path, paths: Iterable[Path]) -> None:
+        """Send those files of a folder that the store does not have; they never change."""
+        where = folder.relative_to(self.snapshot.layout.root).as_posix()
+        held = set(self.filler.names(where))
+        transfers = [
+            Transfer(key(self.target.root / where / path.name), path.stat().st_size, path)
+            for path in sorted(paths)
+            if path.name not in held
+        ]
+        self.filler.transfer(transfers, lambda: None)
 
     def _outdated(self) -> set[int]:
         """Return the published snapshots that go."""

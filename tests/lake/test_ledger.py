@@ -112,8 +112,8 @@ def test_inputs_are_named_where_they_are_few_and_else_by_their_digest(
     lake: Lake, make_rows: MakeRows, put: Put
 ) -> None:
     few, many = ({"configuration": "c0"} | {f"n{i}": "0" for i in range(count)} for count in (15, 16))
-    for name, inputs in (("c-1", few), ("c-2", many)):
-        put(lake, ("frames", name, make_rows("frames", 3, 1)), inputs=inputs)
+    for seed, inputs in ((1, few), (2, many)):
+        put(lake, ("frames", f"c-{seed}", make_rows("frames", 3, seed)), inputs=inputs)
     with lake.snapshot().duckdb() as connection:
         rows = connection.execute(
             "SELECT inputs, inputs_sha256, configuration_sha256 FROM ledger WHERE part IS NOT NULL ORDER BY part"
@@ -127,7 +127,7 @@ def test_a_record_does_not_grow_with_the_inputs(lake: Lake, make_rows: MakeRows,
     sizes = []
     for count in (100, 10_000):
         inputs = {f"matches {i}": "0123456789abcdef" for i in range(count)}
-        made = put(lake, ("frames", f"c-{count}", make_rows("frames", 3, 1)), inputs=inputs)
+        made = put(lake, ("frames", f"c-{count}", make_rows("frames", 3, count)), inputs=inputs)
         sizes.append(lake.layout.record(made.number).stat().st_size)
     assert abs(sizes[1] - sizes[0]) < 10
 

@@ -18,6 +18,7 @@ import pytest
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, PublishOptions, PublishReport, Retention, publish_snapshot
+from skylake.lake.ledger import keep_configurations, read_configuration
 from skylake.lake.remote import OBJECTS
 from skylake.schema import load, table_names
 from skylake.sky.hats import Properties, write_collection, write_metadata
@@ -269,6 +270,17 @@ def test_the_address_of_the_mirror_stays_at_home(lake: Lake, url: str) -> None:
     assert (settings.mirror_url, settings.default_catalog) == ("", "stars")
     memory = fsspec.filesystem("memory")
     assert all(b"secret" not in memory.cat_file(name) for name in memory.find(url))
+
+
+def test_the_ledger_is_published_with_its_configurations(
+    lake: Lake, url: str, fill: Fill, digests: Any
+) -> None:
+    publish(lake, url)
+    fill(lake, 1)
+    keep_configurations(lake.layout, {"a" * 64: {"psf": 1}})
+    publish(lake, url)
+    assert objects(f"{url}/_ledger") == digests(lake.layout.ledger)
+    assert read_configuration(Lake(url).layout, "a" * 64) == {"psf": 1}
 
 
 def test_another_lake_is_not_written_over(lake: Lake, url: str, fill: Fill, tmp_path: Path) -> None:
