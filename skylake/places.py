@@ -6,7 +6,11 @@ annotated as one: who only joins, lists and reads need not know which it is. Wha
 
 from __future__ import annotations
 
+import atexit
+import gc
+import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 #: Readers of Parquet ask for just the ranges that they need. By default s3fs would read 50 MB with each of them.
 _EXACT = {"default_cache_type": "none"}
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": _EXACT, "s3a": _EXACT, "file": {"auto_mkdir": True}}
+#: What Arrow's threads take to close files of a store.
+_SETTLING_S = 0.2
 #: Packages whose exceptions tell that a store cannot be reached or used.
 _OF_STORES = {"botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "adlfs", "azure", "google"}
 
@@ -71,7 +77,24 @@ def arrow_filesystem(where: Path) -> Any:
     """Return the file system of a place for Arrow."""
     from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
+    if is_url(where):
+        _settle_at_exit()
     return PyFileSystem(FSSpecHandler(store(where))) if is_url(where) else LocalFileSystem()
+
+
+@cache
+def _settle_at_exit() -> None:
+    """Let Arrow's threads close their files before Python ends.
+
+    They call back into Python for that; one that does so while the interpreter shuts down ends the process with an
+    abort, after all is done.
+    """
+    atexit.register(_settle)
+
+
+def _settle() -> None:
+    gc.collect()
+    time.sleep(_SETTLING_S)
 
 
 def arrow_dataset(files: Sequence[Path], schema: pa.Schema) -> pds.Dataset:
