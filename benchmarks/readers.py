@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from claims import Claim, conclude
+from pyarrow.lib import ArrowException
 from trials import of_tables, table_archive
 from victims import command, forks
 
+from skylake.errors import SkylakeError
 from skylake.lake import Commit, Lake, Retention, Snapshot, stage_part
 from skylake.schema import load
 
@@ -162,16 +164,22 @@ def _folder(root: Path, table: str, *options: str) -> Path:
 
 
 def read_on(name: str, root: Path, out: Path, stop: Path) -> None:
-    """Read again and again until told to stop; write down what was seen."""
-    import dask
+    """Read again and again until told to stop; write down what was seen.
 
+    What readers say of files that are gone, half there or of other rows is written down too; anything else ends the
+    process, which its exit code tells.
+    """
+    import dask
+    import duckdb
+
+    complaints = (SkylakeError, OSError, ValueError, LookupError, RuntimeError, ArrowException, duckdb.Error)
     dask.config.set(scheduler="synchronous")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # lsdb draws a bar for every read
     with out.open("w", encoding="utf-8") as stream:
         while not stop.exists():
             try:
                 seen = READERS[name](root)
-            except Exception as error:  # noqa: BLE001 - whatever a reader meets is the result
+            except complaints as error:
                 seen = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
             stream.write(json.dumps(seen) + "\n")
             stream.flush()
@@ -224,7 +232,9 @@ class Trial:
             stop.touch()
             for reader in readers.values():
                 reader.join()
-        for name in READERS:
+        for name, reader in readers.items():
+            if reader.exitcode != 0:
+                self.result.errors[name] += 1
             for line in (self.folder / name).read_text(encoding="utf-8").splitlines():
                 self._judge(name, json.loads(line))
         return self.result

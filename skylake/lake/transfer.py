@@ -127,13 +127,13 @@ class Filler:
 
     def transfer(self, transfers: Iterable[Transfer], step: Callable[[], None]) -> None:
         """Make objects, several at a time."""
-        with ThreadPoolExecutor(_TRANSFERS) as pool:
-            try:
-                for _ in pool.map(self._make, transfers):
-                    step()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        pool = ThreadPoolExecutor(_TRANSFERS)
+        try:
+            for _ in pool.map(self._make, transfers):
+                step()
+        finally:
+            # After an error or an interruption, what has not begun does not begin.
+            pool.shutdown(cancel_futures=True)
 
     def _make(self, one: Transfer) -> None:
         if one.source is not None:
