@@ -25,8 +25,8 @@ _log = logs.get(__name__)
 _HELD_S = 86400.0
 #: How the names of folders end that are about to be removed; they begin with a dot.
 GONE = ".gone"
-#: What a file system says that knows no hard links, or has no more of them.
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EACCES}
+#: What a file system says that knows no hard links.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: What it says where directories cannot be forced to disk by themselves.
 _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES}
 
@@ -65,33 +65,33 @@ def sync_folder(path: Path) -> None:
 
 
 class Linker:
-    """Puts a file of one version into the next: as a hard link, or as a copy where there are no links.
-
-    Attributes
-    ----------
-    copies : int
-        Files that had to be copied.
-    """
+    """Puts a file of one version into the next: as a hard link, or as a copy where there are no links."""
 
     def __init__(self) -> None:
-        self.copies = 0
+        self._links = True
 
     def __call__(self, source: Path, target: Path) -> None:
         """Put `source` at `target` as well."""
-        if not self.copies:
+        if self._links:
             try:
                 os.link(source, target)
                 return
             except OSError as error:
-                if error.errno not in _NO_LINKS or target.exists():
-                    raise
-                _log.warning(
-                    "%s: the file system knows no hard links, so every commit copies the tables that it touches; "
-                    "put the lake on a local disk to make commits fast",
-                    source.parent,
-                )
-        self.copies += 1
+                # A file that has as many names as a file may have is copied; the next one may have names to spare.
+                if error.errno != errno.EMLINK:
+                    self._give_up(source, target, error)
         shutil.copy2(source, target)
+
+    def _give_up(self, source: Path, target: Path, error: OSError) -> None:
+        """Copy from now on if the file system knows no links."""
+        if error.errno not in _NO_LINKS or target.exists():
+            raise error
+        self._links = False
+        _log.warning(
+            "%s: the file system knows no hard links, so every commit copies the tables that it touches; "
+            "put the lake on a local disk to make commits fast",
+            source.parent,
+        )
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.durable import replace_durably
 from skylake.errors import ConfigurationError
 
 FILE_NAME = "skylake.toml"
@@ -86,7 +86,7 @@ def write_settings(path: Path, settings: Settings) -> None:
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(_COMMENTS[field.name]))
         document.add(field.name, getattr(settings, field.name))
-    _replace(path, tomlkit.dumps(document))
+    replace_durably(path, tomlkit.dumps(document))
 
 
 def change_setting(path: Path, name: str, value: Any) -> Settings:
@@ -95,15 +95,5 @@ def change_setting(path: Path, name: str, value: Any) -> Settings:
 
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     document[name] = value
-    _replace(path, tomlkit.dumps(document))
+    replace_durably(path, tomlkit.dumps(document))
     return read_settings(path)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file whole and force it to disk: without it there is no lake."""
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -5,39 +5,64 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
+
+Ints = npt.NDArray[np.int64]
 
 
 class FrameIds:
-    """Column ``frame_id`` of files of ``frames``, remembered from one reading to the next.
+    """Column ``frame_id`` of files of ``frames``, in order, remembered from one question to the next.
 
     Files of a lake do not change, and of small ones opening is what takes time: an ingest of a thousand nights would
     open half a million of them. It takes 8 bytes for each frame.
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], pa.ChunkedArray] = {}
+        self._known: dict[tuple[int, ...], Ints] = {}
 
-    def read(self, paths: Iterable[Path]) -> pa.ChunkedArray:
-        """Return the identifiers in some files, and remember those of no others.
+    def held(self, paths: Iterable[Path], ids: Ints) -> list[int]:
+        """Return those of some frames that some files hold, and remember no other files.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+        ids : ndarray of int64, shape (n,)
+            Identifiers of frames.
+
+        Returns
+        -------
+        list of int
+            In the order of the files; a frame that two files hold is given twice.
 
         Raises
         ------
         OSError, pyarrow.ArrowInvalid
             If a file cannot be read.
         """
-        found: dict[tuple[int, ...], pa.ChunkedArray] = {}
+        known: dict[tuple[int, ...], Ints] = {}
+        wanted = np.sort(ids)
+        found: list[int] = []
         for path in paths:
             status = path.stat()
             # The same file has another name in the next version of the table.
             file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            known = self._known.get(file)
-            found[file] = _read(path) if known is None else known
-        self._known = found
-        return pa.chunked_array([chunk for one in found.values() for chunk in one.chunks], pa.int64())
+            remembered = self._known.get(file)
+            known[file] = _read(path) if remembered is None else remembered
+            found += _common(known[file], wanted)
+        self._known = known
+        return found
 
 
-def _read(path: Path) -> pa.ChunkedArray:
+def _read(path: Path) -> Ints:
     with pq.ParquetFile(path) as file:
-        return file.read(["frame_id"])["frame_id"]
+        return np.sort(file.read(["frame_id"])["frame_id"].to_numpy())
+
+
+def _common(held: Ints, wanted: Ints) -> list[int]:
+    """Return the values of one array that another has too; both in ascending order."""
+    places = np.searchsorted(held, wanted)
+    inside = places < held.size
+    inside[inside] = held[places[inside]] == wanted[inside]
+    return [int(one) for one in wanted[inside]]

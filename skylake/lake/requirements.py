@@ -169,12 +169,11 @@ def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
     """
     try:
         files, slices = base.version("frames").rest(gone)
-        others = _FRAME_IDS.read(files)
+        others = _FRAME_IDS.held(files, ids.to_numpy())
         mixed = read_files("frames", slices, ["frame_id"], pc.field("frame_id").isin(ids))["frame_id"]
     except (OSError, pa.ArrowInvalid) as error:
         raise LakeError(
             f"{base.layout.root}: the frames of other nights cannot be read ({reason_of(error, with_file=True)}); "
             "`skylake verify` tells which, and the command that mends them"
         ) from error
-    held = others.filter(pc.is_in(others, value_set=ids))
-    return [*held.to_pylist(), *mixed.to_pylist()]
+    return [*others, *mixed.to_pylist()]

@@ -3,71 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError, UsageError
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.compact import FAN_IN
-from skylake.schema import arrow_schema, conform, load
 from skylake.schema.digest import rows_digest
 from skylake.settings import Settings
 from skylake.sky.pixels import pixel_range
 
-#: A corner of the sky at the seam of right ascension, and the poles: rows are scattered around them.
-PLACES = ((0.0, 0.0), (10.0, 89.5), (200.0, -89.5), (45.0, 0.0))
 NIGHTS = tuple(20240100 + day for day in range(1, 25))
-
-
-def rows_of(table: str, night: int, count: int, seed: int, camera: str = "c") -> pa.Table:
-    """Rows of one night with values that differ from row to row."""
-    random = np.random.default_rng([night, seed])
-    place = random.integers(0, len(PLACES), count)
-    ra = (np.array([one[0] for one in PLACES])[place] + random.normal(0, 2, count)) % 360
-    dec = np.clip(np.array([one[1] for one in PLACES])[place] + random.normal(0, 0.4, count), -90, 90)
-    values: dict[str, object] = {
-        "_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec, "camera": [camera] * count,
-        "night": np.full(count, night), "frame_id": night * 1000 + np.arange(count) // 7,
-        "source_no": np.arange(count) % 7, "mjd_mid": night + np.arange(count) // 7 / 1000.0,
-        "catalog": ["ref"] * count, "version": np.ones(count, int), "status": ["ok"] * count,
-        "file": [f"{night}-{i}.fits" for i in range(count)], "ref_id": place,
-    }  # fmt: skip
-    columns = {}
-    for field in arrow_schema(load(table)):
-        if field.name in values:
-            columns[field.name] = pa.array(values[field.name]).cast(field.type)
-        elif field.nullable:
-            columns[field.name] = pa.nulls(count, field.type)
-        elif pa.types.is_string(field.type):
-            columns[field.name] = pa.array(["x"] * count)
-        else:
-            columns[field.name] = pa.array(random.integers(0, 50, count)).cast(field.type)
-    return conform(pa.table(columns), load(table))
-
-
-def put(lake: Lake, table: str, nights: Iterable[tuple[int, int, int]], camera: str = "c") -> Snapshot:
-    """Commit nights, each with so many rows made with a seed."""
-    commit = Commit("test", "-")
-    with lake.stage("test") as staging:
-        for night, count, seed in nights:
-            rows = rows_of(table, night, count, seed, camera)
-            tree = lake.tree_of(table) if load(table).layout.kind == "hats" else None
-            name = f"{camera}-{night}"
-            commit.replace(
-                stage_part(rows, table, name, staging, tree, camera, night, {"seed": str(seed)}), staging
-            )
-        return lake.commit(commit)
 
 
 def contents(snapshot: Snapshot, table: str) -> dict[str, str]:
@@ -80,18 +35,24 @@ def files_per_pixel(snapshot: Snapshot, table: str) -> int:
     return max(folders.count(folder) for folder in set(folders))
 
 
+Scattered = Callable[..., pa.Table]
+PutNights = Callable[..., Snapshot]
+
+
 @pytest.fixture
-def nightly(tmp_path: Path) -> Lake:
+def nightly(tmp_path: Path, put_nights: PutNights) -> Lake:
     """A lake with 20 nights of detections, in pixels of order 1."""
     lake = Lake.create(tmp_path / "lake", Settings(pixel_order=1, pixel_rows=600))
-    put(lake, "sources", [(night, 150, 1) for night in NIGHTS[:20]])
+    put_nights(lake, "sources", [(night, 150, 1) for night in NIGHTS[:20]])
     return lake
 
 
 @pytest.mark.parametrize("table", ["sources", "matches", "frames", "zeropoints"])
-def test_the_rows_of_every_part_stay_the_same(table: str, tmp_path: Path) -> None:
+def test_the_rows_of_every_part_stay_the_same(table: str, tmp_path: Path, put_nights: PutNights) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(pixel_order=1, pixel_rows=500))
-    before = put(lake, table, [(night, 60 if table in ("sources", "matches") else 1, 1) for night in NIGHTS])
+    before = put_nights(
+        lake, table, [(night, 60 if table in ("sources", "matches") else 1, 1) for night in NIGHTS]
+    )
     compact(lake, Inline(), [table])
     after = lake.snapshot()
     assert after.number > before.number
@@ -133,17 +94,17 @@ def test_a_second_compaction_finds_nothing_to_do(nightly: Lake) -> None:
     assert nightly.snapshot().number == number
 
 
-def test_nights_that_come_later_lie_in_the_divided_pixels(nightly: Lake) -> None:
+def test_nights_that_come_later_lie_in_the_divided_pixels(nightly: Lake, put_nights: PutNights) -> None:
     compact(nightly, Inline())
-    after = put(nightly, "sources", [(NIGHTS[20], 150, 1)])
+    after = put_nights(nightly, "sources", [(NIGHTS[20], 150, 1)])
     pixels = after.version("sources").pixels
     ranges = sorted(pixel_range(*pixel) for pixel in pixels)
     assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
     assert len(after.lsdb("sources").compute()) == 21 * 150
 
 
-def test_a_night_staged_before_a_division_is_fitted_to_it(nightly: Lake) -> None:
-    rows = rows_of("sources", NIGHTS[20], 150, 1)
+def test_a_night_staged_before_a_division_is_fitted_to_it(nightly: Lake, scattered: Scattered) -> None:
+    rows = scattered("sources", NIGHTS[20], 150, 1)
     with nightly.stage("late") as staging:
         part = stage_part(rows, "sources", "c-late", staging, nightly.tree, "c", NIGHTS[20])
         base = nightly.snapshot().number
@@ -162,7 +123,9 @@ def _ancestors(pixel: tuple[int, int]) -> list[tuple[int, int]]:
     return [(order - up, number >> (2 * up)) for up in range(1, order + 1)]
 
 
-def test_a_night_committed_during_a_compaction_is_fitted_too(nightly: Lake, tmp_path: Path) -> None:
+def test_a_night_committed_during_a_compaction_is_fitted_too(
+    nightly: Lake, tmp_path: Path, put_nights: PutNights
+) -> None:
     """The committer divides what came between the plan and the commit of a compaction."""
     from skylake.flow.compact import _divided, _run
     from skylake.flow.progress import Silent
@@ -174,21 +137,23 @@ def test_a_night_committed_during_a_compaction_is_fitted_too(nightly: Lake, tmp_
     with nightly.stage("compact") as staging:
         commit = Commit("compact", "sources", base=base.number)
         commit.merge(plan.staged(_run(plan, staging, Inline(), Silent()), staging))
-        between = put(nightly, "sources", [(NIGHTS[20], 150, 1)])
+        between = put_nights(nightly, "sources", [(NIGHTS[20], 150, 1)])
         after = nightly.commit(commit)
     assert contents(after, "sources") == contents(between, "sources")
     assert len(after.lsdb("sources").compute()) == 21 * 150
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
-def test_one_night_among_many_can_be_replaced_or_removed(nightly: Lake, how: str) -> None:
+def test_one_night_among_many_can_be_replaced_or_removed(
+    nightly: Lake, how: str, put_nights: PutNights, scattered: Scattered
+) -> None:
     compact(nightly, Inline(), everything=True)
     before = nightly.snapshot()
     held = contents(before, "sources")
     name = f"c-{NIGHTS[4]}"
     if how == "replaced":
-        after = put(nightly, "sources", [(NIGHTS[4], 99, 2)])
-        expected = held | {name: rows_digest(rows_of("sources", NIGHTS[4], 99, 2))}
+        after = put_nights(nightly, "sources", [(NIGHTS[4], 99, 2)])
+        expected = held | {name: rows_digest(scattered("sources", NIGHTS[4], 99, 2))}
     else:
         commit = Commit("test", "-")
         commit.remove("sources", name)
@@ -199,7 +164,9 @@ def test_one_night_among_many_can_be_replaced_or_removed(nightly: Lake, how: str
     assert contents(before, "sources") == held, "the old snapshot stays as it was"
 
 
-def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(nightly: Lake) -> None:
+def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(
+    nightly: Lake, put_nights: PutNights
+) -> None:
     from skylake.flow.compact import _run
     from skylake.flow.progress import Silent
     from skylake.lake.compact import plan_compaction
@@ -209,7 +176,7 @@ def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(nightly: L
     with nightly.stage("compact") as staging:
         commit = Commit("compact", "sources", base=base.number)
         commit.merge(plan.staged(_run(plan, staging, Inline(), Silent()), staging))
-        between = put(nightly, "sources", [(NIGHTS[3], 10, 5)])
+        between = put_nights(nightly, "sources", [(NIGHTS[3], 10, 5)])
         with pytest.raises(LakeError, match=r"another run .*run again"):
             nightly.commit(commit)
     assert nightly.snapshot().number == between.number
@@ -239,11 +206,11 @@ def test_an_interrupted_compaction_goes_on(nightly: Lake, monkeypatch: pytest.Mo
     assert list(nightly.layout.staging.iterdir()) == []
 
 
-def test_the_number_of_files_in_a_pixel_stays_bounded(tmp_path: Path) -> None:
+def test_the_number_of_files_in_a_pixel_stays_bounded(tmp_path: Path, put_nights: PutNights) -> None:
     lake = Lake.create(tmp_path / "lake", Settings(pixel_order=0, pixel_rows=100_000))
     most = 0
     for count in range(1, 3 * FAN_IN**2 + 1):
-        put(lake, "sources", [(20200000 + count, 12, 1)])
+        put_nights(lake, "sources", [(20200000 + count, 12, 1)])
         compact(lake, Inline(), ["sources"])
         most = max(most, files_per_pixel(lake.snapshot(), "sources"))
     assert most <= 3 * (FAN_IN - 1)
@@ -264,15 +231,18 @@ def test_the_number_of_files_in_a_pixel_stays_bounded(tmp_path: Path) -> None:
     )
 )
 def test_any_history_ends_with_the_rows_that_it_should(
-    steps: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+    steps: list[tuple[str, int, int]],
+    tmp_path_factory: pytest.TempPathFactory,
+    put_nights: PutNights,
+    scattered: Scattered,
 ) -> None:
     lake = Lake.create(tmp_path_factory.mktemp("any") / "lake", Settings(pixel_order=0, pixel_rows=60))
     states: dict[int, dict[str, str]] = {1: {}}
     expected: dict[str, str] = {}
     for kind, value, count in steps:
         if kind == "put":
-            put(lake, "sources", [(value, count, count)])
-            expected = expected | {f"c-{value}": rows_digest(rows_of("sources", value, count, count))}
+            put_nights(lake, "sources", [(value, count, count)])
+            expected = expected | {f"c-{value}": rows_digest(scattered("sources", value, count, count))}
         elif kind == "remove":
             commit = Commit("test", "-")
             commit.remove("sources", f"c-{value}")
@@ -304,7 +274,7 @@ def test_readers_of_all_kinds_see_the_same_rows_after_it(nightly: Lake) -> None:
         ((count, total),) = connection.execute("SELECT count(*), sum(flags) FROM sources").fetchall()
     assert count == wanted.num_rows
     assert total == sum(wanted["flags"].to_pylist())
-    for ra, dec in PLACES:
+    for ra, dec in ((0.0, 0.0), (10.0, 89.5), (200.0, -89.5)):
         distances = snapshot.cone("sources", ra, dec, 1.0)
         near = catalog.cone_search(ra, dec, 3600.0).compute()
         assert len(near) == distances.num_rows > 0
@@ -325,11 +295,11 @@ def test_only_one_compaction_runs_at_a_time(nightly: Lake) -> None:
         compact(nightly, Inline())
 
 
-def test_the_same_content_makes_the_same_files(nightly: Lake, tmp_path: Path) -> None:
+def test_the_same_content_makes_the_same_files(nightly: Lake, tmp_path: Path, put_nights: PutNights) -> None:
     other = Lake(shutil.copytree(nightly.root, tmp_path / "copy", symlinks=True))
     compact(nightly, Inline())
-    put(other, "sources", [(NIGHTS[0], 3, 9)])
-    put(other, "sources", [(NIGHTS[0], 150, 1)])
+    put_nights(other, "sources", [(NIGHTS[0], 3, 9)])
+    put_nights(other, "sources", [(NIGHTS[0], 150, 1)])
     compact(other, Inline())
     first, second = (
         {path.relative_to(one.snapshot().folder("sources")): path.read_bytes()

@@ -1,0 +1,74 @@
+"""Links and locks, on file systems that have fewer of them than one would like."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skylake.durable import Linker, replace_durably
+
+Link = Callable[[Path, Path], None]
+
+
+def refusing(code: int, names: set[str]) -> Link:
+    """Stand in for the system's link on a file system that refuses some names."""
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        if target.name in names:
+            raise OSError(code, os.strerror(code), str(source))
+        real(source, target)
+
+    return link
+
+
+def put(linker: Linker, folder: Path, names: str) -> list[bool]:
+    """Put a file at some names; tell of each whether it became a link."""
+    source = folder / "source"
+    source.write_text("rows")
+    for name in names:
+        linker(source, folder / name)
+        assert (folder / name).read_text() == "rows"
+    return [(folder / name).samefile(source) for name in names]
+
+
+def test_files_are_linked(tmp_path: Path) -> None:
+    assert put(Linker(), tmp_path, "abc") == [True, True, True]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP])
+def test_without_links_all_is_copied_and_said_once(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(code, {"b"}))
+    with caplog.at_level(logging.WARNING, "skylake"):
+        assert put(Linker(), tmp_path, "abc") == [True, False, False]
+    assert [record.getMessage().count("no hard links") for record in caplog.records] == [1]
+
+
+def test_a_file_with_too_many_names_is_copied_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(errno.EMLINK, {"b"}))
+    with caplog.at_level(logging.WARNING, "skylake"):
+        assert put(Linker(), tmp_path, "abc") == [True, False, True]
+    assert not caplog.records
+
+
+def test_other_failures_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refusing(errno.ENOSPC, {"b"}))
+    with pytest.raises(OSError, match="No space left"):
+        put(Linker(), tmp_path, "ab")
+
+
+def test_a_text_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    for text in ("one", "ä longer one"):
+        replace_durably(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert [one.name for one in tmp_path.iterdir()] == ["settings.toml"]
