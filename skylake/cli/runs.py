@@ -11,6 +11,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    as_of_option,
     camera_option,
     cluster_options,
     files_argument,
@@ -150,11 +151,21 @@ def aggregate(
 )
 @click.option("--stop", is_flag=True, help="Stop an embedded server that was left running.")
 @click.option("--rebuild", is_flag=True, help="Drop the mirrored tables and copy everything.")
+@as_of_option
 @show.as_json
-def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild: bool, as_json: bool) -> None:
+def mirror(
+    lake: Path,
+    url: str | None,
+    keep_running: bool,
+    stop: bool,
+    rebuild: bool,
+    as_of: str | None,
+    as_json: bool,
+) -> None:
     """Copy `frames`, `zeropoints` and `nights` into PostgreSQL: what changed, in one transaction.
 
-    The database is a copy that can be thrown away and made again.
+    The database is a copy that can be thrown away and made again. With --as-of it shows the lake as it was, until
+    the next run.
     """
     from skylake.mirror.run import mirror_lake, stop_server
 
@@ -164,7 +175,7 @@ def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild:
             "the embedded server was stopped" if stop_server(opened) else "no embedded server is running"
         )
         return
-    report = mirror_lake(opened, url, keep_running, rebuild)
+    report = mirror_lake(opened, url, keep_running, rebuild, as_of)
     done = report.outcome
     text = (
         f"mirror: snapshot {report.snapshot} in {report.where}; {done.n_copied} parts with {done.n_rows_copied} rows "
@@ -184,11 +195,12 @@ def mirror(lake: Path, url: str | None, keep_running: bool, stop: bool, rebuild:
 @click.command(short_help="Write a web page with the state and pictures.")
 @readable_lake_argument
 @click.argument("out", type=click.Path(path_type=Path))
-def report(lake: Path, out: Path) -> None:
+@as_of_option
+def report(lake: Path, out: Path, as_of: str | None) -> None:
     """Write a web page with the state of LAKE and its pictures into the folder OUT."""
     from skylake.report.page import write_report
 
-    files = write_report(open_lake(lake), out)
+    files = write_report(open_lake(lake), out, as_of)
     click.echo(f"report: {files[0]} with {len(files) - 1} pictures")
 
 

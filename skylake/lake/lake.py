@@ -21,7 +21,7 @@ from skylake.lake.commit import Commit, committing, create_empty, locked, publis
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
 from skylake.lake.opened import OpenTable
-from skylake.lake.records import Entry
+from skylake.lake.records import Entry, read_entry
 from skylake.lake.remote import PublishedLayout, PublishedSnapshot
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
@@ -159,6 +159,10 @@ class Lake:
             Only commits that wrote or removed rows of a batch, of a table.
         """
         return history(self.layout, last, batch, table)
+
+    def entry(self, number: int) -> Entry:
+        """Return the commit that made a snapshot."""
+        return read_entry(self.layout, number)
 
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""

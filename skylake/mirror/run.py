@@ -37,7 +37,11 @@ class MirrorReport:
 
 
 def mirror_lake(
-    lake: Lake, url: str | None = None, keep_running: bool = False, rebuild: bool = False
+    lake: Lake,
+    url: str | None = None,
+    keep_running: bool = False,
+    rebuild: bool = False,
+    as_of: str | None = None,
 ) -> MirrorReport:
     """Bring the mirror of a lake up to date.
 
@@ -50,12 +54,18 @@ def mirror_lake(
         Leave the embedded server running, so that it can be queried.
     rebuild : bool
         Drop the mirrored tables and copy all.
+    as_of : str or None
+        Number of a snapshot, or a time: the database shows the lake as it was, until the next run. None means as
+        it is.
 
     Raises
     ------
+    LakeError
+        If there is no such snapshot.
     MirrorError
         If the database cannot be used.
     """
+    then = None if as_of is None else lake.snapshot(as_of)
     url = url or lake.settings.mirror_url or None
     is_embedded = url is None
     with ExitStack() as stack:
@@ -68,7 +78,8 @@ def mirror_lake(
             mirror.rebuild()
         else:
             mirror.prepare()
-        snapshot = lake.snapshot()
+        # Only now: another run may have mirrored a newer one while this one waited for the server.
+        snapshot = then or lake.snapshot()
         held = mirror.parts()
         wanted = _checksums(snapshot)
         gone = [key for key in held if key not in wanted]

@@ -38,8 +38,16 @@ class Picture:
     caption: str
 
 
-def write_report(lake: Lake, out: Path) -> list[Path]:
+def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
     """Write ``index.html`` and its pictures into a folder.
+
+    Parameters
+    ----------
+    lake : Lake
+    out : Path
+        Made if it is not there.
+    as_of : str or None
+        Number of a snapshot, or a time: the lake as it was. None means as it is.
 
     Returns
     -------
@@ -49,9 +57,9 @@ def write_report(lake: Lake, out: Path) -> list[Path]:
     Raises
     ------
     LakeError
-        If the folder cannot be written.
+        If the folder cannot be written, or there is no such snapshot.
     """
-    snapshot = lake.snapshot()
+    snapshot = lake.snapshot(as_of)
     try:
         out.mkdir(parents=True, exist_ok=True)
         pictures = [*_camera_pictures(lake, snapshot, out), *_star_pictures(lake, snapshot, out)]
@@ -85,7 +93,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         nights=nights,
         concerns=collect.frames_of_concern(snapshot, lake.settings.default_catalog, _MAX_CONCERNS),
         n_concerns=_MAX_CONCERNS,
-        committed=f"{lake.history(last=1)[-1].time_utc:%Y-%m-%d %H:%M} UTC",
+        committed=f"{lake.entry(snapshot.number).time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
     )
 

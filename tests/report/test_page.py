@@ -152,6 +152,21 @@ def test_frames_without_any_calibration_have_a_page(
     assert "sky-small.png" in page.pictures
 
 
+def test_a_lake_as_it_was_has_the_page_that_it_had(
+    bare: Lake, archive: Any, profile: Any, tmp_path: Path
+) -> None:
+    ingest(bare, profile, archive.frames[:1], Inline())
+    then = bare.snapshot().number
+    record = bare.layout.record(then)
+    record.write_text(record.read_text().replace(f"{bare.entry(then).time_utc.date()}", "2021-02-03"))
+    files = write_report(bare, tmp_path / "then")
+    assert "2021-02-03" in files[0].read_text()
+    ingest(bare, profile, archive.frames[1:3], Inline())
+    for path, again in zip(files, write_report(bare, tmp_path / "again", str(then)), strict=True):
+        assert again.read_bytes() == path.read_bytes(), path.name
+    assert write_report(bare, tmp_path / "now")[0].read_bytes() != files[0].read_bytes()
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(bare: Lake, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(LakeError, match="out: the report cannot be written"):
