@@ -70,7 +70,7 @@ def obstacle() -> str | None:
     """Return why the power cannot be cut here; None if it can."""
     if os.geteuid() != 0:
         return "it takes root"
-    if shutil.which("mkfs.ext4") is None:
+    if _mkfs() is None:
         return "there is no mkfs.ext4"
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -81,11 +81,16 @@ def obstacle() -> str | None:
             return str(error.stderr or error).strip()
 
 
+def _mkfs() -> str | None:
+    """Return the program that makes file systems; many have it outside the path that programs are looked for in."""
+    return shutil.which("mkfs.ext4", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+
+
 def _formatted(image: Path) -> Path:
     with image.open("wb") as stream:
         stream.truncate(_BYTES)
     options = "lazy_itable_init=0,lazy_journal_init=0"
-    _call("mkfs.ext4", "-q", "-F", "-E", options, str(image))
+    _call(_mkfs() or "mkfs.ext4", "-q", "-F", "-E", options, str(image))
     return image
 
 

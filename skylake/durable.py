@@ -27,6 +27,8 @@ _HELD_S = 86400.0
 GONE = ".gone"
 #: What a file system says that knows no hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
+#: Of renameat2(2): paths are those of this process, and both names are to be kept.
+_HERE, _RENAME_EXCHANGE = -100, 2
 #: What it says where directories cannot be forced to disk by themselves.
 _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES}
 
@@ -62,6 +64,31 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Give two files or folders each other's name in one step, so that at no time either name is free.
+
+    Returns
+    -------
+    bool
+        False where the system or the file system cannot do that; nothing has changed then.
+
+    Raises
+    ------
+    OSError
+        If one of them is not there, or they cannot be renamed.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(second))
 
 
 class Linker:

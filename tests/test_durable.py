@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skylake.durable import Linker, replace_durably
+from skylake.durable import Linker, exchange, replace_durably
 
 Link = Callable[[Path, Path], None]
 
@@ -72,3 +72,14 @@ def test_a_text_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
         replace_durably(path, text)
         assert path.read_text(encoding="utf-8") == text
     assert [one.name for one in tmp_path.iterdir()] == ["settings.toml"]
+
+
+def test_two_folders_change_names_in_one_step(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    assert exchange(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "content").read_text() == "new"
+    assert (tmp_path / "new" / "content").read_text() == "old"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        exchange(tmp_path / "new", tmp_path / "nowhere")

@@ -58,7 +58,7 @@ def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Pat
     Path
         Folder of the version.
     """
-    folder = layout.version(table, _next_number(layout.versions(table)))
+    folder = next_version(layout, table)
     for name in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
         (folder / name).mkdir(parents=True)
     builder = _Builder(Version(base), folder, table)
@@ -90,9 +90,11 @@ def write_table_metadata(folder: Path, table: str, n_rows: int, pixels: Iterable
     write_metadata(folder, schema, properties, pixels, extra)
 
 
-def _next_number(folder: Path) -> int:
+def next_version(layout: Layout, table: str) -> Path:
+    """Return the folder for a new version of a table."""
+    folder = layout.versions(table)
     numbers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    return max(numbers, default=0) + 1
+    return layout.version(table, max(numbers, default=0) + 1)
 
 
 class _Builder:

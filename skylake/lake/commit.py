@@ -14,10 +14,10 @@ from typing import Any
 from skylake.core.ids import config_sha256
 from skylake.durable import sync_folder, sync_tree
 from skylake.errors import LakeError
-from skylake.lake.build import StagedBundle, build_version, write_table_metadata
-from skylake.lake.bundles import BUNDLES_FOLDER
+from skylake.lake.additions import is_addition, make_empty
+from skylake.lake.build import StagedBundle, build_version, next_version
 from skylake.lake.history import current_number
-from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
@@ -141,7 +141,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     require(base, commit)
     try:
         _clear_unfinished(layout, base.number)
-        versions = {name: base.folder(name) for name in table_names()}
+        versions = _versions(layout, base)
         for name in commit.tables:
             versions[name] = build_version(layout, name, versions[name], commit)
         return _publish_versions(layout, base, versions, commit)
@@ -160,12 +160,24 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
     base = Snapshot(layout, current_number(layout))
     try:
         _clear_unfinished(layout, base.number)
-        versions = {name: wanted.folder(name) for name in table_names()}
+        versions = _versions(layout, wanted)
         return _publish_versions(layout, base, versions, Commit("rollback", f"to {wanted.number}"))
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
         ) from error
+
+
+def _versions(layout: Layout, snapshot: Snapshot) -> dict[str, Path]:
+    """Return the version of each table in a snapshot; tables that are younger than it are added to the lake."""
+    versions = {}
+    for name in table_names():
+        if is_addition(layout, snapshot.number, name):
+            versions[name] = make_empty(next_version(layout, name), name)
+            _link_table(layout, name)
+        else:
+            versions[name] = snapshot.folder(name)
+    return versions
 
 
 def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path], commit: Commit) -> Snapshot:
@@ -193,19 +205,23 @@ def _clear_unfinished(layout: Layout, current: int) -> None:
 def create_empty(layout: Layout) -> Snapshot:
     """Make the first snapshot of a lake: every table, without rows."""
     for name in table_names():
-        version = layout.version(name, 1)
-        for inner in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
-            (version / inner).mkdir(parents=True)
-        write_table_metadata(version, name, 0, ())
+        make_empty(layout.version(name, 1), name)
     folder = layout.snapshot(1)
     folder.mkdir(parents=True)
     for name in table_names():
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
-        (layout.root / name).symlink_to(Path("current") / name)
+        _link_table(layout, name)
     write_record(layout, 1, None, Commit("init", "-"))
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
     return Snapshot(layout, 1)
+
+
+def _link_table(layout: Layout, table: str) -> None:
+    """Make the link to a table in force, if it is not there."""
+    link = layout.root / table
+    if not link.is_symlink():
+        link.symlink_to(Path("current") / table)
 
 
 def _point(link: Path, target: Path) -> None:

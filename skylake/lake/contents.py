@@ -59,7 +59,7 @@ def table_contents(snapshot: Snapshot, table: str) -> Contents:
         name = path.relative_to(root).as_posix()
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
-    return Contents(table, root, root.relative_to(snapshot.layout.root).as_posix(), objects)
+    return Contents(table, root, f"_versions/{table}/{root.name}", objects)
 
 
 def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.revision import code_version
+from skylake.schema import table_names
 from skylake.sky.hats import replace_text
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def write_record(layout: Layout, number: int, base: int | None, commit: Commit) 
         "batch": commit.batch,
         "software_version": code_version(),
         "host": socket.gethostname(),
+        "tables": list(table_names()),
         "replaced": {
             table: {
                 part.name: {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from skylake.lake.additions import is_addition
 from skylake.lake.layout import Layout
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import table_names
@@ -16,13 +17,17 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
     found: dict[int, list[tuple[str, str | None, str | None]]] = {}
     for folder in sorted(layout.snapshots.glob("[0-9]*")):
         if folder.name.isdecimal() and folder.is_dir():
-            found[int(folder.name)] = [(name, *_link_of_table(folder / name)) for name in table_names()]
+            found[int(folder.name)] = [
+                (name, *_link_of_table(folder / name))
+                for name in table_names()
+                if not is_addition(layout, int(folder.name), name)
+            ]
     current, problem = _current(layout)
     whole = [one for one, links in found.items() if not any(broken for *_, broken in links)]
     newest = max(whole or found, default=None)
     wanted = f"_snapshots/{newest:06d}" if newest is not None else None
     relations.add("pointers", link="current", target=_target(layout.current), wanted=wanted, problem=problem)
-    for name in table_names():
+    for name in _tables_of(layout, current):
         link, wanted = layout.root / name, f"current/{name}"
         relations.add(
             "pointers", link=name, target=_target(link), wanted=wanted, problem=_link_problem(link, wanted)
@@ -38,6 +43,11 @@ def add_snapshots(layout: Layout, relations: Relations, number: int | None) -> i
                 problem=broken,
             )  # fmt: skip
     return chosen
+
+
+def _tables_of(layout: Layout, current: int | None) -> list[str]:
+    """Return the tables of the current snapshot, or all where that is not known."""
+    return [name for name in table_names() if current is None or not is_addition(layout, current, name)]
 
 
 def _target(link: Path) -> str | None:

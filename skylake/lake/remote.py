@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake.errors import LakeError
+from skylake.lake.additions import empty_version
 from skylake.lake.bundles import BUNDLES_FOLDER
 from skylake.lake.contents import Objects
 from skylake.lake.layout import PARTS_FOLDER, Layout
@@ -223,17 +224,20 @@ class PublishedSnapshot(Snapshot):
     def folder(self, table: str) -> Path:
         """Return the place of a table: a HATS catalog or a folder of Parquet files, which never changes."""
         load(table)
-        return self.layout.root / self.publication.tables[table]
+        place = self.publication.tables.get(table)
+        # What was published before skylake had the table has no rows of it.
+        return empty_version(table) if place is None else self.layout.root / place
 
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""
         if table not in self._versions:
-            self._versions[table] = PublishedVersion(self.folder(table))
+            kind = PublishedVersion if table in self.publication.tables else Version
+            self._versions[table] = kind(self.folder(table))
         return self._versions[table]
 
     def n_rows(self, table: str) -> int:
         """Return the number of rows of a table, as the publisher counted them."""
-        return self.publication.rows[table]
+        return self.publication.rows.get(table, 0)
 
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""

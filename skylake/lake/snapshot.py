@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from skylake.durable import hold
 from skylake.errors import LakeError
+from skylake.lake.additions import empty_version, is_addition
 from skylake.lake.layout import Layout
 from skylake.lake.parts import Part
 from skylake.lake.schemas import open_catalog, require_known
@@ -56,6 +57,8 @@ class Snapshot:
     def folder(self, table: str) -> Path:
         """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily."""
         load(table)
+        if is_addition(self.layout, self.number, table):
+            return empty_version(table)
         return (self.layout.snapshot(self.number) / table).resolve()
 
     def version(self, table: str) -> Version:

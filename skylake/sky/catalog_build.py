@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skylake.durable import in_use, is_in_use, sync_folder, sync_tree
+from skylake.durable import exchange, in_use, is_in_use, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
 from skylake.schema import TableSchema, conform
 from skylake.schema.parquet import write_options, write_parquet
@@ -116,6 +116,8 @@ def _removing(folder: Path) -> Iterator[None]:
 def _put_in_place(building: Path, target: Path, aside: Path) -> None:
     """Give a catalog that is whole its name; one that it replaces goes only then, and comes back on failure."""
     replaces = target.exists()
+    if replaces and exchange(building, target):
+        return
     if replaces:
         target.replace(aside)
     try:
