@@ -42,6 +42,26 @@ class FrameFlag(IntFlag):
     MORE_IMAGES = 1 << 12
 
 
+class PixelFlag(IntFlag):
+    """Bits of the mask plane of an image, one byte for each pixel."""
+
+    INVALID = 1 << 0
+    """No valid number: not finite, or beyond all measure."""
+    SATURATED = 1 << 1
+    NEAR_SATURATED = 1 << 2
+    HOT = 1 << 3
+    DEAD = 1 << 4
+    UNSTABLE = 1 << 5
+    COSMIC_RAY = 1 << 6
+    REPAIRED = 1 << 7
+    """The value was made up from the neighbours."""
+
+
+#: The value of a pixel with any of these bits says nothing of the sky.
+UNUSABLE_PIXEL = (
+    PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.COSMIC_RAY
+)
+
 #: The photometry of a detection with any of these bits is not to be trusted.
 SPOILED = (
     SourceFlag.SATURATED

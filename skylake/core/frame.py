@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
+
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+MaskPlane = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,36 @@ class Image:
     ----------
     pixels : ndarray of float32
         ADU; finite everywhere: masked pixels hold a neighbourhood value.
-    masked : ndarray of bool
-        Pixels without a valid value.
-    saturated, near_saturated : ndarray of bool
-        Judged on raw pixels, before anything was subtracted.
+    mask : ndarray of uint8
+        Bits of :class:`~skylake.core.flags.PixelFlag`. Saturation is judged on raw pixels, before anything
+        was subtracted.
     offset : tuple of int
         Raw pixel (x, y) of the first pixel.
+    variance : ndarray of float32 or None
+        Variance that read noise, photons and masters give each pixel, ADU^2; None where it is only known from the
+        scatter of the background.
     """
 
     pixels: Pixels
-    masked: Mask
-    saturated: Mask
-    near_saturated: Mask
+    mask: MaskPlane
     offset: tuple[int, int]
+    variance: Pixels | None = None
+
+    @property
+    def masked(self) -> Mask:
+        """Pixels whose value says nothing of the sky."""
+        return self.having(UNUSABLE_PIXEL)
+
+    @property
+    def saturated(self) -> Mask:
+        """Pixels whose raw value reached saturation."""
+        return self.having(PixelFlag.SATURATED)
+
+    @property
+    def near_saturated(self) -> Mask:
+        """Pixels whose raw value was beyond linearity."""
+        return self.having(PixelFlag.NEAR_SATURATED)
+
+    def having(self, bits: PixelFlag) -> Mask:
+        """Return the pixels that have any of some bits."""
+        return np.asarray(self.mask & np.uint8(bits), bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,22 @@ class Background:
     median_rms: float
 
 
+class Footprints(Protocol):
+    """Where detections are and how many pixels each covers; arrays of shape (n,)."""
+
+    @property
+    def x(self) -> npt.NDArray[np.float64]:
+        """Column, 0-based pixels."""
+
+    @property
+    def y(self) -> npt.NDArray[np.float64]:
+        """Row, 0-based pixels."""
+
+    @property
+    def n_pixels(self) -> npt.NDArray[np.int32]:
+        """Pixels of the footprint."""
+
+
 def estimate_background(image: Image, parameters: Extraction) -> Background:
     """Estimate the background on a mesh of clipped modes, median-filtered and splined.
 
@@ -78,7 +94,7 @@ def _positive(rms: Pixels) -> Pixels:
 
 
 def refine_background(
-    image: Image, background: Background, objects: npt.NDArray[Any], parameters: Extraction
+    image: Image, background: Background, found: Footprints, parameters: Extraction
 ) -> Background:
     """Return the background with the mean light of stars too faint to be detected in it.
 
@@ -92,13 +108,13 @@ def refine_background(
     image : Image
     background : Background
         As estimated before detection.
-    objects : structured ndarray
-        Detections as from :func:`sep.extract`.
+    found : Footprints
+        What was detected, and where.
     parameters : Extraction
     """
     covered = image.masked | image.saturated
-    radius = _HALO_RADII * np.sqrt(objects["npix"] / np.pi) + _HALO_PX
-    sep.mask_ellipse(covered, objects["x"], objects["y"], radius, radius, np.zeros(len(objects)), r=1.0)
+    radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
+    sep.mask_ellipse(covered, found.x, found.y, radius, radius, np.zeros(len(radius)), r=1.0)
     residual = image.pixels - background.level
     clear = ~covered & (np.abs(residual) <= _CELL_CLIP * background.rms)
     excess = _smooth_mean(residual, clear, _CELL_MESHES * parameters.background_mesh_px)

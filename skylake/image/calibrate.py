@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from skylake.core.camera import Camera, Detector
+from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels, RawImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
@@ -42,13 +43,10 @@ def calibrate(raw: RawImage, camera: Camera, saturation_adu: float | None) -> Im
     rows, columns = _trim(raw.pixels.shape, detector)
     pixels = np.ascontiguousarray(pixels[rows, columns])
     pixels, masked = _fill(pixels)
-    return Image(
-        pixels,
-        masked,
-        np.ascontiguousarray(saturated[rows, columns]),
-        np.ascontiguousarray(near_saturated[rows, columns]),
-        (columns.start, rows.start),
-    )
+    mask = masked * np.uint8(PixelFlag.INVALID)
+    mask |= saturated[rows, columns] * np.uint8(PixelFlag.SATURATED)
+    mask |= near_saturated[rows, columns] * np.uint8(PixelFlag.NEAR_SATURATED)
+    return Image(pixels, mask, (columns.start, rows.start))
 
 
 def _above(pixels: Pixels, level: float | None) -> Mask:

@@ -15,6 +15,8 @@ from skylake.core.frame import Mask, Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 
+Floats = npt.NDArray[np.float64]
+
 _PYRAMID = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
 #: When too many pixels exceed the threshold it is raised by this factor, once.
 _RAISE = 2.0
@@ -24,12 +26,22 @@ _SUB_OBJECTS = 65536
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Sources found on an image, in the order of sep.
+    """Sources found on an image; arrays of shape (n,), in any order.
 
     Attributes
     ----------
-    objects : structured ndarray, shape (n,)
-        As from :func:`sep.extract`: x, y, a, b, theta, npix, peak and so on.
+    x, y : ndarray
+        Isophotal centroids, 0-based pixels.
+    x_err, y_err : ndarray
+        Their errors.
+    a, b : ndarray
+        Half axes of the footprint: the square roots of its second moments, pixels.
+    theta : ndarray
+        Angle of the long axis from x towards y, radians, within -pi/2 to pi/2.
+    n_pixels : ndarray of int32
+        Pixels of the footprint.
+    flux, peak : ndarray
+        Sum and largest pixel within the footprint, ADU.
     segments : ndarray of int32
         For each pixel the number of its detection plus one, or 0.
     flags : ndarray of int32, shape (n,)
@@ -40,11 +52,23 @@ class Detections:
         Whether the threshold had to be raised.
     """
 
-    objects: npt.NDArray[Any]
+    x: Floats
+    y: Floats
+    x_err: Floats
+    y_err: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+    n_pixels: npt.NDArray[np.int32]
+    flux: Floats
+    peak: Floats
     segments: npt.NDArray[np.int32]
     flags: npt.NDArray[np.int32]
     threshold_sigma: float
     raised: bool
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction) -> Detections:
@@ -90,7 +114,17 @@ def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extrac
         raise FrameRejected(
             Reason.NO_SOURCES, f"no source above {threshold:g} sigma; clouds, a closed dome or a dark frame"
         )
-    return Detections(objects, segments, _flags(objects["flag"]), threshold, raised)
+    names = ("x", "y", "a", "b", "theta", "flux", "peak")
+    return Detections(
+        **{name: objects[name].astype(float) for name in names},
+        x_err=np.sqrt(np.maximum(objects["errx2"], 0.0)),
+        y_err=np.sqrt(np.maximum(objects["erry2"], 0.0)),
+        n_pixels=objects["npix"].astype(np.int32),
+        segments=segments,
+        flags=_flags(objects["flag"]),
+        threshold_sigma=threshold,
+        raised=raised,
+    )
 
 
 def _threshold(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction) -> tuple[float, bool]:

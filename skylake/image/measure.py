@@ -108,7 +108,7 @@ def measure_sources(
     exposure_s : float
         Exposure, seconds.
     """
-    found = detections.objects
+    found = detections
     flags = detections.flags.copy()
     x, y = _centroids(signal, image, found, flags)
     fwhm = _full_widths(signal, image, x, y)
@@ -126,21 +126,21 @@ def measure_sources(
     measured = Measurements(
         x=x,
         y=y,
-        x_err=np.sqrt(np.maximum(found["errx2"], 0.0)),
-        y_err=np.sqrt(np.maximum(found["erry2"], 0.0)),
+        x_err=found.x_err,
+        y_err=found.y_err,
         edge_distance=edge,
         flux={name: values / exposure_s for name, values in flux.items()},
         flux_err={name: values / exposure_s for name, values in flux_err.items()},
         crowding=_crowding(found, camera.apertures, x, y, fwhm),
         kron_radius=kron_radius,
-        flux_max=np.asarray(found["peak"], float),
+        flux_max=found.peak,
         sky=sky,
         sky_rms=np.asarray(background.rms[row, column], float),
-        n_pixels=np.asarray(found["npix"], np.int32),
+        n_pixels=found.n_pixels,
         fwhm=fwhm,
-        a=np.asarray(found["a"], float),
-        b=np.asarray(found["b"], float),
-        theta=np.degrees(found["theta"].astype(float)),
+        a=found.a,
+        b=found.b,
+        theta=np.degrees(found.theta),
         flags=flags,
         number=np.arange(len(found), dtype=np.int32),
     )
@@ -151,21 +151,19 @@ def _nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
     return np.clip(np.rint(position), 0, size - 1).astype(np.intp)
 
 
-def _centroids(
-    signal: Pixels, image: Image, found: npt.NDArray[Any], flags: Integers
-) -> tuple[Floats, Floats]:
+def _centroids(signal: Pixels, image: Image, found: Detections, flags: Integers) -> tuple[Floats, Floats]:
     """Return windowed centroids.
 
     The window is a Gaussian with the half-light radius of the source, as SExtractor's XWIN_IMAGE. A
     centroid that does not converge, or walks away, falls back to the isophotal one.
     """
-    x, y = np.asarray(found["x"], float), np.asarray(found["y"], float)
-    reach = _HALF_LIGHT_REACH * np.maximum(found["a"], 0.5)
+    x, y = found.x, found.y
+    reach = _HALF_LIGHT_REACH * np.maximum(found.a, 0.5)
     radius, failed = sep.flux_radius(signal, x, y, reach, 0.5, mask=image.masked, subpix=5)
     radius = np.where((failed != 0) | ~(radius > 0), np.nan, radius)
-    sigma = np.where(np.isfinite(radius), radius, found["a"]) * 2.0 / 2.3548
+    sigma = np.where(np.isfinite(radius), radius, found.a) * 2.0 / 2.3548
     x_window, y_window, failed = sep.winpos(signal, x, y, np.maximum(sigma, 0.5), mask=image.masked)
-    walked = ~(np.hypot(x_window - x, y_window - y) <= np.minimum(_MAX_WALK_PX, np.maximum(found["a"], 0.7)))
+    walked = ~(np.hypot(x_window - x, y_window - y) <= np.minimum(_MAX_WALK_PX, np.maximum(found.a, 0.7)))
     bad = (failed != 0) | walked
     flags[bad] |= SourceFlag.CENTROID_FAILED
     return np.where(bad, x, x_window), np.where(bad, y, y_window)
@@ -258,7 +256,7 @@ def _kron_flux(
     image: Image,
     background: Background,
     signal: Pixels,
-    found: npt.NDArray[Any],
+    found: Detections,
     apertures: Apertures,
     x: Floats,
     y: Floats,
@@ -266,9 +264,9 @@ def _kron_flux(
     flags: Integers,
 ) -> tuple[Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse of radius max(factor x Kron radius, minimum)."""
-    a, b = np.maximum(found["a"].astype(float), 0.3), np.maximum(found["b"].astype(float), 0.3)
+    a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
     # sep refuses pi/2 as a 32-bit float, which is larger than pi/2.
-    theta = np.clip(found["theta"].astype(float), -1.5707963, 1.5707963)
+    theta = np.clip(found.theta, -1.5707963, 1.5707963)
     kron, failed = sep.kron_radius(signal, x, y, a, b, theta, _KRON_REACH, mask=image.masked)
     bad = ~np.isfinite(kron) | ~(kron > 0) | ((failed & sep.APER_NONPOSITIVE) != 0)
     flags[bad] |= SourceFlag.KRON_FAILED
@@ -279,7 +277,7 @@ def _kron_flux(
     return flux, error, np.where(bad, np.nan, kron)
 
 
-def _crowding(found: npt.NDArray[Any], apertures: Apertures, x: Floats, y: Floats, fwhm: Floats) -> Floats:
+def _crowding(found: Detections, apertures: Apertures, x: Floats, y: Floats, fwhm: Floats) -> Floats:
     """Return the flux that neighbours bring into the aperture of calibrations, as a share of the own.
 
     The isophotal fluxes of deblending tell who has how much.
@@ -287,7 +285,7 @@ def _crowding(found: npt.NDArray[Any], apertures: Apertures, x: Floats, y: Float
     widths = fwhm[np.isfinite(fwhm)]
     radius = apertures.calibrated_radius_px
     width = float(np.median(widths)) if widths.size else 0.5 * radius
-    flux = found["flux"].astype(float)
+    flux = found.flux
     return crowding(np.column_stack([x, y]), flux, radius, width, np.arange(len(x)))
 
 

@@ -176,7 +176,7 @@ def _measure(
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
     detections = detect_sources(signal, background.rms, image.masked, camera.extraction)
-    background = refine_background(image, background, detections.objects, camera.extraction)
+    background = refine_background(image, background, detections, camera.extraction)
     row["sky_adu"] = background.median_level
     signal = image.pixels - background.level
     row["threshold_sigma"] = detections.threshold_sigma

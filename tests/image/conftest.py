@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from skylake.cameras import Profile
 from skylake.core.camera import Apertures, Camera, Extraction, FilterBand, HeaderDialect, Site, TimeCards
+from skylake.core.flags import PixelFlag
 from skylake.core.frame import FileContent, Image
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.detect import Detections, detect_sources
@@ -149,7 +150,8 @@ def as_image() -> Callable[..., Image]:
         pixels = np.ascontiguousarray(pixels, np.float32)
         masked = ~np.isfinite(pixels)
         filled = np.where(masked, np.float32(np.nanmedian(pixels)), pixels)
-        return Image(filled, masked, filled >= saturation, filled >= linearity, (0, 0))
+        mask = masked * np.uint8(PixelFlag.INVALID) | (filled >= saturation) * np.uint8(PixelFlag.SATURATED)
+        return Image(filled, mask | (filled >= linearity) * np.uint8(PixelFlag.NEAR_SATURATED), (0, 0))
 
     return image
 
@@ -173,7 +175,7 @@ def measure(camera: Camera, as_image: Callable[..., Image]) -> Callable[..., Mea
         background = estimate_background(image, here.extraction)
         signal = image.pixels - background.level
         found = detect_sources(signal, background.rms, image.masked, here.extraction)
-        background = refine_background(image, background, found.objects, here.extraction)
+        background = refine_background(image, background, found, here.extraction)
         signal = image.pixels - background.level
         sources = measure_sources(image, background, signal, found, here, GAIN, EXPOSURE_S)
         return Measured(field, image, background, signal, found, sources)

@@ -21,7 +21,7 @@ def refined(image: Any, parameters: Extraction = MESH) -> Any:
     """The background before and after detection."""
     first = estimate_background(image, parameters)
     found = detect_sources(image.pixels - first.level, first.rms, image.masked, parameters)
-    return first, refine_background(image, first, found.objects, parameters)
+    return first, refine_background(image, first, found, parameters)
 
 
 def test_level_and_noise_of_an_empty_sky(

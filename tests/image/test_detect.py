@@ -24,7 +24,7 @@ def detect(field: Any, parameters: Extraction = DEFAULT, masked: Any = None) -> 
 
 
 def nearest(field: Any, found: Any) -> Any:
-    return field.nearest(found.objects["x"].astype(float), found.objects["y"].astype(float))
+    return field.nearest(found.x, found.y)
 
 
 def test_all_stars_of_ten_sigma_are_found_and_little_else(grid_field: Callable[..., Any]) -> None:
@@ -33,15 +33,14 @@ def test_all_stars_of_ten_sigma_are_found_and_little_else(grid_field: Callable[.
     _, distance = nearest(field, found)
     assert distance.max() < 1.5
     # Five connected pixels of smoothed noise above 1.5 sigma are rare, not impossible.
-    assert len(found.objects) < 1.2 * len(field.x)
+    assert len(found) < 1.2 * len(field.x)
     assert (found.threshold_sigma, found.raised) == (1.5, False)
 
 
 def test_a_higher_threshold_finds_a_part(grid_field: Callable[..., Any]) -> None:
     field = grid_field(21, flux=(3e2, 3e4))
     numbers = [
-        len(detect(field, replace(DEFAULT, threshold_sigma=sigma)).objects)
-        for sigma in (1.5, 3.0, 10.0, 50.0)
+        len(detect(field, replace(DEFAULT, threshold_sigma=sigma))) for sigma in (1.5, 3.0, 10.0, 50.0)
     ]
     assert numbers == sorted(numbers, reverse=True) and numbers[-1] < 0.7 * numbers[0]
 
@@ -53,16 +52,16 @@ def test_smoothing_tells_faint_stars_from_noise(grid_field: Callable[..., Any]) 
         found = detect(field, replace(DEFAULT, kernel=kernel))
         _, distance = nearest(field, found)
         true[kernel] = np.count_nonzero(distance < 2.0)
-        false[kernel] = len(found.objects) - true[kernel]
+        false[kernel] = len(found) - true[kernel]
     assert true["pyramid"] > 0.5 * len(field.x) and false["pyramid"] < 0.05 * true["pyramid"]
     assert false["none"] > 0.3 * true["none"]
 
 
 def test_each_pixel_of_the_map_belongs_to_its_detection(grid_field: Callable[..., Any]) -> None:
     found = detect(grid_field(23))
-    assert found.segments.min() == 0 and found.segments.max() == len(found.objects)
-    counts = np.bincount(found.segments.ravel(), minlength=len(found.objects) + 1)[1:]
-    np.testing.assert_array_equal(counts, found.objects["npix"])
+    assert found.segments.min() == 0 and found.segments.max() == len(found)
+    counts = np.bincount(found.segments.ravel(), minlength=len(found) + 1)[1:]
+    np.testing.assert_array_equal(counts, found.n_pixels)
 
 
 def test_masked_pixels_are_not_detected(grid_field: Callable[..., Any]) -> None:
@@ -70,7 +69,7 @@ def test_masked_pixels_are_not_detected(grid_field: Callable[..., Any]) -> None:
     masked = np.zeros(field.pixels.shape, bool)
     masked[:, :256] = True
     found = detect(field, masked=masked)
-    assert found.objects["x"].min() > 255.0 and not found.segments[masked].any()
+    assert found.x.min() > 255.0 and not found.segments[masked].any()
     _, distance = nearest(field, found)
     assert (distance[field.x > 262.0] < 1.0).all()
 
@@ -96,7 +95,7 @@ def test_the_number_of_pieces_of_one_crowded_detection_is_not_a_failure(
     y, x = (20.0 + 6.0 * values.ravel() for values in np.mgrid[:36, :36])
     field = make_field(x, y, np.full(x.size, 5e4), (250, 250))
     found = detect(field, replace(DEFAULT, deblend_contrast=1e-5))
-    assert len(found.objects) > 0.9 * x.size > 1100
+    assert len(found) > 0.9 * x.size > 1100
 
 
 def test_hot_pixels_count_as_what_smoothing_makes_of_them() -> None:
@@ -140,7 +139,7 @@ def test_what_passes_the_count_passes_the_detection(grid_field: Callable[..., An
         except FrameRejected as error:
             assert error.reason == "detection_overflow"
         else:
-            assert found.objects["npix"].sum() <= max_pixels
+            assert found.n_pixels.sum() <= max_pixels
 
 
 @pytest.mark.parametrize(

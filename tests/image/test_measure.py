@@ -191,15 +191,12 @@ def test_a_star_without_clean_sky_around_it_says_so(
 
 def test_sources_come_in_the_order_of_rows_and_nothing_is_mixed_up(fields: list[Any]) -> None:
     for measured in fields:
-        sources, found = measured.sources, measured.detections.objects
+        sources, found = measured.sources, measured.detections
         assert (np.diff(sources.y) >= 0).all()
         np.testing.assert_array_equal(np.sort(sources.number), np.arange(len(found)))
-        np.testing.assert_array_equal(sources.n_pixels, found["npix"][sources.number])
-        np.testing.assert_array_equal(sources.flux_max, found["peak"][sources.number])
-        assert (
-            np.hypot(sources.x - found["x"][sources.number], sources.y - found["y"][sources.number]).max()
-            < 2.0
-        )
+        np.testing.assert_array_equal(sources.n_pixels, found.n_pixels[sources.number])
+        np.testing.assert_array_equal(sources.flux_max, found.peak[sources.number])
+        assert np.hypot(sources.x - found.x[sources.number], sources.y - found.y[sources.number]).max() < 2.0
         column, row = np.rint(sources.x).astype(int), np.rint(sources.y).astype(int)
         owner = measured.detections.segments[row, column]
         assert np.mean(owner == sources.number + 1) > 0.98
