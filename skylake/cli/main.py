@@ -21,6 +21,7 @@ from skylake.cli.publishing import publish
 from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
+from skylake.cli.single import reduce
 from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
 from skylake.revision import code_version
@@ -126,7 +127,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, verify, history, rollback, compact, forget, vacuum, publish, simulate,
+    map_, flags, reduce, verify, history, rollback, compact, forget, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 
