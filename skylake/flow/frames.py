@@ -71,7 +71,7 @@ class _Rows:
     sources: pa.Table | None
 
 
-def _guard(work: Callable[[], Result]) -> Result | FrameError:
+def guard(work: Callable[[], Result]) -> Result | FrameError:
     """Return what some work on one frame gives, or why it failed.
 
     This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
@@ -89,7 +89,7 @@ def _guard(work: Callable[[], Result]) -> Result | FrameError:
 
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
     """Return the night of each file, from its header or name alone; 0 where it cannot be told."""
-    nights = [_guard(partial(_peek, path, profile)) for path in paths]
+    nights = [guard(partial(_peek, path, profile)) for path in paths]
     return [UNDATED if isinstance(night, FrameError) else night for night in nights]
 
 
@@ -147,14 +147,14 @@ def _reduce(
     path: str, profile: Profile, known: dict[int, str], find_stars: StarFinder | None
 ) -> _Rows | None:
     """Reduce one frame to tables; None if its content is known under another name."""
-    content = _guard(partial(read_file, path))
+    content = guard(partial(read_file, path))
     if isinstance(content, FrameError):
         return _failed(path, profile, None, content)
     row = new_row(profile, content.path, content)
     file = _as_text(content.path)
     if known.get(row["frame_id"], file) != file:
         return None
-    rows = _guard(partial(_measure, content, profile, find_stars))
+    rows = guard(partial(_measure, content, profile, find_stars))
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
@@ -183,7 +183,7 @@ def _as_text(path: str) -> str:
 
 def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
     """Return the row of a frame whose worker died twice."""
-    content = _guard(partial(read_file, path))
+    content = guard(partial(read_file, path))
     lost = FrameFailed(
         Reason.WORKER_LOST,
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",

@@ -22,7 +22,7 @@ _PRIOR_WEIGHT = 5.0
 _TILE = 32
 #: Pairs of frames of which the noise is measured, and rows of each that are read.
 _PAIRS = 8
-_SAMPLE_ROWS = 64
+_SAMPLE_ROWS = 128
 _BLOCK_BYTES = 64 << 20
 
 
@@ -38,7 +38,8 @@ class CombineOptions:
         Where the centre is looked for first. The half-sample mode withstands more than half of outliers on one side,
         such as stars of a crowded field.
     constant, slope : float
-        Expected variance of a single value: ``constant + slope * max(value, 0)``.
+        How the variance of a single value depends on it: as ``constant + slope * max(value, 0)``. How large it is
+        shows in the values themselves.
     """
 
     threshold: float = 4.0
@@ -88,22 +89,37 @@ def combine(stack: Pixels, options: CombineOptions) -> Combined:
     options : CombineOptions
     """
     stack = np.ascontiguousarray(stack, np.float32)
-    shape = stack.shape[1:]
-    mean, square, scatter = (np.empty(shape, np.float32) for _ in range(3))
-    used, present = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
-    numbers = (options.threshold, options.constant, options.slope, float(options.start == "mode"))
-    combine_stack(
-        stack, tuple(np.float64(number) for number in numbers), mean, square, scatter, used, present
-    )
-    model = options.constant + options.slope * np.maximum(np.nan_to_num(mean), 0.0)
-    expected = _pooled(square / _kept_variance(options.threshold), np.maximum(model, 1e-20), used)
+    # What is expected of a value shows in the neighbourhood of its pixel, outliers of single pixels included.
+    planes, counts = _run(stack, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
+    noise = np.sqrt(_pooled(planes[1], _model(planes[0], options), counts[0]))
+    (mean, square, scatter), (used, present) = _run(stack, options.threshold, options.start, noise)
+    square /= np.float32(_kept_variance(options.threshold))
+    expected = _pooled(square, _model(mean, options), used)
     freedom = np.maximum(used.astype(np.float32) - 1.0, 0.0)
-    own = np.where(used > 1, square / _kept_variance(options.threshold), 0.0)
+    own = np.where(used > 1, square, 0.0)
     variance = (freedom * own + _PRIOR_WEIGHT * expected) / (freedom + _PRIOR_WEIGHT)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(variance / used)
     error = np.where(used > 0, error, np.nan).astype(np.float32)
     return Combined(mean, error, scatter, np.sqrt(expected).astype(np.float32), used, present)
+
+
+def _run(
+    stack: Pixels, threshold: float, start: str, noise: Pixels
+) -> tuple[tuple[Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
+    shape = stack.shape[1:]
+    planes = (np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32))
+    counts = (np.empty(shape, np.uint16), np.empty(shape, np.uint16))
+    combine_stack(
+        stack, float(threshold), start == "mode", np.ascontiguousarray(noise, np.float32), planes, counts
+    )
+    return planes, counts
+
+
+def _model(mean: Pixels, options: CombineOptions) -> Pixels:
+    """Return the variance that the level of each pixel lets expect."""
+    model = options.constant + options.slope * np.maximum(np.nan_to_num(mean), 0.0)
+    return np.asarray(np.maximum(model, 1e-20), np.float32)
 
 
 def _pooled(square: Pixels, model: Pixels, used: Counts) -> Pixels:
@@ -131,6 +147,8 @@ def _kept_variance(threshold: float) -> float:
     """Return the variance that clipping leaves of a unit normal distribution."""
     from math import erf, exp, pi, sqrt
 
+    if threshold == float("inf"):
+        return 1.0
     inside = erf(threshold / sqrt(2.0))
     return 1.0 - 2.0 * threshold * exp(-0.5 * threshold**2) / sqrt(2.0 * pi) / inside
 
@@ -147,7 +165,7 @@ def frame_noise(frames: Sequence[Pixels]) -> float:
     """
     found = []
     for first, second in list(pairwise(frames))[:_PAIRS]:
-        step = max(1, first.shape[0] // _SAMPLE_ROWS)
+        step = first.shape[0] // _SAMPLE_ROWS * 2 + 1
         difference = np.asarray(first[::step], np.float64) - second[::step]
         found.append(sigma_mad(difference[:, 2:] - difference[:, :-2]) / 2.0)
     return float(np.median(found)) if found else 0.0

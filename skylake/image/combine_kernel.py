@@ -63,12 +63,11 @@ def _median_deviation(values: Floats, n: int, centre: float) -> Any:
 @numba.njit(cache=True, nogil=True)
 def combine_stack(
     stack: npt.NDArray[np.float32],
-    numbers: Any,
-    mean: Any,
-    square: Any,
-    scatter: Any,
-    used: Any,
-    present: Any,
+    threshold: float,
+    by_mode: bool,
+    noise: npt.NDArray[np.float32],
+    planes: Any,
+    counts: Any,
 ) -> None:
     """Combine the values of each pixel into a clipped mean.
 
@@ -76,16 +75,20 @@ def combine_stack(
     ----------
     stack : ndarray of float32, shape (n, rows, columns)
         NaN where a frame has no value.
-    numbers : tuple of float64
-        Threshold in standard deviations; `a` and `b` of the variance ``a + b * max(value, 0)`` that is expected of a
-        single value; 1 to start from the mode and 0 from the median.
-    mean, square, scatter : ndarray of float32, shape (rows, columns)
+    threshold : float
+        Values farther from the centre are left out, in standard deviations; infinite keeps all.
+    by_mode : bool
+        Whether to start from the half-sample mode, and not from the median.
+    noise : ndarray of float32, shape (rows, columns)
+        Standard deviation that is expected of a single value; the scatter of a pixel's own values counts if larger.
+    planes : tuple of ndarray of float32, shape (rows, columns)
         Get the clipped mean, the sample variance of the values that were kept (NaN of fewer than two), and 1.4826
         times the median absolute deviation of all.
-    used, present : ndarray of uint16, shape (rows, columns)
+    counts : tuple of ndarray of uint16, shape (rows, columns)
         Get how many values were kept, and how many there were.
     """
-    threshold, a, b, by_mode = numbers
+    mean, square, scatter = planes
+    used, present = counts
     n, rows, columns = stack.shape
     values = np.empty(n, np.float64)
     for y in range(rows):
@@ -106,17 +109,17 @@ def combine_stack(
                 mean[y, x] = scatter[y, x] = square[y, x] = np.nan
                 used[y, x] = 0
                 continue
-            centre = _half_sample_mode(values, count) if by_mode != 0.0 else _median(values, count)
+            centre = _half_sample_mode(values, count) if by_mode else _median(values, count)
             deviation = _MAD_TO_SIGMA * _median_deviation(values, count, centre)
             scatter[y, x] = deviation
-            expected = np.sqrt(a + b * max(centre, 0.0))
+            expected = np.float64(noise[y, x])
             if count == 2 and values[1] - values[0] > threshold * np.sqrt(2.0) * expected:
                 # Of two that differ the lower one is right: cosmic rays and stars only add.
                 mean[y, x], square[y, x], used[y, x] = values[0], np.nan, 1
                 continue
-            limit = threshold * max(deviation if count > 2 else 0.0, expected)
-            if limit == 0.0:
-                limit = np.inf
+            limit = (
+                np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
+            )
             kept, total = 0, 0.0
             for _ in range(_PASSES):
                 previous, kept, total = kept, 0, 0.0

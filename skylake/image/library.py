@@ -103,7 +103,7 @@ class Library:
                 raise FrameFailed(
                     Reason.NO_MASTER,
                     f"{found}; make one with `skylake calib build {self.lake} --camera {camera} FILE…`, then ingest "
-                    "with --redo",
+                    "again",
                 )
             chosen[kind] = found
         return chosen
@@ -175,7 +175,7 @@ def _same_temperature(master: Master, wanted: Wanted, rules: Rules) -> bool:
 
 def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:
     scaled = kind == "dark" and not _same_exposure(master, wanted, rules)
-    days = math.inf if master.mjd_mid is None else abs(master.mjd_mid - wanted.mjd)
+    days = math.inf if master.mjd_mid is None or math.isnan(wanted.mjd) else abs(master.mjd_mid - wanted.mjd)
     later = -(master.mjd_mid or 0.0)
     return scaled, days, later, -master.n_frames, _last_first(master.name)
 

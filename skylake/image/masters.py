@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from skylake.core.frame import Image, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
-from skylake.image.combine import Combined, CombineOptions, combine_in_blocks, frame_noise
+from skylake.image.combine import Combined, CombineOptions, frame_noise
 
 FlatForm = Literal["plain", "difference", "super"]
 
@@ -27,7 +27,8 @@ _MOST_SATURATED = 0.01
 _LEAST_VALID = 0.5
 #: Flats of fewer electrons per pixel add more noise than they take away.
 _LEAST_FLAT_E = 200.0
-_SAMPLE = 16
+#: Pixels of which a median is taken at most, or nearly so.
+_MOST_PIXELS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,21 @@ class Prepared:
     Attributes
     ----------
     pixels : ndarray of float32
-        ADU, or response for a flat; NaN where the frame tells nothing.
+        ADU; NaN where the frame tells nothing.
     offset : tuple of int
         Raw pixel (x, y) of the first pixel.
-    level : float
-        Median of the pixels in ADU, before a flat is divided by it.
+    levels : tuple of float
+        Median of the pixels in ADU; of a mosaic the medians of the four pixels of its cells, row by row.
     """
 
     pixels: Pixels
     offset: tuple[int, int]
-    level: float
+    levels: tuple[float, ...]
+
+    @property
+    def level(self) -> float:
+        """Mean of the levels."""
+        return sum(self.levels) / len(self.levels)
 
 
 def steps_for(kind: CalibrationKind, reduction: ReductionSteps) -> tuple[Step, ...]:
@@ -61,6 +67,11 @@ def steps_for(kind: CalibrationKind, reduction: ReductionSteps) -> tuple[Step, .
     return tuple(step for step in reduction.steps if step in before)
 
 
+def _with_trim(steps: tuple[Step, ...], reduction: ReductionSteps) -> tuple[Step, ...]:
+    """Return steps with that of trimming: masters are of the size of the images that they are for."""
+    return steps if "trim" in steps or "trim" not in reduction.steps else (*steps, "trim")
+
+
 def prepare(
     raw: RawImage | StoredImage, camera: Camera, kind: CalibrationKind, conditions: Conditions
 ) -> Prepared:
@@ -72,9 +83,7 @@ def prepare(
         If it cannot be used: ``wrong_size``, ``no_valid_pixels``, ``no_master``, ``bad_calibration`` for one that is
         saturated or, as a flat, too faint.
     """
-    from dataclasses import replace
-
-    steps = steps_for(kind, camera.reduction)
+    steps = _with_trim(steps_for(kind, camera.reduction), camera.reduction)
     here = replace(camera, reduction=replace(camera.reduction, steps=steps))
     image = calibrate(raw, here, conditions)
     _refuse_bad(image, kind)
@@ -82,15 +91,13 @@ def prepare(
     if kind == "flat":
         left_out |= image.near_saturated
     pixels = np.where(left_out, np.float32(np.nan), image.pixels)
-    level = median_level(pixels)
-    if kind == "flat":
-        if not level * conditions.gain > _LEAST_FLAT_E:
-            raise FrameFailed(
-                Reason.BAD_CALIBRATION,
-                f"the flat has {level:.4g} ADU above its zero level, too few to be of use; take a longer exposure",
-            )
-        pixels = normalised(pixels, level, camera.detector.bayer_pattern is not None)
-    return Prepared(pixels, (int(image.offset[0]), int(image.offset[1])), level)
+    levels = _levels(pixels, kind == "flat" and camera.detector.bayer_pattern is not None)
+    if kind == "flat" and not min(levels) * conditions.gain > _LEAST_FLAT_E:
+        raise FrameFailed(
+            Reason.BAD_CALIBRATION,
+            f"the flat has {min(levels):.4g} ADU above its zero level, too few to be of use; take a longer exposure",
+        )
+    return Prepared(pixels, (int(image.offset[0]), int(image.offset[1])), levels)
 
 
 def _refuse_bad(image: Image, kind: str) -> None:
@@ -109,23 +116,39 @@ def _refuse_bad(image: Image, kind: str) -> None:
 
 
 def median_level(pixels: Pixels) -> float:
-    """Return the median of finite pixels, of some rows of a large image; NaN if there are none."""
-    sample = pixels[:: max(1, pixels.shape[0] // (_SAMPLE * 16))]
-    finite = sample[np.isfinite(sample)]
+    """Return the median of finite pixels, of a large image that of some rows; NaN if there are none."""
+    # An odd step, since rows or columns of a detector often alternate.
+    step = pixels.size // _MOST_PIXELS * 2 + 1
+    finite = pixels[::step][np.isfinite(pixels[::step])]
     if not finite.size:
         finite = pixels[np.isfinite(pixels)]
     return float(np.median(finite)) if finite.size else float("nan")
 
 
-def normalised(pixels: Pixels, level: float, is_mosaic: bool) -> Pixels:
-    """Return pixels over their level; those of a mosaic each over that of their colour."""
+def _levels(pixels: Pixels, is_mosaic: bool) -> tuple[float, ...]:
     if not is_mosaic:
-        return np.asarray(pixels / np.float32(level), np.float32)
-    made = np.empty_like(pixels)
+        return (median_level(pixels),)
+    return tuple(median_level(pixels[y::2, x::2]) for y in (0, 1) for x in (0, 1))
+
+
+def normalised(pixels: Pixels, levels: Sequence[float], first_row: int = 0) -> Pixels:
+    """Return rows of a flat over its levels; those of a mosaic have one for each pixel of a cell.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (rows, columns)
+    levels : sequence of float
+        One, or four as in :class:`Prepared`.
+    first_row : int
+        Row of the first one in the whole frame.
+    """
+    if len(levels) == 1:
+        return np.asarray(pixels / np.float32(levels[0]), np.float32)
+    made = np.empty(pixels.shape, np.float32)
     for y in (0, 1):
         for x in (0, 1):
-            plane = pixels[y::2, x::2]
-            made[y::2, x::2] = plane / np.float32(median_level(plane))
+            level = levels[2 * ((y + first_row) % 2) + x]
+            made[y::2, x::2] = pixels[y::2, x::2] / np.float32(level)
     return made
 
 
@@ -191,12 +214,3 @@ class Quality:
             combined.rejected_fraction,
             int(np.count_nonzero(~np.isfinite(combined.mean))),
         )
-
-
-def make_master(
-    kind: CalibrationKind, frames: Sequence[Pixels], gain: float, form: FlatForm = "plain"
-) -> Combined:
-    """Combine prepared frames that are all in memory, or memory maps; see :func:`combine_options`."""
-    read: Callable[[int, int], Any] = lambda start, end: np.stack([frame[start:end] for frame in frames])  # noqa: E731
-    shape = (frames[0].shape[0], frames[0].shape[1])
-    return combine_in_blocks(read, len(frames), shape, combine_options(kind, frames, gain, form))
