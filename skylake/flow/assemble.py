@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.groups import Group, validity
 from skylake.image.badpix import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine import Combined, block_rows, join
-from skylake.image.masterfile import write_master
+from skylake.image.masterfile import read_master, write_master
 from skylake.image.masters import FlatForm, Quality, combine_options, differences, median_level
 from skylake.image.skyframe import without_sources
 from skylake.image.transfer import linearity, photon_transfer
@@ -93,6 +93,7 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         # The median of the combined response is one, whatever the shapes of the single flats.
         level = np.float32(median_level(mean))
         mean, error = mean / level, error / level
+    error = _with_errors_of_masters(maker, group, files, mean, error)
     quality = Quality.of(combined)
     row = _row(maker, group, prepared, kind=group.kind)
     row |= {
@@ -106,10 +107,31 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }
-    _write(maker, row, files[0].offset, pixels=mean, error=error)
+    _write(maker, row, files[0].offset, files[0].used, pixels=mean, error=error)
     mask = maker.staging / f"{row['name']}.npy"
     np.save(mask, _bad_bits(group, combined, camera))
     return Made(group, prepared, mask, row)
+
+
+def _with_errors_of_masters(
+    maker: Maker, group: Group, files: Sequence[PreparedFile], mean: Pixels, error: Pixels
+) -> Pixels:
+    """Return the error of a master with those of the masters that all its frames were reduced with."""
+    total = error.astype(np.float32) ** 2
+    level = float(np.median([one.level for one in files])) if group.kind == "flat" else 1.0
+    for name, sha256 in files[0].used.items():
+        master = read_master(
+            (maker.layout.calibrations(maker.profile.name) / f"{name}.fits").read_bytes(), name
+        )
+        if master.error is None or master.error.shape != mean.shape:
+            continue
+        scale = (
+            (group.exposure_s or 0.0) / master.exposure_s
+            if master.kind == "dark" and master.exposure_s
+            else 1.0
+        )
+        total += (np.float32(scale / level) * master.error) ** 2
+    return np.asarray(np.sqrt(total), np.float32)
 
 
 def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
@@ -292,7 +314,9 @@ def _row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile], kind:
     }
 
 
-def _write(maker: Maker, row: dict[str, Any], offset: tuple[int, int], **content: Any) -> None:
+def _write(
+    maker: Maker, row: dict[str, Any], offset: tuple[int, int], used: Iterable[str] = (), **content: Any
+) -> None:
     """Write the file of a master into the library, and complete its row."""
     cards = {
         "KIND": (row["kind"], "kind of master"),
@@ -305,7 +329,8 @@ def _write(maker: Maker, row: dict[str, Any], offset: tuple[int, int], **content
         "NFRAMES": row["n_frames"],
         "OFFSETX": (offset[0], "raw pixel of the first pixel"),
         "OFFSETY": (offset[1], "raw pixel of the first pixel"),
-        "INPUTS": (row["inputs_sha256"], "SHA-256"),
+        "INPUTS": row["inputs_sha256"],
+        **{f"MASTER{number}": name for number, name in enumerate(used, start=1)},
     }
     plane = content.get("pixels") if content.get("pixels") is not None else content.get("mask")
     if plane is not None:

@@ -234,9 +234,12 @@ class _Chain:
                     "the exposure of the frame or of its dark is unknown, so the dark cannot be scaled",
                 )
             scale = self.conditions.exposure_s / master.exposure_s
-        self.work.dark, self.work.dark_err, self.work.dark_scale = (
-            _plane(master.pixels), _plane(master.error), scale,
-        )  # fmt: skip
+        self.work.dark, self.work.dark_err = _plane(master.pixels), _plane(master.error)
+        self.work.dark_scale = scale
+        bias = self.conditions.masters.get("bias")
+        if bias is not None and bias.name and bias.name in master.used:
+            # raw - bias - s (dark frames - bias): the error of the bias counts with 1 - s, and is in that of the dark.
+            self.work.bias_weight = 1.0 - 2.0 * scale
 
     def _linearity(self) -> None:
         linearise(self._flushed(), self.variance, self.camera.detector.linearity)

@@ -38,8 +38,8 @@ def reduce_integers(
     window : tuple of int
         First row and column that are wanted; `out` tells how many.
     numbers : tuple of float32
-        Saturation and linearity level of raw pixels, dark scale, read noise squared, 1/gain, and whether the variance
-        begins here.
+        Saturation and linearity level of raw pixels, dark scale, read noise squared, 1/gain, whether the variance
+        begins here, and the weight of the error of the bias.
     planes : tuple of ndarray of float32
         Zero level of each row, shape (height,); bias, its error, dark, its error, 1/flat, error of the flat. Shape
         (0, 0) leaves one out.
@@ -129,7 +129,7 @@ def _judge(row: Any, mask: Any, numbers: Any) -> None:
 @numba.njit(cache=True, nogil=True)
 def _subtract_and_divide(y: int, row: Any, variances: Any, numbers: Any, planes: Any) -> None:
     """Take off zero level, bias and dark, divide by the flat, and carry the variance along."""
-    _, _, dark_scale, read_variance, inverse_gain, begins = numbers
+    _, _, dark_scale, read_variance, inverse_gain, begins, bias_weight = numbers
     levels, bias, bias_err, dark, dark_err, inverse, flat_err = planes
     width = row.size
     carries = variances.shape[0] > 0
@@ -149,7 +149,7 @@ def _subtract_and_divide(y: int, row: Any, variances: Any, numbers: Any, planes:
         if bias_err.shape[0] > 0:
             errors = bias_err[y]
             for x in range(width):
-                variance[x] += errors[x] * errors[x]
+                variance[x] += bias_weight * errors[x] * errors[x]
         if dark_err.shape[0] > 0:
             errors = dark_err[y]
             for x in range(width):

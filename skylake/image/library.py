@@ -87,6 +87,11 @@ class Library:
     masters: tuple[Master, ...] = ()
     lake: str = "LAKE"
 
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each master by its name."""
+        return {master.name: master.sha256 for master in self.masters}
+
     def pick(self, steps: ReductionSteps, wanted: Wanted, camera: str) -> dict[str, Master]:
         """Return the masters that the steps of a camera need for a frame, by kind.
 

@@ -29,6 +29,8 @@ class LinearPass:
         Masters and their errors; the flat is given as 1/flat, with the error of the flat itself.
     dark_scale : float
         Exposure of the frame in units of that of the dark.
+    bias_weight : float
+        Weight of the squared error of the bias in the variance: 1, but where the dark was made with the same bias.
     read_variance : float
         Square of the read noise, ADU^2.
     inverse_gain : float
@@ -47,6 +49,7 @@ class LinearPass:
     inverse_flat: Pixels | None = None
     flat_err: Pixels | None = None
     dark_scale: float = 0.0
+    bias_weight: float = 1.0
     read_variance: float = 0.0
     inverse_gain: float = 0.0
     begins: bool = False
@@ -62,7 +65,7 @@ class LinearPass:
         """The numbers as the kernels want them."""
         values = (
             self.saturation_adu, self.linearity_adu, self.dark_scale, self.read_variance, self.inverse_gain,
-            float(self.begins),
+            float(self.begins), self.bias_weight,
         )  # fmt: skip
         return tuple(np.float32(value) for value in values)
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ class MasterFrame:
     offset : tuple of int
         Raw pixel (x, y) of the first pixel.
     exposure_s : float or None
+    name : str
+        Name in the library; empty for one that is in none.
+    used : tuple of str
+        Names of the masters that its frames were reduced with, whose errors are part of its own.
     """
 
     kind: str
@@ -44,6 +48,8 @@ class MasterFrame:
     mask: MaskPlane | None
     offset: tuple[int, int]
     exposure_s: float | None = None
+    name: str = ""
+    used: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,7 +116,7 @@ def load_master(root: Path, master: Master) -> MasterFrame:
     FrameFailed
         ``bad_master`` if it is not what the library says.
     """
-    return _load(str(root / master.file), master.sha256)
+    return replace(_load(str(root / master.file), master.sha256), name=master.name)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -149,6 +155,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
                 if name in units
             }
             kind, exposure = str(header["KIND"]), header.get("EXPTIME")
+            used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
             offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
     except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
         why = " ".join(str(error).split())
@@ -166,6 +173,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
         planes.get("MASK"),
         offset,
         None if exposure is None else float(exposure),
+        used=used,
     )
 
 

@@ -16,7 +16,7 @@ from skylake.cameras.kinds import read_binning
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
-from skylake.core.flags import FrameFlag, SourceFlag
+from skylake.core.flags import FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
@@ -184,6 +184,31 @@ def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
     )
 
 
+def conditions_of(
+    raw: StoredImage, reading: HeaderReading, library: Library | None, sky: SkyFinder | None, file: str
+) -> tuple[Conditions, list[str]]:
+    """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
+
+    Raises
+    ------
+    FrameFailed
+        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
+    """
+    camera, library = reading.camera, library or Library(Path())
+    chosen = {}
+    if needed(camera.reduction.steps):
+        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
+    conditions = Conditions(
+        reading.saturation_adu,
+        reading.gain,
+        reading.read_noise,
+        reading.exposure_s if reading.exposure_known else None,
+        {kind: load_master(library.root, master) for kind, master in chosen.items()},
+        None if sky is None else partial(sky, file),
+    )
+    return conditions, [master.name for master in chosen.values()]
+
+
 def _calibrate(
     reduced: ReducedFrame,
     raw: StoredImage,
@@ -192,24 +217,9 @@ def _calibrate(
     sky: SkyFinder | None,
 ) -> Image:
     """Choose the masters of a frame and do the steps of its camera."""
-    camera = reading.camera
-    chosen = {}
-    if needed(camera.reduction.steps):
-        chosen = (library or Library(Path())).pick(
-            camera.reduction, wanted_masters(raw, reading), camera.name
-        )
-        reduced.row["masters"] = " ".join(master.name for master in chosen.values())
-    masters = {kind: load_master(library.root, master) for kind, master in chosen.items()} if library else {}
-    path = str(reduced.row["file"])
-    conditions = Conditions(
-        reading.saturation_adu,
-        reading.gain,
-        reading.read_noise,
-        reading.exposure_s if reading.exposure_known else None,
-        masters,
-        None if sky is None else partial(sky, path),
-    )
-    return calibrate(raw, camera, conditions)
+    conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
+    reduced.row["masters"] = " ".join(names) or None
+    return calibrate(raw, reading.camera, conditions)
 
 
 def _measure(
@@ -227,7 +237,7 @@ def _measure(
         n_masked_px=int(image.masked.sum()),
         n_saturated_px=int(image.saturated.sum()),
     )
-    if row["n_masked_px"]:
+    if image.having(PixelFlag.INVALID).any():
         row["flags"] |= FrameFlag.NAN_PIXELS
     # Where the frame points is worth knowing even of a frame without sources.
     pointing, lost = _point(header, camera, image)

@@ -121,15 +121,23 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     # Twilight changes its gradient from one flat to the next.
     design = np.column_stack([np.ones(len(a)), x - x.mean(), y - y.mean()])
     difference -= design @ np.linalg.lstsq(design, difference, rcond=None)[0]
-    keep = np.ones(len(difference), bool)
-    variance = float(difference.var())
+    # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
+    spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
+    counts = np.bincount(y)
+    centres = [
+        np.mean(piece[np.abs(piece) <= _CLIP * spread])
+        for piece in np.split(difference, np.cumsum(counts)[:-1])
+        if piece.size
+    ]
+    difference -= np.repeat(centres, counts[counts > 0])
+    lost = 2 + int(np.count_nonzero(counts))
+    variance = spread**2
     for _ in range(_CLIPS):
-        # Begin with what outliers cannot spoil.
-        spread = 1.4826 * float(np.median(np.abs(difference))) if keep.all() else np.sqrt(variance)
         keep = np.abs(difference) <= _CLIP * spread
         count = int(np.count_nonzero(keep))
-        variance = float(np.sum(difference[keep] ** 2)) / max(count - 3, 1) / _KEPT_VARIANCE
-    return float(a.mean()), ratio, variance, variance * float(np.sqrt(2.0 / max(count - 3, 1)))
+        variance = float(np.sum(difference[keep] ** 2)) / max(count - lost, 1) / _KEPT_VARIANCE
+        spread = float(np.sqrt(variance))
+    return float(a.mean()), ratio, variance, variance * float(np.sqrt(2.0 / max(count - lost, 1)))
 
 
 def photon_transfer(
