@@ -119,7 +119,7 @@ def _with_errors_of_masters(
     """Return the error of a master with those of the masters that all its frames were reduced with."""
     total = error.astype(np.float32) ** 2
     level = float(np.median([one.level for one in files])) if group.kind == "flat" else 1.0
-    for name, sha256 in files[0].used.items():
+    for name in files[0].used:
         master = read_master(
             (maker.layout.calibrations(maker.profile.name) / f"{name}.fits").read_bytes(), name
         )

@@ -42,8 +42,8 @@ def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
 def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
     """Return the bit UNSTABLE where pixels scatter from frame to frame far beyond what their level lets expect.
 
-    The scatter is the median deviation, so that one cosmic ray does not count; pixels that are seen on fewer than
-    five frames pass.
+    The lowest and the highest values are put aside, so that a cosmic ray does not count; pixels that are seen on fewer
+    than five frames pass.
     """
     judged = combined.n_present >= _STABLE_FRAMES
     scattered = combined.scatter > limits.unstable_ratio * combined.expected

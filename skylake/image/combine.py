@@ -57,7 +57,8 @@ class Combined:
     mean, error : ndarray of float32
         Clipped mean and its standard error.
     scatter, expected : ndarray of float32
-        Scatter of single values by their median deviation, and the one that is expected of them.
+        Scatter of single values, by their range without the lowest and the highest, and the one that is expected of
+        them.
     n_used, n_present : ndarray of uint16
         Values that were kept, and that there were.
     """
@@ -91,8 +92,9 @@ def combine(stack: Pixels, options: CombineOptions) -> Combined:
     stack = np.ascontiguousarray(stack, np.float32)
     # What is expected of a value shows in the neighbourhood of its pixel, outliers of single pixels included.
     planes, counts = _run(stack, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
-    noise = np.sqrt(_pooled(planes[1], _model(planes[0], options), counts[0]))
-    (mean, square, scatter), (used, present) = _run(stack, options.threshold, options.start, noise)
+    shown = planes[1] if options.start == "median" else planes[2] ** 2
+    noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0]))
+    (mean, square, _, inner), (used, present) = _run(stack, options.threshold, options.start, noise)
     square /= np.float32(_kept_variance(options.threshold))
     expected = _pooled(square, _model(mean, options), used)
     freedom = np.maximum(used.astype(np.float32) - 1.0, 0.0)
@@ -101,14 +103,16 @@ def combine(stack: Pixels, options: CombineOptions) -> Combined:
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(variance / used)
     error = np.where(used > 0, error, np.nan).astype(np.float32)
+    scatter = inner / _inner_range(present)
     return Combined(mean, error, scatter, np.sqrt(expected).astype(np.float32), used, present)
 
 
 def _run(
     stack: Pixels, threshold: float, start: str, noise: Pixels
-) -> tuple[tuple[Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
+) -> tuple[tuple[Pixels, Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
     shape = stack.shape[1:]
-    planes = (np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32))
+    mean, square, deviation, inner = (np.empty(shape, np.float32) for _ in range(4))
+    planes = (mean, square, deviation, inner)
     counts = (np.empty(shape, np.uint16), np.empty(shape, np.uint16))
     combine_stack(
         stack, float(threshold), start == "mode", np.ascontiguousarray(noise, np.float32), planes, counts
@@ -141,6 +145,15 @@ def _pooled(square: Pixels, model: Pixels, used: Counts) -> Pixels:
                 factor = ratio / (1.0 - 2.0 / (9.0 * freedom)) ** 3
             pooled[tile] = factor * model[tile]
     return pooled
+
+
+def _inner_range(n_present: Counts) -> Pixels:
+    """Return the range that values of unit scatter have without the lowest and highest of them (Blom 1958)."""
+    from scipy.special import ndtri
+
+    count = np.maximum(n_present.astype(np.float64), 3.0)
+    aside = np.maximum(1.0, count // 8)
+    return np.asarray(np.maximum(2.0 * ndtri((count - aside - 0.375) / (count + 0.25)), 0.1), np.float32)
 
 
 def _kept_variance(threshold: float) -> float:

@@ -61,6 +61,15 @@ def _median_deviation(values: Floats, n: int, centre: float) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
+def _deviation_below(values: Floats, n: int, centre: float) -> Any:
+    """Return the median deviation from a centre of the sorted values that are not above it."""
+    count = 0
+    while count < n and values[count] <= centre:
+        count += 1
+    return centre - 0.5 * (values[(count - 1) // 2] + values[count // 2]) if count > 1 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
 def combine_stack(
     stack: npt.NDArray[np.float32],
     threshold: float,
@@ -83,11 +92,12 @@ def combine_stack(
         Standard deviation that is expected of a single value; the scatter of a pixel's own values counts if larger.
     planes : tuple of ndarray of float32, shape (rows, columns)
         Get the clipped mean, the sample variance of the values that were kept (NaN of fewer than two), and 1.4826
-        times the median absolute deviation of all.
+        times the median absolute deviation of all, or of those below the mode; and the range that is left when the
+        eighth of the values that are lowest and the eighth that are highest, at least one each, are put aside.
     counts : tuple of ndarray of uint16, shape (rows, columns)
         Get how many values were kept, and how many there were.
     """
-    mean, square, scatter = planes
+    mean, square, scatter, inner = planes
     used, present = counts
     n, rows, columns = stack.shape
     values = np.empty(n, np.float64)
@@ -106,11 +116,19 @@ def combine_stack(
                     count += 1
             present[y, x] = count
             if count == 0:
-                mean[y, x] = scatter[y, x] = square[y, x] = np.nan
+                mean[y, x] = scatter[y, x] = square[y, x] = inner[y, x] = np.nan
                 used[y, x] = 0
                 continue
+            aside = max(1, count // 8)
+            inner[y, x] = values[count - 1 - aside] - values[aside] if count > 2 * aside else 0.0
             centre = _half_sample_mode(values, count) if by_mode else _median(values, count)
-            deviation = _MAD_TO_SIGMA * _median_deviation(values, count, centre)
+            # Where outliers add, only what is below the mode tells how far values scatter.
+            below = (
+                _deviation_below(values, count, centre)
+                if by_mode
+                else _median_deviation(values, count, centre)
+            )
+            deviation = _MAD_TO_SIGMA * below
             scatter[y, x] = deviation
             expected = np.float64(noise[y, x])
             if count == 2 and values[1] - values[0] > threshold * np.sqrt(2.0) * expected:

@@ -24,6 +24,8 @@ _CLIP = 4.0
 #: Variance that clipping at four standard deviations leaves of a unit normal distribution.
 _KEPT_VARIANCE = 0.998930
 _CLIPS = 3
+#: A gain that is known worse than to a third is none.
+_LEAST_SIGNIFICANCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,9 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     a, b = first[good], second[good]
     if len(a) < _LEAST_PIXELS:
         return None
-    ratio = float(np.median(a) / np.median(b)) if match_levels else 1.0
-    if not (np.isfinite(ratio) and ratio > 0.0):
+    if match_levels and not (np.median(a) > 0.0 and np.median(b) > 0.0):
         return None
+    ratio = float(np.median(a) / np.median(b)) if match_levels else 1.0
     difference = a - ratio * b
     y, x = np.nonzero(good)
     # Twilight changes its gradient from one flat to the next.
@@ -124,11 +126,8 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
-    centres = [
-        np.mean(piece[np.abs(piece) <= _CLIP * spread])
-        for piece in np.split(difference, np.cumsum(counts)[:-1])
-        if piece.size
-    ]
+    rows = [piece for piece in np.split(difference, np.cumsum(counts)[:-1]) if piece.size]
+    centres = [np.clip(row, -_CLIP * spread, _CLIP * spread).mean() for row in rows]
     difference -= np.repeat(centres, counts[counts > 0])
     lost = 2 + int(np.count_nonzero(counts))
     variance = spread**2
@@ -174,7 +173,7 @@ def photon_transfer(
         return None
     fit = robust_fit(design, variance, error, prior=prior)
     slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
-    if not slope > 0.0:
+    if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
     gain = 1.0 / slope
     gain_err = slope_err / slope**2
@@ -216,11 +215,11 @@ def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.Arr
     if len(np.unique(np.round(time, 6))) < 3 or level.max() < 1.5 * level.min():
         return None
     rate, rate_err = level / time, error / time
-    # rate = R (1 - c2 level) to first order, since the linear signal is level + c2 level^2 = R time.
-    fit = robust_fit(np.column_stack([np.ones_like(level), level]), rate, rate_err)
+    # level + c2 level^2 = R time, so 1/rate = 1/R + c2/R level, which is linear.
+    inverse, inverse_err = 1.0 / rate, rate_err / rate**2
+    fit = robust_fit(np.column_stack([np.ones_like(level), level]), inverse, inverse_err)
     faint, slope = (float(one) for one in fit.coefficients)
-    coefficient = -slope / faint
-    gradient = np.array([slope / faint**2, -1.0 / faint])
+    gradient = np.array([-slope / faint**2, 1.0 / faint])
     coefficient_err = float(np.sqrt(gradient @ fit.covariance @ gradient))
-    spread = np.hypot(rate_err, fit.intrinsic) / faint
-    return Linearity(level, rate / faint, spread, coefficient, coefficient_err)
+    errors = np.hypot(inverse_err, fit.intrinsic) * rate**2 * faint
+    return Linearity(level, rate * faint, errors, slope / faint, coefficient_err)
