@@ -216,10 +216,11 @@ class CosmicRays:
     sigma: float = 5.0
     neighbour_fraction: float = 0.3
     """Neighbours count from this part of sigma."""
-    object_limit: float = 5.0
+    object_limit: float = 10.0
     """Least ratio of the Laplacian to the fine structure of the image; larger spares sharp stars."""
     psf_fwhm_px: float | None = None
-    """Width of stars. None takes a median for the fine structure, which mistakes undersampled stars."""
+    """Width of stars from which the fine structure is taken, for stars of two pixels and more; an object_limit of 2
+    goes with it. None takes it from medians."""
     iterations: int = 4
 
 
@@ -231,7 +232,7 @@ class SkyFrames:
     """Neighbours, half of them before and half after where there are so many."""
     min_frames: int = 3
     within_minutes: float = 60.0
-    source_sigma: float = 2.0
+    source_sigma: float = 2.5
     """Smoothed signal from which a pixel belongs to a source, in units of its noise."""
     grow_px: int = 4
     """Margin around sources that is left out with them."""

@@ -138,7 +138,7 @@ class SkySource:
                 self._kept[path] = None
                 return None
             levels = [float(np.nanmedian(pixels[::5])) for pixels in others]
-            first = combined_sky(others, levels)
+            first = combined_sky(others, levels, masked=False)
             self._save(path, without_sources(np.asarray(plain), first, self._params(one.file)))
         return self._open(path)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skylake.core.camera import CosmicRays
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image, Mask
+from skylake.core.frame import Image, Mask, Pixels
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (
@@ -18,9 +18,11 @@ _LEFT_OUT = (
     | PixelFlag.NEAR_SATURATED
 )  # fmt: skip
 #: A star has at least this part of its peak in the faintest of the four neighbours, and this in their mean.
-_LEAST_NEIGHBOUR, _MEAN_NEIGHBOUR = 0.10, 0.20
+_LEAST_NEIGHBOUR, _MEAN_NEIGHBOUR = 0.03, 0.12
 #: Groups of more pixels than this are tracks, which are no stars.
-_LARGEST_CORE = 9
+_LARGEST_CORE = 40
+#: Half width of the window whose median is the sky about a group.
+_SKY_PX = 8
 
 
 def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
@@ -61,29 +63,30 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     return hits & ~_cores_of_stars(image.pixels, hits)
 
 
-def _cores_of_stars(pixels: np.ndarray, hits: Mask) -> Mask:
+def _cores_of_stars(pixels: Pixels, hits: Mask) -> Mask:
     """Return those hits that are the core of something as round as a star: light falls off on all four sides."""
-    from scipy.ndimage import find_objects, label, median_filter
+    from scipy.ndimage import find_objects, label
 
-    groups, count = label(hits, np.ones((3, 3)))
+    groups, _ = label(hits, np.ones((3, 3)))
     cores = np.zeros(hits.shape, bool)
-    if count == 0:
-        return cores
-    sky = median_filter(pixels, 11, mode="nearest")
-    height, width = pixels.shape
     for number, place in enumerate(find_objects(groups), start=1):
         members = groups[place] == number
-        if np.count_nonzero(members) > _LARGEST_CORE:
-            continue
-        signal = np.where(members, pixels[place] - sky[place], -np.inf)
-        row, column = np.unravel_index(int(np.argmax(signal)), signal.shape)
-        y, x = int(row) + place[0].start, int(column) + place[1].start
-        if not (0 < y < height - 1 and 0 < x < width - 1):
-            continue
-        peak = pixels[y, x] - sky[y, x]
-        around = (
-            np.array([pixels[y - 1, x], pixels[y + 1, x], pixels[y, x - 1], pixels[y, x + 1]]) - sky[y, x]
-        )
-        if around.min() >= _LEAST_NEIGHBOUR * peak and around.mean() >= _MEAN_NEIGHBOUR * peak:
+        if np.count_nonzero(members) <= _LARGEST_CORE and _is_round(pixels, place, members):
             cores[place] |= members
     return cores
+
+
+def _is_round(pixels: Pixels, place: tuple[slice, slice], members: Mask) -> bool:
+    """Tell whether the brightest pixel of a group has light on all four sides."""
+    row, column = np.unravel_index(int(np.argmax(np.where(members, pixels[place], -np.inf))), members.shape)
+    y, x = int(row) + place[0].start, int(column) + place[1].start
+    if not (0 < y < pixels.shape[0] - 1 and 0 < x < pixels.shape[1] - 1):
+        return False
+    window = pixels[max(0, y - _SKY_PX) : y + _SKY_PX + 1, max(0, x - _SKY_PX) : x + _SKY_PX + 1]
+    sky = float(np.median(window))
+    noise = 1.4826 * float(np.median(np.abs(window - sky)))
+    peak = float(pixels[y, x]) - sky
+    around = np.array([pixels[y - 1, x], pixels[y + 1, x], pixels[y, x - 1], pixels[y, x + 1]]) - sky
+    # What noise adds to a neighbour makes no star of a cosmic ray.
+    least = max(_LEAST_NEIGHBOUR * peak, 2.0 * noise)
+    return bool(around.min() >= least and around.mean() >= _MEAN_NEIGHBOUR * peak)

@@ -20,6 +20,8 @@ from skylake.image.library import Master
 
 #: Masters that a worker keeps in memory: one night of a camera with some filters.
 _KEPT = 6
+#: Bytes of the head of a gzip stream, of which the fifth to eighth tell a time.
+_GZIP_HEAD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,31 @@ def write_master(
         units.append(fits.BinTableHDU.from_columns(made, name=name))
     buffer = io.BytesIO()
     fits.HDUList(units).writeto(buffer)
+    data = _without_times(buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _without_times(buffer: io.BytesIO) -> bytes:
+    """Return a FITS file without the time in the head of each compressed tile, which is that of the writing."""
+    from astropy.io import fits
+
+    data = bytearray(buffer.getvalue())
+    with fits.open(io.BytesIO(buffer.getvalue()), disable_image_compression=True) as units:
+        for unit in units:
+            header = unit.header
+            if not header.get("ZIMAGE", False):
+                continue
+            start, row, n_rows = unit.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"]
+            kind, offset = unit.columns.dtype.fields["COMPRESSED_DATA"][:2]
+            table = np.frombuffer(data, np.uint8, row * n_rows, start).reshape(n_rows, row)
+            tiles = np.ascontiguousarray(table[:, offset : offset + kind.itemsize]).view(kind.base.newbyteorder(">"))
+            heap = start + header.get("THEAP", row * n_rows)
+            for length, place in tiles.reshape(n_rows, 2).tolist():
+                if length >= _GZIP_HEAD and data[heap + place : heap + place + 2] == b"\x1f\x8b":
+                    data[heap + place + 4 : heap + place + 8] = bytes(4)
+    return bytes(data)
 
 
 def _format(values: Any) -> str:

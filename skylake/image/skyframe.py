@@ -18,12 +18,15 @@ from skylake.image.masters import median_level
 
 _SMOOTH_PX = 3
 _STRIDE = 5
+#: Part of the nine pixels around and including one that has to be bright as well.
+_LEAST_COMPANY = 0.4
 
 
-def combined_sky(frames: Sequence[Pixels], levels: Sequence[float]) -> Pixels:
+def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool = True) -> Pixels:
     """Return the mean sky of frames over their level; NaN where all are masked.
 
-    Memory does not grow with the number of frames if these are memory maps.
+    Memory does not grow with the number of frames if these are memory maps. Frames whose sources are not masked have
+    outliers on one side only, so the mode is where to begin.
 
     Parameters
     ----------
@@ -31,6 +34,8 @@ def combined_sky(frames: Sequence[Pixels], levels: Sequence[float]) -> Pixels:
         ADU; NaN where something is in the way of the sky.
     levels : sequence of float
         Level of the sky in each, ADU.
+    masked : bool
+        Whether sources are masked.
     """
 
     def read(start: int, end: int) -> Pixels:
@@ -42,8 +47,8 @@ def combined_sky(frames: Sequence[Pixels], levels: Sequence[float]) -> Pixels:
         )
 
     shape = (frames[0].shape[0], frames[0].shape[1])
-    # Frames whose sources are not masked yet have outliers on one side only.
-    return combine_in_blocks(read, len(frames), shape, CombineOptions(threshold=2.5, start="mode")).mean
+    options = CombineOptions() if masked else CombineOptions(threshold=2.5, start="mode")
+    return combine_in_blocks(read, len(frames), shape, options).mean
 
 
 def source_mask(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Mask:
@@ -63,9 +68,9 @@ def source_mask(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Mask:
     signal -= median_level(signal)
     smooth = uniform_filter(signal, _SMOOTH_PX, mode="nearest")
     noise = sigma_mad(smooth[::_STRIDE])
-    found = np.abs(smooth) > params.source_sigma * noise if noise > 0.0 else np.zeros(smooth.shape, bool)
+    found = smooth > params.source_sigma * noise if noise > 0.0 else np.zeros(smooth.shape, bool)
     # A pixel alone is noise; a source has more of them.
-    found = uniform_filter(found.astype(np.float32), _SMOOTH_PX, mode="nearest") > 0.5
+    found &= uniform_filter(found.astype(np.float32), _SMOOTH_PX, mode="nearest") > _LEAST_COMPANY
     if params.grow_px:
         found = binary_dilation(found, np.ones((3, 3), bool), iterations=params.grow_px)
     return np.asarray(found, bool)
