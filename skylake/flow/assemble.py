@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.groups import Group, validity
 from skylake.image.badpix import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine import Combined, block_rows, join
-from skylake.image.masterfile import read_master, write_master
+from skylake.image.library import Library, Master, Rules, choose
+from skylake.image.masterfile import MasterFrame, load_master, read_master, write_master
 from skylake.image.masters import FlatForm, Quality, combine_options, differences, median_level
 from skylake.image.skyframe import without_sources
 from skylake.image.transfer import linearity, photon_transfer
@@ -193,10 +194,11 @@ def _masked(maker: Maker, files: Sequence[PreparedFile], first: Pixels, camera: 
     return terms
 
 
-def bad_pixel_rows(maker: Maker, made: Sequence[Made]) -> list[dict[str, Any]]:
+def bad_pixel_rows(maker: Maker, made: Sequence[Made], library: Library) -> list[dict[str, Any]]:
     """Make the masks of bad pixels that follow from masters.
 
-    Hot pixels are those of darks, dead ones those of flats; unstable ones show in whatever has frames enough.
+    Hot pixels are those of darks, dead ones those of flats; unstable ones show in whatever has frames enough. Of a
+    kind that was not made now the library's master counts, or the mask would be of half of the bad pixels.
     """
     rows = []
     by_use: dict[tuple[Any, ...], list[Made]] = {}
@@ -209,14 +211,42 @@ def bad_pixel_rows(maker: Maker, made: Sequence[Made]) -> list[dict[str, Any]]:
         same = [one for one in some if np.load(one.mask, mmap_mode="r").shape == mask.shape]
         for one in same:
             mask |= np.load(one.mask)
+        held = _masters_of_other_kinds(some, library)
+        for master in held:
+            mask |= _bits_of_held(load_master(library.root, master), maker.camera(some[-1].group), mask.shape)
         prepared = {file: one for each in same for file, one in each.prepared.items()}
-        row = _row(maker, some[-1].group, prepared, kind="bad_pixels")
+        used = {master.name: master.sha256 for master in held}
+        row = _row(maker, some[-1].group, prepared, kind="bad_pixels", used=used)
         for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
             row[f"n_{name}_px"] = int(np.count_nonzero(mask & np.uint8(bit)))
         row["n_bad_px"] = int(np.count_nonzero(mask))
         _write(maker, row, next(iter(prepared.values())).offset, mask=mask)
         rows.append(row)
     return rows
+
+
+def _masters_of_other_kinds(some: Sequence[Made], library: Library) -> list[Master]:
+    """Return the masters of the library that show bad pixels of the kinds that were not made."""
+    wanted = some[-1].group.first.wanted
+    found: list[Master] = []
+    for kind in {"dark", "flat"} - {one.group.kind for one in some}:
+        filters = sorted({one.filter or "" for one in library.masters if one.kind == kind})
+        chosen = [
+            choose(library.masters, kind, replace(wanted, filter=name or None, exposure_s=1.0), Rules())
+            for name in filters
+        ]
+        found += [one for one in chosen if isinstance(one, Master)][:1]
+    return found
+
+
+def _bits_of_held(master: MasterFrame, camera: Camera, shape: tuple[int, ...]) -> MaskPlane:
+    if master.pixels is None or master.shape != shape:
+        return np.zeros(shape, np.uint8)
+    limits = camera.reduction.bad_pixels
+    if master.kind == "dark":
+        return hot_pixels(master.pixels, limits)
+    with np.errstate(divide="ignore"):
+        return dead_pixels(np.asarray(np.float32(1.0) / master.pixels, np.float32), limits)
 
 
 def transfer_row(maker: Maker, flat: Made, made: Sequence[Made]) -> dict[str, Any] | None:
@@ -287,9 +317,15 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile], kind: str) -> dict[str, Any]:
+def _row(
+    maker: Maker,
+    group: Group,
+    prepared: Mapping[str, PreparedFile],
+    kind: str,
+    used: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return what the row of every master tells."""
-    used = {name: sha256 for one in prepared.values() for name, sha256 in one.used.items()}
+    used = {name: sha256 for one in prepared.values() for name, sha256 in one.used.items()} | dict(used or {})
     inputs = {file: one.sha256 for file, one in sorted(prepared.items())} | dict(sorted(used.items()))
     first = group.first
     valid_from, valid_to = validity(group, maker.profile)

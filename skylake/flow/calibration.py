@@ -22,6 +22,7 @@ from skylake.image.library import Library, Master, Wanted, choose, needed, rules
 from skylake.image.masterfile import load_master
 from skylake.image.masters import normalised, prepare, steps_for
 from skylake.image.read import open_stored, read_file
+from skylake.image.reduce import told_exposure
 
 #: What is wrong with a header and does not matter for a calibration frame.
 _HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}
@@ -120,7 +121,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
         raise FrameFailed(
             Reason.BAD_CALIBRATION, f"the frame is no bias, dark or flat ({told}); name the kind with --kind"
         )
-    if found == "dark" and not reading.exposure_known:
+    if found == "dark" and told_exposure(reading) is None:
         raise FrameFailed(
             Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; mend header.exposure of the profile"
         )
@@ -141,7 +142,7 @@ def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
         raw.extension,
         read_binning(raw.header, reading.camera.header),
         reading.filter,
-        reading.exposure_s if reading.exposure_known else None,
+        told_exposure(reading),
         reading.ccd_temperature_c,
     )
 

@@ -236,7 +236,7 @@ class _Build:
 
     def make_masks(self) -> None:
         """Make the masks of bad pixels that follow from what was made."""
-        for row in bad_pixel_rows(self.maker, self.made):
+        for row in bad_pixel_rows(self.maker, self.made, self.library):
             self._add(row)
 
     def _add(self, row: dict[str, Any]) -> None:

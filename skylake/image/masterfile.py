@@ -118,7 +118,9 @@ def _without_times(buffer: io.BytesIO) -> bytes:
             start, row, n_rows = unit.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"]
             kind, offset = unit.columns.dtype.fields["COMPRESSED_DATA"][:2]
             table = np.frombuffer(data, np.uint8, row * n_rows, start).reshape(n_rows, row)
-            tiles = np.ascontiguousarray(table[:, offset : offset + kind.itemsize]).view(kind.base.newbyteorder(">"))
+            tiles = np.ascontiguousarray(table[:, offset : offset + kind.itemsize]).view(
+                kind.base.newbyteorder(">")
+            )
             heap = start + header.get("THEAP", row * n_rows)
             for length, place in tiles.reshape(n_rows, 2).tolist():
                 if length >= _GZIP_HEAD and data[heap + place : heap + place + 2] == b"\x1f\x8b":

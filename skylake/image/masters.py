@@ -26,7 +26,7 @@ _MOST_SATURATED = 0.01
 #: And one with fewer valid pixels.
 _LEAST_VALID = 0.5
 #: Flats of fewer electrons per pixel add more noise than they take away.
-_LEAST_FLAT_E = 200.0
+_LEAST_FLAT_E = 100.0
 #: Pixels of which a median is taken at most, or nearly so.
 _MOST_PIXELS = 2_000_000
 

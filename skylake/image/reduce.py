@@ -171,6 +171,11 @@ def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> H
     return reading
 
 
+def told_exposure(reading: HeaderReading) -> float | None:
+    """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
+    return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
+
+
 def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
     """Return what the masters of a frame have to fit."""
     assert reading.mjd_mid is not None
@@ -179,7 +184,7 @@ def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
         raw.extension,
         read_binning(raw.header, reading.camera.header),
         reading.filter,
-        reading.exposure_s if reading.exposure_known else None,
+        told_exposure(reading),
         reading.ccd_temperature_c,
     )
 
@@ -202,7 +207,7 @@ def conditions_of(
         reading.saturation_adu,
         reading.gain,
         reading.read_noise,
-        reading.exposure_s if reading.exposure_known else None,
+        told_exposure(reading),
         {kind: load_master(library.root, master) for kind, master in chosen.items()},
         None if sky is None else partial(sky, file),
     )
