@@ -119,6 +119,9 @@ class _Chain:
         zero = [number for number, step in enumerate(steps) if step in _ZERO_STEPS]
         self.begin_after = max(zero, default=-1) if set(steps) & set(_VARIANCE_STEPS) else len(steps)
         self.begun = False
+        self.invalid_rows = 0
+        # Whether something else than a pass, which marks what is no number, has changed the pixels since.
+        self.touched = False
         self.work = self._fresh_work(first=True)
 
     def run(self) -> Image:
@@ -153,22 +156,33 @@ class _Chain:
     def _flushed(self) -> Pixels:
         """Do the pass that was gathered, and return the pixels."""
         if self.pixels is None:
-            self.pixels = run_pass(self.source, self.window, self.work, self.mask, self.variance)
+            self.pixels, self.invalid_rows = run_pass(
+                self.source, self.window, self.work, self.mask, self.variance
+            )
+            self.touched = False
         elif not self.work.is_empty:
-            run_again(self.pixels, self.work, self.mask, self.variance)
+            self.invalid_rows = run_again(self.pixels, self.work, self.mask, self.variance)
+            self.touched = False
         self.work = self._fresh_work()
         return self.pixels
+
+    def _touch(self) -> Pixels:
+        """Do the pass that was gathered, and return the pixels to be changed in place."""
+        pixels = self._flushed()
+        self.touched = True
+        return pixels
 
     def _finished(self) -> Pixels:
         """Do what was gathered, and return pixels that are finite everywhere."""
         pixels = self._flushed()
-        n_invalid = mark_invalid(pixels, self.mask)
-        if n_invalid == pixels.size:
-            raise FrameFailed(
-                Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
-            )
-        if n_invalid:
+        if self.touched:
+            self.invalid_rows = mark_invalid(pixels, self.mask)
+        if self.invalid_rows:
             invalid = (self.mask & np.uint8(PixelFlag.INVALID)) != 0
+            if invalid.all():
+                raise FrameFailed(
+                    Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
+                )
             pixels[invalid] = np.median(pixels[~invalid])
             if self.variance is not None:
                 self.variance[invalid] = np.median(self.variance[~invalid])
@@ -218,7 +232,7 @@ class _Chain:
         level = reference_correction(
             decode(self.source), detector.reference_border_px, detector.reference_channels
         )
-        pixels = self._flushed()
+        pixels = self._touch()
         pixels -= level[self.window]
 
     def _bias(self) -> None:
@@ -242,24 +256,22 @@ class _Chain:
             self.work.bias_weight = 1.0 - 2.0 * scale
 
     def _linearity(self) -> None:
-        linearise(self._flushed(), self.variance, self.camera.detector.linearity)
+        linearise(self._touch(), self.variance, self.camera.detector.linearity)
 
     def _flat(self) -> None:
         master = self._master("flat")
-        assert master.pixels is not None
-        error = np.zeros_like(master.pixels) if master.error is None else master.error
-        self.work.inverse_flat, self.work.flat_err = _plane(master.pixels), _plane(error)
+        self.work.inverse_flat, self.work.flat_err = _plane(master.pixels), _plane(master.error)
 
     def _bad_pixels(self) -> None:
         master = self._master("bad_pixels")
         assert master.mask is not None
-        pixels = self._flushed()
+        pixels = self._touch()
         mark_invalid(pixels, self.mask)
         self.mask |= master.mask
         repair(pixels, self.mask, _BAD)
 
     def _bayer(self) -> None:
-        pixels = self._flushed()
+        pixels = self._touch()
         mark_invalid(pixels, self.mask)
         detector, colour = self.camera.detector, self.camera.reduction.colour
         cells = bayer_cells(detector.bayer_pattern or "", colour, self.offset)
@@ -284,6 +296,7 @@ class _Chain:
                 Reason.NO_SKY_FRAME,
                 "the step sky needs the neighbours of the frame; ingest the night as a whole",
             )
+        self.touched = True
         pixels -= self.conditions.sky(Image(pixels, self.mask, self.offset, self.variance, self.raw_step))
 
 

@@ -25,7 +25,7 @@ BEYOND_MEASURE = np.float32(1e15)
 @numba.njit(cache=True, nogil=True)
 def reduce_integers(
     stored: npt.NDArray[np.uint16], form: Any, window: Any, numbers: Any, planes: Any, out: Any
-) -> None:
+) -> int:
     """Reduce integers of 16 bits.
 
     Parameters
@@ -45,38 +45,45 @@ def reduce_integers(
         (0, 0) leaves one out.
     out : tuple of ndarray
         Pixels, mask (uint8) and variance; shape (0, 0) leaves the variance out.
+
+    Returns
+    -------
+    int
+        Rows with pixels that are not finite or beyond all measure; these pixels are marked.
     """
     swapped, signed, scale, zero, has_blank, blank = form
     y0, x0 = window
     pixels, mask, variance = out
     height, width = pixels.shape
+    # Shifts by nothing leave the bytes as they are, and a flipped sign makes signed what is unsigned.
+    shift = np.uint16(8) if swapped != 0.0 else np.uint16(0)
+    flip = np.uint16(0) if signed != 0.0 else np.uint16(0x8000)
+    start = zero if signed != 0.0 else zero + np.float32(32768.0) * scale
+    code = (shift, flip, scale, start)
+    scratch = np.zeros((3, width), np.float32)
+    scratch[2] = 1.0
+    invalid = 0
     for y in range(height):
         row, source = pixels[y], stored[y0 + y, x0 : x0 + width]
-        if swapped != 0.0 and signed != 0.0:
-            for x in range(width):
-                row[x] = np.float32(np.int16((source[x] << np.uint16(8)) | (source[x] >> np.uint16(8))))
-        elif swapped != 0.0:
-            for x in range(width):
-                row[x] = np.float32(np.uint16((source[x] << np.uint16(8)) | (source[x] >> np.uint16(8))))
-        elif signed != 0.0:
-            for x in range(width):
-                row[x] = np.float32(np.int16(source[x]))
+        offset = _offset(y, planes, numbers, scratch)
+        factor = planes[5][y] if planes[5].shape[0] > 0 else scratch[2]
+        if variance.shape[0] > 0 or has_blank != 0.0:
+            _decode(source, code, row)
+            if has_blank != 0.0:
+                _blank(source, code, blank if signed != 0.0 else blank - np.float32(32768.0), row)
+            if variance.shape[0] > 0:
+                _vary(y, row, variance[y], numbers, planes, scratch)
+            _reduce_row(row, mask[y], offset, factor, numbers)
         else:
-            for x in range(width):
-                row[x] = np.float32(source[x])
-        if has_blank != 0.0:
-            for x in range(width):
-                if row[x] == blank:
-                    row[x] = np.nan
-        _scale(row, scale, zero)
-        _judge(row, mask[y], numbers)
-        _subtract_and_divide(y, row, variance, numbers, planes)
+            _reduce_source(source, code, row, mask[y], offset, factor, numbers)
+        invalid += _any_invalid(mask[y])
+    return invalid
 
 
 @numba.njit(cache=True, nogil=True)
 def reduce_floats(
     stored: npt.NDArray[np.uint32], form: Any, window: Any, numbers: Any, planes: Any, out: Any, bits: Any
-) -> None:
+) -> int:
     """Reduce floats of 32 bits; as :func:`reduce_integers`, `bits` being the pixels of `out` seen as uint32.
 
     `form` holds whether bytes are swapped, scale and zero. `stored` may be `bits` itself.
@@ -85,6 +92,9 @@ def reduce_floats(
     y0, x0 = window
     pixels, mask, variance = out
     height, width = pixels.shape
+    scratch = np.zeros((3, width), np.float32)
+    scratch[2] = 1.0
+    invalid = 0
     for y in range(height):
         row, plain, source = pixels[y], bits[y], stored[y0 + y, x0 : x0 + width]
         if swapped != 0.0:
@@ -100,8 +110,13 @@ def reduce_floats(
             for x in range(width):
                 plain[x] = source[x]
         _scale(row, scale, zero)
-        _judge(row, mask[y], numbers)
-        _subtract_and_divide(y, row, variance, numbers, planes)
+        offset = _offset(y, planes, numbers, scratch)
+        factor = planes[5][y] if planes[5].shape[0] > 0 else scratch[2]
+        if variance.shape[0] > 0:
+            _vary(y, row, variance[y], numbers, planes, scratch)
+        _reduce_row(row, mask[y], offset, factor, numbers)
+        invalid += _any_invalid(mask[y])
+    return invalid
 
 
 @numba.njit(cache=True, nogil=True)
@@ -115,71 +130,120 @@ def _scale(row: Any, scale: Any, zero: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _judge(row: Any, mask: Any, numbers: Any) -> None:
-    """Mark what is saturated, or nearly so, by raw value."""
-    saturation, linearity = numbers[0], numbers[1]
-    if saturation < np.inf:
-        for x in range(row.size):
-            mask[x] |= SATURATED if row[x] >= saturation else np.uint8(0)
-    if linearity < np.inf:
-        for x in range(row.size):
-            mask[x] |= NEAR_SATURATED if row[x] >= linearity else np.uint8(0)
+def _decode(source: Any, code: Any, row: Any) -> None:
+    shift, flip, scale, start = code
+    for x in range(row.size):
+        bits = (source[x] << shift) | (source[x] >> shift)
+        row[x] = np.float32(np.int16(bits ^ flip)) * scale + start
 
 
 @numba.njit(cache=True, nogil=True)
-def _subtract_and_divide(y: int, row: Any, variances: Any, numbers: Any, planes: Any) -> None:
-    """Take off zero level, bias and dark, divide by the flat, and carry the variance along."""
-    _, _, dark_scale, read_variance, inverse_gain, begins, bias_weight = numbers
-    levels, bias, bias_err, dark, dark_err, inverse, flat_err = planes
-    width = row.size
-    carries = variances.shape[0] > 0
-    if levels.size > 0:
-        level = levels[y]
-        for x in range(width):
-            row[x] -= level
-    if bias.shape[0] > 0:
-        zero = bias[y]
-        for x in range(width):
-            row[x] -= zero[x]
-    if carries:
-        variance = variances[y]
-        if begins != 0.0:
-            for x in range(width):
-                variance[x] = read_variance + max(row[x], np.float32(0.0)) * inverse_gain
-        if bias_err.shape[0] > 0:
-            errors = bias_err[y]
-            for x in range(width):
-                variance[x] += bias_weight * errors[x] * errors[x]
-        if dark_err.shape[0] > 0:
-            errors = dark_err[y]
-            for x in range(width):
-                error = dark_scale * errors[x]
-                variance[x] += error * error
+def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
+    shift, flip, _, _ = code
+    for x in range(row.size):
+        bits = (source[x] << shift) | (source[x] >> shift)
+        if np.float32(np.int16(bits ^ flip)) == blank:
+            row[x] = np.nan
+
+
+@numba.njit(cache=True, nogil=True)
+def _offset(y: int, planes: Any, numbers: Any, scratch: Any) -> Any:
+    """Return what is taken off each pixel of a row: zero level, bias and dark."""
+    levels, bias, dark = planes[0], planes[1], planes[3]
+    if levels.size == 0 and dark.shape[0] == 0:
+        return bias[y] if bias.shape[0] > 0 else scratch[1]
+    offset = scratch[0]
+    level = levels[y] if levels.size > 0 else np.float32(0.0)
+    zero = bias[y] if bias.shape[0] > 0 else scratch[1]
+    for x in range(offset.size):
+        offset[x] = level + zero[x]
     if dark.shape[0] > 0:
-        current = dark[y]
-        for x in range(width):
-            row[x] -= dark_scale * current[x]
-    if inverse.shape[0] > 0:
-        factors = inverse[y]
-        for x in range(width):
-            row[x] *= factors[x]
-        if carries:
-            errors = flat_err[y]
-            for x in range(width):
-                error = row[x] * errors[x]
-                variance[x] = (variance[x] + error * error) * factors[x] * factors[x]
+        current, scale = dark[y], numbers[2]
+        for x in range(offset.size):
+            offset[x] += scale * current[x]
+    return offset
+
+
+@numba.njit(cache=True, nogil=True)
+def _reduce_source(
+    source: Any, code: Any, row: Any, mask: Any, offset: Any, factor: Any, numbers: Any
+) -> None:
+    """Decode, judge and reduce a row in one loop, so that all planes stream in together."""
+    shift, flip, scale, start = code
+    saturation, linearity = numbers[0], numbers[1]
+    for x in range(row.size):
+        bits = (source[x] << shift) | (source[x] >> shift)
+        raw = np.float32(np.int16(bits ^ flip)) * scale + start
+        value = (raw - offset[x]) * factor[x]
+        row[x] = value
+        mask[x] = _bits(raw, value, saturation, linearity)
+
+
+@numba.njit(cache=True, nogil=True)
+def _reduce_row(row: Any, mask: Any, offset: Any, factor: Any, numbers: Any) -> None:
+    """Judge and reduce a decoded row."""
+    saturation, linearity = numbers[0], numbers[1]
+    for x in range(row.size):
+        raw = row[x]
+        value = (raw - offset[x]) * factor[x]
+        row[x] = value
+        mask[x] = mask[x] | _bits(raw, value, saturation, linearity)
+
+
+@numba.njit(cache=True, nogil=True)
+def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
+    bits = SATURATED if raw >= saturation else np.uint8(0)
+    bits |= NEAR_SATURATED if raw >= linearity else np.uint8(0)
+    bits |= np.uint8(0) if abs(value) < BEYOND_MEASURE else INVALID
+    return np.uint8(bits)
+
+
+@numba.njit(cache=True, nogil=True)
+def _any_invalid(mask: Any) -> int:
+    some = 0
+    for x in range(mask.size):
+        some |= mask[x]
+    return some & 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _vary(y: int, row: Any, variance: Any, numbers: Any, planes: Any, scratch: Any) -> None:
+    """Carry the variance of a row of raw pixels through what is about to be done to it."""
+    _, _, scale, read_variance, inverse_gain, begins, weight = numbers
+    levels, bias, bias_err, dark, dark_err, inverse, flat_err = planes
+    nothing, ones = scratch[1], scratch[2]
+    level = levels[y] if levels.size > 0 else np.float32(0.0)
+    zero = bias[y] if bias.shape[0] > 0 else nothing
+    if begins != 0.0:
+        for x in range(row.size):
+            variance[x] = read_variance + max(row[x] - level - zero[x], np.float32(0.0)) * inverse_gain
+    if bias_err.shape[0] > 0:
+        error = bias_err[y]
+        for x in range(row.size):
+            variance[x] += weight * error[x] * error[x]
+    current = dark[y] if dark.shape[0] > 0 else nothing
+    if dark_err.shape[0] > 0:
+        error = dark_err[y]
+        for x in range(row.size):
+            variance[x] += scale * scale * error[x] * error[x]
+    factor = inverse[y] if inverse.shape[0] > 0 else ones
+    if flat_err.shape[0] > 0:
+        error = flat_err[y]
+        for x in range(row.size):
+            flat = (row[x] - level - zero[x] - scale * current[x]) * factor[x] * error[x]
+            variance[x] = (variance[x] + flat * flat) * factor[x] * factor[x]
+    elif inverse.shape[0] > 0:
+        for x in range(row.size):
+            variance[x] *= factor[x] * factor[x]
 
 
 @numba.njit(cache=True, nogil=True)
 def mark_invalid(pixels: Rows, mask: Bits) -> int:
-    """Mark pixels that are not finite or beyond all measure, and return how many pixels are so marked."""
+    """Mark pixels that are not finite or beyond all measure, and return the number of rows in which there are some."""
     count = 0
-    height, width = pixels.shape
-    for y in range(height):
+    for y in range(pixels.shape[0]):
         row, marks = pixels[y], mask[y]
-        for x in range(width):
-            if not abs(row[x]) < BEYOND_MEASURE:
-                marks[x] |= INVALID
-        for x in range(width):
-            count += marks[x] & INVALID
+        for x in range(row.size):
+            marks[x] = np.uint8(marks[x] | (np.uint8(0) if abs(row[x]) < BEYOND_MEASURE else INVALID))
+        count += _any_invalid(marks)
     return count

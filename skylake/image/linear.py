@@ -85,7 +85,7 @@ def run_pass(
     work: LinearPass,
     mask: MaskPlane,
     variance: Pixels | None,
-) -> Pixels:
+) -> tuple[Pixels, int]:
     """Decode a window of stored pixels and do the work on them.
 
     Parameters
@@ -96,14 +96,16 @@ def run_pass(
         Rows and columns that are wanted.
     work : LinearPass
     mask : ndarray of uint8, shape of the window
-        Gets the bits SATURATED and NEAR_SATURATED.
+        Gets the bits SATURATED, NEAR_SATURATED and INVALID.
     variance : ndarray of float32 or None
         Changed in place.
 
     Returns
     -------
-    ndarray of float32
+    pixels : ndarray of float32
         NaN where the file says so, or a master has no value.
+    n_rows : int
+        Rows with pixels that are invalid.
     """
     rows, columns = window
     pixels = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -112,20 +114,19 @@ def run_pass(
     if stored.dtype.kind in "iu" and stored.dtype.itemsize == 2:
         blank = (0.0, 0.0) if source.blank is None else (1.0, float(source.blank))
         form = _singles(_swapped(stored), stored.dtype.kind == "i", source.scale, source.zero, *blank)
-        reduce_integers(_bits(stored, np.uint16), form, corner, work.numbers, work.planes, out)
-        return pixels
+        count = reduce_integers(_bits(stored, np.uint16), form, corner, work.numbers, work.planes, out)
+        return pixels, count
     if stored.dtype.kind != "f" or stored.dtype.itemsize != 4:
         source, stored = _converted(source)
     form = _singles(_swapped(stored), source.scale, source.zero)
     bits = _bits(stored, np.uint32)
-    reduce_floats(bits, form, corner, work.numbers, work.planes, out, pixels.view(np.uint32))
-    return pixels
+    return pixels, reduce_floats(bits, form, corner, work.numbers, work.planes, out, pixels.view(np.uint32))
 
 
-def run_again(pixels: Pixels, work: LinearPass, mask: MaskPlane, variance: Pixels | None) -> None:
-    """Do more work on pixels, in place."""
+def run_again(pixels: Pixels, work: LinearPass, mask: MaskPlane, variance: Pixels | None) -> int:
+    """Do more work on pixels, in place; return the number of rows with pixels that are invalid."""
     out, bits = (pixels, mask, _NOTHING if variance is None else variance), pixels.view(np.uint32)
-    reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits)
+    return reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits)
 
 
 def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pixels:
@@ -133,7 +134,7 @@ def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pi
     height, width = source.shape
     rows, columns = window or (slice(0, height), slice(0, width))
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    return run_pass(source, (rows, columns), LinearPass(), mask, None)
+    return run_pass(source, (rows, columns), LinearPass(), mask, None)[0]
 
 
 def _converted(source: StoredImage) -> tuple[StoredImage, Any]:

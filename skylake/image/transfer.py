@@ -211,7 +211,8 @@ def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.Arr
     Linearity or None
         None if there are fewer than three exposures, or all are alike.
     """
-    level, time, error = (np.asarray(one, float) for one in (levels, exposures_s, errors))
+    level: Floats = np.asarray(levels, np.float64)
+    time, error = np.asarray(exposures_s, np.float64), np.asarray(errors, np.float64)
     if len(np.unique(np.round(time, 6))) < 3 or level.max() < 1.5 * level.min():
         return None
     rate, rate_err = level / time, error / time

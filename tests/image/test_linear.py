@@ -80,9 +80,9 @@ def test_one_pass_does_what_the_steps_say(kind: str, seed: int, scale: float, at
     if at_once:
         for name, value in more.items():
             setattr(first, name, value)
-        pixels = run_pass(image, WINDOW, first, mask, variance)
+        pixels, _ = run_pass(image, WINDOW, first, mask, variance)
     else:
-        pixels = run_pass(image, WINDOW, first, mask, variance)
+        pixels, _ = run_pass(image, WINDOW, first, mask, variance)
         run_again(pixels, LinearPass(**more), mask, variance)
     raw = plain(image)[WINDOW]
     signal = raw - levels[:, None] - bias
@@ -102,9 +102,9 @@ def test_a_source_is_never_changed() -> None:
     np.testing.assert_array_equal(image.stored, before)
 
 
-def test_invalid_pixels_are_marked_and_counted() -> None:
+def test_invalid_pixels_are_marked_and_their_rows_counted() -> None:
     pixels = np.ones((4, 5), np.float32)
-    pixels[1, 2], pixels[3, 4], pixels[0, 0] = np.nan, np.inf, -1e16
+    pixels[1, 2], pixels[3, 4], pixels[0, 0], pixels[0, 3] = np.nan, np.inf, -1e16, np.nan
     mask = np.zeros((4, 5), np.uint8)
     assert fused.mark_invalid(pixels, mask) == 3
-    assert np.flatnonzero(mask).tolist() == [0, 7, 19]
+    assert np.flatnonzero(mask).tolist() == [0, 3, 7, 19]
