@@ -27,6 +27,7 @@ DOCUMENTS = [
     "README.md",
     "docs/tutorial.md",
     "docs/cameras.md",
+    "docs/calibrations.md",
     "docs/catalogs.md",
     "docs/reading.md",
     "docs/operating.md",
@@ -119,6 +120,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "extraction",
         "apertures",
         "gates",
+        "reduction",
         "calibration",
         "period",
     }

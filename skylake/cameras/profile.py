@@ -194,7 +194,13 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 def _check(camera: Camera, place: str) -> None:
     """Refuse values that are well formed and make no sense."""
-    rules = (_rules_of_apertures, _rules_of_names, _rules_of_detector_and_site, _rules_of_gates)
+    rules = (
+        _rules_of_apertures,
+        _rules_of_names,
+        _rules_of_detector_and_site,
+        _rules_of_gates,
+        _rules_of_reduction,
+    )
     for wrong, key, mend in itertools.chain.from_iterable(rule(camera) for rule in rules):
         if wrong:
             raise ConfigurationError(f"{place}: {key}: {mend}")
@@ -239,3 +245,31 @@ def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:
     for metric, gate in camera.gates.items():
         yield metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}"
         yield gate == Gate(action=gate.action), f"gates.{metric}", "give min or max"
+
+
+#: Steps that come before another one, where both are there.
+_BEFORE = {
+    "overscan": ("bias", "dark", "linearity", "flat", "bayer"),
+    "reference": ("bias", "dark", "linearity", "flat", "bayer"),
+    "bias": ("dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
+    "dark": ("linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
+    "linearity": ("flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
+    "flat": ("bayer", "bad_pixels", "cosmic_rays", "sky"),
+    "bad_pixels": ("bayer", "cosmic_rays", "sky"),
+}
+
+
+def _rules_of_reduction(camera: Camera) -> Iterator[_Rule]:
+    key, steps, detector = "reduction.steps", camera.reduction.steps, camera.detector
+    yield len(set(steps)) < len(steps), key, "name each step once"
+    for first, others in _BEFORE.items():
+        for later in others:
+            wrong = first in steps and later in steps and steps.index(first) > steps.index(later)
+            yield wrong, key, f"{first} comes before {later}"
+    yield "bayer" in steps and not detector.bayer_pattern, "detector.bayer_pattern", "the step bayer needs it"
+    yield "linearity" in steps and not detector.linearity, "detector.linearity", "the step linearity needs it"
+    no_border = "reference" in steps and detector.reference_border_px < 1
+    yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
+    yield detector.reference_channels < 1, "detector.reference_channels", "there is at least one"
+    sky = camera.reduction.sky
+    yield not 1 <= sky.min_frames <= sky.n_frames, "reduction.sky.min_frames", "from 1 to sky.n_frames"

@@ -30,6 +30,17 @@ def night(text: Any) -> int:
     return int(digits)
 
 
+def moment(text: Any) -> float:
+    """Read a time (ISO 8601, UTC unless it names a zone) as Modified Julian Date."""
+    try:
+        time = datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time; write it as 2024-05-01 or 2024-05-01T12:00") from None
+    if time.tzinfo is not None:
+        time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    return (time - datetime.datetime(1858, 11, 17)).total_seconds() / 86400.0
+
+
 def right_ascension(text: Any) -> float:
     """Read a right ascension in degrees."""
     return _number(text, -180.0, 360.0, "degrees, as in 83.633")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from skylake import logs
+from skylake.cli.calib import calib
 from skylake.cli.cameras import camera
 from skylake.cli.catalogs import catalog
 from skylake.cli.demo import demo
@@ -119,14 +120,14 @@ def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
     A lake is a folder of HATS and Parquet tables (frames, sources, matches, zeropoints, nights,
-    lightcurves, maps) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    lightcurves, maps, masters) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)
 
 
 for command in (
-    demo, init, camera, catalog, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
+    demo, init, camera, catalog, calib, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
     map_, flags, reduce, verify, history, rollback, compact, forget, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)

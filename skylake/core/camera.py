@@ -13,6 +13,10 @@ from skylake.core.ids import config_sha256
 
 Flux = Literal["aper1", "aper2", "aper3", "kron"]
 Scale = Literal["utc", "tai", "tt"]
+#: Steps of the reduction; those that need a master bear its kind.
+Step = Literal[
+    "trim", "overscan", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky",
+]  # fmt: skip
 
 #: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``.
 FLUXES: tuple[Flux, ...] = ("aper1", "aper2", "aper3", "kron")
@@ -89,6 +93,12 @@ class HeaderDialect:
     science_kinds: tuple[str, ...] = ()
     """Values of the kind card, in lower case, that are frames of the sky; empty accepts any but the known
     names of calibration frames."""
+    bias_kinds: tuple[str, ...] = ("bias", "zero")
+    dark_kinds: tuple[str, ...] = ("dark",)
+    flat_kinds: tuple[str, ...] = ("flat", "skyflat", "domeflat", "twilight")
+    """Values of the kind card, in lower case, or words in it, of the frames that masters are made of."""
+    binning: tuple[str, ...] = ("XBINNING", "YBINNING")
+    """One card with both numbers, or one for each axis; a frame that has none of them is 1 x 1."""
     wcs: Literal["header", "none"] = "header"
     """'none' where the header's WCS is known to be wrong."""
     extension: int | str | None = None
@@ -112,6 +122,14 @@ class Detector:
     trim_y: tuple[int, int] | None = None
     overscan_x: tuple[int, int] | None = None
     overscan_y: tuple[int, int] | None = None
+    reference_border_px: int = 0
+    """Width of the border of reference pixels, which see no light, of a near-infrared array."""
+    reference_channels: int = 1
+    """Readout channels side by side, each corrected by its own reference pixels."""
+    linearity: tuple[float, ...] = ()
+    """c2, c3 … of the linear signal x + c2 x^2 + c3 x^3 … from the measured one, in ADU above bias and dark."""
+    bayer_pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] | None = None
+    """Colours of the first two rows of raw pixels of a colour camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +198,66 @@ class Apertures:
 
 
 @dataclass(frozen=True, slots=True)
+class BadPixels:
+    """When a pixel counts as bad in a mask."""
+
+    hot_sigma: float = 8.0
+    """Dark current above that of its surroundings, in standard deviations of the pixels of the master."""
+    dead_response: float = 0.5
+    """Response below this part of that of its surroundings, or above one over it, is dead."""
+    unstable_ratio: float = 5.0
+    """Scatter from frame to frame in units of what its level lets expect; judged on five frames or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class CosmicRays:
+    """How cosmic rays are found (van Dokkum 2001)."""
+
+    sigma: float = 5.0
+    neighbour_fraction: float = 0.3
+    """Neighbours count from this part of sigma."""
+    object_limit: float = 10.0
+    """Least ratio of the Laplacian to the fine structure of the image; larger spares sharp stars."""
+    psf_fwhm_px: float | None = None
+    """Width of stars from which the fine structure is taken, for stars of two pixels and more; an object_limit of 2
+    goes with it. None takes it from medians."""
+    iterations: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SkyFrames:
+    """How the sky of a frame is made from its neighbours in time."""
+
+    n_frames: int = 8
+    """Neighbours, half of them before and half after where there are so many."""
+    min_frames: int = 3
+    within_minutes: float = 60.0
+    source_sigma: float = 2.5
+    """Smoothed signal from which a pixel belongs to a source, in units of its noise."""
+    grow_px: int = 4
+    """Margin around sources that is left out with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReductionSteps:
+    """The way from raw pixels to an image."""
+
+    steps: tuple[Step, ...] = ("overscan", "trim")
+    """What is done, in order. A step that needs a master takes it from the calibration library of the lake."""
+    colour: Literal["R", "G", "G1", "G2", "B"] = "G"
+    """Plane that the step bayer takes; G is the mean of the two green pixels of each cell."""
+    temperature_tolerance_c: float = 3.0
+    """Masters of a detector that was warmer or colder by more do not fit; unknown temperatures do."""
+    exposure_tolerance: float = 0.01
+    """Part of an exposure up to which two count as the same."""
+    validity_days: float | None = None
+    """For how long before and after its frames a new master is valid; None is as long as the period lasts."""
+    bad_pixels: BadPixels = field(default_factory=BadPixels)
+    cosmic_rays: CosmicRays = field(default_factory=CosmicRays)
+    sky: SkyFrames = field(default_factory=SkyFrames)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """A limit on a metric of the frame."""
 
@@ -230,6 +308,7 @@ class Camera:
     filters: dict[str, FilterBand] = field(default_factory=dict)
     default_filter: str | None = None
     """Filter of frames whose header names none."""
+    reduction: ReductionSteps = field(default_factory=ReductionSteps)
     extraction: Extraction = field(default_factory=Extraction)
     apertures: Apertures = field(default_factory=Apertures)
     gates: dict[str, Gate] = field(default_factory=dict)

@@ -58,6 +58,40 @@ class RawImage:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The pixels of one HDU as the file holds them, so that they are converted only once.
+
+    Attributes
+    ----------
+    stored : ndarray, shape (height, width)
+        In the byte order of the file.
+    header : astropy.io.fits.Header
+        Header of the image.
+    extension : int
+        Index of the HDU.
+    n_further : int
+        Images that follow in the same file.
+    scale, zero : float
+        A pixel is ``zero + scale * stored``.
+    blank : int or None
+        Stored value of pixels without a value.
+    """
+
+    stored: npt.NDArray[Any]
+    header: Any
+    extension: int
+    n_further: int = 0
+    scale: float = 1.0
+    zero: float = 0.0
+    blank: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.stored.shape[0], self.stored.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A calibrated image with what is known of each pixel. All arrays have one shape.
 
@@ -68,8 +102,10 @@ class Image:
     mask : ndarray of uint8
         Bits of :class:`~skylake.core.flags.PixelFlag`. Saturation is judged on raw pixels, before anything
         was subtracted.
-    offset : tuple of int
-        Raw pixel (x, y) of the first pixel.
+    offset : tuple of float
+        Raw pixel (x, y) on which the centre of the first pixel lies; a mean of two green pixels lies between.
+    raw_step : int
+        Raw pixels from one pixel to the next: 2 for one colour plane of a Bayer mosaic.
     variance : ndarray of float32 or None
         Variance that read noise, photons and masters give each pixel, ADU^2; None where it is only known from the
         scatter of the background.
@@ -77,8 +113,9 @@ class Image:
 
     pixels: Pixels
     mask: MaskPlane
-    offset: tuple[int, int]
+    offset: tuple[float, float]
     variance: Pixels | None = None
+    raw_step: int = 1
 
     @property
     def masked(self) -> Mask:

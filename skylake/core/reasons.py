@@ -33,6 +33,10 @@ class Reason(StrEnum):
     BAD_HEADER = "bad_header"
     WRONG_SIZE = "wrong_size"
     NO_VALID_PIXELS = "no_valid_pixels"
+    NO_MASTER = "no_master"
+    BAD_MASTER = "bad_master"
+    NO_SKY_FRAME = "no_sky_frame"
+    BAD_CALIBRATION = "bad_calibration"
     WORKER_LOST = "worker_lost"
     ERROR = "error"
 

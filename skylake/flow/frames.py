@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,9 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.skyframes import SkySource
 from skylake.image.astrometry import StarFinder, Stars
+from skylake.image.library import Library
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import ReducedFrame, new_row, reduce_frame
 from skylake.lake.parts import sort_rows
@@ -53,12 +56,15 @@ class Reduction:
     """How frames are reduced: the camera, the catalog to check pointings with, and what is known.
 
     ``known`` maps the frame_id of every frame in the lake to its file, so that the same bytes under
-    another name are recognised before they are measured.
+    another name are recognised before they are measured. ``library`` holds the masters of the camera, and
+    ``neighbours`` the files of the nights, for cameras that take the sky of a frame from the others.
     """
 
     profile: Profile
     catalog: ReferenceCatalog | None = None
     known: dict[int, str] = field(default_factory=dict)
+    library: Library | None = None
+    neighbours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class _Rows:
     sources: pa.Table | None
 
 
-def _guard(work: Callable[[], Result]) -> Result | FrameError:
+def guard(work: Callable[[], Result]) -> Result | FrameError:
     """Return what some work on one frame gives, or why it failed.
 
     This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
@@ -89,7 +95,7 @@ def _guard(work: Callable[[], Result]) -> Result | FrameError:
 
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
     """Return the night of each file, from its header or name alone; 0 where it cannot be told."""
-    nights = [_guard(partial(_peek, path, profile)) for path in paths]
+    nights = [guard(partial(_peek, path, profile)) for path in paths]
     return [UNDATED if isinstance(night, FrameError) else night for night in nights]
 
 
@@ -119,13 +125,23 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     repeated = []
     find_stars = star_finder(reduction)
     known = dict(reduction.known)
+    scratch = out.with_suffix(".sky")
+    sky = (
+        SkySource(reduction.neighbours, reduction.profile, reduction.library, scratch)
+        if reduction.neighbours
+        else None
+    )
+    measure = partial(
+        _measure, profile=reduction.profile, find_stars=find_stars, library=reduction.library, sky=sky
+    )
     for path in paths:
-        rows = _reduce(path, reduction.profile, known, find_stars)
+        rows = _reduce(path, reduction.profile, known, measure)
         if rows is None:
             repeated.append(path)
             continue
         known[rows.frame_id] = rows.file
         reduced.append(rows)
+    shutil.rmtree(scratch, ignore_errors=True)
     frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
     tables = [rows.sources for rows in reduced if rows.sources is not None]
     if not tables:
@@ -144,22 +160,28 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
 
 
 def _reduce(
-    path: str, profile: Profile, known: dict[int, str], find_stars: StarFinder | None
+    path: str, profile: Profile, known: dict[int, str], measure: Callable[[FileContent], _Rows]
 ) -> _Rows | None:
     """Reduce one frame to tables; None if its content is known under another name."""
-    content = _guard(partial(read_file, path))
+    content = guard(partial(read_file, path))
     if isinstance(content, FrameError):
         return _failed(path, profile, None, content)
     row = new_row(profile, content.path, content)
     file = _as_text(content.path)
     if known.get(row["frame_id"], file) != file:
         return None
-    rows = _guard(partial(_measure, content, profile, find_stars))
+    rows = guard(partial(measure, content))
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
-def _measure(content: FileContent, profile: Profile, find_stars: StarFinder | None) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars))
+def _measure(
+    content: FileContent,
+    profile: Profile,
+    find_stars: StarFinder | None,
+    library: Library | None,
+    sky: SkySource | None,
+) -> _Rows:
+    return _tables(reduce_frame(content, profile, find_stars, library, sky))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
@@ -183,7 +205,7 @@ def _as_text(path: str) -> str:
 
 def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
     """Return the row of a frame whose worker died twice."""
-    content = _guard(partial(read_file, path))
+    content = guard(partial(read_file, path))
     lost = FrameFailed(
         Reason.WORKER_LOST,
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",

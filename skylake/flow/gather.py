@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
 from skylake.core.batch import Batch
+from skylake.core.ids import config_sha256
 from skylake.flow.frames import Chunk
 from skylake.lake.layout import part_file
 from skylake.lake.parts import Part, PartFile, sort_rows, stage_part, write_part_file
@@ -50,11 +51,13 @@ def gather_batch(
     tree: PixelTree,
     staging: Path,
     profile_sha256: str,
+    checksums: Mapping[str, str] | None = None,
 ) -> tuple[Part, Part]:
     """Write the parts of a batch; memory is bounded by one pixel of the night.
 
     A frame that is new replaces the one of the same content, and the one that had its file's name.
-    `profile_sha256` is that of the profile with which the new ones were reduced.
+    `profile_sha256` is that of the profile with which the new ones were reduced, `checksums` those of the masters
+    that they may have been reduced with.
 
     Returns
     -------
@@ -64,6 +67,8 @@ def gather_batch(
     old = _kept(existing, fresh)
     frames = pa.concat_tables([fresh, old])
     inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {})
+    if used := masters_configuration(frames, checksums or {}):
+        inputs["masters"] = config_sha256(used)
     frames_part = stage_part(
         frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
     )
@@ -81,6 +86,19 @@ def _inputs(frames: pa.Table, profile_sha256: str, before: Mapping[str, str]) ->
     if earlier := earlier - {profile_sha256}:
         inputs["earlier_configurations"] = " ".join(sorted(earlier))
     return inputs
+
+
+def masters_configuration(frames: pa.Table, checksums: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the masters that frames were reduced with, name to SHA-256, as a configuration; empty if there are none.
+
+    The SHA-256 of a master that the library does not have any more is the part of it that is in its name.
+    """
+    names = {name for text in pc.unique(frames["masters"]).to_pylist() for name in (text or "").split()}
+    return (
+        {"masters": {name: checksums.get(name, name.rpartition("-")[2]) for name in sorted(names)}}
+        if names
+        else {}
+    )
 
 
 def files_sha256(frames: pa.Table) -> str:

@@ -20,6 +20,7 @@ from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
+from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
@@ -121,7 +122,7 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
-    reduction = Reduction(profile, _default_catalog(lake))
+    reduction = Reduction(profile, _default_catalog(lake), library=library_of(lake.snapshot(), profile.name))
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -213,7 +214,11 @@ def _ingest_window(
     """
     camera = reduction.profile.name
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
-    reduction = replace(reduction, known=run.known.of_nights(window))
+    reduction = replace(
+        reduction,
+        known=run.known.of_nights(window),
+        neighbours=_neighbours(window, reduction.profile, run.known),
+    )
     with run.lake.stage(f"ingest-{camera}") as staging:
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
@@ -224,19 +229,27 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        return _publish_window(
-            run, chunks, reduction.profile, staging, [str(Batch(camera, one)) for one in later]
-        )
+        return _publish_window(run, chunks, reduction, staging, [str(Batch(camera, one)) for one in later])
+
+
+def _neighbours(window: dict[int, list[str]], profile: Profile, known: Known) -> tuple[str, ...]:
+    """Return the frames of some nights, those of the lake too, if the camera takes the sky from neighbours."""
+    cameras = [profile.base, *(period.camera for period in profile.periods)]
+    if not any("sky" in camera.reduction.steps for camera in cameras):
+        return ()
+    held = {file for night in window for file in known.by_night.get(night, {}).values()}
+    return tuple(sorted(held.union(*window.values())))
 
 
 def _publish_window(
-    run: _Run, chunks: dict[int, list[Chunk]], profile: Profile, staging: Path, later: Sequence[str]
+    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str]
 ) -> list[LakeError]:
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
     Nights that exchange frames are one commit, or all of them stay as they were.
     """
-    snapshot = run.lake.snapshot()
+    snapshot, profile = run.lake.snapshot(), reduction.profile
+    checksums = reduction.library.checksums if reduction.library else {}
     moves = Moves.find(chunks, run.known)
     batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
     existing = existing_parts(
@@ -246,7 +259,7 @@ def _publish_window(
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
     sha256 = profile.sha256
     tasks = [
-        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256)
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256, checksums)
         for batch, held in zip(batches, existing, strict=True)
     ]
     results = run.workers.run(tasks)
@@ -260,7 +273,7 @@ def _publish_window(
         failures += [failure(batch, some[batch], len(some) - len(failed)) for batch in failed]
         if failed:
             continue
-        commit_nights(run.lake, some, profile, staging, snapshot.number)
+        commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
         for batch, (_, sources) in some.items():
             _report_batch(run.report, batch, chunks.get(batch.night, []), sources, run.progress)
     return failures

@@ -18,7 +18,10 @@ from skylake.image.reduce import new_row
 from skylake.lake import Lake
 
 #: What may go better another time; such frames are taken up again by the next run.
-_RETRIED = {Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value}
+_RETRIED = {
+    Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value, Reason.NO_MASTER.value,
+    Reason.BAD_MASTER.value, Reason.NO_SKY_FRAME.value,
+}  # fmt: skip
 
 Repeat = tuple[int, int | None, int | None]
 """frame_id, size and time of modification of a file whose content is that of another."""

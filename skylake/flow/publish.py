@@ -11,14 +11,14 @@ from skylake.core.batch import Batch
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.frames import Chunk
-from skylake.flow.gather import Existing
+from skylake.flow.gather import Existing, masters_configuration
 from skylake.flow.known import Known
 from skylake.flow.loosen import cut_crowded, loosen
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.parts import is_as_written
-from skylake.lake.slices import Slice
+from skylake.lake.slices import Slice, read_files
 
 _log = logs.get(__name__)
 
@@ -120,11 +120,17 @@ def loosen_changed(
 
 
 def commit_nights(
-    lake: Lake, made: Mapping[Batch, Iterable[Part]], profile: Profile, staging: Path, base: int
+    lake: Lake,
+    made: Mapping[Batch, Iterable[Part]],
+    profile: Profile,
+    staging: Path,
+    base: int,
+    checksums: Mapping[str, str] | None = None,
 ) -> None:
     """Publish the parts of some batches in one commit, but for those that the lake holds already.
 
-    The files of a part are in a folder of `staging` that is named after its batch and table.
+    The files of a part are in a folder of `staging` that is named after its batch and table. `checksums` are those of
+    the masters that frames may have been reduced with; the ledger keeps which.
     """
     commit = Commit("ingest", ", ".join(map(str, made)), base=base)
     commit.configure(profile.configurations)
@@ -133,8 +139,12 @@ def commit_nights(
         for part in parts:
             if is_held(snapshot, part):
                 continue
+            folder = staging / str(batch) / part.table
             if part.n_rows == 0:
                 commit.remove(part.table, part.name)
             else:
-                commit.replace(part, staging / str(batch) / part.table)
+                commit.replace(part, folder)
+            if part.table == "frames" and "masters" in part.inputs:
+                rows = read_files("frames", [folder / file.path for file in part.files], ["masters"])
+                commit.configure([masters_configuration(rows, checksums or {})])
     lake.commit(commit)

@@ -17,6 +17,7 @@ from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.reasons import Reason
 from skylake.core.sphere import arcsec_of_chord, chord, separation_deg, tangent_basis, unit_vectors
 from skylake.errors import FrameRejected
+from skylake.image.mosaic import moved_wcs
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,7 +101,9 @@ class Pointing:
         return _to_icrs(self.wcs, np.asarray(x, float), np.asarray(y, float))
 
 
-def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset: tuple[int, int]) -> Pointing:
+def header_pointing(
+    header: Any, camera: Camera, shape: tuple[int, int], offset: tuple[float, float], raw_step: int = 1
+) -> Pointing:
     """Return the pointing that a header tells.
 
     Parameters
@@ -109,8 +112,10 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
     camera : Camera
     shape : tuple of int
         Height and width after trimming.
-    offset : tuple of int
+    offset : tuple of float
         Raw pixel (x, y) of the first pixel after trimming; the WCS is moved by it.
+    raw_step : int
+        Raw pixels from one pixel to the next, as in a colour plane of a Bayer mosaic; the WCS is scaled by it.
 
     Raises
     ------
@@ -128,8 +133,10 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         raise FrameRejected(
             Reason.NO_WCS, "the header has no celestial WCS (CTYPE1 and CTYPE2); solve the frame first"
         )
-    if offset != (0, 0):
-        wcs = wcs[offset[1] :, offset[0] :]
+    if raw_step != 1:
+        wcs = moved_wcs(wcs, offset, raw_step)
+    elif offset != (0, 0):
+        wcs = wcs[int(offset[1]) :, int(offset[0]) :]
     height, width = shape
     try:
         # Numbers beyond all measure, as of an equinox, become infinite or NaN, and are found below.
@@ -144,13 +151,14 @@ def header_pointing(header: Any, camera: Camera, shape: tuple[int, int], offset:
         raise FrameRejected(
             Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first"
         )
-    _refuse_other_scale(pointing, camera)
+    _refuse_other_scale(pointing, camera, raw_step)
     return pointing
 
 
-def _refuse_other_scale(pointing: Pointing, camera: Camera) -> None:
+def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> None:
     """Refuse a frame of another scale than the camera's: two cameras may have images of the same size."""
-    known = camera.optics.pixel_scale_arcsec
+    raw = camera.optics.pixel_scale_arcsec
+    known = None if raw is None else raw * raw_step
     if known is not None and abs(np.log(pointing.pixel_scale_arcsec / known)) > _SCALE_TOLERANCE:
         raise FrameRejected(
             Reason.BAD_WCS,

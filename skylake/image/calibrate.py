@@ -1,93 +1,304 @@
-"""Raw pixels to an image: saturation judged, overscan taken off, trimmed, invalid pixels filled."""
+"""Raw pixels to an image: the steps that the profile of a camera names, in its order.
+
+Saturation is judged on raw pixels. Steps that are linear in the pixels are gathered and done in one pass.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from skylake.core.camera import Camera, Detector
+from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image, Mask, Pixels, RawImage
+from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
+from skylake.image.badpix import repair
+from skylake.image.cosmic import find_cosmic_rays
+from skylake.image.fused import mark_invalid
+from skylake.image.linear import LinearPass, decode, run_again, run_pass
+from skylake.image.masterfile import MasterFrame
+from skylake.image.mosaic import bayer_cells, take_mask, take_plane
+from skylake.image.steps import linearise, overscan_levels, reference_correction, trim_window
 
-#: No detector gives so many ADU, and squares of larger numbers do not fit 32 bits.
-_BEYOND_MEASURE = 1e15
+_BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
+_ZERO_STEPS = ("overscan", "reference", "bias")
+#: With one of these the photons in a pixel are known, and so is its variance.
+_VARIANCE_STEPS = ("bias", "dark", "flat")
 
 
-def calibrate(raw: RawImage, camera: Camera, saturation_adu: float | None) -> Image:
-    """Prepare the raw image of a camera for measurement.
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the steps need to know of a frame beyond its pixels.
 
-    Saturation is judged on raw pixels, before anything is subtracted from them. A pixel that is not
-    finite or beyond all measure, or whose row has no overscan that is finite, is masked and filled with
-    the median of the image. The raw image stays as it is.
+    Attributes
+    ----------
+    saturation_adu : float or None
+        Raw level from which a pixel counts as saturated.
+    gain : float
+        Electrons per ADU.
+    read_noise : float
+        Electrons, rms.
+    exposure_s : float or None
+    masters : mapping
+        Masters by kind.
+    sky : callable or None
+        Gives the sky of the frame, to be subtracted, from the frame as it is before that step.
+    """
+
+    saturation_adu: float | None = None
+    gain: float = 1.0
+    read_noise: float = 0.0
+    exposure_s: float | None = None
+    masters: Mapping[str, MasterFrame] = field(default_factory=dict)
+    sky: Callable[[Image], Pixels] | None = None
+
+
+def calibrate(
+    raw: RawImage | StoredImage,
+    camera: Camera,
+    conditions: Conditions | float | None,
+    until: Step | None = None,
+) -> Image:
+    """Prepare the raw image of a camera for measurement. The raw image stays as it is.
+
+    A pixel that is not finite or beyond all measure, or whose row has no overscan that is finite, is masked and filled
+    with the median of the image.
+
+    Parameters
+    ----------
+    raw : RawImage or StoredImage
+    camera : Camera
+    conditions : Conditions, float or None
+        A number is the saturation level alone.
+    until : str or None
+        Step before which to end.
 
     Raises
     ------
     FrameFailed
-        ``wrong_size`` if the image has not the size in the profile, ``no_valid_pixels`` if no pixel is
-        finite.
+        ``wrong_size`` if the image has not the size in the profile or a master does not cover it,
+        ``no_valid_pixels`` if no pixel is finite, ``no_master`` if a step lacks its master.
     """
-    detector = camera.detector
-    if camera.image_shape is not None and raw.pixels.shape != camera.image_shape:
-        height, width = raw.pixels.shape
+    if not isinstance(conditions, Conditions):
+        conditions = Conditions(saturation_adu=conditions)
+    source = raw if isinstance(raw, StoredImage) else StoredImage(raw.pixels, raw.header, raw.extension)
+    if camera.image_shape is not None and source.shape != camera.image_shape:
+        height, width = source.shape
+        detector = camera.detector
         raise FrameFailed(
             Reason.WRONG_SIZE,
             f"the image has {width} x {height} pixels and {camera.name} has {detector.width_px} x "
             f"{detector.height_px}; use the profile of its camera or mend detector.width_px and height_px",
         )
-    saturated = _above(raw.pixels, saturation_adu)
-    near_saturated = _above(raw.pixels, detector.linearity_adu)
-    pixels = _subtract_overscan(raw.pixels, detector)
-    rows, columns = _trim(raw.pixels.shape, detector)
-    pixels = np.ascontiguousarray(pixels[rows, columns])
-    pixels, masked = _fill(pixels)
-    mask = masked * np.uint8(PixelFlag.INVALID)
-    mask |= saturated[rows, columns] * np.uint8(PixelFlag.SATURATED)
-    mask |= near_saturated[rows, columns] * np.uint8(PixelFlag.NEAR_SATURATED)
-    return Image(pixels, mask, (columns.start, rows.start))
+    steps = camera.reduction.steps
+    if until is not None and until in steps:
+        steps = steps[: steps.index(until)]
+    return _Chain(source, camera, conditions, steps).run()
 
 
-def _above(pixels: Pixels, level: float | None) -> Mask:
-    return np.zeros(pixels.shape, bool) if level is None else np.asarray(pixels >= level)
+class _Chain:
+    """An image on its way through the steps."""
 
+    def __init__(
+        self, source: StoredImage, camera: Camera, conditions: Conditions, steps: tuple[Step, ...]
+    ) -> None:
+        self.source, self.camera, self.conditions, self.steps = source, camera, conditions, steps
+        height, width = source.shape
+        # Trimming costs nothing if it comes first; no other step that is linear in the pixels looks beside its pixel.
+        whole = slice(0, height), slice(0, width)
+        self.window = trim_window(source.shape, camera.detector) if "trim" in steps else whole
+        rows, columns = self.window
+        self.offset: tuple[float, float] = (columns.start, rows.start)
+        self.raw_step = 1
+        self.mask: MaskPlane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        self.pixels: Pixels | None = None
+        self.variance: Pixels | None = None
+        zero = [number for number, step in enumerate(steps) if step in _ZERO_STEPS]
+        self.begin_after = max(zero, default=-1) if set(steps) & set(_VARIANCE_STEPS) else len(steps)
+        self.begun = False
+        self.invalid_rows = 0
+        # Whether something else than a pass, which marks what is no number, has changed the pixels since.
+        self.touched = False
+        self.work = self._fresh_work(first=True)
 
-def _trim(shape: tuple[int, ...], detector: Detector) -> tuple[slice, slice]:
-    height, width = shape
-    y0, y1 = detector.trim_y or (0, height)
-    x0, x1 = detector.trim_x or (0, width)
-    rows, columns = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise FrameFailed(
-            Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y"
+    def run(self) -> Image:
+        """Do all steps and return the image."""
+        for number, step in enumerate(self.steps):
+            # Only steps at or after the last that changes the zero level know the photons in a pixel.
+            if number >= self.begin_after and not self.begun and step not in (*_ZERO_STEPS, "trim"):
+                self._begin()
+            getattr(self, f"_{step}")()
+            if number == self.begin_after and not self.begun:
+                self._begin()
+        pixels = self._finished()
+        return Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+
+    def _fresh_work(self, first: bool = False) -> LinearPass:
+        if not first:
+            return LinearPass()
+        saturation, linearity = self.conditions.saturation_adu, self.camera.detector.linearity_adu
+        return LinearPass(
+            np.inf if saturation is None else saturation, np.inf if linearity is None else linearity
         )
-    return rows, columns
 
+    def _begin(self) -> None:
+        """Let the variance begin with the pass that is being gathered."""
+        gain = self.conditions.gain
+        self.begun = True
+        self.work.begins = True
+        self.work.inverse_gain = 1.0 / gain
+        self.work.read_variance = (self.conditions.read_noise / gain) ** 2
+        self.variance = np.empty(self.mask.shape, np.float32)
 
-def _subtract_overscan(pixels: Pixels, detector: Detector) -> Pixels:
-    """Subtract the median of the overscan, row by row where it is a strip of columns."""
-    if detector.overscan_x is None and detector.overscan_y is None:
+    def _flushed(self) -> Pixels:
+        """Do the pass that was gathered, and return the pixels."""
+        if self.pixels is None:
+            self.pixels, self.invalid_rows = run_pass(
+                self.source, self.window, self.work, self.mask, self.variance
+            )
+            self.touched = False
+        elif not self.work.is_empty:
+            self.invalid_rows = run_again(self.pixels, self.work, self.mask, self.variance)
+            self.touched = False
+        self.work = self._fresh_work()
+        return self.pixels
+
+    def _touch(self) -> Pixels:
+        """Do the pass that was gathered, and return the pixels to be changed in place."""
+        pixels = self._flushed()
+        self.touched = True
         return pixels
-    y = slice(*detector.overscan_y) if detector.overscan_y else slice(None)
-    x = slice(*detector.overscan_x) if detector.overscan_x else slice(None)
-    strip = pixels[y, x]
-    if strip.size == 0:
-        raise FrameFailed(Reason.WRONG_SIZE, "the overscan lies outside the image; mend detector.overscan_x")
-    strip = np.where(np.isfinite(strip), strip, np.nan)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        level = np.nanmedian(strip, axis=1 if detector.overscan_y is None else None, keepdims=True)
-    return np.asarray(pixels - level, np.float32)
 
+    def _finished(self) -> Pixels:
+        """Do what was gathered, and return pixels that are finite everywhere."""
+        pixels = self._flushed()
+        if self.touched:
+            self.invalid_rows = mark_invalid(pixels, self.mask)
+        if self.invalid_rows:
+            invalid = (self.mask & np.uint8(PixelFlag.INVALID)) != 0
+            if invalid.all():
+                raise FrameFailed(
+                    Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
+                )
+            pixels[invalid] = np.median(pixels[~invalid])
+            if self.variance is not None:
+                self.variance[invalid] = np.median(self.variance[~invalid])
+        return pixels
 
-def _fill(pixels: Pixels) -> tuple[Pixels, Mask]:
-    masked = ~(np.abs(pixels) < _BEYOND_MEASURE)
-    n_masked = np.count_nonzero(masked)
-    if n_masked == pixels.size:
-        raise FrameFailed(
-            Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
+    def _master(self, kind: str) -> MasterFrame:
+        """Return a master cut to the window.
+
+        Raises
+        ------
+        FrameFailed
+            ``no_master`` if there is none; ``wrong_size`` if it does not cover the image.
+        """
+        master = self.conditions.masters.get(kind)
+        if master is None:
+            raise FrameFailed(
+                Reason.NO_MASTER,
+                f"the step {kind} has no master; make one with `skylake calib build`, or take the step out of "
+                "reduction.steps",
+            )
+        rows, columns = self.window
+        height, width = master.shape
+        y, x = rows.start - master.offset[1], columns.start - master.offset[0]
+        if y < 0 or x < 0 or y + self.mask.shape[0] > height or x + self.mask.shape[1] > width:
+            raise FrameFailed(
+                Reason.WRONG_SIZE,
+                f"the master of kind {kind} has {width} x {height} pixels and does not cover the image; build it anew "
+                "under the present profile",
+            )
+        here = slice(y, y + self.mask.shape[0]), slice(x, x + self.mask.shape[1])
+        return replace(
+            master,
+            pixels=None if master.pixels is None else master.pixels[here],
+            error=None if master.error is None else master.error[here],
+            mask=None if master.mask is None else master.mask[here],
         )
-    if n_masked:
-        pixels = np.where(masked, np.median(pixels[~masked]), pixels)
-    return pixels, masked
+
+    def _trim(self) -> None:
+        """Nothing is left to do: the window is that of the trimmed image from the beginning."""
+
+    def _overscan(self) -> None:
+        levels = overscan_levels(self.source, self.camera.detector)
+        self.work.levels = None if levels is None else levels[self.window[0]]
+
+    def _reference(self) -> None:
+        detector = self.camera.detector
+        level = reference_correction(
+            decode(self.source), detector.reference_border_px, detector.reference_channels
+        )
+        pixels = self._touch()
+        pixels -= level[self.window]
+
+    def _bias(self) -> None:
+        master = self._master("bias")
+        self.work.bias, self.work.bias_err = _plane(master.pixels), _plane(master.error)
+
+    def _dark(self) -> None:
+        master, scale = self._master("dark"), 1.0
+        if "bias" in self.steps:
+            if not master.exposure_s or self.conditions.exposure_s is None:
+                raise FrameFailed(
+                    Reason.NO_MASTER,
+                    "the exposure of the frame or of its dark is unknown, so the dark cannot be scaled",
+                )
+            scale = self.conditions.exposure_s / master.exposure_s
+        self.work.dark, self.work.dark_err = _plane(master.pixels), _plane(master.error)
+        self.work.dark_scale = scale
+        bias = self.conditions.masters.get("bias")
+        if bias is not None and bias.name and bias.name in master.used:
+            # raw - bias - s (dark frames - bias): the error of the bias counts with 1 - s, and is in that of the dark.
+            self.work.bias_weight = 1.0 - 2.0 * scale
+
+    def _linearity(self) -> None:
+        linearise(self._touch(), self.variance, self.camera.detector.linearity)
+
+    def _flat(self) -> None:
+        master = self._master("flat")
+        self.work.inverse_flat, self.work.flat_err = _plane(master.pixels), _plane(master.error)
+
+    def _bad_pixels(self) -> None:
+        master = self._master("bad_pixels")
+        assert master.mask is not None
+        pixels = self._touch()
+        mark_invalid(pixels, self.mask)
+        self.mask |= master.mask
+        repair(pixels, self.mask, _BAD)
+
+    def _bayer(self) -> None:
+        pixels = self._touch()
+        mark_invalid(pixels, self.mask)
+        detector, colour = self.camera.detector, self.camera.reduction.colour
+        cells = bayer_cells(detector.bayer_pattern or "", colour, self.offset)
+        self.pixels, (x, y) = take_plane(pixels, cells)
+        self.mask = take_mask(self.mask, cells)
+        if self.variance is not None:
+            self.variance = take_plane(self.variance, cells)[0] / np.float32(len(cells))
+        self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
+
+    def _cosmic_rays(self) -> None:
+        pixels = self._finished()
+        image = Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+        conditions, params = self.conditions, self.camera.reduction.cosmic_rays
+        hits = find_cosmic_rays(image, params, conditions.gain, conditions.read_noise)
+        self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
+        repair(pixels, self.mask, PixelFlag.COSMIC_RAY)
+
+    def _sky(self) -> None:
+        pixels = self._finished()
+        if self.conditions.sky is None:
+            raise FrameFailed(
+                Reason.NO_SKY_FRAME,
+                "the step sky needs the neighbours of the frame; ingest the night as a whole",
+            )
+        self.touched = True
+        pixels -= self.conditions.sky(Image(pixels, self.mask, self.offset, self.variance, self.raw_step))
+
+
+def _plane(pixels: Pixels | None) -> Pixels | None:
+    return None if pixels is None else np.ascontiguousarray(pixels, np.float32)

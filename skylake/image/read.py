@@ -1,7 +1,8 @@
-"""Read FITS: plain, gzip, bzip2 or tile-compressed; any BITPIX, BSCALE and BZERO; native float32 out.
+"""Read FITS: plain, gzip, bzip2 or tile-compressed; any BITPIX, BSCALE and BZERO.
 
-Uncompressed images are decoded here straight from the bytes, in one conversion; tile-compressed ones
-by astropy (Pence et al. 2010, A&A 524, A42).
+Uncompressed pixels are handed on as they lie in the bytes of the file, to be converted where they are first
+needed, in the same pass as the calibration; tile-compressed ones are decoded by astropy (Pence et al. 2010,
+A&A 524, A42).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from skylake.core.frame import FileContent, Pixels, RawImage
+from skylake.core.frame import FileContent, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed, FrameUnavailable
+from skylake.image.linear import decode
 
 _BLOCK = 2880
 _MAX_HEADER_BLOCKS = 2000
@@ -100,7 +101,13 @@ def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
 
 
 def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
-    """Decode the image of a file.
+    """Decode the image of a file to native float32; parameters and errors are those of :func:`open_stored`."""
+    found = open_stored(content, extension)
+    return RawImage(decode(found), found.header, found.extension, found.n_further)
+
+
+def open_stored(content: FileContent, extension: int | str | None = None) -> StoredImage:
+    """Find the image of a file.
 
     Parameters
     ----------
@@ -130,12 +137,8 @@ def open_image(content: FileContent, extension: int | str | None = None) -> RawI
         raise FrameFailed(
             Reason.TRUNCATED, f"the last {missing} bytes of the image are missing; copy it again"
         )
-    raw = (
-        _open_tiles(content, unit)
-        if unit.tile_compressed
-        else RawImage(_decode(content.data, unit), unit.header, unit.index)
-    )
-    return replace(raw, n_further=_count_images(units))
+    found = _open_tiles(content, unit) if unit.tile_compressed else _stored(content.data, unit)
+    return replace(found, n_further=_count_images(units))
 
 
 def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
@@ -262,28 +265,19 @@ def _plane(axes: list[int]) -> tuple[int, int]:
     return axes[1], axes[0]
 
 
-def _decode(data: bytes, unit: Unit) -> Pixels:
+def _stored(data: bytes, unit: Unit) -> StoredImage:
     header = unit.header
     height, width = _plane([header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])])
     stored = np.frombuffer(data, _DTYPES[header["BITPIX"]], height * width, unit.data_offset)
-    return _scale(stored.reshape(height, width), header)
-
-
-def _scale(stored: npt.NDArray[Any], header: Any) -> Pixels:
-    scale, zero = _number(header, "BSCALE", 1.0), _number(header, "BZERO", 0.0)
-    # 32-bit integers and doubles need the longer mantissa while an offset is taken off.
-    work = np.float32 if stored.dtype.itemsize <= 2 or stored.dtype == ">f4" else np.float64
-    # What does not fit becomes infinite or NaN, and is masked.
-    with np.errstate(over="ignore", invalid="ignore"):
-        pixels: npt.NDArray[np.floating[Any]] = stored.astype(work)
-        if scale != 1.0:
-            pixels *= work(scale)
-        if zero != 0.0:
-            pixels += work(zero)
-        blank = header.get("BLANK")
-        if isinstance(blank, int) and stored.dtype.kind in "iu":
-            pixels[stored == blank] = np.nan
-        return pixels.astype(np.float32, copy=False)
+    blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
+    return StoredImage(
+        stored.reshape(height, width),
+        header,
+        unit.index,
+        scale=_number(header, "BSCALE", 1.0),
+        zero=_number(header, "BZERO", 0.0),
+        blank=blank if isinstance(blank, int) else None,
+    )
 
 
 def _number(header: Any, name: str, default: float) -> float:
@@ -293,7 +287,7 @@ def _number(header: Any, name: str, default: float) -> float:
         raise FrameFailed(Reason.CORRUPT, f"the card {name} holds {header.get(name)!r}, no number") from error
 
 
-def _open_tiles(content: FileContent, unit: Unit) -> RawImage:
+def _open_tiles(content: FileContent, unit: Unit) -> StoredImage:
     from astropy.io import fits
 
     # astropy has no public name for the exception of its decoders.
@@ -309,7 +303,7 @@ def _open_tiles(content: FileContent, unit: Unit) -> RawImage:
                     raise ValueError("its header is incomplete")
                 height, width = _plane(list(image.shape[::-1]))
                 pixels = np.ascontiguousarray(image.data, np.float32).reshape(height, width)
-                return RawImage(pixels, _readable(image.header.copy()), unit.index)
+                return StoredImage(pixels, _readable(image.header.copy()), unit.index)
         except (
             OSError,
             EOFError,

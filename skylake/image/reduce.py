@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skylake import __version__
 from skylake.cameras import HeaderReading, Profile, read_header
+from skylake.cameras.kinds import read_binning
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
-from skylake.core.flags import FrameFlag, SourceFlag
-from skylake.core.frame import FileContent, Image, RawImage
+from skylake.core.flags import FrameFlag, PixelFlag, SourceFlag
+from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
@@ -27,12 +31,17 @@ from skylake.image.astrometry import (
     header_pointing,
 )
 from skylake.image.background import estimate_background, refine_background
-from skylake.image.calibrate import calibrate
+from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.detect import detect_sources
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.library import Library, Wanted, needed
+from skylake.image.masterfile import load_master
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import judge, source_metrics
-from skylake.image.read import open_image
+from skylake.image.read import open_stored
+
+#: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
+SkyFinder = Callable[[str, Image], Pixels]
 
 #: A right WCS puts stars within this many pixels of their sources.
 _CHECK_RADIUS_PX = 5.0
@@ -89,7 +98,11 @@ def new_row(profile: Profile, path: str, content: FileContent | None = None) -> 
 
 
 def reduce_frame(
-    content: FileContent, profile: Profile, find_stars: StarFinder | None = None
+    content: FileContent,
+    profile: Profile,
+    find_stars: StarFinder | None = None,
+    library: Library | None = None,
+    sky: SkyFinder | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -101,6 +114,10 @@ def reduce_frame(
         The camera.
     find_stars : callable or None
         Gives catalog stars to check the WCS against; None leaves it unchecked.
+    library : Library or None
+        The masters from which those that the camera's steps need are chosen.
+    sky : callable or None
+        Gives the sky of a frame from its neighbours, for cameras whose steps take it off.
 
     Returns
     -------
@@ -109,9 +126,10 @@ def reduce_frame(
     """
     reduced = ReducedFrame(new_row(profile, content.path, content))
     try:
-        raw = open_image(content, profile.base.header.extension)
+        raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        _measure(reduced, raw, reading, find_stars)
+        image = _calibrate(reduced, raw, reading, library, sky)
+        _measure(reduced, raw.header, image, reading, find_stars)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -142,7 +160,7 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
     }
 
 
-def _read_header(reduced: ReducedFrame, raw: RawImage, profile: Profile) -> HeaderReading:
+def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> HeaderReading:
     reading = read_header(raw.header, profile, reduced.row["file"].rpartition("/")[2])
     reduced.row.update(describe_header_row(reading), extension=raw.extension)
     if raw.n_further and profile.base.header.extension is None:
@@ -153,11 +171,70 @@ def _read_header(reduced: ReducedFrame, raw: RawImage, profile: Profile) -> Head
     return reading
 
 
+def told_exposure(reading: HeaderReading) -> float | None:
+    """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
+    return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
+
+
+def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
+    """Return what the masters of a frame have to fit."""
+    assert reading.mjd_mid is not None
+    return Wanted(
+        reading.mjd_mid,
+        raw.extension,
+        read_binning(raw.header, reading.camera.header),
+        reading.filter,
+        told_exposure(reading),
+        reading.ccd_temperature_c,
+    )
+
+
+def conditions_of(
+    raw: StoredImage, reading: HeaderReading, library: Library | None, sky: SkyFinder | None, file: str
+) -> tuple[Conditions, list[str]]:
+    """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
+
+    Raises
+    ------
+    FrameFailed
+        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
+    """
+    camera, library = reading.camera, library or Library(Path())
+    chosen = {}
+    if needed(camera.reduction.steps):
+        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
+    conditions = Conditions(
+        reading.saturation_adu,
+        reading.gain,
+        reading.read_noise,
+        told_exposure(reading),
+        {kind: load_master(library.root, master) for kind, master in chosen.items()},
+        None if sky is None else partial(sky, file),
+    )
+    return conditions, [master.name for master in chosen.values()]
+
+
+def _calibrate(
+    reduced: ReducedFrame,
+    raw: StoredImage,
+    reading: HeaderReading,
+    library: Library | None,
+    sky: SkyFinder | None,
+) -> Image:
+    """Choose the masters of a frame and do the steps of its camera."""
+    conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
+    reduced.row["masters"] = " ".join(names) or None
+    return calibrate(raw, reading.camera, conditions)
+
+
 def _measure(
-    reduced: ReducedFrame, raw: RawImage, reading: HeaderReading, find_stars: StarFinder | None
+    reduced: ReducedFrame,
+    header: Any,
+    image: Image,
+    reading: HeaderReading,
+    find_stars: StarFinder | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
-    image = calibrate(raw, camera, reading.saturation_adu)
     height, width = image.pixels.shape
     row.update(
         width_px=width,
@@ -165,10 +242,10 @@ def _measure(
         n_masked_px=int(image.masked.sum()),
         n_saturated_px=int(image.saturated.sum()),
     )
-    if row["n_masked_px"]:
+    if image.having(PixelFlag.INVALID).any():
         row["flags"] |= FrameFlag.NAN_PIXELS
     # Where the frame points is worth knowing even of a frame without sources.
-    pointing, lost = _point(raw, camera, image)
+    pointing, lost = _point(header, camera, image)
     if pointing is not None:
         row.update(_pointing_row(pointing))
     row.update(_sky_row(reading, pointing))
@@ -204,10 +281,10 @@ def _measure(
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
 
 
-def _point(raw: RawImage, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
+def _point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
     shape = (image.pixels.shape[0], image.pixels.shape[1])
     try:
-        return header_pointing(raw.header, camera, shape, image.offset), None
+        return header_pointing(header, camera, shape, image.offset, image.raw_step), None
     except FrameRejected as error:
         return None, error
 

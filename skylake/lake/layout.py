@@ -94,6 +94,10 @@ class Layout:
         """File of the profile under which a camera's frames were ingested."""
         return self.root / "_cameras" / f"{camera}.json"
 
+    def calibrations(self, camera: str) -> Path:
+        """Folder of the masters of a camera."""
+        return self.root / "calibrations" / camera
+
     def catalog(self, name: str) -> Path:
         """Folder of a reference catalog."""
         return self.catalogs / name

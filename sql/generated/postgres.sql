@@ -72,6 +72,7 @@ CREATE TABLE frames (
 	n_apcor INTEGER,
 	config_sha256 VARCHAR(64) NOT NULL,
 	software_version VARCHAR(32) NOT NULL,
+	masters TEXT,
 	PRIMARY KEY (frame_id)
 );
 
@@ -218,6 +219,8 @@ COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
 COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile in force';
 
 COMMENT ON COLUMN frames.software_version IS 'Version of skylake that wrote the row';
+
+COMMENT ON COLUMN frames.masters IS 'Names of the masters that the frame was reduced with, separated by blanks; see masters';
 
 CREATE TABLE nights (
 	camera VARCHAR(64) NOT NULL,

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skylake.core.camera import Camera, Detector
+from skylake.core.camera import Camera, Detector, ReductionSteps
+from skylake.core.flags import PixelFlag
 from skylake.core.frame import RawImage
 from skylake.errors import FrameFailed
-from skylake.image.calibrate import calibrate
+from skylake.image.calibrate import Conditions, calibrate
+from skylake.image.masterfile import MasterFrame
 
 pictures = hnp.arrays(
     np.float32,
@@ -118,3 +120,162 @@ def test_an_overscan_outside_the_image_is_told() -> None:
     with pytest.raises(FrameFailed, match=r"detector\.overscan_x") as caught:
         prepared(np.zeros((20, 30)), overscan_x=(40, 50))
     assert caught.value.reason == "wrong_size"
+
+
+MASTERS = ("overscan", "trim", "bias", "dark", "flat")
+
+
+def master(kind: str, pixels: Any, error: float = 0.0, **more: Any) -> MasterFrame:
+    pixels = np.asarray(pixels, np.float32)
+    mask = more.pop("mask", None)
+    values = None if mask is not None else pixels
+    return MasterFrame(kind, values, np.full_like(pixels, error), mask, more.pop("offset", (0, 0)), **more)
+
+
+def reduced(pixels: Any, steps: Any, masters: Any = (), until: Any = None, **options: Any) -> Any:
+    detector = options.pop("detector", {})
+    camera = Camera(
+        "lab", detector=Detector(**detector), reduction=ReductionSteps(steps, **options.pop("reduction", {}))
+    )
+    raw = RawImage(np.asarray(pixels, np.float32), {}, 0)
+    conditions = Conditions(masters={one.kind: one for one in masters}, **options)
+    return calibrate(raw, camera, conditions, until)
+
+
+def test_masters_are_applied_in_order_and_the_variance_is_that_of_the_pixels() -> None:
+    random = np.random.default_rng(1)
+    shape, gain, noise_e, exposure = (60, 80), 2.0, 6.0, 30.0
+    bias = random.normal(300.0, 3.0, shape)
+    dark_e = np.full(shape, 100.0)
+    flat = random.normal(1.0, 0.1, shape)
+    light = 4000.0
+    masters = [
+        master("bias", bias), master("dark", dark_e / gain / 3.0, exposure_s=10.0), master("flat", 1.0 / flat),
+    ]  # fmt: skip
+    frames = []
+    for _ in range(200):
+        electrons = random.poisson(light * flat + dark_e) + random.normal(0.0, noise_e, shape)
+        image = reduced(
+            bias + electrons / gain, ("bias", "dark", "flat"), masters, gain=gain, read_noise=noise_e,
+            exposure_s=exposure,
+        )  # fmt: skip
+        frames.append(image.pixels)
+    stack = np.stack(frames)
+    np.testing.assert_allclose(stack.mean(axis=0), light / gain, rtol=0.01)
+    ratio = stack.var(axis=0, ddof=1) / image.variance
+    assert ratio.mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_errors_of_masters_are_part_of_the_variance() -> None:
+    masters = [master("bias", np.zeros((4, 4)), 3.0), master("flat", np.full((4, 4), 0.5), 0.1)]
+    image = reduced(np.full((4, 4), 1000.0), ("bias", "flat"), masters, gain=1.0, read_noise=5.0)
+    # value 500, flat 2 with error 0.1: (25 + 1000 + 9 + (500 * 0.1)^2) / 4
+    np.testing.assert_allclose(image.variance, (25.0 + 1000.0 + 9.0 + 2500.0) / 4.0, rtol=1e-5)
+
+
+def test_a_dark_made_with_the_same_bias_counts_its_error_once() -> None:
+    bias = master("bias", np.zeros((4, 4)), 3.0, name="b")
+    dark = master("dark", np.zeros((4, 4)), 5.0, exposure_s=10.0, used=("b",))
+    image = reduced(np.zeros((4, 4)), ("bias", "dark"), [bias, dark], exposure_s=10.0)
+    np.testing.assert_allclose(image.variance, 25.0 - 9.0, rtol=1e-5)
+
+
+@given(st.permutations(["overscan", "trim"]), st.booleans())
+def test_masters_of_raw_or_trimmed_size_fit_alike(order: list[str], whole: bool) -> None:
+    random = np.random.default_rng(2)
+    pixels = random.normal(500.0, 10.0, (20, 30))
+    bias = random.normal(100.0, 5.0, (20, 30))
+    cut = np.s_[2:18, 5:30]
+    held = master("bias", bias) if whole else master("bias", bias[cut], offset=(5, 2))
+    image = reduced(
+        pixels,
+        (*order, "bias"),
+        [held],
+        detector={"trim_x": (5, 30), "trim_y": (2, 18), "overscan_x": (0, 5)},
+    )
+    level = np.median(pixels[:, :5].astype(np.float32), axis=1)[2:18, None]
+    np.testing.assert_allclose(image.pixels, pixels[cut] - level - bias[cut], atol=1e-3)
+    assert image.offset == (5, 2)
+
+
+def test_a_master_that_does_not_cover_the_image_is_told() -> None:
+    with pytest.raises(FrameFailed, match="has 20 x 20 pixels and does not cover") as caught:
+        reduced(np.zeros((20, 30)), ("bias",), [master("bias", np.zeros((20, 20)))])
+    assert caught.value.reason == "wrong_size"
+
+
+def test_a_step_without_its_master_is_told() -> None:
+    with pytest.raises(FrameFailed, match="the step flat has no master") as caught:
+        reduced(np.zeros((5, 5)), ("flat",))
+    assert caught.value.reason == "no_master"
+    with pytest.raises(FrameFailed, match="exposure"):
+        masters = [master("bias", np.zeros((5, 5))), master("dark", np.zeros((5, 5)))]
+        reduced(np.zeros((5, 5)), ("bias", "dark"), masters, exposure_s=10.0)
+
+
+def test_without_masters_of_light_there_is_no_variance() -> None:
+    assert reduced(np.ones((5, 5)), ("overscan", "trim")).variance is None
+    assert reduced(np.ones((5, 5)), ("bias",), [master("bias", np.zeros((5, 5)))]).variance is not None
+
+
+def test_pixels_without_response_are_invalid_and_bad_ones_repaired() -> None:
+    flat = np.ones((9, 9))
+    flat[2, 2] = np.nan
+    mask = np.zeros((9, 9), np.uint8)
+    mask[4, 4] = PixelFlag.HOT
+    pixels = np.full((9, 9), 100.0)
+    pixels[4, 4] = 9e4
+    masters = [master("flat", flat), master("bad_pixels", mask, mask=mask)]
+    image = reduced(pixels, ("flat", "bad_pixels"), masters, saturation_adu=6e4)
+    assert image.pixels[4, 4] == 100.0 and image.pixels[2, 2] == 100.0
+    assert image.mask[4, 4] == PixelFlag.HOT | PixelFlag.REPAIRED | PixelFlag.SATURATED
+    assert image.mask[2, 2] == PixelFlag.INVALID and np.count_nonzero(image.mask) == 2
+    assert image.masked[4, 4] and image.masked[2, 2]
+
+
+def test_a_colour_plane_keeps_masks_variance_and_place() -> None:
+    pixels = np.tile(np.array([[10.0, 20.0], [22.0, 30.0]]), (4, 5))
+    pixels[0, 1] = np.nan
+    bias = master("bias", np.zeros((8, 10)))
+    image = reduced(
+        pixels,
+        ("bias", "bayer"),
+        [bias],
+        detector={"bayer_pattern": "RGGB"},
+        gain=1.0,
+        reduction={"colour": "G"},
+    )
+    assert image.pixels.shape == (4, 5) and image.offset == (0.5, 0.5) and image.raw_step == 2
+    np.testing.assert_array_equal(image.pixels[1:], 21.0)
+    assert image.mask[0, 0] == PixelFlag.INVALID and not image.mask[1:].any()
+    np.testing.assert_allclose(image.variance[1:], 21.0 / 2.0)
+
+
+def test_a_curved_response_is_straightened_before_the_flat() -> None:
+    image = reduced(
+        np.full((3, 3), 10000.0), ("linearity", "flat"), [master("flat", np.full((3, 3), 2.0))],
+        detector={"linearity": (1e-6,)},
+    )  # fmt: skip
+    np.testing.assert_allclose(image.pixels, (10000.0 + 100.0) * 2.0, rtol=1e-6)
+
+
+def test_until_a_step_all_before_it_is_done() -> None:
+    masters = [master("bias", np.full((5, 5), 10.0))]
+    image = reduced(np.full((5, 5), 100.0), ("bias", "flat", "sky"), masters, until="flat")
+    np.testing.assert_array_equal(image.pixels, 90.0)
+
+
+def test_a_sky_needs_neighbours_and_is_taken_off() -> None:
+    with pytest.raises(FrameFailed, match="neighbours") as caught:
+        reduced(np.ones((5, 5)), ("sky",))
+    assert caught.value.reason == "no_sky_frame"
+    image = reduced(np.full((5, 5), 7.0), ("sky",), sky=lambda image: image.pixels - 2.0)
+    np.testing.assert_array_equal(image.pixels, 2.0)
+
+
+def test_cosmic_rays_are_marked_and_filled() -> None:
+    pixels = np.random.default_rng(3).normal(1000.0, 10.0, (64, 64))
+    pixels[20, 30] += 5000.0
+    image = reduced(pixels, ("cosmic_rays",), gain=1.0, read_noise=5.0)
+    assert image.mask[20, 30] == PixelFlag.COSMIC_RAY | PixelFlag.REPAIRED
+    assert image.pixels[20, 30] == pytest.approx(1000.0, abs=30.0)

@@ -1,0 +1,160 @@
+"""``skylake calib``: the calibration library of a lake."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    camera_option,
+    cluster_options,
+    lake_argument,
+    moment,
+    open_lake,
+    readable_lake_argument,
+    start_workers,
+)
+from skylake.cli.progress import progress
+
+if TYPE_CHECKING:
+    from skylake.flow.masters import BuildReport
+
+_LISTED = [
+    "name", "kind", "filter", "exposure_s", "n_frames", "level", "noise", "rejected_fraction", "mjd_mid",
+    "valid_from_mjd", "valid_to_mjd",
+]  # fmt: skip
+
+
+@click.group()
+def calib() -> None:
+    """Make, list and show the masters with which frames are reduced."""
+
+
+@calib.command()
+@lake_argument
+@camera_option
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.option(
+    "--kind",
+    type=click.Choice(["bias", "dark", "flat"]),
+    help="What all of FILE… are; by their headers otherwise.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["plain", "difference", "super"]),
+    default="plain",
+    show_default=True,
+    help="How flats are made. difference: of bright less faint ones, which takes away what adds to all alike. super: "
+    "of frames of the sky, their sources left out (with --kind flat).",
+)
+@click.option(
+    "--min-frames", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+    help="Fewer usable frames make no master.",
+)  # fmt: skip
+@click.option("--all-nights", is_flag=True, help="Make one master of all nights together, not one of each.")
+@click.option("--valid-from", type=moment, metavar="TIME", help="First instant for which the masters may be used, "
+              "such as 2024-05-01 or 2024-05-01T12:00, UTC; by the profile otherwise.")  # fmt: skip
+@click.option("--valid-to", type=moment, metavar="TIME", help="Instant from which on they may not be used.")
+@cluster_options
+@show.as_json
+@click.pass_context
+def build(
+    ctx: click.Context,
+    lake: Path,
+    camera_name: str,
+    files: tuple[Path, ...],
+    kind: str | None,
+    form: str,
+    min_frames: int,
+    all_nights: bool,
+    valid_from: float | None,
+    valid_to: float | None,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Make master bias, dark and flat, masks of bad pixels, and a photon transfer of FILE…, which may be folders.
+
+    Frames are told apart by their headers, and go into one master per night, chip, binning, temperature, exposure
+    (darks) and filter (flats). What is of no use is named and left out; the exit status is 1 then.
+    """
+    from skylake import cameras
+    from skylake.flow.masters import BuildOptions, build_masters
+
+    if valid_from is not None and valid_to is not None and valid_from >= valid_to:
+        raise click.UsageError("--valid-from is not before --valid-to; name the earlier time first")
+    opened = open_lake(lake)
+    profile = cameras.load(camera_name)
+    options = BuildOptions(kind, form, min_frames, not all_nights, valid_from, valid_to)  # type: ignore[arg-type]
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = build_masters(opened, profile, files, pool, options, shown)
+    show.result(dataclasses.asdict(report), as_json, lambda: _show_build(report))
+    ctx.exit(0 if report.all_well else 1)
+
+
+def _show_build(report: BuildReport) -> None:
+    for one in report.left_out:
+        show.complain(f"{one['file']}: left out/{one['reason']}: {one['message']}")
+    for sentence in report.warnings:
+        show.complain(sentence)
+    for row in report.masters:
+        if row.get("gain_e_per_adu") is not None:
+            click.echo(f"{row['name']}: {_transfer(row)}")
+    made = ", ".join(row["name"] for row in report.masters) or "nothing"
+    click.echo(f"calib build: made {made}")
+
+
+def _transfer(row: dict[str, Any]) -> str:
+    text = f"gain {row['gain_e_per_adu']:.4g} +- {row['gain_err']:.2g} electrons per ADU"
+    if row.get("read_noise_e") is not None:
+        text += f", read noise {row['read_noise_e']:.4g} +- {row['read_noise_err']:.2g} electrons"
+    return text
+
+
+@calib.command("list")
+@readable_lake_argument
+@click.option("--camera", "-c", "camera_name", metavar="C", help="Masters of this camera alone.")
+@click.option(
+    "--kind", type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]), help="Masters of this kind alone."
+)  # fmt: skip
+@show.as_json
+def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) -> None:
+    """List the masters of LAKE."""
+    rows = [
+        row
+        for row in open_lake(lake).snapshot().read("masters", ["camera", *_LISTED]).to_pylist()
+        if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
+    ]
+    rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
+    show.result(rows, as_json, lambda: show.table([[row[key] for key in _LISTED] for row in rows], _LISTED))
+
+
+@calib.command("show")
+@readable_lake_argument
+@click.argument("name")
+@show.as_json
+def show_(lake: Path, name: str, as_json: bool) -> None:
+    """Show all that is known of the master NAME: quality, validity, and what it was made of."""
+    from skylake.errors import UsageError
+
+    rows = open_lake(lake).snapshot().read("masters").to_pylist()
+    found = [row for row in rows if row["name"] == name]
+    if not found:
+        raise UsageError(
+            f"{lake}: there is no master {name!r}; `skylake calib list` names those that there are"
+        )
+    row = found[0] | {"inputs": json.loads(found[0]["inputs"])}
+    shown = {key: value for key, value in row.items() if key != "inputs" and value is not None}
+
+    def text() -> None:
+        show.table([[key, value] for key, value in shown.items()], ["column", "value"])
+        click.echo("\nmade of")
+        for file, sha256 in row["inputs"].items():
+            click.echo(f"  {file}  {sha256[:12]}")
+
+    show.result(row, as_json, text)

@@ -1,0 +1,201 @@
+"""The tasks of ``calib build`` that run on workers: look at frames, prepare them, combine rows of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skylake.cameras import HeaderReading, Profile, read_header
+from skylake.cameras.kinds import CalibrationKind, calibration_kind, read_binning
+from skylake.core.batch import UNDATED, night_of
+from skylake.core.frame import Pixels, StoredImage
+from skylake.core.reasons import Reason
+from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.frames import guard
+from skylake.image.calibrate import Conditions
+from skylake.image.combine import Combined, CombineOptions, combine
+from skylake.image.library import Library, Master, Wanted, choose, needed, rules_of
+from skylake.image.masterfile import load_master
+from skylake.image.masters import normalised, prepare, steps_for
+from skylake.image.read import open_stored, read_file
+from skylake.image.reduce import told_exposure
+
+#: What is wrong with a header and does not matter for a calibration frame.
+_HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A calibration frame, as its header describes it.
+
+    Attributes
+    ----------
+    file : str
+    kind : {'bias', 'dark', 'flat'}
+    wanted : Wanted
+        What masters that are used on it have to fit; the time is NaN where it is unknown.
+    night : int
+    gain : float
+        Electrons per ADU.
+    config_sha256 : str
+        Of the camera in the period of the frame.
+    """
+
+    file: str
+    kind: CalibrationKind
+    wanted: Wanted
+    night: int
+    gain: float
+    config_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFile:
+    """A prepared frame on disk: its pixels as ADU in a .npy file, and what is known of it.
+
+    ``used`` maps the masters that were used on it to their SHA-256.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    offset: tuple[int, int]
+    levels: tuple[float, ...]
+    sha256: str
+    used: Mapping[str, str]
+
+    @property
+    def level(self) -> float:
+        """Mean of the levels."""
+        return sum(self.levels) / len(self.levels)
+
+    def open(self) -> Pixels:
+        """Return the pixels as a memory map."""
+        pixels: Pixels = np.load(self.path, mmap_mode="r")
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A frame of a combination: its pixels, less those of another one, over levels."""
+
+    path: Path
+    levels: tuple[float, ...] = (1.0,)
+    less: Path | None = None
+
+    def rows(self, start: int, end: int) -> Pixels:
+        """Return some rows."""
+        pixels = np.load(self.path, mmap_mode="r")[start:end]
+        if self.less is not None:
+            pixels = pixels - np.load(self.less, mmap_mode="r")[start:end]
+        return normalised(pixels, self.levels, start)
+
+
+def look_at(
+    paths: Sequence[str], profile: Profile, kind: CalibrationKind | None
+) -> list[Exposure | FrameError]:
+    """Return what the headers of some files tell, or why they are left out.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    profile : Profile
+    kind : str or None
+        What all of them are; None goes by their headers.
+    """
+    return [guard(lambda path=path: _look_at(path, profile, kind)) for path in paths]  # type: ignore[misc]
+
+
+def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Exposure:
+    raw = open_stored(read_file(path), profile.base.header.extension)
+    reading = read_header(raw.header, profile, Path(path).name)
+    if reading.problem is not None and reading.problem[0] not in _HARMLESS:
+        raise FrameFailed(*reading.problem)
+    header = reading.camera.header
+    found = kind or calibration_kind(reading.kind, header)
+    if found is None:
+        told = f"its header says {reading.kind!r}" if reading.kind else "no card says what it is"
+        raise FrameFailed(
+            Reason.BAD_CALIBRATION, f"the frame is no bias, dark or flat ({told}); name the kind with --kind"
+        )
+    if found == "dark" and told_exposure(reading) is None:
+        raise FrameFailed(
+            Reason.BAD_CALIBRATION, "the exposure of the dark is unknown; mend header.exposure of the profile"
+        )
+    mjd = reading.mjd_mid
+    return Exposure(
+        path,
+        found,
+        _wanted(raw, reading),
+        UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg),
+        reading.gain,
+        reading.camera.sha256,
+    )
+
+
+def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
+    return Wanted(
+        float("nan") if reading.mjd_mid is None else reading.mjd_mid,
+        raw.extension,
+        read_binning(raw.header, reading.camera.header),
+        reading.filter,
+        told_exposure(reading),
+        reading.ccd_temperature_c,
+    )
+
+
+def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -> PreparedFile | FrameError:
+    """Prepare one frame and write its pixels to a file; return why it cannot be used if that is so.
+
+    Raises
+    ------
+    LakeError
+        If the file cannot be written.
+    """
+    made = guard(lambda: _prepare(one, profile, library))
+    if isinstance(made, FrameError):
+        return made
+    pixels, offset, levels, sha256, used = made
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.save(out, pixels)
+    except OSError as error:
+        raise LakeError(
+            f"{out}: a prepared frame cannot be written ({reason_of(error)}); free space and run again"
+        ) from error
+    return PreparedFile(out, (pixels.shape[0], pixels.shape[1]), offset, levels, sha256, used)
+
+
+def _prepare(
+    one: Exposure, profile: Profile, library: Library
+) -> tuple[Pixels, tuple[int, int], tuple[float, ...], str, dict[str, str]]:
+    content = read_file(one.file)
+    raw = open_stored(content, profile.base.header.extension)
+    reading = read_header(raw.header, profile, Path(one.file).name)
+    camera = reading.camera
+    chosen: dict[str, Master] = {}
+    for kind in needed(steps_for(one.kind, camera.reduction)):
+        found = choose(library.masters, kind, one.wanted, rules_of(camera.reduction))
+        if isinstance(found, str):
+            raise FrameFailed(
+                Reason.NO_MASTER, f"{found}, which a {one.kind} needs; give frames for one as well"
+            )
+        chosen[kind] = found
+    conditions = Conditions(
+        reading.saturation_adu,
+        reading.gain,
+        reading.read_noise,
+        one.wanted.exposure_s,
+        {kind: load_master(library.root, master) for kind, master in chosen.items()},
+    )
+    made = prepare(raw, camera, one.kind, conditions)
+    used = {master.name: master.sha256 for master in chosen.values()}
+    return made.pixels, made.offset, made.levels, hashlib.sha256(content.data).hexdigest(), used
+
+
+def combine_rows(terms: Sequence[Term], rows: tuple[int, int], options: CombineOptions) -> Combined:
+    """Combine some rows of all frames."""
+    return combine(np.stack([term.rows(*rows) for term in terms]), options)

@@ -1,0 +1,162 @@
+"""Which calibration frames become one master, for when it is valid, and what it is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skylake.cameras import Profile
+from skylake.cameras.kinds import CalibrationKind
+from skylake.core.camera import ReductionSteps
+from skylake.flow.calibration import Exposure
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Frames of one kind that become one master, in the order of their times."""
+
+    kind: CalibrationKind
+    frames: tuple[Exposure, ...]
+
+    @property
+    def first(self) -> Exposure:
+        """The first frame."""
+        return self.frames[0]
+
+    @property
+    def night(self) -> int:
+        """Night of the frames; 0 if they are of several."""
+        nights = {one.night for one in self.frames}
+        return nights.pop() if len(nights) == 1 else 0
+
+    @property
+    def filter(self) -> str | None:
+        """Filter, of flats."""
+        return self.first.wanted.filter if self.kind == "flat" else None
+
+    @property
+    def mjd(self) -> float | None:
+        """Mean time of the frames that tell theirs, MJD, UTC."""
+        times = [one.wanted.mjd for one in self.frames if math.isfinite(one.wanted.mjd)]
+        return float(np.mean(times)) if times else None
+
+    @property
+    def exposure_s(self) -> float | None:
+        """Mean exposure of darks, and of flats that are all alike."""
+        times = [one.wanted.exposure_s for one in self.frames]
+        known = [time for time in times if time is not None]
+        if self.kind == "bias" or len(known) < len(times) or max(known) > 1.01 * min(known):
+            return None
+        return float(np.mean(known))
+
+    @property
+    def temperature_c(self) -> float | None:
+        """Median temperature of the detector."""
+        found = [one.wanted.temperature_c for one in self.frames if one.wanted.temperature_c is not None]
+        return float(np.median(found)) if found else None
+
+    @property
+    def text(self) -> str:
+        """What it is, for people."""
+        parts: list[str] = [self.kind]
+        if self.filter is not None:
+            parts.append(self.filter)
+        if self.exposure_s is not None and self.kind == "dark":
+            parts.append(f"{self.exposure_s:g} s")
+        return f"{' '.join(parts)} of night {self.night:08d}"
+
+
+def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True) -> list[Group]:
+    """Return the groups of frames that become masters, bias before darks before flats.
+
+    Frames of one group are of one kind, chip, binning, night, period of the camera and temperature; darks also of one
+    exposure, flats of one filter.
+    """
+    found: dict[tuple[object, ...], list[Exposure]] = {}
+    for one in frames:
+        wanted = one.wanted
+        key = (
+            one.kind, wanted.extension, wanted.binning, one.night if by_night else 0, one.config_sha256,
+            wanted.filter if one.kind == "flat" else None,
+        )  # fmt: skip
+        found.setdefault(key, []).append(one)
+    groups = []
+    for some in found.values():
+        reduction = profile.at(_finite(some[0].wanted.mjd)).reduction
+        for piece in _alike(some, reduction):
+            order = sorted(piece, key=lambda one: (_finite(one.wanted.mjd) or 0.0, one.file))
+            groups.append(Group(some[0].kind, tuple(order)))
+    kinds = ("bias", "dark", "flat")
+    return sorted(
+        groups, key=lambda one: (kinds.index(one.kind), one.night, one.filter or "", one.first.file)
+    )
+
+
+def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:
+    pieces = _split(frames, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c)
+    if frames[0].kind != "dark":
+        return pieces
+    tolerance = reduction.exposure_tolerance
+    return [
+        same
+        for piece in pieces
+        for same in _split(piece, lambda one: one.wanted.exposure_s, lambda first: tolerance * first)
+    ]
+
+
+def _split(
+    frames: list[Exposure], value: Callable[[Exposure], float | None], width: Callable[[float], float]
+) -> list[list[Exposure]]:
+    """Return frames in pieces whose values lie within a width; those without a value are a piece of their own."""
+    known = sorted((one for one in frames if value(one) is not None), key=lambda one: value(one) or 0.0)
+    unknown = [one for one in frames if value(one) is None]
+    pieces: list[list[Exposure]] = [unknown] if unknown else []
+    start = math.inf
+    for one in known:
+        here = value(one) or 0.0
+        if not pieces or pieces[-1] is unknown or here - start > width(start):
+            pieces.append([])
+            start = here
+        pieces[-1].append(one)
+    return pieces
+
+
+def validity(group: Group, profile: Profile) -> tuple[float | None, float | None]:
+    """Return from when to when a master of a group is valid, MJD, UTC; None for ever.
+
+    It reaches so many days as the profile says beyond its frames, and never beyond the period of the camera in which
+    they were taken.
+    """
+    times = [one.wanted.mjd for one in group.frames if math.isfinite(one.wanted.mjd)]
+    if not times:
+        return None, None
+    first, last = _period(profile, times[0])
+    days = profile.at(times[0]).reduction.validity_days
+    if days is not None:
+        first, last = max(first, min(times) - days), min(last, max(times) + days)
+    return (first if math.isfinite(first) else None), (last if math.isfinite(last) else None)
+
+
+def _period(profile: Profile, mjd: float) -> tuple[float, float]:
+    """Return between which instants a camera is as it is at one."""
+    camera = profile.at(mjd)
+    bounds = sorted({bound for one in profile.periods for bound in (one.start, one.end) if abs(bound) < 1e9})
+    first, last = -math.inf, math.inf
+    for bound in reversed([bound for bound in bounds if bound <= mjd]):
+        first = bound
+        if profile.at(math.nextafter(bound, -math.inf)) is not camera:
+            break
+        first = -math.inf
+    for bound in [bound for bound in bounds if bound > mjd]:
+        last = bound
+        if profile.at(bound) is not camera:
+            break
+        last = math.inf
+    return first, last
+
+
+def _finite(mjd: float) -> float | None:
+    return mjd if math.isfinite(mjd) else None

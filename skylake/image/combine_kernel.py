@@ -1,0 +1,159 @@
+"""Kernel: many values of each pixel become one, robustly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_MAD_TO_SIGMA = 1.482602218505602
+_PASSES = 4
+
+
+@numba.njit(cache=True, nogil=True)
+def _half_sample_mode(values: Floats, n: int) -> Any:
+    """Return the half-sample mode of sorted values (Bickel & Fruehwirth 2006, Comp. Stat. Data Anal. 50, 3500)."""
+    first, count = 0, n
+    while count > 3:
+        half = (count + 1) // 2
+        best, where = np.inf, first
+        for i in range(first, first + count - half + 1):
+            width = values[i + half - 1] - values[i]
+            if width < best:
+                best, where = width, i
+        first, count = where, half
+    if count == 3:
+        if values[first + 1] - values[first] < values[first + 2] - values[first + 1]:
+            return 0.5 * (values[first] + values[first + 1])
+        if values[first + 1] - values[first] > values[first + 2] - values[first + 1]:
+            return 0.5 * (values[first + 1] + values[first + 2])
+        return float(values[first + 1])
+    return 0.5 * (values[first] + values[first + count - 1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _median(values: Floats, n: int) -> Any:
+    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
+
+
+@numba.njit(cache=True, nogil=True)
+def _median_deviation(values: Floats, n: int, centre: float) -> Any:
+    """Return the median absolute deviation of sorted values from a centre, by merging from the centre outwards."""
+    right = 0
+    while right < n and values[right] < centre:
+        right += 1
+    left = right - 1
+    middle, last = 0.0, 0.0
+    for _ in range(n // 2 + 1):
+        last = middle
+        take_left = left >= 0 and (right >= n or centre - values[left] <= values[right] - centre)
+        if take_left:
+            middle = centre - values[left]
+            left -= 1
+        else:
+            middle = values[right] - centre
+            right += 1
+    return middle if n % 2 else 0.5 * (last + middle)
+
+
+@numba.njit(cache=True, nogil=True)
+def _deviation_below(values: Floats, n: int, centre: float) -> Any:
+    """Return the median deviation from a centre of the sorted values that are not above it."""
+    count = 0
+    while count < n and values[count] <= centre:
+        count += 1
+    return centre - 0.5 * (values[(count - 1) // 2] + values[count // 2]) if count > 1 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def combine_stack(
+    stack: npt.NDArray[np.float32],
+    threshold: float,
+    by_mode: bool,
+    noise: npt.NDArray[np.float32],
+    planes: Any,
+    counts: Any,
+) -> None:
+    """Combine the values of each pixel into a clipped mean.
+
+    Parameters
+    ----------
+    stack : ndarray of float32, shape (n, rows, columns)
+        NaN where a frame has no value.
+    threshold : float
+        Values farther from the centre are left out, in standard deviations; infinite keeps all.
+    by_mode : bool
+        Whether to start from the half-sample mode, and not from the median.
+    noise : ndarray of float32, shape (rows, columns)
+        Standard deviation that is expected of a single value; the scatter of a pixel's own values counts if larger.
+    planes : tuple of ndarray of float32, shape (rows, columns)
+        Get the clipped mean, the sample variance of the values that were kept (NaN of fewer than two), and 1.4826
+        times the median absolute deviation of all, or of those below the mode; and the range that is left when the
+        eighth of the values that are lowest and the eighth that are highest, at least one each, are put aside.
+    counts : tuple of ndarray of uint16, shape (rows, columns)
+        Get how many values were kept, and how many there were.
+    """
+    mean, square, scatter, inner = planes
+    used, present = counts
+    n, rows, columns = stack.shape
+    values = np.empty(n, np.float64)
+    for y in range(rows):
+        for x in range(columns):
+            count = 0
+            for i in range(n):
+                value = np.float64(stack[i, y, x])
+                if value == value:
+                    # Insertion keeps the values sorted; there are tens of them.
+                    place = count
+                    while place > 0 and values[place - 1] > value:
+                        values[place] = values[place - 1]
+                        place -= 1
+                    values[place] = value
+                    count += 1
+            present[y, x] = count
+            if count == 0:
+                mean[y, x] = scatter[y, x] = square[y, x] = inner[y, x] = np.nan
+                used[y, x] = 0
+                continue
+            aside = max(1, count // 8)
+            inner[y, x] = values[count - 1 - aside] - values[aside] if count > 2 * aside else 0.0
+            centre = _half_sample_mode(values, count) if by_mode else _median(values, count)
+            # Where outliers add, only what is below the mode tells how far values scatter.
+            below = (
+                _deviation_below(values, count, centre)
+                if by_mode
+                else _median_deviation(values, count, centre)
+            )
+            deviation = _MAD_TO_SIGMA * below
+            scatter[y, x] = deviation
+            expected = np.float64(noise[y, x])
+            if count == 2 and values[1] - values[0] > threshold * np.sqrt(2.0) * expected:
+                # Of two that differ the lower one is right: cosmic rays and stars only add.
+                mean[y, x], square[y, x], used[y, x] = values[0], np.nan, 1
+                continue
+            limit = (
+                np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
+            )
+            kept, total = 0, 0.0
+            for _ in range(_PASSES):
+                previous, kept, total = kept, 0, 0.0
+                for i in range(count):
+                    if abs(values[i] - centre) <= limit:
+                        kept += 1
+                        total += values[i]
+                if kept == 0:
+                    break
+                centre = total / kept
+                if kept == previous:
+                    break
+            sum_square, n_kept = 0.0, 0
+            for i in range(count):
+                if abs(values[i] - centre) <= limit:
+                    sum_square += (values[i] - centre) ** 2
+                    n_kept += 1
+            mean[y, x], used[y, x] = centre, n_kept
+            square[y, x] = sum_square / (n_kept - 1) if n_kept > 1 else np.nan

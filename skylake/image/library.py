@@ -1,0 +1,189 @@
+"""The calibration library: which master fits a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from skylake.core.camera import ReductionSteps, Step
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed
+
+#: Kinds of masters, each named by the step that needs it.
+KINDS = ("bias", "dark", "flat", "bad_pixels")
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """A master of the library: the columns of ``masters`` by which it is chosen.
+
+    ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
+    made of, None where they told no time.
+    """
+
+    name: str
+    kind: str
+    file: str
+    sha256: str
+    extension: int
+    binning: str
+    filter: str | None = None
+    exposure_s: float | None = None
+    temperature_c: float | None = None
+    mjd_mid: float | None = None
+    valid_from_mjd: float | None = None
+    valid_to_mjd: float | None = None
+    n_frames: int = 0
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Master:
+        """Return the master of a row of ``masters``."""
+        return cls(**{one.name: row[one.name] for one in fields(cls)})
+
+    def holds_at(self, mjd: float) -> bool:
+        """Tell whether the master is valid at an instant (MJD, UTC)."""
+        first = self.valid_from_mjd is None or mjd >= self.valid_from_mjd
+        return first and (self.valid_to_mjd is None or mjd < self.valid_to_mjd)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a master has to fit: a frame's time (MJD, UTC), chip, binning, filter, exposure and temperature."""
+
+    mjd: float
+    extension: int
+    binning: str
+    filter: str | None = None
+    exposure_s: float | None = None
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How far a master may be from what is wanted.
+
+    Attributes
+    ----------
+    exposure_tolerance : float
+        Part of an exposure up to which two count as the same.
+    temperature_tolerance_c : float
+    scalable : bool
+        Whether a dark of another exposure may be scaled, which it may if the bias was taken off before.
+    """
+
+    exposure_tolerance: float = 0.01
+    temperature_tolerance_c: float = 3.0
+    scalable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The masters of a camera in a snapshot of a lake, whose files lie below `root`."""
+
+    root: Path
+    masters: tuple[Master, ...] = ()
+    lake: str = "LAKE"
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each master by its name."""
+        return {master.name: master.sha256 for master in self.masters}
+
+    def pick(self, steps: ReductionSteps, wanted: Wanted, camera: str) -> dict[str, Master]:
+        """Return the masters that the steps of a camera need for a frame, by kind.
+
+        Raises
+        ------
+        FrameFailed
+            ``no_master`` if there is none that fits; the sentence says why and names the command to type.
+        """
+        rules = rules_of(steps)
+        chosen = {}
+        for kind in needed(steps.steps):
+            found = choose(self.masters, kind, wanted, rules)
+            if isinstance(found, str):
+                raise FrameFailed(
+                    Reason.NO_MASTER,
+                    f"{found}; make one with `skylake calib build {self.lake} --camera {camera} FILE…`, then ingest "
+                    "again",
+                )
+            chosen[kind] = found
+        return chosen
+
+
+def rules_of(steps: ReductionSteps) -> Rules:
+    """Return the rules that follow from the steps of a camera."""
+    scalable = "bias" in steps.steps
+    return Rules(steps.exposure_tolerance, steps.temperature_tolerance_c, scalable)
+
+
+def needed(steps: Sequence[Step]) -> list[str]:
+    """Return the kinds of masters that some steps need, in their order."""
+    return [step for step in steps if step in KINDS]
+
+
+def choose(masters: Iterable[Master], kind: str, wanted: Wanted, rules: Rules) -> Master | str:
+    """Return the master that fits best, or a clause that says why none does.
+
+    A master fits that is valid at the time of the frame and is of its chip, binning, filter (flats), exposure (darks)
+    and temperature. Of those that fit the one nearest in time is taken, a dark of the same exposure before one that
+    has to be scaled. Ties go to the later one, then to the one of more frames, then to the last by name.
+    """
+    left = [master for master in masters if master.kind == kind]
+    if not left:
+        return f"the calibration library has no master of kind {kind}"
+    for fits, told in _criteria(kind, wanted, rules):
+        kept = [master for master in left if fits(master)]
+        if not kept:
+            return f"none of the {len(left)} masters of kind {kind} {told}"
+        left = kept
+    return min(left, key=lambda master: _distance(master, kind, wanted, rules))
+
+
+def _criteria(kind: str, wanted: Wanted, rules: Rules) -> list[tuple[Any, str]]:
+    """Return what a master has to fulfil, the most lasting first, each with what is said where none does."""
+    found: list[tuple[Any, str]] = [
+        (lambda one: one.extension == wanted.extension, f"is of extension {wanted.extension}"),
+        (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
+    ]
+    if kind == "flat":
+        found.append((lambda one: one.filter == wanted.filter, f"is of filter {wanted.filter}"))
+    if kind == "dark":
+        if wanted.exposure_s is None:
+            found.append((lambda one: False, "can be told to fit, since the frame's exposure is unknown"))
+        elif not rules.scalable:
+            text = f"has the exposure of {wanted.exposure_s:g} s, and the steps take off no bias by which to scale it"
+            found.append((lambda one: _same_exposure(one, wanted, rules), text))
+        else:
+            found.append((lambda one: (one.exposure_s or 0.0) > 0.0, "has an exposure to scale it by"))
+    if wanted.temperature_c is not None:
+        text = f"was taken within {rules.temperature_tolerance_c:g} degrees of {wanted.temperature_c:g} C"
+        found.append((lambda one: _same_temperature(one, wanted, rules), text))
+    found.append((lambda one: one.holds_at(wanted.mjd), f"is valid at MJD {wanted.mjd:.4f}"))
+    return found
+
+
+def _same_exposure(master: Master, wanted: Wanted, rules: Rules) -> bool:
+    if master.exposure_s is None or wanted.exposure_s is None:
+        return False
+    return abs(master.exposure_s - wanted.exposure_s) <= rules.exposure_tolerance * wanted.exposure_s
+
+
+def _same_temperature(master: Master, wanted: Wanted, rules: Rules) -> bool:
+    if master.temperature_c is None or wanted.temperature_c is None:
+        return True
+    return abs(master.temperature_c - wanted.temperature_c) <= rules.temperature_tolerance_c
+
+
+def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:
+    scaled = kind == "dark" and not _same_exposure(master, wanted, rules)
+    days = math.inf if master.mjd_mid is None or math.isnan(wanted.mjd) else abs(master.mjd_mid - wanted.mjd)
+    later = -(master.mjd_mid or 0.0)
+    return scaled, days, later, -master.n_frames, _last_first(master.name)
+
+
+def _last_first(name: str) -> tuple[int, ...]:
+    return tuple(-ord(letter) for letter in name)

@@ -1,0 +1,166 @@
+"""What is linear in the pixels: decoding, zero level, bias, dark and flat, gathered and done in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.frame import MaskPlane, Pixels, StoredImage
+from skylake.image.fused import reduce_floats, reduce_integers
+
+_NOTHING = np.zeros((0, 0), np.float32)
+_NO_LEVELS = np.zeros(0, np.float32)
+
+
+@dataclass(slots=True)
+class LinearPass:
+    """What one pass over the pixels is to do; planes are of the shape of the window.
+
+    Attributes
+    ----------
+    saturation_adu, linearity_adu : float
+        Raw levels from which pixels are marked; infinite for none.
+    levels : ndarray of float32, shape (rows,), or None
+        Zero level of each row; None for none, as all that follow.
+    bias, bias_err, dark, dark_err, inverse_flat, flat_err : ndarray of float32 or None
+        Masters and their errors; the flat is given as 1/flat, with the error of the flat itself.
+    dark_scale : float
+        Exposure of the frame in units of that of the dark.
+    bias_weight : float
+        Weight of the squared error of the bias in the variance: 1, but where the dark was made with the same bias.
+    read_variance : float
+        Square of the read noise, ADU^2.
+    inverse_gain : float
+        ADU per electron.
+    begins : bool
+        Whether the variance begins with this pass: read noise, and photons of what is above the zero level.
+    """
+
+    saturation_adu: float = np.inf
+    linearity_adu: float = np.inf
+    levels: Pixels | None = None
+    bias: Pixels | None = None
+    bias_err: Pixels | None = None
+    dark: Pixels | None = None
+    dark_err: Pixels | None = None
+    inverse_flat: Pixels | None = None
+    flat_err: Pixels | None = None
+    dark_scale: float = 0.0
+    bias_weight: float = 1.0
+    read_variance: float = 0.0
+    inverse_gain: float = 0.0
+    begins: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether pixels that are decoded already stay as they are."""
+        planes = (self.levels, self.bias, self.dark, self.inverse_flat)
+        return all(plane is None for plane in planes) and not self.begins
+
+    @property
+    def numbers(self) -> tuple[np.float32, ...]:
+        """The numbers as the kernels want them."""
+        values = (
+            self.saturation_adu, self.linearity_adu, self.dark_scale, self.read_variance, self.inverse_gain,
+            float(self.begins), self.bias_weight,
+        )  # fmt: skip
+        return tuple(np.float32(value) for value in values)
+
+    @property
+    def planes(self) -> tuple[Pixels, ...]:
+        """The planes as the kernels want them."""
+        planes = (
+            self.bias, self.bias_err, self.dark, self.dark_err, self.inverse_flat, self.flat_err,
+        )  # fmt: skip
+        levels = _NO_LEVELS if self.levels is None else self.levels
+        return levels, *(_NOTHING if plane is None else plane for plane in planes)
+
+
+def run_pass(
+    source: StoredImage,
+    window: tuple[slice, slice],
+    work: LinearPass,
+    mask: MaskPlane,
+    variance: Pixels | None,
+) -> tuple[Pixels, int]:
+    """Decode a window of stored pixels and do the work on them.
+
+    Parameters
+    ----------
+    source : StoredImage
+        Stays as it is.
+    window : tuple of slice
+        Rows and columns that are wanted.
+    work : LinearPass
+    mask : ndarray of uint8, shape of the window
+        Gets the bits SATURATED, NEAR_SATURATED and INVALID.
+    variance : ndarray of float32 or None
+        Changed in place.
+
+    Returns
+    -------
+    pixels : ndarray of float32
+        NaN where the file says so, or a master has no value.
+    n_rows : int
+        Rows with pixels that are invalid.
+    """
+    rows, columns = window
+    pixels = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    out = (pixels, mask, _NOTHING if variance is None else variance)
+    stored, corner = source.stored, (rows.start, columns.start)
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize == 2:
+        blank = (0.0, 0.0) if source.blank is None else (1.0, float(source.blank))
+        form = _singles(_swapped(stored), stored.dtype.kind == "i", source.scale, source.zero, *blank)
+        count = reduce_integers(_bits(stored, np.uint16), form, corner, work.numbers, work.planes, out)
+        return pixels, count
+    if stored.dtype.kind != "f" or stored.dtype.itemsize != 4:
+        source, stored = _converted(source)
+    form = _singles(_swapped(stored), source.scale, source.zero)
+    bits = _bits(stored, np.uint32)
+    return pixels, reduce_floats(bits, form, corner, work.numbers, work.planes, out, pixels.view(np.uint32))
+
+
+def run_again(pixels: Pixels, work: LinearPass, mask: MaskPlane, variance: Pixels | None) -> int:
+    """Do more work on pixels, in place; return the number of rows with pixels that are invalid."""
+    out, bits = (pixels, mask, _NOTHING if variance is None else variance), pixels.view(np.uint32)
+    return reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits)
+
+
+def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pixels:
+    """Return stored pixels as native float32, all of them or a window."""
+    height, width = source.shape
+    rows, columns = window or (slice(0, height), slice(0, width))
+    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    return run_pass(source, (rows, columns), LinearPass(), mask, None)[0]
+
+
+def _converted(source: StoredImage) -> tuple[StoredImage, Any]:
+    """Return an image of other numbers as one of native floats: 32-bit integers need the longer mantissa meanwhile."""
+    work = np.float32 if source.stored.dtype.itemsize <= 2 else np.float64
+    # What does not fit becomes infinite or NaN, and is masked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels: npt.NDArray[np.floating[Any]] = source.stored.astype(work)
+        if source.scale != 1.0:
+            pixels *= work(source.scale)
+        if source.zero != 0.0:
+            pixels += work(source.zero)
+        if source.blank is not None:
+            pixels[source.stored == source.blank] = np.nan
+        floats = pixels.astype(np.float32, copy=False)
+    return StoredImage(floats, source.header, source.extension, source.n_further), floats
+
+
+def _swapped(stored: Any) -> bool:
+    return bool(stored.dtype.newbyteorder("=") != stored.dtype)
+
+
+def _bits(stored: Any, kind: Any) -> Any:
+    """Return the bits of an array as native unsigned integers that lie as they did."""
+    return np.ascontiguousarray(stored).view(kind)
+
+
+def _singles(*values: float) -> tuple[np.float32, ...]:
+    return tuple(np.float32(value) for value in values)

@@ -1,0 +1,209 @@
+"""Files of masters: FITS, compressed without loss, the same bytes for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skylake.core.frame import MaskPlane, Pixels
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed, FrameUnavailable, reason_of
+from skylake.image.library import Master
+
+#: Masters that a worker keeps in memory: one night of a camera with some filters.
+_KEPT = 6
+#: Bytes of the head of a gzip stream, of which the fifth to eighth tell a time.
+_GZIP_HEAD = 10
+
+
+@dataclass(frozen=True, slots=True)
+class MasterFrame:
+    """The content of a master.
+
+    Attributes
+    ----------
+    kind : str
+    pixels, error : ndarray of float32 or None
+        ADU, or response for a flat; NaN where the master has no value. A flat comes as 1/flat. None for a mask.
+    mask : ndarray of uint8 or None
+        Bits of :class:`~skylake.core.flags.PixelFlag` for a mask.
+    offset : tuple of int
+        Raw pixel (x, y) of the first pixel.
+    exposure_s : float or None
+    name : str
+        Name in the library; empty for one that is in none.
+    used : tuple of str
+        Names of the masters that its frames were reduced with, whose errors are part of its own.
+    """
+
+    kind: str
+    pixels: Pixels | None
+    error: Pixels | None
+    mask: MaskPlane | None
+    offset: tuple[int, int]
+    exposure_s: float | None = None
+    name: str = ""
+    used: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        plane = self.pixels if self.pixels is not None else self.mask
+        assert plane is not None
+        return plane.shape[0], plane.shape[1]
+
+
+def write_master(
+    path: Path,
+    cards: Mapping[str, Any],
+    pixels: Pixels | None = None,
+    error: Pixels | None = None,
+    mask: MaskPlane | None = None,
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Write a master and return the SHA-256 of the file.
+
+    Parameters
+    ----------
+    path : Path
+    cards : mapping
+        Header cards: values, or pairs of value and comment. KIND, OFFSETX, OFFSETY and EXPTIME are read again.
+    pixels, error, mask
+        As in :class:`MasterFrame`, a flat as such.
+    tables : mapping or None
+        Further tables, such as the curve of a photon transfer: name to columns.
+    """
+    from astropy.io import fits
+
+    primary = fits.PrimaryHDU()
+    for name, value in cards.items():
+        if value is not None and (not isinstance(value, tuple) or value[0] is not None):
+            primary.header[name] = value
+    units: list[Any] = [primary]
+    for name, plane in (("MASTER", pixels), ("ERROR", error)):
+        if plane is not None:
+            # Without quantisation floats come back bit for bit.
+            units.append(fits.CompImageHDU(plane, name=name, compression_type="GZIP_2", quantize_level=0.0))
+    if mask is not None:
+        units.append(fits.CompImageHDU(mask, name="MASK", compression_type="GZIP_1"))
+    for name, columns in (tables or {}).items():
+        made = [fits.Column(key, _format(values), array=values) for key, values in columns.items()]
+        units.append(fits.BinTableHDU.from_columns(made, name=name))
+    buffer = io.BytesIO()
+    fits.HDUList(units).writeto(buffer)
+    data = _without_times(buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _without_times(buffer: io.BytesIO) -> bytes:
+    """Return a FITS file without the time in the head of each compressed tile, which is that of the writing."""
+    from astropy.io import fits
+
+    data = bytearray(buffer.getvalue())
+    with fits.open(io.BytesIO(buffer.getvalue()), disable_image_compression=True) as units:
+        for unit in units:
+            header = unit.header
+            if not header.get("ZIMAGE", False):
+                continue
+            start, row, n_rows = unit.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"]
+            kind, offset = unit.columns.dtype.fields["COMPRESSED_DATA"][:2]
+            table = np.frombuffer(data, np.uint8, row * n_rows, start).reshape(n_rows, row)
+            tiles = np.ascontiguousarray(table[:, offset : offset + kind.itemsize]).view(
+                kind.base.newbyteorder(">")
+            )
+            heap = start + header.get("THEAP", row * n_rows)
+            for length, place in tiles.reshape(n_rows, 2).tolist():
+                if length >= _GZIP_HEAD and data[heap + place : heap + place + 2] == b"\x1f\x8b":
+                    data[heap + place + 4 : heap + place + 8] = bytes(4)
+    return bytes(data)
+
+
+def _format(values: Any) -> str:
+    return {"f": "D", "i": "K", "u": "K", "b": "L"}[np.asarray(values).dtype.kind]
+
+
+def load_master(root: Path, master: Master) -> MasterFrame:
+    """Return the content of a master of the library; some are kept in memory.
+
+    Raises
+    ------
+    FrameUnavailable
+        If the file cannot be read at the moment.
+    FrameFailed
+        ``bad_master`` if it is not what the library says.
+    """
+    return replace(_load(str(root / master.file), master.sha256), name=master.name)
+
+
+@lru_cache(maxsize=_KEPT)
+def _load(path: str, sha256: str) -> MasterFrame:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FrameUnavailable(
+            Reason.BAD_MASTER,
+            f"{path}: the master cannot be read ({reason_of(error)}); restore it or build it anew",
+        ) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise FrameFailed(
+            Reason.BAD_MASTER,
+            f"{path}: the master is not as it was written; build it anew with `skylake calib build`",
+        )
+    return read_master(data, path)
+
+
+def read_master(data: bytes, path: str) -> MasterFrame:
+    """Return the content of a master's file.
+
+    Raises
+    ------
+    FrameFailed
+        ``bad_master`` if it is none.
+    """
+    from astropy.io import fits
+
+    try:
+        with fits.open(io.BytesIO(data), memmap=False) as units:
+            header = units[0].header
+            planes: dict[str, Any] = {
+                name: np.ascontiguousarray(units[name].data, kind)
+                for name, kind in (("MASTER", np.float32), ("ERROR", np.float32), ("MASK", np.uint8))
+                if name in units
+            }
+            kind, exposure = str(header["KIND"]), header.get("EXPTIME")
+            used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
+            offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
+    except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
+        why = " ".join(str(error).split())
+        raise FrameFailed(
+            Reason.BAD_MASTER,
+            f"{path}: the master is damaged ({why}); build it anew with `skylake calib build`",
+        ) from error
+    pixels = planes.get("MASTER")
+    if kind == "flat" and pixels is not None:
+        pixels = _inverse(pixels)
+    return MasterFrame(
+        kind,
+        pixels,
+        planes.get("ERROR"),
+        planes.get("MASK"),
+        offset,
+        None if exposure is None else float(exposure),
+        used=used,
+    )
+
+
+def _inverse(flat: Pixels) -> Pixels:
+    """Return one over a flat; NaN where it is not positive."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(flat > 0.0, np.float32(1.0) / flat, np.float32(np.nan)).astype(np.float32)

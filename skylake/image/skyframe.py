@@ -1,0 +1,95 @@
+"""The sky of a near-infrared frame, from frames taken shortly before and after it.
+
+The sky is so bright, and changes so fast, that it is measured by the telescope itself, which moves a little between
+exposures: a pixel that holds a star now holds sky in most other frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skylake.core.camera import SkyFrames
+from skylake.core.frame import Image, Mask, Pixels
+from skylake.core.robust import sigma_mad
+from skylake.image.combine import CombineOptions, combine_in_blocks
+from skylake.image.masters import median_level
+
+_SMOOTH_PX = 3
+_STRIDE = 5
+#: Part of the nine pixels around and including one that has to be bright as well.
+_LEAST_COMPANY = 0.4
+
+
+def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool = True) -> Pixels:
+    """Return the mean sky of frames over their level; NaN where all are masked.
+
+    Memory does not grow with the number of frames if these are memory maps. Frames whose sources are not masked have
+    outliers on one side only, so the mode is where to begin.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray, shape (height, width)
+        ADU; NaN where something is in the way of the sky.
+    levels : sequence of float
+        Level of the sky in each, ADU.
+    masked : bool
+        Whether sources are masked.
+    """
+
+    def read(start: int, end: int) -> Pixels:
+        return np.stack(
+            [
+                np.asarray(one[start:end]) / np.float32(level)
+                for one, level in zip(frames, levels, strict=True)
+            ]
+        )
+
+    shape = (frames[0].shape[0], frames[0].shape[1])
+    options = CombineOptions() if masked else CombineOptions(threshold=2.5, start="mode")
+    return combine_in_blocks(read, len(frames), shape, options).mean
+
+
+def source_mask(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Mask:
+    """Return the pixels of a frame on which there are sources.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32
+        The frame, ADU.
+    sky : ndarray of float32
+        The sky that is expected in it, ADU.
+    params : SkyFrames
+    """
+    from scipy.ndimage import binary_dilation, uniform_filter
+
+    signal = np.nan_to_num(pixels - sky, nan=0.0)
+    signal -= median_level(signal)
+    smooth = uniform_filter(signal, _SMOOTH_PX, mode="nearest")
+    noise = sigma_mad(smooth[::_STRIDE])
+    found = smooth > params.source_sigma * noise if noise > 0.0 else np.zeros(smooth.shape, bool)
+    # A pixel alone is noise; a source has more of them.
+    found &= uniform_filter(found.astype(np.float32), _SMOOTH_PX, mode="nearest") > _LEAST_COMPANY
+    if params.grow_px:
+        found = binary_dilation(found, np.ones((3, 3), bool), iterations=params.grow_px)
+    return np.asarray(found, bool)
+
+
+def without_sources(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Pixels:
+    """Return a frame with NaN in place of sources; `sky` is that of a unit level."""
+    scaled = sky * np.float32(sky_level(pixels, sky))
+    return np.where(source_mask(pixels, scaled, params), np.float32(np.nan), pixels).astype(np.float32)
+
+
+def sky_level(pixels: Pixels, sky: Pixels) -> float:
+    """Return by what a sky of unit level has to be multiplied to be that of a frame."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return median_level(pixels / sky)
+
+
+def subtracted_sky(image: Image, sky: Pixels) -> Pixels:
+    """Return what is to be subtracted from a frame; pixels without a sky take its median."""
+    level = sky_level(np.where(image.masked, np.float32(np.nan), image.pixels), sky)
+    filled = np.where(np.isfinite(sky), sky, np.float32(median_level(sky)))
+    return np.asarray(filled * np.float32(level), np.float32)

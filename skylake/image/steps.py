@@ -1,0 +1,128 @@
+"""Single steps of the reduction: arrays in, arrays out. :mod:`skylake.image.calibrate` chains them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from skylake.core.camera import Detector
+from skylake.core.frame import Pixels, StoredImage
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed
+from skylake.image.linear import decode
+
+#: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
+_REFERENCE_ROWS = 11
+
+
+def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slice]:
+    """Return the rows and columns that trimming leaves.
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size`` if nothing is left.
+    """
+    height, width = shape
+    y0, y1 = detector.trim_y or (0, height)
+    x0, x1 = detector.trim_x or (0, width)
+    rows, columns = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        raise FrameFailed(
+            Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y"
+        )
+    return rows, columns
+
+
+def overscan_levels(source: StoredImage, detector: Detector) -> Pixels | None:
+    """Return the zero level of each raw row: the median of its overscan, or of all where that is rows.
+
+    Returns
+    -------
+    ndarray of float32, shape (height,), or None
+        NaN for a row whose overscan holds no number; None for a detector without overscan.
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size`` if the overscan lies outside the image.
+    """
+    if detector.overscan_x is None and detector.overscan_y is None:
+        return None
+    height, width = source.shape
+    y = slice(*slice(*(detector.overscan_y or (0, height))).indices(height)[:2])
+    x = slice(*slice(*(detector.overscan_x or (0, width))).indices(width)[:2])
+    if y.start >= y.stop or x.start >= x.stop:
+        raise FrameFailed(Reason.WRONG_SIZE, "the overscan lies outside the image; mend detector.overscan_x")
+    strip = decode(source, (y, x))
+    strip = np.where(np.isfinite(strip), strip, np.nan)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        level = np.nanmedian(strip, axis=1 if detector.overscan_y is None else None)
+    return np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
+
+
+def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
+    """Return the zero level of each pixel of a near-infrared array by its border of reference pixels.
+
+    Each channel takes the level that runs linearly from its reference rows at the bottom to those at the top; what
+    the side columns then still show, smoothed over some rows, is common to all channels. NaN counts as missing.
+
+    Parameters
+    ----------
+    raw : ndarray of float32, shape (height, width)
+        The whole array, in ADU.
+    border : int
+        Width of the border.
+    channels : int
+        Readout channels, of equal width, side by side.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
+    """
+    height, width = raw.shape
+    if 2 * border >= min(height, width) or channels > width:
+        raise FrameFailed(
+            Reason.WRONG_SIZE,
+            "the image is all border; mend detector.reference_border_px or reference_channels",
+        )
+    level = np.empty(raw.shape, np.float32)
+    position = np.clip((np.arange(height) - 0.5 * (border - 1)) / (height - border), 0.0, 1.0)[:, None]
+    for part in np.array_split(np.arange(width), channels):
+        columns = slice(int(part[0]), int(part[-1]) + 1)
+        bottom, top = (
+            _level(raw[rows, columns]) for rows in (slice(0, border), slice(height - border, height))
+        )
+        level[:, columns] = bottom + (top - bottom) * position
+    sides = np.concatenate(
+        [raw[:, :border] - level[:, :border], raw[:, -border:] - level[:, -border:]], axis=1
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        rows = np.nan_to_num(np.nanmedian(sides, axis=1))
+    padded = np.pad(rows, _REFERENCE_ROWS // 2, mode="edge")
+    smooth = np.convolve(padded, np.full(_REFERENCE_ROWS, 1.0 / _REFERENCE_ROWS), mode="valid")
+    level += smooth[:, None].astype(np.float32)
+    return level
+
+
+def _level(pixels: Pixels) -> float:
+    finite = pixels[np.isfinite(pixels)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float, ...]) -> None:
+    """Undo the response of a detector in place: x + c2 x^2 + c3 x^3 …, x being the signal in ADU.
+
+    The variance follows by the slope of the curve. Signals below zero are noise, and stay.
+    """
+    signal = np.maximum(pixels, np.float32(0.0))
+    for power, coefficient in enumerate(coefficients, start=2):
+        pixels += np.float32(coefficient) * signal**power
+    if variance is not None:
+        slope = np.ones_like(signal)
+        for power, coefficient in enumerate(coefficients, start=2):
+            slope += np.float32(power * coefficient) * signal ** (power - 1)
+        variance *= slope * slope

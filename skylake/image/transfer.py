@@ -1,0 +1,226 @@
+"""Photon transfer: gain, read noise and linearity of a detector from pairs of flats and of bias frames.
+
+The noise of light grows with its root, so the variance of the difference of two flats tells how many electrons an ADU
+is (Janesick 2001, Scientific Charge-Coupled Devices, ch. 2). Differences are free of the response of single pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.frame import Pixels
+from skylake.core.robust import robust_fit, robust_mean
+
+Floats = npt.NDArray[np.float64]
+
+_TILE = 64
+#: Fewer good pixels of a tile give no variance.
+_LEAST_PIXELS = 200
+_CLIP = 4.0
+#: Variance that clipping at four standard deviations leaves of a unit normal distribution.
+_KEPT_VARIANCE = 0.998930
+_CLIPS = 3
+#: A gain that is known worse than to a third is none.
+_LEAST_SIGNIFICANCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What the tiles of a pair of frames show; arrays of shape (n,), ADU and ADU^2.
+
+    Attributes
+    ----------
+    level : ndarray
+        Mean of the first frame, above bias.
+    ratio : ndarray
+        That over the mean of the second one.
+    variance, variance_err : ndarray
+        Variance of first - ratio * second.
+    """
+
+    level: Floats
+    ratio: Floats
+    variance: Floats
+    variance_err: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class PhotonTransfer:
+    """Gain and read noise with their standard errors, and the curve that they come from.
+
+    Attributes
+    ----------
+    gain, gain_err : float
+        Electrons per ADU.
+    read_noise, read_noise_err : float
+        Electrons, rms; NaN without pairs of bias frames.
+    levels, variances : ndarray, shape (n pairs,)
+        Level of each pair of flats, ADU, and variance of a single frame, ADU^2.
+    """
+
+    gain: float
+    gain_err: float
+    read_noise: float
+    read_noise_err: float
+    levels: Floats
+    variances: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Linearity:
+    """The response of a detector against its signal.
+
+    Attributes
+    ----------
+    levels, ratios, errors : ndarray, shape (n,)
+        Signal in ADU, and ADU per second over that of a faint signal.
+    coefficient, coefficient_err : float
+        c2 of the linear signal x + c2 x^2, per ADU, for detector.linearity of a profile.
+    """
+
+    levels: Floats
+    ratios: Floats
+    errors: Floats
+    coefficient: float
+    coefficient_err: float
+
+
+def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tiles:
+    """Return what the tiles of a pair of frames show.
+
+    Parameters
+    ----------
+    first, second : ndarray of float32, shape (height, width)
+        Above bias, ADU; NaN where a pixel tells nothing.
+    match_levels : bool
+        Whether the second frame is scaled to the level of the first: flats, but not bias frames.
+    """
+    found = []
+    height, width = first.shape
+    for y in range(0, height - _TILE // 2, _TILE):
+        for x in range(0, width - _TILE // 2, _TILE):
+            here = slice(y, y + _TILE), slice(x, x + _TILE)
+            one = _tile(np.asarray(first[here], float), np.asarray(second[here], float), match_levels)
+            if one is not None:
+                found.append(one)
+    return Tiles(*np.array(found, float).reshape(-1, 4).T)
+
+
+def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, float, float, float] | None:
+    good = np.isfinite(first) & np.isfinite(second)
+    a, b = first[good], second[good]
+    if len(a) < _LEAST_PIXELS:
+        return None
+    if match_levels and not (np.median(a) > 0.0 and np.median(b) > 0.0):
+        return None
+    ratio = float(np.median(a) / np.median(b)) if match_levels else 1.0
+    difference = a - ratio * b
+    y, x = np.nonzero(good)
+    # Twilight changes its gradient from one flat to the next.
+    design = np.column_stack([np.ones(len(a)), x - x.mean(), y - y.mean()])
+    difference -= design @ np.linalg.lstsq(design, difference, rcond=None)[0]
+    # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
+    spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
+    counts = np.bincount(y)
+    rows = [piece for piece in np.split(difference, np.cumsum(counts)[:-1]) if piece.size]
+    centres = [np.clip(row, -_CLIP * spread, _CLIP * spread).mean() for row in rows]
+    difference -= np.repeat(centres, counts[counts > 0])
+    lost = 2 + int(np.count_nonzero(counts))
+    variance = spread**2
+    for _ in range(_CLIPS):
+        keep = np.abs(difference) <= _CLIP * spread
+        count = int(np.count_nonzero(keep))
+        variance = float(np.sum(difference[keep] ** 2)) / max(count - lost, 1) / _KEPT_VARIANCE
+        spread = float(np.sqrt(variance))
+    return float(a.mean()), ratio, variance, variance * float(np.sqrt(2.0 / max(count - lost, 1)))
+
+
+def photon_transfer(
+    flats: Sequence[tuple[Pixels, Pixels]], biases: Sequence[tuple[Pixels, Pixels]] = ()
+) -> PhotonTransfer | None:
+    """Measure gain and read noise.
+
+    The variance of first - ratio * second is R (1 + ratio^2) + level (1 + ratio) / gain, R being the square of the
+    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R.
+
+    Parameters
+    ----------
+    flats, biases : sequence of (ndarray, ndarray)
+        Pairs of flats above bias, and of bias frames.
+
+    Returns
+    -------
+    PhotonTransfer or None
+        None if no pair of flats can be used.
+    """
+    pairs = [tiles for tiles in (pair_tiles(*pair) for pair in flats) if len(tiles.level)]
+    if not pairs:
+        return None
+    read, read_err = _read_variance(biases)
+    level, ratio, variance, error = (
+        np.concatenate([getattr(one, name) for one in pairs])
+        for name in ("level", "ratio", "variance", "variance_err")
+    )
+    design = np.column_stack([1.0 + ratio**2, level * (1.0 + ratio)])
+    prior = None
+    if np.isfinite(read):
+        prior = np.array([read, 0.0]), np.array([read_err, np.inf])
+    elif len(level) < 2:
+        return None
+    fit = robust_fit(design, variance, error, prior=prior)
+    slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
+    if not slope > _LEAST_SIGNIFICANCE * slope_err:
+        return None
+    gain = 1.0 / slope
+    gain_err = slope_err / slope**2
+    noise = float(np.sqrt(read)) * gain if np.isfinite(read) else float("nan")
+    noise_err = (
+        noise * float(np.hypot(0.5 * read_err / read, gain_err / gain)) if noise > 0.0 else float("nan")
+    )
+    singles = [float(np.median(one.variance / (1.0 + one.ratio))) for one in pairs]
+    levels = [float(np.median(one.level)) for one in pairs]
+    return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
+
+
+def _read_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
+    """Return the variance of a pixel of a bias frame and its error, ADU^2; NaN without frames."""
+    tiles = [pair_tiles(*pair, match_levels=False) for pair in biases]
+    values = np.concatenate([0.5 * one.variance for one in tiles]) if tiles else np.zeros(0)
+    errors = np.concatenate([0.5 * one.variance_err for one in tiles]) if tiles else np.zeros(0)
+    if not len(values):
+        return float("nan"), float("nan")
+    fit = robust_mean(values, errors)
+    return float(fit.coefficients[0]), float(fit.errors[0])
+
+
+def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.ArrayLike) -> Linearity | None:
+    """Measure how the response depends on the signal, from flats of a steady lamp and different exposures.
+
+    Parameters
+    ----------
+    levels, errors : array_like, shape (n,)
+        Median signal of each flat above bias and dark, ADU, and its error.
+    exposures_s : array_like, shape (n,)
+
+    Returns
+    -------
+    Linearity or None
+        None if there are fewer than three exposures, or all are alike.
+    """
+    level: Floats = np.asarray(levels, np.float64)
+    time, error = np.asarray(exposures_s, np.float64), np.asarray(errors, np.float64)
+    if len(np.unique(np.round(time, 6))) < 3 or level.max() < 1.5 * level.min():
+        return None
+    rate, rate_err = level / time, error / time
+    # level + c2 level^2 = R time, so 1/rate = 1/R + c2/R level, which is linear.
+    inverse, inverse_err = 1.0 / rate, rate_err / rate**2
+    fit = robust_fit(np.column_stack([np.ones_like(level), level]), inverse, inverse_err)
+    faint, slope = (float(one) for one in fit.coefficients)
+    gradient = np.array([-slope / faint**2, 1.0 / faint])
+    coefficient_err = float(np.sqrt(gradient @ fit.covariance @ gradient))
+    errors = np.hypot(inverse_err, fit.intrinsic) * rate**2 * faint
+    return Linearity(level, rate * faint, errors, slope / faint, coefficient_err)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from skylake import cameras
+from skylake.cameras.kinds import calibration_kind, read_binning
+from skylake.core.camera import HeaderDialect
+from skylake.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("BIAS", "bias"), ("zero", "bias"), ("Bias Frame", "bias"), ("Dark Frame", "dark"), ("DARK", "dark"),
+        ("Flat Field", "flat"), ("skyflat", "flat"), ("DOMEFLAT", "flat"), ("dark flat", "dark"), ("EXPOSE", None),
+        ("Light Frame", None), ("darkroom", None), ("", None), (None, None),
+    ],
+)  # fmt: skip
+def test_kinds_by_their_customary_names(text: str | None, kind: str | None) -> None:
+    assert calibration_kind(text, HeaderDialect()) == kind
+
+
+def test_a_profile_may_name_its_own() -> None:
+    header = HeaderDialect(flat_kinds=("lamp on",), bias_kinds=("b",))
+    assert calibration_kind("Lamp On", header) == "flat" and calibration_kind("B", header) == "bias"
+    assert calibration_kind("skyflat", header) is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "binning"),
+    [
+        ({}, "1x1"), ({"XBINNING": 2, "YBINNING": 3}, "2x3"), ({"XBINNING": 2}, "2x2"), ({"XBINNING": 0}, "1x1"),
+        ({"XBINNING": "4", "YBINNING": "4"}, "4x4"),
+    ],
+)  # fmt: skip
+def test_binning_is_read_from_its_cards(cards: dict[str, object], binning: str) -> None:
+    assert read_binning(cards, HeaderDialect()) == binning
+
+
+@pytest.mark.parametrize("text", ["2 2", "2,2", "2x2", "2.0 2.0"])
+def test_one_card_may_tell_both_axes(text: str) -> None:
+    assert read_binning({"CCDSUM": text}, HeaderDialect(binning=("CCDSUM",))) == "2x2"
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ('steps = ["flat", "bias"]', "bias comes before flat"),
+        ('steps = ["trim", "trim"]', "each step once"),
+        ('steps = ["bayer"]', "detector.bayer_pattern"),
+        ('steps = ["linearity"]', "detector.linearity"),
+        ('steps = ["reference"]', "reference_border_px"),
+        ('steps = ["flatten"]', "reduction.steps"),
+        ("sky.min_frames = 99", "sky.min_frames"),
+    ],
+)
+def test_steps_that_make_no_sense_are_refused(lines: str, match: str, tmp_path: object) -> None:
+    path = tmp_path / "x.toml"  # type: ignore[operator]
+    path.write_text(f'name = "x"\nlike = "generic"\n[reduction]\n{lines}\n')
+    with pytest.raises(ConfigurationError, match=match):
+        cameras.load(path)

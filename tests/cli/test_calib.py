@@ -1,0 +1,133 @@
+"""``skylake calib``: masters are made on workers, listed and shown, and bad frames named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skylake.simulate import Scenario, StarParams, simulate
+
+Run = Callable[..., Any]
+
+RAW = """
+like = "sim"
+name = "raw"
+detector.width_px = 128
+detector.height_px = 128
+reduction.steps = ["bias", "dark", "flat", "bad_pixels"]
+"""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("raw") / "raw.toml"
+    path.write_text(RAW)
+    return path
+
+
+@pytest.fixture(scope="module")
+def frames(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The calibration frames of a night."""
+    scenario = Scenario(
+        camera=str(profile), raw=True, nights=1, frames_per_night=1, calibration_frames=5,
+        stars=StarParams(per_frame=20.0),
+    )  # fmt: skip
+    return simulate(scenario, tmp_path_factory.mktemp("night")).out / "calibration"
+
+
+@pytest.fixture(scope="module")
+def built(profile: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory, well: Run) -> Path:
+    """A lake with masters that were made on two worker processes."""
+    lake = tmp_path_factory.mktemp("lake") / "lake"
+    well("init", lake)
+    answer = well("calib", "build", lake, "--camera", profile, frames, "--cluster", "local", "--workers", "2")
+    assert "electrons per ADU, read noise" in answer.out and "calib build: made raw-bias-" in answer.out
+    return lake
+
+
+def test_masters_are_listed_by_camera_and_kind(built: Path, well: Run) -> None:
+    rows = well("calib", "list", built, "--json").json
+    assert [row["kind"] for row in rows] == ["bad_pixels", "bias", "dark", "flat", "transfer"]
+    assert {row["camera"] for row in rows} == {"raw"}
+    assert well("calib", "list", built, "--kind", "flat", "--json").json == [rows[3]]
+    assert well("calib", "list", built, "--camera", "other", "--json").json == []
+    assert rows[1]["name"] in well("calib", "list", built).out
+    question = "SELECT kind, n_frames FROM masters ORDER BY kind"
+    asked = well("sql", built, question, "--format", "csv").out.replace(chr(34), "")
+    assert asked.splitlines() == [
+        "kind,n_frames",
+        "bad_pixels,15",
+        "bias,5",
+        "dark,5",
+        "flat,5",
+        "transfer,5",
+    ]
+
+
+def test_a_master_is_shown_with_what_it_was_made_of(built: Path, well: Run) -> None:
+    name = well("calib", "list", built, "--kind", "dark", "--json").json[0]["name"]
+    row = well("calib", "show", built, name, "--json").json
+    assert row["exposure_s"] == 30.0 and len(row["inputs"]) == 6
+    text = well("calib", "show", built, name).out
+    assert "rejected_fraction" in text and all(Path(file).name in text for file in row["inputs"])
+
+
+def test_workers_make_what_this_process_makes(
+    built: Path, frames: Path, profile: Path, tmp_path: Path, well: Run
+) -> None:
+    well("init", tmp_path / "lake")
+    answer = well("calib", "build", tmp_path / "lake", "-c", profile, frames, "--cluster", "inline", "--json")
+    made = {row["name"]: row["sha256"] for row in answer.json["masters"]}
+    held = well("sql", built, "SELECT name, sha256 FROM masters", "--format", "json").json
+    assert made == {row["name"]: row["sha256"] for row in held}
+
+
+def test_frames_of_no_use_are_named_and_the_status_is_1(
+    frames: Path, profile: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    skylake_command("init", tmp_path / "lake")
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for path in sorted(frames.rglob("*bias*")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "empty.fits").write_bytes(b"")
+    answer = skylake_command(
+        "calib", "build", tmp_path / "lake", "-c", profile, folder, "--cluster", "inline"
+    )
+    assert answer.status == 1 and "calib build: made raw-bias-" in answer.out
+    assert "empty.fits: left out/empty_file: the file is empty; copy it again from its origin" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--valid-from", "2024-05-01", "--valid-to", "2024-04-01"], "name the earlier time first"),
+        (["--valid-from", "soon"], "is no time"),
+        (["--kind", "arc"], "arc"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    arguments: list[str], match: str, built: Path, profile: Path, frames: Path, skylake_command: Run
+) -> None:
+    answer = skylake_command("calib", "build", built, "-c", profile, frames, *arguments)
+    assert answer.status == 2 and match in answer.sentence
+
+
+def test_a_validity_that_is_told_is_kept(frames: Path, profile: Path, tmp_path: Path, well: Run) -> None:
+    well("init", tmp_path / "lake")
+    span = ("--valid-from", "2024-04-01", "--valid-to", "2024-04-09T12:00:00+02:00")
+    biases = sorted(frames.rglob("*bias*"))
+    rows = well(
+        "calib", "build", tmp_path / "lake", "-c", profile, *biases, *span, "--cluster", "inline", "--json"
+    ).json["masters"]
+    assert [(row["valid_from_mjd"], row["valid_to_mjd"]) for row in rows] == [
+        (60401.0, pytest.approx(60409.0 + 10.0 / 24.0))
+    ]
+
+
+def test_an_unknown_master_is_told(built: Path, skylake_command: Run) -> None:
+    answer = skylake_command("calib", "show", built, "nothing")
+    assert answer.status == 2 and "skylake calib list" in answer.sentence

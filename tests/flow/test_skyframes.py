@@ -1,0 +1,107 @@
+"""A night of a near-infrared camera: the sky of each frame comes from the others, and from few of them at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from skylake import cameras
+from skylake.cameras import Profile
+from skylake.core.frame import Image
+from skylake.errors import FrameFailed
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import ingest
+from skylake.flow.skyframes import SkySource
+from skylake.image.calibrate import calibrate
+from skylake.image.read import open_stored, read_file
+from skylake.lake import Lake
+from skylake.settings import Settings
+from skylake.simulate import Moffat, render
+
+SHAPE = (160, 160)
+SKY = 3000.0
+PROFILE = """
+name = "ir"
+like = "generic"
+default_filter = "V"
+detector.width_px = 160
+detector.height_px = 160
+reduction.steps = ["sky"]
+reduction.sky.n_frames = 6
+reduction.sky.within_minutes = 20.0
+gates.n_sources.min = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    path = tmp_path_factory.mktemp("p") / "ir.toml"
+    path.write_text(PROFILE)
+    return cameras.load(path)
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Ten dithered frames, one a minute; the pattern of the sky is ten times the noise. The last comes hours later."""
+    folder = tmp_path_factory.mktemp("night")
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0:1:160j, 0:1:160j]
+    pattern = 1.0 + 0.1 * np.sin(6.0 * x + 2.0 * y) + random.normal(0.0, 0.02, SHAPE)
+    star_x, star_y = random.uniform(20, 140, (2, 15))
+    paths = []
+    for i in range(10):
+        dx, dy = random.uniform(-20, 20, 2)
+        light = render(SHAPE, star_x + dx, star_y + dy, np.full(15, 2e4), Moffat(3.0))
+        pixels = SKY * (1.0 + 0.02 * i) * pattern + light + random.normal(0.0, 10.0, SHAPE)
+        header = fits.Header(
+            {"DATE-OBS": f"2024-04-08T{'07' if i == 9 else '03'}:{10 + i}:00", "EXPTIME": 20.0, "FILTER": "V"}
+        )
+        header.update({
+            "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 120.0, "CRVAL2": -25.0, "CRPIX1": 80.5 + dx,
+            "CRPIX2": 80.5 + dy, "CD1_1": -0.001, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.001,
+        })  # fmt: skip
+        paths.append(folder / f"ir-{i}.fits")
+        fits.PrimaryHDU(pixels.astype(np.float32), header).writeto(paths[-1])
+    return paths
+
+
+def image_of(path: Path, profile: Profile) -> Image:
+    return calibrate(open_stored(read_file(path)), profile.base, None, until="sky")
+
+
+def test_the_sky_is_that_of_the_frame_and_what_is_kept_is_bounded(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    source = SkySource([str(path) for path in night], profile, None, tmp_path / "sky")
+    for path in night[:9]:
+        image = image_of(path, profile)
+        left = image.pixels - source(str(path), image)
+        spread = 1.4826 * np.median(np.abs(left - np.median(left)))
+        assert abs(np.median(left)) < 4.0 and spread < 14.0
+        assert len(list((tmp_path / "sky").iterdir())) <= 36
+
+
+def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_path: Path) -> None:
+    source = SkySource([str(path) for path in night], profile, None, tmp_path / "sky")
+    with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
+        source(str(night[9]), image_of(night[9], profile))
+    assert caught.value.reason == "no_sky_frame"
+
+
+def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    report = ingest(lake, profile, night[:7], Inline())
+    assert report.counts == {"ok": 7}, report.problems
+    report = ingest(lake, profile, night[7:], Inline())
+    assert report.counts == {"ok": 2, "failed": 1}
+    assert [one["reason"] for one in report.problems] == ["no_sky_frame"]
+    rows = lake.snapshot().read("frames").to_pylist()
+    good = [row for row in rows if row["status"] == "ok"]
+    assert all(abs(row["sky_adu"]) < 10.0 and row["sky_rms_adu"] < 15.0 for row in good)
+    assert all(5 <= row["n_sources"] <= row["n_detected"] <= 30 for row in good)
+    assert not list((lake.root / "_staging").iterdir())

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.camera import BadPixels
+from skylake.core.flags import PixelFlag
+from skylake.image.badpix import dead_pixels, hot_pixels, repair, unstable_pixels
+from skylake.image.combine import CombineOptions, combine
+
+HOT, DEAD, UNSTABLE = (np.uint8(one) for one in (PixelFlag.HOT, PixelFlag.DEAD, PixelFlag.UNSTABLE))
+
+
+def test_hot_pixels_are_found_and_no_others() -> None:
+    random = np.random.default_rng(1)
+    y = np.linspace(0.0, 60.0, 200)
+    dark = (random.normal(3.0, 1.0, (200, 200)) + y[:, None]).astype(np.float32)
+    where = random.integers(0, dark.size, 50)
+    dark.reshape(-1)[where] += random.uniform(20.0, 900.0, 50).astype(np.float32)
+    dark[7, 9] = np.nan
+    mask = hot_pixels(dark, BadPixels())
+    assert (mask.reshape(-1)[where] == HOT).all() and mask[7, 9] == HOT
+    assert np.count_nonzero(mask) <= len(set(where)) + 3
+
+
+def test_dead_pixels_are_those_that_see_too_little_or_too_much() -> None:
+    flat = np.random.default_rng(2).normal(1.0, 0.02, (100, 100)).astype(np.float32)
+    flat *= np.linspace(1.0, 0.3, 100, dtype=np.float32)
+    flat[10, 10], flat[50, 60], flat[70, 70], flat[90, 5] = 0.0, 0.2 * flat[50, 61], 4.0, np.nan
+    mask = dead_pixels(flat, BadPixels())
+    assert sorted(zip(*np.nonzero(mask), strict=True)) == [(10, 10), (50, 60), (70, 70), (90, 5)]
+
+
+def test_a_pixel_that_jumps_is_unstable_and_a_cosmic_ray_is_not() -> None:
+    random = np.random.default_rng(3)
+    stack = random.normal(10.0, 1.0, (9, 80, 80)).astype(np.float32)
+    stack[::2, 20, 20] += 40.0
+    stack[4, 30, 30] += 5000.0
+    mask = unstable_pixels(combine(stack, CombineOptions()), BadPixels())
+    assert mask[20, 20] == UNSTABLE and np.count_nonzero(mask) == 1
+    assert not unstable_pixels(combine(stack[:4], CombineOptions()), BadPixels()).any()
+
+
+def test_a_bad_pixel_gets_the_mean_of_row_and_column() -> None:
+    pixels = np.zeros((5, 5), np.float32)
+    pixels[2, 1], pixels[2, 3], pixels[1, 2], pixels[3, 2] = 10.0, 20.0, 100.0, 300.0
+    pixels[2, 2] = -999.0
+    mask = np.zeros((5, 5), np.uint8)
+    mask[2, 2] = HOT
+    assert repair(pixels, mask, PixelFlag.HOT) == 1
+    # The means of row and column are 15 and 200; the column alone would give 200.
+    assert pixels[2, 2] == pytest.approx(107.5)
+    assert mask[2, 2] == HOT | np.uint8(PixelFlag.REPAIRED)
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 0.3), st.floats(-3.0, 3.0), st.floats(-3.0, 3.0))
+def test_a_plane_is_restored_exactly(seed: int, part: float, slope_x: float, slope_y: float) -> None:
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:12, 0:15]
+    plane = (100.0 + slope_x * x + slope_y * y).astype(np.float32)
+    bad = random.random(plane.shape) < part
+    pixels = np.where(bad, np.float32(1e6), plane)
+    mask = bad * DEAD
+    before = mask.copy()
+    count = repair(pixels, mask, PixelFlag.DEAD)
+    filled = (mask & np.uint8(PixelFlag.REPAIRED)) > 0
+    assert count == np.count_nonzero(filled)
+    np.testing.assert_array_equal(pixels[~bad], plane[~bad])
+    assert (pixels[filled] >= plane.min() - 1e-3).all() and (pixels[filled] <= plane.max() + 1e-3).all()
+    inner = np.zeros_like(bad)
+    inner[1:-1, 1:-1] = ~bad[:-2, 1:-1] & ~bad[2:, 1:-1] & ~bad[1:-1, :-2] & ~bad[1:-1, 2:]
+    np.testing.assert_allclose(pixels[bad & inner], plane[bad & inner], rtol=1e-5)
+    np.testing.assert_array_equal(mask & DEAD, before)
+
+
+def test_an_image_without_good_pixels_stays() -> None:
+    pixels, mask = np.full((4, 4), 5.0, np.float32), np.full((4, 4), HOT, np.uint8)
+    assert repair(pixels, mask, PixelFlag.HOT) == 0
+    assert (pixels == 5.0).all() and (mask == HOT).all()

@@ -1,0 +1,86 @@
+"""Cosmic rays are found, and stars are not taken for them, even where these are hardly wider than a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from skylake.core.camera import CosmicRays
+from skylake.core.flags import PixelFlag
+from skylake.core.frame import Image
+from skylake.image.cosmic import find_cosmic_rays
+from skylake.simulate import Moffat, render
+
+GAIN, READ_NOISE, SKY = 1.5, 8.0, 300.0
+SHAPE = (256, 256)
+
+
+@dataclass(frozen=True)
+class Storm:
+    pixels: np.ndarray
+    bright: np.ndarray
+    hits: np.ndarray
+    stars: np.ndarray
+    cores: np.ndarray
+
+
+def storm(fwhm: float, n_rays: int = 60) -> Storm:
+    random = np.random.default_rng(int(10 * fwhm))
+    n = 60
+    x, y = random.uniform(10, 245, (2, n))
+    stars = render(SHAPE, x, y, 10 ** random.uniform(3.0, 5.3, n), Moffat(fwhm))
+    pixels = (random.poisson((stars + SKY) * GAIN) + random.normal(0.0, READ_NOISE, SHAPE)) / GAIN
+    hits = np.zeros(SHAPE, bool)
+    for _ in range(n_rays):
+        row, column = random.integers(8, 248, 2)
+        length, angle, energy = (
+            random.integers(1, 6),
+            random.uniform(0, np.pi),
+            10 ** random.uniform(2.5, 4.0),
+        )
+        for step in range(length):
+            place = int(row + step * np.sin(angle)), int(column + step * np.cos(angle))
+            pixels[place] += 1.5 * energy / length
+            hits[place] = True
+    noise = np.sqrt(SKY / GAIN + (READ_NOISE / GAIN) ** 2)
+    cores = np.zeros(SHAPE, bool)
+    cores[np.round(y).astype(int), np.round(x).astype(int)] = True
+    return Storm(pixels.astype(np.float32), hits & (pixels - SKY > 10 * noise), hits, stars, cores & ~hits)
+
+
+def found_in(storm: Storm, mask: np.ndarray | None = None, **params: float) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8) if mask is None else mask
+    image = Image(storm.pixels, mask, (0, 0))
+    before = storm.pixels.copy()
+    found = find_cosmic_rays(image, CosmicRays(**params), GAIN, READ_NOISE)
+    np.testing.assert_array_equal(storm.pixels, before)
+    return found
+
+
+@pytest.mark.parametrize(("fwhm", "lost"), [(1.2, 0.05), (1.5, 0.02), (2.0, 0.02), (3.0, 0.02)])
+def test_most_rays_are_found_and_hardly_any_star_is(fwhm: float, lost: float) -> None:
+    one = storm(fwhm)
+    found = found_in(one)
+    assert found[one.bright].mean() > 0.9
+    assert found[one.cores].mean() <= 0.05
+    assert one.stars[found & ~one.hits].sum() <= lost * one.stars.sum()
+
+
+def test_with_the_width_of_stars_even_less_of_them_is_lost() -> None:
+    one = storm(2.5)
+    found = found_in(one, psf_fwhm_px=2.5, object_limit=2.0)
+    assert found[one.bright].mean() > 0.85 and not found[one.cores].any()
+
+
+def test_masked_and_saturated_pixels_are_left_out() -> None:
+    one = storm(3.0)
+    mask = one.bright * np.uint8(PixelFlag.HOT)
+    assert not found_in(one, mask)[one.bright].any()
+
+
+def test_an_empty_sky_has_next_to_none() -> None:
+    pixels = np.random.default_rng(1).normal(SKY, 15.0, SHAPE).astype(np.float32)
+    image = Image(pixels, np.zeros(SHAPE, np.uint8), (0, 0), np.full(SHAPE, 225.0, np.float32))
+    assert find_cosmic_rays(image, CosmicRays(), GAIN, READ_NOISE).mean() < 1e-4

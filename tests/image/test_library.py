@@ -1,0 +1,141 @@
+"""The choice of a master: a pure function with laws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.camera import ReductionSteps
+from skylake.errors import FrameFailed
+from skylake.image.library import Library, Master, Rules, Wanted, choose
+
+WANTED = Wanted(60000.0, 0, "1x1", "V", 30.0, -20.0)
+maybe = st.none() | st.floats(59990.0, 60010.0)
+masters = st.lists(
+    st.builds(
+        Master,
+        name=st.text("abc", min_size=1, max_size=4),
+        kind=st.sampled_from(["bias", "dark", "flat"]),
+        file=st.just("f"),
+        sha256=st.just("0"),
+        extension=st.integers(0, 1),
+        binning=st.sampled_from(["1x1", "2x2"]),
+        filter=st.sampled_from(["V", "R", None]),
+        exposure_s=st.sampled_from([None, 10.0, 30.0, 30.2]),
+        temperature_c=st.sampled_from([None, -20.0, -10.0]),
+        mjd_mid=maybe,
+        valid_from_mjd=maybe,
+        valid_to_mjd=maybe,
+        n_frames=st.integers(1, 20),
+    ),
+    max_size=12,
+)
+
+
+def master(**changes: object) -> Master:
+    return replace(
+        Master("m", "flat", "f", "0", 0, "1x1", "V", None, -20.0, 59999.0, None, None, 5),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@given(masters, st.sampled_from(["bias", "dark", "flat"]), st.booleans())
+def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
+    some: list[Master], kind: str, scalable: bool
+) -> None:
+    rules = Rules(0.01, 3.0, scalable)
+
+    def fits(one: Master) -> bool:
+        return (
+            one.kind == kind
+            and one.holds_at(WANTED.mjd)
+            and one.extension == 0
+            and one.binning == "1x1"
+            and (kind != "flat" or one.filter == "V")
+            and one.temperature_c in (None, -20.0)
+            and (kind != "dark" or one.exposure_s in ((10.0, 30.0, 30.2) if scalable else (30.0, 30.2)))
+        )
+
+    found = choose(some, kind, WANTED, rules)
+    fitting = [one for one in some if fits(one)]
+    if isinstance(found, str):
+        assert not fitting and kind in found
+        return
+    assert found in fitting
+    if kind == "dark" and found.exposure_s == 10.0:
+        assert all(one.exposure_s == 10.0 for one in fitting)
+    same = [
+        one for one in fitting if kind != "dark" or (one.exposure_s == 10.0) == (found.exposure_s == 10.0)
+    ]
+    days = [abs(one.mjd_mid - WANTED.mjd) for one in same if one.mjd_mid is not None]
+    if days:
+        assert found.mjd_mid is not None and abs(found.mjd_mid - WANTED.mjd) == min(days)
+
+
+@given(masters, st.randoms())
+def test_the_order_of_the_library_does_not_matter(some: list[Master], random: object) -> None:
+    shuffled = list(some)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    for kind in ("bias", "dark", "flat"):
+        assert choose(some, kind, WANTED, Rules()) == choose(shuffled, kind, WANTED, Rules())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (master(name="a", mjd_mid=60001.0), master(name="b", mjd_mid=59999.0)),
+        (master(name="a", n_frames=9), master(name="b", n_frames=5)),
+        (master(name="b"), master(name="a")),
+    ],
+)  # fmt: skip
+def test_ties_go_to_the_later_the_better_and_the_last_by_name(first: Master, second: Master) -> None:
+    assert choose([second, first], "flat", WANTED, Rules()) is first
+    assert choose([first, second], "flat", WANTED, Rules()) is first
+
+
+def test_validity_is_half_open() -> None:
+    one = master(valid_from_mjd=60000.0, valid_to_mjd=60001.0)
+    assert one.holds_at(60000.0) and not one.holds_at(60001.0) and not one.holds_at(59999.999)
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        (master(kind="bias"), "has no master of kind flat"),
+        (master(extension=3), "is of extension 0"),
+        (master(binning="2x2"), "has the binning 1x1"),
+        (master(filter="R"), "is of filter V"),
+        (master(temperature_c=5.0), "within 3 degrees of -20 C"),
+        (master(valid_to_mjd=59999.5), "is valid at MJD 60000.0000"),
+    ],
+)
+def test_the_reason_why_none_fits_is_told(held: Master, why: str) -> None:
+    found = choose([held], "flat", WANTED, Rules())
+    assert isinstance(found, str) and why in found
+
+
+def test_a_frame_that_lacks_a_master_fails_with_the_command_to_type() -> None:
+    library = Library(Path("/data/lake"), (), "/data/lake")
+    match = "no master of kind flat; make one with `skylake calib build /data/lake --camera cam FILE…`"
+    with pytest.raises(FrameFailed, match=match) as caught:
+        library.pick(ReductionSteps(("overscan", "flat")), WANTED, "cam")
+    assert caught.value.reason == "no_master"
+    assert library.pick(ReductionSteps(("overscan", "trim")), WANTED, "cam") == {}
+
+
+def test_a_dark_is_scaled_only_where_the_bias_is_taken_off() -> None:
+    dark = master(kind="dark", exposure_s=100.0)
+    library = Library(Path(), (dark, master(kind="bias", name="b")))
+    assert library.pick(ReductionSteps(("bias", "dark")), WANTED, "c")["dark"] is dark
+    with pytest.raises(FrameFailed, match="no bias by which to scale"):
+        library.pick(ReductionSteps(("dark",)), WANTED, "c")
+
+
+def test_undated_frames_take_masters_that_hold_for_ever() -> None:
+    undated = replace(WANTED, mjd=float("nan"))
+    assert choose([master(valid_from_mjd=1.0)], "flat", undated, Rules()) != master(valid_from_mjd=1.0)
+    assert choose([master()], "flat", undated, Rules()) == master()

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.camera import Detector
+from skylake.core.frame import StoredImage
+from skylake.errors import FrameFailed
+from skylake.image.steps import linearise, overscan_levels, reference_correction
+
+
+def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
+    random = np.random.default_rng(1)
+    height, width, channels, border = 256, 320, 8, 4
+    offsets = np.repeat(random.normal(0.0, 200.0, channels), width // channels)
+    drift = np.linspace(0.0, 30.0, height)[:, None]
+    slow = 10.0 * np.sin(np.arange(height) / 40.0)[:, None]
+    raw = 5000.0 + offsets + drift + slow + random.normal(0.0, 3.0, (height, width))
+    sky = np.zeros((height, width))
+    sky[border:-border, border:-border] = 700.0
+    raw = (raw + sky).astype(np.float32)
+    raw[1, 5], raw[100, 2] = np.nan, 60000.0
+    corrected = raw - reference_correction(raw, border, channels)
+    inner = corrected[border:-border, border:-border]
+    assert np.median(inner) == pytest.approx(700.0, abs=1.0)
+    assert np.nanstd(inner) < 4.0
+    assert np.nanstd(raw[border:-border, border:-border]) > 100.0
+
+
+def test_an_array_that_is_all_border_is_told() -> None:
+    with pytest.raises(FrameFailed, match="reference_border_px") as caught:
+        reference_correction(np.zeros((8, 8), np.float32), 4, 1)
+    assert caught.value.reason == "wrong_size"
+
+
+@given(st.floats(-2e-6, 2e-6), st.floats(0.0, 2e-11))
+def test_linearising_undoes_the_curve_and_carries_the_variance_by_its_slope(c2: float, c3: float) -> None:
+    pixels = np.linspace(-50.0, 40000.0, 200, dtype=np.float32).reshape(10, 20)
+    signal = np.maximum(pixels, 0.0).astype(float)
+    wanted = pixels + c2 * signal**2 + c3 * signal**3
+    slope = 1.0 + 2.0 * c2 * signal + 3.0 * c3 * signal**2
+    variance = np.full(pixels.shape, 4.0, np.float32)
+    linearise(pixels, variance, (c2, c3))
+    np.testing.assert_allclose(pixels, wanted, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(variance, 4.0 * slope**2, rtol=1e-4)
+
+
+def test_overscan_of_columns_is_a_level_for_each_row() -> None:
+    stored = np.tile(np.arange(6, dtype=np.uint16)[:, None] * 10, (1, 8))
+    levels = overscan_levels(StoredImage(stored, {}, 0), Detector(overscan_x=(-3, 8)))
+    assert levels is not None and levels.tolist() == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
+    assert overscan_levels(StoredImage(stored, {}, 0), Detector()) is None

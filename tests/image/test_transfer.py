@@ -1,0 +1,104 @@
+"""Photon transfer gives gain, read noise and linearity back, with errors that pulls confirm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skylake.image.transfer import linearity, pair_tiles, photon_transfer
+
+SHAPE = (256, 256)
+
+
+def flats(random: np.random.Generator, gain: float, noise_e: float, levels: list[float]) -> list[np.ndarray]:
+    """Flats above bias in ADU, of a detector whose pixels differ by a per cent and whose lamp has a gradient."""
+    response = 1.0 + random.normal(0.0, 0.01, SHAPE)
+    slope = np.linspace(-0.5, 0.5, SHAPE[1])
+    made = []
+    for level in levels:
+        light = level * gain * response * (1.0 + random.normal(0.0, 0.01) * slope)
+        made.append(((random.poisson(light) + random.normal(0.0, noise_e, SHAPE)) / gain).astype(np.float32))
+    return made
+
+
+def biases(random: np.random.Generator, gain: float, noise_e: float, count: int) -> list[np.ndarray]:
+    return [(random.normal(0.0, noise_e, SHAPE) / gain).astype(np.float32) for _ in range(count)]
+
+
+def pairs(frames: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(zip(frames[0::2], frames[1::2], strict=True))
+
+
+def test_pulls_of_gain_and_read_noise_are_those_of_a_normal_distribution() -> None:
+    pulls = []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        gain, noise_e = random.uniform(0.5, 5.0), random.uniform(4.0, 15.0)
+        found = photon_transfer(
+            pairs(flats(random, gain, noise_e, [18000.0, 20000.0])),
+            pairs(biases(random, gain, noise_e, 4)),
+        )
+        assert found is not None
+        pulls.append(
+            ((found.gain - gain) / found.gain_err, (found.read_noise - noise_e) / found.read_noise_err)
+        )
+    table = np.array(pulls)
+    assert np.abs(table.mean(axis=0)).max() < 0.5
+    assert np.all((table.std(axis=0) > 0.75) & (table.std(axis=0) < 1.3))
+
+
+def test_outliers_and_missing_pixels_do_not_matter() -> None:
+    random = np.random.default_rng(1)
+    frames = flats(random, 1.5, 8.0, [20000.0, 15000.0, 12000.0, 9000.0])
+    for frame in frames:
+        frame.reshape(-1)[random.integers(0, frame.size, 200)] += 5000.0
+        frame[40:80, 100:140] = np.nan
+    found = photon_transfer(pairs(frames), pairs(biases(random, 1.5, 8.0, 2)))
+    assert found is not None
+    assert abs(found.gain - 1.5) < 4.0 * found.gain_err and found.gain_err < 0.01
+    assert found.levels.tolist() == pytest.approx([20000.0, 12000.0], rel=0.02)
+    assert np.all(np.diff(found.variances) < 0.0)
+
+
+def test_levels_of_many_kinds_give_the_read_noise_in_the_fit() -> None:
+    random = np.random.default_rng(2)
+    found = photon_transfer(pairs(flats(random, 2.0, 10.0, [100.0, 100.0, 20000.0, 20000.0])))
+    assert found is not None and found.gain == pytest.approx(2.0, rel=0.02)
+    assert np.isnan(found.read_noise)
+
+
+def test_noise_that_rows_have_in_common_is_no_read_noise() -> None:
+    random = np.random.default_rng(3)
+    frames = [
+        one + random.normal(0.0, 5.0, (SHAPE[0], 1)).astype(np.float32) for one in biases(random, 1.0, 8.0, 4)
+    ]
+    found = photon_transfer(pairs(flats(random, 1.0, 8.0, [20000.0, 20000.0])), pairs(frames))
+    assert found is not None and found.read_noise == pytest.approx(8.0, abs=5.0 * found.read_noise_err)
+
+
+def test_without_light_there_is_no_gain() -> None:
+    random = np.random.default_rng(4)
+    assert photon_transfer(pairs(biases(random, 1.0, 5.0, 2))) is None
+    assert photon_transfer([]) is None
+    assert len(pair_tiles(np.full(SHAPE, np.nan, np.float32), np.ones(SHAPE, np.float32)).level) == 0
+
+
+def test_a_curved_response_is_found_within_its_error() -> None:
+    pulls = []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        times = np.repeat([1.0, 2.0, 5.0, 10.0, 20.0, 30.0], 2)
+        true = 1500.0 * times
+        c2 = 2e-6
+        measured = (np.sqrt(1.0 + 4.0 * c2 * true) - 1.0) / (2.0 * c2)
+        seen = measured * (1.0 + random.normal(0.0, 1e-3, len(times)))
+        found = linearity(seen, times, 1e-3 * seen)
+        assert found is not None
+        pulls.append((found.coefficient - c2) / found.coefficient_err)
+        assert np.all(np.diff(found.ratios[::2]) < 0.01)
+    assert abs(np.mean(pulls)) < 0.5 and 0.7 < np.std(pulls) < 1.4
+    assert found.coefficient == pytest.approx(c2, rel=0.1)
+
+
+def test_flats_of_one_exposure_tell_nothing_of_linearity() -> None:
+    assert linearity([100.0, 200.0, 300.0], [5.0, 5.0, 5.0], [1.0, 1.0, 1.0]) is None
