@@ -1,0 +1,330 @@
+"""Kernels of the simultaneous fit of all stars of a frame; :mod:`skylake.image.psffit` puts them in order.
+
+Stamps are those of :mod:`skylake.image.psf_kernels`, each around the pixel (column, row) of its star. ``good`` is 1
+for pixels that take part and 0 for the others.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from skylake.image.psf_kernels import Single, draw, grid
+
+Doubles = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+_ZERO = np.float32(0.0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def project(
+    stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes
+) -> tuple[Doubles, Doubles, Doubles, Places]:
+    """Return of each star the sums of stamp x image, stamp^2 and stamp over good pixels, and their number."""
+    n, side = len(columns), 2 * half + 1
+    height, width = image.shape
+    products, squares, sums = np.zeros(n), np.zeros(n), np.zeros(n)
+    counts = np.zeros(n, np.int64)
+    for star in range(n):
+        left = columns[star] - half
+        first, last = max(0, -left), min(side, width - left)
+        for row in range(side):
+            y = rows[star] - half + row
+            if y < 0 or y >= height or first >= last:
+                continue
+            here = stamps[star, row * side + first : row * side + last]
+            light, use = image[y, left + first : left + last], good[y, left + first : left + last]
+            product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
+            for k in range(last - first):
+                part = here[k] * np.float32(use[k])
+                product += part * light[k]
+                square += part * part
+                total += part
+                count += np.float32(use[k])
+            products[star] += product
+            squares[star] += square
+            sums[star] += total
+            counts[star] += np.int64(count)
+    return products, squares, sums, counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
+    return abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach
+
+
+@numba.njit(cache=True, nogil=True)
+def count_pairs(columns: Places, rows: Places, starts: Places, across: int, cells: Places, reach: int) -> int:
+    """Return how many pairs of stars, sorted by cell, are no farther apart than `reach` in column and row.
+
+    Cell c holds the stars from ``starts[c]`` to ``starts[c + 1]``; there are `across` cells in a row of cells, with
+    an empty one at each edge.
+    """
+    count = 0
+    for i in range(len(columns)):
+        for j in range(i + 1, starts[cells[i] + 2]):
+            count += _near(i, j, columns, rows, reach)
+        below = cells[i] + across
+        for j in range(starts[below - 1], starts[below + 2]):
+            count += _near(i, j, columns, rows, reach)
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def list_pairs(
+    columns: Places, rows: Places, starts: Places, across: int, cells: Places, reach: int, n_pairs: int
+) -> tuple[Places, Places]:
+    """Return the pairs that :func:`count_pairs` counts."""
+    first, second = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
+    count = 0
+    for i in range(len(columns)):
+        below = cells[i] + across
+        for start, end in ((i + 1, starts[cells[i] + 2]), (starts[below - 1], starts[below + 2])):
+            for j in range(start, end):
+                if _near(i, j, columns, rows, reach):
+                    first[count], second[count] = i, j
+                    count += 1
+    return first, second
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def overlaps(
+    first: Places, second: Places, stamps: Single, half: int, columns: Places, rows: Places, good: Bytes
+) -> Doubles:
+    """Return the sums of the products of the stamps of pairs of stars over good pixels."""
+    side = 2 * half + 1
+    height, width = good.shape
+    found = np.zeros(len(first))
+    for pair in range(len(first)):
+        i, j = first[pair], second[pair]
+        left = max(columns[i], columns[j]) - half
+        start, end = max(left, 0), min(min(columns[i], columns[j]) + half + 1, width)
+        top = max(max(rows[i], rows[j]) - half, 0)
+        bottom = min(min(rows[i], rows[j]) + half + 1, height)
+        length = end - start
+        if length <= 0:
+            continue
+        for y in range(top, bottom):
+            one = (y - rows[i] + half) * side + start - columns[i] + half
+            two = (y - rows[j] + half) * side + start - columns[j] + half
+            here, there = stamps[i, one : one + length], stamps[j, two : two + length]
+            use = good[y, start:end]
+            total = _ZERO
+            for k in range(length):
+                total += here[k] * there[k] * np.float32(use[k])
+            found[pair] += total
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def conjugate_gradients(
+    diagonal: Doubles, first: Places, second: Places, values: Doubles, right: Doubles, start: Doubles,
+    tolerance: float, most: int,
+) -> tuple[Doubles, int]:  # fmt: skip
+    """Solve a symmetric sparse system, preconditioned by its diagonal (Hestenes & Stiefel 1952).
+
+    Returns
+    -------
+    solution : ndarray
+    steps : int
+        Steps that were taken; `most` where it did not converge.
+    """
+    n = len(diagonal)
+    solution = start.copy()
+    left = right - diagonal * solution
+    for pair in range(len(first)):
+        left[first[pair]] -= values[pair] * solution[second[pair]]
+        left[second[pair]] -= values[pair] * solution[first[pair]]
+    towards = left / diagonal
+    direction = towards.copy()
+    power = np.dot(left, towards)
+    enough = tolerance * tolerance * np.dot(right, right / diagonal)
+    image = np.empty(n)
+    for step in range(most):
+        if power <= enough:
+            return solution, step
+        for k in range(n):
+            image[k] = diagonal[k] * direction[k]
+        for pair in range(len(first)):
+            image[first[pair]] += values[pair] * direction[second[pair]]
+            image[second[pair]] += values[pair] * direction[first[pair]]
+        length = power / np.dot(direction, image)
+        before, power = power, 0.0
+        for k in range(n):
+            solution[k] += length * direction[k]
+            left[k] -= length * image[k]
+            towards[k] = left[k] / diagonal[k]
+            power += left[k] * towards[k]
+        ratio = power / before
+        for k in range(n):
+            direction[k] = towards[k] + ratio * direction[k]
+    return solution, most
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Places, flux: Single) -> None:
+    """Subtract stars from an image, as far as their stamps reach."""
+    side = 2 * half + 1
+    height, width = image.shape
+    for star in range(len(columns)):
+        left = columns[star] - half
+        first, last = max(0, -left), min(side, width - left)
+        amount = flux[star]
+        for row in range(side):
+            y = rows[star] - half + row
+            if y < 0 or y >= height or first >= last:
+                continue
+            here = stamps[star, row * side + first : row * side + last]
+            line = image[y, left + first : left + last]
+            for k in range(last - first):
+                line[k] -= amount * here[k]
+
+
+@numba.njit(cache=True, nogil=True)
+def subtract_wings(
+    image: Single, half: int, core: int, columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single,
+    coefficients: Single, flux: Single,
+) -> None:  # fmt: skip
+    """Subtract stars from an image outside the square of half size `core` and inside that of `half`."""
+    side = 2 * half + 1
+    height, width = image.shape
+    across, down = grid(half)
+    stamp, work = np.empty(len(across), np.float32), np.empty((3, len(across)), np.float32)
+    for star in range(len(columns)):
+        draw(stamp, work, across, down, dx[star], dy[star], inverse, coefficients[star])
+        for row in range(side):
+            y = rows[star] - half + row
+            if y < 0 or y >= height:
+                continue
+            for column in range(side):
+                x = columns[star] - half + column
+                outside = abs(row - half) > core or abs(column - half) > core
+                if outside and 0 <= x < width:
+                    image[y, x] -= flux[star] * stamp[row * side + column]
+
+
+@numba.njit(cache=True, nogil=True)
+def spread(
+    stamps: Single, half: int, columns: Places, rows: Places, signal: Single, left: Single, good: Bytes,
+    rms: Single, sky: Single, gain: float,
+) -> tuple[Doubles, Doubles]:  # fmt: skip
+    """Return of each star the sum of stamp^2 x photon noise, and the chi-square of the residuals of its pixels.
+
+    `left` is what is left of the signal when all stars are subtracted; the light that was subtracted has the photon
+    noise.
+    """
+    n, side = len(columns), 2 * half + 1
+    height, width = signal.shape
+    noise, chi2 = np.zeros(n), np.zeros(n)
+    for star in range(n):
+        variance = float(rms[star]) ** 2
+        for row in range(side):
+            y = rows[star] - half + row
+            if y < 0 or y >= height:
+                continue
+            for column in range(side):
+                x = columns[star] - half + column
+                if x < 0 or x >= width or not good[y, x]:
+                    continue
+                photons = max(float(signal[y, x] - left[y, x]), 0.0) / gain
+                part = float(stamps[star, row * side + column])
+                rest = float(left[y, x] - sky[star])
+                noise[star] += part * part * photons
+                chi2[star] += rest * rest / (variance + photons)
+    return noise, chi2
+
+
+@numba.njit(cache=True, nogil=True)
+def local_variance(
+    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, noise: Doubles, rms: Single, most: int
+) -> tuple[Doubles, Doubles]:
+    """Return the variance of each flux, and by how much neighbours increase that from the sky.
+
+    The system of a star and its nearest neighbours, at most `most` in all, is inverted: its own element of the
+    inverse is what the whole inverse has there, but for neighbours of neighbours.
+
+    Parameters
+    ----------
+    diagonal, noise : ndarray, shape (n,)
+        Diagonal of the normal matrix, and the sums of stamp^2 x photon noise.
+    starts, partners, values : ndarray
+        The neighbours of star i and the elements that belong to them are those from ``starts[i]`` to
+        ``starts[i + 1]``, the strongest first.
+    rms : ndarray of float32, shape (n,)
+        Noise of the sky per pixel.
+    """
+    n = len(diagonal)
+    variance, increase = np.empty(n), np.empty(n)
+    members = np.empty(most, np.int64)
+    matrix, column = np.empty((most, most)), np.empty(most)
+    for star in range(n):
+        size = 1
+        members[0] = star
+        for place in range(starts[star], starts[star + 1]):
+            if size < most:
+                members[size] = partners[place]
+                size += 1
+        for i in range(size):
+            for j in range(size):
+                matrix[i, j] = 0.0
+            matrix[i, i] = diagonal[members[i]]
+            for place in range(starts[members[i]], starts[members[i] + 1]):
+                for j in range(size):
+                    if members[j] == partners[place]:
+                        matrix[i, j] = values[place]
+        _first_column_of_inverse(matrix, size, column)
+        photons = 0.0
+        for i in range(size):
+            photons += column[i] * column[i] * noise[members[i]]
+        variance[star] = float(rms[star]) ** 2 * column[0] + photons
+        increase[star] = column[0] * diagonal[star]
+    return variance, increase
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_column_of_inverse(matrix: Doubles, size: int, column: Doubles) -> None:
+    """Solve for the first unit vector by elimination; the matrix, which is positive definite, is used up."""
+    for i in range(size):
+        column[i] = 1.0 if i == 0 else 0.0
+    for i in range(size):
+        for k in range(i + 1, size):
+            factor = matrix[k, i] / matrix[i, i]
+            for j in range(i, size):
+                matrix[k, j] -= factor * matrix[i, j]
+            column[k] -= factor * column[i]
+    for i in range(size - 1, -1, -1):
+        for j in range(i + 1, size):
+            column[i] -= matrix[i, j] * column[j]
+        column[i] /= matrix[i, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def block_means(
+    image: Single, good: Bytes, size: int, step: int, noise: float, clip: float
+) -> tuple[Doubles, Places]:
+    """Return the mean of every `step`-th good pixel of square blocks, and their number.
+
+    Pixels farther than `clip` times the noise from zero, then from the mean, take no part.
+    """
+    height, width = image.shape
+    down, across = max(1, round(height / size)), max(1, round(width / size))
+    means, counts = np.zeros((down, across)), np.zeros((down, across), np.int64)
+    for i in range(down):
+        top, bottom = i * height // down, (i + 1) * height // down
+        for j in range(across):
+            start, end = j * width // across, (j + 1) * width // across
+            for _ in range(2):
+                total, count = 0.0, 0
+                for y in range(top, bottom, step):
+                    for x in range(start, end, step):
+                        value = image[y, x]
+                        if good[y, x] and abs(value - means[i, j]) <= clip * noise:
+                            total += value
+                            count += 1
+                counts[i, j] = count
+                if count:
+                    means[i, j] = total / count
+    return means, counts
