@@ -164,7 +164,9 @@ def fit_stars(
         drawn.stamps, drawn.half, *places, signal, left, good, noise_here, sky.astype(np.float32), gain
     )
     variance, increase = _variance(system, photons, noise_here)
-    whole = np.sum(drawn.stamps.astype(np.float32) ** 2, axis=1)
+    whole = squares.copy()
+    hidden = np.flatnonzero(counts < (2 * drawn.half + 1) ** 2)
+    whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
     back = np.argsort(drawn.order)
     return StarFit(
         flux=np.where(seen, flux, np.nan)[back],

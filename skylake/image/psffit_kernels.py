@@ -19,35 +19,55 @@ Bytes = npt.NDArray[np.uint8]
 _ZERO = np.float32(0.0)
 
 
+@numba.njit(cache=True, nogil=True)
+def _cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
+    """Copy the pixels under a stamp; those beyond the edge of the image stay as they are."""
+    side = 2 * half + 1
+    height, width = image.shape
+    left, top = column - half, row - half
+    first, last = max(0, -left), min(side, width - left)
+    for line in range(max(0, -top), min(side, height - top)):
+        source = image[top + line, left + first : left + last]
+        target = out[line * side + first : line * side + last]
+        for place in range(len(source)):
+            target[place] = source[place]
+
+
+@numba.njit(cache=True, nogil=True)
+def _crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
+    """Tell whether a stamp reaches beyond the edge of the image."""
+    return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(len(stamp)):
+        part = stamp[k] * use[k]
+        product += part * light[k]
+        square += part * part
+        total += part
+        count += use[k]
+    return product, square, total, count
+
+
+@numba.njit(cache=True, nogil=True)
 def project(
     stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes
 ) -> tuple[Doubles, Doubles, Doubles, Places]:
     """Return of each star the sums of stamp x image, stamp^2 and stamp over good pixels, and their number."""
-    n, side = len(columns), 2 * half + 1
-    height, width = image.shape
+    n = len(columns)
     products, squares, sums = np.zeros(n), np.zeros(n), np.zeros(n)
     counts = np.zeros(n, np.int64)
+    light, use = np.zeros(stamps.shape[1], np.float32), np.zeros(stamps.shape[1], np.float32)
     for star in range(n):
-        left = columns[star] - half
-        first, last = max(0, -left), min(side, width - left)
-        for row in range(side):
-            y = rows[star] - half + row
-            if y < 0 or y >= height or first >= last:
-                continue
-            here = stamps[star, row * side + first : row * side + last]
-            light, use = image[y, left + first : left + last], good[y, left + first : left + last]
-            product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
-            for k in range(last - first):
-                part = here[k] * np.float32(use[k])
-                product += part * light[k]
-                square += part * part
-                total += part
-                count += np.float32(use[k])
-            products[star] += product
-            squares[star] += square
-            sums[star] += total
-            counts[star] += np.int64(count)
+        if _crosses(columns[star], rows[star], half, image.shape):
+            light[:] = _ZERO
+            use[:] = _ZERO
+        _cut(image, columns[star], rows[star], half, light)
+        _cut(good, columns[star], rows[star], half, use)
+        products[star], squares[star], sums[star], count = _sums(stamps[star], light, use)
+        counts[star] = np.int64(count)
     return products, squares, sums, counts
 
 
@@ -206,6 +226,19 @@ def subtract_wings(
                     image[y, x] -= flux[star] * stamp[row * side + column]
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+def _rest(
+    stamp: Single, light: Single, left: Single, use: Single, variance: np.float32, sky: np.float32, gain: np.float32
+) -> tuple[np.float32, np.float32]:
+    noise, chi2 = _ZERO, _ZERO
+    for k in range(len(stamp)):
+        photons = max(light[k] - left[k], _ZERO) * gain
+        rest = left[k] - sky
+        noise += use[k] * stamp[k] * stamp[k] * photons
+        chi2 += use[k] * rest * rest / (variance + photons)
+    return noise, chi2
+
+
 @numba.njit(cache=True, nogil=True)
 def spread(
     stamps: Single, half: int, columns: Places, rows: Places, signal: Single, left: Single, good: Bytes,
@@ -216,24 +249,18 @@ def spread(
     `left` is what is left of the signal when all stars are subtracted; the light that was subtracted has the photon
     noise.
     """
-    n, side = len(columns), 2 * half + 1
-    height, width = signal.shape
+    n = len(columns)
     noise, chi2 = np.zeros(n), np.zeros(n)
+    light, rest = np.zeros(stamps.shape[1], np.float32), np.zeros(stamps.shape[1], np.float32)
+    use, inverse = np.zeros(stamps.shape[1], np.float32), np.float32(1.0 / gain)
     for star in range(n):
-        variance = float(rms[star]) ** 2
-        for row in range(side):
-            y = rows[star] - half + row
-            if y < 0 or y >= height:
-                continue
-            for column in range(side):
-                x = columns[star] - half + column
-                if x < 0 or x >= width or not good[y, x]:
-                    continue
-                photons = max(float(signal[y, x] - left[y, x]), 0.0) / gain
-                part = float(stamps[star, row * side + column])
-                rest = float(left[y, x] - sky[star])
-                noise[star] += part * part * photons
-                chi2[star] += rest * rest / (variance + photons)
+        if _crosses(columns[star], rows[star], half, signal.shape):
+            use[:] = _ZERO
+        _cut(signal, columns[star], rows[star], half, light)
+        _cut(left, columns[star], rows[star], half, rest)
+        _cut(good, columns[star], rows[star], half, use)
+        variance = rms[star] * rms[star]
+        noise[star], chi2[star] = _rest(stamps[star], light, rest, use, variance, sky[star], inverse)
     return noise, chi2
 
 

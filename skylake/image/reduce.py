@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +30,14 @@ from skylake.image.astrometry import (
 from skylake.image.background import estimate_background, refine_background
 from skylake.image.calibrate import calibrate
 from skylake.image.detect import detect_sources
+from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import judge, source_metrics
 from skylake.image.read import open_image
 
+#: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
+Finisher = Callable[[Extracted], Any]
 #: A right WCS puts stars within this many pixels of their sources.
 _CHECK_RADIUS_PX = 5.0
 
@@ -51,12 +55,15 @@ class ReducedFrame:
         None for a frame without positions on the sky.
     ra_deg, dec_deg : ndarray or None
         Positions of the sources, ICRS.
+    finished : Any
+        What the finisher gave; None for a frame that did not come so far.
     """
 
     row: dict[str, Any] = field(default_factory=dict)
     sources: Measurements | None = None
     ra_deg: np.ndarray[Any, Any] | None = None
     dec_deg: np.ndarray[Any, Any] | None = None
+    finished: Any = None
 
     @property
     def status(self) -> str:
@@ -89,7 +96,10 @@ def new_row(profile: Profile, path: str, content: FileContent | None = None) -> 
 
 
 def reduce_frame(
-    content: FileContent, profile: Profile, find_stars: StarFinder | None = None
+    content: FileContent,
+    profile: Profile,
+    find_stars: StarFinder | None = None,
+    finish: Finisher | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -101,6 +111,8 @@ def reduce_frame(
         The camera.
     find_stars : callable or None
         Gives catalog stars to check the WCS against; None leaves it unchecked.
+    finish : callable or None
+        Is called once the sources are measured and the WCS is right; what it gives is kept.
 
     Returns
     -------
@@ -111,7 +123,7 @@ def reduce_frame(
     try:
         raw = open_image(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        _measure(reduced, raw, reading, find_stars)
+        _measure(reduced, raw, reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -154,7 +166,11 @@ def _read_header(reduced: ReducedFrame, raw: RawImage, profile: Profile) -> Head
 
 
 def _measure(
-    reduced: ReducedFrame, raw: RawImage, reading: HeaderReading, find_stars: StarFinder | None
+    reduced: ReducedFrame,
+    raw: RawImage,
+    reading: HeaderReading,
+    find_stars: StarFinder | None,
+    finish: Finisher | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
     image = calibrate(raw, camera, reading.saturation_adu)
@@ -202,6 +218,13 @@ def _measure(
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
+    if finish is not None:
+        reduced.finished = finish(
+            Extracted(
+                row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
+                corrections, pointing,
+            )
+        )  # fmt: skip
 
 
 def _point(raw: RawImage, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:

@@ -14,7 +14,9 @@ from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
 #: Tables of a lake, in the order in which they are made.
-TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves", "maps")
+TABLES = (
+    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves", "maps", "targets",
+)  # fmt: skip
 
 _DATATYPES = {
     "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",
