@@ -16,13 +16,15 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.forcing import Forcing
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.read import peek_header, read_file
-from skylake.image.reduce import ReducedFrame, new_row, reduce_frame
+from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
 from skylake.sky.catalogs import ReferenceCatalog, StarField
+from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
 
@@ -37,8 +39,8 @@ class Chunk:
     ----------
     frames : pyarrow.Table
         Their rows.
-    sources : Path or None
-        File with their detections, sorted by position; None if there are none.
+    sources, forced : Path or None
+        Files with their detections and their targets, sorted by position; None if there are none.
     repeated : tuple of str
         Files whose content is that of another file.
     """
@@ -46,29 +48,37 @@ class Chunk:
     frames: pa.Table
     sources: Path | None = None
     repeated: tuple[str, ...] = ()
+    forced: Path | None = None
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """The files by table."""
+        return {"sources": self.sources, "forced_sources": self.forced}
 
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How frames are reduced: the camera, the catalog to check pointings with, and what is known.
+    """How frames are reduced: the camera, the catalog to check pointings with, the targets, and what is known.
 
-    ``known`` maps the frame_id of every frame in the lake to its file, so that the same bytes under
-    another name are recognised before they are measured.
+    ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
+    file, so that the same bytes under another name are recognised before they are measured.
     """
 
     profile: Profile
     catalog: ReferenceCatalog | None = None
     known: dict[int, str] = field(default_factory=dict)
+    forcing: Forcing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One frame as tables: its row, and its detections or None."""
+    """One frame as tables: its row, and its detections and targets or None."""
 
     frame_id: int
     file: str
     frames: pa.Table
     sources: pa.Table | None
+    forced: pa.Table | None = None
 
 
 def _guard(work: Callable[[], Result]) -> Result | FrameError:
@@ -101,14 +111,14 @@ def _peek(path: str, profile: Profile) -> int:
 
 
 def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk:
-    """Reduce frames one after the other and write their detections to a file.
+    """Reduce frames one after the other and write their detections and targets to files.
 
     Parameters
     ----------
     paths : sequence of str
     reduction : Reduction
     out : Path
-        File to write.
+        File to write; that of the targets has its name and one more suffix.
 
     Raises
     ------
@@ -117,34 +127,50 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     """
     reduced: list[_Rows] = []
     repeated = []
-    find_stars = star_finder(reduction)
+    find_stars, finish = star_finder(reduction), _finisher(reduction)
     known = dict(reduction.known)
     for path in paths:
-        rows = _reduce(path, reduction.profile, known, find_stars)
+        rows = _reduce(path, reduction.profile, known, find_stars, finish)
         if rows is None:
             repeated.append(path)
             continue
         known[rows.frame_id] = rows.file
         reduced.append(rows)
     frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
-    tables = [rows.sources for rows in reduced if rows.sources is not None]
-    if not tables:
-        return Chunk(frames, None, tuple(repeated))
-    schema = load("sources")
+    sources = _write([rows.sources for rows in reduced], "sources", out)
+    forced = _write([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.parquet"))
+    return Chunk(frames, sources, tuple(repeated), forced)
+
+
+def _write(tables: Sequence[pa.Table | None], name: str, out: Path) -> Path | None:
+    """Write the rows of some frames to a file, sorted; None if there are none."""
+    rows = [table for table in tables if table is not None]
+    if not rows:
+        return None
+    schema = load(name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            sort_rows(pa.concat_tables(tables), schema), out, **write_options(arrow_schema(schema))
-        )
+        pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **write_options(arrow_schema(schema)))
     except OSError as error:
         raise LakeError(
             f"{out}: detections cannot be written ({reason_of(error)}); free space and run again"
         ) from error
-    return Chunk(frames, out, tuple(repeated))
+    return out
+
+
+def _finisher(reduction: Reduction) -> Finisher | None:
+    """Return what measures the targets of frames; None for a camera without targets."""
+    if reduction.forcing is None:
+        return None
+    return reduction.forcing.finisher(reduction.forcing.targets.finder())
 
 
 def _reduce(
-    path: str, profile: Profile, known: dict[int, str], find_stars: StarFinder | None
+    path: str,
+    profile: Profile,
+    known: dict[int, str],
+    find_stars: StarFinder | None,
+    finish: Finisher | None,
 ) -> _Rows | None:
     """Reduce one frame to tables; None if its content is known under another name."""
     content = _guard(partial(read_file, path))
@@ -154,12 +180,14 @@ def _reduce(
     file = _as_text(content.path)
     if known.get(row["frame_id"], file) != file:
         return None
-    rows = _guard(partial(_measure, content, profile, find_stars))
+    rows = _guard(partial(_measure, content, profile, find_stars, finish))
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
-def _measure(content: FileContent, profile: Profile, find_stars: StarFinder | None) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars))
+def _measure(
+    content: FileContent, profile: Profile, find_stars: StarFinder | None, finish: Finisher | None
+) -> _Rows:
+    return _tables(reduce_frame(content, profile, find_stars, finish))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
@@ -173,7 +201,8 @@ def _tables(reduced: ReducedFrame) -> _Rows:
     row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
-    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources)
+    forced = None if reduced.finished is None else forced_table(row, reduced.finished)
+    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
 
 
 def _as_text(path: str) -> str:

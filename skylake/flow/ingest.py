@@ -1,4 +1,4 @@
-"""Ingest: frames of a camera become rows of ``frames`` and ``sources``, night by night."""
+"""Ingest: frames of a camera become rows of ``frames``, ``sources`` and ``forced_sources``, night by night."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
+from skylake.flow.forcing import Forcing, pool_psfs
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
+from skylake.flow.targetlist import TargetList
 from skylake.lake import Lake, Part
 from skylake.sky.catalogs import ReferenceCatalog
 
@@ -68,7 +70,7 @@ class IngestReport:
     problems : list of dict
         file, status, reason and message of each frame that is not ok.
     batches : list of dict
-        camera, night, frames, ok and sources of each batch that was committed.
+        camera, night, frames, ok, sources and forced_sources of each batch that was committed.
     n_known : int
         Files that the lake held already.
     repeated : list of str
@@ -103,7 +105,8 @@ def ingest(
     """Ingest frames of one camera.
 
     Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
-    frames is one commit over ``frames`` and ``sources``, and so are nights together that exchange frames.
+    frames is one commit over its tables, and so are nights together that exchange frames. If the camera has a list
+    of targets when the run starts, they are measured on every frame.
 
     Raises
     ------
@@ -121,7 +124,12 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
-    reduction = Reduction(profile, _default_catalog(lake))
+    # The snapshot is held for as long as workers read targets from it.
+    start = lake.snapshot()
+    targets = TargetList.in_force(start, profile.name)
+    reduction = Reduction(
+        profile, _default_catalog(lake), forcing=None if targets is None else Forcing(targets)
+    )
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -214,6 +222,9 @@ def _ingest_window(
     camera = reduction.profile.name
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
     reduction = replace(reduction, known=run.known.of_nights(window))
+    if reduction.forcing is not None:
+        psfs = pool_psfs(window, reduction.profile, run.workers)
+        reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
     with run.lake.stage(f"ingest-{camera}") as staging:
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
@@ -224,19 +235,18 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        return _publish_window(
-            run, chunks, reduction.profile, staging, [str(Batch(camera, one)) for one in later]
-        )
+        return _publish_window(run, chunks, reduction, staging, [str(Batch(camera, one)) for one in later])
 
 
 def _publish_window(
-    run: _Run, chunks: dict[int, list[Chunk]], profile: Profile, staging: Path, later: Sequence[str]
+    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str]
 ) -> list[LakeError]:
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
     Nights that exchange frames are one commit, or all of them stay as they were.
     """
-    snapshot = run.lake.snapshot()
+    snapshot, profile = run.lake.snapshot(), reduction.profile
+    targets = "" if reduction.forcing is None else reduction.forcing.targets.name
     moves = Moves.find(chunks, run.known)
     batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
     existing = existing_parts(
@@ -246,7 +256,7 @@ def _publish_window(
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
     sha256 = profile.sha256
     tasks = [
-        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256)
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256, targets)
         for batch, held in zip(batches, existing, strict=True)
     ]
     results = run.workers.run(tasks)
@@ -261,8 +271,8 @@ def _publish_window(
         if failed:
             continue
         commit_nights(run.lake, some, profile, staging, snapshot.number)
-        for batch, (_, sources) in some.items():
-            _report_batch(run.report, batch, chunks.get(batch.night, []), sources, run.progress)
+        for batch, parts in some.items():
+            _report_batch(run.report, batch, chunks.get(batch.night, []), parts, run.progress)
     return failures
 
 
@@ -329,13 +339,15 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
 
     for one in nights:
         rows = chunk.frames.filter(pc.equal(chunk.frames["night"], one))
-        chunks.setdefault(one, []).append(Chunk(rows, chunk.sources if one else None))
+        files = (chunk.sources, chunk.forced) if one else (None, None)
+        chunks.setdefault(one, []).append(Chunk(rows, files[0], forced=files[1]))
     chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))
 
 
 def _report_batch(
-    report: IngestReport, batch: Batch, chunks: list[Chunk], sources: Part, progress: Progress
+    report: IngestReport, batch: Batch, chunks: list[Chunk], parts: Sequence[Part], progress: Progress
 ) -> None:
+    _, sources, forced = parts
     rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
     statuses = [row["status"] for row in rows]
     for status in statuses:
@@ -349,6 +361,10 @@ def _report_batch(
             "frames": len(rows),
             "ok": n_ok,
             "sources": sources.n_rows,
+            "forced_sources": forced.n_rows,
         }
     )
-    progress.line(f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night")
+    targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
+    progress.line(
+        f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
+    )

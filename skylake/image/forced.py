@@ -103,10 +103,14 @@ def force_targets(
         None if there is no target in the field, or the targets are not where the WCS puts them.
     """
     pointing = extracted.pointing
-    found = find_targets(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, float(extracted.row["mjd_mid"]))
+    found = find_targets(
+        pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, float(extracted.row["mjd_mid"])
+    )
     x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
     height, width = extracted.signal.shape
-    near = np.flatnonzero((np.abs(x - 0.5 * width) <= 0.5 * width + 5) & (np.abs(y - 0.5 * height) <= 0.5 * height + 5))
+    near = np.flatnonzero(
+        (np.abs(x - 0.5 * width) <= 0.5 * width + 5) & (np.abs(y - 0.5 * height) <= 0.5 * height + 5)
+    )
     shift = shift_to_targets(x[near], y[near], extracted.measured)
     if shift is None:
         return None
@@ -201,9 +205,7 @@ def _sum(
     return _Sums(flux, flux_err, light[:, 1] / own, bad.astype(np.int32))
 
 
-def _flags(
-    extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers
-) -> Integers:
+def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:
     from scipy.spatial import cKDTree
 
     camera, image = extracted.camera, extracted.image

@@ -59,7 +59,7 @@ class Shape:
     @property
     def inverse(self) -> Floats:
         """From pixels to scaled offsets."""
-        return np.linalg.inv(self.matrix)
+        return np.asarray(np.linalg.inv(self.matrix), float)
 
     @classmethod
     def of_width(cls, fwhm_px: float) -> Shape:
@@ -184,7 +184,14 @@ class PsfSums:
 
 
 def sum_stars(
-    values: Floats, weights: Floats, dx: Floats, dy: Floats, x: Floats, y: Floats, shape: Shape, size: tuple[int, int]
+    values: Floats,
+    weights: Floats,
+    dx: Floats,
+    dy: Floats,
+    x: Floats,
+    y: Floats,
+    shape: Shape,
+    size: tuple[int, int],
 ) -> PsfSums:
     """Return the sums of the stars of one frame.
 
@@ -238,7 +245,11 @@ def solve_psf(sums: PsfSums) -> PsfModel:
     terms[used] = solution
     left = sums.square - 2.0 * vector @ solution + solution @ matrix @ solution
     quality = PsfQuality(
-        sums.n_stars, sums.n_frames, order, float(left / max(sums.n_pixels - len(used), 1)), float(np.linalg.cond(scaled))
+        sums.n_stars,
+        sums.n_frames,
+        order,
+        float(left / max(sums.n_pixels - len(used), 1)),
+        float(np.linalg.cond(scaled)),
     )
     return PsfModel(terms.reshape(N_FIELD, N_BASIS), sums.size, Shape(*(sums.shape / sums.n_frames)), quality)
 
@@ -275,7 +286,9 @@ class FramePsf:
     def values(self, coefficients: Single, dx: Floats, dy: Floats) -> Floats:
         """Return the brightness of the first star of some coefficients in pixels that lie at -dx, -dy from it."""
         many = np.ascontiguousarray(np.broadcast_to(coefficients[:1], (len(dx), N_BASIS)))
-        return draw_stamps(dx.astype(np.float32), dy.astype(np.float32), many, self.inverse, 0)[:, 0].astype(float)
+        return draw_stamps(dx.astype(np.float32), dy.astype(np.float32), many, self.inverse, 0)[:, 0].astype(
+            float
+        )
 
     @property
     def inverse(self) -> Single:
@@ -315,7 +328,7 @@ def basis(u: Floats, v: Floats) -> Floats:
         harmonic = (u + 1j * v) ** order * h ** (2 + (order + 1) // 2)
         for angular in (harmonic.real, harmonic.imag)[:parts]:
             found.append(angular[..., None] * radial[..., :terms])
-    return np.concatenate(found, axis=-1)
+    return np.asarray(np.concatenate(found, axis=-1))
 
 
 @cache

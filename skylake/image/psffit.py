@@ -111,9 +111,10 @@ class _System:
     def solve(self, right: Floats, start: Floats) -> tuple[Floats, int]:
         """Return the solution for a right-hand side."""
         diagonal = self.diagonal * (1.0 + _RIDGE)
-        return kernels.conjugate_gradients(
+        solution, steps = kernels.conjugate_gradients(
             diagonal, self.first, self.second, self.values, right, start, _TOLERANCE, _MOST_STEPS
         )
+        return solution, steps
 
 
 def fit_stars(
@@ -277,4 +278,7 @@ def _variance(system: _System, photons: Floats, rms: Single) -> tuple[Floats, Fl
     some = np.flatnonzero(strength > _OVERLAP)
     some = some[np.lexsort((-strength[some], star[some]))]
     starts = np.searchsorted(star[some], np.arange(len(diagonal) + 1)).astype(np.int64)
-    return kernels.local_variance(diagonal, starts, partner[some], value[some], photons, rms, _TOGETHER)
+    variance, increase = kernels.local_variance(
+        diagonal, starts, partner[some], value[some], photons, rms, _TOGETHER
+    )
+    return variance, increase

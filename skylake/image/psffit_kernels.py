@@ -73,7 +73,7 @@ def project(
 
 @numba.njit(cache=True, nogil=True)
 def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
-    return abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach
+    return bool(abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -228,7 +228,13 @@ def subtract_wings(
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
-    stamp: Single, light: Single, left: Single, use: Single, variance: np.float32, sky: np.float32, gain: np.float32
+    stamp: Single,
+    light: Single,
+    left: Single,
+    use: Single,
+    variance: np.float32,
+    sky: np.float32,
+    gain: np.float32,
 ) -> tuple[np.float32, np.float32]:
     noise, chi2 = _ZERO, _ZERO
     for k in range(len(stamp)):
@@ -266,7 +272,13 @@ def spread(
 
 @numba.njit(cache=True, nogil=True)
 def local_variance(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, noise: Doubles, rms: Single, most: int
+    diagonal: Doubles,
+    starts: Places,
+    partners: Places,
+    values: Doubles,
+    noise: Doubles,
+    rms: Single,
+    most: int,
 ) -> tuple[Doubles, Doubles]:
     """Return the variance of each flux, and by how much neighbours increase that from the sky.
 

@@ -82,7 +82,7 @@ class PsfStars:
         stamps = draw_stamps(
             dx.astype(np.float32), dy.astype(np.float32), coefficients, psf.inverse, self.half
         )
-        return stamps[:, : self.values.shape[1]].astype(float)
+        return np.asarray(stamps[:, : self.values.shape[1]], float)
 
     def take(self, which: npt.NDArray[np.bool_]) -> PsfStars:
         """Return some of the stars."""
@@ -155,7 +155,7 @@ def choose_stars(extracted: Extracted, half: int) -> PsfStars:
     candidates = np.flatnonzero(usable)
     crowding = np.nan_to_num(measured.crowding[candidates], nan=1.0)
     limit = _CROWDING
-    if 0 < candidates.size:
+    if candidates.size > 0:
         limit = max(limit, float(np.sort(crowding)[min(_LONELIEST, candidates.size) - 1]))
     chosen = candidates[crowding <= limit]
     chosen = chosen[np.argsort(-flux[chosen], kind="stable")[:_MAX_STARS]]
