@@ -7,6 +7,7 @@ is the one to use by default; and the flux of the simultaneous fit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,10 @@ from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.image.extracted import Extracted
-from skylake.image.forced_kernels import sum_apertures
+from skylake.image.forced_kernels import aperture_table, sum_apertures
 from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
 from skylake.image.psf import FramePsf, PsfModel
-from skylake.image.psffit import StarFit, fit_stars
+from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
 
 Floats = npt.NDArray[np.float64]
@@ -115,10 +116,10 @@ def force_targets(
     if shift is None:
         return None
     x, y = x[near] + shift[0], y[near] + shift[1]
-    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-    return measure_targets(
-        extracted, found.take(near[inside]), x[inside], y[inside], psf_of_frame(model, extracted)
-    )
+    inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
+    psf = psf_of_frame(model, extracted)
+    inside = inside[by_place(x[inside], y[inside], core_half_size(psf.fwhm_px))]
+    return measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
 
 
 def measure_targets(
@@ -134,7 +135,7 @@ def measure_targets(
         On the image, 0-based pixels.
     psf : FramePsf
     """
-    good = ((extracted.image.mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
+    good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
     fit = fit_stars(signal, good, background.rms, x, y, psf, gain)
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
@@ -169,6 +170,13 @@ def measure_targets(
     )
 
 
+def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return 1 for the pixels whose value tells of the sky."""
+    if not mask.any():
+        return np.ones(mask.shape, np.uint8)
+    return ((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """Fluxes of apertures in ADU, contamination and unusable pixels."""
@@ -183,11 +191,12 @@ def _sum(
     extracted: Extracted, fit: StarFit, psf: FramePsf, good: npt.NDArray[np.uint8],
     rms: npt.NDArray[np.float32], apertures: Apertures,
 ) -> _Sums:  # fmt: skip
-    radii = np.array(apertures.radii_px, float)
+    radii, half = np.array(apertures.radii_px, float), int(np.ceil(apertures.radii_px[-1] + 0.5))
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
     plain, alone, variance, light, bad = sum_apertures(
-        fit.columns, fit.rows, fit.dx, fit.dy, psf.inverse, fit.coefficients, fit.reach,
-        np.nan_to_num(fit.flux).astype(np.float32), radii, main, extracted.signal, fit.left, good, rms, extracted.gain,
+        fit.columns, fit.rows, fit.dx, fit.dy, psf.inverse, fit.coefficients, fit.stamps, fit.core, fit.reach,
+        fit.taken.astype(np.float32), _table(apertures.radii_px, half), half, main, extracted.signal,
+        fit.left, good, fit.clean, rms, extracted.gain,
     )  # fmt: skip
     area = np.pi * radii**2
     plain, alone = plain - fit.sky[:, None] * area, alone - fit.sky[:, None] * area
@@ -205,11 +214,17 @@ def _sum(
     return _Sums(flux, flux_err, light[:, 1] / own, bad.astype(np.int32))
 
 
+@lru_cache(maxsize=4)
+def _table(radii: tuple[float, ...], half: int) -> npt.NDArray[np.float32]:
+    return np.asarray(aperture_table(np.array(radii, float), half))
+
+
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:
     from scipy.spatial import cKDTree
 
     camera, image = extracted.camera, extracted.image
     flags = np.zeros(len(x), np.int32)
+    spoiled = int(np.bitwise_or.reduce(image.mask, axis=None))
     outermost = max(camera.extraction.edge_margin_px, camera.apertures.radii_px[-1])
     flags[edge < outermost] |= SourceFlag.EDGE
     flags[bad > 0] |= SourceFlag.BAD_PIXEL
@@ -217,11 +232,13 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
     if extracted.row["status"] != Status.OK:
         flags |= SourceFlag.FRAME_REJECTED
-    for mask, bit in (
-        (image.saturated, SourceFlag.SATURATED),
-        (image.near_saturated, SourceFlag.NEAR_SATURATED),
+    for pixels, bit in (
+        (PixelFlag.SATURATED, SourceFlag.SATURATED),
+        (PixelFlag.NEAR_SATURATED, SourceFlag.NEAR_SATURATED),
     ):
-        rows, columns = np.nonzero(mask)
+        if spoiled & pixels == 0:
+            continue
+        rows, columns = np.nonzero(image.having(pixels))
         if rows.size and len(x):
             distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
             flags[distance <= camera.apertures.radii_px[0] + 0.5] |= bit

@@ -36,7 +36,7 @@ _OVERLAP = 0.02
 _TOGETHER = 8
 #: Side of the blocks in which the sky is made even, pixels; every so many pixels are enough for their mean.
 _BLOCK_PX = 64
-_BLOCK_STEP = 2
+_BLOCK_STEP = 3
 _BLOCK_CLIP = 3.0
 #: A block needs this share of its pixels.
 _BLOCK_MIN = 0.2
@@ -51,6 +51,8 @@ class StarFit:
     flux, variance : ndarray
         ADU and ADU^2; NaN for a star of which no good pixel is there. The variance holds the noise of the sky, of the
         photons of all stars, and what is not known of the neighbours.
+    taken : ndarray
+        Flux with which the star was subtracted; it differs a little from the last word.
     increase : ndarray
         Factor by which neighbours increase the variance from the sky; large where two stars cannot be told apart.
     chi2 : ndarray
@@ -63,13 +65,16 @@ class StarFit:
         Half size of the square in which the star was subtracted.
     left : ndarray of float32, shape (height, width)
         The signal without the stars.
-    columns, rows, dx, dy, coefficients
-        Where the stars are drawn, and from what; see :mod:`skylake.image.psf_kernels`.
+    columns, rows, dx, dy, coefficients, stamps, core
+        Where the stars are drawn, from what, and their stamps and half size; see :mod:`skylake.image.psf_kernels`.
+    clean : bool
+        Whether all pixels were good.
     steps : int
         Steps of the last solution.
     """
 
     flux: Floats
+    taken: Floats
     variance: Floats
     increase: Floats
     chi2: Floats
@@ -82,6 +87,9 @@ class StarFit:
     dx: Single
     dy: Single
     coefficients: Single
+    stamps: Single
+    core: int
+    clean: bool
     steps: int
 
 
@@ -140,9 +148,10 @@ def fit_stars(
         Whether the mean of what is left is taken off in blocks: stars too faint to be in the list, or light that the
         background map holds and the models as well.
     """
-    drawn = _draw(x, y, psf, signal.shape)
+    drawn = _draw(x, y, psf)
+    clean = bool(good.all())
     places = drawn.columns, drawn.rows
-    products, squares, sums, counts = kernels.project(drawn.stamps, drawn.half, *places, signal, good)
+    products, squares, sums, counts = kernels.project(drawn.stamps, drawn.half, *places, signal, good, clean)
     system = _system(drawn, squares, good)
     seen = squares > 0.0
     flux, _ = system.solve(products, products / system.diagonal)
@@ -150,27 +159,26 @@ def fit_stars(
     reach = _wings(drawn, psf, flux, _usual(rms))
     _subtract_wings(left, drawn, psf, reach, flux)
     wing_flux = flux
-    products = kernels.project(drawn.stamps, drawn.half, *places, left, good)[0]
+    products = kernels.project(drawn.stamps, drawn.half, *places, left, good, clean)[0]
     flux, steps = system.solve(products, flux)
     kernels.subtract(left, drawn.stamps, drawn.half, *places, flux.astype(np.float32))
-    sky = np.zeros(len(x))
+    _subtract_wings(left, drawn, psf, reach, flux - wing_flux)
+    taken, sky = flux, np.zeros(len(x))
     if level_sky:
         sky = _level(left, good, _usual(rms), places)
-        better, steps = system.solve(products - sky * sums, flux)
-        kernels.subtract(left, drawn.stamps, drawn.half, *places, (better - flux).astype(np.float32))
-        flux = better
-    _subtract_wings(left, drawn, psf, reach, flux - wing_flux)
+        flux, steps = system.solve(products - sky * sums, flux)
     noise_here = rms[_inside(drawn.rows, signal.shape[0]), _inside(drawn.columns, signal.shape[1])]
     photons, chi2 = kernels.spread(
-        drawn.stamps, drawn.half, *places, signal, left, good, noise_here, sky.astype(np.float32), gain
-    )
+        drawn.stamps, drawn.half, *places, signal, left, good, clean, noise_here, sky.astype(np.float32), gain
+    )  # fmt: skip
     variance, increase = _variance(system, photons, noise_here)
     whole = squares.copy()
     hidden = np.flatnonzero(counts < (2 * drawn.half + 1) ** 2)
     whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
-    back = np.argsort(drawn.order)
+    back = slice(None) if np.all(np.diff(drawn.order) == 1) else np.argsort(drawn.order)
     return StarFit(
         flux=np.where(seen, flux, np.nan)[back],
+        taken=taken[back],
         variance=np.where(seen, variance, np.nan)[back],
         increase=np.where(seen, increase, np.inf)[back],
         chi2=np.where(counts > 1, chi2 / np.maximum(counts - 1, 1), np.nan)[back],
@@ -183,8 +191,18 @@ def fit_stars(
         dx=drawn.dx[back],
         dy=drawn.dy[back],
         coefficients=drawn.coefficients[back],
+        stamps=drawn.stamps[back],
+        core=drawn.half,
+        clean=clean,
         steps=steps,
     )
+
+
+def by_place(x: Floats, y: Floats, half: int) -> Places:
+    """Return the order of stars cell by cell; stars that come in it are fitted without being moved about."""
+    side = 2 * half + 1
+    columns, rows = np.rint(x).astype(np.int64) // side, np.rint(y).astype(np.int64) // side
+    return np.lexsort((columns, rows)).astype(np.int64)
 
 
 def core_half_size(fwhm_px: float) -> int:
@@ -200,12 +218,11 @@ def _inside(position: Places, size: int) -> Places:
     return np.clip(position, 0, size - 1)
 
 
-def _draw(x: Floats, y: Floats, psf: FramePsf, shape: tuple[int, ...]) -> _Drawn:
+def _draw(x: Floats, y: Floats, psf: FramePsf) -> _Drawn:
     """Draw the stars cell by cell, so that neighbours on the image are neighbours in memory."""
     half = core_half_size(psf.fwhm_px)
     columns, rows = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
-    side = 2 * half + 1
-    order = np.lexsort((columns // side, rows // side)).astype(np.int64)
+    order = by_place(x, y, half)
     columns, rows, x, y = columns[order], rows[order], x[order], y[order]
     dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
     coefficients = psf.coefficients(x, y)

@@ -20,7 +20,7 @@ _ZERO = np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
+def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
     """Copy the pixels under a stamp; those beyond the edge of the image stay as they are."""
     side = 2 * half + 1
     height, width = image.shape
@@ -34,7 +34,7 @@ def _cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: 
 
 
 @numba.njit(cache=True, nogil=True)
-def _crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
+def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
     """Tell whether a stamp reaches beyond the edge of the image."""
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
@@ -53,19 +53,29 @@ def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.flo
 
 @numba.njit(cache=True, nogil=True)
 def project(
-    stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes
+    stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes, clean: bool
 ) -> tuple[Doubles, Doubles, Doubles, Places]:
-    """Return of each star the sums of stamp x image, stamp^2 and stamp over good pixels, and their number."""
+    """Return of each star the sums of stamp x image, stamp^2 and stamp over good pixels, and their number.
+
+    `clean` tells that all pixels of the image are good.
+    """
     n = len(columns)
     products, squares, sums = np.zeros(n), np.zeros(n), np.zeros(n)
     counts = np.zeros(n, np.int64)
     light, use = np.zeros(stamps.shape[1], np.float32), np.zeros(stamps.shape[1], np.float32)
+    whole = np.zeros(stamps.shape[1], np.float32)
+    whole[: (2 * half + 1) ** 2] = np.float32(1.0)
     for star in range(n):
-        if _crosses(columns[star], rows[star], half, image.shape):
+        edge = crosses(columns[star], rows[star], half, image.shape)
+        if edge:
             light[:] = _ZERO
             use[:] = _ZERO
-        _cut(image, columns[star], rows[star], half, light)
-        _cut(good, columns[star], rows[star], half, use)
+        cut(image, columns[star], rows[star], half, light)
+        if clean and not edge:
+            products[star], squares[star], sums[star], count = _sums(stamps[star], light, whole)
+            counts[star] = np.int64(count)
+            continue
+        cut(good, columns[star], rows[star], half, use)
         products[star], squares[star], sums[star], count = _sums(stamps[star], light, use)
         counts[star] = np.int64(count)
     return products, squares, sums, counts
@@ -248,7 +258,7 @@ def _rest(
 @numba.njit(cache=True, nogil=True)
 def spread(
     stamps: Single, half: int, columns: Places, rows: Places, signal: Single, left: Single, good: Bytes,
-    rms: Single, sky: Single, gain: float,
+    clean: bool, rms: Single, sky: Single, gain: float,
 ) -> tuple[Doubles, Doubles]:  # fmt: skip
     """Return of each star the sum of stamp^2 x photon noise, and the chi-square of the residuals of its pixels.
 
@@ -259,13 +269,19 @@ def spread(
     noise, chi2 = np.zeros(n), np.zeros(n)
     light, rest = np.zeros(stamps.shape[1], np.float32), np.zeros(stamps.shape[1], np.float32)
     use, inverse = np.zeros(stamps.shape[1], np.float32), np.float32(1.0 / gain)
+    whole = np.zeros(stamps.shape[1], np.float32)
+    whole[: (2 * half + 1) ** 2] = np.float32(1.0)
     for star in range(n):
-        if _crosses(columns[star], rows[star], half, signal.shape):
+        edge = crosses(columns[star], rows[star], half, signal.shape)
+        if edge:
             use[:] = _ZERO
-        _cut(signal, columns[star], rows[star], half, light)
-        _cut(left, columns[star], rows[star], half, rest)
-        _cut(good, columns[star], rows[star], half, use)
+        cut(signal, columns[star], rows[star], half, light)
+        cut(left, columns[star], rows[star], half, rest)
         variance = rms[star] * rms[star]
+        if clean and not edge:
+            noise[star], chi2[star] = _rest(stamps[star], light, rest, whole, variance, sky[star], inverse)
+            continue
+        cut(good, columns[star], rows[star], half, use)
         noise[star], chi2[star] = _rest(stamps[star], light, rest, use, variance, sky[star], inverse)
     return noise, chi2
 

@@ -34,7 +34,7 @@ _MODEL_ERROR = 0.02
 _ODD = 4.0
 _ROUNDS = 6
 _STEP = 0.01
-_DONE = 1e-4
+_DONE = 1e-3
 #: Width and elongation beyond these are not believed: the former as a factor to what detection saw.
 _WIDTH_FACTOR = 2.0
 _MAX_ELONGATION = 0.45
@@ -204,7 +204,7 @@ def fit_shape(stars: PsfStars, start: FramePsf, gain: float) -> tuple[Shape, npt
         step = _step(stars, psf, drawn, flux, residual, weights * fine, values, first.width)
         values = values + np.clip(step, -0.3, 0.3)
         shape = _shape(values, first.width)
-        if turn >= 2 and np.abs(step).max() < _DONE:
+        if turn >= 1 and np.abs(step).max() < _DONE:
             break
     if abs(values[0]) > np.log(_WIDTH_FACTOR) or np.hypot(values[1], values[2]) > _MAX_ELONGATION:
         return first, fine
