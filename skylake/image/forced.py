@@ -174,7 +174,7 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return 1 for the pixels whose value tells of the sky."""
     if not mask.any():
         return np.ones(mask.shape, np.uint8)
-    return ((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
+    return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

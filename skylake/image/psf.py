@@ -286,9 +286,8 @@ class FramePsf:
     def values(self, coefficients: Single, dx: Floats, dy: Floats) -> Floats:
         """Return the brightness of the first star of some coefficients in pixels that lie at -dx, -dy from it."""
         many = np.ascontiguousarray(np.broadcast_to(coefficients[:1], (len(dx), N_BASIS)))
-        return draw_stamps(dx.astype(np.float32), dy.astype(np.float32), many, self.inverse, 0)[:, 0].astype(
-            float
-        )
+        stamps = draw_stamps(dx.astype(np.float32), dy.astype(np.float32), many, self.inverse, 0)
+        return np.asarray(stamps[:, 0], float)
 
     @property
     def inverse(self) -> Single:
