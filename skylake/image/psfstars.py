@@ -84,6 +84,13 @@ class PsfStars:
         )
         return np.asarray(stamps[:, : self.values.shape[1]], float)
 
+    def cropped(self, half: int) -> PsfStars:
+        """Return the stars with smaller stamps."""
+        side, cut = 2 * self.half + 1, self.half - half
+        middle = np.arange(side * side).reshape(side, side)[cut : side - cut, cut : side - cut].reshape(-1)
+        values, good = self.values[:, middle], self.good[:, middle]
+        return PsfStars(self.x, self.y, self.flux, half, values, good, self.noise)
+
     def take(self, which: npt.NDArray[np.bool_]) -> PsfStars:
         """Return some of the stars."""
         return PsfStars(
@@ -100,7 +107,7 @@ def sums_of_frame(extracted: Extracted) -> PsfSums | None:
     if len(stars.x) < _MIN_STARS:
         return None
     plain = PsfModel.moffat(_seen_width(extracted), (height, width))
-    near = choose_stars(extracted, _shape_half(extracted))
+    near = stars.cropped(min(_shape_half(extracted), stars.half))
     shape, fine = fit_shape(near, FramePsf(plain, plain.shape, radius), extracted.gain)
     if not fine.sum() >= _MIN_STARS:
         return None
