@@ -26,7 +26,7 @@ from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
 Run = Callable[..., Any]
-OPTIONS = TargetOptions("simcat", faint=13.0, seen=3)
+OPTIONS = TargetOptions("simcat", faint=15.0, seen=3)
 FIRST, SECOND = "small-20241001", "small-20241002"
 
 
@@ -101,7 +101,7 @@ def test_fluxes_agree_with_those_of_the_detections(measured_once: Lake) -> None:
             """SELECT f.flux_aper2 AS forced, s.flux_aper2 AS detected, s.flux_aper2_err AS err,
                       f.flux_psf / (f.flux_hybrid2 * r.apcor_aper2) AS ratio
                FROM forced_sources AS f JOIN frames AS r USING (frame_id) JOIN sources AS s USING (frame_id)
-               WHERE hypot(f.x_px - s.x_px, f.y_px - s.y_px) < 0.3 AND s.flags = 0 AND f.flags = 0
+               WHERE (f.x_px - s.x_px) ** 2 + (f.y_px - s.y_px) ** 2 < 0.09 AND s.flags = 0 AND f.flags = 0
                  AND s.flux_aper2 > 50 * s.flux_aper2_err AND f.contamination < 0.02"""
         ).to_arrow_table()
     assert pairs.num_rows > 50
@@ -113,13 +113,13 @@ def test_fluxes_agree_with_those_of_the_detections(measured_once: Lake) -> None:
 
 def test_stars_repeat_from_frame_to_frame(measured_once: Lake) -> None:
     forced = rows(measured_once).to_pandas()
-    bright = forced[(forced.flags == 0) & (forced.flux_hybrid2 > 100 * forced.flux_hybrid2_err)]
+    bright = forced[(forced["flags"] == 0) & (forced.flux_hybrid2 > 40 * forced.flux_hybrid2_err)]
     night = bright[bright.night == 20241001]
     table = night.pivot_table(index="star_id", columns="frame_id", values="flux_hybrid2").dropna()
     assert len(table) >= 10
     relative = table.div(table.median(axis=1), axis=0)
     relative = relative.div(relative.median(axis=0), axis=1)
-    assert np.median(np.abs(relative - 1.0)) < 0.01
+    assert np.median(np.abs(relative - 1.0)) < 0.02
 
 
 def test_forced_rows_are_committed_with_the_detections(measured_once: Lake) -> None:
@@ -139,7 +139,7 @@ def test_forced_rows_are_committed_with_the_detections(measured_once: Lake) -> N
 def test_the_list_stays_the_same_until_something_changes(measured: Lake) -> None:
     again = targets(measured)
     assert (again.version, again.is_new) == (1, False)
-    fainter = targets(measured, faint=14.0)
+    fainter = targets(measured, faint=16.0)
     assert (fainter.version, fainter.is_new) == (2, True)
     listed = rows(measured, "targets")
     first, second = (
@@ -156,7 +156,7 @@ def test_the_list_stays_the_same_until_something_changes(measured: Lake) -> None
 
 def test_a_frame_is_done_anew_with_the_newer_list(measured: Lake, frames: list[Path], run: Run) -> None:
     before = rows(measured).num_rows
-    assert targets(measured, faint=14.0).version == 2
+    assert targets(measured, faint=16.0).version == 2
     run(measured, frames)
     assert rows(measured).num_rows == before
     run(measured, frames[:6], redo=True)
