@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from skylake.image.psf_kernels import PADDED, Single, draw, grid
+from skylake.image.psf_kernels import Single, draw, grid, padded_size
 from skylake.image.psffit_kernels import Bytes, Doubles, Places, crosses, cut
 
 #: The circle cuts a pixel a little inside of where its tangent does: the mean of length^2 / 24 along the circle.
@@ -55,7 +55,7 @@ def aperture_table(radii: Doubles, half: int) -> Single:
     The phases are those of the centre within its pixel, in y and x.
     """
     side = 2 * half + 1
-    size = -(-side * side // PADDED) * PADDED
+    size = padded_size(half)
     table = np.zeros((PHASES, PHASES, len(radii), size), np.float32)
     for down in range(PHASES):
         y = (down + 0.5) / PHASES - 0.5

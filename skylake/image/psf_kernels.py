@@ -14,6 +14,8 @@ Single = npt.NDArray[np.float32]
 
 #: Stamps are padded to a multiple of this many pixels, or the last ones would be done one by one.
 PADDED = 32
+#: Pixels of a row that are copied in one step.
+STEP = 16
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 _THREE = np.float32(3.0)
@@ -24,10 +26,18 @@ _FAR = np.float32(1e4)
 
 
 @numba.njit(cache=True, nogil=True)
+def padded_size(half: int) -> int:
+    """Return the length of a stamp: its last row may be written to the end of a step, and is padded then."""
+    side = 2 * half + 1
+    written = (side - 1) * side + -(-side // STEP) * STEP
+    return -(-written // PADDED) * PADDED
+
+
+@numba.njit(cache=True, nogil=True)
 def grid(half: int) -> tuple[Single, Single]:
     """Return column and row of the pixels of a stamp relative to its middle, shape (padded size,)."""
     side = 2 * half + 1
-    size = -(-side * side // PADDED) * PADDED
+    size = padded_size(half)
     columns, rows = np.full(size, _FAR, np.float32), np.full(size, _FAR, np.float32)
     for row in range(side):
         for column in range(side):

@@ -253,9 +253,7 @@ def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
     field = grid_field(50)
     brightest, other = np.argsort(-field.flux)[[0, 20]]
     pixels = field.pixels.copy()
-    image = as_image(
-        pixels, saturation=float(pixels[round(field.y[brightest]), round(field.x[brightest])])
-    )
+    image = as_image(pixels, saturation=float(pixels[round(field.y[brightest]), round(field.x[brightest])]))
     column, row = round(field.x[other]) + 1, round(field.y[other])
     image.pixels[row, column] = 1e5
     image.mask[row, column] |= np.uint8(PixelFlag.HOT)
