@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from skylake.core.frame import Pixels
 from skylake.image import psffit_kernels as kernels
+from skylake.image.covariance_kernels import local_variance
 from skylake.image.psf import FramePsf
 from skylake.image.psf_kernels import draw_stamps
 
@@ -167,22 +168,15 @@ def fit_stars(
     if level_sky:
         sky = _level(left, good, _usual(rms), places)
         flux, steps = system.solve(products - sky * sums, flux)
-    noise_here = rms[_inside(drawn.rows, signal.shape[0]), _inside(drawn.columns, signal.shape[1])]
-    photons, chi2 = kernels.spread(
-        drawn.stamps, drawn.half, *places, signal, left, good, clean, noise_here, sky.astype(np.float32), gain
-    )  # fmt: skip
-    variance, increase = _variance(system, photons, noise_here)
-    whole = squares.copy()
-    hidden = np.flatnonzero(counts < (2 * drawn.half + 1) ** 2)
-    whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
     back = slice(None) if np.all(np.diff(drawn.order) == 1) else np.argsort(drawn.order)
+    errors = _errors(signal, left, good, clean, rms, drawn, system, sky, gain, counts)
     return StarFit(
         flux=np.where(seen, flux, np.nan)[back],
         taken=taken[back],
-        variance=np.where(seen, variance, np.nan)[back],
-        increase=np.where(seen, increase, np.inf)[back],
-        chi2=np.where(counts > 1, chi2 / np.maximum(counts - 1, 1), np.nan)[back],
-        share=(squares / whole)[back],
+        variance=np.where(seen, errors.variance, np.nan)[back],
+        increase=np.where(seen, errors.increase, np.inf)[back],
+        chi2=errors.chi2[back],
+        share=_share(drawn, squares, counts)[back],
         sky=sky[back],
         reach=reach[back],
         left=left,
@@ -196,6 +190,36 @@ def fit_stars(
         clean=clean,
         steps=steps,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Variances of fluxes, their increase by neighbours, and reduced chi-squares."""
+
+    variance: Floats
+    increase: Floats
+    chi2: Floats
+
+
+def _errors(
+    signal: Pixels, left: Single, good: npt.NDArray[np.uint8], clean: bool, rms: Pixels, drawn: _Drawn,
+    system: _System, sky: Floats, gain: float, counts: Places,
+) -> _Errors:  # fmt: skip
+    noise = rms[_inside(drawn.rows, signal.shape[0]), _inside(drawn.columns, signal.shape[1])]
+    photons, chi2 = kernels.spread(
+        drawn.stamps, drawn.half, drawn.columns, drawn.rows, signal, left, good, clean, noise, sky.astype(np.float32),
+        gain,
+    )  # fmt: skip
+    variance, increase = _variance(system, photons, noise)
+    return _Errors(variance, increase, np.where(counts > 1, chi2 / np.maximum(counts - 1, 1), np.nan))
+
+
+def _share(drawn: _Drawn, squares: Floats, counts: Places) -> Floats:
+    """Return the part of the weight of each stamp that lies on good pixels."""
+    whole = squares.copy()
+    hidden = np.flatnonzero(counts < (2 * drawn.half + 1) ** 2)
+    whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
+    return squares / whole
 
 
 def by_place(x: Floats, y: Floats, half: int) -> Places:
@@ -295,7 +319,5 @@ def _variance(system: _System, photons: Floats, rms: Single) -> tuple[Floats, Fl
     some = np.flatnonzero(strength > _OVERLAP)
     some = some[np.lexsort((-strength[some], star[some]))]
     starts = np.searchsorted(star[some], np.arange(len(diagonal) + 1)).astype(np.int64)
-    variance, increase = kernels.local_variance(
-        diagonal, starts, partner[some], value[some], photons, rms, _TOGETHER
-    )
+    variance, increase = local_variance(diagonal, starts, partner[some], value[some], photons, rms, _TOGETHER)
     return variance, increase
