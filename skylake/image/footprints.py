@@ -1,0 +1,120 @@
+"""Sums over the pixels of each source: compiled kernels, and nothing else."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+#: Columns of what :func:`sum_footprints` returns.
+COUNT, FLUX, X, Y, XX, YY, XY, VX, VY, PEAK, ON_EDGE = range(11)
+_COLUMNS = 11
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_footprints(
+    signal: Pixels, rms: Pixels, place: Places, source: Places, peak: Places, numbers: Places
+) -> Floats:
+    """Return sums over the pixels of each source, and write the map of sources.
+
+    Parameters
+    ----------
+    signal, rms : ndarray of float32, shape (height, width)
+    place : ndarray of int32, shape (n,)
+        Index of each listed pixel in the image.
+    source : ndarray of int32, shape (n,)
+        Its source; -1 for none.
+    peak : ndarray of int32, shape (m,)
+        Index of the peak of each source in the image, from which moments are counted.
+    numbers : ndarray of int32, shape (height, width)
+        Written: source plus one, or 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (m, 11)
+        Number of pixels, sum of the signal, its first moments along x and y about the peak, second
+        moments xx, yy, xy, second moments of the variance along x and y, largest pixel, and whether a
+        pixel lies on the edge of the image.
+    """
+    height, width = signal.shape
+    sums = np.zeros((peak.size, _COLUMNS))
+    sums[:, PEAK] = -np.inf
+    for k in range(place.size):
+        y, x = divmod(place[k], width)
+        n = source[k]
+        numbers[y, x] = n + 1
+        if n < 0:
+            continue
+        middle_y, middle_x = divmod(peak[n], width)
+        dx, dy = float(x - middle_x), float(y - middle_y)
+        flux = float(signal[y, x])
+        variance = float(rms[y, x]) ** 2
+        row = sums[n]
+        row[COUNT] += 1.0
+        row[FLUX] += flux
+        row[X] += flux * dx
+        row[Y] += flux * dy
+        row[XX] += flux * dx * dx
+        row[YY] += flux * dy * dy
+        row[XY] += flux * dx * dy
+        row[VX] += variance * dx * dx
+        row[VY] += variance * dy * dy
+        row[PEAK] = max(row[PEAK], flux)
+        if x == 0 or y == 0 or x == width - 1 or y == height - 1:
+            row[ON_EDGE] = 1.0
+    return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def sharpness(signal: Pixels, rms: Pixels, peak: Places, along: float, across: float) -> Floats:
+    """Return how much light is beside the brightest pixel of each peak, compared with a star.
+
+    Of the four lines through the pixel that with the least light counts: a star has some on all four, a
+    hot pixel on none, the track of a particle on one.
+
+    Parameters
+    ----------
+    signal, rms : ndarray of float32, shape (height, width)
+    peak : ndarray of int32, shape (m,)
+        Index of the peaks in the image.
+    along, across : float
+        What a star centred on a pixel has in the next pixel along x or y, and along the diagonals, as a
+        share of its brightest; 0 for lines that are not to be judged.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+        Light beside the pixel in units of that of a star, plus three times its error; infinity at the
+        edge.
+    """
+    height, width = signal.shape
+    result = np.full(peak.size, np.inf)
+    for i in range(peak.size):
+        y, x = divmod(peak[i], width)
+        y, x = _brightest(signal, y, x)
+        if x == 0 or y == 0 or x == width - 1 or y == height - 1 or signal[y, x] <= 0.0:
+            continue
+        top = float(signal[y, x])
+        noise = float(rms[y, x]) / top
+        for dy, dx, share in ((0, 1, along), (1, 0, along), (1, 1, across), (1, -1, across)):
+            if share > 0.0:
+                beside = 0.5 * (signal[y - dy, x - dx] + signal[y + dy, x + dx]) / top
+                error = noise * np.sqrt(0.5 + beside * beside)
+                result[i] = min(result[i], (beside + 3.0 * error) / share)
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _brightest(signal: Pixels, y: int, x: int) -> tuple[int, int]:
+    """Return the brightest of a pixel and its neighbours."""
+    best_y, best_x = y, x
+    for row in range(max(0, y - 1), min(signal.shape[0], y + 2)):
+        for column in range(max(0, x - 1), min(signal.shape[1], x + 2)):
+            if signal[row, column] > signal[best_y, best_x]:
+                best_y, best_x = row, column
+    return best_y, best_x

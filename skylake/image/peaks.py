@@ -1,0 +1,235 @@
+"""Detection by matched filter, peaks and watershed: the engine 'skylake'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Extraction
+from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.frame import Pixels
+from skylake.core.reasons import Reason
+from skylake.errors import FrameRejected
+from skylake.image import footprints
+from skylake.image.detections import RAISE, Detections
+from skylake.image.footprints import sharpness, sum_footprints
+from skylake.image.matched import list_significant, star_curvatures
+from skylake.image.watershed import (
+    join_basins,
+    join_wings,
+    list_passes,
+    mark_touching,
+    number_basins,
+    summits,
+)
+
+Plane = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
+#: Footprints end where the filtered image falls below this share of the threshold.
+_ISOPHOTE = 2.5 / 4.5
+#: A peak must rise above the pass to a higher one by so many standard deviations, and this share of its height.
+_RISE_SIGMA = 1.5
+_RISE_SHARE = 0.03
+#: The filter reaches so many full widths to each side.
+_REACH = 1.2
+#: Widths of stars that are believed, pixels.
+_WIDTHS = (1.0, 10.0)
+#: Width that is taken where no star tells, pixels.
+_USUAL_WIDTH = 2.5
+#: Stars that tell the width have peaks of so many standard deviations; so many are enough, or the least.
+_BRIGHT_SIGMA = 25.0
+_ENOUGH_STARS = 60
+_FEWEST_STARS = 5
+#: Of wider stars, pixels farther from the peak are compared.
+_WIDE_PX = 4.0
+#: A peak with less light beside it, in units of a star's, is a hot pixel or the track of a particle.
+_SHARP = 0.4
+#: Lines on which a star has less light beside its brightest pixel tell nothing.
+_LEAST_BESIDE = 0.15
+_UNUSABLE = np.uint8(UNUSABLE_PIXEL)
+_SATURATED = np.uint8(PixelFlag.SATURATED)
+_NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Significant:
+    """Listed pixels: index in the image, filtered image in standard deviations, way up; and the map of them."""
+
+    numbers: Places
+    place: Places
+    value: Pixels
+    uphill: Places
+
+
+def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction) -> Detections:
+    """Find the peaks of the image that is filtered with the shape of a star, and what belongs to each.
+
+    For white noise the best linear filter of a star in sky noise is its own shape (Turin 1960, IRE Trans.
+    Inf. Theory 6, 311); the filtered image over its noise is then the signal-to-noise ratio of a star there
+    (Irwin 1985, MNRAS 214, 575). The shape is a Gaussian as wide as the stars of the frame.
+
+    Parameters
+    ----------
+    signal, rms : ndarray of float32, shape (height, width)
+        Image minus background, and its noise, ADU.
+    mask : ndarray of uint8, shape (height, width)
+        Bits of :class:`~skylake.core.flags.PixelFlag`.
+    parameters : Extraction
+
+    Raises
+    ------
+    FrameRejected
+        ``detection_overflow`` if too many pixels exceed even the raised threshold, ``no_sources`` if
+        nothing is found.
+    """
+    measured = star_width(signal, rms, mask) if parameters.filter_fwhm_px is None else parameters.filter_fwhm_px
+    kernel = gaussian(measured or _USUAL_WIDTH)
+    listed, threshold = _list(signal, rms, mask, kernel, parameters)
+    peak = number_basins(listed.uphill)
+    first, second, passes = list_passes(
+        listed.numbers, listed.place, listed.value, listed.uphill, mask, _SATURATED
+    )
+    height = listed.value[peak]
+    order = np.argsort(-passes, kind="stable")
+    joined, rival, highest = join_basins(
+        first, second, passes, order, height, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
+    )
+    for rivals in (rival, highest):
+        join_wings(
+            joined, rivals, listed.numbers, listed.place, listed.value, peak, np.float32(threshold)
+        )
+    top = summits(joined)
+    stands = (top == np.arange(len(top))) & (height >= threshold)
+    stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], measured)
+    if not stands.any():
+        raise FrameRejected(
+            Reason.NO_SOURCES,
+            f"no source above {threshold:g} sigma; clouds, a closed dome or a dark frame",
+        )
+    number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
+    touching = mark_touching(first, second, passes, joined, number, np.float32(threshold))[stands] > 0
+    sums = sum_footprints(
+        signal, rms, listed.place, number[top][listed.uphill], listed.place[peak[stands]], listed.numbers
+    )
+    return _detections(sums, listed, peak[stands], touching, threshold, threshold != parameters.peak_sigma)
+
+
+def star_width(signal: Pixels, rms: Pixels, mask: Plane) -> float | None:
+    """Return the full width at half maximum of the stars, pixels; None if too few are bright enough.
+
+    It is that of Gaussians through the peaks of stars, the median over stars.
+
+    Parameters
+    ----------
+    signal, rms, mask
+        As for :func:`find_peaks`.
+    """
+    width = _median_width(signal, rms, mask, 1)
+    if width is not None and width > _WIDE_PX:
+        return _median_width(signal, rms, mask, round(0.4 * width)) or width
+    return width
+
+
+def _median_width(signal: Pixels, rms: Pixels, mask: Plane, step: int) -> float | None:
+    for every in (4, 1):
+        squares = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
+        if len(squares) >= _ENOUGH_STARS:
+            break
+    if len(squares) < _FEWEST_STARS:
+        return None
+    return float(np.clip(_FWHM * np.sqrt(np.median(squares)), *_WIDTHS))
+
+
+def gaussian(fwhm: float) -> Pixels:
+    """Return the middle and one side of a Gaussian of sum 1."""
+    side = np.arange(max(1, round(_REACH * fwhm)) + 1)
+    weights = np.exp(-0.5 * (side * _FWHM / fwhm) ** 2)
+    return np.asarray(weights / (2.0 * weights.sum() - weights[0]), np.float32)
+
+
+def _list(
+    signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels, parameters: Extraction
+) -> tuple[_Significant, float]:
+    """Return the significant pixels and the threshold under which there are not too many of them."""
+    size = min(parameters.max_pixels, signal.size)
+    place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
+    value = np.empty(size, np.float32)
+    for factor in (1.0, RAISE):
+        threshold = parameters.peak_sigma * factor
+        least = np.float32(_ISOPHOTE * threshold)
+        numbers = np.zeros(signal.shape, np.int32)
+        found = list_significant(
+            signal, rms, mask, _UNUSABLE, kernel, least, numbers, place, value, uphill
+        )
+        if found >= 0:
+            return _Significant(numbers, place[:found], value[:found], uphill[:found]), threshold
+    raise FrameRejected(
+        Reason.DETECTION_OVERFLOW,
+        f"more than {size} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
+        "moonlight) or extraction.max_pixels of the profile is too small",
+    )
+
+
+def _is_star(
+    signal: Pixels, rms: Pixels, mask: Plane, peak: Places, width: float | None
+) -> npt.NDArray[np.bool_]:
+    """Tell which peaks are not sharper than a star can be; saturated ones are not judged."""
+    beside = np.exp(-0.5 * (_FWHM / (width or _WIDTHS[0])) ** 2)
+    along, across = (share if share >= _LEAST_BESIDE else 0.0 for share in (beside, beside**2))
+    light = sharpness(signal, rms, peak, along, across)
+    return np.asarray((light >= _SHARP) | ((mask.ravel()[peak] & _SATURATED) != 0))
+
+
+def _detections(
+    sums: Floats, listed: _Significant, peak: Places, touching: npt.NDArray[np.bool_], threshold: float,
+    raised: bool,
+) -> Detections:  # fmt: skip
+    """Return detections from the sums over their footprints."""
+    y, x = np.divmod(listed.place[peak], listed.numbers.shape[1])
+    flux = sums[:, footprints.FLUX]
+    # A footprint of a few pixels of noise may hold no light at all; its peak is then all that is known.
+    share = 1.0 / np.where(flux > 0.0, flux, np.inf)
+    dx, dy = (sums[:, column] * share for column in (footprints.X, footprints.Y))
+    radius = np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
+    astray = np.hypot(dx, dy) > radius
+    dx, dy = np.where(astray, 0.0, dx), np.where(astray, 0.0, dy)
+    xx = sums[:, footprints.XX] * share - dx**2
+    yy = sums[:, footprints.YY] * share - dy**2
+    xy = sums[:, footprints.XY] * share - dx * dy
+    a, b, theta = _ellipse(xx, yy, xy)
+    area = sums[:, footprints.COUNT]
+    flags = np.where(touching, np.int32(SourceFlag.BLENDED), np.int32(0))
+    flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
+    return Detections(
+        x=x + dx,
+        y=y + dy,
+        x_err=np.sqrt(np.maximum(sums[:, footprints.VX], 0.0)) * share,
+        y_err=np.sqrt(np.maximum(sums[:, footprints.VY], 0.0)) * share,
+        a=a,
+        b=b,
+        theta=theta,
+        n_pixels=area.astype(np.int32),
+        flux=flux,
+        peak=sums[:, footprints.PEAK],
+        segments=listed.numbers,
+        flags=flags,
+        threshold_sigma=threshold,
+        raised=raised,
+    )
+
+
+def _ellipse(xx: Floats, yy: Floats, xy: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return half axes and angle from second moments; no narrower than a pixel."""
+    xx, yy = np.maximum(xx, 1.0 / 12.0), np.maximum(yy, 1.0 / 12.0)
+    limit = np.sqrt(xx * yy)
+    xy = np.clip(xy, -limit, limit)
+    half = 0.5 * (xx + yy)
+    root = np.hypot(0.5 * (xx - yy), xy)
+    a = np.sqrt(half + root)
+    b = np.sqrt(np.maximum(half - root, 1.0 / 12.0))
+    return a, b, 0.5 * np.arctan2(2.0 * xy, xx - yy)

@@ -1,0 +1,244 @@
+"""Which significant pixels belong together: compiled kernels, and nothing else.
+
+Every listed pixel belongs to the peak that the steepest way up leads to (a watershed: Beucher & Lantuejoul
+1979). Peaks that are hardly higher than the pass to a higher one are then joined with it, from the highest
+pass to the lowest, so that what is compared is always a whole mountain.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+
+#: Values of the filtered image that are too low to be listed, in standard deviations.
+_UNLISTED = 1.0
+
+
+@numba.njit(cache=True, nogil=True)
+def number_basins(uphill: Places) -> Places:
+    """Replace the ways up by numbers of basins, in place, and return the place of the peak of each.
+
+    Parameters
+    ----------
+    uphill : ndarray of int32, shape (n,)
+        For each listed pixel the place of the highest of itself and its neighbours. Written: its basin.
+
+    Returns
+    -------
+    ndarray of int32, shape (m,)
+        In the order of the list.
+    """
+    n = uphill.size
+    peaks = 0
+    for k in range(n):
+        top = k
+        while uphill[top] != top:
+            uphill[top] = uphill[uphill[top]]
+            top = uphill[top]
+        uphill[k] = top
+        peaks += top == k
+    peak = np.empty(peaks, np.int32)
+    basin = np.empty(n, np.int32)
+    peaks = 0
+    for k in range(n):
+        if uphill[k] == k:
+            peak[peaks], basin[k] = k, peaks
+            peaks += 1
+    for k in range(n):
+        uphill[k] = basin[uphill[k]]
+    return peak
+
+
+@numba.njit(cache=True, nogil=True)
+def list_passes(
+    numbers: Places, place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
+) -> tuple[Places, Places, Pixels]:
+    """Return where basins touch: both numbers and the height, of each pair of neighbouring pixels.
+
+    Two saturated pixels touch at infinite height: a plateau or a trail of charge is of one source.
+
+    Parameters
+    ----------
+    numbers, place, value
+        As from the list of significant pixels.
+    basin : ndarray of int32, shape (n,)
+        Basin of each listed pixel.
+    mask : ndarray of uint8, shape (height, width)
+    saturated : uint8
+        Its bit of saturated pixels.
+    """
+    height, width = numbers.shape
+    first, second = np.empty(4 * place.size, np.int32), np.empty(4 * place.size, np.int32)
+    passes = np.empty(4 * place.size, np.float32)
+    n = 0
+    for k in range(place.size):
+        y, x = divmod(place[k], width)
+        for step in range(4):
+            row = y if step == 0 else y + 1
+            column = x + 1 if step == 0 else x + step - 2
+            if row >= height or column < 0 or column >= width:
+                continue
+            other = numbers[row, column] - 1
+            if other < 0 or basin[other] == basin[k]:
+                continue
+            first[n], second[n] = basin[k], basin[other]
+            passes[n] = min(value[k], value[other])
+            if (mask[y, x] & mask[row, column] & saturated) != 0:
+                passes[n] = np.inf
+            n += 1
+    return first[:n], second[:n], passes[:n]
+
+
+@numba.njit(cache=True, nogil=True)
+def join_basins(
+    first: Places, second: Places, passes: Pixels, order: npt.NDArray[np.int64], height: Pixels,
+    rise: np.float32, share: np.float32,
+) -> tuple[Places, Places, Places]:  # fmt: skip
+    """Join basins whose peak is not significantly higher than the pass to a higher one.
+
+    Parameters
+    ----------
+    first, second, passes : ndarray, shape (p,)
+        As from :func:`list_passes`.
+    order : ndarray of int64, shape (p,)
+        Passes from high to low.
+    height : ndarray of float32, shape (m,)
+        Peaks of the basins, in standard deviations of the filtered image.
+    rise, share : float32
+        A peak must rise above the pass by so much, and by this share of its height.
+
+    Returns
+    -------
+    joined : ndarray of int32, shape (m,)
+        The basin that each was joined with, itself for those that stand.
+    rival, highest : ndarray of int32, shape (m,)
+        The higher basins that one touches: that with the highest pass, and that with the highest peak; -1
+        for none.
+    """
+    joined = np.arange(height.size).astype(np.int32)
+    rival, highest = np.full(height.size, -1, np.int32), np.full(height.size, -1, np.int32)
+    for i in range(order.size):
+        k = order[i]
+        high, low = summit(joined, first[k]), summit(joined, second[k])
+        if high == low:
+            continue
+        if height[high] < height[low] or (height[high] == height[low] and high > low):
+            high, low = low, high
+        if height[low] - passes[k] < max(rise, share * height[low]):
+            joined[low] = high
+            continue
+        if rival[low] < 0:
+            rival[low] = high
+        if highest[low] < 0 or height[high] > height[highest[low]]:
+            highest[low] = high
+    return joined, rival, highest
+
+
+@numba.njit(cache=True, nogil=True)
+def summit(joined: Places, basin: int) -> int:
+    """Return the basin with which one was joined in the end."""
+    while joined[basin] != basin:
+        joined[basin] = joined[joined[basin]]
+        basin = joined[basin]
+    return basin
+
+
+@numba.njit(cache=True, nogil=True)
+def summits(joined: Places) -> Places:
+    """Return the basin with which each was joined in the end."""
+    top = np.empty_like(joined)
+    for basin in range(joined.size):
+        top[basin] = summit(joined, basin)
+    return top
+
+
+@numba.njit(cache=True, nogil=True)
+def join_wings(
+    joined: Places, rivals: Places, numbers: Places, place: Places, value: Pixels, peak: Places,
+    least: np.float32,
+) -> None:  # fmt: skip
+    """Join peaks with a higher neighbour whose own light explains them, in place.
+
+    The light of the neighbour is the median of the filtered image on the circle around it that goes
+    through the peak. What stands out must be as high as any source, and three times the scatter on the
+    circle: the wings of bright stars are neither round nor free of photon noise.
+
+    Parameters
+    ----------
+    joined : ndarray of int32, shape (m,)
+        As from :func:`join_basins`. Written.
+    rivals : ndarray of int32, shape (m,)
+        The neighbour that each basin is held against; -1 for none.
+    numbers, place, value, peak
+        The list of significant pixels, and the peaks of the basins in it.
+    least : float32
+        The smallest peak of a source, in standard deviations of the filtered image.
+    """
+    width = numbers.shape[1]
+    samples = np.empty(48, np.float64)
+    for low in range(peak.size):
+        if joined[low] != low or rivals[low] < 0 or value[peak[low]] < least:
+            continue
+        high = summit(joined, rivals[low])
+        if high == low:
+            continue
+        y, x = divmod(place[peak[low]], width)
+        middle_y, middle_x = divmod(place[peak[high]], width)
+        dy, dx = float(y - middle_y), float(x - middle_x)
+        count = min(max(int(4.0 * np.hypot(dx, dy)), 12), samples.size)
+        n = 0
+        for i in range(2, count - 1):
+            angle = 2.0 * np.pi * i / count
+            cosine, sine = np.cos(angle), np.sin(angle)
+            row, column = middle_y + sine * dx + cosine * dy, middle_x + cosine * dx - sine * dy
+            inside = 0.0 <= row <= numbers.shape[0] - 1 and 0.0 <= column <= width - 1
+            if inside:
+                samples[n] = _between(numbers, value, row, column)
+                n += 1
+        if n < 6:
+            continue
+        light = np.median(samples[:n])
+        scatter = 1.4826 * np.median(np.abs(samples[:n] - light))
+        if value[peak[low]] - light < max(least, 3.0 * scatter):
+            joined[low] = high
+
+
+@numba.njit(cache=True, nogil=True)
+def _between(numbers: Places, value: Pixels, row: float, column: float) -> float:
+    """Return the filtered image between pixels, interpolated linearly."""
+    y, x = min(int(row), max(numbers.shape[0] - 2, 0)), min(int(column), max(numbers.shape[1] - 2, 0))
+    total = 0.0
+    for i in range(y, min(y + 2, numbers.shape[0])):
+        for j in range(x, min(x + 2, numbers.shape[1])):
+            known = value[numbers[i, j] - 1] if numbers[i, j] > 0 else _UNLISTED
+            total += (1.0 - abs(row - i)) * (1.0 - abs(column - j)) * known
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def mark_touching(
+    first: Places, second: Places, passes: Pixels, joined: Places, number: Places, least: np.float32
+) -> Plane:
+    """Return 1 for basins that touch another source above a height, else 0.
+
+    Parameters
+    ----------
+    first, second, passes, joined
+        As above.
+    number : ndarray of int32, shape (m,)
+        Number of the source of each basin, -1 for none.
+    least : float32
+        The height.
+    """
+    touching = np.zeros(number.size, np.uint8)
+    for k in range(first.size):
+        if passes[k] >= least:
+            one, other = summit(joined, first[k]), summit(joined, second[k])
+            if one != other and number[one] >= 0 and number[other] >= 0:
+                touching[one] = touching[other] = 1
+    return touching
