@@ -12,48 +12,49 @@ Places = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 #: Columns of what :func:`sum_footprints` returns.
-COUNT, FLUX, X, Y, XX, YY, XY, VX, VY, PEAK, ON_EDGE = range(11)
+COUNT, FLUX, X, Y, XX, YY, XY, AREA_XX, AREA_YY, PEAK, ON_EDGE = range(11)
 _COLUMNS = 11
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_footprints(
-    signal: Pixels, rms: Pixels, place: Places, source: Places, peak: Places, numbers: Places
-) -> Floats:
+def sum_footprints(place: Places, light: Pixels, source: Places, peak: Places, segments: Places) -> Floats:
     """Return sums over the pixels of each source, and write the map of sources.
 
     Parameters
     ----------
-    signal, rms : ndarray of float32, shape (height, width)
     place : ndarray of int32, shape (n,)
-        Index of each listed pixel in the image.
+        Index of each listed pixel in the image, ascending.
+    light : ndarray of float32, shape (n,)
+        The signal there.
     source : ndarray of int32, shape (n,)
         Its source; -1 for none.
     peak : ndarray of int32, shape (m,)
         Index of the peak of each source in the image, from which moments are counted.
-    numbers : ndarray of int32, shape (height, width)
-        Written: source plus one, or 0.
+    segments : ndarray of int32, shape (height, width)
+        Zeros. Written: source plus one.
 
     Returns
     -------
     ndarray of float64, shape (m, 11)
         Number of pixels, sum of the signal, its first moments along x and y about the peak, second
-        moments xx, yy, xy, second moments of the variance along x and y, largest pixel, and whether a
+        moments xx, yy, xy, second moments of the area along x and y, largest pixel, and whether a
         pixel lies on the edge of the image.
     """
-    height, width = signal.shape
+    height, width = segments.shape
+    rows, columns = peak // width, peak % width
     sums = np.zeros((peak.size, _COLUMNS))
     sums[:, PEAK] = -np.inf
+    y = 0
     for k in range(place.size):
-        y, x = divmod(place[k], width)
         n = source[k]
-        numbers[y, x] = n + 1
         if n < 0:
             continue
-        middle_y, middle_x = divmod(peak[n], width)
-        dx, dy = float(x - middle_x), float(y - middle_y)
-        flux = float(signal[y, x])
-        variance = float(rms[y, x]) ** 2
+        while place[k] >= (y + 1) * width:
+            y += 1
+        x = place[k] - y * width
+        segments[y, x] = n + 1
+        dx, dy = float(x - columns[n]), float(y - rows[n])
+        flux = float(light[k])
         row = sums[n]
         row[COUNT] += 1.0
         row[FLUX] += flux
@@ -62,8 +63,8 @@ def sum_footprints(
         row[XX] += flux * dx * dx
         row[YY] += flux * dy * dy
         row[XY] += flux * dx * dy
-        row[VX] += variance * dx * dx
-        row[VY] += variance * dy * dy
+        row[AREA_XX] += dx * dx
+        row[AREA_YY] += dy * dy
         row[PEAK] = max(row[PEAK], flux)
         if x == 0 or y == 0 or x == width - 1 or y == height - 1:
             row[ON_EDGE] = 1.0

@@ -14,14 +14,11 @@ Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
 
-#: Pixels that are looked at together, since most hold nothing.
-_BLOCK = 16
-
 
 @numba.njit(cache=True, nogil=True)
 def list_significant(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
-    numbers: Places, place: Places, value: Pixels, uphill: Places,
+    place: Places, value: Pixels, light: Pixels, uphill: Places,
 ) -> int:  # fmt: skip
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
 
@@ -39,11 +36,9 @@ def list_significant(
         Weights of the middle and of its neighbours on one side.
     least : float32
         Limit, in standard deviations of the filtered image.
-    numbers : ndarray of int32, shape (height, width)
-        Zeros. Written: place in the list plus one.
-    place, value, uphill : ndarray, shape (capacity,)
-        Written: index of the pixel in the image, filtered image in standard deviations, and place in the
-        list of the highest of the pixel and its eight neighbours; of equals the first.
+    place, value, light, uphill : ndarray, shape (capacity,)
+        Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
+        in the list of the highest of the pixel and its eight neighbours; of equals the first.
 
     Returns
     -------
@@ -54,10 +49,11 @@ def list_significant(
     half = kernel.size - 1
     ring = np.zeros((2 * half + 1, width), np.float32)
     rows = np.zeros((3, width + 2), np.float32)
+    numbers = np.zeros((3, width), np.int32)
     padded = np.zeros(width + 2 * half, np.float32)
-    norm = kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)
-    started = np.zeros(height + 1, np.int64)
-    found = 0
+    above = np.zeros((width + 7) // 8 * 8, np.uint8)
+    scale = np.float32(1.0 / (kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)))
+    before, start, found = 0, 0, 0
     for y in range(-half, height + 1):
         ahead = y + half
         if ahead < height:
@@ -68,16 +64,16 @@ def list_significant(
             continue
         row = rows[y % 3]
         row[:] = 0.0
+        before, start = start, found
         if y < height:
-            _smooth_across(ring, y, kernel, row)
-            _in_sigma(row, rms[y], mask[y], excluded, np.float32(1.0 / norm))
-            started[y] = found
-            found = _list_row(row, least, y, numbers, place, value, found)
+            line = row[1 : width + 1]
+            _smooth_across(ring, y, kernel, line)
+            _in_sigma(line, rms[y], mask[y], excluded, scale)
+            found = _list_row(line, signal[y], least, y, above, numbers[y % 3], place, value, light, found)
             if found < 0:
                 return -1
-            started[y + 1] = found
         if y > 0:
-            _climb(rows, y - 1, started, numbers, place, uphill)
+            _climb(rows, numbers, y - 1, place, uphill, before, start)
     return found
 
 
@@ -86,79 +82,95 @@ def _smooth_along(
     row: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, padded: Pixels, out: Pixels
 ) -> None:
     half, width = kernel.size - 1, row.size
+    middle = padded[half : half + width]
     for x in range(width):
-        padded[x + half] = row[x] if (mask[x] & excluded) == 0 else np.float32(0.0)
-    if half == 3:
-        a, b, c, d = kernel[0], kernel[1], kernel[2], kernel[3]
-        for x in range(width):
-            pairs = b * (padded[x + 2] + padded[x + 4]) + c * (padded[x + 1] + padded[x + 5])
-            out[x] = a * padded[x + 3] + pairs + d * (padded[x] + padded[x + 6])
-        return
+        middle[x] = row[x] if (mask[x] & excluded) == 0 else np.float32(0.0)
+    first = kernel[0]
     for x in range(width):
-        out[x] = kernel[0] * padded[x + half]
-    for t in range(1, half + 1):
-        weight, left, right = kernel[t], padded[half - t :], padded[half + t :]
+        out[x] = first * middle[x]
+    # Three pairs at a time: fewer ways to memory and back.
+    for t in range(1, half + 1, 3):
+        a, b, c = _three(kernel, t)
+        one, two = padded[half - t : half - t + width], padded[half + t : half + t + width]
+        u = min(t + 1, half)
+        three, four = padded[half - u : half - u + width], padded[half + u : half + u + width]
+        v = min(t + 2, half)
+        five, six = padded[half - v : half - v + width], padded[half + v : half + v + width]
         for x in range(width):
-            out[x] += weight * (left[x] + right[x])
+            out[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+
+
+@numba.njit(cache=True, nogil=True)
+def _three(kernel: Pixels, t: int) -> tuple[np.float32, np.float32, np.float32]:
+    """Return three weights of the kernel, 0 beyond its end."""
+    none = np.float32(0.0)
+    b = kernel[t + 1] if t + 1 < kernel.size else none
+    c = kernel[t + 2] if t + 2 < kernel.size else none
+    return kernel[t], b, c
 
 
 @numba.njit(cache=True, nogil=True)
 def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
     half, size, width = kernel.size - 1, ring.shape[0], ring.shape[1]
-    middle = ring[y % size]
+    middle, first = ring[y % size], kernel[0]
     for x in range(width):
-        row[x + 1] = kernel[0] * middle[x]
-    for t in range(1, half + 1):
-        weight, above, below = kernel[t], ring[(y - t) % size], ring[(y + t) % size]
+        row[x] = first * middle[x]
+    for t in range(1, half + 1, 3):
+        a, b, c = _three(kernel, t)
+        u, v = min(t + 1, half), min(t + 2, half)
+        one, two = ring[(y - t) % size], ring[(y + t) % size]
+        three, four = ring[(y - u) % size], ring[(y + u) % size]
+        five, six = ring[(y - v) % size], ring[(y + v) % size]
         for x in range(width):
-            row[x + 1] += weight * (above[x] + below[x])
+            row[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
 
 
 @numba.njit(cache=True, nogil=True)
 def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: np.float32) -> None:
+    none = np.float32(0.0)
     for x in range(rms.size):
-        usable = (mask[x] & excluded) == 0 and rms[x] > np.float32(0.0)
-        noise = rms[x] if usable else np.float32(1.0)
-        row[x + 1] = scale * row[x + 1] / noise if usable else np.float32(0.0)
+        usable = ((mask[x] & excluded) == 0) & (rms[x] > none)
+        row[x] = scale * row[x] / rms[x] if usable else none
 
 
 @numba.njit(cache=True, nogil=True)
 def _list_row(
-    row: Pixels, least: np.float32, y: int, numbers: Places, place: Places, value: Pixels, found: int
-) -> int:
-    width = numbers.shape[1]
-    for start in range(0, width, _BLOCK):
-        stop = min(start + _BLOCK, width)
-        some = np.int32(0)
-        for x in range(start, stop):
-            some += np.int32(row[x + 1] > least)
-        if some == 0:
+    row: Pixels, signal: Pixels, least: np.float32, y: int, above: Plane, numbers: Places,
+    place: Places, value: Pixels, light: Pixels, found: int,
+) -> int:  # fmt: skip
+    """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
+    width = row.size
+    for x in range(width):
+        above[x] = row[x] > least
+    eights = above.view(np.uint64)
+    for block in range(eights.size):
+        if eights[block] == 0:
             continue
-        if found + some > place.size:
+        if found + 8 > place.size and found + np.sum(above[8 * block : 8 * block + 8]) > place.size:
             return -1
-        for x in range(start, stop):
-            if row[x + 1] > least:
-                place[found], value[found] = y * width + x, row[x + 1]
+        for x in range(8 * block, min(8 * block + 8, width)):
+            if above[x] != 0:
+                place[found], value[found], light[found] = y * width + x, row[x], signal[x]
+                numbers[x] = found
                 found += 1
-                numbers[y, x] = found
     return found
 
 
 @numba.njit(cache=True, nogil=True)
 def _climb(
-    rows: Pixels, y: int, started: npt.NDArray[np.int64], numbers: Places, place: Places, uphill: Places
+    rows: Pixels, numbers: Places, y: int, place: Places, uphill: Places, start: int, stop: int
 ) -> None:
     """Find the highest neighbour of the listed pixels of a row, once the next row is filtered."""
     width = numbers.shape[1]
-    for k in range(started[y], started[y + 1]):
+    for k in range(start, stop):
         x = place[k] - y * width
         best, best_y, best_x = np.float32(-1.0), 0, 0
         for step in range(-1, 2):
             near = rows[(y + step) % 3]
             for column in range(x, x + 3):
                 if near[column] > best:
-                    best, best_y, best_x = near[column], y + step, column - 1
-        uphill[k] = numbers[best_y, best_x] - 1
+                    best, best_y, best_x = near[column], (y + step) % 3, column - 1
+        uphill[k] = numbers[best_y, best_x]
 
 
 @numba.njit(cache=True, nogil=True)

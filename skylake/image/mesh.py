@@ -38,11 +38,10 @@ def spline_surfaces(
     level, noise : ndarray of float32, shape (rows[-1], columns[-1])
     """
     knot, weights = _spline_weights(rows)
-    across = _spline_matrix(columns)
     bend = _curvatures(len(rows) - 1)
     parts: list[Pixels] = []
     for values in (level, noise):
-        wide = values @ across
+        wide = _expand_along(values, columns)
         for part in (wide, bend @ wide):
             # One row more, whose weight is nothing, so that a single tile needs no rule of its own.
             parts.append(np.concatenate([part, part[-1:]]).astype(np.float32))
@@ -82,14 +81,14 @@ def _spline_weights(edges: Edges) -> tuple[npt.NDArray[np.int64], Pixels]:
     return knot, np.stack([a, b, c, d], axis=1).astype(np.float32)
 
 
-def _spline_matrix(edges: Edges) -> Floats:
-    """Return the matrix (knots, pixels) that expands values at knots to pixels."""
+def _expand_along(values: Floats, edges: Edges) -> Floats:
+    """Return values at knots, shape (m, knots), expanded along x to pixels."""
     n = len(edges) - 1
     knot, weights = _spline_weights(edges)
     after = np.minimum(knot + 1, n - 1)
-    unit, bend = np.eye(n), _curvatures(n)
-    parts = (unit[knot], unit[after], bend[knot], bend[after])
-    return np.asarray(sum(weights[:, [i]] * part for i, part in enumerate(parts)), float).T
+    bend = values @ _curvatures(n).T
+    parts = (values[:, knot], values[:, after], bend[:, knot], bend[:, after])
+    return sum((weights[:, i] * part for i, part in enumerate(parts)), np.zeros(1))
 
 
 def _curvatures(n: int) -> Floats:

@@ -58,11 +58,11 @@ _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURA
 
 @dataclass(frozen=True, slots=True)
 class _Significant:
-    """Listed pixels: index in the image, filtered image in standard deviations, way up; and the map of them."""
+    """Listed pixels: index in the image, filtered image in standard deviations, signal, and way up."""
 
-    numbers: Places
     place: Places
     value: Pixels
+    light: Pixels
     uphill: Places
 
 
@@ -91,20 +91,9 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction)
     kernel = gaussian(measured or _USUAL_WIDTH)
     listed, threshold = _list(signal, rms, mask, kernel, parameters)
     peak = number_basins(listed.uphill)
-    first, second, passes = list_passes(
-        listed.numbers, listed.place, listed.value, listed.uphill, mask, _SATURATED
-    )
-    height = listed.value[peak]
-    order = np.argsort(-passes, kind="stable")
-    joined, rival, highest = join_basins(
-        first, second, passes, order, height, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
-    )
-    for rivals in (rival, highest):
-        join_wings(
-            joined, rivals, listed.numbers, listed.place, listed.value, peak, np.float32(threshold)
-        )
+    joined, touching = _mountains(listed, peak, mask, threshold)
     top = summits(joined)
-    stands = (top == np.arange(len(top))) & (height >= threshold)
+    stands = (top == np.arange(len(top))) & (listed.value[peak] >= threshold)
     stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], measured)
     if not stands.any():
         raise FrameRejected(
@@ -112,11 +101,38 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction)
             f"no source above {threshold:g} sigma; clouds, a closed dome or a dark frame",
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
-    touching = mark_touching(first, second, passes, joined, number, np.float32(threshold))[stands] > 0
-    sums = sum_footprints(
-        signal, rms, listed.place, number[top][listed.uphill], listed.place[peak[stands]], listed.numbers
+    blended = mark_touching(*touching, joined, number, np.float32(threshold))[stands] > 0
+    segments = np.zeros(signal.shape, np.int32)
+    places = listed.place[peak[stands]]
+    sums = sum_footprints(listed.place, listed.light, number[top][listed.uphill], places, segments)
+    flags = np.where(blended, np.int32(SourceFlag.BLENDED), np.int32(0))
+    flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
+    shapes = _shapes(sums, places, rms)
+    return Detections(
+        **shapes,
+        n_pixels=sums[:, footprints.COUNT].astype(np.int32),
+        flux=sums[:, footprints.FLUX],
+        peak=sums[:, footprints.PEAK],
+        segments=segments,
+        flags=flags,
+        threshold_sigma=threshold,
+        raised=threshold != parameters.peak_sigma,
     )
-    return _detections(sums, listed, peak[stands], touching, threshold, threshold != parameters.peak_sigma)
+
+
+def _mountains(
+    listed: _Significant, peak: Places, mask: Plane, threshold: float
+) -> tuple[Places, tuple[Places, Places, Pixels]]:
+    """Return the basin with which each is joined, and where basins touch."""
+    touching = list_passes(listed.place, listed.value, listed.uphill, mask, _SATURATED)
+    order = np.argsort(-touching[2], kind="stable")
+    height = listed.value[peak]
+    joined, rival, highest = join_basins(
+        *touching, order, height, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
+    )
+    for rivals in (rival, highest):
+        join_wings(joined, rivals, listed.place, listed.value, peak, mask.shape, np.float32(threshold))
+    return joined, touching
 
 
 def star_width(signal: Pixels, rms: Pixels, mask: Plane) -> float | None:
@@ -136,7 +152,7 @@ def star_width(signal: Pixels, rms: Pixels, mask: Plane) -> float | None:
 
 
 def _median_width(signal: Pixels, rms: Pixels, mask: Plane, step: int) -> float | None:
-    for every in (4, 1):
+    for every in (8, 2, 1):
         squares = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
         if len(squares) >= _ENOUGH_STARS:
             break
@@ -158,16 +174,16 @@ def _list(
     """Return the significant pixels and the threshold under which there are not too many of them."""
     size = min(parameters.max_pixels, signal.size)
     place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
-    value = np.empty(size, np.float32)
+    value, light = np.empty(size, np.float32), np.empty(size, np.float32)
     for factor in (1.0, RAISE):
         threshold = parameters.peak_sigma * factor
         least = np.float32(_ISOPHOTE * threshold)
-        numbers = np.zeros(signal.shape, np.int32)
         found = list_significant(
-            signal, rms, mask, _UNUSABLE, kernel, least, numbers, place, value, uphill
+            signal, rms, mask, _UNUSABLE, kernel, least, place, value, light, uphill
         )
         if found >= 0:
-            return _Significant(numbers, place[:found], value[:found], uphill[:found]), threshold
+            parts = (part[:found] for part in (place, value, light, uphill))
+            return _Significant(*parts), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
         f"more than {size} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
@@ -185,42 +201,26 @@ def _is_star(
     return np.asarray((light >= _SHARP) | ((mask.ravel()[peak] & _SATURATED) != 0))
 
 
-def _detections(
-    sums: Floats, listed: _Significant, peak: Places, touching: npt.NDArray[np.bool_], threshold: float,
-    raised: bool,
-) -> Detections:  # fmt: skip
-    """Return detections from the sums over their footprints."""
-    y, x = np.divmod(listed.place[peak], listed.numbers.shape[1])
+def _shapes(sums: Floats, peak: Places, rms: Pixels) -> dict[str, Floats]:
+    """Return centroids, their errors and ellipses from the sums over footprints."""
+    y, x = np.divmod(peak, rms.shape[1])
     flux = sums[:, footprints.FLUX]
     # A footprint of a few pixels of noise may hold no light at all; its peak is then all that is known.
     share = 1.0 / np.where(flux > 0.0, flux, np.inf)
     dx, dy = (sums[:, column] * share for column in (footprints.X, footprints.Y))
-    radius = np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
-    astray = np.hypot(dx, dy) > radius
+    astray = np.hypot(dx, dy) > np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
     dx, dy = np.where(astray, 0.0, dx), np.where(astray, 0.0, dy)
     xx = sums[:, footprints.XX] * share - dx**2
     yy = sums[:, footprints.YY] * share - dy**2
     xy = sums[:, footprints.XY] * share - dx * dy
     a, b, theta = _ellipse(xx, yy, xy)
-    area = sums[:, footprints.COUNT]
-    flags = np.where(touching, np.int32(SourceFlag.BLENDED), np.int32(0))
-    flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
-    return Detections(
-        x=x + dx,
-        y=y + dy,
-        x_err=np.sqrt(np.maximum(sums[:, footprints.VX], 0.0)) * share,
-        y_err=np.sqrt(np.maximum(sums[:, footprints.VY], 0.0)) * share,
-        a=a,
-        b=b,
-        theta=theta,
-        n_pixels=area.astype(np.int32),
-        flux=flux,
-        peak=sums[:, footprints.PEAK],
-        segments=listed.numbers,
-        flags=flags,
-        threshold_sigma=threshold,
-        raised=raised,
+    noise = share * rms[y, x]
+    # Second moments of the area about the peak, which is near enough to the centroid.
+    x_err, y_err = (
+        noise * np.sqrt(np.maximum(sums[:, column], 1.0 / 12.0))
+        for column in (footprints.AREA_XX, footprints.AREA_YY)
     )
+    return {"x": x + dx, "y": y + dy, "x_err": x_err, "y_err": y_err, "a": a, "b": b, "theta": theta}
 
 
 def _ellipse(xx: Floats, yy: Floats, xy: Floats) -> tuple[Floats, Floats, Floats]:

@@ -62,7 +62,7 @@ def paint_discs(covered: Plane, x: Floats, y: Floats, radius: Floats) -> None:
             covered[row, left : right + 1] = 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@numba.njit(cache=True, nogil=True)
 def sum_cells(
     pixels: Pixels, mask: Plane, excluded: np.uint8, covered: Plane, level: Pixels, noise: Pixels,
     clip: np.float32, rows: Places, columns: Places,
@@ -88,21 +88,32 @@ def sum_cells(
     """
     shape = (rows.size - 1, columns.size - 1)
     total, number = np.zeros(shape), np.zeros(shape)
+    width = pixels.shape[1]
+    above, held = np.empty(width, np.float32), np.empty(width, np.float32)
+    none, one = np.float32(0.0), np.float32(1.0)
     for i in range(shape[0]):
         for y in range(rows[i], rows[i + 1]):
             values, levels, noises = pixels[y], level[y], noise[y]
             bits, hidden = mask[y], covered[y]
+            for x in range(width):
+                residual = values[x] - levels[x]
+                limit = clip * noises[x]
+                clear = (((bits[x] & excluded) | hidden[x]) == 0) & (residual <= limit) & (residual >= -limit)
+                above[x] = residual if clear else none
+                held[x] = one if clear else none
             for j in range(shape[1]):
-                held, above = np.int32(0), np.float32(0.0)
-                for x in range(columns[j], columns[j + 1]):
-                    residual = values[x] - levels[x]
-                    clear = (bits[x] & excluded) == 0 and hidden[x] == 0
-                    clear = clear and abs(residual) <= clip * noises[x]
-                    above += residual if clear else np.float32(0.0)
-                    held += np.int32(1) if clear else np.int32(0)
-                total[i, j] += above
-                number[i, j] += held
+                total[i, j] += _sum(above[columns[j] : columns[j + 1]])
+                number[i, j] += _sum(held[columns[j] : columns[j + 1]])
     return total, number
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _sum(values: Pixels) -> float:
+    """Return the sum of some hundred values, in any order."""
+    total = np.float32(0.0)
+    for x in range(values.size):
+        total += values[x]
+    return total
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
 
 #: Values of the filtered image that are too low to be listed, in standard deviations.
 _UNLISTED = 1.0
@@ -56,7 +57,7 @@ def number_basins(uphill: Places) -> Places:
 
 @numba.njit(cache=True, nogil=True)
 def list_passes(
-    numbers: Places, place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
+    place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
 ) -> tuple[Places, Places, Pixels]:
     """Return where basins touch: both numbers and the height, of each pair of neighbouring pixels.
 
@@ -64,7 +65,7 @@ def list_passes(
 
     Parameters
     ----------
-    numbers, place, value
+    place, value
         As from the list of significant pixels.
     basin : ndarray of int32, shape (n,)
         Basin of each listed pixel.
@@ -72,25 +73,31 @@ def list_passes(
     saturated : uint8
         Its bit of saturated pixels.
     """
-    height, width = numbers.shape
+    width = mask.shape[1]
+    bits = mask.ravel()
     first, second = np.empty(4 * place.size, np.int32), np.empty(4 * place.size, np.int32)
     passes = np.empty(4 * place.size, np.float32)
-    n = 0
+    n, below = 0, 0
     for k in range(place.size):
-        y, x = divmod(place[k], width)
-        for step in range(4):
-            row = y if step == 0 else y + 1
-            column = x + 1 if step == 0 else x + step - 2
-            if row >= height or column < 0 or column >= width:
+        here = place[k]
+        x = here % width
+        while below < place.size and place[below] < here + width - 1:
+            below += 1
+        for i in range(4):
+            # To the right, then the three pixels of the next row, as far as they are listed.
+            other = k + 1 if i == 3 else below + i
+            if other >= place.size:
                 continue
-            other = numbers[row, column] - 1
-            if other < 0 or basin[other] == basin[k]:
-                continue
-            first[n], second[n] = basin[k], basin[other]
-            passes[n] = min(value[k], value[other])
-            if (mask[y, x] & mask[row, column] & saturated) != 0:
-                passes[n] = np.inf
-            n += 1
+            step = place[other] - here
+            if i == 3:
+                near = step == 1 and x < width - 1
+            else:
+                near = step <= width + 1 and (step > width - 1 or x > 0) and (step <= width or x < width - 1)
+            if near and basin[other] != basin[k]:
+                first[n], second[n], passes[n] = basin[k], basin[other], min(value[k], value[other])
+                if (bits[here] & bits[place[other]] & saturated) != 0:
+                    passes[n] = np.inf
+                n += 1
     return first[:n], second[:n], passes[:n]
 
 
@@ -159,7 +166,7 @@ def summits(joined: Places) -> Places:
 
 @numba.njit(cache=True, nogil=True)
 def join_wings(
-    joined: Places, rivals: Places, numbers: Places, place: Places, value: Pixels, peak: Places,
+    joined: Places, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
     least: np.float32,
 ) -> None:  # fmt: skip
     """Join peaks with a higher neighbour whose own light explains them, in place.
@@ -174,12 +181,13 @@ def join_wings(
         As from :func:`join_basins`. Written.
     rivals : ndarray of int32, shape (m,)
         The neighbour that each basin is held against; -1 for none.
-    numbers, place, value, peak
+    place, value, peak
         The list of significant pixels, and the peaks of the basins in it.
+    shape : tuple of int
+        Height and width of the image.
     least : float32
         The smallest peak of a source, in standard deviations of the filtered image.
     """
-    width = numbers.shape[1]
     samples = np.empty(48, np.float64)
     for low in range(peak.size):
         if joined[low] != low or rivals[low] < 0 or value[peak[low]] < least:
@@ -187,19 +195,7 @@ def join_wings(
         high = summit(joined, rivals[low])
         if high == low:
             continue
-        y, x = divmod(place[peak[low]], width)
-        middle_y, middle_x = divmod(place[peak[high]], width)
-        dy, dx = float(y - middle_y), float(x - middle_x)
-        count = min(max(int(4.0 * np.hypot(dx, dy)), 12), samples.size)
-        n = 0
-        for i in range(2, count - 1):
-            angle = 2.0 * np.pi * i / count
-            cosine, sine = np.cos(angle), np.sin(angle)
-            row, column = middle_y + sine * dx + cosine * dy, middle_x + cosine * dx - sine * dy
-            inside = 0.0 <= row <= numbers.shape[0] - 1 and 0.0 <= column <= width - 1
-            if inside:
-                samples[n] = _between(numbers, value, row, column)
-                n += 1
+        n = _circle(place, value, place[peak[high]], place[peak[low]], shape, samples)
         if n < 6:
             continue
         light = np.median(samples[:n])
@@ -209,14 +205,38 @@ def join_wings(
 
 
 @numba.njit(cache=True, nogil=True)
-def _between(numbers: Places, value: Pixels, row: float, column: float) -> float:
+def _circle(
+    place: Places, value: Pixels, middle: int, peak: int, shape: tuple[int, int], samples: Floats
+) -> int:
+    """Sample the filtered image on the circle through a peak, but for its own neighbourhood."""
+    height, width = shape
+    middle_y, middle_x = divmod(middle, width)
+    y, x = divmod(peak, width)
+    dy, dx = float(y - middle_y), float(x - middle_x)
+    count = min(max(int(4.0 * np.hypot(dx, dy)), 12), samples.size)
+    n = 0
+    for i in range(2, count - 1):
+        angle = 2.0 * np.pi * i / count
+        cosine, sine = np.cos(angle), np.sin(angle)
+        row, column = middle_y + sine * dx + cosine * dy, middle_x + cosine * dx - sine * dy
+        if 0.0 <= row <= height - 1 and 0.0 <= column <= width - 1:
+            samples[n] = _between(place, value, row, column, width)
+            n += 1
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _between(place: Places, value: Pixels, row: float, column: float, width: int) -> float:
     """Return the filtered image between pixels, interpolated linearly."""
-    y, x = min(int(row), max(numbers.shape[0] - 2, 0)), min(int(column), max(numbers.shape[1] - 2, 0))
+    y, x = int(row), int(column)
     total = 0.0
-    for i in range(y, min(y + 2, numbers.shape[0])):
-        for j in range(x, min(x + 2, numbers.shape[1])):
-            known = value[numbers[i, j] - 1] if numbers[i, j] > 0 else _UNLISTED
-            total += (1.0 - abs(row - i)) * (1.0 - abs(column - j)) * known
+    for i in range(y, y + 2):
+        k = np.searchsorted(place, i * width + x)
+        for j in range(x, x + 2):
+            weight = (1.0 - abs(row - i)) * (1.0 - abs(column - j))
+            listed = k < place.size and place[k] == i * width + j
+            total += weight * (value[k] if listed else _UNLISTED)
+            k += listed
     return total
 
 
