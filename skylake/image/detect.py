@@ -23,7 +23,9 @@ _PYRAMID = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
 _SUB_OBJECTS = 65536
 
 
-def detect_sources(signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, parameters: Extraction) -> Detections:
+def detect_sources(
+    signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, parameters: Extraction, gain: float = np.inf
+) -> Detections:
     """Find sources and separate those that touch, by the engine of the profile.
 
     Parameters
@@ -35,6 +37,9 @@ def detect_sources(signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, paramete
     mask : ndarray of bool or of uint8
         Pixels that cannot be detected, or the mask plane of the image, which tells of saturation too.
     parameters : Extraction
+    gain : float
+        Electrons per ADU. The engine 'skylake' adds the photon noise of sources to the errors of their
+        centroids; infinity leaves it out.
 
     Raises
     ------
@@ -49,7 +54,7 @@ def detect_sources(signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, paramete
     # A mask of bool is one of INVALID pixels, the first bit.
     plane = mask.view(np.uint8)
     if parameters.engine == "skylake":
-        return find_peaks(signal, rms, plane, parameters)
+        return find_peaks(signal, rms, plane, parameters, gain)
     return _find_connected(signal, rms, np.asarray(plane & np.uint8(UNUSABLE_PIXEL), bool), parameters)
 
 

@@ -12,20 +12,23 @@ Places = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 #: Columns of what :func:`sum_footprints` returns.
-COUNT, FLUX, X, Y, XX, YY, XY, AREA_XX, AREA_YY, PEAK, ON_EDGE = range(11)
-_COLUMNS = 11
+COUNT, FLUX, X, Y, XX, YY, XY, WEIGHT, WX, WY = range(10)
+NOISE_X, NOISE_Y, PHOTONS_X, PHOTONS_Y, PEAK, ON_EDGE = range(10, 16)
+_COLUMNS = 16
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_footprints(place: Places, light: Pixels, source: Places, peak: Places, segments: Places) -> Floats:
+def sum_footprints(
+    place: Places, value: Pixels, light: Pixels, source: Places, peak: Places, segments: Places
+) -> Floats:
     """Return sums over the pixels of each source, and write the map of sources.
 
     Parameters
     ----------
     place : ndarray of int32, shape (n,)
         Index of each listed pixel in the image, ascending.
-    light : ndarray of float32, shape (n,)
-        The signal there.
+    value, light : ndarray of float32, shape (n,)
+        The filtered image and the signal there.
     source : ndarray of int32, shape (n,)
         Its source; -1 for none.
     peak : ndarray of int32, shape (m,)
@@ -35,10 +38,11 @@ def sum_footprints(place: Places, light: Pixels, source: Places, peak: Places, s
 
     Returns
     -------
-    ndarray of float64, shape (m, 11)
+    ndarray of float64, shape (m, 16)
         Number of pixels, sum of the signal, its first moments along x and y about the peak, second
-        moments xx, yy, xy, second moments of the area along x and y, largest pixel, and whether a
-        pixel lies on the edge of the image.
+        moments xx, yy, xy; sum of the signal weighted with the filtered image, its first moments, and
+        second moments xx, yy of the square of the weight, and of that times the signal; largest pixel,
+        and whether a pixel lies on the edge of the image.
     """
     height, width = segments.shape
     rows, columns = peak // width, peak % width
@@ -63,8 +67,15 @@ def sum_footprints(place: Places, light: Pixels, source: Places, peak: Places, s
         row[XX] += flux * dx * dx
         row[YY] += flux * dy * dy
         row[XY] += flux * dx * dy
-        row[AREA_XX] += dx * dx
-        row[AREA_YY] += dy * dy
+        weight = float(value[k])
+        row[WEIGHT] += weight * flux
+        row[WX] += weight * flux * dx
+        row[WY] += weight * flux * dy
+        along, across = (weight * dx) ** 2, (weight * dy) ** 2
+        row[NOISE_X] += along
+        row[NOISE_Y] += across
+        row[PHOTONS_X] += along * max(flux, 0.0)
+        row[PHOTONS_Y] += across * max(flux, 0.0)
         row[PEAK] = max(row[PEAK], flux)
         if x == 0 or y == 0 or x == width - 1 or y == height - 1:
             row[ON_EDGE] = 1.0

@@ -14,6 +14,9 @@ Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
 
+#: Nothing is more significant; noise next to nothing would make infinities.
+_MOST = np.float32(1e8)
+
 
 @numba.njit(cache=True, nogil=True)
 def list_significant(
@@ -127,10 +130,11 @@ def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: np.float32) -> None:
-    none = np.float32(0.0)
+    none, most = np.float32(0.0), _MOST
     for x in range(rms.size):
         usable = ((mask[x] & excluded) == 0) & (rms[x] > none)
-        row[x] = scale * row[x] / rms[x] if usable else none
+        ratio = scale * row[x] / rms[x] if usable else none
+        row[x] = ratio if ratio < most else most
 
 
 @numba.njit(cache=True, nogil=True)

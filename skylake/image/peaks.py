@@ -31,10 +31,12 @@ Floats = npt.NDArray[np.float64]
 
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 #: Footprints end where the filtered image falls below this share of the threshold.
-_ISOPHOTE = 2.5 / 4.5
+_ISOPHOTE = 3.0 / 4.5
 #: A peak must rise above the pass to a higher one by so many standard deviations, and this share of its height.
-_RISE_SIGMA = 1.5
-_RISE_SHARE = 0.03
+_RISE_SIGMA = 1.0
+_RISE_SHARE = 0.06
+#: A neighbour matters where the pass to it is above the threshold and this share of the height of the peak.
+_TOUCH_SHARE = 0.02
 #: The filter reaches so many full widths to each side.
 _REACH = 1.2
 #: Widths of stars that are believed, pixels.
@@ -49,8 +51,9 @@ _FEWEST_STARS = 5
 _WIDE_PX = 4.0
 #: A peak with less light beside it, in units of a star's, is a hot pixel or the track of a particle.
 _SHARP = 0.4
-#: Lines on which a star has less light beside its brightest pixel tell nothing.
-_LEAST_BESIDE = 0.15
+#: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel tell nothing.
+_SHARPEST = 1.25
+_LEAST_BESIDE = 0.1
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
 _SATURATED = np.uint8(PixelFlag.SATURATED)
 _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
@@ -66,7 +69,9 @@ class _Significant:
     uphill: Places
 
 
-def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction) -> Detections:
+def find_peaks(
+    signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction, gain: float
+) -> Detections:
     """Find the peaks of the image that is filtered with the shape of a star, and what belongs to each.
 
     For white noise the best linear filter of a star in sky noise is its own shape (Turin 1960, IRE Trans.
@@ -80,6 +85,8 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction)
     mask : ndarray of uint8, shape (height, width)
         Bits of :class:`~skylake.core.flags.PixelFlag`.
     parameters : Extraction
+    gain : float
+        Electrons per ADU, for the photon noise of sources in the errors of their centroids.
 
     Raises
     ------
@@ -101,13 +108,17 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction)
             f"no source above {threshold:g} sigma; clouds, a closed dome or a dark frame",
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
-    blended = mark_touching(*touching, joined, number, np.float32(threshold))[stands] > 0
+    blended = mark_touching(
+        *touching, joined, number, listed.value[peak], np.float32(threshold), np.float32(_TOUCH_SHARE)
+    )[stands]
     segments = np.zeros(signal.shape, np.int32)
     places = listed.place[peak[stands]]
-    sums = sum_footprints(listed.place, listed.light, number[top][listed.uphill], places, segments)
-    flags = np.where(blended, np.int32(SourceFlag.BLENDED), np.int32(0))
+    sums = sum_footprints(
+        listed.place, listed.value, listed.light, number[top][listed.uphill], places, segments
+    )
+    flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
-    shapes = _shapes(sums, places, rms)
+    shapes = _shapes(sums, places, rms, gain)
     return Detections(
         **shapes,
         n_pixels=sums[:, footprints.COUNT].astype(np.int32),
@@ -195,31 +206,44 @@ def _is_star(
     signal: Pixels, rms: Pixels, mask: Plane, peak: Places, width: float | None
 ) -> npt.NDArray[np.bool_]:
     """Tell which peaks are not sharper than a star can be; saturated ones are not judged."""
-    beside = np.exp(-0.5 * (_FWHM / (width or _WIDTHS[0])) ** 2)
+    beside = np.exp(-0.5 * (_FWHM / (width or _SHARPEST)) ** 2)
     along, across = (share if share >= _LEAST_BESIDE else 0.0 for share in (beside, beside**2))
     light = sharpness(signal, rms, peak, along, across)
     return np.asarray((light >= _SHARP) | ((mask.ravel()[peak] & _SATURATED) != 0))
 
 
-def _shapes(sums: Floats, peak: Places, rms: Pixels) -> dict[str, Floats]:
-    """Return centroids, their errors and ellipses from the sums over footprints."""
+def _shapes(sums: Floats, peak: Places, rms: Pixels, gain: float) -> dict[str, Floats]:
+    """Return centroids, their errors and ellipses from the sums over footprints.
+
+    The centroid is weighted with the filtered image, which is where the light of the star is, so that noise
+    far from it and neighbours count for little.
+    """
     y, x = np.divmod(peak, rms.shape[1])
-    flux = sums[:, footprints.FLUX]
-    # A footprint of a few pixels of noise may hold no light at all; its peak is then all that is known.
-    share = 1.0 / np.where(flux > 0.0, flux, np.inf)
-    dx, dy = (sums[:, column] * share for column in (footprints.X, footprints.Y))
-    astray = np.hypot(dx, dy) > np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
-    dx, dy = np.where(astray, 0.0, dx), np.where(astray, 0.0, dy)
-    xx = sums[:, footprints.XX] * share - dx**2
-    yy = sums[:, footprints.YY] * share - dy**2
-    xy = sums[:, footprints.XY] * share - dx * dy
+    reach = np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
+
+    def mean(column: int, of: int) -> Floats:
+        # A footprint of a few pixels of noise may hold no light at all; its peak is then all that is known.
+        total = sums[:, of]
+        return np.asarray(sums[:, column] / np.where(total > 0.0, total, np.inf))
+
+    dx, dy = mean(footprints.X, footprints.FLUX), mean(footprints.Y, footprints.FLUX)
+    xx = mean(footprints.XX, footprints.FLUX) - dx**2
+    yy = mean(footprints.YY, footprints.FLUX) - dy**2
+    xy = mean(footprints.XY, footprints.FLUX) - dx * dy
     a, b, theta = _ellipse(xx, yy, xy)
-    noise = share * rms[y, x]
-    # Second moments of the area about the peak, which is near enough to the centroid.
-    x_err, y_err = (
-        noise * np.sqrt(np.maximum(sums[:, column], 1.0 / 12.0))
-        for column in (footprints.AREA_XX, footprints.AREA_YY)
-    )
+    dx, dy = (np.clip(mean(n, footprints.WEIGHT), -reach, reach) for n in (footprints.WX, footprints.WY))
+    # Noise moves the weight too, half as far as the light if the filter is as wide as the star.
+    variance = rms[y, x].astype(float) ** 2
+    errors = []
+    for sky, light in (
+        (footprints.NOISE_X, footprints.PHOTONS_X),
+        (footprints.NOISE_Y, footprints.PHOTONS_Y),
+    ):
+        noise = 1.5 * np.sqrt(variance * sums[:, sky] + sums[:, light] / gain)
+        # Nothing is known where there is no light, but that the source lies in its footprint.
+        least = np.maximum(noise / reach, np.finfo(float).tiny)
+        errors.append(noise / np.maximum(sums[:, footprints.WEIGHT], least))
+    x_err, y_err = errors
     return {"x": x + dx, "y": y + dy, "x_err": x_err, "y_err": y_err, "a": a, "b": b, "theta": theta}
 
 

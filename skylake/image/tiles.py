@@ -24,8 +24,6 @@ _BELOW_SIGMA = 10.0
 #: A histogram was good if the noise turns out within these factors of the expected.
 _EXPECTED = (0.5, 1.8)
 _CLIP_SIGMA = 3.0
-#: Standard deviation of a Gaussian that is cut at three sigma.
-_CLIPPED_SHARE = 0.98658
 _MAX_ROUNDS = 30
 #: A tile is crowded if mean and median differ by more of its standard deviation (Bertin & Arnouts 1996).
 _CROWDED = 0.3
@@ -135,8 +133,9 @@ def _summary(counts: Counts, number: int, low: float, step: float) -> tuple[bool
             break
         mean = total / held
         median = _quantile(counts, a, b, 0.5 * held)
-        # What the width of the bins adds is taken off (Sheppard 1898).
-        sigma = np.sqrt(max(square / held - mean**2 - 1.0 / 12.0, 0.0)) / _CLIPPED_SHARE
+        # What the width of the bins adds is taken off (Sheppard 1898). What clipping takes off, a hundredth
+        # and a half, is about what stars too faint to be clipped add.
+        sigma = np.sqrt(max(square / held - mean**2 - 1.0 / 12.0, 0.0))
     mode = 2.5 * median - 1.5 * mean if abs(mean - median) < _CROWDED * sigma else median
     return enclosed, low + step * median, low + step * mode, step * sigma
 

@@ -242,9 +242,10 @@ def _between(place: Places, value: Pixels, row: float, column: float, width: int
 
 @numba.njit(cache=True, nogil=True)
 def mark_touching(
-    first: Places, second: Places, passes: Pixels, joined: Places, number: Places, least: np.float32
-) -> Plane:
-    """Return 1 for basins that touch another source above a height, else 0.
+    first: Places, second: Places, passes: Pixels, joined: Places, number: Places, height: Pixels,
+    least: np.float32, share: np.float32,
+) -> Plane:  # fmt: skip
+    """Return 1 for basins that touch another source at a height that matters to them, else 0.
 
     Parameters
     ----------
@@ -252,13 +253,18 @@ def mark_touching(
         As above.
     number : ndarray of int32, shape (m,)
         Number of the source of each basin, -1 for none.
-    least : float32
-        The height.
+    height : ndarray of float32, shape (m,)
+        Peaks of the basins, in standard deviations of the filtered image.
+    least, share : float32
+        A pass matters from this height on, and from this share of the height of the peak on.
     """
     touching = np.zeros(number.size, np.uint8)
     for k in range(first.size):
-        if passes[k] >= least:
-            one, other = summit(joined, first[k]), summit(joined, second[k])
-            if one != other and number[one] >= 0 and number[other] >= 0:
-                touching[one] = touching[other] = 1
+        if passes[k] < least:
+            continue
+        one, other = summit(joined, first[k]), summit(joined, second[k])
+        if one != other and number[one] >= 0 and number[other] >= 0:
+            for basin in (one, other):
+                if passes[k] >= share * height[basin]:
+                    touching[basin] = 1
     return touching

@@ -174,7 +174,7 @@ def measure(camera: Camera, as_image: Callable[..., Image]) -> Callable[..., Mea
         image = image or as_image(field.pixels)
         background = estimate_background(image, here.extraction)
         signal = image.pixels - background.level
-        found = detect_sources(signal, background.rms, image.masked, here.extraction)
+        found = detect_sources(signal, background.rms, image.mask, here.extraction, GAIN)
         background = refine_background(image, background, found, here.extraction)
         signal = image.pixels - background.level
         sources = measure_sources(image, background, signal, found, here, GAIN, EXPOSURE_S)
