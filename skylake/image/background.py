@@ -11,7 +11,7 @@ import sep
 
 from skylake.core.camera import Extraction
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
-from skylake.core.frame import Image, Pixels
+from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.mesh import cell_edges, interpolate_cells, spline_surfaces
 from skylake.image.surfaces import paint_discs, sum_cells
 from skylake.image.tiles import tile_statistics
@@ -26,6 +26,8 @@ _CELL_CLIP = 5.0
 _CELL_MIN_CLEAR = 0.1
 #: A tile needs this share of its pixels; if no tile has it, any will do.
 _TILE_MIN_CLEAR = 0.5
+#: The sky is steep if this share of neighbouring tiles differ by more than their noise.
+_STEEP_SHARE = 0.02
 #: Every so many pixels in x and y are enough for a median over the image.
 _SAMPLE_PX = 16
 #: Smallest noise that is believed, as a share of the usual one of the image.
@@ -88,17 +90,36 @@ def estimate_background(image: Image, parameters: Extraction) -> Background:
 
 def _by_tiles(image: Image, parameters: Extraction) -> Background:
     edges = [cell_edges(length, parameters.background_mesh_px) for length in image.pixels.shape]
-    for least in (_TILE_MIN_CLEAR, 0.0):
-        level, noise = tile_statistics(image.pixels, image.mask, _EXCLUDED, *edges, least)
-        if np.isfinite(level).any():
-            break
-    else:
-        # Every pixel is masked or saturated.
-        level, noise = np.zeros_like(level), np.zeros_like(noise)
-    level, noise = (_median_filtered(_filled(part), parameters.background_filter) for part in (level, noise))
+    tiles, noise = _tiles(image.pixels, image.mask, edges, parameters.background_filter)
     usual = float(np.median(noise[noise > 0.0])) if np.any(noise > 0.0) else 0.0
-    surfaces = spline_surfaces(level, noise, *edges, _MIN_NOISE * usual)
-    return Background(*surfaces, float(np.median(level)), float(np.median(noise)))
+    level, rms = spline_surfaces(tiles, noise, *edges, _MIN_NOISE * usual)
+    if _steep(tiles, noise):
+        # In a steep sky a tile has no one level: what is left of it is judged once more.
+        rest, noise = _tiles(image.pixels - level, image.mask, edges, parameters.background_filter)
+        tiles = tiles + rest
+        usual = float(np.median(noise[noise > 0.0])) if np.any(noise > 0.0) else 0.0
+        more, rms = spline_surfaces(rest, noise, *edges, _MIN_NOISE * usual)
+        level += more
+    return Background(level, rms, float(np.median(tiles)), float(np.median(noise)))
+
+
+def _tiles(
+    pixels: Pixels, mask: MaskPlane, edges: list[npt.NDArray[np.int64]], size: int
+) -> tuple[Floats, Floats]:
+    """Return level and noise of tiles, each with a value, median-filtered."""
+    for least in (_TILE_MIN_CLEAR, 0.0):
+        level, noise = tile_statistics(pixels, mask, _EXCLUDED, *edges, least)
+        if np.isfinite(level).any():
+            return _median_filtered(_filled(level), size), _median_filtered(_filled(noise), size)
+    # Every pixel is masked or saturated.
+    return np.zeros_like(level), np.zeros_like(noise)
+
+
+def _steep(tiles: Floats, noise: Floats) -> bool:
+    """Tell whether many neighbouring tiles differ by more than their noise."""
+    steps = [np.abs(np.diff(tiles, axis=axis)) > np.delete(noise, -1, axis) for axis in (0, 1)]
+    number = sum(step.size for step in steps)
+    return number > 0 and sum(np.count_nonzero(step) for step in steps) > _STEEP_SHARE * number
 
 
 def _filled(tiles: Floats) -> Floats:

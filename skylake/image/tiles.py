@@ -24,6 +24,9 @@ _BELOW_SIGMA = 10.0
 #: A histogram was good if the noise turns out within these factors of the expected.
 _EXPECTED = (0.5, 1.8)
 _CLIP_SIGMA = 3.0
+#: Bins over which each number is spread at least before the median is taken, since the numbers of a detector
+#: are whole.
+_BOX = 4
 _MAX_ROUNDS = 30
 #: A tile is crowded if mean and median differ by more of its standard deviation (Bertin & Arnouts 1996).
 _CROWDED = 0.3
@@ -136,6 +139,7 @@ def _summary(counts: Counts, number: int, low: float, step: float) -> tuple[bool
         # What the width of the bins adds is taken off (Sheppard 1898). What clipping takes off, a hundredth
         # and a half, is about what stars too faint to be clipped add.
         sigma = np.sqrt(max(square / held - mean**2 - 1.0 / 12.0, 0.0))
+    median = _smooth_median(counts, max(first, 0), max(last, 0), _box(counts, median, sigma))
     mode = 2.5 * median - 1.5 * mean if abs(mean - median) < _CROWDED * sigma else median
     return enclosed, low + step * median, low + step * mode, step * sigma
 
@@ -149,6 +153,55 @@ def _quantile(counts: Counts, first: int, last: int, wanted: float) -> float:
             return k + (wanted - reached) / counts[k]
         reached += counts[k]
     return float(last + 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _box(counts: Counts, median: float, sigma: float) -> float:
+    """Return the width, in bins, over which the numbers of a detector are to be spread.
+
+    Whole numbers, of which only some bins hold one, are told by the bins that are empty.
+    """
+    a, b = max(int(median - 2.0 * sigma), 1), min(int(median + 2.0 * sigma), _BINS - 2)
+    first, last, occupied = -1, -1, 0
+    for k in range(a, b + 1):
+        if counts[k] > 0:
+            first, last = k if first < 0 else first, k
+            occupied += 1
+    if occupied < 2:
+        return float(_BOX)
+    spacing = (last - first) / (occupied - 1)
+    return spacing * np.ceil(_BOX / spacing)
+
+
+@numba.njit(cache=True, nogil=True)
+def _smooth_median(counts: Counts, first: int, last: int, box: float) -> float:
+    """Return the median of some bins, in bins, where each number is spread over a box."""
+    reached, area = np.zeros(_BINS + 1), np.zeros(_BINS + 1)
+    for k in range(_BINS):
+        held = counts[k] if first <= k <= last else 0
+        reached[k + 1] = reached[k] + held
+        area[k + 1] = area[k] + 0.5 * (reached[k] + reached[k + 1])
+    low, high = float(first), float(last + 1)
+    for _ in range(16):
+        middle = 0.5 * (low + high)
+        inside = _area(reached, area, middle + 0.5 * box) - _area(reached, area, middle - 0.5 * box)
+        if inside < 0.5 * box * reached[_BINS]:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+@numba.njit(cache=True, nogil=True)
+def _area(reached: Floats, area: Floats, x: float) -> float:
+    """Return the integral of the cumulative distribution up to a place, in bins."""
+    if x <= 0.0:
+        return 0.0
+    if x >= _BINS:
+        return area[_BINS] + (x - _BINS) * reached[_BINS]
+    k = int(x)
+    part = x - k
+    return area[k] + part * (reached[k] + 0.5 * part * (reached[k + 1] - reached[k]))
 
 
 @numba.njit(cache=True, nogil=True)
