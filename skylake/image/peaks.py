@@ -109,7 +109,7 @@ def find_peaks(
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
     blended = mark_touching(
-        *touching, joined, number, listed.value[peak], np.float32(threshold), np.float32(_TOUCH_SHARE)
+        *touching[:3], joined, number, listed.value[peak], np.float32(threshold), np.float32(_TOUCH_SHARE)
     )[stands]
     segments = np.zeros(signal.shape, np.int32)
     places = listed.place[peak[stands]]
@@ -133,16 +133,16 @@ def find_peaks(
 
 def _mountains(
     listed: _Significant, peak: Places, mask: Plane, threshold: float
-) -> tuple[Places, tuple[Places, Places, Pixels]]:
+) -> tuple[Places, tuple[Places, Places, Pixels, Places]]:
     """Return the basin with which each is joined, and where basins touch."""
     touching = list_passes(listed.place, listed.value, listed.uphill, mask, _SATURATED)
     order = np.argsort(-touching[2], kind="stable")
-    height = listed.value[peak]
+    parts = (listed.place, listed.value, peak, mask.shape)
     joined, rival, highest = join_basins(
-        *touching, order, height, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
+        *touching, order, *parts, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
     )
     for rivals in (rival, highest):
-        join_wings(joined, rivals, listed.place, listed.value, peak, mask.shape, np.float32(threshold))
+        join_wings(joined, rivals, *parts, np.float32(threshold))
     return joined, touching
 
 

@@ -18,6 +18,11 @@ Floats = npt.NDArray[np.float64]
 
 #: Values of the filtered image that are too low to be listed, in standard deviations.
 _UNLISTED = 1.0
+#: The light of a star explains another peak only if the star is so many times higher.
+_BRIGHTER = 2.0
+#: Samples on a circle: at most, and so few that they tell nothing.
+_SAMPLES = 48
+_FEWEST_SAMPLES = 6
 
 
 @numba.njit(cache=True, nogil=True)
@@ -58,8 +63,8 @@ def number_basins(uphill: Places) -> Places:
 @numba.njit(cache=True, nogil=True)
 def list_passes(
     place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
-) -> tuple[Places, Places, Pixels]:
-    """Return where basins touch: both numbers and the height, of each pair of neighbouring pixels.
+) -> tuple[Places, Places, Pixels, Places]:
+    """Return where basins touch, for each pair of neighbouring pixels.
 
     Two saturated pixels touch at infinite height: a plateau or a trail of charge is of one source.
 
@@ -72,11 +77,21 @@ def list_passes(
     mask : ndarray of uint8, shape (height, width)
     saturated : uint8
         Its bit of saturated pixels.
+
+    Returns
+    -------
+    first, second : ndarray of int32, shape (p,)
+        Both basins.
+    passes : ndarray of float32, shape (p,)
+        Height of the lower pixel.
+    spot : ndarray of int32, shape (p,)
+        Index of that pixel in the image.
     """
     width = mask.shape[1]
     bits = mask.ravel()
-    first, second = np.empty(4 * place.size, np.int32), np.empty(4 * place.size, np.int32)
-    passes = np.empty(4 * place.size, np.float32)
+    size = 4 * place.size
+    first, second, spot = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
+    passes = np.empty(size, np.float32)
     n, below = 0, 0
     for k in range(place.size):
         here = place[k]
@@ -84,40 +99,48 @@ def list_passes(
         while below < place.size and place[below] < here + width - 1:
             below += 1
         for i in range(4):
-            # To the right, then the three pixels of the next row, as far as they are listed.
+            # The three pixels of the next row, then that to the right, as far as they are listed.
             other = k + 1 if i == 3 else below + i
-            if other >= place.size:
+            if other >= place.size or basin[other] == basin[k]:
                 continue
             step = place[other] - here
             if i == 3:
                 near = step == 1 and x < width - 1
             else:
                 near = step <= width + 1 and (step > width - 1 or x > 0) and (step <= width or x < width - 1)
-            if near and basin[other] != basin[k]:
-                first[n], second[n], passes[n] = basin[k], basin[other], min(value[k], value[other])
+            if near:
+                lower = k if value[k] <= value[other] else other
+                first[n], second[n], passes[n], spot[n] = basin[k], basin[other], value[lower], place[lower]
                 if (bits[here] & bits[place[other]] & saturated) != 0:
                     passes[n] = np.inf
                 n += 1
-    return first[:n], second[:n], passes[:n]
+    return first[:n], second[:n], passes[:n], spot[:n]
 
 
 @numba.njit(cache=True, nogil=True)
 def join_basins(
-    first: Places, second: Places, passes: Pixels, order: npt.NDArray[np.int64], height: Pixels,
-    rise: np.float32, share: np.float32,
+    first: Places, second: Places, passes: Pixels, spot: Places, order: npt.NDArray[np.int64],
+    place: Places, value: Pixels, peak: Places, shape: tuple[int, int], rise: np.float32, share: np.float32,
 ) -> tuple[Places, Places, Places]:  # fmt: skip
     """Join basins whose peak is not significantly higher than the pass to a higher one.
 
+    A star on the flank of a much brighter one hardly rises above the pass between them, which is lit by
+    the other; so where a rise is small for the height, the light of the brighter one is taken off both.
+    Not so on a ridge, such as a trail, whose bumps are of one height.
+
     Parameters
     ----------
-    first, second, passes : ndarray, shape (p,)
+    first, second, passes, spot : ndarray, shape (p,)
         As from :func:`list_passes`.
     order : ndarray of int64, shape (p,)
         Passes from high to low.
-    height : ndarray of float32, shape (m,)
-        Peaks of the basins, in standard deviations of the filtered image.
+    place, value, peak
+        The list of significant pixels, and the peaks of the basins in it.
+    shape : tuple of int
+        Height and width of the image.
     rise, share : float32
-        A peak must rise above the pass by so much, and by this share of its height.
+        A peak must rise above the pass by so much, and by this share of its height, but for the light of
+        the higher one.
 
     Returns
     -------
@@ -127,8 +150,10 @@ def join_basins(
         The higher basins that one touches: that with the highest pass, and that with the highest peak; -1
         for none.
     """
-    joined = np.arange(height.size).astype(np.int32)
-    rival, highest = np.full(height.size, -1, np.int32), np.full(height.size, -1, np.int32)
+    joined = np.arange(peak.size).astype(np.int32)
+    rival, highest = np.full(peak.size, -1, np.int32), np.full(peak.size, -1, np.int32)
+    height = value[peak]
+    samples = np.empty(_SAMPLES, np.float64)
     for i in range(order.size):
         k = order[i]
         high, low = summit(joined, first[k]), summit(joined, second[k])
@@ -136,10 +161,15 @@ def join_basins(
             continue
         if height[high] < height[low] or (height[high] == height[low] and high > low):
             high, low = low, high
-        if height[low] - passes[k] < max(rise, share * height[low]):
-            joined[low] = high
-            continue
         if rival[low] < 0:
+            above, least = height[low] - passes[k], max(rise, share * height[low])
+            if rise <= above < least and height[high] > _BRIGHTER * height[low]:
+                middle = place[peak[high]]
+                above += _light(place, value, middle, spot[k], shape, samples)[0]
+                above -= _light(place, value, middle, place[peak[low]], shape, samples)[0]
+            if above < least:
+                joined[low] = high
+                continue
             rival[low] = high
         if highest[low] < 0 or height[high] > height[highest[low]]:
             highest[low] = high
@@ -171,9 +201,8 @@ def join_wings(
 ) -> None:  # fmt: skip
     """Join peaks with a higher neighbour whose own light explains them, in place.
 
-    The light of the neighbour is the median of the filtered image on the circle around it that goes
-    through the peak. What stands out must be as high as any source, and three times the scatter on the
-    circle: the wings of bright stars are neither round nor free of photon noise.
+    What stands out from the light of the neighbour must be as high as any source, and three times the
+    scatter around it: the wings of bright stars are neither round nor free of photon noise.
 
     Parameters
     ----------
@@ -181,37 +210,35 @@ def join_wings(
         As from :func:`join_basins`. Written.
     rivals : ndarray of int32, shape (m,)
         The neighbour that each basin is held against; -1 for none.
-    place, value, peak
-        The list of significant pixels, and the peaks of the basins in it.
-    shape : tuple of int
-        Height and width of the image.
+    place, value, peak, shape
+        As for :func:`join_basins`.
     least : float32
         The smallest peak of a source, in standard deviations of the filtered image.
     """
-    samples = np.empty(48, np.float64)
+    samples = np.empty(_SAMPLES, np.float64)
     for low in range(peak.size):
         if joined[low] != low or rivals[low] < 0 or value[peak[low]] < least:
             continue
         high = summit(joined, rivals[low])
-        if high == low:
+        if value[peak[high]] <= _BRIGHTER * value[peak[low]]:
             continue
-        n = _circle(place, value, place[peak[high]], place[peak[low]], shape, samples)
-        if n < 6:
-            continue
-        light = np.median(samples[:n])
-        scatter = 1.4826 * np.median(np.abs(samples[:n] - light))
+        light, scatter = _light(place, value, place[peak[high]], place[peak[low]], shape, samples)
         if value[peak[low]] - light < max(least, 3.0 * scatter):
             joined[low] = high
 
 
 @numba.njit(cache=True, nogil=True)
-def _circle(
-    place: Places, value: Pixels, middle: int, peak: int, shape: tuple[int, int], samples: Floats
-) -> int:
-    """Sample the filtered image on the circle through a peak, but for its own neighbourhood."""
+def _light(
+    place: Places, value: Pixels, middle: int, point: int, shape: tuple[int, int], samples: Floats
+) -> tuple[float, float]:
+    """Return the light of a star at some distance, and its scatter around the star.
+
+    It is the median of the filtered image on the circle that goes through a point, but for the
+    neighbourhood of the point. Other stars on the circle lie above it, so the scatter is that below.
+    """
     height, width = shape
     middle_y, middle_x = divmod(middle, width)
-    y, x = divmod(peak, width)
+    y, x = divmod(point, width)
     dy, dx = float(y - middle_y), float(x - middle_x)
     count = min(max(int(4.0 * np.hypot(dx, dy)), 12), samples.size)
     n = 0
@@ -222,7 +249,11 @@ def _circle(
         if 0.0 <= row <= height - 1 and 0.0 <= column <= width - 1:
             samples[n] = _between(place, value, row, column, width)
             n += 1
-    return n
+    if n < _FEWEST_SAMPLES:
+        return 0.0, 0.0
+    ordered = np.sort(samples[:n])
+    light = ordered[n // 2]
+    return light, 1.4826 * (light - ordered[n // 4])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -250,7 +281,7 @@ def mark_touching(
     Parameters
     ----------
     first, second, passes, joined
-        As above.
+        As from :func:`list_passes` and :func:`join_basins`.
     number : ndarray of int32, shape (m,)
         Number of the source of each basin, -1 for none.
     height : ndarray of float32, shape (m,)
