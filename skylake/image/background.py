@@ -12,9 +12,9 @@ import sep
 from skylake.core.camera import Extraction
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
-from skylake.image.mesh import cell_edges, interpolate_cells, spline_surfaces
-from skylake.image.surfaces import paint_discs, sum_cells
-from skylake.image.tiles import tile_statistics
+from skylake.image.kernels.skytiles import tile_statistics
+from skylake.image.kernels.surfaces import paint_discs, sum_cells
+from skylake.image.mesh import Edges, interpolate_cells, mesh_edges, spline_surfaces
 
 #: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels.
 _HALO_RADII = 2.5
@@ -89,23 +89,19 @@ def estimate_background(image: Image, parameters: Extraction) -> Background:
 
 
 def _by_tiles(image: Image, parameters: Extraction) -> Background:
-    edges = [cell_edges(length, parameters.background_mesh_px) for length in image.pixels.shape]
+    edges = mesh_edges(image.pixels.shape, parameters.background_mesh_px)
     tiles, noise = _tiles(image.pixels, image.mask, edges, parameters.background_filter)
-    usual = float(np.median(noise[noise > 0.0])) if np.any(noise > 0.0) else 0.0
-    level, rms = spline_surfaces(tiles, noise, *edges, _MIN_NOISE * usual)
+    level, rms = spline_surfaces(tiles, noise, edges, _least_noise(noise))
     if _steep(tiles, noise):
         # In a steep sky a tile has no one level: what is left of it is judged once more.
         rest, noise = _tiles(image.pixels - level, image.mask, edges, parameters.background_filter)
         tiles = tiles + rest
-        usual = float(np.median(noise[noise > 0.0])) if np.any(noise > 0.0) else 0.0
-        more, rms = spline_surfaces(rest, noise, *edges, _MIN_NOISE * usual)
+        more, rms = spline_surfaces(rest, noise, edges, _least_noise(noise))
         level += more
     return Background(level, rms, float(np.median(tiles)), float(np.median(noise)))
 
 
-def _tiles(
-    pixels: Pixels, mask: MaskPlane, edges: list[npt.NDArray[np.int64]], size: int
-) -> tuple[Floats, Floats]:
+def _tiles(pixels: Pixels, mask: MaskPlane, edges: tuple[Edges, Edges], size: int) -> tuple[Floats, Floats]:
     """Return level and noise of tiles, each with a value, median-filtered."""
     for least in (_TILE_MIN_CLEAR, 0.0):
         level, noise = tile_statistics(pixels, mask, _EXCLUDED, *edges, least)
@@ -119,7 +115,13 @@ def _steep(tiles: Floats, noise: Floats) -> bool:
     """Tell whether many neighbouring tiles differ by more than their noise."""
     steps = [np.abs(np.diff(tiles, axis=axis)) > np.delete(noise, -1, axis) for axis in (0, 1)]
     number = sum(step.size for step in steps)
-    return number > 0 and sum(np.count_nonzero(step) for step in steps) > _STEEP_SHARE * number
+    return number > 0 and bool(sum(np.count_nonzero(step) for step in steps) > _STEEP_SHARE * number)
+
+
+def _least_noise(noise: Floats | Pixels) -> float:
+    """Return the smallest noise that is believed."""
+    some = noise[noise > 0.0]
+    return _MIN_NOISE * float(np.median(some)) if some.size else 0.0
 
 
 def _filled(tiles: Floats) -> Floats:
@@ -167,9 +169,7 @@ def _positive(rms: Pixels) -> Pixels:
     Where a part of the image is constant (padding, a dead amplifier), the spline swings below zero
     beside it, and everything there would be a detection.
     """
-    some = rms[::_SAMPLE_PX, ::_SAMPLE_PX]
-    usual = float(np.median(some[some > 0.0])) if np.any(some > 0.0) else 0.0
-    return np.maximum(rms, np.float32(_MIN_NOISE * usual))
+    return np.maximum(rms, np.float32(_least_noise(rms[::_SAMPLE_PX, ::_SAMPLE_PX])))
 
 
 def refine_background(
@@ -195,7 +195,7 @@ def refine_background(
     radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
     paint_discs(covered, found.x, found.y, radius)
     size = _CELL_MESHES * parameters.background_mesh_px
-    rows, columns = (cell_edges(length, size) for length in image.pixels.shape)
+    edges = mesh_edges(image.pixels.shape, size)
     total, number = sum_cells(
         image.pixels,
         image.mask,
@@ -204,13 +204,12 @@ def refine_background(
         background.level,
         background.rms,
         np.float32(_CELL_CLIP),
-        rows,
-        columns,
+        *edges,
     )
-    enough = number >= _CELL_MIN_CLEAR * np.outer(np.diff(rows), np.diff(columns))
+    enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
     overall = total.sum() / number.sum() if enough.any() else 0.0
     excess = np.where(enough, total / np.maximum(number, 1.0), overall)
-    level = interpolate_cells(background.level, excess, rows, columns)
+    level = interpolate_cells(background.level, excess, edges)
     shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - background.level[::_SAMPLE_PX, ::_SAMPLE_PX]
     return Background(
         level,

@@ -6,10 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.image.surfaces import add_cells, expand_splines
+from skylake.image.kernels.surfaces import add_cells, expand_splines
 
 Floats = npt.NDArray[np.float64]
 Edges = npt.NDArray[np.int64]
+
+
+def mesh_edges(shape: tuple[int, ...], size: int) -> tuple[Edges, Edges]:
+    """Return the edges of equal cells of about a size, along y and along x."""
+    return cell_edges(shape[0], size), cell_edges(shape[1], size)
 
 
 def cell_edges(length: int, size: int) -> Edges:
@@ -18,7 +23,7 @@ def cell_edges(length: int, size: int) -> Edges:
 
 
 def spline_surfaces(
-    level: Floats, noise: Floats, rows: Edges, columns: Edges, least_noise: float
+    level: Floats, noise: Floats, edges: tuple[Edges, Edges], least_noise: float
 ) -> tuple[Pixels, Pixels]:
     """Expand level and noise of tiles to pixels by natural bicubic splines through their centres.
 
@@ -28,15 +33,16 @@ def spline_surfaces(
     ----------
     level, noise : ndarray, shape (n, m)
         Finite.
-    rows, columns : ndarray of int64, shapes (n + 1,) and (m + 1,)
-        Edges of the tiles, pixels.
+    edges : tuple of ndarray of int64, shapes (n + 1,) and (m + 1,)
+        Edges of the tiles along y and along x, pixels.
     least_noise : float
         Floor of the noise.
 
     Returns
     -------
-    level, noise : ndarray of float32, shape (rows[-1], columns[-1])
+    level, noise : ndarray of float32, shape (height, width)
     """
+    rows, columns = edges
     knot, weights = _spline_weights(rows)
     bend = _curvatures(len(rows) - 1)
     parts: list[Pixels] = []
@@ -45,11 +51,13 @@ def spline_surfaces(
         for part in (wide, bend @ wide):
             # One row more, whose weight is nothing, so that a single tile needs no rule of its own.
             parts.append(np.concatenate([part, part[-1:]]).astype(np.float32))
-    return expand_splines(*parts, knot, weights, np.float32(least_noise))
+    pair: tuple[Pixels, Pixels] = expand_splines(*parts, knot, weights, np.float32(least_noise))
+    return pair
 
 
-def interpolate_cells(level: Pixels, excess: Floats, rows: Edges, columns: Edges) -> Pixels:
+def interpolate_cells(level: Pixels, excess: Floats, edges: tuple[Edges, Edges]) -> Pixels:
     """Return a surface plus the values of cells, interpolated linearly between their centres."""
+    rows, columns = edges
     place = _place(columns)
     nodes = np.arange(len(columns) - 1)
     across = np.maximum(0.0, 1.0 - np.abs(np.clip(place, 0.0, nodes[-1])[None, :] - nodes[:, None]))
@@ -57,7 +65,8 @@ def interpolate_cells(level: Pixels, excess: Floats, rows: Edges, columns: Edges
     down = np.clip(_place(rows), 0.0, len(rows) - 2)
     cell = down.astype(np.int64)
     share = (down - cell).astype(np.float32)
-    return add_cells(level, np.concatenate([wide, wide[-1:]]).astype(np.float32), cell, share)
+    added = np.concatenate([wide, wide[-1:]]).astype(np.float32)
+    return np.asarray(add_cells(level, added, cell, share), np.float32)
 
 
 def _place(edges: Edges) -> Floats:

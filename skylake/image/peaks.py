@@ -12,11 +12,11 @@ from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
 from skylake.core.frame import Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
-from skylake.image import footprints
 from skylake.image.detections import RAISE, Detections
-from skylake.image.footprints import sharpness, sum_footprints
-from skylake.image.matched import list_significant, star_curvatures
-from skylake.image.watershed import (
+from skylake.image.kernels import footprints
+from skylake.image.kernels.footprints import sharpness, sum_footprints
+from skylake.image.kernels.matched import list_significant, star_curvatures
+from skylake.image.kernels.watershed import (
     join_basins,
     join_wings,
     list_passes,
@@ -32,11 +32,17 @@ Floats = npt.NDArray[np.float64]
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 #: Footprints end where the filtered image falls below this share of the threshold.
 _ISOPHOTE = 3.0 / 4.5
-#: A peak must rise above the pass to a higher one by so many standard deviations, and this share of its height.
+#: A peak must rise above the pass to a higher one by so many standard deviations of the sky …
 _RISE_SIGMA = 1.0
+#: … and by this share of its height, or so many standard deviations of its own light and the sky …
 _RISE_SHARE = 0.06
+_RISE_CLEAR = 3.0
+#: … and by this share of its height in any case: images of stars are not that smooth.
+_RISE_LEAST_SHARE = 0.02
 #: A neighbour matters where the pass to it is above the threshold and this share of the height of the peak.
 _TOUCH_SHARE = 0.02
+#: Share of the light of the brightest pixel whose noise the filter sees.
+_SEEN = 0.7
 #: The filter reaches so many full widths to each side.
 _REACH = 1.2
 #: Widths of stars that are believed, pixels.
@@ -69,9 +75,7 @@ class _Significant:
     uphill: Places
 
 
-def find_peaks(
-    signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction, gain: float
-) -> Detections:
+def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction, gain: float) -> Detections:
     """Find the peaks of the image that is filtered with the shape of a star, and what belongs to each.
 
     For white noise the best linear filter of a star in sky noise is its own shape (Turin 1960, IRE Trans.
@@ -94,12 +98,15 @@ def find_peaks(
         ``detection_overflow`` if too many pixels exceed even the raised threshold, ``no_sources`` if
         nothing is found.
     """
-    measured = star_width(signal, rms, mask) if parameters.filter_fwhm_px is None else parameters.filter_fwhm_px
+    measured = (
+        star_width(signal, rms, mask) if parameters.filter_fwhm_px is None else parameters.filter_fwhm_px
+    )
     kernel = gaussian(measured or _USUAL_WIDTH)
     listed, threshold = _list(signal, rms, mask, kernel, parameters)
     peak = number_basins(listed.uphill)
-    joined, touching = _mountains(listed, peak, mask, threshold)
-    top = summits(joined)
+    noise = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
+    joined, body, touching = _mountains(listed, peak, noise, mask, threshold)
+    top = summits(joined, body)
     stands = (top == np.arange(len(top))) & (listed.value[peak] >= threshold)
     stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], measured)
     if not stands.any():
@@ -109,12 +116,18 @@ def find_peaks(
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
     blended = mark_touching(
-        *touching[:3], joined, number, listed.value[peak], np.float32(threshold), np.float32(_TOUCH_SHARE)
+        *touching[:3],
+        joined,
+        body,
+        number,
+        listed.value[peak],
+        np.float32(threshold),
+        np.float32(_TOUCH_SHARE),
     )[stands]
     segments = np.zeros(signal.shape, np.int32)
     places = listed.place[peak[stands]]
     sums = sum_footprints(
-        listed.place, listed.value, listed.light, number[top][listed.uphill], places, segments
+        listed.place, listed.value, listed.light, listed.uphill, number[top], body, places, segments
     )
     flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
@@ -131,19 +144,30 @@ def find_peaks(
     )
 
 
+def _photons(light: Pixels, rms: Pixels, gain: float) -> Pixels:
+    """Return the variance that the light of sources adds, in units of that of the sky."""
+    sky = np.maximum(rms.astype(float) ** 2, np.finfo(float).tiny)
+    return np.asarray(np.minimum(_SEEN * np.maximum(light, 0.0) / gain / sky, 1e12), np.float32)
+
+
 def _mountains(
-    listed: _Significant, peak: Places, mask: Plane, threshold: float
-) -> tuple[Places, tuple[Places, Places, Pixels, Places]]:
-    """Return the basin with which each is joined, and where basins touch."""
+    listed: _Significant, peak: Places, noise: Pixels, mask: Plane, threshold: float
+) -> tuple[Places, Plane, tuple[Places, Places, Pixels, Places]]:
+    """Return the basin with which each is joined, whether they are of one body, and where basins touch."""
     touching = list_passes(listed.place, listed.value, listed.uphill, mask, _SATURATED)
     order = np.argsort(-touching[2], kind="stable")
     parts = (listed.place, listed.value, peak, mask.shape)
-    joined, rival, highest = join_basins(
-        *touching, order, *parts, np.float32(_RISE_SIGMA), np.float32(_RISE_SHARE)
+    height = listed.value[peak]
+    clear = np.maximum(
+        np.minimum(_RISE_SHARE * height, _RISE_CLEAR * noise),
+        np.maximum(_RISE_SIGMA, _RISE_LEAST_SHARE * height),
+    )
+    joined, body, rival, highest = join_basins(
+        *touching, order, *parts, np.float32(_RISE_SIGMA), clear.astype(np.float32)
     )
     for rivals in (rival, highest):
-        join_wings(joined, rivals, *parts, np.float32(threshold))
-    return joined, touching
+        join_wings(joined, body, rivals, *parts, np.float32(threshold))
+    return joined, body, touching
 
 
 def star_width(signal: Pixels, rms: Pixels, mask: Plane) -> float | None:
@@ -189,12 +213,9 @@ def _list(
     for factor in (1.0, RAISE):
         threshold = parameters.peak_sigma * factor
         least = np.float32(_ISOPHOTE * threshold)
-        found = list_significant(
-            signal, rms, mask, _UNUSABLE, kernel, least, place, value, light, uphill
-        )
+        found = list_significant(signal, rms, mask, _UNUSABLE, kernel, least, place, value, light, uphill)
         if found >= 0:
-            parts = (part[:found] for part in (place, value, light, uphill))
-            return _Significant(*parts), threshold
+            return _Significant(place[:found], value[:found], light[:found], uphill[:found]), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
         f"more than {size} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
@@ -216,20 +237,20 @@ def _shapes(sums: Floats, peak: Places, rms: Pixels, gain: float) -> dict[str, F
     """Return centroids, their errors and ellipses from the sums over footprints.
 
     The centroid is weighted with the filtered image, which is where the light of the star is, so that noise
-    far from it and neighbours count for little.
+    far from it counts for little; bumps that were joined with the source are left out.
     """
     y, x = np.divmod(peak, rms.shape[1])
-    reach = np.sqrt(sums[:, footprints.COUNT] / np.pi) + 1.0
+    reach = np.sqrt(sums[:, footprints.BODY] / np.pi) + 1.0
 
     def mean(column: int, of: int) -> Floats:
         # A footprint of a few pixels of noise may hold no light at all; its peak is then all that is known.
         total = sums[:, of]
         return np.asarray(sums[:, column] / np.where(total > 0.0, total, np.inf))
 
-    dx, dy = mean(footprints.X, footprints.FLUX), mean(footprints.Y, footprints.FLUX)
-    xx = mean(footprints.XX, footprints.FLUX) - dx**2
-    yy = mean(footprints.YY, footprints.FLUX) - dy**2
-    xy = mean(footprints.XY, footprints.FLUX) - dx * dy
+    dx, dy = mean(footprints.X, footprints.BODY_FLUX), mean(footprints.Y, footprints.BODY_FLUX)
+    xx = mean(footprints.XX, footprints.BODY_FLUX) - dx**2
+    yy = mean(footprints.YY, footprints.BODY_FLUX) - dy**2
+    xy = mean(footprints.XY, footprints.BODY_FLUX) - dx * dy
     a, b, theta = _ellipse(xx, yy, xy)
     dx, dy = (np.clip(mean(n, footprints.WEIGHT), -reach, reach) for n in (footprints.WX, footprints.WY))
     # Noise moves the weight too, half as far as the light if the filter is as wide as the star.

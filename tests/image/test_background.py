@@ -176,7 +176,7 @@ def test_a_sky_that_is_not_flat_is_followed_as_well_as_sep_does(
 def test_a_tile_without_enough_pixels_is_filled_from_its_neighbours(
     make_field: Callable[..., Any], as_image: Callable[..., Any]
 ) -> None:
-    yy, xx = np.mgrid[:512, :512]
+    xx = np.mgrid[:512, :512][1]
     field = make_field([], [], [], sky=300.0 + 0.2 * xx)
     pixels = field.pixels.copy()
     # What little is left of four tiles is not of the sky.
@@ -203,10 +203,10 @@ def test_surfaces_go_through_their_tiles_and_keep_planes(n: int, m: int, seed: i
     random = np.random.default_rng(seed)
     rows, columns = cell_edges(21 * n, 21), cell_edges(33 * m, 33)
     tiles = random.normal(size=(n, m))
-    level, noise = spline_surfaces(tiles, np.ones((n, m)), rows, columns, 0.5)
+    level, noise = spline_surfaces(tiles, np.ones((n, m)), (rows, columns), 0.5)
     assert level.shape == (21 * n, 33 * m) and np.allclose(noise, 1.0, atol=1e-5)
     np.testing.assert_allclose(level[10::21, 16::33], tiles, atol=1e-5)
     if min(n, m) > 1:
         plane = 3.0 + 0.5 * np.arange(21 * n)[:, None] - 0.25 * np.arange(33 * m)[None, :]
-        level, _ = spline_surfaces(plane[10::21, 16::33], np.ones((n, m)), rows, columns, 0.5)
+        level, _ = spline_surfaces(plane[10::21, 16::33], np.ones((n, m)), (rows, columns), 0.5)
         np.testing.assert_allclose(level, plane, atol=2e-3)

@@ -158,7 +158,9 @@ def test_a_threshold_is_raised_once_and_then_given_up(
     assert caught.value.reason == "detection_overflow"
 
 
-@pytest.mark.parametrize("parameters", [OWN, SEP, replace(SEP, kernel="none")], ids=["skylake", "sep", "none"])
+@pytest.mark.parametrize(
+    "parameters", [OWN, SEP, replace(SEP, kernel="none")], ids=["skylake", "sep", "none"]
+)
 def test_what_passes_the_count_passes_the_detection(
     grid_field: Callable[..., Any], parameters: Extraction
 ) -> None:

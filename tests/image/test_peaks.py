@@ -13,9 +13,9 @@ from scipy import ndimage
 from skylake.core.camera import Extraction
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.image.detect import detect_sources
-from skylake.image.matched import list_significant
+from skylake.image.kernels.matched import list_significant
+from skylake.image.kernels.watershed import number_basins
 from skylake.image.peaks import gaussian, star_width
-from skylake.image.watershed import number_basins
 from skylake.simulate import Moffat
 
 OWN = Extraction(engine="skylake")
@@ -44,11 +44,11 @@ def significant(signal: Any, rms: Any, mask: Any, kernel: Any, least: float) -> 
     return {"place": places[:found], "value": values[:found], "light": light[:found], "uphill": ways[:found]}
 
 
-@given(
-    st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.integers(0, 10**6), st.floats(0.5, 3.0)
-)
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.integers(0, 10**6), st.floats(0.5, 3.0))
 @settings(max_examples=60)
-def test_the_list_is_that_of_a_convolution(height: int, width: int, half: int, seed: int, least: float) -> None:
+def test_the_list_is_that_of_a_convolution(
+    height: int, width: int, half: int, seed: int, least: float
+) -> None:
     random = np.random.default_rng(seed)
     signal = random.normal(size=(height, width)).astype(np.float32)
     rms = random.uniform(0.5, 2.0, (height, width)).astype(np.float32)
@@ -200,7 +200,10 @@ def test_centroids_are_as_good_as_they_say(grid_field: Callable[..., Any]) -> No
         found = detect(field)
         index, distance = field.nearest(found.x, found.y)
         assert distance.max() < 1.0
-        pulls += [(found.x[index] - field.x) / found.x_err[index], (found.y[index] - field.y) / found.y_err[index]]
+        pulls += [
+            (found.x[index] - field.x) / found.x_err[index],
+            (found.y[index] - field.y) / found.y_err[index],
+        ]
     values = np.concatenate(pulls)
     assert abs(values.mean()) < 0.15 and 0.88 < values.std() < 1.12 and np.abs(values).max() < 4.5
 

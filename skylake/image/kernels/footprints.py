@@ -12,15 +12,16 @@ Places = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 #: Columns of what :func:`sum_footprints` returns.
-COUNT, FLUX, X, Y, XX, YY, XY, WEIGHT, WX, WY = range(10)
-NOISE_X, NOISE_Y, PHOTONS_X, PHOTONS_Y, PEAK, ON_EDGE = range(10, 16)
-_COLUMNS = 16
+COUNT, FLUX, PEAK, ON_EDGE, BODY, BODY_FLUX, X, Y, XX, YY, XY = range(11)
+WEIGHT, WX, WY, NOISE_X, NOISE_Y, PHOTONS_X, PHOTONS_Y = range(11, 18)
+_COLUMNS = 18
 
 
 @numba.njit(cache=True, nogil=True)
 def sum_footprints(
-    place: Places, value: Pixels, light: Pixels, source: Places, peak: Places, segments: Places
-) -> Floats:
+    place: Places, value: Pixels, light: Pixels, basin: Places, source: Places, body: Plane,
+    peak: Places, segments: Places,
+) -> Floats:  # fmt: skip
     """Return sums over the pixels of each source, and write the map of sources.
 
     Parameters
@@ -29,8 +30,12 @@ def sum_footprints(
         Index of each listed pixel in the image, ascending.
     value, light : ndarray of float32, shape (n,)
         The filtered image and the signal there.
-    source : ndarray of int32, shape (n,)
-        Its source; -1 for none.
+    basin : ndarray of int32, shape (n,)
+        Its basin.
+    source : ndarray of int32, shape (b,)
+        Source of each basin; -1 for none.
+    body : ndarray of uint8, shape (b,)
+        1 for basins that count for position and shape.
     peak : ndarray of int32, shape (m,)
         Index of the peak of each source in the image, from which moments are counted.
     segments : ndarray of int32, shape (height, width)
@@ -38,7 +43,7 @@ def sum_footprints(
 
     Returns
     -------
-    ndarray of float64, shape (m, 16)
+    ndarray of float64, shape (m, 18)
         Number of pixels, sum of the signal, its first moments along x and y about the peak, second
         moments xx, yy, xy; sum of the signal weighted with the filtered image, its first moments, and
         second moments xx, yy of the square of the weight, and of that times the signal; largest pixel,
@@ -50,7 +55,7 @@ def sum_footprints(
     sums[:, PEAK] = -np.inf
     y = 0
     for k in range(place.size):
-        n = source[k]
+        n = source[basin[k]]
         if n < 0:
             continue
         while place[k] >= (y + 1) * width:
@@ -62,23 +67,27 @@ def sum_footprints(
         row = sums[n]
         row[COUNT] += 1.0
         row[FLUX] += flux
+        row[PEAK] = max(row[PEAK], flux)
+        if x == 0 or y == 0 or x == width - 1 or y == height - 1:
+            row[ON_EDGE] = 1.0
+        if body[basin[k]] == 0:
+            continue
+        row[BODY] += 1.0
+        row[BODY_FLUX] += flux
         row[X] += flux * dx
         row[Y] += flux * dy
         row[XX] += flux * dx * dx
         row[YY] += flux * dy * dy
         row[XY] += flux * dx * dy
         weight = float(value[k])
+        along, across = (weight * dx) ** 2, (weight * dy) ** 2
         row[WEIGHT] += weight * flux
         row[WX] += weight * flux * dx
         row[WY] += weight * flux * dy
-        along, across = (weight * dx) ** 2, (weight * dy) ** 2
         row[NOISE_X] += along
         row[NOISE_Y] += across
         row[PHOTONS_X] += along * max(flux, 0.0)
         row[PHOTONS_Y] += across * max(flux, 0.0)
-        row[PEAK] = max(row[PEAK], flux)
-        if x == 0 or y == 0 or x == width - 1 or y == height - 1:
-            row[ON_EDGE] = 1.0
     return sums
 
 

@@ -108,7 +108,7 @@ def sum_cells(
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _sum(values: Pixels) -> float:
+def _sum(values: Pixels) -> np.float32:
     """Return the sum of some hundred values, in any order."""
     total = np.float32(0.0)
     for x in range(values.size):

@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 _UNLISTED = 1.0
 #: The light of a star explains another peak only if the star is so many times higher.
 _BRIGHTER = 2.0
+#: Basins are of one body if the pass is this share of the higher peak.
+_BODY = 0.5
 #: Samples on a circle: at most, and so few that they tell nothing.
 _SAMPLES = 48
 _FEWEST_SAMPLES = 6
@@ -120,8 +122,8 @@ def list_passes(
 @numba.njit(cache=True, nogil=True)
 def join_basins(
     first: Places, second: Places, passes: Pixels, spot: Places, order: npt.NDArray[np.int64],
-    place: Places, value: Pixels, peak: Places, shape: tuple[int, int], rise: np.float32, share: np.float32,
-) -> tuple[Places, Places, Places]:  # fmt: skip
+    place: Places, value: Pixels, peak: Places, shape: tuple[int, int], least: np.float32, clear: Pixels,
+) -> tuple[Places, Plane, Places, Places]:  # fmt: skip
     """Join basins whose peak is not significantly higher than the pass to a higher one.
 
     A star on the flank of a much brighter one hardly rises above the pass between them, which is lit by
@@ -138,65 +140,69 @@ def join_basins(
         The list of significant pixels, and the peaks of the basins in it.
     shape : tuple of int
         Height and width of the image.
-    rise, share : float32
-        A peak must rise above the pass by so much, and by this share of its height, but for the light of
-        the higher one.
+    least : float32
+        What a peak must rise above the pass.
+    clear : ndarray of float32, shape (m,)
+        What it must rise when the light of a much brighter one is taken off; at least `least`.
 
     Returns
     -------
     joined : ndarray of int32, shape (m,)
         The basin that each was joined with, itself for those that stand.
+    body : ndarray of uint8, shape (m,)
+        1 where the pass is as high as half the higher peak: both are of one body, and not a bump beside it.
     rival, highest : ndarray of int32, shape (m,)
         The higher basins that one touches: that with the highest pass, and that with the highest peak; -1
         for none.
     """
-    joined = np.arange(peak.size).astype(np.int32)
+    joined, body = np.arange(peak.size).astype(np.int32), np.ones(peak.size, np.uint8)
     rival, highest = np.full(peak.size, -1, np.int32), np.full(peak.size, -1, np.int32)
     height = value[peak]
     samples = np.empty(_SAMPLES, np.float64)
     for i in range(order.size):
         k = order[i]
-        high, low = summit(joined, first[k]), summit(joined, second[k])
+        high, low = summit(joined, body, first[k]), summit(joined, body, second[k])
         if high == low:
             continue
         if height[high] < height[low] or (height[high] == height[low] and high > low):
             high, low = low, high
         if rival[low] < 0:
-            above, least = height[low] - passes[k], max(rise, share * height[low])
-            if rise <= above < least and height[high] > _BRIGHTER * height[low]:
+            above = height[low] - passes[k]
+            if least <= above < clear[low] and height[high] > _BRIGHTER * height[low]:
                 middle = place[peak[high]]
                 above += _light(place, value, middle, spot[k], shape, samples)[0]
                 above -= _light(place, value, middle, place[peak[low]], shape, samples)[0]
-            if above < least:
-                joined[low] = high
+            if above < clear[low]:
+                joined[low], body[low] = high, passes[k] >= _BODY * height[high]
                 continue
             rival[low] = high
         if highest[low] < 0 or height[high] > height[highest[low]]:
             highest[low] = high
-    return joined, rival, highest
+    return joined, body, rival, highest
 
 
 @numba.njit(cache=True, nogil=True)
-def summit(joined: Places, basin: int) -> int:
-    """Return the basin with which one was joined in the end."""
+def summit(joined: Places, body: Plane, basin: int) -> int:
+    """Return the basin with which one was joined in the end, and shorten the way to it."""
     while joined[basin] != basin:
+        body[basin] &= body[joined[basin]]
         joined[basin] = joined[joined[basin]]
         basin = joined[basin]
     return basin
 
 
 @numba.njit(cache=True, nogil=True)
-def summits(joined: Places) -> Places:
-    """Return the basin with which each was joined in the end."""
+def summits(joined: Places, body: Plane) -> Places:
+    """Return the basin with which each was joined in the end; `body` holds of the whole way then."""
     top = np.empty_like(joined)
     for basin in range(joined.size):
-        top[basin] = summit(joined, basin)
+        top[basin] = summit(joined, body, basin)
     return top
 
 
 @numba.njit(cache=True, nogil=True)
 def join_wings(
-    joined: Places, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
+    joined: Places, body: Plane, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
     least: np.float32,
 ) -> None:  # fmt: skip
     """Join peaks with a higher neighbour whose own light explains them, in place.
@@ -206,7 +212,7 @@ def join_wings(
 
     Parameters
     ----------
-    joined : ndarray of int32, shape (m,)
+    joined, body : ndarray, shape (m,)
         As from :func:`join_basins`. Written.
     rivals : ndarray of int32, shape (m,)
         The neighbour that each basin is held against; -1 for none.
@@ -219,12 +225,12 @@ def join_wings(
     for low in range(peak.size):
         if joined[low] != low or rivals[low] < 0 or value[peak[low]] < least:
             continue
-        high = summit(joined, rivals[low])
+        high = summit(joined, body, rivals[low])
         if value[peak[high]] <= _BRIGHTER * value[peak[low]]:
             continue
         light, scatter = _light(place, value, place[peak[high]], place[peak[low]], shape, samples)
         if value[peak[low]] - light < max(least, 3.0 * scatter):
-            joined[low] = high
+            joined[low], body[low] = high, 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -273,14 +279,14 @@ def _between(place: Places, value: Pixels, row: float, column: float, width: int
 
 @numba.njit(cache=True, nogil=True)
 def mark_touching(
-    first: Places, second: Places, passes: Pixels, joined: Places, number: Places, height: Pixels,
-    least: np.float32, share: np.float32,
+    first: Places, second: Places, passes: Pixels, joined: Places, body: Plane, number: Places,
+    height: Pixels, least: np.float32, share: np.float32,
 ) -> Plane:  # fmt: skip
     """Return 1 for basins that touch another source at a height that matters to them, else 0.
 
     Parameters
     ----------
-    first, second, passes, joined
+    first, second, passes, joined, body
         As from :func:`list_passes` and :func:`join_basins`.
     number : ndarray of int32, shape (m,)
         Number of the source of each basin, -1 for none.
@@ -293,7 +299,7 @@ def mark_touching(
     for k in range(first.size):
         if passes[k] < least:
             continue
-        one, other = summit(joined, first[k]), summit(joined, second[k])
+        one, other = summit(joined, body, first[k]), summit(joined, body, second[k])
         if one != other and number[one] >= 0 and number[other] >= 0:
             for basin in (one, other):
                 if passes[k] >= share * height[basin]:

@@ -211,7 +211,10 @@ def star_curvatures(
             if peak <= sigma * rms[y, x] or not _is_peak(signal, mask, excluded, y, x):
                 continue
             total = 0.0
-            for pair in ((signal[y, x - step], signal[y, x + step]), (signal[y - step, x], signal[y + step, x])):
+            for pair in (
+                (signal[y, x - step], signal[y, x + step]),
+                (signal[y - step, x], signal[y + step, x]),
+            ):
                 low = 3.0 * rms[y, x]
                 if pair[0] <= low or pair[1] <= low:
                     total = np.inf
