@@ -1,4 +1,4 @@
-"""The figures that zeropoints are held to, on simulated frames with truth and on real frames.
+"""The figures that zeropoints and detection are held to, on simulated frames with truth and on real frames.
 
 Only figures of quality are tested; how long something takes is left to `make bench`.
 """
@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def claims(*options: str) -> dict[str, str]:
+def claims(*options: str, benchmark: str = "zeropoints.py") -> dict[str, str]:
     """Run the benchmark and return the verdict on each claim."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "zeropoints.py"), *options]
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / benchmark), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     lines = done.stdout.partition("\nclaim: ")[2].splitlines()[1:]
@@ -48,3 +48,10 @@ def test_real_frames_reach_the_figures_known_of_them() -> None:
     found = claims("--only", "real")
     assert len(found) == 8
     assert found == dict.fromkeys(found, "met")
+
+
+@pytest.mark.slow
+def test_faint_stars_are_found_and_little_else() -> None:
+    options = ("--only", "quality", "--size", "1024", "--frames", "2")
+    found = claims(*options, benchmark="detection.py")
+    assert found == dict.fromkeys(["missed at S/N 6 to 8 [%]", "false detections per Mpix"], "met")
