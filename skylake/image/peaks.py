@@ -127,7 +127,15 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction,
     segments = np.zeros(signal.shape, np.int32)
     places = listed.place[peak[stands]]
     sums = sum_footprints(
-        listed.place, listed.value, listed.light, listed.uphill, number[top], body, places, segments
+        listed.place,
+        listed.value,
+        listed.light,
+        listed.uphill,
+        number[top],
+        body,
+        places,
+        listed.value[peak[stands]],
+        segments,
     )
     flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
@@ -236,8 +244,8 @@ def _is_star(
 def _shapes(sums: Floats, peak: Places, rms: Pixels, gain: float) -> dict[str, Floats]:
     """Return centroids, their errors and ellipses from the sums over footprints.
 
-    The centroid is weighted with the filtered image, which is where the light of the star is, so that noise
-    far from it counts for little; bumps that were joined with the source are left out.
+    The centroid is weighted with the upper part of the filtered image, which is where the light of the star
+    is; bumps that were joined with the source are left out.
     """
     y, x = np.divmod(peak, rms.shape[1])
     reach = np.sqrt(sums[:, footprints.BODY] / np.pi) + 1.0
@@ -253,14 +261,14 @@ def _shapes(sums: Floats, peak: Places, rms: Pixels, gain: float) -> dict[str, F
     xy = mean(footprints.XY, footprints.BODY_FLUX) - dx * dy
     a, b, theta = _ellipse(xx, yy, xy)
     dx, dy = (np.clip(mean(n, footprints.WEIGHT), -reach, reach) for n in (footprints.WX, footprints.WY))
-    # Noise moves the weight too, half as far as the light if the filter is as wide as the star.
+    # Noise moves the weight too: three quarters as far as the light if the filter is as wide as the star.
     variance = rms[y, x].astype(float) ** 2
     errors = []
     for sky, light in (
         (footprints.NOISE_X, footprints.PHOTONS_X),
         (footprints.NOISE_Y, footprints.PHOTONS_Y),
     ):
-        noise = 1.5 * np.sqrt(variance * sums[:, sky] + sums[:, light] / gain)
+        noise = 1.75 * np.sqrt(variance * sums[:, sky] + sums[:, light] / gain)
         # Nothing is known where there is no light, but that the source lies in its footprint.
         least = np.maximum(noise / reach, np.finfo(float).tiny)
         errors.append(noise / np.maximum(sums[:, footprints.WEIGHT], least))

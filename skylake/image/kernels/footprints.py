@@ -11,6 +11,9 @@ Plane = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
+#: The weight of a pixel in the centroid is the filtered image above this share of its peak: what is farther
+#: out is noise and neighbours.
+_WEIGHTLESS = 0.2
 #: Columns of what :func:`sum_footprints` returns.
 COUNT, FLUX, PEAK, ON_EDGE, BODY, BODY_FLUX, X, Y, XX, YY, XY = range(11)
 WEIGHT, WX, WY, NOISE_X, NOISE_Y, PHOTONS_X, PHOTONS_Y = range(11, 18)
@@ -20,7 +23,7 @@ _COLUMNS = 18
 @numba.njit(cache=True, nogil=True)
 def sum_footprints(
     place: Places, value: Pixels, light: Pixels, basin: Places, source: Places, body: Plane,
-    peak: Places, segments: Places,
+    peak: Places, height: Pixels, segments: Places,
 ) -> Floats:  # fmt: skip
     """Return sums over the pixels of each source, and write the map of sources.
 
@@ -38,6 +41,8 @@ def sum_footprints(
         1 for basins that count for position and shape.
     peak : ndarray of int32, shape (m,)
         Index of the peak of each source in the image, from which moments are counted.
+    height : ndarray of float32, shape (m,)
+        The filtered image there.
     segments : ndarray of int32, shape (height, width)
         Zeros. Written: source plus one.
 
@@ -49,7 +54,7 @@ def sum_footprints(
         second moments xx, yy of the square of the weight, and of that times the signal; largest pixel,
         and whether a pixel lies on the edge of the image.
     """
-    height, width = segments.shape
+    n_rows, width = segments.shape
     rows, columns = peak // width, peak % width
     sums = np.zeros((peak.size, _COLUMNS))
     sums[:, PEAK] = -np.inf
@@ -68,7 +73,7 @@ def sum_footprints(
         row[COUNT] += 1.0
         row[FLUX] += flux
         row[PEAK] = max(row[PEAK], flux)
-        if x == 0 or y == 0 or x == width - 1 or y == height - 1:
+        if x == 0 or y == 0 or x == width - 1 or y == n_rows - 1:
             row[ON_EDGE] = 1.0
         if body[basin[k]] == 0:
             continue
@@ -79,7 +84,9 @@ def sum_footprints(
         row[XX] += flux * dx * dx
         row[YY] += flux * dy * dy
         row[XY] += flux * dx * dy
-        weight = float(value[k])
+        weight = float(value[k] - _WEIGHTLESS * height[n])
+        if weight <= 0.0:
+            continue
         along, across = (weight * dx) ** 2, (weight * dy) ** 2
         row[WEIGHT] += weight * flux
         row[WX] += weight * flux * dx
