@@ -141,7 +141,7 @@ class FilterBand:
 class Extraction:
     """Background and detection."""
 
-    engine: Literal["skylake", "sep"] = "skylake"
+    engine: Literal["skylake", "sep"] = "sep"
     """'skylake' finds peaks in the image filtered with the shape of a star; 'sep' finds connected pixels, as
     SExtractor does."""
     background_mesh_px: int = 64

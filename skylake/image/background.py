@@ -206,6 +206,7 @@ def refine_background(
         np.float32(_CELL_CLIP),
         *edges,
     )
+    del covered
     enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
     overall = total.sum() / number.sum() if enough.any() else 0.0
     excess = np.where(enough, total / np.maximum(number, 1.0), overall)
