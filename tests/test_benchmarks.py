@@ -1,4 +1,4 @@
-"""The figures that zeropoints and forced photometry are held to, on simulated frames with truth and on real frames.
+"""The figures that zeropoints, forced photometry and detection are held to, on simulated and on real frames.
 
 Only figures of quality are tested; how long something takes is left to `make bench`.
 """
@@ -66,3 +66,10 @@ def test_stars_of_real_frames_repeat() -> None:
     found = claims("--only", "real", script="forced")
     assert len(found) == 3
     assert found == dict.fromkeys(found, "met")
+
+
+@pytest.mark.slow
+def test_faint_stars_are_found_and_little_else() -> None:
+    options = ("--only", "quality", "--size", "1024", "--frames", "2")
+    found = claims(*options, script="detection")
+    assert found == dict.fromkeys(["missed at S/N 6 to 8 [%]", "false detections per Mpix"], "met")
