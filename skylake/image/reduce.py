@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,7 @@ def _measure(
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
+    measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
