@@ -1,24 +1,27 @@
 """Aperture corrections from the growth curves of bright stars.
 
 An aperture of a few pixels holds most of a star, not all of it. The factor from each flux column to
-total flux is measured on every frame, since the seeing changes it.
+total flux is measured on every frame, since the seeing changes it; and where the point spread function varies
+over the field, as a polynomial of the place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import sep
 
 from skylake.core.camera import FLUXES, Apertures
-from skylake.core.flags import UNCLEAN
+from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
 from skylake.core.frame import Image, Pixels
-from skylake.core.robust import Fit, robust_mean
+from skylake.core.robust import Fit, intrinsic_scatter, robust_fit
 from skylake.image.background import Background
+from skylake.image.cutouts import Cutouts
 from skylake.image.detect import Detections
+from skylake.image.fieldterms import FieldTerms, Place, choose_order
+from skylake.image.kernels import apertures as kernels
+from skylake.image.kernels.neighbours import brightest_neighbours
 from skylake.image.measure import Floats, Measurements
 
 _MAX_STARS = 300
@@ -33,6 +36,8 @@ _LONELIEST = 10
 #: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
+#: A ring of which more than this share is hidden says nothing.
+_MOST_HIDDEN = 0.7
 #: The light in a ring differs from star to star by between these shares of it.
 _PSF_VARIATION = (0.2, 0.4)
 #: Pixels around the footprint of a neighbour that still belong to it.
@@ -41,20 +46,53 @@ _WIDEN_PX = 3
 _BETA = 3.5
 #: Relative error of a correction that was assumed.
 _ASSUMED_ERROR = 0.05
+#: Where the corrections of all sources agree within this share, they are one number.
+_FLAT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class ApertureCorrections:
     """Factors from flux columns to total flux.
 
-    ``factor`` and ``error`` are keyed by aper1, aper2, aper3 and kron; NaN where the aperture does not
-    exist. ``assumed`` says that too few stars were there to measure them.
+    Attributes
+    ----------
+    factor, error : dict of str to float
+        Keyed by aper1, aper2, aper3 and kron; NaN where the aperture does not exist. Where they vary over the
+        field, those at the centre of the image.
+    n_stars : int
+        Stars behind them.
+    assumed : bool
+        Whether too few stars were there to measure them.
+    terms : FieldTerms or None
+        How they vary over the field; None where cross-validation prefers one number.
     """
 
     factor: dict[str, float]
     error: dict[str, float]
     n_stars: int
     assumed: bool
+    terms: FieldTerms | None = None
+
+    def relative(self, x: Floats, y: Floats) -> dict[str, Floats]:
+        """Return by which factor corrections at places differ from those at the centre.
+
+        Parameters
+        ----------
+        x, y : ndarray, shape (n,)
+            0-based pixels.
+
+        Returns
+        -------
+        dict of str to ndarray
+            NaN where there is none but 1.
+        """
+        none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
+        if self.terms is None:
+            return none
+        found = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
+        return none | {
+            name: values for name, values in found.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
+        }
 
 
 def aperture_corrections(
@@ -69,7 +107,8 @@ def aperture_corrections(
     """Measure the factors from each flux column to the flux within the total radius.
 
     Bright, clean, lonely stars are summed in rings out to the total radius, without the pixels of other
-    detections. The robust mean over stars withstands those with a neighbour that was not detected.
+    detections. The robust mean over stars withstands those with a neighbour that was not detected. Where
+    cross-validation says so, a polynomial of the place is in the place of the mean.
 
     Parameters
     ----------
@@ -84,47 +123,89 @@ def aperture_corrections(
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
-    growth, influence = _mean_growth(rings)
-    total = float(growth[-1])
+    place = Place.of(measured.x[stars], measured.y[stars], signal.shape)
+    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
+    growth, influence = _mean_growth(rings, place.design(order))
+    total = float(growth[-1, 0])
     factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
     error = dict(factor)
+    parts: dict[str, tuple[Floats, Floats]] = {}
     for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
         within = int(np.searchsorted(rings.edges[1:], radius - 1e-6))
-        factor[name] = total / float(growth[within])
-        error[name] = _clustered_error(influence[within + 1 :]) / float(growth[within])
-    ratio = measured.flux[outermost][stars] * factor[outermost] / measured.flux["kron"][stars]
-    fit = robust_mean(ratio, (measured.flux_err["kron"] / measured.flux["kron"])[stars])
-    factor["kron"] = float(fit.coefficients[0])
-    error["kron"] = float(np.hypot(fit.errors[0], error[outermost]))
-    return ApertureCorrections(factor, error, len(stars), assumed=False)
+        parts[name] = growth[-1], growth[within]
+        factor[name] = total / float(growth[within, 0])
+        error[name] = _clustered_error(influence[within + 1 :]) / float(growth[within, 0])
+    terms = FieldTerms(place, order, parts)
+    kron = measured.flux["kron"][stars]
+    # In units of the total flux, so that the noise of a star's Kron flux is not that of a divisor.
+    whole = terms.factors(outermost, measured.x[stars], measured.y[stars]) * measured.flux[outermost][stars]
+    fit = robust_fit(place.design(order), kron / whole, measured.flux_err["kron"][stars] / whole)
+    factor["kron"] = 1.0 / float(fit.coefficients[0])
+    error["kron"] = float(np.hypot(factor["kron"] ** 2 * fit.errors[0], error[outermost]))
+    if order == 0:
+        return ApertureCorrections(factor, error, len(stars), assumed=False)
+    parts["kron"] = np.eye(len(fit.coefficients))[0], fit.coefficients
+    return ApertureCorrections(factor, error, len(stars), assumed=False, terms=terms)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rings:
-    """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars)."""
+    """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars).
+
+    The variance of a ring that is hidden is infinite, and its flux zero.
+    """
 
     edges: Floats
     flux: Floats
     variance: Floats
 
 
-def _mean_growth(rings: _Rings) -> tuple[Floats, Floats]:
+def _spread(rings: _Rings) -> Floats:
+    """Return by how much the rings of stars differ, with what the point spread function may vary."""
+    noise = np.sqrt(rings.variance[1:]) / rings.flux[0]
+    held = np.median(rings.flux[1:] / rings.flux[0], axis=1, keepdims=True)
+    return np.asarray(np.hypot(noise, _PSF_VARIATION[0] * np.abs(held)))
+
+
+def _mean_growth(rings: _Rings, design: Floats) -> tuple[Floats, Floats]:
     """Return the flux within each edge relative to the disc, and what each star adds to the error of each ring.
 
     Every ring is averaged over stars by itself: a neighbour too faint to be detected spoils one ring of
     one star, stands out there, and leaves the star's other rings to be used.
+
+    Returns
+    -------
+    growth : ndarray, shape (rings, terms)
+        Coefficients of `design`; the first is the value at the centre of the field.
+    influence : ndarray, shape (rings, stars)
+        At the centre of the field.
     """
     disc = rings.flux[0]
-    growth, influence = [1.0], [np.zeros_like(disc)]
+    growth, influence = [np.eye(design.shape[1])[0]], [np.zeros_like(disc)]
     for flux, variance in zip(rings.flux[1:], rings.variance[1:], strict=True):
-        noise = np.sqrt(variance) / disc
-        fit = _mean_ring(flux / disc, noise)
-        weight = fit.weights / np.maximum(np.hypot(noise, fit.intrinsic), np.finfo(float).tiny) ** 2
-        share = weight / weight.sum()
-        growth.append(growth[-1] + float(fit.coefficients[0]))
-        # A star with much of the weight pulls the mean to itself and so hides how far it is off.
-        influence.append(share * fit.residuals / np.maximum(1.0 - share, 0.1))
+        seen = np.isfinite(variance)
+        if not seen.any():
+            growth.append(growth[-1])
+            influence.append(np.zeros_like(disc))
+            continue
+        noise = np.sqrt(variance[seen]) / disc[seen]
+        fit = _mean_ring(flux[seen] / disc[seen], noise, design[seen])
+        growth.append(growth[-1] + fit.coefficients)
+        share = np.zeros_like(disc)
+        share[seen] = _shares(fit, noise, design[seen])
+        influence.append(share)
     return np.array(growth), np.array(influence)
+
+
+def _shares(fit: Fit, noise: Floats, design: Floats) -> Floats:
+    """Return what each star adds to the error of the first coefficient of a fit.
+
+    A star with much of the weight pulls the fit to itself and so hides how far it is off.
+    """
+    weight = fit.weights / np.maximum(np.hypot(noise, fit.intrinsic), np.finfo(float).tiny) ** 2
+    inverse = np.linalg.pinv((design * weight[:, None]).T @ design)
+    pull = weight * np.einsum("ij,jk,ik->i", design, inverse, design)
+    return np.asarray((design @ inverse[0]) * weight * fit.residuals / np.maximum(1.0 - pull, 0.1))
 
 
 def _clustered_error(influence: Floats) -> float:
@@ -137,43 +218,41 @@ def _clustered_error(influence: Floats) -> float:
     return float(np.sqrt(np.sum(influence.sum(axis=0) ** 2)))
 
 
-def _mean_ring(ratio: Floats, noise: Floats) -> Fit:
-    """Return the mean of a ring over stars.
+def _mean_ring(ratio: Floats, noise: Floats, design: Floats | None = None) -> Fit:
+    """Return the mean of a ring over stars, or its polynomial.
 
     Stars differ because the point spread function varies over the field, by a share of what the ring
     holds. A dozen stars hardly tell how much, so it is kept within limits: without the upper one, chance
     scatter in an outer ring lets faint stars count like bright ones; without the lower one, a single
     bright star counts for all, and its place in the field for the whole field.
     """
-    exact = robust_mean(ratio, noise, intrinsic=0.0)
-    # Trailed stars may differ by so much more than their noise that none is left to the robust mean.
-    held = abs(float(exact.coefficients[0] if exact.weights.any() else np.median(ratio)))
-    free = robust_mean(ratio, noise).intrinsic
-    return robust_mean(ratio, noise, float(np.clip(free, _PSF_VARIATION[0] * held, _PSF_VARIATION[1] * held)))
+    design = np.ones((len(ratio), 1)) if design is None else design
+    # Trailed stars may differ by so much more than their noise that a robust mean has none left.
+    middle = _weighted_median(ratio, noise)
+    scatter = intrinsic_scatter(ratio - middle, noise)
+    low, high = _PSF_VARIATION
+    return robust_fit(design, ratio, noise, float(np.clip(scatter, low * abs(middle), high * abs(middle))))
+
+
+def _weighted_median(values: Floats, errors: Floats) -> float:
+    order = np.argsort(values)
+    weight = np.cumsum(1.0 / np.maximum(errors[order], np.finfo(float).tiny))
+    return float(values[order[np.searchsorted(weight, 0.5 * weight[-1])]])
 
 
 def _choose_stars(
     measured: Measurements, apertures: Apertures, outermost: str, known: Floats | None
 ) -> npt.NDArray[np.intp]:
-    from scipy.spatial import cKDTree
-
     flux, error = measured.flux[outermost], measured.flux_err[outermost]
     bright = (flux > _MIN_SNR * error) & (measured.flux["kron"] > 0) & ((measured.flags & int(UNCLEAN)) == 0)
     bright &= measured.edge_distance > apertures.total_radius_px
     candidates = np.flatnonzero(bright)
     if candidates.size == 0:
         return candidates
-    positions = np.column_stack([measured.x, measured.y])
-    neighbours = cKDTree(positions).query_ball_point(
-        positions[candidates], _REACH * apertures.total_radius_px
-    )
-    owner = np.repeat(np.arange(candidates.size), [len(found) for found in neighbours])
-    neighbour = np.concatenate([np.asarray(found, np.intp) for found in neighbours])
-    share = np.where(
-        neighbour == candidates[owner], 0.0, np.nan_to_num(flux[neighbour]) / flux[candidates[owner]]
-    )
-    crowding = np.zeros(candidates.size)
-    np.maximum.at(crowding, owner, share)
+    shares = np.zeros(len(measured))
+    reach = _REACH * apertures.total_radius_px
+    brightest_neighbours(measured.x, measured.y, np.nan_to_num(flux), reach, shares)
+    crowding = shares[candidates]
     if known is not None:
         crowding = np.maximum(crowding, known[candidates])
     limit = max(_ALONE, float(np.sort(crowding)[min(_LONELIEST, crowding.size) - 1]))
@@ -191,24 +270,28 @@ def _sum_rings(
     stars: npt.NDArray[np.intp],
 ) -> _Rings:
     """Sum stars ring by ring out to the total radius, without the pixels around other detections."""
-    from scipy.ndimage import maximum_filter
-
     edges = _ring_edges(apertures)
     x, y = measured.x[stars], measured.y[stars]
-    segments = detections.segments
+    reach = int(np.ceil(edges[-1])) + 1
+    stamps = Cutouts.around(x, y, reach, (signal.shape[0], signal.shape[1]))
     # The light of a neighbour does not end at its isophote.
-    widened = np.where(segments > 0, segments, maximum_filter(segments, 2 * _WIDEN_PX + 1))
-    own = np.asarray(measured.number[stars] + 1, np.int32)
-    options = {"err": background.rms, "mask": image.masked, "segmap": widened, "seg_id": own, "subpix": 0}
-    flux, noise = [], []
-    for inner, outer in pairwise(edges):
-        if inner == 0.0:
-            ring, ring_err, _ = sep.sum_circle(signal, x, y, outer, **options)
-        else:
-            ring, ring_err, _ = sep.sum_circann(signal, x, y, inner, outer, **options)
-        flux.append(ring)
-        noise.append(ring_err)
-    return _Rings(edges, np.array(flux), np.array(noise) ** 2)
+    hidden = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
+    hidden |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
+    hidden |= ~stamps.inside()
+    rms = background.rms[stamps.row, stamps.column].astype(float)
+    sums = np.zeros((len(stars), len(edges) - 1, kernels.N_SUMS))
+    none = np.zeros((len(stars), 0, 0), np.float32)
+    dx, dy = x - stamps.column + reach, y - stamps.row + reach
+    kernels.stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    flux, area, dark = (
+        np.diff(sums[..., column].T, axis=0, prepend=0.0)
+        for column in (kernels.FLUX, kernels.AREA, kernels.HIDDEN)
+    )
+    seen = dark <= _MOST_HIDDEN * (area + dark)
+    # Where that leaves no ring to measure, as in a crowded field, what there is of it has to do.
+    seen |= (area > 0.0) & (seen.sum(axis=1, keepdims=True) < _MIN_STARS)
+    whole = np.where(seen, 1.0 + dark / np.where(area > 0.0, area, 1.0), 0.0)
+    return _Rings(edges, whole * flux, np.where(seen, whole**2 * area * rms**2, np.inf))
 
 
 def _ring_edges(apertures: Apertures) -> Floats:

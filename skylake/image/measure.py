@@ -7,31 +7,40 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sep
 
 from skylake.core.camera import FLUXES, Apertures, Camera
-from skylake.core.crowding import crowding
-from skylake.core.flags import SourceFlag
+from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image, Pixels
-from skylake.image.annulus import annulus_sky
+from skylake.image.annulus import annulus_sky, starless
 from skylake.image.background import Background
+from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
+from skylake.image.kernels.neighbours import crowding_shares
+from skylake.image.photometry import (
+    Scene,
+    bits_in_circles,
+    bits_in_footprints,
+    circular_fluxes,
+    elliptical_fluxes,
+    kron_radii,
+    make_scene,
+    nearest_pixel,
+    radial_profiles,
+)
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
 #: Radius, in units of a and b, within which the Kron radius is computed (Kron 1980, ApJS 43, 305).
 _KRON_REACH = 6.0
-#: A half-light radius is searched within this many major axes.
-_HALF_LIGHT_REACH = 6.0
 #: Outer edges of the rings in which radial profiles are taken.
-_PROFILE_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
+_PROFILE_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0, 11.0, 15.0, 20.0, 30.0)
+#: Widths are looked for in rings up to this one; the half-light radius of an extended source may lie beyond.
+_WIDEST_PX = 8.0
 #: What pixels add to the square of a full width: once in the image, once more where rings cut them.
 _PIXEL_WIDTH_SQUARE = 1.4
 #: A star narrower than that cannot be told from a single pixel.
 _MIN_WIDTH_PX = 0.5
-#: A windowed centroid this far from the isophotal one has walked to a neighbour.
-_MAX_WALK_PX = 2.0
 #: Pixels around the footprint of a detection that are no clean sky either.
 _WIDEN_PX = 2
 #: Fraction of the sky annulus that must be clean.
@@ -43,8 +52,9 @@ class Measurements:
     """Sources of one image, ordered by y then x; arrays of shape (n,).
 
     Positions are 0-based pixels of the trimmed image, fluxes ADU per second (NaN where an aperture does
-    not exist), angles degrees. ``flux`` and ``flux_err`` are keyed by aper1, aper2, aper3 and kron.
-    ``number`` is the detection's number in the segmentation map.
+    not exist), angles degrees. ``flux`` and ``flux_err`` are keyed by aper1, aper2, aper3 and kron, and so is
+    ``apcor``: the factor by which the aperture correction at the source differs from that at the centre of the
+    image, NaN for none. ``number`` is the detection's number in the segmentation map.
     """
 
     x: Floats
@@ -61,11 +71,13 @@ class Measurements:
     sky_rms: Floats
     n_pixels: Integers
     fwhm: Floats
+    half_light: Floats
     a: Floats
     b: Floats
     theta: Floats
     flags: Integers
     number: Integers
+    apcor: dict[str, Floats]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -92,8 +104,9 @@ def measure_sources(
 ) -> Measurements:
     """Measure the detected sources.
 
-    Flux errors hold the noise of the background and the photon noise of the source itself,
-    ``err^2 = sum(rms^2) + flux / gain``.
+    Flux errors hold the noise of the background and the photon noise of the source itself: those of the
+    variance plane where the image has one, else ``err^2 = sum(rms^2) + flux / gain``; see
+    :func:`~skylake.image.photometry.circular_fluxes`.
 
     Parameters
     ----------
@@ -108,199 +121,157 @@ def measure_sources(
     exposure_s : float
         Exposure, seconds.
     """
-    found = detections
-    flags = detections.flags.copy()
-    x, y = _centroids(signal, image, found, flags)
-    fwhm = _full_widths(signal, image, x, y)
-    flux, flux_err, sky = _aperture_fluxes(
-        image, background, signal, detections, camera.apertures, x, y, gain, flags
-    )
-    flux["kron"], flux_err["kron"], kron_radius = _kron_flux(
-        image, background, signal, found, camera.apertures, x, y, gain, flags
-    )
+    # Neighbours in the image are neighbours in memory.
+    order = np.argsort(detections.y, kind="stable").astype(np.int32)
+    found, flags = _Found.of(detections, order), detections.flags[order]
+    scene = make_scene(image, background, signal, detections.segments, gain)
+    x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
+    flags[failed] |= SourceFlag.CENTROID_FAILED
+    flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, flags)
+    flux["kron"], flux_err["kron"], kron_radius = _kron_flux(scene, found, camera.apertures, x, y, flags)
+    fwhm, half_light = _widths(scene, x, y, flux["kron"])
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
-    _flag_saturation(image, detections, camera.apertures, x, y, flags)
-    row, column = _nearest_pixel(y, height), _nearest_pixel(x, width)
+    _flag_saturation(scene, detections, order, camera.apertures, x, y, flags)
     measured = Measurements(
         x=x,
         y=y,
-        x_err=found.x_err,
-        y_err=found.y_err,
+        x_err=x_err,
+        y_err=y_err,
         edge_distance=edge,
         flux={name: values / exposure_s for name, values in flux.items()},
         flux_err={name: values / exposure_s for name, values in flux_err.items()},
-        crowding=_crowding(found, camera.apertures, x, y, fwhm),
+        crowding=np.zeros(len(x)),
         kron_radius=kron_radius,
         flux_max=found.peak,
         sky=sky,
-        sky_rms=np.asarray(background.rms[row, column], float),
-        n_pixels=found.n_pixels,
+        sky_rms=scene.rms_at(x, y),
+        n_pixels=detections.n_pixels[order],
         fwhm=fwhm,
+        half_light=half_light,
         a=found.a,
         b=found.b,
         theta=np.degrees(found.theta),
         flags=flags,
-        number=np.arange(len(found), dtype=np.int32),
-    )
-    return measured.ordered(np.lexsort((x, y)))
+        number=order,
+        apcor={name: np.full(len(x), np.nan) for name in FLUXES},
+    ).ordered(np.lexsort((x, y)))
+    _set_crowding(measured, detections.flux, camera.apertures)
+    return measured
 
 
-def _nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
-    return np.clip(np.rint(position), 0, size - 1).astype(np.intp)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Shapes of detections in another order; arrays of shape (n,), angles radians."""
+
+    a: Floats
+    b: Floats
+    theta: Floats
+    peak: Floats
+
+    @classmethod
+    def of(cls, detections: Detections, order: Integers) -> _Found:
+        return cls(*(getattr(detections, name)[order] for name in cls.__slots__))
 
 
-def _centroids(signal: Pixels, image: Image, found: Detections, flags: Integers) -> tuple[Floats, Floats]:
-    """Return windowed centroids.
+def _widths(scene: Scene, x: Floats, y: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Return full widths at half maximum and half-light radii, NaN where noise hides them.
 
-    The window is a Gaussian with the half-light radius of the source, as SExtractor's XWIN_IMAGE. A
-    centroid that does not converge, or walks away, falls back to the isophotal one.
+    What the pixels add to the width is taken off, to 5 % for stars of 2 px and more.
     """
-    x, y = found.x, found.y
-    reach = _HALF_LIGHT_REACH * np.maximum(found.a, 0.5)
-    radius, failed = sep.flux_radius(signal, x, y, reach, 0.5, mask=image.masked, subpix=5)
-    radius = np.where((failed != 0) | ~(radius > 0), np.nan, radius)
-    sigma = np.where(np.isfinite(radius), radius, found.a) * 2.0 / 2.3548
-    x_window, y_window, failed = sep.winpos(signal, x, y, np.maximum(sigma, 0.5), mask=image.masked)
-    walked = ~(np.hypot(x_window - x, y_window - y) <= np.minimum(_MAX_WALK_PX, np.maximum(found.a, 0.7)))
-    bad = (failed != 0) | walked
-    flags[bad] |= SourceFlag.CENTROID_FAILED
-    return np.where(bad, x, x_window), np.where(bad, y, y_window)
-
-
-def _full_widths(signal: Pixels, image: Image, x: Floats, y: Floats) -> Floats:
-    """Return the full width at half maximum of each source's mean radial profile, NaN where noise hides it.
-
-    The surface brightness in rings is interpolated as a Gaussian, its logarithm linear in the square of
-    the radius, towards the centre too: a pixel is not small against the core of a star. What the pixels
-    add to the width is taken off, to 5 % for stars of 2 px and more.
-    """
-    sums = [sep.sum_circle(signal, x, y, radius, mask=image.masked, subpix=0)[0] for radius in _PROFILE_PX]
-    edges = np.array([0.0, *_PROFILE_PX])
-    areas = np.pi * np.diff(edges**2)
-    square = 0.5 * (edges[1:] ** 2 + edges[:-1] ** 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        profile = np.log(np.diff(np.array(sums), axis=0, prepend=0.0) / areas[:, None])
-        peak = profile[0] + (profile[0] - profile[1]) * square[0] / (square[1] - square[0])
-        below = profile < peak - np.log(2.0)
-        outer = np.argmax(below, axis=0)
-        known = below.any(axis=0) & (outer > 0)
-        outer = np.maximum(outer, 1)
-        star = np.arange(len(x))
-        upper, lower = profile[outer - 1, star], profile[outer, star]
-        part = (upper - peak + np.log(2.0)) / (upper - lower)
-        width = 4.0 * (square[outer - 1] + part * (square[outer] - square[outer - 1])) - _PIXEL_WIDTH_SQUARE
-    width = np.sqrt(np.maximum(width, _MIN_WIDTH_PX**2))
-    return np.where(known & np.isfinite(width), width, np.nan)
+    square, half_light = radial_profiles(scene, x, y, total, _PROFILE_PX)
+    known = square <= (2.0 * _WIDEST_PX) ** 2
+    width = np.sqrt(np.maximum(square - _PIXEL_WIDTH_SQUARE, _MIN_WIDTH_PX**2))
+    return np.where(known, width, np.nan), half_light
 
 
 def _aperture_fluxes(
-    image: Image,
+    scene: Scene,
     background: Background,
-    signal: Pixels,
     detections: Detections,
     apertures: Apertures,
     x: Floats,
     y: Floats,
-    gain: float,
     flags: Integers,
 ) -> tuple[dict[str, Floats], dict[str, Floats], Floats]:
     """Return fluxes, errors and the sky level per pixel; apertures beyond the profile's are NaN."""
-    height, width = signal.shape
-    sky = np.asarray(background.level[_nearest_pixel(y, height), _nearest_pixel(x, width)], float)
-    local, local_err = _local_sky(image, signal, detections, apertures, x, y, flags)
+    height, width = scene.signal.shape
+    sky = np.asarray(background.level[nearest_pixel(y, height), nearest_pixel(x, width)], float)
+    local, local_err = _local_sky(scene, detections, apertures, x, y, flags)
+    total, error, hidden = circular_fluxes(scene, x, y, apertures.radii_px)
     flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
     flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
-    for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
-        total, error, flag = sep.sum_circle(
-            signal, x, y, radius, err=background.rms, gain=gain, mask=image.masked, subpix=0
-        )
+    for k, (name, radius) in enumerate(zip(FLUXES, apertures.radii_px, strict=False)):
         area = np.pi * radius**2
-        flux[name] = total - area * local
-        flux_err[name] = np.hypot(error, area * local_err)
-        flags[(flag & sep.APER_TRUNC) != 0] |= SourceFlag.EDGE
-        flags[(flag & sep.APER_HASMASKED) != 0] |= SourceFlag.BAD_PIXEL
+        flux[name] = total[k] - area * local
+        flux_err[name] = np.hypot(error[k], area * local_err)
+    reach = max(apertures.radii_px)
+    cut = (x < reach - 0.5) | (x > width - 0.5 - reach) | (y < reach - 0.5) | (y > height - 0.5 - reach)
+    flags[cut] |= SourceFlag.EDGE
+    flags[hidden] |= SourceFlag.BAD_PIXEL
     return flux, flux_err, sky + local
 
 
 def _local_sky(
-    image: Image,
-    signal: Pixels,
-    detections: Detections,
-    apertures: Apertures,
-    x: Floats,
-    y: Floats,
-    flags: Integers,
+    scene: Scene, detections: Detections, apertures: Apertures, x: Floats, y: Floats, flags: Integers
 ) -> tuple[Floats, Floats]:
     """Return level and error of the sky in an annulus above the background map, zero where none is asked.
 
     Pixels in and around any detection are left out, so neighbours do not raise the sky, and what is too
     faint or too odd to be a detection is clipped.
     """
-    from scipy.ndimage import maximum_filter
-
-    zero = np.zeros(len(x))
     if apertures.sky_annulus_px is None:
-        return zero, zero
+        return np.zeros(len(x)), np.zeros(len(x))
     inner, outer = apertures.sky_annulus_px
     # The light of a neighbour does not end at its isophote.
-    starless = maximum_filter(detections.segments, 2 * _WIDEN_PX + 1) == 0
-    level, error, number = annulus_sky(signal, ~image.masked & starless, x, y, inner, outer)
+    clean = starless(detections.segments, scene.mask, _WIDEN_PX)
+    level, error, number = annulus_sky(scene.signal, clean, x, y, inner, outer)
     enough = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
     flags[~enough] |= SourceFlag.LOCAL_SKY_FAILED
     return np.where(enough, level, 0.0), np.where(enough, error, 0.0)
 
 
 def _kron_flux(
-    image: Image,
-    background: Background,
-    signal: Pixels,
-    found: Detections,
-    apertures: Apertures,
-    x: Floats,
-    y: Floats,
-    gain: float,
-    flags: Integers,
+    scene: Scene, found: _Found, apertures: Apertures, x: Floats, y: Floats, flags: Integers
 ) -> tuple[Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse of radius max(factor x Kron radius, minimum)."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
-    # sep refuses pi/2 as a 32-bit float, which is larger than pi/2.
-    theta = np.clip(found.theta, -1.5707963, 1.5707963)
-    kron, failed = sep.kron_radius(signal, x, y, a, b, theta, _KRON_REACH, mask=image.masked)
-    bad = ~np.isfinite(kron) | ~(kron > 0) | ((failed & sep.APER_NONPOSITIVE) != 0)
+    kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
+    bad = np.isnan(kron)
     flags[bad] |= SourceFlag.KRON_FAILED
     scale = np.maximum(apertures.kron_factor * np.where(bad, 0.0, kron), apertures.kron_minimum)
-    flux, error, _ = sep.sum_ellipse(
-        signal, x, y, a, b, theta, scale, err=background.rms, gain=gain, mask=image.masked, subpix=5
-    )
-    return flux, error, np.where(bad, np.nan, kron)
+    flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, scale)
+    return flux, error, kron
 
 
-def _crowding(found: Detections, apertures: Apertures, x: Floats, y: Floats, fwhm: Floats) -> Floats:
-    """Return the flux that neighbours bring into the aperture of calibrations, as a share of the own.
+def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) -> None:
+    """Set the flux that neighbours bring into the aperture of calibrations, as a share of the own.
 
     The isophotal fluxes of deblending tell who has how much.
     """
-    widths = fwhm[np.isfinite(fwhm)]
+    widths = measured.fwhm[np.isfinite(measured.fwhm)]
     radius = apertures.calibrated_radius_px
     width = float(np.median(widths)) if widths.size else 0.5 * radius
-    flux = found.flux
-    return crowding(np.column_stack([x, y]), flux, radius, width, np.arange(len(x)))
+    crowding_shares(measured.x, measured.y, flux[measured.number], radius, width, measured.crowding)
 
 
 def _flag_saturation(
-    image: Image, detections: Detections, apertures: Apertures, x: Floats, y: Floats, flags: Integers
+    scene: Scene,
+    detections: Detections,
+    order: Integers,
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    flags: Integers,
 ) -> None:
     """Flag sources with a saturated raw pixel in their footprint or smallest aperture."""
-    n = len(x)
-    for mask, bit in (
-        (image.saturated, SourceFlag.SATURATED),
-        (image.near_saturated, SourceFlag.NEAR_SATURATED),
-    ):
-        if not mask.any():
-            continue
-        owners = detections.segments[mask]
-        hit = np.bincount(owners[owners > 0] - 1, minlength=n)[:n] > 0
-        covered, _, _ = sep.sum_circle(mask.astype(np.float32), x, y, apertures.radii_px[0], subpix=1)
-        flags[hit | (covered > 0)] |= bit
+    pairs = (
+        (PixelFlag.SATURATED, SourceFlag.SATURATED),
+        (PixelFlag.NEAR_SATURATED, SourceFlag.NEAR_SATURATED),
+    )
+    either = int(PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
+    bits = bits_in_footprints(scene, detections.segments, len(detections), either)[order]
+    bits = bits | bits_in_circles(scene, x, y, apertures.radii_px[0])
+    for pixel, source in pairs:
+        flags[(bits & np.uint8(pixel)) != 0] |= source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -278,6 +278,7 @@ def _measure(
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
+    measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")

@@ -21,6 +21,7 @@ CARRIED = (
     "x_px",
     "y_px",
     *(f"flux_{name}{suffix}" for name in FLUXES for suffix in ("", "_err")),
+    *(f"apcor_rel_{name}" for name in FLUXES),
     "crowding",
     "flags",
 )

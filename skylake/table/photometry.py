@@ -61,7 +61,8 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     for name in FLUXES:
         rows = known & (chosen == name)
         if rows.any():
-            factor = _floats(frames, f"apcor_{name}")[frame]
+            relative = _floats(matches, f"apcor_rel_{name}")
+            factor = _floats(frames, f"apcor_{name}")[frame] * np.where(np.isnan(relative), 1.0, relative)
             flux[rows] = (_floats(matches, f"flux_{name}") * factor)[rows]
             flux_err[rows] = (_floats(matches, f"flux_{name}_err") * factor)[rows]
     zp = np.where(known, _floats(zeropoints, "zp")[zero], np.nan)

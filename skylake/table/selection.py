@@ -69,6 +69,8 @@ def gather(
     matches = matches.filter(pa.array(np.isin(frame, known)))
     frame = matches["frame_id"].to_numpy()
     factor = np.array([correction[key][0] for key in frame.tolist()], float)
+    relative = _column(matches, f"apcor_rel_{band.flux}")
+    factor *= np.where(np.isnan(relative), 1.0, relative)
     # What is known of the neighbours' light is taken off; where it is much, the star is not used.
     crowding = np.nan_to_num(_column(matches, "ref_crowding"))
     flux = _column(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)

@@ -49,6 +49,8 @@ class Measured(Protocol):
     @property
     def fwhm(self) -> Floats: ...  # noqa: D102
     @property
+    def half_light(self) -> Floats: ...  # noqa: D102
+    @property
     def a(self) -> Floats: ...  # noqa: D102
     @property
     def b(self) -> Floats: ...  # noqa: D102
@@ -56,6 +58,8 @@ class Measured(Protocol):
     def theta(self) -> Floats: ...  # noqa: D102
     @property
     def flags(self) -> Integers: ...  # noqa: D102
+    @property
+    def apcor(self) -> dict[str, Floats]: ...  # noqa: D102
 
 
 def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, dec_deg: Floats) -> pa.Table:
@@ -102,6 +106,7 @@ def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
     for name in FLUXES:
         columns[f"flux_{name}"] = measured.flux[name]
         columns[f"flux_{name}_err"] = measured.flux_err[name]
+        columns[f"apcor_rel_{name}"] = measured.apcor[name]
     return columns | {
         "crowding": measured.crowding,
         "kron_radius": measured.kron_radius,
@@ -110,6 +115,7 @@ def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
         "sky_rms_adu": measured.sky_rms,
         "n_pixels": measured.n_pixels,
         "fwhm_px": measured.fwhm,
+        "half_light_px": measured.half_light,
         "a_px": measured.a,
         "b_px": measured.b,
         "theta_deg": measured.theta,

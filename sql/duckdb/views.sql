@@ -35,16 +35,16 @@ FROM (
             ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
         END AS colour_variance,
         CASE z.flux
-            WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1
-            WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2
-            WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3
-            WHEN 'kron' THEN s.flux_kron * f.apcor_kron
+            WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            WHEN 'kron' THEN s.flux_kron * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
         END AS total_flux,
         CASE z.flux
-            WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1
-            WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2
-            WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3
-            WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron
+            WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
         END AS total_flux_err
     FROM sources AS s
     INNER JOIN frames AS f USING (frame_id)

@@ -83,23 +83,39 @@ def varying(shape: tuple[int, int], x: Any, y: Any) -> Moffat:
     return Moffat(2.7 * (1.0 + 0.25 * squared))
 
 
-def test_where_the_profile_varies_the_error_covers_the_mean_of_the_field(
+def test_where_the_profile_varies_corrections_are_right_all_over_the_field(
     grid_field: Callable[..., Any], make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
-    pulls = []
-    for seed in range(10):
+    pulls, left, spread = [], [], []
+    for seed in range(8):
         shape = (400, 400)
-        places = grid_field(200 + seed, flux=(1e4, 2e5), shape=shape)
+        places = grid_field(200 + seed, flux=(2e4, 3e5), shape=shape, step=30)
         psf = varying(shape, places.x, places.y)
         measured = measure(make_field(places.x, places.y, places.flux, shape, psf=psf, seed=seed))
+        # The outer wings of so many stars are part of the background; with the true one nothing is lost.
+        found = corrections(replace(measured, signal=measured.image.pixels - measured.field.sky))
+        assert found.terms is not None
+        true = true_factors(measured.field)["aper1"]
+        middle = Moffat(2.7)
+        centre = (
+            replace(measured.field, psf=middle).held(14.0) / replace(measured.field, psf=middle).held(3.0)
+        )[0]
+        pulls.append((found.factor["aper1"] - centre) / found.error["aper1"])
+        here = found.factor["aper1"] * found.relative(places.x, places.y)["aper1"]
+        left.append(np.sqrt(np.mean((here / true - 1.0) ** 2)))
+        spread.append(np.std(true / np.mean(true)))
+    print("rms error of the correction and of a constant one:", np.mean(left), np.mean(spread))
+    assert np.mean(left) < 0.35 * np.mean(spread) and np.mean(spread) > 0.01
+    # The quarter is not quite a square of the place in the correction, so the centre is off by a per mille.
+    assert abs(np.mean(pulls)) < 2.5 and np.std(pulls) < 1.6
+
+
+def test_one_profile_all_over_the_field_has_one_correction(fields: list[Any]) -> None:
+    for measured in fields:
         found = corrections(measured)
-        true = np.mean(true_factors(measured.field)["aper2"])
-        spread = np.std(true_factors(measured.field)["aper2"])
-        # The mean of n stars cannot be known better than their spread allows.
-        assert found.error["aper2"] > 0.3 * spread / np.sqrt(found.n_stars)
-        assert abs(found.factor["aper2"] - true) < 0.02
-        pulls.append((found.factor["aper2"] - true) / found.error["aper2"])
-    assert abs(np.mean(pulls)) < 1.5 and np.abs(pulls).max() < 4.0
+        assert found.terms is None
+        relative = found.relative(measured.sources.x, measured.sources.y)
+        assert set(relative) == set(FLUXES) and np.isnan(np.array(list(relative.values()))).all()
 
 
 def test_wider_stars_need_larger_corrections_and_larger_apertures_smaller_ones(

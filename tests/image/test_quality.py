@@ -69,17 +69,20 @@ def sources(n: int, **columns: Any) -> Measurements:
                 "sky",
                 "sky_rms",
                 "fwhm",
+                "half_light",
                 "a",
                 "b",
             ]
         )
     }
     values |= {"theta": np.zeros(n), "flags": np.zeros(n, np.int32), "number": np.arange(n, dtype=np.int32)}
+
     values |= {"n_pixels": np.ones(n, np.int32)}
     names = ("aper1", "aper2", "aper3", "kron")
     values |= {
         "flux": {name: np.full(n, 100.0) for name in names},
         "flux_err": {name: np.ones(n) for name in names},
+        "apcor": {name: np.full(n, np.nan) for name in names},
     }
     return Measurements(**(values | columns))
 

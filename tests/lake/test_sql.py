@@ -53,6 +53,13 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         f"flux_{name}{suffix}": random.normal(100, 120, len(owner)).astype(np.float32)
         for name in ("aper1", "aper2", "aper3", "kron") for suffix in ("", "_err")
     }  # fmt: skip
+    # A third of the factors are null, which is 1.
+    fluxes |= {
+        f"apcor_rel_{name}": pa.array(
+            [None if i % 3 == 0 else 1.0 + 0.01 * (i % 7) for i in owner], pa.float32()
+        )
+        for name in ("aper1", "aper2", "aper3", "kron")
+    }
     sources = make_rows("sources", len(owner), 2, frame_id=owner, source_no=numbers, **fluxes)
     chosen = np.flatnonzero(random.uniform(size=len(owner)) < 0.6)
     matches = make_rows(
@@ -89,7 +96,10 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     rows = rows.merge(zeropoints, on="frame_id", suffixes=("", "_zp"))
     for suffix in ("", "_err"):
         rows[f"total_flux{suffix}"] = [
-            row[f"flux_{row['flux']}{suffix}"] * row[f"apcor_{row['flux']}"] for _, row in rows.iterrows()
+            row[f"flux_{row['flux']}{suffix}"]
+            * row[f"apcor_{row['flux']}"]
+            * (1.0 if np.isnan(row[f"apcor_rel_{row['flux']}"]) else row[f"apcor_rel_{row['flux']}"])
+            for _, row in rows.iterrows()
         ]
     flux = rows["total_flux"].where(rows["total_flux"] > 0)
     rows["mag"] = -2.5 * np.log10(flux) + rows["zp"]

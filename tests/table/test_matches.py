@@ -23,6 +23,7 @@ def pairs(n: int, **columns: Any) -> pa.Table:
     values |= {
         f"flux_{name}{end}": np.float32(random.normal(9.0, 1.0, n)) for name in FLUXES for end in ("", "_err")
     }
+    values |= {f"apcor_rel_{name}": np.float32(random.normal(1.0, 0.1, n)) for name in FLUXES}
     values |= {
         "camera": ["lab"] * n,
         "night": np.full(n, 20240407, np.int32),

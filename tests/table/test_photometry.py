@@ -77,6 +77,10 @@ def test_photometry_is_that_of_a_loop(
     frame, flux, error, colour, mag = (list(column) for column in zip(*values, strict=True))
     columns = {f"flux_{name}": np.array(flux) * (i + 1) for i, name in enumerate(FLUXES)}
     columns |= {f"flux_{name}_err": error for name in FLUXES}
+    columns |= {
+        f"apcor_rel_{name}": [np.nan if i % 3 == 0 else 1.0 + 0.01 * i for i in range(len(values))]
+        for name in FLUXES
+    }
     matches = match_rows(len(values), frame_id=frame, ref_colour=colour, ref_mag=mag, **columns)
     frames = frame_rows(3, **{f"apcor_{name}": [1.0 + 0.1 * i, 1.2, None] for i, name in enumerate(FLUXES)})
     # Frames and zeropoints come in any order, and not for the same frames.
@@ -89,6 +93,8 @@ def test_photometry_is_that_of_a_loop(
         apcor = None
         if zero is not None and match["frame_id"] <= 3:
             apcor = frames[f"apcor_{zero['flux']}"].to_pylist()[match["frame_id"] - 1]
+        if apcor is not None:
+            apcor *= match[f"apcor_rel_{zero['flux']}"] or 1.0
         if zero is None or zero["zp"] is None or apcor is None:
             assert np.isnan([found.flux[i], found.mag[i], found.mag_err[i], found.residual[i]]).all()
             continue

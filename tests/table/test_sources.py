@@ -17,8 +17,8 @@ FRAME = {"frame_id": 5, "camera": "lab", "night": 20240407, "mjd_mid": 60408.1, 
 NAMES = {
     "x": "x_px", "y": "y_px", "x_err": "x_err_px", "y_err": "y_err_px", "edge_distance": "edge_distance_px",
     "crowding": "crowding", "kron_radius": "kron_radius", "flux_max": "flux_max", "sky": "sky_adu",
-    "sky_rms": "sky_rms_adu", "n_pixels": "n_pixels", "fwhm": "fwhm_px", "a": "a_px", "b": "b_px",
-    "theta": "theta_deg", "flags": "flags",
+    "sky_rms": "sky_rms_adu", "n_pixels": "n_pixels", "fwhm": "fwhm_px", "half_light": "half_light_px",
+    "a": "a_px", "b": "b_px", "theta": "theta_deg", "flags": "flags",
 }  # fmt: skip
 
 
@@ -40,17 +40,19 @@ class Sources:
     sky_rms: npt.NDArray[np.float64]
     n_pixels: npt.NDArray[np.int32]
     fwhm: npt.NDArray[np.float64]
+    half_light: npt.NDArray[np.float64]
     a: npt.NDArray[np.float64]
     b: npt.NDArray[np.float64]
     theta: npt.NDArray[np.float64]
     flags: npt.NDArray[np.int32]
+    apcor: dict[str, npt.NDArray[np.float64]]
 
 
 def drawn(n: int, seed: int = 1) -> Sources:
     random = np.random.default_rng(seed)
     values: dict[str, Any] = {name: np.float32(random.normal(100.0, 20.0, n)).astype(float) for name in NAMES}
     values |= {name: random.integers(0, 500, n).astype(np.int32) for name in ("n_pixels", "flags")}
-    for name in ("flux", "flux_err"):
+    for name in ("flux", "flux_err", "apcor"):
         values[name] = {one: np.float32(random.normal(10.0, 3.0, n)).astype(float) for one in FLUXES}
     return Sources(**values)
 
@@ -64,6 +66,7 @@ def test_every_measurement_is_in_its_column() -> None:
     for name in FLUXES:
         np.testing.assert_array_equal(table[f"flux_{name}"].to_numpy(), measured.flux[name])
         np.testing.assert_array_equal(table[f"flux_{name}_err"].to_numpy(), measured.flux_err[name])
+        np.testing.assert_array_equal(table[f"apcor_rel_{name}"].to_numpy(), measured.apcor[name])
     for name, value in FRAME.items():
         assert table[name].to_pylist() == [value] * 9
     np.testing.assert_array_equal(table["ra_deg"].to_numpy(), ra)

@@ -1,0 +1,97 @@
+"""Centroids of sources under a Gaussian window, with errors from the noise of the pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.flags import SPOILED
+from skylake.image.detect import Detections
+from skylake.image.kernels import centroids as kernel
+from skylake.image.photometry import UNUSABLE, Scene, circular_fluxes, nearest_pixel, radial_profiles
+
+Floats = npt.NDArray[np.float64]
+
+#: A windowed centroid this far from the isophotal one has walked to a neighbour.
+_MAX_WALK_PX = 2.0
+#: The window of the frame is that of so many of its clear detections.
+_SAMPLE = 200
+#: Detections whose flux exceeds that of their noise by this factor are clear.
+_CLEAR_SNR = 30.0
+#: Light of these detections is looked for within so many of their axes.
+_REACH_AXES = 6.0
+#: The window is no smaller than that.
+_MIN_SIGMA_PX = 0.5
+#: From the half-light radius of a Gaussian to its standard deviation.
+_SIGMA_PER_HALF_LIGHT = 2.0 / 2.3548
+_RINGS_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
+
+
+def windowed_centroids(
+    scene: Scene, detections: Detections, order: npt.NDArray[np.int32]
+) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return windowed centroids of detections, as SExtractor's XWIN_IMAGE, in another order.
+
+    The window is a Gaussian as wide as the stars of the frame, and wider for what is extended or saturated: one
+    window for all does not follow the noise of faint sources. A centroid that does not converge, leaves the
+    footprint for that of another detection or walks away falls back to the isophotal one.
+
+    Returns
+    -------
+    x, y, x_err, y_err : ndarray, shape (n,)
+        Pixels. Errors are those which the noise of each pixel, weighted by the window, gives to the place where
+        the window's first moment vanishes.
+    failed : ndarray of bool, shape (n,)
+        Where they are the isophotal ones.
+    """
+    x, y = detections.x[order], detections.y[order]
+    a, b = detections.a[order], detections.b[order]
+    own = np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX)
+    sigma = np.maximum(_frame_window(scene, detections), own)
+    leash = np.minimum(_MAX_WALK_PX, np.maximum(a, 0.7))
+    found = np.empty((4, len(x)))
+    kernel.windowed_centroids(
+        scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms, 1.0 / scene.gain, scene.scale, x, y, sigma,
+        leash, found,
+    )  # fmt: skip
+    failed = ~np.isfinite(found).all(axis=0)
+    failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), found[:2]))
+    isophotal = np.array([x, y, detections.x_err[order], detections.y_err[order]])
+    x, y, x_err, y_err = np.where(failed, isophotal, found)
+    return x, y, x_err, y_err, failed
+
+
+def _frame_window(scene: Scene, detections: Detections) -> float:
+    """Return the standard deviation of a window of the median half-light radius of the stars."""
+    noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
+    clear = (detections.flux > _CLEAR_SNR * noise) & ((detections.flags & int(SPOILED)) == 0)
+    chosen = np.flatnonzero(clear)
+    if chosen.size == 0:
+        return _MIN_SIGMA_PX
+    chosen = chosen[np.argsort(-detections.flux[chosen], kind="stable")]
+    # Neither the brightest, which may be saturated, nor those near the limit.
+    chosen = chosen[:: max(1, chosen.size // _SAMPLE)]
+    x, y = detections.x[chosen], detections.y[chosen]
+    reach = _REACH_AXES * max(0.5, float(np.median(detections.a[chosen])))
+    total, _, _ = circular_fluxes(scene, x, y, (reach,))
+    _, half_light = radial_profiles(scene, x, y, total[0], _RINGS_PX)
+    known = half_light[np.isfinite(half_light)]
+    return (
+        max(_MIN_SIGMA_PX, _SIGMA_PER_HALF_LIGHT * float(np.median(known))) if known.size else _MIN_SIGMA_PX
+    )
+
+
+def _left_footprint(
+    segments: npt.NDArray[np.int32],
+    order: npt.NDArray[np.int32],
+    before: tuple[Floats, Floats],
+    after: Floats,
+) -> npt.NDArray[np.bool_]:
+    """Tell which places moved from a detection's own footprint to that of another."""
+    height, width = segments.shape
+
+    def owner(x: Floats, y: Floats) -> npt.NDArray[np.int32]:
+        return np.asarray(segments[nearest_pixel(y, height), nearest_pixel(x, width)])
+
+    now = owner(after[0], after[1])
+    return np.asarray((owner(*before) == order + 1) & (now > 0) & (now != order + 1))

@@ -1,0 +1,248 @@
+"""Fluxes with errors at given places: circles of any number, ellipses, and what the pixels below them are flagged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.flags import UNUSABLE_PIXEL
+from skylake.core.frame import Image, MaskPlane, Pixels
+from skylake.image.background import Background
+from skylake.image.kernels import apertures as kernels
+from skylake.image.kernels.tiles import circle_bits, footprint_bits, tile_bits
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
+
+#: Side of the squares for which is known whether any of their pixels has a bit.
+TILE_PX = 16
+#: Every so many pixels in x and y are enough to compare variances.
+_SAMPLE_PX = 8
+#: Fewer pixels of sky than that do not tell how wrong a variance plane is.
+_MIN_SAMPLE = 50
+
+UNUSABLE = int(UNUSABLE_PIXEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is measured: the signal of an image with its mask and noise.
+
+    Attributes
+    ----------
+    signal : ndarray of float32, shape (height, width)
+        Image minus background, ADU.
+    mask : ndarray of uint8, shape (height, width)
+        Bits of :class:`~skylake.core.flags.PixelFlag`.
+    rms : ndarray of float32, shape (height, width)
+        Noise of the background.
+    variance : ndarray of float32
+        Variance of each pixel with the photons of the stars, of the shape of the image; or empty.
+    scale : float
+        Factor that makes the variance plane agree with the noise of the background.
+    gain : float
+        Electrons per ADU, for photons where there is no variance plane.
+    tiles : ndarray of uint8
+        Bits of squares of the mask.
+    """
+
+    signal: Pixels
+    mask: MaskPlane
+    rms: Pixels
+    variance: Pixels
+    scale: float
+    gain: float
+    tiles: MaskPlane
+
+    def rms_at(self, x: Floats, y: Floats) -> Floats:
+        """Return the noise of the background at places."""
+        height, width = self.rms.shape
+        return np.asarray(self.rms[nearest_pixel(y, height), nearest_pixel(x, width)], float)
+
+
+def make_scene(
+    image: Image, background: Background, signal: Pixels, segments: npt.NDArray[np.int32], gain: float
+) -> Scene:
+    """Return what is measured of an image.
+
+    A variance plane is multiplied with the ratio of the measured variance of the background to that which the
+    plane has between the stars, so that a wrong gain or read noise does not make errors wrong.
+
+    Parameters
+    ----------
+    image : Image
+    background : Background
+    signal : ndarray of float32
+        Image minus background.
+    segments : ndarray of int32
+        Positive where a detection is.
+    gain : float
+        Electrons per ADU.
+    """
+    mask = np.ascontiguousarray(image.mask)
+    height, width = mask.shape
+    tiles = np.zeros((-(-height // TILE_PX), -(-width // TILE_PX)), np.uint8)
+    tile_bits(mask, TILE_PX, tiles)
+    variance, scale = np.empty((0, 0), np.float32), 1.0
+    if image.variance is not None:
+        variance = np.ascontiguousarray(image.variance, np.float32)
+        scale = _variance_scale(variance, background.rms, mask, segments)
+    return Scene(np.ascontiguousarray(signal, np.float32), mask, background.rms, variance, scale, gain, tiles)
+
+
+def _variance_scale(variance: Pixels, rms: Pixels, mask: MaskPlane, segments: npt.NDArray[np.int32]) -> float:
+    every = slice(None, None, _SAMPLE_PX), slice(None, None, _SAMPLE_PX)
+    sky = (segments[every] == 0) & ((mask[every] & np.uint8(UNUSABLE)) == 0) & (variance[every] > 0.0)
+    if np.count_nonzero(sky) < _MIN_SAMPLE:
+        return 1.0
+    return float(np.median(rms[every][sky].astype(float) ** 2 / variance[every][sky]))
+
+
+def nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
+    """Return the pixel that each position is in, or the nearest of the image."""
+    return np.clip(np.rint(position), 0, size - 1).astype(np.intp)
+
+
+def circular_fluxes(
+    scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return fluxes in circles, with the exact overlap of circle and pixel.
+
+    Unusable pixels are left out and the flux is scaled up by their share of the area; what lies outside the
+    image is missing. A sum with overlaps f has the variance sum(f^2 variance): that of the variance plane, else
+    ``sum(f^2) rms^2 + sum(f^2 signal) / gain`` with the noise of the background at the source.
+
+    Parameters
+    ----------
+    scene : Scene
+    x, y : ndarray, shape (n,)
+        Centres, 0-based pixels.
+    radii : tuple of float
+        Radii, pixels.
+
+    Returns
+    -------
+    flux, error : ndarray, shape (radii, n)
+        ADU; NaN where all pixels are unusable.
+    hidden : ndarray of bool, shape (n,)
+        Whether a circle holds an unusable pixel.
+    """
+    sums = np.zeros((len(x), len(radii), kernels.N_SUMS))
+    if len(x):
+        kernels.circle_sums(
+            scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
+            np.array(radii, float), sums,
+        )  # fmt: skip
+    flux, error = _fluxes(scene, sums.transpose(1, 0, 2), scene.rms_at(x, y))
+    return flux, error, np.asarray((sums[..., kernels.HIDDEN] > 0.0).any(axis=1))
+
+
+def elliptical_fluxes(
+    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
+) -> tuple[Floats, Floats]:
+    """Return fluxes and errors in ellipses of `scale` times the half axes, cut into five slices of each row.
+
+    Parameters
+    ----------
+    scene : Scene
+    x, y, a, b : ndarray, shape (n,)
+        Centres and half axes, pixels.
+    theta : ndarray, shape (n,)
+        Angle of the long axis from x towards y, radians.
+    scale : ndarray, shape (n,)
+    """
+    sums = np.zeros((len(x), kernels.N_SUMS))
+    kernels.ellipse_sums(
+        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
+        _plain(b), _plain(theta), _plain(scale), sums,
+    )  # fmt: skip
+    return _fluxes(scene, sums, scene.rms_at(x, y))
+
+
+def kron_radii(
+    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, reach: float
+) -> Floats:
+    """Return the mean radius of the light within `reach`, in units of a and b (Kron 1980, ApJS 43, 305).
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        NaN where the light, or its mean radius, is negative or beyond `reach`.
+    """
+    radii = np.empty(len(x))
+    kernels.kron_radii(
+        scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a), _plain(b),
+        _plain(theta), reach, radii,
+    )  # fmt: skip
+    return radii
+
+
+def radial_profiles(
+    scene: Scene, x: Floats, y: Floats, total: Floats, edges: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    """Return the square of the full width at half maximum, and the radius that holds half of the light.
+
+    The brightness in rings is interpolated as a Gaussian, its logarithm linear in the square of the radius,
+    towards the centre too: a pixel is not small against the core of a star.
+
+    Parameters
+    ----------
+    scene : Scene
+    x, y : ndarray, shape (n,)
+        Centres, 0-based pixels.
+    total : ndarray, shape (n,)
+        All light of each source, ADU.
+    edges : tuple of float
+        Outer edges of the rings, pixels.
+
+    Returns
+    -------
+    squares, half_light : ndarray, shape (n,)
+        Pixels squared, with what pixels add; and pixels. NaN where noise hides them.
+    """
+    squares, half_light = np.empty(len(x)), np.empty(len(x))
+    kernels.profiles(
+        scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(total),
+        np.array(edges, float), squares, half_light,
+    )  # fmt: skip
+    return squares, half_light
+
+
+def bits_in_circles(scene: Scene, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.uint8]:
+    """Return the bits of the pixels whose centres are within a radius of each place."""
+    found = np.zeros(len(x), np.uint8)
+    circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, found)
+    return found
+
+
+def bits_in_footprints(
+    scene: Scene, segments: npt.NDArray[np.int32], n: int, bits: int
+) -> npt.NDArray[np.uint8]:
+    """Return, of some bits, those of the pixels of each of n footprints."""
+    found = np.zeros(n + 1, np.uint8)
+    if (scene.tiles & np.uint8(bits)).any():
+        footprint_bits(
+            scene.mask, scene.tiles, TILE_PX, bits, np.ascontiguousarray(segments, np.int32), found
+        )
+    return found[1:]
+
+
+def _fluxes(scene: Scene, sums: Floats, rms: Floats) -> tuple[Floats, Floats]:
+    """Return flux and error from sums of shape (…, n, 7)."""
+    seen, hidden = sums[..., kernels.AREA], sums[..., kernels.HIDDEN]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
+    if scene.variance.size:
+        variance = scene.scale * sums[..., kernels.NOISE]
+    else:
+        variance = (
+            sums[..., kernels.SQUARES] * rms**2 + np.maximum(sums[..., kernels.LIGHT], 0.0) / scene.gain
+        )
+    return factor * sums[..., kernels.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
+
+
+def _plain(values: Floats) -> Floats:
+    """Return values as kernels take them."""
+    return np.ascontiguousarray(values, float)

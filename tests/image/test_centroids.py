@@ -1,0 +1,109 @@
+"""Centroids under a window: against sep, against truth, and against the bound of what any can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sep
+
+from skylake.core.flags import SourceFlag
+from skylake.image.kernels.centroids import windowed_centroids
+from skylake.simulate import Moffat, render
+
+GAIN = 2.0
+
+
+def bound(psf: Moffat, flux: float, sky_noise: float) -> float:
+    """The Cramér-Rao bound on a coordinate of a star, of the pixels that 16 places within a pixel give."""
+    variances, step = [], 0.02
+    for dx in (-0.375, -0.125, 0.125, 0.375):
+        for dy in (-0.375, -0.125, 0.125, 0.375):
+            ahead, here, behind = (
+                render((41, 41), [20.0 + dx + shift], [20.0 + dy], [flux], psf).astype(float)
+                for shift in (step, 0.0, -step)
+            )
+            slope = (ahead - behind) / (2.0 * step)
+            variances.append(1.0 / np.sum(slope**2 / (sky_noise**2 + here / GAIN)))
+    return float(np.sqrt(np.mean(variances)))
+
+
+@pytest.mark.parametrize("snr", [6.0, 10.0, 30.0, 100.0, 1000.0])
+def test_errors_are_right_at_every_brightness_and_near_the_bound(
+    make_field: Callable[..., Any], snr: float
+) -> None:
+    psf, pulls, errors, offsets = Moffat(2.5), [], [], []
+    noise = float(np.sqrt(300.0 / GAIN + 9.0))
+    # The flux of that signal-to-noise, optimally weighted.
+    flux = 0.5 * (
+        snr**2 / GAIN + np.sqrt(snr**4 / GAIN**2 + 4.0 * snr**2 * noise**2 * float(psf.noise_pixels))
+    )
+    for seed in (1, 2, 3):
+        random = np.random.default_rng(seed)
+        y, x = (25.0 + 30.0 * values.ravel() for values in np.mgrid[:20, :20])
+        x, y = x + random.uniform(-0.5, 0.5, x.size), y + random.uniform(-0.5, 0.5, x.size)
+        field = make_field(x, y, np.full(x.size, flux), (620, 620), psf=psf, seed=seed)
+        signal = field.pixels - field.sky
+        rms = np.full(signal.shape, noise, np.float32)
+        mask, none = np.zeros(signal.shape, np.uint8), np.empty((0, 0), np.float32)
+        found, sigma = np.empty((4, x.size)), np.full(x.size, 1.25)
+        leash = np.full(x.size, 2.0)
+        start = x + random.normal(0.0, 0.1, x.size), y + random.normal(0.0, 0.1, x.size)
+        windowed_centroids(signal, mask, none, 1, rms, 1.0 / GAIN, 1.0, *start, sigma, leash, found)
+        good = np.isfinite(found).all(axis=0)
+        assert good.mean() > (0.9 if snr < 8.0 else 0.999)
+        for value, error, true in ((found[0], found[2], x), (found[1], found[3], y)):
+            pulls.append(((value - true) / error)[good])
+            offsets.append((value - true)[good])
+            errors.append(error[good])
+        if seed == 1:
+            other_x, other_y, flag = sep.winpos(signal, *start, sigma)
+            same = good & (flag == 0)
+            np.testing.assert_allclose(found[0][same], other_x[same], atol=0.01)
+            np.testing.assert_allclose(found[1][same], other_y[same], atol=0.01)
+    pull, offset = np.concatenate(pulls), np.concatenate(offsets)
+    limit = bound(psf, flux, noise)
+    print(snr, "pulls", pull.mean(), pull.std(), "scatter over the bound", offset.std() / limit)
+    assert abs(pull.mean()) < 0.1 and 0.9 < pull.std() < 1.1
+    # A Gaussian window leaves out what photons from the wings of bright stars know.
+    assert 0.97 < offset.std() / limit < 1.45
+
+
+def test_measured_sources_have_honest_centroids(fields: list[Any]) -> None:
+    pulls = []
+    for measured in fields:
+        index, _ = measured.field.nearest(measured.sources.x, measured.sources.y)
+        pulls.append((measured.sources.x[index] - measured.field.x) / measured.sources.x_err[index])
+        pulls.append((measured.sources.y[index] - measured.field.y) / measured.sources.y_err[index])
+    pull = np.concatenate(pulls)
+    assert abs(pull.mean()) < 0.1 and 0.9 < pull.std() < 1.1
+
+
+def test_an_elongated_star_is_less_certain_along_its_length(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    measured = measure(grid_field(50, flux=(5e3, 2e4), psf=Moffat(4.0, 0.4, 0.0), shape=(320, 320)))
+    index, _ = measured.field.nearest(measured.sources.x, measured.sources.y)
+    sources, field = measured.sources, measured.field
+    assert np.median(sources.x_err[index] / sources.y_err[index]) > 1.3
+    for value, error, true in ((sources.x, sources.x_err, field.x), (sources.y, sources.y_err, field.y)):
+        pull = (value[index] - true) / error[index]
+        assert abs(pull.mean()) < 0.4 and 0.75 < pull.std() < 1.25
+
+
+def test_a_faint_star_does_not_walk_to_its_bright_neighbour(
+    make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    x = np.array([60.0, 68.0, 160.0, 166.0, 60.0])
+    y = np.array([60.0, 60.0, 160.0, 160.0, 160.0])
+    flux = np.array([2e5, 2e4, 1e5, 5e4, 1e4])
+    measured = measure(make_field(x, y, flux, (256, 256)))
+    index, distance = measured.field.nearest(measured.sources.x, measured.sources.y)
+    assert len(set(index.tolist())) == 5 and distance.max() < 1.0
+    sources, found = measured.sources, measured.detections
+    failed = (sources.flags & SourceFlag.CENTROID_FAILED) != 0
+    np.testing.assert_array_equal(sources.x[failed], found.x[sources.number[failed]])
+    np.testing.assert_array_equal(sources.x_err[failed], found.x_err[sources.number[failed]])
+    assert not failed[index[4]]
