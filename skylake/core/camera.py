@@ -169,7 +169,8 @@ class Extraction:
     """Engine 'skylake': the smallest peak of a source, in standard deviations of the filtered image; about the
     signal-to-noise ratio of the source."""
     filter_fwhm_px: float | None = None
-    """Engine 'skylake': full width at half maximum of the filter; None takes that of the stars of each frame."""
+    """Engine 'skylake': full width at half maximum of the filter; None takes that of the stars of each frame.
+    Peaks that are much sharper are no sources."""
     threshold_sigma: float = 1.5
     """Engine 'sep', as all keys from here to clean_parameter: threshold in standard deviations of a pixel. The
     defaults are those of two decades of SExtractor practice."""

@@ -98,50 +98,31 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction,
         ``detection_overflow`` if too many pixels exceed even the raised threshold, ``no_sources`` if
         nothing is found.
     """
-    measured = (
-        star_width(signal, rms, mask) if parameters.filter_fwhm_px is None else parameters.filter_fwhm_px
-    )
-    kernel = gaussian(measured or _USUAL_WIDTH)
-    listed, threshold = _list(signal, rms, mask, kernel, parameters)
+    given = parameters.filter_fwhm_px
+    width = star_width(signal, rms, mask) if given is None else given
+    listed, threshold = _list(signal, rms, mask, gaussian(width or _USUAL_WIDTH), parameters)
     peak = number_basins(listed.uphill)
+    height = listed.value[peak]
     noise = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
     joined, body, touching = _mountains(listed, peak, noise, mask, threshold)
     top = summits(joined, body)
-    stands = (top == np.arange(len(top))) & (listed.value[peak] >= threshold)
-    stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], measured)
+    stands = (top == np.arange(len(top))) & (height >= threshold)
+    stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], width)
     if not stands.any():
         raise FrameRejected(
             Reason.NO_SOURCES,
             f"no source above {threshold:g} sigma; clouds, a closed dome or a dark frame",
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
-    blended = mark_touching(
-        *touching[:3],
-        joined,
-        body,
-        number,
-        listed.value[peak],
-        np.float32(threshold),
-        np.float32(_TOUCH_SHARE),
-    )[stands]
-    segments = np.zeros(signal.shape, np.int32)
-    places = listed.place[peak[stands]]
-    sums = sum_footprints(
-        listed.place,
-        listed.value,
-        listed.light,
-        listed.uphill,
-        number[top],
-        body,
-        places,
-        listed.value[peak[stands]],
-        segments,
-    )
+    limits = np.float32(threshold), np.float32(_TOUCH_SHARE)
+    blended = mark_touching(*touching[:3], joined, body, number, height, *limits)[stands]
+    segments, places = np.zeros(signal.shape, np.int32), listed.place[peak[stands]]
+    owners = listed.uphill, number[top], body
+    sums = sum_footprints(listed.place, listed.value, listed.light, *owners, places, height[stands], segments)
     flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprints.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
-    shapes = _shapes(sums, places, rms, gain)
     return Detections(
-        **shapes,
+        **_shapes(sums, places, rms, gain),
         n_pixels=sums[:, footprints.COUNT].astype(np.int32),
         flux=sums[:, footprints.FLUX],
         peak=sums[:, footprints.PEAK],

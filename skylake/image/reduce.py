@@ -263,8 +263,7 @@ def _measure(
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
     detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
-    # Not needed until the background is final, and as large as the image.
-    del signal
+    del signal  # as large as the image
     background = refine_background(image, background, detections, camera.extraction)
     row["sky_adu"] = background.median_level
     signal = image.pixels - background.level
