@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
 
 test: $(VENV)/.developing
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 25
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where the lake is made for a while")
     options = parser.parse_args()
-    nights, frames = (100, 6) if options.quick else (1000, 64)
+    nights, frames = (100, 6) if options.quick else (1000, 66)
     with (
         tempfile.TemporaryDirectory(prefix="skylake-benchmark-", dir=options.folder) as folder,
         workers("local", 2) as pool,

@@ -97,7 +97,7 @@ class Linker:
     def __init__(self) -> None:
         self._links = True
 
-    def __call__(self, source: Path, target: Path) -> None:
+    def __call__(self, source: Path | str, target: Path | str) -> None:
         """Put `source` at `target` as well."""
         if self._links:
             try:
@@ -106,7 +106,7 @@ class Linker:
             except OSError as error:
                 # A file that has as many names as a file may have is copied; the next one may have names to spare.
                 if error.errno != errno.EMLINK:
-                    self._give_up(source, target, error)
+                    self._give_up(Path(source), Path(target), error)
         shutil.copy2(source, target)
 
     def _give_up(self, source: Path, target: Path, error: OSError) -> None:

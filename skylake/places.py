@@ -147,7 +147,8 @@ class Reaching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not is_url(self.where) or error is None or isinstance(error, SkylakeError):
+        # A pipe that is broken is the one that the answer goes to: who reads it has seen enough.
+        if not is_url(self.where) or error is None or isinstance(error, SkylakeError | BrokenPipeError):
             return
         sentence = trouble(error)
         if sentence is not None:

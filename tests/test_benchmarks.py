@@ -1,4 +1,4 @@
-"""The figures that zeropoints are held to, on simulated frames with truth and on real frames.
+"""The figures that zeropoints, forced photometry and detection are held to, on simulated and on real frames.
 
 Only figures of quality are tested; how long something takes is left to `make bench`.
 """
@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def claims(*options: str) -> dict[str, str]:
-    """Run the benchmark and return the verdict on each claim."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "zeropoints.py"), *options]
+def claims(*options: str, script: str = "zeropoints") -> dict[str, str]:
+    """Run a benchmark and return the verdict on each claim."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / f"{script}.py"), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     lines = done.stdout.partition("\nclaim: ")[2].splitlines()[1:]
-    verdicts = {line.partition(":")[0]: line.rpartition(", ")[2] for line in lines}
+    verdicts = {line.rpartition(": ")[0]: line.rpartition(", ")[2] for line in lines}
     assert done.returncode == (0 if set(verdicts.values()) == {"met"} else 1), done.stdout + done.stderr
     return verdicts
 
@@ -48,3 +48,28 @@ def test_real_frames_reach_the_figures_known_of_them() -> None:
     found = claims("--only", "real")
     assert len(found) == 8
     assert found == dict.fromkeys(found, "met")
+
+
+@pytest.mark.slow
+def test_forced_photometry_of_a_crowded_field_is_right() -> None:
+    found = claims("--quick", "--only", "simulated", script="forced")
+    fluxes = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
+    assert len(fluxes) == 6
+    assert fluxes == dict.fromkeys(fluxes, "met")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+def test_stars_of_real_frames_repeat() -> None:
+    found = claims("--only", "real", script="forced")
+    assert len(found) == 3
+    assert found == dict.fromkeys(found, "met")
+
+
+@pytest.mark.slow
+def test_faint_stars_are_found_and_little_else() -> None:
+    options = ("--only", "quality", "--size", "1024", "--frames", "2")
+    found = claims(*options, script="detection")
+    assert found == dict.fromkeys(["missed at S/N 6 to 8 [%]", "false detections per Mpix"], "met")

@@ -140,7 +140,7 @@ as_of_option = click.option(
     "--as-of",
     metavar="SNAPSHOT|TIME",
     help="The lake as it was: the number of a snapshot, or a time such as 2024-05-01T12:00 (UTC unless it names a "
-    "zone).",
+    "zone; a day, minute or second means the end of it).",
 )
 plot_option = click.option(
     "--plot", type=picture, metavar="FILE", help="Picture to write (.png, .svg or .pdf)."

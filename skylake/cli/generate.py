@@ -13,7 +13,7 @@ import click
 from skylake.cli.main import cli
 from skylake.resources import folder
 from skylake.schema.dictionary import dictionary
-from skylake.schema.sql import ddl
+from skylake.schema.sql import ddl, duckdb_flags, postgres_flags
 
 _REFERENCE = """# Command reference
 
@@ -25,6 +25,8 @@ def generated() -> dict[str, str]:
     """Return the generated files: path in the source tree to text."""
     return {
         "sql/generated/postgres.sql": ddl(),
+        "sql/mirror/15_flags.sql": postgres_flags(),
+        "sql/duckdb/flags.sql": duckdb_flags(),
         "docs/schema.md": dictionary(),
         "docs/cli.md": _REFERENCE + "".join(_pages(cli, "skylake")),
     }

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 8),
     default=2,
     show_default=True,
-    help="HEALPix order of the pixels into which tables are divided: 2 for a camera that sees degrees, 0 or 1 for "
-    "a fisheye. It cannot be changed later.",
+    help="HEALPix order of the pixels into which tables are divided at first: 2 for a camera that sees degrees, 0 or "
+    "1 for a fisheye. Dense pixels are divided later; a table that has rows does not become coarser.",
 )
 @click.option(
     "--map-order", type=click.IntRange(0, 13), default=7, show_default=True, help="HEALPix order of maps."

@@ -22,6 +22,8 @@ from skylake.cli.publishing import publish
 from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
+from skylake.cli.single import reduce
+from skylake.cli.targets import targets
 from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
 from skylake.revision import code_version
@@ -118,16 +120,16 @@ _ERRORS = PlainErrors()
 def cli(debug: bool, verbose: int) -> None:
     """Turn the archive of a wide-field camera into a lake of calibrated tables that people query.
 
-    A lake is a folder of HATS and Parquet tables (frames, sources, matches, zeropoints, nights,
-    lightcurves, maps, masters) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
+    A lake is a folder of HATS and Parquet tables (frames, sources, forced_sources, matches, zeropoints, nights,
+    lightcurves, maps, targets, masters) in atomic snapshots. lsdb, DuckDB, pandas and others read it as it is.
     """
     _ERRORS.debug = debug
     logs.configure(verbose)
 
 
 for command in (
-    demo, init, camera, catalog, calib, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc, cone, path,
-    map_, flags, verify, history, rollback, compact, forget, vacuum, publish, simulate,
+    demo, init, camera, catalog, calib, targets, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc,
+    cone, path, map_, flags, reduce, verify, history, rollback, compact, forget, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -48,7 +48,8 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str |
 
     Tables have their names (frames, sources, matches, zeropoints, nights, lightcurves, maps), reference
     catalogs those of the schema `catalogs`. Views join them: calibrated_frames, calibrated_sources,
-    calibrated_matches, lightcurve_points, zeropoints_in_force. The views parts, ledger and configurations tell where
+    calibrated_matches, lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and
+    frame_flags(flags) give the names of the bits that are set. The views parts, ledger and configurations tell where
     rows come from.
     """
     import duckdb

@@ -134,12 +134,19 @@ def aggregate(
     Only what was made from changed inputs is made anew.
     """
     from skylake.flow.aggregate import aggregate as run_aggregate
+    from skylake.flow.outdated import outdated
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown)
     text = ", ".join(f"{name} {count} parts" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
+    waiting = sum(len(outdated(opened)[table].why) for table in ("matches", "zeropoints"))
+    if waiting:
+        show.complain(
+            f"{waiting} parts of matches and zeropoints are out of date, and so is what is made from them; run "
+            f"`skylake calibrate {shlex.quote(str(lake))}`, then this again"
+        )
 
 
 @click.command(short_help="Copy the small tables into PostgreSQL.")

@@ -157,11 +157,22 @@ class FilterBand:
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Background and detection. The defaults are those of two decades of SExtractor practice."""
+    """Background and detection."""
 
+    engine: Literal["skylake", "sep"] = "sep"
+    """'skylake' finds peaks in the image filtered with the shape of a star; 'sep' finds connected pixels, as
+    SExtractor does."""
     background_mesh_px: int = 64
     background_filter: int = 3
+    """Tiles of the mesh, along x and along y, of which the median is taken."""
+    peak_sigma: float = 4.5
+    """Engine 'skylake': the smallest peak of a source, in standard deviations of the filtered image; about the
+    signal-to-noise ratio of the source."""
+    filter_fwhm_px: float | None = None
+    """Engine 'skylake': full width at half maximum of the filter; None takes that of the stars of each frame."""
     threshold_sigma: float = 1.5
+    """Engine 'sep', as all keys from here to clean_parameter: threshold in standard deviations of a pixel. The
+    defaults are those of two decades of SExtractor practice."""
     min_area_px: int = 5
     kernel: Literal["pyramid", "none"] = "pyramid"
     """'pyramid' smooths with the 3 x 3 kernel 1 2 1 / 2 4 2 / 1 2 1 before detection."""
@@ -173,6 +184,11 @@ class Extraction:
     """Pixels above the threshold that detection may hold; when full, the threshold is raised once."""
     edge_margin_px: float = 10.0
     """Detections nearer to the edge are flagged EDGE."""
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the engine."""
+        return self.threshold_sigma if self.engine == "sep" else self.peak_sigma
 
 
 @dataclass(frozen=True, slots=True)

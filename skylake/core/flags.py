@@ -22,6 +22,7 @@ class SourceFlag(IntFlag):
     KRON_FAILED = 1 << 7
     LOCAL_SKY_FAILED = 1 << 8
     FRAME_REJECTED = 1 << 9
+    FIT_FAILED = 1 << 16
 
 
 class FrameFlag(IntFlag):

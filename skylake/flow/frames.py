@@ -17,15 +17,17 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.forcing import Forcing
 from skylake.flow.skyframes import SkySource
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
 from skylake.image.read import peek_header, read_file
-from skylake.image.reduce import ReducedFrame, new_row, reduce_frame
+from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
 from skylake.sky.catalogs import ReferenceCatalog, StarField
+from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
 
@@ -40,8 +42,8 @@ class Chunk:
     ----------
     frames : pyarrow.Table
         Their rows.
-    sources : Path or None
-        File with their detections, sorted by position; None if there are none.
+    sources, forced : Path or None
+        Files with their detections and their targets, sorted by position; None if there are none.
     repeated : tuple of str
         Files whose content is that of another file.
     """
@@ -49,15 +51,22 @@ class Chunk:
     frames: pa.Table
     sources: Path | None = None
     repeated: tuple[str, ...] = ()
+    forced: Path | None = None
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """The files by table."""
+        return {"sources": self.sources, "forced_sources": self.forced}
 
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How frames are reduced: the camera, the catalog to check pointings with, and what is known.
+    """How frames are reduced: the camera, the catalog to check pointings with, the targets, and what is known.
 
-    ``known`` maps the frame_id of every frame in the lake to its file, so that the same bytes under
-    another name are recognised before they are measured. ``library`` holds the masters of the camera, and
-    ``neighbours`` the files of the nights, for cameras that take the sky of a frame from the others.
+    ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
+    file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
+    masters of the camera, and ``neighbours`` the files of the nights, for cameras that take the sky of a frame from
+    the others.
     """
 
     profile: Profile
@@ -65,16 +74,18 @@ class Reduction:
     known: dict[int, str] = field(default_factory=dict)
     library: Library | None = None
     neighbours: tuple[str, ...] = ()
+    forcing: Forcing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One frame as tables: its row, and its detections or None."""
+    """One frame as tables: its row, and its detections and targets or None."""
 
     frame_id: int
     file: str
     frames: pa.Table
     sources: pa.Table | None
+    forced: pa.Table | None = None
 
 
 def guard(work: Callable[[], Result]) -> Result | FrameError:
@@ -107,14 +118,14 @@ def _peek(path: str, profile: Profile) -> int:
 
 
 def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk:
-    """Reduce frames one after the other and write their detections to a file.
+    """Reduce frames one after the other and write their detections and targets to files.
 
     Parameters
     ----------
     paths : sequence of str
     reduction : Reduction
     out : Path
-        File to write.
+        File to write; that of the targets has its name and one more suffix.
 
     Raises
     ------
@@ -123,7 +134,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     """
     reduced: list[_Rows] = []
     repeated = []
-    find_stars = star_finder(reduction)
+    find_stars, finish = star_finder(reduction), _finisher(reduction)
     known = dict(reduction.known)
     scratch = out.with_suffix(".sky")
     sky = (
@@ -132,7 +143,12 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         else None
     )
     measure = partial(
-        _measure, profile=reduction.profile, find_stars=find_stars, library=reduction.library, sky=sky
+        _measure,
+        profile=reduction.profile,
+        find_stars=find_stars,
+        library=reduction.library,
+        sky=sky,
+        finish=finish,
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -143,20 +159,32 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         reduced.append(rows)
     shutil.rmtree(scratch, ignore_errors=True)
     frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
-    tables = [rows.sources for rows in reduced if rows.sources is not None]
-    if not tables:
-        return Chunk(frames, None, tuple(repeated))
-    schema = load("sources")
+    sources = _write([rows.sources for rows in reduced], "sources", out)
+    forced = _write([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.parquet"))
+    return Chunk(frames, sources, tuple(repeated), forced)
+
+
+def _write(tables: Sequence[pa.Table | None], name: str, out: Path) -> Path | None:
+    """Write the rows of some frames to a file, sorted; None if there are none."""
+    rows = [table for table in tables if table is not None]
+    if not rows:
+        return None
+    schema = load(name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            sort_rows(pa.concat_tables(tables), schema), out, **write_options(arrow_schema(schema))
-        )
+        pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **write_options(arrow_schema(schema)))
     except OSError as error:
         raise LakeError(
             f"{out}: detections cannot be written ({reason_of(error)}); free space and run again"
         ) from error
-    return Chunk(frames, out, tuple(repeated))
+    return out
+
+
+def _finisher(reduction: Reduction) -> Finisher | None:
+    """Return what measures the targets of frames; None for a camera without targets."""
+    if reduction.forcing is None:
+        return None
+    return reduction.forcing.finisher(reduction.forcing.targets.finder())
 
 
 def _reduce(
@@ -180,8 +208,9 @@ def _measure(
     find_stars: StarFinder | None,
     library: Library | None,
     sky: SkySource | None,
+    finish: Finisher | None,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
@@ -195,7 +224,8 @@ def _tables(reduced: ReducedFrame) -> _Rows:
     row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
-    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources)
+    forced = None if reduced.finished is None else forced_table(row, reduced.finished)
+    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
 
 
 def _as_text(path: str) -> str:

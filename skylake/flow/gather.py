@@ -30,8 +30,8 @@ class Existing:
 
     Attributes
     ----------
-    frames, sources : tuple of Slice
-        Where the rows of the two parts are.
+    frames, sources, forced : tuple of Slice
+        Where the rows of the parts are.
     dropped : frozenset of int
         Frames that are gone: their file holds another content now, and that belongs to another night.
     inputs : dict
@@ -42,6 +42,11 @@ class Existing:
     sources: tuple[Slice, ...] = ()
     dropped: frozenset[int] = frozenset()
     inputs: Mapping[str, str] = field(default_factory=dict)
+    forced: tuple[Slice, ...] = ()
+
+    def slices(self, table: str) -> tuple[Slice, ...]:
+        """Return where the rows of a table with positions are."""
+        return self.sources if table == "sources" else self.forced
 
 
 def gather_batch(
@@ -52,39 +57,52 @@ def gather_batch(
     staging: Path,
     profile_sha256: str,
     checksums: Mapping[str, str] | None = None,
-) -> tuple[Part, Part]:
+    targets: str = "",
+) -> tuple[Part, Part, Part]:
     """Write the parts of a batch; memory is bounded by one pixel of the night.
 
     A frame that is new replaces the one of the same content, and the one that had its file's name.
     `profile_sha256` is that of the profile with which the new ones were reduced, `checksums` those of the masters
-    that they may have been reduced with.
+    that they may have been reduced with, and `targets` tells the list of targets that was measured on them; all are
+    among what the parts are made from.
 
     Returns
     -------
-    frames, sources : Part
+    frames, sources, forced_sources : Part
     """
     fresh = _first_of_each([chunk.frames for chunk in chunks])
     old = _kept(existing, fresh)
     frames = pa.concat_tables([fresh, old])
-    inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {})
+    inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {}, targets)
     if used := masters_configuration(frames, checksums or {}):
         inputs["masters"] = config_sha256(used)
     frames_part = stage_part(
         frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
     )
-    files = tuple(_gather_sources(batch, chunks, existing, set(old["frame_id"].to_pylist()), tree, staging))
-    schema, key = load("sources").sha256, (("camera", batch.camera), ("night", batch.night))
-    return frames_part, Part(
-        "sources", str(batch), files, batch.camera, batch.night, key, inputs, schema_sha256=schema
+    kept = set(old["frame_id"].to_pylist())
+    sources, forced = (
+        _part(batch, table, tuple(_gather_rows(batch, table, chunks, existing, kept, tree, staging)), inputs)
+        for table in ("sources", "forced_sources")
+    )
+    return frames_part, sources, forced
+
+
+def _part(batch: Batch, table: str, files: tuple[PartFile, ...], inputs: dict[str, str]) -> Part:
+    key = (("camera", batch.camera), ("night", batch.night))
+    return Part(
+        table, str(batch), files, batch.camera, batch.night, key, inputs, schema_sha256=load(table).sha256
     )
 
 
-def _inputs(frames: pa.Table, profile_sha256: str, before: Mapping[str, str]) -> dict[str, str]:
+def _inputs(frames: pa.Table, profile_sha256: str, before: Mapping[str, str], targets: str) -> dict[str, str]:
     """Return what a night is made from: the content of its files, and the profiles they were reduced with."""
     inputs = {"configuration": profile_sha256, "files": files_sha256(frames)}
     earlier = {*before.get("earlier_configurations", "").split(), before.get("configuration", profile_sha256)}
     if earlier := earlier - {profile_sha256}:
         inputs["earlier_configurations"] = " ".join(sorted(earlier))
+    lists = {*before.get("targets", "").split(), *targets.split()}
+    if lists:
+        inputs["targets"] = " ".join(sorted(lists))
     return inputs
 
 
@@ -131,44 +149,53 @@ def _kept(existing: Existing, fresh: pa.Table) -> pa.Table:
     return old.filter(pc.invert(pc.or_(replaced, dropped)))
 
 
-def _gather_sources(
-    batch: Batch, chunks: Sequence[Chunk], existing: Existing, kept: set[int], tree: PixelTree, staging: Path
+def _gather_rows(
+    batch: Batch,
+    table: str,
+    chunks: Sequence[Chunk],
+    existing: Existing,
+    kept: set[int],
+    tree: PixelTree,
+    staging: Path,
 ) -> Iterator[PartFile]:
-    """Write the sources of a batch pixel by pixel."""
-    schema = load("sources")
-    wanted = _wanted(chunks)
+    """Write the rows of a batch in a table with positions pixel by pixel."""
+    schema = load(table)
+    wanted = _wanted(chunks, table)
     old_files: dict[Pixel | None, list[Slice]] = {}
     # Files of which nothing is kept are not read: a night whose files are damaged can be done anew.
-    for one in existing.sources if kept else ():
+    for one in existing.slices(table) if kept else ():
         old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
-    pixels = _pixels([path for path, _ in wanted], tree) | {pixel for pixel in old_files if pixel is not None}
+    pixels = _pixels(table, [path for path, _ in wanted], tree) | {
+        pixel for pixel in old_files if pixel is not None
+    }
     for pixel in sorted(pixels):
         pieces = [_rows_of_pixel(path, ids, pixel) for path, ids in wanted]
-        pieces.append(read_files("sources", old_files.get(pixel, []), filter=old_ids))
+        pieces.append(read_files(table, old_files.get(pixel, []), filter=old_ids))
         rows = pa.concat_tables(pieces)
         if rows.num_rows:
             yield write_part_file(
-                sort_rows(rows, schema), staging / "sources", part_file("sources", str(batch), pixel)
+                sort_rows(rows, schema), staging / table, part_file(table, str(batch), pixel)
             )
 
 
-def _wanted(chunks: Sequence[Chunk]) -> list[tuple[Path, pa.Array]]:
+def _wanted(chunks: Sequence[Chunk], table: str) -> list[tuple[Path, pa.Array]]:
     """Return each chunk's file with the frames that no earlier chunk has."""
     seen: set[int] = set()
     wanted = []
     for chunk in chunks:
         ids = [one for one in chunk.frames["frame_id"].to_pylist() if one not in seen]
         seen.update(ids)
-        if chunk.sources is not None:
-            wanted.append((chunk.sources, pa.array(ids, pa.int64())))
+        path = chunk.tables[table]
+        if path is not None:
+            wanted.append((path, pa.array(ids, pa.int64())))
     return wanted
 
 
-def _pixels(files: Sequence[Path], tree: PixelTree) -> set[Pixel]:
+def _pixels(table: str, files: Sequence[Path], tree: PixelTree) -> set[Pixel]:
     found: set[Pixel] = set()
     for path in files:
-        index = read_files("sources", [path], ["_healpix_29"])["_healpix_29"].to_numpy()
+        index = read_files(table, [path], ["_healpix_29"])["_healpix_29"].to_numpy()
         found |= {tree.pixels[position] for position in np.unique(tree.assign(index))}
     return found
 

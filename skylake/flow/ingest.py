@@ -1,4 +1,4 @@
-"""Ingest: frames of a camera become rows of ``frames`` and ``sources``, night by night."""
+"""Ingest: frames of a camera become rows of ``frames``, ``sources`` and ``forced_sources``, night by night."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
+from skylake.flow.forcing import Forcing, pool_psfs
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
@@ -24,6 +25,7 @@ from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
+from skylake.flow.targetlist import TargetList
 from skylake.lake import Lake, Part
 from skylake.sky.catalogs import ReferenceCatalog
 
@@ -69,7 +71,7 @@ class IngestReport:
     problems : list of dict
         file, status, reason and message of each frame that is not ok.
     batches : list of dict
-        camera, night, frames, ok and sources of each batch that was committed.
+        camera, night, frames, ok, sources and forced_sources of each batch that was committed.
     n_known : int
         Files that the lake held already.
     repeated : list of str
@@ -104,7 +106,8 @@ def ingest(
     """Ingest frames of one camera.
 
     Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
-    frames is one commit over ``frames`` and ``sources``, and so are nights together that exchange frames.
+    frames is one commit over its tables, and so are nights together that exchange frames. If the camera has a list
+    of targets when the run starts, they are measured on every frame.
 
     Raises
     ------
@@ -122,7 +125,15 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
-    reduction = Reduction(profile, _default_catalog(lake), library=library_of(lake.snapshot(), profile.name))
+    # The snapshot is held for as long as workers read targets and masters from it.
+    start = lake.snapshot()
+    targets = TargetList.in_force(start, profile.name)
+    reduction = Reduction(
+        profile,
+        _default_catalog(lake),
+        library=library_of(start, profile.name),
+        forcing=None if targets is None else Forcing(targets),
+    )
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -219,6 +230,9 @@ def _ingest_window(
         known=run.known.of_nights(window),
         neighbours=_neighbours(window, reduction.profile, run.known),
     )
+    if reduction.forcing is not None:
+        psfs = pool_psfs(window, reduction.profile, run.workers, reduction.library)
+        reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
     with run.lake.stage(f"ingest-{camera}") as staging:
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
@@ -250,6 +264,7 @@ def _publish_window(
     """
     snapshot, profile = run.lake.snapshot(), reduction.profile
     checksums = reduction.library.checksums if reduction.library else {}
+    targets = "" if reduction.forcing is None else reduction.forcing.targets.name
     moves = Moves.find(chunks, run.known)
     batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
     existing = existing_parts(
@@ -259,7 +274,9 @@ def _publish_window(
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
     sha256 = profile.sha256
     tasks = [
-        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256, checksums)
+        gather(
+            batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256, checksums, targets
+        )
         for batch, held in zip(batches, existing, strict=True)
     ]
     results = run.workers.run(tasks)
@@ -274,8 +291,8 @@ def _publish_window(
         if failed:
             continue
         commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
-        for batch, (_, sources) in some.items():
-            _report_batch(run.report, batch, chunks.get(batch.night, []), sources, run.progress)
+        for batch, parts in some.items():
+            _report_batch(run.report, batch, chunks.get(batch.night, []), parts, run.progress)
     return failures
 
 
@@ -342,13 +359,15 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
 
     for one in nights:
         rows = chunk.frames.filter(pc.equal(chunk.frames["night"], one))
-        chunks.setdefault(one, []).append(Chunk(rows, chunk.sources if one else None))
+        files = (chunk.sources, chunk.forced) if one else (None, None)
+        chunks.setdefault(one, []).append(Chunk(rows, files[0], forced=files[1]))
     chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))
 
 
 def _report_batch(
-    report: IngestReport, batch: Batch, chunks: list[Chunk], sources: Part, progress: Progress
+    report: IngestReport, batch: Batch, chunks: list[Chunk], parts: Sequence[Part], progress: Progress
 ) -> None:
+    _, sources, forced = parts
     rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
     statuses = [row["status"] for row in rows]
     for status in statuses:
@@ -362,6 +381,10 @@ def _report_batch(
             "frames": len(rows),
             "ok": n_ok,
             "sources": sources.n_rows,
+            "forced_sources": forced.n_rows,
         }
     )
-    progress.line(f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night")
+    targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
+    progress.line(
+        f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
+    )

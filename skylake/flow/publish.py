@@ -38,15 +38,20 @@ def existing_parts(
     Detections of frames that stay are copied out of bundles in which several of the nights are.
     """
     staying = [str(batch) for batch in batches if _some_stay(known, batch.night, chunks.get(batch.night, ()))]
-    made = cut_crowded(snapshot, "sources", staying, staging, workers, progress)
+    made = {
+        table: cut_crowded(snapshot, table, staying, staging / table, workers, progress)
+        for table in ("sources", "forced_sources")
+    }
     found = []
     for batch in batches:
-        slices = {table: _slices(snapshot, table, batch) for table in ("frames", "sources")}
-        if str(batch) in made:
-            slices["sources"] = made[str(batch)][1]
+        slices = {table: _slices(snapshot, table, batch) for table in ("frames", *made)}
+        for table, some in made.items():
+            if str(batch) in some:
+                slices[table] = some[str(batch)][1]
         held = snapshot.part("frames", str(batch))
         inputs = held.inputs if held else {}
-        found.append(Existing(slices["frames"], slices["sources"], moves.leaving(batch.night), inputs))
+        gone = moves.leaving(batch.night)
+        found.append(Existing(slices["frames"], slices["sources"], gone, inputs, slices["forced_sources"]))
     return found
 
 

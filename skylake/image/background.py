@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import sep
 
 from skylake.core.camera import Extraction
-from skylake.core.frame import Image, Mask, Pixels
+from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
+from skylake.core.frame import Image, MaskPlane, Pixels
+from skylake.image.kernels.skytiles import tile_statistics
+from skylake.image.kernels.surfaces import paint_discs, sum_cells
+from skylake.image.mesh import Edges, interpolate_cells, mesh_edges, spline_surfaces
 
 #: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels.
 _HALO_RADII = 2.5
@@ -20,10 +24,18 @@ _CELL_MESHES = 4
 _CELL_CLIP = 5.0
 #: A cell needs this share of its pixels free of stars.
 _CELL_MIN_CLEAR = 0.1
+#: A tile needs this share of its pixels; if no tile has it, any will do.
+_TILE_MIN_CLEAR = 0.5
+#: The sky is steep if this share of neighbouring tiles differ by more than their noise.
+_STEEP_SHARE = 0.02
 #: Every so many pixels in x and y are enough for a median over the image.
 _SAMPLE_PX = 16
 #: Smallest noise that is believed, as a share of the usual one of the image.
 _MIN_NOISE = 0.1
+Floats = npt.NDArray[np.float64]
+
+#: Pixels with any of these bits tell nothing of the background.
+_EXCLUDED = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +75,79 @@ class Footprints(Protocol):
 def estimate_background(image: Image, parameters: Extraction) -> Background:
     """Estimate the background on a mesh of clipped modes, median-filtered and splined.
 
-    The estimator of each mesh cell is that of SExtractor (Bertin & Arnouts 1996, A&AS 117, 393):
-    clipped to convergence, then 2.5 median - 1.5 mean where the cell is not crowded. Masked and
-    saturated pixels take no part.
+    The estimator of each tile of the mesh is that of SExtractor (Bertin & Arnouts 1996, A&AS 117, 393):
+    clipped to convergence at three standard deviations about the median, then 2.5 median - 1.5 mean where
+    the tile is not crowded. Masked and saturated pixels take no part, and a tile that is left with less
+    than half of its pixels is filled from its neighbours. The engine of the profile does it.
+
+    Parameters
+    ----------
+    image : Image
+    parameters : Extraction
     """
+    return _by_sep(image, parameters) if parameters.engine == "sep" else _by_tiles(image, parameters)
+
+
+def _by_tiles(image: Image, parameters: Extraction) -> Background:
+    edges = mesh_edges(image.pixels.shape, parameters.background_mesh_px)
+    tiles, noise = _tiles(image.pixels, image.mask, edges, parameters.background_filter)
+    level, rms = spline_surfaces(tiles, noise, edges, _least_noise(noise))
+    if _steep(tiles, noise):
+        # In a steep sky a tile has no one level: what is left of it is judged once more.
+        rest, noise = _tiles(image.pixels - level, image.mask, edges, parameters.background_filter)
+        tiles = tiles + rest
+        more, rms = spline_surfaces(rest, noise, edges, _least_noise(noise))
+        level += more
+    return Background(level, rms, float(np.median(tiles)), float(np.median(noise)))
+
+
+def _tiles(pixels: Pixels, mask: MaskPlane, edges: tuple[Edges, Edges], size: int) -> tuple[Floats, Floats]:
+    """Return level and noise of tiles, each with a value, median-filtered."""
+    for least in (_TILE_MIN_CLEAR, 0.0):
+        level, noise = tile_statistics(pixels, mask, _EXCLUDED, *edges, least)
+        if np.isfinite(level).any():
+            return _median_filtered(_filled(level), size), _median_filtered(_filled(noise), size)
+    # Every pixel is masked or saturated.
+    return np.zeros_like(level), np.zeros_like(noise)
+
+
+def _steep(tiles: Floats, noise: Floats) -> bool:
+    """Tell whether many neighbouring tiles differ by more than their noise."""
+    steps = [np.abs(np.diff(tiles, axis=axis)) > np.delete(noise, -1, axis) for axis in (0, 1)]
+    number = sum(step.size for step in steps)
+    return number > 0 and bool(sum(np.count_nonzero(step) for step in steps) > _STEEP_SHARE * number)
+
+
+def _least_noise(noise: Floats | Pixels) -> float:
+    """Return the smallest noise that is believed."""
+    some = noise[noise > 0.0]
+    return _MIN_NOISE * float(np.median(some)) if some.size else 0.0
+
+
+def _filled(tiles: Floats) -> Floats:
+    """Return tiles of which those without a value have the mean of their nearest neighbours."""
+    while np.isnan(tiles).any():
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(tiles, 1, constant_values=np.nan), (3, 3))
+        known = np.isfinite(around).sum(axis=(2, 3))
+        means = np.nansum(around, axis=(2, 3)) / np.maximum(known, 1)
+        tiles = np.where(np.isnan(tiles) & (known > 0), means, tiles)
+    return tiles
+
+
+def _median_filtered(tiles: Floats, size: int) -> Floats:
+    """Return tiles as medians of squares of them.
+
+    Beyond the edges tiles are mirrored in value too, or a gradient would be flat there.
+    """
+    if size <= 1:
+        return tiles
+    half = size // 2
+    wide = np.pad(tiles, half, mode="reflect", reflect_type="odd")
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (2 * half + 1, 2 * half + 1))
+    return np.asarray(np.median(windows, axis=(2, 3)))
+
+
+def _by_sep(image: Image, parameters: Extraction) -> Background:
     height, width = image.pixels.shape
     mesh = parameters.background_mesh_px
     background = sep.Background(
@@ -88,9 +169,7 @@ def _positive(rms: Pixels) -> Pixels:
     Where a part of the image is constant (padding, a dead amplifier), the spline swings below zero
     beside it, and everything there would be a detection.
     """
-    some = rms[::_SAMPLE_PX, ::_SAMPLE_PX]
-    usual = float(np.median(some[some > 0.0])) if np.any(some > 0.0) else 0.0
-    return np.maximum(rms, np.float32(_MIN_NOISE * usual))
+    return np.maximum(rms, np.float32(_least_noise(rms[::_SAMPLE_PX, ::_SAMPLE_PX])))
 
 
 def refine_background(
@@ -112,48 +191,30 @@ def refine_background(
         What was detected, and where.
     parameters : Extraction
     """
-    covered = image.masked | image.saturated
+    covered = np.zeros(image.pixels.shape, np.uint8)
     radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
-    sep.mask_ellipse(covered, found.x, found.y, radius, radius, np.zeros(len(radius)), r=1.0)
-    residual = image.pixels - background.level
-    clear = ~covered & (np.abs(residual) <= _CELL_CLIP * background.rms)
-    excess = _smooth_mean(residual, clear, _CELL_MESHES * parameters.background_mesh_px)
-    level = background.level + excess
+    paint_discs(covered, found.x, found.y, radius)
+    size = _CELL_MESHES * parameters.background_mesh_px
+    edges = mesh_edges(image.pixels.shape, size)
+    total, number = sum_cells(
+        image.pixels,
+        image.mask,
+        _EXCLUDED,
+        covered,
+        background.level,
+        background.rms,
+        np.float32(_CELL_CLIP),
+        *edges,
+    )
+    del covered
+    enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
+    overall = total.sum() / number.sum() if enough.any() else 0.0
+    excess = np.where(enough, total / np.maximum(number, 1.0), overall)
+    level = interpolate_cells(background.level, excess, edges)
+    shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - background.level[::_SAMPLE_PX, ::_SAMPLE_PX]
     return Background(
         level,
         background.rms,
-        background.median_level + float(np.median(excess[::_SAMPLE_PX, ::_SAMPLE_PX])),
+        background.median_level + float(np.median(shift)),
         background.median_rms,
     )
-
-
-def _smooth_mean(values: Pixels, chosen: Mask, size: int) -> Pixels:
-    """Return the means of chosen pixels in square cells, interpolated linearly between their centres."""
-    height, width = values.shape
-    rows, columns = _cells(height, size), _cells(width, size)
-    total = _sums(np.where(chosen, values, 0.0), rows, columns)
-    count = _sums(chosen.astype(np.float64), rows, columns)
-    area = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
-    enough = count >= _CELL_MIN_CLEAR * area
-    overall = total.sum() / count.sum() if enough.any() else 0.0
-    means = np.where(enough, total / np.maximum(count, 1.0), overall)
-    return np.asarray(_between(height, rows) @ means @ _between(width, columns).T, np.float32)
-
-
-def _cells(length: int, size: int) -> npt.NDArray[np.intp]:
-    """Return the starts of equal cells of about a size."""
-    number = max(1, round(length / size))
-    return np.linspace(0, length, number + 1).astype(np.intp)[:-1]
-
-
-def _sums(
-    values: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float64]:
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=float), columns, axis=1))
-
-
-def _between(length: int, starts: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Return the matrix (length, cells) that interpolates between the centres of cells."""
-    centres = 0.5 * (starts + np.append(starts[1:], length) - 1)
-    place = np.interp(np.arange(length), centres, np.arange(len(centres)))
-    return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(len(centres))[None, :]))

@@ -9,7 +9,7 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.robust import sigma_mad
 from skylake.image.combine import Combined
-from skylake.image.repair import fill_from_neighbours
+from skylake.image.kernels.repair import fill_from_neighbours
 
 #: Fewer frames tell nothing of how stable a pixel is.
 _STABLE_FRAMES = 5

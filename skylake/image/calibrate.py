@@ -17,7 +17,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
 from skylake.image.cosmic import find_cosmic_rays
-from skylake.image.fused import mark_invalid
+from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane

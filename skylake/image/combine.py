@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from skylake.core.frame import Pixels
 from skylake.core.robust import sigma_mad
-from skylake.image.combine_kernel import combine_stack
+from skylake.image.kernels.combination import combine_stack
 
 Counts = npt.NDArray[np.uint16]
 

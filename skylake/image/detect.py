@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,69 +9,24 @@ import numpy.typing as npt
 import sep
 
 from skylake.core.camera import Extraction
-from skylake.core.flags import SourceFlag
-from skylake.core.frame import Mask, Pixels
+from skylake.core.flags import UNUSABLE_PIXEL, SourceFlag
+from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
+from skylake.image.detections import RAISE, Detections
+from skylake.image.peaks import find_peaks
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["Detections", "detect_sources"]
 
 _PYRAMID = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
-#: When too many pixels exceed the threshold it is raised by this factor, once.
-_RAISE = 2.0
 #: Pieces into which one detection may be deblended. sep's own limit of 1,024 fails the whole frame.
 _SUB_OBJECTS = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Detections:
-    """Sources found on an image; arrays of shape (n,), in any order.
-
-    Attributes
-    ----------
-    x, y : ndarray
-        Isophotal centroids, 0-based pixels.
-    x_err, y_err : ndarray
-        Their errors.
-    a, b : ndarray
-        Half axes of the footprint: the square roots of its second moments, pixels.
-    theta : ndarray
-        Angle of the long axis from x towards y, radians, within -pi/2 to pi/2.
-    n_pixels : ndarray of int32
-        Pixels of the footprint.
-    flux, peak : ndarray
-        Sum and largest pixel within the footprint, ADU.
-    segments : ndarray of int32
-        For each pixel the number of its detection plus one, or 0.
-    flags : ndarray of int32, shape (n,)
-        Bits of :class:`~skylake.core.flags.SourceFlag`.
-    threshold_sigma : float
-        Threshold that was used.
-    raised : bool
-        Whether the threshold had to be raised.
-    """
-
-    x: Floats
-    y: Floats
-    x_err: Floats
-    y_err: Floats
-    a: Floats
-    b: Floats
-    theta: Floats
-    n_pixels: npt.NDArray[np.int32]
-    flux: Floats
-    peak: Floats
-    segments: npt.NDArray[np.int32]
-    flags: npt.NDArray[np.int32]
-    threshold_sigma: float
-    raised: bool
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction) -> Detections:
-    """Find groups of connected pixels above a multiple of the noise, and deblend them.
+def detect_sources(
+    signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, parameters: Extraction, gain: float = np.inf
+) -> Detections:
+    """Find sources and separate those that touch, by the engine of the profile.
 
     Parameters
     ----------
@@ -80,8 +34,12 @@ def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extrac
         Image minus background.
     rms : ndarray of float32
         Noise per pixel.
-    masked : ndarray of bool
-        Pixels that cannot be detected.
+    mask : ndarray of bool or of uint8
+        Pixels that cannot be detected, or the mask plane of the image, which tells of saturation too.
+    parameters : Extraction
+    gain : float
+        Electrons per ADU. The engine 'skylake' adds the photon noise of sources to the errors of their
+        centroids; infinity leaves it out.
 
     Raises
     ------
@@ -89,10 +47,19 @@ def detect_sources(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extrac
         ``detection_overflow`` if too many pixels exceed even the raised threshold, ``no_sources`` if
         nothing is found.
     """
-    if not np.any(rms > 0):
+    if not rms.max() > 0:
         raise FrameRejected(
             Reason.NO_SOURCES, "the image has no noise and no sources; the shutter was closed?"
         )
+    # A mask of bool is one of INVALID pixels, the first bit.
+    plane = mask.view(np.uint8)
+    if parameters.engine == "skylake":
+        return find_peaks(signal, rms, plane, parameters, gain)
+    return _find_connected(signal, rms, np.asarray(plane & np.uint8(UNUSABLE_PIXEL), bool), parameters)
+
+
+def _find_connected(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction) -> Detections:
+    """Find groups of connected pixels above a multiple of the noise, and deblend them."""
     threshold, raised = _threshold(signal, rms, masked, parameters)
     sep.set_extract_pixstack(parameters.max_pixels)
     sep.set_sub_object_limit(_SUB_OBJECTS)
@@ -132,7 +99,7 @@ def _threshold(signal: Pixels, rms: Pixels, masked: Mask, parameters: Extraction
     detected = np.where(masked, np.float32(0.0), signal)
     if parameters.kernel == "pyramid":
         detected = _smoothed(detected)
-    for factor in (1.0, _RAISE):
+    for factor in (1.0, RAISE):
         threshold = parameters.threshold_sigma * factor
         n_pixels = np.count_nonzero(detected > threshold * rms)
         if n_pixels < parameters.max_pixels:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import MaskPlane, Pixels, StoredImage
-from skylake.image.fused import reduce_floats, reduce_integers
+from skylake.image.kernels.fused import reduce_floats, reduce_integers
 
 _NOTHING = np.zeros((0, 0), np.float32)
 _NO_LEVELS = np.zeros(0, np.float32)
@@ -126,7 +126,7 @@ def run_pass(
 def run_again(pixels: Pixels, work: LinearPass, mask: MaskPlane, variance: Pixels | None) -> int:
     """Do more work on pixels, in place; return the number of rows with pixels that are invalid."""
     out, bits = (pixels, mask, _NOTHING if variance is None else variance), pixels.view(np.uint32)
-    return reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits)
+    return int(reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits))
 
 
 def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pixels:

@@ -33,6 +33,7 @@ from skylake.image.astrometry import (
 from skylake.image.background import estimate_background, refine_background
 from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.detect import detect_sources
+from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
@@ -43,6 +44,8 @@ from skylake.image.read import open_stored
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
 SkyFinder = Callable[[str, Image], Pixels]
 
+#: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
+Finisher = Callable[[Extracted], Any]
 #: A right WCS puts stars within this many pixels of their sources.
 _CHECK_RADIUS_PX = 5.0
 
@@ -60,12 +63,15 @@ class ReducedFrame:
         None for a frame without positions on the sky.
     ra_deg, dec_deg : ndarray or None
         Positions of the sources, ICRS.
+    finished : Any
+        What the finisher gave; None for a frame that did not come so far.
     """
 
     row: dict[str, Any] = field(default_factory=dict)
     sources: Measurements | None = None
     ra_deg: np.ndarray[Any, Any] | None = None
     dec_deg: np.ndarray[Any, Any] | None = None
+    finished: Any = None
 
     @property
     def status(self) -> str:
@@ -103,6 +109,7 @@ def reduce_frame(
     find_stars: StarFinder | None = None,
     library: Library | None = None,
     sky: SkyFinder | None = None,
+    finish: Finisher | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -118,6 +125,8 @@ def reduce_frame(
         The masters from which those that the camera's steps need are chosen.
     sky : callable or None
         Gives the sky of a frame from its neighbours, for cameras whose steps take it off.
+    finish : callable or None
+        Is called once the sources are measured and the WCS is right; what it gives is kept.
 
     Returns
     -------
@@ -129,7 +138,7 @@ def reduce_frame(
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
         image = _calibrate(reduced, raw, reading, library, sky)
-        _measure(reduced, raw.header, image, reading, find_stars)
+        _measure(reduced, raw.header, image, reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -233,6 +242,7 @@ def _measure(
     image: Image,
     reading: HeaderReading,
     find_stars: StarFinder | None,
+    finish: Finisher | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
     height, width = image.pixels.shape
@@ -252,7 +262,9 @@ def _measure(
     background = estimate_background(image, camera.extraction)
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
-    detections = detect_sources(signal, background.rms, image.masked, camera.extraction)
+    detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
+    # Not needed until the background is final, and as large as the image.
+    del signal
     background = refine_background(image, background, detections, camera.extraction)
     row["sky_adu"] = background.median_level
     signal = image.pixels - background.level
@@ -279,6 +291,13 @@ def _measure(
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
+    if finish is not None:
+        reduced.finished = finish(
+            Extracted(
+                row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
+                corrections, pointing,
+            )
+        )  # fmt: skip
 
 
 def _point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:

@@ -257,15 +257,17 @@ def _remove_empty(folder: Path) -> None:
 
 def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
     """Link every data file that stays; a file is named after its part or bundle."""
+    # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
+    start = len(str(base))
     for folder, _, names in os.walk(base / "dataset"):
         stays = [
             name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone
         ]
         if stays:
-            target = version / Path(folder).relative_to(base)
-            target.mkdir(parents=True, exist_ok=True)
+            target = f"{version}{folder[start:]}"
+            Path(target).mkdir(parents=True, exist_ok=True)
             for name in stays:
-                link(Path(folder) / name, target / name)
+                link(f"{folder}/{name}", f"{target}/{name}")
 
 
 def _move(source: Path, target: Path) -> None:

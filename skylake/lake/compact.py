@@ -27,7 +27,7 @@ from skylake.schema import load
 from skylake.sky.pixels import Pixel, pixel_range
 
 #: So many parts, or bundles of one level, are merged into one bundle.
-FAN_IN = 8
+FAN_IN = 4
 #: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
 #: memory.
 _FLAT_VALUES = 20_000_000

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from skylake.errors import LakeError, UsageError
@@ -20,6 +21,9 @@ from skylake.lake.records import (
 from skylake.lake.remote import PublishedLayout
 from skylake.places import Reaching
 
+#: Times are told to the microsecond.
+_INSTANT = timedelta(microseconds=1)
+
 
 def current_number(layout: Layout) -> int:
     """Return the number of the current snapshot.
@@ -34,6 +38,10 @@ def current_number(layout: Layout) -> int:
     try:
         number = int(layout.current.readlink().name)
     except (OSError, ValueError) as error:
+        if layout.current.is_file():
+            raise LakeError(
+                f"{layout.root}: this is a lake that was published; read it as {layout.root.as_uri()}"
+            ) from error
         raise LakeError(
             f"{layout.root}: the link 'current' is broken; point it to a folder of _snapshots"
         ) from error
@@ -81,7 +89,8 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     Parameters
     ----------
     as_of : str, int, datetime or None
-        Number of a snapshot, or a time in ISO 8601, UTC where it names no zone; None is now.
+        Number of a snapshot, or a time in ISO 8601, UTC where it names no zone; None is now. A text that names a
+        day, minute or second means the end of it.
 
     Raises
     ------
@@ -130,9 +139,25 @@ def _number_or_time(as_of: str | int | datetime) -> int | datetime:
         if as_of.strip().isdecimal() and len(as_of.strip()) < 8:
             return int(as_of)
         try:
-            as_of = datetime.fromisoformat(as_of.strip())
+            as_of = _end_of(as_of.strip())
         except ValueError:
             raise UsageError(
                 f"{as_of!r} is neither the number of a snapshot nor a time such as 2024-05-01T12:00"
             ) from None
     return as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of
+
+
+def _end_of(text: str) -> datetime:
+    """Return the last instant of a time as precise as it is written: of a day, a minute, a second.
+
+    So a time that was read off `skylake history`, which shows seconds, is one at which that commit had been made.
+    """
+    time = datetime.fromisoformat(text)
+    clock = re.split(r"[T ]", text, maxsplit=1)[1:]
+    if not clock:
+        return time + timedelta(days=1) - _INSTANT
+    digits = re.split(r"[Z+-]", clock[0])[0].replace(":", "")
+    if "." in digits or "," in digits:
+        return time
+    spans = {2: timedelta(hours=1), 4: timedelta(minutes=1), 6: timedelta(seconds=1)}
+    return time + spans[len(digits)] - _INSTANT

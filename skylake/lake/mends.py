@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -17,6 +18,7 @@ from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
+from skylake.schema import table_names
 
 #: What to do after going back.
 _THEN = "then run the pipeline again"
@@ -33,7 +35,18 @@ class Mends:
     #: What a template may ask for.
     NAMES: ClassVar = frozenset(
         f"{name}_mend"
-        for name in ("file", "part", "bundle", "orphan", "version", "hats", "document", "pointer", "snapshot")
+        for name in (
+            "file",
+            "part",
+            "bundle",
+            "orphan",
+            "version",
+            "hats",
+            "document",
+            "pointer",
+            "record",
+            "snapshot",
+        )
     ) | {"lake"}
 
     def __init__(self, facts: Facts) -> None:
@@ -61,6 +74,7 @@ class Mends:
             "hats_mend": lambda: self.hats(row["name"], row["folder"]),
             "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
             "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
+            "record_mend": lambda: self.record(row["snapshot"]),
             "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["is_verified"]),
         }
 
@@ -81,7 +95,23 @@ class Mends:
         newest = max(self.snapshots, default=None)
         if newest is None:
             return f"restore {self.lake} from a copy"
-        return f"skylake rollback {self.lake} {newest}, {_THEN}"
+        folder = shlex.quote(str(self.facts.layout.snapshot(number)))
+        return f"skylake rollback {self.lake} {newest}, rm -r {folder}, {_THEN}"
+
+    def record(self, number: int) -> str:
+        """Return how to live without a record of the ledger: one that says that it was lost."""
+        times = dict(self.facts.relations.values("ledger", "snapshot", "time_utc"))
+        before = [time for other, time in sorted(times.items()) if other < number]
+        record: dict[str, Any] = {
+            "snapshot": number, "base": number - 1, "stage": "lost", "batch": "-", "software_version": "unknown",
+            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00", "tables": list(table_names()),
+            "replaced": {}, "removed": {}, "merged": {}, "loosened": {},
+        }  # fmt: skip
+        path = shlex.quote(str(self.facts.layout.record(number)))
+        return (
+            f"restore {path} from a copy of the lake; or do without, as only the history lacks it: "
+            f"echo {shlex.quote(json.dumps(record))} > {path}"
+        )
 
     def bundle(self, table: str, bundle: str) -> str:
         """Return the command that mends the description of a bundle."""
@@ -156,6 +186,10 @@ class Mends:
                 if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
                     return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
             return self.version(table)
+        if kind == "record of the ledger" and target.stem.isdecimal():
+            return self.record(int(target.stem))
+        if kind == "settings":
+            return f"correct {shlex.quote(str(target))}, or restore it from a copy of the lake"
         return f"restore {shlex.quote(str(target))} from a copy of the lake"
 
     @cached_property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,20 @@ def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None])
 def form_of(root: Path) -> tuple[int, str] | None:
     """Return version and checksum of the schema of a version of a table; None where nothing tells them."""
     try:
-        metadata = read_common_metadata(root).metadata or {}
+        status = (root / "dataset" / "_common_metadata").stat()
+    except OSError:
+        # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
+        return None
+    return _form_of(str(root), status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _form_of(root: str, *_: int) -> tuple[int, str] | None:
+    """Return the form of a version, which does not change while its file of metadata is the same."""
+    try:
+        metadata = read_common_metadata(Path(root)).metadata or {}
         return int(metadata[b"skylake.schema_version"]), metadata[b"skylake.schema_sha256"].decode()
     except (OSError, pa.ArrowInvalid, KeyError, ValueError):
-        # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
         return None
 
 

@@ -55,11 +55,23 @@ class Snapshot:
         return (Snapshot, (self.layout, self.number))
 
     def folder(self, table: str) -> Path:
-        """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily."""
+        """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily.
+
+        Raises
+        ------
+        LakeError
+            If it is not there.
+        """
         load(table)
         if is_addition(self.layout, self.number, table):
             return empty_version(table)
-        return (self.layout.snapshot(self.number) / table).resolve()
+        folder = (self.layout.snapshot(self.number) / table).resolve()
+        if not folder.is_dir():
+            raise LakeError(
+                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` tells the "
+                "command that mends it"
+            )
+        return folder
 
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""

@@ -33,7 +33,7 @@ _TYPES = {
 
 
 def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
-    """Return an in-memory DuckDB with a view per table, per catalog, and those of ``sql/duckdb/views.sql``.
+    """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
 
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
     a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
@@ -61,7 +61,8 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
         add_views(connection, snapshot)
-    connection.execute((folder("sql") / "duckdb" / "views.sql").read_text(encoding="utf-8"))
+    for name in ("flags", "views"):
+        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     return connection
 
 

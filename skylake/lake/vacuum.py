@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -166,8 +167,17 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
 
 
 def _freed(folder: Path) -> int:
-    statuses = (path.lstat() for path in folder.rglob("*"))
-    return sum(status.st_size for status in statuses if status.st_nlink == 1)
+    """Return the bytes of the files below a folder that are nowhere else."""
+    n_bytes, folders = 0, [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                n_bytes += status.st_size if status.st_nlink == 1 else 0
+    return n_bytes
 
 
 def _drop_staging(layout: Layout) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from skylake.errors import LakeError
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part
@@ -39,7 +41,7 @@ class Version:
     @cached_property
     def bundles(self) -> dict[str, Bundle]:
         """Bundles by name."""
-        return {name: Bundle.read(path) for name, path in self.bundle_descriptions.items()}
+        return {name: _read_bundle(path) for name, path in self.bundle_descriptions.items()}
 
     @cached_property
     def bundle_of(self) -> dict[str, str]:
@@ -51,7 +53,8 @@ class Version:
         """All parts by name, in the order of names."""
         found = [_read_part(path) for path in self.fresh.values()]
         for path in self.bundle_descriptions.values():
-            found += read_members(path)
+            with _described(path):
+                found += read_members(path)
         return {part.name: part for part in sorted(found, key=lambda part: part.name)}
 
     def part(self, name: str) -> Part | None:
@@ -65,7 +68,9 @@ class Version:
             yield _read_part(self.fresh[name])
         for bundle in self.bundles.values():
             if members := wanted & frozenset(bundle.names):
-                yield from read_members(self.bundle_descriptions[bundle.name], members)
+                with _described(self.bundle_descriptions[bundle.name]):
+                    found = list(read_members(self.bundle_descriptions[bundle.name], members))
+                yield from found
 
     @cached_property
     def n_rows(self) -> int:
@@ -113,5 +118,22 @@ def _descriptions(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
 
 
+def _read_bundle(path: Path) -> Bundle:
+    with _described(path):
+        return Bundle.read(path)
+
+
 def _read_part(path: Path) -> Part:
-    return Part.from_json(path.read_text(encoding="utf-8"))
+    with _described(path):
+        return Part.from_json(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Say which description cannot be understood."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise LakeError(
+            f"{path}: the description is damaged ({error}); `skylake verify` tells the command that mends it"
+        ) from error

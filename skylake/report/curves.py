@@ -37,10 +37,19 @@ def curve_of_object(snapshot: Snapshot, object_id: int, catalog: str | None = No
         chosen &= pc.field("catalog") == catalog
     rows = snapshot.read("lightcurves", filter=chosen)
     if rows.num_rows == 0:
+        _require_any(snapshot)
         raise LakeError(
             f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
         )
     return _curve(rows, rows.slice(0, 1))
+
+
+def _require_any(snapshot: Snapshot) -> None:
+    """Refuse a lake that has no light curves at all."""
+    if snapshot.n_rows("lightcurves") == 0:
+        raise LakeError(
+            f"{snapshot.layout.root}: the lake has no light curves; `skylake aggregate` makes them"
+        )
 
 
 def curve_at(
@@ -55,6 +64,7 @@ def curve_at(
     """
     rows = snapshot.cone("lightcurves", ra_deg, dec_deg, reach_arcsec / 3600.0)
     if rows.num_rows == 0:
+        _require_any(snapshot)
         raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
     distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
     nearest = int(distance.argmin())

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MAX_FIELD_BINS = 24
 #: Colours of bands, in the order of their names; grey is for what is flagged.
 _BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
+#: Up to such a range the scale of counts has ticks at whole numbers only.
+_FEW_COUNTS = 20
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
 
@@ -195,10 +197,10 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             axes.set_xticks(np.radians(ticks), [f"{(middle - tick) % 360:.0f}°" for tick in ticks])
         else:
             shapes, shown = np.stack([middle + east, dec], axis=-1), values
-            x, y = shapes[..., 0], shapes[..., 1]
-            axes.set_aspect(1.0 / max(float(np.cos(np.radians(y.mean()))), 0.05))
-            axes.set_xlim(x.max() + 0.05 * np.ptp(x), x.min() - 0.05 * np.ptp(x))
-            axes.set_ylim(y.min() - 0.05 * np.ptp(y), y.max() + 0.05 * np.ptp(y))
+            axes.margins(0.05)
+            axes.xaxis.set_inverted(True)
+            # More sky is shown around fields that would else be a thin strip.
+            axes.set_aspect(1.0 / max(float(np.cos(np.radians(dec.mean()))), 0.05), adjustable="datalim")
             # A region across RA 0 is drawn beyond 360 or below 0, and labelled as is usual.
             axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6) % 360:g}")
         _draw_pixels(figure, axes, shapes, shown, label, f"{len(pixels)} pixels of order {order}")
@@ -221,9 +223,15 @@ def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats
 
 
 def _norm(values: Floats) -> Any:
-    """Return how values become colours: by their logarithm where counts span decades, without outliers else."""
+    """Return how values become colours: by their logarithm where counts span decades, without outliers else.
+
+    Values of both signs have their zero in the middle.
+    """
     from matplotlib.colors import LogNorm, Normalize
 
+    if _has_both_signs(values):
+        most = float(np.nanpercentile(np.abs(values), 98))
+        return Normalize(-most, most)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if low > 0 and high > 10.0 * float(np.nanmedian(values)):
         return LogNorm(low, high)
@@ -231,15 +239,27 @@ def _norm(values: Floats) -> Any:
     return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
 
 
+def _has_both_signs(values: Floats) -> bool:
+    return bool(np.nanmin(values) < 0.0 < np.nanmax(values))
+
+
 def _draw_pixels(figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
 
+    colours = "RdBu_r" if _has_both_signs(values) else "viridis"
     drawn = PolyCollection(
-        list(shapes), array=values, cmap="viridis", norm=_norm(values), edgecolors="face", linewidths=0.2
+        list(shapes), array=values, cmap=colours, norm=_norm(values), edgecolors="face", linewidths=0.2
     )
     axes.add_collection(drawn)
-    figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+    axes.autoscale_view()
+    bar = figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+    if np.array_equal(values, np.rint(values)) and np.ptp(values) < _FEW_COUNTS:
+        bar.locator = MaxNLocator(integer=True)
+        bar.update_ticks()
     axes.set_xlabel("right ascension [deg]")
     axes.set_ylabel("declination [deg]")
-    axes.legend(handles=[Patch(color=BLUE, label=text)], loc="lower left")
+    # Beside the map: inside it the legend would hide some of it.
+    swatch = Patch(color=drawn.cmap(0.5), label=text)
+    axes.legend(handles=[swatch], loc="upper right", bbox_to_anchor=(1.0, -0.11), frameon=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from skylake.schema.tables import Column, TableSchema, load
+from skylake.schema.tables import Column, TableSchema, flag_texts, load
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 #: Tables that are mirrored into a database.
 MIRRORED = ("frames", "zeropoints", "nights")
+_GENERATED = "-- Generated from schemas/flags.yaml by `make generated`; do not edit."
 
 
 def sql_table(schema: TableSchema, metadata: sa.MetaData) -> sa.Table:
@@ -81,3 +82,40 @@ def ddl() -> str:
         ]
     lines = "\n\n".join(statements).splitlines()
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def duckdb_flags() -> str:
+    """Return the DuckDB macros that give the names of the bits in a value of flags."""
+    lines = [
+        _GENERATED,
+        "-- The names of the bits that are set, as in `WHERE list_contains(source_flags(flags), 'EDGE')`.",
+    ]
+    for table in ("sources", "frames"):
+        known = ", ".join(
+            f"{{'bit': {bit}, 'name': '{name}'}}" for name, (bit, _) in flag_texts(table).items()
+        )
+        lines.append(
+            f"CREATE MACRO {_function(table)}(flags) AS\n"
+            f"    [one.name FOR one IN [{known}] IF (flags & one.bit) <> 0];"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def postgres_flags() -> str:
+    """Return the PostgreSQL function that gives the names of the bits in a value of the flags of frames."""
+    known = ", ".join(f"({bit}, '{name}')" for name, (bit, _) in flag_texts("frames").items())
+    return f"""{_GENERATED}
+-- The names of the bits that are set, as in `WHERE 'NAN_PIXELS' = ANY (frame_flags(flags))`. Safe to run again; run it
+-- with the tables' schema in search_path.
+CREATE OR REPLACE FUNCTION {_function("frames")}(flags bigint) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(array_agg(name ORDER BY bit), '{{}}')
+    FROM (VALUES {known}) AS known (bit, name)
+    WHERE flags & bit <> 0
+$$;
+"""
+
+
+def _function(table: str) -> str:
+    """Return the name of the function that decodes the flags of a table."""
+    return f"{table.removesuffix('s')}_flags"

@@ -14,7 +14,10 @@ from skylake.errors import ConfigurationError
 from skylake.resources import folder
 
 #: Tables of a lake, in the order in which they are made.
-TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves", "maps", "masters")
+TABLES = (
+    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves", "maps", "targets",
+    "masters",
+)  # fmt: skip
 
 _DATATYPES = {
     "boolean", "byte", "short", "int", "long", "float", "double", "string", "text", "timestamp", "nested",

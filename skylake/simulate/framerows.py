@@ -233,7 +233,7 @@ def _metric_columns(
         "n_saturated": counts.saturated,
         "n_saturated_px": counts.saturated * 6,
         "n_masked_px": np.zeros(count, np.int64),
-        "threshold_sigma": np.full(count, plan.camera.extraction.threshold_sigma),
+        "threshold_sigma": np.full(count, plan.camera.extraction.threshold),
         "fwhm_px": plan.fwhm_px * (1.0 + 0.003 * noise[0]),
         "elongation": np.where(trailed, 2.4, 1.08) + 0.01 * noise[1],
         "elongation_max": np.where(trailed, 4.0, 2.0) + 0.2 * np.abs(noise[2]),

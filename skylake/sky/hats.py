@@ -8,6 +8,7 @@ A catalog here keeps a folder per pixel (``hats_npix_suffix=/``), with one or mo
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -49,14 +50,25 @@ def leaf_folder(order: int, pixel: int) -> str:
 
 def pixel_of(path: str | Path) -> Pixel | None:
     """Return the pixel of a leaf's path; None if it is in no pixel's folder."""
-    match = _LEAF.search(Path(path).as_posix())
+    match = _LEAF.search(path if isinstance(path, str) else path.as_posix())
     return (int(match[1]), int(match[2])) if match else None
 
 
 def find_pixels(root: Path) -> list[Pixel]:
     """Return the pixels that have a folder, sorted."""
-    found = (pixel_of(path) for path in root.glob("dataset/Norder=*/Dir=*/Npix=*"))
-    return sorted(pixel for pixel in found if pixel is not None)
+    folders = [str(root / "dataset")]
+    for prefix in ("Norder=", "Dir=", "Npix="):
+        folders = [f"{folder}/{name}" for folder in folders for name in _names(folder, prefix)]
+    return sorted(pixel for pixel in map(pixel_of, folders) if pixel is not None)
+
+
+def _names(folder: str, prefix: str) -> list[str]:
+    """Return what a folder holds whose names begin so; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name.startswith(prefix)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def read_pixels(root: Path) -> list[Pixel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -89,19 +90,7 @@ class PixelTree:
         ValueError
             If the given pixels overlap.
         """
-        whole = 12 << (2 * INDEX_ORDER)
-        ordered = sorted((pixel_range(*pixel), pixel) for pixel in pixels)
-        found: list[Pixel] = []
-        position = 0
-        for (start, end), pixel in [*ordered, ((whole, whole), None)]:
-            while position < start:
-                position = _fill(found, position, start, order)
-            if position > start:
-                raise ValueError(f"pixels overlap at order {pixel and pixel[0]}")
-            if pixel is not None:
-                found.append(pixel)
-            position = end
-        return cls.of(found)
+        return _completed(tuple(sorted(pixels)), order)
 
     def assign(self, index: IntArray) -> npt.NDArray[np.intp]:
         """Return, for order-29 indices, the position in `pixels` of the pixel that holds each."""
@@ -178,6 +167,24 @@ class PixelTree:
             every = bits & ((1 << (2 * depth)) - 1)
             edge |= ((inside & every) == 0) | ((inside & every) == every)
         return edge
+
+
+@lru_cache(maxsize=16)
+def _completed(pixels: tuple[Pixel, ...], order: int) -> PixelTree:
+    """Return a completed tree; every commit wants the one that the commit before it had."""
+    whole = 12 << (2 * INDEX_ORDER)
+    ordered = sorted((pixel_range(*pixel), pixel) for pixel in pixels)
+    found: list[Pixel] = []
+    position = 0
+    for (start, end), pixel in [*ordered, ((whole, whole), None)]:
+        while position < start:
+            position = _fill(found, position, start, order)
+        if position > start:
+            raise ValueError(f"pixels overlap at order {pixel and pixel[0]}")
+        if pixel is not None:
+            found.append(pixel)
+        position = end
+    return PixelTree.of(found)
 
 
 def _fill(found: list[Pixel], position: int, end: int, order: int) -> int:

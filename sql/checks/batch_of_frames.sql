@@ -1,4 +1,4 @@
--- Parts with rows belong to a night of a camera that has frames.
+-- Parts with rows of a night belong to a camera that has frames of it.
 -- fast
 -- says: the part {part} of {table_name} has {n_rows} rows and belongs to no frames
 -- mend: {orphan_mend}
@@ -8,4 +8,4 @@ LEFT JOIN lake_parts AS f
     ON f.table_name = 'frames'
    AND f.camera = p.camera
    AND f.night = p.night
-WHERE p.camera IS NOT NULL AND p.n_rows > 0 AND f.part IS NULL;
+WHERE p.camera IS NOT NULL AND p.night IS NOT NULL AND p.n_rows > 0 AND f.part IS NULL;

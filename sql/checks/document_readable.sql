@@ -1,6 +1,6 @@
 -- Settings, camera profiles, records, descriptions and lists can be read and understood.
 -- fast
--- says: {path}, a {kind}, cannot be used: {problem}
+-- says: {path} ({kind}) cannot be used: {problem}
 -- mend: {document_mend}
 SELECT path, kind, table_name, problem
 FROM documents;

@@ -1,11 +1,10 @@
 -- The ledger has a record of every commit up to the current snapshot, under its own number and after its base.
 -- fast
 -- says: the record {snapshot} of the ledger {problem}
--- mend: restore _ledger/{name}.json from a copy of the lake; only the history lacks it
+-- mend: {record_mend}
 WITH numbers AS (SELECT unnest(generate_series(1, (SELECT max(snapshot) FROM snapshots))) AS snapshot)
 SELECT
     n.snapshot,
-    lpad(n.snapshot::VARCHAR, 6, '0') AS name,
     CASE
         WHEN l.snapshot IS NULL THEN 'is missing'
         WHEN l.record <> l.snapshot THEN 'is that of ' || l.record

@@ -180,7 +180,7 @@ COMMENT ON COLUMN frames.n_saturated_px IS 'Saturated pixels';
 
 COMMENT ON COLUMN frames.n_masked_px IS 'Pixels without a valid value';
 
-COMMENT ON COLUMN frames.threshold_sigma IS 'Detection threshold in units of the noise per pixel';
+COMMENT ON COLUMN frames.threshold_sigma IS 'Detection threshold in units of the noise: of the filtered image for the engine skylake, of a pixel for sep';
 
 COMMENT ON COLUMN frames.fwhm_px IS 'Median full width at half maximum of stars [pixel]';
 

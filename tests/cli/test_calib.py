@@ -55,8 +55,16 @@ def test_masters_are_listed_by_camera_and_kind(built: Path, well: Run) -> None:
     assert well("calib", "list", built, "--kind", "flat", "--json").json == [rows[3]]
     assert well("calib", "list", built, "--camera", "other", "--json").json == []
     assert rows[1]["name"] in well("calib", "list", built).out
-    asked = well("sql", built, "SELECT kind, n_frames FROM masters ORDER BY kind", "--format", "csv").out.replace(chr(34), "")
-    assert asked.splitlines() == ["kind,n_frames", "bad_pixels,15", "bias,5", "dark,5", "flat,5", "transfer,5"]
+    question = "SELECT kind, n_frames FROM masters ORDER BY kind"
+    asked = well("sql", built, question, "--format", "csv").out.replace(chr(34), "")
+    assert asked.splitlines() == [
+        "kind,n_frames",
+        "bad_pixels,15",
+        "bias,5",
+        "dark,5",
+        "flat,5",
+        "transfer,5",
+    ]
 
 
 def test_a_master_is_shown_with_what_it_was_made_of(built: Path, well: Run) -> None:
@@ -71,9 +79,7 @@ def test_workers_make_what_this_process_makes(
     built: Path, frames: Path, profile: Path, tmp_path: Path, well: Run
 ) -> None:
     well("init", tmp_path / "lake")
-    answer = well(
-        "calib", "build", tmp_path / "lake", "-c", profile, frames, "--cluster", "inline", "--json"
-    )
+    answer = well("calib", "build", tmp_path / "lake", "-c", profile, frames, "--cluster", "inline", "--json")
     made = {row["name"]: row["sha256"] for row in answer.json["masters"]}
     held = well("sql", built, "SELECT name, sha256 FROM masters", "--format", "json").json
     assert made == {row["name"]: row["sha256"] for row in held}
@@ -88,7 +94,9 @@ def test_frames_of_no_use_are_named_and_the_status_is_1(
     for path in sorted(frames.rglob("*bias*")):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "empty.fits").write_bytes(b"")
-    answer = skylake_command("calib", "build", tmp_path / "lake", "-c", profile, folder, "--cluster", "inline")
+    answer = skylake_command(
+        "calib", "build", tmp_path / "lake", "-c", profile, folder, "--cluster", "inline"
+    )
     assert answer.status == 1 and "calib build: made raw-bias-" in answer.out
     assert "empty.fits: left out/empty_file: the file is empty; copy it again from its origin" in answer.err
 

@@ -26,7 +26,7 @@ BATCH = Batch("c", 20240407)
 TREE = PixelTree.uniform(3)
 NOTHING = Existing()
 
-Gather = Callable[..., tuple[Part, Part]]
+Gather = Callable[..., tuple[Part, ...]]
 
 
 def frame_rows(numbers: list[int], filter_name: str = "V", files: dict[int, str] | None = None) -> pa.Table:
@@ -80,7 +80,7 @@ def gather(tmp_path: Path) -> Gather:
 def gatherer(folder: Path) -> Gather:
     runs = iter(range(100))
 
-    def go(chunks: list[tuple[pa.Table, pa.Table | None]], existing: Existing = NOTHING) -> tuple[Part, Part]:
+    def go(chunks: list[tuple[pa.Table, pa.Table | None]], existing: Existing = NOTHING) -> tuple[Part, ...]:
         place = folder / f"run{next(runs)}"
         place.mkdir()
         made = []
@@ -104,13 +104,15 @@ def rows_of(gather: Gather, part: Part) -> pa.Table:
     return read_files(part.table, files_of(gather, part))
 
 
-def existing_of(gather: Gather, parts: tuple[Part, Part], dropped: frozenset[int] = frozenset()) -> Existing:
-    frames, sources = (tuple(Slice(path) for path in files_of(gather, part)) for part in parts)
+def existing_of(gather: Gather, parts: tuple[Part, ...], dropped: frozenset[int] = frozenset()) -> Existing:
+    frames, sources, _ = (tuple(Slice(path) for path in files_of(gather, part)) for part in parts)
     return Existing(frames, sources, dropped)
 
 
 def test_every_row_is_in_the_file_of_its_pixel_and_nowhere_else(gather: Gather) -> None:
-    frames, sources = gather([(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([3]), source_rows([3]))])
+    frames, sources, _ = gather(
+        [(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([3]), source_rows([3]))]
+    )
     assert (frames.n_rows, sources.n_rows) == (3, 15)
     assert (sources.name, sources.camera, sources.night) == (str(BATCH), "c", BATCH.night)
     assert (
@@ -147,7 +149,7 @@ def test_the_same_frames_in_any_chunks_and_runs_are_the_same_parts(
 
 def test_a_frame_reduced_again_replaces_its_rows_and_those_alone(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2], per_frame=7))]))
-    frames, sources = gather([(frame_rows([2], "R"), source_rows([2], 9.0))], existing)
+    frames, sources, _ = gather([(frame_rows([2], "R"), source_rows([2], 9.0))], existing)
     assert {row["frame_id"]: row["filter"] for row in rows_of(gather, frames).to_pylist()} == {1: "V", 2: "R"}
     found = rows_of(gather, sources).to_pandas().groupby("frame_id")["flux_aper1"].agg(["count", "mean"])
     assert found.loc[1].tolist() == [7.0, 1.0]
@@ -156,33 +158,33 @@ def test_a_frame_reduced_again_replaces_its_rows_and_those_alone(gather: Gather)
 
 def test_a_file_with_another_content_loses_its_old_frame(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2]))]))
-    frames, sources = gather([(frame_rows([3], files={3: "/1.fits"}), source_rows([3]))], existing)
+    frames, sources, _ = gather([(frame_rows([3], files={3: "/1.fits"}), source_rows([3]))], existing)
     assert set(rows_of(gather, frames)["frame_id"].to_pylist()) == {2, 3}
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {2, 3}
 
 
 def test_a_frame_that_is_dropped_leaves_neither_row_nor_detections(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2]))]), frozenset({1}))
-    frames, sources = gather([], existing)
+    frames, sources, _ = gather([], existing)
     assert rows_of(gather, frames)["frame_id"].to_pylist() == [2]
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {2}
 
 
 def test_when_all_are_dropped_the_parts_have_no_file(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1]), source_rows([1]))]), frozenset({1}))
-    frames, sources = gather([], existing)
+    frames, sources, _ = gather([], existing)
     assert frames.files == sources.files == ()
 
 
 def test_a_frame_that_fails_now_loses_the_detections_that_it_had(gather: Gather) -> None:
     existing = existing_of(gather, gather([(frame_rows([1, 2]), source_rows([1, 2]))]))
-    frames, sources = gather([(frame_rows([2]), None)], existing)
+    frames, sources, _ = gather([(frame_rows([2]), None)], existing)
     assert frames.n_rows == 2
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {1}
 
 
 def test_the_same_frame_in_two_chunks_is_taken_from_the_first(gather: Gather) -> None:
-    frames, sources = gather(
+    frames, sources, _ = gather(
         [(frame_rows([1, 2]), source_rows([1, 2])), (frame_rows([2, 3], "R"), source_rows([2, 3], 9.0))]
     )
     assert {row["frame_id"]: row["filter"] for row in rows_of(gather, frames).to_pylist()} == {
@@ -196,6 +198,6 @@ def test_the_same_frame_in_two_chunks_is_taken_from_the_first(gather: Gather) ->
 
 def test_detections_whose_frame_is_not_in_the_chunk_are_left_out(gather: Gather) -> None:
     """The chunk lost that frame, as one whose content another file has."""
-    frames, sources = gather([(frame_rows([1]), source_rows([1, 2]))])
+    frames, sources, _ = gather([(frame_rows([1]), source_rows([1, 2]))])
     assert frames.n_rows == 1
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {1}

@@ -113,8 +113,12 @@ def test_without_days_they_are_valid_as_long_as_the_camera_stays(tmp_path: Path)
 
 
 def test_a_group_says_what_it_is() -> None:
-    flat = Group("flat", (exposure("flat", filter="V", exposure_s=5.0), exposure("flat", filter="V", exposure_s=9.0)))
+    flat = Group(
+        "flat", (exposure("flat", filter="V", exposure_s=5.0), exposure("flat", filter="V", exposure_s=9.0))
+    )
     assert flat.text == "flat V of night 20240401" and flat.exposure_s is None and flat.filter == "V"
     dark = Group("dark", (exposure("dark", exposure_s=30.0, temperature_c=-20.0),))
-    assert dark.text == "dark 30 s of night 20240401" and dark.exposure_s == 30.0 and dark.temperature_c == -20.0
+    assert (
+        dark.text == "dark 30 s of night 20240401" and dark.exposure_s == 30.0 and dark.temperature_c == -20.0
+    )
     assert Group("bias", (exposure(), exposure(night=20240402))).night == 0

@@ -232,7 +232,7 @@ def other_profile(profile: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
     path = tmp_path_factory.mktemp("profiles") / "small.toml"
     path.write_text(
         Path(profile.source).read_text()
-        + "extraction.threshold_sigma = 6.0\ngates.theta_kurtosis.max = 5.0\n"
+        + "extraction.peak_sigma = 20.0\nextraction.threshold_sigma = 6.0\ngates.theta_kurtosis.max = 5.0\n"
     )
     return cameras.load(path)
 

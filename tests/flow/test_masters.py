@@ -195,7 +195,8 @@ def test_frames_wait_for_masters_and_are_then_reduced_with_them(
     kept = json.loads(
         (lake.layout.configurations / f"{part.inputs['masters']}.json").read_text(encoding="utf-8")
     )
-    assert kept == {"masters": {rows[kind]["name"]: rows[kind]["sha256"] for kind in ("bad_pixels", "bias", "dark", "flat")}}  # fmt: skip
+    used = [rows[kind] for kind in ("bad_pixels", "bias", "dark", "flat")]
+    assert kept == {"masters": {row["name"]: row["sha256"] for row in used}}
 
 
 def test_an_ingest_takes_newer_masters_only_when_asked(
@@ -330,9 +331,7 @@ def test_a_difference_of_flats_is_free_of_what_adds_to_all(
 def test_a_flat_of_the_sky_is_made_without_its_stars(
     built: Lake, night: SimulationResult, profile: Profile, scenario: Scenario
 ) -> None:
-    report = build_masters(
-        built, profile, [night.out / "frames"], Inline(), BuildOptions("flat", "super")
-    )
+    report = build_masters(built, profile, [night.out / "frames"], Inline(), BuildOptions("flat", "super"))
     (row,) = [row for row in report.masters if row["kind"] == "flat"]
     library = library_of(built.snapshot(), "raw")
     (one,) = [one for one in library.masters if one.name == row["name"]]

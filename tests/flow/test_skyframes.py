@@ -86,7 +86,7 @@ def test_the_sky_is_that_of_the_frame_and_what_is_kept_is_bounded(
 
 def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_path: Path) -> None:
     source = SkySource([str(path) for path in night], profile, None, tmp_path / "sky")
-    with pytest.raises(FrameFailed, match="only 0 usable frames .* within 20 minutes") as caught:
+    with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
         source(str(night[9]), image_of(night[9], profile))
     assert caught.value.reason == "no_sky_frame"
 

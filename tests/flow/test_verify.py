@@ -525,7 +525,7 @@ FAST: list[tuple[Damage, str, str]] = [
     (lose_the_link_of_a_table, "pointer", "ln -sfn current/sources"),
     (dangle_a_table, "snapshot_whole", ROLLBACK),
     (lose_a_table, "snapshot_whole", "rm -r .*000003"),
-    (lose_a_record, "snapshot_recorded", "restore _ledger/000004.json"),
+    (lose_a_record, "snapshot_recorded", "restore .*_ledger/000004.json"),
     (spoil_a_record, "document_readable", "restore .*000004.json"),
     (lose_a_member, "document_readable", LINK),
     (lose_a_member, "bundle_whole", LINK),
@@ -535,7 +535,7 @@ FAST: list[tuple[Damage, str, str]] = [
     (spoil_a_description, "document_readable", LINK),
     (lose_a_description, "file_expected", LINK),
     (spoil_the_properties, "document_readable", ROLLBACK),
-    (spoil_the_settings, "document_readable", "restore .*skylake.toml"),
+    (spoil_the_settings, "document_readable", "correct .*skylake.toml"),
     (lose_a_profile, "camera_profile", "skylake ingest"),
     (lose_the_default_catalog, "catalog_whole", "skylake catalog import .* simcat --replace"),
     (lose_stars_of_a_catalog, "catalog_whole", "skylake catalog import .* simcat --replace"),
@@ -610,6 +610,22 @@ def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Pati
     for command in sorted(commands):
         subprocess.run(command, shell=True, check=True)
     assert patient.verify(deep=True).failed == []
+
+
+@pytest.mark.parametrize("damage", [lose_a_record, spoil_a_record])
+def test_one_can_live_without_a_record_of_the_ledger(damage: Damage, patient: Patient) -> None:
+    damage(patient)
+    (mend,) = {finding["mend"] for check in patient.verify().checks for finding in check["findings"]}
+    subprocess.run(mend.partition("only the history lacks it: ")[2], shell=True, check=True)
+    assert patient.verify(deep=True).failed == []
+    lake = Lake(patient.root)
+    assert [entry.stage for entry in lake.history() if entry.snapshot == 4] == ["lost"]
+    times = [entry.time_utc for entry in lake.history()]
+    assert times == sorted(times)
+    with lake.snapshot().duckdb() as connection:
+        assert connection.sql("SELECT DISTINCT stage FROM ledger WHERE snapshot = 4").fetchall() == [
+            ("lost",)
+        ]
 
 
 def test_a_night_whose_file_is_lost_is_mended_by_ingesting_it_again(

@@ -174,7 +174,7 @@ def measure(camera: Camera, as_image: Callable[..., Image]) -> Callable[..., Mea
         image = image or as_image(field.pixels)
         background = estimate_background(image, here.extraction)
         signal = image.pixels - background.level
-        found = detect_sources(signal, background.rms, image.masked, here.extraction)
+        found = detect_sources(signal, background.rms, image.mask, here.extraction, GAIN)
         background = refine_background(image, background, found, here.extraction)
         signal = image.pixels - background.level
         sources = measure_sources(image, background, signal, found, here, GAIN, EXPOSURE_S)
@@ -183,10 +183,12 @@ def measure(camera: Camera, as_image: Callable[..., Image]) -> Callable[..., Mea
     return go
 
 
-@pytest.fixture(scope="session")
-def fields(grid_field: Callable[..., Field], measure: Callable[..., Measured]) -> list[Measured]:
-    """Three measured fields of lonely stars: some 430 of them."""
-    return [measure(grid_field(seed)) for seed in (1, 2, 3)]
+@pytest.fixture(scope="session", params=["skylake", "sep"])
+def fields(
+    grid_field: Callable[..., Field], measure: Callable[..., Measured], request: pytest.FixtureRequest
+) -> list[Measured]:
+    """Three fields of lonely stars, some 430 of them, measured with each engine."""
+    return [measure(grid_field(seed), extraction={"engine": request.param}) for seed in (1, 2, 3)]
 
 
 WCS_CARDS = {

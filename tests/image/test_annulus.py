@@ -103,7 +103,7 @@ def test_what_is_too_small_for_a_detection_does_not_move_the_flux(
     ] += 900.0
     options: dict[str, Any] = {
         "apertures": {"sky_annulus_px": (12.0, 16.0)},
-        "extraction": {"threshold_sigma": 8.0, "min_area_px": 12, "kernel": "none"},
+        "extraction": {"engine": "sep", "threshold_sigma": 8.0, "min_area_px": 12, "kernel": "none"},
     }
     (plain, hot) = (
         measure(type(field)(pixels, field.x, field.y, field.flux, field.psf, field.sky), **options).sources

@@ -188,7 +188,10 @@ def test_masters_of_raw_or_trimmed_size_fit_alike(order: list[str], whole: bool)
     cut = np.s_[2:18, 5:30]
     held = master("bias", bias) if whole else master("bias", bias[cut], offset=(5, 2))
     image = reduced(
-        pixels, (*order, "bias"), [held], detector={"trim_x": (5, 30), "trim_y": (2, 18), "overscan_x": (0, 5)}
+        pixels,
+        (*order, "bias"),
+        [held],
+        detector={"trim_x": (5, 30), "trim_y": (2, 18), "overscan_x": (0, 5)},
     )
     level = np.median(pixels[:, :5].astype(np.float32), axis=1)[2:18, None]
     np.testing.assert_allclose(image.pixels, pixels[cut] - level - bias[cut], atol=1e-3)
@@ -235,7 +238,12 @@ def test_a_colour_plane_keeps_masks_variance_and_place() -> None:
     pixels[0, 1] = np.nan
     bias = master("bias", np.zeros((8, 10)))
     image = reduced(
-        pixels, ("bias", "bayer"), [bias], detector={"bayer_pattern": "RGGB"}, gain=1.0, reduction={"colour": "G"}
+        pixels,
+        ("bias", "bayer"),
+        [bias],
+        detector={"bayer_pattern": "RGGB"},
+        gain=1.0,
+        reduction={"colour": "G"},
     )
     assert image.pixels.shape == (4, 5) and image.offset == (0.5, 0.5) and image.raw_step == 2
     np.testing.assert_array_equal(image.pixels[1:], 21.0)

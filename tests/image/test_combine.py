@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,8 @@ def test_the_mean_lies_among_the_values_and_counts_add_up(stack: np.ndarray) -> 
     assert (made.n_used <= there).all() and (made.n_used[there > 0] > 0).all()
     np.testing.assert_array_equal(np.isnan(made.mean), there == 0)
     np.testing.assert_array_equal(np.isnan(made.error), there == 0)
-    low, high = (np.where(there > 0, f(np.nan_to_num(stack, nan=v), axis=0), 0.0) for f, v in ((np.min, 1e9), (np.max, -1e9)))  # fmt: skip
+    low = np.where(there > 0, np.nan_to_num(stack, nan=1e9).min(axis=0), 0.0)
+    high = np.where(there > 0, np.nan_to_num(stack, nan=-1e9).max(axis=0), 0.0)
     inside = np.nan_to_num(made.mean)
     assert (inside >= low - 1e-2).all() and (inside <= high + 1e-2).all()
     assert 0.0 <= made.rejected_fraction <= 1.0
@@ -79,7 +82,9 @@ def test_of_two_frames_that_differ_the_lower_counts() -> None:
 def test_frames_whose_level_drifts_are_not_thrown_away() -> None:
     random = np.random.default_rng(2)
     drift = np.array([0.0, 25.0, -3.0])[:, None, None]
-    made = combine((1000.0 + drift + random.normal(0.0, 4.0, (3, 64, 64))).astype(np.float32), CombineOptions())
+    made = combine(
+        (1000.0 + drift + random.normal(0.0, 4.0, (3, 64, 64))).astype(np.float32), CombineOptions()
+    )
     assert made.rejected_fraction < 0.01
 
 
@@ -127,7 +132,7 @@ def test_memory_of_a_block_does_not_grow_with_the_frames(n_frames: int, height: 
         row for start, end in blocks for row in (start, end - 1)
     )
     assert blocks[0][0] == 0 and blocks[-1][1] == height
-    assert all(a[1] == b[0] for a, b in zip(blocks[:-1], blocks[1:], strict=True))
+    assert all(a[1] == b[0] for a, b in pairwise(blocks))
     largest = max(end - start for start, end in blocks)
     assert largest == 1 or 4 * n_frames * width * largest <= 64 << 20
 
@@ -136,6 +141,7 @@ def test_the_noise_of_frames_is_told_by_their_differences() -> None:
     random = np.random.default_rng(7)
     pattern = random.normal(0.0, 100.0, (300, 200))
     slope = np.linspace(0.0, 1.0, 200)
-    frames = [(pattern + i * 30.0 * slope + random.normal(0.0, 5.0, pattern.shape)).astype(np.float32) for i in range(4)]  # fmt: skip
+    noises = random.normal(0.0, 5.0, (4, *pattern.shape))
+    frames = [(pattern + i * 30.0 * slope + noise).astype(np.float32) for i, noise in enumerate(noises)]
     assert frame_noise(frames) == pytest.approx(5.0, rel=0.05)
     assert frame_noise(frames[:1]) == 0.0

@@ -35,7 +35,11 @@ def storm(fwhm: float, n_rays: int = 60) -> Storm:
     hits = np.zeros(SHAPE, bool)
     for _ in range(n_rays):
         row, column = random.integers(8, 248, 2)
-        length, angle, energy = random.integers(1, 6), random.uniform(0, np.pi), 10 ** random.uniform(2.5, 4.0)
+        length, angle, energy = (
+            random.integers(1, 6),
+            random.uniform(0, np.pi),
+            10 ** random.uniform(2.5, 4.0),
+        )
         for step in range(length):
             place = int(row + step * np.sin(angle)), int(column + step * np.cos(angle))
             pixels[place] += 1.5 * energy / length

@@ -68,7 +68,9 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
     assert found in fitting
     if kind == "dark" and found.exposure_s == 10.0:
         assert all(one.exposure_s == 10.0 for one in fitting)
-    same = [one for one in fitting if kind != "dark" or (one.exposure_s == 10.0) == (found.exposure_s == 10.0)]
+    same = [
+        one for one in fitting if kind != "dark" or (one.exposure_s == 10.0) == (found.exposure_s == 10.0)
+    ]
     days = [abs(one.mjd_mid - WANTED.mjd) for one in same if one.mjd_mid is not None]
     if days:
         assert found.mjd_mid is not None and abs(found.mjd_mid - WANTED.mjd) == min(days)

@@ -76,7 +76,13 @@ def test_one_pass_does_what_the_steps_say(kind: str, seed: int, scale: float, at
     first = LinearPass(
         5000.0, 2000.0, levels, bias, bias_err, read_variance=9.0, inverse_gain=0.5, begins=True
     )
-    more = {"dark": dark, "dark_err": dark_err, "dark_scale": scale, "inverse_flat": inverse, "flat_err": flat_err}
+    more = {
+        "dark": dark,
+        "dark_err": dark_err,
+        "dark_scale": scale,
+        "inverse_flat": inverse,
+        "flat_err": flat_err,
+    }
     if at_once:
         for name, value in more.items():
             setattr(first, name, value)

@@ -56,7 +56,9 @@ def test_the_two_greens_are_told_apart_and_bits_of_both_count() -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_the_wcs_puts_pixels_where_they_were(step: int, x0: float, y0: float, sip: bool, has_cd: bool) -> None:
+def test_the_wcs_puts_pixels_where_they_were(
+    step: int, x0: float, y0: float, sip: bool, has_cd: bool
+) -> None:
     header = fits.Header()
     suffix = "-SIP" if sip else ""
     cards = {

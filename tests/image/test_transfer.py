@@ -69,7 +69,9 @@ def test_levels_of_many_kinds_give_the_read_noise_in_the_fit() -> None:
 
 def test_noise_that_rows_have_in_common_is_no_read_noise() -> None:
     random = np.random.default_rng(3)
-    frames = [one + random.normal(0.0, 5.0, (SHAPE[0], 1)).astype(np.float32) for one in biases(random, 1.0, 8.0, 4)]
+    frames = [
+        one + random.normal(0.0, 5.0, (SHAPE[0], 1)).astype(np.float32) for one in biases(random, 1.0, 8.0, 4)
+    ]
     found = photon_transfer(pairs(flats(random, 1.0, 8.0, [20000.0, 20000.0])), pairs(frames))
     assert found is not None and found.read_noise == pytest.approx(8.0, abs=5.0 * found.read_noise_err)
 

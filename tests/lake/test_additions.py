@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from skylake.errors import LakeError
 from skylake.flow.cluster import Inline
 from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake, publish_snapshot
@@ -38,7 +39,7 @@ def everything(lake: Lake, table: str, as_of: int | None = None) -> list[pa.Tabl
     """Read a table in every way."""
     opened, snapshot = lake.open(table, as_of), lake.snapshot(as_of)
     with snapshot.duckdb() as connection:
-        found = [connection.execute(f"SELECT * FROM {table}").to_arrow_table()]
+        found = [connection.sql(f"SELECT * FROM {table}").to_arrow_table()]
     found += [opened.arrow(), opened.polars().to_arrow(), pa.Table.from_pandas(opened.pandas())]
     found += [pa.Table.from_pandas(opened.dask().compute()), snapshot.read(table)]
     return found
@@ -86,7 +87,7 @@ def test_a_link_that_is_lost_is_not_taken_for_a_new_table(lake: Lake, make_rows:
     number = put(lake, ("nights", "night-1", make_rows("nights", 3, 1))).number
     (lake.layout.snapshot(number) / "nights").unlink()
     assert "snapshot_whole" in problems(lake)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(LakeError, match="has lost its table nights; `skylake verify`"):
         lake.snapshot().read("nights")
 
 

@@ -42,6 +42,17 @@ def test_a_lake_is_read_as_it_was_at_every_time(lake: Lake, grown: list[Snapshot
     assert lake.snapshot((last + timedelta(days=9)).isoformat()).number == len(grown)
 
 
+def test_a_time_as_history_shows_it_is_one_at_which_the_commit_was_made(
+    lake: Lake, grown: list[Snapshot]
+) -> None:
+    entries = lake.history()
+    for form in ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y%m%dT%H%M%SZ"):
+        for entry in entries:
+            text = f"{entry.time_utc:{form}}"
+            same = [one.snapshot for one in entries if f"{one.time_utc:{form}}" == text]
+            assert lake.snapshot(text).number == max(same), text
+
+
 def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_that_instant(
     lake: Lake, grown: list[Snapshot]
 ) -> None:

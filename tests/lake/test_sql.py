@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from skylake.lake import Lake, Snapshot
-from skylake.schema import load
+from skylake.schema import flag_texts, load
 from skylake.settings import Settings
 from skylake.table.photometry import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
@@ -209,3 +210,18 @@ def test_views_of_an_empty_lake_are_empty(tmp_path: Path) -> None:
     for name in views:
         count = 1 if name == "ledger" else 0  # which tells that the lake was made
         assert connection.sql(f'SELECT count(*) FROM "{name}"').fetchall() == [(count,)]
+
+
+@pytest.mark.parametrize("table", ["sources", "frames"])
+def test_flags_are_told_by_their_names(table: Any, lake: Lake) -> None:
+    texts = flag_texts(table)
+    values = {"0": 0, "all": sum(bit for bit, _ in texts.values())} | {
+        name: bit for name, (bit, _) in texts.items()
+    }
+    with lake.snapshot().duckdb() as connection:
+        macro = f"{table.removesuffix('s')}_flags"
+        found = {
+            name: connection.sql(f"SELECT {macro}({value})").fetchall()[0][0]
+            for name, value in values.items()
+        }
+    assert found == {"0": [], "all": list(texts)} | {name: [name] for name in texts}

@@ -16,7 +16,7 @@ from skylake.errors import MirrorError
 from skylake.mirror import EmbeddedServer, Mirror
 from skylake.mirror.structure import files
 from skylake.resources import folder
-from skylake.schema import load
+from skylake.schema import flag_texts, load
 from skylake.schema.sql import MIRRORED, ddl
 
 only_embedded = pytest.mark.parametrize("server", ["embedded"], indirect=True)
@@ -255,3 +255,10 @@ def test_a_view_of_a_user_on_ours_is_named_where_it_is_in_the_way(
     assert texts(connection, "SELECT count(*) FROM mine") == {0}
     mirror.rebuild()
     assert texts(connection, "SELECT to_regclass('mine') IS NULL") == {True}
+
+
+def test_flags_of_frames_are_told_by_their_names(mirror: Mirror, connection: Connection) -> None:
+    known = flag_texts("frames")
+    for value, names in [(0, []), (sum(bit for bit, _ in known.values()), [*known]), (5, [*known][:3:2])]:
+        (found,) = connection.execute(sql.SQL("SELECT frame_flags({})").format(value)).fetchone() or ()
+        assert found == names

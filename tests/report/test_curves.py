@@ -54,9 +54,14 @@ def test_the_catalog_chooses_among_stars_of_one_number(lake: Lake, star: dict[st
 
 
 def test_a_star_that_is_not_there_is_an_error_with_the_mend(lake: Lake, bare: Lake) -> None:
-    for one in (lake, bare):
-        with pytest.raises(LakeError, match="no light curve of the star 123456; `skylake cone`"):
-            curve_of_object(one.snapshot(), 123456)
+    with pytest.raises(LakeError, match="no light curve of the star 123456; `skylake cone`"):
+        curve_of_object(lake.snapshot(), 123456)
+    for ask in (
+        lambda: curve_of_object(bare.snapshot(), 123456),
+        lambda: curve_at(bare.snapshot(), 1.0, 2.0),
+    ):
+        with pytest.raises(LakeError, match="the lake has no light curves; `skylake aggregate`"):
+            ask()
 
 
 @pytest.mark.parametrize("angle", [0.0, 90.0, 210.0])

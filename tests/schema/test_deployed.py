@@ -153,10 +153,11 @@ def test_the_record_itself_cannot_change(damage: str, schemas: Path) -> None:
 
 def test_a_flag_bit_needs_a_version_and_keeps_its_meaning(schemas: Path) -> None:
     path = schemas / "flags.yaml"
-    edit(path, lambda data: data["sources"].append({"bit": 10, "name": "STREAK", "description": "new"}))
-    assert "schemas/flags.yaml has changed since version 1 was deployed" in problems(schemas)[0]
-    edit(path, version(2))
-    assert [one.name for one in record(schemas)] == ["flags.2.yaml"]
+    last = max(deployed_files("flags", schemas))
+    edit(path, lambda data: data["sources"].append({"bit": 30, "name": "STREAK", "description": "new"}))
+    assert f"schemas/flags.yaml has changed since version {last} was deployed" in problems(schemas)[0]
+    edit(path, version(last + 1))
+    assert [one.name for one in record(schemas)] == [f"flags.{last + 1}.yaml"]
     edit(path, lambda data: data["sources"][0].update(name="FULL"))
     assert problems(schemas)[0].startswith("flags of sources: the bit 0 was SATURATED and is FULL")
 

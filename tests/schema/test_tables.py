@@ -59,7 +59,7 @@ def test_texts_are_long_enough_to_say_something_and_types_have_what_they_need(na
 
 @pytest.mark.parametrize("name", ["flags", "weather", "../schemas/frames", ""])
 def test_what_is_no_table_is_told(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="the tables are frames, sources, matches"):
+    with pytest.raises(ConfigurationError, match="the tables are frames, sources, forced_sources"):
         load(name)
     with pytest.raises(KeyError):
         load("frames")["weather"]

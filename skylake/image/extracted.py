@@ -1,0 +1,49 @@
+"""A frame whose sources are measured, with all that was made on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from skylake.core.camera import Camera
+from skylake.core.frame import Image, Pixels
+from skylake.image.astrometry import Pointing
+from skylake.image.background import Background
+from skylake.image.detect import Detections
+from skylake.image.growth import ApertureCorrections
+from skylake.image.measure import Measurements
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What is known of a frame when its sources are measured and its WCS is found to be right.
+
+    Attributes
+    ----------
+    row : dict
+        The row of ``frames``.
+    camera : Camera
+    gain : float
+        Electrons per ADU.
+    exposure_s : float
+    image : Image
+    background : Background
+    signal : ndarray of float32
+        Image minus background, ADU.
+    detections : Detections
+    measured : Measurements
+    corrections : ApertureCorrections
+    pointing : Pointing
+    """
+
+    row: dict[str, Any]
+    camera: Camera
+    gain: float
+    exposure_s: float
+    image: Image
+    background: Background
+    signal: Pixels
+    detections: Detections
+    measured: Measurements
+    corrections: ApertureCorrections
+    pointing: Pointing

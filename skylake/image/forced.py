@@ -1,0 +1,266 @@
+"""Forced photometry: every target in the field of a frame is measured where it has to be, detected or not.
+
+Three fluxes stand side by side: plain apertures; apertures after the models of all other stars were taken off, which
+is the one to use by default; and the flux of the simultaneous fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Apertures
+from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.reasons import Status
+from skylake.core.robust import sigma_mad
+from skylake.image.extracted import Extracted
+from skylake.image.kernels.forced_apertures import aperture_table, sum_apertures
+from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
+from skylake.image.psf import FramePsf, PsfModel
+from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
+from skylake.image.psfstars import psf_of_frame
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
+
+#: Where neighbours increase the variance of a flux this much, it says little of the star alone.
+_BLENDED = 3.0
+#: A fit needs this part of the weight of a star's stamp.
+_MIN_SHARE = 0.5
+#: Stars that tie the fitted flux to the growth curve: S/N, contamination, and how many are needed.
+_TIE_SNR = 50.0
+_TIE_CONTAMINATION = 0.02
+_TIE_STARS = 8
+#: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be told.
+_FLOOR = (0.002, 0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedMeasurements:
+    """Targets on one frame; arrays of shape (n,).
+
+    Attributes
+    ----------
+    star_id : ndarray of int64
+    ra_deg, dec_deg : ndarray
+        Positions as the list of targets has them.
+    targets_version : int
+    x, y, edge_distance : ndarray
+        Where the target was measured, 0-based pixels, and its distance from the edge of the image.
+    flux, flux_err : dict of ndarray
+        ADU per second, keyed by aper1 to aper3, hybrid1 to hybrid3 and psf; NaN where an aperture does not exist or
+        nothing could be fitted. The last is total flux, the others are those of their apertures.
+    chi2 : ndarray
+        Reduced chi-square of the pixels of the star in the fit.
+    contamination : ndarray
+        Light of neighbours within the aperture of calibrations, as a share of the star's own, or of the error of its
+        own where that is larger.
+    n_bad : ndarray of int32
+        Pixels of that aperture that are of no use.
+    sky, sky_rms : ndarray
+        Background and its noise per pixel, ADU.
+    flags : ndarray of int32
+    """
+
+    star_id: npt.NDArray[np.int64]
+    ra_deg: Floats
+    dec_deg: Floats
+    targets_version: int
+    x: Floats
+    y: Floats
+    edge_distance: Floats
+    flux: dict[str, Floats]
+    flux_err: dict[str, Floats]
+    chi2: Floats
+    contamination: Floats
+    n_bad: Integers
+    sky: Floats
+    sky_rms: Floats
+    flags: Integers
+
+    def __len__(self) -> int:
+        return len(self.star_id)
+
+
+def force_targets(
+    extracted: Extracted, find_targets: TargetFinder, model: PsfModel | None
+) -> ForcedMeasurements | None:
+    """Measure all targets in the field of a frame.
+
+    Parameters
+    ----------
+    extracted : Extracted
+    find_targets : callable
+        Gives the targets around a position at a time.
+    model : PsfModel or None
+        Form of the point spread function that the frames of the night have in common; None takes a Moffat profile.
+
+    Returns
+    -------
+    ForcedMeasurements or None
+        None if there is no target in the field, or the targets are not where the WCS puts them.
+    """
+    pointing = extracted.pointing
+    found = find_targets(
+        pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, float(extracted.row["mjd_mid"])
+    )
+    x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
+    height, width = extracted.signal.shape
+    near = np.flatnonzero(
+        (np.abs(x - 0.5 * width) <= 0.5 * width + 5) & (np.abs(y - 0.5 * height) <= 0.5 * height + 5)
+    )
+    shift = shift_to_targets(x[near], y[near], extracted.measured)
+    if shift is None:
+        return None
+    x, y = x[near] + shift[0], y[near] + shift[1]
+    inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
+    psf = psf_of_frame(model, extracted)
+    inside = inside[by_place(x[inside], y[inside], core_half_size(psf.fwhm_px))]
+    return measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
+
+
+def measure_targets(
+    extracted: Extracted, targets: TargetStars, x: Floats, y: Floats, psf: FramePsf
+) -> ForcedMeasurements:
+    """Measure targets at given places of a frame.
+
+    Parameters
+    ----------
+    extracted : Extracted
+    targets : TargetStars
+    x, y : ndarray, shape (n,)
+        On the image, 0-based pixels.
+    psf : FramePsf
+    """
+    good = _good_pixels(extracted.image.mask)
+    signal, background, gain = extracted.signal, extracted.background, extracted.gain
+    fit = fit_stars(signal, good, background.rms, x, y, psf, gain)
+    rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
+    columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
+    rms = background.rms[rows, columns]
+    apertures = extracted.camera.apertures
+    sums = _sum(extracted, fit, psf, good, rms, apertures)
+    height, width = signal.shape
+    edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
+    flags = _flags(extracted, fit, x, y, edge, sums.bad)
+    tie, floor = _tie(extracted, fit, sums, flags, apertures)
+    flux, flux_err = sums.flux, sums.flux_err
+    flux["psf"] = fit.flux * tie
+    flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
+    seconds = extracted.exposure_s
+    return ForcedMeasurements(
+        star_id=targets.star_id,
+        ra_deg=targets.ra_deg,
+        dec_deg=targets.dec_deg,
+        targets_version=targets.version,
+        x=x,
+        y=y,
+        edge_distance=edge,
+        flux={name: values / seconds for name, values in flux.items()},
+        flux_err={name: values / seconds for name, values in flux_err.items()},
+        chi2=fit.chi2,
+        contamination=sums.contamination,
+        n_bad=sums.bad,
+        sky=np.asarray(background.level[rows, columns], float) + fit.sky,
+        sky_rms=np.asarray(rms, float),
+        flags=flags,
+    )
+
+
+def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return 1 for the pixels whose value tells of the sky."""
+    if not mask.any():
+        return np.ones(mask.shape, np.uint8)
+    return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Fluxes of apertures in ADU, contamination and unusable pixels."""
+
+    flux: dict[str, Floats]
+    flux_err: dict[str, Floats]
+    contamination: Floats
+    bad: Integers
+
+
+def _sum(
+    extracted: Extracted, fit: StarFit, psf: FramePsf, good: npt.NDArray[np.uint8],
+    rms: npt.NDArray[np.float32], apertures: Apertures,
+) -> _Sums:  # fmt: skip
+    radii, half = np.array(apertures.radii_px, float), int(np.ceil(apertures.radii_px[-1] + 0.5))
+    main = apertures.radii_px.index(apertures.calibrated_radius_px)
+    plain, alone, variance, light, bad = sum_apertures(
+        fit.columns, fit.rows, fit.dx, fit.dy, psf.inverse, fit.coefficients, fit.stamps, fit.core, fit.reach,
+        fit.taken.astype(np.float32), _table(apertures.radii_px, half), half, main, extracted.signal,
+        fit.left, good, fit.clean, rms, extracted.gain,
+    )  # fmt: skip
+    area = np.pi * radii**2
+    plain, alone = plain - fit.sky[:, None] * area, alone - fit.sky[:, None] * area
+    # What the models of neighbours are wrong by stays in the aperture.
+    spoiled = variance + (_FLOOR[1] * light[:, 1:]) ** 2
+    flux, flux_err = {}, {}
+    for number in range(3):
+        given = number < len(radii)
+        nothing = np.full(len(plain), np.nan)
+        flux[f"aper{number + 1}"] = plain[:, number] if given else nothing
+        flux_err[f"aper{number + 1}"] = np.sqrt(variance[:, number]) if given else nothing
+        flux[f"hybrid{number + 1}"] = alone[:, number] if given else nothing
+        flux_err[f"hybrid{number + 1}"] = np.sqrt(spoiled[:, number]) if given else nothing
+    own = np.maximum(np.abs(light[:, 0]), np.sqrt(variance[:, main]))
+    return _Sums(flux, flux_err, light[:, 1] / own, bad.astype(np.int32))
+
+
+@lru_cache(maxsize=4)
+def _table(radii: tuple[float, ...], half: int) -> npt.NDArray[np.float32]:
+    return np.asarray(aperture_table(np.array(radii, float), half))
+
+
+def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:
+    from scipy.spatial import cKDTree
+
+    camera, image = extracted.camera, extracted.image
+    flags = np.zeros(len(x), np.int32)
+    spoiled = int(np.bitwise_or.reduce(image.mask, axis=None))
+    outermost = max(camera.extraction.edge_margin_px, camera.apertures.radii_px[-1])
+    flags[edge < outermost] |= SourceFlag.EDGE
+    flags[bad > 0] |= SourceFlag.BAD_PIXEL
+    flags[fit.increase > _BLENDED] |= SourceFlag.BLENDED
+    flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
+    if extracted.row["status"] != Status.OK:
+        flags |= SourceFlag.FRAME_REJECTED
+    for pixels, bit in (
+        (PixelFlag.SATURATED, SourceFlag.SATURATED),
+        (PixelFlag.NEAR_SATURATED, SourceFlag.NEAR_SATURATED),
+    ):
+        if spoiled & pixels == 0:
+            continue
+        rows, columns = np.nonzero(image.having(pixels))
+        if rows.size and len(x):
+            distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
+            flags[distance <= camera.apertures.radii_px[0] + 0.5] |= bit
+    return flags
+
+
+def _tie(
+    extracted: Extracted, fit: StarFit, sums: _Sums, flags: Integers, apertures: Apertures
+) -> tuple[float, float]:
+    """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
+
+    Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux, to the fitted one.
+    """
+    number = apertures.radii_px.index(apertures.calibrated_radius_px) + 1
+    whole = sums.flux[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
+    error = sums.flux_err[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
+    bright = (fit.flux > 0) & (whole > _TIE_SNR * error) & (flags == 0)
+    bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
+    if bright.sum() < _TIE_STARS:
+        return 1.0, _FLOOR[1]
+    ratio = whole[bright] / fit.flux[bright]
+    tie = float(np.median(ratio))
+    expected = float(np.median((error[bright] / whole[bright]) ** 2))
+    scatter = float(sigma_mad(ratio)) / tie
+    return tie, float(np.clip(np.sqrt(max(scatter**2 - expected, 0.0)), *_FLOOR))

@@ -1,0 +1,237 @@
+"""Matched filter, significant pixels and the way up from each: compiled kernels, and nothing else.
+
+The image is filtered row by row, and what is significant is listed at once, so that the filtered image
+never exists as a whole. A listed pixel is known by its place in the list, in the order of rows.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+
+#: Nothing is more significant; noise next to nothing would make infinities.
+_MOST = np.float32(1e8)
+
+
+@numba.njit(cache=True, nogil=True)
+def list_significant(
+    signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
+    place: Places, value: Pixels, light: Pixels, uphill: Places,
+) -> int:  # fmt: skip
+    """List the pixels of the filtered image above a limit, and the highest neighbour of each.
+
+    The filter is the product of a symmetric row and column. For white noise it is the matched filter of a
+    star of its shape, and the standard deviation of what it gives is rms * sum(kernel^2).
+
+    Parameters
+    ----------
+    signal, rms : ndarray of float32, shape (height, width)
+        Finite; beyond the edges there is nothing.
+    mask : ndarray of uint8, shape (height, width)
+    excluded : uint8
+        Pixels with any of these bits count as 0 and are never listed.
+    kernel : ndarray of float32, shape (m + 1,)
+        Weights of the middle and of its neighbours on one side.
+    least : float32
+        Limit, in standard deviations of the filtered image.
+    place, value, light, uphill : ndarray, shape (capacity,)
+        Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
+        in the list of the highest of the pixel and its eight neighbours; of equals the first.
+
+    Returns
+    -------
+    int
+        Pixels of the list, or -1 if there are more than it can hold.
+    """
+    height, width = signal.shape
+    half = kernel.size - 1
+    ring = np.zeros((2 * half + 1, width), np.float32)
+    rows = np.zeros((3, width + 2), np.float32)
+    numbers = np.zeros((3, width), np.int32)
+    padded = np.zeros(width + 2 * half, np.float32)
+    above = np.zeros((width + 7) // 8 * 8, np.uint8)
+    scale = np.float32(1.0 / (kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)))
+    before, start, found = 0, 0, 0
+    for y in range(-half, height + 1):
+        ahead = y + half
+        if ahead < height:
+            _smooth_along(signal[ahead], mask[ahead], excluded, kernel, padded, ring[ahead % ring.shape[0]])
+        elif half > 0:
+            ring[ahead % ring.shape[0]] = 0.0
+        if y < 0:
+            continue
+        row = rows[y % 3]
+        row[:] = 0.0
+        before, start = start, found
+        if y < height:
+            line = row[1 : width + 1]
+            _smooth_across(ring, y, kernel, line)
+            _in_sigma(line, rms[y], mask[y], excluded, scale)
+            found = _list_row(line, signal[y], least, y, above, numbers[y % 3], place, value, light, found)
+            if found < 0:
+                return -1
+        if y > 0:
+            _climb(rows, numbers, y - 1, place, uphill, before, start)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _smooth_along(
+    row: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, padded: Pixels, out: Pixels
+) -> None:
+    half, width = kernel.size - 1, row.size
+    middle = padded[half : half + width]
+    for x in range(width):
+        middle[x] = row[x] if (mask[x] & excluded) == 0 else np.float32(0.0)
+    first = kernel[0]
+    for x in range(width):
+        out[x] = first * middle[x]
+    # Three pairs at a time: fewer ways to memory and back.
+    for t in range(1, half + 1, 3):
+        a, b, c = _three(kernel, t)
+        one, two = padded[half - t : half - t + width], padded[half + t : half + t + width]
+        u = min(t + 1, half)
+        three, four = padded[half - u : half - u + width], padded[half + u : half + u + width]
+        v = min(t + 2, half)
+        five, six = padded[half - v : half - v + width], padded[half + v : half + v + width]
+        for x in range(width):
+            out[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+
+
+@numba.njit(cache=True, nogil=True)
+def _three(kernel: Pixels, t: int) -> tuple[np.float32, np.float32, np.float32]:
+    """Return three weights of the kernel, 0 beyond its end."""
+    none = np.float32(0.0)
+    b = kernel[t + 1] if t + 1 < kernel.size else none
+    c = kernel[t + 2] if t + 2 < kernel.size else none
+    return kernel[t], b, c
+
+
+@numba.njit(cache=True, nogil=True)
+def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
+    half, size, width = kernel.size - 1, ring.shape[0], ring.shape[1]
+    middle, first = ring[y % size], kernel[0]
+    for x in range(width):
+        row[x] = first * middle[x]
+    for t in range(1, half + 1, 3):
+        a, b, c = _three(kernel, t)
+        u, v = min(t + 1, half), min(t + 2, half)
+        one, two = ring[(y - t) % size], ring[(y + t) % size]
+        three, four = ring[(y - u) % size], ring[(y + u) % size]
+        five, six = ring[(y - v) % size], ring[(y + v) % size]
+        for x in range(width):
+            row[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+
+
+@numba.njit(cache=True, nogil=True)
+def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: np.float32) -> None:
+    none, most = np.float32(0.0), _MOST
+    for x in range(rms.size):
+        usable = ((mask[x] & excluded) == 0) & (rms[x] > none)
+        ratio = scale * row[x] / rms[x] if usable else none
+        row[x] = ratio if ratio < most else most
+
+
+@numba.njit(cache=True, nogil=True)
+def _list_row(
+    row: Pixels, signal: Pixels, least: np.float32, y: int, above: Plane, numbers: Places,
+    place: Places, value: Pixels, light: Pixels, found: int,
+) -> int:  # fmt: skip
+    """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
+    width = row.size
+    for x in range(width):
+        above[x] = row[x] > least
+    eights = above.view(np.uint64)
+    for block in range(eights.size):
+        if eights[block] == 0:
+            continue
+        if found + 8 > place.size and found + np.sum(above[8 * block : 8 * block + 8]) > place.size:
+            return -1
+        for x in range(8 * block, min(8 * block + 8, width)):
+            if above[x] != 0:
+                place[found], value[found], light[found] = y * width + x, row[x], signal[x]
+                numbers[x] = found
+                found += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _climb(
+    rows: Pixels, numbers: Places, y: int, place: Places, uphill: Places, start: int, stop: int
+) -> None:
+    """Find the highest neighbour of the listed pixels of a row, once the next row is filtered."""
+    width = numbers.shape[1]
+    for k in range(start, stop):
+        x = place[k] - y * width
+        best, best_y, best_x = np.float32(-1.0), 0, 0
+        for step in range(-1, 2):
+            near = rows[(y + step) % 3]
+            for column in range(x, x + 3):
+                if near[column] > best:
+                    best, best_y, best_x = near[column], (y + step) % 3, column - 1
+        uphill[k] = numbers[best_y, best_x]
+
+
+@numba.njit(cache=True, nogil=True)
+def star_curvatures(
+    signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, sigma: np.float32, step: int, every: int
+) -> npt.NDArray[np.float64]:
+    """Return how sharp bright peaks are: the squares of the widths of Gaussians through three pixels.
+
+    The logarithm of a Gaussian is a parabola, whose curvature does not depend on where its middle is
+    between the pixels.
+
+    Parameters
+    ----------
+    signal, rms, mask, excluded
+        As for :func:`list_significant`.
+    sigma : float32
+        Peaks are higher than so many standard deviations of a pixel.
+    step : int
+        Distance of the pixels on both sides of the peak.
+    every : int
+        Rows of which one is looked at.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Squares of standard deviations, pixels^2, means of that along x and along y.
+    """
+    height, width = signal.shape
+    squares = np.empty(4096, np.float64)
+    n = 0
+    for y in range(step, height - step, every):
+        for x in range(step, width - step):
+            peak = signal[y, x]
+            if peak <= sigma * rms[y, x] or not _is_peak(signal, mask, excluded, y, x):
+                continue
+            total = 0.0
+            for pair in (
+                (signal[y, x - step], signal[y, x + step]),
+                (signal[y - step, x], signal[y + step, x]),
+            ):
+                low = 3.0 * rms[y, x]
+                if pair[0] <= low or pair[1] <= low:
+                    total = np.inf
+                    break
+                total += np.log(peak / pair[0]) + np.log(peak / pair[1])
+            if 0.0 < total < np.inf:
+                squares[n] = 2.0 * step**2 / total
+                n += 1
+                if n == squares.size:
+                    return squares
+    return squares[:n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_peak(signal: Pixels, mask: Plane, excluded: np.uint8, y: int, x: int) -> bool:
+    for row in range(y - 1, y + 2):
+        for column in range(x - 1, x + 2):
+            if signal[row, column] > signal[y, x] or (mask[row, column] & excluded) != 0:
+                return False
+    return True

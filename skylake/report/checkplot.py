@@ -1,0 +1,140 @@
+"""Pictures of one frame: its sources, its background, its completeness."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.flags import SPOILED
+from skylake.report.style import BLUE, GREY, RED, Floats, canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pixels = npt.NDArray[np.float32]
+
+#: Pixels are shown from so many standard deviations of the sky below it to so many above.
+_SHOWN_SIGMA = (-3.0, 20.0)
+_SAMPLE_PX = 4
+_INCHES = 9.0
+
+
+def annotated_frame(
+    signal: Pixels,
+    rms: float,
+    x: Floats,
+    y: Floats,
+    flags: npt.NDArray[np.int32],
+    radius_px: float,
+    title: str,
+) -> Figure:
+    """Draw a frame minus its background with a circle around every source, by what its flags say.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (height, width)
+        ADU.
+    rms : float
+        Noise of the background, ADU.
+    x, y : ndarray, shape (n,)
+        Pixels, 0-based.
+    flags : ndarray of int32, shape (n,)
+    radius_px : float
+        Radius of the circles.
+    title : str
+    """
+    from matplotlib.collections import EllipseCollection
+
+    height, width = signal.shape
+    with canvas(title, (_INCHES, _INCHES * height / width * 0.86 + 0.6)) as (figure, axes):
+        low, high = (sigma * rms for sigma in _SHOWN_SIGMA)
+        shown = axes.imshow(
+            signal,
+            cmap="gray_r",
+            vmin=low,
+            vmax=high,
+            origin="lower",
+            interpolation="nearest",
+            rasterized=True,
+        )
+        figure.colorbar(shown, ax=axes, label="pixel minus background [ADU]", shrink=0.85)
+        kinds = (
+            ("clean", flags == 0, BLUE),
+            ("blended or another remark", (flags != 0) & (flags & int(SPOILED) == 0), "#c08a1e"),
+            ("saturated, at the edge or spoiled", flags & int(SPOILED) != 0, RED),
+        )
+        for label, chosen, colour in kinds:
+            size = np.full(int(chosen.sum()), 2.0 * radius_px)
+            axes.add_collection(
+                EllipseCollection(
+                    size, size, np.zeros(size.size), units="xy", offsets=np.column_stack([x, y])[chosen],
+                    offset_transform=axes.transData, facecolors="none", edgecolors=colour, linewidths=0.7,
+                )
+            )  # fmt: skip
+            axes.plot([], [], "o", mfc="none", mec=colour, label=f"{label}: {size.size}")
+        axes.grid(False)
+        axes.set_xlabel("x [pixel]")
+        axes.set_ylabel("y [pixel]")
+        axes.legend(loc="upper right", fontsize=8)
+        return figure
+
+
+def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
+    """Draw the level of the background; contours tell its noise."""
+    height, width = level.shape
+    with canvas(title, (_INCHES, _INCHES * height / width * 0.86 + 0.6)) as (figure, axes):
+        some = np.asarray(level[::_SAMPLE_PX, ::_SAMPLE_PX], float)
+        shown = axes.imshow(
+            some, cmap="viridis", origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5)
+        )
+        figure.colorbar(shown, ax=axes, label="background [ADU]", shrink=0.85)
+        noise = np.asarray(rms[::_SAMPLE_PX, ::_SAMPLE_PX], float)
+        if float(np.ptp(noise)) > 0.0:
+            place = np.arange(0, width, _SAMPLE_PX), np.arange(0, height, _SAMPLE_PX)
+            lines = axes.contour(*place, noise, levels=5, colors="white", linewidths=0.8)
+            axes.clabel(lines, fmt="%.3g", fontsize=8)
+            axes.plot([], [], "-", color=GREY, label="noise per pixel [ADU]")
+            axes.legend(loc="upper right", fontsize=8)
+        axes.grid(False)
+        axes.set_xlabel("x [pixel]")
+        axes.set_ylabel("y [pixel]")
+        return figure
+
+
+def completeness_curve(
+    flux: Floats,
+    fraction: Floats,
+    low: Floats,
+    high: Floats,
+    limits: dict[str, tuple[float, float]],
+    title: str,
+) -> Figure:
+    """Draw the share of injected stars that is found against total flux; faint stars are on the right.
+
+    Parameters
+    ----------
+    flux, fraction, low, high : ndarray, shape (n,)
+        Total flux (ADU/s), share, and its interval.
+    limits : dict
+        Label to flux and its error (NaN for none), shown as lines.
+    title : str
+    """
+    with canvas(title) as (figure, axes):
+        mag = -2.5 * np.log10(flux)
+        error = np.vstack([fraction - low, high - fraction])
+        axes.errorbar(
+            mag, fraction, np.clip(error, 0.0, None), fmt="o-", ms=4, color=BLUE, label="injected stars"
+        )
+        for (label, (value, value_err)), colour in zip(limits.items(), (RED, GREY), strict=False):
+            if np.isfinite(value):
+                text = f"{label}: {-2.5 * np.log10(value):.2f}"
+                if np.isfinite(value_err):
+                    text += f" ± {1.0857 * value_err / value:.2f}"
+                axes.axvline(-2.5 * np.log10(value), color=colour, lw=1.2, ls="--", label=f"{text} mag")
+        axes.set_ylim(-0.03, 1.05)
+        axes.set_xlabel("instrumental magnitude -2.5 log10(total flux in ADU/s) [mag]")
+        axes.set_ylabel("share of stars that is found")
+        axes.legend(loc="lower left")
+        return figure

@@ -1,0 +1,95 @@
+"""The table ``forced_sources``: the targets on a frame as Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.sphere import healpix_index
+from skylake.schema import conform, load
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
+
+#: The flux columns of ``forced_sources``, in order: ``flux_hybrid1`` … ``flux_psf``.
+FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "aper1", "aper2", "aper3", "psf")
+
+
+class Forced(Protocol):
+    """What the table is made from; see :class:`skylake.image.forced.ForcedMeasurements`."""
+
+    @property
+    def star_id(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def ra_deg(self) -> Floats: ...  # noqa: D102
+    @property
+    def dec_deg(self) -> Floats: ...  # noqa: D102
+    @property
+    def targets_version(self) -> int: ...  # noqa: D102
+    @property
+    def x(self) -> Floats: ...  # noqa: D102
+    @property
+    def y(self) -> Floats: ...  # noqa: D102
+    @property
+    def edge_distance(self) -> Floats: ...  # noqa: D102
+    @property
+    def flux(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def flux_err(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def chi2(self) -> Floats: ...  # noqa: D102
+    @property
+    def contamination(self) -> Floats: ...  # noqa: D102
+    @property
+    def n_bad(self) -> Integers: ...  # noqa: D102
+    @property
+    def sky(self) -> Floats: ...  # noqa: D102
+    @property
+    def sky_rms(self) -> Floats: ...  # noqa: D102
+    @property
+    def flags(self) -> Integers: ...  # noqa: D102
+
+
+def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
+    """Return the rows of one frame.
+
+    Parameters
+    ----------
+    frame : mapping
+        The row of ``frames``.
+    forced : Forced
+        Arrays of shape (n,).
+    """
+    n = len(forced.star_id)
+    columns: dict[str, Any] = {
+        "_healpix_29": healpix_index(forced.ra_deg, forced.dec_deg),
+        "frame_id": np.full(n, frame["frame_id"], np.int64),
+        "star_id": forced.star_id,
+        "camera": pa.repeat(frame["camera"], n),
+        "night": np.full(n, frame["night"], np.int32),
+        "mjd_mid": np.full(n, frame["mjd_mid"], float),
+        "filter": pa.repeat(pa.scalar(frame.get("filter"), pa.string()), n),
+        "ra_deg": forced.ra_deg,
+        "dec_deg": forced.dec_deg,
+        "targets_version": np.full(n, forced.targets_version, np.int32),
+        "x_px": forced.x,
+        "y_px": forced.y,
+    }
+    measured = {"edge_distance_px": forced.edge_distance}
+    for name in FORCED_FLUXES:
+        measured[f"flux_{name}"] = forced.flux[name]
+        measured[f"flux_{name}_err"] = forced.flux_err[name]
+    measured |= {
+        "chi2": forced.chi2,
+        "contamination": forced.contamination,
+        "sky_adu": forced.sky,
+        "sky_rms_adu": forced.sky_rms,
+    }
+    for name, values in measured.items():
+        columns[name] = pa.array(values, from_pandas=True)
+    columns |= {"n_bad": forced.n_bad, "flags": forced.flags}
+    return conform(pa.table(columns), load("forced_sources"))

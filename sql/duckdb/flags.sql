@@ -1,0 +1,6 @@
+-- Generated from schemas/flags.yaml by `make generated`; do not edit.
+-- The names of the bits that are set, as in `WHERE list_contains(source_flags(flags), 'EDGE')`.
+CREATE MACRO source_flags(flags) AS
+    [one.name FOR one IN [{'bit': 1, 'name': 'SATURATED'}, {'bit': 2, 'name': 'NEAR_SATURATED'}, {'bit': 4, 'name': 'BLENDED'}, {'bit': 8, 'name': 'EDGE'}, {'bit': 16, 'name': 'BAD_PIXEL'}, {'bit': 32, 'name': 'DETECTION_OVERFLOW'}, {'bit': 64, 'name': 'CENTROID_FAILED'}, {'bit': 128, 'name': 'KRON_FAILED'}, {'bit': 256, 'name': 'LOCAL_SKY_FAILED'}, {'bit': 512, 'name': 'FRAME_REJECTED'}, {'bit': 65536, 'name': 'FIT_FAILED'}] IF (flags & one.bit) <> 0];
+CREATE MACRO frame_flags(flags) AS
+    [one.name FOR one IN [{'bit': 1, 'name': 'EXPOSURE_ASSUMED'}, {'bit': 2, 'name': 'GAIN_ASSUMED'}, {'bit': 4, 'name': 'READ_NOISE_ASSUMED'}, {'bit': 8, 'name': 'FILTER_ASSUMED'}, {'bit': 16, 'name': 'TIME_FROM_NAME'}, {'bit': 32, 'name': 'SITE_UNKNOWN'}, {'bit': 64, 'name': 'NAN_PIXELS'}, {'bit': 128, 'name': 'THRESHOLD_RAISED'}, {'bit': 256, 'name': 'GATE_WARNING'}, {'bit': 512, 'name': 'APCOR_ASSUMED'}, {'bit': 1024, 'name': 'WCS_UNCHECKED'}, {'bit': 2048, 'name': 'FILTER_UNKNOWN'}, {'bit': 4096, 'name': 'MORE_IMAGES'}] IF (flags & one.bit) <> 0];

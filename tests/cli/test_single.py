@@ -1,0 +1,76 @@
+"""``skylake reduce``: products of single frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def frame(sky: Path) -> Path:
+    return sorted((sky / "frames").rglob("*.fits*"))[0]
+
+
+def test_a_frame_gives_its_catalog_its_row_and_pictures(
+    frame: Path, camera: Path, tmp_path: Path, well: Run
+) -> None:
+    answer = well("reduce", frame, "--camera", camera, "--out", tmp_path / "out", "--plots", "--json")
+    (row,) = answer.json
+    stem = frame.name.partition(".fit")[0]
+    names = [f"{stem}.{end}" for end in ("frame.json", "sources.fits", "frame.png", "background.png")]
+    assert [Path(one).name for one in row["products"]] == names
+    sources = Table.read(tmp_path / "out" / names[1])
+    told = json.loads((tmp_path / "out" / names[0]).read_text())
+    assert len(sources) == told["n_detected"] > 20 and told["status"] == row["status"] == "ok"
+    assert sources["flux_aper1"].unit is not None and sources["ra_deg"].unit == "deg"
+    for name in names[2:]:
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_it_gives_is_what_ingest_puts_into_the_lake(
+    frame: Path, camera: Path, tmp_path: Path, well: Run
+) -> None:
+    lake = tmp_path / "lake"
+    well("init", lake)
+    well("ingest", lake, "--camera", camera, frame)
+    well("reduce", frame, "--camera", camera, "--out", tmp_path, "--format", "parquet")
+    (path,) = tmp_path.glob("*.sources.parquet")
+    question = "SELECT {} FROM {} ORDER BY source_no"
+    columns = "frame_id, source_no, ra_deg, x_px, flux_aper2, flux_aper2_err, flags"
+    ours = well("sql", lake, question.format(columns, f"read_parquet('{path}')"), "--format", "json").json
+    assert ours == well("sql", lake, question.format(columns, "sources"), "--format", "json").json
+    assert len(ours) > 20
+
+
+def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path: Path, well: Run) -> None:
+    answer = well("reduce", frame, "-c", camera, "--out", tmp_path, "--inject", "--stars", 600, "--json")
+    (row,) = answer.json
+    (path,) = tmp_path.glob("*.completeness.ecsv")
+    curve = Table.read(path)
+    assert curve["n_injected"].sum() >= 600
+    assert np.all(curve["low"] <= curve["fraction"]) and np.all(curve["fraction"] <= curve["high"])
+    assert curve["fraction"][0] < 0.2 and curve["fraction"][-1] > 0.6
+    assert -12 < row["mag_half"] < 3 and 0 < row["mag_half_err"] < 0.3
+    assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
+
+
+def test_frames_that_fail_are_told_and_do_not_stop_the_others(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    (tmp_path / "empty.fits").touch()
+    (tmp_path / "notes.fits").write_text("cold tonight")
+    paths = [tmp_path / "empty.fits", tmp_path / "notes.fits", frame]
+    answer = skylake_command("reduce", *paths, "-c", camera, "--out", tmp_path / "out", "--plots", "--inject")
+    assert answer.status == 1
+    lines = answer.err.splitlines()
+    assert sum("empty.fits: " in line for line in lines) == 1
+    assert sum("notes.fits: " in line for line in lines) == 1
+    assert list((tmp_path / "out").glob("*.sources.fits"))

@@ -1,0 +1,269 @@
+"""Lists of targets, and frames that are measured at them, in the same commit as their detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from skylake.cameras import Profile
+from skylake.core.sphere import separation_deg
+from skylake.errors import UsageError
+from skylake.flow.cluster import Inline
+from skylake.flow.compact import compact
+from skylake.flow.forcing import pool_psfs
+from skylake.flow.forget import find, forget
+from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.targetlist import TargetList
+from skylake.flow.targets import TargetOptions, TargetReport, count_frames, fields_of, make_targets
+from skylake.flow.verify import VerifyOptions, open_facts, verify
+from skylake.lake import Lake
+from skylake.simulate import SimulationResult
+
+Run = Callable[..., Any]
+OPTIONS = TargetOptions("simcat", faint=15.0, seen=3)
+FIRST, SECOND = "small-20241001", "small-20241002"
+
+
+def targets(lake: Lake, **changes: Any) -> TargetReport:
+    from dataclasses import replace
+
+    return make_targets(lake, "small", replace(OPTIONS, **changes), Inline())
+
+
+@pytest.fixture(scope="module")
+def measured_once(
+    ingested_once: Lake, archive: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
+) -> Lake:
+    """A lake with a list of targets that are measured on all frames. Tests do not change it."""
+    import shutil
+
+    root = tmp_path_factory.mktemp("measured") / "lake"
+    lake = Lake(shutil.copytree(ingested_once.root, root, symlinks=True))
+    assert targets(lake).is_new
+    report = ingest(lake, profile, [archive.out / "frames"], Inline(), IngestOptions(redo=True))
+    assert report.counts == {"ok": 12}
+    return lake
+
+
+@pytest.fixture
+def measured(measured_once: Lake, tmp_path: Path) -> Lake:
+    """A copy of it, to be changed."""
+    import shutil
+
+    return Lake(shutil.copytree(measured_once.root, tmp_path / "lake", symlinks=True))
+
+
+def rows(lake: Lake, table: str = "forced_sources") -> pa.Table:
+    return lake.snapshot().read(table)
+
+
+def test_a_camera_without_a_list_has_no_forced_rows(ingested_once: Lake) -> None:
+    assert TargetList.in_force(ingested_once.snapshot(), "small") is None
+    assert rows(ingested_once).num_rows == 0
+    assert rows(ingested_once, "targets").num_rows == 0
+
+
+def test_every_target_is_measured_on_every_frame_that_shows_it(measured_once: Lake) -> None:
+    forced, listed = rows(measured_once), rows(measured_once, "targets")
+    keys = np.unique(np.column_stack([forced["frame_id"].to_numpy(), forced["star_id"].to_numpy()]), axis=0)
+    assert len(keys) == forced.num_rows
+    assert set(forced["star_id"].to_pylist()) == set(listed["star_id"].to_pylist())
+    wanted = dict(zip(listed["star_id"].to_pylist(), listed["n_frames"].to_pylist(), strict=True))
+    stars, counts = np.unique(forced["star_id"].to_numpy(), return_counts=True)
+    missing = np.array([wanted[star] for star in stars.tolist()]) - counts
+    # Only where the edge of a frame cuts through a shift of a fraction of a pixel may there be a doubt.
+    assert np.count_nonzero(missing) <= 0.03 * len(stars)
+    assert np.isfinite(forced["flux_psf"].to_numpy()).all()
+    assert (forced["targets_version"].to_numpy() == 1).all()
+
+
+def test_what_was_never_detected_is_measured_too(measured_once: Lake) -> None:
+    forced, listed = rows(measured_once), rows(measured_once, "targets")
+    unseen = listed.filter(pc.equal(listed["n_seen"], 0))
+    assert unseen.num_rows > 0
+    theirs = forced.filter(pc.is_in(forced["star_id"], unseen["star_id"].combine_chunks()))
+    assert theirs.num_rows >= unseen.num_rows
+    snr = theirs["flux_psf"].to_numpy() / theirs["flux_psf_err"].to_numpy()
+    assert np.median(np.abs(snr)) < np.median(
+        forced["flux_psf"].to_numpy() / forced["flux_psf_err"].to_numpy()
+    )
+
+
+def test_fluxes_agree_with_those_of_the_detections(measured_once: Lake) -> None:
+    with measured_once.snapshot().duckdb() as connection:
+        pairs = connection.sql(
+            """SELECT f.flux_aper2 AS forced, s.flux_aper2 AS detected, s.flux_aper2_err AS err,
+                      f.flux_psf / (f.flux_hybrid2 * r.apcor_aper2) AS ratio
+               FROM forced_sources AS f JOIN frames AS r USING (frame_id) JOIN sources AS s USING (frame_id)
+               WHERE (f.x_px - s.x_px) ** 2 + (f.y_px - s.y_px) ** 2 < 0.09 AND s.flags = 0 AND f.flags = 0
+                 AND s.flux_aper2 > 50 * s.flux_aper2_err AND f.contamination < 0.02"""
+        ).to_arrow_table()
+    assert pairs.num_rows > 50
+    off = (pairs["forced"].to_numpy() - pairs["detected"].to_numpy()) / pairs["err"].to_numpy()
+    assert abs(np.median(off)) < 0.3
+    # The fitted flux is total flux: it is tied to the growth curve of each frame.
+    assert np.median(pairs["ratio"].to_numpy()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_stars_repeat_from_frame_to_frame(measured_once: Lake) -> None:
+    forced = rows(measured_once).to_pandas()
+    bright = forced[(forced["flags"] == 0) & (forced.flux_hybrid2 > 40 * forced.flux_hybrid2_err)]
+    night = bright[bright.night == 20241001]
+    table = night.pivot_table(index="star_id", columns="frame_id", values="flux_hybrid2").dropna()
+    assert len(table) >= 10
+    relative = table.div(table.median(axis=1), axis=0)
+    relative = relative.div(relative.median(axis=0), axis=1)
+    assert np.median(np.abs(relative - 1.0)) < 0.02
+
+
+def test_forced_rows_are_committed_with_the_detections(measured_once: Lake) -> None:
+    entries = [entry for entry in measured_once.history() if entry.stage == "ingest"]
+    after = entries[-1]
+    assert {"frames", "sources", "forced_sources"} >= set(after.parts)
+    assert "forced_sources" in after.parts
+    snapshot = measured_once.snapshot()
+    name = TargetList.in_force(snapshot, "small")
+    assert name is not None
+    for batch in (FIRST, SECOND):
+        part = snapshot.part("forced_sources", batch)
+        assert part is not None
+        assert part.inputs["targets"] == name.name
+
+
+def test_the_list_stays_the_same_until_something_changes(measured: Lake) -> None:
+    again = targets(measured)
+    assert (again.version, again.is_new) == (1, False)
+    fainter = targets(measured, faint=16.0)
+    assert (fainter.version, fainter.is_new) == (2, True)
+    listed = rows(measured, "targets")
+    first, second = (
+        {
+            row["ref_id"]: row["star_id"]
+            for row in listed.to_pylist()
+            if row["version"] == version and row["ref_id"]
+        }
+        for version in (1, 2)
+    )
+    assert len(second) > len(first)
+    assert {ref: second[ref] for ref in first} == first
+
+
+def test_a_frame_is_done_anew_with_the_newer_list(measured: Lake, frames: list[Path], run: Run) -> None:
+    before = rows(measured).num_rows
+    assert targets(measured, faint=16.0).version == 2
+    run(measured, frames)
+    assert rows(measured).num_rows == before
+    run(measured, frames[:6], redo=True)
+    forced = rows(measured)
+    versions = {
+        night: set(forced.filter(pc.equal(forced["night"], night))["targets_version"].to_pylist())
+        for night in (20241001, 20241002)
+    }
+    assert versions == {20241001: {2}, 20241002: {1}}
+    assert forced.num_rows > before
+
+
+def test_frames_that_come_later_leave_those_of_the_night_alone(
+    lake: Lake, frames: list[Path], run: Run, archive: SimulationResult, columns: Any
+) -> None:
+    from skylake.flow.catalogs import import_catalog
+
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    run(lake, frames[:3])
+    targets(lake, seen=2)
+    run(lake, frames[3:6])
+    forced = rows(lake)
+    measured_frames = set(forced["frame_id"].to_pylist())
+    assert len(measured_frames) == 3
+    run(lake, frames[6:7])
+    assert len(set(rows(lake)["frame_id"].to_pylist())) == 4
+    again = rows(lake)
+    assert again.filter(pc.equal(again["night"], 20241001)).equals(forced)
+
+
+def test_the_same_frames_give_the_same_rows(
+    measured: Lake, measured_once: Lake, frames: list[Path], run: Run
+) -> None:
+    run(measured, frames, redo=True)
+    names = [name for name in rows(measured).column_names if name != "camera"]
+    keys = [("frame_id", "ascending"), ("star_id", "ascending")]
+    assert rows(measured).select(names).sort_by(keys).equals(rows(measured_once).select(names).sort_by(keys))
+
+
+def test_frames_that_are_forgotten_take_their_forced_rows_along(measured: Lake) -> None:
+    frame = rows(measured, "frames")["frame_id"][0].as_py()
+    snapshot = measured.snapshot()
+    report = forget(measured, find(snapshot, [frame], []), Inline())
+    assert report.rows["forced_sources"] > 0
+    assert frame not in rows(measured)["frame_id"].to_pylist()
+    assert rows(measured, "targets").num_rows > 0
+
+
+def test_a_lake_with_targets_is_whole_and_can_be_compacted(measured: Lake) -> None:
+    options = VerifyOptions(deep=True)
+    assert verify(open_facts(measured.root, options), Inline(), options).all_well
+    before = rows(measured).sort_by([("frame_id", "ascending"), ("star_id", "ascending")])
+    compact(measured, Inline(), everything=True)
+    assert rows(measured).sort_by([("frame_id", "ascending"), ("star_id", "ascending")]).equals(before)
+    assert verify(open_facts(measured.root, options), Inline(), options).all_well
+
+
+def test_positions_without_a_catalog_come_from_detections(ingested: Lake) -> None:
+    report = targets(ingested, catalog=None)
+    assert (report.n_catalog, report.n_targets) == (0, report.n_detections)
+    listed = rows(ingested, "targets")
+    assert (listed["n_seen"].to_numpy() >= 3).all()
+    with pytest.raises(UsageError, match="nothing is a target of small"):
+        targets(ingested, catalog=None, seen=0)
+
+
+def test_proper_motion_is_carried_to_the_time_of_a_frame(measured_once: Lake) -> None:
+    found = TargetList.in_force(measured_once.snapshot(), "small")
+    assert found is not None
+    frame = rows(measured_once, "frames").to_pylist()[0]
+    finder = found.finder()
+    now = finder(frame["ra_deg"], frame["dec_deg"], 1.0, frame["mjd_mid"])
+    later = finder(frame["ra_deg"], frame["dec_deg"], 1.0, frame["mjd_mid"] + 36525.0)
+    assert now.star_id.tolist() == later.star_id.tolist()
+    moved = 3600 * separation_deg(now.ra_now_deg, now.dec_now_deg, later.ra_now_deg, later.dec_now_deg)
+    listed = rows(measured_once, "targets").to_pandas().set_index("star_id").loc[now.star_id.tolist()]
+    speed = np.nan_to_num(np.hypot(listed.pm_ra_mas_yr, listed.pm_dec_mas_yr)) / 1000.0
+    assert speed.max() > 0
+    assert moved == pytest.approx(100.0 * speed, abs=0.01)
+
+
+def test_a_camera_without_frames_is_told(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="no frame of small in the lake is good"):
+        targets(lake, catalog=None)
+
+
+def test_fields_cover_all_frames_and_frames_are_counted_as_they_lie(ingested_once: Lake) -> None:
+    frames_table = rows(ingested_once, "frames")
+    circles = fields_of(frames_table)
+    assert len(circles) < frames_table.num_rows
+    sources = rows(ingested_once, "sources")
+    ra, dec = sources["ra_deg"].to_numpy(), sources["dec_deg"].to_numpy()
+    covered = np.zeros(len(ra), bool)
+    for one in circles:
+        covered |= separation_deg(one[0], one[1], ra, dec) <= one[2]
+    assert covered.all()
+    inside = sources["edge_distance_px"].to_numpy() > 3
+    assert (count_frames(ra, dec, frames_table)[inside] >= 1).all()
+    assert count_frames(ra + 30.0, dec, frames_table).max() == 0
+
+
+def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
+    frames: list[Path], profile: Profile
+) -> None:
+    names = [str(path) for path in frames[:4]]
+    whole = pool_psfs({1: names}, profile, Inline())
+    frames[3].write_bytes(b"nothing")
+    fewer = pool_psfs({1: names, 2: [str(frames[3])]}, profile, Inline())
+    assert list(fewer) == [1]
+    assert (whole[1].quality.n_frames, fewer[1].quality.n_frames) == (4, 3)

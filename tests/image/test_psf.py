@@ -1,0 +1,148 @@
+"""The point spread function: its kernels, what its stars tell, and that sums of frames add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.image.kernels.shapes import draw_stamps
+from skylake.image.psf import (
+    N_BASIS,
+    N_FIELD,
+    FramePsf,
+    PsfModel,
+    PsfQuality,
+    PsfSums,
+    Shape,
+    basis,
+    field_terms,
+    monomials,
+    solve_psf,
+    sum_stars,
+)
+from skylake.simulate import Moffat, render
+
+Floats = npt.NDArray[np.float64]
+
+SIZE = (400, 600)
+HALF = 13
+RADIUS = 12.0
+
+
+def stars(
+    n: int, seed: int, fwhm: float | Floats = 2.8, beta: float = 3.5, **options: float
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Places on the image, and offsets and pixels of noiseless stars of flux 1."""
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(0, SIZE[1] - 1, n), random.uniform(0, SIZE[0] - 1, n)
+    phase = np.column_stack([x - np.rint(x), y - np.rint(y)])
+    widths = np.broadcast_to(fwhm(x, y) if callable(fwhm) else fwhm, (n,))
+    side = 2 * HALF + 1
+    values = np.stack(
+        [
+            render((side, side), [HALF + a], [HALF + b], [1.0], Moffat(w, beta=beta, **options))
+            for (a, b), w in zip(phase, widths, strict=True)
+        ]
+    )
+    grid = np.arange(-HALF, HALF + 1.0)
+    dx = np.broadcast_to(grid[None, None, :] - phase[:, :1, None], values.shape)
+    dy = np.broadcast_to(grid[None, :, None] - phase[:, 1:, None], values.shape)
+    flat = (n, side * side)
+    return x, y, dx.reshape(flat), dy.reshape(flat), values.reshape(flat).astype(float)
+
+
+def sums_of(n: int, seed: int, shape: Shape, **options: object) -> PsfSums:
+    x, y, dx, dy, values = stars(n, seed, **options)  # type: ignore[arg-type]
+    weights = np.where(np.hypot(dx, dy) <= RADIUS + 0.5, 1e6 / (1.0 + 1e3 * values), 0.0)
+    return sum_stars(values, weights, dx, dy, x, y, shape, SIZE)
+
+
+def drawn(psf: FramePsf, x: Floats, y: Floats) -> Floats:
+    coefficients = psf.coefficients(x, y)
+    dx, dy = (x - np.rint(x)).astype(np.float32), (y - np.rint(y)).astype(np.float32)
+    side = 2 * HALF + 1
+    return draw_stamps(dx, dy, coefficients, psf.inverse, HALF)[:, : side * side].astype(float)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    width=st.floats(0.8, 6.0),
+    plus=st.floats(-0.3, 0.3),
+    cross=st.floats(-0.3, 0.3),
+)
+def test_the_kernel_draws_the_basis_functions(seed: int, width: float, plus: float, cross: float) -> None:
+    random = np.random.default_rng(seed)
+    model = PsfModel(random.normal(0, 0.2, (N_FIELD, N_BASIS)), SIZE, Shape(width, plus, cross), PsfQuality())
+    psf = FramePsf(model, model.shape, RADIUS)
+    raw = field_terms(np.array([77.0]), np.array([300.0]), SIZE) @ model.terms
+    dx, dy = random.uniform(-9, 9, (2, 60))
+    u, v = model.shape.inverse @ np.stack([dx, dy])
+    wanted = basis(u, v) @ raw[0]
+    found = psf.values((raw @ monomials()).astype(np.float32), -dx, -dy)
+    assert found == pytest.approx(wanted, abs=2e-5 * np.abs(wanted).max() + 1e-7)
+
+
+@pytest.mark.parametrize("beta", [2.5, 3.5, 4.7])
+def test_stars_of_any_steepness_are_drawn_to_a_thousandth(beta: float) -> None:
+    model = solve_psf(sums_of(40, 1, Shape.of_width(2.8), beta=beta))
+    x, y, dx, dy, values = stars(30, 2, beta=beta)
+    light = drawn(FramePsf(model, Shape.of_width(2.8), RADIUS), x, y)
+    within = np.sum(values * (np.hypot(dx, dy) <= RADIUS), axis=1).mean()
+    assert np.abs(light * within - values).max() < 1.5e-3 * values.max()
+    assert model.quality.condition < 1e6
+
+
+def test_a_star_within_the_total_radius_has_the_flux_one() -> None:
+    model = solve_psf(sums_of(120, 3, Shape.of_width(2.8), fwhm=lambda x, y: 2.6 + 0.6 * x / SIZE[1]))
+    x, y, dx, dy, _ = stars(40, 4)
+    light = drawn(FramePsf(model, Shape(1.1 * model.shape.width), RADIUS), x, y)
+    inside = np.clip(RADIUS + 0.5 - np.hypot(dx, dy), 0.0, 1.0)
+    assert np.sum(light * inside, axis=1) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_form_follows_the_stars_over_the_field() -> None:
+    def fwhm(x: Floats, y: Floats) -> Floats:
+        return np.asarray(2.5 + 0.8 * ((x / SIZE[1] - 0.5) ** 2 + (y / SIZE[0]) ** 2))
+
+    model = solve_psf(sums_of(150, 5, Shape.of_width(2.8), fwhm=fwhm))
+    constant = solve_psf(sums_of(20, 5, Shape.of_width(2.8), fwhm=fwhm))
+    assert (model.quality.field_order, constant.quality.field_order) == (2, 0)
+    x, y, dx, dy, values = stars(60, 6, fwhm=fwhm)  # type: ignore[arg-type]
+    scale = np.sum(values * (np.hypot(dx, dy) <= RADIUS), axis=1)[:, None]
+    off = [
+        np.abs(drawn(FramePsf(one, Shape.of_width(2.8), RADIUS), x, y) * scale - values).max(axis=1).mean()
+        for one in (model, constant)
+    ]
+    assert off[0] < 0.01 * values.max()
+    assert off[0] < 0.2 * off[1]
+
+
+def test_sums_of_frames_add_up_in_any_way() -> None:
+    first, second = (sums_of(30, seed, Shape.of_width(2.8)) for seed in (7, 8))
+    x, y, dx, dy, values = (np.concatenate(pair) for pair in zip(stars(30, 7), stars(30, 8), strict=True))
+    weights = np.where(np.hypot(dx, dy) <= RADIUS + 0.5, 1e6 / (1.0 + 1e3 * values), 0.0)
+    whole = sum_stars(values, weights, dx, dy, x, y, Shape.of_width(2.8), SIZE)
+    both = first + second
+    assert (both.n_stars, both.n_frames) == (60, 2)
+    assert solve_psf(both).terms == pytest.approx(solve_psf(whole).terms, rel=1e-6, abs=1e-9)
+    assert (second + first).matrix == pytest.approx(both.matrix)
+
+
+def test_a_frame_that_is_wider_is_drawn_with_its_own_width() -> None:
+    model = solve_psf(sums_of(60, 9, Shape.of_width(2.8)))
+    x, y, dx, dy, values = stars(20, 10, fwhm=3.2)
+    wider = FramePsf(model, Shape(Shape.of_width(2.8).width * 3.2 / 2.8), RADIUS)
+    within = np.sum(values * (np.hypot(dx, dy) <= RADIUS), axis=1).mean()
+    assert np.abs(drawn(wider, x, y) * within - values).max() < 0.02 * values.max()
+    # A pixel adds its own width.
+    assert wider.fwhm_px == pytest.approx(np.hypot(3.2, 1.0), rel=0.03)
+
+
+def test_a_model_survives_its_bytes() -> None:
+    model = solve_psf(sums_of(40, 11, Shape(2.0, 0.1, -0.05)))
+    again = PsfModel.from_bytes(model.to_bytes())
+    assert again.terms.tobytes() == model.terms.tobytes()
+    assert (again.size, again.shape, again.quality) == (model.size, model.shape, model.quality)

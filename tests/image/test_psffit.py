@@ -1,0 +1,171 @@
+"""The fit of all stars at once: right for blends, honest in its errors, calm where nothing can be known."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from skylake.image.kernels.shapes import draw_stamps
+from skylake.image.psf import FramePsf, PsfModel, Shape
+from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
+
+Floats = npt.NDArray[np.float64]
+
+SHAPE = (260, 300)
+RADIUS = 12.0
+GAIN = 1.5
+NOISE = 20.0
+
+
+def psf() -> FramePsf:
+    model = PsfModel.moffat(2.6, SHAPE)
+    return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), RADIUS)
+
+
+def image_of(
+    x: Floats, y: Floats, flux: Floats, noise: float = 0.0, seed: int = 1
+) -> npt.NDArray[np.float32]:
+    """Stars as the model draws them, on a sky without light."""
+    half, pad = 20, 24
+    canvas = np.zeros((SHAPE[0] + 2 * pad, SHAPE[1] + 2 * pad))
+    columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+    dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
+    side = 2 * half + 1
+    stamps = draw_stamps(dx, dy, psf().coefficients(x, y), psf().inverse, half)[:, : side * side]
+    for stamp, column, row, light in zip(stamps, columns, rows, flux, strict=True):
+        canvas[row + pad - half : row + pad + half + 1, column + pad - half : column + pad + half + 1] += (
+            light * stamp.reshape(side, side)
+        )
+    random = np.random.default_rng(seed)
+    canvas = canvas[pad:-pad, pad:-pad]
+    if noise:
+        electrons = random.poisson(canvas * GAIN) / GAIN
+        canvas = electrons + random.normal(0.0, noise, canvas.shape)
+    return canvas.astype(np.float32)
+
+
+def fit(
+    pixels: npt.NDArray[np.float32], x: Floats, y: Floats, bad: tuple[slice, slice] | None = None
+) -> StarFit:
+    good = np.ones(SHAPE, np.uint8)
+    if bad is not None:
+        good[bad] = 0
+    return fit_stars(pixels, good, np.full(SHAPE, NOISE, np.float32), x, y, psf(), GAIN, level_sky=False)
+
+
+def crowd(n: int, seed: int) -> tuple[Floats, Floats, Floats]:
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(0, SHAPE[1] - 1, n), random.uniform(0, SHAPE[0] - 1, n)
+    return x, y, 10.0 ** random.uniform(2.5, 5.5, n)
+
+
+def test_without_noise_every_flux_of_a_crowd_is_found() -> None:
+    x, y, flux = crowd(700, 3)
+    found = fit(image_of(x, y, flux), x, y)
+    apart = found.increase < 10.0
+    assert apart.mean() > 0.9
+    # Wings beyond the total radius are not subtracted, which faint stars beside bright ones feel.
+    assert np.abs(found.flux - flux)[apart].max() < 150.0
+    assert np.median(np.abs(found.flux / flux - 1.0)) < 2e-3
+    assert found.steps < 100
+
+
+def test_the_order_of_the_stars_does_not_matter() -> None:
+    x, y, flux = crowd(300, 4)
+    pixels = image_of(x, y, flux, NOISE)
+    one = fit(pixels, x, y)
+    order = by_place(x, y, core_half_size(psf().fwhm_px))
+    two = fit(pixels, x[order], y[order])
+    for name in ("flux", "variance", "chi2", "increase", "share"):
+        assert getattr(one, name)[order] == pytest.approx(getattr(two, name), rel=1e-4, abs=1e-3), name
+    assert one.left == pytest.approx(two.left, abs=0.05)
+
+
+def test_pulls_of_a_crowd_have_the_width_one() -> None:
+    pulls = []
+    for seed in range(6):
+        x, y, flux = crowd(250, 10 + seed)
+        found = fit(image_of(x, y, flux, NOISE, seed), x, y)
+        chosen = (found.increase < 10.0) & (found.share > 0.999)
+        pulls.append(((found.flux - flux) / np.sqrt(found.variance))[chosen])
+    together = np.concatenate(pulls)
+    assert abs(np.median(together)) < 0.12
+    low, high = np.percentile(together, [15.865, 84.135])
+    assert 0.9 < 0.5 * (high - low) < 1.1
+
+
+def test_a_blend_is_shared_out_without_bias() -> None:
+    random = np.random.default_rng(5)
+    n = 60
+    grid = np.array([(25.0 + 28 * (k % 10), 25.0 + 30 * (k // 10)) for k in range(n)])
+    angle = random.uniform(0, 2 * np.pi, n)
+    x = np.concatenate([grid[:, 0], grid[:, 0] + 3.0 * np.cos(angle)])
+    y = np.concatenate([grid[:, 1], grid[:, 1] + 3.0 * np.sin(angle)])
+    flux = np.repeat([4000.0, 4000.0], n)
+    ratios = [fit(image_of(x, y, flux, NOISE, seed), x, y).flux / flux for seed in range(4)]
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.01)
+
+
+def test_what_is_left_has_no_stars() -> None:
+    x, y, flux = crowd(500, 6)
+    pixels = image_of(x, y, flux, NOISE)
+    found = fit(pixels, x, y)
+    assert pixels.std() > 10 * NOISE
+    low, high = np.percentile(found.left, [15.865, 84.135])
+    assert 0.5 * (high - low) == pytest.approx(NOISE, rel=0.1)
+    assert np.nanmedian(found.chi2) == pytest.approx(1.0, abs=0.1)
+
+
+def test_bad_pixels_take_no_part() -> None:
+    x, y = np.array([100.0, 160.0, 200.3]), np.array([100.0, 100.0, 100.6])
+    pixels = image_of(x, y, np.array([1e4, 1e4, 1e4]))
+    bad = (slice(98, 103), slice(101, 103))
+    pixels[bad] = 1e7
+    found = fit(pixels, x, y, bad)
+    assert found.flux == pytest.approx([1e4] * 3, rel=2e-3)
+    assert found.share[0] < 0.9
+    assert found.variance[0] > 1.1 * found.variance[1]
+    assert found.share[1:] == pytest.approx(1.0)
+
+
+def test_a_star_without_a_good_pixel_has_no_flux() -> None:
+    x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
+    pixels = image_of(x, y, np.array([1e4, 1e4]))
+    found = fit(pixels, x, y, (slice(80, 121), slice(80, 121)))
+    assert np.isnan(found.flux[0])
+    assert np.isnan(found.variance[0])
+    assert found.flux[1] == pytest.approx(1e4, rel=2e-3)
+
+
+def test_two_stars_at_one_place_are_told() -> None:
+    x, y = np.array([100.0, 100.0, 180.0]), np.array([100.0, 100.0, 100.0])
+    found = fit(image_of(x, y, np.array([5e3, 5e3, 1e4])), x, y)
+    assert np.isfinite(found.flux).all()
+    assert found.flux[0] + found.flux[1] == pytest.approx(1e4, rel=3e-3)
+    assert (found.increase > 100).tolist() == [True, True, False]
+
+
+def test_a_star_on_the_edge_is_fitted_with_what_is_there() -> None:
+    x, y = np.array([0.2, 150.0]), np.array([259.3, 0.0])
+    found = fit(image_of(x, y, np.array([1e4, 2e4])), x, y)
+    assert found.flux == pytest.approx([1e4, 2e4], rel=2e-3)
+    assert (found.share < 0.8).all()
+
+
+def test_no_stars_are_no_error() -> None:
+    nothing = np.zeros(0)
+    found = fit(np.zeros(SHAPE, np.float32), nothing, nothing)
+    assert len(found.flux) == 0
+
+
+def test_the_residual_sky_is_taken_off() -> None:
+    x, y, flux = crowd(150, 8)
+    pixels = image_of(x, y, flux, NOISE) + np.float32(15.0)
+    good, rms = np.ones(SHAPE, np.uint8), np.full(SHAPE, NOISE, np.float32)
+    off = [
+        np.median(fit_stars(pixels, good, rms, x, y, psf(), GAIN, level).flux - flux)
+        for level in (False, True)
+    ]
+    assert off[0] > 100.0
+    assert abs(off[1]) < 0.25 * off[0]
