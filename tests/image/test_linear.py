@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import StoredImage
-from skylake.image import fused
+from skylake.image.kernels import fused
 from skylake.image.linear import LinearPass, decode, run_again, run_pass
 
 SHAPE = (9, 13)
