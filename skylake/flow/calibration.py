@@ -18,11 +18,11 @@ from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.frames import guard
 from skylake.image.calibrate import Conditions
 from skylake.image.combine import Combined, CombineOptions, combine
+from skylake.image.conditions import told_exposure
 from skylake.image.library import Library, Master, Wanted, choose, needed, rules_of
 from skylake.image.masterfile import load_master
 from skylake.image.masters import normalised, prepare, steps_for
 from skylake.image.read import open_stored, read_file
-from skylake.image.reduce import told_exposure
 
 #: What is wrong with a header and does not matter for a calibration frame.
 _HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}

@@ -17,9 +17,9 @@ from skylake.core.frame import Image, Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.image.calibrate import calibrate
+from skylake.image.conditions import conditions_of
 from skylake.image.library import Library
 from skylake.image.read import open_stored, peek_header, read_file
-from skylake.image.reduce import conditions_of
 from skylake.image.skyframe import combined_sky, subtracted_sky, without_sources
 
 _MINUTES_PER_DAY = 1440.0

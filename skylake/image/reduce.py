@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skylake import __version__
 from skylake.cameras import HeaderReading, Profile, read_header
-from skylake.cameras.kinds import read_binning
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
 from skylake.core.flags import FrameFlag, PixelFlag, SourceFlag
-from skylake.core.frame import FileContent, Image, Pixels, StoredImage
+from skylake.core.frame import FileContent, Image, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
@@ -31,18 +28,15 @@ from skylake.image.astrometry import (
     header_pointing,
 )
 from skylake.image.background import estimate_background, refine_background
-from skylake.image.calibrate import Conditions, calibrate
+from skylake.image.calibrate import calibrate
+from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
-from skylake.image.library import Library, Wanted, needed
-from skylake.image.masterfile import load_master
+from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import judge, source_metrics
 from skylake.image.read import open_stored
-
-#: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
-SkyFinder = Callable[[str, Image], Pixels]
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
@@ -178,49 +172,6 @@ def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> H
         reason, message = reading.problem
         raise (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)
     return reading
-
-
-def told_exposure(reading: HeaderReading) -> float | None:
-    """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
-    return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
-
-
-def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
-    """Return what the masters of a frame have to fit."""
-    assert reading.mjd_mid is not None
-    return Wanted(
-        reading.mjd_mid,
-        raw.extension,
-        read_binning(raw.header, reading.camera.header),
-        reading.filter,
-        told_exposure(reading),
-        reading.ccd_temperature_c,
-    )
-
-
-def conditions_of(
-    raw: StoredImage, reading: HeaderReading, library: Library | None, sky: SkyFinder | None, file: str
-) -> tuple[Conditions, list[str]]:
-    """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
-
-    Raises
-    ------
-    FrameFailed
-        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
-    """
-    camera, library = reading.camera, library or Library(Path())
-    chosen = {}
-    if needed(camera.reduction.steps):
-        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
-    conditions = Conditions(
-        reading.saturation_adu,
-        reading.gain,
-        reading.read_noise,
-        told_exposure(reading),
-        {kind: load_master(library.root, master) for kind, master in chosen.items()},
-        None if sky is None else partial(sky, file),
-    )
-    return conditions, [master.name for master in chosen.values()]
 
 
 def _calibrate(

@@ -14,8 +14,8 @@ from skylake.flow.cluster import Inline
 from skylake.flow.masters import BuildOptions, build_masters, library_of
 from skylake.image.background import estimate_background
 from skylake.image.calibrate import calibrate
+from skylake.image.conditions import conditions_of
 from skylake.image.read import open_stored, read_file
-from skylake.image.reduce import conditions_of
 from skylake.lake import Lake
 from skylake.settings import Settings
 

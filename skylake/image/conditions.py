@@ -1,0 +1,61 @@
+"""What the steps of a camera need to know of a frame, the masters that fit it among that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from skylake.cameras import HeaderReading
+from skylake.cameras.kinds import read_binning
+from skylake.core.flags import FrameFlag
+from skylake.core.frame import Image, Pixels, StoredImage
+from skylake.image.calibrate import Conditions
+from skylake.image.library import Library, Wanted, needed
+from skylake.image.masterfile import load_master
+
+#: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
+SkyFinder = Callable[[str, Image], Pixels]
+
+
+def told_exposure(reading: HeaderReading) -> float | None:
+    """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
+    return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
+
+
+def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
+    """Return what the masters of a frame have to fit."""
+    assert reading.mjd_mid is not None
+    return Wanted(
+        reading.mjd_mid,
+        raw.extension,
+        read_binning(raw.header, reading.camera.header),
+        reading.filter,
+        told_exposure(reading),
+        reading.ccd_temperature_c,
+    )
+
+
+def conditions_of(
+    raw: StoredImage, reading: HeaderReading, library: Library | None, sky: SkyFinder | None, file: str
+) -> tuple[Conditions, list[str]]:
+    """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
+
+    Raises
+    ------
+    FrameFailed
+        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
+    """
+    camera, library = reading.camera, library or Library(Path())
+    chosen = {}
+    if needed(camera.reduction.steps):
+        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
+    conditions = Conditions(
+        reading.saturation_adu,
+        reading.gain,
+        reading.read_noise,
+        told_exposure(reading),
+        {kind: load_master(library.root, master) for kind, master in chosen.items()},
+        None if sky is None else partial(sky, file),
+    )
+    return conditions, [master.name for master in chosen.values()]
