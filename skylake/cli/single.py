@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import camera_option
+from skylake.cli.arguments import camera_option, open_snapshot
 
 if TYPE_CHECKING:
     from skylake.cameras import Profile
@@ -31,6 +31,10 @@ skylake reduce night/frame-0042.fits --camera sim --out products --plots
     "--format", "form", type=click.Choice(["fits", "ecsv", "votable", "csv", "parquet"]), default="fits",
     show_default=True, help="Format of the tables.",
 )  # fmt: skip
+@click.option(
+    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    help="Lake whose calibration library has the masters that the camera needs.",
+)  # fmt: skip
 @click.option("--plots", is_flag=True, help="Draw the frame with its sources, and its background.")
 @click.option(
     "--inject", is_flag=True, help="Measure completeness by putting stars of known flux into the frame."
@@ -47,6 +51,7 @@ def reduce(
     frames: tuple[Path, ...],
     out: Path,
     form: str,
+    lake: Path | None,
     plots: bool,
     inject: bool,
     stars: int,
@@ -60,14 +65,16 @@ def reduce(
     """
     from skylake import cameras
     from skylake.errors import FrameError
+    from skylake.flow.masters import library_of
     from skylake.flow.single import reduce_single
 
     profile = cameras.load(camera_name)
+    library = None if lake is None else library_of(open_snapshot(lake, None), profile.name)
     rows: list[dict[str, Any]] = []
     for path in frames:
         stem = path.name.partition(".fit")[0]
         try:
-            frame = reduce_single(path, profile)
+            frame = reduce_single(path, profile, library)
         except FrameError as error:
             rows.append(
                 {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}

@@ -11,8 +11,10 @@ from skylake.cameras import Profile, read_header
 from skylake.core.frame import Image
 from skylake.image.background import Background, estimate_background
 from skylake.image.calibrate import calibrate
+from skylake.image.conditions import conditions_of
 from skylake.image.inject import Completeness, Trial, inject
-from skylake.image.read import open_image, read_file
+from skylake.image.library import Library
+from skylake.image.read import open_stored, read_file
 from skylake.image.reduce import ReducedFrame, reduce_frame
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
@@ -49,8 +51,8 @@ class SingleFrame:
         return frames_table([self.reduced.row])
 
 
-def reduce_single(path: Path, profile: Profile) -> SingleFrame:
-    """Reduce one frame.
+def reduce_single(path: Path, profile: Profile, library: Library | None = None) -> SingleFrame:
+    """Reduce one frame, with the masters of a calibration library if its camera needs some.
 
     Raises
     ------
@@ -58,12 +60,13 @@ def reduce_single(path: Path, profile: Profile) -> SingleFrame:
         If the file cannot be opened; all other failures are in the row.
     """
     content = read_file(str(path))
-    reduced = reduce_frame(content, profile)
+    reduced = reduce_frame(content, profile, library=library)
     if reduced.row.get("width_px") is None:
         return SingleFrame(reduced)
-    raw = open_image(content, profile.base.header.extension)
+    raw = open_stored(content, profile.base.header.extension)
     reading = read_header(raw.header, profile, path.name)
-    image = calibrate(raw, reading.camera, reading.saturation_adu)
+    conditions, _ = conditions_of(raw, reading, library, None, str(path))
+    image = calibrate(raw, reading.camera, conditions)
     return SingleFrame(reduced, image, estimate_background(image, reading.camera.extraction))
 
 
