@@ -25,6 +25,9 @@ from skylake.schema import load, table_names
 pytestmark = pytest.mark.xdist_group("lsdb")
 
 HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
+#: Tables that the lake of these tests has no rows of: a camera without targets, whose frames come reduced.
+UNFILLED = ("forced_sources", "targets", "masters")
+FILLED = [name for name in table_names() if name not in UNFILLED]
 
 
 def count(lake: Lake, table: str) -> int:
@@ -36,7 +39,7 @@ def count(lake: Lake, table: str) -> int:
 # From outside: other programs read the files and find what skylake says is there.
 
 
-@pytest.mark.parametrize("table", HATS)
+@pytest.mark.parametrize("table", [name for name in HATS if name in FILLED])
 def test_lsdb_counts_as_skylake_does(calibrated_once: Lake, table: str) -> None:
     import lsdb
 
@@ -59,7 +62,7 @@ def test_lsdb_finds_the_stars_of_a_cone(calibrated_once: Lake) -> None:
     )
 
 
-@pytest.mark.parametrize("table", table_names())
+@pytest.mark.parametrize("table", FILLED)
 def test_duckdb_and_pandas_count_as_skylake_does(calibrated_once: Lake, table: str) -> None:
     import duckdb
 
