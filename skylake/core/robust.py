@@ -31,6 +31,8 @@ _FORMAL_WEIGHT = 5.0
 _CORE = 2.5
 #: Variance of a standard normal that is cut off there.
 _CORE_VARIANCE = 0.9113
+#: With less than this number of values left to a fit there is none: its start stands, and all count for the error.
+_LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
 _LEAST_SLOPE = 0.5
 _ITERATIONS = 50
@@ -184,6 +186,8 @@ def robust_fit(
             scatter = intrinsic_scatter(residuals, errors, p)
         spread = _floor(np.hypot(errors, scatter))
         share = biweight(residuals / spread)
+        if float(share.sum()) < _LEAST_LEFT:
+            break
         previous, coefficients = coefficients, _solve(design, values, share / spread**2, mean, precision)
         if np.all(np.abs(coefficients - previous) <= 1e-9 + 1e-7 * np.median(spread)):
             break
@@ -240,6 +244,11 @@ def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floa
     u = residuals / spread
     inside = np.abs(u) < _CUT
     share = biweight(u)
+    if float(share.sum()) < _LEAST_LEFT:
+        # Values that exclude each other tell only how far apart they are.
+        lost = len(residuals) / max(len(residuals) - p, 1)
+        scaled = design / np.hypot(spread, np.sqrt(lost * np.mean(residuals**2)))[:, None]
+        return np.asarray(np.linalg.pinv(scaled.T @ scaled + np.diag(precision)))
     psi = u * share
     slope = np.where(inside, (1.0 - (u / _CUT) ** 2) * (1.0 - 5.0 * (u / _CUT) ** 2), 0.0)
     # The slopes of a few values far apart may add up to nothing or less, and the errors to anything.

@@ -123,6 +123,9 @@ def test_one_value_is_its_own_mean_with_its_own_error(known: float | None) -> No
 @given(st.floats(0.0, 1e6), st.floats(1e-3, 10.0))
 @example(4.0, 1.0)
 @example(6.0, 1.0)
+@example(77.0, 8.5)
+@example(9.36, 1.0)
+@example(1000.0, 1.0)
 def test_two_values_have_a_mean_between_and_an_error_that_is_a_number(apart: float, error: float) -> None:
     """Where the two are four to six standard deviations apart the slopes of the biweight cancel."""
     for known in (None, 0.0):
