@@ -1,10 +1,10 @@
 """Sums in circles and ellipses with the overlap of each pixel, and radial profiles.
 
-Sums are collected in an array of seven numbers: the signal, the variance times the square of the overlap, the
-variance times the overlap, the signal times the square of the overlap, the overlap, its square, and the
-overlap with unusable pixels.
+Sums are collected in an array of six numbers: the signal, the variance times the square of the overlap, the
+signal times the square of the overlap, the overlap, its square, and the overlap with unusable pixels.
 
-Unsigned indices are not looked at for counting from the end, which would cost half of the time.
+Circles of one radius are summed for many sources at a time, without a branch, so that the processor's vector
+units are busy. Unsigned indices are not looked at for counting from the end, which would cost half of the time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ Pixels = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
-FLUX, NOISE, SHARED_NOISE, LIGHT, AREA, SQUARES, HIDDEN = range(7)
-N_SUMS = 7
+FLUX, NOISE, LIGHT, AREA, SQUARES, HIDDEN = range(6)
+N_SUMS = 6
 
 #: Sums may be added in any order; NaN keeps its meaning.
 _ANY_ORDER = {"reassoc", "contract"}
+#: Sources that are summed at a time.
+_LANES = 64
 #: Rows into which a pixel is cut where an ellipse crosses it.
 _SLICES = 5
 #: asin(s) / s as a polynomial of s^2 up to 1/4, to 1e-11.
@@ -65,7 +67,6 @@ def _add_run(
     seen = last - first - hidden
     sums[FLUX] += flux
     sums[NOISE] += noise
-    sums[SHARED_NOISE] += noise
     sums[LIGHT] += flux
     sums[AREA] += seen
     sums[SQUARES] += seen
@@ -89,28 +90,25 @@ def _add_part(
     sums[SQUARES] += square
     if variance.shape[0] == signal.shape[0]:
         sums[NOISE] += square * variance[r, c]
-        sums[SHARED_NOISE] += part * variance[r, c]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
-def _fill_strips(start: float, radius: float, n: int, strips: Floats) -> None:
-    """Set `n` strips to the area of the upper half of a disc between 0 and start, start + 1 …; negative below 0.
+def _strip(t: float, radius: float) -> float:
+    """Return the area of the upper half of a disc between 0 and t, negative below 0.
 
     The arc sine is a polynomial of the sine's square up to 1/2, and twice that of half the angle beyond.
     """
-    square, inverse = radius * radius, 1.0 / radius
-    for k in range(n):
-        sine = min(max((start + k) * inverse, -1.0), 1.0)
-        size = abs(sine)
-        small = size <= 0.5
-        z = sine * sine if small else 0.5 - 0.5 * size
-        p = _ASIN[6] + z * _ASIN[7]
-        p = _ASIN[4] + z * (_ASIN[5] + z * p)
-        p = _ASIN[2] + z * (_ASIN[3] + z * p)
-        p = (_ASIN[0] + z * (_ASIN[1] + z * p)) * math.sqrt(z)
-        angle = p if small else 0.5 * math.pi - 2.0 * p
-        area = 0.5 * square * (angle + size * math.sqrt(1.0 - size * size))
-        strips[np.uint64(k)] = area if sine >= 0.0 else -area
+    sine = min(max(t / radius, -1.0), 1.0)
+    size = abs(sine)
+    small = size <= 0.5
+    z = sine * sine if small else 0.5 - 0.5 * size
+    p = _ASIN[6] + z * _ASIN[7]
+    p = _ASIN[4] + z * (_ASIN[5] + z * p)
+    p = _ASIN[2] + z * (_ASIN[3] + z * p)
+    p = (_ASIN[0] + z * (_ASIN[1] + z * p)) * math.sqrt(z)
+    angle = p if small else 0.5 * math.pi - 2.0 * p
+    area = 0.5 * radius * radius * (angle + size * math.sqrt(1.0 - size * size))
+    return area if sine >= 0.0 else -area
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
@@ -161,8 +159,10 @@ def _add_circle(
     if start >= stop or bottom >= top:
         return
     left = start - 0.5 - x
-    _fill_strips(left, radius, stop - start + 1, strips)
-    _fill_strips(bottom - 0.5 - y, radius, top - bottom + 1, heights)
+    for k in range(stop - start + 1):
+        strips[k] = _strip(left + k, radius)
+    for k in range(top - bottom + 1):
+        heights[k] = _strip(bottom - 0.5 - y + k, radius)
     for row in range(bottom, top):
         low = row - 0.5 - y
         strip_low, strip_high = heights[np.uint64(row - bottom)], heights[np.uint64(row - bottom + 1)]
@@ -254,20 +254,127 @@ def _whole(sums: Floats) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
+def _gather(
+    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, starts: npt.NDArray[np.uint64],
+    side: int, cube: npt.NDArray[np.float32],
+) -> None:  # fmt: skip
+    """Set signal, usability and variance of squares whose first pixels are `starts`; shape (3, side, side, lanes)."""
+    width = np.uint64(signal.shape[1])
+    flat, usable, noise = signal.reshape(-1), mask.reshape(-1), variance.reshape(-1)
+    plane = variance.shape[0] == signal.shape[0]
+    for row in range(side):
+        for column in range(side):
+            offset = np.uint64(row) * width + np.uint64(column)
+            for lane in range(_LANES):
+                cube[0, row, column, lane] = flat[starts[lane] + offset]
+            for lane in range(_LANES):
+                cube[1, row, column, lane] = np.float32(1.0)
+            if plane:
+                for lane in range(_LANES):
+                    cube[2, row, column, lane] = noise[starts[lane] + offset]
+            if spoiled:
+                for lane in range(_LANES):
+                    if usable[starts[lane] + offset] & unusable:
+                        cube[:, row, column, lane] = np.float32(0.0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+def _fill_corners(
+    places: Floats, strips: Floats, height: Floats, strip: Floats, square: float, n: int, corners: Floats
+) -> None:
+    """Set the areas of discs below a height and left of each place, shape (n, lanes); see :func:`_corner`."""
+    quarter = 0.25 * math.pi * square
+    for k in range(n):
+        for lane in range(_LANES):
+            x, y, along, across = places[k, lane], height[lane], strips[k, lane], strip[lane]
+            upper = 2.0 * (along + (across if x > 0.0 else quarter))
+            lower = 2.0 * (quarter + across) if x > 0.0 else 0.0
+            outside = upper if y > 0.0 else lower
+            inside = quarter + along + across + x * y
+            corners[k, lane] = inside if x * x + y * y < square else outside
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+def _add_circles(
+    cube: npt.NDArray[np.float32], middle: int, plane: bool, dx: Floats, dy: Floats, radius: float, edges: Floats, sums: Floats
+) -> None:
+    """Set `sums`, shape (6, lanes), to those in circles wholly inside the squares of :func:`_gather`.
+
+    `dx` and `dy` are from the middle of the squares; `edges` is room of shape (6, side + 1, lanes).
+    """
+    half = math.ceil(radius)
+    n, first, square = 2 * half + 1, middle - half, radius * radius
+    columns, rows, strips, heights, before, after = edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]
+    for k in range(n + 1):
+        for lane in range(_LANES):
+            columns[k, lane] = k - half - 0.5 - dx[lane]
+            rows[k, lane] = k - half - 0.5 - dy[lane]
+        for lane in range(_LANES):
+            strips[k, lane] = _strip(columns[k, lane], radius)
+        for lane in range(_LANES):
+            heights[k, lane] = _strip(rows[k, lane], radius)
+    sums[:] = 0.0
+    _fill_corners(columns, strips, rows[0], heights[0], square, n + 1, before)
+    for row in range(n):
+        _fill_corners(columns, strips, rows[row + 1], heights[row + 1], square, n + 1, after)
+        for k in range(n):
+            for lane in range(_LANES):
+                part = (after[k + 1, lane] - before[k + 1, lane]) - (after[k, lane] - before[k, lane])
+                seen = part * cube[1, first + row, first + k, lane]
+                value = part * cube[0, first + row, first + k, lane]
+                sums[FLUX, lane] += value
+                sums[LIGHT, lane] += part * value
+                sums[AREA, lane] += seen
+                sums[SQUARES, lane] += part * seen
+                sums[HIDDEN, lane] += part - seen
+            if plane:
+                for lane in range(_LANES):
+                    part = (after[k + 1, lane] - before[k + 1, lane]) - (after[k, lane] - before[k, lane])
+                    sums[NOISE, lane] += part * part * cube[2, first + row, first + k, lane]
+        before, after = after, before
+
+
+@numba.njit(cache=True, nogil=True)
 def circle_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
     radii: Floats, sums: Floats,
 ) -> None:  # fmt: skip
-    """Set `sums`, shape (n, radii, 7), to those in circles around n places."""
-    largest = radii.max()
-    room = 2 * math.ceil(largest) + 4
+    """Set `sums`, shape (n, radii, 6), to those in circles around n places."""
+    height, width = signal.shape
+    reach = math.ceil(radii.max())
+    room = 2 * reach + 4
     strips, heights = np.empty(room), np.empty(room)
+    side = 2 * reach + 1
+    cube, edges = np.empty((3, side, side, _LANES), np.float32), np.empty((6, side + 1, _LANES))
+    dx, dy, found = np.zeros(_LANES), np.zeros(_LANES), np.empty((N_SUMS, _LANES))
+    waiting, n_waiting, any_spoiled = np.zeros(_LANES, np.int64), 0, False
+    starts = np.zeros(_LANES, np.uint64)
+    plane = variance.shape[0] == height
     for source in range(len(x)):
         px, py = x[source], y[source]
-        spoiled = _any_bit(tiles, tile, unusable, px, py, largest)
-        for k in range(len(radii)):
-            _add_circle(signal, mask, variance, unusable, spoiled, px, py, radii[k], strips, heights,
-                        sums[source, k])  # fmt: skip
+        column, row = math.floor(px + 0.5), math.floor(py + 0.5)
+        spoiled = _any_bit(tiles, tile, unusable, px, py, reach)
+        if reach <= column < width - reach and reach <= row < height - reach:
+            starts[n_waiting] = (row - reach) * width + column - reach
+            dx[n_waiting], dy[n_waiting], waiting[n_waiting] = px - column, py - row, source
+            any_spoiled |= spoiled
+            n_waiting += 1
+        else:
+            for k in range(len(radii)):
+                _add_circle(signal, mask, variance, unusable, spoiled, px, py, radii[k], strips, heights,
+                            sums[source, k])  # fmt: skip
+        if n_waiting == _LANES or (n_waiting and source == len(x) - 1):
+            # Lanes beyond the last hold some source, and nobody asks for it.
+            _gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
+            for k in range(len(radii)):
+                _add_circles(cube, reach, plane, dx, dy, radii[k], edges, found)
+                for lane in range(n_waiting):
+                    for column in range(N_SUMS):
+                        sums[waiting[lane], k, column] = found[column, lane]
+                    # What is left of rounding hides nothing.
+                    if found[HIDDEN, lane] < 1e-9:
+                        sums[waiting[lane], k, HIDDEN] = 0.0
+            n_waiting, any_spoiled = 0, False
 
 
 @numba.njit(cache=True, nogil=True)
@@ -275,7 +382,7 @@ def stamp_sums(
     signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], variance: npt.NDArray[np.float32], x: Floats,
     y: Floats, radii: Floats, sums: Floats,
 ) -> None:  # fmt: skip
-    """Set `sums`, shape (n, radii, 7), to those in circles on n stamps of their own; any bit of `mask` hides."""
+    """Set `sums`, shape (n, radii, 6), to those in circles on n stamps of their own; any bit of `mask` hides."""
     room = 2 * math.ceil(radii.max()) + 4
     strips, heights = np.empty(room), np.empty(room)
     for source in range(len(x)):
@@ -284,42 +391,138 @@ def stamp_sums(
                         strips, heights, sums[source, k])  # fmt: skip
 
 
+@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+def _fill_slices(
+    dx: Floats, dy: Floats, conics: Floats, scale: Floats, row: int, left: Floats, right: Floats
+) -> None:
+    """Set the ends, shape (slices, lanes), of ellipses on the slices of a row, from the middle of the squares."""
+    for piece in range(_SLICES):
+        for lane in range(_LANES):
+            xx, yy, half_xy = conics[0, lane], conics[1, lane], 0.5 * conics[2, lane]
+            y = row + (piece + 0.5) / _SLICES - 0.5 - dy[lane]
+            root = max(xx * scale[lane] * scale[lane] - (xx * yy - half_xy * half_xy) * y * y, 0.0)
+            left[piece, lane] = dx[lane] - (half_xy * y + math.sqrt(root)) / xx
+            right[piece, lane] = dx[lane] - (half_xy * y - math.sqrt(root)) / xx
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+def _add_ellipses(
+    cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats, scale: Floats,
+    ends: Floats, parts: Floats, sums: Floats,
+) -> None:  # fmt: skip
+    """Set `sums`, shape (6, lanes), to those in ellipses wholly inside the squares of :func:`_gather`."""
+    left, right = ends[0], ends[1]
+    sums[:] = 0.0
+    for row in range(2 * half + 1):
+        _fill_slices(dx, dy, conics, scale, row - half, left, right)
+        for k in range(2 * half + 1):
+            low, high = k - half - 0.5, k - half + 0.5
+            for lane in range(_LANES):
+                part = max(0.0, min(right[0, lane], high) - max(left[0, lane], low))
+                part += max(0.0, min(right[1, lane], high) - max(left[1, lane], low))
+                part += max(0.0, min(right[2, lane], high) - max(left[2, lane], low))
+                part += max(0.0, min(right[3, lane], high) - max(left[3, lane], low))
+                part += max(0.0, min(right[4, lane], high) - max(left[4, lane], low))
+                parts[lane] = part / _SLICES
+            for lane in range(_LANES):
+                value = parts[lane] * cube[0, row, k, lane]
+                sums[FLUX, lane] += value
+                sums[LIGHT, lane] += parts[lane] * value
+            for lane in range(_LANES):
+                seen = parts[lane] * cube[1, row, k, lane]
+                sums[AREA, lane] += seen
+                sums[SQUARES, lane] += parts[lane] * seen
+                sums[HIDDEN, lane] += parts[lane] - seen
+            if plane:
+                for lane in range(_LANES):
+                    sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
+
+
 @numba.njit(cache=True, nogil=True)
 def ellipse_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
-    a: Floats, b: Floats, theta: Floats, scale: Floats, sums: Floats,
+    a: Floats, b: Floats, theta: Floats, scale: Floats, order: npt.NDArray[np.intp], largest: int, sums: Floats,
 ) -> None:  # fmt: skip
-    """Set `sums`, shape (n, 7), to those in ellipses with half axes `scale` times a and b."""
-    parts = np.empty(2 * _SLICES)
-    for source in range(len(x)):
-        xx, yy, xy = _conic(a[source], b[source], theta[source])
-        px, py, size = x[source], y[source], scale[source]
-        spoiled = _any_bit(tiles, tile, unusable, px, py, size * max(a[source], b[source]))
-        _add_ellipse(signal, mask, variance, unusable, spoiled, px, py, xx, yy, xy, size, parts, sums[source])
+    """Set `sums`, shape (n, 6), to those in ellipses with half axes `scale` times a and b.
+
+    `order` brings ellipses of one size together; those that reach farther than `largest` pixels are done one by one.
+    """
+    height, width = signal.shape
+    side = 2 * largest + 1
+    alone, cube = np.empty(2 * _SLICES), np.empty((3, side, side, _LANES), np.float32)
+    ends, parts, found = np.empty((2, _SLICES, _LANES)), np.empty(_LANES), np.empty((N_SUMS, _LANES))
+    dx, dy, conics, scales = np.zeros(_LANES), np.zeros(_LANES), np.ones((3, _LANES)), np.zeros(_LANES)
+    waiting, starts = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.uint64)
+    plane, n_waiting, any_spoiled, half = variance.shape[0] == height, 0, False, 0
+    for place in range(len(order) + 1):
+        if place < len(order):
+            source = order[place]
+            px, py = x[source], y[source]
+            xx, yy, xy = _conic(a[source], b[source], theta[source])
+            reach = scale[source] * max(a[source], b[source])
+            size, column, row = math.ceil(reach), math.floor(px + 0.5), math.floor(py + 0.5)
+            spoiled = _any_bit(tiles, tile, unusable, px, py, reach)
+            inside = size <= column < width - size and size <= row < height - size
+            if size <= largest and inside:
+                dx[n_waiting], dy[n_waiting], waiting[n_waiting] = px - column, py - row, source
+                conics[0, n_waiting], conics[1, n_waiting], conics[2, n_waiting] = xx, yy, xy
+                scales[n_waiting] = scale[source]
+                starts[n_waiting] = row * width + column
+                any_spoiled |= spoiled
+                half = max(half, size)
+                n_waiting += 1
+            else:
+                _add_ellipse(signal, mask, variance, unusable, spoiled, px, py, xx, yy, xy, scale[source], alone,
+                             sums[source])  # fmt: skip
+        if n_waiting == _LANES or (n_waiting and place == len(order)):
+            for lane in range(_LANES):
+                # Squares as large as the largest ellipse may reach out of the image: then they are moved.
+                middle = starts[lane] if lane < n_waiting else starts[0]
+                column, row = middle % np.uint64(width), middle // np.uint64(width)
+                inner_column = min(max(int(column), half), width - 1 - half)
+                inner_row = min(max(int(row), half), height - 1 - half)
+                dx[lane] += int(column) - inner_column
+                dy[lane] += int(row) - inner_row
+                starts[lane] = (inner_row - half) * width + inner_column - half
+            _gather(signal, mask, variance, unusable, any_spoiled, starts, 2 * half + 1, cube)
+            _add_ellipses(cube, half, plane, dx, dy, conics, scales, ends, parts, found)
+            for lane in range(n_waiting):
+                for column in range(N_SUMS):
+                    sums[waiting[lane], column] = found[column, lane]
+                if found[HIDDEN, lane] < 1e-9:
+                    sums[waiting[lane], HIDDEN] = 0.0
+            n_waiting, any_spoiled, half = 0, False, 0
 
 
 @numba.njit(cache=True, nogil=True)
 def profiles(
     signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, total: Floats,
-    edges: Floats, widths: Floats, half_light: Floats,
+    reach: Floats, edges: Floats, sums: Floats, widths: Floats, half_light: Floats,
 ) -> None:  # fmt: skip
     """Set squares of full widths at half maximum, and half-light radii, from sums in rings between `edges`.
 
     The logarithm of the brightness is taken to be linear in the square of the radius. NaN where no ring is
-    below half of the peak, or holds half of `total`, or one before it has no light.
+    below half of the peak, or holds half of `total`, or one before it has no light. `sums` are those of
+    :func:`circle_sums` in the first of the edges, in which nearly all sources are done; those that are not are followed to `reach`.
     """
     none = np.empty((0, 0), np.float32)
     room = 2 * math.ceil(edges[-1]) + 4
-    strips, heights, sums = np.empty(room), np.empty(room), np.empty(N_SUMS)
+    strips, heights, others = np.empty(room), np.empty(room), np.empty(N_SUMS)
     for source in range(len(x)):
         px, py, wanted = x[source], y[source], 0.5 * total[source]
         widths[source] = half_light[source] = np.nan
         has_width, has_half = False, not wanted > 0.0
         inside, inner, level, square, half = 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(len(edges)):
-            spoiled = _any_bit(tiles, tile, unusable, px, py, edges[k])
-            _add_circle(signal, mask, none, unusable, spoiled, px, py, edges[k], strips, heights, sums)
-            flux, outer = _whole(sums), edges[k] * edges[k]
+            if k < sums.shape[1]:
+                flux = _whole(sums[source, k])
+            elif edges[k] > reach[source]:
+                break
+            else:
+                spoiled = _any_bit(tiles, tile, unusable, px, py, edges[k])
+                _add_circle(signal, mask, none, unusable, spoiled, px, py, edges[k], strips, heights, others)
+                flux = _whole(others)
+            outer = edges[k] * edges[k]
             if not flux > inside:
                 break
             before, square_before = level, square
