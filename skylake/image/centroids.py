@@ -59,9 +59,7 @@ def windowed_centroids(
     return x, y, x_err, y_err, failed
 
 
-def window_places(
-    scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, usual: float
-) -> Floats:
+def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, usual: float) -> Floats:
     """Return centroids under Gaussian windows, and their errors.
 
     Parameters

@@ -237,7 +237,7 @@ def _local_sky(
 def _kron_flux(
     scene: Scene, found: _Found, apertures: Apertures, x: Floats, y: Floats, flags: Integers
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return flux and error in the Kron ellipse of max(factor x Kron radius, minimum), the radius, and its long half axis."""
+    """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
     kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
     bad = np.isnan(kron)

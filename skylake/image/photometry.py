@@ -10,7 +10,9 @@ import numpy.typing as npt
 from skylake.core.flags import UNUSABLE_PIXEL
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.background import Background
-from skylake.image.kernels import apertures as kernels
+from skylake.image.kernels import ellipses
+from skylake.image.kernels import sums as columns
+from skylake.image.kernels.apertures import circle_sums, profiles
 from skylake.image.kernels.tiles import circle_bits, footprint_bits, tile_bits
 
 Floats = npt.NDArray[np.float64]
@@ -137,7 +139,7 @@ def circular_fluxes(
     """
     sums = _circle_sums(scene, x, y, radii)
     flux, error = _fluxes(scene, sums.transpose(1, 0, 2), scene.rms_at(x, y))
-    return flux, error, np.asarray((sums[..., kernels.HIDDEN] > 0.0).any(axis=1))
+    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).any(axis=1))
 
 
 def elliptical_fluxes(
@@ -154,10 +156,10 @@ def elliptical_fluxes(
         Angle of the long axis from x towards y, radians.
     scale : ndarray, shape (n,)
     """
-    sums = np.zeros((len(x), kernels.N_SUMS))
+    sums = np.zeros((len(x), columns.N_SUMS))
     reach = scale * np.maximum(a, b)
     largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
-    kernels.ellipse_sums(
+    ellipses.ellipse_sums(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
         _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
     )  # fmt: skip
@@ -175,7 +177,7 @@ def kron_radii(
         NaN where the light, or its mean radius, is negative or beyond `reach`.
     """
     radii = np.empty(len(x))
-    kernels.kron_radii(
+    ellipses.kron_radii(
         scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a), _plain(b),
         _plain(theta), reach, radii,
     )  # fmt: skip
@@ -215,7 +217,7 @@ def radial_profiles(
         here = x[some], y[some]
         sums = _circle_sums(replace(scene, variance=_NO_PLANE), *here, edges[:n])
         found = np.empty((2, len(some)))
-        kernels.profiles(
+        profiles(
             scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, *(_plain(part) for part in here),
             _plain(total[some]), _plain(reach[some]), rings, sums, found[0], found[1],
         )  # fmt: skip
@@ -244,8 +246,8 @@ def bits_in_footprints(
 
 
 def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
-    sums = np.zeros((len(x), len(radii), kernels.N_SUMS))
-    kernels.circle_sums(
+    sums = np.zeros((len(x), len(radii), columns.N_SUMS))
+    circle_sums(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
         np.array(radii, float), sums,
     )  # fmt: skip
@@ -254,16 +256,16 @@ def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -
 
 def _fluxes(scene: Scene, sums: Floats, rms: Floats) -> tuple[Floats, Floats]:
     """Return flux and error from sums of shape (…, n, 6)."""
-    seen, hidden = sums[..., kernels.AREA], sums[..., kernels.HIDDEN]
+    seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
     if scene.variance.size:
-        variance = scene.scale * sums[..., kernels.NOISE]
+        variance = scene.scale * sums[..., columns.NOISE]
     else:
         variance = (
-            sums[..., kernels.SQUARES] * rms**2 + np.maximum(sums[..., kernels.LIGHT], 0.0) / scene.gain
+            sums[..., columns.SQUARES] * rms**2 + np.maximum(sums[..., columns.LIGHT], 0.0) / scene.gain
         )
-    return factor * sums[..., kernels.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
+    return factor * sums[..., columns.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
 
 
 def _plain(values: Floats) -> Floats:

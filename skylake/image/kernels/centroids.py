@@ -12,17 +12,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Floats, Pixels, any_bit, gather
 
-#: Sums may be added in any order; NaN keeps its meaning.
-_ANY_ORDER = {"reassoc", "contract"}
 #: The window ends at so many standard deviations.
 REACH = 4.0
 _ROUNDS = 16
-#: Sources that are done at a time, and the rounds after which those not at rest are left to be done one by one.
-_LANES = 64
+#: After so many rounds the sources not at rest are left to be done one by one.
 _COMMON_ROUNDS = 5
 #: Steps, in pixels, below which a centroid stands still.
 _STILL_PX = 1e-4
@@ -42,7 +37,7 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
         ratio *= step
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def _moments(
     signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
     windows: Floats,
@@ -165,31 +160,37 @@ def _single(
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
     """Set windows, shape (2 half + 1, lanes), around places `dx` from the middle."""
-    ratio, step = np.empty(_LANES), np.empty(_LANES)
-    for lane in range(_LANES):
+    ratio, step = np.empty(LANES), np.empty(LANES)
+    for lane in range(LANES):
         factor, offset = -0.5 / (sigma[lane] * sigma[lane]), -half - dx[lane]
         window[0, lane] = math.exp(factor * offset * offset)
         ratio[lane] = math.exp(factor * (2.0 * offset + 1.0))
         step[lane] = math.exp(2.0 * factor)
     for k in range(1, 2 * half + 1):
-        for lane in range(_LANES):
+        for lane in range(LANES):
             window[k, lane] = window[k - 1, lane] * ratio[lane]
             ratio[lane] *= step[lane]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def _row_moments(
-    cube: npt.NDArray[np.float32], half: int, dx: Floats, columns: Floats, first: Floats, second: Floats, third: Floats
+    cube: npt.NDArray[np.float32],
+    half: int,
+    dx: Floats,
+    columns: Floats,
+    first: Floats,
+    second: Floats,
+    third: Floats,
 ) -> None:
     """Set sums of window times one row, shape (side, lanes), and of that times dx and dx^2."""
     first[:] = 0.0
     second[:] = 0.0
     third[:] = 0.0
     for k in range(2 * half + 1):
-        for lane in range(_LANES):
+        for lane in range(LANES):
             x, value = k - half - dx[lane], columns[k, lane] * cube[k, lane]
             first[lane] += value
             second[lane] += value * x
@@ -198,19 +199,25 @@ def _row_moments(
 
 @numba.njit(cache=True, nogil=True)
 def _lane_moments(
-    cube: npt.NDArray[np.float32], half: int, dx: Floats, dy: Floats, columns: Floats, rows: Floats, sums: Floats
+    cube: npt.NDArray[np.float32],
+    half: int,
+    dx: Floats,
+    dy: Floats,
+    columns: Floats,
+    rows: Floats,
+    sums: Floats,
 ) -> None:
     """Set five rows of `sums` to those of window times signal, and of that times dx, dy, dx^2 and dy^2."""
-    one, two, three = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES)
+    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     sums[:] = 0.0
     for row in range(2 * half + 1):
         _row_moments(cube[0, row], half, dx, columns, one, two, three)
-        for lane in range(_LANES):
+        for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
             sums[0, lane] += weight * one[lane]
             sums[1, lane] += weight * two[lane]
             sums[2, lane] += weight * one[lane] * y
-        for lane in range(_LANES):
+        for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
             sums[3, lane] += weight * three[lane]
             sums[4, lane] += weight * one[lane] * y * y
@@ -218,63 +225,27 @@ def _lane_moments(
 
 @numba.njit(cache=True, nogil=True)
 def _lane_errors(
-    cube: npt.NDArray[np.float32], half: int, dx: Floats, dy: Floats, sigma: Floats, columns: Floats, rows: Floats,
-    sums: Floats,
+    cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
+    rows: Floats, sums: Floats,
 ) -> None:  # fmt: skip
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
     squares = columns * columns
-    one, two, three = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES)
+    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     sums[:] = 0.0
     for row in range(2 * half + 1):
         _row_moments(cube[0, row], half, dx, columns, one, two, three)
-        for lane in range(_LANES):
+        for lane in range(LANES):
             y, weight, inverse = row - half - dy[lane], rows[row, lane], 1.0 / (sigma[lane] * sigma[lane])
             sums[0, lane] += weight * (one[lane] - inverse * three[lane])
             sums[1, lane] += weight * one[lane] * (1.0 - y * y * inverse)
             sums[2, lane] -= weight * two[lane] * y * inverse
-        for place, plane in ((3, 1), (6, 0)):
+        for place, plane in ((3, 2 if has_plane else 1), (6, 0)):
             _row_moments(cube[plane, row], half, dx, squares, one, two, three)
-            for lane in range(_LANES):
+            for lane in range(LANES):
                 y, square = row - half - dy[lane], rows[row, lane] * rows[row, lane]
                 sums[place, lane] += square * three[lane]
                 sums[place + 1, lane] += square * one[lane] * y * y
                 sums[place + 2, lane] += square * two[lane] * y
-
-
-@numba.njit(cache=True, nogil=True)
-def _any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float) -> bool:
-    """Tell whether a tile within `reach` of a place has any of some bits."""
-    found = 0
-    for row in range(max(0, int(y - reach) // tile), min(tiles.shape[0], int(y + reach + 1.0) // tile + 1)):
-        for column in range(max(0, int(x - reach) // tile), min(tiles.shape[1], int(x + reach + 1.0) // tile + 1)):
-            found |= tiles[row, column]
-    return (found & bits) != 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _gather(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, starts: npt.NDArray[np.uint64],
-    side: int, cube: npt.NDArray[np.float32],
-) -> None:  # fmt: skip
-    """Set signal, and usability or variance, of squares whose first pixels are `starts`; shape (2, side, side, lanes)."""
-    width = np.uint64(signal.shape[1])
-    flat, bits, noise = signal.reshape(-1), mask.reshape(-1), variance.reshape(-1)
-    plane = variance.shape[0] == signal.shape[0]
-    for row in range(side):
-        for column in range(side):
-            offset = np.uint64(row) * width + np.uint64(column)
-            for lane in range(_LANES):
-                cube[0, row, column, lane] = flat[starts[lane] + offset]
-            for lane in range(_LANES):
-                cube[1, row, column, lane] = np.float32(1.0)
-            if plane:
-                for lane in range(_LANES):
-                    cube[1, row, column, lane] = noise[starts[lane] + offset]
-            if spoiled:
-                for lane in range(_LANES):
-                    if bits[starts[lane] + offset] & unusable:
-                        cube[0, row, column, lane] = np.float32(0.0)
-                        cube[1, row, column, lane] = np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -289,7 +260,7 @@ def _iterate(
         _fill_lanes(places[1], sigma, half, windows[1])
         _lane_moments(cube, half, places[0], places[1], windows[0], windows[1], sums)
         n_resting = 0
-        for lane in range(_LANES):
+        for lane in range(LANES):
             if not resting[lane] and sums[0, lane] > 0.0:
                 # Twice the moment where star and window are alike; else the slope of the moment tells.
                 width = sums[0, lane] * sigma[lane] * sigma[lane]
@@ -300,7 +271,7 @@ def _iterate(
                     places[1, lane] += dy
                     resting[lane] = dx * dx + dy * dy < _STILL_PX * _STILL_PX
             n_resting += resting[lane]
-        if n_resting == _LANES:
+        if n_resting == LANES:
             break
     _fill_lanes(places[0], sigma, half, windows[0])
     _fill_lanes(places[1], sigma, half, windows[1])
@@ -321,15 +292,15 @@ def windowed_centroids(
     height, width = signal.shape
     single = np.empty((2, 2 * math.ceil(REACH * sigma.max()) + 3 if len(sigma) else 1))
     side, plane = 2 * half + 1, variance.shape[0] == signal.shape[0]
-    cube, windows = np.empty((2, side, side, _LANES), np.float32), np.empty((2, side, _LANES))
-    sums, places, sigmas = np.empty((9, _LANES)), np.zeros((2, _LANES)), np.ones(_LANES)
-    waiting, starts = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.uint64)
-    resting, n_waiting, any_spoiled = np.zeros(_LANES, np.bool_), 0, False
+    cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES))
+    sums, places, sigmas = np.empty((9, LANES)), np.zeros((2, LANES)), np.ones(LANES)
+    waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
+    resting, n_waiting, any_spoiled = np.zeros(LANES, np.bool_), 0, False
     for source in range(len(x)):
         found[source] = np.nan
         column, row = math.floor(x[source] + 0.5), math.floor(y[source] + 0.5)
         reach = REACH * sigma[source]
-        spoiled = _any_bit(tiles, tile, unusable, x[source], y[source], reach + leash[source])
+        spoiled = any_bit(tiles, tile, unusable, x[source], y[source], reach + leash[source])
         together = reach + 0.5 <= half and half <= column < width - half and half <= row < height - half
         if together:
             waiting[n_waiting], starts[n_waiting] = source, (row - half) * width + column - half
@@ -341,11 +312,11 @@ def windowed_centroids(
             noise = (rms[source] * rms[source], per_adu, scale)
             _single(signal, mask, variance, unusable, spoiled, noise, x[source], y[source], sigma[source],
                     leash[source], single, found[source])  # fmt: skip
-        if n_waiting == _LANES or (n_waiting and source == len(x) - 1):
+        if n_waiting == LANES or (n_waiting and source == len(x) - 1):
             # Lanes beyond the last hold some source, and nobody asks for it.
-            _gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
+            gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
             _iterate(cube, half, sigmas, places, windows, sums, resting)
-            _lane_errors(cube, half, places[0], places[1], sigmas, windows[0], windows[1], sums)
+            _lane_errors(cube, half, plane, places[0], places[1], sigmas, windows[0], windows[1], sums)
             for lane in range(n_waiting):
                 one = waiting[lane]
                 sky = scale if plane else rms[one] * rms[one]
@@ -354,7 +325,9 @@ def windowed_centroids(
                     py = math.floor(y[one] + 0.5) + places[1, lane]
                     if math.hypot(px - x[one], py - y[one]) <= leash[one]:
                         found[one, 0], found[one, 1] = px, py
-                        found[one, 2], found[one, 3] = _propagated(sums[:, lane], sky, 0.0 if plane else per_adu)
+                        found[one, 2], found[one, 3] = _propagated(
+                            sums[:, lane], sky, 0.0 if plane else per_adu
+                        )
                 else:
                     noise = (rms[one] * rms[one], per_adu, scale)
                     _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],
