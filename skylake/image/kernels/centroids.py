@@ -278,6 +278,14 @@ def _iterate(
 
 
 @numba.njit(cache=True, nogil=True)
+def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> None:
+    """Set a centroid from its place in the square around the start, if it is not too far from there."""
+    px, py = math.floor(x + 0.5) + place[0], math.floor(y + 0.5) + place[1]
+    if math.hypot(px - x, py - y) <= leash:
+        found[0], found[1] = px, py
+
+
+@numba.njit(cache=True, nogil=True)
 def windowed_centroids(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
     per_adu: float, scale: float, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int, found: Floats,
@@ -321,13 +329,9 @@ def windowed_centroids(
                 one = waiting[lane]
                 sky = scale if plane else rms[one] * rms[one]
                 if resting[lane]:
-                    px = math.floor(x[one] + 0.5) + places[0, lane]
-                    py = math.floor(y[one] + 0.5) + places[1, lane]
-                    if math.hypot(px - x[one], py - y[one]) <= leash[one]:
-                        found[one, 0], found[one, 1] = px, py
-                        found[one, 2], found[one, 3] = _propagated(
-                            sums[:, lane], sky, 0.0 if plane else per_adu
-                        )
+                    _settle(x[one], y[one], places[:, lane], leash[one], found[one])
+                    if not math.isnan(found[one, 0]):
+                        found[one, 2:] = _propagated(sums[:, lane], sky, 0.0 if plane else per_adu)
                 else:
                     noise = (rms[one] * rms[one], per_adu, scale)
                     _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],

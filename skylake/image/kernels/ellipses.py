@@ -128,6 +128,23 @@ def _add_ellipses(
 
 
 @numba.njit(cache=True, nogil=True)
+def _place_squares(
+    starts: npt.NDArray[np.uint64], dx: Floats, dy: Floats, half: int, n: int, height: int, width: int
+) -> None:
+    """Turn middles of squares into their first pixels; a square that would reach out of the image is moved."""
+    first = starts[0]
+    for lane in range(LANES):
+        # Lanes beyond the last hold some square, and nobody asks for it.
+        middle = starts[lane] if lane < n else first
+        column, row = int(middle % np.uint64(width)), int(middle // np.uint64(width))
+        inner_column = min(max(column, half), width - 1 - half)
+        inner_row = min(max(row, half), height - 1 - half)
+        dx[lane] += column - inner_column
+        dy[lane] += row - inner_row
+        starts[lane] = (inner_row - half) * width + inner_column - half
+
+
+@numba.njit(cache=True, nogil=True)
 def ellipse_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
     a: Floats, b: Floats, theta: Floats, scale: Floats, order: npt.NDArray[np.intp], largest: int, sums: Floats,
@@ -164,15 +181,7 @@ def ellipse_sums(
                 _add_ellipse(signal, mask, variance, unusable, spoiled, px, py, xx, yy, xy, scale[source], alone,
                              sums[source])  # fmt: skip
         if n_waiting == LANES or (n_waiting and place == len(order)):
-            for lane in range(LANES):
-                # Squares as large as the largest ellipse may reach out of the image: then they are moved.
-                middle = starts[lane] if lane < n_waiting else starts[0]
-                column, row = middle % np.uint64(width), middle // np.uint64(width)
-                inner_column = min(max(int(column), half), width - 1 - half)
-                inner_row = min(max(int(row), half), height - 1 - half)
-                dx[lane] += int(column) - inner_column
-                dy[lane] += int(row) - inner_row
-                starts[lane] = (inner_row - half) * width + inner_column - half
+            _place_squares(starts, dx, dy, half, n_waiting, height, width)
             gather(signal, mask, variance, unusable, any_spoiled, starts, 2 * half + 1, cube)
             _add_ellipses(cube, half, plane, dx, dy, conics, scales, ends, parts, found)
             for lane in range(n_waiting):
