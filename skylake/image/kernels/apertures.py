@@ -163,6 +163,7 @@ def _add_circles(
     """
     half = math.ceil(radius)
     n, first, square = 2 * half + 1, middle - half, radius * radius
+    parts = np.empty(LANES)
     columns, rows, strips, heights, before, after = edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]
     for k in range(n + 1):
         for lane in range(LANES):
@@ -178,18 +179,21 @@ def _add_circles(
         _fill_corners(columns, strips, rows[row + 1], heights[row + 1], square, n + 1, after)
         for k in range(n):
             for lane in range(LANES):
-                part = (after[k + 1, lane] - before[k + 1, lane]) - (after[k, lane] - before[k, lane])
-                seen = part * cube[1, first + row, first + k, lane]
-                value = part * cube[0, first + row, first + k, lane]
+                upper, lower = after[k + 1, lane] - after[k, lane], before[k + 1, lane] - before[k, lane]
+                parts[lane] = upper - lower
+            for lane in range(LANES):
+                value = parts[lane] * cube[0, first + row, first + k, lane]
                 sums[FLUX, lane] += value
-                sums[LIGHT, lane] += part * value
+                sums[LIGHT, lane] += parts[lane] * value
+            for lane in range(LANES):
+                seen = parts[lane] * cube[1, first + row, first + k, lane]
                 sums[AREA, lane] += seen
-                sums[SQUARES, lane] += part * seen
-                sums[HIDDEN, lane] += part - seen
+                sums[SQUARES, lane] += parts[lane] * seen
+            for lane in range(LANES):
+                sums[HIDDEN, lane] += parts[lane] * (1.0 - cube[1, first + row, first + k, lane])
             if plane:
                 for lane in range(LANES):
-                    part = (after[k + 1, lane] - before[k + 1, lane]) - (after[k, lane] - before[k, lane])
-                    sums[NOISE, lane] += part * part * cube[2, first + row, first + k, lane]
+                    sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, first + row, first + k, lane]
         before, after = after, before
 
 

@@ -194,7 +194,9 @@ def _row_moments(
             x, value = k - half - dx[lane], columns[k, lane] * cube[k, lane]
             first[lane] += value
             second[lane] += value * x
-            third[lane] += value * x * x
+        for lane in range(LANES):
+            x = k - half - dx[lane]
+            third[lane] += columns[k, lane] * cube[k, lane] * x * x
 
 
 @numba.njit(cache=True, nogil=True)

@@ -81,38 +81,41 @@ def _add_ellipse(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
-def _fill_slices(
-    dx: Floats, dy: Floats, conics: Floats, scale: Floats, row: int, left: Floats, right: Floats
-) -> None:
-    """Set the ends, shape (slices, lanes), of ellipses on the slices of a row, from the middle of the squares."""
+def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats, right: Floats) -> None:
+    """Set the ends, shape (slices, lanes), of ellipses on the slices of a row, from the middle of the squares.
+
+    `conics` holds the shear, the square of the half chord at the centre, and what it loses per dy^2.
+    """
     for piece in range(_SLICES):
+        offset = row + (piece + 0.5) / _SLICES - 0.5
         for lane in range(LANES):
-            xx, yy, half_xy = conics[0, lane], conics[1, lane], 0.5 * conics[2, lane]
-            y = row + (piece + 0.5) / _SLICES - 0.5 - dy[lane]
-            root = max(xx * scale[lane] * scale[lane] - (xx * yy - half_xy * half_xy) * y * y, 0.0)
-            left[piece, lane] = dx[lane] - (half_xy * y + math.sqrt(root)) / xx
-            right[piece, lane] = dx[lane] - (half_xy * y - math.sqrt(root)) / xx
+            left[piece, lane] = dx[lane] - conics[0, lane] * (offset - dy[lane])
+        for lane in range(LANES):
+            y = offset - dy[lane]
+            right[piece, lane] = math.sqrt(max(conics[1, lane] - conics[2, lane] * y * y, 0.0))
+        for lane in range(LANES):
+            middle, half = left[piece, lane], right[piece, lane]
+            left[piece, lane] = middle - half
+            right[piece, lane] = middle + half
 
 
 @numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
 def _add_ellipses(
-    cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats, scale: Floats,
+    cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats,
     ends: Floats, parts: Floats, sums: Floats,
 ) -> None:  # fmt: skip
     """Set `sums`, shape (6, lanes), to those in ellipses wholly inside the squares of :func:`gather`."""
     left, right = ends[0], ends[1]
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _fill_slices(dx, dy, conics, scale, row - half, left, right)
+        _fill_slices(dx, dy, conics, row - half, left, right)
         for k in range(2 * half + 1):
             low, high = k - half - 0.5, k - half + 0.5
-            for lane in range(LANES):
-                part = max(0.0, min(right[0, lane], high) - max(left[0, lane], low))
-                part += max(0.0, min(right[1, lane], high) - max(left[1, lane], low))
-                part += max(0.0, min(right[2, lane], high) - max(left[2, lane], low))
-                part += max(0.0, min(right[3, lane], high) - max(left[3, lane], low))
-                part += max(0.0, min(right[4, lane], high) - max(left[4, lane], low))
-                parts[lane] = part / _SLICES
+            parts[:] = 0.0
+            for piece in range(_SLICES):
+                for lane in range(LANES):
+                    first, last = max(left[piece, lane], low), min(right[piece, lane], high)
+                    parts[lane] += max(last - first, 0.0) / _SLICES
             for lane in range(LANES):
                 value = parts[lane] * cube[0, row, k, lane]
                 sums[FLUX, lane] += value
@@ -121,7 +124,8 @@ def _add_ellipses(
                 seen = parts[lane] * cube[1, row, k, lane]
                 sums[AREA, lane] += seen
                 sums[SQUARES, lane] += parts[lane] * seen
-                sums[HIDDEN, lane] += parts[lane] - seen
+            for lane in range(LANES):
+                sums[HIDDEN, lane] += parts[lane] * (1.0 - cube[1, row, k, lane])
             if plane:
                 for lane in range(LANES):
                     sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
@@ -157,7 +161,7 @@ def ellipse_sums(
     side = 2 * largest + 1
     alone, cube = np.empty(2 * _SLICES), np.empty((3, side, side, LANES), np.float32)
     ends, parts, found = np.empty((2, _SLICES, LANES)), np.empty(LANES), np.empty((N_SUMS, LANES))
-    dx, dy, conics, scales = np.zeros(LANES), np.zeros(LANES), np.ones((3, LANES)), np.zeros(LANES)
+    dx, dy, conics = np.zeros(LANES), np.zeros(LANES), np.zeros((3, LANES))
     waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
     plane, n_waiting, any_spoiled, half = variance.shape[0] == height, 0, False, 0
     for place in range(len(order) + 1):
@@ -171,8 +175,8 @@ def ellipse_sums(
             inside = size <= column < width - size and size <= row < height - size
             if size <= largest and inside:
                 dx[n_waiting], dy[n_waiting], waiting[n_waiting] = px - column, py - row, source
-                conics[0, n_waiting], conics[1, n_waiting], conics[2, n_waiting] = xx, yy, xy
-                scales[n_waiting] = scale[source]
+                conics[0, n_waiting], conics[1, n_waiting] = 0.5 * xy / xx, scale[source] * scale[source] / xx
+                conics[2, n_waiting] = yy / xx - 0.25 * xy * xy / (xx * xx)
                 starts[n_waiting] = row * width + column
                 any_spoiled |= spoiled
                 half = max(half, size)
@@ -183,7 +187,7 @@ def ellipse_sums(
         if n_waiting == LANES or (n_waiting and place == len(order)):
             _place_squares(starts, dx, dy, half, n_waiting, height, width)
             gather(signal, mask, variance, unusable, any_spoiled, starts, 2 * half + 1, cube)
-            _add_ellipses(cube, half, plane, dx, dy, conics, scales, ends, parts, found)
+            _add_ellipses(cube, half, plane, dx, dy, conics, ends, parts, found)
             for lane in range(n_waiting):
                 for column in range(N_SUMS):
                     sums[waiting[lane], column] = found[column, lane]

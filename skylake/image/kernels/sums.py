@@ -5,6 +5,8 @@ signal times the square of the overlap, the overlap, its square, and the overlap
 
 Unsigned indices are not looked at for counting from the end, which would cost half of the time. The cache of a
 kernel does not see changes here: after one, remove the folders ``__pycache__``.
+
+Loops over lanes write to few arrays each: LLVM gives up where more than eight pairs of them might overlap.
 """
 
 from __future__ import annotations
