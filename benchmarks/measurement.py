@@ -105,7 +105,8 @@ def with_sep(
     reach = 6.0 * np.maximum(found.a, 0.5)
     parts: dict[str, float] = {}
     parts["flux_radius"], (half, _) = cpu(lambda: sep.flux_radius(signal, x, y, reach, 0.5, subpix=5), rounds)
-    sigma = np.clip(np.nan_to_num(half, nan=1.0) * 2.0 / 2.3548, 0.5, 10.0)
+    # One window for all, as ours: noisy half-light radii would make sep's windows large and slow.
+    sigma = np.full(len(x), np.nanmedian(half) * 2.0 / 2.3548)
     parts["winpos"], _ = cpu(lambda: sep.winpos(signal, x, y, sigma), rounds)
     parts["sum_circle, three radii"], _ = cpu(
         lambda: [

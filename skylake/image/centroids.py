@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import SPOILED
 from skylake.image.detect import Detections
 from skylake.image.kernels import centroids as kernel
-from skylake.image.photometry import UNUSABLE, Scene, circular_fluxes, nearest_pixel, radial_profiles
+from skylake.image.photometry import TILE_PX, UNUSABLE, Scene, circular_fluxes, nearest_pixel, radial_profiles
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,7 +21,7 @@ _SAMPLE = 200
 #: Detections whose flux exceeds that of their noise by this factor are clear.
 _CLEAR_SNR = 30.0
 #: Light of these detections is looked for within so many of their axes.
-_REACH_AXES = 6.0
+_REACH_AXES = 4.0
 #: The window is no smaller than that.
 _MIN_SIGMA_PX = 0.5
 #: From the half-light radius of a Gaussian to its standard deviation.
@@ -46,19 +48,42 @@ def windowed_centroids(
     """
     x, y = detections.x[order], detections.y[order]
     a, b = detections.a[order], detections.b[order]
-    own = np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX)
-    sigma = np.maximum(_frame_window(scene, detections), own)
     leash = np.minimum(_MAX_WALK_PX, np.maximum(a, 0.7))
-    found = np.empty((4, len(x)))
-    kernel.windowed_centroids(
-        scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms, 1.0 / scene.gain, scene.scale, x, y, sigma,
-        leash, found,
-    )  # fmt: skip
+    usual = _frame_window(scene, detections)
+    sigma = np.maximum(usual, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
+    found = window_places(scene, x, y, sigma, leash, usual)
     failed = ~np.isfinite(found).all(axis=0)
     failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), found[:2]))
     isophotal = np.array([x, y, detections.x_err[order], detections.y_err[order]])
     x, y, x_err, y_err = np.where(failed, isophotal, found)
     return x, y, x_err, y_err, failed
+
+
+def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, usual: float) -> Floats:
+    """Return centroids under Gaussian windows, and their errors.
+
+    Parameters
+    ----------
+    scene : Scene
+    x, y : ndarray, shape (n,)
+        Where to start, 0-based pixels.
+    sigma, leash : ndarray, shape (n,)
+        Standard deviation of each window, and how far a centroid may go, pixels.
+    usual : float
+        Windows no larger than this are done together, which is faster.
+
+    Returns
+    -------
+    ndarray, shape (4, n)
+        x, y and their errors; NaN where there is none.
+    """
+    found = np.empty((len(x), 4))
+    half = math.ceil(kernel.REACH * usual + 0.5)
+    kernel.windowed_centroids(
+        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, scene.rms_at(x, y),
+        1.0 / scene.gain, scene.scale, x, y, sigma, leash, half, found,
+    )  # fmt: skip
+    return found.T
 
 
 def _frame_window(scene: Scene, detections: Detections) -> float:
@@ -74,7 +99,7 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     x, y = detections.x[chosen], detections.y[chosen]
     reach = _REACH_AXES * max(0.5, float(np.median(detections.a[chosen])))
     total, _, _ = circular_fluxes(scene, x, y, (reach,))
-    _, half_light = radial_profiles(scene, x, y, total[0], _RINGS_PX)
+    _, half_light = radial_profiles(scene, x, y, total[0], np.full(len(x), reach), _RINGS_PX)
     known = half_light[np.isfinite(half_light)]
     return (
         max(_MIN_SIGMA_PX, _SIGMA_PER_HALF_LIGHT * float(np.median(known))) if known.size else _MIN_SIGMA_PX

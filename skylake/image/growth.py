@@ -15,14 +15,16 @@ import numpy.typing as npt
 from skylake.core.camera import FLUXES, Apertures
 from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
 from skylake.core.frame import Image, Pixels
-from skylake.core.robust import Fit, intrinsic_scatter, robust_fit
+from skylake.core.robust import robust_fit
 from skylake.image.background import Background
 from skylake.image.cutouts import Cutouts
 from skylake.image.detect import Detections
 from skylake.image.fieldterms import FieldTerms, Place, choose_order
-from skylake.image.kernels import apertures as kernels
+from skylake.image.kernels.apertures import stamp_sums
 from skylake.image.kernels.neighbours import brightest_neighbours
+from skylake.image.kernels.sums import AREA, FLUX, HIDDEN, N_SUMS
 from skylake.image.measure import Floats, Measurements
+from skylake.image.ringfits import fit_rings
 
 _MAX_STARS = 300
 _MIN_STARS = 5
@@ -181,31 +183,10 @@ def _mean_growth(rings: _Rings, design: Floats) -> tuple[Floats, Floats]:
         At the centre of the field.
     """
     disc = rings.flux[0]
-    growth, influence = [np.eye(design.shape[1])[0]], [np.zeros_like(disc)]
-    for flux, variance in zip(rings.flux[1:], rings.variance[1:], strict=True):
-        seen = np.isfinite(variance)
-        if not seen.any():
-            growth.append(growth[-1])
-            influence.append(np.zeros_like(disc))
-            continue
-        noise = np.sqrt(variance[seen]) / disc[seen]
-        fit = _mean_ring(flux[seen] / disc[seen], noise, design[seen])
-        growth.append(growth[-1] + fit.coefficients)
-        share = np.zeros_like(disc)
-        share[seen] = _shares(fit, noise, design[seen])
-        influence.append(share)
-    return np.array(growth), np.array(influence)
-
-
-def _shares(fit: Fit, noise: Floats, design: Floats) -> Floats:
-    """Return what each star adds to the error of the first coefficient of a fit.
-
-    A star with much of the weight pulls the fit to itself and so hides how far it is off.
-    """
-    weight = fit.weights / np.maximum(np.hypot(noise, fit.intrinsic), np.finfo(float).tiny) ** 2
-    inverse = np.linalg.pinv((design * weight[:, None]).T @ design)
-    pull = weight * np.einsum("ij,jk,ik->i", design, inverse, design)
-    return np.asarray((design @ inverse[0]) * weight * fit.residuals / np.maximum(1.0 - pull, 0.1))
+    fit = fit_rings(rings.flux[1:] / disc, np.sqrt(rings.variance[1:]) / disc, design, _PSF_VARIATION)
+    first = np.eye(design.shape[1])[:1]
+    growth = np.cumsum(np.concatenate([first, fit.coefficients]), axis=0)
+    return growth, np.concatenate([np.zeros((1, len(disc))), fit.influence])
 
 
 def _clustered_error(influence: Floats) -> float:
@@ -216,28 +197,6 @@ def _clustered_error(influence: Floats) -> float:
     of each star, MacKinnon & White 1985, J. Econometrics 29, 305).
     """
     return float(np.sqrt(np.sum(influence.sum(axis=0) ** 2)))
-
-
-def _mean_ring(ratio: Floats, noise: Floats, design: Floats | None = None) -> Fit:
-    """Return the mean of a ring over stars, or its polynomial.
-
-    Stars differ because the point spread function varies over the field, by a share of what the ring
-    holds. A dozen stars hardly tell how much, so it is kept within limits: without the upper one, chance
-    scatter in an outer ring lets faint stars count like bright ones; without the lower one, a single
-    bright star counts for all, and its place in the field for the whole field.
-    """
-    design = np.ones((len(ratio), 1)) if design is None else design
-    # Trailed stars may differ by so much more than their noise that a robust mean has none left.
-    middle = _weighted_median(ratio, noise)
-    scatter = intrinsic_scatter(ratio - middle, noise)
-    low, high = _PSF_VARIATION
-    return robust_fit(design, ratio, noise, float(np.clip(scatter, low * abs(middle), high * abs(middle))))
-
-
-def _weighted_median(values: Floats, errors: Floats) -> float:
-    order = np.argsort(values)
-    weight = np.cumsum(1.0 / np.maximum(errors[order], np.finfo(float).tiny))
-    return float(values[order[np.searchsorted(weight, 0.5 * weight[-1])]])
 
 
 def _choose_stars(
@@ -279,14 +238,11 @@ def _sum_rings(
     hidden |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
     hidden |= ~stamps.inside()
     rms = background.rms[stamps.row, stamps.column].astype(float)
-    sums = np.zeros((len(stars), len(edges) - 1, kernels.N_SUMS))
+    sums = np.zeros((len(stars), len(edges) - 1, N_SUMS))
     none = np.zeros((len(stars), 0, 0), np.float32)
     dx, dy = x - stamps.column + reach, y - stamps.row + reach
-    kernels.stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
-    flux, area, dark = (
-        np.diff(sums[..., column].T, axis=0, prepend=0.0)
-        for column in (kernels.FLUX, kernels.AREA, kernels.HIDDEN)
-    )
+    stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    flux, area, dark = (np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, HIDDEN))
     seen = dark <= _MOST_HIDDEN * (area + dark)
     # Where that leaves no ring to measure, as in a crowded field, what there is of it has to do.
     seen |= (area > 0.0) & (seen.sum(axis=1, keepdims=True) < _MIN_STARS)

@@ -128,8 +128,10 @@ def measure_sources(
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
     flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, flags)
-    flux["kron"], flux_err["kron"], kron_radius = _kron_flux(scene, found, camera.apertures, x, y, flags)
-    fwhm, half_light = _widths(scene, x, y, flux["kron"])
+    flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
+        scene, found, camera.apertures, x, y, flags
+    )
+    fwhm, half_light = _widths(scene, x, y, flux["kron"], reach)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
@@ -175,12 +177,12 @@ class _Found:
         return cls(*(getattr(detections, name)[order] for name in cls.__slots__))
 
 
-def _widths(scene: Scene, x: Floats, y: Floats, total: Floats) -> tuple[Floats, Floats]:
+def _widths(scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats) -> tuple[Floats, Floats]:
     """Return full widths at half maximum and half-light radii, NaN where noise hides them.
 
     What the pixels add to the width is taken off, to 5 % for stars of 2 px and more.
     """
-    square, half_light = radial_profiles(scene, x, y, total, _PROFILE_PX)
+    square, half_light = radial_profiles(scene, x, y, total, np.maximum(reach, _WIDEST_PX), _PROFILE_PX)
     known = square <= (2.0 * _WIDEST_PX) ** 2
     width = np.sqrt(np.maximum(square - _PIXEL_WIDTH_SQUARE, _MIN_WIDTH_PX**2))
     return np.where(known, width, np.nan), half_light
@@ -234,15 +236,15 @@ def _local_sky(
 
 def _kron_flux(
     scene: Scene, found: _Found, apertures: Apertures, x: Floats, y: Floats, flags: Integers
-) -> tuple[Floats, Floats, Floats]:
-    """Return flux and error in the Kron ellipse of radius max(factor x Kron radius, minimum)."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
     kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
     bad = np.isnan(kron)
     flags[bad] |= SourceFlag.KRON_FAILED
     scale = np.maximum(apertures.kron_factor * np.where(bad, 0.0, kron), apertures.kron_minimum)
     flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, scale)
-    return flux, error, kron
+    return flux, error, kron, scale * a
 
 
 def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) -> None:

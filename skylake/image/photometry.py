@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ import numpy.typing as npt
 from skylake.core.flags import UNUSABLE_PIXEL
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.background import Background
-from skylake.image.kernels import apertures as kernels
+from skylake.image.kernels import ellipses
+from skylake.image.kernels import sums as columns
+from skylake.image.kernels.apertures import circle_sums, profiles
 from skylake.image.kernels.tiles import circle_bits, footprint_bits, tile_bits
 
 Floats = npt.NDArray[np.float64]
@@ -22,6 +24,12 @@ TILE_PX = 16
 _SAMPLE_PX = 8
 #: Fewer pixels of sky than that do not tell how wrong a variance plane is.
 _MIN_SAMPLE = 50
+
+#: Rings that are summed together for all sources, and for those that are not done then.
+_INNER_RINGS, _OUTER_RINGS = 4, 9
+#: Ellipses no larger than that are summed many at a time.
+_LARGEST_PX = 16
+_NO_PLANE = np.empty((0, 0), np.float32)
 
 UNUSABLE = int(UNUSABLE_PIXEL)
 
@@ -85,7 +93,7 @@ def make_scene(
     height, width = mask.shape
     tiles = np.zeros((-(-height // TILE_PX), -(-width // TILE_PX)), np.uint8)
     tile_bits(mask, TILE_PX, tiles)
-    variance, scale = np.empty((0, 0), np.float32), 1.0
+    variance, scale = _NO_PLANE, 1.0
     if image.variance is not None:
         variance = np.ascontiguousarray(image.variance, np.float32)
         scale = _variance_scale(variance, background.rms, mask, segments)
@@ -129,14 +137,9 @@ def circular_fluxes(
     hidden : ndarray of bool, shape (n,)
         Whether a circle holds an unusable pixel.
     """
-    sums = np.zeros((len(x), len(radii), kernels.N_SUMS))
-    if len(x):
-        kernels.circle_sums(
-            scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
-            np.array(radii, float), sums,
-        )  # fmt: skip
+    sums = _circle_sums(scene, x, y, radii)
     flux, error = _fluxes(scene, sums.transpose(1, 0, 2), scene.rms_at(x, y))
-    return flux, error, np.asarray((sums[..., kernels.HIDDEN] > 0.0).any(axis=1))
+    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).any(axis=1))
 
 
 def elliptical_fluxes(
@@ -153,10 +156,12 @@ def elliptical_fluxes(
         Angle of the long axis from x towards y, radians.
     scale : ndarray, shape (n,)
     """
-    sums = np.zeros((len(x), kernels.N_SUMS))
-    kernels.ellipse_sums(
+    sums = np.zeros((len(x), columns.N_SUMS))
+    reach = scale * np.maximum(a, b)
+    largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
+    ellipses.ellipse_sums(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
-        _plain(b), _plain(theta), _plain(scale), sums,
+        _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
     )  # fmt: skip
     return _fluxes(scene, sums, scene.rms_at(x, y))
 
@@ -172,7 +177,7 @@ def kron_radii(
         NaN where the light, or its mean radius, is negative or beyond `reach`.
     """
     radii = np.empty(len(x))
-    kernels.kron_radii(
+    ellipses.kron_radii(
         scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a), _plain(b),
         _plain(theta), reach, radii,
     )  # fmt: skip
@@ -180,7 +185,7 @@ def kron_radii(
 
 
 def radial_profiles(
-    scene: Scene, x: Floats, y: Floats, total: Floats, edges: tuple[float, ...]
+    scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats, edges: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
     """Return the square of the full width at half maximum, and the radius that holds half of the light.
 
@@ -194,6 +199,8 @@ def radial_profiles(
         Centres, 0-based pixels.
     total : ndarray, shape (n,)
         All light of each source, ADU.
+    reach : ndarray, shape (n,)
+        Where that light ends, pixels; rings beyond are not asked for it, but for the first few.
     edges : tuple of float
         Outer edges of the rings, pixels.
 
@@ -202,11 +209,20 @@ def radial_profiles(
     squares, half_light : ndarray, shape (n,)
         Pixels squared, with what pixels add; and pixels. NaN where noise hides them.
     """
-    squares, half_light = np.empty(len(x)), np.empty(len(x))
-    kernels.profiles(
-        scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(total),
-        np.array(edges, float), squares, half_light,
-    )  # fmt: skip
+    squares, half_light = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    some = np.arange(len(x))
+    # Most sources are done in the first rings.
+    for n in (_INNER_RINGS, _OUTER_RINGS):
+        rings = np.array(edges if n == _OUTER_RINGS else edges[:n], float)
+        here = x[some], y[some]
+        sums = _circle_sums(replace(scene, variance=_NO_PLANE), *here, edges[:n])
+        found = np.empty((2, len(some)))
+        profiles(
+            scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, *(_plain(part) for part in here),
+            _plain(total[some]), _plain(reach[some]), rings, sums, found[0], found[1],
+        )  # fmt: skip
+        squares[some], half_light[some] = found
+        some = some[np.isnan(found).any(axis=0)]
     return squares, half_light
 
 
@@ -229,18 +245,27 @@ def bits_in_footprints(
     return found[1:]
 
 
+def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
+    sums = np.zeros((len(x), len(radii), columns.N_SUMS))
+    circle_sums(
+        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
+        np.array(radii, float), sums,
+    )  # fmt: skip
+    return sums
+
+
 def _fluxes(scene: Scene, sums: Floats, rms: Floats) -> tuple[Floats, Floats]:
-    """Return flux and error from sums of shape (…, n, 7)."""
-    seen, hidden = sums[..., kernels.AREA], sums[..., kernels.HIDDEN]
+    """Return flux and error from sums of shape (…, n, 6)."""
+    seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
     if scene.variance.size:
-        variance = scene.scale * sums[..., kernels.NOISE]
+        variance = scene.scale * sums[..., columns.NOISE]
     else:
         variance = (
-            sums[..., kernels.SQUARES] * rms**2 + np.maximum(sums[..., kernels.LIGHT], 0.0) / scene.gain
+            sums[..., columns.SQUARES] * rms**2 + np.maximum(sums[..., columns.LIGHT], 0.0) / scene.gain
         )
-    return factor * sums[..., kernels.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
+    return factor * sums[..., columns.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
 
 
 def _plain(values: Floats) -> Floats:

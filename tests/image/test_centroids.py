@@ -10,7 +10,10 @@ import pytest
 import sep
 
 from skylake.core.flags import SourceFlag
-from skylake.image.kernels.centroids import windowed_centroids
+from skylake.core.frame import Image
+from skylake.image.background import Background
+from skylake.image.centroids import window_places
+from skylake.image.photometry import make_scene
 from skylake.simulate import Moffat, render
 
 GAIN = 2.0
@@ -47,11 +50,16 @@ def test_errors_are_right_at_every_brightness_and_near_the_bound(
         field = make_field(x, y, np.full(x.size, flux), (620, 620), psf=psf, seed=seed)
         signal = field.pixels - field.sky
         rms = np.full(signal.shape, noise, np.float32)
-        mask, none = np.zeros(signal.shape, np.uint8), np.empty((0, 0), np.float32)
-        found, sigma = np.empty((4, x.size)), np.full(x.size, 1.25)
-        leash = np.full(x.size, 2.0)
+        image = Image(signal, np.zeros(signal.shape, np.uint8), (0, 0))
+        background = Background(np.zeros_like(rms), rms, 0.0, noise)
+        scene = make_scene(image, background, signal, np.zeros(signal.shape, np.int32), GAIN)
+        sigma, leash = np.full(x.size, 1.25), np.full(x.size, 2.0)
         start = x + random.normal(0.0, 0.1, x.size), y + random.normal(0.0, 0.1, x.size)
-        windowed_centroids(signal, mask, none, 1, rms, 1.0 / GAIN, 1.0, *start, sigma, leash, found)
+        found = window_places(scene, *start, sigma, leash, 1.25)
+        # One by one they are where they are together.
+        alone = window_places(scene, *start, sigma, leash, 0.5)
+        both = np.isfinite(found[0]) & np.isfinite(alone[0])
+        assert both.mean() > 0.9 and np.mean(np.abs(found - alone)[:, both].max(axis=0) < 2e-3) > 0.99
         good = np.isfinite(found).all(axis=0)
         assert good.mean() > (0.9 if snr < 8.0 else 0.999)
         for value, error, true in ((found[0], found[2], x), (found[1], found[3], y)):

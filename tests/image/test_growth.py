@@ -9,7 +9,8 @@ import pytest
 
 from skylake.core.camera import FLUXES, Apertures
 from skylake.core.flags import SourceFlag
-from skylake.image.growth import _mean_ring, aperture_corrections
+from skylake.image.growth import aperture_corrections
+from skylake.image.ringfits import fit_rings
 from skylake.simulate import Moffat
 
 APERTURES = Apertures((3.0, 5.0, 8.0), None, total_radius_px=14.0)
@@ -212,5 +213,27 @@ def test_stars_that_differ_by_far_more_than_their_noise_have_a_mean_all_the_same
     """As those of a frame that was trailed over many pixels."""
     random = np.random.default_rng(1)
     ratio = 0.45 + 0.3 * random.standard_exponential(81)
-    fit = _mean_ring(ratio, np.geomspace(1e-5, 1e-3, 81))
-    assert fit.weights.any() and np.median(ratio) * 0.5 < fit.coefficients[0] < np.median(ratio) * 2.0
+    noise = np.geomspace(1e-5, 1e-3, 81)
+    (mean,) = fit_rings(ratio[None], noise[None], np.ones((81, 1)), (0.2, 0.4)).coefficients[:, 0]
+    assert np.median(ratio) * 0.5 < mean < np.median(ratio) * 2.0
+
+
+def test_a_ring_is_fitted_as_one_by_one_and_the_influence_of_stars_is_its_error() -> None:
+    random = np.random.default_rng(2)
+    off, stated = [], []
+    for _ in range(200):
+        noise = np.geomspace(0.002, 0.02, 60)
+        ratio = 0.3 + random.normal(0.0, np.hypot(noise, 0.08), (2, 60))
+        ratio[:, ::12] += 3.0
+        fit = fit_rings(ratio, np.tile(noise, (2, 1)), np.ones((60, 1)), (0.2, 0.4))
+        off += (fit.coefficients[:, 0] - 0.3).tolist()
+        stated += np.sqrt((fit.influence**2).sum(axis=1)).tolist()
+    assert abs(np.mean(off)) < 3.0 * np.std(off) / np.sqrt(400.0)
+    assert np.std(off) == pytest.approx(np.mean(stated), rel=0.15)
+
+
+def test_a_ring_that_some_stars_do_not_know_is_that_of_the_others() -> None:
+    ratio, noise = np.full((1, 20), 0.5), np.full((1, 20), 0.01)
+    ratio[0, :15], noise[0, :15] = 0.0, np.inf
+    fit = fit_rings(ratio, noise, np.ones((20, 1)), (0.2, 0.4))
+    assert fit.coefficients[0, 0] == pytest.approx(0.5) and not fit.influence[0, :15].any()

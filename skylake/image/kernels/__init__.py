@@ -1,5 +1,5 @@
 """Compiled loops over pixels and sources; nothing else lives here, and nothing here is called without its wrapper.
 
-Kernels are cached on disk. The cache of a kernel does not see changes in other files, so a kernel calls only
-functions of its own module.
+Kernels are cached on disk, and the cache of one does not see changes in other files. So a kernel calls functions of
+its own module, and those few of :mod:`~skylake.image.kernels.sums`.
 """
