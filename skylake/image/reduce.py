@@ -196,15 +196,7 @@ def _measure(
     finish: Finisher | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
-    height, width = image.pixels.shape
-    row.update(
-        width_px=width,
-        height_px=height,
-        n_masked_px=int(image.masked.sum()),
-        n_saturated_px=int(image.saturated.sum()),
-    )
-    if image.having(PixelFlag.INVALID).any():
-        row["flags"] |= FrameFlag.NAN_PIXELS
+    _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
     pointing, lost = _point(header, camera, image)
     if pointing is not None:
@@ -224,7 +216,7 @@ def _measure(
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
-    check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, (height, width))
+    check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
@@ -232,12 +224,7 @@ def _measure(
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
-    if check is not None and check.decisive and not check.passed:
-        raise FrameRejected(
-            Reason.BAD_WCS,
-            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
-            "them; solve the frame anew",
-        )
+    _require_right(check)
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
@@ -249,6 +236,29 @@ def _measure(
                 corrections, pointing,
             )
         )  # fmt: skip
+
+
+def _count_pixels(row: dict[str, Any], image: Image) -> None:
+    """Add the size of an image, and how many of its pixels are of no use, to the row."""
+    height, width = image.pixels.shape
+    row.update(
+        width_px=width,
+        height_px=height,
+        n_masked_px=int(image.masked.sum()),
+        n_saturated_px=int(image.saturated.sum()),
+    )
+    if image.having(PixelFlag.INVALID).any():
+        row["flags"] |= FrameFlag.NAN_PIXELS
+
+
+def _require_right(check: WcsCheck | None) -> None:
+    """Refuse a frame whose stars are not where its WCS puts them."""
+    if check is not None and check.decisive and not check.passed:
+        raise FrameRejected(
+            Reason.BAD_WCS,
+            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
+            "them; solve the frame anew",
+        )
 
 
 def _point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:

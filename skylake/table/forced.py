@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
+from skylake.table.sources import Placed
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -19,7 +20,7 @@ Integers = npt.NDArray[np.int32]
 FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "aper1", "aper2", "aper3", "psf")
 
 
-class Forced(Protocol):
+class Forced(Placed, Protocol):
     """What the table is made from; see :class:`skylake.image.forced.ForcedMeasurements`."""
 
     @property
@@ -31,27 +32,11 @@ class Forced(Protocol):
     @property
     def targets_version(self) -> int: ...  # noqa: D102
     @property
-    def x(self) -> Floats: ...  # noqa: D102
-    @property
-    def y(self) -> Floats: ...  # noqa: D102
-    @property
-    def edge_distance(self) -> Floats: ...  # noqa: D102
-    @property
-    def flux(self) -> dict[str, Floats]: ...  # noqa: D102
-    @property
-    def flux_err(self) -> dict[str, Floats]: ...  # noqa: D102
-    @property
     def chi2(self) -> Floats: ...  # noqa: D102
     @property
     def contamination(self) -> Floats: ...  # noqa: D102
     @property
     def n_bad(self) -> Integers: ...  # noqa: D102
-    @property
-    def sky(self) -> Floats: ...  # noqa: D102
-    @property
-    def sky_rms(self) -> Floats: ...  # noqa: D102
-    @property
-    def flags(self) -> Integers: ...  # noqa: D102
 
 
 def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:

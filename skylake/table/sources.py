@@ -17,17 +17,13 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
 
-class Measured(Protocol):
-    """What a table of sources is made from; see :class:`skylake.image.measure.Measurements`."""
+class Placed(Protocol):
+    """What is known of all that is measured on an image, wherever its place comes from; arrays of shape (n,)."""
 
     @property
     def x(self) -> Floats: ...  # noqa: D102
     @property
     def y(self) -> Floats: ...  # noqa: D102
-    @property
-    def x_err(self) -> Floats: ...  # noqa: D102
-    @property
-    def y_err(self) -> Floats: ...  # noqa: D102
     @property
     def edge_distance(self) -> Floats: ...  # noqa: D102
     @property
@@ -35,15 +31,26 @@ class Measured(Protocol):
     @property
     def flux_err(self) -> dict[str, Floats]: ...  # noqa: D102
     @property
+    def sky(self) -> Floats: ...  # noqa: D102
+    @property
+    def sky_rms(self) -> Floats: ...  # noqa: D102
+    @property
+    def flags(self) -> Integers: ...  # noqa: D102
+
+
+class Measured(Placed, Protocol):
+    """What a table of sources is made from; see :class:`skylake.image.measure.Measurements`."""
+
+    @property
+    def x_err(self) -> Floats: ...  # noqa: D102
+    @property
+    def y_err(self) -> Floats: ...  # noqa: D102
+    @property
     def crowding(self) -> Floats: ...  # noqa: D102
     @property
     def kron_radius(self) -> Floats: ...  # noqa: D102
     @property
     def flux_max(self) -> Floats: ...  # noqa: D102
-    @property
-    def sky(self) -> Floats: ...  # noqa: D102
-    @property
-    def sky_rms(self) -> Floats: ...  # noqa: D102
     @property
     def n_pixels(self) -> Integers: ...  # noqa: D102
     @property
@@ -56,8 +63,6 @@ class Measured(Protocol):
     def b(self) -> Floats: ...  # noqa: D102
     @property
     def theta(self) -> Floats: ...  # noqa: D102
-    @property
-    def flags(self) -> Integers: ...  # noqa: D102
     @property
     def apcor(self) -> dict[str, Floats]: ...  # noqa: D102
 

@@ -70,6 +70,46 @@ def _deviation_below(values: Floats, n: int, centre: float) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
+def _sorted_values(stack: npt.NDArray[np.float32], y: int, x: int, values: Floats) -> int:
+    """Write the values that frames have of a pixel, in ascending order; return how many there are."""
+    count = 0
+    for i in range(stack.shape[0]):
+        value = np.float64(stack[i, y, x])
+        if value == value:
+            # Insertion keeps the values sorted; there are tens of them.
+            place = count
+            while place > 0 and values[place - 1] > value:
+                values[place] = values[place - 1]
+                place -= 1
+            values[place] = value
+            count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _clip(values: Floats, count: int, centre: float, limit: float) -> Any:
+    """Return the mean of the values within a limit of it, how many they are, and their sum of squares about it."""
+    kept, total = 0, 0.0
+    for _ in range(_PASSES):
+        previous, kept, total = kept, 0, 0.0
+        for i in range(count):
+            if abs(values[i] - centre) <= limit:
+                kept += 1
+                total += values[i]
+        if kept == 0:
+            break
+        centre = total / kept
+        if kept == previous:
+            break
+    sum_square, n_kept = 0.0, 0
+    for i in range(count):
+        if abs(values[i] - centre) <= limit:
+            sum_square += (values[i] - centre) ** 2
+            n_kept += 1
+    return centre, n_kept, sum_square
+
+
+@numba.njit(cache=True, nogil=True)
 def combine_stack(
     stack: npt.NDArray[np.float32],
     threshold: float,
@@ -103,17 +143,7 @@ def combine_stack(
     values = np.empty(n, np.float64)
     for y in range(rows):
         for x in range(columns):
-            count = 0
-            for i in range(n):
-                value = np.float64(stack[i, y, x])
-                if value == value:
-                    # Insertion keeps the values sorted; there are tens of them.
-                    place = count
-                    while place > 0 and values[place - 1] > value:
-                        values[place] = values[place - 1]
-                        place -= 1
-                    values[place] = value
-                    count += 1
+            count = _sorted_values(stack, y, x, values)
             present[y, x] = count
             if count == 0:
                 mean[y, x] = scatter[y, x] = square[y, x] = inner[y, x] = np.nan
@@ -138,22 +168,6 @@ def combine_stack(
             limit = (
                 np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
             )
-            kept, total = 0, 0.0
-            for _ in range(_PASSES):
-                previous, kept, total = kept, 0, 0.0
-                for i in range(count):
-                    if abs(values[i] - centre) <= limit:
-                        kept += 1
-                        total += values[i]
-                if kept == 0:
-                    break
-                centre = total / kept
-                if kept == previous:
-                    break
-            sum_square, n_kept = 0.0, 0
-            for i in range(count):
-                if abs(values[i] - centre) <= limit:
-                    sum_square += (values[i] - centre) ** 2
-                    n_kept += 1
+            centre, n_kept, sum_square = _clip(values, count, centre, limit)
             mean[y, x], used[y, x] = centre, n_kept
             square[y, x] = sum_square / (n_kept - 1) if n_kept > 1 else np.nan
