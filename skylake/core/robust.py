@@ -27,10 +27,11 @@ _SCALE_CUT = 1.5476
 _SCALE_LEVEL = 0.5
 #: How many values the errors stated for them are worth against the scatter that they show.
 _FORMAL_WEIGHT = 5.0
-#: Values within so many standard deviations refine the scale; beyond are the outliers.
-_CORE = 2.5
-#: Variance of a standard normal that is cut off there.
-_CORE_VARIANCE = 0.9113
+#: Tuning constant of the weights that refine the scale: one half at 1.9 standard deviations, as efficient for Gaussian
+#: data as a cut at 2.5, and with fewer of the outliers that are just beyond.
+_SCALE_REFINED_CUT = 3.5
+#: Mean square of a standard normal under these weights.
+_REFINED_VARIANCE = 0.7117584
 #: With less than this number of values left to a fit there is none: its start stands, and all count for the error.
 _LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
@@ -78,9 +79,10 @@ def sigma_mad(values: npt.ArrayLike) -> float:
 def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float:
     """Return the scatter which, added in quadrature to the errors, explains the residuals.
 
-    A start that half of the values cannot spoil, the M-estimate of scale, is refined on the values
-    within 2.5 standard deviations, with what that cuts off from a Gaussian made good. With a quarter of
-    outliers the start is 70 % too large, the refined value 10 % or less.
+    A start that half of the values cannot spoil, the M-estimate of scale, is refined with weights that
+    fall to zero at 3.5 standard deviations, with what they take from a Gaussian made good. With a quarter of
+    outliers the start is up to 50 % too large, the refined value 12 % or less. The weights fall smoothly, or one
+    star that crosses a line would let the scatter jump, and with it take in the next.
 
     Parameters
     ----------
@@ -99,14 +101,14 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
     level = _SCALE_LEVEL * (n - lost) / n
     scatter = _root(lambda trial: _mean_rho(residuals, errors, trial) - level, residuals)
     for _ in range(_ITERATIONS):
-        core = np.abs(residuals) <= _CORE * np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
-        wanted = _CORE_VARIANCE * (int(np.count_nonzero(core)) - lost)
-        if wanted <= 1.0:
+        spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
+        with np.errstate(over="ignore"):
+            weights = biweight(residuals / spread, _SCALE_REFINED_CUT)
+        counted = float(weights.sum())
+        if counted <= lost + 1.0:
             break
-        previous, scatter = (
-            scatter,
-            _root(_excess_chi_square(residuals[core], errors[core], wanted), residuals),
-        )
+        wanted = _REFINED_VARIANCE * counted * (n - lost) / n
+        previous, scatter = scatter, _root(_excess_chi_square(residuals, errors, weights, wanted), residuals)
         if abs(scatter - previous) <= 1e-4 * previous:
             break
     return scatter
@@ -119,8 +121,10 @@ def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
     return float(np.mean(1.0 - (1.0 - u * u) ** 3))
 
 
-def _excess_chi_square(residuals: Floats, errors: Floats, wanted: float) -> Callable[[float], float]:
-    squares, variances = residuals**2, errors**2
+def _excess_chi_square(
+    residuals: Floats, errors: Floats, weights: Floats, wanted: float
+) -> Callable[[float], float]:
+    squares, variances = weights * residuals**2, errors**2
 
     def excess(scatter: float) -> float:
         with np.errstate(over="ignore"):
@@ -233,9 +237,9 @@ def _solve(design: Floats, values: Floats, weights: Floats, mean: Floats, precis
     return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0])
 
 
-def biweight(u: Floats) -> Floats:
-    """Return the share of its weight that a value off by `u` standard deviations keeps, 1 to 0."""
-    return np.asarray(np.where(np.abs(u) < _CUT, (1.0 - (u / _CUT) ** 2) ** 2, 0.0))
+def biweight(u: Floats, cut: float = _CUT) -> Floats:
+    """Return the share of its weight that a value off by `u` standard deviations keeps, 1 to 0 at `cut`."""
+    return np.asarray(np.where(np.abs(u) < cut, (1.0 - (u / cut) ** 2) ** 2, 0.0))
 
 
 def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floats) -> Floats:

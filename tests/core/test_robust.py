@@ -184,6 +184,20 @@ def test_the_intrinsic_scatter_is_found_among_outliers(outliers: float) -> None:
     assert np.median(found) == pytest.approx(0.04, rel=0.12 if outliers else 0.04)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_one_star_that_goes_astray_never_lets_the_scatter_jump(seed: int) -> None:
+    """Of twenty stars; what one weighs may fall, but bit by bit."""
+    rng = np.random.default_rng(seed)
+    residuals, errors = rng.normal(0.0, 0.08, 20), np.full(20, 0.01)
+    found = []
+    for place in np.arange(0.0, 0.6, 0.0005):
+        residuals[0] = place
+        found.append(intrinsic_scatter(residuals, errors))
+    steps = np.abs(np.diff(found)) / np.array(found[1:])
+    assert steps.max() < 0.02
+    assert max(found) > 1.02 * found[-1]
+
+
 @given(st.integers(0, 2**32), st.integers(0, 3))
 def test_scatter_below_the_stated_errors_is_none(seed: int, lost: int) -> None:
     residuals = np.random.default_rng(seed).normal(0.0, 0.3, 100)
