@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregate import AGGREGATES, PLANNERS, Calibrated, calibration_in_force
+from skylake.flow.aggregate import AGGREGATES, PLANNERS
 from skylake.flow.nights import orphans, plan_nights, zeropoints_name
+from skylake.flow.planned import Calibrated, calibration_in_force
 from skylake.flow.stale import Why
 from skylake.lake import Lake, Snapshot
 from skylake.sky.catalogs import ReferenceCatalog

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pytest
 
 from skylake.errors import LakeError, UsageError
-from skylake.flow.aggregate import AGGREGATES, PLANNERS, aggregate, calibration_in_force
+from skylake.flow.aggregate import AGGREGATES, PLANNERS, aggregate
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.outdated import outdated
+from skylake.flow.planned import calibration_in_force
 from skylake.flow.stale import Why
 from skylake.lake import Commit, Lake, stage_part
 from skylake.lake.sql import catalog_folder
