@@ -121,7 +121,7 @@ def calibrate(
     ctx.exit(1 if report.warnings else 0)
 
 
-@click.command(short_help="Refresh nights, lightcurves and maps.")
+@click.command(short_help="Refresh nights, light curves and maps.")
 @lake_argument
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @cluster_options
@@ -129,7 +129,9 @@ def calibrate(
 def aggregate(
     lake: Path, names: tuple[str, ...], cluster: str | None, workers: int | None, as_json: bool
 ) -> None:
-    """Refresh the aggregates of LAKE: nights, lightcurves and maps, or those named.
+    """Refresh the aggregates of LAKE: nights, lightcurves, forced_lightcurves and maps, or those named.
+
+    Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
 
     Only what was made from changed inputs is made anew.
     """
