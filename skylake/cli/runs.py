@@ -80,6 +80,9 @@ def _show_ingest(report: IngestReport) -> None:
     )
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
+    if report.n_otherwise:
+        nights = "1 night was" if report.n_otherwise == 1 else f"{report.n_otherwise} nights were"
+        click.echo(f"ingest: {nights} made with another configuration of the camera; --redo renews them")
 
 
 @click.command(short_help="Match detections with a catalog, fit zeropoints.")
@@ -136,14 +139,14 @@ def aggregate(
     Only what was made from changed inputs is made anew.
     """
     from skylake.flow.aggregate import aggregate as run_aggregate
-    from skylake.flow.outdated import outdated
+    from skylake.flow.outdated import uncalibrated
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown)
     text = ", ".join(f"{name} {count} parts" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
-    waiting = sum(len(outdated(opened)[table].why) for table in ("matches", "zeropoints"))
+    waiting = uncalibrated(opened)
     if waiting:
         show.complain(
             f"{waiting} parts of matches and zeropoints are out of date, and so is what is made from them; run "

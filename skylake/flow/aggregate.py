@@ -76,7 +76,8 @@ def _refresh(
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
     snapshot = calibrated.snapshot
     held = snapshot.parts(table)
-    stale = [plan for plan in planned if plan.why(held.get(plan.name), table) is not None]
+    lost = snapshot.version(table).lost()
+    stale = [plan for plan in planned if plan.why(held.get(plan.name), table, lost) is not None]
     gone = set(held) - {plan.name for plan in planned}
     commit = Commit(f"aggregate {table}", "-", base=snapshot.number)
     commit.configure(plan.configuration for plan in stale)

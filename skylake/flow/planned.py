@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ class Planned:
     task: Callable[[Path], Any]
     reads: str | None = None
 
-    def why(self, held: Part | None, table: str) -> Why | None:
-        """Return why the part has to be made anew, given the one that the lake holds."""
-        return why_stale(held, self.inputs, load(table).sha256)
+    def why(self, held: Part | None, table: str, lost: Collection[str] = ()) -> Why | None:
+        """Return why the part has to be made anew, given the one that the lake holds, and those with lost files."""
+        why = why_stale(held, self.inputs, load(table).sha256)
+        return why or (Why.LOST if self.name in lost else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,9 @@ def _calibrate(
 ) -> Image:
     """Choose the masters of a frame and do the steps of its camera."""
     conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
+    assumed = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
+    flags = (reduced.row["flags"] & ~assumed) | (reading.flags & assumed)
+    reduced.row.update(gain_e_per_adu=reading.gain, read_noise_e=reading.read_noise, flags=flags)
     reduced.row["masters"] = " ".join(names) or None
     return calibrate(raw, reading.camera, conditions)
 
