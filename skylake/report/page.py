@@ -28,6 +28,8 @@ _MAX_CONCERNS = 50
 _MAX_STARS = 3
 #: Residuals over the field are those of stars measured better than this.
 _BRIGHT_MAG_ERR = 0.03
+#: And of stars with no larger share of light from neighbours.
+_MAX_CROWDING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,13 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
     found = collect.calibrated_matches(snapshot, catalog, camera)
     residual = np.where(found.clean, found.photometry.residual, np.nan)
-    # Faint stars are detected where noise makes them brighter: a picture of the field is one of bright ones.
-    bright = np.where(found.photometry.mag_err <= _BRIGHT_MAG_ERR, residual, np.nan)
+    # Faint stars are detected where noise makes them brighter, and neighbours add to the light of others: a picture of
+    # the field is one of bright lonely stars.
+    crowding = np.fmax(
+        collect.floats(found.matches, "crowding"), collect.floats(found.matches, "ref_crowding")
+    )
+    lonely = np.nan_to_num(crowding) <= _MAX_CROWDING
+    bright = np.where((found.photometry.mag_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
     x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")

@@ -20,6 +20,8 @@ _MAX_FIELD_BINS = 24
 _BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Up to such a range the scale of counts has ticks at whole numbers only.
 _FEW_COUNTS = 20
+#: Colour of cells that nothing is known of.
+_NOTHING = "#dddddd"
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
 
@@ -60,6 +62,8 @@ def residuals_over_field(
     x: Floats, y: Floats, residual: Floats, width: int, height: int, camera: str
 ) -> Figure:
     """Median residual of matches, catalog minus calibrated magnitude, in cells of the detector."""
+    from matplotlib.patches import Patch
+
     title = f"{camera}: residuals over the field (catalog - calibrated)"
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
@@ -70,12 +74,17 @@ def residuals_over_field(
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
         limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
         image = axes.imshow(
-            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu",
+            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu_r",
             vmin=-limit, vmax=limit, interpolation="nearest",
         )  # fmt: skip
-        figure.colorbar(image, ax=axes, label="median residual [mmag]")
-        axes.plot([], [], " ", label=f"{known.sum()} matches, {bins} x {bins} cells")
-        axes.legend(loc="upper right", handlelength=0)
+        figure.colorbar(image, ax=axes, label="median residual [mmag]; above 0 stars come out too bright")
+        # Cells without a match are told from those without a residual, and the legend hides none.
+        axes.set_facecolor(_NOTHING)
+        text = f"{known.sum()} matches, {bins} x {bins} cells; none in"
+        swatch = Patch(facecolor=_NOTHING, edgecolor="#999999", label=text)
+        axes.legend(
+            handles=[swatch], loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, markerfirst=False
+        )
         axes.set_xlabel("x [px]")
         axes.set_ylabel("y [px]")
         axes.grid(visible=False)
@@ -174,7 +183,8 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
         right.grid(visible=False)
         _label_times(axes)
         handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-        axes.legend(handles=handles, loc="best")
+        # Above the picture: what lies on the right axis is not known to the search for an empty corner.
+        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, frameon=False)
         return figure
 
 
