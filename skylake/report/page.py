@@ -18,6 +18,7 @@ from skylake.report import collect, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.style import save
 from skylake.table.combine import MAPS, combine
+from skylake.table.forced_photometry import DETECTED_SNR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,15 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         version=__version__,
         tables=[
             (name, snapshot.n_rows(name))
-            for name in ("frames", "sources", "matches", "zeropoints", "lightcurves")
+            for name in (
+                "frames",
+                "sources",
+                "forced_sources",
+                "matches",
+                "zeropoints",
+                "lightcurves",
+                "forced_lightcurves",
+            )
         ],
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
@@ -182,7 +191,16 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     )
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title)
+    limit = np.array([_limit(point) for point in points], float)
+    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit)
+
+
+def _limit(point: dict[str, Any]) -> float:
+    """Return what the star is fainter than on a frame that does not show it; NaN for a detection."""
+    flux, error, limit = (point.get(name) for name in ("flux", "flux_err", "mag_limit"))
+    if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
+        return float("nan")
+    return float(limit)
 
 
 def _keep(figure: Figure, out: Path, file: str, caption: str) -> Picture:

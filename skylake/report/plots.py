@@ -142,15 +142,20 @@ def lightcurve(
     spoiled: npt.NDArray[np.bool_],
     band: npt.NDArray[np.object_],
     title: str,
+    limit: Floats | None = None,
 ) -> Figure:
-    """Magnitudes of one star against time, each band in a colour of its own; bright is up."""
+    """Magnitudes of one star against time, each band in a colour of its own; bright is up.
+
+    `limit` gives the magnitude that the star is fainter than where it was not detected, NaN elsewhere.
+    """
     with canvas(title) as (figure, axes):
-        known = np.isfinite(mag)
-        if not known.any():
+        hidden = np.zeros(len(mag), bool) if limit is None else np.isfinite(limit)
+        known = np.isfinite(mag) & ~hidden
+        if not (known | hidden).any():
             say_nothing_there(axes, "the star has no calibrated magnitude")
             return figure
-        start = float(np.floor(bjd[known].min()))
-        names = sorted(set(band[known].tolist()))
+        start = float(np.floor(bjd[known | hidden].min()))
+        names = sorted(set(band[known | hidden].tolist()))
         shown = [
             (known & ~spoiled & (band == name), colour, f"{name}, ", "measurements")
             for name, colour in zip(names, itertools.cycle(_BAND_COLOURS), strict=False)
@@ -161,6 +166,11 @@ def lightcurve(
                     bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
                     label=f"{name}{rows.sum()} {label}",
                 )  # fmt: skip
+        if limit is not None and (shown_limits := hidden & ~spoiled).any():
+            axes.plot(
+                bjd[shown_limits] - start, limit[shown_limits], "v", ms=4, mfc="none", color=GREY,
+                label=f"{shown_limits.sum()} non-detections, fainter than this",
+            )  # fmt: skip
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")

@@ -8,7 +8,7 @@ QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC)
 
 -- Frames with their zeropoint in force, if they have one.
 CREATE VIEW calibrated_frames AS
-SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.colour_term, z.pivot_colour, z.n_used, z.rms
+SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.mag_limit, z.colour_term, z.pivot_colour, z.n_used, z.rms
 FROM frames AS f
 LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 

@@ -154,6 +154,24 @@ def test_magnitudes_and_limits_follow_from_fluxes(points: pd.DataFrame) -> None:
     )
 
 
+def test_the_view_says_the_same_of_stars_of_the_pivot_colour(forced_once: Lake) -> None:
+    with forced_once.snapshot().duckdb() as connection:
+        both = connection.sql(
+            """SELECT c.total_flux, c.total_flux_err, c.zp, p.flux, p.flux_err, p.ref_colour, c.mag, c.mag_err,
+                      c.mag_limit, c.mag_psf, p.mag AS m, p.mag_err AS me, p.mag_limit AS ml, p.mag_psf AS mp,
+                      p.zp - z.colour_term * (coalesce(p.ref_colour, z.pivot_colour) - z.pivot_colour) AS at_pivot
+               FROM calibrated_forced AS c JOIN forced_lightcurve_points AS p USING (frame_id, star_id)
+               JOIN zeropoints AS z USING (frame_id)"""
+        ).df()
+    assert len(both) > 5000
+    for one, other in (("total_flux", "flux"), ("total_flux_err", "flux_err"), ("zp", "at_pivot")):
+        assert both[one].to_numpy() == pytest.approx(both[other].to_numpy(), rel=1e-5, abs=1e-5)
+    plain = both[both.ref_colour.isna()]
+    assert len(plain) > 10
+    for one, other in (("mag", "m"), ("mag_err", "me"), ("mag_limit", "ml"), ("mag_psf", "mp")):
+        assert plain[one].to_numpy() == pytest.approx(plain[other].to_numpy(), rel=1e-5, nan_ok=True)
+
+
 def test_a_star_below_the_limit_of_every_frame_has_the_right_mean(
     forced_once: Lake, truth: SimulationResult
 ) -> None:
