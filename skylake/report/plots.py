@@ -77,7 +77,7 @@ def residuals_over_field(
             cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu_r",
             vmin=-limit, vmax=limit, interpolation="nearest",
         )  # fmt: skip
-        figure.colorbar(image, ax=axes, label="median residual [mmag]; above 0 stars come out too bright")
+        figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
         # Cells without a match are told from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
         text = f"{known.sum()} matches, {bins} x {bins} cells; none in"
