@@ -87,18 +87,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         name=lake.root.name,
         snapshot=snapshot.number,
         version=__version__,
-        tables=[
-            (name, snapshot.n_rows(name))
-            for name in (
-                "frames",
-                "sources",
-                "forced_sources",
-                "matches",
-                "zeropoints",
-                "lightcurves",
-                "forced_lightcurves",
-            )
-        ],
+        tables=[(name, snapshot.n_rows(name)) for name in _counted(snapshot)],
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
         nights=nights,
@@ -107,6 +96,12 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         committed=f"{lake.entry(snapshot.number).time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
     )
+
+
+def _counted(snapshot: Snapshot) -> list[str]:
+    """Return the tables whose rows are counted: those of targets where there are some."""
+    names = ["frames", "sources", "matches", "zeropoints", "lightcurves"]
+    return names + [name for name in ("forced_sources", "forced_lightcurves") if snapshot.n_rows(name)]
 
 
 def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
