@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import pyarrow.compute as pc
-
 from skylake.cameras import Profile
 from skylake.flow.parameters import calibration_inputs
 from skylake.flow.stale import Why, why_stale
@@ -56,10 +54,12 @@ def zeropoints_name(batch: str, catalog: str, version: int) -> str:
 
 
 def largest_version(snapshot: Snapshot, catalog: str) -> int | None:
-    """Return the largest version of the zeropoints from a catalog; None if there are none."""
-    rows = snapshot.read("zeropoints", ["version"], filter=pc.field("catalog") == catalog)
-    largest = pc.max(rows["version"]).as_py()
-    return None if largest is None else int(largest)
+    """Return the largest version of the zeropoints from a catalog; None if there are none.
+
+    The descriptions tell it, so a file that is lost is no hindrance to making it again.
+    """
+    keys = [dict(part.key) for part in snapshot.parts("zeropoints").values() if part.n_rows]
+    return max((int(key["version"]) for key in keys if key.get("catalog") == catalog), default=None)
 
 
 def plan_nights(
