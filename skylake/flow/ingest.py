@@ -108,9 +108,8 @@ def ingest(
 ) -> IngestReport:
     """Ingest frames of one camera.
 
-    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
-    frames is one commit over its tables, and so are nights together that exchange frames. If the camera has a list
-    of targets when the run starts, they are measured on every frame.
+    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new frames is one
+    commit, and so are nights together that exchange frames. Targets that the camera has at the start are measured.
 
     Raises
     ------
