@@ -6,7 +6,7 @@ is the one to use by default; and the flux of the simultaneous fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +19,7 @@ from skylake.core.robust import sigma_mad
 from skylake.image.extracted import Extracted
 from skylake.image.kernels.forced_apertures import aperture_table, sum_apertures
 from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
-from skylake.image.psf import FramePsf, PsfModel
+from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
 
@@ -63,6 +63,13 @@ class ForcedMeasurements:
     sky, sky_rms : ndarray
         Background and its noise per pixel, ADU.
     flags : ndarray of int32
+    apcor : dict of ndarray
+        Factors of the aperture corrections at the targets on top of those of the frame, keyed by aper1 to aper3; NaN
+        for 1.
+    quality : PsfQuality
+        Of the form of the point spread function.
+    shift_px : tuple of float
+        By which all places were shifted along x and y; NaN where they were given.
     """
 
     star_id: npt.NDArray[np.int64]
@@ -80,6 +87,9 @@ class ForcedMeasurements:
     sky: Floats
     sky_rms: Floats
     flags: Integers
+    apcor: dict[str, Floats]
+    quality: PsfQuality
+    shift_px: tuple[float, float] = (float("nan"), float("nan"))
 
     def __len__(self) -> int:
         return len(self.star_id)
@@ -119,7 +129,8 @@ def force_targets(
     inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
     psf = psf_of_frame(model, extracted)
     inside = inside[by_place(x[inside], y[inside], core_half_size(psf.fwhm_px))]
-    return measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
+    measured = measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
+    return replace(measured, shift_px=shift[:2])
 
 
 def measure_targets(
@@ -167,6 +178,8 @@ def measure_targets(
         sky=np.asarray(background.level[rows, columns], float) + fit.sky,
         sky_rms=np.asarray(rms, float),
         flags=flags,
+        apcor=extracted.corrections.relative(x, y),
+        quality=psf.model.quality,
     )
 
 

@@ -35,7 +35,7 @@ from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import judge, source_metrics
+from skylake.image.quality import judge, limiting_flux, source_metrics
 from skylake.image.read import open_stored
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
@@ -183,6 +183,9 @@ def _calibrate(
 ) -> Image:
     """Choose the masters of a frame and do the steps of its camera."""
     conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
+    assumed = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
+    flags = (reduced.row["flags"] & ~assumed) | (reading.flags & assumed)
+    reduced.row.update(gain_e_per_adu=reading.gain, read_noise_e=reading.read_noise, flags=flags)
     reduced.row["masters"] = " ".join(names) or None
     return calibrate(raw, reading.camera, conditions)
 
@@ -221,6 +224,7 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
+    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
@@ -236,6 +240,13 @@ def _measure(
                 corrections, pointing,
             )
         )  # fmt: skip
+
+
+def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
+    """Return the total flux of a star at the limit of the frame, ADU per second."""
+    radius = camera.apertures.calibrated_radius_px
+    name = FLUXES[camera.apertures.radii_px.index(radius)]
+    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
 
 
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
