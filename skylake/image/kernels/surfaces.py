@@ -15,9 +15,9 @@ Places = npt.NDArray[np.int64]
 @numba.njit(cache=True, nogil=True)
 def expand_splines(
     level: Pixels, level_curvature: Pixels, noise: Pixels, noise_curvature: Pixels,
-    knot: Places, weights: Pixels, floor: np.float32,
-) -> tuple[Pixels, Pixels]:  # fmt: skip
-    """Return level and noise per pixel from splines that are expanded along x already.
+    knot: Places, weights: Pixels, floor: np.float32, levels: Pixels, noises: Pixels,
+) -> None:  # fmt: skip
+    """Expand splines, which are expanded along x already, to level and noise per pixel.
 
     Parameters
     ----------
@@ -29,10 +29,11 @@ def expand_splines(
         Weights of the values before and after, and of the second derivatives before and after.
     floor : float32
         Smallest noise.
+    levels, noises : ndarray of float32, shape (height, width)
+        Written. The caller makes them: what is allocated here would lie on small pages of memory, whose first use
+        takes ten times as long as the work.
     """
-    height, width = knot.size, level.shape[1]
-    levels = np.empty((height, width), np.float32)
-    noises = np.empty((height, width), np.float32)
+    height, width = levels.shape
     for y in range(height):
         k = knot[y]
         a, b, c, d = weights[y, 0], weights[y, 1], weights[y, 2], weights[y, 3]
@@ -47,7 +48,6 @@ def expand_splines(
         for x in range(width):
             value = a * before[x] + b * after[x] + c * bend[x] + d * bend_after[x]
             out[x] = value if value > floor else floor
-    return levels, noises
 
 
 @numba.njit(cache=True, nogil=True)
