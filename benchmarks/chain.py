@@ -64,7 +64,7 @@ A_IMAGE B_IMAGE THETA_IMAGE FLAGS"""
 #: What of the chain is timed: where it is called from, and its name there. What one calls of the others is its own.
 STAGES = {
     "read the file": (tasks, "read_file"),
-    "hash of the content": (reduce, "new_row"),
+    "hash of the content": (tasks, "new_row"),
     "header and pixels as stored": (reduce, "open_stored"),
     "header values": (reduce, "_read_header"),
     "calibrate": (reduce, "_calibrate"),
@@ -126,20 +126,26 @@ def draw_sky(size: int, seed: int = 1) -> Sky:
     return Sky(x, y, flux, light.astype(np.float32), *(a.astype(np.float32) for a in (response, bias)))
 
 
-def write_frame(sky: Sky, path: Path, number: int, compressed: bool) -> None:
+def write_frame(sky: Sky, path: Path, number: int, compressed: bool, day: int = 0) -> None:
     """Write the raw frame of an exposure; its number sets noise and time."""
-    random = np.random.default_rng(1000 + number)
+    random = np.random.default_rng(1000 * day + number)
     electrons = random.poisson(sky.light * sky.response).astype(np.float32)
     electrons += READ_NOISE_E * random.standard_normal(electrons.shape, np.float32)
-    pixels = np.clip(np.rint(electrons / GAIN + sky.bias), 0, 65535).astype(np.uint16)
+    write_pixels(electrons / GAIN + sky.bias, path, number, compressed, day)
+
+
+def write_pixels(
+    values: np.ndarray, path: Path, number: int, compressed: bool, day: int = 0, kind: str = "EXPOSE"
+) -> None:
+    """Write a frame, ADU, of a kind; its number and day set the time."""
+    pixels = np.clip(np.rint(values), 0, 65535).astype(np.uint16)
     header = fits.Header()
-    start = np.datetime64("2024-10-02T02:00:00") + np.timedelta64(
-        round(1000 * number * (EXPOSURE_S + 2)), "ms"
-    )
+    start = np.datetime64("2024-10-02T02:00:00") + np.timedelta64(24 * 3600 * day, "s")
+    start += np.timedelta64(round(1000 * number * (EXPOSURE_S + 2)), "ms")
     scale, middle = SCALE_ARCSEC / 3600.0, 0.5 * (pixels.shape[0] + 1)
     for name, value in {
         "DATE-OBS": str(start), "EXPTIME": EXPOSURE_S, "GAIN": GAIN, "RDNOISE": READ_NOISE_E, "FILTER": "V",
-        "OBSTYPE": "EXPOSE", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": CENTRE[0], "CRVAL2": CENTRE[1],
+        "OBSTYPE": kind, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": CENTRE[0], "CRVAL2": CENTRE[1],
         "CRPIX1": middle, "CRPIX2": middle, "CD1_1": -scale, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": scale,
     }.items():  # fmt: skip
         header[name] = value

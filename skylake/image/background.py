@@ -14,7 +14,7 @@ from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.kernels.skytiles import tile_statistics
 from skylake.image.kernels.surfaces import paint_discs, sum_cells
-from skylake.image.mesh import Edges, interpolate_cells, mesh_edges, spline_surfaces
+from skylake.image.mesh import Edges, mesh_edges, shift_by_cells, spline_surfaces
 
 #: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels.
 _HALO_RADII = 2.5
@@ -173,7 +173,11 @@ def _positive(rms: Pixels) -> Pixels:
 
 
 def refine_background(
-    image: Image, background: Background, found: Footprints, parameters: Extraction
+    image: Image,
+    background: Background,
+    found: Footprints,
+    parameters: Extraction,
+    signal: Pixels | None = None,
 ) -> Background:
     """Return the background with the mean light of stars too faint to be detected in it.
 
@@ -190,28 +194,27 @@ def refine_background(
     found : Footprints
         What was detected, and where.
     parameters : Extraction
+    signal : ndarray of float32 or None
+        Image minus background. If it is given, it and the level of the background are changed in place.
     """
+    level = background.level
+    if signal is None:
+        signal, level = image.pixels - level, level.copy()
     covered = np.zeros(image.pixels.shape, np.uint8)
     radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
     paint_discs(covered, found.x, found.y, radius)
     size = _CELL_MESHES * parameters.background_mesh_px
     edges = mesh_edges(image.pixels.shape, size)
     total, number = sum_cells(
-        image.pixels,
-        image.mask,
-        _EXCLUDED,
-        covered,
-        background.level,
-        background.rms,
-        np.float32(_CELL_CLIP),
-        *edges,
+        signal, image.mask, _EXCLUDED, covered, background.rms, np.float32(_CELL_CLIP), *edges
     )
     del covered
     enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
     overall = total.sum() / number.sum() if enough.any() else 0.0
     excess = np.where(enough, total / np.maximum(number, 1.0), overall)
-    level = interpolate_cells(background.level, excess, edges)
-    shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - background.level[::_SAMPLE_PX, ::_SAMPLE_PX]
+    before = level[::_SAMPLE_PX, ::_SAMPLE_PX].copy()
+    shift_by_cells(level, signal, excess, edges)
+    shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - before
     return Background(
         level,
         background.rms,

@@ -58,8 +58,11 @@ def spline_surfaces(
     return levels, noises
 
 
-def interpolate_cells(level: Pixels, excess: Floats, edges: tuple[Edges, Edges]) -> Pixels:
-    """Return a surface plus the values of cells, interpolated linearly between their centres."""
+def shift_by_cells(level: Pixels, signal: Pixels, excess: Floats, edges: tuple[Edges, Edges]) -> None:
+    """Add the values of cells, interpolated linearly between their centres, to a level, and take them off the signal.
+
+    Both are changed in place.
+    """
     rows, columns = edges
     place = _place(columns)
     nodes = np.arange(len(columns) - 1)
@@ -69,7 +72,7 @@ def interpolate_cells(level: Pixels, excess: Floats, edges: tuple[Edges, Edges])
     cell = down.astype(np.int64)
     share = (down - cell).astype(np.float32)
     added = np.ascontiguousarray(np.concatenate([wide, wide[-1:]]), np.float32)
-    return np.asarray(add_cells(level, added, cell, share), np.float32)
+    add_cells(level, signal, added, cell, share)
 
 
 def _place(edges: Edges) -> Floats:

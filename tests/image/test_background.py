@@ -80,6 +80,21 @@ def test_the_mean_light_of_stars_too_faint_to_be_seen_is_background(
     assert second.median_level == pytest.approx(300.0 + mean, abs=0.1 * mean)
 
 
+def test_what_is_refined_in_place_is_what_is_refined_anew(
+    grid_field: Callable[..., Any], as_image: Callable[..., Any]
+) -> None:
+    image = as_image(grid_field(31).pixels)
+    first, second = refined(image, MESH)
+    kept = first.level.copy()
+    signal = image.pixels - first.level
+    found = detect_sources(signal, first.rms, image.mask, MESH)
+    again = refine_background(image, first, found, MESH, signal)
+    assert again.level is first.level and not np.array_equal(again.level, kept)
+    np.testing.assert_allclose(again.level, second.level, atol=1e-3)
+    np.testing.assert_allclose(signal, image.pixels - again.level, atol=1e-2)
+    assert again.median_level == pytest.approx(second.median_level, abs=1e-3)
+
+
 @by_engine
 def test_masked_and_saturated_pixels_take_no_part(
     make_field: Callable[..., Any], as_image: Callable[..., Any], parameters: Extraction

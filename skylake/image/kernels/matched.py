@@ -204,28 +204,39 @@ def star_curvatures(
     """
     height, width = signal.shape
     squares = np.empty(4096, np.float64)
+    above = np.zeros((width + 7) // 8 * 8, np.uint8)
+    eights = above.view(np.uint64)
     n = 0
     for y in range(step, height - step, every):
-        for x in range(step, width - step):
-            peak = signal[y, x]
-            if peak <= sigma * rms[y, x] or not _is_peak(signal, mask, excluded, y, x):
+        row, noise = signal[y], rms[y]
+        for x in range(width):
+            above[x] = row[x] > sigma * noise[x]
+        for block in range(eights.size):
+            if eights[block] == 0:
                 continue
-            total = 0.0
-            for pair in (
-                (signal[y, x - step], signal[y, x + step]),
-                (signal[y - step, x], signal[y + step, x]),
-            ):
-                low = 3.0 * rms[y, x]
-                if pair[0] <= low or pair[1] <= low:
-                    total = np.inf
-                    break
-                total += np.log(peak / pair[0]) + np.log(peak / pair[1])
-            if 0.0 < total < np.inf:
-                squares[n] = 2.0 * step**2 / total
-                n += 1
-                if n == squares.size:
-                    return squares
+            for x in range(max(8 * block, step), min(8 * block + 8, width - step)):
+                if above[x] != 0 and _is_peak(signal, mask, excluded, y, x):
+                    square = _curvature(signal, np.float32(3.0) * noise[x], y, x, step)
+                    if square > 0.0:
+                        squares[n] = square
+                        n += 1
+                        if n == squares.size:
+                            return squares
     return squares[:n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _curvature(signal: Pixels, low: np.float32, y: int, x: int, step: int) -> float:
+    """Return the square of the width of a peak; 0 where the pixels beside it are no light."""
+    peak, total = signal[y, x], 0.0
+    for one, other in (
+        (signal[y, x - step], signal[y, x + step]),
+        (signal[y - step, x], signal[y + step, x]),
+    ):
+        if one <= low or other <= low:
+            return 0.0
+        total += np.log(peak / one) + np.log(peak / other)
+    return 2.0 * step**2 / total if total > 0.0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)

@@ -64,17 +64,17 @@ def paint_discs(covered: Plane, x: Floats, y: Floats, radius: Floats) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def sum_cells(
-    pixels: Pixels, mask: Plane, excluded: np.uint8, covered: Plane, level: Pixels, noise: Pixels,
+    signal: Pixels, mask: Plane, excluded: np.uint8, covered: Plane, noise: Pixels,
     clip: np.float32, rows: Places, columns: Places,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Return sums of pixels above the level, and how many they are, in cells.
+    """Return sums of pixels, and how many they are, in cells.
 
-    What is masked, covered, or farther from the level than `clip` times the noise, takes no part.
+    What is masked, covered, or farther from nothing than `clip` times the noise, takes no part.
 
     Parameters
     ----------
-    pixels, level, noise : ndarray of float32, shape (height, width)
-        Finite.
+    signal, noise : ndarray of float32, shape (height, width)
+        Pixels above the background, and their noise; finite.
     mask, covered : ndarray of uint8, shape (height, width)
     excluded : uint8
         Bits of the mask that count.
@@ -88,15 +88,15 @@ def sum_cells(
     """
     shape = (rows.size - 1, columns.size - 1)
     total, number = np.zeros(shape), np.zeros(shape)
-    width = pixels.shape[1]
+    width = signal.shape[1]
     above, held = np.empty(width, np.float32), np.empty(width, np.float32)
     none, one = np.float32(0.0), np.float32(1.0)
     for i in range(shape[0]):
         for y in range(rows[i], rows[i + 1]):
-            values, levels, noises = pixels[y], level[y], noise[y]
+            values, noises = signal[y], noise[y]
             bits, hidden = mask[y], covered[y]
             for x in range(width):
-                residual = values[x] - levels[x]
+                residual = values[x]
                 limit = clip * noises[x]
                 clear = (((bits[x] & excluded) | hidden[x]) == 0) & (residual <= limit) & (residual >= -limit)
                 above[x] = residual if clear else none
@@ -117,12 +117,13 @@ def _sum(values: Pixels) -> np.float32:
 
 
 @numba.njit(cache=True, nogil=True)
-def add_cells(level: Pixels, rows: Pixels, cell: Places, share: Pixels) -> Pixels:
-    """Return a surface plus cell means that are interpolated along x already, linearly along y.
+def add_cells(level: Pixels, signal: Pixels, rows: Pixels, cell: Places, share: Pixels) -> None:
+    """Add cell means, which are interpolated along x already, to a surface; take them off what is above it.
 
     Parameters
     ----------
-    level : ndarray of float32, shape (height, width)
+    level, signal : ndarray of float32, shape (height, width)
+        Changed in place.
     rows : ndarray of float32, shape (cells + 1, width)
         What is added at the centre of each cell; the last twice.
     cell : ndarray of int64, shape (height,)
@@ -130,10 +131,10 @@ def add_cells(level: Pixels, rows: Pixels, cell: Places, share: Pixels) -> Pixel
     share : ndarray of float32, shape (height,)
         Share of the next cell.
     """
-    out = np.empty_like(level)
     for y in range(level.shape[0]):
         before, after, part = rows[cell[y]], rows[cell[y] + 1], share[y]
-        source, target = level[y], out[y]
-        for x in range(source.size):
-            target[x] = source[x] + before[x] + part * (after[x] - before[x])
-    return out
+        surface, above = level[y], signal[y]
+        for x in range(surface.size):
+            more = before[x] + part * (after[x] - before[x])
+            surface[x] += more
+            above[x] -= more
