@@ -209,7 +209,9 @@ def _measure(
     background = estimate_background(image, camera.extraction)
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
-    detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
+    detections = detect_sources(
+        signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
+    )
     background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level
     row["threshold_sigma"] = detections.threshold_sigma
