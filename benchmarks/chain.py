@@ -189,10 +189,13 @@ def compare(folder: Path, size: int, rounds: int) -> list[Claim]:
     profiles: dict[str, dict[str, list[float]]] = {name: {} for name in paths}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            with stages(profiles.get(name, {}) if number else {}):
+            calls: dict[str, list[float]] = {}
+            with stages(calls):
                 seconds = way()
             if number:
                 taken[name].append(seconds)
+                for stage, values in calls.items():
+                    profiles.get(name, {}).setdefault(stage, []).append(sum(values))
     mpix = size * size / 1e6
     best = {name: 1e3 * min(values) for name, values in taken.items()}
     print(f"\nfrom raw file to table of sources, {mpix:.1f} Mpix, {rounds} rounds: ms of CPU per frame")
@@ -246,9 +249,7 @@ def show(profiles: dict[str, dict[str, list[float]]], best: dict[str, float]) ->
     print(f"\n{'stage [ms of CPU, best]':32s} " + " ".join(f"{name:>8s}" for name in profiles))
     sums = dict.fromkeys(profiles, 0.0)
     for stage in STAGES:
-        # A stage that is called more than once in a frame counts with all its calls.
-        rounds = {name: sorted(found[stage]) for name, found in profiles.items()}
-        times = {name: 1e3 * values[0] if values else 0.0 for name, values in rounds.items()}
+        times = {name: 1e3 * min(found[stage]) for name, found in profiles.items()}
         for name, value in times.items():
             sums[name] += value
         print(f"{stage:32s} " + " ".join(f"{value:8.2f}" for value in times.values()))

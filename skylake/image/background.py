@@ -13,7 +13,7 @@ from skylake.core.camera import Extraction
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.kernels.skytiles import tile_statistics
-from skylake.image.kernels.surfaces import paint_discs, sum_cells
+from skylake.image.kernels.surfaces import sum_cells
 from skylake.image.mesh import Edges, mesh_edges, shift_by_cells, spline_surfaces
 
 #: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels.
@@ -200,15 +200,13 @@ def refine_background(
     level = background.level
     if signal is None:
         signal, level = image.pixels - level, level.copy()
-    covered = np.zeros(image.pixels.shape, np.uint8)
     radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
-    paint_discs(covered, found.x, found.y, radius)
+    discs = tuple(np.ascontiguousarray(values, float) for values in (found.x, found.y, radius))
     size = _CELL_MESHES * parameters.background_mesh_px
     edges = mesh_edges(image.pixels.shape, size)
     total, number = sum_cells(
-        signal, image.mask, _EXCLUDED, covered, background.rms, np.float32(_CELL_CLIP), *edges
+        signal, image.mask, _EXCLUDED, discs, background.rms, np.float32(_CELL_CLIP), *edges
     )
-    del covered
     enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
     overall = total.sum() / number.sum() if enough.any() else 0.0
     excess = np.where(enough, total / np.maximum(number, 1.0), overall)

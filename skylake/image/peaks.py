@@ -60,6 +60,8 @@ _SHARP = 0.4
 #: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel tell nothing.
 _SHARPEST = 1.25
 _LEAST_BESIDE = 0.1
+#: Most frames list less than one of so many of the pixels that may be listed.
+_FEW = 8
 #: Every so many pixels in x and y are enough to compare variances.
 _SAMPLE_PX = 16
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
@@ -250,20 +252,21 @@ def _list(
     signal: Pixels, noise: Noise, mask: Plane, kernel: Pixels, parameters: Extraction
 ) -> tuple[_Significant, float]:
     """Return the significant pixels and the threshold under which there are not too many of them."""
-    size = min(parameters.max_pixels, signal.size)
-    place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
-    value, light = np.empty(size, np.float32), np.empty(size, np.float32)
+    most = min(parameters.max_pixels, signal.size)
     filtered = np.float32(filtered_noise(signal, noise.rms, mask, kernel))
-    given, lists = (signal, noise.rms, mask, _UNUSABLE, kernel), (place, value, light, uphill)
-    for factor in (1.0, RAISE):
+    given, trust = (signal, noise.rms, mask, _UNUSABLE, kernel), noise.trust
+    # Room for all that may be listed is as large as some images; few frames need it.
+    for factor, size in ((1.0, most // _FEW), (1.0, most), (RAISE, most)):
         threshold = parameters.peak_sigma * factor
         least = np.float32(_ISOPHOTE * threshold)
-        found = list_significant(*given, least, filtered, noise.trust, *lists)
+        place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
+        value, light = np.empty(size, np.float32), np.empty(size, np.float32)
+        found = list_significant(*given, least, filtered, trust, place, value, light, uphill)
         if found >= 0:
             return _Significant(place[:found], value[:found], light[:found], uphill[:found]), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
-        f"more than {size} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
+        f"more than {most} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
         "moonlight) or extraction.max_pixels of the profile is too small",
     )
 

@@ -135,8 +135,9 @@ def reduce_frame(
     try:
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        image = _calibrate(reduced, raw, reading, library, sky)
-        _measure(reduced, raw.header, image, reading, find_stars, finish)
+        image, header = _calibrate(reduced, raw, reading, library, sky), raw.header
+        del raw  # what was unpacked is half as large as the image
+        _measure(reduced, header, image, reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])

@@ -51,20 +51,22 @@ def expand_splines(
 
 
 @numba.njit(cache=True, nogil=True)
-def paint_discs(covered: Plane, x: Floats, y: Floats, radius: Floats) -> None:
-    """Set the pixels to 1 whose centres lie within discs, in place."""
-    height, width = covered.shape
+def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Floats, Floats]) -> None:
+    """Set the pixels of some rows to 1 whose centres lie within discs, all others to 0."""
+    x, y, radius = discs
+    covered[:] = 0
+    width = covered.shape[1]
     for i in range(x.size):
-        first, last = max(0, int(np.ceil(y[i] - radius[i]))), min(height - 1, int(y[i] + radius[i]))
+        first, last = max(start, int(np.ceil(y[i] - radius[i]))), min(stop - 1, int(y[i] + radius[i]))
         for row in range(first, last + 1):
             half = np.sqrt(radius[i] ** 2 - (row - y[i]) ** 2)
             left, right = max(0, int(np.ceil(x[i] - half))), min(width - 1, int(x[i] + half))
-            covered[row, left : right + 1] = 1
+            covered[row - start, left : right + 1] = 1
 
 
 @numba.njit(cache=True, nogil=True)
 def sum_cells(
-    signal: Pixels, mask: Plane, excluded: np.uint8, covered: Plane, noise: Pixels,
+    signal: Pixels, mask: Plane, excluded: np.uint8, discs: tuple[Floats, Floats, Floats], noise: Pixels,
     clip: np.float32, rows: Places, columns: Places,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Return sums of pixels, and how many they are, in cells.
@@ -75,9 +77,11 @@ def sum_cells(
     ----------
     signal, noise : ndarray of float32, shape (height, width)
         Pixels above the background, and their noise; finite.
-    mask, covered : ndarray of uint8, shape (height, width)
+    mask : ndarray of uint8, shape (height, width)
     excluded : uint8
         Bits of the mask that count.
+    discs : tuple of ndarray, shapes (n,)
+        Columns, rows and radii of discs that are covered.
     clip : float32
     rows, columns : ndarray of int64, shapes (n + 1,) and (m + 1,)
         Edges of the cells.
@@ -91,10 +95,12 @@ def sum_cells(
     width = signal.shape[1]
     above, held = np.empty(width, np.float32), np.empty(width, np.float32)
     none, one = np.float32(0.0), np.float32(1.0)
+    covered = np.empty((np.max(np.diff(rows)), width), np.uint8)
     for i in range(shape[0]):
+        _paint_discs(covered, rows[i], rows[i + 1], discs)
         for y in range(rows[i], rows[i + 1]):
             values, noises = signal[y], noise[y]
-            bits, hidden = mask[y], covered[y]
+            bits, hidden = mask[y], covered[y - rows[i]]
             for x in range(width):
                 residual = values[x]
                 limit = clip * noises[x]
