@@ -71,6 +71,8 @@ _SAMPLED_ROWS = 40
 _FEWEST_SAMPLED = 300
 #: Share of a Gaussian more than two standard deviations below its mean.
 _FAR_BELOW = 0.02275
+#: What chance adds to that noise is below this over the root of the number of pixels, most of which share some light.
+_CHANCE = 4.0
 _NO_PLANE = np.zeros((0, 0), np.float32)
 _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
 
@@ -245,7 +247,8 @@ def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> 
         return 1.0
     far, middle = (round(part * len(values)) for part in (_FAR_BELOW, 0.5))
     values.partition((far, middle))
-    return max(1.0, 0.5 * float(min(values[middle], 0.0) - values[far]))
+    chance = _CHANCE / np.sqrt(len(values))
+    return float(max(1.0, 0.5 * (min(values[middle], 0.0) - values[far]) - chance))
 
 
 def _list(
