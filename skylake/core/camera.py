@@ -162,7 +162,7 @@ class FilterBand:
 class Extraction:
     """Background and detection."""
 
-    engine: Literal["skylake", "sep"] = "sep"
+    engine: Literal["skylake", "sep"] = "skylake"
     """'skylake' finds peaks in the image filtered with the shape of a star; 'sep' finds connected pixels, as
     SExtractor does."""
     background_mesh_px: int = 64

@@ -13,7 +13,7 @@ from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
-from skylake.core.flags import FrameFlag, PixelFlag, SourceFlag
+from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
@@ -33,6 +33,7 @@ from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import judge, limiting_flux, source_metrics
@@ -104,6 +105,7 @@ def reduce_frame(
     library: Library | None = None,
     sky: SkyFinder | None = None,
     finish: Finisher | None = None,
+    row: dict[str, Any] | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -121,18 +123,21 @@ def reduce_frame(
         Gives the sky of a frame from its neighbours, for cameras whose steps take it off.
     finish : callable or None
         Is called once the sources are measured and the WCS is right; what it gives is kept.
+    row : dict or None
+        What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
 
     Returns
     -------
     ReducedFrame
         Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason.
     """
-    reduced = ReducedFrame(new_row(profile, content.path, content))
+    reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
     try:
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        image = _calibrate(reduced, raw, reading, library, sky)
-        _measure(reduced, raw.header, image, reading, find_stars, finish)
+        image, header = _calibrate(reduced, raw, reading, library, sky), raw.header
+        del raw  # what was unpacked is half as large as the image
+        _measure(reduced, header, image, reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -208,11 +213,11 @@ def _measure(
     background = estimate_background(image, camera.extraction)
     row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
     signal = image.pixels - background.level
-    detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
-    del signal  # as large as the image
-    background = refine_background(image, background, detections, camera.extraction)
+    detections = detect_sources(
+        signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
+    )
+    background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level
-    signal = image.pixels - background.level
     row["threshold_sigma"] = detections.threshold_sigma
     if detections.raised:
         row["flags"] |= FrameFlag.THRESHOLD_RAISED
@@ -252,13 +257,10 @@ def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    row.update(
-        width_px=width,
-        height_px=height,
-        n_masked_px=int(image.masked.sum()),
-        n_saturated_px=int(image.saturated.sum()),
-    )
-    if image.having(PixelFlag.INVALID).any():
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
+    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
+    if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
 
 
