@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 Single = npt.NDArray[np.float32]
+Double = npt.NDArray[np.float64]
+
+#: Coefficients of a star.
+N_TERMS = 26
 
 #: Stamps are padded to a multiple of this many pixels, or the last ones would be done one by one.
 PADDED = 32
-#: Pixels of a row that are copied in one step.
-STEP = 16
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 _THREE = np.float32(3.0)
@@ -27,10 +29,8 @@ _FAR = np.float32(1e4)
 
 @numba.njit(cache=True, nogil=True)
 def padded_size(half: int) -> int:
-    """Return the length of a stamp: its last row may be written to the end of a step, and is padded then."""
-    side = 2 * half + 1
-    written = (side - 1) * side + -(-side // STEP) * STEP
-    return -(-written // PADDED) * PADDED
+    """Return the length of a stamp with its padding."""
+    return -(-((2 * half + 1) ** 2) // PADDED) * PADDED
 
 
 @numba.njit(cache=True, nogil=True)
@@ -122,3 +122,80 @@ def draw_stamps(dx: Single, dy: Single, coefficients: Single, inverse: Single, h
     for star in range(len(dx)):
         draw(stamps[star], work, columns, rows, dx[star], dy[star], inverse, coefficients[star])
     return stamps
+
+
+@numba.njit(cache=True, nogil=True)
+def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Double, whole: Double) -> Single:
+    """Return the coefficients of stars of flux 1, shape (n, 26).
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n,)
+        Positions on an image of `height` times `width` pixels.
+    terms : ndarray, shape (6, 26)
+        Coefficients for 1, x, y, x^2, x y, y^2 of positions scaled to -1 ... 1.
+    whole : ndarray, shape (6,)
+        The light that belongs to each of these.
+    """
+    found, row = np.empty((len(x), terms.shape[1]), np.float32), np.empty(terms.shape[1])
+    for star in range(len(x)):
+        s, t = 2.0 * x[star] / max(width - 1, 1) - 1.0, 2.0 * y[star] / max(height - 1, 1) - 1.0
+        light = (
+            whole[0] + s * whole[1] + t * whole[2] + s * s * whole[3] + s * t * whole[4] + t * t * whole[5]
+        )
+        for k in range(terms.shape[1]):
+            plane = terms[0, k] + s * terms[1, k] + t * terms[2, k]
+            row[k] = plane + s * s * terms[3, k] + s * t * terms[4, k] + t * t * terms[5, k]
+        for k in range(terms.shape[1]):
+            found[star, k] = np.float32(row[k] / light)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _functions(u: float, v: float, out: Double) -> None:
+    """Set `out`, shape (26,), to the functions whose coefficients :func:`draw` takes."""
+    h = 1.0 / (1.0 + u * u + v * v)
+    t, uu, vv = 2.0 * h - 1.0, u * u, v * v
+    start = 0
+    for order, terms in ((0, 8), (1, 3), (2, 3), (3, 2), (4, 1)):
+        one, two, fall = 1.0, 0.0, h * h
+        if order == 1:
+            one, two, fall = u, v, h * h * h
+        elif order == 2:
+            one, two, fall = uu - vv, 2.0 * u * v, h * h * h
+        elif order == 3:
+            one, two, fall = u * (uu - 3.0 * vv), v * (3.0 * uu - vv), h * h * h * h
+        elif order == 4:
+            one, two, fall = uu * uu - 6.0 * uu * vv + vv * vv, 4.0 * u * v * (uu - vv), h * h * h * h
+        for term in range(terms):
+            out[start + term] = fall * one
+            if order > 0:
+                out[start + terms + term] = fall * two
+            fall *= t
+        start += terms if order == 0 else 2 * terms
+
+
+@numba.njit(cache=True, nogil=True)
+def light_of_terms(x: Double, y: Double, weights: Single, inverse: Single) -> Double:
+    """Return the light that belongs to each coefficient of :func:`draw`, shape (m, 26).
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n,)
+        Offsets of pixels from the star.
+    weights : ndarray of float32, shape (m, n)
+        How much of each pixel counts, in m ways.
+    inverse : ndarray of float32, shape (2, 2)
+        Matrix from pixels to scaled offsets.
+    """
+    found, values = np.zeros((weights.shape[0], N_TERMS)), np.empty(N_TERMS)
+    for k in range(len(x)):
+        u = inverse[0, 0] * x[k] + inverse[0, 1] * y[k]
+        v = inverse[1, 0] * x[k] + inverse[1, 1] * y[k]
+        _functions(u, v, values)
+        for way in range(weights.shape[0]):
+            weight = weights[way, k]
+            if weight != 0.0:
+                for term in range(N_TERMS):
+                    found[way, term] += weight * values[term]
+    return found
