@@ -19,9 +19,11 @@ from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets, measure_targets
 from skylake.image.growth import aperture_corrections
 from skylake.image.kernels.circles import coverage
+from skylake.image.measure import Measurements
 from skylake.image.placing import TargetStars, shift_to_targets, sky_to_pixels
 from skylake.image.psf import solve_psf
 from skylake.image.psfstars import psf_of_frame, sums_of_frame
+from skylake.simulate import render
 
 Floats = npt.NDArray[np.float64]
 EXPOSURE_S = 20.0
@@ -123,7 +125,7 @@ def test_plain_apertures_are_those_of_sep(
 
 
 def pulls_of(
-    found: ForcedMeasurements, one: Extracted, true: Floats, names: tuple[str, ...]
+    found: ForcedMeasurements | Measurements, one: Extracted, true: Floats, names: tuple[str, ...]
 ) -> dict[str, Floats]:
     """Total fluxes minus true ones, in units of their errors and that of the aperture correction of the frame."""
     pulls = {}
@@ -176,6 +178,47 @@ def test_the_place_in_its_pixel_does_not_change_the_flux_of_a_star(
             values.append(float(np.std(found.flux[name]) / np.mean(found.flux[name])))
     assert min(scatter["aper1"]) > 8e-4
     assert max(scatter["hybrid1"]) < 0.35 * min(scatter["aper1"])
+
+
+def behind_a_vignette(field: Any, seed: int) -> Image:
+    """The field behind a flat of 1 in the middle and 0.25 in the corners, divided by it, with its variance."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    flat = 1.0 - 0.75 * (np.hypot(x - 255.5, y - 255.5) / 361.4) ** 2
+    random = np.random.default_rng(seed)
+    light = render(SHAPE, field.x, field.y, field.flux, field.psf) + field.sky
+    counts = (random.poisson(light * flat * 2.0) + random.normal(0.0, 6.0, SHAPE)) / 2.0
+    variance = (np.maximum(counts, 0.0) / 2.0 + 3.0**2) / flat**2
+    none = np.zeros(SHAPE, np.uint8)
+    return Image((counts / flat).astype(np.float32), none, (0, 0), variance.astype(np.float32))
+
+
+@pytest.mark.parametrize("what", ["forced", "sources"])
+def test_errors_are_those_of_the_variance_of_each_pixel(
+    what: str, extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
+) -> None:
+    names = ("psf", "hybrid1", "hybrid2") if what == "forced" else ("aper1", "aper2")
+    pulls: dict[str, list[Floats]] = {name: [] for name in names}
+    places = []
+    for seed in range(70, 84):
+        field = grid_field(seed, flux=(3e3, 5e4))
+        one = extracted(field, behind_a_vignette(field, seed))
+        if what == "forced":
+            found = at_truth(one, field, model)
+            values, x, y = pulls_of(found, one, total(field), names), field.x, field.y
+        else:
+            star, distance = field.nearest(one.measured.x, one.measured.y)
+            seen = distance < 1.0
+            sources, true = one.measured.ordered(star[seen]), total(field)[seen]
+            values, x, y = pulls_of(sources, one, true, names), field.x[seen], field.y[seen]
+        for name in names:
+            pulls[name].append(values[name])
+        places.append(np.hypot(x - 255.5, y - 255.5))
+    radius = np.concatenate(places)
+    for name, parts in pulls.items():
+        together = np.concatenate(parts)
+        for where in (radius < 140.0, radius > 250.0):
+            assert abs(np.median(together[where])) < 0.25, name
+            assert 0.88 < half_width(together[where]) < 1.12, name
 
 
 def test_neighbours_do_not_raise_a_flux(
