@@ -59,7 +59,9 @@ class Shape:
     @property
     def inverse(self) -> Floats:
         """From pixels to scaled offsets."""
-        return np.asarray(np.linalg.inv(self.matrix), float)
+        plus, cross = self.plus, self.cross
+        whole = self.width * (1.0 - plus**2 - cross**2)
+        return np.array([[1.0 - plus, -cross], [-cross, 1.0 + plus]]) / whole
 
     @classmethod
     def of_width(cls, fwhm_px: float) -> Shape:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.image.circles import PHASES, Circles
+from skylake.image.circles import Circles
 from skylake.image.kernels import pairs, stamps
 from skylake.image.kernels.covariances import local_variance
 from skylake.image.kernels.forced_apertures import sum_pixels
@@ -190,7 +190,7 @@ def fit_stars(
     around = circles or Circles.none()
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
-        taken.astype(np.float32), sky.astype(np.float32), around.tables, PHASES, around.halves, around.main,
+        taken.astype(np.float32), sky.astype(np.float32), around.tables, around.phases, around.halves, around.main,
         around.light(psf), signal, left, good, clean, noise_of, gain, _NO_PLANE if variance is None else variance,
         scale,
     )  # fmt: skip

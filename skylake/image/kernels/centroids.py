@@ -23,7 +23,7 @@ _COMMON_ROUNDS = 5
 _STILL_PX = 1e-4
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: float) -> None:
     """Set the window of one axis to the Gaussian at pixels `first` to `last` (excluded)."""
     factor = -0.5 / (sigma * sigma)
@@ -37,7 +37,7 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
         ratio *= step
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _moments(
     signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
     windows: Floats,
@@ -66,7 +66,7 @@ def _moments(
     return light, along, across
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]:
     """Return the standard errors of a centroid from nine sums, the variance of the sky and that per ADU of the star.
 
@@ -86,7 +86,7 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
     return math.sqrt(max(of_x, 0.0)) / determinant, math.sqrt(max(of_y, 0.0)) / determinant
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _errors(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
     box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float],
@@ -121,7 +121,7 @@ def _errors(
     return _propagated(sums, noise[2] if plane else noise[0], 0.0 if plane else noise[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int, int, int, int]:
     """Return first and last row, first and last column (last excluded) around a place, within the image."""
     return (
@@ -132,7 +132,7 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _single(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, noise: tuple[float, float, float],
     x: float, y: float, sigma: float, leash: float, windows: Floats, found: Floats,
@@ -160,7 +160,7 @@ def _single(
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
     """Set windows, shape (2 half + 1, lanes), around places `dx` from the middle."""
     ratio, step = np.empty(LANES), np.empty(LANES)
@@ -175,7 +175,7 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
             ratio[lane] *= step[lane]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
     cube: npt.NDArray[np.float32],
     half: int,
@@ -199,7 +199,7 @@ def _row_moments(
             third[lane] += columns[k, lane] * cube[k, lane] * x * x
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lane_moments(
     cube: npt.NDArray[np.float32],
     half: int,
@@ -225,7 +225,7 @@ def _lane_moments(
             sums[4, lane] += weight * one[lane] * y * y
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lane_errors(
     cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
     rows: Floats, sums: Floats,
@@ -250,7 +250,7 @@ def _lane_errors(
                 sums[place + 2, lane] += square * two[lane] * y
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _iterate(
     cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
     resting: npt.NDArray[np.bool_],
@@ -279,7 +279,7 @@ def _iterate(
     _fill_lanes(places[1], sigma, half, windows[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> None:
     """Set a centroid from its place in the square around the start, if it is not too far from there."""
     px, py = math.floor(x + 0.5) + place[0], math.floor(y + 0.5) + place[1]
@@ -287,7 +287,7 @@ def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> N
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def windowed_centroids(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
     per_adu: float, scale: float, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int, found: Floats,

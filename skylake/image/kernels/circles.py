@@ -21,7 +21,7 @@ _ASIN = (
 )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def strip(t: float, radius: float) -> float:
     """Return the area of the upper half of a disc between 0 and t, negative below 0.
 
@@ -40,7 +40,7 @@ def strip(t: float, radius: float) -> float:
     return area if sine >= 0.0 else -area
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def corner(x: float, y: float, strip_x: float, strip_y: float, square: float) -> float:
     """Return the area of a disc around the origin with smaller x and smaller y than a point.
 
@@ -55,7 +55,7 @@ def corner(x: float, y: float, strip_x: float, strip_y: float, square: float) ->
     return 2.0 * (quarter + strip_y) if x > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def coverage(dx: float, dy: float, radius: float) -> float:
     """Return the part of a pixel within a circle.
 

@@ -38,8 +38,8 @@ def _weigh(
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
     """Return the sums of signal, of what is left, of the square of the overlap times variance, and of the square."""
     plain, rest, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
-    for k in range(np.uint64(size)):
-        part = tables[np.uint64(start) + k]
+    for k in range(size):
+        part = tables[np.uint64(start + k)]
         plain += part * room[SEEN, k]
         rest += part * room[REST, k]
         noise += part * part * room[BEYOND, k]
@@ -57,8 +57,8 @@ def _own_light(
     """
     side, small, total, edge = 2 * half + 1, 2 * core + 1, _ZERO, min(half, reach)
     if half == core:
-        for k in range(np.uint64(size)):
-            total += tables[np.uint64(start) + k] * stamps[np.uint64(star), k]
+        for k in range(size):
+            total += tables[np.uint64(start + k)] * stamps[np.uint64(star), k]
         return float(total)
     for row in range(-edge, edge + 1):
         one, two = (row + half) * side + half, (row + core) * small + core
@@ -98,10 +98,10 @@ def _noise(
 ) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
-        for k in range(np.uint64(size)):
+        for k in range(size):
             room[BEYOND, k] = scale * room[USE, k] - sky
     else:
-        for k in range(np.uint64(size)):
+        for k in range(size):
             room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * inverse_gain
 
 
@@ -124,22 +124,25 @@ def _load(
         cut(good, column, row, half, rows[USE])
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
-    stamps: Single, star: int, pixels: int, room: Single, partial: bool, variance: np.float32, sky: np.float32
+    stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
 ) -> tuple[np.float32, np.float32]:  # fmt: skip
-    """Return the sum of stamp^2 x variance beyond that of the sky, and the chi-square of the pixels of a star."""
+    """Return the sum of stamp^2 x variance beyond that of the sky, and the chi-square of the pixels of a star.
+
+    `whole` is 1 for pixels of the stamp and 0 for padding.
+    """
     noise, chi2, i = _ZERO, _ZERO, np.uint64(star)
     if partial:
-        for k in range(pixels):
-            if room[USE, k] != _ZERO:
+        for k in range(len(whole)):
+            if room[USE, k] * whole[k] != _ZERO:
                 noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
                 chi2 += (room[REST, k] - sky) * (room[REST, k] - sky) / (variance + room[BEYOND, k])
         return noise, chi2
-    for k in range(np.uint64(pixels)):
+    for k in range(len(whole)):
         rest = room[REST, k] - sky
         noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
-        chi2 += rest * rest / (variance + room[BEYOND, k])
+        chi2 += whole[k] * rest * rest / (variance + room[BEYOND, k])
     return noise, chi2
 
 
@@ -149,6 +152,12 @@ def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     for k in range((2 * half + 1) ** 2):
         bad += 1 if room[USE, k] == _ZERO and tables[start + k] > _ZERO else 0
     return bad
+
+
+@numba.njit(cache=True, nogil=True)
+def _phase(dx: float, dy: float, phases: int) -> int:
+    column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
+    return min(row, phases - 1) * phases + min(column, phases - 1)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -162,7 +171,7 @@ def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: 
 @numba.njit(cache=True, nogil=True)
 def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
-    core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: int, halves: Places, main: int,
+    core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
     light: Doubles, signal: Single, left: Single, good: Bytes, clean: bool, rms: Single, gain: float, plane: Single,
     scale: float,
 ) -> tuple[Doubles, Places, Doubles, Doubles]:  # fmt: skip
@@ -177,8 +186,8 @@ def sum_pixels(
         Level of what is left where there is no star.
     tables : ndarray of float32
         What :func:`aperture_table` gives for each circle, one after the other.
-    phases, halves
-        Its phases, and its half sizes, shape (circles,).
+    phases, halves : ndarray of int, shape (circles,)
+        Its phases and half sizes.
     main : int
         The circle of which the last of the sums, and bad pixels, are asked for.
     light : ndarray, shape (circles, m, 26)
@@ -207,9 +216,11 @@ def sum_pixels(
     """
     n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
     sums, bad, noise, chi2 = np.zeros((n, circles, 5)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
-    room, work = np.zeros((4, padded_size(outer)), np.float32), np.empty((3, padded_size(outer)), np.float32)
+    room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
     views = room[SEEN], room[REST], room[BEYOND], room[USE]
-    drawn, sink, scales = work[0].copy(), np.empty(1, np.float32), (np.float32(1.0 / gain), np.float32(scale))
+    sink, scales = np.empty(1, np.float32), (np.float32(1.0 / gain), np.float32(scale))
+    whole = np.zeros(padded_size(core), np.float32)
+    whole[: (2 * core + 1) ** 2] = np.float32(1.0)
     ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
@@ -235,29 +246,18 @@ def sum_pixels(
             room,
             views,
         )
-        noise[star], chi2[star] = _rest(stamps, star, (2 * core + 1) ** 2, room, partial, variance, sky[star])
-        phase = min(int((dy[star] + 0.5) * phases), phases - 1) * phases
-        phase += min(int((dx[star] + 0.5) * phases), phases - 1)
+        noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
             size = padded_size(half)
-            start = first + phase * size
+            start = first + _phase(dx[star], dy[star], phases[circle]) * size
             if partial or half != core:
                 _load(
                     signal, left, plane, good, partial, column, row, half, size, scales, variance, room, views
                 )
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
-                draw(
-                    drawn[:size],
-                    work[:, :size],
-                    across,
-                    down,
-                    dx[star],
-                    dy[star],
-                    inverse,
-                    coefficients[star],
-                )
+                draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
             if partial:
                 _fill(room, half, flux[star], stamps, star, core, far, drawn)
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
@@ -267,5 +267,5 @@ def sum_pixels(
             sums[star, circle, 3] = _held(light, circle, min(far, half), coefficients, star)
             if circle == main:
                 sums[star, circle, 4] = _own_light(tables, start, size, half, stamps, star, core, far, drawn)
-            first += phases * phases * size
+            first += phases[circle] * phases[circle] * size
     return sums, bad, noise, chi2

@@ -97,7 +97,7 @@ def draw_and_project(
     n = len(columns)
     across, down = grid(half)
     size, pixels = len(across), (2 * half + 1) ** 2
-    stamps, work = np.empty((n, size), np.float32), np.empty((3, size), np.float32)
+    stamps = np.empty((n, size), np.float32)
     products, squares, sums = np.zeros(n), np.zeros(n), np.zeros(n)
     counts = np.zeros(n, np.int64)
     light, use, whole = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -105,7 +105,7 @@ def draw_and_project(
     ahead, sink = 0, np.empty(1, np.float32)
     for star in range(n):
         ahead = read_ahead(image, ahead, rows[star] + half, sink)
-        draw(stamps[star], work, across, down, dx[star], dy[star], inverse, coefficients[star])
+        draw(stamps[star], across, down, dx[star], dy[star], inverse, coefficients[star])
         stamps[star, pixels:] = _ZERO
         edge = crosses(columns[star], rows[star], half, image.shape)
         if edge:
@@ -171,9 +171,9 @@ def subtract_wings(
     """Subtract stars from an image outside the square of half size `core` and inside that of `half`."""
     side, height, width = 2 * half + 1, image.shape[0], image.shape[1]
     across, down = grid(half)
-    stamp, work = np.empty(len(across), np.float32), np.empty((3, len(across)), np.float32)
+    stamp = np.empty(len(across), np.float32)
     for star in range(len(columns)):
-        draw(stamp, work, across, down, dx[star], dy[star], inverse, coefficients[star])
+        draw(stamp, across, down, dx[star], dy[star], inverse, coefficients[star])
         left, top, amount = columns[star] - half, rows[star] - half, flux[star]
         first, last = max(0, -left), min(side, width - left)
         for row in range(max(0, -top), min(side, height - top)):
