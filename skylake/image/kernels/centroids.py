@@ -12,8 +12,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Floats, Pixels, any_bit, gather
+from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Cube, Floats, Pixels, any_bit, gather
 
+_ZERO = np.float32(0.0)
 #: The window ends at so many standard deviations.
 REACH = 4.0
 _ROUNDS = 16
@@ -177,26 +178,25 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
-    cube: npt.NDArray[np.float32],
-    half: int,
-    dx: Floats,
-    columns: Floats,
-    first: Floats,
-    second: Floats,
-    third: Floats,
-) -> None:
-    """Set sums of window times one row, shape (side, lanes), and of that times dx and dx^2."""
-    first[:] = 0.0
-    second[:] = 0.0
-    third[:] = 0.0
+    cube: Cube, plane: int, row: int, half: int, dx: Pixels, columns: Pixels, first: Pixels, second: Pixels,
+    third: Pixels,
+) -> None:  # fmt: skip
+    """Set sums of window times one row, shape (lanes,), and of that times dx and dx^2.
+
+    In single precision, which is a millionth of a pixel, twice as many sources are done at a time.
+    """
+    first[:] = _ZERO
+    second[:] = _ZERO
+    third[:] = _ZERO
     for k in range(2 * half + 1):
+        offset = np.float32(k - half)
         for lane in range(LANES):
-            x, value = k - half - dx[lane], columns[k, lane] * cube[k, lane]
+            x, value = offset - dx[lane], columns[k, lane] * cube[plane, row, k, lane]
             first[lane] += value
             second[lane] += value * x
         for lane in range(LANES):
-            x = k - half - dx[lane]
-            third[lane] += columns[k, lane] * cube[k, lane] * x * x
+            x = offset - dx[lane]
+            third[lane] += columns[k, lane] * cube[plane, row, k, lane] * x * x
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -210,10 +210,11 @@ def _lane_moments(
     sums: Floats,
 ) -> None:
     """Set five rows of `sums` to those of window times signal, and of that times dx, dy, dx^2 and dy^2."""
-    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    near = dx.astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, dx, columns, one, two, three)
+        _row_moments(cube, 0, row, half, near, columns, one, two, three)
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
             sums[0, lane] += weight * one[lane]
@@ -232,17 +233,18 @@ def _lane_errors(
 ) -> None:  # fmt: skip
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
     squares = columns * columns
-    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    near = dx.astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, dx, columns, one, two, three)
+        _row_moments(cube, 0, row, half, near, columns, one, two, three)
         for lane in range(LANES):
             y, weight, inverse = row - half - dy[lane], rows[row, lane], 1.0 / (sigma[lane] * sigma[lane])
             sums[0, lane] += weight * (one[lane] - inverse * three[lane])
             sums[1, lane] += weight * one[lane] * (1.0 - y * y * inverse)
             sums[2, lane] -= weight * two[lane] * y * inverse
         for place, plane in ((3, 2 if has_plane else 1), (6, 0)):
-            _row_moments(cube[plane, row], half, dx, squares, one, two, three)
+            _row_moments(cube, plane, row, half, near, squares, one, two, three)
             for lane in range(LANES):
                 y, square = row - half - dy[lane], rows[row, lane] * rows[row, lane]
                 sums[place, lane] += square * three[lane]
@@ -302,7 +304,7 @@ def windowed_centroids(
     height, width = signal.shape
     single = np.empty((2, 2 * math.ceil(REACH * sigma.max()) + 3 if len(sigma) else 1))
     side, plane = 2 * half + 1, variance.shape[0] == signal.shape[0]
-    cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES))
+    cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES), np.float32)
     sums, places, sigmas = np.empty((9, LANES)), np.zeros((2, LANES)), np.ones(LANES)
     waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
     resting, n_waiting, any_spoiled = np.zeros(LANES, np.bool_), 0, False
