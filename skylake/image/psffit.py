@@ -7,7 +7,7 @@ sky gives the noise, and leaves the flux of a bright star free of bias where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -186,34 +186,43 @@ def fit_stars(
     if level_sky:
         sky = _level(left, good, clean, noise, places)
         flux, steps = system.solve(products - sky * drawn.sums, taken)
-    noise_of = rms[_inside(drawn.rows, signal.shape[0]), _inside(drawn.columns, signal.shape[1])]
     around = circles or Circles.none()
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
         taken.astype(np.float32), sky.astype(np.float32), around.tables, around.phases, around.halves, around.main,
-        around.light(psf), signal, left, good, clean, noise_of, gain, _NO_PLANE if variance is None else variance,
-        scale,
+        around.light(psf), signal, left, good, clean, _under(rms, drawn), gain,
+        _NO_PLANE if variance is None else variance, scale,
     )  # fmt: skip
     error, increase = local_variance(
-        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, noise_of, _TOGETHER
+        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, _under(rms, drawn), _TOGETHER
+    )  # fmt: skip
+    return _in_order(drawn, StarFit(
+        flux, taken, error, increase, chi2, _share(drawn), sky, left, drawn.columns, drawn.rows, sums, bad, steps
+    ))  # fmt: skip
+
+
+def _in_order(drawn: _Drawn, fit: StarFit) -> StarFit:
+    """Return a fit in the order in which the stars were given, without what no pixel tells."""
+    seen, counts = drawn.squares > 0.0, drawn.counts
+    known = replace(
+        fit,
+        flux=np.where(seen, fit.flux, np.nan),
+        variance=np.where(seen, fit.variance, np.nan),
+        increase=np.where(seen, fit.increase, np.inf),
+        chi2=np.where(counts > 1, fit.chi2 / np.maximum(counts - 1, 1), np.nan),
     )
-    back = slice(None) if drawn.order is None else np.argsort(drawn.order)
-    seen = drawn.squares > 0.0
-    return StarFit(
-        flux=np.where(seen, flux, np.nan)[back],
-        taken=taken[back],
-        variance=np.where(seen, error, np.nan)[back],
-        increase=np.where(seen, increase, np.inf)[back],
-        chi2=np.where(drawn.counts > 1, chi2 / np.maximum(drawn.counts - 1, 1), np.nan)[back],
-        share=_share(drawn)[back],
-        sky=sky[back],
-        left=left,
-        columns=drawn.columns[back],
-        rows=drawn.rows[back],
-        sums=sums[back],
-        bad=bad[back],
-        steps=steps,
-    )
+    if drawn.order is None:
+        return known
+    back = np.argsort(drawn.order)
+    moved = {
+        item.name: getattr(known, item.name) for item in fields(known) if item.name not in ("left", "steps")
+    }
+    return replace(known, **{name: values[back] for name, values in moved.items()})
+
+
+def _under(rms: Pixels, drawn: _Drawn) -> Single:
+    """Return the noise of the sky at each star."""
+    return rms[_inside(drawn.rows, rms.shape[0]), _inside(drawn.columns, rms.shape[1])]
 
 
 def _share(drawn: _Drawn) -> Floats:
