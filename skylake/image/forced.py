@@ -7,20 +7,21 @@ is the one to use by default; and the flux of the simultaneous fit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.frame import Pixels
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
+from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
-from skylake.image.kernels.forced_apertures import aperture_table, sum_apertures
+from skylake.image.photometry import variance_scale
 from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
-from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
+from skylake.image.psffit import StarFit, by_place, fit_stars
 from skylake.image.psfstars import psf_of_frame
 
 Floats = npt.NDArray[np.float64]
@@ -128,7 +129,7 @@ def force_targets(
     x, y = x[near] + shift[0], y[near] + shift[1]
     inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
     psf = psf_of_frame(model, extracted)
-    inside = inside[by_place(x[inside], y[inside], core_half_size(psf.fwhm_px))]
+    inside = inside[by_place(x[inside], y[inside])]
     measured = measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
     return replace(measured, shift_px=shift[:2])
 
@@ -148,12 +149,16 @@ def measure_targets(
     """
     good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
-    fit = fit_stars(signal, good, background.rms, x, y, psf, gain)
+    variance = _Variance.of(extracted)
+    apertures = extracted.camera.apertures
+    circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
+    fit = fit_stars(
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variance=variance.plane, scale=variance.scale
+    )  # fmt: skip
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
     rms = background.rms[rows, columns]
-    apertures = extracted.camera.apertures
-    sums = _sum(extracted, fit, psf, good, rms, apertures)
+    sums = _sum(fit, apertures)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags = _flags(extracted, fit, x, y, edge, sums.bad)
@@ -191,6 +196,23 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Variance:
+    """Variances of pixels where there are some, and the factor that makes them agree with the noise of the sky."""
+
+    plane: Pixels | None
+    scale: float
+
+    @classmethod
+    def of(cls, extracted: Extracted) -> _Variance:
+        """Return the variances of a frame."""
+        image, segments = extracted.image, extracted.detections.segments
+        if image.variance is None:
+            return cls(None, 1.0)
+        plane = np.ascontiguousarray(image.variance, np.float32)
+        return cls(plane, variance_scale(plane, extracted.background.rms, image.mask, segments))
+
+
+@dataclass(frozen=True, slots=True)
 class _Sums:
     """Fluxes of apertures in ADU, contamination and unusable pixels."""
 
@@ -200,36 +222,26 @@ class _Sums:
     bad: Integers
 
 
-def _sum(
-    extracted: Extracted, fit: StarFit, psf: FramePsf, good: npt.NDArray[np.uint8],
-    rms: npt.NDArray[np.float32], apertures: Apertures,
-) -> _Sums:  # fmt: skip
-    radii, half = np.array(apertures.radii_px, float), int(np.ceil(apertures.radii_px[-1] + 0.5))
+def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
-    plain, alone, variance, light, bad = sum_apertures(
-        fit.columns, fit.rows, fit.dx, fit.dy, psf.inverse, fit.coefficients, fit.stamps, fit.core, fit.reach,
-        fit.taken.astype(np.float32), _table(apertures.radii_px, half), half, main, extracted.signal,
-        fit.left, good, fit.clean, rms, extracted.gain,
-    )  # fmt: skip
-    area = np.pi * radii**2
-    plain, alone = plain - fit.sky[:, None] * area, alone - fit.sky[:, None] * area
-    # What the models of neighbours are wrong by stays in the aperture.
-    spoiled = variance + (_FLOOR[1] * light[:, 1:]) ** 2
-    flux, flux_err = {}, {}
-    for number in range(3):
-        given = number < len(radii)
-        nothing = np.full(len(plain), np.nan)
-        flux[f"aper{number + 1}"] = plain[:, number] if given else nothing
-        flux_err[f"aper{number + 1}"] = np.sqrt(variance[:, number]) if given else nothing
-        flux[f"hybrid{number + 1}"] = alone[:, number] if given else nothing
-        flux_err[f"hybrid{number + 1}"] = np.sqrt(spoiled[:, number]) if given else nothing
-    own = np.maximum(np.abs(light[:, 0]), np.sqrt(variance[:, main]))
-    return _Sums(flux, flux_err, light[:, 1] / own, bad.astype(np.int32))
-
-
-@lru_cache(maxsize=4)
-def _table(radii: tuple[float, ...], half: int) -> npt.NDArray[np.float32]:
-    return np.asarray(aperture_table(np.array(radii, float), half))
+    flux = {
+        f"{kind}{number}": np.full(len(fit.flux), np.nan)
+        for kind in ("aper", "hybrid")
+        for number in (1, 2, 3)
+    }
+    flux_err = {name: values.copy() for name, values in flux.items()}
+    for number, radius in enumerate(apertures.radii_px, 1):
+        plain, left, noise, held, _ = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        sky = np.pi * radius**2 * fit.sky
+        flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
+        flux[f"hybrid{number}"] = left + fit.taken * held - sky
+        # What the models of neighbours are wrong by stays in the aperture.
+        spoiled = _FLOOR[1] * (plain - left - fit.taken * held)
+        flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
+    plain, left, noise, _, held = fit.sums[:, main].T
+    own = fit.taken * held
+    contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
+    return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
 
 
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:
