@@ -1,4 +1,4 @@
-"""The programs that are compared: each takes a frame and gives a catalog. Their settings are those of their manuals."""
+"""The programs that are compared: each takes a frame and gives a catalog. Settings are those of their manuals."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ import subprocess
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from drawn import GAIN, READ_NOISE_E, SATURATION, Drawn
 
 from skylake.cameras import Profile
-from skylake.core.camera import Apertures, Camera, Detector, Extraction, FilterBand, HeaderDialect, Optics, TimeCards
+from skylake.core.camera import (
+    Apertures,
+    Camera,
+    Detector,
+    Extraction,
+    FilterBand,
+    HeaderDialect,
+    Optics,
+    TimeCards,
+)
 from skylake.core.flags import UNCLEAN
 from skylake.core.frame import FileContent
 from skylake.image.extracted import Extracted
@@ -43,8 +53,8 @@ class Catalog:
         Sources without any flag of the program.
     flux : dict
         Name of an aperture to fluxes and errors, ADU.
-    centre : dict
-        Name of a circular aperture to the places of its centres.
+    centre : tuple of ndarray
+        Centres of the circular apertures.
     ellipse : ndarray, shape (5, n)
         The Kron apertures: x, y, half axes and angle in radians.
     """
@@ -71,9 +81,7 @@ class Skylake:
         return Camera(
             "lab",
             header=HeaderDialect(time=(TimeCards(("DATE-OBS",)),)),
-            detector=Detector(
-                gain_e_per_adu=GAIN, read_noise_e=READ_NOISE_E, saturation_adu=SATURATION
-            ),
+            detector=Detector(gain_e_per_adu=GAIN, read_noise_e=READ_NOISE_E, saturation_adu=SATURATION),
             optics=Optics(_SCALE_DEG * 3600.0),
             filters={"V": FilterBand("V")},
             default_filter="V",
@@ -86,7 +94,9 @@ class Skylake:
         file = io.BytesIO()
         fits.PrimaryHDU(frame.pixels.astype(np.uint16), _header(frame)).writeto(file)
         content = FileContent("/frame.fits", file.tell(), 0, file.getvalue())
-        reduced = reduce_frame(content, Profile(self.camera, (), "lab.toml"), finish=lambda extracted: extracted)
+        reduced = reduce_frame(
+            content, Profile(self.camera, (), "lab.toml"), finish=lambda extracted: extracted
+        )
         if not isinstance(reduced.finished, Extracted):
             raise SystemExit(f"a frame of the trial was not reduced: {reduced.row['message']}")
         return reduced.finished
@@ -132,13 +142,13 @@ def _header(frame: Drawn) -> fits.Header:
         "CRVAL1": 10.0, "CRVAL2": -25.0, "CRPIX1": 0.5 * width, "CRPIX2": 0.5 * height,
         "CDELT1": -_SCALE_DEG, "CDELT2": _SCALE_DEG,
     }  # fmt: skip
-    return fits.Header([(name, value) for name, value in cards.items()])
+    return fits.Header(list(cards.items()))
 
 
 _COLUMNS = (
-    "X_IMAGE Y_IMAGE XWIN_IMAGE YWIN_IMAGE ERRX2WIN_IMAGE FLAGS A_IMAGE B_IMAGE THETA_IMAGE KRON_RADIUS "
-    "FLUX_AUTO FLUXERR_AUTO FLUX_APER(3) FLUXERR_APER(3)"
-).split()
+    "X_IMAGE", "Y_IMAGE", "XWIN_IMAGE", "YWIN_IMAGE", "ERRX2WIN_IMAGE", "FLAGS", "A_IMAGE", "B_IMAGE", "THETA_IMAGE",
+    "KRON_RADIUS", "FLUX_AUTO", "FLUXERR_AUTO", "FLUX_APER(3)", "FLUXERR_APER(3)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +202,10 @@ class Photutils:
         """Detect and measure."""
         from photutils.segmentation import SourceCatalog, SourceFinder
         from photutils.utils import calc_total_error
+        from scipy.ndimage import convolve
 
         signal, rms = self._signal(frame)
         kernel = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
-        from scipy.ndimage import convolve
-
         smooth = convolve(signal, (kernel / kernel.sum()).astype(np.float32))
         segments = SourceFinder(5, progress_bar=False)(smooth, self.sigma * rms)
         error = calc_total_error(signal, rms, GAIN)
@@ -207,10 +216,7 @@ class Photutils:
             warnings.simplefilter("ignore")
             x_win, y_win = np.transpose(found.centroid_win)
         x, y = np.transpose(found.centroid)
-        ellipse = np.array([
-            (one.positions[0], one.positions[1], one.a, one.b, _radians(one.theta)) if one is not None else (x[0], y[0], 1.0, 1.0, 0.0)
-            for one in found.kron_aperture
-        ]).T  # fmt: skip
+        ellipse = np.array([_ellipse(one) for one in found.kron_aperture]).T
         nothing = np.full(len(x), np.nan)
         return Catalog(x_win, y_win, nothing, np.ones(len(x), bool), flux, (x, y), ellipse)
 
@@ -234,5 +240,14 @@ class Photutils:
         return frame.pixels - sky.background, sky.background_rms
 
 
-def _radians(angle: object) -> float:
-    return float(getattr(angle, "to_value", lambda _: angle)("rad"))  # type: ignore[arg-type]
+def _ellipse(aperture: Any) -> tuple[float, ...]:
+    """Return x, y, half axes and angle of an aperture; there is none where a source has no shape."""
+    if aperture is None:
+        return (0.0, 0.0, 1.0, 1.0, 0.0)
+    angle = aperture.theta
+    return (
+        *aperture.positions,
+        aperture.a,
+        aperture.b,
+        float(angle.to_value("rad") if hasattr(angle, "unit") else angle),
+    )

@@ -135,7 +135,9 @@ def bounds(renderer: Renderer, flux: np.ndarray, phases: int = 12) -> tuple[np.n
     return np.sqrt(scatter), snr
 
 
-def _slopes(renderer: Renderer, x: float, y: float, step: float = 0.02) -> tuple[np.ndarray, list[np.ndarray]]:
+def _slopes(
+    renderer: Renderer, x: float, y: float, step: float = 0.02
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return a star of flux 1, and how its pixels change with its place."""
 
     def star(dx: float, dy: float) -> np.ndarray:
