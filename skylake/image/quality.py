@@ -14,6 +14,8 @@ from skylake.image.measure import Measurements
 
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
 _SHAPE_SNR = 20.0
+#: The largest elongation is that of the trail of a satellite too.
+_UNSHAPED = UNCLEAN & ~(SourceFlag.CENTROID_FAILED | SourceFlag.STREAK)
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
 #: The kurtosis of fewer orientations scatters too much to tell a trailed frame.
@@ -66,13 +68,14 @@ def source_metrics(measured: Measurements) -> Metrics:
     if np.count_nonzero(stars) < _MIN_STARS:
         stars = clean
     elongation = measured.a / np.maximum(measured.b, np.finfo(float).tiny)
+    shaped = (measured.flags & int(_UNSHAPED)) == 0
     return Metrics(
         n_detected=len(measured),
         n_sources=int(np.count_nonzero(clean)),
         n_saturated=int(np.count_nonzero(measured.flags & SourceFlag.SATURATED)),
         fwhm_px=_median(measured.fwhm[stars]),
         elongation=_median(elongation[stars]),
-        elongation_max=float(elongation[clean].max()) if clean.any() else float("nan"),
+        elongation_max=float(elongation[shaped].max()) if shaped.any() else float("nan"),
         theta_kurtosis=_excess_kurtosis(_about_mean_axis(measured.theta[clean])),
         flux_max=float(measured.flux_max[clean].max()) if clean.any() else float("nan"),
     )
