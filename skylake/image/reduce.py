@@ -29,19 +29,19 @@ from skylake.image.astrometry import (
 )
 from skylake.image.background import estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.clouds import count_found
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import judge, source_metrics
+from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
-#: A right WCS puts stars within this many pixels of their sources.
-_CHECK_RADIUS_PX = 5.0
 
 
 @dataclass(slots=True)
@@ -203,9 +203,12 @@ def _measure(
         row.update(_pointing_row(pointing))
     row.update(_sky_row(reading, pointing))
     background = estimate_background(image, camera.extraction)
-    row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
+    note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
+    try:
+        detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
+    except FrameRejected as error:
+        raise empty_frame(row, camera, pointing, find_stars, error) from error
     del signal  # as large as the image
     background = refine_background(image, background, detections, camera.extraction)
     row["sky_adu"] = background.median_level
@@ -224,7 +227,7 @@ def _measure(
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
-    _require_right(check)
+    _require_right(check, row, camera)
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
@@ -251,9 +254,11 @@ def _count_pixels(row: dict[str, Any], image: Image) -> None:
         row["flags"] |= FrameFlag.NAN_PIXELS
 
 
-def _require_right(check: WcsCheck | None) -> None:
+def _require_right(check: WcsCheck | None, row: dict[str, Any], camera: Camera) -> None:
     """Refuse a frame whose stars are not where its WCS puts them."""
     if check is not None and check.decisive and not check.passed:
+        if is_cloudy(row, camera):
+            raise FrameRejected(Reason.CLOUDY, str(row["message"]))
         raise FrameRejected(
             Reason.BAD_WCS,
             f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
@@ -312,12 +317,7 @@ def _judge(
         row["flags"] |= FrameFlag.APCOR_ASSUMED
     metrics = source_metrics(measured)
     row.update({name: getattr(metrics, name) for name in metrics.__slots__})
-    verdict = judge(row, camera.gates)
-    row["flags"] |= verdict.flags
-    row["gates_failed"] = " ".join(verdict.failed) or None
-    if verdict.rejection is not None:
-        reason, message = verdict.rejection
-        row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+    apply_gates(row, camera)
 
 
 def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:
@@ -343,11 +343,15 @@ def _ask_catalog(
         row["flags"] |= FrameFlag.WCS_UNCHECKED
         return None, None
     stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, _CHECK_RADIUS_PX)
+    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX)
     check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
     row.update(
         wcs_expected=check.n_expected, wcs_matched=check.n_matched, wcs_offset_arcsec=check.offset_arcsec
     )
+    found = count_found(
+        pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius, camera.clear_sky
+    )
+    row.update(n_expected=found.n_expected, found_fraction=found.fraction)
     if not check.decisive:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
     if not check.passed:

@@ -159,9 +159,9 @@ COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have 
 
 COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
 
-COMMENT ON COLUMN frames.n_expected IS 'Stars of the catalog, or else of the targets, that a clear frame would show';
+COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
 
-COMMENT ON COLUMN frames.found_fraction IS 'Share of these stars that was found, weighted by brightness; small behind clouds';
+COMMENT ON COLUMN frames.found_fraction IS 'Share of them that was found, weighted by brightness; small behind clouds';
 
 COMMENT ON COLUMN frames.altitude_deg IS 'Altitude of the centre of the image at mid-exposure, without refraction [deg]';
 
