@@ -38,6 +38,7 @@ from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.streaks import note_trails
 from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
@@ -219,6 +220,7 @@ def _measure(
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
+    trails = note_trails(row, image, signal, detections, measured, camera.apertures)
     check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
@@ -236,7 +238,7 @@ def _measure(
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
-                corrections, pointing,
+                corrections, pointing, trails,
             )
         )  # fmt: skip
 
