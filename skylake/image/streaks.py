@@ -29,12 +29,16 @@ _ANGLES, _CELL_PX = 180, 6.0
 _FEWEST_POINTS, _MOST_LINES = 8, 5
 #: Points belong to a line within this distance, pixels.
 _NEAR_PX = 3.0
-#: A trail is judged in pieces of so many pixels; so many, and this share of those between its ends, must show light.
-_PIECE_PX, _FEWEST_PIECES, _LIT_SHARE = 16, 4, 0.75
+#: A trail is judged in pieces of so many pixels, large ones first: to them stars matter less. Short trails have few.
+_PIECES_PX = (16, 8)
+#: So many pieces, and this share of those between the ends, must show light.
+_FEWEST_PIECES, _LIT_SHARE = 5, 0.75
 #: Pieces without light that do not end a trail.
 _LARGEST_GAP = 2
-#: Light of a piece in standard deviations, and of its faint pieces beside its bright ones: stars are not as even.
-_LIT_SIGMA, _EVEN = 2.5, 0.25
+#: Light of a piece, and of the whole trail, in standard deviations: chance puts faint stars into rows.
+_LIT_SIGMA, _SURE_SIGMA = 2.5, 20.0
+#: Light of the faint pieces of a trail beside its bright ones: stars are not as even.
+_EVEN = 0.3
 #: Width of the core, and where the sky beside it begins and ends, in full widths of stars.
 _CORE, _SKY = 0.8, (2.0, 4.0)
 #: Widths of stars that are believed, pixels.
@@ -123,14 +127,22 @@ def find_trails(
         line = _best_line(x, y, signal.shape)
         if line is None:
             break
-        trail = _follow(signal, mask, noise, line, fwhm)
-        if trail is None:
+        tried = (_follow(signal, mask, noise, line, fwhm, piece) for piece in _PIECES_PX)
+        trail = next((one for one in tried if one is not None), None)
+        if trail is None or _is_one_of(trails, trail):
             rest = ~line.near(x, y)
         else:
             trails.append(trail)
             rest = ~near_trails([trail], x, y, 2.0 * _NEAR_PX + 0.5 * fwhm)
         x, y = x[rest], y[rest]
     return tuple(trails)
+
+
+def _is_one_of(trails: Sequence[Trail], trail: Trail) -> bool:
+    """Tell whether a trail is one that is known: half of it lies on that."""
+    share = np.linspace(0.0, 1.0, 21)
+    x, y = trail.x0 + share * (trail.x1 - trail.x0), trail.y0 + share * (trail.y1 - trail.y0)
+    return any(float(np.median(other.distance(x, y))) <= other.width for other in trails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,29 +232,31 @@ def _through(x: Floats, y: Floats) -> _Line:
     return _Line(float(x.mean()), float(y.mean()), float(axes[0, 0]), float(axes[0, 1]))
 
 
-def _follow(signal: Pixels, mask: MaskPlane, noise: float, line: _Line, fwhm: float) -> Trail | None:
-    """Return the trail on a line; None if there is none."""
+def _follow(
+    signal: Pixels, mask: MaskPlane, noise: float, line: _Line, fwhm: float, piece: int
+) -> Trail | None:
+    """Return the trail on a line, judged in pieces of so many pixels; None if there is none."""
     for core in (1.5 * _CORE, _CORE, _CORE):
-        start, strip = _strip(signal, mask, line, fwhm)
+        start, strip = _strip(signal, mask, line, fwhm, piece)
         found = _lit_pieces(strip, noise, fwhm, core)
         if found is None:
             return None
         first, last = found
         line = _straightened(line, strip, start, first, last, fwhm)
-    ends = start + first * _PIECE_PX, start + last * _PIECE_PX
+    ends = start + first * piece, start + last * piece
     (x0, x1), (y0, y1) = (
         [place + end * run for end in ends] for place, run in ((line.x, line.along_x), (line.y, line.along_y))
     )
     return Trail(x0, y0, x1, y1, fwhm)
 
 
-def _strip(signal: Pixels, mask: MaskPlane, line: _Line, fwhm: float) -> tuple[float, Floats]:
+def _strip(signal: Pixels, mask: MaskPlane, line: _Line, fwhm: float, piece: int) -> tuple[float, Floats]:
     """Return the pixels along a line, shape (across, pieces, pixels of a piece), and where they begin; NaN outside."""
     height, width = signal.shape
     start, end = line.ends(signal.shape)
-    n_pieces = max(1, int((end - start) // _PIECE_PX))
+    n_pieces = max(1, int((end - start) // piece))
     half = int(np.ceil(_SKY[1] * fwhm))
-    along = start + np.arange(n_pieces * _PIECE_PX) + 0.5
+    along = start + np.arange(n_pieces * piece) + 0.5
     across = np.arange(-half, half + 1)[:, None]
     column = np.rint(line.x + along * line.along_x - across * line.along_y).astype(np.int64)
     row = np.rint(line.y + along * line.along_y + across * line.along_x).astype(np.int64)
@@ -250,35 +264,32 @@ def _strip(signal: Pixels, mask: MaskPlane, line: _Line, fwhm: float) -> tuple[f
     column, row = np.clip(column, 0, width - 1), np.clip(row, 0, height - 1)
     strip = signal[row, column].astype(float)
     strip[outside | ((mask[row, column] & _BAD) != 0)] = np.nan
-    return start, strip.reshape(2 * half + 1, n_pieces, _PIECE_PX)
+    return start, strip.reshape(2 * half + 1, n_pieces, piece)
 
 
 def _lit_pieces(strip: Floats, noise: float, fwhm: float, core_widths: float) -> tuple[int, int] | None:
     """Return the first piece that shows light and the one after the last; None if they make no trail."""
-    half = strip.shape[0] // 2
+    half, piece = strip.shape[0] // 2, strip.shape[2]
     across = np.abs(np.arange(-half, half + 1))
     core = strip[across <= max(core_widths * fwhm, 1.0)]
     beside = strip[(across > _SKY[0] * fwhm) & (across <= _SKY[1] * fwhm)]
-    known = (np.isfinite(core).all(axis=0).sum(axis=1) >= _PIECE_PX // 2) & np.isfinite(beside).any(
-        axis=(0, 2)
-    )
+    known = (np.isfinite(core).all(axis=0).sum(axis=1) >= piece // 2) & np.isfinite(beside).any(axis=(0, 2))
     value = np.zeros(strip.shape[1])
     value[known] = np.nanmedian(core[:, known].mean(axis=0), axis=1) - np.nanmedian(
         beside[:, known], axis=(0, 2)
     )
     # Of a median, of neighbouring columns.
-    sigma = 1.25 * noise / np.sqrt(len(core) * _PIECE_PX)
+    sigma = 1.25 * noise / np.sqrt(len(core) * piece)
     lit = np.flatnonzero(value > _LIT_SIGMA * sigma)
     if lit.size < _FEWEST_PIECES:
         return None
     groups = np.split(lit, np.flatnonzero(np.diff(lit) > _LARGEST_GAP + 1) + 1)
     run = max(groups, key=len)
-    faint, bright = np.percentile(value[run], [25, 75])
-    if faint < _EVEN * bright:
-        return None
-    # Chance may have put a faint piece beside the ends.
-    run = run[value[run] > _EVEN * np.median(value[run])]
+    # Chance may have put faint pieces beside the ends; of a row of stars only the brightest are left.
+    run = run[value[run] > _EVEN * np.percentile(value[run], 75)]
     if run.size < max(_FEWEST_PIECES, _LIT_SHARE * (run[-1] + 1 - run[0])):
+        return None
+    if np.median(value[run]) * np.sqrt(run.size) < _SURE_SIGMA * sigma:
         return None
     return int(run[0]), int(run[-1]) + 1
 
@@ -296,7 +307,7 @@ def _straightened(line: _Line, strip: Floats, start: float, first: int, last: in
     if np.count_nonzero(known) < _FEWEST_PIECES:
         return line
     middle = (across[:, None] * profile).sum(axis=0)[known] / total[known]
-    along = start + (first + np.flatnonzero(known) + 0.5) * _PIECE_PX
+    along = start + (first + np.flatnonzero(known) + 0.5) * strip.shape[2]
     usual = np.abs(middle - np.median(middle)) <= max(
         1.0, 2.0 * float(np.median(np.abs(middle - np.median(middle))))
     )

@@ -13,6 +13,10 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
 from skylake.core.frame import FileContent
+from skylake.image.extracted import Extracted
+from skylake.image.forced import ForcedMeasurements, measure_targets
+from skylake.image.placing import TargetStars
+from skylake.image.psfstars import psf_of_frame
 from skylake.image.reduce import ReducedFrame, reduce_frame
 from skylake.image.streaks import Trail, find_trails, near_trails
 from skylake.simulate import Moffat
@@ -53,11 +57,11 @@ def reduced(
 ) -> Callable[..., ReducedFrame]:
     """A function that reduces a field with one of the engines."""
 
-    def go(field: Any, engine: str, **detector: Any) -> ReducedFrame:
+    def go(field: Any, engine: str, finish: Any = None, **detector: Any) -> ReducedFrame:
         extraction = replace(camera.extraction, engine=engine)
         here = replace(camera, extraction=extraction, detector=replace(camera.detector, **detector))
         data = fits_bytes(field.pixels, False)
-        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"))
+        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), finish=finish)
 
     return go
 
@@ -113,6 +117,19 @@ def test_a_trail_leaves_no_clean_source_and_no_star_a_changed_flag(
     before, after = pure.sources.flux["aper2"][same][far], crossed.sources.flux["aper2"][found][far]
     error = pure.sources.flux_err["aper2"][same][far]
     assert np.percentile(np.abs(after - before) / error, 90) < 0.5
+
+
+def test_targets_under_a_trail_are_flagged(make: Any, reduced: Any) -> None:
+    field, trail = make([STREAKS["usual"]]), true_trail(STREAKS["usual"])
+
+    def force(extracted: Extracted) -> ForcedMeasurements:
+        nothing = np.zeros(len(field.x))
+        targets = TargetStars(np.arange(len(field.x)), nothing, nothing, nothing, nothing, 1)
+        return measure_targets(extracted, targets, field.x, field.y, psf_of_frame(None, extracted))
+
+    found = reduced(field, "skylake", force).finished
+    flagged, distance = (found.flags & SourceFlag.STREAK) > 0, trail.distance(field.x, field.y)
+    assert flagged[distance < 8.0].all() and not flagged[distance > 12.0].any() and flagged.any()
 
 
 def test_what_lies_on_a_trail_is_spoiled() -> None:
