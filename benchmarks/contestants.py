@@ -29,7 +29,7 @@ from skylake.core.flags import UNCLEAN
 from skylake.core.frame import FileContent
 from skylake.image.extracted import Extracted
 from skylake.image.forced import measure_targets
-from skylake.image.kron import kron_ellipses
+from skylake.image.kron import kron_ellipses, plain_snr
 from skylake.image.placing import TargetStars
 from skylake.image.psf import PsfModel, PsfSums, solve_psf
 from skylake.image.psfstars import psf_of_frame, sums_of_frame
@@ -120,7 +120,10 @@ class Skylake:
         extracted = self.extract(frame)
         found, apertures = extracted.measured, extracted.camera.apertures
         a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
-        snr, clean = found.flux["aper1"] / found.flux_err["aper1"], (found.flags & int(UNCLEAN)) == 0
+        snr, clean = (
+            plain_snr(found.flux["aper1"], RADII[0], found.sky_rms, GAIN),
+            (found.flags & int(UNCLEAN)) == 0,
+        )
         a, b = kron_ellipses(a, b, found.kron_radius, snr, clean, apertures)
         ellipse = np.array([found.x, found.y, a, b, np.radians(found.theta)])
         flux = {name: (found.flux[name], found.flux_err[name]) for name in (*_CIRCLES, "kron")}

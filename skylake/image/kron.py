@@ -18,6 +18,26 @@ _SPREAD = 3.0
 _TRUSTED = 2.0
 
 
+def plain_snr(flux: Floats, radius: float, rms: Floats, gain: float) -> Floats:
+    """Return signal-to-noise ratios of fluxes in a circle, in the noise of the sky and of the light itself.
+
+    Variance planes take no part: which ellipse a source has does not depend on there being one.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n,)
+        ADU.
+    radius : float
+        Pixels.
+    rms : ndarray, shape (n,)
+        Noise of the sky in a pixel, ADU.
+    gain : float
+        Electrons per ADU.
+    """
+    variance = np.pi * radius**2 * rms**2 + np.maximum(flux, 0.0) / gain
+    return np.asarray(flux / np.sqrt(np.maximum(variance, np.finfo(float).tiny)))
+
+
 def kron_ellipses(
     a: Floats, b: Floats, kron: Floats, snr: Floats, clean: npt.NDArray[np.bool_], apertures: Apertures
 ) -> tuple[Floats, Floats]:

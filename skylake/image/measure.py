@@ -16,7 +16,7 @@ from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
 from skylake.image.kernels.neighbours import crowding_shares
-from skylake.image.kron import kron_ellipses
+from skylake.image.kron import kron_ellipses, plain_snr
 from skylake.image.photometry import (
     Scene,
     bits_in_circles,
@@ -129,7 +129,7 @@ def measure_sources(
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
     flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, flags)
-    snr = flux["aper1"] / np.maximum(flux_err["aper1"], np.finfo(float).tiny)
+    snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
         scene, found, camera.apertures, x, y, flags, snr
     )

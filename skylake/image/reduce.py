@@ -27,11 +27,11 @@ from skylake.image.astrometry import (
     check_pointing,
     header_pointing,
 )
-from skylake.image.background import estimate_background, refine_background
+from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
 from skylake.image.clouds import count_found
 from skylake.image.conditions import SkyFinder, conditions_of
-from skylake.image.detect import detect_sources
+from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.library import Library
@@ -205,18 +205,10 @@ def _measure(
     row.update(_sky_row(reading, pointing))
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
-    signal = image.pixels - background.level
-    try:
-        detections = detect_sources(signal, background.rms, image.mask, camera.extraction, reading.gain)
-    except FrameRejected as error:
-        raise empty_frame(row, camera, pointing, find_stars, error) from error
-    del signal  # as large as the image
+    detections = _detect(row, image, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction)
     row["sky_adu"] = background.median_level
     signal = image.pixels - background.level
-    row["threshold_sigma"] = detections.threshold_sigma
-    if detections.raised:
-        row["flags"] |= FrameFlag.THRESHOLD_RAISED
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
@@ -241,6 +233,28 @@ def _measure(
                 corrections, pointing, trails,
             )
         )  # fmt: skip
+
+
+def _detect(
+    row: dict[str, Any],
+    image: Image,
+    background: Background,
+    reading: HeaderReading,
+    pointing: Pointing | None,
+    find_stars: StarFinder | None,
+) -> Detections:
+    """Find sources; where there are none, say why."""
+    camera = reading.camera
+    try:
+        detections = detect_sources(
+            image.pixels - background.level, background.rms, image.mask, camera.extraction, reading.gain
+        )
+    except FrameRejected as error:
+        raise empty_frame(row, camera, pointing, find_stars, error) from error
+    row["threshold_sigma"] = detections.threshold_sigma
+    if detections.raised:
+        row["flags"] |= FrameFlag.THRESHOLD_RAISED
+    return detections
 
 
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
