@@ -35,7 +35,7 @@ class Settings:
     cluster: str = "local"
     workers: int = 0
     pixel_order: int = 2
-    pixel_rows: int = 2_000_000
+    pixel_rows: int = 4_000_000
     map_order: int = 7
     keep_newest: int = 20
     keep_days: int = 30

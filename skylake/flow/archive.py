@@ -26,9 +26,7 @@ from skylake.flow.nights import zeropoints_name
 from skylake.flow.parameters import calibration_configuration, calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
-from skylake.lake.layout import part_file
-from skylake.lake.parts import key_of, split, write_part_file
-from skylake.schema import load
+from skylake.lake.parts import stage_sorted_part
 from skylake.simulate import Scenario
 from skylake.simulate.colours import SIMULATED_BANDS
 from skylake.simulate.fieldstars import field_catalog
@@ -268,29 +266,12 @@ def make_night(batch: Batch, making: _Making, staging: Path) -> dict[str, Part]:
     for table, name in _part_names(batch).items():
         first = table in ("frames", "sources")
         inputs = making.inputs() if first else making.calibration_inputs(parts["frames"], parts["sources"])
-        parts[table] = _stage(
-            getattr(tables, table), table, name, staging / table, making.trees.get(table), batch, inputs
-        )
+        # Their rows come conformed and in order: sorting would cost as much as making them.
+        parts[table] = stage_sorted_part(
+            getattr(tables, table), table, name, staging / table, making.trees.get(table),
+            batch.camera, batch.night, inputs,
+        )  # fmt: skip
     return parts
-
-
-def _stage(
-    rows: pa.Table,
-    table: str,
-    name: str,
-    staging: Path,
-    tree: PixelTree | None,
-    batch: Batch,
-    inputs: dict[str, str],
-) -> Part:
-    """Write a part whose rows are conformed and in order already: sorting costs as much as making them."""
-    schema = load(table)
-    files = tuple(
-        write_part_file(piece, staging, part_file(table, name, pixel))
-        for pixel, piece in split(rows, schema, tree)
-    )
-    key = key_of(rows, schema)
-    return Part(table, name, files, batch.camera, batch.night, key, inputs, schema_sha256=schema.sha256)
 
 
 def _failure(batch: Batch, error: BaseException) -> LakeError:

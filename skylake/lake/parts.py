@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.ids import config_sha256
+from skylake.durable import sync_files
 from skylake.lake.layout import part_file
 from skylake.revision import code_version
 from skylake.schema import TableSchema, conform, load
-from skylake.schema.digest import add_digests, rows_digest
+from skylake.schema.digest import add_digests, group_digests, rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import Pixel, PixelTree
@@ -112,11 +114,17 @@ class Part:
 
     def to_json(self) -> str:
         """Return the description that is kept beside the files."""
-        return json.dumps(self.to_values(), indent=1, sort_keys=True) + "\n"
+        lines = (
+            f"{json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(self.to_values().items())
+        )
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def to_values(self) -> dict[str, Any]:
         """Return the values of the description; sums over the files are there for who reads it as plain JSON."""
-        return asdict(self) | {"n_rows": self.n_rows, "checksum": self.checksum}
+        # Field by field: asdict copies every text, and a part may have hundreds of files.
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        files = [{one.name: getattr(file, one.name) for one in fields(file)} for file in self.files]
+        return own | {"files": files, "n_rows": self.n_rows, "checksum": self.checksum}
 
     @classmethod
     def from_json(cls, text: str) -> Part:
@@ -160,9 +168,31 @@ def stage_part(
     """
     schema = load(table)
     rows = sort_rows(conform(rows, schema), schema)
+    return stage_sorted_part(rows, table, name, staging, tree, camera, night, inputs)
+
+
+def stage_sorted_part(
+    rows: pa.Table,
+    table: str,
+    name: str,
+    staging: Path,
+    tree: PixelTree | None,
+    camera: str | None,
+    night: int | None,
+    inputs: Mapping[str, str] | None = None,
+) -> Part:
+    """Write a part as :func:`stage_part` does, whose rows are conformed and in order already."""
+    schema = load(table)
+    pieces = list(split(rows, schema, tree))
+    member = np.repeat(np.arange(len(pieces)), [piece.num_rows for _, piece in pieces])
+    digests = group_digests(rows, member, len(pieces))
+    paths = [part_file(table, name, pixel) for pixel, _ in pieces]
+    for path, (_, piece) in zip(paths, pieces, strict=True):
+        write_parquet(piece, staging / path, durable=False)
+    sync_files([staging / path for path in paths])
     files = tuple(
-        write_part_file(piece, staging, part_file(table, name, pixel))
-        for pixel, piece in split(rows, schema, tree)
+        _as_written(staging, path, piece.num_rows, digest)
+        for path, (_, piece), digest in zip(paths, pieces, digests, strict=True)
     )
     return Part(
         table,
@@ -215,9 +245,13 @@ def split(
 
 def write_part_file(rows: pa.Table, staging: Path, path: str) -> PartFile:
     """Write one file of a part and return what is known of it."""
+    write_parquet(rows, staging / path)
+    return _as_written(staging, path, rows.num_rows, rows_digest(rows))
+
+
+def _as_written(staging: Path, path: str, n_rows: int, digest: str) -> PartFile:
     target = staging / path
-    write_parquet(rows, target)
-    return PartFile(path, rows.num_rows, rows_digest(rows), target.stat().st_size, file_sha256(target))
+    return PartFile(path, n_rows, digest, target.stat().st_size, file_sha256(target))
 
 
 def file_sha256(path: Path) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from skylake.errors import LakeError, reason_of
 from skylake.lake.frameids import FrameIds
@@ -16,8 +15,9 @@ from skylake.lake.parts import Part, PartFile
 from skylake.lake.slices import read_files
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version
-from skylake.schema import load
+from skylake.schema import arrow_schema, load
 from skylake.schema.digest import add_digests
+from skylake.schema.rowcount import row_count
 
 if TYPE_CHECKING:
     from skylake.lake.build import StagedBundle
@@ -45,14 +45,14 @@ def require(base: Snapshot, commit: Commit) -> None:
     for parts in commit.staged.values():
         for part, staging in parts:
             _require_schema(part)
-            _require_files(part.files, staging)
+            _require_files(part.table, part.files, staging)
     for table, names in commit.loose.items():
         _require_unchanged(
             [part for part, _ in commit.staged[table] if part.name in names], base.version(table)
         )
     for bundles in commit.merged.values():
         for one in bundles:
-            _require_files(one.bundle.files, one.staging)
+            _require_files(one.bundle.table, one.bundle.files, one.staging)
             _require_nothing_lost(one, base.version(one.bundle.table))
     if commit.base is None or commit.base == base.number:
         changed: dict[str, set[str]] = {}
@@ -75,12 +75,13 @@ def _require_schema(part: Part) -> None:
         )
 
 
-def _require_files(files: Iterable[PartFile], staging: Path) -> None:
+def _require_files(table: str, files: Iterable[PartFile], staging: Path) -> None:
     """Refuse files that are not what is known of them."""
+    schema = arrow_schema(load(table))
     for file in files:
         path = staging / file.path
         try:
-            size, rows = path.stat().st_size, pq.read_metadata(path).num_rows
+            size, rows = path.stat().st_size, row_count(path, schema)
         except (OSError, pa.ArrowInvalid) as error:
             raise LakeError(f"{path}: the staged file cannot be read ({error}); run again") from error
         if (size, rows) != (file.n_bytes, file.n_rows):

@@ -5,7 +5,6 @@ How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.batch import Batch
+from skylake.durable import sync_file
 from skylake.errors import SchemaError
 from skylake.schema.tables import load
 
@@ -148,7 +148,7 @@ def _flattened(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
 
 
 @contextmanager
-def open_writer(schema: pa.Schema, path: str | Path) -> Iterator[BlockWriter]:
+def open_writer(schema: pa.Schema, path: str | Path, durable: bool = True) -> Iterator[BlockWriter]:
     """Open a Parquet file to which rows are written block by block.
 
     The file appears under its name at the end, when it is whole and on disk; before, it stands beside it
@@ -161,6 +161,8 @@ def open_writer(schema: pa.Schema, path: str | Path) -> Iterator[BlockWriter]:
         Of the file and of every block.
     path : str or Path
         Its folder is made if there is none.
+    durable : bool
+        Force it to disk; who writes many files does that once for all of them.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +174,14 @@ def open_writer(schema: pa.Schema, path: str | Path) -> Iterator[BlockWriter]:
             blocks = BlockWriter(writer)
             yield blocks
             blocks.flush()
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            sync_file(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_parquet(table: pa.Table, path: str | Path) -> None:
+def write_parquet(table: pa.Table, path: str | Path, durable: bool = True) -> None:
     """Write a table as :func:`open_writer` does, in one piece."""
-    with open_writer(table.schema, path) as blocks:
+    with open_writer(table.schema, path, durable) as blocks:
         blocks.write(table)

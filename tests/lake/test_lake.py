@@ -70,6 +70,17 @@ def test_a_lake_is_not_made_twice_nor_over_other_files(lake: Lake, tmp_path: Pat
     assert digests(tmp_path) == before
 
 
+def test_a_lake_that_was_killed_while_it_was_made_is_told_from_a_folder_of_others(tmp_path: Path) -> None:
+    root = tmp_path / "half"
+    Lake.create(root)
+    (root / "skylake.toml").unlink()
+    with pytest.raises(
+        UsageError, match="half: a lake was begun here and not finished, or its skylake.toml is lost"
+    ):
+        Lake.create(root)
+    assert (root / "current" / "sources").is_dir()
+
+
 def test_a_lake_cannot_be_made_where_nobody_may_write(
     open_folder: Path, plain_user: Callable[[], Any]
 ) -> None:
