@@ -73,3 +73,11 @@ def test_faint_stars_are_found_and_little_else() -> None:
     options = ("--only", "quality", "--size", "1024", "--frames", "2")
     found = claims(*options, script="detection")
     assert found == dict.fromkeys(["missed at S/N 6 to 8 [%]", "false detections per Mpix"], "met")
+
+
+@pytest.mark.slow
+def test_stars_that_an_independent_renderer_draws_are_measured_within_their_errors() -> None:
+    found = claims("--quick", script="independent")
+    # What Source Extractor finds is the limit of one of them, where it is installed.
+    assert len(found) == 14
+    assert found == dict.fromkeys(found, "met")

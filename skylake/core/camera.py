@@ -295,6 +295,16 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class ClearSky:
+    """Which catalog stars a clear frame shows; what is missing of them tells of clouds."""
+
+    stars: int = 100
+    """So many of the brightest stars in the image are expected, where the catalog has them."""
+    mag_range: tuple[float, float] = (-30.0, 40.0)
+    """Catalog magnitudes of these stars: none that saturates beyond recognition, none near the limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How frames are matched with a catalog and calibrated."""
 
@@ -335,6 +345,7 @@ class Camera:
     apertures: Apertures = field(default_factory=Apertures)
     gates: dict[str, Gate] = field(default_factory=dict)
     """Limits by the name of the metric in ``frames``."""
+    clear_sky: ClearSky = field(default_factory=ClearSky)
     calibration: Calibration = field(default_factory=Calibration)
 
     def filter_band(self, name: str | None) -> FilterBand | None:

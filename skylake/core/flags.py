@@ -22,6 +22,7 @@ class SourceFlag(IntFlag):
     KRON_FAILED = 1 << 7
     LOCAL_SKY_FAILED = 1 << 8
     FRAME_REJECTED = 1 << 9
+    STREAK = 1 << 10
     FIT_FAILED = 1 << 16
 
 
@@ -71,8 +72,10 @@ SPOILED = (
     | SourceFlag.BAD_PIXEL
     | SourceFlag.DETECTION_OVERFLOW
     | SourceFlag.FRAME_REJECTED
+    | SourceFlag.STREAK
 )
 
 #: A detection with any of these bits is not a clean point source. A bright star that was separated from
-#: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``.
-UNCLEAN = SPOILED | SourceFlag.BLENDED
+#: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``. Nor is one whose
+#: light has no centre, as pieces of nebulae and tracks of particles have none.
+UNCLEAN = SPOILED | SourceFlag.BLENDED | SourceFlag.CENTROID_FAILED

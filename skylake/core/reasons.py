@@ -52,6 +52,8 @@ class Reason(StrEnum):
     TOO_BRIGHT = "too_bright"
     TWILIGHT = "twilight"
     SKY_TOO_BRIGHT = "sky_too_bright"
+    SKY_SATURATED = "sky_saturated"
+    CLOUDY = "cloudy"
     NO_WCS = "no_wcs"
     BAD_WCS = "bad_wcs"
 
@@ -62,9 +64,12 @@ GATE_REASONS: dict[str, Reason] = {
     "elongation": Reason.TRAILED,
     "elongation_max": Reason.TRAILED,
     "theta_kurtosis": Reason.TRAILED,
+    "mean_ellipticity": Reason.TRAILED,
     "fwhm_px": Reason.DEFOCUSED,
     "flux_max": Reason.TOO_BRIGHT,
     "sun_altitude_deg": Reason.TWILIGHT,
     "sky_adu": Reason.SKY_TOO_BRIGHT,
     "sky_rms_adu": Reason.SKY_TOO_BRIGHT,
+    "sky_saturation": Reason.SKY_SATURATED,
+    "found_fraction": Reason.CLOUDY,
 }

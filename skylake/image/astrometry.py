@@ -301,7 +301,7 @@ def check_pointing(
     """
     from scipy.spatial import cKDTree
 
-    inside = _inside(pointing, shape, stars)
+    inside = stars_inside(pointing, shape, stars)
     brightest = inside[np.argsort(stars.mag[inside], kind="stable")]
     n_expected = min(len(brightest), len(x), _MAX_STARS)
     if n_expected == 0:
@@ -360,7 +360,7 @@ def catalog_crowding(
     return share
 
 
-def _inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
+def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
     """Return the indices of stars with a magnitude that fall on the image."""
     near = np.flatnonzero(
         (

@@ -12,6 +12,7 @@ from skylake.image.background import Background
 from skylake.image.detect import Detections
 from skylake.image.growth import ApertureCorrections
 from skylake.image.measure import Measurements
+from skylake.image.streaks import Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Extracted:
     measured : Measurements
     corrections : ApertureCorrections
     pointing : Pointing
+    trails : tuple of Trail
+        Trails of satellites and aircraft.
     """
 
     row: dict[str, Any]
@@ -47,3 +50,4 @@ class Extracted:
     measured: Measurements
     corrections: ApertureCorrections
     pointing: Pointing
+    trails: tuple[Trail, ...] = ()

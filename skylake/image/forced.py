@@ -23,6 +23,7 @@ from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, s
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import StarFit, by_place, fit_stars
 from skylake.image.psfstars import psf_of_frame
+from skylake.image.streaks import near_trails
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -255,6 +256,7 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     flags[bad > 0] |= SourceFlag.BAD_PIXEL
     flags[fit.increase > _BLENDED] |= SourceFlag.BLENDED
     flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
+    flags[near_trails(extracted.trails, x, y, max(camera.apertures.radii_px))] |= SourceFlag.STREAK
     if extracted.row["status"] != Status.OK:
         flags |= SourceFlag.FRAME_REJECTED
     for pixels, bit in (

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import FLUXES, Apertures, Camera
-from skylake.core.flags import PixelFlag, SourceFlag
+from skylake.core.flags import UNCLEAN, PixelFlag, SourceFlag
 from skylake.core.frame import Image, Pixels
 from skylake.image.annulus import annulus_sky, starless
 from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
 from skylake.image.kernels.neighbours import crowding_shares
+from skylake.image.kron import kron_ellipses, plain_snr
 from skylake.image.photometry import (
     Scene,
     bits_in_circles,
@@ -128,8 +129,9 @@ def measure_sources(
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
     flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, flags)
+    snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
-        scene, found, camera.apertures, x, y, flags
+        scene, found, camera.apertures, x, y, flags, snr
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach)
     height, width = signal.shape
@@ -235,16 +237,23 @@ def _local_sky(
 
 
 def _kron_flux(
-    scene: Scene, found: _Found, apertures: Apertures, x: Floats, y: Floats, flags: Integers
+    scene: Scene,
+    found: _Found,
+    apertures: Apertures,
+    x: Floats,
+    y: Floats,
+    flags: Integers,
+    snr: Floats,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
     kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
     bad = np.isnan(kron)
     flags[bad] |= SourceFlag.KRON_FAILED
-    scale = np.maximum(apertures.kron_factor * np.where(bad, 0.0, kron), apertures.kron_minimum)
-    flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, scale)
-    return flux, error, kron, scale * a
+    clean = (flags & int(UNCLEAN)) == 0
+    a, b = kron_ellipses(a, b, kron, snr, clean, apertures)
+    flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, np.ones(len(x)))
+    return flux, error, kron, a
 
 
 def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) -> None:

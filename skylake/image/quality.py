@@ -15,6 +15,8 @@ from skylake.image.measure import Measurements
 
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
 _SHAPE_SNR = 20.0
+#: The largest elongation is that of the trail of a satellite too.
+_UNSHAPED = UNCLEAN & ~(SourceFlag.CENTROID_FAILED | SourceFlag.STREAK)
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
 #: Signal-to-noise ratio of a star at the limit of a frame.
@@ -35,6 +37,7 @@ class Metrics:
     fwhm_px: float
     elongation: float
     elongation_max: float
+    mean_ellipticity: float
     theta_kurtosis: float
     flux_max: float
 
@@ -63,7 +66,9 @@ def source_metrics(measured: Measurements) -> Metrics:
 
     ``theta_kurtosis`` is the excess kurtosis of the orientations about their mean axis: -1.2 for
     orientations at random, and larger where all sources point one way, as in a trailed frame; NaN for
-    fewer than 60 sources.
+    fewer than 60 sources. ``mean_ellipticity`` takes both into account, how long stars are and whether they
+    point one way: it is the length of the mean of (a^2 - b^2) / (a^2 + b^2) as a vector of twice the angle.
+    ``fwhm_px`` takes twice the half-light radius of stars that are too wide for their profile to tell it.
     """
     clean = (measured.flags & int(UNCLEAN)) == 0
     snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
@@ -71,13 +76,15 @@ def source_metrics(measured: Measurements) -> Metrics:
     if np.count_nonzero(stars) < _MIN_STARS:
         stars = clean
     elongation = measured.a / np.maximum(measured.b, np.finfo(float).tiny)
+    shaped = (measured.flags & int(_UNSHAPED)) == 0
     return Metrics(
         n_detected=len(measured),
         n_sources=int(np.count_nonzero(clean)),
         n_saturated=int(np.count_nonzero(measured.flags & SourceFlag.SATURATED)),
-        fwhm_px=_median(measured.fwhm[stars]),
+        fwhm_px=_median(_widths(measured)[stars]),
         elongation=_median(elongation[stars]),
-        elongation_max=float(elongation[clean].max()) if clean.any() else float("nan"),
+        elongation_max=float(elongation[shaped].max()) if shaped.any() else float("nan"),
+        mean_ellipticity=_mean_ellipticity(measured.a[stars], measured.b[stars], measured.theta[stars]),
         theta_kurtosis=_excess_kurtosis(_about_mean_axis(measured.theta[clean])),
         flux_max=float(measured.flux_max[clean].max()) if clean.any() else float("nan"),
     )
@@ -117,6 +124,24 @@ def _squared_overlap(radius_px: float) -> float:
 def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _widths(measured: Measurements) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return full widths at half maximum; those of Gaussians of the half-light radius where there are none."""
+    return np.asarray(np.where(np.isfinite(measured.fwhm), measured.fwhm, 2.0 * measured.half_light))
+
+
+def _mean_ellipticity(
+    a: np.ndarray[tuple[int], np.dtype[np.float64]],
+    b: np.ndarray[tuple[int], np.dtype[np.float64]],
+    theta_deg: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> float:
+    """Return the length of the mean ellipticity vector; the median of each component, as satellites are longer."""
+    if a.size < _MIN_STARS:
+        return float("nan")
+    size = (a**2 - b**2) / np.maximum(a**2 + b**2, np.finfo(float).tiny)
+    angle = 2.0 * np.radians(theta_deg)
+    return float(np.hypot(np.median(size * np.cos(angle)), np.median(size * np.sin(angle))))
 
 
 def _about_mean_axis(

@@ -27,22 +27,23 @@ from skylake.image.astrometry import (
     check_pointing,
     header_pointing,
 )
-from skylake.image.background import estimate_background, refine_background
+from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.clouds import count_found
 from skylake.image.conditions import SkyFinder, conditions_of
-from skylake.image.detect import detect_sources
+from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import judge, limiting_flux, source_metrics
+from skylake.image.quality import limiting_flux, source_metrics
 from skylake.image.read import open_stored
+from skylake.image.streaks import note_trails
+from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
-#: A right WCS puts stars within this many pixels of their sources.
-_CHECK_RADIUS_PX = 5.0
 
 
 @dataclass(slots=True)
@@ -211,19 +212,15 @@ def _measure(
         row.update(_pointing_row(pointing))
     row.update(_sky_row(reading, pointing))
     background = estimate_background(image, camera.extraction)
-    row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
+    note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = detect_sources(
-        signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
-    )
+    detections = _detect(row, image, signal, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level
-    row["threshold_sigma"] = detections.threshold_sigma
-    if detections.raised:
-        row["flags"] |= FrameFlag.THRESHOLD_RAISED
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
+    trails = note_trails(row, image, signal, detections, measured, camera.apertures)
     check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
@@ -233,7 +230,7 @@ def _measure(
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
-    _require_right(check)
+    _require_right(check, row, camera)
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
@@ -242,7 +239,7 @@ def _measure(
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
-                corrections, pointing,
+                corrections, pointing, trails,
             )
         )  # fmt: skip
 
@@ -252,6 +249,29 @@ def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading
     radius = camera.apertures.calibrated_radius_px
     name = FLUXES[camera.apertures.radii_px.index(radius)]
     return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
+
+
+def _detect(
+    row: dict[str, Any],
+    image: Image,
+    signal: Pixels,
+    background: Background,
+    reading: HeaderReading,
+    pointing: Pointing | None,
+    find_stars: StarFinder | None,
+) -> Detections:
+    """Find sources; where there are none, say why."""
+    camera = reading.camera
+    try:
+        detections = detect_sources(
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
+        )
+    except FrameRejected as error:
+        raise empty_frame(row, camera, pointing, find_stars, error) from error
+    row["threshold_sigma"] = detections.threshold_sigma
+    if detections.raised:
+        row["flags"] |= FrameFlag.THRESHOLD_RAISED
+    return detections
 
 
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
@@ -264,9 +284,11 @@ def _count_pixels(row: dict[str, Any], image: Image) -> None:
         row["flags"] |= FrameFlag.NAN_PIXELS
 
 
-def _require_right(check: WcsCheck | None) -> None:
+def _require_right(check: WcsCheck | None, row: dict[str, Any], camera: Camera) -> None:
     """Refuse a frame whose stars are not where its WCS puts them."""
     if check is not None and check.decisive and not check.passed:
+        if is_cloudy(row, camera):
+            raise FrameRejected(Reason.CLOUDY, str(row["message"]))
         raise FrameRejected(
             Reason.BAD_WCS,
             f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
@@ -325,12 +347,7 @@ def _judge(
         row["flags"] |= FrameFlag.APCOR_ASSUMED
     metrics = source_metrics(measured)
     row.update({name: getattr(metrics, name) for name in metrics.__slots__})
-    verdict = judge(row, camera.gates)
-    row["flags"] |= verdict.flags
-    row["gates_failed"] = " ".join(verdict.failed) or None
-    if verdict.rejection is not None:
-        reason, message = verdict.rejection
-        row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+    apply_gates(row, camera)
 
 
 def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:
@@ -356,11 +373,15 @@ def _ask_catalog(
         row["flags"] |= FrameFlag.WCS_UNCHECKED
         return None, None
     stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, _CHECK_RADIUS_PX)
+    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX)
     check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
     row.update(
         wcs_expected=check.n_expected, wcs_matched=check.n_matched, wcs_offset_arcsec=check.offset_arcsec
     )
+    found = count_found(
+        pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius, camera.clear_sky
+    )
+    row.update(n_expected=found.n_expected, found_fraction=found.fraction)
     if not check.decisive:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
     if not check.passed:

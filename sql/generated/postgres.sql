@@ -38,6 +38,8 @@ CREATE TABLE frames (
 	wcs_matched INTEGER,
 	wcs_expected INTEGER,
 	wcs_offset_arcsec DOUBLE PRECISION,
+	n_expected INTEGER,
+	found_fraction REAL,
 	altitude_deg DOUBLE PRECISION,
 	azimuth_deg DOUBLE PRECISION,
 	airmass DOUBLE PRECISION,
@@ -47,6 +49,7 @@ CREATE TABLE frames (
 	moon_separation_deg DOUBLE PRECISION,
 	sky_adu REAL,
 	sky_rms_adu REAL,
+	sky_saturation REAL,
 	n_detected INTEGER,
 	n_sources INTEGER,
 	n_saturated INTEGER,
@@ -56,8 +59,12 @@ CREATE TABLE frames (
 	fwhm_px REAL,
 	elongation REAL,
 	elongation_max REAL,
+	mean_ellipticity REAL,
 	theta_kurtosis REAL,
 	flux_max REAL,
+	n_streaks INTEGER,
+	streak_length_px REAL,
+	n_streak_sources INTEGER,
 	aper1_radius_px REAL,
 	aper2_radius_px REAL,
 	aper3_radius_px REAL,
@@ -159,6 +166,10 @@ COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have 
 
 COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
 
+COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
+
+COMMENT ON COLUMN frames.found_fraction IS 'Share of them that was found, weighted by brightness; small behind clouds';
+
 COMMENT ON COLUMN frames.altitude_deg IS 'Altitude of the centre of the image at mid-exposure, without refraction [deg]';
 
 COMMENT ON COLUMN frames.azimuth_deg IS 'Azimuth of the centre of the image at mid-exposure, east of north [deg]';
@@ -176,6 +187,8 @@ COMMENT ON COLUMN frames.moon_separation_deg IS 'Angle between the Moon and the 
 COMMENT ON COLUMN frames.sky_adu IS 'Median level of the background [adu]';
 
 COMMENT ON COLUMN frames.sky_rms_adu IS 'Median noise of the background per pixel [adu]';
+
+COMMENT ON COLUMN frames.sky_saturation IS 'Level of the background as a share of the saturation level; 1 where the sky itself is saturated';
 
 COMMENT ON COLUMN frames.n_detected IS 'Detections';
 
@@ -195,9 +208,17 @@ COMMENT ON COLUMN frames.elongation IS 'Median ratio of major to minor axis of s
 
 COMMENT ON COLUMN frames.elongation_max IS 'Largest ratio of major to minor axis among clean sources';
 
+COMMENT ON COLUMN frames.mean_ellipticity IS 'Length of the mean ellipticity vector of stars: 0 where orientations are random, larger where images are trailed';
+
 COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 where they are uniform, larger where images are trailed';
 
 COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
+
+COMMENT ON COLUMN frames.n_streaks IS 'Trails of satellites and aircraft';
+
+COMMENT ON COLUMN frames.streak_length_px IS 'Length of these trails within the image [pixel]';
+
+COMMENT ON COLUMN frames.n_streak_sources IS 'Detections on trails, which have the flag STREAK';
 
 COMMENT ON COLUMN frames.aper1_radius_px IS 'Radius of the first aperture [pixel]';
 

@@ -38,7 +38,7 @@ BAD = {
     "bad_no_image.fits": ("failed", {"no_image"}),
     "bad_no_wcs.fits": ("rejected", {"no_wcs"}),
     "bad_size.fits": ("failed", {"wrong_size"}),
-    "bad_starless.fits": ("rejected", {"no_sources", "too_few_sources"}),
+    "bad_starless.fits": ("rejected", {"cloudy"}),
     "bad_text.fits": ("failed", {"not_fits"}),
     "bad_wcs.fits": ("rejected", {"bad_wcs"}),
 }

@@ -235,20 +235,25 @@ IMPOSSIBLE = {
     "n_sources": Gate(min=1e6),
     "elongation": Gate(max=0.5),
     "elongation_max": Gate(max=0.5),
+    "mean_ellipticity": Gate(max=-1.0),
     "theta_kurtosis": Gate(max=-3.0),
     "fwhm_px": Gate(max=1.0),
     "flux_max": Gate(max=1.0),
     "sun_altitude_deg": Gate(max=-89.9),
     "sky_adu": Gate(max=10.0),
     "sky_rms_adu": Gate(max=0.1),
+    "sky_saturation": Gate(max=0.0001),
+    "found_fraction": Gate(min=1.1),
 }
 
 
 @pytest.mark.parametrize("metric", GATE_REASONS)
 def test_each_gate_rejects_under_its_reason_and_keeps_the_sources(
-    reduce_pixels: Reduce, night_sky: Any, good: ReducedFrame, metric: str
+    reduce_pixels: Reduce, night_sky: Any, good: ReducedFrame, camera: Camera, metric: str
 ) -> None:
-    reduced = reduce_pixels(night_sky.pixels, gates={metric: IMPOSSIBLE[metric]})
+    detector = replace(camera.detector, saturation_adu=1e6)
+    gates = {metric: IMPOSSIBLE[metric]}
+    reduced = reduce_pixels(night_sky.pixels, Finder(good), gates=gates, detector=detector)
     assert outcome(reduced) == ("rejected", str(GATE_REASONS[metric]))
     assert f"gates.{metric}" in reduced.row["message"] and reduced.row["gates_failed"] == metric
     assert len(reduced.sources) == len(good.sources)

@@ -1,0 +1,276 @@
+"""Detection, photometry and centroids on frames that skylake and GalSim have drawn, beside two other programs.
+
+Needs: GalSim and photutils (pip install skylake[dev]). Source Extractor (`source-extractor`) is run if it is there.
+Takes about 10 minutes on one core; a quarter of a minute with --quick.
+
+Frames: isolated stars on a shaken grid, as many in each magnitude, from S/N 3 to just below saturation; a sky of 800
+electrons with a gradient, read noise 8 e-, gain 1.5 e-/ADU, whole numbers of 16 bits. Three renderers: the simulator
+of skylake (Moffat, beta 3.5, FWHM 2.5 px), GalSim with the same profile, and GalSim with what theory says of seeing
+(Kolmogorov, FWHM 3 px, ellipticity 0.036). Each program gets the very same frames and its usual settings; skylake
+takes the whole way from the file.
+
+Completeness has the 68 % interval of a share of counts. The pull of a flux is its distance from the light of the star
+that falls into the same aperture, drawn without noise, in units of its error; it should have mean 0 and width 1. At
+known places that must hold for stars of any magnitude. Of detected stars it is judged from S/N 12: a place that was
+found in the same noise makes the flux too large by up to its error over the S/N (Portillo et al. 2020, AJ 159, 165),
+and below S/N 8 noise chooses which stars are found. The wings of Kolmogorov's profile reach so far that every program
+takes some of them for sky; there the peer's figure is the limit where it is the larger. Centroids are held against the
+Cramer-Rao bound.
+
+Each claim is one line: ours, peer, ratio, target, met or missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from claims import Claim, conclude
+from contestants import Catalog, Photutils, Skylake, SourceExtractor
+from drawn import ZEROPOINT, Drawn, Renderer, bounds, draw, many, renderers
+from scipy.spatial import cKDTree
+
+from skylake.image.inject import wilson
+
+#: Bins of magnitude, and those of a quick run, which has fewer stars.
+EDGES, WIDE = np.arange(11.0, 19.5), np.arange(11.0, 19.5, 2.0)
+FLUXES = ("aper1", "aper2", "aper3", "kron")
+FORCED = ("aper1", "aper2", "aper3", "hybrid1", "hybrid2", "hybrid3")
+SIZE = 2048
+#: A star is found if something is detected so near, pixels.
+NEAR_PX = 2.0
+#: Pulls of detected stars are judged from this S/N, and the scatter of centroids from that.
+SURE_SNR, PLACED_SNR = 12.0, 8.0
+OURS = "skylake"
+#: Profiles with wings that have no end.
+WINGED = ("GalSim, Kolmogorov",)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one program made of the frames of one renderer; an array for each frame."""
+
+    edges: np.ndarray
+    bound: np.ndarray
+    magnitude: list[np.ndarray] = field(default_factory=list)
+    found: list[np.ndarray] = field(default_factory=list)
+    off: list[np.ndarray] = field(default_factory=list)
+    pulls: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    forced: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    false: list[int] = field(default_factory=list)
+
+    def add(self, frame: Drawn, catalog: Catalog) -> None:
+        """Add a frame: which stars were found, and how well they were measured; NaN for those that were not."""
+        star, source = match(frame, catalog)
+        found = np.zeros(len(frame.x), bool)
+        found[star] = True
+        off = np.full((2, len(frame.x)), np.nan)
+        off[:, star] = catalog.x[source] - frame.x[star], catalog.y[source] - frame.y[star]
+        self.magnitude.append(frame.magnitude)
+        self.found.append(found)
+        self.off.append(off)
+        self.false.append(len(catalog.x) - len(star))
+        if np.isfinite(catalog.x_err).any():
+            pull = np.full(len(frame.x), np.nan)
+            pull[star] = off[0, star] / catalog.x_err[source]
+            self.pulls.setdefault("place x", []).append(pull)
+        centre = [place[source] for place in catalog.centre]
+        for name, (flux, error) in catalog.flux.items():
+            if name == "kron":
+                true = frame.held_by(star, catalog.ellipse[:, source])
+            else:
+                true = frame.held(star, *centre, radius(name))
+            pull = np.full(len(frame.x), np.nan)
+            pull[star] = (flux[source] - true) / error[source]
+            pull[star[~catalog.clean[source]]] = np.nan
+            self.pulls.setdefault(name, []).append(pull)
+
+    def add_forced(self, frame: Drawn, measured: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Add what was measured at the true places."""
+        for name in FORCED:
+            if name in measured:
+                flux, error = measured[name]
+                true = frame.held(np.arange(len(flux)), frame.x, frame.y, radius(name))
+                self.forced.setdefault(name, []).append((flux - true) / error)
+
+    def in_bins(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the known values of stars in each bin of magnitude."""
+        magnitude, joined = np.concatenate(self.magnitude), np.concatenate(values, axis=-1)
+        chosen = [(magnitude >= a) & (magnitude < b) for a, b in pairwise(self.edges)]
+        some = [joined[..., one].ravel() for one in chosen]
+        return [one[np.isfinite(one)] for one in some]
+
+    @property
+    def completeness(self) -> np.ndarray:
+        """Share of the stars of each bin that was found, and its interval, shape (3, bins)."""
+        counts = self.in_bins([found.astype(float) for found in self.found])
+        tried, found = (np.array([int(f(one)) for one in counts]) for f in (len, np.sum))
+        return np.array([found / tried, *wilson(found, tried)])
+
+    @property
+    def scatter(self) -> np.ndarray:
+        """Root mean square of both coordinates in each bin, pixels."""
+        return np.array([np.sqrt(np.mean(one**2)) if one.size else np.nan for one in self.in_bins(self.off)])
+
+
+def radius(name: str) -> float:
+    """Return the radius of an aperture by its name."""
+    return (3.0, 5.0, 8.0)[int(name[-1]) - 1]
+
+
+def match(frame: Drawn, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of stars and sources: for each star the nearest source, if it is near."""
+    places = np.column_stack([catalog.x, catalog.y])
+    distance, nearest = cKDTree(places).query(np.column_stack([frame.x, frame.y]))
+    star = np.flatnonzero(distance <= NEAR_PX)
+    return star, nearest[star]
+
+
+def main() -> None:
+    """Draw frames, run all programs, and print tables and claims."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--frames", type=int, default=10, help="frames of 2048 x 2048 pixels of each renderer"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first frame")
+    parser.add_argument("--quick", action="store_true", help="few frames and wide bins, looser limits")
+    parser.add_argument("--engine", choices=["skylake", "sep"], default="skylake", help="of our detection")
+    parser.add_argument("--plot", type=Path, help="write a picture to this file")
+    options = parser.parse_args()
+    n, edges = (2, WIDE) if options.quick else (options.frames, EDGES)
+    tallies: dict[str, dict[str, Tally]] = {}
+    limits: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder:
+        peer = SourceExtractor.installed(Path(folder))
+        for name, renderer in list(renderers().items())[: 2 if options.quick else 3]:
+            limits[name] = bounds_in(renderer, edges)
+            # photutils takes longer than all else.
+            peers = {} if options.quick else {"photutils": Photutils()}
+            peers |= {"Source Extractor": peer} if peer is not None else {}
+            tallies[name] = run(
+                renderer, Skylake(options.engine), peers, n, options.seed, edges, limits[name][0]
+            )
+            show(name, tallies[name], limits[name])
+    if options.plot:
+        from pictures import plot
+
+        plot(options.plot, tallies, limits, edges)
+    conclude(judge(tallies, limits, 1.7 if options.quick else 1.0))
+
+
+def bounds_in(renderer: Renderer, edges: np.ndarray) -> np.ndarray:
+    """Return the least scatter of centroids and the S/N in bins of magnitude, shape (2, bins)."""
+    # As many stars of each magnitude: the mean square over each bin.
+    fine = np.linspace(edges[0], edges[-1], 4 * (len(edges) - 1) + 1)
+    scatter, snr = bounds(renderer, 10.0 ** (0.4 * (ZEROPOINT - 0.5 * (fine[1:] + fine[:-1]))))
+    inside = scatter.reshape(-1, 4), snr.reshape(-1, 4)
+    return np.array([np.sqrt(np.mean(inside[0] ** 2, axis=1)), np.exp(np.mean(np.log(inside[1]), axis=1))])
+
+
+def run(
+    renderer: Renderer, ours: Skylake, peers: Mapping[str, SourceExtractor | Photutils], n: int, seed: int,
+    edges: np.ndarray, bound: np.ndarray,
+) -> dict[str, Tally]:  # fmt: skip
+    """Give the same frames to all programs."""
+    ours.learn(draw(renderer, SIZE, seed + 1000))
+    programs = {OURS: ours} | peers
+    tallies = {name: Tally(edges, bound) for name in programs}
+    for frame in many(renderer, SIZE, n, seed):
+        for name, program in programs.items():
+            tallies[name].add(frame, program.run(frame))
+            if isinstance(program, (Skylake, Photutils)):
+                tallies[name].add_forced(frame, program.force(frame))
+    return tallies
+
+
+def show(name: str, tallies: Mapping[str, Tally], limits: np.ndarray) -> None:
+    """Print the tables of one renderer."""
+    print(f"\n== {name}: {len(np.concatenate(tallies[OURS].magnitude))} stars ==")
+    edges = tallies[OURS].edges
+    print(f"{'magnitude':34s} " + " ".join(f"{value:9g}" for value in 0.5 * (edges[1:] + edges[:-1])))
+    print(f"{'S/N':34s} " + " ".join(f"{value:9.1f}" for value in limits[1]))
+    for program, tally in tallies.items():
+        share, low, high = 100.0 * tally.completeness
+        error = 0.5 * (high - low)
+        print(f"{program + ': found [%]':34s} "
+              + " ".join(f"{a:5.1f}±{b:3.1f}" for a, b in zip(share, error, strict=True))
+              + f"   false per frame {np.mean(tally.false):.1f}")  # fmt: skip
+    for program, tally in tallies.items():
+        ratio = tally.scatter / tally.bound
+        print(f"{program + ': centroid / bound':34s} " + " ".join(f"{value:9.2f}" for value in ratio))
+    for program, tally in tallies.items():
+        for kind, pulls in (("", tally.pulls), ("at known places ", tally.forced)):
+            for flux, values in pulls.items():
+                bins = tally.in_bins(values)
+                print(f"{f'{program}: {kind}{flux}':34s} " + " ".join(_of(one) for one in bins))
+
+
+def _of(pull: np.ndarray) -> str:
+    return f"{pull.mean():+5.2f}{pull.std():4.2f}" if pull.size > 2 else f"{'-':>9s}"
+
+
+def judge(
+    tallies: Mapping[str, Mapping[str, Tally]], limits: Mapping[str, np.ndarray], slack: float
+) -> list[Claim]:
+    """Hold the figures of all renderers against what they should be."""
+    claims = []
+    for name, found in tallies.items():
+        ours, others = found[OURS], {k: tally for k, tally in found.items() if k != OURS}
+        snr = limits[name][1]
+        rival = others.get("Source Extractor", next(iter(others.values()), ours))
+        some = (snr >= 4.0) & (snr <= 12.0)
+        missed = [100.0 * (1.0 - float(tally.completeness[0][some].mean())) for tally in (ours, rival)]
+        claims.append(Claim(f"{name}: missed at S/N 4 to 12 [%]", *missed, missed[1]))
+        false = [float(np.mean(tally.false)) for tally in (ours, rival)]
+        claims.append(Claim(f"{name}: false detections per frame", *false, 40.0))
+        known_places = found.get("photutils", ours)
+        claims += pull_claims(name, ours, (rival, known_places), snr >= SURE_SNR, slack)
+        ratio = [tally.scatter / tally.bound for tally in (ours, rival)]
+        known = (snr >= PLACED_SNR) & np.isfinite(ratio[1])
+        worst = [float(one[known].max()) for one in ratio]
+        claims.append(Claim(f"{name}: scatter of centroids over the bound", *worst, 1.2))
+    return claims
+
+
+def pull_claims(
+    name: str, ours: Tally, rivals: tuple[Tally, Tally], sure: np.ndarray, slack: float
+) -> list[Claim]:
+    """Return claims on the pulls of detected stars and of those at known places, in the worst bin of all."""
+    claims = []
+    for kind, mine, rival, others, chosen in (
+        ("detected stars", ours.pulls, rivals[0], rivals[0].pulls, sure),
+        ("stars at known places", ours.forced, rivals[1], rivals[1].forced, np.ones(len(sure), bool)),
+    ):
+        mean, width = worst_pulls(ours, mine, chosen)
+        peer = (None, None) if rival is ours else worst_pulls(rival, others, chosen)
+        limit = max(0.1 * slack, peer[0] or 0.0) if name in WINGED else 0.1 * slack
+        claims.append(Claim(f"{name}: largest mean pull of {kind}", mean, peer[0], limit))
+        claims.append(
+            Claim(f"{name}: width of pulls of {kind}, distance from 1", width, peer[1], 0.1 * slack)
+        )
+    return claims
+
+
+def worst_pulls(
+    tally: Tally, pulls: Mapping[str, list[np.ndarray]], chosen: np.ndarray
+) -> tuple[float, float]:
+    """Return the largest mean, and the largest distance of the width from 1, of all fluxes and bins."""
+    bins = [
+        one
+        for values in pulls.values()
+        for one, take in zip(tally.in_bins(values), chosen, strict=True)
+        if take
+    ]
+    return (
+        max(abs(float(one.mean())) for one in bins),
+        max(abs(float(one.std()) - 1.0) for one in bins),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The verdict on a frame: metrics beyond those of its sources, and the camera's gates, as columns of its row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skylake.core.camera import Camera
+from skylake.core.frame import Image
+from skylake.core.reasons import Reason, Status
+from skylake.errors import FrameRejected
+from skylake.image.astrometry import Pointing, StarFinder
+from skylake.image.background import Background
+from skylake.image.clouds import count_found
+from skylake.image.quality import judge
+
+#: From this share of saturated pixels on it is the sky that is saturated.
+_FLOODED = 0.5
+#: A right WCS puts stars within this many pixels of their sources.
+CHECK_RADIUS_PX = 5.0
+
+_NOTHING = np.zeros(0)
+
+
+def note_sky(row: dict[str, Any], image: Image, background: Background, saturation_adu: float | None) -> None:
+    """Add level and noise of the background to the row, and how near they are to saturation.
+
+    The level is that of the reduced image and saturation that of raw pixels, so bias and dark current are left out of
+    the ratio. Where most pixels are saturated there is no level, and the ratio is 1.
+    """
+    row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
+    n_valid = image.pixels.size - int(row["n_masked_px"])
+    if row["n_saturated_px"] > _FLOODED * n_valid:
+        row["sky_saturation"] = 1.0
+    elif saturation_adu:
+        row["sky_saturation"] = background.median_level / saturation_adu
+
+
+def apply_gates(row: dict[str, Any], camera: Camera) -> None:
+    """Hold what is known of a frame against the gates of its camera, and file it accordingly."""
+    verdict = judge(row, camera.gates)
+    row["flags"] |= verdict.flags
+    row["gates_failed"] = " ".join(verdict.failed) or None
+    if verdict.rejection is not None:
+        reason, message = verdict.rejection
+        row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+
+
+def empty_frame(
+    row: dict[str, Any],
+    camera: Camera,
+    pointing: Pointing | None,
+    find_stars: StarFinder | None,
+    why: FrameRejected,
+) -> FrameRejected:
+    """Return why a frame without detections is rejected: the gate that explains it, or what detection says.
+
+    Twilight, a saturated sky and clouds leave nothing to be detected, or too much; their metrics are known even so.
+    """
+    row["n_detected"] = 0 if why.reason == Reason.NO_SOURCES else None
+    if why.reason == Reason.NO_SOURCES and pointing is not None and find_stars is not None:
+        shape = row["height_px"], row["width_px"]
+        stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
+        found = count_found(pointing, shape, _NOTHING, _NOTHING, _NOTHING, stars, 0.0, camera.clear_sky)
+        # An image without noise is that of a closed shutter, whatever the sky is like.
+        known = found.n_expected > 0 and row["sky_rms_adu"] > 0.0
+        row.update(n_expected=found.n_expected, found_fraction=0.0 if known else None)
+    apply_gates(row, camera)
+    if row["status"] == Status.OK:
+        return why
+    return FrameRejected(Reason(row["reason"]), str(row["message"]))
+
+
+def is_cloudy(row: dict[str, Any], camera: Camera) -> bool:
+    """Tell whether clouds explain that a WCS is not confirmed: there are fewer detections than stars expected."""
+    gate = camera.gates.get("found_fraction")
+    if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
+        return False
+    return bool(row["n_detected"] < row["n_expected"])

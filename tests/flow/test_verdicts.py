@@ -1,0 +1,51 @@
+"""Verdicts and trails as a lake has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from skylake.cameras import Profile
+from skylake.core.flags import SourceFlag
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import ingest
+from skylake.lake import Lake
+from skylake.settings import Settings
+from skylake.simulate import Scenario, ScheduleParams, StarParams, simulate
+
+
+def test_good_frames_pass_all_gates_and_have_the_values(ingested_once: Lake) -> None:
+    frames = ingested_once.snapshot().read("frames").to_pandas()
+    assert frames.gates_failed.isna().all() and set(frames.status) == {"ok"}
+    assert (frames.found_fraction > 0.9).all() and (frames.n_expected == 100).all()
+    assert (frames.mean_ellipticity < 0.15).all() and frames.sky_saturation.between(0.0, 0.1).all()
+    assert (frames.n_streaks == 0).all() and (frames.n_streak_sources == 0).all()
+
+
+def test_trails_of_simulated_frames_are_found_once_and_flag_what_they_cross(
+    profile: Profile, tmp_path: Path
+) -> None:
+    scenario = Scenario(
+        camera=profile.source, first_night=20241001, nights=1, frames_per_night=20, streak_fraction=1.0,
+        stars=StarParams(per_frame=300.0), schedule=ScheduleParams(target=(0.0, -24.6243)),
+    )  # fmt: skip
+    archive = simulate(scenario, tmp_path / "archive")
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=5))
+    report = ingest(lake, profile, [archive.out / "frames"], Inline())
+    assert report.counts == {"ok": 20}
+    frames = lake.snapshot().read("frames").to_pandas()
+    frames.index = pd.Index([Path(file).name for file in frames.file])
+    truth = pq.read_table(archive.truth_frames).to_pandas()
+    truth.index = pd.Index([Path(file).name for file in truth.file])
+    truth = truth.loc[frames.index]
+    length = np.hypot(truth.streak_x1_px - truth.streak_x0_px, truth.streak_y1_px - truth.streak_y0_px)
+    assert (frames.n_streaks == 1).all()
+    assert (abs(frames.streak_length_px - length) < 40.0).all()
+    sources = lake.snapshot().read("sources", ["flags", "frame_id"]).to_pandas()
+    flagged = sources[(sources["flags"] & int(SourceFlag.STREAK)) != 0].groupby("frame_id").size()
+    counted = frames.set_index("frame_id").n_streak_sources
+    assert flagged.to_dict() == counted[counted > 0].to_dict()
+    assert counted.mean() < 20.0

@@ -1,0 +1,163 @@
+"""A verdict for each way in which a frame can be bad, with its value, and none for a good frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.signal import fftconvolve
+
+from skylake.cameras import Profile
+from skylake.core.camera import Camera, ClearSky, Gate
+from skylake.core.flags import SourceFlag
+from skylake.core.frame import FileContent
+from skylake.image.astrometry import Stars, header_pointing
+from skylake.image.clouds import count_found
+from skylake.image.reduce import ReducedFrame, reduce_frame
+from skylake.simulate import Moffat
+
+#: In the order of causes and what follows from them.
+GATES = {
+    "sun_altitude_deg": Gate(max=-9.0),
+    "sky_saturation": Gate(max=0.5),
+    "fwhm_px": Gate(max=8.0),
+    "mean_ellipticity": Gate(max=0.3),
+    "found_fraction": Gate(min=0.3),
+    "n_sources": Gate(min=40),
+}
+SHAPE = (384, 384)
+Take = Callable[..., ReducedFrame]
+
+
+@pytest.fixture(scope="module")
+def take(
+    make_field: Callable[..., Any],
+    fits_bytes: Callable[..., bytes],
+    content_of: Callable[..., FileContent],
+    camera: Camera,
+) -> Take:
+    """A function that takes a frame of one field under some conditions and reduces it."""
+    random = np.random.default_rng(5)
+    x, y = random.uniform(15.0, SHAPE[0] - 15.0, (2, 150))
+    flux = np.geomspace(3e3, 1e5, 150)
+    here = replace(camera, gates=GATES, detector=replace(camera.detector, saturation_adu=60000.0))
+    profile = Profile(here, (), "lab.toml")
+
+    def reduced(pixels: Any, find_stars: Any = None, **cards: Any) -> ReducedFrame:
+        return reduce_frame(content_of(fits_bytes(pixels, False, **cards)), profile, find_stars)
+
+    clear = reduced(make_field(x, y, flux, SHAPE).pixels)
+    bright = np.argsort(-clear.sources.flux["aper2"])
+    magnitude = -2.5 * np.log10(clear.sources.flux["aper2"][bright])
+    stars = Stars(clear.ra_deg[bright], clear.dec_deg[bright], magnitude)
+
+    def go(
+        transparency: Any = 1.0, sky: float = 300.0, psf: Any = None, change: Any = None, seed: int = 2, **cards: Any
+    ) -> ReducedFrame:  # fmt: skip
+        share = transparency(x, y) if callable(transparency) else transparency
+        pixels = make_field(x, y, flux * share, SHAPE, psf=psf, sky=sky, seed=seed).pixels
+        return reduced(pixels if change is None else change(pixels), lambda *_: stars, **cards)
+
+    return go
+
+
+def verdict(frame: ReducedFrame) -> tuple[str, str | None]:
+    return frame.row["status"], frame.row.get("reason")
+
+
+def test_a_good_frame_passes_all_gates_and_has_all_values(take: Take) -> None:
+    frame = take()
+    assert verdict(frame) == ("ok", None) and frame.row["gates_failed"] is None
+    assert all(np.isfinite(frame.row[metric]) for metric in GATES)
+    assert frame.row["found_fraction"] > 0.97 and frame.row["n_expected"] == 100
+    assert frame.row["mean_ellipticity"] < 0.05
+    assert frame.row["sky_saturation"] == pytest.approx(300.0 / 60000.0, rel=0.02)
+
+
+def test_a_trailed_frame(take: Take) -> None:
+    frame = take(psf=Moffat(4.5, 0.5, 35.0))
+    assert verdict(frame) == ("rejected", "trailed")
+    assert frame.row["mean_ellipticity"] > 0.4 and frame.row["gates_failed"] == "mean_ellipticity"
+    assert len(frame.sources) > 40
+
+
+def donut(pixels: Any) -> Any:
+    """Blur to a ring, as a telescope with a central obstruction that is out of focus."""
+    yy, xx = np.mgrid[-12:13, -12:13]
+    radius = np.hypot(xx, yy)
+    ring = ((radius < 10.0) & (radius > 4.0)).astype(float)
+    sky = float(np.median(pixels))
+    blurred = fftconvolve(pixels - sky, ring / ring.sum(), mode="same") + sky
+    return (blurred + np.random.default_rng(3).normal(0.0, 12.0, pixels.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("blur", ["wide", "ring"])
+def test_a_defocused_frame(take: Take, blur: str) -> None:
+    frame = take(psf=Moffat(10.0)) if blur == "wide" else take(change=donut)
+    assert verdict(frame) == ("rejected", "defocused")
+    assert 8.0 < frame.row["fwhm_px"] < 25.0
+
+
+def test_clouds_that_leave_few_stars(take: Take) -> None:
+    """All but a corner is hidden."""
+    frame = take(lambda x, y: np.where((x > 250.0) & (y > 220.0), 1.0, 0.002))
+    assert verdict(frame) == ("rejected", "cloudy")
+    assert 0.05 < frame.row["found_fraction"] < 0.3 and frame.row["n_expected"] == 100
+
+
+def test_clouds_that_leave_nothing(take: Take) -> None:
+    frame = take(1e-4)
+    assert verdict(frame) == ("rejected", "cloudy")
+    assert frame.row["found_fraction"] < 0.3 and frame.sources is None
+    assert "found_fraction is" in frame.row["message"]
+
+
+def test_thin_clouds_cost_no_frame(take: Take) -> None:
+    frame = take(0.5)
+    assert verdict(frame) == ("ok", None) and frame.row["found_fraction"] > 0.9
+
+
+@pytest.mark.parametrize("transparency", [1.0, 1e-4])
+def test_a_frame_in_twilight_whether_it_shows_stars_or_not(take: Take, transparency: float) -> None:
+    frame = take(transparency, sky=5000.0, DATE_OBS="2024-04-07T22:50:00")
+    assert verdict(frame) == ("rejected", "twilight")
+    assert frame.row["sun_altitude_deg"] > -9.0
+    assert (frame.row["n_detected"] > 40) == (transparency == 1.0)
+
+
+@pytest.mark.parametrize("level", [0.8, 1.5])
+def test_a_sky_near_saturation_or_beyond(take: Take, level: float) -> None:
+    frame = take(sky=60000.0 * level)
+    assert verdict(frame) == ("rejected", "sky_saturated")
+    assert frame.row["sky_saturation"] == pytest.approx(min(level, 1.0), rel=0.02)
+
+
+def test_too_few_stars_in_a_clear_sky(take: Take) -> None:
+    """The brightest are expected, and there; fainter ones are not."""
+    frame = take(lambda x, y: np.where(np.arange(len(x)) >= 120, 1.0, 1e-4))
+    assert frame.row["found_fraction"] > 0.3
+    assert verdict(frame) == ("rejected", "too_few_sources")
+    assert (frame.sources.flags & SourceFlag.FRAME_REJECTED).all()
+
+
+def test_bright_stars_count_for_more_than_faint_ones() -> None:
+    step = 10.0 / 3600.0
+    header = fits.Header(
+        {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 50.5, "CRPIX2": 50.5, "CRVAL1": 40.0, "CRVAL2": 10.0,
+         "CDELT1": -step, "CDELT2": step}
+    )  # fmt: skip
+    pointing = header_pointing(header, Camera("lab"), (100, 100), (0, 0))
+    x, y = np.linspace(10.0, 90.0, 10), np.full(10, 40.0)
+    stars = Stars(*pointing.to_sky(x, y), 0.5 * np.arange(10.0))
+    halves = [
+        count_found(pointing, (100, 100), x[half], y[half], -x[half], stars, 5.0, ClearSky())
+        for half in (slice(None, 5), slice(5, None))
+    ]
+    assert [one.n_expected for one in halves] == [10, 10]
+    assert halves[0].fraction > 0.7 and sum(one.fraction for one in halves) == pytest.approx(1.0)
+    some = count_found(pointing, (100, 100), x, y, -x, stars, 5.0, ClearSky(3, (1.0, 9.0)))
+    assert (some.n_expected, some.fraction) == (3, 1.0)
