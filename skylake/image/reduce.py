@@ -14,7 +14,7 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
 from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
-from skylake.core.frame import FileContent, Image, StoredImage
+from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
