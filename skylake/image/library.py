@@ -185,7 +185,8 @@ def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[
     scaled = kind == "dark" and not _same_exposure(master, wanted, rules)
     days = math.inf if master.mjd_mid is None or math.isnan(wanted.mjd) else abs(master.mjd_mid - wanted.mjd)
     later = -(master.mjd_mid or 0.0)
-    return scaled, days, later, -master.n_frames, _last_first(master.name)
+    # Two of one name are no library of ours; which is taken shall not depend on their order even so.
+    return scaled, days, later, -master.n_frames, _last_first(master.name), repr(master)
 
 
 def _last_first(name: str) -> tuple[int, ...]:
