@@ -122,7 +122,7 @@ def draw_field(size: int, seed: int) -> Field:
     faint, bright, slope = 100.0, 2e6, 0.75
     flux = faint * (1.0 - random.uniform(size=n) * (1.0 - (bright / faint) ** -slope)) ** (-1.0 / slope)
     x, y = random.uniform(0.0, size - 1.0, (2, n))
-    order = by_place(x, y, 5)
+    order = by_place(x, y)
     x, y, flux = x[order], y[order], flux[order]
     stars = render((size, size), x, y, flux, Moffat(FWHM, beta=BETA), noise_adu=5.0, gain_e_per_adu=GAIN)
     tilt = 1.0 + 0.1 * (np.arange(size) / size - 0.5)

@@ -18,8 +18,27 @@ from skylake.lake.relations import RELATIONS
 from skylake.lake.scan import scan_files
 from skylake.lake.verify import claims_of
 from skylake.resources import folder as declarations
+from skylake.schema import empty_table, load
 
 TABLES = ("frames", "sources", "matches", "zeropoints", "nights", "lightcurves")
+#: Tables that a lake without masters and targets has no rows of.
+UNFILLED = ("targets", "forced_sources", "forced_lightcurves", "masters")
+#: Rows of them: the first detections of a frame are targets, and there is one master.
+FILLING = (
+    """INSERT INTO targets BY NAME SELECT _healpix_29, _healpix_29 AS star_id, camera, 1 AS version, ra_deg, dec_deg,
+       2024.5 AS epoch, 'detections' AS origin, 3 AS n_seen, 5 AS n_frames FROM sources
+       WHERE frame_id = (SELECT min(frame_id) FROM sources) AND source_no < 9""",
+    """INSERT INTO forced_sources BY NAME SELECT t._healpix_29, t.star_id, t.camera, t.ra_deg, t.dec_deg,
+       1 AS targets_version, f.frame_id, f.night, f.mjd_mid FROM targets AS t, frames AS f
+       WHERE f.frame_id = (SELECT min(frame_id) FROM sources)""",
+    "UPDATE frames SET n_targets = 9 WHERE frame_id IN (SELECT frame_id FROM forced_sources)",
+    """INSERT INTO forced_lightcurves BY NAME SELECT star_id, camera, 'V' AS band, 2 AS n_points,
+       {'frame_id': [1, 2], 'mjd_mid': [1.0, 2.0]} AS lightcurve FROM targets LIMIT 1""",
+    """INSERT INTO masters BY NAME SELECT 'c-bias' AS name, 'c' AS camera, 'calibrations/c/c-bias.fits' AS file,
+       80 AS file_bytes, 'abc' AS sha256, 60000.0 AS valid_from_mjd, 60010.0 AS valid_to_mjd, 60001.0 AS mjd_mid""",
+    "INSERT INTO master_files SELECT file, file_bytes FROM masters",
+    "INSERT INTO master_scans SELECT file, sha256 FROM masters",
+)
 #: For each check a damage that it must find.
 DAMAGE = {
     "batch_of_frames": "DELETE FROM lake_parts WHERE table_name = 'frames'",
@@ -56,11 +75,22 @@ DAMAGE = {
     "statistics_true": "INSERT INTO statistics_scans VALUES ('sources', 'a.parquet', 0, 'night', '1 to 2', '1 to 3')",
     "table_counted": "UPDATE lake_tables SET n_rows_told = n_rows_told + 1",
     "table_schema": "UPDATE lake_tables SET schema_common = 'another'",
+    "forced_counted": "UPDATE frames SET n_targets = n_targets + 1",
+    "forced_lightcurve_once": "UPDATE forced_lightcurves SET lightcurve = "
+    "struct_update(lightcurve, frame_id := [1, 1])",
+    "forced_of_frame": "UPDATE forced_sources SET night = night + 1 "
+    "WHERE star_id = (SELECT min(star_id) FROM targets)",
+    "forced_of_target": "UPDATE forced_sources SET _healpix_29 = _healpix_29 + 1",
+    "forced_once": "INSERT INTO forced_sources FROM forced_sources LIMIT 1",
     "frame_once": "INSERT INTO frames FROM frames LIMIT 1",
     "frame_status": "UPDATE frames SET reason = 'trailed' WHERE status = 'ok'",
     "lightcurve_point_once": "UPDATE lightcurves SET lightcurve = struct_update(lightcurve, frame_id := "
     "list_concat(lightcurve.frame_id, lightcurve.frame_id))",
     "lightcurve_once": "UPDATE lightcurves SET n_points = n_points + 1",
+    "master_interval": "UPDATE masters SET valid_to_mjd = valid_from_mjd",
+    "master_once": "INSERT INTO masters FROM masters",
+    "master_present": "UPDATE master_files SET n_bytes = n_bytes - 1",
+    "master_sha256": "UPDATE master_scans SET sha256 = NULL",
     "match_of_source": "DELETE FROM sources WHERE source_no = 7",
     "match_one_to_one": "UPDATE matches SET ref_id = 1",
     "nights_counted": "DELETE FROM frames WHERE frame_id = (SELECT min(frame_id) FROM frames)",
@@ -68,6 +98,8 @@ DAMAGE = {
     "source_of_frame": "DELETE FROM frames WHERE status = 'ok'",
     "source_once": "INSERT INTO sources FROM sources LIMIT 1",
     "sources_counted": "DELETE FROM sources WHERE source_no = 7",
+    "target_in_range": "UPDATE targets SET dec_deg = 91",
+    "target_once": "INSERT INTO targets FROM targets LIMIT 1",
     "zeropoint_of_frame": "DELETE FROM frames WHERE status = 'ok'",
     "zeropoint_once": "INSERT INTO zeropoints FROM zeropoints LIMIT 1",
 }
@@ -86,6 +118,11 @@ def copy(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnection]
         for name in RELATIONS:
             rows = facts.relations.table(name)
             connection.execute(f"CREATE TABLE {name} AS FROM rows")
+        for name in UNFILLED:
+            rows = empty_table(load(name))
+            connection.execute(f"CREATE TABLE {name} AS FROM rows")
+        for statement in FILLING:
+            connection.execute(statement)
         yield connection
 
 

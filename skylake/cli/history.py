@@ -126,7 +126,7 @@ def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
     report = opened.vacuum(None if keep is None else Retention(keep, 0, 0))
     text = (
         f"{opened.root}: {len(report.snapshots)} snapshots and {report.n_versions} versions of tables removed, "
-        f"{report.n_bytes / 1e6:.1f} MB freed"
+        f"{report.n_masters} files of masters, {report.n_bytes / 1e6:.1f} MB freed"
     )
     if report.n_in_use:
         text += f"; {report.n_in_use} snapshots stay because they are being read"

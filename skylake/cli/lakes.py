@@ -71,8 +71,9 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     """Tell what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
 
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
-    are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date) and
-    orphaned (what they were made from is gone). `calibrate` and `aggregate` make just those anew.
+    are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date),
+    orphaned (what they were made from is gone) and lost (a file is missing). `calibrate` and `aggregate` make just
+    those anew.
     """
     from skylake.report.collect import counts_of_status
     from skylake.schema import table_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -46,9 +46,10 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str | None) -> None:
     """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
 
-    Tables have their names (frames, sources, matches, zeropoints, nights, lightcurves, maps), reference
-    catalogs those of the schema `catalogs`. Views join them: calibrated_frames, calibrated_sources,
-    calibrated_matches, lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and
+    Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
+    forced_lightcurves, maps, targets, masters), reference catalogs those of the schema `catalogs`. Views join them:
+    calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points,
+    forced_lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and
     frame_flags(flags) give the names of the bits that are set. The views parts, ledger and configurations tell where
     rows come from.
     """
@@ -114,6 +115,9 @@ def _unique_names(table: pa.Table) -> pa.Table:
 @click.option("--dec", type=declination, metavar="D", help="Declination, degrees.")
 @click.option("--radius", type=radius_arcsec, default=60.0, show_default=True, metavar="ARCSEC",
               help="How far from the position the star may be.")  # fmt: skip
+@click.option("--from", "measured", type=click.Choice(["forced", "detected"]),
+              help="Measured at the place of the star, detected or not, or its detections; without the option forced "
+              "where the star is a target.")  # fmt: skip
 @out_option
 @plot_option
 @as_of_option
@@ -123,11 +127,16 @@ def lc(
     ra: float | None,
     dec: float | None,
     radius: float,
+    measured: Literal["forced", "detected"] | None,
     out: Path | None,
     plot: Path | None,
     as_of: str | None,
 ) -> None:
-    """Print the light curve of one star in all bands, as CSV; by identifier or by position."""
+    """Print the light curve of one star in all bands, as CSV; by identifier or by position.
+
+    A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
+    gives no magnitude; mag_limit is that of a flux of five times its error.
+    """
     import pyarrow as pa
 
     from skylake.cli.output import write_table, writing
@@ -136,9 +145,9 @@ def lc(
 
     snapshot = open_snapshot(lake, as_of)
     if object_id is not None and ra is None and dec is None:
-        curve = _curve_named(snapshot, object_id)
+        curve = _curve_named(snapshot, object_id, measured)
     elif object_id is None and ra is not None and dec is not None:
-        curve = curve_at(snapshot, ra, dec, radius)
+        curve = curve_at(snapshot, ra, dec, radius, measured)
     else:
         raise UsageError("name a star: either --object ID, or --ra and --dec")
     if plot is not None:
@@ -153,7 +162,9 @@ def lc(
         write_table(table, out)
 
 
-def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
+def _curve_named(
+    snapshot: Snapshot, text: str, measured: Literal["forced", "detected"] | None
+) -> dict[str, Any]:
     """Return the light curve of a star by its number, or by its name in the catalog."""
     from skylake.core.ids import text_id
     from skylake.errors import LakeError
@@ -161,7 +172,7 @@ def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
 
     number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text_id(text)
     try:
-        return curve_of_object(snapshot, number)
+        return curve_of_object(snapshot, number, measured=measured)
     except (LakeError, OverflowError) as error:
         raise LakeError(
             f"there is no light curve of the star {text}; `skylake cone` finds stars by position"
@@ -182,7 +193,7 @@ def _curve_named(snapshot: Snapshot, text: str) -> dict[str, Any]:
 def cone(
     lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None, as_of: str | None
 ) -> None:
-    """Print the rows of TABLE (sources, matches or lightcurves) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
+    """Print the rows of TABLE (sources, matches, lightcurves …) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table
 
     write_table(open_snapshot(lake, as_of).cone(table, ra, dec, radius_arcsec / 3600.0), out)

@@ -80,6 +80,9 @@ def _show_ingest(report: IngestReport) -> None:
     )
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
+    if report.n_otherwise:
+        nights = "1 night was" if report.n_otherwise == 1 else f"{report.n_otherwise} nights were"
+        click.echo(f"ingest: {nights} made with another configuration of the camera; --redo renews them")
 
 
 @click.command(short_help="Match detections with a catalog, fit zeropoints.")
@@ -121,7 +124,7 @@ def calibrate(
     ctx.exit(1 if report.warnings else 0)
 
 
-@click.command(short_help="Refresh nights, lightcurves and maps.")
+@click.command(short_help="Refresh nights, light curves and maps.")
 @lake_argument
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @cluster_options
@@ -129,19 +132,21 @@ def calibrate(
 def aggregate(
     lake: Path, names: tuple[str, ...], cluster: str | None, workers: int | None, as_json: bool
 ) -> None:
-    """Refresh the aggregates of LAKE: nights, lightcurves and maps, or those named.
+    """Refresh the aggregates of LAKE: nights, lightcurves, forced_lightcurves and maps, or those named.
+
+    Light curves are of the detections of stars, forced_lightcurves of what was measured at the places of targets.
 
     Only what was made from changed inputs is made anew.
     """
     from skylake.flow.aggregate import aggregate as run_aggregate
-    from skylake.flow.outdated import outdated
+    from skylake.flow.outdated import uncalibrated
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown)
     text = ", ".join(f"{name} {count} parts" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
-    waiting = sum(len(outdated(opened)[table].why) for table in ("matches", "zeropoints"))
+    waiting = uncalibrated(opened)
     if waiting:
         show.complain(
             f"{waiting} parts of matches and zeropoints are out of date, and so is what is made from them; run "

@@ -18,6 +18,9 @@ Step = Literal[
     "trim", "overscan", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky",
 ]  # fmt: skip
 
+#: What photon transfers measure of a detector.
+Measurable = Literal["gain", "read_noise", "linearity"]
+
 #: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``.
 FLUXES: tuple[Flux, ...] = ("aper1", "aper2", "aper3", "kron")
 
@@ -159,7 +162,7 @@ class FilterBand:
 class Extraction:
     """Background and detection."""
 
-    engine: Literal["skylake", "sep"] = "sep"
+    engine: Literal["skylake", "sep"] = "skylake"
     """'skylake' finds peaks in the image filtered with the shape of a star; 'sep' finds connected pixels, as
     SExtractor does."""
     background_mesh_px: int = 64
@@ -261,6 +264,8 @@ class ReductionSteps:
 
     steps: tuple[Step, ...] = ("overscan", "trim")
     """What is done, in order. A step that needs a master takes it from the calibration library of the lake."""
+    measured: tuple[Measurable, ...] = ()
+    """What is taken from the photon transfers of the calibration library, in place of headers and profile."""
     colour: Literal["R", "G", "G1", "G2", "B"] = "G"
     """Plane that the step bayer takes; G is the mean of the two green pixels of each cell."""
     temperature_tolerance_c: float = 3.0

@@ -37,6 +37,8 @@ _LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
 _LEAST_SLOPE = 0.5
 _ITERATIONS = 50
+#: Of the scale; they get nearer by half at least.
+_REFINEMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +102,35 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
         return 0.0
     level = _SCALE_LEVEL * (n - lost) / n
     scatter = _root(lambda trial: _mean_rho(residuals, errors, trial) - level, residuals)
-    for _ in range(_ITERATIONS):
-        spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
+    return float(np.sqrt(_refined(residuals**2, errors**2, scatter**2, lost)))
+
+
+def _refined(squares: Floats, variances: Floats, start: float, lost: int) -> float:
+    """Return the intrinsic variance whose weighted sum of squares is what these weights leave of a Gaussian.
+
+    The weights and the variance are found together; one step of the secant in the reciprocal of the sum, which is
+    all but a straight line, goes with each change of the weights.
+    """
+    n, found = len(squares), start
+    exact = np.maximum(variances, np.finfo(float).tiny)
+    for _ in range(_REFINEMENTS):
+        total = np.maximum(variances + found, np.finfo(float).tiny)
         with np.errstate(over="ignore"):
-            weights = biweight(residuals / spread, _SCALE_REFINED_CUT)
-        counted = float(weights.sum())
-        if counted <= lost + 1.0:
+            weights = biweight(np.sqrt(squares / total), _SCALE_REFINED_CUT)
+            counted = float(weights.sum())
+            if counted <= lost + 1.0:
+                break
+            wanted = _REFINED_VARIANCE * counted * (n - lost) / n
+            weighted = weights * squares
+            if float(np.sum(weighted / exact)) <= wanted:
+                before, found = found, 0.0
+            else:
+                sum_of_squares, slope = float(np.sum(weighted / total)), float(np.sum(weighted / total**2))
+                step = (sum_of_squares / wanted - 1.0) * sum_of_squares / slope
+                before, found = found, max(found + step, 0.5 * found)
+        if abs(found - before) <= 1e-9 * before:
             break
-        wanted = _REFINED_VARIANCE * counted * (n - lost) / n
-        previous, scatter = scatter, _root(_excess_chi_square(residuals, errors, weights, wanted), residuals)
-        if abs(scatter - previous) <= 1e-4 * previous:
-            break
-    return scatter
+    return found
 
 
 def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
@@ -119,18 +138,6 @@ def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
     with np.errstate(over="ignore"):  # exact values that differ are infinitely far apart
         u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
     return float(np.mean(1.0 - (1.0 - u * u) ** 3))
-
-
-def _excess_chi_square(
-    residuals: Floats, errors: Floats, weights: Floats, wanted: float
-) -> Callable[[float], float]:
-    squares, variances = weights * residuals**2, errors**2
-
-    def excess(scatter: float) -> float:
-        with np.errstate(over="ignore"):
-            return float(np.sum(squares / np.maximum(variances + scatter**2, np.finfo(float).tiny))) - wanted
-
-    return excess
 
 
 def _root(excess: Callable[[float], float], residuals: Floats) -> float:

@@ -18,20 +18,19 @@ from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.forced_curves import plan_forced_lightcurves
 from skylake.flow.loosen import cut_crowded, in_groups
-from skylake.flow.nights import largest_version, zeropoints_name
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
+from skylake.flow.planned import Calibrated, Planned, bind, calibration_in_force, cameras_of
 from skylake.flow.progress import Progress, Silent
-from skylake.flow.stale import Why, why_stale
-from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
-from skylake.schema import load
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
 from skylake.table.matches import matches_name
 
 #: Aggregates in the order in which they are made.
-AGGREGATES = ("nights", "lightcurves", "maps")
+AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
 
 
 @dataclass(slots=True)
@@ -41,70 +40,6 @@ class AggregateReport:
     refreshed: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
     current: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A part of an aggregate: its name, what it is made from, and the task that makes it.
-
-    ``made_from`` names the parts of matches and zeropoints among its inputs, as (table, part); ``reads`` the part
-    of matches that the task reads alone, without those of other nights in the same files.
-    """
-
-    name: str
-    inputs: dict[str, str]
-    configuration: dict[str, Any]
-    made_from: tuple[tuple[str, str], ...]
-    task: Callable[[Path], Any]
-    reads: str | None = None
-
-    def why(self, held: Part | None, table: str) -> Why | None:
-        """Return why the part has to be made anew, given the one that the lake holds."""
-        return why_stale(held, self.inputs, load(table).sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """The calibration that aggregates use, and the files of a snapshot that hold it.
-
-    ``copies`` tells where copies of matches are that were made for reading, by name of their part.
-    """
-
-    snapshot: Snapshot
-    catalog: str
-    version: int
-    copies: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
-
-    def configuration(self, **more: Any) -> dict[str, Any]:
-        """Return the resolved configuration of an aggregate, given what it depends on besides."""
-        return {"catalog": self.catalog, "version": self.version, **more}
-
-    def zeropoints_name(self, batch: str) -> str:
-        """Return the name of the part of zeropoints of a batch."""
-        return zeropoints_name(batch, self.catalog, self.version)
-
-    def made_from(self, batch: str) -> tuple[tuple[str, str], ...]:
-        """Return the parts of a batch that a calibration makes, as (table, part)."""
-        return ("matches", matches_name(batch, self.catalog)), ("zeropoints", self.zeropoints_name(batch))
-
-    def zeropoints(self, batch: str) -> Part | None:
-        """Return the part of zeropoints of a batch."""
-        return self.snapshot.parts("zeropoints").get(self.zeropoints_name(batch))
-
-    def matches(self, batch: str) -> Part | None:
-        """Return the part of matches of a batch. Names are compared whole: one catalog may end as another does."""
-        return self.snapshot.parts("matches").get(matches_name(batch, self.catalog))
-
-    def slices(self, table: str, names: Iterable[str]) -> list[Slice]:
-        """Return where the rows of parts are, by name."""
-        version = self.snapshot.version(table)
-        return version.slices(version.parts[name] for name in names if name in version.parts)
-
-    def matches_alone(self, part: Part | None) -> list[Slice]:
-        """Return where the rows of a part of matches are, or a copy of them for as long as there is one."""
-        if part is None:
-            return []
-        return list(self.copies.get(part.name) or self.snapshot.version("matches").slices_of(part))
 
 
 def aggregate(
@@ -129,13 +64,6 @@ def aggregate(
     return report
 
 
-def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
-    """Return the calibration in force: the default catalog, and the largest version of it."""
-    snapshot = snapshot or lake.snapshot()
-    catalog = lake.settings.default_catalog
-    return Calibrated(snapshot, catalog, largest_version(snapshot, catalog) or 1)
-
-
 def _refresh(
     lake: Lake,
     table: str,
@@ -148,7 +76,8 @@ def _refresh(
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
     snapshot = calibrated.snapshot
     held = snapshot.parts(table)
-    stale = [plan for plan in planned if plan.why(held.get(plan.name), table) is not None]
+    lost = snapshot.version(table).lost()
+    stale = [plan for plan in planned if plan.why(held.get(plan.name), table, lost) is not None]
     gone = set(held) - {plan.name for plan in planned}
     commit = Commit(f"aggregate {table}", "-", base=snapshot.number)
     commit.configure(plan.configuration for plan in stale)
@@ -178,7 +107,7 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         frames = calibrated.slices("frames", [part.name])
         files = calibrated.slices("zeropoints", [zeropoints.name]) if zeropoints else []
         made_from = (("zeropoints", calibrated.zeropoints_name(part.name)),)
-        yield Planned(part.name, inputs, configuration, made_from, _bind(task, part, inputs, frames, files))
+        yield Planned(part.name, inputs, configuration, made_from, bind(task, part, inputs, frames, files))
 
 
 def _made(
@@ -211,10 +140,6 @@ def _made(
     return results
 
 
-def _bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:
-    return lambda staging: task(*arguments, staging)
-
-
 def make_night(
     part: Part, inputs: dict[str, str], frames: list[Slice], zeropoints: list[Slice], staging: Path
 ) -> Part:
@@ -228,7 +153,7 @@ def make_night(
 def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     """Plan one part per pixel: a new night touches only the pixels that it saw."""
     snapshot = calibrated.snapshot
-    sites = {camera: lake.profile(camera).base.site for camera in _cameras(snapshot)}
+    sites = {camera: lake.profile(camera).base.site for camera in cameras_of(snapshot)}
     configuration = calibrated.configuration(sites={name: asdict(site) for name, site in sites.items()})
     task = dask.delayed(make_lightcurves, pure=False)
     # One object in the graph, however many tasks share it.
@@ -260,11 +185,7 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         )
         name = f"Norder{pixel[0]}-Npix{pixel[1]}"
         made_from = tuple(one for batch in batches for one in calibrated.made_from(batch))
-        yield Planned(name, inputs, configuration, made_from, _bind(task, name, inputs, files, sites, tree))
-
-
-def _cameras(snapshot: Snapshot) -> set[str]:
-    return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+        yield Planned(name, inputs, configuration, made_from, bind(task, name, inputs, files, sites, tree))
 
 
 def make_lightcurves(
@@ -303,7 +224,7 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     snapshot = calibrated.snapshot
     task = dask.delayed(make_maps, pure=False)
     order = lake.settings.map_order
-    profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
+    profiles = {camera: lake.profile(camera) for camera in cameras_of(snapshot)}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None:
             continue
@@ -341,6 +262,7 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
 PLANNERS: dict[str, Callable[[Lake, Calibrated], Iterable[Planned]]] = {
     "nights": _plan_nights,
     "lightcurves": _plan_lightcurves,
+    "forced_lightcurves": plan_forced_lightcurves,
     "maps": _plan_maps,
 }
 

@@ -266,6 +266,8 @@ def calibrate_night(
             matches, "matches", matches_name(night.name, reference.name), staging / "matches", tree,
             night.camera, night.night, night.inputs,
         )  # fmt: skip
+    # In one order, whether they were joined now or read: sums of the same numbers differ in another.
+    matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
     zeropoints = zeropoints_table(frames, matches, _bands(frames, camera), reference.name, version)
     zeropoints_part = stage_part(
         zeropoints, "zeropoints", zeropoints_name(night.name, reference.name, version), staging / "zeropoints",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dask
 import numpy as np
@@ -40,9 +41,20 @@ class Forcing:
         """Return what measures the targets of a frame."""
 
         def finish(extracted: Extracted) -> ForcedMeasurements | None:
-            return force_targets(extracted, find_targets, self.psfs.get(int(extracted.row["night"])))
+            forced = force_targets(extracted, find_targets, self.psfs.get(int(extracted.row["night"])))
+            extracted.row.update(_frame_row(self.targets.version, forced))
+            return forced
 
         return finish
+
+
+def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any]:
+    """Return what ``frames`` tells of the targets of a frame."""
+    row: dict[str, Any] = {"targets_version": version, "n_targets": 0 if forced is None else len(forced)}
+    if forced is not None:
+        row |= {"targets_dx_px": forced.shift_px[0], "targets_dy_px": forced.shift_px[1]}
+        row |= {"psf_stars": forced.quality.n_stars, "psf_chi2": forced.quality.chi2}
+    return row
 
 
 def pool_psfs(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -188,7 +188,10 @@ def _finisher(reduction: Reduction) -> Finisher | None:
 
 
 def _reduce(
-    path: str, profile: Profile, known: dict[int, str], measure: Callable[[FileContent], _Rows]
+    path: str,
+    profile: Profile,
+    known: dict[int, str],
+    measure: Callable[[FileContent, dict[str, Any]], _Rows],
 ) -> _Rows | None:
     """Reduce one frame to tables; None if its content is known under another name."""
     content = guard(partial(read_file, path))
@@ -198,19 +201,20 @@ def _reduce(
     file = _as_text(content.path)
     if known.get(row["frame_id"], file) != file:
         return None
-    rows = guard(partial(measure, content))
+    rows = guard(partial(measure, content, row))
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
 def _measure(
     content: FileContent,
+    row: dict[str, Any],
     profile: Profile,
     find_stars: StarFinder | None,
     library: Library | None,
     sky: SkySource | None,
     finish: Finisher | None,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:

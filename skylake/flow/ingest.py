@@ -78,6 +78,8 @@ class IngestReport:
         Files with the content of another.
     complaints : list of str
         What was wrong with the folders named.
+    n_otherwise : int
+        Nights of the camera in the lake that were made, all or in part, with another configuration of it.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class IngestReport:
     n_known: int = 0
     repeated: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    n_otherwise: int = 0
 
     @property
     def all_well(self) -> bool:
@@ -105,9 +108,8 @@ def ingest(
 ) -> IngestReport:
     """Ingest frames of one camera.
 
-    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new
-    frames is one commit over its tables, and so are nights together that exchange frames. If the camera has a list
-    of targets when the run starts, they are measured on every frame.
+    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new frames is one
+    commit, and so are nights together that exchange frames. Targets that the camera has at the start are measured.
 
     Raises
     ------
@@ -142,9 +144,16 @@ def ingest(
         failures += _ingest_window(run, window, reduction, later)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
+    report.n_otherwise = _count_otherwise(lake, profile)
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report
+
+
+def _count_otherwise(lake: Lake, profile: Profile) -> int:
+    """Return how many nights of a camera were made with another configuration than the one in force."""
+    parts = [part.inputs for part in lake.snapshot().parts("frames").values() if part.camera == profile.name]
+    return sum(one.get("configuration") != profile.sha256 or "earlier_configurations" in one for one in parts)
 
 
 def _remember(lake: Lake, profile: Profile, known: Known, repeated: Sequence[str], workers: Workers) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import pyarrow.compute as pc
-
 from skylake.cameras import Profile
 from skylake.flow.parameters import calibration_inputs
 from skylake.flow.stale import Why, why_stale
@@ -56,10 +54,12 @@ def zeropoints_name(batch: str, catalog: str, version: int) -> str:
 
 
 def largest_version(snapshot: Snapshot, catalog: str) -> int | None:
-    """Return the largest version of the zeropoints from a catalog; None if there are none."""
-    rows = snapshot.read("zeropoints", ["version"], filter=pc.field("catalog") == catalog)
-    largest = pc.max(rows["version"]).as_py()
-    return None if largest is None else int(largest)
+    """Return the largest version of the zeropoints from a catalog; None if there are none.
+
+    The descriptions tell it, so a file that is lost is no hindrance to making it again.
+    """
+    keys = [dict(part.key) for part in snapshot.parts("zeropoints").values() if part.n_rows]
+    return max((int(key["version"]) for key in keys if key.get("catalog") == catalog), default=None)
 
 
 def plan_nights(
@@ -67,14 +67,16 @@ def plan_nights(
 ) -> Iterator[Night]:
     """Yield all nights, those that are up to date too."""
     sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
+    lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
     for part in snapshot.parts("frames").values():
         if part.camera is None or part.night is None:
             continue
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
         inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
         held = matches.get(matches_name(part.name, reference.name))
-        why_matches = why_stale(held, inputs)
+        why_matches = why_stale(held, inputs) or _why_lost(held, lost["matches"])
         current = held if why_matches is None else None
+        fitted = zeropoints.get(zeropoints_name(part.name, reference.name, version))
         yield Night(
             part.name,
             part.camera,
@@ -86,9 +88,14 @@ def plan_nights(
             tuple(snapshot.version("matches").slices_of(current)) if current else (),
             inputs,
             why_matches,
-            why_stale(zeropoints.get(zeropoints_name(part.name, reference.name, version)), inputs)
+            why_stale(fitted, inputs)
+            or _why_lost(fitted, lost["zeropoints"])
             or (Why.UPSTREAM if why_matches else None),
         )
+
+
+def _why_lost(held: Part | None, lost: set[str]) -> Why | None:
+    return Why.LOST if held is not None and held.name in lost else None
 
 
 def orphans(snapshot: Snapshot) -> dict[str, list[str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skylake.flow.aggregate import AGGREGATES, PLANNERS, Calibrated, calibration_in_force
+from skylake.flow.aggregate import AGGREGATES, PLANNERS
 from skylake.flow.nights import orphans, plan_nights, zeropoints_name
+from skylake.flow.planned import Calibrated, calibration_in_force
 from skylake.flow.stale import Why
 from skylake.lake import Lake, Snapshot
 from skylake.sky.catalogs import ReferenceCatalog
@@ -60,6 +61,17 @@ def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated
     return found
 
 
+def uncalibrated(lake: Lake) -> int:
+    """Return how many parts of matches and zeropoints are out of date, without planning what is made from them.
+
+    Raises
+    ------
+    SkylakeError
+        If a profile or the catalog cannot be read.
+    """
+    return sum(len(state.why) for state in _calibrations(lake, calibration_in_force(lake)).values())
+
+
 def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     """Return the state of matches and zeropoints."""
     snapshot, catalog = calibrated.snapshot, calibrated.catalog
@@ -81,10 +93,11 @@ def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
 def _aggregate(lake: Lake, table: str, calibrated: Calibrated, stale: set[tuple[str, str]]) -> Outdated:
     """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
     held = calibrated.snapshot.parts(table)
+    lost = calibrated.snapshot.version(table).lost()
     state = Outdated()
     planned = set()
     for plan in PLANNERS[table](lake, calibrated):
-        why = plan.why(held.get(plan.name), table)
+        why = plan.why(held.get(plan.name), table, lost)
         state.note(plan.name, why or (None if stale.isdisjoint(plan.made_from) else Why.UPSTREAM))
         planned.add(plan.name)
     state.why |= dict.fromkeys(held.keys() - planned, Why.ORPHANED)

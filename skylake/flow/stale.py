@@ -23,6 +23,8 @@ class Why(StrEnum):
     """It was written under another version of the schema."""
     UPSTREAM = "upstream"
     """What it was made from is itself out of date."""
+    LOST = "lost"
+    """A file of it is missing, or has not the size with which it was written."""
     ORPHANED = "orphaned"
     """What it was made from is gone."""
 

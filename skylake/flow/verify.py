@@ -19,6 +19,7 @@ from skylake.lake.checks import Check, Outcome, load_checks
 from skylake.lake.facts import Facts, gather_facts
 from skylake.lake.history import find_snapshot
 from skylake.lake.layout import Layout
+from skylake.lake.library import add_master_scans
 from skylake.lake.scan import Claim, Scan, scan_files
 from skylake.lake.verify import (
     Files,
@@ -144,6 +145,8 @@ def verify(
             stack.enter_context(in_use(facts.layout.snapshot(facts.snapshot)))
         if any(relation in check.sql for check in checks for relation in _SCANS):
             _scan(facts, workers, progress)
+        if any("master_scans" in check.sql for check in checks):
+            add_master_scans(facts.layout, facts.relations)
         if any(check.kind == "hats" for check in checks):
             _ask_hats(facts)
         files = readable_files(facts)

@@ -13,17 +13,17 @@ from skylake.core.camera import Extraction
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.kernels.skytiles import tile_statistics
-from skylake.image.kernels.surfaces import paint_discs, sum_cells
-from skylake.image.mesh import Edges, interpolate_cells, mesh_edges, spline_surfaces
+from skylake.image.kernels.surfaces import sum_cells
+from skylake.image.mesh import Edges, mesh_edges, shift_by_cells, spline_surfaces
 
-#: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels.
-_HALO_RADII = 2.5
-_HALO_PX = 3.0
+#: Light of a detected star is taken to end at so many radii of its footprint, and a few pixels; where too little is
+#: left free of stars, nearer.
+_HALOS = ((2.5, 3.0), (2.0, 2.0), (1.5, 2.0))
 #: The mean sky is taken in cells of so many meshes, of pixels within so many standard deviations.
 _CELL_MESHES = 4
 _CELL_CLIP = 5.0
 #: A cell needs this share of its pixels free of stars.
-_CELL_MIN_CLEAR = 0.1
+_CELL_MIN_CLEAR = 0.04
 #: A tile needs this share of its pixels; if no tile has it, any will do.
 _TILE_MIN_CLEAR = 0.5
 #: The sky is steep if this share of neighbouring tiles differ by more than their noise.
@@ -173,14 +173,19 @@ def _positive(rms: Pixels) -> Pixels:
 
 
 def refine_background(
-    image: Image, background: Background, found: Footprints, parameters: Extraction
+    image: Image,
+    background: Background,
+    found: Footprints,
+    parameters: Extraction,
+    signal: Pixels | None = None,
 ) -> Background:
     """Return the background with the mean light of stars too faint to be detected in it.
 
     The mode, which finds the sky between stars, leaves out the stars below the detection limit. An
     aperture does not: it holds their mean surface brightness like any other pixels, so every flux comes
     out too large by that mean times the area. Here the mean of all pixels outside the halos of detected
-    stars is added to the background, in cells wide enough that its noise does not matter.
+    stars is added to the background, in cells wide enough that its noise does not matter. In crowded fields it is
+    the other way round: the mode is that of the wings of stars, and what is left between them is darker.
 
     Parameters
     ----------
@@ -190,31 +195,40 @@ def refine_background(
     found : Footprints
         What was detected, and where.
     parameters : Extraction
+    signal : ndarray of float32 or None
+        Image minus background. If it is given, it and the level of the background are changed in place.
     """
-    covered = np.zeros(image.pixels.shape, np.uint8)
-    radius = _HALO_RADII * np.sqrt(found.n_pixels / np.pi) + _HALO_PX
-    paint_discs(covered, found.x, found.y, radius)
+    level = background.level
+    if signal is None:
+        signal, level = image.pixels - level, level.copy()
     size = _CELL_MESHES * parameters.background_mesh_px
     edges = mesh_edges(image.pixels.shape, size)
-    total, number = sum_cells(
-        image.pixels,
-        image.mask,
-        _EXCLUDED,
-        covered,
-        background.level,
-        background.rms,
-        np.float32(_CELL_CLIP),
-        *edges,
-    )
-    del covered
-    enough = number >= _CELL_MIN_CLEAR * np.outer(*(np.diff(part) for part in edges))
-    overall = total.sum() / number.sum() if enough.any() else 0.0
-    excess = np.where(enough, total / np.maximum(number, 1.0), overall)
-    level = interpolate_cells(background.level, excess, edges)
-    shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - background.level[::_SAMPLE_PX, ::_SAMPLE_PX]
+    excess = _mean_of_cells(image, background, found, signal, edges)
+    before = level[::_SAMPLE_PX, ::_SAMPLE_PX].copy()
+    shift_by_cells(level, signal, excess, edges)
+    shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - before
     return Background(
         level,
         background.rms,
         background.median_level + float(np.median(shift)),
         background.median_rms,
     )
+
+
+def _mean_of_cells(
+    image: Image, background: Background, found: Footprints, signal: Pixels, edges: tuple[Edges, Edges]
+) -> Floats:
+    """Return the mean signal between the stars in each cell; that of the others where a cell is full of stars."""
+    area = np.outer(*(np.diff(part) for part in edges))
+    mean = np.full(area.shape, np.nan)
+    given = signal, image.mask, _EXCLUDED
+    for radii, pixels in _HALOS:
+        radius = radii * np.sqrt(found.n_pixels / np.pi) + pixels
+        discs = tuple(np.ascontiguousarray(values, float) for values in (found.x, found.y, radius))
+        total, number = sum_cells(*given, discs, background.rms, np.float32(_CELL_CLIP), *edges)
+        fresh = np.isnan(mean) & (number >= _CELL_MIN_CLEAR * area)
+        mean[fresh] = total[fresh] / number[fresh]
+        if not np.isnan(mean).any():
+            return mean
+    known = mean[~np.isnan(mean)]
+    return np.where(np.isnan(mean), known.mean() if known.size else 0.0, mean)

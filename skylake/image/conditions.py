@@ -13,6 +13,7 @@ from skylake.core.frame import Image, Pixels, StoredImage
 from skylake.image.calibrate import Conditions
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
+from skylake.image.measured import take_measured
 
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
 SkyFinder = Callable[[str, Image], Pixels]
@@ -41,12 +42,16 @@ def conditions_of(
 ) -> tuple[Conditions, list[str]]:
     """Return what the steps of a camera need to know of a frame, and the names of the masters that they use.
 
+    Where the profile asks for measured values of the detector, they are put into the reading.
+
     Raises
     ------
     FrameFailed
         ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
     """
-    camera, library = reading.camera, library or Library(Path())
+    library = library or Library(Path())
+    transfers = take_measured(reading, wanted_masters(raw, reading), library)
+    camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
         chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
@@ -58,4 +63,4 @@ def conditions_of(
         {kind: load_master(library.root, master) for kind, master in chosen.items()},
         None if sky is None else partial(sky, file),
     )
-    return conditions, [master.name for master in chosen.values()]
+    return conditions, [master.name for master in (*chosen.values(), *transfers)]

@@ -14,7 +14,7 @@ from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 from skylake.image.detections import RAISE, Detections
-from skylake.image.peaks import find_peaks
+from skylake.image.peaks import Noise, find_peaks
 
 __all__ = ["Detections", "detect_sources"]
 
@@ -24,7 +24,12 @@ _SUB_OBJECTS = 65536
 
 
 def detect_sources(
-    signal: Pixels, rms: Pixels, mask: Mask | MaskPlane, parameters: Extraction, gain: float = np.inf
+    signal: Pixels,
+    rms: Pixels,
+    mask: Mask | MaskPlane,
+    parameters: Extraction,
+    gain: float = np.inf,
+    variance: Pixels | None = None,
 ) -> Detections:
     """Find sources and separate those that touch, by the engine of the profile.
 
@@ -40,6 +45,9 @@ def detect_sources(
     gain : float
         Electrons per ADU. The engine 'skylake' adds the photon noise of sources to the errors of their
         centroids; infinity leaves it out.
+    variance : ndarray of float32 or None
+        Variance of each pixel with the photons of its light, ADU^2, if it is known. The engine 'skylake' lets pixels
+        count less that are noisier than the sky about them.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def detect_sources(
     # A mask of bool is one of INVALID pixels, the first bit.
     plane = mask.view(np.uint8)
     if parameters.engine == "skylake":
-        return find_peaks(signal, rms, plane, parameters, gain)
+        return find_peaks(signal, Noise(rms, gain, variance), plane, parameters)
     return _find_connected(signal, rms, np.asarray(plane & np.uint8(UNUSABLE_PIXEL), bool), parameters)
 
 

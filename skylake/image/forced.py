@@ -6,21 +6,22 @@ is the one to use by default; and the flux of the simultaneous fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.frame import Pixels
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
+from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
-from skylake.image.kernels.forced_apertures import aperture_table, sum_apertures
+from skylake.image.photometry import variance_scale
 from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
-from skylake.image.psf import FramePsf, PsfModel
-from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
+from skylake.image.psf import FramePsf, PsfModel, PsfQuality
+from skylake.image.psffit import StarFit, by_place, fit_stars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.streaks import near_trails
 
@@ -64,6 +65,13 @@ class ForcedMeasurements:
     sky, sky_rms : ndarray
         Background and its noise per pixel, ADU.
     flags : ndarray of int32
+    apcor : dict of ndarray
+        Factors of the aperture corrections at the targets on top of those of the frame, keyed by aper1 to aper3; NaN
+        for 1.
+    quality : PsfQuality
+        Of the form of the point spread function.
+    shift_px : tuple of float
+        By which all places were shifted along x and y; NaN where they were given.
     """
 
     star_id: npt.NDArray[np.int64]
@@ -81,6 +89,9 @@ class ForcedMeasurements:
     sky: Floats
     sky_rms: Floats
     flags: Integers
+    apcor: dict[str, Floats]
+    quality: PsfQuality
+    shift_px: tuple[float, float] = (float("nan"), float("nan"))
 
     def __len__(self) -> int:
         return len(self.star_id)
@@ -119,8 +130,9 @@ def force_targets(
     x, y = x[near] + shift[0], y[near] + shift[1]
     inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
     psf = psf_of_frame(model, extracted)
-    inside = inside[by_place(x[inside], y[inside], core_half_size(psf.fwhm_px))]
-    return measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
+    inside = inside[by_place(x[inside], y[inside])]
+    measured = measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
+    return replace(measured, shift_px=shift[:2])
 
 
 def measure_targets(
@@ -138,12 +150,16 @@ def measure_targets(
     """
     good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
-    fit = fit_stars(signal, good, background.rms, x, y, psf, gain)
+    variance = _Variance.of(extracted)
+    apertures = extracted.camera.apertures
+    circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
+    fit = fit_stars(
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variance=variance.plane, scale=variance.scale
+    )  # fmt: skip
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
     rms = background.rms[rows, columns]
-    apertures = extracted.camera.apertures
-    sums = _sum(extracted, fit, psf, good, rms, apertures)
+    sums = _sum(fit, apertures)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags = _flags(extracted, fit, x, y, edge, sums.bad)
@@ -168,6 +184,8 @@ def measure_targets(
         sky=np.asarray(background.level[rows, columns], float) + fit.sky,
         sky_rms=np.asarray(rms, float),
         flags=flags,
+        apcor=extracted.corrections.relative(x, y),
+        quality=psf.model.quality,
     )
 
 
@@ -176,6 +194,23 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if not mask.any():
         return np.ones(mask.shape, np.uint8)
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Variance:
+    """Variances of pixels where there are some, and the factor that makes them agree with the noise of the sky."""
+
+    plane: Pixels | None
+    scale: float
+
+    @classmethod
+    def of(cls, extracted: Extracted) -> _Variance:
+        """Return the variances of a frame."""
+        image, segments = extracted.image, extracted.detections.segments
+        if image.variance is None:
+            return cls(None, 1.0)
+        plane = np.ascontiguousarray(image.variance, np.float32)
+        return cls(plane, variance_scale(plane, extracted.background.rms, image.mask, segments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,36 +223,26 @@ class _Sums:
     bad: Integers
 
 
-def _sum(
-    extracted: Extracted, fit: StarFit, psf: FramePsf, good: npt.NDArray[np.uint8],
-    rms: npt.NDArray[np.float32], apertures: Apertures,
-) -> _Sums:  # fmt: skip
-    radii, half = np.array(apertures.radii_px, float), int(np.ceil(apertures.radii_px[-1] + 0.5))
+def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
-    plain, alone, variance, light, bad = sum_apertures(
-        fit.columns, fit.rows, fit.dx, fit.dy, psf.inverse, fit.coefficients, fit.stamps, fit.core, fit.reach,
-        fit.taken.astype(np.float32), _table(apertures.radii_px, half), half, main, extracted.signal,
-        fit.left, good, fit.clean, rms, extracted.gain,
-    )  # fmt: skip
-    area = np.pi * radii**2
-    plain, alone = plain - fit.sky[:, None] * area, alone - fit.sky[:, None] * area
-    # What the models of neighbours are wrong by stays in the aperture.
-    spoiled = variance + (_FLOOR[1] * light[:, 1:]) ** 2
-    flux, flux_err = {}, {}
-    for number in range(3):
-        given = number < len(radii)
-        nothing = np.full(len(plain), np.nan)
-        flux[f"aper{number + 1}"] = plain[:, number] if given else nothing
-        flux_err[f"aper{number + 1}"] = np.sqrt(variance[:, number]) if given else nothing
-        flux[f"hybrid{number + 1}"] = alone[:, number] if given else nothing
-        flux_err[f"hybrid{number + 1}"] = np.sqrt(spoiled[:, number]) if given else nothing
-    own = np.maximum(np.abs(light[:, 0]), np.sqrt(variance[:, main]))
-    return _Sums(flux, flux_err, light[:, 1] / own, bad.astype(np.int32))
-
-
-@lru_cache(maxsize=4)
-def _table(radii: tuple[float, ...], half: int) -> npt.NDArray[np.float32]:
-    return np.asarray(aperture_table(np.array(radii, float), half))
+    flux = {
+        f"{kind}{number}": np.full(len(fit.flux), np.nan)
+        for kind in ("aper", "hybrid")
+        for number in (1, 2, 3)
+    }
+    flux_err = {name: values.copy() for name, values in flux.items()}
+    for number, radius in enumerate(apertures.radii_px, 1):
+        plain, left, noise, held, _ = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        sky = np.pi * radius**2 * fit.sky
+        flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
+        flux[f"hybrid{number}"] = left + fit.taken * held - sky
+        # What the models of neighbours are wrong by stays in the aperture.
+        spoiled = _FLOOR[1] * (plain - left - fit.taken * held)
+        flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
+    plain, left, noise, _, held = fit.sums[:, main].T
+    own = fit.taken * held
+    contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
+    return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
 
 
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:

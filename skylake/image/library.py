@@ -21,7 +21,7 @@ class Master:
     """A master of the library: the columns of ``masters`` by which it is chosen.
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
-    made of, None where they told no time.
+    made of, None where they told no time. The last three are what a photon transfer has measured.
     """
 
     name: str
@@ -37,11 +37,14 @@ class Master:
     valid_from_mjd: float | None = None
     valid_to_mjd: float | None = None
     n_frames: int = 0
+    gain_e_per_adu: float | None = None
+    read_noise_e: float | None = None
+    linearity_c2: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:
         """Return the master of a row of ``masters``."""
-        return cls(**{one.name: row[one.name] for one in fields(cls)})
+        return cls(**{one.name: row[one.name] for one in fields(cls) if one.name in row})
 
     def holds_at(self, mjd: float) -> bool:
         """Tell whether the master is valid at an instant (MJD, UTC)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy.typing as npt
 
 from skylake.core.frame import MaskPlane, Pixels, StoredImage
 from skylake.image.kernels.fused import reduce_floats, reduce_integers
+from skylake.image.mapped import give_back
 
 _NOTHING = np.zeros((0, 0), np.float32)
 _NO_LEVELS = np.zeros(0, np.float32)
+#: Rows that are done at a time: what masters take of memory is given back after each.
+_STRIP_ROWS = 512
 
 
 @dataclass(slots=True)
@@ -78,6 +82,15 @@ class LinearPass:
         levels = _NO_LEVELS if self.levels is None else self.levels
         return levels, *(_NOTHING if plane is None else plane for plane in planes)
 
+    def strips(self, out: tuple[Any, ...]) -> Iterator[tuple[int, tuple[Pixels, ...], tuple[Any, ...]]]:
+        """Yield the first row, the planes and the output of one strip of rows after the other."""
+        planes = self.planes
+        for start in range(0, out[0].shape[0], _STRIP_ROWS):
+            rows = slice(start, start + _STRIP_ROWS)
+            yield start, tuple(plane[rows] for plane in planes), tuple(part[rows] for part in out)
+            for plane in planes:
+                give_back(plane)
+
 
 def run_pass(
     source: StoredImage,
@@ -114,19 +127,30 @@ def run_pass(
     if stored.dtype.kind in "iu" and stored.dtype.itemsize == 2:
         blank = (0.0, 0.0) if source.blank is None else (1.0, float(source.blank))
         form = _singles(_swapped(stored), stored.dtype.kind == "i", source.scale, source.zero, *blank)
-        count = reduce_integers(_bits(stored, np.uint16), form, corner, work.numbers, work.planes, out)
+        words = _bits(stored, np.uint16)
+        count = 0
+        for start, planes, part in work.strips(out):
+            here = corner[0] + start, corner[1]
+            count += reduce_integers(words, form, here, work.numbers, planes, part)
         return pixels, count
     if stored.dtype.kind != "f" or stored.dtype.itemsize != 4:
         source, stored = _converted(source)
     form = _singles(_swapped(stored), source.scale, source.zero)
-    bits = _bits(stored, np.uint32)
-    return pixels, reduce_floats(bits, form, corner, work.numbers, work.planes, out, pixels.view(np.uint32))
+    return pixels, _reduce_floats(_bits(stored, np.uint32), form, corner, work, out)
 
 
 def run_again(pixels: Pixels, work: LinearPass, mask: MaskPlane, variance: Pixels | None) -> int:
     """Do more work on pixels, in place; return the number of rows with pixels that are invalid."""
-    out, bits = (pixels, mask, _NOTHING if variance is None else variance), pixels.view(np.uint32)
-    return int(reduce_floats(bits, _singles(0.0, 1.0, 0.0), (0, 0), work.numbers, work.planes, out, bits))
+    out = (pixels, mask, _NOTHING if variance is None else variance)
+    return _reduce_floats(pixels.view(np.uint32), _singles(0.0, 1.0, 0.0), (0, 0), work, out)
+
+
+def _reduce_floats(bits: Any, form: Any, corner: tuple[int, int], work: LinearPass, out: Any) -> int:
+    count = 0
+    for start, planes, part in work.strips(out):
+        here = corner[0] + start, corner[1]
+        count += reduce_floats(bits, form, here, work.numbers, planes, part, part[0].view(np.uint32))
+    return count
 
 
 def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pixels:

@@ -17,8 +17,9 @@ from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed, FrameUnavailable, reason_of
 from skylake.image.library import Master
+from skylake.image.mapped import mapped
 
-#: Masters that a worker keeps in memory: one night of a camera with some filters.
+#: Masters that a worker keeps at hand: one night of a camera with some filters.
 _KEPT = 6
 #: Bytes of the head of a gzip stream, of which the fifth to eighth tell a time.
 _GZIP_HEAD = 10
@@ -175,12 +176,10 @@ def read_master(data: bytes, path: str) -> MasterFrame:
     try:
         with fits.open(io.BytesIO(data), memmap=False) as units:
             header = units[0].header
-            planes: dict[str, Any] = {
-                name: np.ascontiguousarray(units[name].data, kind)
-                for name, kind in (("MASTER", np.float32), ("ERROR", np.float32), ("MASK", np.uint8))
-                if name in units
-            }
             kind, exposure = str(header["KIND"]), header.get("EXPTIME")
+            pixels = _read_plane(units, "MASTER", np.float32, inverse=kind == "flat")
+            spread = _read_plane(units, "ERROR", np.float32)
+            mask = _read_plane(units, "MASK", np.uint8)
             used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
             offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
     except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
@@ -189,21 +188,28 @@ def read_master(data: bytes, path: str) -> MasterFrame:
             Reason.BAD_MASTER,
             f"{path}: the master is damaged ({why}); build it anew with `skylake calib build`",
         ) from error
-    pixels = planes.get("MASTER")
-    if kind == "flat" and pixels is not None:
-        pixels = _inverse(pixels)
     return MasterFrame(
         kind,
         pixels,
-        planes.get("ERROR"),
-        planes.get("MASK"),
+        spread,
+        mask,
         offset,
         None if exposure is None else float(exposure),
         used=used,
     )
 
 
+def _read_plane(units: Any, name: str, kind: Any, inverse: bool = False) -> Any:
+    """Return a plane, or one over it; None if there is none. No two planes are in memory at a time."""
+    if name not in units:
+        return None
+    plane = np.ascontiguousarray(units[name].data, kind)
+    del units[name].data
+    return mapped(_inverse(plane) if inverse else plane)
+
+
 def _inverse(flat: Pixels) -> Pixels:
     """Return one over a flat; NaN where it is not positive."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(flat > 0.0, np.float32(1.0) / flat, np.float32(np.nan)).astype(np.float32)
+    found = np.full(flat.shape, np.nan, np.float32)
+    np.divide(np.float32(1.0), flat, out=found, where=flat > 0.0)
+    return found

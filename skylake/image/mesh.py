@@ -47,16 +47,22 @@ def spline_surfaces(
     bend = _curvatures(len(rows) - 1)
     parts: list[Pixels] = []
     for values in (level, noise):
-        wide = _expand_along(values, columns)
-        for part in (wide, bend @ wide):
-            # One row more, whose weight is nothing, so that a single tile needs no rule of its own.
-            parts.append(np.concatenate([part, part[-1:]]).astype(np.float32))
-    pair: tuple[Pixels, Pixels] = expand_splines(*parts, knot, weights, np.float32(least_noise))
-    return pair
+        for part in (values, bend @ values):
+            wide = _expand_along(part, columns)
+            # One row more, whose weight is nothing, so that a single tile needs no rule of its own; rows that lie in
+            # one piece, or the kernel would take ten times as long.
+            parts.append(np.ascontiguousarray(np.concatenate([wide, wide[-1:]]), np.float32))
+    shape = int(rows[-1]), int(columns[-1])
+    levels, noises = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    expand_splines(*parts, knot, weights, np.float32(least_noise), levels, noises)
+    return levels, noises
 
 
-def interpolate_cells(level: Pixels, excess: Floats, edges: tuple[Edges, Edges]) -> Pixels:
-    """Return a surface plus the values of cells, interpolated linearly between their centres."""
+def shift_by_cells(level: Pixels, signal: Pixels, excess: Floats, edges: tuple[Edges, Edges]) -> None:
+    """Add the values of cells, interpolated linearly between their centres, to a level, and take them off the signal.
+
+    Both are changed in place.
+    """
     rows, columns = edges
     place = _place(columns)
     nodes = np.arange(len(columns) - 1)
@@ -65,8 +71,8 @@ def interpolate_cells(level: Pixels, excess: Floats, edges: tuple[Edges, Edges])
     down = np.clip(_place(rows), 0.0, len(rows) - 2)
     cell = down.astype(np.int64)
     share = (down - cell).astype(np.float32)
-    added = np.concatenate([wide, wide[-1:]]).astype(np.float32)
-    return np.asarray(add_cells(level, added, cell, share), np.float32)
+    added = np.ascontiguousarray(np.concatenate([wide, wide[-1:]]), np.float32)
+    add_cells(level, signal, added, cell, share)
 
 
 def _place(edges: Edges) -> Floats:

@@ -15,7 +15,7 @@ from skylake.errors import FrameRejected
 from skylake.image.detections import RAISE, Detections
 from skylake.image.kernels import footprints
 from skylake.image.kernels.footprints import sharpness, sum_footprints
-from skylake.image.kernels.matched import list_significant, star_curvatures
+from skylake.image.kernels.matched import list_significant, sample_filtered, star_curvatures
 from skylake.image.kernels.watershed import (
     join_basins,
     join_wings,
@@ -60,8 +60,20 @@ _SHARP = 0.4
 #: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel tell nothing.
 _SHARPEST = 1.25
 _LEAST_BESIDE = 0.1
+#: Most frames list less than one of so many of the pixels that may be listed.
+_FEW = 8
+#: Every so many pixels in x and y are enough to compare variances.
+_SAMPLE_PX = 16
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
 _SATURATED = np.uint8(PixelFlag.SATURATED)
+#: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that tell it.
+_SAMPLED_ROWS = 40
+_FEWEST_SAMPLED = 300
+#: Share of a Gaussian more than two standard deviations below its mean.
+_FAR_BELOW = 0.02275
+#: What chance adds to that noise is below this over the root of the number of pixels, most of which share some light.
+_CHANCE = 4.0
+_NO_PLANE = np.zeros((0, 0), np.float32)
 _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
 
 
@@ -75,22 +87,53 @@ class _Significant:
     uphill: Places
 
 
-def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction, gain: float) -> Detections:
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What is known of the noise of an image.
+
+    Attributes
+    ----------
+    rms : ndarray of float32, shape (height, width)
+        That of the background.
+    gain : float
+        Electrons per ADU, for the photon noise of sources in the errors of their centroids.
+    variance : ndarray of float32 or None
+        Variance of each pixel with the photons of its light, as far as it is known, ADU^2.
+    """
+
+    rms: Pixels
+    gain: float = np.inf
+    variance: Pixels | None = None
+
+    @property
+    def trust(self) -> tuple[Pixels, np.float32, np.float32]:
+        """The variance plane, what makes it agree with the background, and what a unit of light adds to it."""
+        if self.variance is None:
+            return _NO_PLANE, np.float32(1.0), np.float32(0.0)
+        some = slice(None, None, _SAMPLE_PX), slice(None, None, _SAMPLE_PX)
+        told = self.variance[some]
+        # The median is that of the sky unless stars cover half of the image.
+        ratio = float(np.median(self.rms[some].astype(float) ** 2 / np.where(told > 0.0, told, np.inf)))
+        return np.ascontiguousarray(self.variance), np.float32(ratio), np.float32(1.0 / self.gain)
+
+
+def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction) -> Detections:
     """Find the peaks of the image that is filtered with the shape of a star, and what belongs to each.
 
     For white noise the best linear filter of a star in sky noise is its own shape (Turin 1960, IRE Trans.
     Inf. Theory 6, 311); the filtered image over its noise is then the signal-to-noise ratio of a star there
-    (Irwin 1985, MNRAS 214, 575). The shape is a Gaussian as wide as the stars of the frame.
+    (Irwin 1985, MNRAS 214, 575). The shape is a Gaussian as wide as the stars of the frame. Noise that neighbouring
+    pixels share, as frames have from which a sky made of others was taken, passes the filter better than white noise;
+    so the noise of the filtered image is measured on itself.
 
     Parameters
     ----------
-    signal, rms : ndarray of float32, shape (height, width)
-        Image minus background, and its noise, ADU.
+    signal : ndarray of float32, shape (height, width)
+        Image minus background, ADU.
+    noise : Noise
     mask : ndarray of uint8, shape (height, width)
         Bits of :class:`~skylake.core.flags.PixelFlag`.
     parameters : Extraction
-    gain : float
-        Electrons per ADU, for the photon noise of sources in the errors of their centroids.
 
     Raises
     ------
@@ -98,13 +141,13 @@ def find_peaks(signal: Pixels, rms: Pixels, mask: Plane, parameters: Extraction,
         ``detection_overflow`` if too many pixels exceed even the raised threshold, ``no_sources`` if
         nothing is found.
     """
-    given = parameters.filter_fwhm_px
+    given, rms, gain = parameters.filter_fwhm_px, noise.rms, noise.gain
     width = star_width(signal, rms, mask) if given is None else given
-    listed, threshold = _list(signal, rms, mask, gaussian(width or _USUAL_WIDTH), parameters)
+    listed, threshold = _list(signal, noise, mask, gaussian(width or _USUAL_WIDTH), parameters)
     peak = number_basins(listed.uphill)
     height = listed.value[peak]
-    noise = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
-    joined, body, touching = _mountains(listed, peak, noise, mask, threshold)
+    own = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
+    joined, body, touching = _mountains(listed, peak, own, mask, threshold)
     top = summits(joined, body)
     stands = (top == np.arange(len(top))) & (height >= threshold)
     stands[stands] = _is_star(signal, rms, mask, listed.place[peak[stands]], width)
@@ -192,22 +235,41 @@ def gaussian(fwhm: float) -> Pixels:
     return np.asarray(weights / (2.0 * weights.sum() - weights[0]), np.float32)
 
 
+def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> float:
+    """Return the standard deviation of the filtered image in units of that for white noise, 1 or more.
+
+    It is told by the pixels far below the background, of which stars have none; where stars are everywhere, the median
+    is no background, and nothing is.
+    """
+    every = max(1, signal.shape[0] // _SAMPLED_ROWS)
+    values = sample_filtered(signal, rms, mask, _UNUSABLE, kernel, every)
+    if len(values) < _FEWEST_SAMPLED:
+        return 1.0
+    far, middle = (round(part * len(values)) for part in (_FAR_BELOW, 0.5))
+    values.partition((far, middle))
+    chance = _CHANCE / np.sqrt(len(values))
+    return float(max(1.0, 0.5 * (min(values[middle], 0.0) - values[far]) - chance))
+
+
 def _list(
-    signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels, parameters: Extraction
+    signal: Pixels, noise: Noise, mask: Plane, kernel: Pixels, parameters: Extraction
 ) -> tuple[_Significant, float]:
     """Return the significant pixels and the threshold under which there are not too many of them."""
-    size = min(parameters.max_pixels, signal.size)
-    place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
-    value, light = np.empty(size, np.float32), np.empty(size, np.float32)
-    for factor in (1.0, RAISE):
+    most = min(parameters.max_pixels, signal.size)
+    filtered = np.float32(filtered_noise(signal, noise.rms, mask, kernel))
+    given, trust = (signal, noise.rms, mask, _UNUSABLE, kernel), noise.trust
+    # Room for all that may be listed is as large as some images; few frames need it.
+    for factor, size in ((1.0, most // _FEW), (1.0, most), (RAISE, most)):
         threshold = parameters.peak_sigma * factor
         least = np.float32(_ISOPHOTE * threshold)
-        found = list_significant(signal, rms, mask, _UNUSABLE, kernel, least, place, value, light, uphill)
+        place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
+        value, light = np.empty(size, np.float32), np.empty(size, np.float32)
+        found = list_significant(*given, least, filtered, trust, place, value, light, uphill)
         if found >= 0:
             return _Significant(place[:found], value[:found], light[:found], uphill[:found]), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
-        f"more than {size} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
+        f"more than {most} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
         "moonlight) or extraction.max_pixels of the profile is too small",
     )
 

@@ -96,11 +96,12 @@ def make_scene(
     variance, scale = _NO_PLANE, 1.0
     if image.variance is not None:
         variance = np.ascontiguousarray(image.variance, np.float32)
-        scale = _variance_scale(variance, background.rms, mask, segments)
+        scale = variance_scale(variance, background.rms, mask, segments)
     return Scene(np.ascontiguousarray(signal, np.float32), mask, background.rms, variance, scale, gain, tiles)
 
 
-def _variance_scale(variance: Pixels, rms: Pixels, mask: MaskPlane, segments: npt.NDArray[np.int32]) -> float:
+def variance_scale(variance: Pixels, rms: Pixels, mask: MaskPlane, segments: npt.NDArray[np.int32]) -> float:
+    """Return the median ratio of the measured variance of the sky to that of a plane, between the stars."""
     every = slice(None, None, _SAMPLE_PX), slice(None, None, _SAMPLE_PX)
     sky = (segments[every] == 0) & ((mask[every] & np.uint8(UNUSABLE)) == 0) & (variance[every] > 0.0)
     if np.count_nonzero(sky) < _MIN_SAMPLE:

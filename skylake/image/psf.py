@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.kernels.shapes import draw_stamps
+from skylake.image.kernels.shapes import draw_stamps, light_of_terms, star_coefficients
 
 Floats = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -59,7 +59,9 @@ class Shape:
     @property
     def inverse(self) -> Floats:
         """From pixels to scaled offsets."""
-        return np.asarray(np.linalg.inv(self.matrix), float)
+        plus, cross = self.plus, self.cross
+        whole = self.width * (1.0 - plus**2 - cross**2)
+        return np.array([[1.0 - plus, -cross], [-cross, 1.0 + plus]]) / whole
 
     @classmethod
     def of_width(cls, fwhm_px: float) -> Shape:
@@ -296,18 +298,24 @@ class FramePsf:
 
     def coefficients(self, x: Floats, y: Floats) -> Single:
         """Return what the kernels draw stars of flux 1 from, for positions on the image; shape (n, 26)."""
-        raw = field_terms(x, y, self.model.size) @ (self.model.terms @ monomials())
-        whole = raw @ self._whole()
-        return np.ascontiguousarray(raw / whole[:, None], np.float32)
+        height, width = self.model.size
+        terms = self.model.terms @ monomials()
+        whole = terms @ self.light_of_terms(*_disc(self.total_radius_px))[0]
+        return np.asarray(
+            star_coefficients(np.ascontiguousarray(x), np.ascontiguousarray(y), height, width, terms, whole)
+        )
 
-    def _whole(self) -> Floats:
-        """Return the light of each basis function within the total radius, shape (26,)."""
-        half = int(np.ceil(self.total_radius_px))
-        offsets = np.arange(-half, half + 1)
-        within = np.clip(self.total_radius_px + 0.5 - np.hypot(offsets[:, None], offsets), 0.0, 1.0)
-        zero = np.zeros(N_BASIS, np.float32)
-        stamps = draw_stamps(zero, zero, np.eye(N_BASIS, dtype=np.float32), self.inverse, half)
-        return np.asarray(stamps[:, : within.size].astype(float) @ within.reshape(-1))
+    def light_of_terms(self, x: Floats, y: Floats, weights: Single) -> Floats:
+        """Return the light that belongs to each coefficient, in pixels at offsets x and y with weights (m, n)."""
+        return np.asarray(light_of_terms(x, y, weights, self.inverse))
+
+
+@lru_cache(maxsize=8)
+def _disc(radius: float) -> tuple[Floats, Floats, Single]:
+    """Return the pixels of a disc, and how much of each belongs to it."""
+    half = int(np.ceil(radius))
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1).astype(float)
+    return x, y, np.clip(radius + 0.5 - np.hypot(x, y), 0.0, 1.0).astype(np.float32)[None]
 
 
 def field_terms(x: Floats, y: Floats, size: tuple[int, int]) -> Floats:

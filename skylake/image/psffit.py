@@ -7,15 +7,16 @@ sky gives the noise, and leaves the flux of a bright star free of bias where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.image.kernels import normal_equations as kernels
+from skylake.image.circles import Circles
+from skylake.image.kernels import pairs, stamps
 from skylake.image.kernels.covariances import local_variance
-from skylake.image.kernels.shapes import draw_stamps
+from skylake.image.kernels.forced_apertures import sum_pixels
 from skylake.image.psf import FramePsf
 
 Floats = npt.NDArray[np.float64]
@@ -23,11 +24,20 @@ Single = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 #: Half size of the stamps that are fitted, in full widths, and its limits in pixels.
-_CORE_WIDTHS = 2.0
+_CORE_WIDTHS = 1.5
 _CORE_LIMITS = (4, 12)
+#: Side of the cells by which stars are sorted, pixels; no two farther apart than two cells may overlap.
+_CELL_PX = 2 * _CORE_LIMITS[1] + 1
 #: The light of a star beyond its stamp is taken off where it exceeds this share of the noise of a pixel.
 _WING_SIGMA = 0.25
-_TOLERANCE = 1e-6
+#: Wings are drawn in squares of some sizes, each this much larger than the one before.
+_WING_STEP = 1.5
+#: A change of a wing by less than this share of the noise of a pixel is not drawn anew.
+_WING_CHANGE = 0.01
+#: What is wrong with the solution, all stars together, in units of its errors.
+_TOLERANCE = 0.01
+#: Single precision of the pixels knows no better than that.
+_PRECISION = 1e-7
 _MOST_STEPS = 200
 #: Two stars at one place would have no fluxes of their own without this.
 _RIDGE = 1e-4
@@ -35,13 +45,13 @@ _RIDGE = 1e-4
 _OVERLAP = 0.02
 #: Stars whose covariance is computed together.
 _TOGETHER = 8
-#: Side of the blocks in which the sky is made even, pixels, and every how many are taken for their mean: every third
-#: alone would scatter the fluxes of large apertures by half of their error.
+#: Side of the blocks in which the sky is made even, pixels; every so many rows are enough for their mean.
 _BLOCK_PX = 64
-_BLOCK_STEP = 2
+_BLOCK_STEP = 3
 _BLOCK_CLIP = 3.0
 #: A block needs this share of its pixels.
 _BLOCK_MIN = 0.2
+_NO_PLANE = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +73,15 @@ class StarFit:
         Part of the weight of the star's stamp that lies on good pixels.
     sky : ndarray
         Level of the residual sky, ADU per pixel.
-    reach : ndarray of int
-        Half size of the square in which the star was subtracted.
     left : ndarray of float32, shape (height, width)
         The signal without the stars.
-    columns, rows, dx, dy, coefficients, stamps, core
-        Where the stars are drawn, from what, and their stamps and half size; see :mod:`skylake.image.kernels.shapes`.
-    clean : bool
-        Whether all pixels were good.
+    columns, rows : ndarray of int
+        The pixel in which the star is.
+    sums : ndarray, shape (n, circles, 5)
+        Of each circle, ADU: sum of the signal; of what is left; its variance; part of the star as it was subtracted
+        that such a circle holds wherever in a pixel it is; and, of the main circle, the part that this one holds.
+    bad : ndarray of int
+        Pixels in the main circle that are not good.
     steps : int
         Steps of the last solution.
     """
@@ -82,24 +93,19 @@ class StarFit:
     chi2: Floats
     share: Floats
     sky: Floats
-    reach: Places
     left: Single
     columns: Places
     rows: Places
-    dx: Single
-    dy: Single
-    coefficients: Single
-    stamps: Single
-    core: int
-    clean: bool
+    sums: Floats
+    bad: Places
     steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Stars sorted by place, with their stamps."""
+    """Stars sorted by place, with their stamps and what the image has below them."""
 
-    order: Places
+    order: Places | None
     columns: Places
     rows: Places
     dx: Single
@@ -107,29 +113,37 @@ class _Drawn:
     coefficients: Single
     half: int
     stamps: Single
+    products: Floats
+    squares: Floats
+    sums: Floats
+    counts: Places
 
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """The normal matrix: its diagonal, and the elements of pairs."""
+    """The normal matrix: its diagonal, the elements of pairs, and a triangular factor."""
 
     diagonal: Floats
-    first: Places
-    second: Places
+    starts: Places
+    partners: Places
     values: Floats
+    pivots: Floats
+    factor: Floats
+    enough: float
 
     def solve(self, right: Floats, start: Floats) -> tuple[Floats, int]:
         """Return the solution for a right-hand side."""
-        diagonal = self.diagonal * (1.0 + _RIDGE)
-        solution, steps = kernels.conjugate_gradients(
-            diagonal, self.first, self.second, self.values, right, start, _TOLERANCE, _MOST_STEPS
-        )
+        enough = max(self.enough, _PRECISION**2 * float(np.sum(right * right / self.diagonal)))
+        solution, steps = pairs.conjugate_gradients(
+            self.diagonal, self.starts, self.partners, self.values, self.pivots, self.factor, right, start, enough,
+            _MOST_STEPS,
+        )  # fmt: skip
         return solution, steps
 
 
 def fit_stars(
     signal: Pixels, good: npt.NDArray[np.uint8], rms: Pixels, x: Floats, y: Floats, psf: FramePsf, gain: float,
-    level_sky: bool = True,
+    level_sky: bool = True, circles: Circles | None = None, variance: Pixels | None = None, scale: float = 1.0,
 ) -> StarFit:  # fmt: skip
     """Fit the fluxes of all stars at once.
 
@@ -149,85 +163,86 @@ def fit_stars(
     level_sky : bool
         Whether the mean of what is left is taken off in blocks: stars too faint to be in the list, or light that the
         background map holds and the models as well.
+    circles : Circles or None
+        In which pixels are summed as well.
+    variance : ndarray of float32, shape (height, width), or None
+        Variance of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
+    scale : float
+        Factor that makes it agree with `rms`.
     """
-    drawn = _draw(x, y, psf)
-    clean = bool(good.all())
+    clean, noise = bool(good.all()), _usual(rms)
+    drawn = _draw(x, y, psf, signal, good, clean)
     places = drawn.columns, drawn.rows
-    products, squares, sums, counts = kernels.project(drawn.stamps, drawn.half, *places, signal, good, clean)
-    system = _system(drawn, squares, good)
-    seen = squares > 0.0
-    flux, _ = system.solve(products, products / system.diagonal)
+    system = _system(drawn, good, clean, noise)
+    flux, _ = system.solve(drawn.products, drawn.products / system.diagonal)
     left = signal.copy()
-    reach = _wings(drawn, psf, flux, _usual(rms))
-    _subtract_wings(left, drawn, psf, reach, flux)
-    wing_flux = flux
-    products = kernels.project(drawn.stamps, drawn.half, *places, left, good, clean)[0]
-    flux, steps = system.solve(products, flux)
-    kernels.subtract(left, drawn.stamps, drawn.half, *places, flux.astype(np.float32))
-    _subtract_wings(left, drawn, psf, reach, flux - wing_flux)
-    taken, sky = flux, np.zeros(len(x))
+    wings = _Wings.of(drawn, psf, flux, noise)
+    wings.subtract(left, drawn, psf, flux)
+    products = stamps.project(drawn.stamps, drawn.half, *places, left, good, clean)
+    taken, steps = system.solve(products, flux)
+    stamps.subtract(left, drawn.stamps, drawn.half, *places, taken.astype(np.float32))
+    wings.subtract(left, drawn, psf, taken - flux)
+    flux, sky = taken, np.zeros(len(x))
     if level_sky:
-        sky = _level(left, good, _usual(rms), places)
-        flux, steps = system.solve(products - sky * sums, flux)
-    back = slice(None) if np.all(np.diff(drawn.order) == 1) else np.argsort(drawn.order)
-    errors = _errors(signal, left, good, clean, rms, drawn, system, sky, gain, counts)
-    return StarFit(
-        flux=np.where(seen, flux, np.nan)[back],
-        taken=taken[back],
-        variance=np.where(seen, errors.variance, np.nan)[back],
-        increase=np.where(seen, errors.increase, np.inf)[back],
-        chi2=errors.chi2[back],
-        share=_share(drawn, squares, counts)[back],
-        sky=sky[back],
-        reach=reach[back],
-        left=left,
-        columns=drawn.columns[back],
-        rows=drawn.rows[back],
-        dx=drawn.dx[back],
-        dy=drawn.dy[back],
-        coefficients=drawn.coefficients[back],
-        stamps=drawn.stamps[back],
-        core=drawn.half,
-        clean=clean,
-        steps=steps,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Errors:
-    """Variances of fluxes, their increase by neighbours, and reduced chi-squares."""
-
-    variance: Floats
-    increase: Floats
-    chi2: Floats
-
-
-def _errors(
-    signal: Pixels, left: Single, good: npt.NDArray[np.uint8], clean: bool, rms: Pixels, drawn: _Drawn,
-    system: _System, sky: Floats, gain: float, counts: Places,
-) -> _Errors:  # fmt: skip
-    noise = rms[_inside(drawn.rows, signal.shape[0]), _inside(drawn.columns, signal.shape[1])]
-    photons, chi2 = kernels.spread(
-        drawn.stamps, drawn.half, drawn.columns, drawn.rows, signal, left, good, clean, noise, sky.astype(np.float32),
-        gain,
+        sky = _level(left, good, clean, noise, places)
+        flux, steps = system.solve(products - sky * drawn.sums, taken)
+    around = circles or Circles.none()
+    sums, bad, beyond, chi2 = sum_pixels(
+        *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
+        taken.astype(np.float32), sky.astype(np.float32), around.tables, around.phases, around.halves, around.main,
+        around.light(psf), signal, left, good, clean, _under(rms, drawn), gain,
+        _NO_PLANE if variance is None else variance, scale,
     )  # fmt: skip
-    variance, increase = _variance(system, photons, noise)
-    return _Errors(variance, increase, np.where(counts > 1, chi2 / np.maximum(counts - 1, 1), np.nan))
+    error, increase = local_variance(
+        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, _under(rms, drawn), _TOGETHER
+    )  # fmt: skip
+    return _in_order(drawn, StarFit(
+        flux, taken, error, increase, chi2, _share(drawn), sky, left, drawn.columns, drawn.rows, sums, bad, steps
+    ))  # fmt: skip
 
 
-def _share(drawn: _Drawn, squares: Floats, counts: Places) -> Floats:
+def _in_order(drawn: _Drawn, fit: StarFit) -> StarFit:
+    """Return a fit in the order in which the stars were given, without what no pixel tells."""
+    seen, counts = drawn.squares > 0.0, drawn.counts
+    known = replace(
+        fit,
+        flux=np.where(seen, fit.flux, np.nan),
+        variance=np.where(seen, fit.variance, np.nan),
+        increase=np.where(seen, fit.increase, np.inf),
+        chi2=np.where(counts > 1, fit.chi2 / np.maximum(counts - 1, 1), np.nan),
+    )
+    if drawn.order is None:
+        return known
+    back = np.argsort(drawn.order)
+    moved = {
+        item.name: getattr(known, item.name) for item in fields(known) if item.name not in ("left", "steps")
+    }
+    return replace(known, **{name: values[back] for name, values in moved.items()})
+
+
+def _under(rms: Pixels, drawn: _Drawn) -> Single:
+    """Return the noise of the sky at each star."""
+    return rms[_inside(drawn.rows, rms.shape[0]), _inside(drawn.columns, rms.shape[1])]
+
+
+def _share(drawn: _Drawn) -> Floats:
     """Return the part of the weight of each stamp that lies on good pixels."""
-    whole = squares.copy()
-    hidden = np.flatnonzero(counts < (2 * drawn.half + 1) ** 2)
+    whole = drawn.squares.copy()
+    hidden = np.flatnonzero(drawn.counts < (2 * drawn.half + 1) ** 2)
     whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
-    return squares / whole
+    return drawn.squares / whole
 
 
-def by_place(x: Floats, y: Floats, half: int) -> Places:
+def by_place(x: Floats, y: Floats) -> Places:
     """Return the order of stars cell by cell; stars that come in it are fitted without being moved about."""
-    side = 2 * half + 1
-    columns, rows = np.rint(x).astype(np.int64) // side, np.rint(y).astype(np.int64) // side
-    return np.lexsort((columns, rows)).astype(np.int64)
+    return np.argsort(_cells(np.rint(x).astype(np.int64), np.rint(y).astype(np.int64))[0], kind="stable")
+
+
+def _cells(columns: Places, rows: Places) -> tuple[Places, int, int]:
+    """Return the cell of each star, and how many there are across and down with an empty one at each edge."""
+    across = int(columns.max(initial=0)) // _CELL_PX + 3
+    down = int(rows.max(initial=0)) // _CELL_PX + 3
+    return (rows // _CELL_PX + 1) * across + columns // _CELL_PX + 1, across, down
 
 
 def core_half_size(fwhm_px: float) -> int:
@@ -243,61 +258,89 @@ def _inside(position: Places, size: int) -> Places:
     return np.clip(position, 0, size - 1)
 
 
-def _draw(x: Floats, y: Floats, psf: FramePsf) -> _Drawn:
+def _draw(
+    x: Floats, y: Floats, psf: FramePsf, signal: Pixels, good: npt.NDArray[np.uint8], clean: bool
+) -> _Drawn:
     """Draw the stars cell by cell, so that neighbours on the image are neighbours in memory."""
     half = core_half_size(psf.fwhm_px)
     columns, rows = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
-    order = by_place(x, y, half)
-    columns, rows, x, y = columns[order], rows[order], x[order], y[order]
+    order: Places | None = None
+    if np.any(np.diff(_cells(columns, rows)[0]) < 0):
+        order = by_place(x, y)
+        columns, rows, x, y = columns[order], rows[order], x[order], y[order]
     dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
     coefficients = psf.coefficients(x, y)
-    stamps = draw_stamps(dx, dy, coefficients, psf.inverse, half)
-    return _Drawn(order, columns, rows, dx, dy, coefficients, half, stamps)
+    found = stamps.draw_and_project(
+        dx, dy, coefficients, psf.inverse, half, columns, rows, signal, good, clean
+    )
+    return _Drawn(order, columns, rows, dx, dy, coefficients, half, *found)
 
 
-def _system(drawn: _Drawn, squares: Floats, good: npt.NDArray[np.uint8]) -> _System:
+def _system(drawn: _Drawn, good: npt.NDArray[np.uint8], clean: bool, noise: float) -> _System:
     """Return the normal matrix; a star without a good pixel gets an equation that says nothing of the others."""
-    side = 2 * drawn.half + 1
-    across = int(drawn.columns.max(initial=0)) // side + 3
-    cells = (drawn.rows // side + 1) * across + drawn.columns // side + 1
-    down = int(drawn.rows.max(initial=0)) // side + 3
-    starts = np.searchsorted(cells, np.arange(across * down + 1)).astype(np.int64)
-    reach = 2 * drawn.half
-    count = kernels.count_pairs(drawn.columns, drawn.rows, starts, across, cells, reach)
-    first, second = kernels.list_pairs(drawn.columns, drawn.rows, starts, across, cells, reach, count)
-    values = kernels.overlaps(first, second, drawn.stamps, drawn.half, drawn.columns, drawn.rows, good)
-    return _System(np.where(squares > 0.0, squares, 1.0), first, second, values)
+    columns, rows = drawn.columns, drawn.rows
+    cells, across, down = _cells(columns, rows)
+    starts, partners = pairs.list_pairs(columns, rows, cells, across, across * down, 2 * drawn.half)
+    values = pairs.overlaps(starts, partners, drawn.stamps, drawn.half, columns, rows, good, clean)
+    diagonal = np.where(drawn.squares > 0.0, drawn.squares, 1.0) * (1.0 + _RIDGE)
+    pivots, factor = pairs.incomplete_cholesky(diagonal, starts, partners, values)
+    return _System(diagonal, starts, partners, values, pivots, factor, (_TOLERANCE * noise) ** 2)
 
 
-def _wings(drawn: _Drawn, psf: FramePsf, flux: Floats, noise: float) -> Places:
-    """Return how far each star is subtracted: beyond its stamp only where it is bright."""
-    edge = np.abs(drawn.stamps[:, drawn.half * (2 * drawn.half + 1)])
-    outer = max(int(np.ceil(psf.total_radius_px)), drawn.half)
-    return np.where(flux * edge > _WING_SIGMA * noise, outer, drawn.half).astype(np.int64)
+@dataclass(frozen=True, slots=True)
+class _Wings:
+    """How far each star is subtracted: beyond its stamp only where it is bright.
+
+    Attributes
+    ----------
+    reach : ndarray of int, shape (n,)
+        Half sizes of squares.
+    least : ndarray, shape (n,)
+        The flux below which the wing of a star does not show.
+    """
+
+    reach: Places
+    least: Floats
+
+    @classmethod
+    def of(cls, drawn: _Drawn, psf: FramePsf, flux: Floats, noise: float) -> _Wings:
+        """Return the wings of stars of some fluxes."""
+        outer = max(int(np.ceil(psf.total_radius_px)), drawn.half)
+        edge = np.abs(drawn.stamps[:, drawn.half * (2 * drawn.half + 1)])
+        reach = np.full(len(flux), drawn.half, np.int64)
+        bright = np.flatnonzero(flux * edge > _WING_SIGMA * noise)
+        if bright.size:
+            sizes = [drawn.half]
+            while sizes[-1] < outer:
+                sizes.append(min(int(np.ceil(_WING_STEP * sizes[-1])), outer))
+            profile = np.abs(
+                psf.values(drawn.coefficients[bright[:1]], np.array(sizes, float), np.zeros(len(sizes)))
+            )
+            # As bright as that at its edge, in units of what it is at the edge of the stamp.
+            fall = np.maximum.accumulate((profile / max(profile[0], 1e-30))[::-1])[::-1]
+            light = (flux * edge)[bright, None] * fall
+            reach[bright] = np.array(sizes)[np.argmax(light <= _WING_SIGMA * noise, axis=1)]
+            reach[bright[(light > _WING_SIGMA * noise).all(axis=1)]] = outer
+        return cls(reach, _WING_CHANGE * noise / np.maximum(edge, 1e-30))
+
+    def subtract(self, image: Single, drawn: _Drawn, psf: FramePsf, flux: Floats) -> None:
+        """Subtract wings from an image, where they show."""
+        chosen = (self.reach > drawn.half) & (np.abs(flux) > self.least)
+        for half in np.unique(self.reach[chosen]):
+            some = np.flatnonzero(chosen & (self.reach == half))
+            stamps.subtract_wings(
+                image, int(half), drawn.half, drawn.columns[some], drawn.rows[some], drawn.dx[some], drawn.dy[some],
+                psf.inverse, drawn.coefficients[some], flux[some].astype(np.float32),
+            )  # fmt: skip
 
 
-def _subtract_wings(image: Single, drawn: _Drawn, psf: FramePsf, reach: Places, flux: Floats) -> None:
-    for half in np.unique(reach[reach > drawn.half]):
-        some = np.flatnonzero(reach == half)
-        kernels.subtract_wings(
-            image,
-            int(half),
-            drawn.half,
-            drawn.columns[some],
-            drawn.rows[some],
-            drawn.dx[some],
-            drawn.dy[some],
-            psf.inverse,
-            drawn.coefficients[some],
-            flux[some].astype(np.float32),
-        )
-
-
-def _level(left: Single, good: npt.NDArray[np.uint8], noise: float, places: tuple[Places, Places]) -> Floats:
+def _level(
+    left: Single, good: npt.NDArray[np.uint8], clean: bool, noise: float, places: tuple[Places, Places]
+) -> Floats:
     """Return the mean of what is left at the places of the stars, between the centres of blocks."""
-    means, counts = kernels.block_means(left, good, _BLOCK_PX, _BLOCK_STEP, noise, _BLOCK_CLIP)
+    means, counts = stamps.block_means(left, good, clean, _BLOCK_PX, _BLOCK_STEP, noise, _BLOCK_CLIP)
     height, width = left.shape
-    needed = _BLOCK_MIN * (height / means.shape[0]) * (width / means.shape[1]) / _BLOCK_STEP**2
+    needed = _BLOCK_MIN * (height / means.shape[0]) * (width / means.shape[1]) / _BLOCK_STEP
     known = counts >= needed
     means = np.where(known, means, np.median(means[known]) if known.any() else 0.0)
     column = (places[0] + 0.5) * means.shape[1] / width - 0.5
@@ -308,17 +351,3 @@ def _level(left: Single, good: npt.NDArray[np.uint8], noise: float, places: tupl
     s, t = column - j, row - i
     upper = means[i, j] * (1.0 - s) + means[i, right] * s
     return np.asarray(upper * (1.0 - t) + (means[lower, j] * (1.0 - s) + means[lower, right] * s) * t)
-
-
-def _variance(system: _System, photons: Floats, rms: Single) -> tuple[Floats, Floats]:
-    """Return the variances of fluxes and their increase by neighbours."""
-    star = np.concatenate([system.first, system.second])
-    partner = np.concatenate([system.second, system.first])
-    value = np.concatenate([system.values, system.values])
-    diagonal = system.diagonal * (1.0 + _RIDGE)
-    strength = np.abs(value) / np.sqrt(diagonal[star] * diagonal[partner])
-    some = np.flatnonzero(strength > _OVERLAP)
-    some = some[np.lexsort((-strength[some], star[some]))]
-    starts = np.searchsorted(star[some], np.arange(len(diagonal) + 1)).astype(np.int64)
-    variance, increase = local_variance(diagonal, starts, partner[some], value[some], photons, rms, _TOGETHER)
-    return variance, increase

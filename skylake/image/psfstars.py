@@ -170,13 +170,13 @@ def choose_stars(extracted: Extracted, half: int) -> PsfStars:
     grid = np.arange(-half, half + 1)
     rows = np.rint(y).astype(np.intp)[:, None, None] + grid[None, :, None]
     columns = np.rint(x).astype(np.intp)[:, None, None] + grid[None, None, :]
-    segments = extracted.detections.segments
+    segments = extracted.detections.segments[rows, columns]
     own = (measured.number[chosen] + 1)[:, None, None]
     # The light of a neighbour does not end at its isophote.
-    strangers = (segments[rows, columns] != own) & (segments[rows, columns] > 0)
+    strangers = (segments != own) & (segments > 0)
     widened = maximum_filter(strangers, (1, 2 * _WIDEN_PX + 1, 2 * _WIDEN_PX + 1)) if len(x) else strangers
     bad = (extracted.image.mask[rows, columns] & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) != 0
-    good = ~bad & ~(widened & (segments[rows, columns] != own))
+    good = ~bad & ~(widened & (segments != own))
     shape = (len(x), grid.size**2)
     return PsfStars(
         x,

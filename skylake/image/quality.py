@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,10 @@ _SHAPE_SNR = 20.0
 _UNSHAPED = UNCLEAN & ~SourceFlag.STREAK
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
+#: Signal-to-noise ratio of a star at the limit of a frame.
+LIMIT_SNR = 5.0
+#: Points along each axis of a pixel by which the overlap of an aperture is found.
+_SUBPIXELS = 10
 #: The kurtosis of fewer orientations scatters too much to tell a trailed frame.
 _MIN_ORIENTATIONS = 60
 
@@ -83,6 +88,37 @@ def source_metrics(measured: Measurements) -> Metrics:
         theta_kurtosis=_excess_kurtosis(_about_mean_axis(measured.theta[clean])),
         flux_max=float(measured.flux_max[clean].max()) if clean.any() else float("nan"),
     )
+
+
+def limiting_flux(rms_adu: float, radius_px: float, gain: float) -> float:
+    """Return the flux in an aperture at which a star is five times its error, ADU.
+
+    The variance is that of the background, the sum of f^2 rms^2 over pixels with the overlap f, and that of the
+    photons of the star.
+
+    Parameters
+    ----------
+    rms_adu : float
+        Noise of the background per pixel.
+    radius_px : float
+        Of the aperture.
+    gain : float
+        Electrons per ADU.
+    """
+    photons = LIMIT_SNR**2 / gain
+    sky = (LIMIT_SNR * rms_adu) ** 2 * _squared_overlap(radius_px)
+    return float(0.5 * (photons + np.sqrt(photons**2 + 4.0 * sky)))
+
+
+@cache
+def _squared_overlap(radius_px: float) -> float:
+    """Return the sum of the squares of the overlaps of pixels with a circle in the middle of a pixel."""
+    half = int(np.ceil(radius_px)) + 1
+    side = 2 * half + 1
+    grid = (np.arange(side * _SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5 * side
+    inside = grid[:, None] ** 2 + grid[None, :] ** 2 <= radius_px**2
+    overlap = inside.reshape(side, _SUBPIXELS, side, _SUBPIXELS).mean(axis=(1, 3))
+    return float(np.sum(overlap**2))
 
 
 def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

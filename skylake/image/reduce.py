@@ -13,8 +13,8 @@ from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
 from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
-from skylake.core.flags import FrameFlag, PixelFlag, SourceFlag
-from skylake.core.frame import FileContent, Image, StoredImage
+from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
+from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
@@ -34,9 +34,10 @@ from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import source_metrics
+from skylake.image.quality import limiting_flux, source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
@@ -105,6 +106,7 @@ def reduce_frame(
     library: Library | None = None,
     sky: SkyFinder | None = None,
     finish: Finisher | None = None,
+    row: dict[str, Any] | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -122,18 +124,21 @@ def reduce_frame(
         Gives the sky of a frame from its neighbours, for cameras whose steps take it off.
     finish : callable or None
         Is called once the sources are measured and the WCS is right; what it gives is kept.
+    row : dict or None
+        What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
 
     Returns
     -------
     ReducedFrame
         Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason.
     """
-    reduced = ReducedFrame(new_row(profile, content.path, content))
+    reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
     try:
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        image = _calibrate(reduced, raw, reading, library, sky)
-        _measure(reduced, raw.header, image, reading, find_stars, finish)
+        image, header = _calibrate(reduced, raw, reading, library, sky), raw.header
+        del raw  # what was unpacked is half as large as the image
+        _measure(reduced, header, image, reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -184,6 +189,9 @@ def _calibrate(
 ) -> Image:
     """Choose the masters of a frame and do the steps of its camera."""
     conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
+    assumed = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
+    flags = (reduced.row["flags"] & ~assumed) | (reading.flags & assumed)
+    reduced.row.update(gain_e_per_adu=reading.gain, read_noise_e=reading.read_noise, flags=flags)
     reduced.row["masters"] = " ".join(names) or None
     return calibrate(raw, reading.camera, conditions)
 
@@ -205,10 +213,10 @@ def _measure(
     row.update(_sky_row(reading, pointing))
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
-    detections = _detect(row, image, background, reading, pointing, find_stars)
-    background = refine_background(image, background, detections, camera.extraction)
-    row["sky_adu"] = background.median_level
     signal = image.pixels - background.level
+    detections = _detect(row, image, signal, background, reading, pointing, find_stars)
+    background = refine_background(image, background, detections, camera.extraction, signal)
+    row["sky_adu"] = background.median_level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
@@ -218,6 +226,7 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
+    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
@@ -235,9 +244,17 @@ def _measure(
         )  # fmt: skip
 
 
+def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
+    """Return the total flux of a star at the limit of the frame, ADU per second."""
+    radius = camera.apertures.calibrated_radius_px
+    name = FLUXES[camera.apertures.radii_px.index(radius)]
+    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
+
+
 def _detect(
     row: dict[str, Any],
     image: Image,
+    signal: Pixels,
     background: Background,
     reading: HeaderReading,
     pointing: Pointing | None,
@@ -247,7 +264,7 @@ def _detect(
     camera = reading.camera
     try:
         detections = detect_sources(
-            image.pixels - background.level, background.rms, image.mask, camera.extraction, reading.gain
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
         )
     except FrameRejected as error:
         raise empty_frame(row, camera, pointing, find_stars, error) from error
@@ -260,13 +277,10 @@ def _detect(
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    row.update(
-        width_px=width,
-        height_px=height,
-        n_masked_px=int(image.masked.sum()),
-        n_saturated_px=int(image.saturated.sum()),
-    )
-    if image.having(PixelFlag.INVALID).any():
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
+    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
+    if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
 
 

@@ -26,8 +26,8 @@ from skylake.lake.version import Version
 from skylake.schema import load
 from skylake.sky.pixels import Pixel, pixel_range
 
-#: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for which
-#: every commit and every question pays, and rewrites most, for which one run a night pays.
+#: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for
+#: which every commit and every question pays, and rewrites most, for which one run a night pays.
 FAN_IN = 2
 #: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
 #: memory.

@@ -16,6 +16,7 @@ from skylake.errors import ConfigurationError, LakeError
 from skylake.lake.descriptions import add_descriptions
 from skylake.lake.footers import add_catalogs, add_disk_files
 from skylake.lake.layout import Layout
+from skylake.lake.library import add_master_files
 from skylake.lake.pointers import add_ledger, add_snapshots
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import load, table_names
@@ -80,6 +81,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         _add_camera(layout, relations, path)
     add_disk_files(relations, folders)
     add_catalogs(relations, layout, settings.default_catalog)
+    add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
 
 

@@ -82,8 +82,8 @@ class Lake:
             raise UsageError(f"{root}: there is a lake already")
         if layout.staging.is_dir() and layout.catalogs.is_dir():
             raise UsageError(
-                f"{root}: a lake was begun here and not finished, or its {layout.settings_file.name} is lost; put that "
-                "back, or remove the folder if it never held anything"
+                f"{root}: a lake was begun here and not finished, or its {layout.settings_file.name} is lost; "
+                "put that back, or remove the folder if it never held anything"
             )
         if layout.root.is_dir() and any(layout.root.iterdir()):
             raise UsageError(f"{root}: the folder is not empty; name a new one")

@@ -18,10 +18,12 @@ from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
-from skylake.schema import table_names
+from skylake.schema import load, table_names
 
 #: What to do after going back.
 _THEN = "then run the pipeline again"
+#: Tables that `skylake aggregate` makes.
+_AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
 
 
 class Mends:
@@ -121,12 +123,14 @@ class Mends:
     def orphan(self, table: str, owner: str) -> str:
         """Return the command that removes rows of a night without frames."""
         command = {
-            "matches": "calibrate", "zeropoints": "calibrate", "nights": "aggregate", "maps": "aggregate",
-        }.get(table)  # fmt: skip
+            "matches": "calibrate", "zeropoints": "calibrate",
+        }.get(table, "aggregate" if table in _AGGREGATES else None)  # fmt: skip
         return f"skylake {command} {self.lake}" if command else self.before(table, owner)
 
     def hats(self, name: str, folder: str) -> str:
         """Return the command that mends a HATS table or a reference catalog."""
+        if name in self.facts.folders and load(name).layout.batch:
+            return f"skylake compact {self.lake} {name} --all"
         if name in self.facts.folders:
             return self.version(name)
         return f"skylake catalog import {self.lake} {Path(folder).name} --replace …"
@@ -147,10 +151,31 @@ class Mends:
         if twin is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
             return made + _link(twin, target)
-        if table == "sources" and claim["kind"] == "fresh":
-            night = claim["night"]
+        again = self._again(table, claim, target) if claim["kind"] == "fresh" else None
+        return again or self.before(table, claim["owner"])
+
+    def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
+        """Return the command that makes the part of a file again, and nothing else; None where there is none.
+
+        A file that is there, with the wrong content, is taken away first: then the part is out of date.
+        """
+        night = claim["night"]
+        if table in ("sources", "forced_sources"):
             return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
-        return self.before(table, claim["owner"])
+        if table in _AGGREGATES:
+            command = f"skylake aggregate {self.lake} {table}"
+        elif table in ("matches", "zeropoints"):
+            catalog, _, version = (
+                str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-").rpartition("-v")
+            )
+            if table == "matches":
+                catalog, version = str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-"), ""
+            command = f"skylake calibrate {self.lake} --catalog {catalog}" + (
+                version and f" --version {version}"
+            )
+        else:
+            return None
+        return f"rm -f {shlex.quote(str(target))} && {command}"
 
     def before(self, table: str, owner: str) -> str:
         """Return the way back to before a part or bundle was made."""

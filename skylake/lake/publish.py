@@ -17,14 +17,31 @@ from skylake.errors import LakeError, UsageError
 from skylake.lake.commit import locked
 from skylake.lake.contents import Contents, catalog_contents, table_contents
 from skylake.lake.layout import Layout
-from skylake.lake.remote import Publication, PublishedLayout, read_objects, read_publications
+from skylake.lake.library import FOLDER
+from skylake.lake.remote import (
+    Publication,
+    PublishedLayout,
+    PublishedSnapshot,
+    read_objects,
+    read_publications,
+)
 from skylake.lake.schemas import form_of
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.transfer import UNFINISHED, Filler, Plan, Transfer
 from skylake.places import Reaching, is_url, key, place
 from skylake.schema import table_names
 
-_KNOWN = {"_versions", "_snapshots", "_ledger", "_cameras", "catalogs", "skylake.toml", "current", UNFINISHED}
+_KNOWN = {
+    "_versions",
+    "_snapshots",
+    "_ledger",
+    "_cameras",
+    "catalogs",
+    "skylake.toml",
+    "current",
+    UNFINISHED,
+    FOLDER,
+}
 
 
 @dataclass(slots=True)
@@ -129,6 +146,7 @@ class _Publisher:
             self.report.removed = sorted(self._outdated())
             return self.report
         self._fill(plans)
+        self._send_masters()
         self._write_rest()
         made, write = self._publication(folders), self.filler.write
         write(self.target.publication_file(made.snapshot), made.to_json())
@@ -212,6 +230,39 @@ class _Publisher:
         ]
         self.filler.transfer(transfers, lambda: None)
 
+    def _send_masters(self) -> None:
+        """Send the files of masters that the store does not have whole; a file never changes."""
+        root, held = self.snapshot.layout.root, self.filler.sizes(FOLDER)
+        rows = self.snapshot.read("masters", ["file", "file_bytes"]).to_pylist()
+        lacking = [
+            row for row in rows if held.get(row["file"].removeprefix(f"{FOLDER}/")) != row["file_bytes"]
+        ]
+        for row in lacking:
+            if not (root / row["file"]).is_file():
+                raise LakeError(
+                    f"{root / row['file']}: the master is not there; `skylake verify` tells what mends it"
+                )
+        self.filler.transfer(
+            [
+                Transfer(self.filler.key(row["file"]), row["file_bytes"], root / row["file"])
+                for row in lacking
+            ],
+            lambda: None,
+        )
+        self.report.n_sent += len(lacking)
+        self.report.bytes_sent += sum(row["file_bytes"] for row in lacking)
+
+    def _remove_masters(self, numbers: Iterable[int]) -> None:
+        """Remove the files of masters that none of some published snapshots needs."""
+        needed: set[str] = set()
+        for number in numbers:
+            needed.update(
+                PublishedSnapshot(self.target, number).read("masters", ["file"])["file"].to_pylist()
+            )
+        for name in self.filler.sizes(FOLDER):
+            if f"{FOLDER}/{name}" not in needed:
+                self.filler.fs.rm(self.filler.key(f"{FOLDER}/{name}"))
+
     def _outdated(self) -> set[int]:
         """Return the published snapshots that go."""
         published = self.target.published() | {self.snapshot.number}
@@ -228,6 +279,8 @@ class _Publisher:
         for folder in (*self._folders(), UNFINISHED):
             if not any(one == folder or one.startswith(f"{folder}/") for one in needed):
                 self.filler.remove(folder)
+        if outdated:
+            self._remove_masters(kept)
 
     def _folders(self) -> Iterable[str]:
         """Yield the folders that snapshots may need."""

@@ -62,6 +62,8 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
         "catalog": _TEXT, "folder": _TEXT, "n_rows_told": _COUNT, "n_rows": _COUNT, "n_files": _COUNT,
         "problem": _TEXT,
     },
+    # Files of masters, relative to the lake.
+    "master_files": {"file": _TEXT, "n_bytes": _COUNT},
     # What only reading every row can tell: `verify --deep`.
     "file_scans": {
         "table_name": _TEXT, "path": _TEXT, "sha256": _TEXT, "n_rows": _COUNT, "n_foreign": _COUNT,
@@ -72,6 +74,7 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     "statistics_scans": {
         "table_name": _TEXT, "path": _TEXT, "row_group": _COUNT, "column_name": _TEXT, "told": _TEXT, "found": _TEXT,
     },
+    "master_scans": {"file": _TEXT, "sha256": _TEXT},
     # What the validation of the hats package says: `verify --hats`.
     "hats_validations": {"name": _TEXT, "folder": _TEXT, "problem": _TEXT},
 }  # fmt: skip

@@ -78,7 +78,7 @@ class Filler:
         sources = self._sources(base, read_objects(self.target, base) or {}) if base else {}
         there: set[str] = set()
         for begun, objects in self._begun(contents.name):
-            sizes = self._sizes(begun)
+            sizes = self.sizes(begun)
             whole = {path: known for path, known in objects.items() if sizes.get(path) == known[0]}
             if begun == folder:
                 there = {path for path, known in whole.items() if known == contents.objects.get(path)}
@@ -87,7 +87,7 @@ class Filler:
         transfers = (
             self._transfer(contents, folder, path, sources) for path in contents.objects if path not in there
         )
-        stale = (self.key(f"{folder}/{path}") for path in self._sizes(folder) if path not in there)
+        stale = (self.key(f"{folder}/{path}") for path in self.sizes(folder) if path not in there)
         return Plan(contents, folder, tuple(transfers), len(there), tuple(stale))
 
     def _transfer(
@@ -107,7 +107,7 @@ class Filler:
         for text in read_together(self.target.root / UNFINISHED / name, ".json").values():
             yield json.loads(text)["folder"], objects_of(text)
 
-    def _sizes(self, folder: str) -> dict[str, int]:
+    def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every object below a folder."""
         root = self.key(folder)
         found = self.fs.find(root, detail=True)

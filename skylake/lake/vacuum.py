@@ -14,6 +14,7 @@ from skylake.durable import GONE, set_aside
 from skylake.errors import LakeError
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
+from skylake.lake.library import unneeded_files
 from skylake.lake.records import Entry, is_recorded, kept_numbers, read_entry
 from skylake.sky.hats import partial_path
 
@@ -62,12 +63,15 @@ class VacuumReport:
         Bytes that were freed; a file that another version holds too frees none.
     n_in_use : int
         Snapshots that would have gone but for a reader.
+    n_masters : int
+        Files of masters that are gone.
     """
 
     snapshots: list[int]
     n_versions: int = 0
     n_bytes: int = 0
     n_in_use: int = 0
+    n_masters: int = 0
 
 
 def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
@@ -95,6 +99,7 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
                     shutil.rmtree(aside)
                     report.snapshots.append(entry.snapshot)
         _sweep(layout, report)
+        _drop_masters(layout, report)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be vacuumed ({error.strerror or error}); mend its permissions"
@@ -164,6 +169,14 @@ def _drop_versions(layout: Layout, report: VacuumReport) -> None:
             report.n_bytes += _freed(folder)
             shutil.rmtree(set_aside(folder) or folder)
             report.n_versions += 1
+
+
+def _drop_masters(layout: Layout, report: VacuumReport) -> None:
+    """Remove files of masters that no snapshot needs, such as those of a build that was rolled back."""
+    for file in unneeded_files(layout):
+        report.n_bytes += file.stat().st_size
+        file.unlink()
+        report.n_masters += 1
 
 
 def _freed(folder: Path) -> int:

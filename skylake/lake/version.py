@@ -12,6 +12,7 @@ from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part
 from skylake.lake.slices import Slice
+from skylake.places import is_url
 from skylake.sky.hats import read_pixels
 from skylake.sky.pixels import Pixel
 
@@ -56,6 +57,24 @@ class Version:
             with _described(path):
                 found += read_members(path)
         return {part.name: part for part in sorted(found, key=lambda part: part.name)}
+
+    def lost(self) -> set[str]:
+        """Return the parts with files of their own of which one is missing, or has another size than was written.
+
+        Those of a published lake count as there: to ask a store for each would take long.
+        """
+        if is_url(str(self.folder)):
+            return set()
+        return {name for name, path in self.fresh.items() if not self._is_there(_read_part(path))}
+
+    def _is_there(self, part: Part) -> bool:
+        try:
+            return all(
+                (self.folder / file.path).stat().st_size == file.n_bytes or not file.sha256
+                for file in part.files
+            )
+        except OSError:
+            return False
 
     def part(self, name: str) -> Part | None:
         """Return one part, without reading about the others; None if there is none of that name."""

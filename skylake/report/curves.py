@@ -1,8 +1,9 @@
-"""Light curves of single stars in all bands, from the table ``lightcurves``."""
+"""Light curves of single stars in all bands: of their detections, or of what was measured at their place."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,47 +14,87 @@ from skylake.lake import Snapshot
 
 #: A star is looked for within this distance of a position.
 _REACH_ARCSEC = 60.0
+#: Which measurements of a star: those at its place, detected or not, or its detections.
+Measured = Literal["forced", "detected"]
 #: What is told of a star once, not for each band.
 _OF_THE_STAR = ("object_id", "catalog", "version", "ra_deg", "dec_deg")
 
 
-def curve_of_object(snapshot: Snapshot, object_id: int, catalog: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table of light curves, and its columns of the identifier and catalog of a star."""
+
+    name: str
+    number: str
+    catalog: str
+
+
+_TABLES: dict[Measured, _Table] = {
+    "forced": _Table("forced_lightcurves", "ref_id", "origin"),
+    "detected": _Table("lightcurves", "object_id", "catalog"),
+}
+
+
+def curve_of_object(
+    snapshot: Snapshot, object_id: int, catalog: str | None = None, measured: Measured | None = None
+) -> dict[str, Any]:
     """Return the light curve of a star in all bands by its identifier.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    object_id : int
+        In its catalog, or of a target.
+    catalog : str or None
+        None takes any.
+    measured : {'forced', 'detected'} or None
+        Which measurements; None takes the forced ones of a star that has any.
 
     Returns
     -------
     dict
-        object_id, catalog, version, ra_deg, dec_deg, ``bands``: for each band a dict of what the table says
-        of the star in it (band, ref_mag, n_points, mag_median …), and ``points``: one dict per measurement,
-        with its band, in the order of time.
+        object_id, catalog, version, ra_deg, dec_deg, ``measured``, ``bands``: for each band a dict of what the table
+        says of the star in it (band, ref_mag, n_points, mag_median …), and ``points``: one dict per measurement,
+        with its band, in the order of time. A target that no catalog has is of the catalog ``detections``.
 
     Raises
     ------
     LakeError
         If there is no light curve of that star.
     """
-    chosen = pc.field("object_id") == object_id
-    if catalog is not None:
-        chosen &= pc.field("catalog") == catalog
-    rows = snapshot.read("lightcurves", filter=chosen)
-    if rows.num_rows == 0:
-        _require_any(snapshot)
-        raise LakeError(
-            f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
-        )
-    return _curve(rows, rows.slice(0, 1))
+    for kind in _kinds(measured):
+        chosen = pc.field(_TABLES[kind].number) == object_id
+        if kind == "forced":
+            chosen |= pc.field("star_id") == object_id
+        if catalog is not None:
+            chosen &= pc.field(_TABLES[kind].catalog) == catalog
+        rows = snapshot.read(_TABLES[kind].name, filter=chosen)
+        if rows.num_rows:
+            return _curve(rows, rows.slice(0, 1), kind)
+    _require_any(snapshot)
+    raise LakeError(
+        f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
+    )
+
+
+def _kinds(measured: Measured | None) -> tuple[Measured, ...]:
+    return ("forced", "detected") if measured is None else (measured,)
 
 
 def _require_any(snapshot: Snapshot) -> None:
     """Refuse a lake that has no light curves at all."""
-    if snapshot.n_rows("lightcurves") == 0:
+    if not any(snapshot.n_rows(table.name) for table in _TABLES.values()):
         raise LakeError(
             f"{snapshot.layout.root}: the lake has no light curves; `skylake aggregate` makes them"
         )
 
 
 def curve_at(
-    snapshot: Snapshot, ra_deg: float, dec_deg: float, reach_arcsec: float = _REACH_ARCSEC
+    snapshot: Snapshot,
+    ra_deg: float,
+    dec_deg: float,
+    reach_arcsec: float = _REACH_ARCSEC,
+    measured: Measured | None = None,
 ) -> dict[str, Any]:
     """Return the light curve of the star nearest to a position in all bands, and its distance.
 
@@ -62,24 +103,38 @@ def curve_at(
     LakeError
         If there is none within reach.
     """
-    rows = snapshot.cone("lightcurves", ra_deg, dec_deg, reach_arcsec / 3600.0)
-    if rows.num_rows == 0:
-        _require_any(snapshot)
-        raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
-    distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
-    nearest = int(distance.argmin())
-    return _curve(rows, rows.slice(nearest, 1)) | {"separation_arcsec": float(distance[nearest] * 3600.0)}
+    for kind in _kinds(measured):
+        rows = snapshot.cone(_TABLES[kind].name, ra_deg, dec_deg, reach_arcsec / 3600.0)
+        if rows.num_rows:
+            distance = separation_deg(ra_deg, dec_deg, rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+            nearest = int(distance.argmin())
+            curve = _curve(rows, rows.slice(nearest, 1), kind)
+            return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
+    _require_any(snapshot)
+    raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
 
 
-def _curve(rows: pa.Table, chosen: pa.Table) -> dict[str, Any]:
+def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
     """Return all bands of the star of the chosen row."""
+    if kind == "forced":
+        rows, chosen = _named(rows), _named(chosen)
     same = [pc.equal(rows[name], chosen[name][0]) for name in ("catalog", "object_id")]
-    bands = sorted(rows.filter(pc.and_(*same)).to_pylist(), key=lambda row: row["band"])
-    points = [point | {"band": row["band"]} for row in bands for point in _unnest(row.pop("lightcurve"))]
-    star = {name: bands[0][name] for name in _OF_THE_STAR}
+    bands = sorted(rows.filter(pc.and_(*same)).to_pylist(), key=lambda row: str(row["band"]))
+    points = [
+        {"camera": row.get("camera")} | point | {"band": row["band"]}
+        for row in bands
+        for point in _unnest(row.pop("lightcurve"))
+    ]
+    star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}
     told = [{name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands]
     points.sort(key=lambda point: (point["mjd_mid"], point["frame_id"]))
     return star | {"bands": told, "points": points}
+
+
+def _named(rows: pa.Table) -> pa.Table:
+    """Return light curves of targets with the names that stars have in catalogs: a target of none has its own."""
+    rows = rows.drop_columns("catalog").rename_columns({"origin": "catalog"})
+    return rows.append_column("object_id", pc.coalesce(rows["ref_id"], rows["star_id"]))
 
 
 def _unnest(nested: dict[str, list[Any]]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from skylake.report import collect, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.style import save
 from skylake.table.combine import MAPS, combine
+from skylake.table.forced_photometry import DETECTED_SNR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +29,8 @@ _MAX_CONCERNS = 50
 _MAX_STARS = 3
 #: Residuals over the field are those of stars measured better than this.
 _BRIGHT_MAG_ERR = 0.03
+#: And of stars with no larger share of light from neighbours.
+_MAX_CROWDING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         name=lake.root.name,
         snapshot=snapshot.number,
         version=__version__,
-        tables=[
-            (name, snapshot.n_rows(name))
-            for name in ("frames", "sources", "matches", "zeropoints", "lightcurves")
-        ],
+        tables=[(name, snapshot.n_rows(name)) for name in _counted(snapshot)],
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
         nights=nights,
@@ -96,6 +96,12 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         committed=f"{lake.entry(snapshot.number).time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
     )
+
+
+def _counted(snapshot: Snapshot) -> list[str]:
+    """Return the tables whose rows are counted: those of targets where there are some."""
+    names = ["frames", "sources", "matches", "zeropoints", "lightcurves"]
+    return names + [name for name in ("forced_sources", "forced_lightcurves") if snapshot.n_rows(name)]
 
 
 def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
@@ -134,8 +140,13 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
     found = collect.calibrated_matches(snapshot, catalog, camera)
     residual = np.where(found.clean, found.photometry.residual, np.nan)
-    # Faint stars are detected where noise makes them brighter: a picture of the field is one of bright ones.
-    bright = np.where(found.photometry.mag_err <= _BRIGHT_MAG_ERR, residual, np.nan)
+    # Faint stars are detected where noise makes them brighter, and neighbours add to the light of others: a picture of
+    # the field is one of bright lonely stars.
+    crowding = np.fmax(
+        collect.floats(found.matches, "crowding"), collect.floats(found.matches, "ref_crowding")
+    )
+    lonely = np.nan_to_num(crowding) <= _MAX_CROWDING
+    bright = np.where((found.photometry.mag_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
     x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
@@ -175,7 +186,16 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     )
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title)
+    limit = np.array([_limit(point) for point in points], float)
+    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit)
+
+
+def _limit(point: dict[str, Any]) -> float:
+    """Return what the star is fainter than on a frame that does not show it; NaN for a detection."""
+    flux, error, limit = (point.get(name) for name in ("flux", "flux_err", "mag_limit"))
+    if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
+        return float("nan")
+    return float(limit)
 
 
 def _keep(figure: Figure, out: Path, file: str, caption: str) -> Picture:

@@ -20,6 +20,8 @@ _MAX_FIELD_BINS = 24
 _BAND_COLOURS = (BLUE, RED, "#3b7d4f", "#7a4a9e", "#8a6d1c")
 #: Up to such a range the scale of counts has ticks at whole numbers only.
 _FEW_COUNTS = 20
+#: Colour of cells that nothing is known of.
+_NOTHING = "#dddddd"
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
 
@@ -60,6 +62,8 @@ def residuals_over_field(
     x: Floats, y: Floats, residual: Floats, width: int, height: int, camera: str
 ) -> Figure:
     """Median residual of matches, catalog minus calibrated magnitude, in cells of the detector."""
+    from matplotlib.patches import Patch
+
     title = f"{camera}: residuals over the field (catalog - calibrated)"
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
@@ -70,12 +74,17 @@ def residuals_over_field(
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
         limit = float(np.nanpercentile(np.abs(cells), 98)) or 1.0
         image = axes.imshow(
-            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu",
+            cells, origin="lower", extent=(-0.5, width - 0.5, -0.5, height - 0.5), cmap="RdBu_r",
             vmin=-limit, vmax=limit, interpolation="nearest",
         )  # fmt: skip
-        figure.colorbar(image, ax=axes, label="median residual [mmag]")
-        axes.plot([], [], " ", label=f"{known.sum()} matches, {bins} x {bins} cells")
-        axes.legend(loc="upper right", handlelength=0)
+        figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
+        # Cells without a match are told from those without a residual, and the legend hides none.
+        axes.set_facecolor(_NOTHING)
+        text = f"{known.sum()} matches, {bins} x {bins} cells; none in"
+        swatch = Patch(facecolor=_NOTHING, edgecolor="#999999", label=text)
+        axes.legend(
+            handles=[swatch], loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, markerfirst=False
+        )
         axes.set_xlabel("x [px]")
         axes.set_ylabel("y [px]")
         axes.grid(visible=False)
@@ -133,15 +142,20 @@ def lightcurve(
     spoiled: npt.NDArray[np.bool_],
     band: npt.NDArray[np.object_],
     title: str,
+    limit: Floats | None = None,
 ) -> Figure:
-    """Magnitudes of one star against time, each band in a colour of its own; bright is up."""
+    """Magnitudes of one star against time, each band in a colour of its own; bright is up.
+
+    `limit` gives the magnitude that the star is fainter than where it was not detected, NaN elsewhere.
+    """
     with canvas(title) as (figure, axes):
-        known = np.isfinite(mag)
-        if not known.any():
+        hidden = np.zeros(len(mag), bool) if limit is None else np.isfinite(limit)
+        known = np.isfinite(mag) & ~hidden
+        if not (known | hidden).any():
             say_nothing_there(axes, "the star has no calibrated magnitude")
             return figure
-        start = float(np.floor(bjd[known].min()))
-        names = sorted(set(band[known].tolist()))
+        start = float(np.floor(bjd[known | hidden].min()))
+        names = sorted(set(band[known | hidden].tolist()))
         shown = [
             (known & ~spoiled & (band == name), colour, f"{name}, ", "measurements")
             for name, colour in zip(names, itertools.cycle(_BAND_COLOURS), strict=False)
@@ -152,6 +166,11 @@ def lightcurve(
                     bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
                     label=f"{name}{rows.sum()} {label}",
                 )  # fmt: skip
+        if limit is not None and (shown_limits := hidden & ~spoiled).any():
+            axes.plot(
+                bjd[shown_limits] - start, limit[shown_limits], "v", ms=4, mfc="none", color=GREY,
+                label=f"{shown_limits.sum()} non-detections, fainter than this",
+            )  # fmt: skip
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")
@@ -174,7 +193,8 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
         right.grid(visible=False)
         _label_times(axes)
         handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-        axes.legend(handles=handles, loc="best")
+        # Above the picture: what lies on the right axis is not known to the search for an empty corner.
+        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, frameon=False)
         return figure
 
 

@@ -112,7 +112,8 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
         For a column that the schema lacks, a missing column or null where none may be, a value that does
         not fit the type, or a text that is too long. The sentence names the column and the first row.
     """
-    extra = [name for name in table.column_names if name not in schema.names]
+    known = set(schema.names)
+    extra = [name for name in table.column_names if name not in known]
     if extra:
         raise SchemaError(
             f"table {schema.name}: the column {extra[0]!r} is not in schemas/{schema.name}.yaml"

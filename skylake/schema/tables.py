@@ -15,8 +15,8 @@ from skylake.resources import folder
 
 #: Tables of a lake, in the order in which they are made.
 TABLES = (
-    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves", "maps", "targets",
-    "masters",
+    "frames", "sources", "forced_sources", "matches", "zeropoints", "nights", "lightcurves",
+    "forced_lightcurves", "maps", "targets", "masters",
 )  # fmt: skip
 
 _DATATYPES = {

@@ -18,6 +18,7 @@ Integers = npt.NDArray[np.int32]
 
 #: The flux columns of ``forced_sources``, in order: ``flux_hybrid1`` … ``flux_psf``.
 FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "aper1", "aper2", "aper3", "psf")
+_CORRECTED = ("aper1", "aper2", "aper3")
 
 
 class Forced(Placed, Protocol):
@@ -37,6 +38,8 @@ class Forced(Placed, Protocol):
     def contamination(self) -> Floats: ...  # noqa: D102
     @property
     def n_bad(self) -> Integers: ...  # noqa: D102
+    @property
+    def apcor(self) -> Mapping[str, Floats]: ...  # noqa: D102
 
 
 def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
@@ -68,6 +71,8 @@ def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
     for name in FORCED_FLUXES:
         measured[f"flux_{name}"] = forced.flux[name]
         measured[f"flux_{name}_err"] = forced.flux_err[name]
+    for name in _CORRECTED:
+        measured[f"apcor_rel_{name}"] = forced.apcor[name]
     measured |= {
         "chi2": forced.chi2,
         "contamination": forced.contamination,

@@ -80,7 +80,7 @@ def _nest(
     """Return the measurements as a struct of lists."""
     rows = matches.take(pa.array(order))
     computed = {
-        "bjd_tdb": _barycentric(rows, sites),
+        "bjd_tdb": barycentric(rows, sites, ("moved_ra_deg", "moved_dec_deg")),
         "flux": photometry.flux[order],
         "flux_err": photometry.flux_err[order],
         "mag": photometry.mag[order],
@@ -99,9 +99,9 @@ def _nest(
     return pa.StructArray.from_arrays(lists, fields=list(kind))
 
 
-def _barycentric(rows: pa.Table, sites: dict[str, Site]) -> Floats:
-    """Return barycentric times, camera by camera."""
-    mjd, ra, dec = (rows[name].to_numpy() for name in ("mjd_mid", "moved_ra_deg", "moved_dec_deg"))
+def barycentric(rows: pa.Table, sites: dict[str, Site], position: tuple[str, str]) -> Floats:
+    """Return barycentric times of measurements at positions in two columns, camera by camera."""
+    mjd, ra, dec = (rows[name].to_numpy() for name in ("mjd_mid", *position))
     cameras = np.asarray(rows["camera"].to_pylist(), object)
     times = np.zeros(len(mjd))
     for name in set(cameras.tolist()):
@@ -120,13 +120,14 @@ def _statistics(
     group = np.cumsum(group)
     mag = photometry.mag[order]
     clean = np.isfinite(mag) & ((matches["flags"].to_numpy()[order] & int(SPOILED)) == 0)
-    median = _group_median(mag[clean], group[clean], n_curves)
-    deviation = _group_median(np.abs(mag[clean] - median[group[clean]]), group[clean], n_curves)
+    median = group_median(mag[clean], group[clean], n_curves)
+    deviation = group_median(np.abs(mag[clean] - median[group[clean]]), group[clean], n_curves)
     many = np.bincount(group[clean], minlength=n_curves) > 1
     return median, np.where(many, MAD_TO_SIGMA * deviation, np.nan)
 
 
-def _group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> Floats:
+def group_median(values: Floats, group: npt.NDArray[np.intp], n_groups: int) -> Floats:
+    """Return the median of each group, NaN for one without values."""
     order = np.lexsort((values, group))
     counts = np.bincount(group, minlength=n_groups)
     starts = np.cumsum(counts) - counts

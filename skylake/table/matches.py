@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -73,16 +74,16 @@ def matches_table(
     for name, chosen in filters.items():
         rows = names == name
         band[rows] = chosen.band
-        mag[rows] = _numbers(pairs, mag_column(chosen.band))[rows]
-        stated = _numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
+        mag[rows] = numbers(pairs, mag_column(chosen.band))[rows]
+        stated = numbers(pairs, f"{mag_column(chosen.band)}_err")[rows]
         mag_err[rows] = np.where(np.isfinite(stated), stated, default_mag_err)
         if chosen.colour is not None:
-            colour[rows] = _colours(pairs, chosen.colour)[rows]
+            colour[rows] = colours(pairs, chosen.colour)[rows]
     mag_err[~np.isfinite(mag)] = np.nan
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
     columns |= {name: pairs[name] for name in ("frame_id", "source_no", "mjd_mid", "ref_id")}
     columns |= {
-        "_healpix_29": healpix_index(_numbers(pairs, "ra_deg_ref"), _numbers(pairs, "dec_deg_ref")),
+        "_healpix_29": healpix_index(numbers(pairs, "ra_deg_ref"), numbers(pairs, "dec_deg_ref")),
         "ra_deg": pairs["ra_deg_ref"],
         "dec_deg": pairs["dec_deg_ref"],
         "moved_ra_deg": pairs["moved_ra_deg"],
@@ -101,16 +102,41 @@ def matches_table(
     return conform(pa.table(columns), load("matches"))
 
 
-def _numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def numbers(pairs: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return a column as floats, NaN for nulls or a column that is not there."""
     if name not in pairs.column_names:
         return np.full(pairs.num_rows, np.nan)
     return np.asarray(pairs[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
 
 
-def _colours(pairs: pa.Table, colour: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def colours(pairs: pa.Table, colour: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return a colour as the catalog gives it, else as the difference of two magnitudes."""
-    given = _numbers(pairs, colour_column(colour))
+    given = numbers(pairs, colour_column(colour))
     blue, _, red = colour.partition("-")
-    difference = _numbers(pairs, mag_column(blue)) - _numbers(pairs, mag_column(red))
+    difference = numbers(pairs, mag_column(blue)) - numbers(pairs, mag_column(red))
     return np.where(np.isfinite(given), given, difference)
+
+
+def catalog_values(
+    stars: pa.Table, ref_id: npt.NDArray[np.int64], band: str, colour: str | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return magnitude and colour of stars of a catalog by their identifier; NaN where it does not tell.
+
+    Parameters
+    ----------
+    stars : pyarrow.Table
+        Rows of the catalog: the columns of :func:`reference_columns`.
+    ref_id : ndarray of int64, shape (n,)
+        The stars that are asked for.
+    band : str
+    colour : str or None
+    """
+    if stars.num_rows == 0:
+        return np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan)
+    known = stars["ref_id"].to_numpy()
+    order = np.argsort(known)
+    place = order[np.minimum(np.searchsorted(known, ref_id, sorter=order), len(known) - 1)]
+    mag = numbers(stars, mag_column(band))
+    values = colours(stars, colour) if colour else np.full(len(known), np.nan)
+    there = known[place] == ref_id
+    return np.where(there, mag[place], np.nan), np.where(there, values[place], np.nan)

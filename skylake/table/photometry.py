@@ -51,31 +51,68 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     zeropoints : pyarrow.Table
         :data:`ZEROPOINT_COLUMNS`, one row per frame at most.
     """
-    frame_id = matches["frame_id"].to_numpy()
+    found = find_calibration(matches, frames, zeropoints)
+    flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
+    for name in FLUXES:
+        rows = found.known & (found.flux == name)
+        if rows.any():
+            factor = total_factor(matches, frames, found, name)
+            flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
+            flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
+    zp, zp_err = zeropoints_at(zeropoints, found, column_floats(matches, "ref_colour"))
+    mag, mag_err = magnitudes(flux, flux_err, zp, zp_err)
+    version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
+    return Photometry(
+        flux, flux_err, mag, mag_err, column_floats(matches, "ref_mag") - mag, version[found.zero]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which rows of ``frames`` and ``zeropoints`` go with measurements; arrays of shape (n,).
+
+    ``known`` tells where both are there with a zeropoint, ``flux`` names the flux that was calibrated.
+    """
+
+    frame: npt.NDArray[np.intp]
+    zero: npt.NDArray[np.intp]
+    known: npt.NDArray[np.bool_]
+    flux: npt.NDArray[np.object_]
+
+
+def find_calibration(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Found:
+    """Return which frame and zeropoint goes with each measurement, by its ``frame_id``."""
+    frame_id = rows["frame_id"].to_numpy()
     frame, has_frame = _lookup(frames["frame_id"].to_numpy(), frame_id)
     zero, has_zero = _lookup(zeropoints["frame_id"].to_numpy(), frame_id)
     # A row without a zeropoint says that its frame could not be calibrated, and why.
-    known = has_frame & has_zero & np.isfinite(_floats(zeropoints, "zp")[zero])
-    flux, flux_err = np.full(len(frame_id), np.nan), np.full(len(frame_id), np.nan)
+    known = has_frame & has_zero & np.isfinite(column_floats(zeropoints, "zp")[zero])
     chosen = np.asarray(zeropoints["flux"].to_pylist() or [""], object)[zero]
-    for name in FLUXES:
-        rows = known & (chosen == name)
-        if rows.any():
-            relative = _floats(matches, f"apcor_rel_{name}")
-            factor = _floats(frames, f"apcor_{name}")[frame] * np.where(np.isnan(relative), 1.0, relative)
-            flux[rows] = (_floats(matches, f"flux_{name}") * factor)[rows]
-            flux_err[rows] = (_floats(matches, f"flux_{name}_err") * factor)[rows]
-    zp = np.where(known, _floats(zeropoints, "zp")[zero], np.nan)
-    term, pivot = (np.nan_to_num(_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour"))
-    colour = _floats(matches, "ref_colour")
-    zp_err = np.where(known, _errors_at(zeropoints, zero, colour), np.nan)
+    return Found(frame, zero, known, chosen)
+
+
+def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> Floats:
+    """Return the factor from the flux of an aperture to total flux."""
+    relative = column_floats(rows, f"apcor_rel_{name}")
+    return column_floats(frames, f"apcor_{name}")[found.frame] * np.where(np.isnan(relative), 1.0, relative)
+
+
+def zeropoints_at(zeropoints: pa.Table, found: Found, colour: Floats) -> tuple[Floats, Floats]:
+    """Return the magnitude of a star of each colour with a total flux of 1 ADU/s, and its error."""
+    zero = found.zero
+    zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
+    term, pivot = (
+        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour")
+    )
     shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
+    return zp + shift, np.where(found.known, _errors_at(zeropoints, zero, colour), np.nan)
+
+
+def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:
+    """Return magnitudes and their errors; NaN for a flux that is not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
         positive = np.where(flux > 0, flux, np.nan)
-        mag = -2.5 * np.log10(positive) + zp + shift
-        mag_err = np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
-    version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
-    return Photometry(flux, flux_err, mag, mag_err, _floats(matches, "ref_mag") - mag, version[zero])
+        return -2.5 * np.log10(positive) + zp, np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
 
 
 def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats) -> Floats:
@@ -86,8 +123,8 @@ def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats)
     (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place.
     """
     names = ("zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour", "mean_colour")
-    zp_err, fit_err, term, term_err, pivot, mean = (_floats(zeropoints, name)[zero] for name in names)
-    spread = np.nan_to_num(_floats(zeropoints, "colour_spread")[zero])
+    zp_err, fit_err, term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    spread = np.nan_to_num(column_floats(zeropoints, "colour_spread")[zero])
     has_term = np.isfinite(term_err) & np.isfinite(mean) & np.isfinite(pivot)
     offset = np.where(has_term, mean - pivot, 0.0)
     term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
@@ -109,7 +146,7 @@ def _lookup(
     return place, np.asarray(keys[place] == wanted)
 
 
-def _floats(table: pa.Table, name: str) -> Floats:
+def column_floats(table: pa.Table, name: str) -> Floats:
     """Return a column as floats, NaN for null; one NaN for a table without rows, so that it can be indexed."""
     values = np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
     return values if len(values) else np.full(1, np.nan)

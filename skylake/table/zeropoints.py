@@ -255,6 +255,7 @@ def _row(
         "zp": solved.zp,
         "zp_err": solved.zp_err,
         "zp_fit_err": solved.zp_fit_err,
+        "mag_limit": _limit(frame["flux_limit"], solved.zp),
         "colour": band.band.colour,
         "pivot_colour": band.band.pivot_colour if coloured else None,
         "colour_term": term.value if coloured else None,
@@ -268,6 +269,11 @@ def _row(
         "intrinsic_mag": term.intrinsic,
         "reason": solved.reason,
     }
+
+
+def _limit(flux: float | None, zp: float) -> float:
+    """Return the magnitude of a flux; NaN where it is unknown, as in frames that are older than it."""
+    return float("nan") if flux is None else float(zp - 2.5 * np.log10(flux))
 
 
 def _uncalibrated(frame: dict[str, Any], catalog: str, version: int) -> dict[str, Any]:

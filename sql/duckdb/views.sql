@@ -8,7 +8,7 @@ QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC)
 
 -- Frames with their zeropoint in force, if they have one.
 CREATE VIEW calibrated_frames AS
-SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.colour_term, z.pivot_colour, z.n_used, z.rms
+SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.mag_limit, z.colour_term, z.pivot_colour, z.n_used, z.rms
 FROM frames AS f
 LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 
@@ -92,3 +92,75 @@ SELECT
     unnest(lightcurve.mag_err) AS mag_err,
     unnest(lightcurve.flags) AS flags
 FROM lightcurves;
+
+-- Every forced measurement of a calibrated frame as magnitudes of a star of the pivot colour: of the hybrid flux in the
+-- aperture of calibrations (the largest circle where the Kron flux was calibrated), and of the fit. The colour of a star is
+-- not known here: the error counts how far the colours of the frame's stars are from the pivot. With their colours,
+-- measurements are in forced_lightcurve_points. mag_limit is the magnitude of a flux of five times its error.
+CREATE VIEW calibrated_forced AS
+SELECT
+    t.* EXCLUDE (zero_variance),
+    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp END AS mag,
+    CASE WHEN t.total_flux > 0
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + t.zero_variance) END AS mag_err,
+    CASE WHEN t.total_flux_err > 0 THEN -2.5 * log10(5 * t.total_flux_err) + t.zp END AS mag_limit,
+    CASE WHEN t.flux_psf > 0 THEN -2.5 * log10(t.flux_psf) + t.zp END AS mag_psf,
+    CASE WHEN t.flux_psf > 0
+        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + t.zero_variance) END AS mag_psf_err
+FROM (
+    SELECT
+        s.*,
+        z.catalog,
+        z.version,
+        z.band,
+        z.zp,
+        z.zp_err,
+        pow(z.zp_err, 2) + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
+            ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
+        END AS zero_variance,
+        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
+            THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
+            THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            ELSE s.flux_hybrid3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        END AS total_flux,
+        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
+            THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
+            THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            ELSE s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        END AS total_flux_err
+    FROM forced_sources AS s
+    INNER JOIN frames AS f USING (frame_id)
+    INNER JOIN zeropoints_in_force AS z USING (frame_id)
+    WHERE z.zp IS NOT NULL
+) AS t;
+
+-- One row per measurement of a light curve of a target, detected or not. The magnitudes of the fit are those of flux_psf.
+CREATE VIEW forced_lightcurve_points AS
+SELECT
+    p.*,
+    CASE WHEN p.flux_psf > 0 THEN -2.5 * log10(p.flux_psf) + p.zp END AS mag_psf,
+    CASE WHEN p.flux_psf > 0
+        THEN sqrt(pow(1.0857362 * p.flux_psf_err / p.flux_psf, 2) + pow(p.zp_err, 2)) END AS mag_psf_err
+FROM (
+    SELECT
+        camera, star_id, band, catalog, version, origin, ref_id, ref_mag, ref_colour,
+        unnest(lightcurve.frame_id) AS frame_id,
+        unnest(lightcurve.mjd_mid) AS mjd_mid,
+        unnest(lightcurve.bjd_tdb) AS bjd_tdb,
+        unnest(lightcurve.flux) AS flux,
+        unnest(lightcurve.flux_err) AS flux_err,
+        unnest(lightcurve.flux_psf) AS flux_psf,
+        unnest(lightcurve.flux_psf_err) AS flux_psf_err,
+        unnest(lightcurve.zp) AS zp,
+        unnest(lightcurve.zp_err) AS zp_err,
+        unnest(lightcurve.mag) AS mag,
+        unnest(lightcurve.mag_err) AS mag_err,
+        unnest(lightcurve.mag_limit) AS mag_limit,
+        unnest(lightcurve.contamination) AS contamination,
+        unnest(lightcurve.x_px) AS x_px,
+        unnest(lightcurve.y_px) AS y_px,
+        unnest(lightcurve.flags) AS flags
+    FROM forced_lightcurves
+) AS p;

@@ -77,6 +77,13 @@ CREATE TABLE frames (
 	apcor_kron REAL,
 	apcor_kron_err REAL,
 	n_apcor INTEGER,
+	flux_limit REAL,
+	targets_version INTEGER,
+	n_targets INTEGER,
+	targets_dx_px DOUBLE PRECISION,
+	targets_dy_px DOUBLE PRECISION,
+	psf_stars INTEGER,
+	psf_chi2 REAL,
 	config_sha256 VARCHAR(64) NOT NULL,
 	software_version VARCHAR(32) NOT NULL,
 	masters TEXT,
@@ -237,6 +244,20 @@ COMMENT ON COLUMN frames.apcor_kron_err IS 'Standard error of apcor_kron';
 
 COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
 
+COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at five times its error in the aperture of calibrations, over the median noise of the background [adu/s]';
+
+COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
+
+COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them';
+
+COMMENT ON COLUMN frames.targets_dx_px IS 'Shift of all targets from where the WCS puts them [pixel]';
+
+COMMENT ON COLUMN frames.targets_dy_px IS 'Shift of all targets from where the WCS puts them [pixel]';
+
+COMMENT ON COLUMN frames.psf_stars IS 'Stars behind the form of the point spread function of the night, each counted in every frame; 0 for a plain Moffat profile';
+
+COMMENT ON COLUMN frames.psf_chi2 IS 'Reduced chi-square of the pixels of these stars';
+
 COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile in force';
 
 COMMENT ON COLUMN frames.software_version IS 'Version of skylake that wrote the row';
@@ -330,6 +351,7 @@ CREATE TABLE zeropoints (
 	zp DOUBLE PRECISION,
 	zp_err DOUBLE PRECISION,
 	zp_fit_err DOUBLE PRECISION,
+	mag_limit DOUBLE PRECISION,
 	colour VARCHAR(16),
 	pivot_colour DOUBLE PRECISION,
 	colour_term DOUBLE PRECISION,
@@ -368,6 +390,8 @@ COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint of total flux in ADU/s, at the piv
 COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction; at another colour the share of the colour term is another [mag]';
 
 COMMENT ON COLUMN zeropoints.zp_fit_err IS 'The part of zp_err from the scatter of the stars alone; frames of one field differ by this much or less [mag]';
+
+COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at five times the error of its flux, from frames.flux_limit [mag]';
 
 COMMENT ON COLUMN zeropoints.colour IS 'Colour of the colour term';
 

@@ -9,6 +9,7 @@ SELECT
     z.flux,
     z.zp,
     z.zp_err,
+    z.mag_limit,
     z.colour,
     z.pivot_colour,
     z.colour_term,

@@ -14,11 +14,13 @@ from astropy.io import fits
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.flags import FrameFlag
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.masters import BuildOptions, BuildReport, build_masters, library_of
+from skylake.flow.verify import VerifyOptions, VerifyReport, open_facts, verify
 from skylake.image.masterfile import MasterFrame, load_master
-from skylake.lake import Lake
+from skylake.lake import Lake, PublishOptions, Retention, publish_snapshot
 from skylake.settings import Settings
 from skylake.simulate import Scenario, SimulationResult, StarParams, simulate
 from skylake.simulate.detector import detector_maps
@@ -356,3 +358,130 @@ def test_masters_that_no_step_uses_are_told(lake: Lake, night: SimulationResult,
 def test_nothing_to_read_is_told(lake: Lake, profile: Profile, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no FITS frame"):
         build_masters(lake, profile, [tmp_path], Inline())
+
+
+# The files of the library are part of what is verified, thinned out and published.
+
+
+def verified(lake: Lake, deep: bool = False) -> VerifyReport:
+    options = VerifyOptions(deep=deep)
+    return verify(open_facts(lake.root, options), Inline(), options)
+
+
+def test_a_library_is_verified_to_the_last_byte(built: Lake) -> None:
+    assert verified(built, deep=True).all_well
+    row = rows_of(built)["bias"]
+    file = built.root / row["file"]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert verified(built).all_well
+    found = verified(built, deep=True)
+    assert found.failed == ["master_sha256"]
+    file.write_bytes(content[:-1])
+    assert verified(built).failed == ["master_present"]
+    file.unlink()
+    report = verified(built)
+    assert report.failed == ["master_present"]
+    (finding,) = next(one["findings"] for one in report.checks if one["name"] == "master_present")
+    assert row["file"] in finding["says"] and "is not there" in finding["says"]
+    assert f"skylake calib build {built.root} --camera raw" in finding["mend"]
+
+
+def test_the_mend_of_a_lost_master_brings_it_back(
+    built: Lake, night: SimulationResult, profile: Profile
+) -> None:
+    (built.root / rows_of(built)["dark"]["file"]).unlink()
+    build_masters(built, profile, [night.out / "calibration"], Inline())
+    assert verified(built, deep=True).all_well
+
+
+def test_a_vacuum_removes_masters_that_no_snapshot_needs(built: Lake) -> None:
+    files = {row["file"] for row in rows_of(built).values()}
+    assert built.vacuum(Retention(1, 0, 0)).n_masters == 0
+    assert all((built.root / file).is_file() for file in files)
+    stranger = built.root / "calibrations" / "raw" / "raw-bias-20240101-0000000000000000.fits"
+    shutil.copyfile(built.root / rows_of(built)["bias"]["file"], stranger)
+    with built.stage("calib-raw"):
+        assert built.vacuum(Retention(1, 0, 0)).n_masters == 0, "a build may be about to commit it"
+    report = built.vacuum(Retention(1, 0, 0))
+    assert report.n_masters == 1 and report.n_bytes > 0
+    assert not stranger.exists()
+    assert all((built.root / file).is_file() for file in files)
+
+
+def test_a_library_stays_for_as_long_as_a_snapshot_needs_it(
+    lake: Lake, night: SimulationResult, profile: Profile
+) -> None:
+    build_masters(lake, profile, [night.out / "calibration"], Inline())
+    files = [lake.root / row["file"] for row in lake.snapshot().read("masters").to_pylist()]
+    lake.rollback(1)
+    assert lake.snapshot().n_rows("masters") == 0
+    assert lake.vacuum(Retention()).n_masters == 0
+    assert lake.vacuum(Retention(1, 0, 0)).n_masters == len(files)
+    assert not any(file.exists() for file in files)
+
+
+def test_masters_are_published_with_their_snapshot(built: Lake, tmp_path: Path) -> None:
+    url = (tmp_path / "published").as_uri()
+    first = publish_snapshot(built.snapshot(), url)
+    rows = built.snapshot().read("masters").to_pylist()
+    there = tmp_path / "published"
+    assert first.n_sent > len(rows)
+    for row in rows:
+        assert (there / row["file"]).read_bytes() == (built.root / row["file"]).read_bytes()
+    lost = there / rows[0]["file"]
+    lost.write_bytes(b"half")
+    assert publish_snapshot(built.snapshot(), url).n_sent == 1
+    assert lost.stat().st_size == rows[0]["file_bytes"]
+    stranger = there / "calibrations" / "raw" / "raw-bias-20240101-0000000000000000.fits"
+    stranger.write_bytes(b"of a snapshot that was removed")
+    built.rollback(1)
+    publish_snapshot(built.snapshot(), url, PublishOptions(keep=1))
+    assert not list((there / "calibrations").rglob("*.fits"))
+
+
+# What photon transfers measure is taken over where the profile asks for it.
+
+
+@pytest.fixture
+def measuring(tmp_path: Path) -> Profile:
+    """The camera without any card of gain and read noise, and with wrong ones in the profile."""
+    path = tmp_path / "raw.toml"
+    wrong = "detector.gain_e_per_adu = 9.0\ndetector.read_noise_e = 99.0\n"
+    cards = "header.gain.cards = []\nheader.read_noise.cards = []\n"
+    path.write_text(f"{RAW}{wrong}{cards}reduction.measured = ['gain', 'read_noise']\n")
+    return cameras.load(path)
+
+
+def test_measured_gain_and_read_noise_take_the_place_of_assumed_ones(
+    built: Lake, night: SimulationResult, measuring: Profile
+) -> None:
+    transfer = rows_of(built)["transfer"]
+    report = ingest(built, measuring, [night.out / "frames"], Inline())
+    assert report.counts == {"ok": 3}
+    frames = built.snapshot().read("frames")
+    assert frames["gain_e_per_adu"].to_pylist() == pytest.approx([transfer["gain_e_per_adu"]] * 3)
+    assert frames["read_noise_e"].to_pylist() == pytest.approx([transfer["read_noise_e"]] * 3)
+    assert frames["gain_e_per_adu"][0].as_py() == pytest.approx(GAIN, rel=0.05)
+    assumed = int(FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED)
+    assert all(flags & assumed == 0 for flags in frames["flags"].to_pylist())
+    assert all(transfer["name"] in names.split() for names in frames["masters"].to_pylist())
+    (part,) = built.snapshot().parts("frames").values()
+    held = built.snapshot().duckdb()
+    with held as connection:
+        ((configuration,),) = connection.execute(
+            "SELECT configuration FROM configurations WHERE sha256 = ?", [part.inputs["masters"]]
+        ).fetchall()
+    assert json.loads(configuration)["masters"][transfer["name"]] == transfer["sha256"]
+
+
+def test_a_value_that_was_never_measured_fails_the_frames(
+    lake: Lake, night: SimulationResult, measuring: Profile
+) -> None:
+    report = ingest(lake, measuring, [night.out / "frames"], Inline())
+    assert report.counts == {"failed": 3}
+    problem = report.problems[0]
+    assert problem["reason"] == "no_master"
+    assert "no master of kind transfer that tells the gain" in problem["message"]
+    assert "reduction.measured" in problem["message"]

@@ -83,7 +83,14 @@ def test_another_configuration_replaces_just_the_nights_named(
     before = whole.snapshot()
     kept = {table: digests(before.folder(table)) for table in table_names()}
     first, second = described(before, FIRST), described(before, SECOND)
-    run(whole, archive.out / "frames", redo=True, profile=other, first_night=20241002, last_night=20241002)
+    assert run(whole, archive.out / "frames").n_otherwise == 0
+    assert run(whole, archive.out / "frames", profile=other).n_otherwise == 2, (
+        "they are known, and left alone"
+    )
+    again = run(
+        whole, archive.out / "frames", redo=True, profile=other, first_night=20241002, last_night=20241002
+    )
+    assert again.n_otherwise == 1
     after = whole.snapshot()
     assert after.number == before.number + 1
     assert described(after, FIRST) == first

@@ -267,3 +267,32 @@ def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
     fewer = pool_psfs({1: names, 2: [str(frames[3])]}, profile, Inline())
     assert list(fewer) == [1]
     assert (whole[1].quality.n_frames, fewer[1].quality.n_frames) == (4, 3)
+
+
+def test_frames_tell_how_their_targets_were_measured(measured_once: Lake, ingested_once: Lake) -> None:
+    frames_table, forced = rows(measured_once, "frames"), rows(measured_once)
+    counts = dict(zip(*np.unique(forced["frame_id"].to_numpy(), return_counts=True), strict=True))
+    assert frames_table["n_targets"].to_pylist() == [
+        counts[one] for one in frames_table["frame_id"].to_pylist()
+    ]
+    assert set(frames_table["targets_version"].to_pylist()) == {1}
+    shift = np.hypot(frames_table["targets_dx_px"].to_numpy(), frames_table["targets_dy_px"].to_numpy())
+    assert (shift < 1.0).all()
+    assert (shift > 0.0).all()
+    assert (frames_table["psf_stars"].to_numpy() > 5).all()
+    assert frames_table["psf_chi2"].to_numpy() == pytest.approx(1.0, abs=0.5)
+    unforced = rows(ingested_once, "frames")
+    assert unforced["n_targets"].null_count == unforced.num_rows
+
+
+def test_the_limit_of_a_frame_is_that_of_its_faint_targets(measured_once: Lake) -> None:
+    with measured_once.snapshot().duckdb() as connection:
+        pairs = connection.sql(
+            """SELECT r.flux_limit / (5 * median(f.flux_aper2_err) * r.apcor_aper2) AS ratio
+               FROM forced_sources AS f JOIN frames AS r USING (frame_id)
+               WHERE f.flags = 0 AND abs(f.flux_aper2) < 5 * f.flux_aper2_err
+               GROUP BY r.frame_id, r.flux_limit, r.apcor_aper2 HAVING count(*) >= 5"""
+        ).to_arrow_table()
+    assert pairs.num_rows >= 5
+    # The errors of targets hold the photons of the star, of which most have fewer than a star at the limit.
+    assert np.median(pairs["ratio"].to_numpy()) == pytest.approx(1.0, abs=0.08)

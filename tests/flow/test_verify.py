@@ -20,9 +20,12 @@ import pytest
 from skylake.errors import LakeError, UsageError
 from skylake.flow.aggregate import aggregate
 from skylake.flow.archive import make_archive
+from skylake.flow.calibrate import calibrate
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
+from skylake.flow.outdated import outdated
 from skylake.flow.progress import Silent
+from skylake.flow.stale import Why
 from skylake.flow.verify import VerifyOptions, VerifyReport, open_facts, verify
 from skylake.lake import Lake
 from skylake.lake.bundles import Bundle, read_members
@@ -518,7 +521,11 @@ FAST: list[tuple[Damage, str, str]] = [
     (count_wrongly, "table_counted", "sed -i"),
     (tell_wrong_rows, "file_counted", LINK),
     (widen_a_column, "file_schema", INGEST),
-    (lose_a_column, "file_schema", ROLLBACK),
+    (
+        lose_a_column,
+        "file_schema",
+        "rm -f .*zeropoints.* && skylake calibrate .* --catalog simcat --version 1",
+    ),
     (lose_the_pointer, "pointer", "ln -sfn _snapshots/"),
     (dangle_the_pointer, "pointer", "ln -sfn _snapshots/"),
     (make_the_pointer_a_file, "pointer", "mv .* && ln -sfn _snapshots/"),
@@ -548,7 +555,7 @@ DEEP: list[tuple[Damage, str, str]] = [
     (misplace_a_row, "rows_placed", INGEST),
     (orphan_rows, "source_of_frame", INGEST),
     (hold_nan, "no_nan", INGEST),
-    (sort_otherwise, "rows_sorted", ROLLBACK),
+    (sort_otherwise, "rows_sorted", "rm -f .* && skylake calibrate .* --catalog simcat"),
     (lie_in_statistics, "statistics_true", ROLLBACK),
     (move_a_position, "rows_placed", INGEST),
     (put_a_foreign_night_in, "rows_of_parts", INGEST),
@@ -712,3 +719,27 @@ def test_row_groups_are_told_only_where_every_pixel_has_one_file(patient: Patien
     assert metadata.schema.to_arrow_schema().equals(schema, check_metadata=True)
     report = patient.verify(hats=True)
     assert report.all_well, report.failed
+
+
+@pytest.mark.parametrize("table", ["matches", "zeropoints", "nights", "lightcurves", "maps"])
+def test_a_derived_part_whose_file_is_lost_is_mended_by_making_it_again(table: str, calibrated: Lake) -> None:
+    """And nothing else is made, by the command that is told."""
+    patient = Patient(calibrated.root)
+    before = calibrated.snapshot().read(table)
+    lost = max(patient._files(table), key=lambda path: path.name)
+    lost.unlink()
+    report = patient.verify()
+    assert "file_present" in report.failed
+    command = "calibrate" if table in ("matches", "zeropoints") else f"aggregate {patient.root} {table}"
+    assert re.search(
+        f"{lost.name}.* => rm -f .*{lost.name} && skylake {command}", told(report, "file_present")
+    )
+    assert list(outdated(calibrated)[table].why.values()) == [Why.LOST]
+    if table in ("matches", "zeropoints"):
+        done = calibrate(calibrated, Inline(), "simcat")
+        assert len(done.batches) == 1
+    else:
+        assert aggregate(calibrated, [table], Inline()).refreshed == {table: 1}
+    assert calibrated.snapshot().read(table).equals(before)
+    assert patient.verify(deep=True).all_well
+    assert not any(state.why for state in outdated(calibrated).values())

@@ -18,10 +18,12 @@ from skylake.image.astrometry import header_pointing
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets, measure_targets
 from skylake.image.growth import aperture_corrections
-from skylake.image.kernels.forced_apertures import coverage
+from skylake.image.kernels.circles import coverage
+from skylake.image.measure import Measurements
 from skylake.image.placing import TargetStars, shift_to_targets, sky_to_pixels
 from skylake.image.psf import solve_psf
 from skylake.image.psfstars import psf_of_frame, sums_of_frame
+from skylake.simulate import render
 
 Floats = npt.NDArray[np.float64]
 EXPOSURE_S = 20.0
@@ -122,22 +124,101 @@ def test_plain_apertures_are_those_of_sep(
         assert np.median(found.flux_err[f"aper{number}"] * EXPOSURE_S / error) == pytest.approx(1.0, abs=0.06)
 
 
+def pulls_of(
+    found: ForcedMeasurements | Measurements, one: Extracted, true: Floats, names: tuple[str, ...]
+) -> dict[str, Floats]:
+    """Total fluxes minus true ones, in units of their errors and that of the aperture correction of the frame."""
+    pulls = {}
+    for name in names:
+        factor, error = 1.0, 0.0
+        if name != "psf":
+            aperture = f"aper{name[-1]}"
+            relative = one.corrections.relative(found.x, found.y)[aperture]
+            factor = one.corrections.factor[aperture] * np.where(np.isnan(relative), 1.0, relative)
+            error = one.corrections.error[aperture] * np.abs(found.flux[name])
+        pulls[name] = (found.flux[name] * factor - true) / np.hypot(found.flux_err[name] * factor, error)
+    return pulls
+
+
+def half_width(values: Floats) -> float:
+    """Half of the range that holds the middle 68 %."""
+    low, high = np.percentile(values, [15.865, 84.135])
+    return float(0.5 * (high - low))
+
+
 def test_fluxes_of_lonely_stars_are_right_within_their_errors(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
 ) -> None:
-    pulls: dict[str, list[Floats]] = {"psf": [], "hybrid1": [], "hybrid2": []}
-    for seed in (42, 43, 44):
+    names = ("psf", "hybrid1", "hybrid2", "hybrid3")
+    pulls: dict[str, list[Floats]] = {name: [] for name in names}
+    bright = []
+    for seed in range(42, 54):
         field = grid_field(seed, flux=(400.0, 2e5))
         one = extracted(field)
         found = at_truth(one, field, model)
-        for name, values in pulls.items():
-            factor = 1.0 if name == "psf" else one.corrections.factor[f"aper{name[-1]}"]
-            values.append((found.flux[name] * factor - total(field)) / (found.flux_err[name] * factor))
-    for name, values in pulls.items():
-        together = np.concatenate(values)
-        low, middle, high = np.percentile(together, [15.865, 50.0, 84.135])
-        assert abs(middle) < 0.25, name
-        assert 0.85 < 0.5 * (high - low) < 1.15, name
+        for name, values in pulls_of(found, one, total(field), names).items():
+            pulls[name].append(values)
+        bright.append(field.flux > 3e4)
+    for name, parts in pulls.items():
+        together = np.concatenate(parts)
+        assert abs(np.median(together)) < 0.15, name
+        assert 0.9 < half_width(together) < 1.1, name
+        # The error of the model, which is no less than 0.2 %, is more than bright stars show here.
+        assert (0.75 if name == "psf" else 0.85) < half_width(together[np.concatenate(bright)]) < 1.15, name
+
+
+def test_the_place_in_its_pixel_does_not_change_the_flux_of_a_star(
+    extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
+) -> None:
+    fields = [grid_field(seed, flux=(3e8, 3e8)) for seed in (61, 62)]
+    scatter: dict[str, list[float]] = {"hybrid1": [], "aper1": []}
+    for field in fields:
+        found = at_truth(extracted(field), field, model)
+        for name, values in scatter.items():
+            values.append(float(np.std(found.flux[name]) / np.mean(found.flux[name])))
+    assert min(scatter["aper1"]) > 8e-4
+    assert max(scatter["hybrid1"]) < 0.35 * min(scatter["aper1"])
+
+
+def behind_a_vignette(field: Any, seed: int) -> Image:
+    """The field behind a flat of 1 in the middle and 0.25 in the corners, divided by it, with its variance."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    flat = 1.0 - 0.75 * (np.hypot(x - 255.5, y - 255.5) / 361.4) ** 2
+    random = np.random.default_rng(seed)
+    light = render(SHAPE, field.x, field.y, field.flux, field.psf) + field.sky
+    counts = (random.poisson(light * flat * 2.0) + random.normal(0.0, 6.0, SHAPE)) / 2.0
+    variance = (np.maximum(counts, 0.0) / 2.0 + 3.0**2) / flat**2
+    none = np.zeros(SHAPE, np.uint8)
+    return Image((counts / flat).astype(np.float32), none, (0, 0), variance.astype(np.float32))
+
+
+@pytest.mark.parametrize("what", ["forced", "sources"])
+def test_errors_are_those_of_the_variance_of_each_pixel(
+    what: str, extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
+) -> None:
+    names = ("psf", "hybrid1", "hybrid2") if what == "forced" else ("aper1", "aper2")
+    pulls: dict[str, list[Floats]] = {name: [] for name in names}
+    places = []
+    for seed in range(70, 84):
+        field = grid_field(seed, flux=(3e3, 5e4))
+        one = extracted(field, behind_a_vignette(field, seed))
+        if what == "forced":
+            found = at_truth(one, field, model)
+            values, x, y = pulls_of(found, one, total(field), names), field.x, field.y
+        else:
+            star, distance = field.nearest(one.measured.x, one.measured.y)
+            seen = distance < 1.0
+            sources, true = one.measured.ordered(star[seen]), total(field)[seen]
+            values, x, y = pulls_of(sources, one, true, names), field.x[seen], field.y[seen]
+        for name in names:
+            pulls[name].append(values[name])
+        places.append(np.hypot(x - 255.5, y - 255.5))
+    radius = np.concatenate(places)
+    for name, parts in pulls.items():
+        together = np.concatenate(parts)
+        for where in (radius < 140.0, radius > 250.0):
+            assert abs(np.median(together[where])) < 0.25, name
+            assert 0.88 < half_width(together[where]) < 1.12, name
 
 
 def test_neighbours_do_not_raise_a_flux(

@@ -16,10 +16,11 @@ from skylake.image.detect import detect_sources
 from skylake.image.kernels.matched import list_significant
 from skylake.image.kernels.watershed import number_basins
 from skylake.image.peaks import gaussian, star_width
-from skylake.simulate import Moffat
+from skylake.simulate import Moffat, render
 
 OWN = Extraction(engine="skylake")
 GAIN = 2.0
+NO_PLANE = np.zeros((0, 0), np.float32)
 
 
 def detect(field: Any, parameters: Extraction = OWN, mask: Any = None) -> Any:
@@ -34,13 +35,16 @@ def close(found: Any, x: float, y: float, radius: float) -> int:
     return int(np.count_nonzero(np.hypot(found.x - x, found.y - y) < radius))
 
 
-def significant(signal: Any, rms: Any, mask: Any, kernel: Any, least: float) -> dict[str, Any]:
+def significant(
+    signal: Any, rms: Any, mask: Any, kernel: Any, least: float, noise: float = 1.0, variance: Any = None
+) -> dict[str, Any]:
     """The list of significant pixels."""
     places, ways = (np.empty(signal.size, np.int32) for _ in range(2))
     values, light = (np.empty(signal.size, np.float32) for _ in range(2))
     found = list_significant(
-        signal, rms, mask, np.uint8(PixelFlag.INVALID), kernel, np.float32(least), places, values, light, ways
-    )
+        signal, rms, mask, np.uint8(PixelFlag.INVALID), kernel, np.float32(least), np.float32(noise),
+        (NO_PLANE if variance is None else variance, np.float32(1.0), np.float32(0.0)), places, values, light, ways,
+    )  # fmt: skip
     return {"place": places[:found], "value": values[:found], "light": light[:found], "uphill": ways[:found]}
 
 
@@ -221,3 +225,72 @@ def test_footprints_hold_shape_light_and_peak(grid_field: Callable[..., Any]) ->
         assert found.peak[k] == pytest.approx(signal[mine].max(), rel=1e-6)
     share = found.flux[index] / field.flux
     assert 0.9 < np.median(share) < 1.0
+
+
+@given(st.integers(0, 10**6), st.integers(0, 6), st.floats(1.0, 3.0))
+@settings(max_examples=40)
+def test_pixels_count_with_the_inverse_of_their_variance(seed: int, half: int, noise: float) -> None:
+    random = np.random.default_rng(seed)
+    shape = (30, 45)
+    rms = np.ones(shape, np.float32)
+    signal = random.normal(0.0, 1.0, shape).astype(np.float32)
+    variance = np.where(random.random(shape) < 0.1, random.uniform(2.0, 50.0, shape), 1.0).astype(np.float32)
+    kernel = random.uniform(0.1, 1.0, half + 1).astype(np.float32)
+    mask = np.zeros(shape, np.uint8)
+    whole = np.outer(*2 * [np.concatenate([kernel[:0:-1], kernel])]).astype(float)
+    weight = 1.0 / variance.astype(float)
+    sums = ndimage.convolve(signal * weight, whole, mode="constant")
+    squares = ndimage.convolve(weight - 1.0, whole**2, mode="constant") + np.sum(whole**2)
+    wanted = sums / np.sqrt(np.maximum(squares, 0.05 * np.sum(whole**2))) / noise
+    found = significant(signal, rms, mask, kernel, 0.3, noise, variance)
+    np.testing.assert_allclose(found["value"], wanted.ravel()[found["place"]], rtol=2e-3, atol=2e-4)
+    assert set(np.flatnonzero(wanted > 0.301)) <= set(found["place"]) <= set(np.flatnonzero(wanted > 0.299))
+
+
+def test_noisy_columns_are_no_sources_and_hide_few(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(41, flux=(900.0, 1100.0), step=24)
+    random = np.random.default_rng(3)
+    variance = np.maximum(field.pixels, 1.0) / GAIN + 9.0
+    noisy = np.zeros(field.pixels.shape, bool)
+    noisy[:, random.choice(512, 40, replace=False)] = True
+    pixels = field.pixels + np.where(noisy, random.normal(0.0, 80.0, noisy.shape), 0.0).astype(np.float32)
+    variance = np.where(noisy, variance + 80.0**2, variance).astype(np.float32)
+    rms = np.sqrt(field.sky / GAIN + 9.0).astype(np.float32)
+    given = pixels - field.sky, rms, np.zeros(pixels.shape, np.uint8), OWN, GAIN
+    real, false = {}, {}
+    for name, plane in (("blind", None), ("told", variance)):
+        found = detect_sources(*given, plane)
+        index, distance = field.nearest(found.x, found.y)
+        real[name] = np.count_nonzero(distance < 1.5) / len(field.x)
+        false[name] = len(found) - np.count_nonzero(np.bincount(index[distance < 1.5], minlength=len(found)))
+    assert real["told"] > max(0.85, real["blind"]) and false["told"] <= 2 < 20 < false["blind"]
+
+
+def test_a_variance_plane_that_agrees_with_the_noise_changes_nothing(grid_field: Callable[..., Any]) -> None:
+    field = grid_field(42)
+    variance = (np.maximum(field.pixels, 0.0) / GAIN + 9.0).astype(np.float32)
+    rms = np.sqrt(field.sky / GAIN + 9.0).astype(np.float32)
+    given = field.pixels - field.sky, rms, np.zeros(field.pixels.shape, np.uint8), OWN, GAIN
+    without, given_it, wrong_gain = (
+        detect_sources(*given, plane) for plane in (None, variance, np.float32(7.0) * variance)
+    )
+    for one in (given_it, wrong_gain):
+        np.testing.assert_array_equal(one.x, without.x)
+        np.testing.assert_array_equal(one.segments, without.segments)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.6, 1.0])
+def test_noise_that_pixels_share_is_not_taken_for_sources(shared: float) -> None:
+    """The sky of neighbouring exposures leaves such noise, and so does resampling."""
+    random = np.random.default_rng(5)
+    noise = (
+        ndimage.gaussian_filter(random.normal(size=(600, 600)), shared)
+        if shared
+        else random.normal(size=(600, 600))
+    )
+    noise = (noise / noise.std()).astype(np.float32)
+    x, y = np.meshgrid(np.arange(30.0, 570.0, 60.0), np.arange(30.0, 570.0, 60.0))
+    light = render((600, 600), x.ravel(), y.ravel(), np.full(x.size, 300.0), Moffat(2.5))
+    rms = np.ones_like(noise)
+    found = detect_sources(noise + light, rms, np.zeros(noise.shape, np.uint8), OWN, np.inf)
+    assert x.size <= len(found) <= x.size + 8

@@ -8,7 +8,7 @@ import pytest
 
 from skylake.image.kernels.shapes import draw_stamps
 from skylake.image.psf import FramePsf, PsfModel, Shape
-from skylake.image.psffit import StarFit, by_place, core_half_size, fit_stars
+from skylake.image.psffit import StarFit, by_place, fit_stars
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def test_the_order_of_the_stars_does_not_matter() -> None:
     x, y, flux = crowd(300, 4)
     pixels = image_of(x, y, flux, NOISE)
     one = fit(pixels, x, y)
-    order = by_place(x, y, core_half_size(psf().fwhm_px))
+    order = by_place(x, y)
     two = fit(pixels, x[order], y[order])
     for name in ("flux", "variance", "chi2", "increase", "share"):
         assert getattr(one, name)[order] == pytest.approx(getattr(two, name), rel=1e-4, abs=1e-3), name

@@ -13,7 +13,7 @@ from skylake.core.camera import Gate
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS
 from skylake.image.measure import Measurements
-from skylake.image.quality import judge, source_metrics
+from skylake.image.quality import judge, limiting_flux, source_metrics
 from skylake.simulate import Moffat
 
 numbers = st.floats(-1e6, 1e6)
@@ -179,3 +179,13 @@ def test_a_satellite_costs_no_frame_and_a_trailed_frame_is_rejected(
     assert (verdict.rejection and str(verdict.rejection[0])) == reason, values
     if name == "streak":
         assert verdict.failed == ("elongation_max",) and verdict.flags == FrameFlag.GATE_WARNING
+
+
+@given(st.floats(0.5, 50.0), st.floats(1.0, 12.0), st.floats(0.2, 50.0))
+def test_a_star_at_the_limit_is_five_times_its_error(rms: float, radius: float, gain: float) -> None:
+    flux = limiting_flux(rms, radius, gain)
+    area = np.pi * radius**2
+    # The pixels on the edge count with the square of their overlap, which is less than the overlap.
+    at_most = np.sqrt(area * rms**2 + flux / gain)
+    at_least = np.sqrt((area - 0.25 * 2.0 * np.pi * radius) * rms**2 + flux / gain)
+    assert 4.9 * at_least <= flux <= 5.1 * at_most

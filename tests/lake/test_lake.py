@@ -75,7 +75,7 @@ def test_a_lake_that_was_killed_while_it_was_made_is_told_from_a_folder_of_other
     Lake.create(root)
     (root / "skylake.toml").unlink()
     with pytest.raises(
-        UsageError, match="half: a lake was begun here and not finished, or its skylake.toml is lost"
+        UsageError, match=r"half: a lake was begun here and not finished, or its skylake\.toml is lost"
     ):
         Lake.create(root)
     assert (root / "current" / "sources").is_dir()

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.image.kernels.circles import corner, strip
 from skylake.image.kernels.sums import (
     ANY_ORDER,
     AREA,
@@ -27,54 +28,8 @@ from skylake.image.kernels.sums import (
     gather,
 )
 
-#: asin(s) / s as a polynomial of s^2 up to 1/4, to 1e-11.
-_ASIN = (
-    0.9999999999855,
-    0.1666666739918,
-    0.0749993964237,
-    0.04466168831693,
-    0.0300961852427,
-    0.02468817997765,
-    0.007291882956443,
-    0.03487368977833,
-)
 
-
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
-def _strip(t: float, radius: float) -> float:
-    """Return the area of the upper half of a disc between 0 and t, negative below 0.
-
-    The arc sine is a polynomial of the sine's square up to 1/2, and twice that of half the angle beyond.
-    """
-    sine = min(max(t / radius, -1.0), 1.0)
-    size = abs(sine)
-    small = size <= 0.5
-    z = sine * sine if small else 0.5 - 0.5 * size
-    p = _ASIN[6] + z * _ASIN[7]
-    p = _ASIN[4] + z * (_ASIN[5] + z * p)
-    p = _ASIN[2] + z * (_ASIN[3] + z * p)
-    p = (_ASIN[0] + z * (_ASIN[1] + z * p)) * math.sqrt(z)
-    angle = p if small else 0.5 * math.pi - 2.0 * p
-    area = 0.5 * radius * radius * (angle + size * math.sqrt(1.0 - size * size))
-    return area if sine >= 0.0 else -area
-
-
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
-def _corner(x: float, y: float, strip_x: float, strip_y: float, square: float) -> float:
-    """Return the area of a disc around the origin with smaller x and smaller y than a point.
-
-    `strip_x` and `strip_y` are the strips of the disc at x and y, `square` is that of its radius. If the point
-    is inside, the area is a quadrant, two strips and a rectangle; else it is a whole cap, or what two caps leave.
-    """
-    quarter = 0.25 * math.pi * square
-    if x * x + y * y < square:
-        return quarter + strip_x + strip_y + x * y
-    if y > 0.0:
-        return 2.0 * (strip_x + (strip_y if x > 0.0 else quarter))
-    return 2.0 * (quarter + strip_y) if x > 0.0 else 0.0
-
-
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _add_edge(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
     start: int, left: float, low: float, square: float, strips: Floats, strip_low: float, strip_high: float,
@@ -83,16 +38,16 @@ def _add_edge(
     """Add those pixels `first` to `last` (excluded) of a row that a circle crosses; `strips` begin at `start`."""
     high, edge = low + 1.0, left + (first - start)
     strip = strips[np.uint64(first - start)]
-    before = _corner(edge, high, strip, strip_high, square) - _corner(edge, low, strip, strip_low, square)
+    before = corner(edge, high, strip, strip_high, square) - corner(edge, low, strip, strip_low, square)
     for column in range(first, last):
         edge += 1.0
         strip = strips[np.uint64(column + 1 - start)]
-        after = _corner(edge, high, strip, strip_high, square) - _corner(edge, low, strip, strip_low, square)
+        after = corner(edge, high, strip, strip_high, square) - corner(edge, low, strip, strip_low, square)
         add_part(signal, mask, variance, unusable, spoiled, row, column, after - before, sums)
         before = after
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _add_circle(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float, radius: float,
     strips: Floats, heights: Floats, sums: Floats,
@@ -108,9 +63,9 @@ def _add_circle(
         return
     left = start - 0.5 - x
     for k in range(stop - start + 1):
-        strips[k] = _strip(left + k, radius)
+        strips[k] = strip(left + k, radius)
     for k in range(top - bottom + 1):
-        heights[k] = _strip(bottom - 0.5 - y + k, radius)
+        heights[k] = strip(bottom - 0.5 - y + k, radius)
     for row in range(bottom, top):
         low = row - 0.5 - y
         strip_low, strip_high = heights[np.uint64(row - bottom)], heights[np.uint64(row - bottom + 1)]
@@ -130,11 +85,11 @@ def _add_circle(
                       strip_low, strip_high, sums)  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _fill_corners(
     places: Floats, strips: Floats, height: Floats, strip: Floats, square: float, n: int, corners: Floats
 ) -> None:
-    """Set the areas of discs below a height and left of each place, shape (n, lanes); see :func:`_corner`."""
+    """Set the areas of discs below a height and left of each place, shape (n, lanes), as :func:`corner` does."""
     quarter = 0.25 * math.pi * square
     for k in range(n):
         for lane in range(LANES):
@@ -146,7 +101,7 @@ def _fill_corners(
             corners[k, lane] = inside if x * x + y * y < square else outside
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _add_circles(
     cube: npt.NDArray[np.float32],
     middle: int,
@@ -170,9 +125,9 @@ def _add_circles(
             columns[k, lane] = k - half - 0.5 - dx[lane]
             rows[k, lane] = k - half - 0.5 - dy[lane]
         for lane in range(LANES):
-            strips[k, lane] = _strip(columns[k, lane], radius)
+            strips[k, lane] = strip(columns[k, lane], radius)
         for lane in range(LANES):
-            heights[k, lane] = _strip(rows[k, lane], radius)
+            heights[k, lane] = strip(rows[k, lane], radius)
     sums[:] = 0.0
     _fill_corners(columns, strips, rows[0], heights[0], square, n + 1, before)
     for row in range(n):
@@ -197,7 +152,7 @@ def _add_circles(
         before, after = after, before
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def circle_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
     radii: Floats, sums: Floats,
@@ -240,7 +195,7 @@ def circle_sums(
             n_waiting, any_spoiled = 0, False
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def stamp_sums(
     signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], variance: npt.NDArray[np.float32], x: Floats,
     y: Floats, radii: Floats, sums: Floats,
@@ -254,7 +209,7 @@ def stamp_sums(
                         strips, heights, sums[source, k])  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _whole(sums: Floats) -> float:
     """Return the flux, scaled up by the area that is hidden; NaN where all is."""
     if sums[HIDDEN] == 0.0:
@@ -264,7 +219,7 @@ def _whole(sums: Floats) -> float:
     return sums[FLUX] * (1.0 + sums[HIDDEN] / sums[AREA])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def profiles(
     signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, total: Floats,
     reach: Floats, edges: Floats, sums: Floats, widths: Floats, half_light: Floats,

@@ -12,8 +12,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Floats, Pixels, any_bit, gather
+from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Cube, Floats, Pixels, any_bit, gather
 
+_ZERO = np.float32(0.0)
 #: The window ends at so many standard deviations.
 REACH = 4.0
 _ROUNDS = 16
@@ -23,7 +24,7 @@ _COMMON_ROUNDS = 5
 _STILL_PX = 1e-4
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: float) -> None:
     """Set the window of one axis to the Gaussian at pixels `first` to `last` (excluded)."""
     factor = -0.5 / (sigma * sigma)
@@ -37,7 +38,7 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
         ratio *= step
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _moments(
     signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
     windows: Floats,
@@ -66,7 +67,7 @@ def _moments(
     return light, along, across
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]:
     """Return the standard errors of a centroid from nine sums, the variance of the sky and that per ADU of the star.
 
@@ -86,7 +87,7 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
     return math.sqrt(max(of_x, 0.0)) / determinant, math.sqrt(max(of_y, 0.0)) / determinant
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _errors(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
     box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float],
@@ -121,7 +122,7 @@ def _errors(
     return _propagated(sums, noise[2] if plane else noise[0], 0.0 if plane else noise[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int, int, int, int]:
     """Return first and last row, first and last column (last excluded) around a place, within the image."""
     return (
@@ -132,7 +133,7 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _single(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, noise: tuple[float, float, float],
     x: float, y: float, sigma: float, leash: float, windows: Floats, found: Floats,
@@ -160,7 +161,7 @@ def _single(
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
     """Set windows, shape (2 half + 1, lanes), around places `dx` from the middle."""
     ratio, step = np.empty(LANES), np.empty(LANES)
@@ -175,31 +176,30 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
             ratio[lane] *= step[lane]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
-    cube: npt.NDArray[np.float32],
-    half: int,
-    dx: Floats,
-    columns: Floats,
-    first: Floats,
-    second: Floats,
-    third: Floats,
-) -> None:
-    """Set sums of window times one row, shape (side, lanes), and of that times dx and dx^2."""
-    first[:] = 0.0
-    second[:] = 0.0
-    third[:] = 0.0
+    cube: Cube, plane: int, row: int, half: int, dx: Pixels, columns: Pixels, first: Pixels, second: Pixels,
+    third: Pixels,
+) -> None:  # fmt: skip
+    """Set sums of window times one row, shape (lanes,), and of that times dx and dx^2.
+
+    In single precision, which is a millionth of a pixel, twice as many sources are done at a time.
+    """
+    first[:] = _ZERO
+    second[:] = _ZERO
+    third[:] = _ZERO
     for k in range(2 * half + 1):
+        offset = np.float32(k - half)
         for lane in range(LANES):
-            x, value = k - half - dx[lane], columns[k, lane] * cube[k, lane]
+            x, value = offset - dx[lane], columns[k, lane] * cube[plane, row, k, lane]
             first[lane] += value
             second[lane] += value * x
         for lane in range(LANES):
-            x = k - half - dx[lane]
-            third[lane] += columns[k, lane] * cube[k, lane] * x * x
+            x = offset - dx[lane]
+            third[lane] += columns[k, lane] * cube[plane, row, k, lane] * x * x
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lane_moments(
     cube: npt.NDArray[np.float32],
     half: int,
@@ -210,10 +210,11 @@ def _lane_moments(
     sums: Floats,
 ) -> None:
     """Set five rows of `sums` to those of window times signal, and of that times dx, dy, dx^2 and dy^2."""
-    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    near = dx.astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, dx, columns, one, two, three)
+        _row_moments(cube, 0, row, half, near, columns, one, two, three)
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
             sums[0, lane] += weight * one[lane]
@@ -225,24 +226,25 @@ def _lane_moments(
             sums[4, lane] += weight * one[lane] * y * y
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lane_errors(
     cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
     rows: Floats, sums: Floats,
 ) -> None:  # fmt: skip
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
     squares = columns * columns
-    one, two, three = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    near = dx.astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, dx, columns, one, two, three)
+        _row_moments(cube, 0, row, half, near, columns, one, two, three)
         for lane in range(LANES):
             y, weight, inverse = row - half - dy[lane], rows[row, lane], 1.0 / (sigma[lane] * sigma[lane])
             sums[0, lane] += weight * (one[lane] - inverse * three[lane])
             sums[1, lane] += weight * one[lane] * (1.0 - y * y * inverse)
             sums[2, lane] -= weight * two[lane] * y * inverse
         for place, plane in ((3, 2 if has_plane else 1), (6, 0)):
-            _row_moments(cube[plane, row], half, dx, squares, one, two, three)
+            _row_moments(cube, plane, row, half, near, squares, one, two, three)
             for lane in range(LANES):
                 y, square = row - half - dy[lane], rows[row, lane] * rows[row, lane]
                 sums[place, lane] += square * three[lane]
@@ -250,7 +252,7 @@ def _lane_errors(
                 sums[place + 2, lane] += square * two[lane] * y
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _iterate(
     cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
     resting: npt.NDArray[np.bool_],
@@ -279,7 +281,7 @@ def _iterate(
     _fill_lanes(places[1], sigma, half, windows[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> None:
     """Set a centroid from its place in the square around the start, if it is not too far from there."""
     px, py = math.floor(x + 0.5) + place[0], math.floor(y + 0.5) + place[1]
@@ -287,7 +289,7 @@ def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> N
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def windowed_centroids(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
     per_adu: float, scale: float, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int, found: Floats,
@@ -302,7 +304,7 @@ def windowed_centroids(
     height, width = signal.shape
     single = np.empty((2, 2 * math.ceil(REACH * sigma.max()) + 3 if len(sigma) else 1))
     side, plane = 2 * half + 1, variance.shape[0] == signal.shape[0]
-    cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES))
+    cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES), np.float32)
     sums, places, sigmas = np.empty((9, LANES)), np.zeros((2, LANES)), np.ones(LANES)
     waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
     resting, n_waiting, any_spoiled = np.zeros(LANES, np.bool_), 0, False

@@ -1,138 +1,198 @@
-"""The kernel that sums pixels in circular apertures at given places, before and after neighbours are taken off."""
+"""The kernel that sums pixels around stars, before and after their neighbours are taken off."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-from skylake.image.kernels.normal_equations import Bytes, Doubles, Places, crosses, cut
+from skylake.image.kernels.circles import coverage
+from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
+from skylake.image.kernels.stamps import crosses, cut, read_ahead
 
-#: The circle cuts a pixel a little inside of where its tangent does: the mean of length^2 / 24 along the circle.
-_SAGITTA = 1.0 / 24.0
-#: Apertures are centred to a fraction 1 / PHASES of a pixel. What a symmetric star loses by that is of second order in
-#: the offset of 1/64 px at most: below 2e-4.
-PHASES = 32
 _ZERO = np.float32(0.0)
+#: What is held of the pixels of a stamp.
+SEEN, REST, BEYOND, USE = range(4)
 
 
 @numba.njit(cache=True, nogil=True)
-def coverage(dx: float, dy: float, radius: float) -> float:
-    """Return the part of a pixel within a circle.
-
-    Parameters
-    ----------
-    dx, dy : float
-        Offset of the middle of the pixel from the centre of the circle.
-    radius : float
-        Not small against a pixel: the arc is taken for a straight line at the mean distance, which gives the area of
-        the circle to 1e-3 for radii of 2 and more.
-    """
-    distance = np.sqrt(dx * dx + dy * dy)
-    inside = radius - distance - _SAGITTA / radius
-    if inside >= 0.7072:
-        return 1.0
-    if inside <= -0.7072:
-        return 0.0
-    along, across = abs(dx) / distance, abs(dy) / distance
-    if along < across:
-        along, across = across, along
-    depth = abs(inside)
-    if depth <= 0.5 * (along - across):
-        part = 0.5 + depth / along
-    elif depth >= 0.5 * (along + across):
-        part = 1.0
-    else:
-        corner = 0.5 * (along + across) - depth
-        part = 1.0 - corner * corner / (2.0 * along * across)
-    return float(part if inside > 0.0 else 1.0 - part)
-
-
-@numba.njit(cache=True, nogil=True)
-def aperture_table(radii: Doubles, half: int) -> Single:
-    """Return the parts of the pixels of a stamp within circles, shape (phases, phases, circles, padded size).
+def aperture_table(radius: float, half: int, phases: int) -> Single:
+    """Return the parts of the pixels of a stamp within a circle, shape (phases, phases, padded size).
 
     The phases are those of the centre within its pixel, in y and x.
     """
     side = 2 * half + 1
-    size = padded_size(half)
-    table = np.zeros((PHASES, PHASES, len(radii), size), np.float32)
-    for down in range(PHASES):
-        y = (down + 0.5) / PHASES - 0.5
-        for across in range(PHASES):
-            x = (across + 0.5) / PHASES - 0.5
-            for number in range(len(radii)):
-                for k in range(side * side):
-                    table[down, across, number, k] = coverage(
-                        k % side - half - x, k // side - half - y, radii[number]
-                    )
+    table = np.zeros((phases, phases, padded_size(half)), np.float32)
+    for down in range(phases):
+        y = (down + 0.5) / phases - 0.5
+        for across in range(phases):
+            x = (across + 0.5) / phases - 0.5
+            for k in range(side * side):
+                table[down, across, k] = coverage(k % side - half - x, k // side - half - y, radius)
     return table
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
-def _noise(seen: Single, left: Single, noise: np.float32, inverse_gain: np.float32, variance: Single) -> None:
-    for k in range(len(seen)):
-        variance[k] = noise + max(seen[k] - left[k], _ZERO) * inverse_gain
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
-    part: Single, seen: Single, alone: Single, variance: Single
-) -> tuple[np.float32, np.float32, np.float32]:
-    plain, own, noise = _ZERO, _ZERO, _ZERO
-    for k in range(len(part)):
-        plain += part[k] * seen[k]
-        own += part[k] * alone[k]
-        noise += part[k] * part[k] * variance[k]
-    return plain, own, noise
+    tables: Single, start: int, size: int, room: Single
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return the sums of signal, of what is left, of the square of the overlap times variance, and of the square."""
+    plain, rest, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(size):
+        part = tables[np.uint64(start + k)]
+        plain += part * room[SEEN, k]
+        rest += part * room[REST, k]
+        noise += part * part * room[BEYOND, k]
+        area += part * part
+    return plain, rest, noise, area
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _light(part: Single, seen: Single, left: Single, own: Single) -> tuple[np.float32, np.float32]:
-    star, neighbours = _ZERO, _ZERO
-    for k in range(len(part)):
-        star += part[k] * own[k]
-        neighbours += part[k] * (seen[k] - left[k] - own[k])
-    return star, neighbours
-
-
-@numba.njit(cache=True, nogil=True)
 def _own_light(
-    stamp: Single, core: int, flux: np.float32, half: int, reach: int, drawn: Single, own: Single
-) -> None:
-    """Put the light of a star into a stamp, as far as it was subtracted."""
-    side, small = 2 * half + 1, 2 * core + 1
-    own[:] = _ZERO
-    if reach > core:
-        for k in range(side * side):
-            if abs(k // side - half) <= reach and abs(k % side - half) <= reach:
-                own[k] = flux * drawn[k]
-        return
-    edge = min(core, half)
+    tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
+) -> float:  # fmt: skip
+    """Return how much of a star of flux 1 a circle holds, as far as it is subtracted.
+
+    `drawn` is the star in a stamp of half size `half`, which is looked at where it is subtracted beyond its core.
+    """
+    side, small, total, edge = 2 * half + 1, 2 * core + 1, _ZERO, min(half, reach)
+    if half == core:
+        for k in range(size):
+            total += tables[np.uint64(start + k)] * stamps[np.uint64(star), k]
+        return float(total)
     for row in range(-edge, edge + 1):
-        source = stamp[(row + core) * small + core - edge : (row + core) * small + core + edge + 1]
-        target = own[(row + half) * side + half - edge : (row + half) * side + half + edge + 1]
-        for k in range(len(source)):
-            target[k] = flux * source[k]
+        one, two = (row + half) * side + half, (row + core) * small + core
+        for column in range(-edge, edge + 1):
+            part = tables[np.uint64(start + one + column)]
+            if reach > core and half > core:
+                total += part * drawn[np.uint64(one + column)]
+            else:
+                total += part * stamps[np.uint64(star), np.uint64(two + column)]
+    return float(total)
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_apertures(
+def _fill(
+    room: Single, half: int, flux: np.float32, stamps: Single, star: int, core: int, reach: int, drawn: Single
+) -> None:
+    """Let what was subtracted stand in for pixels that are not good; beyond the edge of the image, the star itself."""
+    side, small = 2 * half + 1, 2 * core + 1
+    for k in range(side * side):
+        if room[USE, k] != _ZERO:
+            continue
+        row, column = k // side - half, k % side - half
+        if room[SEEN, k] != room[REST, k]:
+            room[SEEN, k] -= room[REST, k]
+        elif abs(row) <= core and abs(column) <= core:
+            room[SEEN, k] = flux * stamps[star, (row + core) * small + column + core]
+        elif abs(row) <= reach and abs(column) <= reach:
+            room[SEEN, k] = flux * drawn[k]
+        else:
+            room[SEEN, k] = _ZERO
+        room[REST, k], room[BEYOND, k] = _ZERO, _ZERO
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _noise(
+    room: Single, size: int, inverse_gain: np.float32, planes: bool, scale: np.float32, sky: np.float32
+) -> None:
+    """Set what the variance of pixels has beyond that of the sky."""
+    if planes:
+        for k in range(size):
+            room[BEYOND, k] = scale * room[USE, k] - sky
+    else:
+        for k in range(size):
+            room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * inverse_gain
+
+
+@numba.njit(cache=True, nogil=True)
+def _load(
+    signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
+    size: int, scales: tuple[np.float32, np.float32], sky: np.float32, room: Single, rows: tuple[Single, ...],
+) -> None:  # fmt: skip
+    """Set the pixels of a stamp; `rows` are those of `room`."""
+    planes = plane.shape[0] == signal.shape[0]
+    if partial:
+        room[:] = _ZERO
+    cut(signal, column, row, half, rows[SEEN])
+    cut(left, column, row, half, rows[REST])
+    if planes:
+        cut(plane, column, row, half, rows[USE])
+    _noise(room, size, scales[0], planes, scales[1], sky)
+    if partial:
+        rows[USE][:] = _ZERO
+        cut(good, column, row, half, rows[USE])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def _rest(
+    stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
+) -> tuple[np.float32, np.float32]:  # fmt: skip
+    """Return the sum of stamp^2 x variance beyond that of the sky, and the chi-square of the pixels of a star.
+
+    `whole` is 1 for pixels of the stamp and 0 for padding.
+    """
+    noise, chi2, i = _ZERO, _ZERO, np.uint64(star)
+    if partial:
+        for k in range(len(whole)):
+            if room[USE, k] * whole[k] != _ZERO:
+                noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
+                chi2 += (room[REST, k] - sky) * (room[REST, k] - sky) / (variance + room[BEYOND, k])
+        return noise, chi2
+    for k in range(len(whole)):
+        rest = room[REST, k] - sky
+        noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
+        chi2 += whole[k] * rest * rest / (variance + room[BEYOND, k])
+    return noise, chi2
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
+    bad = 0
+    for k in range((2 * half + 1) ** 2):
+        bad += 1 if room[USE, k] == _ZERO and tables[start + k] > _ZERO else 0
+    return bad
+
+
+@numba.njit(cache=True, nogil=True)
+def _phase(dx: float, dy: float, phases: int) -> int:
+    column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
+    return min(row, phases - 1) * phases + min(column, phases - 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: int) -> float:
+    held = 0.0
+    for term in range(light.shape[2]):
+        held += light[circle, square, term] * coefficients[star, term]
+    return held
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
-    core: int, reach: Places, flux: Single, table: Single, half: int, main: int, signal: Single, left: Single,
-    good: Bytes, clean: bool, rms: Single, gain: float,
-) -> tuple[Doubles, Doubles, Doubles, Doubles, Places]:  # fmt: skip
-    """Sum the pixels around each star.
+    core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
+    light: Doubles, signal: Single, left: Single, good: Bytes, clean: bool, rms: Single, gain: float, plane: Single,
+    scale: float,
+) -> tuple[Doubles, Places, Doubles, Doubles]:  # fmt: skip
+    """Sum the pixels around each star, in circles and under its stamp.
 
     Parameters
     ----------
     columns, rows, dx, dy, coefficients, stamps, core, reach, flux
         The stars as they were subtracted, shape (n, ...), and the half size of their stamps.
     inverse : ndarray of float32, shape (2, 2)
-    table : ndarray of float32
-        As :func:`aperture_table` gives it for k circles and a stamp of half size `half`.
-    half, main : int
-        Half size of the stamps that hold the apertures; the one in which contamination and bad pixels are counted.
+    sky : ndarray of float32, shape (n,)
+        Level of what is left where there is no star.
+    tables : ndarray of float32
+        What :func:`aperture_table` gives for each circle, one after the other.
+    phases, halves : ndarray of int, shape (circles,)
+        Its phases and half sizes.
+    main : int
+        The circle of which the last of the sums, and bad pixels, are asked for.
+    light : ndarray, shape (circles, m, 26)
+        Light that belongs to each coefficient within a circle, wherever in a pixel it is centred, and within squares
+        of half sizes 0, 1, 2, ...; the last ones may be missing.
     signal, left : ndarray of float32, shape (height, width)
         With the stars, and without them. Where a pixel is not good, what was subtracted stands in for the signal.
     good : ndarray of uint8, shape (height, width)
@@ -141,52 +201,71 @@ def sum_apertures(
     rms : ndarray of float32, shape (n,)
         Noise of the sky per pixel.
     gain : float
+    plane : ndarray of float32
+        Variances of pixels, to be multiplied by `scale`; or empty, for photons of what was subtracted.
 
     Returns
     -------
-    plain, alone, variance : ndarray, shape (n, k)
-        Sum of the signal; sum of what is left and the star itself; variance of both, of sky and photons.
-    light : ndarray, shape (n, 2)
-        Within the main aperture: light of the star as drawn, and that of its neighbours.
+    sums : ndarray, shape (n, circles, 5)
+        The sum of the signal, that of what is left, the variance of sky and photons, the part of the star as it was
+        subtracted that such a circle holds in the mean over places within a pixel, and the part that this one holds.
     bad : ndarray, shape (n,)
-        Pixels in the main aperture that are not good, those beyond the edge of the image among them.
+        Pixels in the main circle that are not good, those beyond the edge of the image among them.
+    noise, chi2 : ndarray, shape (n,)
+        Sum of stamp^2 x variance beyond that of the sky, and chi-square of what is left under the stamp.
     """
-    n, circles, size = len(columns), table.shape[2], table.shape[3]
-    across, down = grid(half)
-    plain, alone, variance = np.zeros((n, circles)), np.zeros((n, circles)), np.zeros((n, circles))
-    light, bad = np.zeros((n, 2)), np.zeros(n, np.int64)
-    drawn, work = np.empty(size, np.float32), np.empty((3, size), np.float32)
-    seen, rest, own = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
-    use, noise = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    inverse_gain = np.float32(1.0 / gain)
+    n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
+    sums, bad, noise, chi2 = np.zeros((n, circles, 5)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
+    room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
+    views = room[SEEN], room[REST], room[BEYOND], room[USE]
+    sink, scales = np.empty(1, np.float32), (np.float32(1.0 / gain), np.float32(scale))
+    whole = np.zeros(padded_size(core), np.float32)
+    whole[: (2 * core + 1) ** 2] = np.float32(1.0)
+    ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
-        edge = crosses(columns[star], rows[star], half, signal.shape)
-        if edge:
-            seen[:] = _ZERO
-            rest[:] = _ZERO
-            use[:] = _ZERO
-        if reach[star] > core:
-            draw(drawn, work, across, down, dx[star], dy[star], inverse, coefficients[star])
-        _own_light(stamps[star], core, flux[star], half, reach[star], drawn, own)
-        cut(signal, columns[star], rows[star], half, seen)
-        cut(left, columns[star], rows[star], half, rest)
-        y = min(int((dy[star] + 0.5) * PHASES), PHASES - 1)
-        x = min(int((dx[star] + 0.5) * PHASES), PHASES - 1)
-        parts = table[y, x]
-        if edge or not clean:
-            cut(good, columns[star], rows[star], half, use)
-            for k in range(size):
-                if use[k] == _ZERO:
-                    # Beyond the edge nothing was subtracted, and the star itself stands in.
-                    seen[k] = own[k] if seen[k] == rest[k] else seen[k] - rest[k]
-                    rest[k] = _ZERO
-                    bad[star] += 1 if parts[main, k] > _ZERO else 0
-        _noise(seen, rest, rms[star] * rms[star], inverse_gain, noise)
-        light[star, 0], light[star, 1] = _light(parts[main], seen, rest, own)
-        for k in range(size):
-            rest[k] += own[k]
-        for number in range(circles):
-            plain[star, number], alone[star, number], variance[star, number] = _weigh(
-                parts[number], seen, rest, noise
-            )
-    return plain, alone, variance, light, bad
+        column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
+        ahead, other = (
+            read_ahead(signal, ahead, row + outer, sink),
+            read_ahead(left, other, row + outer, sink),
+        )
+        if planes:
+            third = read_ahead(plane, third, row + outer, sink)
+        partial = not clean or crosses(column, row, outer, signal.shape)
+        _load(
+            signal,
+            left,
+            plane,
+            good,
+            partial,
+            column,
+            row,
+            core,
+            padded_size(core),
+            scales,
+            variance,
+            room,
+            views,
+        )
+        noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
+        for circle in range(circles):
+            half = halves[circle]
+            size = padded_size(half)
+            start = first + _phase(dx[star], dy[star], phases[circle]) * size
+            if partial or half != core:
+                _load(
+                    signal, left, plane, good, partial, column, row, half, size, scales, variance, room, views
+                )
+            if far > core and half > core and (partial or circle == main):
+                across, down = grid(half)
+                draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
+            if partial:
+                _fill(room, half, flux[star], stamps, star, core, far, drawn)
+                bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
+            plain, rested, beyond, area = _weigh(tables, start, size, room)
+            sums[star, circle, 0], sums[star, circle, 1] = plain, rested
+            sums[star, circle, 2] = variance * area + beyond
+            sums[star, circle, 3] = _held(light, circle, min(far, half), coefficients, star)
+            if circle == main:
+                sums[star, circle, 4] = _own_light(tables, start, size, half, stamps, star, core, far, drawn)
+            first += phases[circle] * phases[circle] * size
+    return sums, bad, noise, chi2

@@ -16,17 +16,24 @@ Places = npt.NDArray[np.int32]
 
 #: Nothing is more significant; noise next to nothing would make infinities.
 _MOST = np.float32(1e8)
+#: A pixel counts less if its variance is larger by this factor than sky and light let expect: the photons of the
+#: pixel are told by itself, and so by its noise.
+_DOUBTFUL = np.float32(1.5)
+#: What is left of the weights about a pixel, at least; of a pixel amidst bad ones nothing is known.
+_LEAST_TRUST = np.float32(0.05)
 
 
 @numba.njit(cache=True, nogil=True)
 def list_significant(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
+    noise: np.float32, trust: tuple[Pixels, np.float32, np.float32],
     place: Places, value: Pixels, light: Pixels, uphill: Places,
 ) -> int:  # fmt: skip
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
 
     The filter is the product of a symmetric row and column. For white noise it is the matched filter of a
-    star of its shape, and the standard deviation of what it gives is rms * sum(kernel^2).
+    star of its shape, and the standard deviation of what it gives is rms * sum(kernel^2). Where single pixels are
+    noisier than those about them, the matched filter weights each with the inverse of its variance.
 
     Parameters
     ----------
@@ -39,6 +46,11 @@ def list_significant(
         Weights of the middle and of its neighbours on one side.
     least : float32
         Limit, in standard deviations of the filtered image.
+    noise : float32
+        Standard deviation of the filtered image in units of that for white noise.
+    trust : tuple of ndarray of float32, float32 and float32
+        Variance of each pixel with the photons of its light, of the shape of the image, or of shape (0, 0) if it is
+        not known; the factor that makes it agree with rms; and that variance which a unit of signal adds.
     place, value, light, uphill : ndarray, shape (capacity,)
         Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
         in the list of the highest of the pixel and its eight neighbours; of equals the first.
@@ -55,14 +67,23 @@ def list_significant(
     numbers = np.zeros((3, width), np.int32)
     padded = np.zeros(width + 2 * half, np.float32)
     above = np.zeros((width + 7) // 8 * 8, np.uint8)
-    scale = np.float32(1.0 / (kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)))
+    scale = _white(kernel) / noise
+    squared, share = kernel**2, _white(kernel) ** 2
+    weighed, lost, doubts = np.empty(width, np.float32), np.zeros((2, width), np.float32), np.zeros_like(ring)
+    doubtful = np.zeros(ring.shape[0], np.uint8)
     before, start, found = 0, 0, 0
     for y in range(-half, height + 1):
         ahead = y + half
+        here = ahead % ring.shape[0]
+        doubtful[here] = 0
         if ahead < height:
-            _smooth_along(signal[ahead], mask[ahead], excluded, kernel, padded, ring[ahead % ring.shape[0]])
+            line, bits = signal[ahead], mask[ahead]
+            if trust[0].shape[0] > 0 and _weigh(line, rms[ahead], trust, ahead, weighed, lost[0]):
+                doubtful[here], line = 1, weighed
+                _smooth_along(lost[0], bits, excluded, squared, padded, doubts[here])
+            _smooth_along(line, bits, excluded, kernel, padded, ring[here])
         elif half > 0:
-            ring[ahead % ring.shape[0]] = 0.0
+            ring[here] = 0.0
         if y < 0:
             continue
         row = rows[y % 3]
@@ -72,12 +93,118 @@ def list_significant(
             line = row[1 : width + 1]
             _smooth_across(ring, y, kernel, line)
             _in_sigma(line, rms[y], mask[y], excluded, scale)
+            if _any(doubtful):
+                _sum_doubts(doubts, doubtful, y, squared, lost[1])
+                _trusted(line, lost[1], share)
             found = _list_row(line, signal[y], least, y, above, numbers[y % 3], place, value, light, found)
             if found < 0:
                 return -1
         if y > 0:
             _climb(rows, numbers, y - 1, place, uphill, before, start)
     return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _white(kernel: Pixels) -> np.float32:
+    """Return one over the standard deviation of what the filter makes of white noise of unit variance."""
+    return np.float32(1.0 / (kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _any(flags: Plane) -> bool:
+    some = 0
+    for k in range(flags.size):
+        some |= flags[k]
+    return some != 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh(
+    row: Pixels,
+    rms: Pixels,
+    trust: tuple[Pixels, np.float32, np.float32],
+    y: int,
+    weighed: Pixels,
+    lost: Pixels,
+) -> bool:
+    """Weight the pixels of a row by what their variance is to be over what it is; tell whether it matters for any.
+
+    `lost` gets what is missing of each weight.
+    """
+    variance, scale, photons = trust[0][y], trust[1], trust[2]
+    none, one = np.float32(0.0), np.float32(1.0)
+    some = 0
+    for x in range(row.size):
+        light = row[x] if row[x] > none else none
+        wanted = _DOUBTFUL * (rms[x] * rms[x] + photons * light)
+        some |= scale * variance[x] > wanted
+    if some == 0:
+        return False
+    for x in range(row.size):
+        light = row[x] if row[x] > none else none
+        wanted, told = rms[x] * rms[x] + photons * light, scale * variance[x]
+        weight = wanted / told if told > _DOUBTFUL * wanted else one
+        weighed[x], lost[x] = weight * row[x], one - weight
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_doubts(doubts: Pixels, doubtful: Plane, y: int, squared: Pixels, out: Pixels) -> None:
+    """Sum across rows what is missing of the weights; rows of which nothing is missing are left out."""
+    half, size = squared.size - 1, doubts.shape[0]
+    out[:] = np.float32(0.0)
+    for t in range(-half, half + 1):
+        if doubtful[(y + t) % size] != 0:
+            row, weight = doubts[(y + t) % size], squared[abs(t)]
+            for x in range(out.size):
+                out[x] += weight * row[x]
+
+
+@numba.njit(cache=True, nogil=True)
+def _trusted(row: Pixels, lost: Pixels, share: np.float32) -> None:
+    """Scale a filtered row to the noise that is left where some pixels count less."""
+    for x in range(row.size):
+        left = np.float32(1.0) - share * lost[x]
+        row[x] /= np.sqrt(left if left > _LEAST_TRUST else _LEAST_TRUST)
+
+
+@numba.njit(cache=True, nogil=True)
+def sample_filtered(
+    signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, every: int
+) -> Pixels:
+    """Return the filtered image in some rows, in standard deviations for white noise.
+
+    Parameters
+    ----------
+    signal, rms, mask, excluded, kernel
+        As for :func:`list_significant`.
+    every : int
+        One of so many rows is taken, and in it one of three pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        Of pixels that are not excluded.
+    """
+    height, width = signal.shape
+    half = kernel.size - 1
+    ring = np.zeros((2 * half + 1, width), np.float32)
+    padded, row = np.zeros(width + 2 * half, np.float32), np.empty(width, np.float32)
+    found = np.empty(-(-height // every) * -(-width // 3), np.float32)
+    n = 0
+    for y in range(0, height, every):
+        for near in range(y - half, y + half + 1):
+            if 0 <= near < height:
+                _smooth_along(signal[near], mask[near], excluded, kernel, padded, ring[near % ring.shape[0]])
+            else:
+                ring[near % ring.shape[0]] = 0.0
+        _smooth_across(ring, y, kernel, row)
+        _in_sigma(row, rms[y], mask[y], excluded, _white(kernel))
+        for x in range(0, width, 3):
+            if (mask[y, x] & excluded) == 0:
+                found[n] = row[x]
+                n += 1
+    return found[:n]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -204,28 +331,39 @@ def star_curvatures(
     """
     height, width = signal.shape
     squares = np.empty(4096, np.float64)
+    above = np.zeros((width + 7) // 8 * 8, np.uint8)
+    eights = above.view(np.uint64)
     n = 0
     for y in range(step, height - step, every):
-        for x in range(step, width - step):
-            peak = signal[y, x]
-            if peak <= sigma * rms[y, x] or not _is_peak(signal, mask, excluded, y, x):
+        row, noise = signal[y], rms[y]
+        for x in range(width):
+            above[x] = row[x] > sigma * noise[x]
+        for block in range(eights.size):
+            if eights[block] == 0:
                 continue
-            total = 0.0
-            for pair in (
-                (signal[y, x - step], signal[y, x + step]),
-                (signal[y - step, x], signal[y + step, x]),
-            ):
-                low = 3.0 * rms[y, x]
-                if pair[0] <= low or pair[1] <= low:
-                    total = np.inf
-                    break
-                total += np.log(peak / pair[0]) + np.log(peak / pair[1])
-            if 0.0 < total < np.inf:
-                squares[n] = 2.0 * step**2 / total
-                n += 1
-                if n == squares.size:
-                    return squares
+            for x in range(max(8 * block, step), min(8 * block + 8, width - step)):
+                if above[x] != 0 and _is_peak(signal, mask, excluded, y, x):
+                    square = _curvature(signal, np.float32(3.0) * noise[x], y, x, step)
+                    if square > 0.0:
+                        squares[n] = square
+                        n += 1
+                        if n == squares.size:
+                            return squares
     return squares[:n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _curvature(signal: Pixels, low: np.float32, y: int, x: int, step: int) -> float:
+    """Return the square of the width of a peak; 0 where the pixels beside it are no light."""
+    peak, total = signal[y, x], 0.0
+    for one, other in (
+        (signal[y, x - step], signal[y, x + step]),
+        (signal[y - step, x], signal[y + step, x]),
+    ):
+        if one <= low or other <= low:
+            return 0.0
+        total += np.log(peak / one) + np.log(peak / other)
+    return 2.0 * step**2 / total if total > 0.0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)

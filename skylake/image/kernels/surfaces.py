@@ -15,9 +15,9 @@ Places = npt.NDArray[np.int64]
 @numba.njit(cache=True, nogil=True)
 def expand_splines(
     level: Pixels, level_curvature: Pixels, noise: Pixels, noise_curvature: Pixels,
-    knot: Places, weights: Pixels, floor: np.float32,
-) -> tuple[Pixels, Pixels]:  # fmt: skip
-    """Return level and noise per pixel from splines that are expanded along x already.
+    knot: Places, weights: Pixels, floor: np.float32, levels: Pixels, noises: Pixels,
+) -> None:  # fmt: skip
+    """Expand splines, which are expanded along x already, to level and noise per pixel.
 
     Parameters
     ----------
@@ -29,10 +29,11 @@ def expand_splines(
         Weights of the values before and after, and of the second derivatives before and after.
     floor : float32
         Smallest noise.
+    levels, noises : ndarray of float32, shape (height, width)
+        Written. The caller makes them: what is allocated here would lie on small pages of memory, whose first use
+        takes ten times as long as the work.
     """
-    height, width = knot.size, level.shape[1]
-    levels = np.empty((height, width), np.float32)
-    noises = np.empty((height, width), np.float32)
+    height, width = levels.shape
     for y in range(height):
         k = knot[y]
         a, b, c, d = weights[y, 0], weights[y, 1], weights[y, 2], weights[y, 3]
@@ -47,37 +48,40 @@ def expand_splines(
         for x in range(width):
             value = a * before[x] + b * after[x] + c * bend[x] + d * bend_after[x]
             out[x] = value if value > floor else floor
-    return levels, noises
 
 
 @numba.njit(cache=True, nogil=True)
-def paint_discs(covered: Plane, x: Floats, y: Floats, radius: Floats) -> None:
-    """Set the pixels to 1 whose centres lie within discs, in place."""
-    height, width = covered.shape
+def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Floats, Floats]) -> None:
+    """Set the pixels of some rows to 1 whose centres lie within discs, all others to 0."""
+    x, y, radius = discs
+    covered[:] = 0
+    width = covered.shape[1]
     for i in range(x.size):
-        first, last = max(0, int(np.ceil(y[i] - radius[i]))), min(height - 1, int(y[i] + radius[i]))
+        first, last = max(start, int(np.ceil(y[i] - radius[i]))), min(stop - 1, int(y[i] + radius[i]))
         for row in range(first, last + 1):
             half = np.sqrt(radius[i] ** 2 - (row - y[i]) ** 2)
             left, right = max(0, int(np.ceil(x[i] - half))), min(width - 1, int(x[i] + half))
-            covered[row, left : right + 1] = 1
+            covered[row - start, left : right + 1] = 1
 
 
 @numba.njit(cache=True, nogil=True)
 def sum_cells(
-    pixels: Pixels, mask: Plane, excluded: np.uint8, covered: Plane, level: Pixels, noise: Pixels,
+    signal: Pixels, mask: Plane, excluded: np.uint8, discs: tuple[Floats, Floats, Floats], noise: Pixels,
     clip: np.float32, rows: Places, columns: Places,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Return sums of pixels above the level, and how many they are, in cells.
+    """Return sums of pixels, and how many they are, in cells.
 
-    What is masked, covered, or farther from the level than `clip` times the noise, takes no part.
+    What is masked, covered, or farther from nothing than `clip` times the noise, takes no part.
 
     Parameters
     ----------
-    pixels, level, noise : ndarray of float32, shape (height, width)
-        Finite.
-    mask, covered : ndarray of uint8, shape (height, width)
+    signal, noise : ndarray of float32, shape (height, width)
+        Pixels above the background, and their noise; finite.
+    mask : ndarray of uint8, shape (height, width)
     excluded : uint8
         Bits of the mask that count.
+    discs : tuple of ndarray, shapes (n,)
+        Columns, rows and radii of discs that are covered.
     clip : float32
     rows, columns : ndarray of int64, shapes (n + 1,) and (m + 1,)
         Edges of the cells.
@@ -88,15 +92,17 @@ def sum_cells(
     """
     shape = (rows.size - 1, columns.size - 1)
     total, number = np.zeros(shape), np.zeros(shape)
-    width = pixels.shape[1]
+    width = signal.shape[1]
     above, held = np.empty(width, np.float32), np.empty(width, np.float32)
     none, one = np.float32(0.0), np.float32(1.0)
+    covered = np.empty((np.max(np.diff(rows)), width), np.uint8)
     for i in range(shape[0]):
+        _paint_discs(covered, rows[i], rows[i + 1], discs)
         for y in range(rows[i], rows[i + 1]):
-            values, levels, noises = pixels[y], level[y], noise[y]
-            bits, hidden = mask[y], covered[y]
+            values, noises = signal[y], noise[y]
+            bits, hidden = mask[y], covered[y - rows[i]]
             for x in range(width):
-                residual = values[x] - levels[x]
+                residual = values[x]
                 limit = clip * noises[x]
                 clear = (((bits[x] & excluded) | hidden[x]) == 0) & (residual <= limit) & (residual >= -limit)
                 above[x] = residual if clear else none
@@ -117,12 +123,13 @@ def _sum(values: Pixels) -> np.float32:
 
 
 @numba.njit(cache=True, nogil=True)
-def add_cells(level: Pixels, rows: Pixels, cell: Places, share: Pixels) -> Pixels:
-    """Return a surface plus cell means that are interpolated along x already, linearly along y.
+def add_cells(level: Pixels, signal: Pixels, rows: Pixels, cell: Places, share: Pixels) -> None:
+    """Add cell means, which are interpolated along x already, to a surface; take them off what is above it.
 
     Parameters
     ----------
-    level : ndarray of float32, shape (height, width)
+    level, signal : ndarray of float32, shape (height, width)
+        Changed in place.
     rows : ndarray of float32, shape (cells + 1, width)
         What is added at the centre of each cell; the last twice.
     cell : ndarray of int64, shape (height,)
@@ -130,10 +137,10 @@ def add_cells(level: Pixels, rows: Pixels, cell: Places, share: Pixels) -> Pixel
     share : ndarray of float32, shape (height,)
         Share of the next cell.
     """
-    out = np.empty_like(level)
     for y in range(level.shape[0]):
         before, after, part = rows[cell[y]], rows[cell[y] + 1], share[y]
-        source, target = level[y], out[y]
-        for x in range(source.size):
-            target[x] = source[x] + before[x] + part * (after[x] - before[x])
-    return out
+        surface, above = level[y], signal[y]
+        for x in range(surface.size):
+            more = before[x] + part * (after[x] - before[x])
+            surface[x] += more
+            above[x] -= more

@@ -26,6 +26,20 @@ def tile_bits(mask: Bytes, tile: int, tiles: Bytes) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def count_bits(mask: Bytes, sets: Bytes) -> npt.NDArray[np.int64]:
+    """Return how many pixels have any of the bits of each of some sets, shape (sets,)."""
+    counts = np.zeros(sets.size, np.int64)
+    for row in range(mask.shape[0]):
+        line = mask[row]
+        for number in range(sets.size):
+            bits, some = sets[number], 0
+            for column in range(line.size):
+                some += (line[column] & bits) != 0
+            counts[number] += some
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
 def footprint_bits(
     mask: Bytes, tiles: Bytes, tile: int, bits: int, segments: npt.NDArray[np.int32], found: Bytes
 ) -> None:

@@ -1,0 +1,158 @@
+"""The header-data units of a FITS file: where they are and what their headers say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed
+
+#: Numbers of an image by its BITPIX.
+DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_BLOCK = 2880
+_MAX_HEADER_BLOCKS = 2000
+#: Headers hold printable ASCII; what else is found there is a blank or a question mark.
+_PRINTABLE = bytes(code if 32 <= code < 127 else 63 if code > 127 else 32 for code in range(256))
+#: No disk holds a unit of so many bytes.
+_MAX_UNIT_BYTES = 1 << 50
+#: Cards without which pixels would be read wrongly.
+_VITAL = re.compile(r"(SIMPLE|XTENSION|EXTNAME|Z?(BITPIX|NAXIS\d*|BSCALE|BZERO|BLANK|IMAGE)|[PG]COUNT)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One header-data unit: its header as astropy reads it, and where its data are."""
+
+    index: int
+    header: Any
+    data_offset: int
+    data_bytes: int
+
+    @property
+    def tile_compressed(self) -> bool:
+        """Whether the unit is a table that holds an image in tiles."""
+        return bool(self.header.get("ZIMAGE", False))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the unit holds pixels."""
+        if self.tile_compressed:
+            return True
+        kind = str(self.header.get("XTENSION", "IMAGE")).strip()
+        return kind in ("IMAGE", "IUEIMAGE") and self.header.get("NAXIS", 0) >= 2 and self.data_bytes > 0
+
+
+def walk(stream: IO[bytes]) -> Iterator[Unit]:
+    """Yield the units of a FITS stream, skipping over their data."""
+    offset, index = 0, 0
+    while True:
+        text = _header_text(stream, first=index == 0)
+        if text is None:
+            return
+        header = _parse_header(text)
+        offset += len(text)
+        size = _data_bytes(header)
+        yield Unit(index, header, offset, size)
+        padded = -(-size // _BLOCK) * _BLOCK
+        stream.seek(padded, io.SEEK_CUR)
+        offset, index = offset + padded, index + 1
+
+
+def _header_text(stream: IO[bytes], first: bool) -> bytes | None:
+    blocks: list[bytes] = []
+    while len(blocks) < _MAX_HEADER_BLOCKS:
+        block = stream.read(_BLOCK)
+        if not block and not blocks and not first:
+            return None
+        if len(block) < _BLOCK:
+            if not blocks and not first:
+                return None  # bytes after the last unit, which the standard allows
+            raise FrameFailed(Reason.TRUNCATED, "the file ends within a header; copy it again")
+        blocks.append(block)
+        if any(block[i : i + 8] == b"END     " for i in range(0, _BLOCK, 80)):
+            return b"".join(blocks)
+    raise FrameFailed(Reason.CORRUPT, "a header has no END card; copy the file again")
+
+
+def _parse_header(text: bytes) -> Any:
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
+
+    with warnings.catch_warnings():
+        # Archives are full of cards that break the standard; what matters is read by name, with checks.
+        warnings.simplefilter("ignore", AstropyWarning)
+        header = readable(fits.Header.fromstring(text.translate(_PRINTABLE).decode("ascii")))
+        try:
+            axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+            whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
+        except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
+            raise FrameFailed(
+                Reason.CORRUPT, f"the header is damaged ({error}); copy the file again"
+            ) from error
+    if (
+        not all(type(value) is int for value in whole)
+        or whole[0] not in DTYPES
+        or min(whole[1:]) < 0
+        or _data_bytes(header) > _MAX_UNIT_BYTES
+    ):
+        raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
+    return header
+
+
+def readable(header: Any) -> Any:
+    """Return a header with every value readable: what breaks the standard, such as text without quotes, is text.
+
+    Raises
+    ------
+    FrameFailed
+        ``corrupt`` if such a card says how pixels are stored.
+    """
+    from astropy.io import fits
+
+    for number in reversed(range(len(header))):
+        card = header.cards[number]
+        try:
+            card.value  # noqa: B018
+        except fits.VerifyError:
+            if _VITAL.match(card.keyword):
+                raise FrameFailed(
+                    Reason.CORRUPT, f"the card {card.keyword} cannot be read; copy the file again"
+                ) from None
+            text = str(card)[10:].partition("/")[0].strip(" '")
+            del header[number]
+            with contextlib.suppress(ValueError):  # raised for keywords that none may bear
+                header.insert(number, fits.Card(card.keyword, text))
+    return header
+
+
+def _data_bytes(header: Any) -> int:
+    axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+    if not axes:
+        return 0
+    count = math.prod(axes)
+    if "XTENSION" in header:
+        count = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
+    return int(abs(header["BITPIX"]) // 8 * count)
+
+
+def plane(axes: list[int]) -> tuple[int, int]:
+    """Return height and width of an image, whose further axes must have length one."""
+    if len(axes) > 2 and math.prod(axes[2:]) != 1:
+        shape = " x ".join(str(axis) for axis in axes)
+        raise FrameFailed(Reason.NO_IMAGE, f"the image is a cube of {shape}; only single planes are read")
+    return axes[1], axes[0]
+
+
+def number(header: Any, name: str, default: float) -> float:
+    """Return the number of a card; what stands there in its place fails the frame."""
+    try:
+        return float(header.get(name, default))
+    except (TypeError, ValueError) as error:
+        raise FrameFailed(Reason.CORRUPT, f"the card {name} holds {header.get(name)!r}, no number") from error

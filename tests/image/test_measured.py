@@ -1,0 +1,60 @@
+"""What photon transfers measure of a detector takes the place of what header and profile say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skylake.cameras import HeaderReading
+from skylake.core.camera import Camera, Measurable, ReductionSteps
+from skylake.core.flags import FrameFlag
+from skylake.errors import FrameFailed
+from skylake.image.library import Library, Master, Wanted
+from skylake.image.measured import take_measured
+
+WANTED = Wanted(60000.0, 0, "1x1")
+NEAR = Master(
+    "near", "transfer", "near.fits", "1", 0, "1x1", mjd_mid=60001.0, gain_e_per_adu=1.4, read_noise_e=7.0
+)
+FAR = Master(
+    "far", "transfer", "far.fits", "2", 0, "1x1", mjd_mid=59000.0, gain_e_per_adu=1.6, linearity_c2=2e-7
+)
+OTHER = replace(NEAR, name="other", binning="2x2", mjd_mid=60000.0, gain_e_per_adu=5.0)
+
+
+def reading(*measured: Measurable) -> HeaderReading:
+    found = HeaderReading(Camera("c", reduction=ReductionSteps(measured=measured)), gain=9.0, read_noise=99.0)
+    found.flags = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED | FrameFlag.FILTER_ASSUMED
+    return found
+
+
+def library(*masters: Master) -> Library:
+    return Library(Path(), masters)
+
+
+def test_nothing_is_taken_that_the_profile_does_not_name() -> None:
+    one = reading()
+    assert take_measured(one, WANTED, library(NEAR, FAR)) == []
+    assert (one.gain, one.read_noise, one.camera.detector.linearity) == (9.0, 99.0, ())
+
+
+def test_each_value_comes_from_the_nearest_that_has_it() -> None:
+    one = reading("gain", "linearity")
+    assert take_measured(one, WANTED, library(FAR, NEAR, OTHER)) == [NEAR, FAR]
+    assert (one.gain, one.read_noise, one.camera.detector.linearity) == (1.4, 99.0, (2e-7,))
+    assert one.flags == FrameFlag.READ_NOISE_ASSUMED | FrameFlag.FILTER_ASSUMED
+
+
+def test_a_transfer_that_tells_two_values_is_named_once() -> None:
+    one = reading("gain", "read_noise")
+    assert take_measured(one, WANTED, library(NEAR)) == [NEAR]
+    assert (one.gain, one.read_noise) == (1.4, 7.0)
+    assert one.flags == FrameFlag.FILTER_ASSUMED
+
+
+@pytest.mark.parametrize("masters", [(), (OTHER,), (replace(FAR, valid_to_mjd=59500.0),)])
+def test_without_a_transfer_that_fits_the_frame_fails(masters: tuple[Master, ...]) -> None:
+    with pytest.raises(FrameFailed, match="that tells the gain; measure it with `skylake calib build"):
+        take_measured(reading("gain"), WANTED, library(*masters))

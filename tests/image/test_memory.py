@@ -1,0 +1,115 @@
+"""How much memory the whole way of one frame takes, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from skylake.image.masterfile import write_master
+from skylake.simulate import Moffat, render
+
+#: Images of 32 bits that a worker may need, and the sides of the frame that is measured and of one before it.
+MOST, SIDES = 8.0, {"large": 2048, "small": 256}
+PROFILE = """
+name = "memory"
+like = "sim"
+detector.width_px = {side}
+detector.height_px = {side}
+reduction.steps = ["bias", "dark", "flat"]
+optics.pixel_scale_arcsec = 3.6
+gates.n_sources.min = 10
+period = []
+"""
+SCRIPT = """
+import gc, hashlib, re, sys
+from pathlib import Path
+from skylake import cameras
+from skylake.image.library import Library, Master
+from skylake.image.read import read_file
+from skylake.image.reduce import reduce_frame
+
+def memory(name):
+    found = re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(found[1])
+
+def reduce(folder, name):
+    number = int(name.endswith(".fz"))
+    masters = tuple(
+        Master(kind, kind, kind, hashlib.sha256((folder / kind).read_bytes()).hexdigest(), number, "1x1",
+               "V" if kind == "flat" else None, 20.0 if kind == "dark" else None)
+        for kind in ("bias", "dark", "flat")
+    )
+    profile = cameras.load(folder / "camera.toml")
+    found = reduce_frame(read_file(folder / name), profile, library=Library(folder, masters))
+    assert found.status == "ok", found.row["message"]
+    assert found.row["masters"] == "bias dark flat"
+
+small, large = Path(sys.argv[1]) / "small", Path(sys.argv[1]) / "large"
+reduce(small, sys.argv[2])
+gc.collect()
+before = memory("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+for _ in range(3):
+    reduce(large, sys.argv[2])
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of two sizes with their masters."""
+    folder = tmp_path_factory.mktemp("memory")
+    for name, side in SIDES.items():
+        write_frames(folder / name, side)
+    return folder
+
+
+def write_frames(folder: Path, side: int) -> None:
+    folder.mkdir()
+    (folder / "camera.toml").write_text(PROFILE.format(side=side))
+    random = np.random.default_rng(side)
+    shape = (side, side)
+    for kind, level in {"bias": 300.0, "dark": 2.0, "flat": 1.0}.items():
+        plane = random.normal(level, 0.01, shape).astype(np.float32)
+        write_master(folder / kind, {"KIND": kind, "EXPTIME": 20.0}, plane, np.full(shape, 0.002, np.float32))
+    # What sources need does not grow with the image: as many to a pixel as 10,000 on 4096 x 4096.
+    n = round(10_000 * (side / 4096) ** 2)
+    x, y = random.uniform(0.0, side, (2, n))
+    light = render(shape, x, y, 10.0 ** random.uniform(2.5, 5.0, n), Moffat(2.5), 20.0, 1.5) + 500.0
+    pixels = np.rint(random.poisson(1.5 * light) / 1.5 + random.normal(302.0, 5.0, shape)).clip(0, 65535)
+    header = fits.Header(
+        {"DATE-OBS": "2024-10-02T03:00:00", "EXPTIME": 20.0, "GAIN": 1.5, "RDNOISE": 8.0, "FILTER": "V"}
+        | {"OBSTYPE": "EXPOSE", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 120.0, "CRVAL2": -25.0}
+        | {
+            "CRPIX1": side / 2,
+            "CRPIX2": side / 2,
+            "CD1_1": -0.001,
+            "CD1_2": 0.0,
+            "CD2_1": 0.0,
+            "CD2_2": 0.001,
+        }
+    )
+    fits.PrimaryHDU(pixels.astype(np.uint16), header).writeto(folder / "frame.fits")
+    tiles = fits.CompImageHDU(pixels.astype(np.uint16), header)
+    fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(folder / "frame.fits.fz")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell its memory")
+@pytest.mark.parametrize("name", ["frame.fits", "frame.fits.fz"])
+def test_a_frame_with_all_errors_of_its_masters_takes_no_more_than_eight_images(
+    folder: Path, name: str
+) -> None:
+    """From the file to measured sources, with masters, their errors, and the file itself among it."""
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), name]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    images = int(done.stdout) / (4.0 * SIDES["large"] ** 2)
+    print(f"{name}: {images:.2f} images")
+    assert images < MOST
