@@ -76,6 +76,5 @@ SPOILED = (
 )
 
 #: A detection with any of these bits is not a clean point source. A bright star that was separated from
-#: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``. Nor is one whose
-#: light has no centre, as pieces of nebulae and tracks of particles have none.
-UNCLEAN = SPOILED | SourceFlag.BLENDED | SourceFlag.CENTROID_FAILED
+#: a faint neighbour is not one either, but its photometry may be good: see the column ``crowding``.
+UNCLEAN = SPOILED | SourceFlag.BLENDED

@@ -16,7 +16,7 @@ from skylake.image.measure import Measurements
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
 _SHAPE_SNR = 20.0
 #: The largest elongation is that of the trail of a satellite too.
-_UNSHAPED = UNCLEAN & ~(SourceFlag.CENTROID_FAILED | SourceFlag.STREAK)
+_UNSHAPED = UNCLEAN & ~SourceFlag.STREAK
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
 #: Signal-to-noise ratio of a star at the limit of a frame.

@@ -116,9 +116,9 @@ class Spoilt:
         return self.sources[self.sources.frame_id == self.row(name).frame_id]
 
     def clean(self, name: str) -> pd.DataFrame:
-        """Those without a flag that makes them unclean."""
+        """Those that are clean and have a centre, as pieces of tracks and of gas have none."""
         found = self.found(name)
-        return found[(found["flags"] & int(UNCLEAN)) == 0]
+        return found[(found["flags"] & int(UNCLEAN | SourceFlag.CENTROID_FAILED)) == 0]
 
     def new(self, name: str) -> pd.DataFrame:
         """Clean detections that are not on the good frame."""
@@ -253,7 +253,7 @@ def test_a_frame_of_zeros_is_rejected_and_says_why(spoilt: Spoilt) -> None:
 
 
 def test_tracks_of_particles_are_no_stars(spoilt: Spoilt) -> None:
-    """The engine takes only what is as wide as a star, and what has no centre is not clean."""
+    """The engine takes only what is as wide as a star, and what has no centre is flagged."""
     assert spoilt.row("storm").status == "ok"
     assert len(spoilt.new("storm")) < 0.02 * TRACKS
     assert len(spoilt.clean("good")) > 0.95 * np.sum(
