@@ -30,14 +30,17 @@ def test_a_night_goes_all_the_way_and_a_second_run_finds_nothing_to_do(
     assert value["ingest"]["counts"] == {"ok": 8}
     assert value["warnings"] == []
     assert [batch["zeropoints"] for batch in value["calibrate"]["batches"]] == [4, 4]
-    assert value["aggregate"]["refreshed"].keys() == {"nights", "lightcurves", "maps"}
-    assert min(value["aggregate"]["refreshed"].values()) > 0
+    refreshed = value["aggregate"]["refreshed"]
+    assert min(refreshed[table] for table in ("nights", "lightcurves", "maps")) > 0
+    # The camera has no targets.
+    assert refreshed["forced_lightcurves"] == 0
     assert value["mirror"]["outcome"]["n_rows_copied"] == 8 + 8 + 2
     assert value["report"][0] == str(new_lake / "report" / "index.html")
     assert all(Path(file).is_file() for file in value["report"])
-    assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
-        "aggregate"
-    ] * 3
+    stages = [line.split()[0] for line in first.err.splitlines()]
+    assert stages[:8] == ["ingest"] * 2 + ["calibrate"] * 2 + ["aggregate"] * 4
+    # Two nights are merged at once.
+    assert set(stages[8:]) == {"compact"}
 
     before = well("status", new_lake, "--json").json
     again = well(
@@ -54,7 +57,7 @@ def test_a_night_goes_all_the_way_and_a_second_run_finds_nothing_to_do(
     assert lines[:3] == [
         "ingest: nothing new, 8 known before",
         "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
-        "aggregate: parts made: nights 0, lightcurves 0, maps 0",
+        "aggregate: parts made: nights 0, lightcurves 0, forced_lightcurves 0, maps 0",
     ]
     assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"
     assert lines[4:] == [f"report: {new_lake.parent}/elsewhere/index.html"]
@@ -96,7 +99,7 @@ def test_without_a_catalog_frames_are_kept_a_warning_is_told_and_the_status_is_1
     answer = skylake_command("run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001")
     assert answer.status == 1
     assert answer.out.startswith(
-        "ingest: 4 ok\naggregate: parts made: nights 1, lightcurves 0, maps 1\nmirror: 5 rows"
+        "ingest: 4 ok\naggregate: parts made: nights 1, lightcurves 0, forced_lightcurves 0, maps 1\nmirror: 5 rows"
     )
     [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert warning.startswith(
