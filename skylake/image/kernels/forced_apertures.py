@@ -224,28 +224,14 @@ def sum_pixels(
     ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
-        ahead, other = (
-            read_ahead(signal, ahead, row + outer, sink),
-            read_ahead(left, other, row + outer, sink),
-        )
+        ahead = read_ahead(signal, ahead, row + outer, sink)
+        other = read_ahead(left, other, row + outer, sink)
         if planes:
             third = read_ahead(plane, third, row + outer, sink)
         partial = not clean or crosses(column, row, outer, signal.shape)
         _load(
-            signal,
-            left,
-            plane,
-            good,
-            partial,
-            column,
-            row,
-            core,
-            padded_size(core),
-            scales,
-            variance,
-            room,
-            views,
-        )
+            signal, left, plane, good, partial, column, row, core, len(whole), scales, variance, room, views,
+        )  # fmt: skip
         noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
