@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from claims import Claim, conclude
+from detection import draw_stars
 
 from skylake import cameras
 from skylake.cameras import Profile
@@ -114,10 +115,7 @@ class Sky:
 def draw_sky(size: int, seed: int = 1) -> Sky:
     """Draw the stars of a field, and a detector."""
     random = np.random.default_rng(seed)
-    n = round(10_000 * (size / 2048) ** 2)
-    x, y = random.uniform(-0.5, size - 0.5, (2, n))
-    low, high = 100.0**-0.75, 2e6**-0.75
-    flux = (low + random.random(n) * (high - low)) ** (-1.0 / 0.75)
+    x, y, flux = draw_stars(size, random)
     yy, xx = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
     response = (1.0 - 0.15 * 2.0 * (xx**2 + yy**2)) * random.normal(1.0, 0.01, xx.shape)
     light = render((size, size), x, y, flux, Moffat(2.5), 20.0, GAIN) * GAIN

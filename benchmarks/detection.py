@@ -87,13 +87,19 @@ def main() -> None:
     conclude(claims)
 
 
-def draw(size: int, seed: int) -> Drawn:
-    """Draw one frame."""
-    random = np.random.default_rng(seed)
+def draw_stars(size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return places, 0-based pixels, and fluxes, ADU, of the stars of a frame."""
     n = round(10_000 * (size / 2048) ** 2)
     x, y = random.uniform(-0.5, size - 0.5, (2, n))
     low, high = 100.0**-0.75, 2e6**-0.75
     flux = (low + random.random(n) * (high - low)) ** (-1.0 / 0.75)
+    return x, y, flux
+
+
+def draw(size: int, seed: int) -> Drawn:
+    """Draw one frame."""
+    random = np.random.default_rng(seed)
+    x, y, flux = draw_stars(size, random)
     yy, xx = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
     vignetting = 1.0 - 0.15 * 2.0 * (xx**2 + yy**2)
     sky = SKY_E * (1.0 + 0.1 * xx + 0.05 * yy) * vignetting
