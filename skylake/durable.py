@@ -13,8 +13,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,8 +29,6 @@ GONE = ".gone"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: Of renameat2(2): paths are those of this process, and both names are to be kept.
 _HERE, _RENAME_EXCHANGE = -100, 2
-#: Fewer files than this are forced to disk one after the other; more, so many at a time.
-_FEW, _AT_A_TIME = 3, 8
 #: What it says where directories cannot be forced to disk by themselves.
 _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES}
 
@@ -66,15 +63,11 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_files(paths: Sequence[Path]) -> None:
-    """Force the contents of some files to disk, several at a time: a journal then writes them together."""
-    if len(paths) < _FEW:
-        for path in paths:
-            sync_file(path)
-        return
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        for _ in pool.map(sync_file, paths):
-            pass
+def sync_files(paths: Iterable[Path]) -> None:
+    """Force the contents of some files to disk, after all of them are written: a journal writes many together."""
+    # One after the other: threads that start while dask profiles a worker can block it for ever (CPython 3.11).
+    for path in paths:
+        sync_file(path)
 
 
 def sync_folder(path: Path) -> None:

@@ -120,6 +120,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "extraction",
         "apertures",
         "gates",
+        "clear_sky",
         "reduction",
         "calibration",
         "period",

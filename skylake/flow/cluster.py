@@ -141,34 +141,46 @@ def _local(count: int) -> Iterator[Any]:
 
     # One thread per worker: sep holds the interpreter lock, and numpy must not start threads of its own.
     threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
-    with dask.config.set(threads), dask.config.set({"distributed.worker.daemon": False}):
+    # The profile of dask, which nobody sees here, looks at all threads a hundred times a second; a thread that starts
+    # at that moment can block the worker for ever (CPython 3.11).
+    settings = threads | {"distributed.worker.daemon": False, "distributed.worker.profile.enabled": False}
+    with dask.config.set(settings), _interrupts_held() as heard:
         try:
             # Without an address the scheduler would insist on port 8787, which another run may hold.
-            with _deaf_to_interrupts():
-                cluster = LocalCluster(
-                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": False}, silence_logs=50,
-                )  # fmt: skip
+            cluster = LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False}, silence_logs=50,
+            )  # fmt: skip
         except (OSError, RuntimeError, TimeoutError) as error:
             raise WorkerError(f"local workers cannot be started ({error}); try --cluster inline") from error
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
+        with cluster:
+            heard()
+            with Client(cluster, set_as_default=False) as client:
+                yield client
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that leave Ctrl-C to this one, which ends them in good order."""
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Start processes that leave Ctrl-C to this one, which ends them in good order.
+
+    They inherit the mask of signals. An interrupt that comes meanwhile waits, and is raised by the function that is
+    given, or at the end.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def hear() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     try:
-        yield
+        yield hear
     finally:
-        signal.signal(signal.SIGINT, before)
+        hear()
 
 
 @contextmanager

@@ -68,7 +68,10 @@ def plan_forced_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Plan
     sites = {camera: lake.profile(camera).base.site for camera in cameras_of(snapshot)}
     configuration = calibrated.configuration(sites={name: asdict(site) for name, site in sites.items()})
     tree = lake.tree_of("forced_sources")
-    listed = snapshot.read("targets", ["star_id", "_healpix_29", "origin"])
+    lists = _lists(snapshot)
+    listed = snapshot.read(
+        "targets", ["star_id", "_healpix_29", "origin"], where=lambda part: part.name in lists
+    )
     catalogs = _catalogs(snapshot, listed)
     sky = dask.delayed(Sky(tree, sites, catalogs), pure=False, traverse=False)
     task = dask.delayed(make_forced_lightcurves, pure=False)
@@ -120,6 +123,14 @@ def _files_by_pixel(snapshot: Snapshot) -> dict[Pixel, list[_Measured]]:
                 one = _Measured(part.name, file.pixel, piece, file.digest)
                 found.setdefault(file.pixel, []).append(one)
     return found
+
+
+def _lists(snapshot: Snapshot) -> frozenset[str]:
+    """Return the parts of ``targets`` that something was measured with; a newer one changes nothing yet."""
+    parts = snapshot.parts("forced_sources").values()
+    return frozenset(
+        one.partition(":")[0] for part in parts for one in part.inputs.get("targets", "").split()
+    )
 
 
 def _catalogs(snapshot: Snapshot, listed: pa.Table) -> dict[str, ReferenceCatalog]:

@@ -1,6 +1,6 @@
 """Write Parquet files: one place that knows encodings, compression and row groups.
 
-How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmarks/encodings.py`` measures it.
+How these were chosen, and what they cost, is in ``docs/storage.md``; ``benchmarks/parquet_encodings.py`` measures it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from astropy.io import fits
 from skylake.image.masterfile import write_master
 from skylake.simulate import Moffat, render
 
+ROOT = Path(__file__).parents[2]
 #: Images of 32 bits that a worker may need, and the sides of the frame that is measured and of one before it.
 MOST, SIDES = 8.0, {"large": 2048, "small": 256}
 PROFILE = """
@@ -107,7 +108,7 @@ def test_a_frame_with_all_errors_of_its_masters_takes_no_more_than_eight_images(
 ) -> None:
     """From the file to measured sources, with masters, their errors, and the file itself among it."""
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     images = int(done.stdout) / (4.0 * SIDES["large"] ** 2)
