@@ -82,6 +82,13 @@ def local() -> Iterator[Distributed]:
         yield found
 
 
+def test_workers_are_not_profiled(local: Distributed) -> None:
+    """Looking at all threads blocks a worker for ever when it meets the start of another (CPython 3.11)."""
+    callbacks = local.client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+    assert len(callbacks) == 2
+    assert all("heartbeat" in names and "profile" not in names for names in callbacks.values())
+
+
 def test_local_workers_are_processes_of_one_thread(local: Distributed) -> None:
     assert local.count == 2
     found = local.client.run(os.getpid)

@@ -39,6 +39,8 @@ from skylake.simulate import (
     simulate,
 )
 
+pytestmark = pytest.mark.xdist_group("forced_curves")
+
 Run = Callable[..., Any]
 FIRST, SECOND = "small-20241001", "small-20241002"
 #: In the middle of the field pixels of this order meet.
