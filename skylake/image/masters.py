@@ -15,7 +15,7 @@ from skylake.core.frame import Image, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
-from skylake.image.combine import Combined, CombineOptions, frame_noise
+from skylake.image.combine import Combined, CombineOptions, frame_noise, own_noise
 
 FlatForm = Literal["plain", "difference", "super"]
 
@@ -167,10 +167,10 @@ def combine_options(
 ) -> CombineOptions:
     """Return how prepared frames are combined: what variance is expected of a value, and where to begin.
 
-    Bias: the noise of the frames. Dark: that, and the shot noise of what exceeds the median. Flats: the noise is that
-    of light, so its square grows with the response.
+    Bias: the noise of the frames, or of the only one. Dark: that, and the shot noise of what exceeds the median.
+    Flats: the noise is that of light, so its square grows with the response.
     """
-    noise = frame_noise(frames)
+    noise = frame_noise(frames) if len(frames) > 1 else own_noise(frames[0])
     start: Literal["median", "mode"] = "mode" if form == "super" else "median"
     if kind == "flat":
         return CombineOptions(start=start, slope=noise**2)
