@@ -34,6 +34,8 @@ from skylake.revision import code_version
 _DIGITS = 12
 #: Pairs of frames behind a photon transfer, at most.
 _PAIRS = 8
+#: Differences of flats behind a master, at least: a single one would tell nothing of its error.
+_LEAST_DIFFERENCES = 2
 #: Parts of a flat's level by which the level of another lamp or twilight may differ.
 _LEVEL_ERROR = 1e-3
 
@@ -157,10 +159,10 @@ def _terms(group: Group, files: Sequence[PreparedFile], form: FlatForm) -> list[
         levels = tuple(a - b for a, b in zip(files[bright].levels, files[faint].levels, strict=True))
         if min(levels) > 0.1 * min(files[bright].levels):
             terms.append(Term(files[bright].path, levels, files[faint].path))
-    if not terms:
+    if len(terms) < _LEAST_DIFFERENCES:
         raise LakeError(
-            f"{group.text}: the flats are all of one level, so their differences tell nothing; give bright and faint "
-            "ones, or leave --form difference out"
+            f"{group.text}: the flats give fewer than {_LEAST_DIFFERENCES} differences of a bright and a faint one; "
+            "give more of both, or leave --form difference out"
         )
     return terms
 

@@ -25,7 +25,7 @@ from skylake.image.steps import linearise, overscan_levels, reference_correction
 
 _BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
 _ZERO_STEPS = ("overscan", "reference", "bias")
-#: With one of these the photons in a pixel are known, and so is its variance.
+#: With one of these, and a zero level that is taken off, the photons in a pixel are known, and so is its variance.
 _VARIANCE_STEPS = ("bias", "dark", "flat")
 
 
@@ -99,6 +99,25 @@ def calibrate(
     return _Chain(source, camera, conditions, steps).run()
 
 
+def _begin_after(steps: tuple[Step, ...], camera: Camera) -> tuple[int, bool]:
+    """Return the step after which the photons in a pixel are known, and whether it is a dark with that level in it.
+
+    Where no step takes the zero level off, it is the number of steps: a pedestal must not pass for photons.
+    """
+    detector = camera.detector
+    has_overscan = detector.overscan_x is not None or detector.overscan_y is not None
+    zero = [
+        number
+        for number, step in enumerate(steps)
+        if step in _ZERO_STEPS and (step != "overscan" or has_overscan)
+    ]
+    if zero and set(steps) & set(_VARIANCE_STEPS):
+        return max(zero), False
+    if not zero and "dark" in steps:
+        return steps.index("dark"), True
+    return len(steps), False
+
+
 class _Chain:
     """An image on its way through the steps."""
 
@@ -116,8 +135,7 @@ class _Chain:
         self.mask: MaskPlane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
-        zero = [number for number, step in enumerate(steps) if step in _ZERO_STEPS]
-        self.begin_after = max(zero, default=-1) if set(steps) & set(_VARIANCE_STEPS) else len(steps)
+        self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
         self.invalid_rows = 0
         # Whether something else than a pass, which marks what is no number, has changed the pixels since.
@@ -248,12 +266,30 @@ class _Chain:
                     "the exposure of the frame or of its dark is unknown, so the dark cannot be scaled",
                 )
             scale = self.conditions.exposure_s / master.exposure_s
+        elif self.zero_in_dark:
+            # It is zero level and dark current in one, and what is above it is light.
+            self.work.bias, self.work.bias_err = _plane(master.pixels), self._error_of_zero(master)
+            return
         self.work.dark, self.work.dark_err = _plane(master.pixels), _plane(master.error)
         self.work.dark_scale = scale
         bias = self.conditions.masters.get("bias")
         if bias is not None and bias.name and bias.name in master.used:
             # raw - bias - s (dark frames - bias): the error of the bias counts with 1 - s, and is in that of the dark.
             self.work.bias_weight = 1.0 - 2.0 * scale
+
+    def _error_of_zero(self, master: MasterFrame) -> Pixels | None:
+        """Return the error of a dark that has the zero level in it, with the shot noise of the frame's own current.
+
+        What the noise of single darks exceeds read noise by tells the current that all pixels have; what a pixel
+        exceeds the others by tells the rest.
+        """
+        if master.pixels is None:
+            return None
+        gain, read = self.conditions.gain, self.conditions.read_noise / self.conditions.gain
+        square = np.zeros(1, np.float32) if master.error is None else master.error**2
+        shared = max(float(np.nanmedian(square)) * master.n_frames - read**2, 0.0)
+        excess = np.maximum(master.pixels - np.float32(np.nanmedian(master.pixels)), 0.0) / np.float32(gain)
+        return np.ascontiguousarray(np.sqrt(square + np.float32(shared) + excess), np.float32)
 
     def _linearity(self) -> None:
         linearise(self._touch(), self.variance, self.camera.detector.linearity)

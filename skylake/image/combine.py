@@ -184,6 +184,27 @@ def frame_noise(frames: Sequence[Pixels]) -> float:
     return float(np.median(found)) if found else 0.0
 
 
+def own_noise(frame: Pixels) -> float:
+    """Return the noise of a pixel of a frame that has none to be compared with, from second differences of its pixels.
+
+    Of those along rows and along columns the smaller noise counts, so that patterns of rows or of columns are no part
+    of it; what single pixels differ by for ever is.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (height, width)
+        May be a memory map, of which some rows are read. NaN where it has no value.
+    """
+    step = frame.shape[0] // _SAMPLE_ROWS * 2 + 1
+    sample = np.asarray(frame[::step], np.float64)
+    seen = (
+        sample[:, 4:] - 2.0 * sample[:, 2:-2] + sample[:, :-4],
+        sample[4:] - 2.0 * sample[2:-2] + sample[:-4],
+    )
+    found = [sigma_mad(one) / np.sqrt(6.0) for one in (part[np.isfinite(part)] for part in seen) if one.size]
+    return float(min(found, default=0.0))
+
+
 def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the ranges of rows in which frames are combined, so that memory does not grow with their number.
 

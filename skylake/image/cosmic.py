@@ -23,6 +23,8 @@ _LEAST_NEIGHBOUR, _MEAN_NEIGHBOUR = 0.03, 0.12
 _LARGEST_CORE = 40
 #: Half width of the window whose median is the sky about a group.
 _SKY_PX = 8
+#: The widest median of the method, in pixels; on images that are narrower it writes beyond the end of its memory.
+_LEAST_SIDE = 7
 
 
 def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
@@ -31,11 +33,14 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     Parameters
     ----------
     image : Image
-        In ADU, with the sky still in it unless it carries a variance; finite everywhere.
+        In ADU, with the sky still in it unless it carries a variance; finite everywhere. One of fewer than seven rows
+        or columns has nothing to tell a hit from a star by, and none is found.
     params : CosmicRays
     gain, read_noise : float
         Electrons per ADU, and electrons.
     """
+    if min(image.pixels.shape) < _LEAST_SIDE:
+        return np.zeros(image.pixels.shape, bool)
     from astroscrappy import detect_cosmics
 
     electrons = image.pixels * np.float32(gain)

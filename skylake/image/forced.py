@@ -163,7 +163,8 @@ def measure_targets(
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags = _flags(extracted, fit, x, y, edge, sums.bad)
-    tie, floor = _tie(extracted, fit, sums, flags, apertures)
+    relative = extracted.corrections.relative(x, y)
+    tie, floor = _tie(extracted, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
     flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
@@ -184,7 +185,7 @@ def measure_targets(
         sky=np.asarray(background.level[rows, columns], float) + fit.sky,
         sky_rms=np.asarray(rms, float),
         flags=flags,
-        apcor=extracted.corrections.relative(x, y),
+        apcor=relative,
         quality=psf.model.quality,
     )
 
@@ -273,15 +274,18 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
 
 
 def _tie(
-    extracted: Extracted, fit: StarFit, sums: _Sums, flags: Integers, apertures: Apertures
+    extracted: Extracted, fit: StarFit, sums: _Sums, flags: Integers, relative: dict[str, Floats]
 ) -> tuple[float, float]:
     """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
 
-    Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux, to the fitted one.
+    Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux at their place, to
+    the fitted one.
     """
+    apertures = extracted.camera.apertures
     number = apertures.radii_px.index(apertures.calibrated_radius_px) + 1
-    whole = sums.flux[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
-    error = sums.flux_err[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
+    here = relative[f"aper{number}"]
+    factor = extracted.corrections.factor[f"aper{number}"] * np.where(np.isnan(here), 1.0, here)
+    whole, error = sums.flux[f"hybrid{number}"] * factor, sums.flux_err[f"hybrid{number}"] * factor
     bright = (fit.flux > 0) & (whole > _TIE_SNR * error) & (flags == 0)
     bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
     if bright.sum() < _TIE_STARS:

@@ -21,7 +21,7 @@ class Master:
     """A master of the library: the columns of ``masters`` by which it is chosen.
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
-    made of, None where they told no time. The last three are what a photon transfer has measured.
+    made of, None where they told no time. The last four are what a photon transfer has measured.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Master:
     gain_e_per_adu: float | None = None
     read_noise_e: float | None = None
     linearity_c2: float | None = None
+    linearity_c2_err: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:

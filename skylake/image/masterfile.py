@@ -43,6 +43,8 @@ class MasterFrame:
         Name in the library; empty for one that is in none.
     used : tuple of str
         Names of the masters that its frames were reduced with, whose errors are part of its own.
+    n_frames : int
+        Frames behind it; 0 if unknown.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class MasterFrame:
     exposure_s: float | None = None
     name: str = ""
     used: tuple[str, ...] = ()
+    n_frames: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,7 +79,8 @@ def write_master(
     ----------
     path : Path
     cards : mapping
-        Header cards: values, or pairs of value and comment. KIND, OFFSETX, OFFSETY and EXPTIME are read again.
+        Header cards: values, or pairs of value and comment. KIND, OFFSETX, OFFSETY, EXPTIME and NFRAMES are
+        read again.
     pixels, error, mask
         As in :class:`MasterFrame`, a flat as such.
     tables : mapping or None
@@ -182,6 +186,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
             mask = _read_plane(units, "MASK", np.uint8)
             used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
             offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
+            n_frames = int(header.get("NFRAMES") or 0)
     except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
         why = " ".join(str(error).split())
         raise FrameFailed(
@@ -196,6 +201,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
         offset,
         None if exposure is None else float(exposure),
         used=used,
+        n_frames=n_frames,
     )
 
 

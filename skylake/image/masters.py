@@ -15,7 +15,7 @@ from skylake.core.frame import Image, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
-from skylake.image.combine import Combined, CombineOptions, frame_noise
+from skylake.image.combine import Combined, CombineOptions, frame_noise, own_noise
 
 FlatForm = Literal["plain", "difference", "super"]
 
@@ -25,6 +25,8 @@ _ORDER: tuple[Step, ...] = ("trim", "overscan", "reference", "bias", "dark", "li
 _MOST_SATURATED = 0.01
 #: And one with fewer valid pixels.
 _LEAST_VALID = 0.5
+#: A flat with more pixels above the linear range has no level that can be trusted.
+_MOST_BENT = 0.4
 #: Flats of fewer electrons per pixel add more noise than they take away.
 _LEAST_FLAT_E = 100.0
 #: Pixels of which a median is taken at most, or nearly so.
@@ -81,17 +83,22 @@ def prepare(
     ------
     FrameFailed
         If it cannot be used: ``wrong_size``, ``no_valid_pixels``, ``no_master``, ``bad_calibration`` for one that is
-        saturated or, as a flat, too faint.
+        saturated or, as a flat, too faint or too bright.
     """
     steps = _with_trim(steps_for(kind, camera.reduction), camera.reduction)
     here = replace(camera, reduction=replace(camera.reduction, steps=steps))
     image = calibrate(raw, here, conditions)
     _refuse_bad(image, kind)
     left_out = image.having(UNUSABLE_PIXEL | PixelFlag.SATURATED)
+    unknown = left_out
+    is_mosaic = kind == "flat" and camera.detector.bayer_pattern is not None
     if kind == "flat":
-        left_out |= image.near_saturated
+        _refuse_bent(image, is_mosaic)
+        left_out = left_out | image.near_saturated
+        # The brightest pixels have no exact value but are above the median: without them it would be too low.
+        unknown = image.having(UNUSABLE_PIXEL)
+    levels = _levels(np.where(unknown, np.float32(np.nan), image.pixels), is_mosaic)
     pixels = np.where(left_out, np.float32(np.nan), image.pixels)
-    levels = _levels(pixels, kind == "flat" and camera.detector.bayer_pattern is not None)
     if kind == "flat" and not min(levels) * conditions.gain > _LEAST_FLAT_E:
         raise FrameFailed(
             Reason.BAD_CALIBRATION,
@@ -112,6 +119,19 @@ def _refuse_bad(image: Image, kind: str) -> None:
         raise FrameFailed(
             Reason.BAD_CALIBRATION,
             f"{invalid:.0%} of the pixels of the {kind} hold no valid number; leave it out",
+        )
+
+
+def _refuse_bent(image: Image, is_mosaic: bool) -> None:
+    """Refuse a flat of which too much is above the linear range; of a mosaic each pixel of the cells counts alone."""
+    bent = image.near_saturated
+    planes = [bent[y::2, x::2] for y in (0, 1) for x in (0, 1)] if is_mosaic else [bent]
+    most = max(np.count_nonzero(plane) / max(plane.size, 1) for plane in planes)
+    if most > _MOST_BENT:
+        raise FrameFailed(
+            Reason.BAD_CALIBRATION,
+            f"{most:.0%} of the pixels{' of a colour' if is_mosaic else ''} of the flat are above "
+            "detector.linearity_adu; take a shorter exposure",
         )
 
 
@@ -167,10 +187,10 @@ def combine_options(
 ) -> CombineOptions:
     """Return how prepared frames are combined: what variance is expected of a value, and where to begin.
 
-    Bias: the noise of the frames. Dark: that, and the shot noise of what exceeds the median. Flats: the noise is that
-    of light, so its square grows with the response.
+    Bias: the noise of the frames, or of the only one. Dark: that, and the shot noise of what exceeds the median.
+    Flats: the noise is that of light, so its square grows with the response.
     """
-    noise = frame_noise(frames)
+    noise = frame_noise(frames) if len(frames) > 1 else own_noise(frames[0])
     start: Literal["median", "mode"] = "mode" if form == "super" else "median"
     if kind == "flat":
         return CombineOptions(start=start, slope=noise**2)

@@ -12,12 +12,20 @@ from skylake.errors import FrameFailed
 from skylake.image.library import Library, Master, Wanted, choose, rules_of
 
 _KIND = "transfer"
+#: The brightest signal is corrected by no larger part, and this part of it is known no worse.
+_LARGEST_CURVATURE, _LARGEST_ERROR = 0.25, 0.05
+#: Where the profile does not say from where a pixel is saturated, ADU.
+_FULL_RANGE = 65535.0
+#: A curvature that is known worse, in standard errors, is none.
+_LEAST_SIGNIFICANCE = 3.0
 
 
 def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> list[Master]:
     """Put measured values in place of those of header and profile, where the profile asks for them.
 
-    Each comes from the photon transfer nearest in time, of those of the frame's chip and binning that have it.
+    Each comes from the photon transfer nearest in time, of those of the frame's chip and binning that have it. A
+    curvature that no detector has, or that is hardly known, is none; where it is known and zero within three errors
+    the response is left as it is.
 
     Parameters
     ----------
@@ -46,7 +54,7 @@ def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> l
 
 
 def _choose(quantity: Measurable, reading: HeaderReading, wanted: Wanted, library: Library) -> Master:
-    some = [one for one in library.masters if one.kind == _KIND and _value(quantity, one) is not None]
+    some = [one for one in library.masters if one.kind == _KIND and _tells(quantity, one, reading)]
     found = choose(some, _KIND, wanted, rules_of(reading.camera.reduction))
     if isinstance(found, str):
         raise FrameFailed(
@@ -63,6 +71,16 @@ def _value(quantity: Measurable, master: Master) -> float | None:
     return master.read_noise_e if quantity == "read_noise" else master.linearity_c2
 
 
+def _tells(quantity: Measurable, master: Master, reading: HeaderReading) -> bool:
+    """Tell whether a photon transfer has a value that can be used."""
+    value = _value(quantity, master)
+    if value is None or quantity != "linearity":
+        return value is not None
+    brightest = reading.saturation_adu or _FULL_RANGE
+    error = master.linearity_c2_err or 0.0
+    return abs(value) * brightest <= _LARGEST_CURVATURE and error * brightest <= _LARGEST_ERROR
+
+
 def _take(quantity: Measurable, master: Master, reading: HeaderReading) -> None:
     value = _value(quantity, master)
     assert value is not None
@@ -73,6 +91,6 @@ def _take(quantity: Measurable, master: Master, reading: HeaderReading) -> None:
         reading.read_noise = value
         reading.flags &= ~FrameFlag.READ_NOISE_ASSUMED
     else:
-        reading.camera = replace(
-            reading.camera, detector=replace(reading.camera.detector, linearity=(value,))
-        )
+        is_curved = abs(value) >= _LEAST_SIGNIFICANCE * (master.linearity_c2_err or 0.0)
+        curve = (value,) if is_curved else ()
+        reading.camera = replace(reading.camera, detector=replace(reading.camera.detector, linearity=curve))

@@ -26,6 +26,11 @@ _KEPT_VARIANCE = 0.998930
 _CLIPS = 3
 #: A gain that is known worse than to a third is none.
 _LEAST_SIGNIFICANCE = 3.0
+#: Exposures that have to be there for the response against signal, each of them twice or more.
+_LEAST_EXPOSURES = 3
+#: The light is not steady if rates of one exposure differ by this many errors, or all go one way by this many.
+_UNSTEADY = 4.0
+_DRIFT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,23 +202,46 @@ def _read_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, floa
     return float(fit.coefficients[0]), float(fit.errors[0])
 
 
+def _is_steady(level: Floats, time: Floats, error: Floats) -> bool:
+    """Tell whether flats of equal exposures show equal light."""
+    rate, share = np.log(level / time), error / level
+    _, exposure = np.unique(np.round(time, 6), return_inverse=True)
+    sets = [np.flatnonzero(exposure == number) for number in range(exposure.max() + 1)]
+    first = np.concatenate([some[:-1] for some in sets])
+    later = np.concatenate([some[1:] for some in sets])
+    if sum(len(some) > 1 for some in sets) < _LEAST_EXPOSURES:
+        return False
+    change, apart = rate[later] - rate[first], (later - first).astype(float)
+    if np.any(np.abs(change) > _UNSTEADY * np.hypot(share[later], share[first])):
+        return False
+    # What goes the same way in all of them is a drift, which adds up from the first flat to the last.
+    drift = float(change @ apart / (apart @ apart))
+    scatter = np.sqrt(np.sum((change - drift * apart) ** 2) / (len(change) - 1) / (apart @ apart))
+    whole = abs(drift) * (len(level) - 1)
+    return bool(abs(drift) <= _DRIFT * scatter or whole <= float(np.median(share)))
+
+
 def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.ArrayLike) -> Linearity | None:
     """Measure how the response depends on the signal, from flats of a steady lamp and different exposures.
+
+    Twilight, whose exposures follow its light, would show a curvature that is none: only exposures that were taken
+    again, and then gave the same light, tell that it was steady.
 
     Parameters
     ----------
     levels, errors : array_like, shape (n,)
-        Median signal of each flat above bias and dark, ADU, and its error.
+        Median signal of each flat above bias and dark, ADU, and its error; in the order of time.
     exposures_s : array_like, shape (n,)
 
     Returns
     -------
     Linearity or None
-        None if there are fewer than three exposures, or all are alike.
+        None if there are fewer than three exposures, all are alike, fewer than three were taken twice or more, or
+        the light was not steady.
     """
     level: Floats = np.asarray(levels, np.float64)
     time, error = np.asarray(exposures_s, np.float64), np.asarray(errors, np.float64)
-    if len(np.unique(np.round(time, 6))) < 3 or level.max() < 1.5 * level.min():
+    if level.min() <= 0.0 or level.max() < 1.5 * level.min() or not _is_steady(level, time, error):
         return None
     rate, rate_err = level / time, error / time
     # level + c2 level^2 = R time, so 1/rate = 1/R + c2/R level, which is linear.

@@ -15,6 +15,7 @@ from astropy.io import fits
 from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
+from skylake.errors import LakeError
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.masters import BuildOptions, BuildReport, build_masters, library_of
@@ -328,6 +329,19 @@ def test_a_difference_of_flats_is_free_of_what_adds_to_all(
         ratio = 1.0 / load_master(library.root, one).pixels / truth
         errors[form] = float(np.std(ratio / np.median(ratio)))
     assert errors["difference"] < 0.01 < 0.03 < errors["plain"]
+
+
+def test_a_single_difference_of_flats_makes_no_master(
+    built: Lake, night: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    def fainter(unit: fits.PrimaryHDU) -> None:
+        zero = unit.data[:, :24].mean()
+        unit.data = ((unit.data - zero) * 0.3 + zero).astype(np.float32)
+
+    paths = frames_of(night, "flat")[:3]
+    paths[0] = changed(paths[0], tmp_path / "faint.fits", fainter)
+    with pytest.raises(LakeError, match="fewer than 2 differences of a bright and a faint one"):
+        build_masters(built, profile, paths, Inline(), BuildOptions(form="difference"))
 
 
 def test_a_flat_of_the_sky_is_made_without_its_stars(

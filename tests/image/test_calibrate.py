@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,41 @@ def test_masters_are_applied_in_order_and_the_variance_is_that_of_the_pixels() -
     np.testing.assert_allclose(stack.mean(axis=0), light / gain, rtol=0.01)
     ratio = stack.var(axis=0, ddof=1) / image.variance
     assert ratio.mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [("dark", "flat"), ("overscan", "dark", "flat")])
+def test_with_a_dark_of_the_same_exposure_the_zero_level_is_no_light(steps: Any) -> None:
+    random = np.random.default_rng(11)
+    shape, gain, noise_e, n_darks = (60, 80), 1.5, 6.0, 9
+    pedestal = random.normal(1000.0, 0.5, shape)
+    dark_e = np.where(random.random(shape) < 0.1, 3000.0, 60.0)
+    flat = random.normal(1.0, 0.1, shape)
+    light = np.tile(np.where(np.arange(80) < 40, 150.0, 5e4), (60, 1))
+
+    def exposed(light: Any) -> Any:
+        return pedestal + (random.poisson(light * flat + dark_e) + random.normal(0.0, noise_e, shape)) / gain
+
+    darks = np.stack([exposed(0.0) for _ in range(n_darks)])
+    error = darks.std(axis=0, ddof=1) / np.sqrt(n_darks)
+    masters = [
+        replace(master("dark", darks.mean(axis=0), exposure_s=10.0, n_frames=n_darks), error=error.astype(np.float32)),
+        master("flat", 1.0 / flat),
+    ]  # fmt: skip
+    images = [
+        reduced(exposed(light), steps, masters, gain=gain, read_noise=noise_e, exposure_s=10.0)
+        for _ in range(100)
+    ]
+    pulls = np.stack([(one.pixels - light / gain) / np.sqrt(one.variance) for one in images])
+    for some in (light < 1e3) & (dark_e < 1e3), light > 1e3, dark_e > 1e3:
+        assert pulls[:, some].std() == pytest.approx(1.0, abs=0.04)
+
+
+def test_where_no_step_takes_the_zero_level_off_there_is_no_variance() -> None:
+    masters = [master("flat", np.ones((5, 5)))]
+    assert reduced(np.full((5, 5), 1000.0), ("flat",), masters).variance is None
+    assert reduced(np.full((5, 5), 1000.0), ("overscan", "flat"), masters).variance is None
+    seen = reduced(np.full((5, 5), 1000.0), ("overscan", "flat"), masters, detector={"overscan_x": (0, 1)})
+    assert seen.variance is not None
 
 
 def test_errors_of_masters_are_part_of_the_variance() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skylake.image.combine import CombineOptions, block_rows, combine, combine_in_blocks, frame_noise
+from skylake.image.masters import combine_options
 
 stacks = hnp.arrays(
     np.float32,
@@ -145,3 +147,18 @@ def test_the_noise_of_frames_is_told_by_their_differences() -> None:
     frames = [(pattern + i * 30.0 * slope + noise).astype(np.float32) for i, noise in enumerate(noises)]
     assert frame_noise(frames) == pytest.approx(5.0, rel=0.05)
     assert frame_noise(frames[:1]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "noise"), [("flat", 1.0, 0.02), ("bias", 300.0, 6.0), ("dark", 40.0, 8.0)]
+)
+def test_a_single_frame_has_the_error_that_its_own_noise_tells(kind: Any, level: float, noise: float) -> None:
+    random = np.random.default_rng(8)
+    vignette = np.linspace(-0.1, 0.1, 256)[:, None] * np.linspace(-1.0, 1.0, 128) if kind == "flat" else 0.0
+    columns = random.normal(0.0, 3.0, 128) if kind == "bias" else 0.0
+    truth = np.broadcast_to(level * (1.0 + vignette) + columns, (256, 128))
+    frame = (truth + random.normal(0.0, noise, truth.shape)).astype(np.float32)
+    frame[40:44, 50:60] = np.nan
+    made = combine(frame[None], combine_options(kind, [frame], 2.0))
+    pull = (made.mean - truth) / made.error
+    assert np.nanstd(pull) == pytest.approx(1.0, abs=0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,3 +86,37 @@ def test_an_empty_sky_has_next_to_none() -> None:
     pixels = np.random.default_rng(1).normal(SKY, 15.0, SHAPE).astype(np.float32)
     image = Image(pixels, np.zeros(SHAPE, np.uint8), (0, 0), np.full(SHAPE, 225.0, np.float32))
     assert find_cosmic_rays(image, CosmicRays(), GAIN, READ_NOISE).mean() < 1e-4
+
+
+_THIN = """
+import sys
+import numpy as np
+from skylake.core.camera import CosmicRays
+from skylake.core.frame import Image
+from skylake.image.cosmic import find_cosmic_rays
+
+shape = int(sys.argv[1]), int(sys.argv[2])
+for width in (None, 2.5) * 3:
+    pixels = np.random.default_rng(1).normal(1000.0, 10.0, shape).astype(np.float32)
+    pixels[shape[0] // 2, shape[1] // 2] += 5000.0
+    found = find_cosmic_rays(Image(pixels, np.zeros(shape, np.uint8), (0, 0)), CosmicRays(psf_fwhm_px=width), 1.0, 5.0)
+    assert found.shape == shape and found.dtype == bool
+print(np.count_nonzero(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 300), (300, 1), (2, 300), (3, 300), (300, 4), (4, 4), (6, 300), (7, 7), (7, 300)]
+)
+def test_images_of_few_rows_or_columns_neither_hang_nor_crash(shape: tuple[int, int]) -> None:
+    # In a process of its own: a crash would take all other tests with it, and a hang would never end.
+    run = subprocess.run(
+        [sys.executable, "-c", _THIN, *map(str, shape)],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    if min(shape) < 7:
+        assert run.stdout.strip() == "0"

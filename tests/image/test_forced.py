@@ -23,7 +23,7 @@ from skylake.image.measure import Measurements
 from skylake.image.placing import TargetStars, shift_to_targets, sky_to_pixels
 from skylake.image.psf import solve_psf
 from skylake.image.psfstars import psf_of_frame, sums_of_frame
-from skylake.simulate import render
+from skylake.simulate import Moffat, render
 
 Floats = npt.NDArray[np.float64]
 EXPOSURE_S = 20.0
@@ -165,6 +165,35 @@ def test_fluxes_of_lonely_stars_are_right_within_their_errors(
         assert 0.9 < half_width(together) < 1.1, name
         # The error of the model, which is no less than 0.2 %, is more than bright stars show here.
         assert (0.75 if name == "psf" else 0.85) < half_width(together[np.concatenate(bright)]) < 1.15, name
+
+
+def test_stars_that_widen_towards_the_corners_keep_their_fitted_flux(
+    extracted: Callable[..., Extracted], make_field: Callable[..., Any]
+) -> None:
+    def widening(seed: int) -> Any:
+        random = np.random.default_rng(seed)
+        y, x = np.mgrid[30 : SHAPE[0] - 30 : 34, 30 : SHAPE[1] - 30 : 34].reshape(2, -1)
+        x, y = (values + random.uniform(-3.0, 3.0, x.size) for values in (x, y))
+        square = ((x - 255.5) ** 2 + (y - 255.5) ** 2) / (2.0 * 255.5**2)
+        flux = np.exp(random.uniform(*np.log([3e4, 3e5]), x.size))
+        return make_field(x, y, flux, SHAPE, Moffat(2.7 * (1.0 + 0.35 * square)), seed=seed)
+
+    sums = [sums_of_frame(extracted(widening(seed))) for seed in (71, 72, 73)]
+    model = solve_psf(sum((one for one in sums[1:] if one is not None), start=sums[0]))
+    ratios, pulls, radii = [], [], []
+    for seed in (74, 75, 76):
+        field = widening(seed)
+        one = extracted(field)
+        assert one.corrections.terms is not None
+        found = at_truth(one, field, model)
+        ratios.append(found.flux["psf"] / total(field))
+        pulls.append(pulls_of(found, one, total(field), ("psf",))["psf"])
+        radii.append(np.hypot(field.x - 255.5, field.y - 255.5))
+        assert np.median(found.flux_err["psf"] / found.flux["psf"]) < 0.007
+    ratio, radius = np.concatenate(ratios), np.concatenate(radii)
+    for some in radius < 130.0, radius > 260.0:
+        assert np.median(ratio[some]) == pytest.approx(1.0, abs=0.003)
+    assert 0.8 < half_width(np.concatenate(pulls)) < 1.25
 
 
 def test_the_place_in_its_pixel_does_not_change_the_flux_of_a_star(

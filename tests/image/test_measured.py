@@ -58,3 +58,23 @@ def test_a_transfer_that_tells_two_values_is_named_once() -> None:
 def test_without_a_transfer_that_fits_the_frame_fails(masters: tuple[Master, ...]) -> None:
     with pytest.raises(FrameFailed, match="that tells the gain; measure it with `skylake calib build"):
         take_measured(reading("gain"), WANTED, library(*masters))
+
+
+def linear(coefficient: float, error: float) -> Master:
+    return replace(FAR, linearity_c2=coefficient, linearity_c2_err=error)
+
+
+def test_a_response_that_shows_no_curvature_stays_as_it_is() -> None:
+    one = reading("linearity")
+    assert take_measured(one, WANTED, library(linear(2e-8, 1e-8))) != []
+    assert one.camera.detector.linearity == ()
+    take_measured(one, WANTED, library(linear(-2e-7, 1e-8)))
+    assert one.camera.detector.linearity == (-2e-7,)
+
+
+@pytest.mark.parametrize("wrong", [linear(-9.3e-5, 1.4e-6), linear(3e-6, 5e-6)])
+def test_a_curvature_that_no_detector_has_or_that_is_hardly_known_is_none(wrong: Master) -> None:
+    with pytest.raises(FrameFailed, match="that tells the linearity"):
+        take_measured(reading("linearity"), WANTED, library(wrong))
+    right = replace(linear(1e-6, 1e-8), name="right", mjd_mid=50000.0)
+    assert take_measured(reading("linearity"), WANTED, library(wrong, right)) == [right]

@@ -102,3 +102,22 @@ def test_a_curved_response_is_found_within_its_error() -> None:
 
 def test_flats_of_one_exposure_tell_nothing_of_linearity() -> None:
     assert linearity([100.0, 200.0, 300.0], [5.0, 5.0, 5.0], [1.0, 1.0, 1.0]) is None
+
+
+def test_twilight_tells_nothing_of_linearity() -> None:
+    random = np.random.default_rng(9)
+    for fall, repeats, wait in [(-160.0, 1, 35.0), (-160.0, 2, 35.0), (-600.0, 3, 20.0), (300.0, 2, 10.0)]:
+        times = np.repeat([3.0, 4.0, 6.0, 9.0, 14.0, 20.0], repeats)
+        start = np.concatenate([[0.0], np.cumsum(times + wait)[:-1]])
+        levels = 2000.0 * np.exp(start / fall) * times * (1.0 + random.normal(0.0, 1e-3, len(times)))
+        assert linearity(levels, times, 1e-3 * levels) is None
+
+
+def test_a_lamp_that_warms_up_or_was_never_asked_twice_tells_nothing_either() -> None:
+    random = np.random.default_rng(10)
+    times = np.repeat([1.0, 2.0, 5.0, 10.0, 20.0, 30.0], 2)
+    levels = 1500.0 * times * (1.0 + 2e-3 * np.arange(12)) * (1.0 + random.normal(0.0, 1e-4, 12))
+    assert linearity(levels, times, 1e-3 * levels) is None
+    steady = 1500.0 * times * (1.0 + random.normal(0.0, 1e-4, 12))
+    assert linearity(steady, times, 1e-3 * steady) is not None
+    assert linearity(steady[::2], times[::2], 1e-3 * steady[::2]) is None
