@@ -282,7 +282,8 @@ def _tie(
     number = apertures.radii_px.index(apertures.calibrated_radius_px) + 1
     whole = sums.flux[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
     error = sums.flux_err[f"hybrid{number}"] * extracted.corrections.factor[f"aper{number}"]
-    bright = (fit.flux > 0) & (whole > _TIE_SNR * error) & (flags == 0)
+    bright = (fit.flux > 0) & (whole > _TIE_SNR * error)
+    bright &= (flags & ~np.int32(SourceFlag.FRAME_REJECTED)) == 0
     bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
     if bright.sum() < _TIE_STARS:
         return 1.0, _FLOOR[1]

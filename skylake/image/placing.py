@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.sphere import separation_deg
 from skylake.image.astrometry import Pointing
 from skylake.image.measure import Measurements
@@ -106,7 +106,8 @@ def shift_to_targets(x: Floats, y: Floats, measured: Measurements) -> tuple[floa
     """
     from scipy.spatial import cKDTree
 
-    clean = np.flatnonzero((measured.flags & int(SPOILED)) == 0)
+    # Where its stars are a rejected frame shows as well as any other.
+    clean = np.flatnonzero((measured.flags & int(SPOILED & ~SourceFlag.FRAME_REJECTED)) == 0)
     flux = np.nan_to_num(measured.flux["aper1"][clean])
     clean = clean[np.argsort(-flux, kind="stable")[:_MAX_STARS]]
     if len(x) == 0 or clean.size == 0:

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.flags import SourceFlag
 from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
 from skylake.flow.cluster import Inline
@@ -236,6 +238,25 @@ def test_proper_motion_is_carried_to_the_time_of_a_frame(measured_once: Lake) ->
     speed = np.nan_to_num(np.hypot(listed.pm_ra_mas_yr, listed.pm_dec_mas_yr)) / 1000.0
     assert speed.max() > 0
     assert moved == pytest.approx(100.0 * speed, abs=0.01)
+
+
+def test_targets_on_rejected_frames_are_measured_and_flagged(
+    measured: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    before = rows(measured).to_pandas().set_index(["frame_id", "star_id"]).sort_index()
+    path = tmp_path / "strict.toml"
+    path.write_text(Path(profile.source).read_text().replace("n_sources.min = 20", "n_sources.min = 100000"))
+    report = ingest(
+        measured, cameras.load(path), [archive.out / "frames"], Inline(), IngestOptions(redo=True)
+    )
+    assert report.counts == {"rejected": 12}
+    after = rows(measured).to_pandas().set_index(["frame_id", "star_id"]).sort_index()
+    assert after.index.equals(before.index)
+    assert (after["flags"] & int(SourceFlag.FRAME_REJECTED) != 0).all()
+    # There is no good frame to tell the point spread function; plain apertures hardly mind.
+    off = (after.flux_aper2 - before.flux_aper2).abs() / before.flux_aper2_err
+    assert off.median() < 0.2
+    assert off.quantile(0.9) < 0.5
 
 
 def test_a_camera_without_frames_is_told(lake: Lake) -> None:
