@@ -62,9 +62,10 @@ def pool_psfs(
 ) -> dict[int, PsfModel]:
     """Return the point spread function of each night, from frames that are spread over it.
 
-    A pass of its own over some twenty frames, rather than sums collected while all are reduced: every frame of the
-    night is then measured with one and the same function, whichever worker has it and whenever, and no frame has to
-    be read twice in a long night. The sums of a frame are small, and add up in the order of the frames.
+    A pass of its own over some twenty frames, rather than sums collected while all are reduced: all frames of a run
+    are then measured with one and the same function, whichever worker has them, and no frame has to be read twice in
+    a long night. The sums of a frame are small, and add up in the order of the frames. The files are to be those of
+    the whole night, with what the lake holds: a frame that comes by itself would else have a function of one frame.
     """
     task = dask.delayed(sum_frames, pure=False)
     pieces: list[tuple[int, list[str]]] = []

@@ -240,7 +240,7 @@ def _ingest_window(
         neighbours=_neighbours(window, reduction.profile, run.known),
     )
     if reduction.forcing is not None:
-        psfs = pool_psfs(window, reduction.profile, run.workers, reduction.library)
+        psfs = pool_psfs(run.known.whole(window), reduction.profile, run.workers, reduction.library)
         reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
     with run.lake.stage(f"ingest-{camera}") as staging:
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
@@ -260,8 +260,7 @@ def _neighbours(window: dict[int, list[str]], profile: Profile, known: Known) ->
     cameras = [profile.base, *(period.camera for period in profile.periods)]
     if not any("sky" in camera.reduction.steps for camera in cameras):
         return ()
-    held = {file for night in window for file in known.by_night.get(night, {}).values()}
-    return tuple(sorted(held.union(*window.values())))
+    return tuple(sorted(file for files in known.whole(window).values() for file in files))
 
 
 def _publish_window(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from astropy.io import fits
 
 from skylake import cameras
 from skylake.cameras import Profile
@@ -43,8 +45,6 @@ def measured_once(
     ingested_once: Lake, archive: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
 ) -> Lake:
     """A lake with a list of targets that are measured on all frames. Tests do not change it."""
-    import shutil
-
     root = tmp_path_factory.mktemp("measured") / "lake"
     lake = Lake(shutil.copytree(ingested_once.root, root, symlinks=True))
     assert targets(lake).is_new
@@ -56,8 +56,6 @@ def measured_once(
 @pytest.fixture
 def measured(measured_once: Lake, tmp_path: Path) -> Lake:
     """A copy of it, to be changed."""
-    import shutil
-
     return Lake(shutil.copytree(measured_once.root, tmp_path / "lake", symlinks=True))
 
 
@@ -288,6 +286,21 @@ def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
     fewer = pool_psfs({1: names, 2: [str(frames[3])]}, profile, Inline())
     assert list(fewer) == [1]
     assert (whole[1].quality.n_frames, fewer[1].quality.n_frames) == (4, 3)
+
+
+def test_a_frame_that_comes_later_has_the_psf_of_its_night(
+    measured: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    later = Path(shutil.copy2(archive.frames[3], tmp_path / "later.fits"))
+    with fits.open(later, mode="update") as content:
+        content[0].header["OBSERVER"] = "somebody else"
+    report = ingest(measured, profile, [later], Inline())
+    assert report.counts == {"ok": 1}
+    found = rows(measured, "frames").to_pandas().set_index("file")
+    alone = pool_psfs({1: [str(later)]}, profile, Inline())[1].quality.n_stars
+    others = found.psf_stars[str(archive.frames[3])]
+    assert others > 3 * alone
+    assert found.psf_stars[str(later)] == others + alone
 
 
 def test_frames_tell_how_their_targets_were_measured(measured_once: Lake, ingested_once: Lake) -> None:
