@@ -257,6 +257,19 @@ def test_targets_on_rejected_frames_are_measured_and_flagged(
     assert off.quantile(0.9) < 0.5
 
 
+def test_a_list_of_few_targets_is_measured_where_the_catalog_shifts_it(
+    measured: Lake, archive: SimulationResult, profile: Profile
+) -> None:
+    long = rows(measured, "frames").to_pandas().set_index("frame_id").sort_index()
+    mag = rows(measured, "targets")["mag"].drop_null().to_numpy()
+    assert targets(measured, faint=float(np.sort(mag)[2]), seen=0).n_targets == 3
+    ingest(measured, profile, [archive.out / "frames"], Inline(), IngestOptions(redo=True))
+    short = rows(measured, "frames").to_pandas().set_index("frame_id").sort_index()
+    assert (short.n_targets >= 1).all()
+    for name in ("targets_dx_px", "targets_dy_px"):
+        assert short[name].to_numpy() == pytest.approx(long[name].to_numpy(), abs=0.15)
+
+
 def test_a_camera_without_frames_is_told(lake: Lake) -> None:
     with pytest.raises(UsageError, match="no frame of small in the lake is good"):
         targets(lake, catalog=None)

@@ -14,7 +14,7 @@ import sep
 from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image
-from skylake.image.astrometry import header_pointing
+from skylake.image.astrometry import Stars, header_pointing
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets, measure_targets
 from skylake.image.growth import aperture_corrections
@@ -323,6 +323,57 @@ def test_a_shift_is_found_with_many_targets_that_are_not_seen(
     found = shift_to_targets(x - 1.3, y + 0.4, one.measured)
     assert found is not None
     assert found[:2] == pytest.approx((1.3, -0.4), abs=0.05)
+
+
+def beside(field: Any, count: int, seed: int) -> tuple[Floats, Floats]:
+    """Places three pixels from stars, at which nothing is detected and a stranger is near."""
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(field.x), count, replace=False)
+    angle = random.uniform(0.0, 2.0 * np.pi, count)
+    return field.x[chosen] + 3.0 * np.cos(angle), field.y[chosen] + 3.0 * np.sin(angle)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 20])
+def test_targets_that_are_not_detected_are_where_the_catalog_shifts_them(
+    count: int, extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
+) -> None:
+    field = crowd(57)
+    x, y = beside(field, count, 7)
+    one = extracted(field)
+    stars = Stars(*one.pointing.to_sky(field.x - 0.8, field.y + 1.1), -2.5 * np.log10(field.flux))
+    ra, dec = one.pointing.to_sky(x - 0.8, y + 1.1)
+    found = force_targets(replace(one, stars=stars), lambda *_: targets_of(ra, dec), model)
+    assert found is not None
+    order = np.argsort(found.star_id)
+    assert found.x[order] == pytest.approx(x, abs=0.1)
+    assert found.y[order] == pytest.approx(y, abs=0.1)
+    assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.1)
+
+
+def test_few_targets_without_a_catalog_are_never_put_on_strangers(
+    extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
+) -> None:
+    field = crowd(58)
+    one = extracted(field)
+    for seed in range(10):
+        x, y = beside(field, 1, seed)
+        ra, dec = one.pointing.to_sky(x, y)
+        found = force_targets(one, lambda *_, ra=ra, dec=dec: targets_of(ra, dec), None)
+        assert found is not None
+        assert (found.x[0], found.y[0]) == pytest.approx((x[0], y[0]), abs=1e-3)
+        assert np.isnan(found.shift_px).all(), "the WCS alone puts it there"
+
+
+def test_few_detected_targets_tell_the_shift_where_no_chance_would(
+    extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
+) -> None:
+    field = grid_field(59)
+    one = extracted(field)
+    chosen = np.argsort(-field.flux)[5:8]
+    ra, dec = one.pointing.to_sky(field.x[chosen] - 0.8, field.y[chosen] + 1.1)
+    found = force_targets(one, lambda *_: targets_of(ra, dec), model)
+    assert found is not None
+    assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.05)
 
 
 def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
