@@ -17,13 +17,14 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.forcing import Forcing, pool_psfs
+from skylake.flow.forcing import Forcing
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
 from skylake.flow.skyframes import takes_sky
 from skylake.flow.targetlist import TargetList

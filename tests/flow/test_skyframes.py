@@ -14,8 +14,8 @@ from skylake.cameras import Profile
 from skylake.core.frame import Image
 from skylake.errors import FrameFailed
 from skylake.flow.cluster import Inline
-from skylake.flow.forcing import pool_psfs
 from skylake.flow.ingest import ingest
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.skyframes import SkySource
 from skylake.image.calibrate import calibrate
 from skylake.image.read import open_stored, read_file
@@ -102,10 +102,10 @@ def test_the_psf_of_a_night_is_that_of_frames_without_their_sky(profile: Profile
     scratch = tmp_path / "psf"
     grid = np.mgrid[24:140:28, 24:140:28].reshape(2, -1).astype(float)
     night = draw_night(tmp_path, grid, dither=10.0)
-    found = pool_psfs({1: [str(path) for path in night]}, profile, Inline(), scratch=scratch)
-    assert found[1].quality.n_frames == 9
-    assert found[1].quality.n_stars > 40
-    fwhm = 2.0 * found[1].shape.width * np.sqrt(2.0 ** (1.0 / 3.0) - 1.0)
+    (found,) = pool_psfs({1: [str(path) for path in night]}, profile, Inline(), scratch=scratch).values()
+    assert found.quality.n_frames == 9
+    assert found.quality.n_stars > 40
+    fwhm = 2.0 * found.shape.width * np.sqrt(2.0 ** (1.0 / 3.0) - 1.0)
     assert fwhm == pytest.approx(3.0, rel=0.1)
     assert not list(scratch.iterdir())
 

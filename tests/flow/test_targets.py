@@ -20,9 +20,9 @@ from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
-from skylake.flow.forcing import pool_psfs
 from skylake.flow.forget import find, forget
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.targetlist import TargetList
 from skylake.flow.targets import TargetOptions, TargetReport, count_frames, fields_of, make_targets
 from skylake.flow.verify import VerifyOptions, open_facts, verify
@@ -297,8 +297,9 @@ def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
     whole = pool_psfs({1: names}, profile, Inline())
     frames[3].write_bytes(b"nothing")
     fewer = pool_psfs({1: names, 2: [str(frames[3])]}, profile, Inline())
-    assert list(fewer) == [1]
-    assert (whole[1].quality.n_frames, fewer[1].quality.n_frames) == (4, 3)
+    assert [key.night for key in fewer] == [1]
+    counts = [one.quality.n_frames for one in (*whole.values(), *fewer.values())]
+    assert counts == [4, 3]
 
 
 def test_a_frame_that_comes_later_has_the_psf_of_its_night(
@@ -306,11 +307,14 @@ def test_a_frame_that_comes_later_has_the_psf_of_its_night(
 ) -> None:
     later = Path(shutil.copy2(archive.frames[3], tmp_path / "later.fits"))
     with fits.open(later, mode="update") as content:
-        content[0].header["OBSERVER"] = "somebody else"
+        card = "DATE-OBS"
+        start = content[0].header[card]
+        content[0].header[card] = start[:-1] + str(9 - int(start[-1]))
     report = ingest(measured, profile, [later], Inline())
     assert report.counts == {"ok": 1}
     found = rows(measured, "frames").to_pandas().set_index("file")
-    alone = pool_psfs({1: [str(later)]}, profile, Inline())[1].quality.n_stars
+    (one,) = pool_psfs({1: [str(later)]}, profile, Inline()).values()
+    alone = one.quality.n_stars
     others = found.psf_stars[str(archive.frames[3])]
     assert others > 3 * alone
     assert found.psf_stars[str(later)] == others + alone
