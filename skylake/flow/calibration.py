@@ -15,7 +15,7 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
-from skylake.flow.frames import guard
+from skylake.flow.guard import guard
 from skylake.image.calibrate import Conditions
 from skylake.image.combine import Combined, CombineOptions, combine
 from skylake.image.conditions import told_exposure

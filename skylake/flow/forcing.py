@@ -1,47 +1,34 @@
-"""The parts of ingest that measure targets: the point spread function of each night, then forced photometry."""
+"""The part of ingest that measures targets, with the point spread functions of their nights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import dask
-import numpy as np
-
-from skylake import logs
-from skylake.cameras import Profile
-from skylake.errors import FrameError
-from skylake.flow.cluster import Workers
+from skylake.flow.psfpool import PsfKey, psf_for
 from skylake.flow.targetlist import TargetList
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets
-from skylake.image.library import Library
 from skylake.image.placing import TargetFinder
-from skylake.image.psf import PsfModel, PsfSums, solve_psf
-from skylake.image.psfstars import sums_of_frame
-from skylake.image.read import read_file
-from skylake.image.reduce import Finisher, reduce_frame
-
-_log = logs.get(__name__)
-
-#: Frames of a night from which its point spread function is made, at most, and frames in one task.
-_FRAMES = 20
-_CHUNK = 4
+from skylake.image.psf import PsfModel
+from skylake.image.reduce import Finisher
 
 
 @dataclass(frozen=True, slots=True)
 class Forcing:
-    """What forced photometry needs: the targets, and the point spread function of each night."""
+    """What forced photometry needs: the targets, and the point spread functions of the nights."""
 
     targets: TargetList
-    psfs: Mapping[int, PsfModel] = field(default_factory=dict)
+    psfs: Mapping[PsfKey, PsfModel] = field(default_factory=dict)
 
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""
 
         def finish(extracted: Extracted) -> ForcedMeasurements | None:
-            forced = force_targets(extracted, find_targets, self.psfs.get(int(extracted.row["night"])))
+            row, (height, width) = extracted.row, extracted.signal.shape
+            psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
+            forced = force_targets(extracted, find_targets, psf)
             extracted.row.update(_frame_row(self.targets.version, forced))
             return forced
 
@@ -55,48 +42,3 @@ def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any
         row |= {"targets_dx_px": forced.shift_px[0], "targets_dy_px": forced.shift_px[1]}
         row |= {"psf_stars": forced.quality.n_stars, "psf_chi2": forced.quality.chi2}
     return row
-
-
-def pool_psfs(
-    nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, library: Library | None = None
-) -> dict[int, PsfModel]:
-    """Return the point spread function of each night, from frames that are spread over it.
-
-    A pass of its own over some twenty frames, rather than sums collected while all are reduced: every frame of the
-    night is then measured with one and the same function, whichever worker has it and whenever, and no frame has to
-    be read twice in a long night. The sums of a frame are small, and add up in the order of the frames.
-    """
-    task = dask.delayed(sum_frames, pure=False)
-    pieces: list[tuple[int, list[str]]] = []
-    for night, files in nights.items():
-        ordered = sorted(files)
-        places = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _FRAMES)).round().astype(int))
-        chosen = [ordered[place] for place in places]
-        size = max(1, min(_CHUNK, -(-len(chosen) // workers.count)))
-        pieces += [(night, chosen[start : start + size]) for start in range(0, len(chosen), size)]
-    shared = dask.delayed((profile, library), pure=False, traverse=False)
-    results = workers.run([task(files, shared) for _, files in pieces])
-    sums: dict[int, PsfSums] = {}
-    for (night, _), result in zip(pieces, results, strict=True):
-        if isinstance(result, BaseException):
-            _log.warning("some frames gave nothing to the point spread function of %d (%s)", night, result)
-            continue
-        for one in result:
-            if night in sums and sums[night].size != one.size:
-                continue
-            sums[night] = sums[night] + one if night in sums else one
-    return {night: solve_psf(one) for night, one in sums.items()}
-
-
-def sum_frames(paths: Sequence[str], camera: tuple[Profile, Library | None]) -> list[PsfSums]:
-    """Return what the stars of some frames say of the point spread function; runs on a worker."""
-    (profile, library), found = camera, []
-    for path in paths:
-        try:
-            content = read_file(path)
-        except FrameError:
-            continue
-        sums = reduce_frame(content, profile, library=library, finish=sums_of_frame).finished
-        if sums is not None:
-            found.append(sums)
-    return found

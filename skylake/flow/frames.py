@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.forcing import Forcing
+from skylake.flow.guard import guard
 from skylake.flow.skyframes import SkySource
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
@@ -30,8 +31,6 @@ from skylake.sky.catalogs import ReferenceCatalog, StarField
 from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +85,6 @@ class _Rows:
     frames: pa.Table
     sources: pa.Table | None
     forced: pa.Table | None = None
-
-
-def guard(work: Callable[[], Result]) -> Result | FrameError:
-    """Return what some work on one frame gives, or why it failed.
-
-    This is the boundary of a task: whatever a frame does, the others go on, so here and nowhere else
-    every exception is caught.
-    """
-    try:
-        return work()
-    except FrameError as error:
-        return error
-    except Exception as error:  # noqa: BLE001
-        return FrameFailed(
-            Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
-        )
 
 
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:

@@ -17,14 +17,16 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.forcing import Forcing, pool_psfs
+from skylake.flow.forcing import Forcing
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
+from skylake.flow.skyframes import takes_sky
 from skylake.flow.targetlist import TargetList
 from skylake.lake import Lake, Part
 from skylake.sky.catalogs import ReferenceCatalog
@@ -239,10 +241,11 @@ def _ingest_window(
         known=run.known.of_nights(window),
         neighbours=_neighbours(window, reduction.profile, run.known),
     )
-    if reduction.forcing is not None:
-        psfs = pool_psfs(window, reduction.profile, run.workers, reduction.library)
-        reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
     with run.lake.stage(f"ingest-{camera}") as staging:
+        if reduction.forcing is not None:
+            whole = run.known.whole(window)
+            psfs = pool_psfs(whole, reduction.profile, run.workers, reduction.library, staging / "psf")
+            reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
             night: [_without_repeats(chunk, run.known.seen) for chunk in some]
@@ -257,11 +260,9 @@ def _ingest_window(
 
 def _neighbours(window: dict[int, list[str]], profile: Profile, known: Known) -> tuple[str, ...]:
     """Return the frames of some nights, those of the lake too, if the camera takes the sky from neighbours."""
-    cameras = [profile.base, *(period.camera for period in profile.periods)]
-    if not any("sky" in camera.reduction.steps for camera in cameras):
+    if not takes_sky(profile):
         return ()
-    held = {file for night in window for file in known.by_night.get(night, {}).values()}
-    return tuple(sorted(held.union(*window.values())))
+    return tuple(sorted(file for files in known.whole(window).values() for file in files))
 
 
 def _publish_window(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,12 @@ class Known:
             for night in nights
             for frame, file in self.by_night.get(night, {}).items()
             if frame in self.seen
+        }
+
+    def whole(self, nights: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
+        """Return the files of nights with those that the lake holds of them, so that it is all one what is new."""
+        return {
+            night: sorted({*files, *self.by_night.get(night, {}).values()}) for night, files in nights.items()
         }
 
 

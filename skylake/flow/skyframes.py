@@ -35,6 +35,12 @@ class _Neighbour:
     exposure_s: float
 
 
+def takes_sky(profile: Profile) -> bool:
+    """Tell whether a camera takes the sky of a frame from its neighbours, at any time."""
+    cameras = [profile.base, *(period.camera for period in profile.periods)]
+    return any("sky" in camera.reduction.steps for camera in cameras)
+
+
 class SkySource:
     """Gives the sky of frames of some nights.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from skylake.core.camera import Camera
 from skylake.core.frame import Image, Pixels
-from skylake.image.astrometry import Pointing
+from skylake.image.astrometry import Pointing, Stars
 from skylake.image.background import Background
 from skylake.image.detect import Detections
 from skylake.image.growth import ApertureCorrections
@@ -37,6 +37,8 @@ class Extracted:
     pointing : Pointing
     trails : tuple of Trail
         Trails of satellites and aircraft.
+    stars : Stars or None
+        Catalog stars around the field, if they are where the WCS puts them.
     """
 
     row: dict[str, Any]
@@ -51,3 +53,4 @@ class Extracted:
     corrections: ApertureCorrections
     pointing: Pointing
     trails: tuple[Trail, ...] = ()
+    stars: Stars | None = None

@@ -19,7 +19,7 @@ from skylake.core.robust import sigma_mad
 from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
 from skylake.image.photometry import variance_scale
-from skylake.image.placing import TargetFinder, TargetStars, shift_to_targets, sky_to_pixels
+from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_pixels, stars_on_image
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import StarFit, by_place, fit_stars
 from skylake.image.psfstars import psf_of_frame
@@ -71,7 +71,7 @@ class ForcedMeasurements:
     quality : PsfQuality
         Of the form of the point spread function.
     shift_px : tuple of float
-        By which all places were shifted along x and y; NaN where they were given.
+        By which all places were shifted along x and y; NaN where they were given, or are those of the WCS alone.
     """
 
     star_id: npt.NDArray[np.int64]
@@ -113,7 +113,7 @@ def force_targets(
     Returns
     -------
     ForcedMeasurements or None
-        None if there is no target in the field, or the targets are not where the WCS puts them.
+        None if there is no target in the field, or the targets are not where a WCS puts them that no catalog confirms.
     """
     pointing = extracted.pointing
     found = find_targets(
@@ -124,15 +124,17 @@ def force_targets(
     near = np.flatnonzero(
         (np.abs(x - 0.5 * width) <= 0.5 * width + 5) & (np.abs(y - 0.5 * height) <= 0.5 * height + 5)
     )
-    shift = shift_to_targets(x[near], y[near], extracted.measured)
+    stars = extracted.stars
+    catalog = None if stars is None else stars_on_image(pointing, stars, (height, width))
+    shift = find_shift(x[near], y[near], extracted.measured, (height, width), catalog)
     if shift is None:
         return None
-    x, y = x[near] + shift[0], y[near] + shift[1]
+    x, y = x[near] + np.nan_to_num(shift[0]), y[near] + np.nan_to_num(shift[1])
     inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
     psf = psf_of_frame(model, extracted)
     inside = inside[by_place(x[inside], y[inside])]
     measured = measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
-    return replace(measured, shift_px=shift[:2])
+    return replace(measured, shift_px=shift)
 
 
 def measure_targets(
@@ -286,7 +288,8 @@ def _tie(
     here = relative[f"aper{number}"]
     factor = extracted.corrections.factor[f"aper{number}"] * np.where(np.isnan(here), 1.0, here)
     whole, error = sums.flux[f"hybrid{number}"] * factor, sums.flux_err[f"hybrid{number}"] * factor
-    bright = (fit.flux > 0) & (whole > _TIE_SNR * error) & (flags == 0)
+    bright = (fit.flux > 0) & (whole > _TIE_SNR * error)
+    bright &= (flags & ~np.int32(SourceFlag.FRAME_REJECTED)) == 0
     bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
     if bright.sum() < _TIE_STARS:
         return 1.0, _FLOOR[1]

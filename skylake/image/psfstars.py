@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL, PixelFlag
+from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.reasons import Status
 from skylake.image.extracted import Extracted
 from skylake.image.kernels.shapes import draw_stamps
 from skylake.image.psf import FramePsf, PsfModel, PsfSums, Shape, sum_stars
@@ -100,7 +101,12 @@ class PsfStars:
 
 
 def sums_of_frame(extracted: Extracted) -> PsfSums | None:
-    """Return what the stars of a frame say of the form of the point spread function; None with too few stars."""
+    """Return what the stars of a frame say of the form of the point spread function.
+
+    None for a frame with too few stars, or one that was rejected.
+    """
+    if extracted.row["status"] != Status.OK:
+        return None
     height, width = extracted.signal.shape
     radius = extracted.camera.apertures.total_radius_px
     stars = choose_stars(extracted, int(np.ceil(radius)))
@@ -157,7 +163,7 @@ def choose_stars(extracted: Extracted, half: int) -> PsfStars:
     name = f"aper{camera.apertures.radii_px.index(camera.apertures.calibrated_radius_px) + 1}"
     flux = measured.flux[name] * extracted.exposure_s
     error = measured.flux_err[name] * extracted.exposure_s
-    usable = (flux > _MIN_SNR * error) & ((measured.flags & int(UNCLEAN)) == 0)
+    usable = (flux > _MIN_SNR * error) & ((measured.flags & int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)) == 0)
     usable &= measured.edge_distance > half + 1
     candidates = np.flatnonzero(usable)
     crowding = np.nan_to_num(measured.crowding[candidates], nan=1.0)

@@ -22,6 +22,7 @@ from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.astrometry import (
     Pointing,
     StarFinder,
+    Stars,
     WcsCheck,
     catalog_crowding,
     check_pointing,
@@ -221,7 +222,7 @@ def _measure(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    check, crowding = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
+    check, crowding, stars = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
@@ -239,7 +240,7 @@ def _measure(
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
-                corrections, pointing, trails,
+                corrections, pointing, trails, stars,
             )
         )  # fmt: skip
 
@@ -367,11 +368,11 @@ def _ask_catalog(
     measured: Measurements,
     find_stars: StarFinder | None,
     shape: tuple[int, int],
-) -> tuple[WcsCheck | None, np.ndarray[Any, Any] | None]:
-    """Check the WCS against catalog stars; if it is right, tell how crowded the sources are."""
+) -> tuple[WcsCheck | None, np.ndarray[Any, Any] | None, Stars | None]:
+    """Check the WCS against catalog stars; if it is right, give them, and tell how crowded the sources are."""
     if find_stars is None or pointing is None:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return None, None
+        return None, None, None
     stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
     radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX)
     check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
@@ -385,11 +386,11 @@ def _ask_catalog(
     if not check.decisive:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
     if not check.passed:
-        return check, None
+        return check, None, None
     match_px = radius / pointing.pixel_scale_arcsec
     reach = camera.apertures.total_radius_px
     crowding = catalog_crowding(pointing, measured.x, measured.y, stars, match_px, reach, 0.25 * reach)
-    return check, crowding
+    return check, crowding, stars
 
 
 def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:

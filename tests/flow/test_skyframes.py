@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
@@ -14,6 +15,7 @@ from skylake.core.frame import Image
 from skylake.errors import FrameFailed
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.skyframes import SkySource
 from skylake.image.calibrate import calibrate
 from skylake.image.read import open_stored, read_file
@@ -46,15 +48,20 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Ten dithered frames, one a minute; the pattern of the sky is ten times the noise. The last comes hours later."""
-    folder = tmp_path_factory.mktemp("night")
+    return draw_night(tmp_path_factory.mktemp("night"))
+
+
+def draw_night(
+    folder: Path, stars: npt.NDArray[np.float64] | None = None, dither: float = 20.0
+) -> list[Path]:
     random = np.random.default_rng(1)
     y, x = np.mgrid[0:1:160j, 0:1:160j]
     pattern = 1.0 + 0.1 * np.sin(6.0 * x + 2.0 * y) + random.normal(0.0, 0.02, SHAPE)
-    star_x, star_y = random.uniform(20, 140, (2, 15))
+    star_x, star_y = random.uniform(20, 140, (2, 15)) if stars is None else stars
     paths = []
     for i in range(10):
-        dx, dy = random.uniform(-20, 20, 2)
-        light = render(SHAPE, star_x + dx, star_y + dy, np.full(15, 2e4), Moffat(3.0))
+        dx, dy = random.uniform(-dither, dither, 2)
+        light = render(SHAPE, star_x + dx, star_y + dy, np.full(len(star_x), 2e4), Moffat(3.0))
         pixels = SKY * (1.0 + 0.02 * i) * pattern + light + random.normal(0.0, 10.0, SHAPE)
         header = fits.Header(
             {"DATE-OBS": f"2024-04-08T{'07' if i == 9 else '03'}:{10 + i}:00", "EXPTIME": 20.0, "FILTER": "V"}
@@ -89,6 +96,25 @@ def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_pa
     with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
         source(str(night[9]), image_of(night[9], profile))
     assert caught.value.reason == "no_sky_frame"
+
+
+def test_the_psf_of_a_night_is_that_of_frames_without_their_sky(profile: Profile, tmp_path: Path) -> None:
+    scratch = tmp_path / "psf"
+    grid = np.mgrid[24:140:28, 24:140:28].reshape(2, -1).astype(float)
+    night = draw_night(tmp_path, grid, dither=10.0)
+    (found,) = pool_psfs({1: [str(path) for path in night]}, profile, Inline(), scratch=scratch).values()
+    assert found.quality.n_frames == 9
+    assert found.quality.n_stars > 40
+    fwhm = 2.0 * found.shape.width * np.sqrt(2.0 ** (1.0 / 3.0) - 1.0)
+    assert fwhm == pytest.approx(3.0, rel=0.1)
+    assert not list(scratch.iterdir())
+
+
+def test_a_night_without_a_psf_is_told(
+    profile: Profile, night: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
+    assert "no frame of 20240407 tells the point spread function" in caplog.text
 
 
 def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from astropy.io import fits
 
+from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.flags import SourceFlag
 from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
-from skylake.flow.forcing import pool_psfs
 from skylake.flow.forget import find, forget
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.psfpool import pool_psfs
 from skylake.flow.targetlist import TargetList
 from skylake.flow.targets import TargetOptions, TargetReport, count_frames, fields_of, make_targets
 from skylake.flow.verify import VerifyOptions, open_facts, verify
@@ -41,8 +45,6 @@ def measured_once(
     ingested_once: Lake, archive: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
 ) -> Lake:
     """A lake with a list of targets that are measured on all frames. Tests do not change it."""
-    import shutil
-
     root = tmp_path_factory.mktemp("measured") / "lake"
     lake = Lake(shutil.copytree(ingested_once.root, root, symlinks=True))
     assert targets(lake).is_new
@@ -54,8 +56,6 @@ def measured_once(
 @pytest.fixture
 def measured(measured_once: Lake, tmp_path: Path) -> Lake:
     """A copy of it, to be changed."""
-    import shutil
-
     return Lake(shutil.copytree(measured_once.root, tmp_path / "lake", symlinks=True))
 
 
@@ -238,6 +238,38 @@ def test_proper_motion_is_carried_to_the_time_of_a_frame(measured_once: Lake) ->
     assert moved == pytest.approx(100.0 * speed, abs=0.01)
 
 
+def test_targets_on_rejected_frames_are_measured_and_flagged(
+    measured: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    before = rows(measured).to_pandas().set_index(["frame_id", "star_id"]).sort_index()
+    path = tmp_path / "strict.toml"
+    path.write_text(Path(profile.source).read_text().replace("n_sources.min = 20", "n_sources.min = 100000"))
+    report = ingest(
+        measured, cameras.load(path), [archive.out / "frames"], Inline(), IngestOptions(redo=True)
+    )
+    assert report.counts == {"rejected": 12}
+    after = rows(measured).to_pandas().set_index(["frame_id", "star_id"]).sort_index()
+    assert after.index.equals(before.index)
+    assert (after["flags"] & int(SourceFlag.FRAME_REJECTED) != 0).all()
+    # There is no good frame to tell the point spread function; plain apertures hardly mind.
+    off = (after.flux_aper2 - before.flux_aper2).abs() / before.flux_aper2_err
+    assert off.median() < 0.2
+    assert off.quantile(0.9) < 0.5
+
+
+def test_a_list_of_few_targets_is_measured_where_the_catalog_shifts_it(
+    measured: Lake, archive: SimulationResult, profile: Profile
+) -> None:
+    long = rows(measured, "frames").to_pandas().set_index("frame_id").sort_index()
+    mag = rows(measured, "targets")["mag"].drop_null().to_numpy()
+    assert targets(measured, faint=float(np.sort(mag)[2]), seen=0).n_targets == 3
+    ingest(measured, profile, [archive.out / "frames"], Inline(), IngestOptions(redo=True))
+    short = rows(measured, "frames").to_pandas().set_index("frame_id").sort_index()
+    assert (short.n_targets >= 1).all()
+    for name in ("targets_dx_px", "targets_dy_px"):
+        assert short[name].to_numpy() == pytest.approx(long[name].to_numpy(), abs=0.15)
+
+
 def test_a_camera_without_frames_is_told(lake: Lake) -> None:
     with pytest.raises(UsageError, match="no frame of small in the lake is good"):
         targets(lake, catalog=None)
@@ -265,8 +297,27 @@ def test_frames_that_cannot_be_read_do_not_spoil_the_psf_of_a_night(
     whole = pool_psfs({1: names}, profile, Inline())
     frames[3].write_bytes(b"nothing")
     fewer = pool_psfs({1: names, 2: [str(frames[3])]}, profile, Inline())
-    assert list(fewer) == [1]
-    assert (whole[1].quality.n_frames, fewer[1].quality.n_frames) == (4, 3)
+    assert [key.night for key in fewer] == [1]
+    counts = [one.quality.n_frames for one in (*whole.values(), *fewer.values())]
+    assert counts == [4, 3]
+
+
+def test_a_frame_that_comes_later_has_the_psf_of_its_night(
+    measured: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    later = Path(shutil.copy2(archive.frames[3], tmp_path / "later.fits"))
+    with fits.open(later, mode="update") as content:
+        card = "DATE-OBS"
+        start = content[0].header[card]
+        content[0].header[card] = start[:-1] + str(9 - int(start[-1]))
+    report = ingest(measured, profile, [later], Inline())
+    assert report.counts == {"ok": 1}
+    found = rows(measured, "frames").to_pandas().set_index("file")
+    (one,) = pool_psfs({1: [str(later)]}, profile, Inline()).values()
+    alone = one.quality.n_stars
+    others = found.psf_stars[str(archive.frames[3])]
+    assert others > 3 * alone
+    assert found.psf_stars[str(later)] == others + alone
 
 
 def test_frames_tell_how_their_targets_were_measured(measured_once: Lake, ingested_once: Lake) -> None:

@@ -14,7 +14,7 @@ import sep
 from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image
-from skylake.image.astrometry import header_pointing
+from skylake.image.astrometry import Stars, header_pointing
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets, measure_targets
 from skylake.image.growth import aperture_corrections
@@ -354,6 +354,57 @@ def test_a_shift_is_found_with_many_targets_that_are_not_seen(
     assert found[:2] == pytest.approx((1.3, -0.4), abs=0.05)
 
 
+def beside(field: Any, count: int, seed: int) -> tuple[Floats, Floats]:
+    """Places three pixels from stars, at which nothing is detected and a stranger is near."""
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(field.x), count, replace=False)
+    angle = random.uniform(0.0, 2.0 * np.pi, count)
+    return field.x[chosen] + 3.0 * np.cos(angle), field.y[chosen] + 3.0 * np.sin(angle)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 20])
+def test_targets_that_are_not_detected_are_where_the_catalog_shifts_them(
+    count: int, extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
+) -> None:
+    field = crowd(57)
+    x, y = beside(field, count, 7)
+    one = extracted(field)
+    stars = Stars(*one.pointing.to_sky(field.x - 0.8, field.y + 1.1), -2.5 * np.log10(field.flux))
+    ra, dec = one.pointing.to_sky(x - 0.8, y + 1.1)
+    found = force_targets(replace(one, stars=stars), lambda *_: targets_of(ra, dec), model)
+    assert found is not None
+    order = np.argsort(found.star_id)
+    assert found.x[order] == pytest.approx(x, abs=0.1)
+    assert found.y[order] == pytest.approx(y, abs=0.1)
+    assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.1)
+
+
+def test_few_targets_without_a_catalog_are_never_put_on_strangers(
+    extracted: Callable[..., Extracted], crowd: Callable[..., Any], model: Any
+) -> None:
+    field = crowd(58)
+    one = extracted(field)
+    for seed in range(10):
+        x, y = beside(field, 1, seed)
+        ra, dec = one.pointing.to_sky(x, y)
+        found = force_targets(one, lambda *_, ra=ra, dec=dec: targets_of(ra, dec), None)
+        assert found is not None
+        assert (found.x[0], found.y[0]) == pytest.approx((x[0], y[0]), abs=1e-3)
+        assert np.isnan(found.shift_px).all(), "the WCS alone puts it there"
+
+
+def test_few_detected_targets_tell_the_shift_where_no_chance_would(
+    extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
+) -> None:
+    field = grid_field(59)
+    one = extracted(field)
+    chosen = np.argsort(-field.flux)[5:8]
+    ra, dec = one.pointing.to_sky(field.x[chosen] - 0.8, field.y[chosen] + 1.1)
+    found = force_targets(one, lambda *_: targets_of(ra, dec), model)
+    assert found is not None
+    assert found.shift_px == pytest.approx((0.8, -1.1), abs=0.05)
+
+
 def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
     extracted: Callable[..., Extracted],
     grid_field: Callable[..., Any],
@@ -379,12 +430,22 @@ def test_saturated_and_bad_pixels_are_flagged_and_filled_by_the_model(
     assert clean > 0.7
 
 
-def test_a_rejected_frame_flags_all_of_its_targets(
+def test_targets_on_a_rejected_frame_are_measured_as_on_any_other_and_flagged(
     extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: Any
 ) -> None:
     field = grid_field(54)
-    found = at_truth(extracted(field, status="rejected"), field, model)
-    assert (found.flags & int(SourceFlag.FRAME_REJECTED) != 0).all()
+    good, bad = extracted(field), extracted(field, status="rejected")
+    bad.measured.flags[:] |= SourceFlag.FRAME_REJECTED
+    ra, dec = good.pointing.to_sky(field.x - 0.8, field.y + 1.1)
+    wanted, found = (force_targets(one, lambda *_: targets_of(ra, dec), model) for one in (good, bad))
+    assert wanted is not None
+    assert found is not None
+    assert (found.flags == wanted.flags | int(SourceFlag.FRAME_REJECTED)).all()
+    assert found.star_id.tolist() == wanted.star_id.tolist()
+    for name, values in wanted.flux.items():
+        assert found.flux[name] == pytest.approx(values, rel=1e-6), name
+        assert found.flux_err[name] == pytest.approx(wanted.flux_err[name], rel=1e-6), name
+    assert sums_of_frame(bad) is None, "the form of a night is that of its good frames"
 
 
 def test_without_a_model_a_profile_of_the_width_of_the_frame_stands_in(

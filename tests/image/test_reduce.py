@@ -36,11 +36,13 @@ def reduce_pixels(
 ) -> Reduce:
     """A function that reduces a picture; options replace parts of the camera, capitals are header cards."""
 
-    def go(pixels: Any, find_stars: Any = None, extension: bool = False, **options: Any) -> ReducedFrame:
+    def go(
+        pixels: Any, find_stars: Any = None, extension: bool = False, finish: Any = None, **options: Any
+    ) -> ReducedFrame:
         cards = {name: value for name, value in options.items() if name.isupper()}
         here = replace(camera, **{name: value for name, value in options.items() if not name.isupper()})
         data = fits_bytes(np.asarray(pixels), extension, **cards)
-        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), find_stars)
+        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), find_stars, finish=finish)
 
     return go
 
@@ -287,7 +289,8 @@ def test_the_catalog_is_asked_for_the_field_and_confirms_its_wcs(
     reduce_pixels: Reduce, night_sky: Any, good: ReducedFrame
 ) -> None:
     finder = Finder(good)
-    reduced = reduce_pixels(night_sky.pixels, finder)
+    reduced = reduce_pixels(night_sky.pixels, finder, finish=lambda extracted: extracted.stars)
+    assert len(reduced.finished.ra_deg) >= reduced.row["wcs_expected"], "targets are placed with its stars"
     assert outcome(reduced) == ("ok", None) and not reduced.row["flags"] & FrameFlag.WCS_UNCHECKED
     ((ra, dec, radius, mjd),) = finder.asked
     assert (ra, dec, mjd) == (pytest.approx(120.0), pytest.approx(-25.0), reduced.row["mjd_mid"])
@@ -309,7 +312,10 @@ def test_a_sky_without_catalog_stars_says_nothing_about_the_wcs(
     reduce_pixels: Reduce, night_sky: Any
 ) -> None:
     none = np.zeros(0)
-    reduced = reduce_pixels(night_sky.pixels, lambda *_: Stars(none, none, none))
+    reduced = reduce_pixels(
+        night_sky.pixels, lambda *_: Stars(none, none, none), finish=lambda extracted: (extracted.stars,)
+    )
+    assert reduced.finished == (None,)
     assert outcome(reduced) == ("ok", None) and reduced.row["flags"] & FrameFlag.WCS_UNCHECKED
 
 

@@ -1,0 +1,93 @@
+"""Which frames tell the point spread function of a night, and which frames it is for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from skylake import cameras
+from skylake.cameras import Profile
+from skylake.flow.cluster import Inline
+from skylake.flow.psfpool import PsfKey, pool_psfs, psf_for
+from skylake.simulate import Moffat, render
+
+PROFILE = """
+name = "plain"
+like = "generic"
+default_filter = "V"
+reduction.steps = ["trim"]
+gates.n_sources.min = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    path = tmp_path_factory.mktemp("p") / "plain.toml"
+    path.write_text(PROFILE)
+    return cameras.load(path)
+
+
+def write_frame(path: Path, minute: int, size: int = 160, fwhm: float | None = 3.0, **cards: Any) -> str:
+    """Write a frame with stars on a grid; without a width it has no stars."""
+    random = np.random.default_rng(minute)
+    y, x = np.mgrid[24 : size - 16 : 28, 24 : size - 16 : 28].reshape(2, -1) + random.uniform(-6, 6, (2, 1))
+    pixels = 3000.0 + random.normal(0.0, 10.0, (size, size))
+    if fwhm is not None:
+        pixels += render((size, size), x, y, np.full(x.size, 6e4), Moffat(fwhm))
+    header = {
+        "DATE-OBS": f"2024-04-08T{3 + minute // 60:02d}:{minute % 60:02d}:00", "EXPTIME": 20.0, "FILTER": "V",
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 120.0, "CRVAL2": -25.0, "CRPIX1": 80.5,
+        "CRPIX2": 80.5, "CD1_1": -0.001, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.001,
+    } | cards  # fmt: skip
+    fits.PrimaryHDU(pixels.astype(np.float32), fits.Header(header)).writeto(path)
+    return str(path)
+
+
+def n_frames(files: list[str], profile: Profile) -> dict[tuple[Any, ...], int]:
+    return {tuple(key): one.quality.n_frames for key, one in pool_psfs({1: files}, profile, Inline()).items()}
+
+
+def test_calibration_frames_take_the_place_of_none(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"light-{i}.fits", i) for i in range(4)]
+    for i in range(60):
+        cards = {"IMAGETYP": "bias", "EXPTIME": 0.0}
+        files.append(write_frame(tmp_path / f"bias-{i:02d}.fits", i, 64, None, **cards))
+    assert n_frames(files, profile) == {(1, "V", (160, 160)): 4}
+
+
+def test_a_copy_of_a_frame_does_not_count(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"light-{i}.fits", i) for i in range(3)]
+    copies = [shutil.copy2(file, tmp_path / f"again-{i}.fits") for i, file in enumerate(files)]
+    assert n_frames([*files, *map(str, copies)], profile) == {(1, "V", (160, 160)): 3}
+
+
+def test_each_filter_and_size_has_its_own(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"v-{i}.fits", i) for i in range(3)]
+    files += [write_frame(tmp_path / f"b-{i}.fits", 10 + i, fwhm=4.0, FILTER="B") for i in range(2)]
+    files += [write_frame(tmp_path / f"w-{i}.fits", 20 + i, size=192) for i in range(2)]
+    wanted = {(1, "V", (160, 160)): 3, (1, "B", (160, 160)): 2, (1, "V", (192, 192)): 2}
+    assert n_frames(files, profile) == wanted
+    found = pool_psfs({1: files}, profile, Inline())
+    widths = {key.filter: one.shape.width for key, one in found.items() if key.size == (160, 160)}
+    assert widths["B"] / widths["V"] == pytest.approx(4.0 / 3.0, rel=0.05)
+
+
+def test_frames_that_tell_nothing_are_replaced(profile: Profile, tmp_path: Path) -> None:
+    empty = {0, 3, 6, 9, 12, 15, 18, 21}
+    files = [write_frame(tmp_path / f"{i:02d}.fits", i, fwhm=None if i in empty else 3.0) for i in range(25)]
+    assert n_frames(files, profile) == {(1, "V", (160, 160)): 17}
+
+
+def test_a_filter_without_one_takes_that_of_another_of_its_night(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"v-{i}.fits", i) for i in range(3)]
+    found = pool_psfs({1: files}, profile, Inline())
+    own = PsfKey(1, "V", (160, 160))
+    assert psf_for(found, own) is found[own]
+    assert psf_for(found, own._replace(filter="B")) is found[own]
+    assert psf_for(found, own._replace(night=2)) is None
+    assert psf_for(found, own._replace(size=(192, 192))) is None
