@@ -69,8 +69,8 @@ _SATURATED = np.uint8(PixelFlag.SATURATED)
 #: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that tell it.
 _SAMPLED_ROWS = 40
 _FEWEST_SAMPLED = 300
-#: Shares of a Gaussian that are more than so many standard deviations below its mean.
-_FAR_BELOW = ((2.0, 0.02275), (1.0, 0.15866))
+#: Share of a Gaussian more than two standard deviations below its mean.
+_FAR_BELOW = 0.02275
 #: What chance adds to that noise is below this over the root of the number of pixels, most of which share some light.
 _CHANCE = 4.0
 _NO_PLANE = np.zeros((0, 0), np.float32)
@@ -239,19 +239,16 @@ def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> 
     """Return the standard deviation of the filtered image in units of that for white noise, 1 or more.
 
     It is told by the pixels far below the background, of which stars have none; where stars are everywhere, the median
-    is no background, and nothing is. Dead pixels are far below too, but too few to reach the nearer of two limits:
-    what noise widens, it widens at both.
+    is no background, and nothing is.
     """
     every = max(1, signal.shape[0] // _SAMPLED_ROWS)
     values = sample_filtered(signal, rms, mask, _UNUSABLE, kernel, every)
     if len(values) < _FEWEST_SAMPLED:
         return 1.0
-    middle = len(values) // 2
-    places = [round(share * len(values)) for _, share in _FAR_BELOW]
-    values.partition((*places, middle))
-    level = min(float(values[middle]), 0.0)
-    widths = [(level - float(values[k])) / sigmas for (sigmas, _), k in zip(_FAR_BELOW, places, strict=True)]
-    return float(max(1.0, min(widths) - _CHANCE / np.sqrt(len(values))))
+    far, middle = (round(part * len(values)) for part in (_FAR_BELOW, 0.5))
+    values.partition((far, middle))
+    chance = _CHANCE / np.sqrt(len(values))
+    return float(max(1.0, 0.5 * (min(values[middle], 0.0) - values[far]) - chance))
 
 
 def _list(

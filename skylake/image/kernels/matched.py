@@ -21,6 +21,8 @@ _MOST = np.float32(1e8)
 _DOUBTFUL = np.float32(1.5)
 #: What is left of the weights about a pixel, at least; of a pixel amidst bad ones nothing is known.
 _LEAST_TRUST = np.float32(0.05)
+#: Noise is not so many standard deviations below the background, hardly even that of noisy columns.
+_DEAD = np.float32(-10.0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -184,18 +186,23 @@ def sample_filtered(
     Returns
     -------
     ndarray of float32, shape (n,)
-        Of pixels that are not excluded.
+        Of pixels that are not excluded. What is further below the background than noise reaches is taken for dead,
+        and counts as background.
     """
     height, width = signal.shape
     half = kernel.size - 1
     ring = np.zeros((2 * half + 1, width), np.float32)
     padded, row = np.zeros(width + 2 * half, np.float32), np.empty(width, np.float32)
     found = np.empty(-(-height // every) * -(-width // 3), np.float32)
+    alive = np.empty(width, np.float32)
     n = 0
     for y in range(0, height, every):
         for near in range(y - half, y + half + 1):
             if 0 <= near < height:
-                _smooth_along(signal[near], mask[near], excluded, kernel, padded, ring[near % ring.shape[0]])
+                for x in range(width):
+                    dead = signal[near, x] < _DEAD * rms[near, x]
+                    alive[x] = np.float32(0.0) if dead else signal[near, x]
+                _smooth_along(alive, mask[near], excluded, kernel, padded, ring[near % ring.shape[0]])
             else:
                 ring[near % ring.shape[0]] = 0.0
         _smooth_across(ring, y, kernel, row)
