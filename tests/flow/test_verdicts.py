@@ -49,9 +49,13 @@ def test_trails_of_simulated_frames_are_found_once_and_flag_what_they_cross(
     flagged = sources[(sources["flags"] & int(SourceFlag.STREAK)) != 0]
     counted = frames.set_index("frame_id").n_streak_sources
     assert flagged.groupby("frame_id").size().to_dict() == counted[counted > 0].to_dict()
+    reach = max(profile.base.apertures.radii_px) + 1.5
     for name, one in truth.iterrows():
         trail = Trail(one.streak_x0_px, one.streak_y0_px, one.streak_x1_px, one.streak_y1_px, 3.0)
         mine = flagged[flagged.frame_id == frames.frame_id[name]]
+        all_of_it = sources[sources.frame_id == frames.frame_id[name]]
+        crossed = (trail.distance(all_of_it.x_px.to_numpy(), all_of_it.y_px.to_numpy()) <= reach).sum()
+        assert 0.8 * crossed - 2 <= len(mine) <= 1.2 * crossed + 2
         # Ends are known to a piece or two.
         assert np.median(trail.distance(mine.x_px.to_numpy(), mine.y_px.to_numpy())) < 8.0
         assert (trail.distance(mine.x_px.to_numpy(), mine.y_px.to_numpy()) < 45.0).all()
