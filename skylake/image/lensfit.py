@@ -25,7 +25,7 @@ GROUPS = {
 }
 BASIC = (0, 1, 2, 3)
 #: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
-_STARS_FOR_GROUPS = (5, 8, 12, 16, 20, 24)
+_STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
 #: What lenses do: shares of the half diagonal by which each parameter may move a corner, one standard deviation.
 _USUAL = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
 #: Half of the squared residuals in two coordinates, in variances of one, are below this.
