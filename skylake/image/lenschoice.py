@@ -28,6 +28,8 @@ _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
 _FOLDS = 5
 #: A group is kept if unseen stars are off by so many variances more without it, for each of its parameters.
 _SIGNIFICANT = 4.0
+#: Mean square of Gaussian residuals in two coordinates under the weights of the fit, as a share of that without them.
+_WEIGHTED_SQUARE = 0.8424
 
 
 def affordable(n_stars: int) -> list[str]:
@@ -116,7 +118,7 @@ class _Folds:
     def distance(self, which: list[int]) -> float:
         """Return the root mean square of these deviations, pixels."""
         squares = np.sum(self._deviations(which) ** 2, axis=0)
-        return math.sqrt(float(np.average(squares, weights=self.weights)))
+        return math.sqrt(float(np.average(squares, weights=self.weights)) / _WEIGHTED_SQUARE)
 
     def _deviations(self, which: list[int]) -> Floats:
         """Return residuals after the rest is set to what is expected and these are fitted to the other folds."""

@@ -25,7 +25,7 @@ _FAR_PX = 1e6
 _ITERATIONS = 30
 _HALVINGS = 6
 #: A step that moves stars no farther than this, root mean square, is the last.
-STILL_PX = 1e-6
+STILL_PX = 1e-4
 #: No star is known better.
 _LEAST_SIGMA_PX = 1e-4
 

@@ -23,6 +23,8 @@ _STILL_PX = 1e-3
 #: The last radius, in standard deviations of a coordinate about the lens.
 _FINAL_SIGMAS = 5.0
 _LEAST_RADIUS_PX = 0.5
+#: Fewer stars leave less scatter, for ever; a circle this much larger than the last will do.
+_NEAR_ENOUGH = 1.2
 _LEAST_STARS = 4
 #: The brightest stars of the image, whose completeness is told.
 _BRIGHT = 50
@@ -150,7 +152,7 @@ def refine(
         free = affordable(star.size // 2) if groups is None else groups
         fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
-        if radius <= final:
+        if radius <= _NEAR_ENOUGH * final:
             break
         radius = max(_SHRINK * radius, final)
     if groups is None:
