@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from skylake.core.robust import biweight, intrinsic_scatter
 from skylake.image.lens import NAMES, Lens
-from skylake.image.lenschoice import BASIC
+from skylake.image.lenschoice import indices
 from skylake.image.lensfit import CUT, Expected, Pairs, differences, fit_lens, inverse, precision
 
 Floats = npt.NDArray[np.float64]
 
-#: What frames of a camera have in common; attitude and focal length (the temperature) are their own.
-SHARED = tuple(range(len(BASIC), len(NAMES)))
+#: What each frame has of its own: attitude, focal length (the temperature), and the stretch, which refraction changes
+#: with the altitude. Without it 0.16 px would be left at an altitude of 30 degrees, whatever the field.
+OWN = indices(["stretch"])
+#: What all frames of a camera have in common.
+SHARED = [number for number in range(len(NAMES)) if number not in OWN]
 _ITERATIONS = 20
 #: A step that moves no star farther than this (pixels, root mean square) is the last.
 _STILL_PX = 1e-5
@@ -36,9 +39,9 @@ class Distortion:
     Attributes
     ----------
     model : Lens
-        A lens with this distortion; its attitude is that of one of the frames, its focal length the median.
-    covariance : ndarray, shape (9, 9)
-        Of the shared parameters, from ``x0`` on in the order of :data:`~skylake.image.lens.NAMES`.
+        A lens with this distortion; its attitude is that of one of the frames, focal length and stretch are medians.
+    covariance : ndarray, shape (7, 7)
+        Of the parameters :data:`SHARED`.
     scatter_px : float
         Of each coordinate about the lenses, beyond the stated errors.
     n_frames, n_stars : int
@@ -51,11 +54,15 @@ class Distortion:
     n_frames: int
     n_stars: int
 
-    def applied(self, lens: Lens) -> Lens:
-        """Return a lens with the attitude and focal length of another, and this distortion.
+    def expected(self, shape: tuple[int, int]) -> Expected:
+        """Return what is expected of a frame of the camera: this distortion, and a stretch near the usual one."""
+        return Expected(self.model.parameters(), Expected.usual(self.model, shape).sigma)
 
-        The other's axis is the place where it puts the centre of this one, so that a lens whose centre is elsewhere
-        looks the same way.
+    def applied(self, lens: Lens) -> Lens:
+        """Return a lens with the focal length of another and this distortion.
+
+        Its axis is where the other sees the centre of this one, so that both look the same way though their centres
+        differ.
         """
         model = self.model
         here = lens.to_vectors([model.x0, model.x0], [model.y0, model.y0 + 1.0])
@@ -99,9 +106,12 @@ class _Frame:
     gradient: Floats
     derivatives: Floats
 
-    def own_step(self, shared_step: Floats) -> Floats:
-        """Return the step of attitude and focal length that goes with one of the shared parameters."""
-        return np.asarray(self.own @ (self.gradient - self.across @ shared_step))
+    def step(self, shared_step: Floats) -> Floats:
+        """Return the step of all parameters that goes with one of the shared ones."""
+        step = np.zeros(len(NAMES))
+        step[SHARED] = shared_step
+        step[OWN] = self.own @ (self.gradient - self.across @ shared_step)
+        return step
 
 
 def learn_distortion(
@@ -137,23 +147,22 @@ def learn_distortion(
     common = np.median([lens.parameters() for lens in lenses], axis=0)
     # Each is fitted to its own stars with the common start first, which moves the attitude with the centre.
     current = [
-        fit_lens(_shared(lens, common), pairs, BASIC, known).lens
+        fit_lens(_shared(lens, common), pairs, OWN, known).lens
         for lens, pairs in zip(lenses, frames, strict=True)
     ]
     for _ in range(_ITERATIONS):
         scatter, normal, gradient, parts = _assembled(current, frames, known)
         covariance = inverse(normal)
-        step = covariance @ gradient
-        steps = [np.append(part.own_step(step), step) for part in parts]
+        shared_step = covariance @ gradient
+        steps = [part.step(shared_step) for part in parts]
         moved = [
-            np.tensordot(all_steps, part.derivatives, axes=1)
-            for all_steps, part in zip(steps, parts, strict=True)
+            np.tensordot(step, part.derivatives, axes=1) for step, part in zip(steps, parts, strict=True)
         ]
-        current = [lens.moved(all_steps) for lens, all_steps in zip(current, steps, strict=True)]
+        current = [lens.moved(step) for lens, step in zip(current, steps, strict=True)]
         if not math.sqrt(float(np.mean(np.concatenate(moved, axis=1) ** 2))) > _STILL_PX:
             break
-    values = current[0].parameters()
-    values[3] = float(np.median([lens.focal_px for lens in current]))
+    values = np.median([lens.parameters() for lens in current], axis=0)
+    values[:3] = current[0].rotation
     model = Lens.from_parameters(values, current[0].projection, current[0].mirrored)
     n_stars = sum(len(pairs.x) for pairs in frames)
     return Distortion(model, covariance, scatter, len(frames), n_stars), current
@@ -173,21 +182,22 @@ def _assembled(
     every = np.concatenate([residuals for residuals, _ in found], axis=1)
     sigma = np.concatenate([pairs.sigma for pairs in frames])
     seen = np.isfinite(every).all(axis=0)
-    lost = len(BASIC) * len(frames) + len(SHARED)
+    lost = len(OWN) * len(frames) + len(SHARED)
     scatter = intrinsic_scatter(every[:, seen].ravel(), np.tile(sigma[seen], 2), lost)
-    prior = known.sigma[list(SHARED)] ** -2.0
-    off = known.values[list(SHARED)] - lenses[0].parameters()[list(SHARED)]
+    prior = known.sigma[SHARED] ** -2.0
+    off = known.values[SHARED] - lenses[0].parameters()[SHARED]
     normal, gradient, parts = np.diag(prior), prior * off, []
-    own, shared = slice(0, len(BASIC)), slice(len(BASIC), None)
+    own_prior = np.diag(known.sigma[OWN] ** -2.0)
     for (residuals, derivatives), pairs in zip(found, frames, strict=True):
         weights = precision(pairs, scatter)
         squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf) * weights
         weighted = derivatives * (weights * biweight(np.sqrt(squares), CUT))
         matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))
         slope = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
-        part = _Frame(inverse(matrix[own, own]), matrix[own, shared], slope[own], derivatives)
-        normal = normal + matrix[shared, shared] - part.across.T @ part.own @ part.across
-        gradient = gradient + slope[shared] - part.across.T @ part.own @ part.gradient
+        own = inverse(matrix[np.ix_(OWN, OWN)] + own_prior)
+        part = _Frame(own, matrix[np.ix_(OWN, SHARED)], slope[OWN], derivatives)
+        normal = normal + matrix[np.ix_(SHARED, SHARED)] - part.across.T @ own @ part.across
+        gradient = gradient + slope[SHARED] - part.across.T @ own @ part.gradient
         parts.append(part)
     return scatter, normal, gradient, parts
 
@@ -217,14 +227,12 @@ def compare_distortion(
 
     if len(pairs.x) < _LEAST_STARS:
         return None
-    usual = Expected.usual(distortion.model, shape)
-    held = fit_lens(distortion.applied(lens), pairs, BASIC, usual)
+    expected = distortion.expected(shape)
+    held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
     # What the stars do not tell stays what it was, and makes no difference.
-    expected = Expected(distortion.model.parameters(), usual.sigma)
     free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
-    shared = list(SHARED)
-    difference = (free.lens.parameters() - distortion.model.parameters())[shared]
-    covariance = free.covariance[np.ix_(shared, shared)] + distortion.covariance
+    difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
+    covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance
     squares = float(difference @ inverse(covariance) @ difference)
     y, x = (
         axis.ravel()
@@ -232,4 +240,4 @@ def compare_distortion(
     )
     there = held.lens.to_pixels(free.lens.to_vectors(x, y))
     shift = math.sqrt(float(np.nanmean((there[0] - x) ** 2 + (there[1] - y) ** 2)))
-    return Change(shift, float(gammaincc(0.5 * len(shared), 0.5 * squares)), len(pairs.x))
+    return Change(shift, float(gammaincc(0.5 * len(SHARED), 0.5 * squares)), len(pairs.x))

@@ -32,9 +32,10 @@ _SIGNIFICANT = 4.0
 _WEIGHTED_SQUARE = 0.8424
 
 
-def affordable(n_stars: int) -> list[str]:
-    """Return the groups of parameters that so many stars can carry."""
-    return [group for group, needed in zip(GROUPS, _STARS_FOR_GROUPS, strict=True) if n_stars >= needed]
+def affordable(n_stars: int, allowed: list[str] | None = None) -> list[str]:
+    """Return the groups of parameters, of those allowed, that so many stars can carry."""
+    groups = [group for group in GROUPS if allowed is None or group in allowed]
+    return groups[: sum(n_stars >= needed for needed in _STARS_FOR_GROUPS)]
 
 
 def indices(groups: list[str]) -> list[int]:
@@ -148,13 +149,28 @@ def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:
 
 
 def fit_best_lens(
-    start: Lens, pairs: Pairs, shape: tuple[int, int], expected: Expected | None = None
+    start: Lens, pairs: Pairs, known: Expected, allowed: list[str] | None = None
 ) -> tuple[LensFit, float]:
-    """Fit a lens with the parameters that predict unseen stars, and tell how far off these are (pixels)."""
-    known = Expected.usual(start, shape) if expected is None else expected
-    groups = affordable(len(pairs.x))
+    """Fit a lens with the parameters that predict unseen stars, and tell how far off these are.
+
+    Parameters
+    ----------
+    start : Lens
+    pairs : Pairs
+    known : Expected
+        Parameters that are not fitted have these values.
+    allowed : list of str, optional
+        Of these groups; by default of all.
+
+    Returns
+    -------
+    fit : LensFit
+    held_out_px : float
+        NaN with too few stars to leave some out.
+    """
+    groups = affordable(len(pairs.x), allowed)
     full = fit_lens(start, pairs, indices(groups), known)
-    if not groups or np.count_nonzero(full.weights > 0.0) < _STARS_FOR_GROUPS[0]:
+    if np.count_nonzero(full.weights > 0.0) < _STARS_FOR_GROUPS[0]:
         return full, float("nan")
     kept, held_out = choose_groups(full, pairs, groups, known)
     if kept == groups:

@@ -48,6 +48,10 @@ def rough(lens, projection=None):
     return bare.moved(step)
 
 
+def best(lens, pairs):
+    return fit_best_lens(rough(lens), pairs, Expected.usual(lens, SHAPE))
+
+
 def grid():
     y, x = (axis.ravel() for axis in np.mgrid[-0.5 : SHAPE[0] - 0.5 : 20j, -0.5 : SHAPE[1] - 0.5 : 25j])
     return x, y
@@ -65,7 +69,7 @@ def errors(fit, lens):
 )
 def test_a_lens_is_recovered_all_over_the_image(width, projection):
     lens = drawn(width, projection)
-    found = [errors(fit_best_lens(rough(lens), seen(lens, 900, seed), SHAPE)[0], lens) for seed in range(4)]
+    found = [errors(best(lens, seen(lens, 900, seed))[0], lens) for seed in range(4)]
     corners = [0, 24, -25, -1]
     assert np.median([np.sqrt(np.mean(np.sum(off**2, axis=0))) for off in found]) < 0.02
     assert np.hypot(*np.mean(found, axis=0)[:, corners]).max() < 0.05
@@ -81,7 +85,7 @@ def test_wrong_pairs_do_not_move_a_lens():
     lens, random = drawn(21), np.random.default_rng(5)
     pairs = seen(lens, 400, 2)
     pairs.x[:80] += random.uniform(2.0, 15.0, 80)
-    fit, _ = fit_best_lens(rough(lens), pairs, SHAPE)
+    fit, _ = best(lens, pairs)
     assert np.sqrt(np.mean(np.sum(errors(fit, lens) ** 2, axis=0))) < 0.03
     assert np.count_nonzero(fit.weights[:80]) == 0
 
@@ -110,7 +114,7 @@ def test_uncertainties_know_of_scatter_beyond_the_stated_errors():
 def test_few_stars_free_few_parameters():
     assert [len(indices(affordable(n))) for n in (4, 8, 14, 100)] == [4, 5, 7, 13]
     lens = drawn(21, strength=0.0)
-    fit, held_out = fit_best_lens(lens, seen(lens, 5, 1), SHAPE)
+    fit, held_out = best(lens, seen(lens, 5, 1))
     assert fit.freed.tolist() == list(BASIC)
     assert math.isnan(held_out)
 
