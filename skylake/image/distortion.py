@@ -9,21 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.robust import biweight, intrinsic_scatter
+from skylake.image.crossvalidation import inverse
+from skylake.image.jointfit import OWN, SHARED, fit_jointly, identities, needed_groups
 from skylake.image.lens import NAMES, Lens
-from skylake.image.lenschoice import indices
-from skylake.image.lensfit import CUT, Expected, Pairs, differences, fit_lens, inverse, precision
+from skylake.image.lenschoice import GROUPS, affordable
+from skylake.image.lensfit import Expected, Pairs, fit_lens
 
 Floats = npt.NDArray[np.float64]
 
-#: What each frame has of its own: attitude, focal length (the temperature), and the stretch, which refraction changes
-#: with the altitude. Without it 0.16 px would be left at an altitude of 30 degrees, whatever the field.
-OWN = indices(["stretch"])
-#: What all frames of a camera have in common.
-SHARED = [number for number in range(len(NAMES)) if number not in OWN]
-_ITERATIONS = 20
-#: A step that moves no star farther than this (pixels, root mean square) is the last.
-_STILL_PX = 1e-5
 #: The chance of a change that there is not, and how far a change must move stars to matter (pixels, root mean square).
 _FALSE_ALARM = 1e-4
 _LEAST_CHANGE_PX = 0.05
@@ -45,7 +38,7 @@ class Distortion:
     scatter_px : float
         Of each coordinate about the lenses, beyond the stated errors.
     n_frames, n_stars : int
-        What it was learnt from; a star counts once for each frame.
+        What it was learnt from; a star that was seen in many frames counts once.
     """
 
     model: Lens
@@ -97,23 +90,6 @@ class Change:
         return self.chance < _FALSE_ALARM and self.shift_px > _LEAST_CHANGE_PX
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The normal equations of one frame, divided between its own parameters and the shared ones."""
-
-    own: Floats
-    across: Floats
-    gradient: Floats
-    derivatives: Floats
-
-    def step(self, shared_step: Floats) -> Floats:
-        """Return the step of all parameters that goes with one of the shared ones."""
-        step = np.zeros(len(NAMES))
-        step[SHARED] = shared_step
-        step[OWN] = self.own @ (self.gradient - self.across @ shared_step)
-        return step
-
-
 def learn_distortion(
     lenses: Sequence[Lens], frames: Sequence[Pairs], shape: tuple[int, int], expected: Expected | None = None
 ) -> tuple[Distortion, list[Lens]]:
@@ -144,62 +120,17 @@ def learn_distortion(
     if len({(lens.projection, lens.mirrored) for lens in lenses}) != 1:
         raise ValueError("a camera has one projection and one parity, and at least one frame")
     known = Expected.usual(lenses[0], shape) if expected is None else expected
-    common = np.median([lens.parameters() for lens in lenses], axis=0)
-    # Each is fitted to its own stars with the common start first, which moves the attitude with the centre.
-    current = [
-        fit_lens(_shared(lens, common), pairs, OWN, known).lens
-        for lens, pairs in zip(lenses, frames, strict=True)
-    ]
-    for _ in range(_ITERATIONS):
-        scatter, normal, gradient, parts = _assembled(current, frames, known)
-        covariance = inverse(normal)
-        shared_step = covariance @ gradient
-        steps = [part.step(shared_step) for part in parts]
-        moved = [
-            np.tensordot(step, part.derivatives, axes=1) for step, part in zip(steps, parts, strict=True)
-        ]
-        current = [lens.moved(step) for lens, step in zip(current, steps, strict=True)]
-        if not math.sqrt(float(np.mean(np.concatenate(moved, axis=1) ** 2))) > _STILL_PX:
-            break
-    values = np.median([lens.parameters() for lens in current], axis=0)
-    values[:3] = current[0].rotation
-    model = Lens.from_parameters(values, current[0].projection, current[0].mirrored)
-    n_stars = sum(len(pairs.x) for pairs in frames)
-    return Distortion(model, covariance, scatter, len(frames), n_stars), current
-
-
-def _shared(lens: Lens, common: Floats) -> Lens:
-    values = common.copy()
-    values[:4] = lens.parameters()[:4]
-    return Lens.from_parameters(values, lens.projection, lens.mirrored)
-
-
-def _assembled(
-    lenses: Sequence[Lens], frames: Sequence[Pairs], known: Expected
-) -> tuple[float, Floats, Floats, list[_Frame]]:
-    """Return the scatter, and the normal equations of the shared parameters with those of the frames eliminated."""
-    found = [differences(lens, pairs) for lens, pairs in zip(lenses, frames, strict=True)]
-    every = np.concatenate([residuals for residuals, _ in found], axis=1)
-    sigma = np.concatenate([pairs.sigma for pairs in frames])
-    seen = np.isfinite(every).all(axis=0)
-    lost = len(OWN) * len(frames) + len(SHARED)
-    scatter = intrinsic_scatter(every[:, seen].ravel(), np.tile(sigma[seen], 2), lost)
-    prior = known.sigma[SHARED] ** -2.0
-    off = known.values[SHARED] - lenses[0].parameters()[SHARED]
-    normal, gradient, parts = np.diag(prior), prior * off, []
-    own_prior = np.diag(known.sigma[OWN] ** -2.0)
-    for (residuals, derivatives), pairs in zip(found, frames, strict=True):
-        weights = precision(pairs, scatter)
-        squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf) * weights
-        weighted = derivatives * (weights * biweight(np.sqrt(squares), CUT))
-        matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))
-        slope = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
-        own = inverse(matrix[np.ix_(OWN, OWN)] + own_prior)
-        part = _Frame(own, matrix[np.ix_(OWN, SHARED)], slope[OWN], derivatives)
-        normal = normal + matrix[np.ix_(SHARED, SHARED)] - part.across.T @ own @ part.across
-        gradient = gradient + slope[SHARED] - part.across.T @ own @ part.gradient
-        parts.append(part)
-    return scatter, normal, gradient, parts
+    # What is wrong with the place of a star is so in all frames: only other stars tell more.
+    n_stars = 1 + max(int(star.max()) for star in identities(frames))
+    groups = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
+    joint = fit_jointly(lenses, frames, known, groups)
+    kept = needed_groups(joint, frames, known, groups)
+    if kept != groups:
+        joint = fit_jointly(joint.lenses, frames, known, kept)
+    values = np.median([lens.parameters() for lens in joint.lenses], axis=0)
+    values[:3] = joint.lenses[0].rotation
+    model = Lens.from_parameters(values, joint.lenses[0].projection, joint.lenses[0].mirrored)
+    return Distortion(model, joint.covariance, joint.scatter_px, len(frames), n_stars), joint.lenses
 
 
 def compare_distortion(

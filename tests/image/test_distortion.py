@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from skylake.core.rotations import rotation_vector
-from skylake.image.distortion import OWN, compare_distortion, learn_distortion
+from skylake.image.distortion import compare_distortion, learn_distortion
+from skylake.image.jointfit import OWN
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import BASIC, fit_best_lens
 from skylake.image.lensfit import Expected, Pairs, fit_lens
