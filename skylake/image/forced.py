@@ -41,8 +41,8 @@ _TIE_CONTAMINATION = 0.02
 _TIE_STARS = 8
 #: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be told.
 _FLOOR = (0.0003, 0.01)
-#: Median of the square of a number with normal errors, in units of its variance.
-_MEDIAN_SQUARE = 0.455
+#: Share of deviations that are to be within their errors.
+_WITHIN = 0.6827
 _HALVINGS = 12
 
 
@@ -354,6 +354,6 @@ def _model_error(deviation: Floats, variance: Floats) -> float:
     low, high = _FLOOR
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        too_small = np.median(squares / (variances + middle**2)) > _MEDIAN_SQUARE
+        too_small = np.quantile(squares / (variances + middle**2), _WITHIN) > 1.0
         low, high = (middle, high) if too_small else (low, middle)
     return 0.5 * (low + high)
