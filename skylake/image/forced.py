@@ -25,6 +25,7 @@ from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import LARGEST_HALF, StarFit, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.streaks import near_trails
+from skylake.image.tie import tie_to_growth
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -35,15 +36,8 @@ _MOST_SHIFT_PX = 5.0
 _BLENDED = 3.0
 #: A fit needs this part of the weight of a star's stamp.
 _MIN_SHARE = 0.5
-#: Stars that tie the fitted flux to the growth curve: S/N, contamination, and how many are needed.
-_TIE_SNR = 50.0
-_TIE_CONTAMINATION = 0.02
-_TIE_STARS = 8
-#: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be told.
-_FLOOR = (0.0003, 0.01)
-#: Share of deviations that are to be within their errors.
-_WITHIN = 0.6827
-_HALVINGS = 12
+#: What the models of neighbours are wrong by, as a share of their light.
+_MODEL_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +154,9 @@ def force_targets(
 def _beyond_edge(x: Floats, y: Floats, shape: tuple[int, int]) -> Floats:
     """Return by how many pixels places lie beyond the edge of an image, negative on it; infinite where unknown."""
     height, width = shape
-    beyond = np.maximum(np.abs(x - 0.5 * (width - 1)) - 0.5 * width, np.abs(y - 0.5 * (height - 1)) - 0.5 * height)
+    beyond = np.maximum(
+        np.abs(x - 0.5 * (width - 1)) - 0.5 * width, np.abs(y - 0.5 * (height - 1)) - 0.5 * height
+    )
     return np.where(np.isnan(beyond), np.inf, beyond)
 
 
@@ -193,7 +189,7 @@ def measure_targets(
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
-    tie, floor = _tie(extracted, fit, sums, flags, relative)
+    tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
     flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
@@ -267,7 +263,7 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
-        spoiled = _FLOOR[1] * (plain - left - fit.taken * held)
+        spoiled = _MODEL_ERROR * (plain - left - fit.taken * held)
         flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
     plain, left, noise, _, held = fit.sums[:, main].T
     own = fit.taken * held
@@ -310,50 +306,3 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
             distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
             flags[distance <= camera.apertures.radii_px[0] + 0.5] |= bit
     return flags
-
-
-def _tie(
-    extracted: Extracted, fit: StarFit, sums: _Sums, flags: Integers, relative: dict[str, Floats]
-) -> tuple[float, float]:
-    """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
-
-    Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux at their place, to
-    the fitted one. That of the largest aperture tells the error of the model, as hardly anything has to be added to it.
-    """
-    apertures = extracted.camera.apertures
-    number = apertures.radii_px.index(apertures.calibrated_radius_px) + 1
-    whole, error = _brought_to_total(extracted, sums, relative, number)
-    bright = (fit.flux > 0) & (whole > _TIE_SNR * error)
-    bright &= (flags & ~np.int32(SourceFlag.FRAME_REJECTED)) == 0
-    bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
-    if bright.sum() < _TIE_STARS:
-        return 1.0, _FLOOR[1]
-    fitted, variance = fit.flux[bright], fit.variance[bright]
-    tie = float(np.median(whole[bright] / fitted))
-    whole, error = _brought_to_total(extracted, sums, relative, len(apertures.radii_px))
-    ratio = whole[bright] / fitted
-    # Both see the same photons, so what they differ by is not the sum of their errors: where one of two estimates is as
-    # good as can be, the variance of the difference is that of their variances (Hausman 1978, Econometrica 46, 1251).
-    noise = np.abs((error[bright] / whole[bright]) ** 2 - variance / fitted**2)
-    return tie, _model_error(ratio / np.median(ratio) - 1.0, noise)
-
-
-def _brought_to_total(
-    extracted: Extracted, sums: _Sums, relative: dict[str, Floats], number: int
-) -> tuple[Floats, Floats]:
-    """Return total fluxes and errors from an aperture without neighbours."""
-    here = relative[f"aper{number}"]
-    factor = extracted.corrections.factor[f"aper{number}"] * np.where(np.isnan(here), 1.0, here)
-    return sums.flux[f"hybrid{number}"] * factor, sums.flux_err[f"hybrid{number}"] * factor
-
-
-def _model_error(deviation: Floats, variance: Floats) -> float:
-    """Return the relative error of the model that explains deviations beyond their variances, from the best stars."""
-    best = np.argsort(variance)[: max(_TIE_STARS, len(variance) // 2)]
-    squares, variances = deviation[best] ** 2, variance[best]
-    low, high = _FLOOR
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        too_small = np.quantile(squares / (variances + middle**2), _WITHIN) > 1.0
-        low, high = (middle, high) if too_small else (low, middle)
-    return 0.5 * (low + high)
