@@ -64,8 +64,8 @@ UNUSABLE_PIXEL = (
     PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.COSMIC_RAY
 )
 
-#: The photometry of a detection with any of these bits is not to be trusted. Where a centroid fails the place is wrong by
-#: several times the usual error, and so is the flux about it; most such detections are blends, cosmic rays or noise.
+#: The photometry of a detection with any of these bits is not to be trusted. Where a centroid fails the place is wrong
+#: by several times the usual error, and so is the flux about it; most are blends, cosmic rays or noise.
 SPOILED = (
     SourceFlag.SATURATED
     | SourceFlag.NEAR_SATURATED

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +61,9 @@ class PsfMemory:
 
     def of(self, files: Sequence[str]) -> PsfMemory:
         """Return what is known of some files as they are now."""
-        known = PsfMemory()
-        for file in files:
-            now = stamp_of(file)
-            for mine, theirs in ((self.headers, known.headers), (self.sums, known.sums)):
-                if now is not None and file in mine and mine[file][0] == now:
-                    theirs[file] = mine[file]  # type: ignore[index]
-        return known
+        now = {file: stamp_of(file) for file in files}
+        headers = {file: one for file, one in self.headers.items() if one[0] == now.get(file)}
+        return PsfMemory(headers, {file: one for file, one in self.sums.items() if one[0] == now.get(file)})
 
     def note_header(self, file: str, peeked: Peeked | None) -> None:
         """Remember what a header tells."""
@@ -86,7 +81,7 @@ class PsfMemory:
 def stamp_of(file: str) -> Stamp | None:
     """Return the stamp of a file; None if there is none."""
     try:
-        state = os.stat(file)
+        state = Path(file).stat()
     except OSError:
         return None
     return state.st_size, state.st_mtime_ns
@@ -115,7 +110,10 @@ def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMe
         known = None if peeked is None else Peeked(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
         memory.headers[file] = (stamp[0], stamp[1]), known
     for file, *stamp, place in told["sums"]:
-        memory.sums[file] = (stamp[0], stamp[1]), None if place is None else _sums(numbers[place], sizes[place])
+        memory.sums[file] = (
+            (stamp[0], stamp[1]),
+            None if place is None else _sums(numbers[place], sizes[place]),
+        )
     return memory.of(files)
 
 

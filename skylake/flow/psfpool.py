@@ -111,7 +111,10 @@ def _told(
 
 
 def _ask_frames(
-    chosen: Mapping[PsfKey, Sequence[str]], shared: object, workers: Workers, memories: Mapping[int, PsfMemory]
+    chosen: Mapping[PsfKey, Sequence[str]],
+    shared: object,
+    workers: Workers,
+    memories: Mapping[int, PsfMemory],
 ) -> None:
     """Reduce those of some frames of which it is not remembered what they tell, and remember it."""
     task = dask.delayed(sum_frames, pure=False)
@@ -157,9 +160,7 @@ def _ask_headers(
     pieces = []
     for night, files in nights.items():
         asked = [file for file in files if file not in memories[night].headers]
-        pieces += [
-            (night, asked[start : start + _PEEK_CHUNK]) for start in range(0, len(asked), _PEEK_CHUNK)
-        ]
+        pieces += [(night, asked[start : start + _PEEK_CHUNK]) for start in range(0, len(asked), _PEEK_CHUNK)]
     results = workers.run([peek(files, profile) for _, files in pieces]) if pieces else []
     for (night, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):

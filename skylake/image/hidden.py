@@ -61,7 +61,9 @@ def fill_hidden(
     table = _profile(scene, places, flux[0], error[0], clean & ~hidden, width_px, max(radii))
     half = _STEP_PX * float(np.argmax(table < 0.5 * table[0]))
     reach = max(_MIN_REACH_PX, _REACH_HALF_WIDTHS * half)
-    here, values, errors = (np.ascontiguousarray(one) for one in (places[:, some].T, flux[:, some], error[:, some]))
+    here, values, errors = (
+        np.ascontiguousarray(one) for one in (places[:, some].T, flux[:, some], error[:, some])
+    )
     fill_circles(
         scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms_at(*here.T[:2]), 1.0 / scene.gain, scene.scale,
         table, _STEP_PX, reach, np.array(radii, float), _WRONG, here, values, errors,
@@ -91,7 +93,7 @@ def _profile(
     known = [inside for inside in (ring == k for k in range(1, len(edges) + 1)) if inside.sum() >= _MIN_STARS]
     middles = [float(np.median(distance[inside])) for inside in known]
     values = [float(np.median(brightness[inside])) for inside in known]
-    return np.interp(radii, middles, values)
+    return np.asarray(np.interp(radii, middles, values), float)
 
 
 def _pixels_of(scene: Scene, places: Floats, flux: Floats, reach: float) -> tuple[Floats, Floats]:

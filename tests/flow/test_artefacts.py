@@ -29,6 +29,12 @@ def add_hot_pixels(path: Path) -> None:
             units[0].data[y, x] = 65535
 
 
+def saturate_brightest(path: Path) -> None:
+    with fits.open(path, mode="update") as units:
+        y, x = np.unravel_index(int(np.argmax(units[0].data)), units[0].data.shape)
+        units[0].data[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = 65535
+
+
 def test_a_hot_pixel_of_a_tracked_field_is_no_target(lake: Lake, frames: list[Path], run: Run) -> None:
     for path in frames[:6]:
         add_hot_pixels(path)
@@ -41,7 +47,9 @@ def test_a_hot_pixel_of_a_tracked_field_is_no_target(lake: Lake, frames: list[Pa
     assert len(targets) > 100
     hot = sources[np.min([np.hypot(sources.x_px - x, sources.y_px - y) for y, x in HOT], axis=0) < 0.5]
     distance = [
-        np.hypot((targets.ra_deg - ra) * np.cos(np.radians(dec)), targets.dec_deg - dec).min() * 3600.0 / SCALE
+        np.hypot((targets.ra_deg - ra) * np.cos(np.radians(dec)), targets.dec_deg - dec).min()
+        * 3600.0
+        / SCALE
         for ra, dec in zip(hot.ra_deg, hot.dec_deg, strict=True)
     ]
     # Some stars lie near a hot pixel by chance.
@@ -51,9 +59,11 @@ def test_a_hot_pixel_of_a_tracked_field_is_no_target(lake: Lake, frames: list[Pa
 def test_saturated_stars_stay_and_spoiled_detections_do_not_count(
     lake: Lake, frames: list[Path], run: Run
 ) -> None:
+    for path in frames[:6]:
+        saturate_brightest(path)
     run(lake, frames[:6])
     with lake.snapshot().duckdb() as connection:
-        places = connection.sql("SELECT ra_deg, dec_deg, flags::INT AS flags FROM sources").to_arrow_table().to_pandas()
+        places = connection.sql("SELECT ra_deg, dec_deg, flags FROM sources").to_arrow_table().to_pandas()
     make_targets(lake, "small", TargetOptions(seen=3), Inline())
     targets = lake.snapshot().read("targets").to_pandas()
 
@@ -61,7 +71,9 @@ def test_saturated_stars_stay_and_spoiled_detections_do_not_count(
         some = places[(places["flags"] & int(bits)) != 0]
         return np.array(
             [
-                np.hypot((targets.ra_deg - ra) * np.cos(np.radians(dec)), targets.dec_deg - dec).min() * 3600 / SCALE
+                np.hypot((targets.ra_deg - ra) * np.cos(np.radians(dec)), targets.dec_deg - dec).min()
+                * 3600
+                / SCALE
                 for ra, dec in zip(some.ra_deg, some.dec_deg, strict=True)
             ]
         )
@@ -112,7 +124,5 @@ def test_stars_that_a_wrong_wcs_moves_are_no_artefacts() -> None:
 def test_most_sharp_detections_make_no_star() -> None:
     frame = np.arange(6)
     ra, one = np.full(6, 10.0), np.ones(6)
-    both = [
-        cluster_detections(frame, ra, ra, one, one, 1.0, None, np.arange(6) < n) for n in (2, 5)
-    ]
+    both = [cluster_detections(frame, ra, ra, one, one, 1.0, None, np.arange(6) < n) for n in (2, 5)]
     assert [bool(are_artefacts(found, SCALE)[0]) for found in both] == [False, True]

@@ -63,9 +63,7 @@ class Counting(Inline):
 
 
 def same(one: dict[PsfKey, PsfModel], other: dict[PsfKey, PsfModel]) -> bool:
-    return one.keys() == other.keys() and all(
-        one[key].to_bytes() == other[key].to_bytes() for key in one
-    )
+    return one.keys() == other.keys() and all(one[key].to_bytes() == other[key].to_bytes() for key in one)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +92,7 @@ def test_a_night_that_comes_piece_by_piece_ends_as_one_that_comes_at_once(
     assert one.quality.n_frames == 20
 
 
-def test_what_is_remembered_is_not_asked_again(
-    night: list[str], profile: Profile, tmp_path: Path
-) -> None:
+def test_what_is_remembered_is_not_asked_again(night: list[str], profile: Profile, tmp_path: Path) -> None:
     workers = Counting()
     first = pool_psfs({1: night[:8]}, profile, workers, keep=tmp_path)
     before, workers.tasks = workers.tasks, 0

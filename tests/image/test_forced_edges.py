@@ -112,7 +112,9 @@ def test_light_of_stars_beyond_the_edge_does_not_stay_in_those_at_the_edge(
 ) -> None:
     """Half of the stars of the edge have a brighter neighbour just beyond it."""
     random = np.random.default_rng(61)
-    y, x = np.mgrid[30 : SHAPE[0] - 30 : 40, 60 : SHAPE[1] - 30 : 40].reshape(2, -1) + random.uniform(-3, 3, 2)[:, None]
+    y, x = np.mgrid[30 : SHAPE[0] - 30 : 40, 60 : SHAPE[1] - 30 : 40].reshape(2, -1) + random.uniform(
+        -3, 3, (2, 1)
+    )
     rows = np.arange(24.0, SHAPE[0] - 24.0, 24.0)
     at_edge, beyond = np.full(rows.size, 1.5), np.full(rows.size, -2.5)
     xs, ys = np.concatenate([x, at_edge, beyond]), np.concatenate([y, rows, rows + 1.0])

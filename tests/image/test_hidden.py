@@ -17,14 +17,22 @@ Floats = npt.NDArray[np.float64]
 EXPOSURE_S = 20.0
 RADII = (3.0, 5.0, 8.0)
 #: Offsets of bad pixels from the middle of a star, in y and x.
-HIDDEN = {"centre": [(0, 0)], "beside": [(0, 1)], "column": [(k, 0) for k in range(-9, 10)], "outside": [(0, 4)]}
+HIDDEN = {
+    "centre": [(0, 0)],
+    "beside": [(0, 1)],
+    "column": [(k, 0) for k in range(-9, 10)],
+    "outside": [(0, 4)],
+}
 
 
 def spoilt(field: Any, chosen: npt.NDArray[np.bool_], offsets: list[tuple[int, int]]) -> Image:
     """The image with bad pixels in some stars, whose values say nothing."""
     pixels, mask = field.pixels.copy(), np.zeros(field.pixels.shape, np.uint8)
     for down, across in offsets:
-        rows, columns = np.rint(field.y[chosen]).astype(int) + down, np.rint(field.x[chosen]).astype(int) + across
+        rows, columns = (
+            np.rint(field.y[chosen]).astype(int) + down,
+            np.rint(field.x[chosen]).astype(int) + across,
+        )
         mask[rows, columns] = int(PixelFlag.HOT | PixelFlag.REPAIRED)
         # As repair leaves them: about what their neighbours have.
         pixels[rows, columns] = 0.5 * (pixels[rows, columns - 2] + pixels[rows, columns + 2])
