@@ -32,13 +32,21 @@ _PLACES = 3
 class Sums(Protocol):
     """Fluxes of apertures in ADU, without neighbours, and their contamination."""
 
-    flux: dict[str, Floats]
-    flux_err: dict[str, Floats]
-    contamination: Floats
+    @property
+    def flux(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def flux_err(self) -> dict[str, Floats]: ...  # noqa: D102
+    @property
+    def contamination(self) -> Floats: ...  # noqa: D102
 
 
 def tie_to_growth(
-    extracted: Extracted, psf: FramePsf, fit: StarFit, sums: Sums, flags: Integers, relative: dict[str, Floats]
+    extracted: Extracted,
+    psf: FramePsf,
+    fit: StarFit,
+    sums: Sums,
+    flags: Integers,
+    relative: dict[str, Floats],
 ) -> tuple[float, float]:
     """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
 
