@@ -29,9 +29,9 @@ _PASSES = 3
 def hot_pixels(dark: Pixels, limits: BadPixels) -> MaskPlane:
     """Return the bit HOT where a master dark exceeds its surroundings by far, or is NaN.
 
-    Each pixel is compared with the median of the 25 around it, and with those of 25 along its row and its column, which
-    see columns, rows and clusters of up to twelve pixels across. There what wider windows show to be smooth does not
-    count.
+    Each pixel is compared with the median of the 25 around it, and with those of 25 along its row and its column,
+    which see columns, rows and clusters of up to twelve pixels across. There what wider windows show to be smooth
+    does not count.
 
     Parameters
     ----------
@@ -55,7 +55,6 @@ def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
 
     Surroundings are those of :func:`hot_pixels`; of clusters only the ones that see too little are looked for.
     """
-
     bad = _beside_others(flat, lambda lines, near: np.float32(limits.dead_response) * near - lines)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flat / _surroundings(flat, bad)
