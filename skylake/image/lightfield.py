@@ -74,9 +74,9 @@ def chance_gradient(maps: Sequence[Pixels], weights: npt.ArrayLike) -> Gradient:
     usable = mean > 0.0
     design = np.column_stack([np.ones(int(usable.sum())), x[usable], y[usable]])
     slopes = np.linalg.lstsq(design, (seen[:, usable] / mean[usable]).T, rcond=None)[0][1:].T
-    shares = weight / weight.sum()
-    away = (slopes - shares @ slopes) * shares[:, None]
-    ((xx, xy), (_, yy)) = away.T @ away * len(stack) / (len(stack) - 1)
+    # Gradients do not depend on the level, so all tell alike how much they differ.
+    away = slopes - slopes.mean(axis=0)
+    ((xx, xy), (_, yy)) = away.T @ away / (len(stack) - 1) * float(np.sum((weight / weight.sum()) ** 2))
     return Gradient(float(xx), float(xy), float(yy))
 
 

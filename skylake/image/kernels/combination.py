@@ -128,6 +128,34 @@ def _clip(values: Floats, roots: Floats, count: int, centre: float, limit: float
 
 
 @numba.njit(cache=True, nogil=True)
+def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expected: float) -> Any:
+    """Return what :func:`combine_stack` tells of a pixel: the planes in their order, and how many values were kept."""
+    threshold, by_mode, alike = rules
+    count = values.size
+    if count == 0:
+        return np.nan, np.nan, np.nan, np.nan, 0.0, 0
+    centre = _half_sample_mode(values, count) if by_mode else _median(values, count)
+    scaled, unused = work
+    if alike:
+        scaled = values
+    else:
+        _of_unit_weight(values, roots, count, centre, scaled, unused)
+    aside = max(1, count // 8)
+    inner = scaled[count - 1 - aside] - scaled[aside] if count > 2 * aside else 0.0
+    # Where outliers add, only what is below the mode tells how far values scatter.
+    below = _deviation_below(scaled, count, centre) if by_mode else _median_deviation(scaled, count, centre)
+    deviation = _MAD_TO_SIGMA * below
+    if count == 2:
+        apart = threshold * np.sqrt(1.0 / roots[0] ** 2 + 1.0 / roots[1] ** 2) * expected
+        if values[1] - values[0] > apart:
+            # Of two that differ the lower one is right: cosmic rays and stars only add.
+            return values[0], np.nan, deviation, inner, roots[0] ** 2, 1
+    limit = np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
+    centre, kept, weight, sum_square = _clip(values, roots, count, centre, limit)
+    return centre, sum_square / (kept - 1) if kept > 1 else np.nan, deviation, inner, weight, kept
+
+
+@numba.njit(cache=True, nogil=True)
 def combine_stack(
     stack: npt.NDArray[np.float32],
     weights: Floats,
@@ -163,42 +191,12 @@ def combine_stack(
     mean, square, scatter, inner, weight = planes
     used, present = counts
     n, rows, columns = stack.shape
-    values, roots, scaled, unused = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    alike = weights.min() == 1.0 and weights.max() == 1.0
+    values, roots = np.empty(n), np.empty(n)
+    work = np.empty(n), np.empty(n)
+    rules = threshold, by_mode, weights.min() == 1.0 and weights.max() == 1.0
     for y in range(rows):
         for x in range(columns):
             count = _sorted_values(stack, y, x, weights, values, roots)
             present[y, x] = count
-            if count == 0:
-                mean[y, x] = scatter[y, x] = square[y, x] = inner[y, x] = np.nan
-                used[y, x], weight[y, x] = 0, 0.0
-                continue
-            aside = max(1, count // 8)
-            centre = _half_sample_mode(values, count) if by_mode else _median(values, count)
-            if alike:
-                scaled[:count] = values[:count]
-            else:
-                _of_unit_weight(values, roots, count, centre, scaled, unused)
-            inner[y, x] = scaled[count - 1 - aside] - scaled[aside] if count > 2 * aside else 0.0
-            # Where outliers add, only what is below the mode tells how far values scatter.
-            below = (
-                _deviation_below(scaled, count, centre)
-                if by_mode
-                else _median_deviation(scaled, count, centre)
-            )
-            deviation = _MAD_TO_SIGMA * below
-            scatter[y, x] = deviation
-            expected = np.float64(noise[y, x])
-            if count == 2:
-                apart = threshold * np.sqrt(1.0 / roots[0] ** 2 + 1.0 / roots[1] ** 2) * expected
-                if values[1] - values[0] > apart:
-                    # Of two that differ the lower one is right: cosmic rays and stars only add.
-                    mean[y, x], square[y, x], used[y, x] = values[0], np.nan, 1
-                    weight[y, x] = roots[0] ** 2
-                    continue
-            limit = (
-                np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
-            )
-            centre, n_kept, kept_weight, sum_square = _clip(values, roots, count, centre, limit)
-            mean[y, x], used[y, x], weight[y, x] = centre, n_kept, kept_weight
-            square[y, x] = sum_square / (n_kept - 1) if n_kept > 1 else np.nan
+            found = _combine_pixel(values[:count], roots, work, rules, np.float64(noise[y, x]))
+            mean[y, x], square[y, x], scatter[y, x], inner[y, x], weight[y, x], used[y, x] = found
