@@ -109,15 +109,20 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
 
 
 def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
-    """Return frames, in the order of time, in pieces between which hours passed, each of so many frames at least."""
-    pieces: list[list[Exposure]] = [[]]
-    for number, one in enumerate(order):
-        before = _finite(pieces[-1][-1].wanted.mjd) if pieces[-1] else None
-        is_later = before is not None and one.wanted.mjd - before > _SERIES_GAP_D
-        if is_later and len(pieces[-1]) >= least and len(order) - number >= least:
-            pieces.append([])
-        pieces[-1].append(one)
-    return pieces
+    """Return frames, in the order of time, in pieces between which hours passed, each of so many frames at least.
+
+    They are divided at the longest pause first, so that too few frames stay with those nearest in time.
+    """
+    times = [one.wanted.mjd for one in order]
+    pauses = [
+        (times[number] - times[number - 1], number)
+        for number in range(least, len(order) - least + 1)
+        if number
+    ]
+    longest, number = max((one for one in pauses if one[0] > _SERIES_GAP_D), default=(0.0, 0))
+    if not longest:
+        return [order]
+    return [*_series(order[:number], least), *_series(order[number:], least)]
 
 
 def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:
