@@ -51,11 +51,13 @@ def hot_pixels(dark: Pixels, limits: BadPixels) -> MaskPlane:
 
 
 def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
-    """Return the bit DEAD where a master flat is far from its surroundings, or NaN.
+    """Return the bit DEAD where a master flat is far from its surroundings, those of :func:`hot_pixels`, or NaN."""
+    least = np.float32(limits.dead_response)
 
-    Surroundings are those of :func:`hot_pixels`; of clusters only the ones that see too little are looked for.
-    """
-    bad = _beside_others(flat, lambda lines, near: np.float32(limits.dead_response) * near - lines)
+    def excess(lines: Pixels, near: Pixels) -> Pixels:
+        return np.maximum(least * near - lines, lines - near / least)
+
+    bad = _beside_others(flat, excess)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flat / _surroundings(flat, bad)
     alive = (ratio >= limits.dead_response) & (ratio <= 1.0 / limits.dead_response) & (flat > 0.0)

@@ -132,6 +132,18 @@ def test_clusters_and_columns_that_see_too_little_are_found() -> None:
     assert np.count_nonzero(found & ~where) == 0
 
 
+def test_pixels_that_see_too_much_within_a_cluster_of_dead_ones_are_found() -> None:
+    random = np.random.default_rng(7)
+    flat = random.normal(1.0, 0.02, (120, 160)).astype(np.float32)
+    flat[50:58, 70:82] = 0.05
+    flat[51:57:2, 71:81:3] = 12.0
+    flat[51:57, 75] = 6.0
+    found = dead_pixels(flat, BadPixels()) > 0
+    expected = np.zeros_like(found)
+    expected[50:58, 70:82] = True
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_clusters_and_columns_that_are_hot_are_found_in_the_glow_of_an_amplifier() -> None:
     random = np.random.default_rng(5)
     dark, where = good_dark(random), clusters()
