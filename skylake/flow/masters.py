@@ -23,7 +23,7 @@ from skylake.flow.discover import find_frames
 from skylake.flow.entries import Made, Maker
 from skylake.flow.groups import Group, group
 from skylake.flow.progress import Progress, Silent
-from skylake.flow.transfers import drop_pixels, transfer_row
+from skylake.flow.transfers import drop_pixels, read_noise, transfer_row
 from skylake.image.library import Library, Master
 from skylake.image.masters import FlatForm
 from skylake.lake import Commit, Lake, Snapshot, stage_part
@@ -183,6 +183,8 @@ class _Build:
             return
         made = image_master(self.maker, group, prepared)
         self._warn(group)
+        if group.kind == "bias":
+            made.row.update(read_noise(self.maker, made))
         self._add(made.row)
         if group.kind == "flat" and self.options.form == "plain":
             transfer = transfer_row(self.maker, made, self.made, self.library)

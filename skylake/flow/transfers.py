@@ -16,14 +16,12 @@ from skylake.flow.entries import Made, Maker, describe, write_entry
 from skylake.image.library import Library, Master, Rules, choose
 from skylake.image.masters import steps_for
 from skylake.image.steps import delinearised
-from skylake.image.transfer import linearity, photon_transfer
+from skylake.image.transfer import bias_variance, linearity, photon_transfer
 
 #: Pairs of frames behind a photon transfer, at most.
 _PAIRS = 8
 #: Parts of a flat's level by which the level of another lamp or twilight may differ.
 _LEVEL_ERROR = 1e-3
-#: Part by which the noise in the table may be off: what a row has in common, as the noise of its overscan, is in it.
-_HELD_ERROR = 0.05
 
 
 def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Library) -> dict[str, Any] | None:
@@ -32,7 +30,7 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     biases = _biases(flat, made)
     held = None if biases else _held_bias(flat, library)
     task = dask.delayed(measure_transfer, pure=False)
-    (found,) = maker.workers.run([task([one.path for one in files], biases, _read_variance(held))])
+    (found,) = maker.workers.run([task([one.path for one in files], biases, _read_variance(held, flat))])
     if isinstance(found, BaseException):
         raise LakeError(
             f"{flat.group.text}: gain and read noise could not be measured ({reason_of(found)}); run again"
@@ -66,17 +64,32 @@ def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
 
 def _held_bias(flat: Made, library: Library) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
-    telling = [one for one in library.masters if one.noise and one.n_used]
+    telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
     found = choose(telling, "bias", flat.group.first.wanted, Rules())
     return found if isinstance(found, Master) else None
 
 
-def _read_variance(bias: Master | None) -> tuple[float, float] | None:
+def _read_variance(bias: Master | None, flat: Made) -> tuple[float, float] | None:
     """Return the variance of a pixel of the frames behind a master bias, and its error, ADU^2."""
-    if bias is None or not bias.noise or not bias.n_used:
+    if bias is None or not bias.read_noise_e or not bias.read_noise_err:
         return None
-    variance = bias.noise**2 * bias.n_used
-    return variance, _HELD_ERROR * variance
+    variance = (bias.read_noise_e / flat.group.first.gain) ** 2
+    return variance, 2.0 * variance * bias.read_noise_err / bias.read_noise_e
+
+
+def read_noise(maker: Maker, bias: Made) -> dict[str, float | None]:
+    """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
+    task = dask.delayed(measure_bias, pure=False)
+    (found,) = maker.workers.run([task([one.path for one in bias.prepared.values()])])
+    if isinstance(found, BaseException):
+        raise LakeError(
+            f"{bias.group.text}: the read noise could not be measured ({reason_of(found)}); run again"
+        )
+    variance, error = found
+    if not variance > 0.0:
+        return {}
+    noise = float(np.sqrt(variance)) * bias.group.first.gain
+    return {"read_noise_e": noise, "read_noise_err": 0.5 * noise * error / variance}
 
 
 def drop_pixels(made: Made) -> None:
@@ -102,17 +115,21 @@ def _linearity(made: Made, camera: Camera) -> dict[str, float | None]:
     return {"linearity_c2": found.coefficient, "linearity_c2_err": found.coefficient_err}
 
 
+def _pairs(paths: Sequence[Path]) -> list[tuple[Pixels, Pixels]]:
+    some = [np.load(path, mmap_mode="r") for path in [path for path in paths if path.exists()][: 2 * _PAIRS]]
+    return list(zip(some[0::2], some[1::2], strict=False))
+
+
+def measure_bias(paths: Sequence[Path]) -> tuple[float, float]:
+    """Return the variance of a pixel of prepared bias frames and its error; the task of a worker."""
+    return bias_variance(_pairs(paths))
+
+
 def measure_transfer(
     flats: Sequence[Path], biases: Sequence[Path], read_variance: tuple[float, float] | None = None
 ) -> dict[str, Any] | None:
     """Measure gain and read noise by pairs of prepared frames; the task of a worker."""
-
-    def pairs(paths: Sequence[Path]) -> list[tuple[Pixels, Pixels]]:
-        there = [path for path in paths if path.exists()]
-        some = [np.load(path, mmap_mode="r") for path in there[: 2 * _PAIRS]]
-        return list(zip(some[0::2], some[1::2], strict=False))
-
-    found = photon_transfer(pairs(flats), pairs(biases), read_variance)
+    found = photon_transfer(_pairs(flats), _pairs(biases), read_variance)
     if found is None:
         return None
     return {

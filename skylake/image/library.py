@@ -22,7 +22,7 @@ class Master:
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
     made of, None where they told no time. Gain, read noise and linearity are what a photon transfer has measured;
-    ``noise`` is the median error of a pixel, and ``n_used`` the mean number of values behind it.
+    the frames of a bias tell the read noise as well.
     """
 
     name: str
@@ -42,8 +42,7 @@ class Master:
     read_noise_e: float | None = None
     linearity_c2: float | None = None
     linearity_c2_err: float | None = None
-    noise: float | None = None
-    n_used: float | None = None
+    read_noise_err: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:

@@ -169,7 +169,7 @@ def photon_transfer(
     pairs = [tiles for tiles in (pair_tiles(*pair) for pair in flats) if len(tiles.level)]
     if not pairs:
         return None
-    read, read_err = _read_variance(biases)
+    read, read_err = bias_variance(biases)
     if not np.isfinite(read) and read_variance is not None:
         read, read_err = read_variance
     level, ratio, variance, error = (
@@ -196,8 +196,8 @@ def photon_transfer(
     return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
 
 
-def _read_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
-    """Return the variance of a pixel of a bias frame and its error, ADU^2; NaN without frames."""
+def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
+    """Return the variance of a pixel of a bias frame and its error, ADU^2, by pairs; NaN without frames."""
     tiles = [pair_tiles(*pair, match_levels=False) for pair in biases]
     values = np.concatenate([0.5 * one.variance for one in tiles]) if tiles else np.zeros(0)
     errors = np.concatenate([0.5 * one.variance_err for one in tiles]) if tiles else np.zeros(0)

@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.flow.calibration import Term
 from skylake.flow.cluster import Inline
 from skylake.flow.masters import BuildOptions, build_masters, library_of
 from skylake.image.library import Wanted, choose, rules_of
@@ -169,3 +170,13 @@ def test_sources_of_the_sky_leave_no_trace_in_its_flat(lake: Lake, tmp_path: Pat
     )
     ratio = 1.0 / flat_of(lake).pixels / dome.response
     assert np.abs(ratio / np.median(ratio) - 1.0).max() < 0.1
+
+
+@pytest.mark.parametrize("levels", [(200.0,), (200.0, 300.0, 150.0, 250.0)])
+def test_a_sample_is_every_so_manieth_row_of_the_whole(tmp_path: Path, levels: tuple[float, ...]) -> None:
+    random, paths = np.random.default_rng(6), [tmp_path / "bright.npy", tmp_path / "faint.npy"]
+    for path in paths:
+        np.save(path, random.uniform(100.0, 400.0, (41, 30)).astype(np.float32))
+    for term in (Term(paths[0], levels), Term(paths[0], levels, paths[1])):
+        np.testing.assert_array_equal(term.sample(3), term.rows(0, 41)[::3])
+        np.testing.assert_array_equal(term.rows(7, 20), term.rows(0, 41)[7:20])

@@ -93,9 +93,9 @@ def test_bias_frames_of_another_night_of_the_call_tell_the_read_noise(lake: Lake
 def test_a_master_bias_of_the_library_tells_the_read_noise(lake: Lake, tmp_path: Path) -> None:
     bench, camera = Bench(tmp_path), profile(tmp_path)
     (bias,) = build_masters(lake, camera, bench.bias(3), Inline()).masters
+    assert abs(bias["read_noise_e"] - READ_E) < 4.0 * bias["read_noise_err"] < 0.4
     row = transfer(lake, camera, bench.flats(5))
-    assert row["read_noise_e"] == pytest.approx(READ_E, rel=0.03)
-    assert abs(row["read_noise_e"] - READ_E) < 4.0 * row["read_noise_err"] < 2.0
+    assert abs(row["read_noise_e"] - READ_E) < 4.0 * row["read_noise_err"] < 0.4
     assert json.loads(row["inputs"])[bias["name"]] == bias["sha256"]
 
 
