@@ -55,7 +55,7 @@ def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
     least = np.float32(limits.dead_response)
 
     def excess(lines: Pixels, near: Pixels) -> Pixels:
-        return np.maximum(least * near - lines, lines - near / least)
+        return np.asarray(np.maximum(least * near - lines, lines - near / least), np.float32)
 
     bad = _beside_others(flat, excess)
     with np.errstate(divide="ignore", invalid="ignore"):
