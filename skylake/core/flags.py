@@ -64,13 +64,15 @@ UNUSABLE_PIXEL = (
     PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.COSMIC_RAY
 )
 
-#: The photometry of a detection with any of these bits is not to be trusted.
+#: The photometry of a detection with any of these bits is not to be trusted. Where a centroid fails the place is wrong
+#: by several times the usual error, and so is the flux about it; most are blends, cosmic rays or noise.
 SPOILED = (
     SourceFlag.SATURATED
     | SourceFlag.NEAR_SATURATED
     | SourceFlag.EDGE
     | SourceFlag.BAD_PIXEL
     | SourceFlag.DETECTION_OVERFLOW
+    | SourceFlag.CENTROID_FAILED
     | SourceFlag.FRAME_REJECTED
     | SourceFlag.STREAK
 )

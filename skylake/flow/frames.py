@@ -17,7 +17,7 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
-from skylake.flow.forcing import Forcing
+from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.skyframes import SkySource
 from skylake.image.astrometry import StarFinder, Stars
@@ -211,7 +211,10 @@ def _tables(reduced: ReducedFrame) -> _Rows:
     row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
-    forced = None if reduced.finished is None else forced_table(row, reduced.finished)
+    forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished))
+    if isinstance(forced, FrameError):
+        note_failure(row, forced)
+        forced = None
     return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
 
 

@@ -71,7 +71,7 @@ class IngestReport:
     counts : dict
         Frames by status.
     problems : list of dict
-        file, status, reason and message of each frame that is not ok.
+        file, status, reason and message of each frame that is not ok or lacks its targets.
     batches : list of dict
         camera, night, frames, ok, sources and forced_sources of each batch that was committed.
     n_known : int
@@ -244,7 +244,8 @@ def _ingest_window(
     with run.lake.stage(f"ingest-{camera}") as staging:
         if reduction.forcing is not None:
             whole = run.known.whole(window)
-            psfs = pool_psfs(whole, reduction.profile, run.workers, reduction.library, staging / "psf")
+            folders = staging / "psf", run.lake.layout.psf_memory(camera)
+            psfs = pool_psfs(whole, reduction.profile, run.workers, reduction.library, *folders)
             reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
@@ -277,9 +278,8 @@ def _publish_window(
     targets = "" if reduction.forcing is None else reduction.forcing.targets.name
     moves = Moves.find(chunks, run.known)
     batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
-    existing = existing_parts(
-        snapshot, batches, chunks, moves, run.known, staging / "existing", run.workers, run.progress
-    )
+    folder = staging / "existing"
+    existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
     sha256 = profile.sha256
@@ -382,7 +382,7 @@ def _report_batch(
     statuses = [row["status"] for row in rows]
     for status in statuses:
         report.counts[status] = report.counts.get(status, 0) + 1
-    report.problems += [row for row in rows if row["status"] != Status.OK.value]
+    report.problems += [row for row in rows if row["reason"] is not None]
     n_ok = statuses.count(Status.OK.value)
     report.batches.append(
         {

@@ -21,7 +21,7 @@ from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
-from skylake.image.steps import linearise, overscan_levels, reference_correction, trim_window
+from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window
 
 _BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
 _ZERO_STEPS = ("overscan", "reference", "bias")
@@ -137,6 +137,8 @@ class _Chain:
         self.variance: Pixels | None = None
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
+        #: Squared error of the zero level of a row, ADU^2.
+        self.level_variance = 0.0
         self.invalid_rows = 0
         # Whether something else than a pass, which marks what is no number, has changed the pixels since.
         self.touched = False
@@ -168,7 +170,7 @@ class _Chain:
         self.begun = True
         self.work.begins = True
         self.work.inverse_gain = 1.0 / gain
-        self.work.read_variance = (self.conditions.read_noise / gain) ** 2
+        self.work.read_variance = (self.conditions.read_noise / gain) ** 2 + self.level_variance
         self.variance = np.empty(self.mask.shape, np.float32)
 
     def _flushed(self) -> Pixels:
@@ -242,8 +244,9 @@ class _Chain:
         """Nothing is left to do: the window is that of the trimmed image from the beginning."""
 
     def _overscan(self) -> None:
-        levels = overscan_levels(self.source, self.camera.detector)
-        self.work.levels = None if levels is None else levels[self.window[0]]
+        zero = overscan_level(self.source, self.camera.detector)
+        if zero is not None:
+            self.work.levels, self.level_variance = zero.levels[self.window[0]], zero.error**2
 
     def _reference(self) -> None:
         detector = self.camera.detector

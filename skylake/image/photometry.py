@@ -90,14 +90,20 @@ def make_scene(
         Electrons per ADU.
     """
     mask = np.ascontiguousarray(image.mask)
-    height, width = mask.shape
-    tiles = np.zeros((-(-height // TILE_PX), -(-width // TILE_PX)), np.uint8)
-    tile_bits(mask, TILE_PX, tiles)
+    tiles = tiles_of(mask)
     variance, scale = _NO_PLANE, 1.0
     if image.variance is not None:
         variance = np.ascontiguousarray(image.variance, np.float32)
         scale = variance_scale(variance, background.rms, mask, segments)
     return Scene(np.ascontiguousarray(signal, np.float32), mask, background.rms, variance, scale, gain, tiles)
+
+
+def tiles_of(mask: MaskPlane) -> MaskPlane:
+    """Return the bits that occur in squares of a mask."""
+    height, width = mask.shape
+    tiles = np.zeros((-(-height // TILE_PX), -(-width // TILE_PX)), np.uint8)
+    tile_bits(mask, TILE_PX, tiles)
+    return tiles
 
 
 def variance_scale(variance: Pixels, rms: Pixels, mask: MaskPlane, segments: npt.NDArray[np.int32]) -> float:

@@ -26,6 +26,7 @@ Places = npt.NDArray[np.int64]
 #: Half size of the stamps that are fitted, in full widths, and its limits in pixels.
 _CORE_WIDTHS = 1.5
 _CORE_LIMITS = (4, 12)
+LARGEST_HALF = _CORE_LIMITS[1]
 #: Side of the cells by which stars are sorted, pixels; no two farther apart than two cells may overlap.
 _CELL_PX = 2 * _CORE_LIMITS[1] + 1
 #: The light of a star beyond its stamp is taken off where it exceeds this share of the noise of a pixel.
@@ -239,10 +240,13 @@ def by_place(x: Floats, y: Floats) -> Places:
 
 
 def _cells(columns: Places, rows: Places) -> tuple[Places, int, int]:
-    """Return the cell of each star, and how many there are across and down with an empty one at each edge."""
-    across = int(columns.max(initial=0)) // _CELL_PX + 3
-    down = int(rows.max(initial=0)) // _CELL_PX + 3
-    return (rows // _CELL_PX + 1) * across + columns // _CELL_PX + 1, across, down
+    """Return the cell of each star, and how many there are across and down with an empty one at each edge.
+
+    Stars may lie up to a cell beyond the edge of the image.
+    """
+    across = int(columns.max(initial=0)) // _CELL_PX + 4
+    down = int(rows.max(initial=0)) // _CELL_PX + 4
+    return (rows // _CELL_PX + 2) * across + columns // _CELL_PX + 2, across, down
 
 
 def core_half_size(fwhm_px: float) -> int:

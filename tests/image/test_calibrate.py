@@ -202,6 +202,22 @@ def test_where_no_step_takes_the_zero_level_off_there_is_no_variance() -> None:
     assert seen.variance is not None
 
 
+def test_the_error_of_the_overscan_is_part_of_the_variance() -> None:
+    random = np.random.default_rng(12)
+    shape, gain, noise_e, width = (500, 300), 1.5, 9.0, 5
+    raw = 400.0 + random.normal(0.0, noise_e / gain, shape)
+    light = np.tile(np.where(np.arange(300 - width) < 150, 40.0, 8000.0), (500, 1))
+    raw[:, width:] += random.poisson(light * gain) / gain
+    image = reduced(
+        raw, ("overscan", "trim", "flat"), [master("flat", np.ones(light.shape), offset=(width, 0))], gain=gain,
+        read_noise=noise_e, detector={"overscan_x": (0, width), "trim_x": (width, 300)},
+    )  # fmt: skip
+    pull = (image.pixels - light) / np.sqrt(image.variance)
+    # Five pixels of overscan leave a quarter of the read noise squared in each of the row.
+    assert pull[:, :150].std() == pytest.approx(1.0, abs=0.03)
+    assert pull[:, 150:].std() == pytest.approx(1.0, abs=0.03)
+
+
 def test_errors_of_masters_are_part_of_the_variance() -> None:
     masters = [master("bias", np.zeros((4, 4)), 3.0), master("flat", np.full((4, 4), 0.5), 0.1)]
     image = reduced(np.full((4, 4), 1000.0), ("bias", "flat"), masters, gain=1.0, read_noise=5.0)
