@@ -109,6 +109,9 @@ class Image:
     variance : ndarray of float32 or None
         Variance that read noise, photons and masters give each pixel, ADU^2; None where it is only known from the
         scatter of the background.
+    read_variance : float or None
+        What read noise has of the variance of a pixel, ADU^2; None where the gain with which photons were counted is
+        only a guess.
     """
 
     pixels: Pixels
@@ -116,6 +119,7 @@ class Image:
     offset: tuple[float, float]
     variance: Pixels | None = None
     raw_step: int = 1
+    read_variance: float | None = None
 
     @property
     def masked(self) -> Mask:

@@ -41,6 +41,8 @@ class Conditions:
         Electrons per ADU.
     read_noise : float
         Electrons, rms.
+    gain_known : bool
+        Whether somebody tells the gain: header, profile or a photon transfer.
     exposure_s : float or None
     masters : mapping
         Masters by kind.
@@ -54,6 +56,7 @@ class Conditions:
     exposure_s: float | None = None
     masters: Mapping[str, MasterFrame] = field(default_factory=dict)
     sky: Callable[[Image], Pixels] | None = None
+    gain_known: bool = False
 
 
 def calibrate(
@@ -135,6 +138,7 @@ class _Chain:
         self.mask: MaskPlane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
+        self.read_variance: float | None = None
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
         self.invalid_rows = 0
@@ -152,7 +156,10 @@ class _Chain:
             if number == self.begin_after and not self.begun:
                 self._begin()
         pixels = self._finished()
-        return Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+        return self._image(pixels)
+
+    def _image(self, pixels: Pixels) -> Image:
+        return Image(pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance)
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
@@ -170,6 +177,8 @@ class _Chain:
         self.work.inverse_gain = 1.0 / gain
         self.work.read_variance = (self.conditions.read_noise / gain) ** 2
         self.variance = np.empty(self.mask.shape, np.float32)
+        if self.conditions.gain_known:
+            self.read_variance = self.work.read_variance
 
     def _flushed(self) -> Pixels:
         """Do the pass that was gathered, and return the pixels."""
@@ -315,11 +324,13 @@ class _Chain:
         self.mask = take_mask(self.mask, cells)
         if self.variance is not None:
             self.variance = take_plane(self.variance, cells)[0] / np.float32(len(cells))
+        if self.read_variance is not None:
+            self.read_variance /= len(cells)
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:
         pixels = self._finished()
-        image = Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+        image = self._image(pixels)
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
         hits = find_cosmic_rays(image, params, conditions.gain, conditions.read_noise)
         self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
@@ -333,7 +344,7 @@ class _Chain:
                 "the step sky needs the neighbours of the frame; ingest the night as a whole",
             )
         self.touched = True
-        pixels -= self.conditions.sky(Image(pixels, self.mask, self.offset, self.variance, self.raw_step))
+        pixels -= self.conditions.sky(self._image(pixels))
 
 
 def _plane(pixels: Pixels | None) -> Pixels | None:

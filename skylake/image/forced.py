@@ -13,17 +13,16 @@ import numpy.typing as npt
 
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
-from skylake.core.frame import Pixels
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
-from skylake.image.photometry import variance_scale
 from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_pixels, stars_on_image
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
-from skylake.image.psffit import StarFit, by_place, fit_stars
+from skylake.image.psffit import StarFit, Variances, by_place, fit_stars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.streaks import near_trails
+from skylake.image.variances import agreement_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -152,11 +151,11 @@ def measure_targets(
     """
     good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
-    variance = _Variance.of(extracted)
+    variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variance=variance.plane, scale=variance.scale
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances
     )  # fmt: skip
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
@@ -199,21 +198,13 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Variance:
-    """Variances of pixels where there are some, and the factor that makes them agree with the noise of the sky."""
-
-    plane: Pixels | None
-    scale: float
-
-    @classmethod
-    def of(cls, extracted: Extracted) -> _Variance:
-        """Return the variances of a frame."""
-        image, segments = extracted.image, extracted.detections.segments
-        if image.variance is None:
-            return cls(None, 1.0)
-        plane = np.ascontiguousarray(image.variance, np.float32)
-        return cls(plane, variance_scale(plane, extracted.background.rms, image.mask, segments))
+def _variances(extracted: Extracted) -> Variances | None:
+    """Return the variances of the pixels of a frame; None where there are none."""
+    image = extracted.image
+    if image.variance is None:
+        return None
+    agreement = agreement_of(image, extracted.background.rms, extracted.detections.segments)
+    return Variances(np.ascontiguousarray(image.variance, np.float32), agreement)
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,8 +265,9 @@ def _detect(
     camera = reading.camera
     try:
         detections = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
-        )
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            image.read_variance,
+        )  # fmt: skip
     except FrameRejected as error:
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma

@@ -11,6 +11,8 @@ from skylake.image.kernels.shapes import Single, draw, grid, padded_size
 from skylake.image.kernels.stamps import crosses, cut, read_ahead
 
 _ZERO = np.float32(0.0)
+#: No pixel is quieter than this share of the variance of the sky.
+_LEAST_VARIANCE = np.float32(0.1)
 #: What is held of the pixels of a stamp.
 SEEN, REST, BEYOND, USE = range(4)
 
@@ -93,24 +95,26 @@ def _fill(
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _noise(
-    room: Single, size: int, inverse_gain: np.float32, planes: bool, scale: np.float32, sky: np.float32
-) -> None:
+def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
         for k in range(size):
-            room[BEYOND, k] = scale * room[USE, k] - sky
+            room[BEYOND, k] = scales[1] * room[USE, k] + scales[2]
     else:
         for k in range(size):
-            room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * inverse_gain
+            room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
 @numba.njit(cache=True, nogil=True)
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
-    size: int, scales: tuple[np.float32, np.float32], sky: np.float32, room: Single, rows: tuple[Single, ...],
+    size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
 ) -> None:  # fmt: skip
-    """Set the pixels of a stamp; `rows` are those of `room`."""
+    """Set the pixels of a stamp; `rows` are those of `room`.
+
+    `scales` are what a unit of light adds to the variance, the factor of the plane of variances, and what that has to
+    be raised by to be the variance beyond that of the sky.
+    """
     planes = plane.shape[0] == signal.shape[0]
     if partial:
         room[:] = _ZERO
@@ -118,7 +122,7 @@ def _load(
     cut(left, column, row, half, rows[REST])
     if planes:
         cut(plane, column, row, half, rows[USE])
-    _noise(room, size, scales[0], planes, scales[1], sky)
+    _noise(room, size, planes, scales)
     if partial:
         rows[USE][:] = _ZERO
         cut(good, column, row, half, rows[USE])
@@ -133,16 +137,19 @@ def _rest(
     `whole` is 1 for pixels of the stamp and 0 for padding.
     """
     noise, chi2, i = _ZERO, _ZERO, np.uint64(star)
+    # Padding has no variance.
+    least = _LEAST_VARIANCE * variance
     if partial:
         for k in range(len(whole)):
             if room[USE, k] * whole[k] != _ZERO:
                 noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
-                chi2 += (room[REST, k] - sky) * (room[REST, k] - sky) / (variance + room[BEYOND, k])
+                rest = room[REST, k] - sky
+                chi2 += rest * rest / max(variance + room[BEYOND, k], least)
         return noise, chi2
     for k in range(len(whole)):
         rest = room[REST, k] - sky
         noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
-        chi2 += whole[k] * rest * rest / (variance + room[BEYOND, k])
+        chi2 += whole[k] * rest * rest / max(variance + room[BEYOND, k], least)
     return noise, chi2
 
 
@@ -173,7 +180,7 @@ def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
     light: Doubles, signal: Single, left: Single, good: Bytes, clean: bool, rms: Single, gain: float, plane: Single,
-    scale: float,
+    scale: float, excess: Single,
 ) -> tuple[Doubles, Places, Doubles, Doubles]:  # fmt: skip
     """Sum the pixels around each star, in circles and under its stamp.
 
@@ -203,6 +210,8 @@ def sum_pixels(
     gain : float
     plane : ndarray of float32
         Variances of pixels, to be multiplied by `scale`; or empty, for photons of what was subtracted.
+    excess : ndarray of float32, shape (n,)
+        What is added to them at each star.
 
     Returns
     -------
@@ -218,19 +227,20 @@ def sum_pixels(
     sums, bad, noise, chi2 = np.zeros((n, circles, 5)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
     views = room[SEEN], room[REST], room[BEYOND], room[USE]
-    sink, scales = np.empty(1, np.float32), (np.float32(1.0 / gain), np.float32(scale))
+    sink = np.empty(1, np.float32)
     whole = np.zeros(padded_size(core), np.float32)
     whole[: (2 * core + 1) ** 2] = np.float32(1.0)
     ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
+        scales = (np.float32(1.0 / gain), np.float32(scale), excess[star] - variance)
         ahead = read_ahead(signal, ahead, row + outer, sink)
         other = read_ahead(left, other, row + outer, sink)
         if planes:
             third = read_ahead(plane, third, row + outer, sink)
         partial = not clean or crosses(column, row, outer, signal.shape)
         _load(
-            signal, left, plane, good, partial, column, row, core, len(whole), scales, variance, room, views,
+            signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip
         noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
@@ -238,9 +248,7 @@ def sum_pixels(
             size = padded_size(half)
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
             if partial or half != core:
-                _load(
-                    signal, left, plane, good, partial, column, row, half, size, scales, variance, room, views
-                )
+                _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
