@@ -17,7 +17,7 @@ from skylake.cameras import Profile, read_header
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.guard import guard
-from skylake.flow.skyframes import SkySource, takes_sky
+from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames
 from skylake.image.library import Library
 from skylake.image.psf import PsfModel, PsfSums, solve_psf
 from skylake.image.psfstars import sums_of_frame
@@ -54,6 +54,7 @@ def pool_psfs(
     workers: Workers,
     library: Library | None = None,
     scratch: Path | None = None,
+    neighbours: Sequence[SkyFrame] | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
@@ -62,9 +63,10 @@ def pool_psfs(
     a long night. The sums of a frame are small, and add up in the order of the frames. The files are to be those of
     the whole night, with what the lake holds: a frame that comes by itself would else have a function of one frame.
     Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch` while they are
-    needed.
+    needed; `neighbours` are those that tell it, if they are known already.
     """
-    neighbours = [file for files in nights.values() for file in files] if takes_sky(profile) else []
+    if neighbours is None:
+        neighbours = sky_frames(nights, profile, workers)
     shared = dask.delayed(_Camera(profile, library, tuple(neighbours), scratch), pure=False, traverse=False)
     left = _science_frames(nights, profile, workers)
     missing = dict.fromkeys(left, _FRAMES)
@@ -171,7 +173,7 @@ class _Camera:
 
     profile: Profile
     library: Library | None
-    neighbours: tuple[str, ...]
+    neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
 
 

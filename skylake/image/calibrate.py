@@ -12,7 +12,7 @@ import numpy as np
 
 from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, StoredImage
+from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
@@ -47,7 +47,7 @@ class Conditions:
     masters : mapping
         Masters by kind.
     sky : callable or None
-        Gives the sky of the frame, to be subtracted, from the frame as it is before that step.
+        Gives the sky of the frame from the frame as it is before that step.
     """
 
     saturation_adu: float | None = None
@@ -55,7 +55,7 @@ class Conditions:
     read_noise: float = 0.0
     exposure_s: float | None = None
     masters: Mapping[str, MasterFrame] = field(default_factory=dict)
-    sky: Callable[[Image], Pixels] | None = None
+    sky: Callable[[Image], SkyPlane] | None = None
     gain_known: bool = False
 
 
@@ -139,6 +139,7 @@ class _Chain:
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
         self.read_variance: float | None = None
+        self.taken = TakenSky()
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
         self.invalid_rows = 0
@@ -159,7 +160,9 @@ class _Chain:
         return self._image(pixels)
 
     def _image(self, pixels: Pixels) -> Image:
-        return Image(pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance)
+        return Image(
+            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken
+        )
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
@@ -343,8 +346,12 @@ class _Chain:
                 Reason.NO_SKY_FRAME,
                 "the step sky needs the neighbours of the frame; ingest the night as a whole",
             )
-        self.touched = True
-        pixels -= self.conditions.sky(self._image(pixels))
+        sky = self.conditions.sky(self._image(pixels))
+        self.touched, self.taken = True, TakenSky(sky.level, sky.one_sided)
+        pixels -= sky.pixels
+        if self.variance is not None:
+            self.variance += sky.error**2
+        self.mask |= sky.unknown * np.uint8(PixelFlag.REPAIRED)
 
 
 def _plane(pixels: Pixels | None) -> Pixels | None:

@@ -10,14 +10,14 @@ from skylake.cameras import HeaderReading
 from skylake.cameras.kinds import read_binning
 from skylake.core.camera import Detector
 from skylake.core.flags import FrameFlag
-from skylake.core.frame import Image, Pixels, StoredImage
+from skylake.core.frame import Image, SkyPlane, StoredImage
 from skylake.image.calibrate import Conditions
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
 from skylake.image.measured import take_measured
 
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
-SkyFinder = Callable[[str, Image], Pixels]
+SkyFinder = Callable[[str, Image], SkyPlane]
 
 
 def told_exposure(reading: HeaderReading) -> float | None:

@@ -183,7 +183,7 @@ def measure_targets(
         chi2=fit.chi2,
         contamination=sums.contamination,
         n_bad=sums.bad,
-        sky=np.asarray(background.level[rows, columns], float) + fit.sky,
+        sky=np.asarray(background.level[rows, columns], float) + fit.sky + extracted.image.sky.level,
         sky_rms=np.asarray(rms, float),
         flags=flags,
         apcor=relative,

@@ -217,7 +217,7 @@ def _measure(
     signal = image.pixels - background.level
     detections = _detect(row, image, signal, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
-    row["sky_adu"] = background.median_level
+    row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
