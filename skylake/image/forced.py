@@ -226,17 +226,27 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     }
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):
-        plain, left, noise, held, _ = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        noise = noise + _made_up(fit, share, common)
         sky = np.pi * radius**2 * fit.sky
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
         spoiled = _FLOOR[1] * (plain - left - fit.taken * held)
         flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
-    plain, left, noise, _, held = fit.sums[:, main].T
+    plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
+
+
+def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:
+    """Return the variance of apertures part of which is the model of the star, beyond that of their good pixels.
+
+    The model has the error of the fitted flux, which goes with the good pixels that tell both, and of its own form.
+    """
+    model = fit.variance + (_FLOOR[1] * fit.flux) ** 2
+    return np.where(share == 0.0, 0.0, 2.0 * share * common + share**2 * model)
 
 
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:

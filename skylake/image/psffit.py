@@ -78,9 +78,10 @@ class StarFit:
         The signal without the stars.
     columns, rows : ndarray of int
         The pixel in which the star is.
-    sums : ndarray, shape (n, circles, 5)
-        Of each circle, ADU: sum of the signal; of what is left; its variance; part of the star as it was subtracted
-        that such a circle holds wherever in a pixel it is; and, of the main circle, the part that this one holds.
+    sums : ndarray, shape (n, circles, 7)
+        Of each circle, ADU: sum of the signal; of what is left; variance of its good pixels; part of the star as it
+        was subtracted that such a circle holds wherever in a pixel it is; of the main circle, the part that this one
+        holds; the part in pixels that are not good; covariance of the good ones with the fitted flux.
     bad : ndarray of int
         Pixels in the main circle that are not good.
     steps : int

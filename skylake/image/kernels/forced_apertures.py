@@ -131,26 +131,55 @@ def _load(
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
-) -> tuple[np.float32, np.float32]:  # fmt: skip
-    """Return the sum of stamp^2 x variance beyond that of the sky, and the chi-square of the pixels of a star.
+) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return the sum of stamp^2 x variance beyond that of the sky, the chi-square of the pixels, and that of stamp^2.
 
+    The last is asked for where pixels are not good, and 0 elsewhere.
     `whole` is 1 for pixels of the stamp and 0 for padding.
     """
-    noise, chi2, i = _ZERO, _ZERO, np.uint64(star)
+    noise, chi2, squares, i = _ZERO, _ZERO, _ZERO, np.uint64(star)
     # Padding has no variance.
     least = _LEAST_VARIANCE * variance
     if partial:
         for k in range(len(whole)):
             if room[USE, k] * whole[k] != _ZERO:
                 noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
+                squares += stamps[i, k] * stamps[i, k]
                 rest = room[REST, k] - sky
                 chi2 += rest * rest / max(variance + room[BEYOND, k], least)
-        return noise, chi2
+        return noise, chi2, squares
     for k in range(len(whole)):
         rest = room[REST, k] - sky
         noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
         chi2 += whole[k] * rest * rest / max(variance + room[BEYOND, k], least)
-    return noise, chi2
+    return noise, chi2, squares
+
+
+@numba.njit(cache=True, nogil=True)
+def _made_up(
+    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
+    drawn: Single, variance: np.float32,
+) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return what follows from a circle's pixels that are not good.
+
+    It is the part of the star in them, the square of their overlap, and for the good ones the sum of overlap x stamp x
+    variance, by which an aperture goes with the fitted flux.
+    """
+    side, small = 2 * half + 1, 2 * core + 1
+    share, lost, common = _ZERO, _ZERO, _ZERO
+    for k in range(side * side):
+        row, column, part = k // side - half, k % side - half, tables[start + k]
+        inner, own = abs(row) <= core and abs(column) <= core, _ZERO
+        if inner:
+            own = stamps[star, (row + core) * small + column + core]
+        elif abs(row) <= reach and abs(column) <= reach:
+            own = drawn[k]
+        if room[USE, k] == _ZERO:
+            share += part * own
+            lost += part * part
+        elif inner:
+            common += part * own * (variance + room[BEYOND, k])
+    return share, lost, common
 
 
 @numba.njit(cache=True, nogil=True)
@@ -215,16 +244,17 @@ def sum_pixels(
 
     Returns
     -------
-    sums : ndarray, shape (n, circles, 5)
-        The sum of the signal, that of what is left, the variance of sky and photons, the part of the star as it was
-        subtracted that such a circle holds in the mean over places within a pixel, and the part that this one holds.
+    sums : ndarray, shape (n, circles, 7)
+        The sum of the signal, that of what is left, the variance of sky and photons of good pixels, the part of the
+        star as it was subtracted that such a circle holds in the mean over places within a pixel, the part that this
+        one holds, the part of it in pixels that are not good, and the covariance of the good ones with the fitted flux.
     bad : ndarray, shape (n,)
         Pixels in the main circle that are not good, those beyond the edge of the image among them.
     noise, chi2 : ndarray, shape (n,)
         Sum of stamp^2 x variance beyond that of the sky, and chi-square of what is left under the stamp.
     """
     n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
-    sums, bad, noise, chi2 = np.zeros((n, circles, 5)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
+    sums, bad, noise, chi2 = np.zeros((n, circles, 7)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
     views = room[SEEN], room[REST], room[BEYOND], room[USE]
     sink = np.empty(1, np.float32)
@@ -242,7 +272,7 @@ def sum_pixels(
         _load(
             signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip
-        noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
+        noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
             size = padded_size(half)
@@ -252,12 +282,18 @@ def sum_pixels(
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
+            lost = _ZERO
             if partial:
+                share, lost, common = _made_up(
+                    tables, start, half, room, stamps, star, core, far, drawn, variance
+                )
+                sums[star, circle, 5] = share
+                sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
                 _fill(room, half, flux[star], stamps, star, core, far, drawn)
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             plain, rested, beyond, area = _weigh(tables, start, size, room)
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
-            sums[star, circle, 2] = variance * area + beyond
+            sums[star, circle, 2] = variance * (area - lost) + beyond
             sums[star, circle, 3] = _held(light, circle, min(far, half), coefficients, star)
             if circle == main:
                 sums[star, circle, 4] = _own_light(tables, start, size, half, stamps, star, core, far, drawn)
