@@ -247,7 +247,8 @@ def sum_pixels(
     sums : ndarray, shape (n, circles, 7)
         The sum of the signal, that of what is left, the variance of sky and photons of good pixels, the part of the
         star as it was subtracted that such a circle holds in the mean over places within a pixel, the part that this
-        one holds, the part of it in pixels that are not good, and the covariance of the good ones with the fitted flux.
+        one holds, the part of it in pixels that are not good, and the covariance of the good ones with the fitted
+        flux.
     bad : ndarray, shape (n,)
         Pixels in the main circle that are not good, those beyond the edge of the image among them.
     noise, chi2 : ndarray, shape (n,)
