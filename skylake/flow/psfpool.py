@@ -17,7 +17,7 @@ from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.guard import guard
 from skylake.flow.psfmemory import Peeked, PsfMemory, made_with, recall, remember
-from skylake.flow.skyframes import SkySource, takes_sky
+from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.library import Library
 from skylake.image.psf import PsfModel, PsfSums, solve_psf
 from skylake.image.psfstars import sums_of_frame
@@ -57,6 +57,7 @@ def pool_psfs(
     library: Library | None = None,
     scratch: Path | None = None,
     keep: Path | None = None,
+    neighbours: Sequence[SkyFrame] | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
@@ -65,17 +66,17 @@ def pool_psfs(
     a long night. The sums of a frame are small, and add up in the order in which frames are chosen. The files are to
     be those of the whole night, with what the lake holds: a frame that comes by itself would else have a function of
     one frame. Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
-    while they are needed.
+    while they are needed; `neighbours` are those that tell it, if they are known already.
 
     Which frames are chosen follows from their times alone, and a frame that comes later takes the place of few: with
     a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
     once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
     tells follows from its neighbours too, and nothing is remembered.
     """
-    sky = takes_sky(profile)
-    neighbours = [file for files in nights.values() for file in files] if sky else []
+    if neighbours is None:
+        neighbours = sky_frames(nights, profile, workers)
     shared = dask.delayed(_Camera(profile, library, tuple(neighbours), scratch), pure=False, traverse=False)
-    digest, folder = made_with(profile, library), None if sky else keep
+    digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
         night: PsfMemory() if folder is None else recall(folder, night, digest, files)
         for night, files in nights.items()
@@ -203,7 +204,7 @@ class _Camera:
 
     profile: Profile
     library: Library | None
-    neighbours: tuple[str, ...]
+    neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
 
 

@@ -14,18 +14,19 @@ import numpy.typing as npt
 
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
-from skylake.core.frame import MaskPlane, Pixels
+from skylake.core.frame import MaskPlane
 from skylake.core.reasons import Status
 from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
 from skylake.image.kernels.tiles import circle_bits
-from skylake.image.photometry import TILE_PX, UNUSABLE, tiles_of, variance_scale
+from skylake.image.photometry import TILE_PX, UNUSABLE, tiles_of
 from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_pixels, stars_on_image
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
-from skylake.image.psffit import LARGEST_HALF, StarFit, by_place, core_half_size, fit_stars
+from skylake.image.psffit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.streaks import near_trails
 from skylake.image.tie import tie_to_growth
+from skylake.image.variances import agreement_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -175,11 +176,11 @@ def measure_targets(
     """
     good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
-    variance = _Variance.of(extracted)
+    variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variance=variance.plane, scale=variance.scale
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances
     )  # fmt: skip
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
@@ -207,7 +208,7 @@ def measure_targets(
         chi2=fit.chi2,
         contamination=sums.contamination,
         n_bad=sums.bad,
-        sky=np.asarray(background.level[rows, columns], float) + fit.sky,
+        sky=np.asarray(background.level[rows, columns], float) + fit.sky + extracted.image.sky.level,
         sky_rms=np.asarray(rms, float),
         flags=flags,
         apcor=relative,
@@ -222,21 +223,13 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Variance:
-    """Variances of pixels where there are some, and the factor that makes them agree with the noise of the sky."""
-
-    plane: Pixels | None
-    scale: float
-
-    @classmethod
-    def of(cls, extracted: Extracted) -> _Variance:
-        """Return the variances of a frame."""
-        image, segments = extracted.image, extracted.detections.segments
-        if image.variance is None:
-            return cls(None, 1.0)
-        plane = np.ascontiguousarray(image.variance, np.float32)
-        return cls(plane, variance_scale(plane, extracted.background.rms, image.mask, segments))
+def _variances(extracted: Extracted) -> Variances | None:
+    """Return the variances of the pixels of a frame; None where there are none."""
+    image = extracted.image
+    if image.variance is None:
+        return None
+    agreement = agreement_of(image, extracted.background.rms, extracted.detections.segments)
+    return Variances(np.ascontiguousarray(image.variance, np.float32), agreement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +251,27 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     }
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):
-        plain, left, noise, held, _ = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        noise = noise + _made_up(fit, share, common)
         sky = np.pi * radius**2 * fit.sky
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
         spoiled = _MODEL_ERROR * (plain - left - fit.taken * held)
         flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
-    plain, left, noise, _, held = fit.sums[:, main].T
+    plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
+
+
+def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:
+    """Return the variance of apertures part of which is the model of the star, beyond that of their good pixels.
+
+    The model has the error of the fitted flux, which goes with the good pixels that tell both, and of its own form.
+    """
+    model = fit.variance + (_MODEL_ERROR * fit.flux) ** 2
+    return np.where(share == 0.0, 0.0, 2.0 * share * common + share**2 * model)
 
 
 def _masked_within(mask: MaskPlane, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.bool_]:

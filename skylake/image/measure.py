@@ -155,7 +155,7 @@ def measure_sources(
         crowding=np.zeros(len(x)),
         kron_radius=kron_radius,
         flux_max=found.peak,
-        sky=sky,
+        sky=sky + image.sky.level,
         sky_rms=scene.rms_at(x, y),
         n_pixels=detections.n_pixels[order],
         fwhm=fwhm,

@@ -218,7 +218,7 @@ def _measure(
     signal = image.pixels - background.level
     detections = _detect(row, image, signal, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
-    row["sky_adu"] = background.median_level
+    row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
@@ -267,8 +267,9 @@ def _detect(
     camera = reading.camera
     try:
         detections = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
-        )
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            image.read_variance,
+        )  # fmt: skip
     except FrameRejected as error:
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma
