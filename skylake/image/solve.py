@@ -17,7 +17,7 @@ import numpy as np
 
 from skylake.core.asterisms import Band
 from skylake.core.reasons import Reason
-from skylake.core.sphere import FloatArray, IntArray, ra_dec, unit_vectors
+from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
 from skylake.image.asterisms import leading, make_asterisms, picture_of, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
@@ -132,6 +132,12 @@ class Solution:
         """Right ascension and declination of the optical axis, degrees."""
         ra, dec = ra_dec(self.rotation[2])
         return float(ra), float(dec)
+
+    @property
+    def rotation_deg(self) -> float:
+        """Position angle of the y axis at the optical axis, east of north, degrees."""
+        east, north = tangent_basis(*self.centre)
+        return float(np.degrees(np.arctan2(self.rotation[1] @ east, self.rotation[1] @ north)) % 360.0)
 
     def to_sky(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return ICRS positions, degrees, of 0-based pixels."""
