@@ -133,9 +133,7 @@ def _coordinates(vectors: FloatArray, order: IntArray, size: float, code: FloatA
 
 
 @numba.njit(cache=True, nogil=True)
-def describe_all(
-    vectors: FloatArray, members: IntArray, codes: FloatArray, sizes: FloatArray
-) -> None:
+def describe_all(vectors: FloatArray, members: IntArray, codes: FloatArray, sizes: FloatArray) -> None:
     """Describe many asterisms; their members are put in the order A, B, C, D.
 
     Parameters
@@ -173,7 +171,7 @@ def cell_y(y: float, n_x: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def cell_of(xc: int, yc: int, xd: int, yd: int, n_x: int) -> int:
-    """Return the cell of a code by the cells of its coordinates; those next to each other in the last come together."""
+    """Return the cell of a code by the cells of its coordinates; neighbours in the last come together."""
     return ((xc * 2 * n_x + yc) * n_x + xd) * 2 * n_x + yd
 
 

@@ -34,19 +34,24 @@ def wcs_header(solution: Solution) -> Any:
     header = fits.Header()
     header["WCSAXES"] = 2
     header["RADESYS"] = "ICRS"
-    for axis, (kind, value, size) in enumerate([("RA---TAN-SIP", ra, width), ("DEC--TAN-SIP", dec, height)], 1):
+    for axis, (kind, value, size) in enumerate(
+        [("RA---TAN-SIP", ra, width), ("DEC--TAN-SIP", dec, height)], 1
+    ):
         header[f"CTYPE{axis}"] = kind
         header[f"CUNIT{axis}"] = "deg"
         header[f"CRVAL{axis}"] = value
         header[f"CRPIX{axis}"] = 0.5 * (size - 1) + 1.0
-    for row, axis in enumerate(tangent_basis(ra, dec), 1):
+    for row, direction in enumerate(tangent_basis(ra, dec), 1):
         for column, sign in ((1, solution.parity), (2, 1)):
-            along = float(solution.rotation[column - 1] @ axis)
+            along = float(solution.rotation[column - 1] @ direction)
             header[f"CD{row}_{column}"] = math.degrees(sign * along / solution.focal_px)
     half = 0.5 * math.hypot(width, height)
     _write_radial(header, ("A", "B"), _ORDER, inverse_terms(solution) / half ** np.arange(2, _ORDER, 2))
     _write_radial(
-        header, ("AP", "BP"), _BACK_ORDER, np.array(solution.distortion) / half ** np.arange(2, _BACK_ORDER, 2)
+        header,
+        ("AP", "BP"),
+        _BACK_ORDER,
+        np.array(solution.distortion) / half ** np.arange(2, _BACK_ORDER, 2),
     )
     return header
 

@@ -1,7 +1,7 @@
 """Choose the stars and asterisms of an index: in every band as many everywhere on the sky as the catalog has.
 
-A star belongs to a band if fewer than `RANK` brighter ones lie within the reach of the band: a rule that knows only the
-surroundings of a star, so that the solver can choose among the sources of a picture in the same way.
+A star belongs to a band if fewer than `RANK` brighter ones lie within the reach of the band: a rule that knows only
+the surroundings of a star, so that the solver can choose among the sources of a picture in the same way.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def band_densities(finest_per_square_degree: float, widest_deg: float) -> list[f
 
 
 def leaders(vectors: FloatArray, magnitudes: FloatArray, rank: int, reach: float) -> IntArray:
-    """Return the stars with fewer than `rank` brighter ones within `reach` (radians), of which the nearest are known."""
+    """Return the stars with fewer than `rank` brighter ones within `reach` (radians)."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(vectors)

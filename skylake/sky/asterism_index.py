@@ -77,7 +77,7 @@ def index_path(catalog: ReferenceCatalog) -> Path:
 def build_index(
     catalog: ReferenceCatalog, band: str | None = None, narrowest_deg: float = 0.5, widest_deg: float = 60.0
 ) -> AsterismIndex:
-    """Build the index of a catalog and write it beside the catalog; one that is there is replaced when the new is whole.
+    """Build the index of a catalog and write it beside the catalog, in the place of an older one.
 
     Parameters
     ----------
@@ -103,7 +103,9 @@ def build_index(
         bands = bands_of(vectors, magnitudes, widest_deg, narrowest_deg)
         _write(index_path(catalog), bands, catalog, (narrowest_deg, widest_deg, magnitude))
     except OSError as error:
-        raise CatalogError(f"{index_path(catalog)}: the index cannot be written ({reason_of(error)})") from error
+        raise CatalogError(
+            f"{index_path(catalog)}: the index cannot be written ({reason_of(error)})"
+        ) from error
     return open_index(catalog)
 
 
@@ -111,7 +113,9 @@ def _magnitude(catalog: ReferenceCatalog, band: str | None) -> str:
     if not catalog.bands:
         raise CatalogError(f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN")
     if band is not None and band not in catalog.bands:
-        raise CatalogError(f"the catalog {catalog.name} has no band {band}; it has {', '.join(catalog.bands)}")
+        raise CatalogError(
+            f"the catalog {catalog.name} has no band {band}; it has {', '.join(catalog.bands)}"
+        )
     return mag_column(band or catalog.bands[0])
 
 
@@ -120,13 +124,19 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str) -> tuple[FloatArray
     most = math.ceil(_SPARE * FINEST_DENSITY * _CELL_SQUARE_DEGREES)
     pieces = []
     for _, path in leaf_files(catalog.root, read_pixels(catalog.root)):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["_healpix_29", "ra_deg", "dec_deg", magnitude]):
-            index, ra, dec, mag = (np.asarray(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(4))
+        for batch in pq.ParquetFile(path).iter_batches(
+            columns=["_healpix_29", "ra_deg", "dec_deg", magnitude]
+        ):
+            index, ra, dec, mag = (
+                np.asarray(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(4)
+            )
             mag = mag.astype(float)
             good = np.flatnonzero(np.isfinite(mag))
             cells = index[good] >> (2 * (29 - _CELL_ORDER))
             kept = good[_brightest(cells, mag[good], most)]
-            pieces.append(np.column_stack([ra[kept], dec[kept], mag[kept], index[kept] >> (2 * (29 - _CELL_ORDER))]))
+            pieces.append(
+                np.column_stack([ra[kept], dec[kept], mag[kept], index[kept] >> (2 * (29 - _CELL_ORDER))])
+            )
     if not pieces:
         return np.zeros((0, 3)), np.zeros(0)
     stars = np.concatenate(pieces)
@@ -165,7 +175,13 @@ def _write(
                 "n_x": band.quads.n_x, "smallest": band.quads.smallest, "arrays": places,
             }
         )  # fmt: skip
-    header = {"version": _VERSION, "checksum": catalog.checksum, "limits": limits, "bytes": offset, "bands": tables}
+    header = {
+        "version": _VERSION,
+        "checksum": catalog.checksum,
+        "limits": limits,
+        "bytes": offset,
+        "bands": tables,
+    }
     text = json.dumps(header).encode()
     # Spaces, so that the arrays begin at a multiple too.
     text += b" " * (-(len(_MAGIC) + 8 + len(text)) % _ALIGNED)
@@ -221,7 +237,8 @@ def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
         for name, (dtype, shape, offset) in table["arrays"].items()
     }
     zones = Zones(
-        arrays["zones.vectors"], arrays["zones.magnitudes"], arrays["zones.ra"], arrays["zones.starts"], table["height"]
+        arrays["zones.vectors"], arrays["zones.magnitudes"], arrays["zones.ra"], arrays["zones.starts"],
+        table["height"],
     )  # fmt: skip
     quads = Quads(
         arrays["quads.stars"], arrays["quads.codes"], arrays["quads.sizes"], arrays["quads.starts"],

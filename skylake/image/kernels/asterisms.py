@@ -93,8 +93,16 @@ class Answer(NamedTuple):
 
 @numba.njit(cache=True, nogil=True)
 def search(
-    asterisms: Asterisms, first: int, last: int, rays: FloatArray, picture: Picture, quads: Quads, zones: Zones,
-    around: float, wanted: Wanted, looked_at: int,
+    asterisms: Asterisms,
+    first: int,
+    last: int,
+    rays: FloatArray,
+    picture: Picture,
+    quads: Quads,
+    zones: Zones,
+    around: float,
+    wanted: Wanted,
+    looked_at: int,
 ) -> Answer:
     """Look asterisms `first` to `last` (excluded) up, until a guess is accepted.
 
@@ -143,7 +151,13 @@ def search(
 
 @numba.njit(cache=True, nogil=True)
 def _vary(
-    asterisms: Asterisms, quad: int, parity: int, variant: int, tolerance: float, code: FloatArray, sources: IntArray
+    asterisms: Asterisms,
+    quad: int,
+    parity: int,
+    variant: int,
+    tolerance: float,
+    code: FloatArray,
+    sources: IntArray,
 ) -> bool:
     """Write an asterism under other names of its stars, where errors may have exchanged them; tell whether they may.
 
@@ -194,7 +208,13 @@ def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entrie
 
 @numba.njit(cache=True, nogil=True)
 def _orient(
-    guess: Guess, members: IntArray, sources: IntArray, rays: FloatArray, zones: Zones, wanted: Wanted, focal: float
+    guess: Guess,
+    members: IntArray,
+    sources: IntArray,
+    rays: FloatArray,
+    zones: Zones,
+    wanted: Wanted,
+    focal: float,
 ) -> bool:
     """Write the guess that puts A and B where their stars are; tell whether hints allow it."""
     a, b = zones.vectors[members[0]], zones.vectors[members[1]]
@@ -235,9 +255,7 @@ def _direction(zones: Zones, members: IntArray, sky: FloatArray) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _frame(
-    ax: float, ay: float, az: float, bx: float, by: float, bz: float, axes: FloatArray
-) -> float:
+def _frame(ax: float, ay: float, az: float, bx: float, by: float, bz: float, axes: FloatArray) -> float:
     """Write the axes of the frame of two unit vectors; return their distance."""
     size = math.sqrt((bx - ax) ** 2 + (by - ay) ** 2 + (bz - az) ** 2)
     norm = math.sqrt((bx + ax) ** 2 + (by + ay) ** 2 + (bz + az) ** 2)

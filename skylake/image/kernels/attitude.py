@@ -8,9 +8,9 @@ distance f sqrt(X^2 + Y^2) from the axis in units of half the diagonal of the pi
 
 in pixels from the centre of the picture.
 
-The odds compare two explanations of the sources around the place of each star: that they are spread at random, or that
-one of them may be this star besides. Each star contributes the factor ``1 - q + q N(d; s) / b``: q is the chance that a
-star is seen, d the distance of the nearest source, s the error of the place, b the number of sources per pixel.
+The odds compare two explanations of the sources around the place of each star: that they are spread at random, or
+that one of them may be this star besides. Each star contributes the factor ``1 - q + q N(d; s) / b``: q is the
+chance that a star is seen, d the distance of the nearest source, s the error of the place, b the number of sources per pixel.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Guess(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
-def fill_nearest(x: FloatArray, y: FloatArray, width: float, height: float, nearest: npt.NDArray[np.int32]) -> None:
+def fill_nearest(
+    x: FloatArray, y: FloatArray, width: float, height: float, nearest: npt.NDArray[np.int32]
+) -> None:
     """Fill the grid of nearest sources."""
     rows, columns = nearest.shape
     for row in range(rows):
@@ -126,7 +128,11 @@ def derive(guess: Guess, half: float, place: FloatArray, slopes: FloatArray) -> 
     square = (gx * gx + gy * gy) * unit
     g = 1.0 + guess.lens[1] * square + guess.lens[2] * square * square
     slope = (guess.lens[1] + 2.0 * guess.lens[2] * square) * unit
-    xx, xy, yy = focal * (g + 2.0 * gx * gx * slope), focal * 2.0 * gx * gy * slope, focal * (g + 2.0 * gy * gy * slope)
+    xx, xy, yy = (
+        focal * (g + 2.0 * gx * gx * slope),
+        focal * 2.0 * gx * gy * slope,
+        focal * (g + 2.0 * gy * gy * slope),
+    )
     dx = (-gx * gy, 1.0 + gx * gx, -gy)
     dy = (-1.0 - gy * gy, gx * gy, gx)
     for k in range(3):
@@ -161,8 +167,15 @@ def view_radius(guess: Guess, half: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def first_odds(
-    guess: Guess, picture: Picture, zones: Zones, members: IntArray, sky: FloatArray, radius: float, middle: FloatArray,
-    error: float, found: IntArray,
+    guess: Guess,
+    picture: Picture,
+    zones: Zones,
+    members: IntArray,
+    sky: FloatArray,
+    radius: float,
+    middle: FloatArray,
+    error: float,
+    found: IntArray,
 ) -> float:
     """Return the logarithm of the odds of a guess that rests on one asterism, by the stars around that.
 
@@ -208,8 +221,15 @@ def first_odds(
 
 @numba.njit(cache=True, nogil=True)
 def improve(
-    guess: Guess, picture: Picture, zones: Zones, stars: IntArray, sources: IntArray, n: int, sigma: float,
-    start: FloatArray, covariance: FloatArray,
+    guess: Guess,
+    picture: Picture,
+    zones: Zones,
+    stars: IntArray,
+    sources: IntArray,
+    n: int,
+    sigma: float,
+    start: FloatArray,
+    covariance: FloatArray,
 ) -> None:
     """Fit a guess to pairs of stars and sources by a step of Gauss and Newton, in place.
 
@@ -269,8 +289,16 @@ def _turn(rotation: FloatArray, step: FloatArray) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def pair_up(
-    guess: Guess, picture: Picture, zones: Zones, sigma: float, covariance: FloatArray, found: IntArray,
-    stars: IntArray, sources: IntArray, owner: IntArray, best: FloatArray,
+    guess: Guess,
+    picture: Picture,
+    zones: Zones,
+    sigma: float,
+    covariance: FloatArray,
+    found: IntArray,
+    stars: IntArray,
+    sources: IntArray,
+    owner: IntArray,
+    best: FloatArray,
 ) -> int:
     """Write pairs of stars and sources that are nearest to each other's place; return how many there are.
 
@@ -317,8 +345,15 @@ def place_variance(
 
 @numba.njit(cache=True, nogil=True)
 def refine(
-    guess: Guess, picture: Picture, zones: Zones, members: IntArray, quad_sources: IntArray, sigma: float,
-    start: FloatArray, found: IntArray, pairs: IntArray,
+    guess: Guess,
+    picture: Picture,
+    zones: Zones,
+    members: IntArray,
+    quad_sources: IntArray,
+    sigma: float,
+    start: FloatArray,
+    found: IntArray,
+    pairs: IntArray,
 ) -> tuple[float, int]:
     """Make a guess better, in place, from the asterism outwards; return the logarithm of its odds and its pairs.
 
@@ -348,8 +383,14 @@ def refine(
 
 @numba.njit(cache=True, nogil=True)
 def last_odds(
-    guess: Guess, picture: Picture, zones: Zones, members: IntArray, sigma: float, covariance: FloatArray,
-    found: IntArray, owner: IntArray,
+    guess: Guess,
+    picture: Picture,
+    zones: Zones,
+    members: IntArray,
+    sigma: float,
+    covariance: FloatArray,
+    found: IntArray,
+    owner: IntArray,
 ) -> float:
     """Return the logarithm of the odds of a refined guess, by places and magnitudes.
 
