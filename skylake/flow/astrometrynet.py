@@ -56,8 +56,8 @@ def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]
     return command
 
 
-def solve_list(found: StarList, params: SolveParams) -> Answered:
-    """Solve a list of sources.
+def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None) -> Answered:
+    """Solve a list of sources, with the index files of a folder or those that its configuration names.
 
     Raises
     ------
@@ -74,9 +74,11 @@ def solve_list(found: StarList, params: SolveParams) -> Answered:
         # Pixels of FITS begin at 1.
         columns = {"X": found.x[order] + 1.0, "Y": found.y[order] + 1.0, "FLUX": found.flux[order]}
         Table(columns).write(sources)
+        command = command_of(sources, found, params)
+        command += [] if indexes is None else ["--index-dir", str(indexes)]
         try:
             done = subprocess.run(
-                command_of(sources, found, params),
+                command,
                 capture_output=True,
                 text=True,
                 timeout=_LIMIT,

@@ -10,7 +10,8 @@ in pixels from the centre of the picture.
 
 The odds compare two explanations of the sources around the place of each star: that they are spread at random, or
 that one of them may be this star besides. Each star contributes the factor ``1 - q + q N(d; s) / b``: q is the
-chance that a star is seen, d the distance of the nearest source, s the error of the place, b the number of sources per pixel.
+chance that a star is seen, d the distance of the nearest source, s the error of the place, b the number of sources per
+pixel.
 """
 
 from __future__ import annotations
