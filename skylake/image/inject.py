@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,7 @@ def inject(
         pixels = image.pixels.copy()
         _add(pixels, stamp, x, y, fluxes[which], gain, random)
         seen = _seen(
-            Image(pixels, image.mask, image.offset, image.variance), camera, x, y,
+            replace(image, pixels=pixels), camera, x, y,
             fluxes[which] / correction, max(_FOUND_PX, _FOUND_WIDTHS * fwhm),
         )  # fmt: skip
         injected += np.bincount(which, minlength=trial.bins)

@@ -137,9 +137,10 @@ def reduce_frame(
     try:
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        image, header = _calibrate(reduced, raw, reading, library, sky), raw.header
+        images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
-        _measure(reduced, header, image, reading, find_stars, finish)
+        # Nobody else holds the image, so that its memory is free once its pixels have done their part.
+        _measure(reduced, header, images.pop(), reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -217,7 +218,7 @@ def _measure(
     signal = image.pixels - background.level
     detections = _detect(row, image, signal, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
-    row["sky_adu"] = background.median_level
+    row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
@@ -237,6 +238,7 @@ def _measure(
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
     if finish is not None:
+        image = replace(image, pixels=signal)
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
@@ -265,8 +267,9 @@ def _detect(
     camera = reading.camera
     try:
         detections = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
-        )
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            image.read_variance,
+        )  # fmt: skip
     except FrameRejected as error:
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma
