@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.robust import MAD_TO_SIGMA, biweight
+from skylake.core.robust import biweight
 from skylake.image.lens import NAMES, Lens
 
 Floats = npt.NDArray[np.float64]
@@ -78,7 +78,14 @@ def free(number: int) -> npt.NDArray[np.bool_]:
     return np.array([name in _ORDER[:number] for name in NAMES])
 
 
-def fit(lens: Lens, stars: Floats, places: Floats, freed: npt.NDArray[np.bool_], rounds: int = _ROUNDS) -> Lens:
+def fit(
+    lens: Lens,
+    stars: Floats,
+    places: Floats,
+    freed: npt.NDArray[np.bool_],
+    rounds: int = _ROUNDS,
+    errors: Floats | None = None,
+) -> Lens:
     """Return the lens that leads stars to places best, by Tukey's biweight.
 
     Parameters
@@ -89,6 +96,8 @@ def fit(lens: Lens, stars: Floats, places: Floats, freed: npt.NDArray[np.bool_],
         Pairs, of which some may be wrong.
     freed : ndarray of bool, shape (13,)
     rounds : int
+    errors : ndarray, shape (n,), or None
+        Of places, pixels, from their noise alone; what the pairs scatter beyond is added.
     """
     length = np.array([lens.focal_px if name in ("x0", "y0") else 1.0 for name in NAMES])
     precision = (np.array([_FREEDOM[name] for name in NAMES]) * length)[freed] ** -2.0
@@ -102,7 +111,9 @@ def fit(lens: Lens, stars: Floats, places: Floats, freed: npt.NDArray[np.bool_],
             return lens
         # The median of a Rayleigh distribution is 1.177 of its parameter.
         scatter = max(float(np.median(size)) / 1.1774, _LEAST_SCATTER_PX)
-        weights = np.repeat(biweight(size / scatter, _CUT)[None], 2, axis=0).ravel()
+        spread = np.full(len(size), scatter) if errors is None else _spread(size, errors[shown])
+        share = biweight(size / spread, _CUT) * (scatter / spread) ** 2
+        weights = np.repeat(share[None], 2, axis=0).ravel()
         design = slopes[freed][:, :, shown].reshape(len(gone), -1)
         weighted = design * weights
         normal = weighted @ design.T + np.diag(precision) * scatter**2
@@ -115,6 +126,14 @@ def fit(lens: Lens, stars: Floats, places: Floats, freed: npt.NDArray[np.bool_],
         if np.abs(np.einsum("kn,k->n", design, step)).max(initial=0.0) < 1e-4:
             break
     return lens
+
+
+def _spread(size: Floats, errors: Floats) -> Floats:
+    """Return the scatter of each pair: its own error, and what the half with the smaller errors shows beyond."""
+    sharp = errors <= np.median(errors)
+    shown = float(np.median(size[sharp])) / 1.1774
+    beyond = max(shown**2 - float(np.median(errors[sharp])) ** 2, (0.3 * shown) ** 2, _LEAST_SCATTER_PX**2)
+    return np.asarray(np.sqrt(beyond + errors**2))
 
 
 def anneal(
@@ -149,6 +168,3 @@ def scatter(pairs: Pairs) -> float:
     if len(pairs.distance) == 0:
         return float("nan")
     return float(np.median(pairs.distance)) / 1.1774
-
-
-__all__ = ["MAD_TO_SIGMA", "Pairs", "anneal", "fit", "free", "pair", "scatter"]
