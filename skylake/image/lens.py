@@ -1,16 +1,16 @@
 """One model of a camera's geometry from a degree to the whole sky: directions to pixels and back.
 
-A direction is turned into the frame of the camera, projected by an ideal lens (:mod:`~skylake.image.projections`) to a
-radius ``rho``, moved along it by an odd polynomial, moved by decentring (Brown 1966, Photogramm. Eng. 32, 444), stretched
-and scaled to pixels::
+A direction is turned into the frame of the camera, projected by an ideal lens (:mod:`~skylake.image.projections`)
+to a radius ``rho``, moved along it by an odd polynomial, moved by decentring (Brown 1966, Photogramm. Eng. 32, 444),
+stretched and scaled to pixels::
 
     rho  ->  rho (1 + k1 rho^2 + k2 rho^4 + k3 rho^6)                     radial
     u, v ->  u + p1 (r^2 + 2 u^2) + 2 p2 u v,  v + 2 p1 u v + p2 (r^2 + 2 v^2)   decentring
     u, v ->  (1 + a1) u + a2 v,  a2 u + (1 - a1) v                       stretch
     x, y  =  x0 + f u,  y0 + f v
 
-There is no tilt of the detector: to second order of the radius it is a change of the centre, of the attitude and of the
-decentring, all of which are there. The stretch takes what refraction, aberration and pixels that are not square do.
+There is no tilt of the detector: to second order of the radius it is a change of the centre, of the attitude and of
+the decentring, all of which are there. The stretch takes what refraction, aberration and pixels that are not square do.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Lens:
     projection : str
         A key of :data:`~skylake.image.projections.PROJECTIONS`.
     mirrored : bool
-        False if, with y up, the image shows a right-handed frame as from within the sphere: north up, east to the left.
+        False if, with y up, the image shows a right-handed frame as from within the sphere: north up, east to the
+        left.
     """
 
     rotation: tuple[float, float, float]
@@ -328,4 +329,4 @@ class Lens:
 
 def _times(left: Floats, right: Floats) -> Floats:
     """Return the products of matrices of shapes (2, 2, n) and (2, k, n)."""
-    return left[:, 0, None] * right[0] + left[:, 1, None] * right[1]
+    return np.asarray(left[:, 0, None] * right[0] + left[:, 1, None] * right[1])
