@@ -85,7 +85,7 @@ class SearchParams:
     max_tilt_deg: float = 18.0
     max_offset: float = 0.25
     min_altitude_deg: float = 15.0
-    efforts: tuple[Effort, ...] = (Effort(30, 80, 0.016, 12), Effort(60, 160, 0.012, 40))
+    efforts: tuple[Effort, ...] = (Effort(30, 80, 0.016, 10), Effort(45, 110, 0.013, 15))
     least_log_odds: float = 25.0
     projections: tuple[str, ...] = ("equidistant", "equisolid", "stereographic")
 
@@ -178,6 +178,13 @@ def _best_candidate(
                 best = found
             if best.log_odds > _NO_DOUBT * params.least_log_odds:
                 return best
+        assert best is not None
+        # What began far off may have come near enough to go on from there.
+        for _ in range(_RETRIES if best.log_odds > 0.0 else 0):
+            again = _refined(best.lens, places, working, judging, shape)
+            best = again if again.log_odds > best.log_odds else best
+        if best.log_odds > params.least_log_odds:
+            return best
     assert best is not None
     return best
 
@@ -185,6 +192,8 @@ def _best_candidate(
 _FEWEST = 20
 #: Odds so many times those that are asked for end a search.
 _NO_DOUBT = 3.0
+#: The best geometry of a vote that leaves doubts is refined again so often.
+_RETRIES = 3
 #: Stars of each half, and detections for each star, that a search looks at.
 _MOST = 180
 _CROWD = 3

@@ -42,6 +42,7 @@ def vote(
     n_columns = int((window[1] - window[0]) / cell) + 1
     n_rows = int((window[3] - window[2]) / cell) + 1
     counts = np.empty((n_rows + 1, n_columns + 1), np.int32)
+    column_of, row_of = x / cell, y / cell
     voted = np.empty((n_rows + 1, n_columns + 1), np.int32)
     for kind in range(distance.shape[0]):
         for length in range(len(focal)):
@@ -53,15 +54,15 @@ def vote(
                     for star in range(len(azimuth)):
                         angle = azimuth[star] + 2.0 * math.pi * turn / n_turns
                         radius = focal[length] * distance[kind, star]
-                        left = window[0] + hand * radius * math.sin(angle)
-                        low = window[2] + radius * math.cos(angle)
+                        left = (window[0] + hand * radius * math.sin(angle)) / cell
+                        low = (window[2] + radius * math.cos(angle)) / cell
                         for other in range(len(x)):
-                            column = math.floor((x[other] - left) / cell)
-                            row = math.floor((y[other] - low) / cell)
-                            inside = 0 <= column < n_columns and 0 <= row < n_rows
-                            if inside and voted[row, column] != star:
-                                voted[row, column] = star
-                                counts[row, column] += 1
+                            across, upward = column_of[other] - left, row_of[other] - low
+                            if 0.0 <= across < n_columns and 0.0 <= upward < n_rows:
+                                row, column = np.uint64(upward), np.uint64(across)
+                                if voted[row, column] != star:
+                                    voted[row, column] = star
+                                    counts[row, column] += 1
                     found = best[kind, length, side, turn]
                     _count(counts, n_rows, n_columns, window, cell, found)
 
