@@ -10,7 +10,8 @@ stretched and scaled to pixels::
     x, y  =  x0 + f u,  y0 + f v
 
 There is no tilt of the detector: to second order of the radius it is a change of the centre, of the attitude and of
-the decentring, all of which are there. The stretch takes what refraction, aberration and pixels that are not square do.
+the decentring, all of which are there. The stretch takes what refraction, aberration and pixels that are not square
+do.
 """
 
 from __future__ import annotations

@@ -11,21 +11,15 @@ import numpy.typing as npt
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.lens import Lens
-from skylake.image.lensfit import (
-    Expected,
-    LensFit,
-    Pairs,
-    affordable,
-    fit_best_lens,
-    fit_lens,
-    indices,
-    with_projection,
-)
+from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
+from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens
 from skylake.image.matching import Indices, Sources, Stars, match, on_image
 
 Floats = npt.NDArray[np.float64]
 
-_SHRINK = 0.6
+_SHRINK = 0.4
+#: While stars are still matched, fits need not be nearer than that.
+_STILL_PX = 1e-3
 #: The last radius, in standard deviations of a coordinate about the lens.
 _FINAL_SIGMAS = 5.0
 _LEAST_RADIUS_PX = 0.5
@@ -154,7 +148,7 @@ def refine(
             return None
         pairs = _pairs(stars, sources, star, source)
         free = affordable(star.size // 2) if groups is None else groups
-        fit = fit_lens(lens, pairs, indices(free), known)
+        fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
         if radius <= final:
             break
