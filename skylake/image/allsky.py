@@ -85,7 +85,7 @@ class SearchParams:
     max_tilt_deg: float = 18.0
     max_offset: float = 0.25
     min_altitude_deg: float = 15.0
-    efforts: tuple[Effort, ...] = (Effort(30, 80, 0.016, 10), Effort(45, 110, 0.013, 15))
+    efforts: tuple[Effort, ...] = (Effort(30, 80, 0.016, 10), Effort(40, 90, 0.014, 12))
     least_log_odds: float = 25.0
     projections: tuple[str, ...] = ("equidistant", "equisolid", "stereographic")
 
@@ -199,6 +199,8 @@ _MOST = 180
 _CROWD = 3
 #: Match radii as shares of the shorter side, and parameters that are free, from a vote to a geometry.
 _COARSE = ((0.026, 4), (0.02, 6), (0.016, 6), (0.012, 7), (0.009, 7), (0.006, 7), (0.005, 9))
+#: After so many rounds of it this share of the stars must be matched; chance has a sixth.
+_HALFWAY, _HOPEFUL = 4, 0.3
 _FINE = ((0.005, 9), (0.004, 10), (0.004, 10), (0.003, 11), (0.003, 11))
 _JUDGED = 0.004
 
@@ -267,7 +269,11 @@ def _schedule(shares: tuple[tuple[float, int], ...], shape: tuple[int, int]) -> 
 def _refined(
     start: Lens, places: Floats, working: SkyStars, judging: SkyStars, shape: tuple[int, int]
 ) -> Candidate:
-    lens, pairs = anneal(start, working.directions, places[: _CROWD * _MOST], _schedule(_COARSE, shape))
+    heard, schedule = places[: _CROWD * _MOST], _schedule(_COARSE, shape)
+    lens, pairs = anneal(start, working.directions, heard, schedule[:_HALFWAY])
+    if len(pairs.star) < _HOPEFUL * len(working):
+        return Candidate(lens, pairs, -math.inf)
+    lens, pairs = anneal(lens, working.directions, heard, schedule[_HALFWAY:])
     return _judged(lens, pairs, places, judging, shape)
 
 

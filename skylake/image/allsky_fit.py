@@ -21,6 +21,8 @@ _FREEDOM = {
     "p1": 0.02, "p2": 0.02, "a1": 0.01, "a2": 0.01,
 }  # fmt: skip
 _ROUNDS = 8
+#: While the pairs still change.
+_QUICK_ROUNDS = 2
 #: Residuals beyond so many standard deviations have no weight.
 _CUT = 5.0
 #: The scatter is taken to be no less, pixels.
@@ -159,7 +161,7 @@ def anneal(
         pairs = pair(lens, stars, places, radius)
         if len(pairs.star) < number:
             return lens, pair(lens, stars, places, schedule[-1][0])
-        lens = fit(lens, stars[pairs.star], places[pairs.detection], free(number), 3)
+        lens = fit(lens, stars[pairs.star], places[pairs.detection], free(number), _QUICK_ROUNDS)
     return lens, pair(lens, stars, places, radius)
 
 

@@ -93,9 +93,12 @@ class SkyView:
         """The ideal lens that this one is near to."""
         return self.lens.projection
 
-    def header(self, tolerance_px: float = 0.05) -> SipHeader:
-        """Return the view as a zenithal projection with SIP polynomials, and how well that represents it."""
-        return to_sip(self, self.shape, tolerance_px)
+    def header(self, tolerance_px: float = 0.05, lowest_deg: float = 5.0) -> SipHeader:
+        """Return the view as a zenithal projection with SIP polynomials, and how well that represents it.
+
+        Polynomials follow the sky above `lowest_deg` only: towards the horizon refraction grows too fast for them.
+        """
+        return to_sip(replace(self, lowest_deg=lowest_deg), self.shape, tolerance_px)
 
     def wcs(self) -> Any:
         """Return the view as a WCS that astropy takes (APE 14): high level, pixels to and from SkyCoord."""
