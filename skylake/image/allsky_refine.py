@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ _ORDERS = (6, 7, 9, 10, 11, 13)
 _USUAL_ORDER = 10
 #: So many times more stars than detections are looked at for the light of neighbours.
 _DEEPER = 4
+#: Lower stars take no part: refraction there is that of the weather.
+_LEAST_ALTITUDE_DEG = 5.0
 #: A fit with more parameters must leave less of the variance of stars held out than this.
 _GAIN = 0.995
 #: Neighbours count up to so many widths of the window of centroids away, one width being 0.6 of the full one at half maximum.
@@ -40,7 +43,7 @@ class Detected:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """A refined geometry.
+    """A refined geometry, and the pairs of one of the frames that it was fitted to.
 
     Attributes
     ----------
@@ -52,7 +55,7 @@ class Refined:
     residuals : ndarray, shape (n, 2)
         Detection minus star, pixels.
     held_out_px : float
-        Root mean square of both coordinates' residual for stars that the fit did not know, robust; pixels.
+        Root mean square distance of stars that the fit did not know, pixels.
     order : int
         Number of parameters.
     """
@@ -68,6 +71,51 @@ class Refined:
     def rms_px(self) -> float:
         """Root mean square of the distances, pixels."""
         return float(np.sqrt(np.mean(np.sum(self.residuals**2, axis=1))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Directions of stars and places of detections that belong together, from one frame or many."""
+
+    directions: Floats
+    places: Floats
+    errors: Floats
+
+    @classmethod
+    def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[Pairs]) -> _Sample:
+        """Gather the pairs of frames."""
+        return cls(
+            np.concatenate([stars.directions[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]),
+            np.concatenate([seen.places[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]),
+            np.concatenate([seen.errors[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def residuals(self, lens: Lens, rows: Bools | slice = slice(None)) -> Floats:
+        """Return detection minus star, shape (n, 2)."""
+        return np.asarray(self.places[rows] - np.stack(lens.to_pixels(self.directions[rows]), axis=1))
+
+    def fitted(self, lens: Lens, order: int, rows: Bools | slice = slice(None)) -> Lens:
+        """Fit the pairs of some rows; parameters beyond the order are nought."""
+        start = lens.parameters()
+        start[6:] *= free(order)[6:]
+        plain = Lens.from_parameters(start, lens.projection, lens.mirrored)
+        return fit(plain, self.directions[rows], self.places[rows], free(order), errors=self.errors[rows])
+
+    def best_order(self, lens: Lens) -> tuple[int, float]:
+        """Return the number of parameters that leaves least of each half of the pairs when the other half is fitted."""
+        half = np.arange(len(self)) % 2 == 0
+        best, least = _ORDERS[0], np.inf
+        for order in _ORDERS:
+            left = np.zeros((len(half), 2))
+            for rows in (half, ~half):
+                left[~rows] = self.residuals(self.fitted(lens, order, rows), ~rows)
+            square = float(np.mean(np.minimum(np.sum(left**2, axis=1), _RADII_PX[-1] ** 2)))
+            if square < _GAIN * least:
+                best, least = order, square
+        return best, float(np.sqrt(least))
 
 
 def united(stars: SkyStars, lens: Lens, fwhm_px: float) -> SkyStars:
@@ -100,41 +148,50 @@ def united(stars: SkyStars, lens: Lens, fwhm_px: float) -> SkyStars:
 
 
 def refine(
-    lens: Lens,
-    detected: Detected,
-    stars: SkyStars,
-    shape: tuple[int, int],
-    fwhm_px: float,
-    min_altitude_deg: float = 5.0,
-) -> Refined | None:
-    """Refine a geometry that is right to some pixels; None if fewer than ten stars are found.
+    lens: Lens, frames: Sequence[tuple[Detected, SkyStars]], shape: tuple[int, int], fwhm_px: float
+) -> list[Refined] | None:
+    """Refine the geometry that frames have in common; None if hardly any star is found.
 
     Parameters
     ----------
     lens : Lens
-    detected : Detected
-    stars : SkyStars
-        Deeper than the frame shows; as many of the brightest are taken as there are detections.
+        Right to some pixels.
+    frames : sequence of (Detected, SkyStars)
+        What each frame shows, and the stars above the horizon at its time, deeper than it shows: as many of the brightest
+        are taken as there are detections.
     shape : tuple of int
-        Height and width of the image.
+        Height and width of the images.
     fwhm_px : float
         Full width at half maximum of stars.
-    min_altitude_deg : float
-        Lower stars take no part.
+
+    Returns
+    -------
+    list of Refined or None
+        One for each frame, with the same lens.
     """
-    number = len(detected.flux)
-    faint = visible(lens, stars, shape, 0.0, _DEEPER * number)
-    shown = visible(lens, united(faint, lens, fwhm_px), shape, min_altitude_deg, number)
+    scenes = [(_shown(lens, stars, seen, shape, fwhm_px), seen) for seen, stars in frames]
     order, held_out = _USUAL_ORDER, float("nan")
     for radius in _RADII_PX:
-        pairs = _matched(lens, shown, detected, radius)
-        if len(pairs.star) < max(_ORDERS):
+        sample = _Sample.of(scenes, [_matched(lens, *scene, radius) for scene in scenes])
+        if len(sample) < max(_ORDERS):
             return None
         if radius == _RADII_PX[-1]:
-            order, held_out = _best_order(lens, shown, detected, pairs)
-        lens = _fitted(lens, shown, detected, pairs, np.ones(len(pairs.star), bool), order)
-    pairs = _matched(lens, shown, detected, _RADII_PX[-1])
-    return Refined(lens, shown, pairs, _residuals(lens, shown, detected, pairs), held_out, order)
+            order, held_out = sample.best_order(lens)
+        lens = sample.fitted(lens, order)
+    found = []
+    for stars, seen in scenes:
+        pairs = _matched(lens, stars, seen, _RADII_PX[-1])
+        residuals = _Sample.of([(stars, seen)], [pairs]).residuals(lens)
+        found.append(Refined(lens, stars, pairs, residuals, held_out, order))
+    return found
+
+
+def _shown(
+    lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float
+) -> SkyStars:
+    number = len(seen.flux)
+    faint = visible(lens, stars, shape, 0.0, _DEEPER * number)
+    return visible(lens, united(faint, lens, fwhm_px), shape, _LEAST_ALTITUDE_DEG, number)
 
 
 def visible(
@@ -149,11 +206,6 @@ def visible(
 
 def _matched(lens: Lens, stars: SkyStars, detected: Detected, radius_px: float) -> Pairs:
     return _alike(pair(lens, stars.directions, detected.places, radius_px), stars, detected)
-
-
-def _residuals(lens: Lens, stars: SkyStars, detected: Detected, pairs: Pairs) -> Floats:
-    wanted = np.stack(lens.to_pixels(stars.directions[pairs.star]), axis=1)
-    return np.asarray(detected.places[pairs.detection] - wanted)
 
 
 def _alike(pairs: Pairs, stars: SkyStars, detected: Detected) -> Pairs:
@@ -171,29 +223,3 @@ def _alike(pairs: Pairs, stars: SkyStars, detected: Detected) -> Pairs:
     spread = 1.4826 * float(np.median(np.abs(off[known])))
     kept = np.abs(off) <= max(_LEAST_MAG, _MAG_SIGMAS * spread)
     return Pairs(pairs.star[kept], pairs.detection[kept], pairs.distance[kept])
-
-
-def _fitted(lens: Lens, stars: SkyStars, detected: Detected, pairs: Pairs, rows: Bools, order: int) -> Lens:
-    """Fit the pairs of some rows; parameters beyond the order are nought."""
-    start = lens.parameters()
-    start[6:] *= free(order)[6:]
-    plain = Lens.from_parameters(start, lens.projection, lens.mirrored)
-    star, detection = pairs.star[rows], pairs.detection[rows]
-    return fit(
-        plain, stars.directions[star], detected.places[detection], free(order), errors=detected.errors[detection]
-    )
-
-
-def _best_order(lens: Lens, stars: SkyStars, detected: Detected, pairs: Pairs) -> tuple[int, float]:
-    """Return the number of parameters that leaves least of each half of the pairs when the other half is fitted."""
-    half = np.arange(len(pairs.star)) % 2 == 0
-    best, least = _ORDERS[0], np.inf
-    for order in _ORDERS:
-        left = np.zeros((len(half), 2))
-        for rows in (half, ~half):
-            other = _fitted(lens, stars, detected, pairs, rows, order)
-            left[~rows] = _residuals(other, stars, detected, replace(pairs, star=pairs.star[~rows], detection=pairs.detection[~rows]))
-        square = float(np.mean(np.minimum(np.sum(left**2, axis=1), _RADII_PX[-1] ** 2)))
-        if square < _GAIN * least:
-            best, least = order, square
-    return best, float(np.sqrt(least))

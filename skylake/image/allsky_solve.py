@@ -128,10 +128,10 @@ def solve_all_sky(
         if found.lens is None:
             raise FrameRejected(Reason.NO_WCS, f"the whole sky was not recognised: {found.reason}")
         known, odds = found.lens, found.log_odds
-    refined = refine(known, detected, above, shape, fwhm_px)
-    if refined is None:
+    frames = refine(known, [(detected, above)], shape, fwhm_px)
+    if frames is None:
         raise FrameRejected(Reason.NO_WCS, "too few stars are where the geometry puts them; clouds, or it moved")
-    lens = refined.lens
+    refined, lens = frames[0], frames[0].lens
     bright = visible(lens, above, shape, params.min_altitude_deg, _BRIGHTEST)
     residuals = _residuals(refined, detected)
     return AllSkySolution(
