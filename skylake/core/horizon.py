@@ -91,7 +91,10 @@ def altitude_azimuth(vectors: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
 
 def horizontal_vectors(altitude_deg: npt.ArrayLike, azimuth_deg: npt.ArrayLike) -> FloatArray:
     """Return unit vectors, shape (..., 3), of altitudes and azimuths in degrees."""
-    altitude, azimuth = np.radians(np.asarray(altitude_deg, float)), np.radians(np.asarray(azimuth_deg, float))
+    altitude, azimuth = (
+        np.radians(np.asarray(altitude_deg, float)),
+        np.radians(np.asarray(azimuth_deg, float)),
+    )
     across = np.cos(altitude)
     return np.stack(
         [across * np.sin(azimuth), across * np.cos(azimuth), np.sin(altitude) + 0.0 * azimuth], axis=-1

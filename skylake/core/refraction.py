@@ -6,6 +6,7 @@ and an isothermal stratosphere above 11 km, of dry air. The integral, once for e
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -118,8 +119,9 @@ def _of(air: Air) -> Refraction:
 
 
 def _bending(air: Air, altitude: FloatArray) -> FloatArray:
-    """Integrate tan(psi) dn / n along the ray, psi being its angle with the vertical (Auer & Standish 2000, AJ 119, 2472).
+    """Integrate tan(psi) dn / n along the ray, psi being its angle with the vertical.
 
+    As Auer & Standish (2000, AJ 119, 2472) have it, over another variable.
     The square root of the height above the site is the variable: at the horizon tan(psi) falls as its inverse.
     """
     nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
@@ -127,7 +129,7 @@ def _bending(air: Air, altitude: FloatArray) -> FloatArray:
     total = np.zeros_like(altitude)
     start, _ = _refractivity(air, np.zeros(1))
     invariant = (1.0 + start) * (_EARTH_RADIUS_M + air.height_m) * np.cos(altitude)[:, None]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         root = 0.5 * (low + high) + 0.5 * (high - low) * nodes
         excess, slope = _refractivity(air, root**2)
         sine = invariant / ((1.0 + excess) * (_EARTH_RADIUS_M + air.height_m + root**2))

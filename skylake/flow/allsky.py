@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
 from skylake.core.flags import SourceFlag
 from skylake.core.horizon import Horizon
-from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
 from skylake.core.reasons import Reason
+from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
 from skylake.image.allsky import SearchParams
 from skylake.image.allsky_refine import Detected
 from skylake.image.allsky_solve import AllSkySolution, solve_all_sky

@@ -1,19 +1,19 @@
 """The geometry of a camera that sees the whole sky, from one frame, its site and its time alone.
 
-Bright stars vote for the place of the zenith under every turn, parity, focal length and kind of lens. The best of these
-are refined by matching and fitting in turn. Half of the stars take no part in that: they give the verdict.
+Bright stars vote for the place of the zenith under every turn, parity, focal length and kind of lens. The best of
+these are refined by matching and fitting in turn. Half of the stars take no part in that: they give the verdict.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.allsky_fit import Pairs, anneal, fit, free, pair
+from skylake.image.allsky_fit import Pairs, anneal
 from skylake.image.allsky_odds import log_odds
 from skylake.image.kernels.votes import vote
 from skylake.image.lens import Lens
@@ -21,7 +21,7 @@ from skylake.image.projections import PROJECTIONS
 
 Floats = npt.NDArray[np.float64]
 
-_UP, _NORTH = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
+_UP = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Effort:
 
     Attributes
     ----------
-    n_stars, n_detections : int
-        The brightest of each take part.
+    n_stars : int
+        The brightest take part.
     cell : float
         Side of the cells in which votes are counted, as a share of the shorter side of the image; turns and focal
         lengths are tried in steps to match.
@@ -40,7 +40,6 @@ class Effort:
     """
 
     n_stars: int
-    n_detections: int
     cell: float
     n_candidates: int
 
@@ -68,8 +67,8 @@ class SearchParams:
     field_deg : tuple of float
         Least and greatest angle across the circle or the width of the image that the lens may show.
     max_tilt_deg : float
-        Largest angle from the zenith to the optical axis. A wrong time or site is a turn of the sky, which a camera that
-        may stand anyhow can follow: only this limit tells it.
+        Largest angle from the zenith to the optical axis. A wrong time or site is a turn of the sky, which a camera
+        that may stand anyhow can follow: only this limit tells it.
     max_offset : float
         Largest distance of the optical axis from the middle of the image, as a share of its shorter side.
     min_altitude_deg : float
@@ -77,7 +76,8 @@ class SearchParams:
     efforts : tuple of Effort
         Votes that are held one after another until a geometry is sure.
     least_log_odds : float
-        Smaller odds of the stars that were held out give no solution.
+        Smaller odds of the stars that were held out give no solution. Chance reaches odds of e^t once in e^t trials; a
+        search makes some e^17.
     projections : tuple of str
     """
 
@@ -85,8 +85,8 @@ class SearchParams:
     max_tilt_deg: float = 18.0
     max_offset: float = 0.25
     min_altitude_deg: float = 15.0
-    efforts: tuple[Effort, ...] = (Effort(30, 80, 0.016, 10), Effort(40, 90, 0.014, 12))
-    least_log_odds: float = 25.0
+    efforts: tuple[Effort, ...] = (Effort(40, 0.014, 10), Effort(60, 0.012, 12))
+    least_log_odds: float = 50.0
     projections: tuple[str, ...] = ("equidistant", "equisolid", "stereographic")
 
 
@@ -135,7 +135,9 @@ class Search:
     best: Lens | None = field(default=None, repr=False)
 
 
-def search(places: Floats, flux: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams) -> Search:
+def search(
+    places: Floats, flux: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams
+) -> Search:
     """Search for the geometry of an image of the whole sky.
 
     Parameters
@@ -190,8 +192,13 @@ def _best_candidate(
 
 
 _FEWEST = 20
+#: A star of some rank is among the detections of ranks from one multiple of it to another, with some to spare:
+#: vignetting, colours and spurious detections come between.
+_EARLIER, _SPARE_EARLY, _LATER, _SPARE_LATE = 0.3, 8.0, 3.0, 25.0
+#: Lower stars do not vote: many images do not show them.
+_VOTERS_DEG = 25.0
 #: Odds so many times those that are asked for end a search.
-_NO_DOUBT = 3.0
+_NO_DOUBT = 2.5
 #: The best geometry of a vote that leaves doubts is refined again so often.
 _RETRIES = 3
 #: Stars of each half, and detections for each star, that a search looks at.
@@ -205,35 +212,56 @@ _FINE = ((0.005, 9), (0.004, 10), (0.004, 10), (0.003, 11), (0.003, 11))
 _JUDGED = 0.004
 
 
-def _starts(places: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams, effort: Effort) -> list[Lens]:
+def _starts(
+    places: Floats, shape: tuple[int, int], stars: SkyStars, params: SearchParams, effort: Effort
+) -> list[Lens]:
     """Return the geometries that most of the bright stars vote for."""
-    voters, heard = stars[: effort.n_stars], places[: effort.n_detections]
-    height, width = shape
-    shorter, across = min(shape), math.hypot(*shape)
-    east, north, up = voters.directions.T
-    zenith_distance = np.arctan2(np.hypot(east, north), up)
-    radii = np.array([PROJECTIONS[name].radius(zenith_distance) for name in params.projections])
-    least = 0.3 * shorter / math.radians(0.5 * params.field_deg[1])
+    voters = stars[stars.directions[:, 2] > math.sin(math.radians(_VOTERS_DEG))][: effort.n_stars]
+    across = math.hypot(*shape)
+    least = 0.3 * min(shape) / math.radians(0.5 * params.field_deg[1])
     most = 0.5 * across / math.radians(0.5 * params.field_deg[0])
     focal = np.exp(np.arange(math.log(least), math.log(most), effort.focal_step))
-    # The zenith may be farther from the middle than the axis, by the tilt.
-    slack = (params.max_offset + 0.12) * shorter
-    middle_x, middle_y = 0.5 * (width - 1), 0.5 * (height - 1)
-    window = np.array([middle_x - slack, middle_x + slack, middle_y - slack, middle_y + slack])
-    best = np.zeros((len(radii), len(focal), 2, effort.n_turns, 3))
-    vote(
-        radii, np.arctan2(east, north), heard[:, 0].copy(), heard[:, 1].copy(), focal, effort.n_turns, window,
-        effort.cell * shorter, best,
-    )  # fmt: skip
+    best = np.zeros((len(params.projections), len(focal), 2, effort.n_turns, 3))
+    _vote(voters.directions, places, shape, params, effort, focal, best)
     lenses = []
-    for kind, length, side, turn in _distinct(best[..., 0], effort.n_candidates):
-        _, x, y = best[kind, length, side, turn]
+    for which in _distinct(best[..., 0], effort.n_candidates):
+        kind, length, side, turn = which
         angle = -2.0 * math.pi * turn / effort.n_turns
-        heading = np.array([math.sin(angle), math.cos(angle), 0.0])
-        name = params.projections[kind]
-        upright = Lens.aimed(_UP, heading, float(focal[length]), (float(x), float(y)), name, side == 1)
-        lenses += [upright, _tilted(upright, (middle_x, middle_y))]
+        heading, (_, x, y) = np.array([math.sin(angle), math.cos(angle), 0.0]), best[which]
+        name, centre = params.projections[kind], (float(x), float(y))
+        upright = Lens.aimed(_UP, heading, float(focal[length]), centre, name, side == 1)
+        lenses += [upright, _tilted(upright, (0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)))]
     return lenses
+
+
+def _vote(
+    directions: Floats,
+    places: Floats,
+    shape: tuple[int, int],
+    params: SearchParams,
+    effort: Effort,
+    focal: Floats,
+    best: Floats,
+) -> None:
+    """Let stars vote for the place of the zenith."""
+    east, north, up = directions.T
+    distance = np.arctan2(np.hypot(east, north), up)
+    radii = np.array([PROJECTIONS[name].radius(distance) for name in params.projections])
+    rank = np.arange(len(directions))
+    ranks = (
+        np.stack([_EARLIER * rank - _SPARE_EARLY, _LATER * rank + _SPARE_LATE])
+        .clip(0, len(places))
+        .astype(np.intp)
+    )
+    heard = places[: ranks.max()]
+    # A tilt shifts the stars of the image, nearly: the zenith may be farther from its middle than the axis.
+    slack = (params.max_offset + 0.12) * min(shape)
+    x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
+    window = np.array([x - slack, x + slack, y - slack, y + slack])
+    vote(
+        radii, np.arctan2(east, north), heard[:, 0].copy(), heard[:, 1].copy(), ranks, focal, effort.n_turns, window,
+        effort.cell * min(shape), best,
+    )  # fmt: skip
 
 
 def _tilted(upright: Lens, middle: tuple[float, float]) -> Lens:
@@ -243,20 +271,20 @@ def _tilted(upright: Lens, middle: tuple[float, float]) -> Lens:
     return Lens.aimed(axis, upright.matrix[1], upright.focal_px, middle, upright.projection, upright.mirrored)
 
 
-def _distinct(score: Floats, number: int) -> list[tuple[int, int, int, int]]:
+def _distinct(score: Floats, number: int) -> list[tuple[int, ...]]:
     """Return the indices of the best scores, without those beside a better one."""
-    found: list[tuple[int, int, int, int]] = []
+    found: list[tuple[int, ...]] = []
+    n_turns = score.shape[-1]
     for flat in np.argsort(-score, axis=None, kind="stable"):
-        kind, length, side, turn = (int(i) for i in np.unravel_index(flat, score.shape))
+        one = tuple(int(i) for i in np.unravel_index(flat, score.shape))
         beside = any(
-            other[2] == side
-            and other[0] == kind
-            and abs(other[1] - length) <= 2
-            and min((other[3] - turn) % score.shape[3], (turn - other[3]) % score.shape[3]) <= 2
+            (other[0], other[2]) == (one[0], one[2])
+            and abs(other[1] - one[1]) <= 2
+            and min((other[3] - one[3]) % n_turns, (one[3] - other[3]) % n_turns) <= 2
             for other in found
         )
         if not beside:
-            found.append((kind, length, side, turn))
+            found.append(one)
             if len(found) == number:
                 break
     return found
@@ -300,13 +328,15 @@ def _fault(found: Candidate, shape: tuple[int, int], params: SearchParams) -> st
     """Return why a geometry is not to be believed; None if it is."""
     if found.log_odds < params.least_log_odds:
         return (
-            f"the best geometry has log odds of {found.log_odds:.1f}, below {params.least_log_odds:g}: clouds, a wrong time "
-            "or site, or no image of the whole sky"
+            f"the best geometry has log odds of {found.log_odds:.1f}, below {params.least_log_odds:g}: clouds, "
+            "a wrong time or site, or no image of the whole sky"
         )
     tilt = tilt_deg(found.lens)
     if tilt > params.max_tilt_deg:
         return f"the axis would be {tilt:.1f} degrees from the zenith; the time or the site is wrong, or max_tilt_deg"
-    offset = math.hypot(found.lens.x0 - 0.5 * (shape[1] - 1), found.lens.y0 - 0.5 * (shape[0] - 1)) / min(shape)
+    offset = math.hypot(found.lens.x0 - 0.5 * (shape[1] - 1), found.lens.y0 - 0.5 * (shape[0] - 1)) / min(
+        shape
+    )
     if offset > params.max_offset:
         return f"the axis would be {offset:.2f} of the image from its middle; it was cropped, or max_offset is wrong"
     return None

@@ -30,8 +30,8 @@ def log_odds(stars: Floats, places: Floats, radius_px: float) -> float:
     radius_px : float
         Detections farther away are not those of a star.
     """
-    from scipy.special import logsumexp
     from scipy.spatial import cKDTree
+    from scipy.special import logsumexp
 
     if len(stars) == 0 or len(places) == 0:
         return 0.0

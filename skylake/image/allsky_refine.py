@@ -25,7 +25,7 @@ _DEEPER = 4
 _LEAST_ALTITUDE_DEG = 5.0
 #: A fit with more parameters must leave less of the variance of stars held out than this.
 _GAIN = 0.995
-#: Neighbours count up to so many widths of the window of centroids away, one width being 0.6 of the full one at half maximum.
+#: Width of the window of centroids in full widths at half maximum; neighbours count up to so many of it away.
 _WINDOW = 0.6
 _REACH = 3.0
 #: Brightness may differ from that of other pairs by this, magnitudes, or by so many standard deviations.
@@ -85,9 +85,15 @@ class _Sample:
     def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[Pairs]) -> _Sample:
         """Gather the pairs of frames."""
         return cls(
-            np.concatenate([stars.directions[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]),
-            np.concatenate([seen.places[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]),
-            np.concatenate([seen.errors[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]),
+            np.concatenate(
+                [stars.directions[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]
+            ),
+            np.concatenate(
+                [seen.places[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]
+            ),
+            np.concatenate(
+                [seen.errors[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]
+            ),
         )
 
     def __len__(self) -> int:
@@ -105,7 +111,7 @@ class _Sample:
         return fit(plain, self.directions[rows], self.places[rows], free(order), errors=self.errors[rows])
 
     def best_order(self, lens: Lens) -> tuple[int, float]:
-        """Return the number of parameters that leaves least of each half of the pairs when the other half is fitted."""
+        """Return the number of parameters that leaves least of one half of the pairs after a fit to the other."""
         half = np.arange(len(self)) % 2 == 0
         best, least = _ORDERS[0], np.inf
         for order in _ORDERS:
@@ -157,8 +163,8 @@ def refine(
     lens : Lens
         Right to some pixels.
     frames : sequence of (Detected, SkyStars)
-        What each frame shows, and the stars above the horizon at its time, deeper than it shows: as many of the brightest
-        are taken as there are detections.
+        What each frame shows, and the stars above the horizon at its time, deeper than it shows: as many of the
+        brightest are taken as there are detections.
     shape : tuple of int
         Height and width of the images.
     fwhm_px : float
@@ -186,9 +192,7 @@ def refine(
     return found
 
 
-def _shown(
-    lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float
-) -> SkyStars:
+def _shown(lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float) -> SkyStars:
     number = len(seen.flux)
     faint = visible(lens, stars, shape, 0.0, _DEEPER * number)
     return visible(lens, united(faint, lens, fwhm_px), shape, _LEAST_ALTITUDE_DEG, number)

@@ -81,7 +81,16 @@ class AllSkySolution:
     def report(self) -> dict[str, float | int | str]:
         """Return the figures of the solution and the parameters of the lens, ready for a table or JSON."""
         lens = self.view.lens
-        names = ("log_odds", "order", "held_out_px", "rms_px", "rms_arcsec", "n_expected", "n_found", "tilt_deg")
+        names = (
+            "log_odds",
+            "order",
+            "held_out_px",
+            "rms_px",
+            "rms_arcsec",
+            "n_expected",
+            "n_found",
+            "tilt_deg",
+        )
         figures: dict[str, float | int | str] = {name: getattr(self, name) for name in names}
         figures.update(n_matched=len(self.residuals.x), seconds=self.seconds, projection=lens.projection)
         figures.update(mirrored=int(lens.mirrored), focal_px=lens.focal_px, x0=lens.x0, y0=lens.y0)
@@ -130,7 +139,9 @@ def solve_all_sky(
         known, odds = found.lens, found.log_odds
     frames = refine(known, [(detected, above)], shape, fwhm_px)
     if frames is None:
-        raise FrameRejected(Reason.NO_WCS, "too few stars are where the geometry puts them; clouds, or it moved")
+        raise FrameRejected(
+            Reason.NO_WCS, "too few stars are where the geometry puts them; clouds, or it moved"
+        )
     refined, lens = frames[0], frames[0].lens
     bright = visible(lens, above, shape, params.min_altitude_deg, _BRIGHTEST)
     residuals = _residuals(refined, detected)

@@ -67,8 +67,8 @@ class Night:
     ----------
     geometry : Geometry
     turns_arcsec : ndarray, shape (n, 3)
-        About the image's x and y axes and the optical axis, for each frame; a clock that is wrong, wind, or a mount that
-        gives way.
+        About the image's x and y axes and the optical axis, for each frame; a clock that is wrong, wind, or a mount
+        that gives way.
     frames : tuple of Refined
     """
 
@@ -124,7 +124,7 @@ def night_geometry(
 
 
 def _turn(refined: Refined, seen: Detected) -> Floats:
-    """Return how a frame is turned against the geometry, arcsec about the axes of its image; NaN with too few stars."""
+    """Return how a frame is turned against the geometry, arcsec about its axes; NaN with too few stars."""
     pairs = refined.pairs
     if len(pairs.star) < 5:
         return np.full(3, np.nan)

@@ -28,7 +28,7 @@ _PLANE_RAD = math.radians(50.0)
 #: Beyond this angle it is not tried.
 _WIDEST_PLANE_RAD = math.radians(70.0)
 #: Of the image the lens must show that much for a polynomial.
-_LEAST_SHOWN = 0.2
+_LEAST_SHOWN = 0.1
 
 
 class Imaging(Protocol):

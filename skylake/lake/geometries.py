@@ -41,7 +41,9 @@ def read_geometries(layout: Layout, camera: str) -> tuple[Geometry, ...]:
     try:
         rows = pq.read_table(path, schema=_SCHEMA, partitioning=None).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise LakeError(f"{path}: the geometries cannot be read; remove the file and solve a frame again") from error
+        raise LakeError(
+            f"{path}: the geometries cannot be read; remove the file and solve a frame again"
+        ) from error
     return tuple(
         Geometry(
             Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),

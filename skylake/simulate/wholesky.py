@@ -1,4 +1,4 @@
-"""Lists of sources as a fisheye lens shows the whole sky, with the truth: what a search for the geometry is tried on."""
+"""Lists of sources as a fisheye lens shows the whole sky, with the truth."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ def draw_list(
     pixels, sine = fisheye.to_pixels(directions), np.clip(directions[:, 2], _LOWEST_SINE, 1.0)
     azimuth = np.arctan2(directions[:, 0], directions[:, 1])
     clouded = np.cos(azimuth - random.uniform(0.0, 2.0 * np.pi)) > np.sqrt(0.5)
-    seen = mag + _EXTINCTION / sine + params.cloud_mag * clouded + random.normal(0.0, params.noise_mag, len(mag))
+    seen = (
+        mag + _EXTINCTION / sine + params.cloud_mag * clouded + random.normal(0.0, params.noise_mag, len(mag))
+    )
     height, width = shape
     x, y = pixels.T
     shown = (directions[:, 2] > _LOWEST_SINE) & (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)

@@ -96,9 +96,7 @@ def test_random_points_are_no_sky(kind):
     assert "log odds" in found.reason
 
 
-@pytest.mark.parametrize(
-    ("hours", "latitude"), [(5.0, 28.8), (0.0, -20.0)], ids=["5 hours", "40 degrees"]
-)
+@pytest.mark.parametrize(("hours", "latitude"), [(5.0, 28.8), (0.0, -20.0)], ids=["5 hours", "40 degrees"])
 def test_a_wrong_time_or_site_is_refused(hours, latitude):
     scene = draw(5)
     wrong = Horizon.of(MJD + hours / 24.0, Site("", SITE.longitude_deg, latitude, 0.0))

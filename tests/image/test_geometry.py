@@ -24,10 +24,9 @@ NEAR = Lens.aimed(
 def frames(times, clock_s=0.0, fisheye=FISHEYE, **params):
     found = []
     for seed, mjd in enumerate(times):
-        places, flux = draw_list(
-            np.random.default_rng(seed), fisheye, SHAPE, Horizon.of(mjd + clock_s / 86400.0, SITE).to_horizon(ICRS), MAG,
-            SkyListParams(**params),
-        )  # fmt: skip
+        shown = Horizon.of(mjd + clock_s / 86400.0, SITE).to_horizon(ICRS)
+        random = np.random.default_rng(seed)
+        places, flux = draw_list(random, fisheye, SHAPE, shown, MAG, SkyListParams(**params))
         stars = SkyStars(Horizon.of(mjd, SITE).to_horizon(ICRS), MAG)
         found.append((mjd, Detected(places, np.full(len(flux), 0.25), flux), stars))
     return found
@@ -67,7 +66,7 @@ def test_a_frame_whose_clock_is_wrong_is_told_by_its_turn():
 
 
 def test_no_stars_are_no_geometry():
-    (mjd, seen, stars), = frames([58347.0])
+    ((mjd, seen, stars),) = frames([58347.0])
     nothing = Detected(seen.places[:5], seen.errors[:5], seen.flux[:5])
     assert night_geometry(NEAR, [(mjd, nothing, stars)], SHAPE, 0.01) is None
 

@@ -93,7 +93,9 @@ def test_an_hour_later_the_stars_have_gone_west_and_the_horizon_stays():
     assert azimuth == pytest.approx(270.0, abs=25.0)
     assert np.allclose(before.alt_az_to_pixels(40.0, 77.0), after.alt_az_to_pixels(40.0, 77.0))
     later = SkyCoord(*after.pixels_to_icrs(726.0, 527.0), unit="deg")
-    assert (later.ra - SkyCoord(ra, dec, unit="deg").ra).wrap_at(180 * u.deg).deg == pytest.approx(15.04, abs=0.3)
+    assert (later.ra - SkyCoord(ra, dec, unit="deg").ra).wrap_at(180 * u.deg).deg == pytest.approx(
+        15.04, abs=0.3
+    )
 
 
 @pytest.mark.parametrize("projection", ["equidistant", "equisolid", "stereographic"])

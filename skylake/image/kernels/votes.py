@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def vote(
-    distance: Floats, azimuth: Floats, x: Floats, y: Floats, focal: Floats, n_turns: int, window: Floats,
-    cell: float, best: Floats,
+    distance: Floats, azimuth: Floats, x: Floats, y: Floats, ranks: Places, focal: Floats, n_turns: int,
+    window: Floats, cell: float, best: Floats,
 ) -> None:  # fmt: skip
     """Set `best` to score, x and y of the best zenith for each projection, focal length, parity and turn.
 
@@ -25,7 +26,9 @@ def vote(
     azimuth : ndarray, shape (n,)
         Of the same stars, radians.
     x, y : ndarray, shape (m,)
-        Detections, pixels.
+        Detections, pixels, the brightest first.
+    ranks : ndarray of int, shape (2, n)
+        First and last (excluded) of the detections that each star may be.
     focal : ndarray, shape (f,)
     n_turns : int
     window : ndarray, shape (4,)
@@ -56,7 +59,7 @@ def vote(
                         radius = focal[length] * distance[kind, star]
                         left = (window[0] + hand * radius * math.sin(angle)) / cell
                         low = (window[2] + radius * math.cos(angle)) / cell
-                        for other in range(len(x)):
+                        for other in range(ranks[0, star], ranks[1, star]):
                             across, upward = column_of[other] - left, row_of[other] - low
                             if 0.0 <= across < n_columns and 0.0 <= upward < n_rows:
                                 row, column = np.uint64(upward), np.uint64(across)
@@ -68,7 +71,9 @@ def vote(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _count(counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats) -> None:
+def _count(
+    counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats
+) -> None:
     """Set `found` to score, x and y of the two by two cells with most votes."""
     total, most, at_row, at_column = 0, 0, 0, 0
     for row in range(n_rows):
