@@ -52,9 +52,13 @@ class AllSkySolver:
             found = solve_all_sky_file(path, self._profile, self._stars)
         except FrameError as error:
             return SolvedFrame(row | {"reason": error.reason, "message": str(error)})
-        written = found.view.header()
-        told = row | {"status": "solved"} | described(found) | {"wcs_px": written.residual_px}
-        return SolvedFrame(told, written.header, all_sky=found)
+        told = row | {"status": "solved"} | described(found)
+        try:
+            written = found.view.header()
+        except ValueError as error:
+            # Too little of the image shows sky for polynomials; the figures stand without a WCS.
+            return SolvedFrame(told | {"message": str(error)}, all_sky=found)
+        return SolvedFrame(told | {"wcs_px": written.residual_px}, written.header, all_sky=found)
 
     def _stars(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
         return Stars(*self._field.at(ra_deg, dec_deg, radius_deg, mjd, _FAINTEST))
@@ -63,7 +67,7 @@ class AllSkySolver:
 def described(found: AllSkySolution) -> dict[str, Any]:
     """Return what is told of a solution; numbers that are not known are None."""
     ra, dec = ra_dec(found.view.axis)
-    told = found.report() | {"ra_deg": float(ra), "dec_deg": float(dec)}
+    told = found.report() | {"ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in told.items()

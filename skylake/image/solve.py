@@ -2,7 +2,7 @@
 
 For each assumed scale, sources are chosen as the stars of the index were, a few in every neighbourhood; asterisms of
 neighbours are looked up; each guess is judged by the odds that its stars are where sources are. A guess is accepted
-when these odds, divided by the number of guesses so far, are overwhelming (:mod:`skylake.image.kernels.attitude`).
+when these odds, divided by the number of guesses so far, are overwhelming (:mod:`skylake.image.kernels.guesses`).
 Hints only narrow the search.
 """
 
