@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
-from skylake.core.sphere import separation_deg, unit_vectors
+from skylake.core.sphere import apply_proper_motion, separation_deg, unit_vectors
 from skylake.flow.refining import depth_of
 from skylake.image.astrometry import Stars, describe_pointing
 from skylake.image.matching import Sources
@@ -23,22 +23,27 @@ DATA = Path(os.environ.get("SKYLAKE_REAL_DATA", ""))
 pytestmark = pytest.mark.skipif(
     "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
 )
-#: Where the index has faint stars too: everywhere would take long to build.
-FIELDS = [(256.2, 12.8), (263.8, 18.7)]
+#: To index all faint stars would take long: those of a part of the sky, and the bright ones of all of it.
+PART, RADIUS_DEG, BRIGHT = (260.0, 16.0), 8.0, 7.5
+#: From the epoch of the catalog to the frames, about.
+YEARS = 15.0
 
 
 @pytest.fixture(scope="module")
 def stars():
-    table = pq.read_table(DATA / "catalogs" / "bigsky_v11.parquet", columns=["ra", "dec", "V"])
-    return Stars(*(np.asarray(table[name], float) for name in ("ra", "dec", "V")))
+    names = ["ra", "dec", "pmra", "pmdec", "V"]
+    table = pq.read_table(DATA / "catalogs" / "bigsky_v11.parquet", columns=names)
+    *places, mag = (np.asarray(table[name], float) for name in names)
+    return Stars(*apply_proper_motion(*places, YEARS), mag)
 
 
-@pytest.fixture(scope="module")
-def bands(stars):
-    kept = stars.mag < 7.5
-    for field in FIELDS:
-        kept |= separation_deg(*field, stars.ra_deg, stars.dec_deg) < 4.0
-    return bands_of(unit_vectors(stars.ra_deg[kept], stars.dec_deg[kept]), stars.mag[kept], narrowest_deg=0.8)
+def bands(camera, stars):
+    if camera == "widefield":
+        kept, narrowest = stars.mag < BRIGHT, 4.0
+    else:
+        kept, narrowest = separation_deg(*PART, stars.ra_deg, stars.dec_deg) < RADIUS_DEG, 0.8
+    vectors = unit_vectors(stars.ra_deg[kept], stars.dec_deg[kept])
+    return bands_of(vectors, stars.mag[kept], narrowest_deg=narrowest)
 
 
 def refined(path, scale, bands, stars):
@@ -59,14 +64,16 @@ def refined(path, scale, bands, stars):
 
 @pytest.mark.parametrize(
     "camera, scale, number, most_px, least_stars",
-    [("skycamz", 3.57, 7, 0.25, 10), ("widefield", 40.3, 3, 0.35, 150)],
+    [("skycamz", 3.57, 7, 0.25, 20), ("widefield", 40.3, 3, 0.35, 150)],
 )
-def test_real_frames_are_solved_and_refined(camera, scale, number, most_px, least_stars, bands, stars):
+def test_real_frames_are_solved_and_refined(camera, scale, number, most_px, least_stars, stars):
     paths = sorted((DATA / camera).glob("*.fits.gz"))
-    found = [refined(path, scale, bands, stars) for path in paths]
+    index = bands(camera, stars)
+    found = [refined(path, scale, index, stars) for path in paths]
     assert len(found) == number and all(one is not None for one in found)
     assert max(one.refinement.rms_px for one in found) < most_px
     assert max(one.refinement.held_out_px for one in found) < most_px
     assert min(len(one.refinement.stars) for one in found) >= least_stars
-    assert min(one.refinement.completeness for one in found) > 0.9
+    # The catalog has both stars of pairs that these pixels do not part.
+    assert min(one.refinement.completeness for one in found) > 0.8
     assert max(one.written.residual_px for one in found) < 0.01
