@@ -19,11 +19,14 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.forcing import Forcing
 from skylake.flow.guard import guard
+from skylake.flow.masters import library_of
 from skylake.flow.skyframes import SkySource
+from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
+from skylake.lake import Lake, Snapshot
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -74,6 +77,17 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[str, ...] = ()
     forcing: Forcing | None = None
+
+    @classmethod
+    def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
+        """Return how a lake has frames of a camera reduced: its default catalog, and masters and targets in force."""
+        name, targets = lake.settings.default_catalog, TargetList.in_force(snapshot, profile.name)
+        return cls(
+            profile,
+            ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
+            library=library_of(snapshot, profile.name),
+            forcing=None if targets is None else Forcing(targets),
+        )
 
 
 @dataclass(frozen=True, slots=True)

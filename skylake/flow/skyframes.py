@@ -105,14 +105,16 @@ class SkySource:
             return []
         params = self._params(path)
         span = params.within_minutes / _MINUTES_PER_DAY
-        others = [
-            one
+        # Files of one moment are copies of a frame, such as one that was moved.
+        moments = {
+            one.mjd: one
             for one in self._all().values()
-            if one.file != path
+            if one.mjd != here.mjd
             and one.filter == here.filter
             and math.isclose(one.exposure_s, here.exposure_s, rel_tol=0.01)
             and abs(one.mjd - here.mjd) <= span
-        ]
+        }
+        others = moments.values()
         before = sorted((one for one in others if one.mjd <= here.mjd), key=lambda one: -one.mjd)
         after = sorted((one for one in others if one.mjd > here.mjd), key=lambda one: one.mjd)
         half = params.n_frames // 2
