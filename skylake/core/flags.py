@@ -42,6 +42,7 @@ class FrameFlag(IntFlag):
     WCS_UNCHECKED = 1 << 10
     FILTER_UNKNOWN = 1 << 11
     MORE_IMAGES = 1 << 12
+    UNEVEN_IMAGES = 1 << 13
 
 
 class PixelFlag(IntFlag):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Camera
-from skylake.core.flags import UNCLEAN
+from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.frame import Image, Pixels
 from skylake.errors import FrameRejected
 from skylake.image.background import Background, estimate_background, refine_background
@@ -26,6 +26,8 @@ _STAMP_WIDTHS = 4.0
 #: Stars whose mean is the stamp: at most, and at least; else it is a Moffat profile (Trujillo et al. 2001).
 _MAX_STARS, _MIN_STARS, _BETA = 60, 5, 3.5
 _STAMP_SNR = 50.0
+#: A rejected frame has stars like any other.
+_UNCLEAN = int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)
 #: A star is found if something is detected within half a full width, and one pixel, with a flux right to a factor.
 _FOUND_WIDTHS, _FOUND_PX, _FOUND_FACTOR = 0.5, 1.0, 2.0
 
@@ -218,7 +220,7 @@ def half_light(curve: Completeness) -> HalfLight:
 
 
 def _full_width(measured: Measurements) -> float:
-    clean = np.isfinite(measured.fwhm) & ((measured.flags & int(UNCLEAN)) == 0)
+    clean = np.isfinite(measured.fwhm) & ((measured.flags & _UNCLEAN) == 0)
     widths = measured.fwhm[clean] if clean.any() else measured.fwhm[np.isfinite(measured.fwhm)]
     return float(np.median(widths)) if widths.size else 2.5
 
@@ -230,7 +232,7 @@ def _stamp(frame: Frame, fwhm: float) -> Pixels:
     half, measured = int(np.ceil(_STAMP_WIDTHS * fwhm)), frame.measured
     name = frame.camera.apertures.flux
     total = frame.total(measured) * frame.exposure_s
-    good = ((measured.flags & int(UNCLEAN)) == 0) & (measured.crowding < 0.02)
+    good = ((measured.flags & _UNCLEAN) == 0) & (measured.crowding < 0.02)
     good &= (measured.flux[name] > _STAMP_SNR * measured.flux_err[name]) & (measured.edge_distance > half + 1)
     chosen = np.flatnonzero(good)[np.argsort(-total[good])][:_MAX_STARS]
     if chosen.size < _MIN_STARS:

@@ -30,15 +30,18 @@ from skylake.image.astrometry import (
 )
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.cells import note_cells
 from skylake.image.clouds import count_found
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.inject import Frame
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
+from skylake.image.limits import note_limits
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import limiting_flux, source_metrics
+from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
@@ -227,7 +230,10 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
+    note_limits(
+        row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
+    )
+    note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
@@ -243,13 +249,6 @@ def _measure(
                 corrections, pointing, trails, stars,
             )
         )  # fmt: skip
-
-
-def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
-    """Return the total flux of a star at the limit of the frame, ADU per second."""
-    radius = camera.apertures.calibrated_radius_px
-    name = FLUXES[camera.apertures.radii_px.index(radius)]
-    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
 
 
 def _detect(
