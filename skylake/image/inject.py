@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Stars that are put into the frame at a time stand so many full widths apart, and at least some pixels.
 _APART_WIDTHS, _APART_PX = 8.0, 20.0
+#: More stars than are missing are tried, as some do not count.
+_SPARE = 1.1
 #: Half width of the stamp of a star, in full widths.
 _STAMP_WIDTHS = 4.0
 #: Stars whose mean is the stamp: at most, and at least; else it is a Moffat profile (Trujillo et al. 2001).
@@ -157,6 +159,9 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
         x, y = _places(frame.image.pixels.shape, fwhm, random)
         if x.size == 0:
             break
+        # No more light than is needed is added to the field at a time.
+        some = random.permutation(x.size)[: int(_SPARE * (trial.stars - injected.sum())) + 1]
+        x, y = x[some], y[some]
         which = random.integers(trial.bins, size=x.size)
         there = _among(frame, frame.measured, x, y, fluxes[which], reach)
         measured = _measured_anew(frame, _with_stars(frame, stamp, x, y, fluxes[which], random))
