@@ -43,7 +43,7 @@ class Chunk:
     Attributes
     ----------
     frames : pyarrow.Table
-        Their rows.
+        Their rows, without the descriptions of columns.
     sources, forced : Path or None
         Files with their detections and their targets, sorted by position; None if there are none.
     repeated : tuple of str
@@ -155,7 +155,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         known[rows.frame_id] = rows.file
         reduced.append(rows)
     shutil.rmtree(scratch, ignore_errors=True)
-    frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
+    frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)]))
     sources = _write([rows.sources for rows in reduced], "sources", out)
     forced = _write([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.parquet"))
     return Chunk(frames, sources, tuple(repeated), forced)
@@ -241,7 +241,14 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
         Reason.WORKER_LOST,
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
     )
-    return Chunk(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
+    return Chunk(
+        _bare(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
+    )
+
+
+def _bare(rows: pa.Table) -> pa.Table:
+    """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
+    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
 
 
 def star_finder(reduction: Reduction) -> StarFinder | None:

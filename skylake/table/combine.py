@@ -25,11 +25,11 @@ MAPS: dict[str, MapKind] = {
     "visits": MapKind("", "visits [frames]"),
     "exposure": MapKind("s", "exposure [s]"),
     "matches": MapKind("", "matches"),
+    "residual": MapKind("mag", "zeropoint residual [mag]"),
+    "residual_err": MapKind("mag", "error of the zeropoint residual [mag]"),
     "limit": MapKind("mag", "limiting magnitude at S/N 5 [mag]"),
     "half_limit": MapKind("mag", "magnitude of half the completeness [mag]"),
     "completeness": MapKind("", "share of bright stars that is found"),
-    "residual": MapKind("mag", "zeropoint residual [mag]"),
-    "residual_err": MapKind("mag", "error of the zeropoint residual [mag]"),
 }
 
 
