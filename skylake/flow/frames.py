@@ -17,10 +17,10 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
-from skylake.flow.forcing import Forcing
+from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.masters import library_of
-from skylake.flow.skyframes import SkySource
+from skylake.flow.skyframes import SkyFrame, SkySource
 from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
@@ -67,7 +67,7 @@ class Reduction:
 
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
-    masters of the camera, and ``neighbours`` the files of the nights, for cameras that take the sky of a frame from
+    masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
     the others.
     """
 
@@ -75,7 +75,7 @@ class Reduction:
     catalog: ReferenceCatalog | None = None
     known: dict[int, str] = field(default_factory=dict)
     library: Library | None = None
-    neighbours: tuple[str, ...] = ()
+    neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
 
     @classmethod
@@ -225,7 +225,10 @@ def _tables(reduced: ReducedFrame) -> _Rows:
     row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
-    forced = None if reduced.finished is None else forced_table(row, reduced.finished)
+    forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished))
+    if isinstance(forced, FrameError):
+        note_failure(row, forced)
+        forced = None
     return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
 
 

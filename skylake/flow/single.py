@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ from skylake.flow.frames import Reduction, peek_nights, star_finder
 from skylake.flow.guard import guard
 from skylake.flow.known import Known
 from skylake.flow.psfpool import pool_psfs
-from skylake.flow.skyframes import SkySource, takes_sky
+from skylake.flow.skyframes import SkySource, sky_frames, takes_sky
 from skylake.image.astrometry import StarFinder
 from skylake.image.background import Background, estimate_background
 from skylake.image.calibrate import calibrate
@@ -140,7 +141,9 @@ class _Keeper:
         self.extracted: Extracted | None = None
 
     def __call__(self, extracted: Extracted) -> Any:
-        self.extracted = extracted
+        # The pixels with their sky are gone by now, and the signal may change.
+        pixels = extracted.signal + extracted.background.level
+        self.extracted = replace(extracted, image=replace(extracted.image, pixels=pixels))
         return None if self._finish is None else self._finish(extracted)
 
 
@@ -179,14 +182,24 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
         raise LakeError(f"frames cannot be kept while they are needed ({reason_of(error)})") from error
     with held as folder:
         scratch, sky, finish = Path(folder), None, None
+        neighbours = sky_frames(files, profile, Inline())
         if takes_sky(profile):
-            beside = tuple(sorted(file for some in files.values() for file in some))
-            sky = SkySource(beside, profile, reduction.library, scratch / "sky")
+            sky = SkySource(neighbours, profile, reduction.library, scratch / "sky")
         if forcing is not None:
-            psfs = pool_psfs(files, profile, Inline(), reduction.library, scratch / "psf")
+            folders = scratch / "psf", _memory(lake, profile, scratch / "memory")
+            psfs = pool_psfs(files, profile, Inline(), reduction.library, *folders, neighbours)
             finish = Forcing(forcing.targets, psfs).finisher(forcing.targets.finder())
         catalog = "" if lake is None else lake.settings.default_catalog
         yield Bench(reduction, star_finder(reduction), sky, finish, snapshot, catalog)
+
+
+def _memory(lake: Lake | None, profile: Profile, folder: Path) -> Path:
+    """Return a copy of what a lake remembers of the point spread functions of a camera, so that it stays as it is."""
+    if lake is not None:
+        # It may change meanwhile, or not be there: what is missing is measured again.
+        with suppress(OSError):
+            shutil.copytree(lake.layout.psf_memory(profile.name), folder)
+    return folder
 
 
 def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[int, list[str]]:

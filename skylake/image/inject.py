@@ -303,7 +303,13 @@ def _measured_anew(frame: Frame, image: Image) -> Measurements | None:
     signal = image.pixels - background.level
     try:
         found = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, frame.gain, image.variance
+            signal,
+            background.rms,
+            image.mask,
+            camera.extraction,
+            frame.gain,
+            image.variance,
+            image.read_variance,
         )
     except FrameRejected:
         return None

@@ -133,7 +133,7 @@ COMMENT ON COLUMN frames.file_modified_ns IS 'Modification time of the file sinc
 
 COMMENT ON COLUMN frames.status IS 'ok, skipped, rejected or failed';
 
-COMMENT ON COLUMN frames.reason IS 'Code of the reason where the status is not ok';
+COMMENT ON COLUMN frames.reason IS 'Code of the reason where the status is not ok, or where the targets could not be measured';
 
 COMMENT ON COLUMN frames.message IS 'The reason as a sentence';
 
@@ -323,7 +323,7 @@ COMMENT ON COLUMN frames.completeness_width_mag IS 'Standard deviation of the fa
 
 COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
 
-COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them';
+COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them; null where measuring them failed';
 
 COMMENT ON COLUMN frames.targets_dx_px IS 'Shift of all targets from where the WCS puts them [pixel]';
 
