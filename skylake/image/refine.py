@@ -29,7 +29,7 @@ _LEAST_STARS = 4
 #: The brightest stars of the image, whose completeness is told.
 _BRIGHT = 50
 #: From this angle between axis and corner the projection matters, and is chosen.
-_WIDE_RAD = math.radians(20.0)
+_WIDE_RAD = math.radians(30.0)
 _WIDEST_PLANE_RAD = math.radians(60.0)
 _CANDIDATES = ("rectilinear", "equisolid", "equidistant", "stereographic")
 #: Another projection must predict unseen stars better by this share.
