@@ -83,6 +83,17 @@ def _show_ingest(report: IngestReport) -> None:
     if report.n_otherwise:
         nights = "1 night was" if report.n_otherwise == 1 else f"{report.n_otherwise} nights were"
         click.echo(f"ingest: {nights} made with another configuration of the camera; --redo renews them")
+    if report.half_skies:
+        click.echo(half_skies(report))
+
+
+def half_skies(report: IngestReport) -> str:
+    """Return the line that names nights in which the sky of frames would be another by now."""
+    nights = ", ".join(str(night) for night in report.half_skies)
+    return (
+        f"ingest: frames of {nights} took their sky from earlier or later frames alone, and now there are both; "
+        "--redo with --from and --to renews these nights"
+    )
 
 
 @click.command(short_help="Match detections with a catalog, fit zeropoints.")

@@ -305,6 +305,15 @@ class ClearSky:
 
 
 @dataclass(frozen=True, slots=True)
+class Injection:
+    """How completeness is measured."""
+
+    stars: int = 0
+    """Stars of known flux that are put into every frame, to see which are found; 300 tell the limit to some percent.
+    It takes about as long as the rest of the reduction; 0 does without."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How frames are matched with a catalog and calibrated."""
 
@@ -346,6 +355,7 @@ class Camera:
     gates: dict[str, Gate] = field(default_factory=dict)
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
+    injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 
     def filter_band(self, name: str | None) -> FilterBand | None:

@@ -42,6 +42,8 @@ class FrameFlag(IntFlag):
     WCS_UNCHECKED = 1 << 10
     FILTER_UNKNOWN = 1 << 11
     MORE_IMAGES = 1 << 12
+    SKY_ONE_SIDED = 1 << 13
+    UNEVEN_IMAGES = 1 << 14
 
 
 class PixelFlag(IntFlag):
@@ -56,7 +58,7 @@ class PixelFlag(IntFlag):
     UNSTABLE = 1 << 5
     COSMIC_RAY = 1 << 6
     REPAIRED = 1 << 7
-    """The value was made up from the neighbours."""
+    """The value was made up from the neighbours; with no other bit, the sky that was taken off was."""
 
 
 #: The value of a pixel with any of these bits says nothing of the sky.
@@ -64,13 +66,15 @@ UNUSABLE_PIXEL = (
     PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.COSMIC_RAY
 )
 
-#: The photometry of a detection with any of these bits is not to be trusted.
+#: The photometry of a detection with any of these bits is not to be trusted. Where a centroid fails the place is wrong
+#: by several times the usual error, and so is the flux about it; most are blends, cosmic rays or noise.
 SPOILED = (
     SourceFlag.SATURATED
     | SourceFlag.NEAR_SATURATED
     | SourceFlag.EDGE
     | SourceFlag.BAD_PIXEL
     | SourceFlag.DETECTION_OVERFLOW
+    | SourceFlag.CENTROID_FAILED
     | SourceFlag.FRAME_REJECTED
     | SourceFlag.STREAK
 )

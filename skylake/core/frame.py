@@ -92,6 +92,39 @@ class StoredImage:
 
 
 @dataclass(frozen=True, slots=True)
+class SkyPlane:
+    """The sky of a frame, as it is to be subtracted.
+
+    Attributes
+    ----------
+    pixels : ndarray of float32, shape (height, width)
+        ADU, finite everywhere.
+    error : ndarray of float32, of the same shape
+        Standard error, ADU, finite everywhere.
+    unknown : ndarray of bool, of the same shape
+        Pixels of which no frame tells the sky, so that it is made up from those about them.
+    level : float
+        Its median, ADU.
+    one_sided : bool
+        Whether only frames before, or only frames after the frame tell it.
+    """
+
+    pixels: Pixels
+    error: Pixels
+    unknown: Mask
+    level: float
+    one_sided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSky:
+    """What is remembered of a sky that was subtracted: level, ADU, and whether it was that of one side alone."""
+
+    level: float = 0.0
+    one_sided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A calibrated image with what is known of each pixel. All arrays have one shape.
 
@@ -109,6 +142,11 @@ class Image:
     variance : ndarray of float32 or None
         Variance that read noise, photons and masters give each pixel, ADU^2; None where it is only known from the
         scatter of the background.
+    read_variance : float or None
+        What read noise has of the variance of a pixel, ADU^2; None where the gain with which photons were counted is
+        only a guess.
+    sky : TakenSky
+        The sky that was subtracted; the level is 0 where none was.
     """
 
     pixels: Pixels
@@ -116,6 +154,8 @@ class Image:
     offset: tuple[float, float]
     variance: Pixels | None = None
     raw_step: int = 1
+    read_variance: float | None = None
+    sky: TakenSky = TakenSky()
 
     @property
     def masked(self) -> Mask:

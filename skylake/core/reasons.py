@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a frame did not end as ``ok``."""
+    """Why a frame did not end as ``ok``, or did not give all that was asked of it."""
 
     # failed: cannot be read or understood
     UNREADABLE = "unreadable"
@@ -56,6 +56,9 @@ class Reason(StrEnum):
     CLOUDY = "cloudy"
     NO_WCS = "no_wcs"
     BAD_WCS = "bad_wcs"
+
+    # ok, and its detections too; but its targets are missing
+    TARGETS_FAILED = "targets_failed"
 
 
 #: The reason under which a frame is filed when a gate on this metric rejects it.

@@ -12,6 +12,7 @@ import numpy as np
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.cameras.kinds import CalibrationKind, calibration_kind, read_binning
 from skylake.core.batch import UNDATED, night_of
+from skylake.core.camera import SkyFrames
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
@@ -20,9 +21,11 @@ from skylake.image.calibrate import Conditions
 from skylake.image.combine import Combined, CombineOptions, combine
 from skylake.image.conditions import told_exposure
 from skylake.image.library import Library, Master, Wanted, choose, needed, rules_of
+from skylake.image.lightfield import coarse_map
 from skylake.image.masterfile import load_master
 from skylake.image.masters import normalised, prepare, steps_for
 from skylake.image.read import open_stored, read_file
+from skylake.image.skyframe import without_sources
 
 #: What is wrong with a header and does not matter for a calibration frame.
 _HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}
@@ -80,18 +83,41 @@ class PreparedFile:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A frame of a combination: its pixels, less those of another one, over levels."""
+    """A frame of a combination: its pixels, less those of another one, over levels.
+
+    Attributes
+    ----------
+    path : Path
+    levels : tuple of float
+    less : Path or None
+        The other one.
+    weight : float
+        What it counts beside others, as one over the variance of its pixels.
+    zero, seconds : float
+        How often a zero level that was taken off all frames alike is in it, and for how many seconds a dark current,
+        both over the level.
+    """
 
     path: Path
     levels: tuple[float, ...] = (1.0,)
     less: Path | None = None
+    weight: float = 1.0
+    zero: float = 1.0
+    seconds: float = 0.0
 
     def rows(self, start: int, end: int) -> Pixels:
         """Return some rows."""
-        pixels = np.load(self.path, mmap_mode="r")[start:end]
+        return self._cut(slice(start, end), start)
+
+    def sample(self, step: int) -> Pixels:
+        """Return every so manieth row; an odd step keeps the rows of a mosaic in turns."""
+        return self._cut(slice(None, None, step), 0)
+
+    def _cut(self, rows: slice, first_row: int) -> Pixels:
+        pixels = np.load(self.path, mmap_mode="r")[rows]
         if self.less is not None:
-            pixels = pixels - np.load(self.less, mmap_mode="r")[start:end]
-        return normalised(pixels, self.levels, start)
+            pixels = pixels - np.load(self.less, mmap_mode="r")[rows]
+        return normalised(pixels, self.levels, first_row)
 
 
 def look_at(
@@ -198,4 +224,28 @@ def _prepare(
 
 def combine_rows(terms: Sequence[Term], rows: tuple[int, int], options: CombineOptions) -> Combined:
     """Combine some rows of all frames."""
-    return combine(np.stack([term.rows(*rows) for term in terms]), options)
+    return combine(np.stack([term.rows(*rows) for term in terms]), options, [term.weight for term in terms])
+
+
+def coarse_term(term: Term, step: int) -> Pixels:
+    """Return a term in few numbers, from every so manieth row."""
+    return coarse_map(term.sample(step))
+
+
+def hide_sources(path: Path, flat: Path, params: SkyFrames, out: Path) -> Path:
+    """Write a frame of the sky without its sources, which are found by a flat in another file.
+
+    Raises
+    ------
+    LakeError
+        If the file cannot be written.
+    """
+    pixels = without_sources(np.load(path), np.load(flat), params)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.save(out, pixels)
+    except OSError as error:
+        raise LakeError(
+            f"{out}: a prepared frame cannot be written ({reason_of(error)}); free space and run again"
+        ) from error
+    return out

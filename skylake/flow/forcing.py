@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from skylake.core.reasons import Reason
+from skylake.errors import FrameError
+from skylake.flow.guard import guard
 from skylake.flow.psfpool import PsfKey, psf_for
 from skylake.flow.targetlist import TargetList
 from skylake.image.extracted import Extracted
@@ -13,6 +17,9 @@ from skylake.image.forced import ForcedMeasurements, force_targets
 from skylake.image.placing import TargetFinder
 from skylake.image.psf import PsfModel
 from skylake.image.reduce import Finisher
+
+#: What is not known of a frame whose targets were not measured.
+_OF_TARGETS = ("n_targets", "targets_dx_px", "targets_dy_px", "psf_stars", "psf_chi2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +35,23 @@ class Forcing:
         def finish(extracted: Extracted) -> ForcedMeasurements | None:
             row, (height, width) = extracted.row, extracted.signal.shape
             psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
-            forced = force_targets(extracted, find_targets, psf)
-            extracted.row.update(_frame_row(self.targets.version, forced))
+            forced = guard(partial(force_targets, extracted, find_targets, psf))
+            if isinstance(forced, FrameError):
+                row["targets_version"] = self.targets.version
+                note_failure(row, forced)
+                return None
+            row.update(_frame_row(self.targets.version, forced))
             return forced
 
         return finish
+
+
+def note_failure(row: dict[str, Any], error: FrameError) -> None:
+    """Let the row of a frame tell that its targets were not measured; its detections are as good as ever."""
+    sentence = f"its targets were not measured: {error}"
+    row["message"] = "; ".join(part for part in (row.get("message"), sentence) if part)
+    row["reason"] = row.get("reason") or Reason.TARGETS_FAILED.value
+    row.update(dict.fromkeys(_OF_TARGETS))
 
 
 def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from skylake.cameras.kinds import CalibrationKind
 from skylake.core.camera import ReductionSteps
 from skylake.flow.calibration import Exposure
 
+#: Flats between which so much time passes, days, are of two series, such as those of dusk and dawn.
+_SERIES_GAP_D = 2.0 / 24.0
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -69,11 +72,20 @@ class Group:
         return f"{' '.join(parts)} of night {self.night:08d}"
 
 
-def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True) -> list[Group]:
+def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, least: int = 1) -> list[Group]:
     """Return the groups of frames that become masters, bias before darks before flats.
 
     Frames of one group are of one kind, chip, binning, night, period of the camera and temperature; darks also of one
-    exposure, flats of one filter.
+    exposure, flats of one filter and, since dust and light change, of one dusk or dawn.
+
+    Parameters
+    ----------
+    frames : sequence of Exposure
+    profile : Profile
+    by_night : bool
+        Whether nights, and the hours of a night, are told apart.
+    least : int
+        Frames that a master takes; the flats of a night are not divided into fewer.
     """
     found: dict[tuple[object, ...], list[Exposure]] = {}
     for one in frames:
@@ -88,11 +100,29 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True) -
         reduction = profile.at(_finite(some[0].wanted.mjd)).reduction
         for piece in _alike(some, reduction):
             order = sorted(piece, key=lambda one: (_finite(one.wanted.mjd) or 0.0, one.file))
-            groups.append(Group(some[0].kind, tuple(order)))
+            series = _series(order, least) if some[0].kind == "flat" and by_night else [order]
+            groups += [Group(some[0].kind, tuple(one)) for one in series]
     kinds = ("bias", "dark", "flat")
     return sorted(
         groups, key=lambda one: (kinds.index(one.kind), one.night, one.filter or "", one.first.file)
     )
+
+
+def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
+    """Return frames, in the order of time, in pieces between which hours passed, each of so many frames at least.
+
+    They are divided at the longest pause first, so that too few frames stay with those nearest in time.
+    """
+    times = [one.wanted.mjd for one in order]
+    pauses = [
+        (times[number] - times[number - 1], number)
+        for number in range(least, len(order) - least + 1)
+        if number
+    ]
+    longest, number = max((one for one in pauses if one[0] > _SERIES_GAP_D), default=(0.0, 0))
+    if not longest:
+        return [order]
+    return [*_series(order[:number], least), *_series(order[number:], least)]
 
 
 def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:

@@ -17,19 +17,16 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.forcing import Forcing
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
-from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
+from skylake.flow.onesided import nights_with_later_sky
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
-from skylake.flow.skyframes import takes_sky
-from skylake.flow.targetlist import TargetList
+from skylake.flow.skyframes import sky_frames
 from skylake.lake import Lake, Part
-from skylake.sky.catalogs import ReferenceCatalog
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
 _CHUNK = 64
@@ -71,7 +68,7 @@ class IngestReport:
     counts : dict
         Frames by status.
     problems : list of dict
-        file, status, reason and message of each frame that is not ok.
+        file, status, reason and message of each frame that is not ok or lacks its targets.
     batches : list of dict
         camera, night, frames, ok, sources and forced_sources of each batch that was committed.
     n_known : int
@@ -82,6 +79,8 @@ class IngestReport:
         What was wrong with the folders named.
     n_otherwise : int
         Nights of the camera in the lake that were made, all or in part, with another configuration of it.
+    half_skies : list of int
+        Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -91,6 +90,7 @@ class IngestReport:
     repeated: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     n_otherwise: int = 0
+    half_skies: list[int] = field(default_factory=list)
 
     @property
     def all_well(self) -> bool:
@@ -131,13 +131,7 @@ def ingest(
     nights = _plan(fresh, profile, workers, options, progress)
     # The snapshot is held for as long as workers read targets and masters from it.
     start = lake.snapshot()
-    targets = TargetList.in_force(start, profile.name)
-    reduction = Reduction(
-        profile,
-        _default_catalog(lake),
-        library=library_of(start, profile.name),
-        forcing=None if targets is None else Forcing(targets),
-    )
+    reduction = Reduction.in_force(lake, start, profile)
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -147,6 +141,7 @@ def ingest(
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
+    report.half_skies = nights_with_later_sky(lake.snapshot(), profile)
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report
@@ -174,11 +169,6 @@ def _remember(lake: Lake, profile: Profile, known: Known, repeated: Sequence[str
     }
     if not fresh.items() <= known.repeats.items():
         write_repeats(lake, profile.name, known.repeats | fresh)
-
-
-def _default_catalog(lake: Lake) -> ReferenceCatalog | None:
-    name = lake.settings.default_catalog
-    return ReferenceCatalog.open(lake.layout.catalog(name)) if name else None
 
 
 def _plan(
@@ -234,17 +224,14 @@ def _ingest_window(
 
     Returns the errors of the nights that could not be gathered; they do not take the others along.
     """
-    camera = reduction.profile.name
+    profile, whole = reduction.profile, run.known.whole(window)
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
-    reduction = replace(
-        reduction,
-        known=run.known.of_nights(window),
-        neighbours=_neighbours(window, reduction.profile, run.known),
-    )
-    with run.lake.stage(f"ingest-{camera}") as staging:
+    known, neighbours = run.known.of_nights(window), sky_frames(whole, profile, run.workers)
+    reduction = replace(reduction, known=known, neighbours=neighbours)
+    with run.lake.stage(f"ingest-{profile.name}") as staging:
         if reduction.forcing is not None:
-            whole = run.known.whole(window)
-            psfs = pool_psfs(whole, reduction.profile, run.workers, reduction.library, staging / "psf")
+            folders = staging / "psf", run.lake.layout.psf_memory(profile.name)
+            psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours)
             reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
         reduced = _reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
@@ -255,14 +242,9 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        return _publish_window(run, chunks, reduction, staging, [str(Batch(camera, one)) for one in later])
-
-
-def _neighbours(window: dict[int, list[str]], profile: Profile, known: Known) -> tuple[str, ...]:
-    """Return the frames of some nights, those of the lake too, if the camera takes the sky from neighbours."""
-    if not takes_sky(profile):
-        return ()
-    return tuple(sorted(file for files in known.whole(window).values() for file in files))
+        return _publish_window(
+            run, chunks, reduction, staging, [str(Batch(profile.name, one)) for one in later]
+        )
 
 
 def _publish_window(
@@ -277,9 +259,8 @@ def _publish_window(
     targets = "" if reduction.forcing is None else reduction.forcing.targets.name
     moves = Moves.find(chunks, run.known)
     batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
-    existing = existing_parts(
-        snapshot, batches, chunks, moves, run.known, staging / "existing", run.workers, run.progress
-    )
+    folder = staging / "existing"
+    existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
     sha256 = profile.sha256
@@ -324,7 +305,9 @@ def _reduce_frames(
 ) -> dict[int, list[Chunk]]:
     """Return the reduced chunks of each night. A chunk that kills its worker is tried frame by frame."""
     total = sum(len(files) for files in window.values())
-    size = max(1, min(_CHUNK, math.ceil(total / (4 * workers.count))))
+    # Neighbours that tell the sky are reduced anew for each piece, so these are few then.
+    per_worker = 1 if reduction.neighbours else 4
+    size = max(1, min(_CHUNK, math.ceil(total / (per_worker * workers.count))))
     pieces = [
         (night, files[i : i + size]) for night, files in window.items() for i in range(0, len(files), size)
     ]
@@ -382,7 +365,7 @@ def _report_batch(
     statuses = [row["status"] for row in rows]
     for status in statuses:
         report.counts[status] = report.counts.get(status, 0) + 1
-    report.problems += [row for row in rows if row["status"] != Status.OK.value]
+    report.problems += [row for row in rows if row["reason"] is not None]
     n_ok = statuses.count(Status.OK.value)
     report.batches.append(
         {

@@ -20,7 +20,7 @@ from skylake.lake import Lake
 #: What may go better another time; such frames are taken up again by the next run.
 _RETRIED = {
     Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value, Reason.NO_MASTER.value,
-    Reason.BAD_MASTER.value, Reason.NO_SKY_FRAME.value,
+    Reason.BAD_MASTER.value, Reason.NO_SKY_FRAME.value, Reason.TARGETS_FAILED.value,
 }  # fmt: skip
 
 Repeat = tuple[int, int | None, int | None]

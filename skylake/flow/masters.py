@@ -15,12 +15,15 @@ from skylake.cameras.kinds import CalibrationKind
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
-from skylake.flow.assemble import Made, Maker, bad_pixel_rows, drop_pixels, image_master, transfer_row
+from skylake.flow.assemble import image_master
 from skylake.flow.calibration import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.defects import bad_pixel_rows
 from skylake.flow.discover import find_frames
+from skylake.flow.entries import Made, Maker
 from skylake.flow.groups import Group, group
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.transfers import drop_pixels, read_noise, transfer_row
 from skylake.image.library import Library, Master
 from skylake.image.masters import FlatForm
 from skylake.lake import Commit, Lake, Snapshot, stage_part
@@ -111,7 +114,7 @@ def build_masters(
         run = _Build(lake, profile, workers, options, progress or Silent(), staging, report)
         run.library = library_of(snapshot, profile.name)
         frames = run.look(files)
-        for one in group(frames, profile, options.by_night):
+        for one in group(frames, profile, options.by_night, options.min_frames):
             run.make(one)
         run.make_masks()
         _commit(lake, snapshot, profile, run.rows, staging)
@@ -180,9 +183,11 @@ class _Build:
             return
         made = image_master(self.maker, group, prepared)
         self._warn(group)
+        if group.kind == "bias":
+            made.row.update(read_noise(self.maker, made))
         self._add(made.row)
         if group.kind == "flat" and self.options.form == "plain":
-            transfer = transfer_row(self.maker, made, self.made)
+            transfer = transfer_row(self.maker, made, self.made, self.library)
             if transfer is not None:
                 self._add(transfer)
         drop_pixels(made)

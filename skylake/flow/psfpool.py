@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import dask
-import numpy as np
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.guard import guard
-from skylake.flow.skyframes import SkySource, takes_sky
+from skylake.flow.psfmemory import Peeked, PsfMemory, made_with, recall, remember
+from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.library import Library
 from skylake.image.psf import PsfModel, PsfSums, solve_psf
 from skylake.image.psfstars import sums_of_frame
@@ -32,6 +32,8 @@ _FRAMES = 20
 _ROUNDS = 3
 _CHUNK = 4
 _PEEK_CHUNK = 64
+#: Binary digits of the time of day by which frames are chosen: a tenth of a second.
+_RANK_BITS = 20
 
 
 class PsfKey(NamedTuple):
@@ -54,107 +56,138 @@ def pool_psfs(
     workers: Workers,
     library: Library | None = None,
     scratch: Path | None = None,
+    keep: Path | None = None,
+    neighbours: Sequence[SkyFrame] | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
     A pass of its own over some twenty frames, rather than sums collected while all are reduced: all frames of a run
     are then measured with one and the same function, whichever worker has them, and no frame has to be read twice in
-    a long night. The sums of a frame are small, and add up in the order of the frames. The files are to be those of
-    the whole night, with what the lake holds: a frame that comes by itself would else have a function of one frame.
-    Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch` while they are
-    needed.
+    a long night. The sums of a frame are small, and add up in the order in which frames are chosen. The files are to
+    be those of the whole night, with what the lake holds: a frame that comes by itself would else have a function of
+    one frame. Frames that tell nothing are replaced. Cameras that take the sky off keep frames of it in `scratch`
+    while they are needed; `neighbours` are those that tell it, if they are known already.
+
+    Which frames are chosen follows from their times alone, and a frame that comes later takes the place of few: with
+    a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
+    once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
+    tells follows from its neighbours too, and nothing is remembered.
     """
-    neighbours = [file for files in nights.values() for file in files] if takes_sky(profile) else []
+    if neighbours is None:
+        neighbours = sky_frames(nights, profile, workers)
     shared = dask.delayed(_Camera(profile, library, tuple(neighbours), scratch), pure=False, traverse=False)
-    left = _science_frames(nights, profile, workers)
+    digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
+    memories = {
+        night: PsfMemory() if folder is None else recall(folder, night, digest, files)
+        for night, files in nights.items()
+    }
+    left = _science_frames(nights, profile, workers, memories)
     missing = dict.fromkeys(left, _FRAMES)
     sums: dict[PsfKey, PsfSums] = {}
     for _ in range(_ROUNDS):
-        chosen = {group: _spread(files, missing[group]) for group, files in left.items()}
-        left = {group: _without(files, chosen[group]) for group, files in left.items()}
-        for group, one in _sum_groups(chosen, shared, workers):
+        chosen = {group: files[: max(missing[group], 0)] for group, files in left.items()}
+        left = {group: files[len(chosen[group]) :] for group, files in left.items()}
+        _ask_frames(chosen, shared, workers, memories)
+        for group, one in _told(chosen, memories):
             missing[group] -= 1
             key = PsfKey(group.night, group.filter, one.size)
             sums[key] = sums[key] + one if key in sums else one
+    if folder is not None:
+        for night, memory in memories.items():
+            remember(folder, night, digest, memory)
     for night in sorted({group.night for group in left} - {key.night for key in sums}):
         _log.warning("no frame of %d tells the point spread function; a Moffat profile stands in", night)
     return {key: solve_psf(one) for key, one in sums.items()}
 
 
-def _without(files: Sequence[str], chosen: Sequence[str]) -> list[str]:
-    """Return files without some of them, in their order."""
-    taken = set(chosen)
-    return [file for file in files if file not in taken]
+def _told(
+    chosen: Mapping[PsfKey, Sequence[str]], memories: Mapping[int, PsfMemory]
+) -> Iterator[tuple[PsfKey, PsfSums]]:
+    """Yield what frames tell, those of each group in their order."""
+    for group, files in chosen.items():
+        for file in files:
+            _, sums = memories[group.night].sums.get(file, (None, None))
+            if sums is not None:
+                yield group, sums
 
 
-def _spread(files: Sequence[str], count: int) -> list[str]:
-    """Return so many of the files, from the first to the last."""
-    places = np.linspace(0, len(files) - 1, max(min(len(files), count), 0)).round().astype(int)
-    return [files[place] for place in np.unique(places)]
-
-
-def _sum_groups(
-    chosen: Mapping[PsfKey, Sequence[str]], shared: object, workers: Workers
-) -> list[tuple[PsfKey, PsfSums]]:
-    """Return what frames tell, those of each group in their order."""
+def _ask_frames(
+    chosen: Mapping[PsfKey, Sequence[str]],
+    shared: object,
+    workers: Workers,
+    memories: Mapping[int, PsfMemory],
+) -> None:
+    """Reduce those of some frames of which it is not remembered what they tell, and remember it."""
     task = dask.delayed(sum_frames, pure=False)
     pieces = []
     for group, files in chosen.items():
-        size = max(1, min(_CHUNK, -(-len(files) // workers.count)))
-        pieces += [(group, files[start : start + size]) for start in range(0, len(files), size)]
-    found = []
+        asked = [file for file in files if file not in memories[group.night].sums]
+        size = max(1, min(_CHUNK, -(-len(asked) // workers.count)))
+        pieces += [(group, asked[start : start + size]) for start in range(0, len(asked), size)]
     results = workers.run([task(files, shared) for _, files in pieces]) if pieces else []
-    for (group, _), result in zip(pieces, results, strict=True):
+    for (group, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
             _log.warning(
                 "some frames gave nothing to the point spread function of %d (%s)", group.night, result
             )
-        else:
-            found += [(group, one) for one in result]
-    return found
+            continue
+        for file, one in zip(files, result, strict=True):
+            memories[group.night].note_sums(file, one)
 
 
 def _science_frames(
-    nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers
+    nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
 ) -> dict[PsfKey, list[str]]:
-    """Return the frames of each night, filter and size before reduction in the order of time, by their headers.
+    """Return the frames of each night, filter and size before reduction, in the order in which they are wanted.
 
     Of files with one and the same time one is taken: they are copies of a frame, such as one that was moved.
     """
-    peek = dask.delayed(peek_frames, pure=False)
-    pieces = [
-        (night, files[start : start + _PEEK_CHUNK])
-        for night, files in nights.items()
-        for start in range(0, len(files), _PEEK_CHUNK)
-    ]
-    results = workers.run([peek(files, profile) for _, files in pieces]) if pieces else []
+    _ask_headers(nights, profile, workers, memories)
     timed: dict[PsfKey, dict[float, str]] = {}
+    for night, files in nights.items():
+        for file in files:
+            _, known = memories[night].headers.get(file, (None, None))
+            if known is not None:
+                timed.setdefault(PsfKey(night, known.filter, known.size), {}).setdefault(known.mjd, file)
+    order = sorted(timed, key=lambda key: (key.night, key.filter or "", key.size))
+    return {key: [timed[key][mjd] for mjd in sorted(timed[key], key=_rank)] for key in order}
+
+
+def _ask_headers(
+    nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
+) -> None:
+    """Read those of some headers of which it is not remembered what they tell, and remember it."""
+    peek = dask.delayed(peek_frames, pure=False)
+    pieces = []
+    for night, files in nights.items():
+        asked = [file for file in files if file not in memories[night].headers]
+        pieces += [(night, asked[start : start + _PEEK_CHUNK]) for start in range(0, len(asked), _PEEK_CHUNK)]
+    results = workers.run([peek(files, profile) for _, files in pieces]) if pieces else []
     for (night, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
             _log.warning("some headers of %d could not be read (%s)", night, result)
             continue
         for file, one in zip(files, result, strict=True):
-            if one is not None:
-                timed.setdefault(PsfKey(night, one.filter, one.size), {}).setdefault(one.mjd, file)
-    order = sorted(timed, key=lambda key: (key.night, key.filter or "", key.size))
-    return {key: [timed[key][mjd] for mjd in sorted(timed[key])] for key in order}
+            memories[night].note_header(file, one)
 
 
-class _Peeked(NamedTuple):
-    """What the header of a science frame tells: its time (MJD, UTC), filter, and height and width."""
+def _rank(mjd: float) -> tuple[int, float]:
+    """Return the rank of a time: those of the smallest ranks are spread evenly over any part of a day.
 
-    mjd: float
-    filter: str | None
-    size: tuple[int, int]
+    The binary digits of the time of day in reverse order (van der Corput 1935): first one per day, then the one half
+    a day later, then those between, and so on. So a frame has its rank whatever the others are.
+    """
+    ticks = int((mjd % 1.0) * (1 << _RANK_BITS))
+    return int(f"{ticks:0{_RANK_BITS}b}"[::-1], 2), mjd
 
 
-def peek_frames(paths: Sequence[str], profile: Profile) -> list[_Peeked | None]:
+def peek_frames(paths: Sequence[str], profile: Profile) -> list[Peeked | None]:
     """Return what the header of each file tells; None for those that are no science frame. Runs on a worker."""
     found = [guard(partial(_peek, path, profile)) for path in paths]
     return [None if isinstance(one, FrameError) else one for one in found]
 
 
-def _peek(path: str, profile: Profile) -> _Peeked | None:
+def _peek(path: str, profile: Profile) -> Peeked | None:
     header = peek_header(path, profile.base.header.extension)
     if header is None:
         return None
@@ -162,7 +195,7 @@ def _peek(path: str, profile: Profile) -> _Peeked | None:
     if reading.problem is not None or reading.mjd_mid is None:
         return None
     width, height = (int(header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}", 0))) for axis in (1, 2))
-    return _Peeked(reading.mjd_mid, reading.filter, (height, width))
+    return Peeked(reading.mjd_mid, reading.filter, (height, width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +204,12 @@ class _Camera:
 
     profile: Profile
     library: Library | None
-    neighbours: tuple[str, ...]
+    neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
 
 
-def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums]:
-    """Return what the stars of some frames say of the point spread function; runs on a worker."""
+def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
+    """Return what the stars of each frame say of the point spread function, None for nothing; runs on a worker."""
     if not camera.neighbours:
         return _sum_frames(paths, camera, None)
     try:
@@ -191,16 +224,17 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums]:
         ) from error
 
 
-def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums]:
-    found = []
+def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
+    found: list[PsfSums | None] = []
     for path in paths:
         try:
             content = read_file(path)
         except FrameError:
+            found.append(None)
             continue
-        sums = reduce_frame(
-            content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame
-        ).finished
-        if sums is not None:
-            found.append(sums)
+        found.append(
+            reduce_frame(
+                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame
+            ).finished
+        )
     return found

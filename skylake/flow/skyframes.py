@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import dask
 import numpy as np
 
+from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import SkyFrames
-from skylake.core.frame import Image, Pixels
+from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.cluster import Workers
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
 from skylake.image.library import Library
 from skylake.image.read import open_stored, peek_header, read_file
-from skylake.image.skyframe import combined_sky, subtracted_sky, without_sources
+from skylake.image.skyframe import above_zero, combined_sky, subtracted_sky, without_sources
 
-_MINUTES_PER_DAY = 1440.0
+_log = logs.get(__name__)
+
+MINUTES_PER_DAY = 1440.0
+#: Exposures that differ by less than this share count as the same.
+_SAME_EXPOSURE = 0.01
+#: One of so many rows tells the level of a frame.
+_STRIDE = 5
+#: Headers read in one task.
+_PEEK_CHUNK = 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Neighbour:
+class SkyFrame(NamedTuple):
     """A frame that may show the sky of another: its file, time (MJD, UTC), filter and exposure."""
 
     file: str
@@ -34,11 +45,56 @@ class _Neighbour:
     filter: str | None
     exposure_s: float
 
+    def is_like(self, other: SkyFrame) -> bool:
+        """Tell whether filter and exposure are those of another frame."""
+        return self.filter == other.filter and math.isclose(
+            self.exposure_s, other.exposure_s, rel_tol=_SAME_EXPOSURE
+        )
+
 
 def takes_sky(profile: Profile) -> bool:
     """Tell whether a camera takes the sky of a frame from its neighbours, at any time."""
     cameras = [profile.base, *(period.camera for period in profile.periods)]
     return any("sky" in camera.reduction.steps for camera in cameras)
+
+
+def sky_frames(
+    nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers
+) -> tuple[SkyFrame, ...]:
+    """Return the frames among files that may show the sky of others, in the order of time; headers are read once.
+
+    There are none if the camera does not take the sky from neighbours.
+
+    Parameters
+    ----------
+    nights : mapping
+        Files of each night.
+    profile : Profile
+    workers : Workers
+        Read the headers.
+    """
+    if not takes_sky(profile):
+        return ()
+    peek, files = dask.delayed(peek_sky, pure=False), [file for some in nights.values() for file in some]
+    pieces = [files[start : start + _PEEK_CHUNK] for start in range(0, len(files), _PEEK_CHUNK)]
+    found: list[SkyFrame] = []
+    for result in workers.run([peek(piece, profile) for piece in pieces]) if pieces else []:
+        if isinstance(result, BaseException):
+            _log.warning("some headers could not be read, so these frames tell no sky (%s)", result)
+        else:
+            found += result
+    return tuple(sorted(found, key=lambda one: (one.mjd, one.file)))
+
+
+def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
+    """Return the science frames among files, by their headers. Runs on a worker."""
+    found = []
+    for file in files:
+        header = peek_header(file, profile.base.header.extension)
+        reading = read_header(header if header is not None else {}, profile, Path(file).name)
+        if reading.problem is None and reading.mjd_mid is not None:
+            found.append(SkyFrame(file, reading.mjd_mid, reading.filter, reading.exposure_s))
+    return found
 
 
 class SkySource:
@@ -49,77 +105,71 @@ class SkySource:
 
     Parameters
     ----------
-    files : sequence of str
-        Frames of the nights.
+    frames : sequence of SkyFrame
+        Of the nights, in the order of time.
     profile : Profile
     library : Library or None
     folder : Path
     """
 
-    def __init__(self, files: Sequence[str], profile: Profile, library: Library | None, folder: Path) -> None:
-        self._files, self._profile, self._library, self._folder = tuple(files), profile, library, folder
-        self._known: dict[str, _Neighbour] | None = None
+    def __init__(
+        self, frames: Sequence[SkyFrame], profile: Profile, library: Library | None, folder: Path
+    ) -> None:
+        self._frames, self._profile, self._library, self._folder = tuple(frames), profile, library, folder
+        self._times = [one.mjd for one in self._frames]
+        self._known = {one.file: one for one in self._frames}
         self._kept: OrderedDict[Path, float | None] = OrderedDict()
 
-    def __call__(self, path: str, image: Image) -> Pixels:
+    def __call__(self, path: str, image: Image) -> SkyPlane:
         """Return what is to be subtracted from a frame.
 
         Raises
         ------
         FrameFailed
-            ``no_sky_frame`` if too few frames were taken shortly before or after it.
+            ``no_sky_frame`` if too few frames were taken shortly before or after it, or their sky is not above zero.
         """
         params = self._params(path)
-        chosen = self._neighbours(path)
-        frames, levels = [], []
-        for one in chosen:
-            clean = self._clean(one)
-            if clean is not None:
-                frames.append(clean)
-                levels.append(float(np.nanmedian(clean[::5])))
-        if len(frames) < params.min_frames:
-            raise _too_few(len(frames), params)
-        sky = combined_sky(frames, levels)
+        cleaned = [(one, self._clean(one)) for one in self._neighbours(path)]
+        usable = [(one, clean) for one, clean in cleaned if clean is not None]
+        if len(usable) < params.min_frames:
+            raise _too_few(len(usable), params)
+        levels = [_level(clean) for _, clean in usable]
+        bright = above_zero(levels)
+        if sum(bright) < params.min_frames:
+            raise _too_dark(levels, sum(bright), params)
+        chosen = [
+            (one, clean, level)
+            for (one, clean), level, is_bright in zip(usable, levels, bright, strict=True)
+            if is_bright
+        ]
+        sky = combined_sky([clean for _, clean, _ in chosen], [level for _, _, level in chosen])
         self._forget(6 * params.n_frames)
-        return subtracted_sky(image, sky)
+        later = [one.mjd > self._known[path].mjd for one, _, _ in chosen]
+        return subtracted_sky(image, sky, one_sided=all(later) or not any(later))
 
     def _params(self, path: str) -> SkyFrames:
-        one = self._all().get(path)
+        one = self._known.get(path)
         return self._profile.at(None if one is None else one.mjd).reduction.sky
 
-    def _all(self) -> dict[str, _Neighbour]:
-        """Return the frames of the sky among the files, by file; read once."""
-        if self._known is None:
-            self._known = {}
-            for file in self._files:
-                header = peek_header(file, self._profile.base.header.extension)
-                reading = read_header(header if header is not None else {}, self._profile, Path(file).name)
-                if reading.problem is None and reading.mjd_mid is not None:
-                    self._known[file] = _Neighbour(file, reading.mjd_mid, reading.filter, reading.exposure_s)
-        return self._known
-
-    def _neighbours(self, path: str) -> list[_Neighbour]:
+    def _neighbours(self, path: str) -> list[SkyFrame]:
         """Return the nearest frames of the same filter and exposure, half before and half after where there are."""
-        here = self._all().get(path)
+        here = self._known.get(path)
         if here is None:
             return []
         params = self._params(path)
-        span = params.within_minutes / _MINUTES_PER_DAY
-        others = [
-            one
-            for one in self._all().values()
-            if one.file != path
-            and one.filter == here.filter
-            and math.isclose(one.exposure_s, here.exposure_s, rel_tol=0.01)
-            and abs(one.mjd - here.mjd) <= span
-        ]
-        before = sorted((one for one in others if one.mjd <= here.mjd), key=lambda one: -one.mjd)
-        after = sorted((one for one in others if one.mjd > here.mjd), key=lambda one: one.mjd)
+        span = params.within_minutes / MINUTES_PER_DAY
+        first, last = bisect_left(self._times, here.mjd - span), bisect_right(self._times, here.mjd + span)
+        # Files of one moment are copies of a frame, such as one that was moved.
+        moments = {
+            one.mjd: one for one in self._frames[first:last] if one.mjd != here.mjd and one.is_like(here)
+        }
+        before = [one for one in reversed(moments.values()) if one.mjd < here.mjd]
+        after = [one for one in moments.values() if one.mjd > here.mjd]
         half = params.n_frames // 2
-        first = min(len(before), max(half, params.n_frames - len(after)))
-        return before[:first] + after[: params.n_frames - first]
+        count = min(len(before), max(half, params.n_frames - len(after)))
+        return before[:count] + after[: params.n_frames - count]
 
-    def _plain(self, one: _Neighbour) -> Pixels | None:
+    def _plain(self, one: SkyFrame) -> Pixels | None:
         """Return a frame as it is before the step `sky`; None if it cannot be used."""
         path = self._path(one, "plain")
         if path not in self._kept:
@@ -134,7 +184,7 @@ class SkySource:
             self._save(path, np.where(image.masked | image.saturated, np.float32(np.nan), image.pixels))
         return self._open(path)
 
-    def _clean(self, one: _Neighbour) -> Pixels | None:
+    def _clean(self, one: SkyFrame) -> Pixels | None:
         """Return a frame without its sources, which are found by the sky of its own neighbours."""
         path = self._path(one, "clean")
         if path not in self._kept:
@@ -143,12 +193,18 @@ class SkySource:
             if plain is None or not others:
                 self._kept[path] = None
                 return None
-            levels = [float(np.nanmedian(pixels[::5])) for pixels in others]
-            first = combined_sky(others, levels, masked=False)
+            levels = [_level(pixels) for pixels in others]
+            bright = above_zero(levels)
+            if not any(bright):
+                self._kept[path] = None
+                return None
+            chosen = [number for number, is_bright in enumerate(bright) if is_bright]
+            some = [others[number] for number in chosen], [levels[number] for number in chosen]
+            first = combined_sky(*some, masked=False).mean
             self._save(path, without_sources(np.asarray(plain), first, self._params(one.file)))
         return self._open(path)
 
-    def _path(self, one: _Neighbour, what: str) -> Path:
+    def _path(self, one: SkyFrame, what: str) -> Path:
         name = hashlib.sha256(one.file.encode(errors="surrogateescape")).hexdigest()[:16]
         return self._folder / f"{name}-{what}.npy"
 
@@ -175,6 +231,20 @@ class SkySource:
             path, there = self._kept.popitem(last=False)
             if there is not None:
                 path.unlink(missing_ok=True)
+
+
+def _level(pixels: Pixels) -> float:
+    """Return the level of a frame with gaps, ADU."""
+    return float(np.nanmedian(pixels[::_STRIDE]))
+
+
+def _too_dark(levels: Sequence[float], count: int, params: SkyFrames) -> FrameFailed:
+    return FrameFailed(
+        Reason.NO_SKY_FRAME,
+        f"the sky takes {params.min_frames} frames with a level clearly above zero and only {count} of "
+        f"{len(levels)} neighbours have one, the median being {float(np.median(levels)):.3g} ADU; see whether bias "
+        "and dark take off too much, or take the step sky out of reduction.steps",
+    )
 
 
 def _too_few(count: int, params: SkyFrames) -> FrameFailed:

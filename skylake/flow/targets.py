@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.bands import mag_column
-from skylake.core.flags import SourceFlag
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Status
 from skylake.core.sphere import healpix_index, offset, ra_dec, separation_deg, tangent_basis, unit_vectors
@@ -29,6 +29,7 @@ from skylake.sky.pixels import Pixel
 from skylake.table.targets import (
     CatalogStars,
     Clusters,
+    are_artefacts,
     cluster_detections,
     combine,
     identify,
@@ -45,7 +46,15 @@ _MATCH_PX = 1.5
 _SAME_FIELD = 0.25
 _FRAME_COLUMNS = [
     "frame_id", "ra_deg", "dec_deg", "pixel_scale_arcsec", "rotation_deg", "mirrored", "width_px", "height_px",
+    "fwhm_px",
 ]  # fmt: skip
+_NUMBERS = ("ra_deg", "dec_deg", "flux_aper1", "mjd_mid", "x_px", "y_px", "half_light_px")
+#: Detections with any of these bits make no target. Saturated stars do: their neighbours are measured without them.
+_NO_TARGET = SPOILED & ~(SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED)
+#: On the sharpest frames, these percent of all, stars have the full width to judge by; with what pixels add to it.
+_SHARPEST_PERCENT, _PIXEL_PX = 1.0, 1.2
+#: A half-light radius below this share of that of stars is one of a pixel.
+_SHARP_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,8 @@ def make_targets(
             "`skylake ingest` some first"
         )
     scale = float(np.median(frames["pixel_scale_arcsec"].to_numpy()))
-    clusters = _clusters(snapshot, camera, options, scale, workers, progress)
+    clusters = _clusters(snapshot, camera, options, scale, _narrowest(frames), workers, progress)
+    clusters = clusters.take(~are_artefacts(clusters, scale))
     stars = _catalog_stars(lake, camera, options, frames)
     rows = combine(stars, clusters, _MATCH_PX * scale)
     covering = count_frames(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), frames)
@@ -128,6 +138,21 @@ def make_targets(
             f"{lake.root}: nothing is a target of {camera}; name a --catalog, a fainter --faint or a smaller --seen"
         )
     return _publish(lake, snapshot, camera, options, rows, covering, _MATCH_PX * scale)
+
+
+def may_be_star(flags: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Tell by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
+    saturated = (flags & int(SourceFlag.SATURATED)) != 0
+    forgiven = np.where(saturated, int(SourceFlag.CENTROID_FAILED), 0)
+    return np.asarray((flags & int(_NO_TARGET) & ~forgiven) == 0)
+
+
+def _narrowest(frames: pa.Table) -> float:
+    """Return the half-light radius below which nothing is a star, pixels: a part of that on the sharpest frames."""
+    widths = frames["fwhm_px"].drop_null().cast(pa.float64()).to_numpy()
+    if widths.size == 0:
+        return 0.0
+    return 0.5 * _SHARP_SHARE * float(np.hypot(np.percentile(widths, _SHARPEST_PERCENT), _PIXEL_PX))
 
 
 def _wanted(rows: pa.Table, covering: npt.NDArray[np.int64], options: TargetOptions) -> tuple[pa.Table, Any]:
@@ -176,6 +201,7 @@ def _clusters(
     camera: str,
     options: TargetOptions,
     scale: float,
+    narrow_px: float,
     workers: Workers,
     progress: Progress,
 ) -> Clusters:
@@ -190,7 +216,7 @@ def _clusters(
     task = dask.delayed(cluster_pixel, pure=False)
     seen, link = max(options.seen, 1), _LINK_PX * scale
     makers = [
-        (lambda pixel=pixel, slices=slices: task(pixel, slices, camera, link, seen))
+        (lambda pixel=pixel, slices=slices: task(pixel, slices, camera, link, seen, narrow_px))
         for pixel, slices in sorted(by_pixel.items())
     ]
     progress.begin("targets", len(makers))
@@ -207,16 +233,19 @@ def _clusters(
 
 
 def cluster_pixel(
-    pixel: Pixel, slices: Sequence[Slice], camera: str, link_arcsec: float, seen: int
+    pixel: Pixel, slices: Sequence[Slice], camera: str, link_arcsec: float, seen: int, narrow_px: float
 ) -> Clusters:
-    """Return the clusters of one pixel that were seen often enough, or may be part of one beyond its edge."""
-    columns = ["frame_id", "ra_deg", "dec_deg", "flux_aper1", "mjd_mid", "flags"]
-    rows = read_files("sources", slices, columns, pc.field("camera") == camera)
-    rows = rows.filter(pc.equal(pc.bit_wise_and(rows["flags"], int(SourceFlag.FRAME_REJECTED)), 0))
-    ra, dec, flux, mjd = (
-        rows[name].cast(pa.float64()).to_numpy() for name in ("ra_deg", "dec_deg", "flux_aper1", "mjd_mid")
+    """Return the clusters of one pixel that were seen often enough, or may be part of one beyond its edge.
+
+    What the edge, a streak or a bad pixel spoils is not counted; half-light radii below `narrow_px` are those of no
+    star.
+    """
+    rows = read_files("sources", slices, [*_NUMBERS, "frame_id", "flags"], pc.field("camera") == camera)
+    rows = rows.filter(pa.array(may_be_star(rows["flags"].to_numpy())))
+    ra, dec, flux, mjd, x, y, half_light = (rows[name].cast(pa.float64()).to_numpy() for name in _NUMBERS)
+    found = cluster_detections(
+        rows["frame_id"].to_numpy(), ra, dec, flux, mjd, link_arcsec, (x, y), half_light < narrow_px
     )
-    found = cluster_detections(rows["frame_id"].to_numpy(), ra, dec, flux, mjd, link_arcsec)
     few = np.flatnonzero(found.n_frames < seen)
     keep = np.ones(len(found), bool)
     keep[few] = _near_edge(*ra_dec(found.total[few]), pixel, 2.0 * link_arcsec)

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from skylake.core.camera import BadPixels
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import MaskPlane, Pixels
+from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.core.robust import sigma_mad
 from skylake.image.combine import Combined
 from skylake.image.kernels.repair import fill_from_neighbours
+from skylake.image.kernels.running import running_medians
 
 #: Fewer frames tell nothing of how stable a pixel is.
 _STABLE_FRAMES = 5
 _MEDIAN_PX = 5
 _STRIDE = 7
+#: Pixels on either side in a line, with which those of a cluster are compared: clusters may be as wide. The wider
+#: window tells what is smooth, such as the glow of an amplifier.
+_NEAR_PX, _WIDE_PX = 12, 25
+#: How much of what is smooth is let pass.
+_SMOOTH = 2.0
+_PASSES = 3
 
 
 def hot_pixels(dark: Pixels, limits: BadPixels) -> MaskPlane:
-    """Return the bit HOT where a master dark exceeds the median of its surroundings by far, or is NaN.
+    """Return the bit HOT where a master dark exceeds its surroundings by far, or is NaN.
+
+    Each pixel is compared with the median of the 25 around it, and with those of 25 along its row and its column,
+    which see columns, rows and clusters of up to twelve pixels across. There what wider windows show to be smooth
+    does not count.
 
     Parameters
     ----------
     dark : ndarray of float32
-        Master dark, or bias where there is none, in ADU.
+        Master dark, in ADU.
     limits : BadPixels
     """
-    excess = dark - _surroundings(dark)
-    scatter = sigma_mad(excess[::_STRIDE]) or 1e-6
-    return _bits(~(excess <= limits.hot_sigma * scatter), PixelFlag.HOT)
+    scatter = sigma_mad((dark - _surroundings(dark, ~np.isfinite(dark)))[::_STRIDE]) or 1e-6
+
+    def excess(lines: Pixels, near: Pixels) -> Pixels:
+        above = lines - near
+        return np.asarray(above - limits.hot_sigma * max(scatter, sigma_mad(above[::_STRIDE])), np.float32)
+
+    bad = _beside_others(dark, excess)
+    above = dark - _surroundings(dark, bad)
+    return _bits(bad | ~(above <= limits.hot_sigma * scatter), PixelFlag.HOT)
 
 
 def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
-    """Return the bit DEAD where a master flat is far from the median of its surroundings, or NaN."""
+    """Return the bit DEAD where a master flat is far from its surroundings, those of :func:`hot_pixels`, or NaN."""
+    least = np.float32(limits.dead_response)
+
+    def excess(lines: Pixels, near: Pixels) -> Pixels:
+        return np.asarray(np.maximum(least * near - lines, lines - near / least), np.float32)
+
+    bad = _beside_others(flat, excess)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = flat / _surroundings(flat)
+        ratio = flat / _surroundings(flat, bad)
     alive = (ratio >= limits.dead_response) & (ratio <= 1.0 / limits.dead_response) & (flat > 0.0)
-    return _bits(~alive, PixelFlag.DEAD)
+    return _bits(bad | ~alive, PixelFlag.DEAD)
 
 
 def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
@@ -72,13 +97,55 @@ def repair(pixels: Pixels, mask: MaskPlane, bits: PixelFlag) -> int:
     return len(x)
 
 
-def _surroundings(pixels: Pixels) -> Pixels:
-    """Return the median of the pixels around each; what is no number counts as the median of all."""
+def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels], Pixels]) -> Mask:
+    """Return pixels that are NaN, or far from the good ones in their row or their column.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32
+    excess : callable
+        Gives from lines of pixels and the medians about them by how much each is farther than it may be.
+    """
+    bad = ~np.isfinite(pixels)
+    for _ in range(_PASSES):
+        # What was found does not hide its neighbours any more.
+        found = _in_lines(pixels, bad, excess) | _in_lines(pixels.T, bad.T, excess).T
+        if not np.any(found & ~bad):
+            break
+        bad |= found
+    return bad
+
+
+def _in_lines(pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels], Pixels]) -> Mask:
+    lines, left_out = np.ascontiguousarray(pixels), np.ascontiguousarray(bad)
+    near = _medians(lines, left_out, _NEAR_PX)
+    beyond = excess(lines, near)
+    some = np.flatnonzero(np.any(beyond > 0.0, axis=1))
+    smooth = np.abs(near[some] - _medians(lines[some], left_out[some], _WIDE_PX))
+    found = np.zeros(lines.shape, bool)
+    found[some] = beyond[some] > _SMOOTH * smooth
+    return found
+
+
+def _medians(lines: Pixels, left_out: Mask, half: int) -> Pixels:
+    medians = np.empty(lines.shape, np.float32)
+    running_medians(lines, left_out, half, medians)
+    return medians
+
+
+def _surroundings(pixels: Pixels, bad: Mask) -> Pixels:
+    """Return the median of the pixels around each; for bad ones counts what their neighbours let expect."""
     from scipy.ndimage import median_filter
 
-    finite = np.isfinite(pixels)
-    filled = np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0.0)
-    return np.asarray(median_filter(filled.astype(np.float32), _MEDIAN_PX, mode="nearest"))
+    filled = pixels.astype(np.float32)
+    y, x = np.nonzero(bad)
+    values = np.empty(len(x), np.float32)
+    fill_from_neighbours(filled, bad.astype(np.uint8), x, y, values)
+    far = np.isnan(values)
+    if far.any():
+        values[far] = np.median(pixels[~bad]) if not bad.all() else 0.0
+    filled[y, x] = values
+    return np.asarray(median_filter(filled, _MEDIAN_PX, mode="nearest"))
 
 
 def _bits(where: np.ndarray, bit: PixelFlag) -> MaskPlane:

@@ -12,7 +12,7 @@ import numpy as np
 
 from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, StoredImage
+from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
@@ -21,7 +21,7 @@ from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
-from skylake.image.steps import linearise, overscan_levels, reference_correction, trim_window
+from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window
 
 _BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
 _ZERO_STEPS = ("overscan", "reference", "bias")
@@ -41,11 +41,13 @@ class Conditions:
         Electrons per ADU.
     read_noise : float
         Electrons, rms.
+    gain_known : bool
+        Whether somebody tells the gain: header, profile or a photon transfer.
     exposure_s : float or None
     masters : mapping
         Masters by kind.
     sky : callable or None
-        Gives the sky of the frame, to be subtracted, from the frame as it is before that step.
+        Gives the sky of the frame from the frame as it is before that step.
     """
 
     saturation_adu: float | None = None
@@ -53,7 +55,8 @@ class Conditions:
     read_noise: float = 0.0
     exposure_s: float | None = None
     masters: Mapping[str, MasterFrame] = field(default_factory=dict)
-    sky: Callable[[Image], Pixels] | None = None
+    sky: Callable[[Image], SkyPlane] | None = None
+    gain_known: bool = False
 
 
 def calibrate(
@@ -135,8 +138,12 @@ class _Chain:
         self.mask: MaskPlane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
+        self.read_variance: float | None = None
+        self.taken = TakenSky()
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
+        #: Squared error of the zero level of a row, ADU^2.
+        self.level_variance = 0.0
         self.invalid_rows = 0
         # Whether something else than a pass, which marks what is no number, has changed the pixels since.
         self.touched = False
@@ -152,7 +159,12 @@ class _Chain:
             if number == self.begin_after and not self.begun:
                 self._begin()
         pixels = self._finished()
-        return Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+        return self._image(pixels)
+
+    def _image(self, pixels: Pixels) -> Image:
+        return Image(
+            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken
+        )
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
@@ -168,8 +180,10 @@ class _Chain:
         self.begun = True
         self.work.begins = True
         self.work.inverse_gain = 1.0 / gain
-        self.work.read_variance = (self.conditions.read_noise / gain) ** 2
+        self.work.read_variance = (self.conditions.read_noise / gain) ** 2 + self.level_variance
         self.variance = np.empty(self.mask.shape, np.float32)
+        if self.conditions.gain_known:
+            self.read_variance = self.work.read_variance
 
     def _flushed(self) -> Pixels:
         """Do the pass that was gathered, and return the pixels."""
@@ -242,8 +256,9 @@ class _Chain:
         """Nothing is left to do: the window is that of the trimmed image from the beginning."""
 
     def _overscan(self) -> None:
-        levels = overscan_levels(self.source, self.camera.detector)
-        self.work.levels = None if levels is None else levels[self.window[0]]
+        zero = overscan_level(self.source, self.camera.detector)
+        if zero is not None:
+            self.work.levels, self.level_variance = zero.levels[self.window[0]], zero.error**2
 
     def _reference(self) -> None:
         detector = self.camera.detector
@@ -315,11 +330,13 @@ class _Chain:
         self.mask = take_mask(self.mask, cells)
         if self.variance is not None:
             self.variance = take_plane(self.variance, cells)[0] / np.float32(len(cells))
+        if self.read_variance is not None:
+            self.read_variance /= len(cells)
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:
         pixels = self._finished()
-        image = Image(pixels, self.mask, self.offset, self.variance, self.raw_step)
+        image = self._image(pixels)
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
         hits = find_cosmic_rays(image, params, conditions.gain, conditions.read_noise)
         self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
@@ -332,8 +349,12 @@ class _Chain:
                 Reason.NO_SKY_FRAME,
                 "the step sky needs the neighbours of the frame; ingest the night as a whole",
             )
-        self.touched = True
-        pixels -= self.conditions.sky(Image(pixels, self.mask, self.offset, self.variance, self.raw_step))
+        sky = self.conditions.sky(self._image(pixels))
+        self.touched, self.taken = True, TakenSky(sky.level, sky.one_sided)
+        pixels -= sky.pixels
+        if self.variance is not None:
+            self.variance += sky.error**2
+        self.mask |= sky.unknown * np.uint8(PixelFlag.REPAIRED)
 
 
 def _plane(pixels: Pixels | None) -> Pixels | None:

@@ -81,7 +81,7 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
     half = math.ceil(kernel.REACH * usual + 0.5)
     kernel.windowed_centroids(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, scene.rms_at(x, y),
-        1.0 / scene.gain, scene.scale, x, y, sigma, leash, half, found,
+        1.0 / scene.gain, scene.scale, scene.excess_at(x, y), x, y, sigma, leash, half, found,
     )  # fmt: skip
     return found.T
 

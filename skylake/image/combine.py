@@ -57,8 +57,8 @@ class Combined:
     mean, error : ndarray of float32
         Clipped mean and its standard error.
     scatter, expected : ndarray of float32
-        Scatter of single values, by their range without the lowest and the highest, and the one that is expected of
-        them.
+        Scatter of values of mean weight, by their range without the lowest and the highest, and the one that is
+        expected of them.
     n_used, n_present : ndarray of uint16
         Values that were kept, and that there were.
     """
@@ -77,46 +77,51 @@ class Combined:
         return 1.0 - int(self.n_used.sum(dtype=np.int64)) / total if total else 0.0
 
 
-def combine(stack: Pixels, options: CombineOptions) -> Combined:
+def combine(stack: Pixels, options: CombineOptions, weights: npt.ArrayLike | None = None) -> Combined:
     """Combine frames, or the same rows of all of them.
 
-    Errors come from the scatter of the kept values. A few values tell little of their scatter, so it is pooled with
-    what the neighbourhood of the pixel shows for its level, which counts as five values.
+    Each value counts by the weight of its frame, which is to go as one over the variance of its pixels. Errors come
+    from the scatter of the kept values. A few values tell little of their scatter, so it is pooled with what the
+    neighbourhood of the pixel shows for its level, which counts as five values.
 
     Parameters
     ----------
     stack : ndarray of float32, shape (n, rows, columns)
         NaN where a frame has no value.
     options : CombineOptions
+    weights : array_like or None, shape (n,)
+        Positive; None for frames that are alike.
     """
     stack = np.ascontiguousarray(stack, np.float32)
+    weight = np.ones(len(stack)) if weights is None else np.asarray(weights, np.float64)
+    weight = weight / weight.mean()
     # What is expected of a value shows in the neighbourhood of its pixel, outliers of single pixels included.
-    planes, counts = _run(stack, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
+    planes, counts = _run(stack, weight, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
     shown = planes[1] if options.start == "median" else planes[2] ** 2
     noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0]))
-    (mean, square, _, inner), (used, present) = _run(stack, options.threshold, options.start, noise)
+    planes, (used, present) = _run(stack, weight, options.threshold, options.start, noise)
+    mean, square, _, inner, kept = planes
     square /= np.float32(_kept_variance(options.threshold))
     expected = _pooled(square, _model(mean, options), used)
     freedom = np.maximum(used.astype(np.float32) - 1.0, 0.0)
     own = np.where(used > 1, square, 0.0)
     variance = (freedom * own + _PRIOR_WEIGHT * expected) / (freedom + _PRIOR_WEIGHT)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(variance / used)
+        error = np.sqrt(variance / kept)
     error = np.where(used > 0, error, np.nan).astype(np.float32)
     scatter = inner / _inner_range(present)
     return Combined(mean, error, scatter, np.sqrt(expected).astype(np.float32), used, present)
 
 
 def _run(
-    stack: Pixels, threshold: float, start: str, noise: Pixels
-) -> tuple[tuple[Pixels, Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
+    stack: Pixels, weights: npt.NDArray[np.float64], threshold: float, start: str, noise: Pixels
+) -> tuple[tuple[Pixels, Pixels, Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
     shape = stack.shape[1:]
-    mean, square, deviation, inner = (np.empty(shape, np.float32) for _ in range(4))
-    planes = (mean, square, deviation, inner)
+    mean, square, deviation, inner, kept = (np.empty(shape, np.float32) for _ in range(5))
+    planes = (mean, square, deviation, inner, kept)
     counts = (np.empty(shape, np.uint16), np.empty(shape, np.uint16))
-    combine_stack(
-        stack, float(threshold), start == "mode", np.ascontiguousarray(noise, np.float32), planes, counts
-    )
+    noise = np.ascontiguousarray(noise, np.float32)
+    combine_stack(stack, weights, float(threshold), start == "mode", noise, planes, counts)
     return planes, counts
 
 

@@ -8,20 +8,26 @@ from pathlib import Path
 
 from skylake.cameras import HeaderReading
 from skylake.cameras.kinds import read_binning
+from skylake.core.camera import Detector
 from skylake.core.flags import FrameFlag
-from skylake.core.frame import Image, Pixels, StoredImage
+from skylake.core.frame import Image, SkyPlane, StoredImage
 from skylake.image.calibrate import Conditions
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
 from skylake.image.measured import take_measured
 
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
-SkyFinder = Callable[[str, Image], Pixels]
+SkyFinder = Callable[[str, Image], SkyPlane]
 
 
 def told_exposure(reading: HeaderReading) -> float | None:
     """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
     return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
+
+
+def gain_known(reading: HeaderReading) -> bool:
+    """Tell whether header, profile or a photon transfer gives the gain; that of a profile is 1 where nobody set it."""
+    return FrameFlag.GAIN_ASSUMED not in reading.flags or reading.gain != Detector().gain_e_per_adu
 
 
 def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
@@ -62,5 +68,6 @@ def conditions_of(
         told_exposure(reading),
         {kind: load_master(library.root, master) for kind, master in chosen.items()},
         None if sky is None else partial(sky, file),
+        gain_known(reading),
     )
     return conditions, [master.name for master in (*chosen.values(), *transfers)]

@@ -30,6 +30,7 @@ def detect_sources(
     parameters: Extraction,
     gain: float = np.inf,
     variance: Pixels | None = None,
+    read_variance: float | None = None,
 ) -> Detections:
     """Find sources and separate those that touch, by the engine of the profile.
 
@@ -48,6 +49,8 @@ def detect_sources(
     variance : ndarray of float32 or None
         Variance of each pixel with the photons of its light, ADU^2, if it is known. The engine 'skylake' lets pixels
         count less that are noisier than the sky about them.
+    read_variance : float or None
+        What read noise has of it, ADU^2; None where the gain is not known.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def detect_sources(
     # A mask of bool is one of INVALID pixels, the first bit.
     plane = mask.view(np.uint8)
     if parameters.engine == "skylake":
-        return find_peaks(signal, Noise(rms, gain, variance), plane, parameters)
+        return find_peaks(signal, Noise(rms, gain, variance, read_variance), plane, parameters)
     return _find_connected(signal, rms, np.asarray(plane & np.uint8(UNUSABLE_PIXEL), bool), parameters)
 
 

@@ -28,6 +28,7 @@ class Extracted:
         Electrons per ADU.
     exposure_s : float
     image : Image
+        Mask and variances; its pixels with the sky are gone by then, and those of the signal in their place.
     background : Background
     signal : ndarray of float32
         Image minus background, ADU.

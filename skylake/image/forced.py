@@ -6,38 +6,39 @@ is the one to use by default; and the flux of the simultaneous fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
-from skylake.core.frame import Pixels
+from skylake.core.frame import MaskPlane
 from skylake.core.reasons import Status
-from skylake.core.robust import sigma_mad
 from skylake.image.circles import Circles
 from skylake.image.extracted import Extracted
-from skylake.image.photometry import variance_scale
+from skylake.image.kernels.tiles import circle_bits
+from skylake.image.photometry import TILE_PX, UNUSABLE, tiles_of
 from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_pixels, stars_on_image
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
-from skylake.image.psffit import StarFit, by_place, fit_stars
+from skylake.image.psffit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.streaks import near_trails
+from skylake.image.tie import tie_to_growth
+from skylake.image.variances import agreement_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
+#: Targets no farther beyond the edge may be on the image: by so much is a WCS wrong at most.
+_MOST_SHIFT_PX = 5.0
 #: Where neighbours increase the variance of a flux this much, it says little of the star alone.
 _BLENDED = 3.0
 #: A fit needs this part of the weight of a star's stamp.
 _MIN_SHARE = 0.5
-#: Stars that tie the fitted flux to the growth curve: S/N, contamination, and how many are needed.
-_TIE_SNR = 50.0
-_TIE_CONTAMINATION = 0.02
-_TIE_STARS = 8
-#: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be told.
-_FLOOR = (0.002, 0.01)
+#: What the models of neighbours are wrong by, as a share of their light.
+_MODEL_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,19 @@ class ForcedMeasurements:
     def __len__(self) -> int:
         return len(self.star_id)
 
+    def take(self, which: npt.NDArray[np.intp]) -> ForcedMeasurements:
+        """Return some of the targets."""
+        if np.array_equal(which, np.arange(len(self))):
+            return self
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, dict):
+                values[item.name] = {name: one[which] for name, one in value.items()}
+            else:
+                values[item.name] = value[which] if isinstance(value, np.ndarray) else value
+        return ForcedMeasurements(**values)
+
 
 def force_targets(
     extracted: Extracted, find_targets: TargetFinder, model: PsfModel | None
@@ -116,25 +130,35 @@ def force_targets(
         None if there is no target in the field, or the targets are not where a WCS puts them that no catalog confirms.
     """
     pointing = extracted.pointing
-    found = find_targets(
-        pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, float(extracted.row["mjd_mid"])
-    )
+    reach = pointing.radius_deg + (LARGEST_HALF + _MOST_SHIFT_PX) * pointing.pixel_scale_arcsec / 3600.0
+    found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, float(extracted.row["mjd_mid"]))
     x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
     height, width = extracted.signal.shape
-    near = np.flatnonzero(
-        (np.abs(x - 0.5 * width) <= 0.5 * width + 5) & (np.abs(y - 0.5 * height) <= 0.5 * height + 5)
-    )
+    near = np.flatnonzero(_beyond_edge(x, y, (height, width)) <= _MOST_SHIFT_PX)
     stars = extracted.stars
     catalog = None if stars is None else stars_on_image(pointing, stars, (height, width))
     shift = find_shift(x[near], y[near], extracted.measured, (height, width), catalog)
     if shift is None:
         return None
-    x, y = x[near] + np.nan_to_num(shift[0]), y[near] + np.nan_to_num(shift[1])
-    inside = np.flatnonzero((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
+    x, y = x + np.nan_to_num(shift[0]), y + np.nan_to_num(shift[1])
+    beyond = _beyond_edge(x, y, (height, width))
+    if not (beyond < 0.0).any():
+        return None
     psf = psf_of_frame(model, extracted)
-    inside = inside[by_place(x[inside], y[inside])]
-    measured = measure_targets(extracted, found.take(near[inside]), x[inside], y[inside], psf)
-    return replace(measured, shift_px=shift)
+    # Light of stars beyond the edge would else stay in those at the edge.
+    some = np.flatnonzero(beyond < core_half_size(psf.fwhm_px))
+    some = some[by_place(x[some], y[some])]
+    measured = measure_targets(extracted, found.take(some), x[some], y[some], psf)
+    return replace(measured.take(np.flatnonzero(beyond[some] < 0.0)), shift_px=shift)
+
+
+def _beyond_edge(x: Floats, y: Floats, shape: tuple[int, int]) -> Floats:
+    """Return by how many pixels places lie beyond the edge of an image, negative on it; infinite where unknown."""
+    height, width = shape
+    beyond = np.maximum(
+        np.abs(x - 0.5 * (width - 1)) - 0.5 * width, np.abs(y - 0.5 * (height - 1)) - 0.5 * height
+    )
+    return np.where(np.isnan(beyond), np.inf, beyond)
 
 
 def measure_targets(
@@ -152,11 +176,11 @@ def measure_targets(
     """
     good = _good_pixels(extracted.image.mask)
     signal, background, gain = extracted.signal, extracted.background, extracted.gain
-    variance = _Variance.of(extracted)
+    variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variance=variance.plane, scale=variance.scale
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances
     )  # fmt: skip
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
@@ -164,9 +188,9 @@ def measure_targets(
     sums = _sum(fit, apertures)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
-    flags = _flags(extracted, fit, x, y, edge, sums.bad)
+    flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
-    tie, floor = _tie(extracted, fit, sums, flags, relative)
+    tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
     flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
@@ -184,7 +208,7 @@ def measure_targets(
         chi2=fit.chi2,
         contamination=sums.contamination,
         n_bad=sums.bad,
-        sky=np.asarray(background.level[rows, columns], float) + fit.sky,
+        sky=np.asarray(background.level[rows, columns], float) + fit.sky + extracted.image.sky.level,
         sky_rms=np.asarray(rms, float),
         flags=flags,
         apcor=relative,
@@ -199,21 +223,13 @@ def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Variance:
-    """Variances of pixels where there are some, and the factor that makes them agree with the noise of the sky."""
-
-    plane: Pixels | None
-    scale: float
-
-    @classmethod
-    def of(cls, extracted: Extracted) -> _Variance:
-        """Return the variances of a frame."""
-        image, segments = extracted.image, extracted.detections.segments
-        if image.variance is None:
-            return cls(None, 1.0)
-        plane = np.ascontiguousarray(image.variance, np.float32)
-        return cls(plane, variance_scale(plane, extracted.background.rms, image.mask, segments))
+def _variances(extracted: Extracted) -> Variances | None:
+    """Return the variances of the pixels of a frame; None where there are none."""
+    image = extracted.image
+    if image.variance is None:
+        return None
+    agreement = agreement_of(image, extracted.background.rms, extracted.detections.segments)
+    return Variances(np.ascontiguousarray(image.variance, np.float32), agreement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,20 +251,39 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     }
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):
-        plain, left, noise, held, _ = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
+        noise = noise + _made_up(fit, share, common)
         sky = np.pi * radius**2 * fit.sky
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
-        spoiled = _FLOOR[1] * (plain - left - fit.taken * held)
+        spoiled = _MODEL_ERROR * (plain - left - fit.taken * held)
         flux_err[f"hybrid{number}"] = np.sqrt(noise + spoiled**2)
-    plain, left, noise, _, held = fit.sums[:, main].T
+    plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
 
 
-def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats, bad: Integers) -> Integers:
+def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:
+    """Return the variance of apertures part of which is the model of the star, beyond that of their good pixels.
+
+    The model has the error of the fitted flux, which goes with the good pixels that tell both, and of its own form.
+    """
+    model = fit.variance + (_MODEL_ERROR * fit.flux) ** 2
+    return np.where(share == 0.0, 0.0, 2.0 * share * common + share**2 * model)
+
+
+def _masked_within(mask: MaskPlane, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.bool_]:
+    """Tell which circles hold a pixel whose value says nothing, though the detector was not saturated there."""
+    found = np.zeros(len(x), np.uint8)
+    # A pixel lies in a circle in part if its centre is less than half a pixel beyond.
+    mask = np.ascontiguousarray(mask)
+    circle_bits(mask, tiles_of(mask), TILE_PX, x, y, radius + 0.5, found)
+    return np.asarray((found & np.uint8(UNUSABLE)) != 0)
+
+
+def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats) -> Integers:
     from scipy.spatial import cKDTree
 
     camera, image = extracted.camera, extracted.image
@@ -256,7 +291,8 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     spoiled = int(np.bitwise_or.reduce(image.mask, axis=None))
     outermost = max(camera.extraction.edge_margin_px, camera.apertures.radii_px[-1])
     flags[edge < outermost] |= SourceFlag.EDGE
-    flags[bad > 0] |= SourceFlag.BAD_PIXEL
+    if spoiled & UNUSABLE:
+        flags[_masked_within(image.mask, x, y, max(camera.apertures.radii_px))] |= SourceFlag.BAD_PIXEL
     flags[fit.increase > _BLENDED] |= SourceFlag.BLENDED
     flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
     flags[near_trails(extracted.trails, x, y, max(camera.apertures.radii_px))] |= SourceFlag.STREAK
@@ -273,28 +309,3 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
             distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
             flags[distance <= camera.apertures.radii_px[0] + 0.5] |= bit
     return flags
-
-
-def _tie(
-    extracted: Extracted, fit: StarFit, sums: _Sums, flags: Integers, relative: dict[str, Floats]
-) -> tuple[float, float]:
-    """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
-
-    Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux at their place, to
-    the fitted one.
-    """
-    apertures = extracted.camera.apertures
-    number = apertures.radii_px.index(apertures.calibrated_radius_px) + 1
-    here = relative[f"aper{number}"]
-    factor = extracted.corrections.factor[f"aper{number}"] * np.where(np.isnan(here), 1.0, here)
-    whole, error = sums.flux[f"hybrid{number}"] * factor, sums.flux_err[f"hybrid{number}"] * factor
-    bright = (fit.flux > 0) & (whole > _TIE_SNR * error)
-    bright &= (flags & ~np.int32(SourceFlag.FRAME_REJECTED)) == 0
-    bright &= np.abs(sums.contamination) < _TIE_CONTAMINATION
-    if bright.sum() < _TIE_STARS:
-        return 1.0, _FLOOR[1]
-    ratio = whole[bright] / fit.flux[bright]
-    tie = float(np.median(ratio))
-    expected = float(np.median((error[bright] / whole[bright]) ** 2))
-    scatter = float(sigma_mad(ratio)) / tie
-    return tie, float(np.clip(np.sqrt(max(scatter**2 - expected, 0.0)), *_FLOOR))

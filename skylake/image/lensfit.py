@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import biweight, intrinsic_scatter
+from skylake.image.crossvalidation import inverse
 from skylake.image.lens import NAMES, Lens
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ _FAR_PX = 1e6
 _ITERATIONS = 30
 _HALVINGS = 6
 #: A step that moves stars no farther than this, root mean square, is the last.
-STILL_PX = 1e-6
+STILL_PX = 1e-4
 #: No star is known better.
 _LEAST_SIGMA_PX = 1e-4
 
@@ -153,13 +154,6 @@ def differences(lens: Lens, pairs: Pairs) -> tuple[Floats, Floats]:
 def precision(pairs: Pairs, scatter: float) -> Floats:
     """Return the weight of each coordinate of the stars: one over its variance, with a scatter beyond the errors."""
     return np.asarray(1.0 / (np.maximum(pairs.sigma, _LEAST_SIGMA_PX) ** 2 + scatter**2))
-
-
-def inverse(matrix: Floats) -> Floats:
-    """Return the inverse of a normal matrix whose parameters have very different units."""
-    size = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-    units = np.outer(size, size)
-    return np.asarray(np.linalg.pinv(matrix / units, rcond=1e-13, hermitian=True) / units)
 
 
 def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:

@@ -21,7 +21,8 @@ class Master:
     """A master of the library: the columns of ``masters`` by which it is chosen.
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
-    made of, None where they told no time. The last four are what a photon transfer has measured.
+    made of, None where they told no time. Gain, read noise and linearity are what a photon transfer has measured;
+    the frames of a bias tell the read noise as well.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Master:
     read_noise_e: float | None = None
     linearity_c2: float | None = None
     linearity_c2_err: float | None = None
+    read_noise_err: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:

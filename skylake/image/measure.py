@@ -15,6 +15,7 @@ from skylake.image.annulus import annulus_sky, starless
 from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
+from skylake.image.hidden import fill_hidden
 from skylake.image.kernels.neighbours import crowding_shares
 from skylake.image.kron import kron_ellipses, plain_snr
 from skylake.image.photometry import (
@@ -42,6 +43,8 @@ _WIDEST_PX = 8.0
 _PIXEL_WIDTH_SQUARE = 1.4
 #: A star narrower than that cannot be told from a single pixel.
 _MIN_WIDTH_PX = 0.5
+#: Full width at half maximum of a Gaussian, in standard deviations.
+_WIDTH_PER_RMS = 2.3548
 #: Pixels around the footprint of a detection that are no clean sky either.
 _WIDEN_PX = 2
 #: Fraction of the sky annulus that must be clean.
@@ -128,7 +131,10 @@ def measure_sources(
     scene = make_scene(image, background, signal, detections.segments, gain)
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
-    flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, flags)
+    places = np.array([x, y, x_err, y_err])
+    sums = _circle_fluxes(scene, found, camera.apertures, places, flags)
+    x, y, x_err, y_err = places
+    flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, sums, flags)
     snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
         scene, found, camera.apertures, x, y, flags, snr
@@ -149,7 +155,7 @@ def measure_sources(
         crowding=np.zeros(len(x)),
         kron_radius=kron_radius,
         flux_max=found.peak,
-        sky=sky,
+        sky=sky + image.sky.level,
         sky_rms=scene.rms_at(x, y),
         n_pixels=detections.n_pixels[order],
         fwhm=fwhm,
@@ -190,6 +196,19 @@ def _widths(scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats) ->
     return np.where(known, width, np.nan), half_light
 
 
+def _circle_fluxes(
+    scene: Scene, found: _Found, apertures: Apertures, places: Floats, flags: Integers
+) -> tuple[Floats, Floats]:
+    """Return fluxes and errors in circles, shape (radii, n); places that bad pixels have moved are put right."""
+    flux, error, hidden = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
+    clean = (flags & int(UNCLEAN)) == 0
+    flags[hidden] |= SourceFlag.BAD_PIXEL
+    size = np.sqrt(found.a * found.b)
+    width = _WIDTH_PER_RMS * float(np.median(size)) if size.size else 1.0
+    fill_hidden(scene, places, flux, error, hidden, clean, width, apertures.radii_px)
+    return flux, error
+
+
 def _aperture_fluxes(
     scene: Scene,
     background: Background,
@@ -197,13 +216,14 @@ def _aperture_fluxes(
     apertures: Apertures,
     x: Floats,
     y: Floats,
+    sums: tuple[Floats, Floats],
     flags: Integers,
 ) -> tuple[dict[str, Floats], dict[str, Floats], Floats]:
     """Return fluxes, errors and the sky level per pixel; apertures beyond the profile's are NaN."""
     height, width = scene.signal.shape
     sky = np.asarray(background.level[nearest_pixel(y, height), nearest_pixel(x, width)], float)
     local, local_err = _local_sky(scene, detections, apertures, x, y, flags)
-    total, error, hidden = circular_fluxes(scene, x, y, apertures.radii_px)
+    total, error = sums
     flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
     flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
     for k, (name, radius) in enumerate(zip(FLUXES, apertures.radii_px, strict=False)):
@@ -213,7 +233,6 @@ def _aperture_fluxes(
     reach = max(apertures.radii_px)
     cut = (x < reach - 0.5) | (x > width - 0.5 - reach) | (y < reach - 0.5) | (y > height - 0.5 - reach)
     flags[cut] |= SourceFlag.EDGE
-    flags[hidden] |= SourceFlag.BAD_PIXEL
     return flux, flux_err, sky + local
 
 

@@ -24,8 +24,8 @@ def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> l
     """Put measured values in place of those of header and profile, where the profile asks for them.
 
     Each comes from the photon transfer nearest in time, of those of the frame's chip and binning that have it. A
-    curvature that no detector has, or that is hardly known, is none; where it is known and zero within three errors
-    the response is left as it is.
+    curvature that no detector has, or that is hardly known, is none; one that is known and zero within three errors
+    corrects nothing. It takes the place of c2 in the profile, and c3 and on stay.
 
     Parameters
     ----------
@@ -92,5 +92,7 @@ def _take(quantity: Measurable, master: Master, reading: HeaderReading) -> None:
         reading.flags &= ~FrameFlag.READ_NOISE_ASSUMED
     else:
         is_curved = abs(value) >= _LEAST_SIGNIFICANCE * (master.linearity_c2_err or 0.0)
-        curve = (value,) if is_curved else ()
+        # A photon transfer tells c2 of the signal before any correction, beside what the profile knows of c3 and on.
+        higher = reading.camera.detector.linearity[1:]
+        curve = (value, *higher) if is_curved else (0.0, *higher) if higher else ()
         reading.camera = replace(reading.camera, detector=replace(reading.camera.detector, linearity=curve))

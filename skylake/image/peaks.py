@@ -24,6 +24,7 @@ from skylake.image.kernels.watershed import (
     number_basins,
     summits,
 )
+from skylake.image.variances import agree, sampled
 
 Plane = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
@@ -62,8 +63,6 @@ _SHARPEST = 1.25
 _LEAST_BESIDE = 0.1
 #: Most frames list less than one of so many of the pixels that may be listed.
 _FEW = 8
-#: Every so many pixels in x and y are enough to compare variances.
-_SAMPLE_PX = 16
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
 _SATURATED = np.uint8(PixelFlag.SATURATED)
 #: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that tell it.
@@ -99,22 +98,26 @@ class Noise:
         Electrons per ADU, for the photon noise of sources in the errors of their centroids.
     variance : ndarray of float32 or None
         Variance of each pixel with the photons of its light, as far as it is known, ADU^2.
+    read_variance : float or None
+        What read noise has of it, ADU^2; None where the gain is not known.
     """
 
     rms: Pixels
     gain: float = np.inf
     variance: Pixels | None = None
+    read_variance: float | None = None
 
     @property
-    def trust(self) -> tuple[Pixels, np.float32, np.float32]:
-        """The variance plane, what makes it agree with the background, and what a unit of light adds to it."""
+    def trust(self) -> tuple[Pixels, np.float32, np.float32, np.float32]:
+        """The variance plane, factor and summand that make it that of the background, and what light adds to it."""
         if self.variance is None:
-            return _NO_PLANE, np.float32(1.0), np.float32(0.0)
-        some = slice(None, None, _SAMPLE_PX), slice(None, None, _SAMPLE_PX)
-        told = self.variance[some]
-        # The median is that of the sky unless stars cover half of the image.
-        ratio = float(np.median(self.rms[some].astype(float) ** 2 / np.where(told > 0.0, told, np.inf)))
-        return np.ascontiguousarray(self.variance), np.float32(ratio), np.float32(1.0 / self.gain)
+            return _NO_PLANE, np.float32(1.0), np.float32(0.0), np.float32(0.0)
+        # Most pixels are those of the sky unless stars cover half of the image.
+        anywhere = np.ones(sampled(self.rms).shape, bool)
+        agreement = agree(self.variance, self.rms, anywhere, self.read_variance)
+        numbers = agreement.scale, agreement.usual_excess(self.rms), 1.0 / self.gain
+        scale, excess, photons = (np.float32(number) for number in numbers)
+        return np.ascontiguousarray(self.variance), scale, excess, photons
 
 
 def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction) -> Detections:

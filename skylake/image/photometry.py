@@ -14,16 +14,15 @@ from skylake.image.kernels import ellipses
 from skylake.image.kernels import sums as columns
 from skylake.image.kernels.apertures import circle_sums, profiles
 from skylake.image.kernels.tiles import circle_bits, footprint_bits, tile_bits
+from skylake.image.variances import Agreement, agreement_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
 #: Side of the squares for which is known whether any of their pixels has a bit.
 TILE_PX = 16
-#: Every so many pixels in x and y are enough to compare variances.
-_SAMPLE_PX = 8
-#: Fewer pixels of sky than that do not tell how wrong a variance plane is.
-_MIN_SAMPLE = 50
+#: No circle is quieter than this share of the variance of the sky about it, whatever a variance plane says.
+_LEAST_NOISE = 0.25
 
 #: Rings that are summed together for all sources, and for those that are not done then.
 _INNER_RINGS, _OUTER_RINGS = 4, 9
@@ -48,8 +47,8 @@ class Scene:
         Noise of the background.
     variance : ndarray of float32
         Variance of each pixel with the photons of the stars, of the shape of the image; or empty.
-    scale : float
-        Factor that makes the variance plane agree with the noise of the background.
+    agreement : Agreement
+        What makes the variance plane agree with the noise of the background.
     gain : float
         Electrons per ADU, for photons where there is no variance plane.
     tiles : ndarray of uint8
@@ -60,9 +59,18 @@ class Scene:
     mask: MaskPlane
     rms: Pixels
     variance: Pixels
-    scale: float
+    agreement: Agreement
     gain: float
     tiles: MaskPlane
+
+    @property
+    def scale(self) -> float:
+        """Factor of the variance plane."""
+        return self.agreement.scale
+
+    def excess_at(self, x: Floats, y: Floats) -> Floats:
+        """Return what is added to the variance plane at places, ADU^2."""
+        return self.agreement.excess(x, y, self.rms_at(x, y))
 
     def rms_at(self, x: Floats, y: Floats) -> Floats:
         """Return the noise of the background at places."""
@@ -75,8 +83,8 @@ def make_scene(
 ) -> Scene:
     """Return what is measured of an image.
 
-    A variance plane is multiplied with the ratio of the measured variance of the background to that which the
-    plane has between the stars, so that a wrong gain or read noise does not make errors wrong.
+    A variance plane is made to agree with the measured noise of the background, so that a wrong read noise, or a gain
+    that is not known, does not make errors wrong; see :func:`~skylake.image.variances.agree`.
 
     Parameters
     ----------
@@ -90,23 +98,25 @@ def make_scene(
         Electrons per ADU.
     """
     mask = np.ascontiguousarray(image.mask)
+    variance = _NO_PLANE if image.variance is None else np.ascontiguousarray(image.variance, np.float32)
+    agreement = agreement_of(image, background.rms, segments)
+    return Scene(
+        np.ascontiguousarray(signal, np.float32),
+        mask,
+        background.rms,
+        variance,
+        agreement,
+        gain,
+        tiles_of(mask),
+    )
+
+
+def tiles_of(mask: MaskPlane) -> MaskPlane:
+    """Return the bits that occur in squares of a mask."""
     height, width = mask.shape
     tiles = np.zeros((-(-height // TILE_PX), -(-width // TILE_PX)), np.uint8)
     tile_bits(mask, TILE_PX, tiles)
-    variance, scale = _NO_PLANE, 1.0
-    if image.variance is not None:
-        variance = np.ascontiguousarray(image.variance, np.float32)
-        scale = variance_scale(variance, background.rms, mask, segments)
-    return Scene(np.ascontiguousarray(signal, np.float32), mask, background.rms, variance, scale, gain, tiles)
-
-
-def variance_scale(variance: Pixels, rms: Pixels, mask: MaskPlane, segments: npt.NDArray[np.int32]) -> float:
-    """Return the median ratio of the measured variance of the sky to that of a plane, between the stars."""
-    every = slice(None, None, _SAMPLE_PX), slice(None, None, _SAMPLE_PX)
-    sky = (segments[every] == 0) & ((mask[every] & np.uint8(UNUSABLE)) == 0) & (variance[every] > 0.0)
-    if np.count_nonzero(sky) < _MIN_SAMPLE:
-        return 1.0
-    return float(np.median(rms[every][sky].astype(float) ** 2 / variance[every][sky]))
+    return tiles
 
 
 def nearest_pixel(position: Floats, size: int) -> npt.NDArray[np.intp]:
@@ -120,8 +130,9 @@ def circular_fluxes(
     """Return fluxes in circles, with the exact overlap of circle and pixel.
 
     Unusable pixels are left out and the flux is scaled up by their share of the area; what lies outside the
-    image is missing. A sum with overlaps f has the variance sum(f^2 variance): that of the variance plane, else
-    ``sum(f^2) rms^2 + sum(f^2 signal) / gain`` with the noise of the background at the source.
+    image is missing. A sum with overlaps f has the variance sum(f^2 variance): that of the variance plane with what
+    makes it agree with the sky, else ``sum(f^2) rms^2 + sum(f^2 signal) / gain`` with the noise of the background at
+    the source.
 
     Parameters
     ----------
@@ -139,7 +150,7 @@ def circular_fluxes(
         Whether a circle holds an unusable pixel.
     """
     sums = _circle_sums(scene, x, y, radii)
-    flux, error = _fluxes(scene, sums.transpose(1, 0, 2), scene.rms_at(x, y))
+    flux, error = _fluxes(scene, sums.transpose(1, 0, 2), x, y)
     return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).any(axis=1))
 
 
@@ -164,7 +175,7 @@ def elliptical_fluxes(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
         _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
     )  # fmt: skip
-    return _fluxes(scene, sums, scene.rms_at(x, y))
+    return _fluxes(scene, sums, x, y)
 
 
 def kron_radii(
@@ -255,17 +266,19 @@ def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -
     return sums
 
 
-def _fluxes(scene: Scene, sums: Floats, rms: Floats) -> tuple[Floats, Floats]:
+def _fluxes(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Return flux and error from sums of shape (…, n, 6)."""
+    sky = sums[..., columns.SQUARES] * scene.rms_at(x, y) ** 2
     seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
     if scene.variance.size:
         variance = scene.scale * sums[..., columns.NOISE]
+        if scene.agreement.squares is not None:
+            variance = variance + scene.excess_at(x, y) * sums[..., columns.SQUARES]
+            variance = np.maximum(variance, _LEAST_NOISE * sky)
     else:
-        variance = (
-            sums[..., columns.SQUARES] * rms**2 + np.maximum(sums[..., columns.LIGHT], 0.0) / scene.gain
-        )
+        variance = sky + np.maximum(sums[..., columns.LIGHT], 0.0) / scene.gain
     return factor * sums[..., columns.FLUX], factor * np.sqrt(np.maximum(variance, 0.0))
 
 

@@ -217,8 +217,10 @@ def sum_stars(
     squares = np.matmul(np.swapaxes(weighted, 1, 2), functions)
     products = np.einsum("nmk,nm->nk", weighted, values)
     n_terms = N_FIELD * N_BASIS
+    matrix = np.einsum("nt,nu,nkl->tkul", field, field, squares, optimize=True).reshape(n_terms, n_terms)
     return PsfSums(
-        np.einsum("nt,nu,nkl->tkul", field, field, squares, optimize=True).reshape(n_terms, n_terms),
+        # Rounding makes the halves of a symmetric matrix differ, of which one alone may be kept.
+        0.5 * (matrix + matrix.T),
         np.einsum("nt,nk->tk", field, products).reshape(n_terms),
         float(np.sum(weights * values**2)),
         int(np.count_nonzero(weights)),

@@ -18,6 +18,7 @@ from skylake.image.kernels import pairs, stamps
 from skylake.image.kernels.covariances import local_variance
 from skylake.image.kernels.forced_apertures import sum_pixels
 from skylake.image.psf import FramePsf
+from skylake.image.variances import Agreement
 
 Floats = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -26,6 +27,7 @@ Places = npt.NDArray[np.int64]
 #: Half size of the stamps that are fitted, in full widths, and its limits in pixels.
 _CORE_WIDTHS = 1.5
 _CORE_LIMITS = (4, 12)
+LARGEST_HALF = _CORE_LIMITS[1]
 #: Side of the cells by which stars are sorted, pixels; no two farther apart than two cells may overlap.
 _CELL_PX = 2 * _CORE_LIMITS[1] + 1
 #: The light of a star beyond its stamp is taken off where it exceeds this share of the noise of a pixel.
@@ -77,9 +79,10 @@ class StarFit:
         The signal without the stars.
     columns, rows : ndarray of int
         The pixel in which the star is.
-    sums : ndarray, shape (n, circles, 5)
-        Of each circle, ADU: sum of the signal; of what is left; its variance; part of the star as it was subtracted
-        that such a circle holds wherever in a pixel it is; and, of the main circle, the part that this one holds.
+    sums : ndarray, shape (n, circles, 7)
+        Of each circle, ADU: sum of the signal; of what is left; variance of its good pixels; part of the star as it
+        was subtracted that such a circle holds wherever in a pixel it is; of the main circle, the part that this one
+        holds; the part in pixels that are not good; covariance of the good ones with the fitted flux.
     bad : ndarray of int
         Pixels in the main circle that are not good.
     steps : int
@@ -141,9 +144,17 @@ class _System:
         return solution, steps
 
 
+@dataclass(frozen=True, slots=True)
+class Variances:
+    """Variances of the pixels of a frame with the photons of its stars, ADU^2, and what makes them the sky's."""
+
+    plane: Pixels
+    agreement: Agreement
+
+
 def fit_stars(
     signal: Pixels, good: npt.NDArray[np.uint8], rms: Pixels, x: Floats, y: Floats, psf: FramePsf, gain: float,
-    level_sky: bool = True, circles: Circles | None = None, variance: Pixels | None = None, scale: float = 1.0,
+    level_sky: bool = True, circles: Circles | None = None, variances: Variances | None = None,
 ) -> StarFit:  # fmt: skip
     """Fit the fluxes of all stars at once.
 
@@ -165,10 +176,8 @@ def fit_stars(
         background map holds and the models as well.
     circles : Circles or None
         In which pixels are summed as well.
-    variance : ndarray of float32, shape (height, width), or None
-        Variance of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
-    scale : float
-        Factor that makes it agree with `rms`.
+    variances : Variances or None
+        Of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
     """
     clean, noise = bool(good.all()), _usual(rms)
     drawn = _draw(x, y, psf, signal, good, clean)
@@ -186,15 +195,16 @@ def fit_stars(
     if level_sky:
         sky = _level(left, good, clean, noise, places)
         flux, steps = system.solve(products - sky * drawn.sums, taken)
-    around = circles or Circles.none()
+    around, under = circles or Circles.none(), _under(rms, drawn)
+    told = variances or Variances(_NO_PLANE, Agreement())
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
         taken.astype(np.float32), sky.astype(np.float32), around.tables, around.phases, around.halves, around.main,
-        around.light(psf), signal, left, good, clean, _under(rms, drawn), gain,
-        _NO_PLANE if variance is None else variance, scale,
+        around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
+        told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32),
     )  # fmt: skip
     error, increase = local_variance(
-        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, _under(rms, drawn), _TOGETHER
+        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, under, _TOGETHER
     )  # fmt: skip
     return _in_order(drawn, StarFit(
         flux, taken, error, increase, chi2, _share(drawn), sky, left, drawn.columns, drawn.rows, sums, bad, steps
@@ -239,10 +249,13 @@ def by_place(x: Floats, y: Floats) -> Places:
 
 
 def _cells(columns: Places, rows: Places) -> tuple[Places, int, int]:
-    """Return the cell of each star, and how many there are across and down with an empty one at each edge."""
-    across = int(columns.max(initial=0)) // _CELL_PX + 3
-    down = int(rows.max(initial=0)) // _CELL_PX + 3
-    return (rows // _CELL_PX + 1) * across + columns // _CELL_PX + 1, across, down
+    """Return the cell of each star, and how many there are across and down with an empty one at each edge.
+
+    Stars may lie up to a cell beyond the edge of the image.
+    """
+    across = int(columns.max(initial=0)) // _CELL_PX + 4
+    down = int(rows.max(initial=0)) // _CELL_PX + 4
+    return (rows // _CELL_PX + 2) * across + columns // _CELL_PX + 2, across, down
 
 
 def core_half_size(fwhm_px: float) -> int:

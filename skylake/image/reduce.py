@@ -30,18 +30,21 @@ from skylake.image.astrometry import (
 )
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.cells import note_cells
 from skylake.image.clouds import count_found
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.inject import Frame
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
+from skylake.image.limits import note_limits
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import limiting_flux, source_metrics
+from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
-from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
+from skylake.image.verdicts import apply_gates, check_radius_arcsec, empty_frame, is_cloudy, note_sky
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
@@ -137,9 +140,10 @@ def reduce_frame(
     try:
         raw = open_stored(content, profile.base.header.extension)
         reading = _read_header(reduced, raw, profile)
-        image, header = _calibrate(reduced, raw, reading, library, sky), raw.header
+        images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
-        _measure(reduced, header, image, reading, find_stars, finish)
+        # Nobody else holds the image, so that its memory is free once its pixels have done their part.
+        _measure(reduced, header, images.pop(), reading, find_stars, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -217,7 +221,7 @@ def _measure(
     signal = image.pixels - background.level
     detections = _detect(row, image, signal, background, reading, pointing, find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
-    row["sky_adu"] = background.median_level
+    row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
@@ -227,7 +231,10 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
+    note_limits(
+        row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
+    )
+    note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
     if pointing is None:
         raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
@@ -237,19 +244,13 @@ def _measure(
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
     if finish is not None:
+        image = replace(image, pixels=signal)
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
                 corrections, pointing, trails, stars,
             )
         )  # fmt: skip
-
-
-def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
-    """Return the total flux of a star at the limit of the frame, ADU per second."""
-    radius = camera.apertures.calibrated_radius_px
-    name = FLUXES[camera.apertures.radii_px.index(radius)]
-    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
 
 
 def _detect(
@@ -265,8 +266,9 @@ def _detect(
     camera = reading.camera
     try:
         detections = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance
-        )
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            image.read_variance,
+        )  # fmt: skip
     except FrameRejected as error:
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma
@@ -374,7 +376,7 @@ def _ask_catalog(
         row["flags"] |= FrameFlag.WCS_UNCHECKED
         return None, None, None
     stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX)
+    radius = check_radius_arcsec(camera, pointing.pixel_scale_arcsec)
     check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
     row.update(
         wcs_expected=check.n_expected, wcs_matched=check.n_matched, wcs_offset_arcsec=check.offset_arcsec
@@ -391,9 +393,3 @@ def _ask_catalog(
     reach = camera.apertures.total_radius_px
     crowding = catalog_crowding(pointing, measured.x, measured.y, stars, match_px, reach, 0.25 * reach)
     return check, crowding, stars
-
-
-def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:
-    """Return the profile's match radius, or a number of pixels where it gives none."""
-    given = camera.calibration.match_radius_arcsec
-    return default_px * pixel_scale_arcsec if given is None else given

@@ -23,6 +23,8 @@ _STILL_PX = 1e-3
 #: The last radius, in standard deviations of a coordinate about the lens.
 _FINAL_SIGMAS = 5.0
 _LEAST_RADIUS_PX = 0.5
+#: Fewer stars leave less scatter, for ever; a circle this much larger than the last will do.
+_NEAR_ENOUGH = 1.2
 _LEAST_STARS = 4
 #: The brightest stars of the image, whose completeness is told.
 _BRIGHT = 50
@@ -132,7 +134,7 @@ def refine(
     expected : Expected, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
-        What to fit besides attitude and focal length; by default what unseen stars ask for.
+        What may be fitted besides attitude and focal length if unseen stars ask for it; by default all.
 
     Returns
     -------
@@ -147,16 +149,15 @@ def refine(
         if star.size < _LEAST_STARS:
             return None
         pairs = _pairs(stars, sources, star, source)
-        free = affordable(star.size // 2) if groups is None else groups
+        free = affordable(star.size // 2, groups)
         fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
-        if radius <= final:
+        if radius <= _NEAR_ENOUGH * final:
             break
         radius = max(_SHRINK * radius, final)
-    if groups is None:
-        fit, held_out = _best(lens, pairs, shape, expected)
-    else:
-        held_out = math.nan
+    fit, held_out = fit_best_lens(lens, pairs, known, groups)
+    if expected is None:
+        fit, held_out = _other_projection(fit, held_out, pairs, shape)
     return _settled(fit, stars, sources, shape, radius, held_out, known)
 
 
@@ -190,18 +191,19 @@ def _settled(
     return Refinement(last, pairs, *numbers, radius, held_out, share)
 
 
-def _best(
-    lens: Lens, pairs: Pairs, shape: tuple[int, int], expected: Expected | None
+def _other_projection(
+    best: LensFit, held_out: float, pairs: Pairs, shape: tuple[int, int]
 ) -> tuple[LensFit, float]:
-    """Return the best fit with the projection of the lens, or with another that predicts unseen stars better."""
-    best, held_out = fit_best_lens(lens, pairs, shape, expected)
+    """Return a fit, or one with another projection that predicts unseen stars of a wide field better."""
+    lens = best.lens
     angle = float(np.arccos(np.clip(np.min(pairs.vectors @ lens.axis), -1.0, 1.0)))
-    if expected is not None or angle < _WIDE_RAD or not math.isfinite(held_out):
+    if angle < _WIDE_RAD or not math.isfinite(held_out):
         return best, held_out
     for projection in _CANDIDATES:
         if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
             continue
-        fit, distance = fit_best_lens(with_projection(lens, projection), pairs, shape)
+        start = with_projection(lens, projection)
+        fit, distance = fit_best_lens(start, pairs, Expected.usual(start, shape))
         if distance < _BETTER * held_out:
             best, held_out = fit, distance
     return best, held_out
@@ -231,5 +233,5 @@ def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) 
     mirrored = turn > 0.0
     start = Lens.aimed(axis, upward, 1.0 / math.sqrt(abs(turn)), (x0, y0), mirrored=mirrored)
     pairs = Pairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
-    fit, _ = _best(start, pairs, shape, None)
-    return fit.lens
+    fit = fit_best_lens(start, pairs, Expected.usual(start, shape))
+    return _other_projection(*fit, pairs, shape)[0].lens

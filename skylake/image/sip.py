@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 #: SIP allows no more.
 MAX_ORDER = 9
 #: Points along each side of the image at which polynomials follow the lens; the densest at the edges.
-_POINTS = 30
+_POINTS = 20
 #: To this angle from its centre a gnomonic projection is no hindrance, and all programs read it.
 _PLANE_RAD = math.radians(50.0)
 #: Beyond this angle it is not tried.
@@ -184,7 +184,7 @@ class _Trial:
         powers = [(p, n - p) for n in range(1, order + 1) for p in range(n, -1, -1)]
         # In units of half of the image all terms are alike.
         design = _terms(self.pixels / self.scale, powers)
-        found, *_ = np.linalg.lstsq(design, self.plane.T, rcond=None)
+        found = _solved(design, self.plane.T)
         units = self.scale ** -np.array([p + q for p, q in powers], float)
         coefficients = found.T * units
         matrix = coefficients[:, :2]
@@ -210,7 +210,7 @@ class _Trial:
             return np.zeros((2, 0)), 0.0
         linear = np.asarray(np.linalg.solve(matrix, self.plane), float)
         design = _terms(linear / self.scale, powers)
-        found, *_ = np.linalg.lstsq(design, (self.pixels - linear).T, rcond=None)
+        found = _solved(design, (self.pixels - linear).T)
         off = self.pixels - linear - (design @ found).T
         units = self.scale ** -np.array([p + q for p, q in powers], float)
         return np.asarray(found.T * units), float(np.hypot(*off).max())
@@ -251,3 +251,9 @@ def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
     """Return the products of powers of two coordinates, shape (n, terms)."""
     u, v = places
     return np.column_stack([u**p * v**q for p, q in powers])
+
+
+def _solved(design: Floats, values: Floats) -> Floats:
+    """Return the least squares, by orthogonal columns."""
+    columns, triangle = np.linalg.qr(design)
+    return np.asarray(np.linalg.solve(triangle, columns.T @ values), float)

@@ -11,19 +11,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from skylake.core.camera import SkyFrames
-from skylake.core.frame import Image, Mask, Pixels
+from skylake.core.flags import PixelFlag
+from skylake.core.frame import Image, Mask, Pixels, SkyPlane
+from skylake.core.reasons import Reason
 from skylake.core.robust import sigma_mad
-from skylake.image.combine import CombineOptions, combine_in_blocks
+from skylake.errors import FrameFailed
+from skylake.image.badpix import repair
+from skylake.image.combine import Combined, CombineOptions, combine_in_blocks, own_noise
 from skylake.image.masters import median_level
 
 _SMOOTH_PX = 3
 _STRIDE = 5
 #: Part of the nine pixels around and including one that has to be bright as well.
 _LEAST_COMPANY = 0.4
+#: A frame whose sky is fainter than this share of that of the others says nothing of its pattern.
+_LEAST_LEVEL = 0.2
+#: A pixel differs from the mean of its four neighbours by so much, in units of what pixels differ by.
+_MADE_UP = 1.25**0.5
 
 
-def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool = True) -> Pixels:
-    """Return the mean sky of frames over their level; NaN where all are masked.
+def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool = True) -> Combined:
+    """Return the mean sky of frames over their level, with its error; NaN where all are masked.
 
     Memory does not grow with the number of frames if these are memory maps. Frames whose sources are not masked have
     outliers on one side only, so the mode is where to begin.
@@ -48,7 +56,7 @@ def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool
 
     shape = (frames[0].shape[0], frames[0].shape[1])
     options = CombineOptions() if masked else CombineOptions(threshold=2.5, start="mode")
-    return combine_in_blocks(read, len(frames), shape, options).mean
+    return combine_in_blocks(read, len(frames), shape, options)
 
 
 def source_mask(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Mask:
@@ -88,8 +96,42 @@ def sky_level(pixels: Pixels, sky: Pixels) -> float:
         return median_level(pixels / sky)
 
 
-def subtracted_sky(image: Image, sky: Pixels) -> Pixels:
-    """Return what is to be subtracted from a frame; pixels without a sky take its median."""
-    level = sky_level(np.where(image.masked, np.float32(np.nan), image.pixels), sky)
-    filled = np.where(np.isfinite(sky), sky, np.float32(median_level(sky)))
-    return np.asarray(filled * np.float32(level), np.float32)
+def above_zero(levels: Sequence[float]) -> list[bool]:
+    """Tell which levels of a sky are far enough above zero for a pattern to be in proportion to them."""
+    positive = [level for level in levels if level > 0.0]
+    least = _LEAST_LEVEL * float(np.median(positive)) if positive else np.inf
+    return [level > 0.0 and level >= least for level in levels]
+
+
+def subtracted_sky(image: Image, sky: Combined, one_sided: bool = False) -> SkyPlane:
+    """Return what is to be subtracted from a frame; pixels without a sky take that of their neighbourhood.
+
+    These are told, and the error of their sky is what single pixels of a sky differ by.
+
+    Parameters
+    ----------
+    image : Image
+    sky : Combined
+        Of unit level.
+    one_sided : bool
+        Whether the frames of the sky lie on one side of the frame in time.
+
+    Raises
+    ------
+    FrameFailed
+        ``no_sky_frame`` if the frame has no level above zero.
+    """
+    level = sky_level(np.where(image.masked, np.float32(np.nan), image.pixels), sky.mean)
+    if not level > 0.0:
+        raise FrameFailed(
+            Reason.NO_SKY_FRAME,
+            f"the frame has a level of {level:.3g} ADU before the step sky, which takes a sky above zero; see whether "
+            "bias and dark take off too much",
+        )
+    unknown, middle = ~np.isfinite(sky.mean) | ~np.isfinite(sky.error), median_level(sky.mean)
+    pixels = np.where(unknown, np.float32(middle), sky.mean)
+    repair(pixels, unknown * np.uint8(PixelFlag.INVALID), PixelFlag.INVALID)
+    error = np.where(unknown, np.float32(_MADE_UP * own_noise(sky.mean)), sky.error)
+    pixels *= np.float32(level)
+    error *= np.float32(level)
+    return SkyPlane(pixels, error, unknown, level * middle, one_sided)

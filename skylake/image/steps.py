@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.camera import Detector
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
+from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.linear import decode
 
 #: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
 _REFERENCE_ROWS = 11
+_NEWTON_STEPS = 30
 
 
 def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slice]:
@@ -35,13 +39,29 @@ def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slic
     return rows, columns
 
 
-def overscan_levels(source: StoredImage, detector: Detector) -> Pixels | None:
+@dataclass(frozen=True, slots=True)
+class ZeroLevel:
+    """The zero level as the overscan tells it.
+
+    Attributes
+    ----------
+    levels : ndarray of float32, shape (height,)
+        Of each raw row, ADU; NaN for a row whose overscan holds no number.
+    error : float
+        Standard error of one of them, ADU.
+    """
+
+    levels: Pixels
+    error: float
+
+
+def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     """Return the zero level of each raw row: the median of its overscan, or of all where that is rows.
 
     Returns
     -------
-    ndarray of float32, shape (height,), or None
-        NaN for a row whose overscan holds no number; None for a detector without overscan.
+    ZeroLevel or None
+        None for a detector without overscan.
 
     Raises
     ------
@@ -57,10 +77,27 @@ def overscan_levels(source: StoredImage, detector: Detector) -> Pixels | None:
         raise FrameFailed(Reason.WRONG_SIZE, "the overscan lies outside the image; mend detector.overscan_x")
     strip = decode(source, (y, x))
     strip = np.where(np.isfinite(strip), strip, np.nan)
+    by_row = detector.overscan_y is None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        level = np.nanmedian(strip, axis=1 if detector.overscan_y is None else None)
-    return np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
+        level = np.nanmedian(strip, axis=1 if by_row else None)
+    levels = np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
+    return ZeroLevel(levels, _error_of_median(strip, strip.shape[1] if by_row else strip.size))
+
+
+def _error_of_median(strip: Pixels, count: int) -> float:
+    """Return the standard error of the median of so many pixels of an overscan.
+
+    The noise is told by second differences along rows, which neither levels of rows nor a slope of the bias get into;
+    where there are too few columns for them, by those along columns.
+    """
+    lines = strip if strip.shape[1] >= 3 else strip.T
+    if lines.shape[1] < 3:
+        return 0.0
+    noise = sigma_mad(lines[:, 2:] - 2.0 * lines[:, 1:-1] + lines[:, :-2]) / np.sqrt(6.0)
+    # Medians of many values are as uncertain as means of pi/2 times fewer, those of one or two are means.
+    factor = np.sqrt(0.5 * np.pi) if count > 2 else 1.0
+    return float(np.nan_to_num(noise * factor / np.sqrt(count)))
 
 
 def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
@@ -126,3 +163,22 @@ def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float
         for power, coefficient in enumerate(coefficients, start=2):
             slope += np.float32(power * coefficient) * signal ** (power - 1)
         variance *= slope * slope
+
+
+def delinearised(signal: npt.ArrayLike, coefficients: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Return which signals :func:`linearise` turns into the given ones, by Newton's method.
+
+    Returns
+    -------
+    ndarray of float64, shape of the signal
+        NaN where the curve does not reach them.
+    """
+    wanted = np.asarray(signal, np.float64)
+    found = wanted.copy()
+    polynomial = np.polynomial.Polynomial([0.0, 1.0, *coefficients])
+    slope = polynomial.deriv()
+    with np.errstate(all="ignore"):
+        for _ in range(_NEWTON_STEPS):
+            found -= (polynomial(found) - wanted) / slope(found)
+        missed = ~(np.abs(polynomial(found) - wanted) <= 1e-6 * np.abs(wanted) + 1e-6) | ~(slope(found) > 0.0)
+    return np.where(wanted <= 0.0, wanted, np.where(missed, np.nan, found))

@@ -145,7 +145,9 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
 
 
 def photon_transfer(
-    flats: Sequence[tuple[Pixels, Pixels]], biases: Sequence[tuple[Pixels, Pixels]] = ()
+    flats: Sequence[tuple[Pixels, Pixels]],
+    biases: Sequence[tuple[Pixels, Pixels]] = (),
+    read_variance: tuple[float, float] | None = None,
 ) -> PhotonTransfer | None:
     """Measure gain and read noise.
 
@@ -156,6 +158,8 @@ def photon_transfer(
     ----------
     flats, biases : sequence of (ndarray, ndarray)
         Pairs of flats above bias, and of bias frames.
+    read_variance : tuple of float or None
+        Square of the read noise and its error, ADU^2, where there are no bias frames and it is known even so.
 
     Returns
     -------
@@ -165,7 +169,9 @@ def photon_transfer(
     pairs = [tiles for tiles in (pair_tiles(*pair) for pair in flats) if len(tiles.level)]
     if not pairs:
         return None
-    read, read_err = _read_variance(biases)
+    read, read_err = bias_variance(biases)
+    if not np.isfinite(read) and read_variance is not None:
+        read, read_err = read_variance
     level, ratio, variance, error = (
         np.concatenate([getattr(one, name) for one in pairs])
         for name in ("level", "ratio", "variance", "variance_err")
@@ -180,8 +186,7 @@ def photon_transfer(
     slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
     if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
-    gain = 1.0 / slope
-    gain_err = slope_err / slope**2
+    gain, gain_err = 1.0 / slope, slope_err / slope**2
     noise = float(np.sqrt(read)) * gain if np.isfinite(read) else float("nan")
     noise_err = (
         noise * float(np.hypot(0.5 * read_err / read, gain_err / gain)) if noise > 0.0 else float("nan")
@@ -191,8 +196,8 @@ def photon_transfer(
     return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
 
 
-def _read_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
-    """Return the variance of a pixel of a bias frame and its error, ADU^2; NaN without frames."""
+def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
+    """Return the variance of a pixel of a bias frame and its error, ADU^2, by pairs; NaN without frames."""
     tiles = [pair_tiles(*pair, match_levels=False) for pair in biases]
     values = np.concatenate([0.5 * one.variance for one in tiles]) if tiles else np.zeros(0)
     errors = np.concatenate([0.5 * one.variance_err for one in tiles]) if tiles else np.zeros(0)
@@ -221,7 +226,12 @@ def _is_steady(level: Floats, time: Floats, error: Floats) -> bool:
     return bool(abs(drift) <= _DRIFT * scatter or whole <= float(np.median(share)))
 
 
-def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.ArrayLike) -> Linearity | None:
+def linearity(
+    levels: npt.ArrayLike,
+    exposures_s: npt.ArrayLike,
+    errors: npt.ArrayLike,
+    higher: tuple[float, ...] = (),
+) -> Linearity | None:
     """Measure how the response depends on the signal, from flats of a steady lamp and different exposures.
 
     Twilight, whose exposures follow its light, would show a curvature that is none: only exposures that were taken
@@ -232,6 +242,8 @@ def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.Arr
     levels, errors : array_like, shape (n,)
         Median signal of each flat above bias and dark, ADU, and its error; in the order of time.
     exposures_s : array_like, shape (n,)
+    higher : tuple of float
+        c3 and on of the linear signal x + c2 x^2 + c3 x^3 …, where they are known.
 
     Returns
     -------
@@ -244,9 +256,10 @@ def linearity(levels: npt.ArrayLike, exposures_s: npt.ArrayLike, errors: npt.Arr
     if level.min() <= 0.0 or level.max() < 1.5 * level.min() or not _is_steady(level, time, error):
         return None
     rate, rate_err = level / time, error / time
-    # level + c2 level^2 = R time, so 1/rate = 1/R + c2/R level, which is linear.
+    # level (1 + c3 level^2 …) + c2 level^2 = R time, so 1/rate = (1 + …)/R + c2/R level, which is linear.
     inverse, inverse_err = 1.0 / rate, rate_err / rate**2
-    fit = robust_fit(np.column_stack([np.ones_like(level), level]), inverse, inverse_err)
+    known = np.polynomial.Polynomial([1.0, 0.0, *higher])(level)
+    fit = robust_fit(np.column_stack([known, level]), inverse, inverse_err)
     faint, slope = (float(one) for one in fit.coefficients)
     gradient = np.array([-slope / faint**2, 1.0 / faint])
     coefficient_err = float(np.sqrt(gradient @ fit.covariance @ gradient))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skylake.core.camera import Camera
+from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameRejected
@@ -26,15 +27,19 @@ _NOTHING = np.zeros(0)
 def note_sky(row: dict[str, Any], image: Image, background: Background, saturation_adu: float | None) -> None:
     """Add level and noise of the background to the row, and how near they are to saturation.
 
-    The level is that of the reduced image and saturation that of raw pixels, so bias and dark current are left out of
-    the ratio. Where most pixels are saturated there is no level, and the ratio is 1.
+    The level is that of the image before a sky was subtracted. It has neither bias nor dark current, and saturation is
+    that of raw pixels, so these are left out of the ratio. Where most pixels are saturated there is no level, and
+    the ratio is 1.
     """
-    row.update(sky_adu=background.median_level, sky_rms_adu=background.median_rms)
+    level = background.median_level + image.sky.level
+    row.update(sky_adu=level, sky_rms_adu=background.median_rms)
+    if image.sky.one_sided:
+        row["flags"] |= FrameFlag.SKY_ONE_SIDED
     n_valid = image.pixels.size - int(row["n_masked_px"])
     if row["n_saturated_px"] > _FLOODED * n_valid:
         row["sky_saturation"] = 1.0
     elif saturation_adu:
-        row["sky_saturation"] = background.median_level / saturation_adu
+        row["sky_saturation"] = level / saturation_adu
 
 
 def apply_gates(row: dict[str, Any], camera: Camera) -> None:
@@ -78,3 +83,9 @@ def is_cloudy(row: dict[str, Any], camera: Camera) -> bool:
     if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
         return False
     return bool(row["n_detected"] < row["n_expected"])
+
+
+def check_radius_arcsec(camera: Camera, pixel_scale_arcsec: float) -> float:
+    """Return how far a star may be from its source: the profile's match radius, or some pixels where it gives none."""
+    given = camera.calibration.match_radius_arcsec
+    return CHECK_RADIUS_PX * pixel_scale_arcsec if given is None else given

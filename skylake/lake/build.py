@@ -259,22 +259,40 @@ def _remove_empty(folder: Path) -> None:
 def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
     """Link every data file that stays; a file is named after its part or bundle."""
     # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
-    start = len(str(base))
-    for folder, _, names in os.walk(base / "dataset"):
-        stays = [
-            name for name in names if name.endswith(".parquet") and name.removesuffix(".parquet") not in gone
-        ]
+    start, made, folders = len(str(base)), {f"{version}/dataset"}, [f"{base}/dataset"]
+    while folders:
+        folder, stays = folders.pop(), []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.endswith(".parquet") and entry.name.removesuffix(".parquet") not in gone:
+                    stays.append(entry.name)
         if stays:
             target = f"{version}{folder[start:]}"
-            Path(target).mkdir(parents=True, exist_ok=True)
+            _make_folder(target, made)
             for name in stays:
                 link(f"{folder}/{name}", f"{target}/{name}")
 
 
+def _make_folder(folder: str, made: set[str]) -> None:
+    """Make a folder and those above it, but for those that are made."""
+    if folder not in made:
+        parent, _, _ = folder.rpartition("/")
+        _make_folder(parent, made)
+        Path(folder).mkdir()
+        made.add(folder)
+
+
 def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Move a file into a folder, which is made if it is not there."""
     try:
         source.rename(target)
+    except FileNotFoundError:
+        if target.parent.is_dir():
+            raise
+        target.parent.mkdir(parents=True)
+        _move(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

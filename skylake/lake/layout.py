@@ -94,6 +94,10 @@ class Layout:
         """File of the profile under which a camera's frames were ingested."""
         return self.root / "_cameras" / f"{camera}.json"
 
+    def psf_memory(self, camera: str) -> Path:
+        """Folder of what frames of the last nights told of the point spread function; it may be lost."""
+        return self.root / "_cameras" / f"{camera}.psf"
+
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""
         return self.root / "calibrations" / camera

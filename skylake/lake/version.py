@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from skylake.errors import LakeError
@@ -137,9 +138,27 @@ def _descriptions(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
 
 
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """A file that does not change, by what is the same under all of its names."""
+
+    identity: tuple[int, ...]
+    path: Path = field(compare=False)
+
+
 def _read_bundle(path: Path) -> Bundle:
     with _described(path):
-        return Bundle.read(path)
+        if is_url(str(path)):
+            return Bundle.read(path)
+        status = path.stat()
+        identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return _read_known(_Description(identity, path))
+
+
+@lru_cache(maxsize=128)
+def _read_known(description: _Description) -> Bundle:
+    """Return a bundle; versions have most of their bundles in common, and a commit asks each version for all."""
+    return Bundle.read(description.path)
 
 
 def _read_part(path: Path) -> Part:

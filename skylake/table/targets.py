@@ -26,6 +26,14 @@ _CELL_SHARE = 0.3
 #: Side of a HEALPix cell of order 0, degrees.
 _ORDER_ZERO_DEG = 58.6
 _LARGEST_ORDER = 29
+#: Where more than this share of the detections of a place are narrower than stars, it is no star.
+_MOST_SHARP = 0.5
+#: A place that wanders less than that on the sky stands still, pixels (rms).
+_STILL_PX = 0.15
+#: What moves on the image by less than this share of its variance on the sky is part of the detector.
+_FIXED_SHARE = 0.1
+#: Clusters of so many detections tell whether stars move on the detector.
+_MIN_MOVING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,10 @@ class Clusters:
         Sum of their fluxes, ADU/s.
     mjd : ndarray
         Sum of their times.
+    n_sharp : ndarray
+        Detections that are narrower than any star.
+    pixels : ndarray, shape (n, 3)
+        Sums of where they lie on the image, x and y, and of the squares of both.
     """
 
     total: Floats
@@ -49,6 +61,8 @@ class Clusters:
     n_frames: Integers
     flux: Floats
     mjd: Floats
+    n_sharp: Floats
+    pixels: Floats
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -66,20 +80,25 @@ class Clusters:
     def joined(cls, some: list[Clusters]) -> Clusters:
         """Return clusters one after the other."""
         if not some:
-            nothing = np.zeros(0)
-            return cls(np.zeros((0, 3)), nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing)
+            nothing, none = np.zeros(0), np.zeros(0, np.int64)
+            return cls(np.zeros((0, 3)), none, none, nothing, nothing, nothing, np.zeros((0, 3)))
         return cls(*(np.concatenate([getattr(one, name) for one in some]) for name in cls.__slots__))
 
 
 def cluster_detections(
-    frame_id: Integers, ra_deg: Floats, dec_deg: Floats, flux: Floats, mjd: Floats, link_arcsec: float
-) -> Clusters:
+    frame_id: Integers, ra_deg: Floats, dec_deg: Floats, flux: Floats, mjd: Floats, link_arcsec: float,
+    pixels: tuple[Floats, Floats] | None = None, sharp: npt.NDArray[np.bool_] | None = None,
+) -> Clusters:  # fmt: skip
     """Put detections together that are linked by steps of at most a distance.
 
     Parameters
     ----------
     frame_id, ra_deg, dec_deg, flux, mjd : ndarray, shape (n,)
     link_arcsec : float
+    pixels : tuple of ndarray or None
+        Where they lie on the image, x and y; None where that is not to be judged.
+    sharp : ndarray of bool or None
+        Those that are narrower than any star.
     """
     if len(frame_id) == 0:
         return Clusters.joined([])
@@ -98,7 +117,40 @@ def cluster_detections(
         np.bincount(pairs[:, 0], minlength=n),
         np.bincount(group, np.nan_to_num(flux), n).astype(float),
         np.bincount(group, mjd, n).astype(float),
+        np.bincount(group, np.zeros(len(group)) if sharp is None else sharp, n).astype(float),
+        _sum(_moments(pixels, len(group)), group),
     )
+
+
+def _moments(pixels: tuple[Floats, Floats] | None, n: int) -> Floats:
+    x, y = (np.zeros(n), np.zeros(n)) if pixels is None else pixels
+    return np.column_stack([x, y, x * x + y * y])
+
+
+def are_artefacts(clusters: Clusters, scale_arcsec: float) -> npt.NDArray[np.bool_]:
+    """Tell which clusters are pixels of the detector rather than places on the sky.
+
+    A hot pixel is narrower than a star. And while the field drifts over the detector it stays where it is, so it
+    moves on the sky by more than it moves on the image. That tells something only where stars do the opposite: where
+    frames have no right WCS, but are well guided, stars stay on their pixels too.
+
+    Parameters
+    ----------
+    clusters : Clusters
+    scale_arcsec : float
+        Of a pixel.
+    """
+    n = np.maximum(clusters.n_detections, 1)
+    narrow = clusters.n_sharp > _MOST_SHARP * n
+    mean = clusters.total / n[:, None]
+    on_sky = (1.0 - np.sum(mean**2, axis=1)) * np.degrees(3600.0) ** 2 / scale_arcsec**2
+    x, y, square = clusters.pixels.T / n
+    on_image = np.maximum(square - x * x - y * y, 0.0)
+    wanders = on_sky > _STILL_PX**2
+    moving = clusters.n_detections >= _MIN_MOVING
+    if not moving.any() or np.median(on_image[moving] - on_sky[moving]) <= 0.0:
+        return narrow
+    return np.asarray(narrow | (wanders & (on_image < _FIXED_SHARE * on_sky)))
 
 
 def merge_clusters(clusters: Clusters, link_arcsec: float) -> Clusters:
@@ -113,6 +165,8 @@ def merge_clusters(clusters: Clusters, link_arcsec: float) -> Clusters:
         np.bincount(group, clusters.n_frames, n).astype(np.int64),
         np.bincount(group, clusters.flux, n).astype(float),
         np.bincount(group, clusters.mjd, n).astype(float),
+        np.bincount(group, clusters.n_sharp, n).astype(float),
+        _sum(clusters.pixels, group),
     )
 
 

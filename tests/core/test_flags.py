@@ -19,7 +19,7 @@ GIVEN = {
     ),
     FrameFlag: (
         "EXPOSURE_ASSUMED GAIN_ASSUMED READ_NOISE_ASSUMED FILTER_ASSUMED TIME_FROM_NAME SITE_UNKNOWN NAN_PIXELS "
-        "THRESHOLD_RAISED GATE_WARNING APCOR_ASSUMED WCS_UNCHECKED FILTER_UNKNOWN MORE_IMAGES"
+        "THRESHOLD_RAISED GATE_WARNING APCOR_ASSUMED WCS_UNCHECKED FILTER_UNKNOWN MORE_IMAGES SKY_ONE_SIDED"
     ),
 }
 
@@ -51,5 +51,7 @@ def test_the_registry_and_the_code_name_the_same_bits(table: str, flags: type[In
 def test_what_spoils_photometry_is_not_clean() -> None:
     assert SPOILED & UNCLEAN == SPOILED
     assert UNCLEAN & ~SPOILED == SourceFlag.BLENDED
-    for harmless in (SourceFlag.CENTROID_FAILED, SourceFlag.KRON_FAILED, SourceFlag.LOCAL_SKY_FAILED):
+    # Where a centroid fails the flux is off by a tenth and more, and most of what is no star is among such detections.
+    assert SourceFlag.CENTROID_FAILED & SPOILED
+    for harmless in (SourceFlag.KRON_FAILED, SourceFlag.LOCAL_SKY_FAILED):
         assert not harmless & UNCLEAN

@@ -11,7 +11,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow.calibration import Exposure
 from skylake.flow.groups import Group, group, validity
-from skylake.image.library import Wanted
+from skylake.image.library import Master, Rules, Wanted, choose
 
 PROFILE = """
 like = "generic"
@@ -76,6 +76,49 @@ def test_groups_hold_every_frame_once_and_frames_that_go_together(
         known = [one for one in degrees if one is not None]
         assert len(known) in (0, len(degrees)) and (not known or max(known) - min(known) <= 3.0)
         assert [one.wanted.mjd for one in some.frames] == sorted(one.wanted.mjd for one in some.frames)
+
+
+def flats(*hours: float) -> list[Exposure]:
+    """Flats of one night, so many hours after its beginning."""
+    return [
+        replace(exposure("flat", 60400.0 + hour / 24.0, filter="V"), file=f"{number:04d}")
+        for number, hour in enumerate(hours)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hours", "least", "sizes"),
+    [
+        ((1.0, 1.1, 1.2, 11.0, 11.1, 11.2), 3, [3, 3]),
+        ((1.0, 1.1, 1.2, 11.0, 11.1), 3, [5]),
+        ((1.0, 1.1, 11.0, 11.1, 11.2), 3, [5]),
+        ((1.0, 2.0, 3.5, 5.0, 6.9, 8.0), 1, [6]),
+        ((-6.0, -5.9, -5.8, 1.0, 1.1, 11.0, 11.1, 11.2), 3, [5, 3]),
+    ],
+)
+def test_flats_of_dusk_and_dawn_are_apart_where_both_are_enough(
+    profile: Profile, hours: tuple[float, ...], least: int, sizes: list[int]
+) -> None:
+    found = group(flats(*hours), profile, least=least)
+    assert [len(one.frames) for one in found] == sizes
+    assert [len(one.frames) for one in group(flats(*hours), profile, by_night=False, least=least)] == [
+        len(hours)
+    ]
+    darks = [replace(one, kind="dark") for one in flats(*hours)]
+    assert [len(one.frames) for one in group(darks, profile, least=least)] == [len(hours)]
+
+
+def test_a_frame_takes_the_flat_of_its_twilight(profile: Profile) -> None:
+    dusk, dawn = group(flats(1.0, 1.1, 1.2, 11.0, 11.1, 11.2), profile, least=3)
+    masters = [
+        Master(name, "flat", "f", "s", 0, "1x1", filter="V", mjd_mid=one.mjd)
+        for name, one in (("dusk", dusk), ("dawn", dawn))
+    ]
+    chosen = [
+        choose(masters, "flat", Wanted(60400.0 + hour / 24.0, 0, "1x1", "V"), Rules())
+        for hour in (2.0, 5.9, 6.3, 10.0)
+    ]
+    assert [one.name for one in chosen if isinstance(one, Master)] == ["dusk", "dusk", "dawn", "dawn"]
 
 
 @given(st.lists(exposures, max_size=15), st.randoms())

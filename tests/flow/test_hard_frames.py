@@ -118,7 +118,7 @@ class Spoilt:
     def clean(self, name: str) -> pd.DataFrame:
         """Those that are clean and have a centre, as pieces of tracks and of gas have none."""
         found = self.found(name)
-        return found[(found["flags"] & int(UNCLEAN | SourceFlag.CENTROID_FAILED)) == 0]
+        return found[(found["flags"] & int(UNCLEAN)) == 0]
 
     def new(self, name: str) -> pd.DataFrame:
         """Clean detections that are not on the good frame."""

@@ -125,8 +125,8 @@ def test_masters_are_the_truth_within_their_errors(
     flat = pulls(masters["flat"], maps.response / np.median(maps.response))
     for found in (bias, dark):
         assert abs(found.mean()) < 0.15 and found.std() == pytest.approx(1.0, abs=0.12)
-    # The slopes of twilight, 0.3 % over the field, do not average out over twelve flats.
-    assert abs(flat.mean()) < 0.1 and 0.95 < flat.std() < 1.35
+    # The slopes of twilight, 0.3 % over the field, do not average out over twelve flats, and are part of the error.
+    assert abs(flat.mean()) < 0.1 and 0.9 < flat.std() < 1.15
     hot = maps.dark_e_per_s > 20.0
     assert np.abs(dark[hot]).max() < 5.0
     assert ((masters["bad_pixels"].mask & 8) > 0)[hot].all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ from astropy.io import fits
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.cli.runs import half_skies
+from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.errors import FrameFailed
 from skylake.flow.cluster import Inline
-from skylake.flow.ingest import ingest
+from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.psfpool import pool_psfs
-from skylake.flow.skyframes import SkySource
+from skylake.flow.single import bench_for, completeness_of
+from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames
 from skylake.image.calibrate import calibrate
+from skylake.image.inject import Trial
 from skylake.image.read import open_stored, read_file
 from skylake.lake import Lake
 from skylake.settings import Settings
@@ -34,6 +39,7 @@ detector.height_px = 160
 reduction.steps = ["sky"]
 reduction.sky.n_frames = 6
 reduction.sky.within_minutes = 20.0
+detector.saturation_adu = 30000.0
 gates.n_sources.min = 3
 """
 
@@ -51,12 +57,20 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return draw_night(tmp_path_factory.mktemp("night"))
 
 
+def smooth_pattern() -> npt.NDArray[np.float64]:
+    y, x = np.mgrid[0:1:160j, 0:1:160j]
+    return np.asarray(1.0 + 0.1 * np.sin(6.0 * x + 2.0 * y))
+
+
+def middle_of_pattern() -> float:
+    return float(np.median(smooth_pattern()))
+
+
 def draw_night(
     folder: Path, stars: npt.NDArray[np.float64] | None = None, dither: float = 20.0
 ) -> list[Path]:
     random = np.random.default_rng(1)
-    y, x = np.mgrid[0:1:160j, 0:1:160j]
-    pattern = 1.0 + 0.1 * np.sin(6.0 * x + 2.0 * y) + random.normal(0.0, 0.02, SHAPE)
+    pattern = smooth_pattern() + random.normal(0.0, 0.02, SHAPE)
     star_x, star_y = random.uniform(20, 140, (2, 15)) if stars is None else stars
     paths = []
     for i in range(10):
@@ -75,6 +89,10 @@ def draw_night(
     return paths
 
 
+def frames_of(paths: list[Path], profile: Profile) -> tuple[SkyFrame, ...]:
+    return sky_frames({20240407: [str(path) for path in paths]}, profile, Inline())
+
+
 def image_of(path: Path, profile: Profile) -> Image:
     return calibrate(open_stored(read_file(path)), profile.base, None, until="sky")
 
@@ -82,17 +100,17 @@ def image_of(path: Path, profile: Profile) -> Image:
 def test_the_sky_is_that_of_the_frame_and_what_is_kept_is_bounded(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
-    source = SkySource([str(path) for path in night], profile, None, tmp_path / "sky")
+    source = SkySource(frames_of(night, profile), profile, None, tmp_path / "sky")
     for path in night[:9]:
         image = image_of(path, profile)
-        left = image.pixels - source(str(path), image)
+        left = image.pixels - source(str(path), image).pixels
         spread = 1.4826 * np.median(np.abs(left - np.median(left)))
         assert abs(np.median(left)) < 4.0 and spread < 14.0
         assert len(list((tmp_path / "sky").iterdir())) <= 36
 
 
 def test_too_few_neighbours_are_told(profile: Profile, night: list[Path], tmp_path: Path) -> None:
-    source = SkySource([str(path) for path in night], profile, None, tmp_path / "sky")
+    source = SkySource(frames_of(night, profile), profile, None, tmp_path / "sky")
     with pytest.raises(FrameFailed, match=r"only 0 usable frames .* within 20 minutes") as caught:
         source(str(night[9]), image_of(night[9], profile))
     assert caught.value.reason == "no_sky_frame"
@@ -117,6 +135,29 @@ def test_a_night_without_a_psf_is_told(
     assert "no frame of 20240407 tells the point spread function" in caplog.text
 
 
+def test_a_frame_by_itself_takes_the_sky_of_its_folder_as_ingest_does(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    assert ingest(lake, profile, [night[0].parent], Inline()).counts == {"ok": 9, "failed": 1}
+    copied = Path(shutil.copytree(night[0].parent, tmp_path / "copies")) / night[4].name
+    theirs = {row["frame_id"]: row for row in lake.snapshot().read("frames").to_pylist()}
+    for path, where in ((night[4], None), (night[4], lake), (copied, lake)):
+        with bench_for([path], profile, where) as bench:
+            frame = bench.reduce(path)
+        (ours,) = frame.frame.to_pylist()
+        assert ours["status"] == "ok", ours["message"]
+        for name in ("sky_rms_adu", "n_detected", "fwhm_px", "flux_limit"):
+            assert ours[name] == theirs[ours["frame_id"]][name]
+        assert frame.image is not None and abs(np.median(frame.image.pixels)) < 10.0
+
+
+def test_completeness_is_known_of_a_frame_whose_sky_is_taken_off(profile: Profile, night: list[Path]) -> None:
+    with bench_for([night[4]], profile) as bench:
+        curve = completeness_of(bench.reduce(night[4]), Trial(stars=100, bins=4))
+    assert curve is not None and curve.fraction[-1] > 0.5
+
+
 def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:
@@ -128,6 +169,43 @@ def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(
     assert [one["reason"] for one in report.problems] == ["no_sky_frame"]
     rows = lake.snapshot().read("frames").to_pylist()
     good = [row for row in rows if row["status"] == "ok"]
-    assert all(abs(row["sky_adu"]) < 10.0 and row["sky_rms_adu"] < 15.0 for row in good)
+    for row in good:
+        # The sky over the frame, not what is left when it is taken off.
+        number = int(Path(row["file"]).stem[-1])
+        assert row["sky_adu"] == pytest.approx(SKY * (1.0 + 0.02 * number) * middle_of_pattern(), rel=0.01)
+        assert row["sky_saturation"] == pytest.approx(row["sky_adu"] / 30000.0, rel=0.01)
+        assert row["sky_rms_adu"] < 15.0
+    skies = lake.snapshot().read("sources", ["sky_adu"])["sky_adu"].to_numpy()
+    assert 0.95 * SKY < skies.min() < skies.max() < 1.3 * SKY
     assert all(5 <= row["n_sources"] <= row["n_detected"] <= 30 for row in good)
     assert not list((lake.root / "_staging").iterdir())
+
+
+def test_a_sky_that_knew_no_later_frames_is_flagged_and_its_night_told_once_they_are_there(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+
+    def flagged() -> set[str]:
+        rows = lake.snapshot().read("frames", ["file", "flags"]).to_pylist()
+        return {Path(row["file"]).stem for row in rows if row["flags"] & FrameFlag.SKY_ONE_SIDED}
+
+    report = ingest(lake, profile, night[:4], Inline())
+    assert flagged() == {"ir-0", "ir-3"} and report.half_skies == []
+    report = ingest(lake, profile, night[4:6], Inline())
+    # The first frame of the night never has a sky from both sides, nor has the last.
+    assert flagged() == {"ir-0", "ir-3", "ir-5"} and report.half_skies == [20240407]
+    assert "20240407" in half_skies(report) and "--redo" in half_skies(report)
+    report = ingest(lake, profile, night[:6], Inline(), IngestOptions(redo=True))
+    assert flagged() == {"ir-0", "ir-5"} and report.half_skies == []
+
+
+def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path: Path) -> None:
+    paths = draw_night(tmp_path)
+    for path in paths[1:]:
+        with fits.open(path, mode="update") as units:
+            units[0].data -= 1.2 * np.median(units[0].data)
+    source = SkySource(frames_of(paths, profile), profile, None, tmp_path / "sky")
+    with pytest.raises(FrameFailed, match="clearly above zero") as caught:
+        source(str(paths[0]), image_of(paths[0], profile))
+    assert caught.value.reason == "no_sky_frame"

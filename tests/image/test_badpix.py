@@ -79,3 +79,99 @@ def test_an_image_without_good_pixels_stays() -> None:
     pixels, mask = np.full((4, 4), 5.0, np.float32), np.full((4, 4), HOT, np.uint8)
     assert repair(pixels, mask, PixelFlag.HOT) == 0
     assert (pixels == 5.0).all() and (mask == HOT).all()
+
+
+CLUSTERS = {
+    "three columns": (slice(20, 180), slice(60, 63)),
+    "three columns at the edge": (slice(None), slice(0, 3)),
+    "two rows": (slice(100, 102), slice(120, 250)),
+    "4 x 4": (slice(40, 44), slice(200, 204)),
+    "6 x 6": (slice(150, 156), slice(150, 156)),
+    "6 x 6 in a corner": (slice(194, 200), slice(294, 300)),
+    "10 x 9 and a part of a column": (slice(20, 30), slice(100, 109)),
+    "beside it": (slice(15, 60), slice(111, 113)),
+}
+
+
+def clusters() -> np.ndarray:
+    where = np.zeros((200, 300), bool)
+    for rows, columns in CLUSTERS.values():
+        where[rows, columns] = True
+    return where
+
+
+def good_flat(random: np.random.Generator) -> np.ndarray:
+    """A flat with a round field of view, beyond which nothing is seen, a gradient, dust, and stripes of columns."""
+    y, x = np.mgrid[0:200, 0:300]
+    radius = np.hypot(x - 150.0, y - 100.0)
+    flat = (1.2 - 0.002 * x) * (1.0 - 0.4 * (radius / 180.0) ** 2)
+    flat *= 1.0 / (1.0 + np.exp((radius - 165.0) / 2.0))
+    ring = np.hypot(x - 90.0, y - 150.0)
+    flat *= 1.0 - 0.25 * ((ring > 8.0) & (ring < 14.0))
+    flat *= 1.0 + 0.03 * (x % 2) + random.normal(0.0, 0.02, 300)
+    return np.asarray(flat + 0.002 + random.normal(0.0, 0.01, flat.shape) * np.sqrt(flat + 0.01), np.float32)
+
+
+def good_dark(random: np.random.Generator) -> np.ndarray:
+    """A dark with the glow of an amplifier in a corner and another at an edge, and levels of rows and columns."""
+    y, x = np.mgrid[0:200, 0:300]
+    glow = 400.0 * np.exp(-np.hypot(x + 5.0, y + 5.0) / 40.0)
+    glow += 400.0 * np.exp(-0.5 * (((x - 180.0) / 35.0) ** 2 + ((y - 199.0) / 25.0) ** 2))
+    stripes = random.normal(0.0, 2.0, 300) + random.normal(0.0, 1.0, (200, 1))
+    return np.asarray(5.0 + glow + stripes + random.normal(0.0, 1.0, glow.shape), np.float32)
+
+
+def test_clusters_and_columns_that_see_too_little_are_found() -> None:
+    random = np.random.default_rng(4)
+    flat = (random.normal(1.0, 0.02, (200, 300)) * np.linspace(1.0, 0.5, 300)).astype(np.float32)
+    where = clusters()
+    flat[where] *= random.uniform(0.0, 0.4, where.sum()).astype(np.float32)
+    found = dead_pixels(flat, BadPixels()) > 0
+    missed = {name: np.count_nonzero(~found[cut]) for name, cut in CLUSTERS.items()}
+    assert missed == dict.fromkeys(CLUSTERS, 0)
+    assert np.count_nonzero(found & ~where) == 0
+
+
+def test_pixels_that_see_too_much_within_a_cluster_of_dead_ones_are_found() -> None:
+    random = np.random.default_rng(7)
+    flat = random.normal(1.0, 0.02, (120, 160)).astype(np.float32)
+    flat[50:58, 70:82] = 0.05
+    flat[51:57:2, 71:81:3] = 12.0
+    flat[51:57, 75] = 6.0
+    found = dead_pixels(flat, BadPixels()) > 0
+    expected = np.zeros_like(found)
+    expected[50:58, 70:82] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_clusters_and_columns_that_are_hot_are_found_in_the_glow_of_an_amplifier() -> None:
+    random = np.random.default_rng(5)
+    dark, where = good_dark(random), clusters()
+    dark[where] += random.uniform(200.0, 5000.0, where.sum()).astype(np.float32)
+    found = hot_pixels(dark, BadPixels()) > 0
+    missed = {name: np.count_nonzero(~found[cut]) for name, cut in CLUSTERS.items()}
+    assert missed == dict.fromkeys(CLUSTERS, 0)
+    assert np.count_nonzero(found & ~where) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_good_detector_has_no_clusters(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    flat, dark = good_flat(random), good_dark(random)
+    y, x = np.mgrid[0:200, 0:300]
+    seen = np.hypot(x - 150.0, y - 100.0) < 155.0
+    assert np.count_nonzero(dead_pixels(flat, BadPixels())[seen]) == 0
+    assert np.count_nonzero(hot_pixels(dark, BadPixels())) == 0
+
+
+def test_a_hole_without_values_hides_no_neighbour() -> None:
+    flat = np.random.default_rng(6).normal(1.0, 0.02, (120, 120)).astype(np.float32) * np.linspace(
+        2.0, 0.2, 120
+    )
+    flat = flat.astype(np.float32)
+    flat[30:70, 100:118] = np.nan
+    flat[45:49, 94:98] *= 0.1
+    found = dead_pixels(flat, BadPixels()) > 0
+    expected = np.isnan(flat)
+    expected[45:49, 94:98] = True
+    np.testing.assert_array_equal(found, expected)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import RawImage
+from skylake.core.frame import Image, RawImage, SkyPlane
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.masterfile import MasterFrame
@@ -202,6 +202,22 @@ def test_where_no_step_takes_the_zero_level_off_there_is_no_variance() -> None:
     assert seen.variance is not None
 
 
+def test_the_error_of_the_overscan_is_part_of_the_variance() -> None:
+    random = np.random.default_rng(12)
+    shape, gain, noise_e, width = (500, 300), 1.5, 9.0, 5
+    raw = 400.0 + random.normal(0.0, noise_e / gain, shape)
+    light = np.tile(np.where(np.arange(300 - width) < 150, 40.0, 8000.0), (500, 1))
+    raw[:, width:] += random.poisson(light * gain) / gain
+    image = reduced(
+        raw, ("overscan", "trim", "flat"), [master("flat", np.ones(light.shape), offset=(width, 0))], gain=gain,
+        read_noise=noise_e, detector={"overscan_x": (0, width), "trim_x": (width, 300)},
+    )  # fmt: skip
+    pull = (image.pixels - light) / np.sqrt(image.variance)
+    # Five pixels of overscan leave a quarter of the read noise squared in each of the row.
+    assert pull[:, :150].std() == pytest.approx(1.0, abs=0.03)
+    assert pull[:, 150:].std() == pytest.approx(1.0, abs=0.03)
+
+
 def test_errors_of_masters_are_part_of_the_variance() -> None:
     masters = [master("bias", np.zeros((4, 4)), 3.0), master("flat", np.full((4, 4), 0.5), 0.1)]
     image = reduced(np.full((4, 4), 1000.0), ("bias", "flat"), masters, gain=1.0, read_noise=5.0)
@@ -305,8 +321,23 @@ def test_a_sky_needs_neighbours_and_is_taken_off() -> None:
     with pytest.raises(FrameFailed, match="neighbours") as caught:
         reduced(np.ones((5, 5)), ("sky",))
     assert caught.value.reason == "no_sky_frame"
-    image = reduced(np.full((5, 5), 7.0), ("sky",), sky=lambda image: image.pixels - 2.0)
+    unknown = np.zeros((5, 5), bool)
+    unknown[2, 3] = True
+
+    def sky(image: Image) -> SkyPlane:
+        return SkyPlane(image.pixels - 2.0, np.full((5, 5), 3.0, np.float32), unknown, 5.0, one_sided=True)
+
+    image = reduced(np.full((5, 5), 7.0), ("sky",), sky=sky)
     np.testing.assert_array_equal(image.pixels, 2.0)
+    assert image.variance is None and (image.sky.level, image.sky.one_sided) == (5.0, True)
+    np.testing.assert_array_equal(image.mask, unknown * np.uint8(PixelFlag.REPAIRED))
+
+
+def test_the_error_of_the_sky_is_part_of_the_variance() -> None:
+    masters = [master("bias", np.zeros((4, 4)), 3.0)]
+    sky = SkyPlane(*np.full((2, 4, 4), 4.0, np.float32), np.zeros((4, 4), bool), 4.0)
+    image = reduced(np.full((4, 4), 1000.0), ("bias", "sky"), masters, read_noise=5.0, sky=lambda image: sky)
+    np.testing.assert_allclose(image.variance, 25.0 + 1000.0 + 9.0 + 16.0, rtol=1e-5)
 
 
 def test_cosmic_rays_are_marked_and_filled() -> None:

@@ -162,3 +162,37 @@ def test_a_single_frame_has_the_error_that_its_own_noise_tells(kind: Any, level:
     made = combine(frame[None], combine_options(kind, [frame], 2.0))
     pull = (made.mean - truth) / made.error
     assert np.nanstd(pull) == pytest.approx(1.0, abs=0.05)
+
+
+def test_frames_count_by_their_weight() -> None:
+    random = np.random.default_rng(9)
+    truth = random.normal(1.0, 0.02, (96, 96))
+    level_e = np.array([3000.0, 5000.0, 40000.0, 40000.0, 38000.0, 3000.0, 4000.0])
+    stack = (random.poisson(truth * level_e[:, None, None]) / level_e[:, None, None]).astype(np.float32)
+    stack[3, 10, 10] += 0.5
+    made = combine(stack, CombineOptions(slope=1e-4), level_e)
+    pull = (made.mean - truth) / made.error
+    assert abs(pull.mean()) < 0.04 and pull.std() == pytest.approx(1.0, abs=0.06)
+    assert np.median(made.error) == pytest.approx(1.0 / np.sqrt(level_e.sum()), rel=0.05)
+    assert abs(pull[10, 10]) < 5.0 and made.n_used[10, 10] == 6
+    assert made.rejected_fraction < 0.005
+    alike = combine(stack, CombineOptions(slope=1e-4))
+    assert (made.mean - truth).std() < 0.7 * (alike.mean - truth).std()
+
+
+def test_equal_weights_are_none() -> None:
+    stack = np.random.default_rng(10).normal(5.0, 1.0, (5, 40, 40)).astype(np.float32)
+    first, second = combine(stack, CombineOptions()), combine(stack, CombineOptions(), [7.0] * 5)
+    np.testing.assert_array_equal(first.mean, second.mean)
+    np.testing.assert_array_equal(first.error, second.error)
+
+
+def test_a_faint_frame_is_no_outlier_and_no_unstable_pixel() -> None:
+    random = np.random.default_rng(11)
+    level_e = np.array([500.0, 50000.0, 50000.0, 50000.0, 50000.0, 50000.0])
+    stack = (
+        random.poisson(np.broadcast_to(level_e[:, None, None], (6, 96, 96))) / level_e[:, None, None]
+    ).astype(np.float32)
+    made = combine(stack, CombineOptions(slope=1e-4), level_e)
+    assert made.rejected_fraction < 0.005
+    assert (made.scatter > 3.0 * made.expected).mean() < 0.001

@@ -163,8 +163,7 @@ def test_fluxes_of_lonely_stars_are_right_within_their_errors(
         together = np.concatenate(parts)
         assert abs(np.median(together)) < 0.15, name
         assert 0.9 < half_width(together) < 1.1, name
-        # The error of the model, which is no less than 0.2 %, is more than bright stars show here.
-        assert (0.75 if name == "psf" else 0.85) < half_width(together[np.concatenate(bright)]) < 1.15, name
+        assert 0.85 < half_width(together[np.concatenate(bright)]) < 1.15, name
 
 
 def test_stars_that_widen_towards_the_corners_keep_their_fitted_flux(

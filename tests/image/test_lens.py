@@ -49,7 +49,7 @@ def pixels(seed, number=200):
     return random.uniform(-0.5, SHAPE[1] - 0.5, number), random.uniform(-0.5, SHAPE[0] - 0.5, number)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_a_pixel_has_a_direction_and_the_direction_that_pixel(drawn, seed):
     lens, _ = drawn
@@ -62,7 +62,7 @@ def test_a_pixel_has_a_direction_and_the_direction_that_pixel(drawn, seed):
     assert np.hypot(back[0] - x, back[1] - y)[seen].max() < 1e-8 * max(1.0, lens.focal_px / 1e3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_derivatives_are_those_of_finite_steps(drawn, seed):
     lens, half = drawn
@@ -83,7 +83,7 @@ def test_derivatives_are_those_of_finite_steps(drawn, seed):
         assert np.abs(change - told)[known].max() <= 1e-4 * max(np.abs(told).max(), lens.focal_px), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(lenses(), st.integers(0, 1000))
 def test_the_solid_angle_is_that_between_neighbouring_directions(drawn, seed):
     lens, _ = drawn
@@ -142,14 +142,14 @@ def test_north_is_up_and_east_to_the_left_unless_mirrored():
 
 
 @given(lenses())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_lens_is_its_numbers(drawn):
     lens, _ = drawn
     assert Lens.from_parameters(lens.parameters(), lens.projection, lens.mirrored) == lens
 
 
 @given(lenses(), st.lists(st.floats(-3.0, 3.0), min_size=3, max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_lens_turned_with_the_sky_sees_it_where_it_was(drawn, turn):
     lens, _ = drawn
     matrix = rotation_matrix(turn)

@@ -30,8 +30,12 @@ period = []
 SCRIPT = """
 import gc, hashlib, re, sys
 from pathlib import Path
+import numpy as np
 from skylake import cameras
+from skylake.image.forced import force_targets
 from skylake.image.library import Library, Master
+from skylake.image.placing import TargetStars
+from skylake.image.psf import PsfModel
 from skylake.image.read import read_file
 from skylake.image.reduce import reduce_frame
 
@@ -47,8 +51,16 @@ def reduce(folder, name):
         for kind in ("bias", "dark", "flat")
     )
     profile = cameras.load(folder / "camera.toml")
-    found = reduce_frame(read_file(folder / name), profile, library=Library(folder, masters))
+    x, y = np.load(folder / "targets.npy")
+
+    def finish(extracted):
+        ra, dec = extracted.pointing.to_sky(x, y)
+        targets = TargetStars(np.arange(len(x)), ra, dec, ra, dec, 1)
+        return force_targets(extracted, lambda *_: targets, PsfModel.moffat(2.5, extracted.signal.shape))
+
+    found = reduce_frame(read_file(folder / name), profile, library=Library(folder, masters), finish=finish)
     assert found.status == "ok", found.row["message"]
+    assert len(found.finished) > 0.9 * len(x)
     assert found.row["masters"] == "bias dark flat"
 
 small, large = Path(sys.argv[1]) / "small", Path(sys.argv[1]) / "large"
@@ -82,6 +94,7 @@ def write_frames(folder: Path, side: int) -> None:
     # What sources need does not grow with the image: as many to a pixel as 10,000 on 4096 x 4096.
     n = round(10_000 * (side / 4096) ** 2)
     x, y = random.uniform(0.0, side, (2, n))
+    np.save(folder / "targets.npy", np.stack([x, y]))
     light = render(shape, x, y, 10.0 ** random.uniform(2.5, 5.0, n), Moffat(2.5), 20.0, 1.5) + 500.0
     pixels = np.rint(random.poisson(1.5 * light) / 1.5 + random.normal(302.0, 5.0, shape)).clip(0, 65535)
     header = fits.Header(
@@ -106,7 +119,7 @@ def write_frames(folder: Path, side: int) -> None:
 def test_a_frame_with_all_errors_of_its_masters_takes_no_more_than_eight_images(
     folder: Path, name: str
 ) -> None:
-    """From the file to measured sources, with masters, their errors, and the file itself among it."""
+    """From the file to measured sources and targets, with masters, their errors, and the file itself among it."""
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), name]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -43,7 +43,8 @@ def significant(
     values, light = (np.empty(signal.size, np.float32) for _ in range(2))
     found = list_significant(
         signal, rms, mask, np.uint8(PixelFlag.INVALID), kernel, np.float32(least), np.float32(noise),
-        (NO_PLANE if variance is None else variance, np.float32(1.0), np.float32(0.0)), places, values, light, ways,
+        (NO_PLANE if variance is None else variance, np.float32(1.0), np.float32(0.0), np.float32(0.0)),
+        places, values, light, ways,
     )  # fmt: skip
     return {"place": places[:found], "value": values[:found], "light": light[:found], "uphill": ways[:found]}
 

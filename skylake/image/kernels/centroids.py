@@ -90,12 +90,12 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _errors(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
-    box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float],
+    box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float, float],
 ) -> tuple[float, float]:  # fmt: skip
     """Return the standard errors of a centroid.
 
-    `noise` holds the variance per pixel of the sky, that per ADU of the star, and a factor for the plane of
-    variances where there is one.
+    `noise` holds the variance per pixel of the sky, that per ADU of the star, and for the plane of variances, where
+    there is one, a factor and what is added.
     """
     plane = variance.shape[0] == signal.shape[0]
     inverse = 1.0 / (sigma * sigma)
@@ -109,7 +109,7 @@ def _errors(
             dx = column - x
             weight = windows[0, column - first] * windows[1, row - first_row]
             light = weight * signal[row, column]
-            here = weight * weight * (variance[row, column] if plane else 1.0)
+            here = weight * weight * (noise[2] * variance[row, column] + noise[3] if plane else 1.0)
             sums[0] += light * (1.0 - dx * dx * inverse)
             sums[1] += light * (1.0 - dy * dy * inverse)
             sums[2] -= light * dx * dy * inverse
@@ -119,7 +119,7 @@ def _errors(
             sums[6] += weight * light * dx * dx
             sums[7] += weight * light * dy * dy
             sums[8] += weight * light * dx * dy
-    return _propagated(sums, noise[2] if plane else noise[0], 0.0 if plane else noise[1])
+    return _propagated(sums, 1.0 if plane else noise[0], 0.0 if plane else noise[1])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -135,8 +135,9 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _single(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, noise: tuple[float, float, float],
-    x: float, y: float, sigma: float, leash: float, windows: Floats, found: Floats,
+    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool,
+    noise: tuple[float, float, float, float], x: float, y: float, sigma: float, leash: float, windows: Floats,
+    found: Floats,
 ) -> None:  # fmt: skip
     """Set `found`, shape (4,), to the centroid of one source and its errors."""
     px, py, reach, resting = x, y, REACH * sigma, False
@@ -253,6 +254,16 @@ def _lane_errors(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_excess(cube: Cube, scale: np.float32, excess: Pixels) -> None:
+    """Bring the variances of squares to what they are to be, where pixels are usable."""
+    for row in range(cube.shape[1]):
+        for column in range(cube.shape[2]):
+            for lane in range(LANES):
+                more = excess[lane] * cube[1, row, column, lane]
+                cube[2, row, column, lane] = scale * cube[2, row, column, lane] + more
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _iterate(
     cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
     resting: npt.NDArray[np.bool_],
@@ -292,20 +303,22 @@ def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> N
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def windowed_centroids(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
-    per_adu: float, scale: float, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int, found: Floats,
+    per_adu: float, scale: float, excess: Floats, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int,
+    found: Floats,
 ) -> None:  # fmt: skip
     """Set `found`, shape (n, 4), to windowed centroids x and y and their errors; NaN where there is none.
 
     The iteration is x <- x + 2 sum(w I (x_i - x)) / sum(w I) with a Gaussian window w around x, which is exact
     in one step where the window has the width of the star. It has failed where it leaves the image or `leash`
     pixels from the start, sees no light, or does not come to rest. Windows that fit into squares of 2 `half` + 1
-    pixels are done together.
+    pixels are done together. Variances are `scale` times the plane and `excess`, which is that of each source.
     """
     height, width = signal.shape
     single = np.empty((2, 2 * math.ceil(REACH * sigma.max()) + 3 if len(sigma) else 1))
     side, plane = 2 * half + 1, variance.shape[0] == signal.shape[0]
     cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES), np.float32)
     sums, places, sigmas = np.empty((9, LANES)), np.zeros((2, LANES)), np.ones(LANES)
+    more = np.zeros(LANES, np.float32)
     waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
     resting, n_waiting, any_spoiled = np.zeros(LANES, np.bool_), 0, False
     for source in range(len(x)):
@@ -317,27 +330,29 @@ def windowed_centroids(
         if together:
             waiting[n_waiting], starts[n_waiting] = source, (row - half) * width + column - half
             places[0, n_waiting], places[1, n_waiting] = x[source] - column, y[source] - row
-            sigmas[n_waiting] = sigma[source]
+            sigmas[n_waiting], more[n_waiting] = sigma[source], excess[source]
             any_spoiled |= spoiled
             n_waiting += 1
         else:
-            noise = (rms[source] * rms[source], per_adu, scale)
+            noise = (rms[source] * rms[source], per_adu, scale, excess[source])
             _single(signal, mask, variance, unusable, spoiled, noise, x[source], y[source], sigma[source],
                     leash[source], single, found[source])  # fmt: skip
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
             # Lanes beyond the last hold some source, and nobody asks for it.
             gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
+            if plane:
+                _add_excess(cube, np.float32(scale), more)
             _iterate(cube, half, sigmas, places, windows, sums, resting)
             _lane_errors(cube, half, plane, places[0], places[1], sigmas, windows[0], windows[1], sums)
             for lane in range(n_waiting):
                 one = waiting[lane]
-                sky = scale if plane else rms[one] * rms[one]
+                sky = 1.0 if plane else rms[one] * rms[one]
                 if resting[lane]:
                     _settle(x[one], y[one], places[:, lane], leash[one], found[one])
                     if not math.isnan(found[one, 0]):
                         found[one, 2:] = _propagated(sums[:, lane], sky, 0.0 if plane else per_adu)
                 else:
-                    noise = (rms[one] * rms[one], per_adu, scale)
+                    noise = (rms[one] * rms[one], per_adu, scale, excess[one])
                     _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],
                             leash[one], single, found[one])  # fmt: skip
             n_waiting, any_spoiled = 0, False

@@ -11,6 +11,8 @@ from skylake.image.kernels.shapes import Single, draw, grid, padded_size
 from skylake.image.kernels.stamps import crosses, cut, read_ahead
 
 _ZERO = np.float32(0.0)
+#: No pixel is quieter than this share of the variance of the sky.
+_LEAST_VARIANCE = np.float32(0.1)
 #: What is held of the pixels of a stamp.
 SEEN, REST, BEYOND, USE = range(4)
 
@@ -93,24 +95,26 @@ def _fill(
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _noise(
-    room: Single, size: int, inverse_gain: np.float32, planes: bool, scale: np.float32, sky: np.float32
-) -> None:
+def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
         for k in range(size):
-            room[BEYOND, k] = scale * room[USE, k] - sky
+            room[BEYOND, k] = scales[1] * room[USE, k] + scales[2]
     else:
         for k in range(size):
-            room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * inverse_gain
+            room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
 @numba.njit(cache=True, nogil=True)
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
-    size: int, scales: tuple[np.float32, np.float32], sky: np.float32, room: Single, rows: tuple[Single, ...],
+    size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
 ) -> None:  # fmt: skip
-    """Set the pixels of a stamp; `rows` are those of `room`."""
+    """Set the pixels of a stamp; `rows` are those of `room`.
+
+    `scales` are what a unit of light adds to the variance, the factor of the plane of variances, and what that has to
+    be raised by to be the variance beyond that of the sky.
+    """
     planes = plane.shape[0] == signal.shape[0]
     if partial:
         room[:] = _ZERO
@@ -118,7 +122,7 @@ def _load(
     cut(left, column, row, half, rows[REST])
     if planes:
         cut(plane, column, row, half, rows[USE])
-    _noise(room, size, scales[0], planes, scales[1], sky)
+    _noise(room, size, planes, scales)
     if partial:
         rows[USE][:] = _ZERO
         cut(good, column, row, half, rows[USE])
@@ -127,23 +131,55 @@ def _load(
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
-) -> tuple[np.float32, np.float32]:  # fmt: skip
-    """Return the sum of stamp^2 x variance beyond that of the sky, and the chi-square of the pixels of a star.
+) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return the sum of stamp^2 x variance beyond that of the sky, the chi-square of the pixels, and that of stamp^2.
 
+    The last is asked for where pixels are not good, and 0 elsewhere.
     `whole` is 1 for pixels of the stamp and 0 for padding.
     """
-    noise, chi2, i = _ZERO, _ZERO, np.uint64(star)
+    noise, chi2, squares, i = _ZERO, _ZERO, _ZERO, np.uint64(star)
+    # Padding has no variance.
+    least = _LEAST_VARIANCE * variance
     if partial:
         for k in range(len(whole)):
             if room[USE, k] * whole[k] != _ZERO:
                 noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
-                chi2 += (room[REST, k] - sky) * (room[REST, k] - sky) / (variance + room[BEYOND, k])
-        return noise, chi2
+                squares += stamps[i, k] * stamps[i, k]
+                rest = room[REST, k] - sky
+                chi2 += rest * rest / max(variance + room[BEYOND, k], least)
+        return noise, chi2, squares
     for k in range(len(whole)):
         rest = room[REST, k] - sky
         noise += stamps[i, k] * stamps[i, k] * room[BEYOND, k]
-        chi2 += whole[k] * rest * rest / (variance + room[BEYOND, k])
-    return noise, chi2
+        chi2 += whole[k] * rest * rest / max(variance + room[BEYOND, k], least)
+    return noise, chi2, squares
+
+
+@numba.njit(cache=True, nogil=True)
+def _made_up(
+    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
+    drawn: Single, variance: np.float32,
+) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return what follows from a circle's pixels that are not good.
+
+    It is the part of the star in them, the square of their overlap, and for the good ones the sum of overlap x stamp x
+    variance, by which an aperture goes with the fitted flux.
+    """
+    side, small = 2 * half + 1, 2 * core + 1
+    share, lost, common = _ZERO, _ZERO, _ZERO
+    for k in range(side * side):
+        row, column, part = k // side - half, k % side - half, tables[start + k]
+        inner, own = abs(row) <= core and abs(column) <= core, _ZERO
+        if inner:
+            own = stamps[star, (row + core) * small + column + core]
+        elif abs(row) <= reach and abs(column) <= reach:
+            own = drawn[k]
+        if room[USE, k] == _ZERO:
+            share += part * own
+            lost += part * part
+        elif inner:
+            common += part * own * (variance + room[BEYOND, k])
+    return share, lost, common
 
 
 @numba.njit(cache=True, nogil=True)
@@ -173,7 +209,7 @@ def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
     light: Doubles, signal: Single, left: Single, good: Bytes, clean: bool, rms: Single, gain: float, plane: Single,
-    scale: float,
+    scale: float, excess: Single,
 ) -> tuple[Doubles, Places, Doubles, Doubles]:  # fmt: skip
     """Sum the pixels around each star, in circles and under its stamp.
 
@@ -203,53 +239,62 @@ def sum_pixels(
     gain : float
     plane : ndarray of float32
         Variances of pixels, to be multiplied by `scale`; or empty, for photons of what was subtracted.
+    excess : ndarray of float32, shape (n,)
+        What is added to them at each star.
 
     Returns
     -------
-    sums : ndarray, shape (n, circles, 5)
-        The sum of the signal, that of what is left, the variance of sky and photons, the part of the star as it was
-        subtracted that such a circle holds in the mean over places within a pixel, and the part that this one holds.
+    sums : ndarray, shape (n, circles, 7)
+        The sum of the signal, that of what is left, the variance of sky and photons of good pixels, the part of the
+        star as it was subtracted that such a circle holds in the mean over places within a pixel, the part that this
+        one holds, the part of it in pixels that are not good, and the covariance of the good ones with the fitted
+        flux.
     bad : ndarray, shape (n,)
         Pixels in the main circle that are not good, those beyond the edge of the image among them.
     noise, chi2 : ndarray, shape (n,)
         Sum of stamp^2 x variance beyond that of the sky, and chi-square of what is left under the stamp.
     """
     n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
-    sums, bad, noise, chi2 = np.zeros((n, circles, 5)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
+    sums, bad, noise, chi2 = np.zeros((n, circles, 7)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
     views = room[SEEN], room[REST], room[BEYOND], room[USE]
-    sink, scales = np.empty(1, np.float32), (np.float32(1.0 / gain), np.float32(scale))
+    sink = np.empty(1, np.float32)
     whole = np.zeros(padded_size(core), np.float32)
     whole[: (2 * core + 1) ** 2] = np.float32(1.0)
     ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
+        scales = (np.float32(1.0 / gain), np.float32(scale), excess[star] - variance)
         ahead = read_ahead(signal, ahead, row + outer, sink)
         other = read_ahead(left, other, row + outer, sink)
         if planes:
             third = read_ahead(plane, third, row + outer, sink)
         partial = not clean or crosses(column, row, outer, signal.shape)
         _load(
-            signal, left, plane, good, partial, column, row, core, len(whole), scales, variance, room, views,
+            signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip
-        noise[star], chi2[star] = _rest(stamps, star, whole, room, partial, variance, sky[star])
+        noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
             size = padded_size(half)
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
             if partial or half != core:
-                _load(
-                    signal, left, plane, good, partial, column, row, half, size, scales, variance, room, views
-                )
+                _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
+            lost = _ZERO
             if partial:
+                share, lost, common = _made_up(
+                    tables, start, half, room, stamps, star, core, far, drawn, variance
+                )
+                sums[star, circle, 5] = share
+                sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
                 _fill(room, half, flux[star], stamps, star, core, far, drawn)
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             plain, rested, beyond, area = _weigh(tables, start, size, room)
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
-            sums[star, circle, 2] = variance * area + beyond
+            sums[star, circle, 2] = variance * (area - lost) + beyond
             sums[star, circle, 3] = _held(light, circle, min(far, half), coefficients, star)
             if circle == main:
                 sums[star, circle, 4] = _own_light(tables, start, size, half, stamps, star, core, far, drawn)

@@ -28,7 +28,7 @@ _DEAD = np.float32(-10.0)
 @numba.njit(cache=True, nogil=True)
 def list_significant(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
-    noise: np.float32, trust: tuple[Pixels, np.float32, np.float32],
+    noise: np.float32, trust: tuple[Pixels, np.float32, np.float32, np.float32],
     place: Places, value: Pixels, light: Pixels, uphill: Places,
 ) -> int:  # fmt: skip
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
@@ -50,9 +50,10 @@ def list_significant(
         Limit, in standard deviations of the filtered image.
     noise : float32
         Standard deviation of the filtered image in units of that for white noise.
-    trust : tuple of ndarray of float32, float32 and float32
+    trust : tuple of ndarray of float32, and three of float32
         Variance of each pixel with the photons of its light, of the shape of the image, or of shape (0, 0) if it is
-        not known; the factor that makes it agree with rms; and that variance which a unit of signal adds.
+        not known; the factor and the summand that make it agree with rms; and that variance which a unit of signal
+        adds.
     place, value, light, uphill : ndarray, shape (capacity,)
         Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
         in the list of the highest of the pixel and its eight neighbours; of equals the first.
@@ -124,7 +125,7 @@ def _any(flags: Plane) -> bool:
 def _weigh(
     row: Pixels,
     rms: Pixels,
-    trust: tuple[Pixels, np.float32, np.float32],
+    trust: tuple[Pixels, np.float32, np.float32, np.float32],
     y: int,
     weighed: Pixels,
     lost: Pixels,
@@ -133,18 +134,18 @@ def _weigh(
 
     `lost` gets what is missing of each weight.
     """
-    variance, scale, photons = trust[0][y], trust[1], trust[2]
+    variance, scale, excess, photons = trust[0][y], trust[1], trust[2], trust[3]
     none, one = np.float32(0.0), np.float32(1.0)
     some = 0
     for x in range(row.size):
         light = row[x] if row[x] > none else none
         wanted = _DOUBTFUL * (rms[x] * rms[x] + photons * light)
-        some |= scale * variance[x] > wanted
+        some |= scale * variance[x] + excess > wanted
     if some == 0:
         return False
     for x in range(row.size):
         light = row[x] if row[x] > none else none
-        wanted, told = rms[x] * rms[x] + photons * light, scale * variance[x]
+        wanted, told = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
         weight = wanted / told if told > _DOUBTFUL * wanted else one
         weighed[x], lost[x] = weight * row[x], one - weight
     return True

@@ -1,0 +1,106 @@
+"""Forced photometry that breaks costs a frame its targets, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from skylake.cameras import Profile
+from skylake.core.reasons import Reason
+from skylake.flow.cluster import Inline
+from skylake.flow.forcing import Forcing
+from skylake.flow.frames import Chunk, Reduction, reduce_chunk
+from skylake.flow.psfpool import PsfKey
+from skylake.flow.targetlist import TargetList
+from skylake.flow.targets import TargetOptions, make_targets
+from skylake.image.psf import PsfModel
+from skylake.lake import Lake
+from skylake.simulate import SimulationResult
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def listed_once(ingested_once: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with a list of targets. Tests do not change it."""
+    root = tmp_path_factory.mktemp("listed") / "lake"
+    lake = Lake(shutil.copytree(ingested_once.root, root, symlinks=True))
+    make_targets(lake, "small", TargetOptions("simcat", faint=15.0, seen=3), Inline())
+    return lake
+
+
+@pytest.fixture
+def listed(listed_once: Lake, tmp_path: Path) -> Lake:
+    return Lake(shutil.copytree(listed_once.root, tmp_path / "lake", symlinks=True))
+
+
+def break_list(lake: Lake) -> None:
+    """Let the file of the list hold something else than it should."""
+    for file in lake.root.glob("_versions/targets/*/dataset/**/*.parquet"):
+        file.unlink()
+        file.write_bytes(b"PAR1 no table PAR1")
+
+
+def forcing_of(lake: Lake, **psfs: Any) -> Forcing:
+    targets = TargetList.in_force(lake.snapshot(), "small")
+    assert targets is not None
+    return Forcing(targets, **psfs)
+
+
+def reduced(forcing: Forcing, archive: SimulationResult, profile: Profile, out: Path) -> Chunk:
+    return reduce_chunk([str(archive.frames[0])], Reduction(profile, forcing=forcing), out / "chunk.parquet")
+
+
+def without_form(size: tuple[int, int]) -> PsfModel:
+    """A point spread function of which nothing is left but its size."""
+    return replace(PsfModel.moffat(3.0, size), terms=np.zeros((0, 0)))
+
+
+def test_a_point_spread_function_that_cannot_be_drawn_leaves_the_detections(
+    listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    whole = reduced(forcing_of(listed_once), archive, profile, tmp_path / "whole")
+    night, size = whole.frames["night"][0].as_py(), (256, 256)
+    psfs = {PsfKey(night, whole.frames["filter"][0].as_py(), size): without_form(size)}
+    broken = reduced(forcing_of(listed_once, psfs=psfs), archive, profile, tmp_path / "broken")
+    assert whole.forced is not None
+    assert broken.forced is None
+    assert whole.sources is not None
+    assert broken.sources is not None
+    assert broken.sources.read_bytes() == whole.sources.read_bytes()
+    (row,) = broken.frames.to_pylist()
+    assert (row["status"], row["reason"]) == ("ok", Reason.TARGETS_FAILED)
+    assert "targets were not measured" in row["message"]
+    assert (row["n_targets"], row["targets_version"], row["psf_stars"]) == (None, 1, None)
+
+
+def test_a_broken_list_is_told_and_measured_once_it_is_mended(
+    listed: Lake, frames: list[Path], run: Run, tmp_path: Path
+) -> None:
+    kept = Path(shutil.copytree(listed.root, tmp_path / "kept", symlinks=True))
+    break_list(listed)
+    report = run(listed, frames[:1], redo=True)
+    assert report.counts == {"ok": 1}
+    assert [(one["status"], one["reason"]) for one in report.problems] == [("ok", Reason.TARGETS_FAILED)]
+    file = str(frames[0])
+
+    def rows(table: str) -> Any:
+        found = listed.snapshot().read(table)
+        frame = listed.snapshot().read("frames", filter=pc.field("file") == file)["frame_id"]
+        return found.filter(pc.is_in(found["frame_id"], frame.combine_chunks()))
+
+    assert rows("sources").num_rows > 20
+    assert rows("forced_sources").num_rows == 0
+    for sound in kept.glob("_versions/targets/*/dataset/**/*.parquet"):
+        shutil.copy2(sound, listed.root / sound.relative_to(kept))
+    again = run(listed, frames[:1])
+    assert (again.n_known, again.counts, again.problems) == (0, {"ok": 1}, [])
+    assert rows("forced_sources").num_rows > 20
+    assert rows("frames")["reason"].to_pylist() == [None]
