@@ -141,7 +141,7 @@ def header_pointing(
     try:
         # Numbers beyond all measure, as of an equinox, become infinite or NaN, and are found below.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            pointing = _describe(wcs, height, width)
+            pointing = describe_pointing(wcs, height, width)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         why = " ".join(str(error).split())
         raise FrameRejected(
@@ -231,7 +231,8 @@ def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
 
 
-def _describe(wcs: Any, height: int, width: int) -> Pointing:
+def describe_pointing(wcs: Any, height: int, width: int) -> Pointing:
+    """Return what follows from the WCS of an image; raise ValueError if its axes are one."""
     x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
     ra, dec = _to_icrs(
         wcs, np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5])

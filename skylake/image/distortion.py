@@ -1,0 +1,174 @@
+"""The distortion of a camera: learnt from the stars of many frames, then held while each frame is pointed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.image.crossvalidation import inverse
+from skylake.image.jointfit import OWN, SHARED, fit_jointly, identities, needed_groups
+from skylake.image.lens import NAMES, Lens
+from skylake.image.lenschoice import GROUPS, affordable
+from skylake.image.lensfit import Expected, Pairs, fit_lens
+
+Floats = npt.NDArray[np.float64]
+
+#: The chance of a change that there is not, and how far a change must move stars to matter (pixels, root mean square).
+_FALSE_ALARM = 1e-4
+_LEAST_CHANGE_PX = 0.05
+#: A frame needs so many stars to tell whether all parameters are what they were.
+_LEAST_STARS = 20
+_GRID = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """What the lenses of all frames of a camera have in common, over the time of its epoch.
+
+    Attributes
+    ----------
+    model : Lens
+        A lens with this distortion; its attitude is that of one of the frames, focal length and stretch are medians.
+    covariance : ndarray, shape (7, 7)
+        Of the parameters :data:`SHARED`.
+    scatter_px : float
+        Of each coordinate about the lenses, beyond the stated errors.
+    n_frames, n_stars : int
+        What it was learnt from; a star that was seen in many frames counts once.
+    """
+
+    model: Lens
+    covariance: Floats
+    scatter_px: float
+    n_frames: int
+    n_stars: int
+
+    def expected(self, shape: tuple[int, int]) -> Expected:
+        """Return what is expected of a frame of the camera: this distortion, and a stretch near the usual one."""
+        return Expected(self.model.parameters(), Expected.usual(self.model, shape).sigma)
+
+    def applied(self, lens: Lens) -> Lens:
+        """Return a lens with the focal length of another and this distortion.
+
+        Its axis is where the other sees the centre of this one, so that both look the same way though their centres
+        differ.
+        """
+        model = self.model
+        here = lens.to_vectors([model.x0, model.x0], [model.y0, model.y0 + 1.0])
+        if not np.isfinite(here).all():
+            here = np.array([lens.axis, lens.axis + 1e-3 * lens.matrix[1]])
+        aimed = Lens.aimed(here[0], here[1] - here[0], lens.focal_px, (0.0, 0.0), mirrored=lens.mirrored)
+        values = model.parameters()
+        values[:4] = aimed.parameters()[:4]
+        return Lens.from_parameters(values, model.projection, lens.mirrored)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Whether a frame has the distortion that was learnt.
+
+    Attributes
+    ----------
+    shift_px : float
+        Root mean square distance over the image between the lens of the frame alone and that with the old distortion.
+    chance : float
+        Probability of a difference so large if there was no change.
+    n_stars : int
+    """
+
+    shift_px: float
+    chance: float
+    n_stars: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether the difference is neither chance nor too small to matter."""
+        return self.chance < _FALSE_ALARM and self.shift_px > _LEAST_CHANGE_PX
+
+
+def learn_distortion(
+    lenses: Sequence[Lens], frames: Sequence[Pairs], shape: tuple[int, int], expected: Expected | None = None
+) -> tuple[Distortion, list[Lens]]:
+    """Fit one distortion, and an attitude and focal length for each frame, to the stars of all.
+
+    Parameters
+    ----------
+    lenses : sequence of Lens
+        One for each frame, as from :func:`~skylake.image.refine.refine`; of one projection and parity.
+    frames : sequence of Pairs
+        Their matched stars.
+    shape : tuple of int
+        Height and width of the images.
+    expected : Expected, optional
+        What is known of the distortion before.
+
+    Returns
+    -------
+    distortion : Distortion
+    lenses : list of Lens
+        Those of the frames, all with this distortion.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, or if projections or parities differ.
+    """
+    if len({(lens.projection, lens.mirrored) for lens in lenses}) != 1:
+        raise ValueError("a camera has one projection and one parity, and at least one frame")
+    known = Expected.usual(lenses[0], shape) if expected is None else expected
+    # What is wrong with the place of a star is so in all frames: only other stars tell more.
+    n_stars = 1 + max(int(star.max()) for star in identities(frames))
+    groups = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
+    joint = fit_jointly(lenses, frames, known, groups)
+    kept = needed_groups(joint, frames, known, groups)
+    if kept != groups:
+        joint = fit_jointly(joint.lenses, frames, known, kept)
+    values = np.median([lens.parameters() for lens in joint.lenses], axis=0)
+    values[:3] = joint.lenses[0].rotation
+    model = Lens.from_parameters(values, joint.lenses[0].projection, joint.lenses[0].mirrored)
+    return Distortion(model, joint.covariance, joint.scatter_px, len(frames), n_stars), joint.lenses
+
+
+def compare_distortion(
+    distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int]
+) -> Change | None:
+    """Tell whether the stars of a frame want another distortion than the one that was learnt.
+
+    Parameters
+    ----------
+    distortion : Distortion
+    lens : Lens
+        Of the frame, to some pixels.
+    pairs : Pairs
+        Its matched stars: matched widely enough that a change has not lost them.
+    shape : tuple of int
+        Height and width of the image.
+
+    Returns
+    -------
+    Change or None
+        None with fewer than twenty stars. The test is Wald's: the difference of the shared parameters against
+        the covariance of both.
+    """
+    from scipy.special import gammaincc
+
+    if len(pairs.x) < _LEAST_STARS:
+        return None
+    expected = distortion.expected(shape)
+    held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
+    # What the stars do not tell stays what it was, and makes no difference.
+    free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
+    difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
+    covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance
+    squares = float(difference @ inverse(covariance) @ difference)
+    y, x = (
+        axis.ravel()
+        for axis in np.meshgrid(*(np.linspace(0.0, n - 1.0, _GRID) for n in shape), indexing="ij")
+    )
+    there = held.lens.to_pixels(free.lens.to_vectors(x, y))
+    shift = math.sqrt(float(np.nanmean((there[0] - x) ** 2 + (there[1] - y) ** 2)))
+    return Change(shift, float(gammaincc(0.5 * len(SHARED), 0.5 * squares)), len(pairs.x))

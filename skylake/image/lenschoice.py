@@ -1,0 +1,117 @@
+"""How many parameters a lens gets: as many as predict stars that the fit has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from skylake.image.crossvalidation import FOLDS, LinearProblem
+from skylake.image.lens import Lens
+from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens, precision
+
+#: What belongs together and is freed together. Attitude and focal length always are.
+GROUPS = {
+    "k1": (6,),
+    "centre": (4, 5),
+    "stretch": (11, 12),
+    "decentring": (9, 10),
+    "k2": (7,),
+    "k3": (8,),
+}
+BASIC = (0, 1, 2, 3)
+#: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
+_STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
+#: The powers of the radius go from the highest down.
+POWERS = (("k1", "k2", "k3"),)
+
+
+def affordable(n_stars: int, allowed: list[str] | None = None) -> list[str]:
+    """Return the groups of parameters, of those allowed, that so many stars can carry."""
+    groups = [group for group in GROUPS if allowed is None or group in allowed]
+    return groups[: sum(n_stars >= needed for needed in _STARS_FOR_GROUPS)]
+
+
+def indices(groups: list[str]) -> list[int]:
+    """Return the parameters of groups, and those that are always free."""
+    return sorted([*BASIC, *(number for group in groups for number in GROUPS[group])])
+
+
+def choose_groups(
+    fit: LensFit, pairs: Pairs, groups: list[str], expected: Expected
+) -> tuple[list[str], float]:
+    """Return the groups without which stars that a fit has not seen are predicted worse.
+
+    Around the fit with all of them pixels are linear in the parameters, so each trial is a small linear fit.
+
+    Parameters
+    ----------
+    fit : LensFit
+        With all groups freed.
+    pairs : Pairs
+    groups : list of str
+    expected : Expected
+
+    Returns
+    -------
+    groups : list of str
+    held_out_px : float
+        Distance of stars from where the others predict them, root mean square under the weights of the fit.
+    """
+    used = np.flatnonzero(fit.weights > 0.0)
+    prior = expected.sigma**-2.0
+    problem = LinearProblem(
+        fit.lens.derivatives(pairs.vectors[used])[1],
+        fit.residuals[:, used],
+        fit.weights[used] * precision(pairs.taken(used), fit.scatter_px),
+        np.random.default_rng(len(used)).permutation(np.arange(len(used)) % min(FOLDS, len(used))),
+        prior,
+        np.where(prior > 0.0, expected.values - fit.lens.parameters(), 0.0),
+    )
+    return problem.eliminated(BASIC, {group: GROUPS[group] for group in groups}, POWERS)
+
+
+def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:
+    """Return the lens with what is expected for the parameters of all other groups."""
+    values = lens.parameters()
+    held = [number for group in GROUPS if group not in groups for number in GROUPS[group]]
+    values[held] = expected.values[held]
+    return Lens.from_parameters(values, lens.projection, lens.mirrored)
+
+
+def fit_best_lens(
+    start: Lens, pairs: Pairs, known: Expected, allowed: list[str] | None = None
+) -> tuple[LensFit, float]:
+    """Fit a lens with the parameters that predict unseen stars, and tell how far off these are.
+
+    Parameters
+    ----------
+    start : Lens
+    pairs : Pairs
+    known : Expected
+        Parameters that are not fitted have these values.
+    allowed : list of str, optional
+        Of these groups; by default of all.
+
+    Returns
+    -------
+    fit : LensFit
+    held_out_px : float
+        NaN with too few stars to leave some out.
+    """
+    groups = affordable(len(pairs.x), allowed)
+    full = fit_lens(start, pairs, indices(groups), known)
+    if np.count_nonzero(full.weights > 0.0) < _STARS_FOR_GROUPS[0]:
+        return full, float("nan")
+    kept, held_out = choose_groups(full, pairs, groups, known)
+    if kept == groups:
+        return full, held_out
+    # Beyond the first few all distances are small, so the fit with all is a good start.
+    return fit_lens(simplified(full.lens, kept, known), pairs, indices(kept), known), held_out
+
+
+def with_projection(lens: Lens, projection: str) -> Lens:
+    """Return an ideal lens of another projection that looks the same way."""
+    return replace(
+        lens, projection=projection, radial=(0.0, 0.0, 0.0), decentring=(0.0, 0.0), stretch=(0.0, 0.0)
+    )

@@ -1,0 +1,228 @@
+"""Fits a lens to stars: robust, and told how well it is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.robust import biweight, intrinsic_scatter
+from skylake.image.crossvalidation import inverse
+from skylake.image.lens import NAMES, Lens
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+#: What lenses do: shares of the half diagonal by which each parameter may move a corner, one standard deviation.
+_USUAL = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
+#: Half of the squared residuals in two coordinates, in variances of one, are below this.
+_MEDIAN_SQUARE = 2.0 * math.log(2.0)
+#: Residuals of so many standard deviations of a coordinate have no weight.
+CUT = 5.0
+#: How far off a star is that the lens does not show.
+_FAR_PX = 1e6
+_ITERATIONS = 30
+_HALVINGS = 6
+#: A step that moves stars no farther than this, root mean square, is the last.
+STILL_PX = 1e-4
+#: No star is known better.
+_LEAST_SIGMA_PX = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Stars and where they were found.
+
+    Attributes
+    ----------
+    vectors : ndarray, shape (n, 3)
+        Unit vectors.
+    x, y, sigma : ndarray, shape (n,)
+        0-based pixels, and the standard deviation of each coordinate.
+    """
+
+    vectors: Floats
+    x: Floats
+    y: Floats
+    sigma: Floats
+
+    def taken(self, which: npt.NDArray[np.intp] | Mask) -> Pairs:
+        """Return some of the pairs."""
+        return Pairs(self.vectors[which], self.x[which], self.y[which], self.sigma[which])
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of a lens before its stars are seen: values and standard deviations, shape (13,) each."""
+
+    values: Floats
+    sigma: Floats
+
+    @classmethod
+    def usual(cls, lens: Lens, shape: tuple[int, int]) -> Expected:
+        """Return what is expected of any lens: its centre near that of the image, some distortion.
+
+        Where parameters do the same to a field, as the centre and the attitude of a narrow one, this keeps them
+        finite; it does not matter for what the stars tell.
+        """
+        half = 0.5 * math.hypot(*shape)
+        reach = half / lens.focal_px
+        units = np.array(
+            [1, 1, 1, 1, half, half, reach**-2, reach**-4, reach**-6, 1 / reach, 1 / reach, 1, 1]
+        )
+        sigma = np.full(len(NAMES), np.inf)
+        sigma[list(_USUAL)] = units[list(_USUAL)] * list(_USUAL.values())
+        values = np.zeros(len(NAMES))
+        values[4:6] = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
+        return cls(values, sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class LensFit:
+    """A lens and how well it is known.
+
+    Attributes
+    ----------
+    lens : Lens
+    freed : ndarray of int
+        The parameters that were fitted, indices into :data:`~skylake.image.lens.NAMES`.
+    covariance : ndarray, shape (13, 13)
+        Of a step of :meth:`Lens.moved`; 0 where a parameter was not fitted.
+    residuals : ndarray, shape (2, n)
+        Measured minus predicted, pixels; NaN where the lens does not show the star.
+    weights : ndarray, shape (n,)
+        Share of its weight that each star kept, 0 to 1.
+    scatter_px : float
+        Scatter of each coordinate beyond the stated errors.
+    """
+
+    lens: Lens
+    freed: npt.NDArray[np.intp]
+    covariance: Floats
+    residuals: Floats
+    weights: Floats
+    scatter_px: float
+
+    def uncertainty(self, x: Floats, y: Floats) -> Floats:
+        """Return the standard deviations of both coordinates of places on the image, shape (2, n), pixels."""
+        derivatives = self.lens.derivatives(self.lens.to_vectors(x, y))[1]
+        spread = np.einsum("icn,icn->cn", np.tensordot(self.covariance, derivatives, axes=1), derivatives)
+        return np.asarray(np.sqrt(spread))
+
+
+def fit_lens(
+    start: Lens, pairs: Pairs, freed: npt.ArrayLike, expected: Expected, still_px: float = STILL_PX
+) -> LensFit:
+    """Fit some parameters of a lens to stars by Gauss-Newton steps with Tukey's biweight.
+
+    Parameters
+    ----------
+    start : Lens
+        Near enough that each pair is one star.
+    pairs : Pairs
+    freed : array_like of int
+        Which parameters to fit.
+    expected : Expected
+        What is known of them before.
+    still_px : float
+        A step that moves stars no farther than this, root mean square, is the last.
+    """
+    problem = _Problem(pairs, np.asarray(freed, np.intp), expected)
+    lens, residuals, derivatives = start, *differences(start, pairs)
+    scatter, weights = _weigh(residuals, pairs.sigma)
+    for _ in range(_ITERATIONS):
+        weighing = weights * precision(pairs, scatter)
+        spread, gradient = problem.normal(lens, residuals, derivatives, weighing)
+        step = np.zeros(len(NAMES))
+        step[problem.which] = spread @ gradient
+        moved = np.tensordot(step, derivatives, axes=1)
+        lens, residuals, derivatives = problem.stepped(lens, step, residuals, weighing)
+        scatter, weights = _weigh(residuals, pairs.sigma)
+        if not np.sqrt(np.mean(moved**2)) > still_px:
+            break
+    return problem.concluded(lens, residuals, derivatives)
+
+
+def differences(lens: Lens, pairs: Pairs) -> tuple[Floats, Floats]:
+    """Return residuals (NaN where the lens does not show a star) and derivatives (0 there)."""
+    places, derivatives = lens.derivatives(pairs.vectors)
+    return np.array([pairs.x, pairs.y]) - places, np.where(np.isfinite(places).all(axis=0), derivatives, 0.0)
+
+
+def precision(pairs: Pairs, scatter: float) -> Floats:
+    """Return the weight of each coordinate of the stars: one over its variance, with a scatter beyond the errors."""
+    return np.asarray(1.0 / (np.maximum(pairs.sigma, _LEAST_SIGMA_PX) ** 2 + scatter**2))
+
+
+def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:
+    """Return the scatter beyond the stated errors, by the median, and the weights that follow."""
+    squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf)
+    variance = np.maximum(sigma, _LEAST_SIGMA_PX) ** 2
+    scatter = max(float(np.median(squares - _MEDIAN_SQUARE * variance)) / _MEDIAN_SQUARE, 0.0)
+    scatter = scatter if math.isfinite(scatter) else float(np.max(squares[np.isfinite(squares)], initial=1.0))
+    return math.sqrt(scatter), biweight(np.sqrt(squares / (variance + scatter)), CUT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Stars, the parameters to fit to them, and what is known of these before."""
+
+    pairs: Pairs
+    which: npt.NDArray[np.intp]
+    expected: Expected
+
+    def normal(
+        self, lens: Lens, residuals: Floats, derivatives: Floats, weighing: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return the inverse of the normal matrix, and the gradient; `weighing` has the shape (n,)."""
+        mine = derivatives[self.which]
+        weighted = mine * weighing
+        matrix = np.tensordot(weighted, mine, axes=([1, 2], [1, 2]))
+        gradient = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
+        prior = self.expected.sigma[self.which] ** -2.0
+        off = np.where(prior > 0.0, self.expected.values[self.which] - lens.parameters()[self.which], 0.0)
+        return inverse(matrix + np.diag(prior)), gradient + prior * off
+
+    def stepped(
+        self, lens: Lens, step: Floats, residuals: Floats, weighing: Floats
+    ) -> tuple[Lens, Floats, Floats]:
+        """Take a step, or a part of it if the whole would lead uphill."""
+        before, share = self._cost(lens, residuals, weighing), 1.0
+        for _ in range(_HALVINGS):
+            trial = lens.moved(share * step)
+            found, derivatives = differences(trial, self.pairs)
+            if self._cost(trial, found, weighing) <= before * (1.0 + 1e-9):
+                break
+            share *= 0.5
+        return trial, found, derivatives
+
+    def _cost(self, lens: Lens, residuals: Floats, weighing: Floats) -> float:
+        squares = np.minimum(np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf), _FAR_PX**2)
+        off = np.where(np.isfinite(self.expected.sigma), lens.parameters() - self.expected.values, 0.0)
+        return float(weighing @ squares + np.sum((off / self.expected.sigma) ** 2))
+
+    def concluded(self, lens: Lens, residuals: Floats, derivatives: Floats) -> LensFit:
+        """Return the fit with its covariance: that of an M-estimate (Huber & Ronchetti 2009, sec. 7.6)."""
+        seen = np.isfinite(residuals).all(axis=0)
+        errors = np.maximum(self.pairs.sigma, _LEAST_SIGMA_PX)
+        scatter = intrinsic_scatter(residuals[:, seen].ravel(), np.tile(errors[seen], 2), len(self.which))
+        weighing = precision(self.pairs, scatter)
+        squares = np.nan_to_num(np.sum(residuals**2, axis=0) * weighing, nan=np.inf)
+        weights = biweight(np.sqrt(squares), CUT)
+        spread, _ = self.normal(lens, residuals, derivatives, seen * weighing)
+        covariance = np.zeros((len(NAMES), len(NAMES)))
+        covariance[np.ix_(self.which, self.which)] = spread / _efficiency(squares[seen], weights[seen])
+        return LensFit(lens, self.which, covariance, residuals, weights, scatter)
+
+
+def _efficiency(squares: Floats, weights: Floats) -> float:
+    """Return the information that the weights leave, as a share of that of Gaussian residuals of unit variance."""
+    if squares.size == 0:
+        return 1.0
+    inner = np.clip(1.0 - squares / CUT**2, 0.0, 1.0)
+    # The mean slope of the weighted residual over the directions in the plane.
+    slope = float(np.mean(weights - 2.0 * inner * squares / CUT**2))
+    mean_square = float(np.mean(weights**2 * np.minimum(squares, CUT**2))) / 2.0
+    return max(slope, 0.5 * float(weights.mean()), 1e-3) ** 2 / max(mean_square, 1e-3)

@@ -1,0 +1,237 @@
+"""Refines where a frame points: matches catalog stars to sources ever more closely, and fits a lens to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.lens import Lens
+from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
+from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens
+from skylake.image.matching import Indices, Sources, Stars, match, on_image
+
+Floats = npt.NDArray[np.float64]
+
+_SHRINK = 0.4
+#: While stars are still matched, fits need not be nearer than that.
+_STILL_PX = 1e-3
+#: The last radius, in standard deviations of a coordinate about the lens.
+_FINAL_SIGMAS = 5.0
+_LEAST_RADIUS_PX = 0.5
+#: Fewer stars leave less scatter, for ever; a circle this much larger than the last will do.
+_NEAR_ENOUGH = 1.2
+_LEAST_STARS = 4
+#: The brightest stars of the image, whose completeness is told.
+_BRIGHT = 50
+#: From this angle between axis and corner the projection matters, and is chosen.
+_WIDE_RAD = math.radians(20.0)
+_WIDEST_PLANE_RAD = math.radians(60.0)
+_CANDIDATES = ("rectilinear", "equisolid", "equidistant", "stereographic")
+#: Another projection must predict unseen stars better by this share.
+_BETTER = 0.99
+#: Cells of the residual field, along the longer side of the image.
+_CELLS = 8
+_SAMPLE_POINTS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """A lens fitted to the stars of a frame.
+
+    Attributes
+    ----------
+    fit : LensFit
+    pairs : Pairs
+        What it was fitted to.
+    stars, sources : ndarray of int, shape (n,)
+        Rows of the catalog and of the list of sources that were given.
+    radius_px : float
+        Within which stars were matched at last.
+    held_out_px : float
+        Root mean square distance of stars from where the others predict them; NaN with too few stars.
+    completeness : float
+        Share of the brightest catalog stars on the image that have a source; NaN without any.
+    """
+
+    fit: LensFit
+    pairs: Pairs
+    stars: Indices
+    sources: Indices
+    radius_px: float
+    held_out_px: float
+    completeness: float
+
+    @property
+    def lens(self) -> Lens:
+        """The lens of the frame."""
+        return self.fit.lens
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square distance of all matched stars from their prediction, pixels; both coordinates together."""
+        return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0)))) if self.stars.size else math.nan
+
+    @property
+    def rms_arcsec(self) -> float:
+        """The same on the sky, where each star is, arcseconds."""
+        if not self.stars.size:
+            return math.nan
+        scale = self.lens.solid_angle(self.pairs.x, self.pairs.y) * ARCSEC_PER_RADIAN**2
+        return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0) * scale)))
+
+    def residual_field(self, shape: tuple[int, int]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return the mean residuals in square cells of the image, and how many stars are in each.
+
+        Returns
+        -------
+        residuals : ndarray, shape (2, rows, columns)
+            Along x and y, pixels, under the weights of the fit; NaN in cells without a star.
+        number : ndarray of int, shape (rows, columns)
+        """
+        side = max(shape) / _CELLS
+        rows, columns = (max(1, round(length / side)) for length in shape)
+        row = np.clip(((self.pairs.y + 0.5) * rows / shape[0]).astype(int), 0, rows - 1)
+        column = np.clip(((self.pairs.x + 0.5) * columns / shape[1]).astype(int), 0, columns - 1)
+        cell, weights = row * columns + column, self.fit.weights
+        total = np.bincount(cell, weights, minlength=rows * columns)
+        sums = [np.bincount(cell, weights * along, minlength=rows * columns) for along in self.fit.residuals]
+        with np.errstate(invalid="ignore"):
+            means = np.where(total > 0.0, np.array(sums) / total, np.nan)
+        number = np.bincount(cell[weights > 0.0], minlength=rows * columns)
+        return means.reshape(2, rows, columns), number.reshape(rows, columns)
+
+
+def refine(
+    start: Lens,
+    vectors: Floats,
+    mag: Floats,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius_px: float = 20.0,
+    expected: Expected | None = None,
+    groups: list[str] | None = None,
+) -> Refinement | None:
+    """Match catalog stars to sources in ever smaller circles, and fit a lens to the pairs.
+
+    Parameters
+    ----------
+    start : Lens
+        Where the camera points, to `radius_px`.
+    vectors : ndarray, shape (n, 3)
+        Unit vectors of catalog stars at the epoch of the frame.
+    mag : ndarray, shape (n,)
+        To rank them by; NaN leaves a star out.
+    sources : Sources
+    shape : tuple of int
+        Height and width of the image.
+    radius_px : float
+        How far off the start may be anywhere on the image.
+    expected : Expected, optional
+        What is known of the lens, as from other frames of the camera.
+    groups : list of str, optional
+        What may be fitted besides attitude and focal length if unseen stars ask for it; by default all.
+
+    Returns
+    -------
+    Refinement or None
+        None if fewer than four stars match.
+    """
+    stars = Stars.ranked(vectors, mag)
+    known = Expected.usual(start, shape) if expected is None else expected
+    lens, radius, pairs = start, radius_px, None
+    while True:
+        star, source = match(lens, stars, sources, shape, radius)
+        if star.size < _LEAST_STARS:
+            return None
+        pairs = _pairs(stars, sources, star, source)
+        free = affordable(star.size // 2, groups)
+        fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
+        lens, final = fit.lens, _final_radius(fit, pairs)
+        if radius <= _NEAR_ENOUGH * final:
+            break
+        radius = max(_SHRINK * radius, final)
+    fit, held_out = fit_best_lens(lens, pairs, known, groups)
+    if expected is None:
+        fit, held_out = _other_projection(fit, held_out, pairs, shape)
+    return _settled(fit, stars, sources, shape, radius, held_out, known)
+
+
+def _final_radius(fit: LensFit, pairs: Pairs) -> float:
+    sigma = math.hypot(fit.scatter_px, float(np.median(pairs.sigma)))
+    return max(_FINAL_SIGMAS * sigma, _LEAST_RADIUS_PX)
+
+
+def _pairs(stars: Stars, sources: Sources, star: Indices, source: Indices) -> Pairs:
+    return Pairs(stars.vectors[star], sources.x[source], sources.y[source], sources.sigma[source])
+
+
+def _settled(
+    fit: LensFit,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius: float,
+    held_out: float,
+    known: Expected,
+) -> Refinement | None:
+    """Match once more with the lens that was chosen, and fit its parameters to all these stars."""
+    star, source = match(fit.lens, stars, sources, shape, radius)
+    if star.size < _LEAST_STARS:
+        return None
+    pairs = _pairs(stars, sources, star, source)
+    last = fit_lens(fit.lens, pairs, fit.freed, known)
+    bright = np.flatnonzero(on_image(*last.lens.to_pixels(stars.vectors), shape))[:_BRIGHT]
+    share = float(np.isin(bright, star).mean()) if bright.size else math.nan
+    numbers = stars.number[star], sources.number[source]
+    return Refinement(last, pairs, *numbers, radius, held_out, share)
+
+
+def _other_projection(
+    best: LensFit, held_out: float, pairs: Pairs, shape: tuple[int, int]
+) -> tuple[LensFit, float]:
+    """Return a fit, or one with another projection that predicts unseen stars of a wide field better."""
+    lens = best.lens
+    angle = float(np.arccos(np.clip(np.min(pairs.vectors @ lens.axis), -1.0, 1.0)))
+    if angle < _WIDE_RAD or not math.isfinite(held_out):
+        return best, held_out
+    for projection in _CANDIDATES:
+        if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
+            continue
+        start = with_projection(lens, projection)
+        fit, distance = fit_best_lens(start, pairs, Expected.usual(start, shape))
+        if distance < _BETTER * held_out:
+            best, held_out = fit, distance
+    return best, held_out
+
+
+def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) -> Lens | None:
+    """Return the lens that is nearest to any map from 0-based pixels to unit vectors, as that of a WCS.
+
+    Returns
+    -------
+    Lens or None
+        None if the map gives hardly any directions.
+    """
+    height, width = shape
+    y, x = (
+        axis.ravel()
+        for axis in np.meshgrid(*(np.linspace(0.0, n - 1.0, _SAMPLE_POINTS) for n in shape), indexing="ij")
+    )
+    vectors = to_sky(x, y)
+    x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
+    axis, right, above = to_sky(np.array([x0, x0 + 1.0, x0]), np.array([y0, y0, y0 + 1.0]))
+    known = np.isfinite(vectors).all(axis=1)
+    if known.mean() < 0.5 or not np.isfinite([axis, right, above]).all():
+        return None
+    across, upward = right - axis, above - axis
+    turn = float(np.cross(across, upward) @ axis)
+    mirrored = turn > 0.0
+    start = Lens.aimed(axis, upward, 1.0 / math.sqrt(abs(turn)), (x0, y0), mirrored=mirrored)
+    pairs = Pairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
+    fit = fit_best_lens(start, pairs, Expected.usual(start, shape))
+    return _other_projection(*fit, pairs, shape)[0].lens

@@ -1,0 +1,121 @@
+"""A pointing made better: from a WCS that is roughly right to a lens fitted to the stars, and a WCS of that."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import unit_vectors
+from skylake.image.astrometry import Pointing, Stars, describe_pointing
+from skylake.image.distortion import Distortion
+from skylake.image.matching import Sources, on_image
+from skylake.image.refine import Refinement, lens_of, refine
+from skylake.image.sip import SipHeader, to_sip
+
+Floats = npt.NDArray[np.float64]
+
+#: With fewer stars a lens proves nothing.
+_LEAST_STARS = 6
+#: Matches are so many times more than chance would give.
+_ABOVE_CHANCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedPointing:
+    """A pointing by the stars of the frame itself.
+
+    Attributes
+    ----------
+    pointing : Pointing
+    refinement : Refinement
+        The lens, its stars and how well they fit.
+    written : SipHeader
+        The WCS as cards, and how well it represents the lens.
+    """
+
+    pointing: Pointing
+    refinement: Refinement
+    written: SipHeader
+
+    def numbers(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return what is worth keeping of a frame; NaN is None, and the residual field is by rows, then columns."""
+        found = self.refinement
+        residuals, number = found.residual_field(shape)
+        told: dict[str, float] = {
+            "astrom_rms_px": found.rms_px,
+            "astrom_rms_arcsec": found.rms_arcsec,
+            "astrom_held_out_px": found.held_out_px,
+            "astrom_completeness": found.completeness,
+            "astrom_wcs_px": self.written.residual_px,
+        }
+        return {
+            **{name: value if math.isfinite(value) else None for name, value in told.items()},
+            "astrom_n": len(found.stars),
+            "astrom_parameters": len(found.fit.freed),
+            "astrom_field_dx_px": _listed(residuals[0]),
+            "astrom_field_dy_px": _listed(residuals[1]),
+            "astrom_field_n": number.ravel().tolist(),
+        }
+
+
+def _listed(values: Floats) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.ravel().tolist()]
+
+
+def refine_pointing(
+    pointing: Pointing,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius_px: float = 20.0,
+    distortion: Distortion | None = None,
+) -> RefinedPointing | None:
+    """Fit a lens to the catalog stars of a frame, and make its WCS.
+
+    Parameters
+    ----------
+    pointing : Pointing
+        Right to `radius_px`.
+    stars : Stars
+        At the epoch of the frame.
+    sources : Sources
+    shape : tuple of int
+        Height and width of the image.
+    radius_px : float
+    distortion : Distortion, optional
+        That of the camera, if it was learnt: then only attitude, focal length and, where stars ask for it, the stretch
+        are fitted.
+
+    Returns
+    -------
+    RefinedPointing or None
+        None if no more stars match than by chance.
+    """
+    from astropy.wcs import WCS
+
+    start = lens_of(lambda x, y: unit_vectors(*pointing.to_sky(x, y)), shape)
+    if start is None:
+        return None
+    vectors = unit_vectors(stars.ra_deg, stars.dec_deg)
+    if distortion is None:
+        found = refine(start, vectors, stars.mag, sources, shape, radius_px)
+    else:
+        applied, known = distortion.applied(start), distortion.expected(shape)
+        found = refine(applied, vectors, stars.mag, sources, shape, radius_px, known, ["stretch"])
+    if found is None or len(found.stars) < max(
+        _LEAST_STARS, _ABOVE_CHANCE * _by_chance(found, vectors, sources, shape)
+    ):
+        return None
+    written = to_sip(found.lens, shape)
+    return RefinedPointing(describe_pointing(WCS(written.header), *shape), found, written)
+
+
+def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> float:
+    """Return how many stars would have a source within the radius if sources lay anywhere."""
+    n_stars = int(np.count_nonzero(on_image(*found.lens.to_pixels(vectors), shape)))
+    density = len(sources.x) / (shape[0] * shape[1])
+    return min(n_stars, len(sources.x)) * -math.expm1(-density * math.pi * found.radius_px**2)

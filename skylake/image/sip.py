@@ -1,0 +1,237 @@
+"""A lens as the WCS of a FITS header: a zenithal projection with SIP polynomials.
+
+SIP (Shupe et al. 2005, ASP Conf. 347, 491) adds polynomials to pixels before a linear WCS. Fitted to stars, such
+polynomials of high order run away between them; fitted to a lens that is known everywhere they are a small linear
+problem, as exact as their order allows. Pixels of FITS count from 1: the centre of the first pixel is 1, its edge 0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import ra_dec, tangent_basis
+from skylake.image.lens import Lens
+from skylake.image.projections import PROJECTIONS, Projection
+
+Floats = npt.NDArray[np.float64]
+
+#: SIP allows no more.
+MAX_ORDER = 9
+#: Points along each side of the image at which polynomials follow the lens; the densest at the edges.
+_POINTS = 20
+#: To this angle from its centre a gnomonic projection is no hindrance, and all programs read it.
+_PLANE_RAD = math.radians(50.0)
+#: Beyond this angle it is not tried.
+_WIDEST_PLANE_RAD = math.radians(70.0)
+#: Of the image the lens must show that much for a polynomial.
+_LEAST_SHOWN = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class SipHeader:
+    """A WCS and how well it represents the lens.
+
+    Attributes
+    ----------
+    header : astropy.io.fits.Header
+        Only the cards of the WCS.
+    order : int
+        Of the polynomials; 1 for none.
+    residual_px : float
+        Largest distance between where the lens and where the WCS puts a pixel on the sky, in pixels.
+    inverse_px : float
+        Largest distance of pixels from where the inverse polynomials put their positions, in pixels.
+    """
+
+    header: Any
+    order: int
+    residual_px: float
+    inverse_px: float
+
+
+def to_sip(
+    lens: Lens, shape: tuple[int, int], tolerance_px: float = 0.01, order: int | None = None
+) -> SipHeader:
+    """Return the WCS of a lens whose directions are ICRS.
+
+    Parameters
+    ----------
+    lens : Lens
+    shape : tuple of int
+        Height and width of the image.
+    tolerance_px : float
+        The smallest order that comes nearer than this everywhere is taken; else the best.
+    order : int, optional
+        Take this one instead, 1 to 9.
+
+    Raises
+    ------
+    ValueError
+        If the lens shows hardly any of the image.
+    """
+    trials = [_Trial.of(lens, shape, kind) for kind in _kinds(lens, shape)]
+    orders = range(1, MAX_ORDER + 1) if order is None else (order,)
+    best: tuple[float, _Trial, _Polynomials] | None = None
+    for number in orders:
+        for trial in trials:
+            found = trial.fitted(number)
+            worst = max(found.residual, found.inverse_residual)
+            if best is None or worst < best[0]:
+                best = worst, trial, found
+        if best is not None and best[0] <= tolerance_px:
+            break
+    assert best is not None
+    _, trial, found = best
+    return SipHeader(trial.header(found), found.order, found.residual, found.inverse_residual)
+
+
+def _kinds(lens: Lens, shape: tuple[int, int]) -> list[Projection]:
+    """Return the projections to try, the most widely read first."""
+    x, y = _grid(shape)
+    vectors = lens.to_vectors(x, y)
+    shown = np.isfinite(vectors).all(axis=1)
+    if shown.mean() < _LEAST_SHOWN:
+        raise ValueError("the lens shows hardly any of the image")
+    widest = float(np.arccos(np.clip(np.min(vectors[shown] @ lens.axis), -1.0, 1.0)))
+    plane, own = PROJECTIONS["rectilinear"], PROJECTIONS[lens.projection]
+    if widest <= _PLANE_RAD:
+        return [plane]
+    # SIN shows nothing beyond ninety degrees, and little just before.
+    wide = [PROJECTIONS[name] for name in ("equidistant", "equisolid", "stereographic")]
+    kinds = [own, *(kind for kind in wide if kind is not own)] if own in wide else wide
+    return [plane, *kinds] if widest <= _WIDEST_PLANE_RAD else kinds
+
+
+def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return 0-based places all over the image, edges included, dense there as polynomials need it (Chebyshev)."""
+    node = 0.5 - 0.5 * np.cos(np.pi * np.arange(_POINTS) / (_POINTS - 1))
+    y, x = np.meshgrid(node * shape[0] - 0.5, node * shape[1] - 0.5, indexing="ij")
+    return x.ravel(), y.ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Polynomials:
+    """A matrix (degrees per pixel), and the terms of SIP by their powers: for u and v, and for the way back."""
+
+    order: int
+    matrix: Floats
+    powers: list[tuple[int, int]]
+    forward: Floats
+    inverse_powers: list[tuple[int, int]]
+    inverse: Floats
+    residual: float
+    inverse_residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Pixels about a reference pixel, and where they are in a plane about its direction (degrees)."""
+
+    kind: Projection
+    reference: tuple[float, float]
+    direction: Floats
+    scale: float
+    pixels: Floats
+    plane: Floats
+
+    @classmethod
+    def of(cls, lens: Lens, shape: tuple[int, int], kind: Projection) -> _Trial:
+        """Project directions all over the image."""
+        x, y = _grid(shape)
+        x0, y0 = lens.x0, lens.y0
+        if not (0.0 <= x0 <= shape[1] - 1.0 and 0.0 <= y0 <= shape[0] - 1.0):
+            x0, y0 = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
+        vectors, direction = lens.to_vectors(x, y), lens.to_vectors(x0, y0)
+        ra, dec = ra_dec(direction)
+        east, north = tangent_basis(ra, dec)
+        across, upward, depth = vectors @ east, vectors @ north, vectors @ direction
+        sine = np.hypot(across, upward)
+        shown = np.isfinite(depth) & (depth > math.cos(kind.limit))
+        ratio = kind.spread(sine[shown], depth[shown])[0]
+        plane = np.degrees(ratio * np.array([across[shown], upward[shown]]))
+        pixels = np.array([x[shown] - x0, y[shown] - y0])
+        return cls(kind, (x0, y0), direction, 0.5 * max(shape), pixels, plane)
+
+    def fitted(self, order: int) -> _Polynomials:
+        """Fit polynomials of an order both ways."""
+        powers = [(p, n - p) for n in range(1, order + 1) for p in range(n, -1, -1)]
+        # In units of half of the image all terms are alike.
+        design = _terms(self.pixels / self.scale, powers)
+        found = _solved(design, self.plane.T)
+        units = self.scale ** -np.array([p + q for p, q in powers], float)
+        coefficients = found.T * units
+        matrix = coefficients[:, :2]
+        off = np.linalg.solve(matrix, self.plane - (design @ found).T)
+        forward = np.asarray(np.linalg.solve(matrix, coefficients[:, 2:]), float)
+        inverse_powers = [(0, 0), *powers] if order > 1 else []
+        inverse, back = self._undone(matrix, inverse_powers)
+        residual = float(np.hypot(*off).max())
+        return _Polynomials(
+            order,
+            matrix,
+            powers[2:],
+            forward,
+            inverse_powers,
+            inverse,
+            residual,
+            residual if order == 1 else back,
+        )
+
+    def _undone(self, matrix: Floats, powers: list[tuple[int, int]]) -> tuple[Floats, float]:
+        """Fit the polynomials that lead back to pixels, and tell how far off they are."""
+        if not powers:
+            return np.zeros((2, 0)), 0.0
+        linear = np.asarray(np.linalg.solve(matrix, self.plane), float)
+        design = _terms(linear / self.scale, powers)
+        found = _solved(design, (self.pixels - linear).T)
+        off = self.pixels - linear - (design @ found).T
+        units = self.scale ** -np.array([p + q for p, q in powers], float)
+        return np.asarray(found.T * units), float(np.hypot(*off).max())
+
+    def header(self, found: _Polynomials) -> Any:
+        """Return the cards of polynomials about the reference."""
+        from astropy.io import fits
+
+        suffix = "-SIP" if found.order > 1 else ""
+        ra, dec = ra_dec(self.direction)
+        header = fits.Header()
+        header["WCSAXES"] = 2
+        header["CTYPE1"], header["CTYPE2"] = (
+            f"RA---{self.kind.code}{suffix}",
+            f"DEC--{self.kind.code}{suffix}",
+        )
+        header["CUNIT1"], header["CUNIT2"] = "deg", "deg"
+        header["CRVAL1"], header["CRVAL2"] = float(ra), float(dec)
+        header["CRPIX1"], header["CRPIX2"] = self.reference[0] + 1.0, self.reference[1] + 1.0
+        for row in (1, 2):
+            for column in (1, 2):
+                header[f"CD{row}_{column}"] = float(found.matrix[row - 1, column - 1])
+        # At the poles the default is another.
+        header["LONPOLE"], header["RADESYS"] = 180.0, "ICRS"
+        if found.order > 1:
+            for names, powers, terms in (
+                (("A", "B"), found.powers, found.forward),
+                (("AP", "BP"), found.inverse_powers, found.inverse),
+            ):
+                for name, values in zip(names, terms, strict=True):
+                    header[f"{name}_ORDER"] = found.order
+                    for (p, q), value in zip(powers, values, strict=True):
+                        header[f"{name}_{p}_{q}"] = float(value)
+        return header
+
+
+def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
+    """Return the products of powers of two coordinates, shape (n, terms)."""
+    u, v = places
+    return np.column_stack([u**p * v**q for p, q in powers])
+
+
+def _solved(design: Floats, values: Floats) -> Floats:
+    """Return the least squares, by orthogonal columns."""
+    columns, triangle = np.linalg.qr(design)
+    return np.asarray(np.linalg.solve(triangle, columns.T @ values), float)

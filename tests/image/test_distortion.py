@@ -1,0 +1,131 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skylake.core.rotations import rotation_vector
+from skylake.image.distortion import compare_distortion, learn_distortion
+from skylake.image.jointfit import OWN
+from skylake.image.lens import Lens
+from skylake.image.lenschoice import BASIC, fit_best_lens
+from skylake.image.lensfit import Expected, Pairs, fit_lens
+
+SHAPE = (768, 1024)
+FOCAL = 2600.0
+RHO = 0.5 * math.hypot(*SHAPE) / FOCAL
+CAMERA = Lens(
+    (0.0, 0.0, 0.0),
+    FOCAL,
+    519.0,
+    377.0,
+    (0.02 / RHO**2, -0.012 / RHO**4, 0.0),
+    (4e-4 / RHO, -2e-4 / RHO),
+    (2e-4, 0.0),
+)
+NOISE_PX = 0.15
+
+
+def frame(camera, seed, number=25):
+    """A frame somewhere on the sky: its lens, and some stars."""
+    random = np.random.default_rng(seed)
+    turn = np.linalg.qr(random.standard_normal((3, 3)))[0]
+    lens = replace(
+        camera,
+        stretch=tuple(camera.stretch + 2e-4 * random.standard_normal(2)),
+        rotation=rotation_vector(turn * np.linalg.det(turn)),
+        focal_px=camera.focal_px * (1.0 + 2e-4 * random.standard_normal()),
+    )
+    x, y = random.uniform(-0.5, SHAPE[1] - 0.5, number), random.uniform(-0.5, SHAPE[0] - 0.5, number)
+    off = NOISE_PX * random.standard_normal((2, number))
+    return lens, Pairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(number, NOISE_PX))
+
+
+def frames(camera, seeds, number=25):
+    found = [frame(camera, seed, number) for seed in seeds]
+    return [lens for lens, _ in found], [pairs for _, pairs in found]
+
+
+def away(lens, truth):
+    """Root mean square distance over the image between two lenses, pixels."""
+    y, x = (axis.ravel() for axis in np.mgrid[0 : SHAPE[0] - 1 : 12j, 0 : SHAPE[1] - 1 : 12j])
+    there = lens.to_pixels(truth.to_vectors(x, y))
+    return math.sqrt(np.mean((there[0] - x) ** 2 + (there[1] - y) ** 2))
+
+
+def bare(lens):
+    """The lens before its distortion is known."""
+    return Lens(lens.rotation, lens.focal_px, 511.5, 383.5)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    lenses, pairs = frames(CAMERA, range(30))
+    return learn_distortion([bare(lens) for lens in lenses], pairs, SHAPE)
+
+
+def test_many_frames_of_few_stars_tell_the_distortion(learnt):
+    distortion, lenses = learnt
+    truths, _ = frames(CAMERA, range(30))
+    assert distortion.n_frames == 30
+    assert distortion.n_stars == 750
+    # Six parameters of 50 coordinates are the frame's own, so some noise is left.
+    expected = NOISE_PX * math.sqrt(len(OWN) / 25.0)
+    assert np.median([away(lens, truth) for lens, truth in zip(lenses, truths, strict=True)]) < 1.3 * expected
+
+
+def test_a_frame_of_few_stars_is_pointed_with_it(learnt):
+    distortion, _ = learnt
+    found, alone = [], []
+    for seed in range(100, 112):
+        truth, pairs = frame(CAMERA, seed, 16)
+        known = Expected.usual(truth, SHAPE)
+        found.append(
+            away(
+                fit_best_lens(
+                    distortion.applied(bare(truth)), pairs, distortion.expected(SHAPE), ["stretch"]
+                )[0].lens,
+                truth,
+            )
+        )
+        alone.append(away(fit_lens(bare(truth), pairs, BASIC, known).lens, truth))
+    assert np.median(found) < 1.3 * NOISE_PX * math.sqrt(len(OWN) / 16.0)
+    assert np.median(found) < 0.5 * np.median(alone)
+
+
+def test_the_place_where_a_camera_looks_does_not_change_with_its_centre(learnt):
+    truth, _ = frame(CAMERA, 5)
+    applied = learnt[0].applied(bare(truth))
+    there = applied.to_pixels(bare(truth).to_vectors([519.0, 519.0], [377.0, 378.0]))
+    assert np.hypot(there[0] - 519.0, there[1] - [377.0, 378.0]).max() < 1.5
+
+
+def test_a_camera_that_stays_as_it_was_has_not_changed(learnt):
+    said = [
+        compare_distortion(learnt[0], lens, pairs, SHAPE)
+        for lens, pairs in zip(*frames(CAMERA, range(200, 230), 80), strict=True)
+    ]
+    assert [change.changed for change in said] == [False] * 30
+    # The chances are those of chance: spread over 0 to 1.
+    assert 0.2 < np.mean([change.chance for change in said]) < 0.85
+
+
+@pytest.mark.parametrize(
+    "moved", [replace(CAMERA, x0=560.0), replace(CAMERA, radial=(0.012 / RHO**2, 0.0, 0.0))]
+)
+def test_a_camera_that_was_changed_is_told(learnt, moved):
+    for lens, pairs in zip(*frames(moved, range(300, 306), 80), strict=True):
+        change = compare_distortion(learnt[0], lens, pairs, SHAPE)
+        assert change.changed
+        assert change.shift_px > 0.1
+
+
+def test_too_few_stars_do_not_tell_of_changes(learnt):
+    lens, pairs = frame(CAMERA, 7, 12)
+    assert compare_distortion(learnt[0], lens, pairs, SHAPE) is None
+
+
+def test_frames_of_two_cameras_have_no_distortion_in_common():
+    lenses, pairs = frames(CAMERA, range(2))
+    with pytest.raises(ValueError, match="one parity"):
+        learn_distortion([lenses[0], replace(lenses[1], mirrored=True)], pairs, SHAPE)

@@ -1,0 +1,141 @@
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skylake.core.sphere import unit_vectors
+from skylake.image.lens import Lens
+from skylake.image.matching import Sources, Stars, match
+from skylake.image.refine import lens_of, refine
+
+SHAPE = (768, 1024)
+RHO = 0.5 * math.hypot(*SHAPE) / 1500.0
+TRUTH = Lens(
+    (0.4, 1.1, -2.0), 1500.0, 520.0, 371.0, (0.02 / RHO**2, -0.012 / RHO**4, 0.0), (4e-4 / RHO, -2e-4 / RHO)
+)
+
+
+def field(number=300, seed=1, missing=0.3, spurious=0.3, noise=0.1):
+    """A catalog of a field of forty degrees, and sources: some stars are missing, some sources are none."""
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(-40.0, 1064.0, number), random.uniform(-40.0, 808.0, number)
+    vectors, mag = TRUTH.to_vectors(x, y), np.sort(random.exponential(1.0, number))[::-1]
+    kept = random.random(number) > missing
+    kept &= (x > 0) & (x < 1023) & (y > 0) & (y < 767)
+    others = int(spurious * kept.sum())
+    off = noise * random.standard_normal((2, int(kept.sum())))
+    x = np.append(x[kept] + off[0], random.uniform(0, 1023, others))
+    y = np.append(y[kept] + off[1], random.uniform(0, 767, others))
+    flux = np.append(
+        10.0 ** (-0.4 * (mag[kept] + 0.3 * random.standard_normal(kept.sum()))), random.random(others)
+    )
+    number_of = np.append(np.flatnonzero(kept), np.full(others, -1))
+    return vectors, mag, Sources.ranked(x, y, np.full(len(x), noise), flux), number_of
+
+
+def rough(pixels=8.0):
+    step = np.zeros(13)
+    step[:4] = pixels / 1500.0, -pixels / 1500.0, 0.004, -0.004
+    return Lens(TRUTH.rotation, 1500.0, 511.5, 383.5).moved(step)
+
+
+def corners(lens):
+    x, y = np.array([0.0, 1023.0, 0.0, 1023.0, 511.0]), np.array([0.0, 0.0, 767.0, 767.0, 383.0])
+    return np.hypot(*(np.array(lens.to_pixels(TRUTH.to_vectors(x, y))) - [x, y]))
+
+
+def test_a_rough_pointing_becomes_exact_among_missing_and_spurious_stars():
+    vectors, mag, sources, number_of = field()
+    found = refine(rough(), vectors, mag, sources, SHAPE, 30.0)
+    assert found is not None
+    assert corners(found.lens).max() < 0.2
+    assert (number_of[found.sources] == found.stars).mean() > 0.98
+    assert len(found.stars) > 0.95 * np.count_nonzero(number_of >= 0)
+    assert found.rms_px == pytest.approx(0.1 * math.sqrt(2.0), rel=0.15)
+    assert found.rms_arcsec == pytest.approx(found.rms_px * math.degrees(3600.0 / 1500.0), rel=0.15)
+    assert found.held_out_px == pytest.approx(0.1 * math.sqrt(2.0), rel=0.15)
+    assert found.completeness == pytest.approx(0.7, abs=0.2)
+
+
+def test_random_points_are_not_taken_for_stars():
+    vectors, mag, _, _ = field()
+    random = np.random.default_rng(3)
+    points = Sources.ranked(
+        random.uniform(0, 1023, 300), random.uniform(0, 767, 300), np.full(300, 0.1), random.random(300)
+    )
+    found = refine(rough(), vectors, mag, points, SHAPE, 30.0)
+    assert found is None or found.completeness < 0.15 or found.held_out_px > 1.0
+
+
+def test_without_sources_there_is_no_refinement():
+    vectors, mag, _, _ = field()
+    nothing = np.zeros(0)
+    assert refine(rough(), vectors, mag, Sources.ranked(nothing, nothing, nothing, nothing), SHAPE) is None
+
+
+def test_a_source_that_two_stars_may_be_is_left_out():
+    lens = Lens((0.0, 0.0, 0.0), 1500.0, 511.5, 383.5)
+    stars = Stars.ranked(
+        lens.to_vectors([100.0, 300.0, 301.0], [100.0, 300.0, 300.0]), np.array([1.0, 2.0, 3.0])
+    )
+    sources = Sources.ranked(
+        np.array([100.4, 300.6]), np.array([100.0, 300.0]), np.ones(2), np.array([2.0, 1.0])
+    )
+    star, source = match(lens, stars, sources, SHAPE, 5.0)
+    assert (star.tolist(), source.tolist()) == ([0], [0])
+
+
+def test_the_residual_field_shows_what_a_lens_cannot_follow():
+    vectors, mag, sources, _ = field(800, noise=0.02)
+    bump = 0.5 * np.exp(-((sources.x - 832.0) ** 2 + (sources.y - 576.0) ** 2) / 80.0**2)
+    found = refine(
+        rough(),
+        vectors,
+        mag,
+        Sources(sources.x + bump, sources.y, 10.0 * sources.sigma, sources.number),
+        SHAPE,
+        30.0,
+    )
+    means, number = found.residual_field(SHAPE)
+    assert means.shape == (2, 6, 8)
+    assert number.sum() == np.count_nonzero(found.fit.weights > 0.0)
+    assert np.unravel_index(np.nanargmax(np.abs(means[0])), (6, 8)) == (4, 6)
+    assert means[0, 4, 6] > 0.1
+
+
+def test_the_lens_of_a_map_from_pixels_to_the_sky_is_found():
+    found = lens_of(TRUTH.to_vectors, SHAPE)
+    assert found is not None
+    assert corners(found).max() < 0.01
+    assert lens_of(lambda x, y: np.full((*np.shape(x), 3), np.nan), SHAPE) is None
+
+
+@pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+def test_real_frames_are_refined_to_a_quarter_of_a_pixel():
+    from pyarrow import parquet
+
+    from skylake.cameras.profile import load
+    from skylake.core.sphere import apply_proper_motion
+    from skylake.image.astrometry import header_pointing
+    from skylake.image.read import open_stored, read_file
+    from skylake.image.reduce import reduce_frame
+
+    folder = Path(os.environ["SKYLAKE_REAL_DATA"])
+    path = folder / "skycamz" / "z_e_20130610_222_1_1_1.fits.gz"
+    profile, content = load("skycam-z"), read_file(path)
+    sources = reduce_frame(content, profile).sources
+    pointing = header_pointing(open_stored(content).header, profile.base, (1024, 1024), (0.0, 0.0))
+    start = lens_of(lambda x, y: unit_vectors(*pointing.to_sky(x, y)), (1024, 1024))
+    catalog = parquet.read_table(folder / "catalogs" / "bigsky_v11.parquet")
+    ra, dec, pm_ra, pm_dec, mag = (catalog[name].to_numpy() for name in ("ra", "dec", "pmra", "pmdec", "V"))
+    near = unit_vectors(ra, dec) @ start.axis > math.cos(math.radians(1.0))
+    vectors = unit_vectors(*apply_proper_motion(ra[near], dec[near], pm_ra[near], pm_dec[near], 13.44))
+    ranked = Sources.ranked(sources.x, sources.y, sources.x_err, sources.flux["aper2"])
+    found = refine(start, vectors, mag[near], ranked, (1024, 1024))
+    assert len(found.stars) >= 15
+    assert found.rms_px < 0.25
+    assert found.completeness > 0.9

@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+from skylake.core.sphere import ra_dec, unit_vectors
+from skylake.image.astrometry import Stars, describe_pointing
+from skylake.image.distortion import Distortion
+from skylake.image.lens import Lens
+from skylake.image.matching import Sources
+from skylake.image.refined import refine_pointing
+
+SHAPE = (600, 900)
+FOCAL = 4000.0
+RHO = 0.5 * math.hypot(*SHAPE) / FOCAL
+
+
+@pytest.fixture
+def lens():
+    bare = Lens.aimed(
+        unit_vectors(359.9, -40.0), unit_vectors(20.0, 30.0), FOCAL, (455.0, 297.0)
+    ).parameters()
+    bare[6:8] = 0.02 / RHO**2, -0.01 / RHO**4
+    return Lens.from_parameters(bare, "rectilinear", False)
+
+
+@pytest.fixture
+def rough(lens):
+    """A header of TAN that is some pixels off, and knows of no distortion."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crpix, wcs.wcs.crval = [452.0, 301.0], ra_dec(lens.axis)
+    steps = lens.to_vectors([455.0, 456.0, 455.0], [297.0, 297.0, 298.0])
+    ra, dec = ra_dec(steps)
+    cos = math.cos(math.radians(dec[0]))
+    wcs.wcs.cd = 1.002 * np.array([(ra[1:] - ra[0]) * cos, dec[1:] - dec[0]])
+    return describe_pointing(wcs, *SHAPE)
+
+
+def seen(lens, number=150, seed=4):
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(0.0, 899.0, number), random.uniform(0.0, 599.0, number)
+    mag = random.uniform(6.0, 11.0, number)
+    off = 0.1 * random.standard_normal((2, number))
+    sources = Sources.ranked(x + off[0], y + off[1], np.full(number, 0.1), 10.0 ** (-0.4 * mag))
+    return Stars(*ra_dec(lens.to_vectors(x, y)), mag), sources
+
+
+def away(pointing, lens):
+    x, y = (axis.ravel() for axis in np.meshgrid([0.0, 450.0, 899.0], [0.0, 300.0, 599.0]))
+    return np.hypot(*(np.array(lens.to_pixels(unit_vectors(*pointing.to_sky(x, y)))) - [x, y]))
+
+
+def test_a_rough_header_becomes_the_geometry_of_the_lens(lens, rough):
+    stars, sources = seen(lens)
+    found = refine_pointing(rough, stars, sources, SHAPE)
+    assert away(rough, lens).max() > 4.0
+    assert away(found.pointing, lens).max() < 0.25
+    assert (found.pointing.mirrored, rough.mirrored) == (False, False)
+    numbers = found.numbers(SHAPE)
+    assert numbers["astrom_n"] > 140
+    assert numbers["astrom_rms_px"] == pytest.approx(0.14, abs=0.02)
+    assert numbers["astrom_completeness"] > 0.95
+    assert sum(numbers["astrom_field_n"]) == np.count_nonzero(found.refinement.fit.weights > 0.0)
+    assert len(numbers["astrom_field_dx_px"]) == len(numbers["astrom_field_n"]) == 40
+
+
+def test_with_the_distortion_of_the_camera_few_stars_suffice(lens, rough):
+    distortion = Distortion(lens, np.zeros((7, 7)), 0.0, 10, 500)
+    stars, sources = seen(lens, 12)
+    found = refine_pointing(rough, stars, sources, SHAPE, distortion=distortion)
+    assert found.refinement.fit.freed.tolist() == [0, 1, 2, 3]
+    assert away(found.pointing, lens).max() < 0.3
+
+
+def test_a_header_of_another_field_is_not_made_better(lens, rough):
+    stars, _ = seen(lens)
+    _, others = seen(lens, 300, 9)
+    assert refine_pointing(rough, stars, others, SHAPE) is None
