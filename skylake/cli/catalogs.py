@@ -248,3 +248,33 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 
     found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
     write_table(read_cone(found.root, ra, dec, radius_arcsec / 3600.0), out)
+
+
+@catalog.command()
+@lake_argument
+@click.argument("name")
+@click.option("--scales", nargs=2, type=click.FloatRange(0.1, 120.0), default=(0.5, 60.0), show_default=True,
+              metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
+@click.option(
+    "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."
+)
+@show.as_json
+def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, as_json: bool) -> None:
+    """Build the index of the catalog NAME that `skylake solve` looks star patterns up in.
+
+    It is one file beside the catalog, made anew when the catalog is replaced.
+    """
+    from skylake.errors import UsageError
+    from skylake.flow.solving import index_catalog
+
+    if scales[0] >= scales[1]:
+        raise UsageError(f"--scales {scales[0]:g} {scales[1]:g}: give the narrowest first")
+    built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
+    row = {
+        "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
+        "file": str(path),
+    }  # fmt: skip
+    text = (
+        f"{name}: {built.n_asterisms} asterisms of {built.n_stars} stars, {path.stat().st_size / 1e6:.0f} MB"
+    )
+    show.result(row, as_json, lambda: click.echo(text))

@@ -23,6 +23,7 @@ from skylake.cli.queries import cone, flags, lc, map_, sql
 from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
 from skylake.cli.simulation import simulate
 from skylake.cli.single import reduce
+from skylake.cli.solving import solve
 from skylake.cli.targets import targets
 from skylake.cli.verify import verify
 from skylake.errors import SkylakeError
@@ -130,7 +131,7 @@ def cli(debug: bool, verbose: int) -> None:
 
 for command in (
     demo, init, camera, catalog, calib, targets, ingest, calibrate, aggregate, mirror, run, report, status, sql, lc,
-    cone, path, map_, flags, reduce, verify, history, rollback, compact, forget, vacuum, publish, simulate,
+    cone, path, map_, flags, reduce, solve, verify, history, rollback, compact, forget, vacuum, publish, simulate,
 ):  # fmt: skip
     cli.add_command(command)
 

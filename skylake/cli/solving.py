@@ -1,0 +1,166 @@
+"""``skylake solve``: where frames point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import declination, open_snapshot, right_ascension
+
+if TYPE_CHECKING:
+    from skylake.cameras import Profile
+    from skylake.flow.solving import SolvedFrame
+    from skylake.image.solve import SolveParams
+
+_EXAMPLE = """\b
+skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
+skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --out solved
+"""
+
+
+@click.command(
+    short_help="Find where frames point, blindly or near what is known.", epilog=_EXAMPLE,
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)  # fmt: skip
+@click.argument(
+    "frames", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FRAME…"
+)  # fmt: skip
+@click.option(
+    "--lake", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    help="Lake whose catalog has the stars.",
+)  # fmt: skip
+@click.option("--catalog", metavar="NAME", help="Catalog of the lake; its default otherwise.")
+@click.option("--camera", "-c", "camera_name", default="generic", show_default=True, metavar="C",
+              help="Camera profile: image of a file, trimming, detection, scale.")  # fmt: skip
+@click.option("--scale", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="LOW HIGH",
+              help="Limits of the scale, arcsec per pixel.")  # fmt: skip
+@click.option(
+    "--centre", nargs=2, type=float, metavar="RA DEC", help="Where the frames point, about; degrees."
+)
+@click.option("--radius", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="DEG",
+              help="How far from --centre they may point.")  # fmt: skip
+@click.option("--rotation", nargs=2, type=float, metavar="ANGLE TOLERANCE",
+              help="Position angle of the y axis, east of north, and its error; degrees.")  # fmt: skip
+@click.option("--mirrored/--not-mirrored", "mirrored", default=None,
+              help="Whether x runs to the east where y runs to the north; both are tried otherwise.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=1.8, show_default=True, metavar="S",
+              help="Time of the processor after which a frame is given up.")  # fmt: skip
+@click.option("--solver", type=click.Choice(["skylake", "astrometry.net"]), default="skylake", show_default=True,
+              help="astrometry.net: its program solve-field, with its own index files.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where headers or copies go; beside the frames otherwise.")  # fmt: skip
+@click.option("--write", is_flag=True, help="Write a copy of the frame with the WCS, not the WCS alone.")
+@show.as_json
+@click.pass_context
+def solve(
+    ctx: click.Context,
+    frames: tuple[Path, ...],
+    lake: Path,
+    catalog: str | None,
+    camera_name: str,
+    scale: tuple[float, float] | None,
+    centre: tuple[float, float] | None,
+    radius: float,
+    rotation: tuple[float, float] | None,
+    mirrored: bool | None,
+    seconds: float,
+    solver: str,
+    out: Path | None,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Find where each FRAME points, from its stars and a catalog of LAKE; nothing else need be known.
+
+    For a frame NAME.fits the WCS is written to NAME.wcs, a FITS file of cards alone, or with --write to
+    NAME.solved.fits, a copy of the frame. The index of the catalog is built at the first use; `skylake catalog index`
+    does it beforehand. The exit status is 1 if a frame was not solved.
+    """
+    from skylake import cameras
+    from skylake.flow import astrometrynet
+    from skylake.flow.solving import frame_index, solve_frame
+
+    profile = cameras.load(camera_name)
+    params = _params(profile, scale, centre, radius, rotation, mirrored, seconds)
+    if solver == "skylake":
+        snapshot = open_snapshot(lake, None)
+        index = frame_index(snapshot, _catalog(lake, catalog), show.complain)
+    else:
+        astrometrynet.require_program()
+        index = None
+    rows: list[dict[str, Any]] = []
+    for path in frames:
+        solved = solve_frame(path, profile, index, params)
+        rows.append(solved.row | {"product": _write(solved, path, profile, out, write)})
+
+    names = [
+        "file",
+        "status",
+        "ra_deg",
+        "dec_deg",
+        "scale_arcsec",
+        "n_matched",
+        "rms_px",
+        "log_odds",
+        "seconds",
+    ]
+    show.result(
+        rows, as_json,
+        lambda: show.table([[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names),
+    )  # fmt: skip
+    for row in rows:
+        if row["status"] != "solved":
+            show.complain(f"{row['file']}: {row['message']}")
+    ctx.exit(0 if all(row["status"] == "solved" for row in rows) else 1)
+
+
+def _params(
+    profile: Profile,
+    scale: tuple[float, float] | None,
+    centre: tuple[float, float] | None,
+    radius: float,
+    rotation: tuple[float, float] | None,
+    mirrored: bool | None,
+    seconds: float,
+) -> SolveParams:
+    from skylake.errors import UsageError
+    from skylake.image.solve import SolveParams
+
+    known = profile.base.optics.pixel_scale_arcsec
+    low, high = scale or ((known / 1.2, known * 1.2) if known else (None, None))
+    if low is not None and high is not None and low >= high:
+        raise UsageError(f"--scale {low:g} {high:g}: give the smaller limit first")
+    if centre is not None:
+        centre = right_ascension(centre[0]), declination(centre[1])
+    return SolveParams(
+        scale_low=low, scale_high=high, centre=centre, radius_deg=radius, rotation_deg=rotation and rotation[0],
+        rotation_tolerance_deg=rotation[1] if rotation else 180.0,
+        parity=None if mirrored is None else (1 if mirrored else -1), seconds=seconds,
+    )  # fmt: skip
+
+
+def _catalog(lake: Path, name: str | None) -> str:
+    from skylake.cli.arguments import open_lake
+    from skylake.errors import CatalogError
+
+    found = name or open_lake(lake).settings.default_catalog
+    if not found:
+        raise CatalogError(f"{lake}: the lake has no catalog; bring one in with `skylake catalog import`")
+    return found
+
+
+def _write(solved: SolvedFrame, path: Path, profile: Profile, out: Path | None, copy: bool) -> str | None:
+    """Write the WCS of a solved frame; return the file."""
+    from skylake.flow.solving import write_copy, write_header
+
+    if solved.header is None:
+        return None
+    stem = (out or path.parent) / path.name.partition(".fit")[0]
+    target = stem.with_name(f"{stem.name}.solved.fits" if copy else f"{stem.name}.wcs")
+    if copy:
+        write_copy(path, profile, solved.header, target)
+    else:
+        write_header(solved.header, target)
+    return str(target)

@@ -1,0 +1,107 @@
+"""Solve a list of sources by `solve-field` of astrometry.net, where that is installed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skylake.core.reasons import Reason
+from skylake.errors import FrameRejected, UsageError
+from skylake.image.solve import SolveParams
+from skylake.image.starlist import StarList
+
+_PROGRAM = "solve-field"
+#: Seconds of the processor that it may take, and of the clock.
+_CPU_LIMIT, _LIMIT = 60, 180
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What `solve-field` found: figures, and the header that it wrote."""
+
+    row: dict[str, Any]
+    header: Any
+
+
+def require_program() -> None:
+    """Raise UsageError if `solve-field` is not installed."""
+    if shutil.which(_PROGRAM) is None:
+        raise UsageError(
+            f"--solver astrometry.net needs the program {_PROGRAM}; install astrometry.net and index files, or leave "
+            "the option out"
+        )
+
+
+def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]:
+    """Return the command line for a list of sources."""
+    height, width = found.shape
+    command = [
+        _PROGRAM, str(sources), "--no-plots", "--overwrite", "--cpulimit", str(_CPU_LIMIT), "--x-column", "X",
+        "--y-column", "Y", "--sort-column", "FLUX", "--width", str(width), "--height", str(height),
+    ]  # fmt: skip
+    if params.scale_low and params.scale_high:
+        low, high = f"{params.scale_low:.6g}", f"{params.scale_high:.6g}"
+        command += ["--scale-units", "arcsecperpix", "--scale-low", low, "--scale-high", high]
+    if params.centre is not None:
+        ra, dec = (f"{value:.6f}" for value in params.centre)
+        command += ["--ra", ra, "--dec", dec, "--radius", f"{params.radius_deg:.6g}"]
+    return command
+
+
+def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None) -> Answered:
+    """Solve a list of sources, with the index files of a folder or those that its configuration names.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs`` if it finds nothing.
+    """
+    from astropy.io import fits
+    from astropy.table import Table
+
+    began = time.perf_counter()
+    order = np.argsort(-found.flux, kind="stable")
+    with tempfile.TemporaryDirectory(prefix="skylake-solve-") as folder:
+        sources = Path(folder) / "sources.fits"
+        # Pixels of FITS begin at 1.
+        columns = {"X": found.x[order] + 1.0, "Y": found.y[order] + 1.0, "FLUX": found.flux[order]}
+        Table(columns).write(sources)
+        command = command_of(sources, found, params)
+        command += [] if indexes is None else ["--index-dir", str(indexes)]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {_LIMIT} s") from None
+        answer = sources.with_suffix(".wcs")
+        if not answer.exists():
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found no solution ({' '.join(said)})")
+        header = fits.getheader(answer)
+    return Answered(_describe(header, found, time.perf_counter() - began), header)
+
+
+def _describe(header: Any, found: StarList, seconds: float) -> dict[str, Any]:
+    from astropy.wcs import WCS
+
+    wcs = WCS(header)
+    height, width = found.shape
+    ra, dec = wcs.all_pix2world(0.5 * (width - 1), 0.5 * (height - 1), 0)
+    scale = math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0
+    return {
+        "n_sources": len(found.x), "ra_deg": float(ra), "dec_deg": float(dec), "scale_arcsec": scale,
+        "mirrored": bool(np.linalg.det(wcs.pixel_scale_matrix) > 0), "seconds": seconds,
+    }  # fmt: skip
