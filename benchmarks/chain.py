@@ -76,7 +76,7 @@ STAGES = {
     "detect": (reduce, "detect_sources"),
     "refine background": (reduce, "refine_background"),
     "measure": (reduce, "measure_sources"),
-    "catalog": (reduce, "_ask_catalog"),
+    "catalog": (reduce, "locate"),
     "aperture corrections": (reduce, "aperture_corrections"),
     "metrics": (reduce, "_judge"),
     "tables": (tasks, "_tables"),

@@ -19,9 +19,11 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
+from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
+from skylake.image.locate import Solver
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake.parts import sort_rows
@@ -132,6 +134,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         library=reduction.library,
         sky=sky,
         finish=finish,
+        solver=None if reduction.catalog is None else Patterns(reduction.catalog),
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -196,8 +199,9 @@ def _measure(
     library: Library | None,
     sky: SkySource | None,
     finish: Finisher | None,
+    solver: Solver | None,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
