@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,12 @@ from skylake.image.starlist import StarList
 _PROGRAM = "solve-field"
 #: Seconds of the processor that it may take, and of the clock.
 _CPU_LIMIT, _LIMIT = 60, 180
+
+
+#: Cards of a WCS with SIP polynomials.
+_WCS_CARD = re.compile(
+    r"(WCSAXES|RADESYS|EQUINOX|LONPOLE|LATPOLE|(CTYPE|CUNIT|CRVAL|CRPIX)[12]|CD[12]_[12]|[AB]P?_(ORDER|\d_\d))\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,12 @@ def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None
         columns = {"X": found.x[order] + 1.0, "Y": found.y[order] + 1.0, "FLUX": found.flux[order]}
         Table(columns).write(sources)
         command = command_of(sources, found, params)
-        command += [] if indexes is None else ["--index-dir", str(indexes)]
+        if indexes is not None:
+            configuration = Path(folder) / "engine.cfg"
+            configuration.write_text(
+                f"cpulimit {_CPU_LIMIT}\nadd_path {indexes}\nautoindex\n", encoding="utf-8"
+            )
+            command += ["--backend-config", str(configuration)]
         try:
             done = subprocess.run(
                 command,
@@ -90,8 +102,13 @@ def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None
         if not answer.exists():
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found no solution ({' '.join(said)})")
-        header = fits.getheader(answer)
+        header = _cards(fits.getheader(answer))
     return Answered(_describe(header, found, time.perf_counter() - began), header)
+
+
+def _cards(header: Any) -> Any:
+    """Return the cards of a WCS alone; those of the file that held it would spoil another."""
+    return type(header)([card for card in header.cards if _WCS_CARD.match(card.keyword)])
 
 
 def _describe(header: Any, found: StarList, seconds: float) -> dict[str, Any]:

@@ -109,14 +109,17 @@ def draw(
 def test_pictures_of_all_widths_are_solved_whatever_is_missing_or_added(
     sky: tuple[Floats, Floats], bands: list[Band]
 ) -> None:
-    errors, parities = [], []
+    errors, parities, skews = [], [], []
     for seed in range(40):
         drawn = draw(sky, seed)
         found = solve(bands, drawn.x, drawn.y, drawn.flux, (SIDE, SIDE), drawn.params)
         errors.append(drawn.error_px(found) if isinstance(found, Solution) else math.inf)
         parities.append(isinstance(found, Solution) and found.parity == drawn.parity)
+        if isinstance(found, Solution):
+            skews.append(np.abs(found.rotation @ found.rotation.T - np.eye(3)).max())
     assert max(errors) < 2.0 and np.median(errors) < 0.5
     assert all(parities)
+    assert max(skews) < 1e-9
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,12 @@ def _orient(
     sky, camera = np.empty((3, 3)), np.empty((3, 3))
     first, second = np.empty(3), np.empty(3)
     scale = 1.0
-    wide = _frame(a[0], a[1], a[2], b[0], b[1], b[2], sky)
+    # Single precision is too coarse for the axes of a frame of two stars that are near each other.
+    for vector, target in ((a, first), (b, second)):
+        # Stores to an array of doubles widen; `float` of a single would stay one in compiled code.
+        target[0], target[1], target[2] = vector[0], vector[1], vector[2]
+        target /= math.sqrt(target[0] ** 2 + target[1] ** 2 + target[2] ** 2)
+    wide = _frame(first[0], first[1], first[2], second[0], second[1], second[2], sky)
     # Away from the axis the angle is not quite proportional to the scale.
     for _ in range(2):
         for target, ray in ((first, rays[sources[0]]), (second, rays[sources[1]])):
@@ -248,7 +253,7 @@ def _direction(zones: Zones, members: IntArray, sky: FloatArray) -> None:
     """Write the direction between A and B."""
     norm = 0.0
     for k in range(3):
-        sky[k] = float(zones.vectors[members[0], k]) + float(zones.vectors[members[1], k])
+        sky[k] = zones.vectors[members[0], k] + zones.vectors[members[1], k]
         norm += sky[k] ** 2
     for k in range(3):
         sky[k] /= math.sqrt(norm)

@@ -1,0 +1,105 @@
+"""``skylake solve`` and ``skylake catalog index``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
+from skylake.simulate import Moffat, render
+
+Run = Callable[..., Any]
+SIDE, SCALE_DEG = 512, 12.0 / 512
+CENTRE = (40.0, 62.0)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory, well: Run) -> Path:
+    """A lake with a made-up sky, and a frame of it without a WCS."""
+    folder = tmp_path_factory.mktemp("solving")
+    random = np.random.default_rng(6)
+    n = 20_000
+    vectors = random.normal(size=(n, 3))
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    ra, dec = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360, np.degrees(np.arcsin(vectors[:, 2]))
+    mag = 10.0 + 2.0 * np.log10(random.uniform(1e-4, 1.0, n))
+    Table({"ra": ra, "dec": dec, "V": mag}).write(folder / "stars.fits")
+    well("init", folder / "lake")
+    options = ("--format", "table", "--ra", "ra", "--dec", "dec", "--mag", "V=V", "--mag-err", "V=0.05")
+    well("catalog", "import", folder / "lake", "made-up", folder / "stars.fits", *options)
+    east, north = tangent_basis(*CENTRE)
+    axis = unit_vectors(*CENTRE)
+    depth = vectors @ axis
+    x, y = (-np.degrees(vectors @ way / depth) / SCALE_DEG + 0.5 * (SIDE - 1) for way in (east, -north))
+    seen = (depth > 0.9) & (np.abs(x - SIDE / 2) < SIDE / 2) & (np.abs(y - SIDE / 2) < SIDE / 2)
+    light = render((SIDE, SIDE), x[seen], y[seen], 10.0 ** (0.4 * (18.0 - mag[seen])), Moffat(2.5), 20.0, 1.0)
+    pixels = random.poisson(light + 200.0).astype(np.float32)
+    cards = fits.Header(
+        {"DATE-OBS": "2024-01-01T00:00:00", "CTYPE1": "RA---TAN", "CROTA2": 3.0, "OBSERVER": "nobody"}
+    )
+    fits.PrimaryHDU(pixels, cards).writeto(folder / "frame.fits")
+    return folder
+
+
+def test_a_frame_is_solved_and_its_wcs_written(survey: Path, well: Run) -> None:
+    built = well("catalog", "index", survey / "lake", "made-up", "--scales", 5, 40, "--json").json
+    assert built["asterisms"] > 20_000 and Path(built["file"]).stat().st_size == built["bytes"]
+    (row,) = well(
+        "solve", survey / "frame.fits", "--lake", survey / "lake", "--scale", 75, 100, "--out", survey / "out",
+        "--seconds", 60, "--json",
+    ).json  # fmt: skip
+    assert row["status"] == "solved" and not row["mirrored"] and row["n_matched"] > 30
+    assert float(separation_deg(row["ra_deg"], row["dec_deg"], *CENTRE)) < 0.2 * SCALE_DEG
+    assert row["scale_arcsec"] == pytest.approx(3600.0 * SCALE_DEG, rel=1e-3)
+    header = fits.getheader(row["product"])
+    # astropy warns of a WCS of two axes in a file without pixels.
+    assert header.pop("NAXIS") == 0
+    wcs = WCS(header)
+    assert np.allclose(wcs.all_pix2world(*[0.5 * (SIDE - 1)] * 2, 0), CENTRE, atol=0.2 * SCALE_DEG)
+    assert wcs.all_pix2world(0, SIDE / 2, 0)[0] > wcs.all_pix2world(SIDE, SIDE / 2, 0)[0]
+
+
+def test_a_copy_has_the_new_wcs_and_all_else_of_the_frame(survey: Path, well: Run) -> None:
+    (row,) = well(
+        "solve", survey / "frame.fits", "--lake", survey / "lake", "--centre", 40, 62, "--radius", 3, "--scale", 75,
+        100, "--not-mirrored", "--seconds", 60, "--write", "--json",
+    ).json  # fmt: skip
+    assert row["product"] == str(survey / "frame.solved.fits")
+    with fits.open(row["product"]) as solved, fits.open(survey / "frame.fits") as frame:
+        assert np.array_equal(solved[0].data, frame[0].data)
+        header = solved[0].header
+        del header["DATE-OBS"]
+    assert header["OBSERVER"] == "nobody" and "CROTA2" not in header and header["CTYPE1"] == "RA---TAN-SIP"
+    assert math.isclose(WCS(header).wcs.crval[1], row["dec_deg"])
+
+
+def test_a_frame_elsewhere_is_told_unsolved(survey: Path, skylake_command: Run) -> None:
+    answer = skylake_command(
+        "solve",
+        survey / "frame.fits",
+        "--lake",
+        survey / "lake",
+        "--centre",
+        200,
+        -20,
+        "--scale",
+        75,
+        100,
+        "--json",
+    )
+    assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
+    assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err
+    assert answer.json[0]["product"] is None
+
+
+def test_wrong_limits_are_wrong_use(survey: Path, skylake_command: Run) -> None:
+    answer = skylake_command("solve", survey / "frame.fits", "--lake", survey / "lake", "--scale", 9, 3)
+    assert answer.status == 2 and "smaller limit first" in answer.err
