@@ -81,3 +81,23 @@ def test_stars_that_an_independent_renderer_draws_are_measured_within_their_erro
     # What Source Extractor finds is the limit of one of them, where it is installed.
     assert len(found) == 14
     assert found == dict.fromkeys(found, "met")
+
+
+@pytest.mark.slow
+def test_lenses_are_recovered_all_over_the_image_and_written_as_they_are() -> None:
+    found = claims("--quick", "--only", "simulated", script="astrometry_lens")
+    places = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
+    # wcs-xy2rd is asked where it is installed.
+    assert len(places) >= 15
+    assert places == dict.fromkeys(places, "met")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
+    found = claims("--only", "real", script="astrometry_lens")
+    places = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
+    assert len(places) == 4
+    assert places == dict.fromkeys(places, "met")

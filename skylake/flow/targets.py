@@ -140,6 +140,13 @@ def make_targets(
     return _publish(lake, snapshot, camera, options, rows, covering, _MATCH_PX * scale)
 
 
+def may_be_star(flags: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Tell by its flags which detections may be stars; of a saturated one the centroid fails as a rule."""
+    saturated = (flags & int(SourceFlag.SATURATED)) != 0
+    forgiven = np.where(saturated, int(SourceFlag.CENTROID_FAILED), 0)
+    return np.asarray((flags & int(_NO_TARGET) & ~forgiven) == 0)
+
+
 def _narrowest(frames: pa.Table) -> float:
     """Return the half-light radius below which nothing is a star, pixels: a part of that on the sharpest frames."""
     widths = frames["fwhm_px"].drop_null().cast(pa.float64()).to_numpy()
@@ -234,7 +241,7 @@ def cluster_pixel(
     star.
     """
     rows = read_files("sources", slices, [*_NUMBERS, "frame_id", "flags"], pc.field("camera") == camera)
-    rows = rows.filter(pc.equal(pc.bit_wise_and(rows["flags"], int(_NO_TARGET)), 0))
+    rows = rows.filter(pa.array(may_be_star(rows["flags"].to_numpy())))
     ra, dec, flux, mjd, x, y, half_light = (rows[name].cast(pa.float64()).to_numpy() for name in _NUMBERS)
     found = cluster_detections(
         rows["frame_id"].to_numpy(), ra, dec, flux, mjd, link_arcsec, (x, y), half_light < narrow_px

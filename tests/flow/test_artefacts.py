@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from skylake.core.flags import SourceFlag
 from skylake.flow.cluster import Inline
-from skylake.flow.targets import TargetOptions, make_targets
+from skylake.flow.targets import TargetOptions, make_targets, may_be_star
 from skylake.lake import Lake
 from skylake.table.targets import are_artefacts, cluster_detections
 
@@ -140,3 +140,9 @@ def test_most_sharp_detections_make_no_star() -> None:
     ra, one = np.full(6, 10.0), np.ones(6)
     both = [cluster_detections(frame, ra, ra, one, one, 1.0, None, np.arange(6) < n) for n in (2, 5)]
     assert [bool(are_artefacts(found, SCALE)[0]) for found in both] == [False, True]
+
+
+def test_a_saturated_star_whose_centroid_fails_stays_and_others_do_not() -> None:
+    failed, saturated = SourceFlag.CENTROID_FAILED, SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED
+    flags = np.array([0, saturated, saturated | failed, failed, saturated | failed | SourceFlag.EDGE], np.int32)
+    assert may_be_star(flags).tolist() == [True, True, True, False, False]

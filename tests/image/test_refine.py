@@ -1,11 +1,8 @@
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skylake.core.sphere import unit_vectors
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources, Stars, match
 from skylake.image.refine import lens_of, refine
@@ -110,32 +107,3 @@ def test_the_lens_of_a_map_from_pixels_to_the_sky_is_found():
     assert found is not None
     assert corners(found).max() < 0.01
     assert lens_of(lambda x, y: np.full((*np.shape(x), 3), np.nan), SHAPE) is None
-
-
-@pytest.mark.skipif(
-    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
-)
-def test_real_frames_are_refined_to_a_quarter_of_a_pixel():
-    from pyarrow import parquet
-
-    from skylake.cameras.profile import load
-    from skylake.core.sphere import apply_proper_motion
-    from skylake.image.astrometry import header_pointing
-    from skylake.image.read import open_stored, read_file
-    from skylake.image.reduce import reduce_frame
-
-    folder = Path(os.environ["SKYLAKE_REAL_DATA"])
-    path = folder / "skycamz" / "z_e_20130610_222_1_1_1.fits.gz"
-    profile, content = load("skycam-z"), read_file(path)
-    sources = reduce_frame(content, profile).sources
-    pointing = header_pointing(open_stored(content).header, profile.base, (1024, 1024), (0.0, 0.0))
-    start = lens_of(lambda x, y: unit_vectors(*pointing.to_sky(x, y)), (1024, 1024))
-    catalog = parquet.read_table(folder / "catalogs" / "bigsky_v11.parquet")
-    ra, dec, pm_ra, pm_dec, mag = (catalog[name].to_numpy() for name in ("ra", "dec", "pmra", "pmdec", "V"))
-    near = unit_vectors(ra, dec) @ start.axis > math.cos(math.radians(1.0))
-    vectors = unit_vectors(*apply_proper_motion(ra[near], dec[near], pm_ra[near], pm_dec[near], 13.44))
-    ranked = Sources.ranked(sources.x, sources.y, sources.x_err, sources.flux["aper2"])
-    found = refine(start, vectors, mag[near], ranked, (1024, 1024))
-    assert len(found.stars) >= 15
-    assert found.rms_px < 0.25
-    assert found.completeness > 0.9
