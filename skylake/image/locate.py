@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 Solver = Callable[[Floats, Floats, Floats, tuple[int, int], SolveParams], Solution | Unsolved]
 
 #: Places of these are not those of stars.
-_MISPLACED = SourceFlag.STREAK | SourceFlag.EDGE | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_FAILED
+_MISPLACED = SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_FAILED
 #: A source with more of its light in one pixel is a hot pixel or a hit by a particle.
 _POINT = 0.8
 #: A solution is right to so many pixels all over the image: its lens has two terms.
