@@ -69,7 +69,7 @@ STAGES = {
     "header and pixels as stored": (reduce, "open_stored"),
     "header values": (reduce, "_read_header"),
     "calibrate": (reduce, "_calibrate"),
-    "WCS": (reduce, "_point"),
+    "WCS": (reduce, "point"),
     "Sun and Moon": (reduce, "_sky_row"),
     "count pixels": (reduce, "_count_pixels"),
     "background": (reduce, "estimate_background"),

@@ -306,6 +306,15 @@ class ClearSky:
 
 
 @dataclass(frozen=True, slots=True)
+class Injection:
+    """How completeness is measured."""
+
+    stars: int = 0
+    """Stars of known flux that are put into every frame, to see which are found; 300 tell the limit to some percent.
+    It takes about as long as the rest of the reduction; 0 does without."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How frames are matched with a catalog and calibrated."""
 
@@ -348,6 +357,7 @@ class Camera:
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
     astrometry: Astrometry = field(default_factory=Astrometry)
+    injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 
     def filter_band(self, name: str | None) -> FilterBand | None:

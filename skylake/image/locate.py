@@ -33,7 +33,7 @@ from skylake.image.measure import Measurements
 from skylake.image.refined import RefinedPointing, refine_pointing
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
-from skylake.image.verdicts import CHECK_RADIUS_PX, is_cloudy
+from skylake.image.verdicts import check_radius_arcsec, is_cloudy
 
 Floats = npt.NDArray[np.float64]
 
@@ -199,7 +199,7 @@ class _Frame:
         )
         found, radius = (
             self.measured,
-            match_radius_arcsec(self.camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX),
+            check_radius_arcsec(self.camera, pointing.pixel_scale_arcsec),
         )
         places = found.x, found.y, found.flux["aper1"]
         check = check_pointing(pointing, self.shape, *places, stars, radius)
@@ -317,9 +317,3 @@ def require_right(located: Located, row: dict[str, Any], camera: Camera) -> Poin
     if located.pointing is None:
         raise FrameRejected(Reason.NO_WCS, "the frame has no WCS")
     return located.pointing
-
-
-def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:
-    """Return the profile's match radius, or a number of pixels where it gives none."""
-    given = camera.calibration.match_radius_arcsec
-    return default_px * pixel_scale_arcsec if given is None else given

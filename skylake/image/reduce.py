@@ -22,15 +22,18 @@ from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.astrometry import Pointing, StarFinder
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.cells import note_cells
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.inject import Frame
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
+from skylake.image.limits import note_limits
 from skylake.image.locate import Reference, Solver, locate, point, pointing_row, require_right
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import limiting_flux, source_metrics
+from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
@@ -227,7 +230,10 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, located.crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
+    note_limits(
+        row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
+    )
+    note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
     pointing = require_right(located, row, camera)
     reduced.sources = measured
@@ -242,13 +248,6 @@ def _measure(
                 corrections, pointing, trails, located.stars,
             )
         )  # fmt: skip
-
-
-def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
-    """Return the total flux of a star at the limit of the frame, ADU per second."""
-    radius = camera.apertures.calibrated_radius_px
-    name = FLUXES[camera.apertures.radii_px.index(radius)]
-    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
 
 
 def _detect(

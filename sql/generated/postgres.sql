@@ -70,6 +70,25 @@ CREATE TABLE frames (
 	elongation_max REAL,
 	mean_ellipticity REAL,
 	theta_kurtosis REAL,
+	fwhm_cell1_px REAL,
+	fwhm_cell2_px REAL,
+	fwhm_cell3_px REAL,
+	fwhm_cell4_px REAL,
+	fwhm_cell5_px REAL,
+	fwhm_cell6_px REAL,
+	fwhm_cell7_px REAL,
+	fwhm_cell8_px REAL,
+	fwhm_cell9_px REAL,
+	ellipticity_cell1 REAL,
+	ellipticity_cell2 REAL,
+	ellipticity_cell3 REAL,
+	ellipticity_cell4 REAL,
+	ellipticity_cell5 REAL,
+	ellipticity_cell6 REAL,
+	ellipticity_cell7 REAL,
+	ellipticity_cell8 REAL,
+	ellipticity_cell9 REAL,
+	n_uneven_cells INTEGER,
 	flux_max REAL,
 	n_streaks INTEGER,
 	streak_length_px REAL,
@@ -87,6 +106,12 @@ CREATE TABLE frames (
 	apcor_kron_err REAL,
 	n_apcor INTEGER,
 	flux_limit REAL,
+	flux_limit_counts REAL,
+	n_injected INTEGER,
+	flux_limit_injected REAL,
+	flux_limit_injected_err REAL,
+	completeness REAL,
+	completeness_width_mag REAL,
 	targets_version INTEGER,
 	n_targets INTEGER,
 	targets_dx_px DOUBLE PRECISION,
@@ -239,6 +264,44 @@ COMMENT ON COLUMN frames.mean_ellipticity IS 'Length of the mean ellipticity vec
 
 COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 where they are uniform, larger where images are trailed';
 
+COMMENT ON COLUMN frames.fwhm_cell1_px IS 'Median full width at half maximum of stars in cell 1 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell2_px IS 'Median full width at half maximum of stars in cell 2 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell3_px IS 'Median full width at half maximum of stars in cell 3 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell4_px IS 'Median full width at half maximum of stars in cell 4 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell5_px IS 'Median full width at half maximum of stars in cell 5 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell6_px IS 'Median full width at half maximum of stars in cell 6 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell7_px IS 'Median full width at half maximum of stars in cell 7 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell8_px IS 'Median full width at half maximum of stars in cell 8 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell9_px IS 'Median full width at half maximum of stars in cell 9 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.ellipticity_cell1 IS 'Length of the mean ellipticity vector of stars in cell 1 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell2 IS 'Length of the mean ellipticity vector of stars in cell 2 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell3 IS 'Length of the mean ellipticity vector of stars in cell 3 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell4 IS 'Length of the mean ellipticity vector of stars in cell 4 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell5 IS 'Length of the mean ellipticity vector of stars in cell 5 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell6 IS 'Length of the mean ellipticity vector of stars in cell 6 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell7 IS 'Length of the mean ellipticity vector of stars in cell 7 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell8 IS 'Length of the mean ellipticity vector of stars in cell 8 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell9 IS 'Length of the mean ellipticity vector of stars in cell 9 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.n_uneven_cells IS 'Cells whose width or ellipticity is above the mean of all by more than their standard deviation, and clearly';
+
 COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
 
 COMMENT ON COLUMN frames.n_streaks IS 'Trails of satellites and aircraft';
@@ -272,6 +335,18 @@ COMMENT ON COLUMN frames.apcor_kron_err IS 'Standard error of apcor_kron';
 COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
 
 COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at five times its error in the aperture of calibrations, over the median noise of the background [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_counts IS 'Total flux where a histogram of the magnitudes of clean sources, in bins of 0.1 mag, falls to half of its maximum; null for fewer than 50 [adu/s]';
+
+COMMENT ON COLUMN frames.n_injected IS 'Stars that were put into the frame to see which are found; null where the profile asks for none';
+
+COMMENT ON COLUMN frames.flux_limit_injected IS 'Total flux of which half as many of these stars are found as of bright ones [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_err IS 'Standard error of flux_limit_injected [adu/s]';
+
+COMMENT ON COLUMN frames.completeness IS 'Share of bright injected stars that is found';
+
+COMMENT ON COLUMN frames.completeness_width_mag IS 'Standard deviation of the fall of completeness, a normal distribution in magnitudes [mag]';
 
 COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
 
