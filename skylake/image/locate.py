@@ -233,7 +233,7 @@ class _Frame:
                 return None, FrameRejected(
                     Reason.NO_WCS, "a star pattern fits that the other stars do not confirm"
                 )
-        assert answer is not None
+        assert isinstance(answer, Unsolved), "there is at least one attempt"
         return None, FrameRejected(Reason.NO_WCS, answer.message)
 
     def stars(self) -> npt.NDArray[np.intp]:
