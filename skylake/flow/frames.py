@@ -148,7 +148,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         library=reduction.library,
         sky=sky,
         finish=finish,
-        solver=None if reduction.catalog is None else Patterns(reduction.catalog),
+        solver=plate_solver(reduction),
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -269,3 +269,8 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
         return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
     return find
+
+
+def plate_solver(reduction: Reduction) -> Solver | None:
+    """Return what tells where frames point by the patterns of their stars; None without a catalog."""
+    return None if reduction.catalog is None else Patterns(reduction.catalog)
