@@ -85,8 +85,10 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     np.testing.assert_allclose(found.pixel_scale_arcsec, told.pixel_scale_arcsec, rtol=1e-3)
     assert (found.wcs_log_odds > 12.0).all() and (found.astrom_rms_px < 0.5).all()
     assert (found.astrom_n > 50).all() and (found.astrom_completeness > 0.9).all()
-    names = ["airmass", "altitude_deg", "moon_separation_deg", "found_fraction"]
-    np.testing.assert_allclose(found[names], told[names], rtol=1e-3)
+    names = ["airmass", "altitude_deg", "moon_separation_deg"]
+    np.testing.assert_allclose(found[names], told[names], rtol=1e-4)
+    # A star on the very edge may be within for one and not for the other.
+    assert abs(found.found_fraction - told.found_fraction).max() < 0.02
     lens = lens_of_text(found.wcs_lens.iloc[0])
     assert lens.focal_px == pytest.approx(np.degrees(1.0) * 3600.0 / SCALE, rel=1e-3)
     both = [
@@ -96,7 +98,7 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     pd.testing.assert_series_equal(both[0].flux_aper2.sort_index(), both[1].flux_aper2.sort_index())
     second = both[1].loc[both[0].index]
     off = separation_deg(both[0].ra_deg, both[0].dec_deg, second.ra_deg, second.dec_deg) * 3600.0 / SCALE
-    assert np.median(off) < 0.05 and off.max() < 0.2
+    assert np.median(off) < 0.1 and off.max() < 0.5
 
 
 def test_a_frame_whose_header_is_wrong_is_solved(
