@@ -20,6 +20,8 @@ from skylake.core.sphere import FloatArray, unit_vectors
 _MJD_ZERO = 2400000.5
 _SECONDS_PER_DAY = 86400.0
 _AU_METRES = 149597870700.0
+#: Of the Earth against the stars.
+_TURNS_PER_DAY = 1.00273781191135448
 _LIGHT_DAYS_PER_AU = 499.004783836 / _SECONDS_PER_DAY
 
 
@@ -124,6 +126,23 @@ def _observer_au(mjd: FloatArray, site: Site) -> FloatArray:
     longitude, latitude = np.radians([site.longitude_deg or 0.0, site.latitude_deg or 0.0])
     metres = erfa.gd2gc(1, longitude, latitude, site.height_m)
     return np.asarray(np.swapaxes(_earth_rotation(mjd), -1, -2) @ (metres / _AU_METRES))
+
+
+def observer_velocity(mjd_utc: float, site: Site) -> FloatArray:
+    """Return the velocity of a site about the barycentre of the solar system, GCRS, in units of that of light."""
+    _, barycentric = erfa.epv00(_MJD_ZERO, terrestrial_time(mjd_utc))
+    moving = np.asarray(barycentric["v"])
+    if site.known:
+        _, _, east = horizon_axes(mjd_utc, site)
+        spin = _observer_spin_au(site)
+        moving = moving + spin * east
+    return np.asarray(moving * _LIGHT_DAYS_PER_AU)
+
+
+def _observer_spin_au(site: Site) -> float:
+    """Return how fast the rotation of the Earth carries a site eastwards, AU per day."""
+    x, y, _ = erfa.gd2gc(1, *np.radians([site.longitude_deg or 0.0, site.latitude_deg or 0.0]), site.height_m)
+    return float(np.hypot(x, y) / _AU_METRES * 2.0 * np.pi * _TURNS_PER_DAY)
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

@@ -15,8 +15,8 @@ from skylake.image.measure import Measurements
 
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
 _SHAPE_SNR = 20.0
-#: The largest elongation is that of the trail of a satellite too.
-_UNSHAPED = UNCLEAN & ~SourceFlag.STREAK
+#: What has no shape of its own. A trail is to be seen in the metrics, and has no centroid as a rule.
+_UNSHAPED = UNCLEAN & ~(SourceFlag.STREAK | SourceFlag.CENTROID_FAILED)
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
 #: Signal-to-noise ratio of a star at the limit of a frame.

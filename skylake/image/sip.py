@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ra_dec, tangent_basis
-from skylake.image.lens import Lens
 from skylake.image.projections import PROJECTIONS, Projection
 
 Floats = npt.NDArray[np.float64]
@@ -29,7 +28,30 @@ _PLANE_RAD = math.radians(50.0)
 #: Beyond this angle it is not tried.
 _WIDEST_PLANE_RAD = math.radians(70.0)
 #: Of the image the lens must show that much for a polynomial.
-_LEAST_SHOWN = 0.2
+_LEAST_SHOWN = 0.1
+
+
+class Imaging(Protocol):
+    """What shows ICRS directions in pixels: a :class:`~skylake.image.lens.Lens`, or a view of the sky."""
+
+    @property
+    def x0(self) -> float:
+        """The pixel of the optical axis, 0-based."""
+
+    @property
+    def y0(self) -> float:
+        """The pixel of the optical axis, 0-based."""
+
+    @property
+    def axis(self) -> Floats:
+        """The direction of the optical axis, shape (3,)."""
+
+    @property
+    def projection(self) -> str:
+        """The ideal lens that is near."""
+
+    def to_vectors(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+        """Return the directions of pixels, shape (..., 3); NaN where nothing is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +77,13 @@ class SipHeader:
 
 
 def to_sip(
-    lens: Lens, shape: tuple[int, int], tolerance_px: float = 0.01, order: int | None = None
+    lens: Imaging, shape: tuple[int, int], tolerance_px: float = 0.01, order: int | None = None
 ) -> SipHeader:
     """Return the WCS of a lens whose directions are ICRS.
 
     Parameters
     ----------
-    lens : Lens
+    lens : Lens or SkyView
     shape : tuple of int
         Height and width of the image.
     tolerance_px : float
@@ -90,7 +112,7 @@ def to_sip(
     return SipHeader(trial.header(found), found.order, found.residual, found.inverse_residual)
 
 
-def _kinds(lens: Lens, shape: tuple[int, int]) -> list[Projection]:
+def _kinds(lens: Imaging, shape: tuple[int, int]) -> list[Projection]:
     """Return the projections to try, the most widely read first."""
     x, y = _grid(shape)
     vectors = lens.to_vectors(x, y)
@@ -140,7 +162,7 @@ class _Trial:
     plane: Floats
 
     @classmethod
-    def of(cls, lens: Lens, shape: tuple[int, int], kind: Projection) -> _Trial:
+    def of(cls, lens: Imaging, shape: tuple[int, int], kind: Projection) -> _Trial:
         """Project directions all over the image."""
         x, y = _grid(shape)
         x0, y0 = lens.x0, lens.y0
