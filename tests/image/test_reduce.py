@@ -259,9 +259,7 @@ def test_each_gate_rejects_under_its_reason_and_keeps_the_sources(
     detector = replace(camera.detector, saturation_adu=1e6)
     gates = {metric: IMPOSSIBLE[metric]}
     always = Astrometry(refine="always" if metric.startswith("astrom_") else "needed")
-    reduced = reduce_pixels(
-        night_sky.pixels, Finder(good), gates=gates, detector=detector, astrometry=always
-    )
+    reduced = reduce_pixels(night_sky.pixels, Finder(good), gates=gates, detector=detector, astrometry=always)
     assert outcome(reduced) == ("rejected", str(GATE_REASONS[metric]))
     assert f"gates.{metric}" in reduced.row["message"] and reduced.row["gates_failed"] == metric
     assert len(reduced.sources) == len(good.sources)
