@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from skylake.core.astrometry import Astrometry
 from skylake.core.ids import config_sha256
 
 Flux = Literal["aper1", "aper2", "aper3", "kron"]
@@ -355,6 +356,7 @@ class Camera:
     gates: dict[str, Gate] = field(default_factory=dict)
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
+    astrometry: Astrometry = field(default_factory=Astrometry)
     injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 

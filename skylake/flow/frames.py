@@ -20,10 +20,12 @@ from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.masters import library_of
+from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
 from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
+from skylake.image.locate import Solver
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake import Lake, Snapshot
@@ -146,6 +148,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         library=reduction.library,
         sky=sky,
         finish=finish,
+        solver=plate_solver(reduction),
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -210,8 +213,9 @@ def _measure(
     library: Library | None,
     sky: SkySource | None,
     finish: Finisher | None,
+    solver: Solver | None,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
@@ -265,3 +269,8 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
         return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
     return find
+
+
+def plate_solver(reduction: Reduction) -> Solver | None:
+    """Return what tells where frames point by the patterns of their stars; None without a catalog."""
+    return None if reduction.catalog is None else Patterns(reduction.catalog)

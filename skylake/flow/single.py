@@ -20,7 +20,7 @@ from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.cluster import Inline
 from skylake.flow.discover import frames_beside
 from skylake.flow.forcing import Forcing
-from skylake.flow.frames import Reduction, peek_nights, star_finder
+from skylake.flow.frames import Reduction, peek_nights, plate_solver, star_finder
 from skylake.flow.guard import guard
 from skylake.flow.known import Known
 from skylake.flow.psfpool import pool_psfs
@@ -103,7 +103,14 @@ class Bench:
         kept = _Keeper(self.finish)
         content = read_file(file)
         work = partial(
-            reduce_frame, content, profile, self.find_stars, self.reduction.library, self.sky, kept
+            reduce_frame,
+            content,
+            profile,
+            self.find_stars,
+            self.reduction.library,
+            self.sky,
+            kept,
+            solver=plate_solver(self.reduction),
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

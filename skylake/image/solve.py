@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skylake.core.asterisms import Band
+from skylake.core.asterisms import Band, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
 from skylake.image.asterisms import leading, make_asterisms, picture_of, rays_of, scale_steps
@@ -263,18 +263,18 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(60.0) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
     scales = scale_steps(low, max(high, low), _SCALE_STEP)
+    densities = [local_density(band) for band in bands]
     for rank in _RANKS:
         for attempt in range(2):
             for scale in scales:
-                fitting = _fitting(bands, scale**2 * width * height)
+                fitting = _fitting(bands, densities, scale**2 * width * height)
                 if attempt < len(fitting):
                     yield float(scale), fitting[attempt], rank
 
 
-def _fitting(bands: Sequence[Band], steradians: float) -> list[Band]:
+def _fitting(bands: Sequence[Band], densities: list[float], steradians: float) -> list[Band]:
     """Return the bands with a fair number of stars in a picture, best first."""
-    sky = 4.0 * math.pi
-    numbers = [min(band.density, len(band.zones.ra) / sky) * steradians for band in bands]
+    numbers = [density * steradians for density in densities]
     fair = [place for place, number in enumerate(numbers) if number >= _FEWEST_STARS and number <= 400.0]
     return [
         bands[place] for place in sorted(fair, key=lambda place: abs(math.log(numbers[place] / _BEST_STARS)))

@@ -38,6 +38,15 @@ CREATE TABLE frames (
 	wcs_matched INTEGER,
 	wcs_expected INTEGER,
 	wcs_offset_arcsec DOUBLE PRECISION,
+	wcs_log_odds REAL,
+	wcs_lens TEXT,
+	astrom_n INTEGER,
+	astrom_rms_px DOUBLE PRECISION,
+	astrom_rms_arcsec DOUBLE PRECISION,
+	astrom_held_out_px DOUBLE PRECISION,
+	astrom_completeness DOUBLE PRECISION,
+	astrom_parameters INTEGER,
+	astrom_wcs_px DOUBLE PRECISION,
 	n_expected INTEGER,
 	found_fraction REAL,
 	altitude_deg DOUBLE PRECISION,
@@ -183,13 +192,31 @@ COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from';
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, or solved where these told it alone';
 
 COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WCS puts them';
 
 COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have been found';
 
 COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
+
+COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
+
+COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
+
+COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
+
+COMMENT ON COLUMN frames.astrom_rms_px IS 'Root mean square distance of these stars from where the lens puts them [pixel]';
+
+COMMENT ON COLUMN frames.astrom_rms_arcsec IS 'The same on the sky [arcsec]';
+
+COMMENT ON COLUMN frames.astrom_held_out_px IS 'The same for each star by a lens that was fitted to the others, by cross-validation [pixel]';
+
+COMMENT ON COLUMN frames.astrom_completeness IS 'Share of the fifty brightest catalog stars in the image that have a source';
+
+COMMENT ON COLUMN frames.astrom_parameters IS 'Parameters of the lens that were fitted';
+
+COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and the WCS with polynomials that stands for it [pixel]';
 
 COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
 
