@@ -11,14 +11,26 @@ from skylake.cli import show
 from skylake.cli.arguments import declination, open_snapshot, right_ascension
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skylake.cameras import Profile
     from skylake.flow.solving import SolvedFrame
     from skylake.image.solve import SolveParams
 
 _EXAMPLE = """\b
 skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
-skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --out solved
+skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --plot --out solved
+skylake solve night.fits --lake LAKE --camera allsky-magic --all-sky
 """
+#: What people see of a frame; --json tells all.
+_COLUMNS = [
+    "file", "status", "ra_deg", "dec_deg", "scale_arcsec", "n_matched", "rms_px", "rms_arcsec", "held_out_px",
+    "completeness", "log_odds", "seconds",
+]  # fmt: skip
+_ALL_SKY_COLUMNS = [
+    "file", "status", "ra_deg", "dec_deg", "n_matched", "rms_px", "rms_arcsec", "held_out_px", "order", "tilt_deg",
+    "log_odds", "seconds",
+]  # fmt: skip
 
 
 @click.command(
@@ -50,62 +62,50 @@ skylake solve frame.fits --lake LAKE --centre 83.6 -5.4 --radius 3 --write --out
               help="Time of the processor after which a frame is given up.")  # fmt: skip
 @click.option("--solver", type=click.Choice(["skylake", "astrometry.net"]), default="skylake", show_default=True,
               help="astrometry.net: its program solve-field, with its own index files.")  # fmt: skip
+@click.option("--all-sky", is_flag=True,
+              help="The camera sees the whole sky: site and time tell, from its profile and the header.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Where headers or copies go; beside the frames otherwise.")  # fmt: skip
 @click.option("--write", is_flag=True, help="Write a copy of the frame with the WCS, not the WCS alone.")
+@click.option("--plot", is_flag=True, help="Draw what is left of each star, and the distortion of the lens.")
 @show.as_json
 @click.pass_context
 def solve(
     ctx: click.Context,
+    /,
     frames: tuple[Path, ...],
     lake: Path,
     catalog: str | None,
     camera_name: str,
-    scale: tuple[float, float] | None,
-    centre: tuple[float, float] | None,
-    radius: float,
-    rotation: tuple[float, float] | None,
-    mirrored: bool | None,
-    seconds: float,
     solver: str,
+    all_sky: bool,
     out: Path | None,
     write: bool,
+    plot: bool,
     as_json: bool,
+    **hints: Any,
 ) -> None:
     """Find where each FRAME points, from its stars and a catalog of LAKE; nothing else need be known.
 
-    For a frame NAME.fits the WCS is written to NAME.wcs, a FITS file of cards alone, or with --write to
-    NAME.solved.fits, a copy of the frame. The index of the catalog is built at the first use; `skylake catalog index`
-    does it beforehand. The exit status is 1 if a frame was not solved.
+    A lens is then fitted to all stars that the frame and the catalog share, and its WCS written: for a frame NAME.fits
+    to NAME.wcs, a FITS file of cards alone, or with --write to NAME.solved.fits, a copy of the frame. The index of the
+    catalog is built at the first use; `skylake catalog index` does it beforehand. The exit status is 1 if a frame was
+    not solved.
     """
     from skylake import cameras
-    from skylake.flow import astrometrynet
-    from skylake.flow.solving import frame_index, solve_frame
+    from skylake.cli.solving_products import draw, write_wcs
 
     profile = cameras.load(camera_name)
-    params = _params(profile, scale, centre, radius, rotation, mirrored, seconds)
-    if solver == "skylake":
-        snapshot = open_snapshot(lake, None)
-        index = frame_index(snapshot, _catalog(lake, catalog), show.complain)
-    else:
-        astrometrynet.require_program()
-        index = None
+    solve_one = _solver(lake, catalog, profile, solver, all_sky, hints)
     rows: list[dict[str, Any]] = []
     for path in frames:
-        solved = solve_frame(path, profile, index, params)
-        rows.append(solved.row | {"product": _write(solved, path, profile, out, write)})
+        solved = solve_one(path)
+        stem = (out or path.parent) / path.name.partition(".fit")[0]
+        rows.append(solved.row | {"product": write_wcs(solved, path, profile, stem, write)})
+        if plot:
+            rows[-1]["pictures"] = draw(solved, stem)
 
-    names = [
-        "file",
-        "status",
-        "ra_deg",
-        "dec_deg",
-        "scale_arcsec",
-        "n_matched",
-        "rms_px",
-        "log_odds",
-        "seconds",
-    ]
+    names = _ALL_SKY_COLUMNS if all_sky else _COLUMNS
     show.result(
         rows, as_json,
         lambda: show.table([[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names),
@@ -114,6 +114,29 @@ def solve(
         if row["status"] != "solved":
             show.complain(f"{row['file']}: {row['message']}")
     ctx.exit(0 if all(row["status"] == "solved" for row in rows) else 1)
+
+
+def _solver(
+    lake: Path, catalog: str | None, profile: Profile, solver: str, all_sky: bool, hints: dict[str, Any]
+) -> Callable[[Path], SolvedFrame]:
+    """Return what solves a frame in the way that was asked for."""
+    from skylake.cli.arguments import open_lake
+    from skylake.flow import astrometrynet
+    from skylake.flow.solving import known_sky, solve_frame
+
+    snapshot = open_snapshot(lake, None)
+    if all_sky:
+        from skylake.flow.solving_all_sky import AllSkySolver
+
+        return AllSkySolver(snapshot, _catalog(lake, catalog), profile)
+    params = _params(profile, **hints)
+    if solver == "skylake":
+        sky = known_sky(snapshot, _catalog(lake, catalog), True, show.complain)
+    else:
+        astrometrynet.require_program()
+        name = catalog or open_lake(lake).settings.default_catalog
+        sky = known_sky(snapshot, name or None, False, show.complain)
+    return lambda path: solve_frame(path, profile, sky, params)
 
 
 def _params(
@@ -149,18 +172,3 @@ def _catalog(lake: Path, name: str | None) -> str:
     if not found:
         raise CatalogError(f"{lake}: the lake has no catalog; bring one in with `skylake catalog import`")
     return found
-
-
-def _write(solved: SolvedFrame, path: Path, profile: Profile, out: Path | None, copy: bool) -> str | None:
-    """Write the WCS of a solved frame; return the file."""
-    from skylake.flow.solving import write_copy, write_header
-
-    if solved.header is None:
-        return None
-    stem = (out or path.parent) / path.name.partition(".fit")[0]
-    target = stem.with_name(f"{stem.name}.solved.fits" if copy else f"{stem.name}.wcs")
-    if copy:
-        write_copy(path, profile, solved.header, target)
-    else:
-        write_header(solved.header, target)
-    return str(target)

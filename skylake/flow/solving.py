@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skylake.cameras import Profile
+from skylake.cameras import Profile, read_header
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow import astrometrynet
+from skylake.flow.refining import RefinedFrame, Refiner
+from skylake.image.allsky_solve import AllSkySolution
 from skylake.image.read import open_stored, read_file
 from skylake.image.solve import Solution, SolveParams, solve
 from skylake.image.solvewcs import wcs_header
@@ -28,10 +30,43 @@ _OLD_CARDS = (
 
 @dataclass(frozen=True, slots=True)
 class SolvedFrame:
-    """What became of one frame: a row for people and programs, and the cards of its WCS if it was solved."""
+    """What became of one frame.
+
+    Attributes
+    ----------
+    row : dict
+        For people and programs.
+    header : astropy.io.fits.Header or None
+        The cards of its WCS, if it was solved.
+    refined : RefinedFrame or None
+        The lens, if stars allowed one.
+    found : StarList or None
+        Its sources, if it was solved.
+    all_sky : AllSkySolution or None
+        Where a camera that sees the whole sky shows it.
+    """
 
     row: dict[str, Any]
     header: Any = None
+    refined: RefinedFrame | None = None
+    found: StarList | None = None
+    all_sky: AllSkySolution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSky:
+    """What a lake knows of the sky.
+
+    Attributes
+    ----------
+    index : AsterismIndex or None
+        None where astrometry.net solves, by its own.
+    refiner : Refiner or None
+        None without a catalog: then solutions stay as rough as they are.
+    """
+
+    index: AsterismIndex | None
+    refiner: Refiner | None
 
 
 def index_catalog(
@@ -44,30 +79,43 @@ def index_catalog(
     return build_index(catalog, band, narrowest_deg, widest_deg), index_path(catalog)
 
 
-def frame_index(snapshot: Snapshot, name: str, tell: Callable[[str], None]) -> AsterismIndex:
-    """Open the index of a catalog of a lake, and build it where there is none that fits."""
-    return ensure_index(ReferenceCatalog.open(snapshot.catalog(name)), tell)
+def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callable[[str], None]) -> KnownSky:
+    """Open a catalog of a lake, and its index if that is wanted; it is built where there is none that fits."""
+    if name is None:
+        return KnownSky(None, None)
+    catalog = ReferenceCatalog.open(snapshot.catalog(name))
+    index = ensure_index(catalog, tell) if indexed else None
+    # The depth of a frame is told in the magnitudes of the index.
+    band = None if index is None else index.magnitude.removeprefix("mag_")
+    return KnownSky(index, Refiner(catalog, band))
 
 
-def solve_frame(
-    path: Path, profile: Profile, index: AsterismIndex | None, params: SolveParams
-) -> SolvedFrame:
-    """Solve one frame; without an index by astrometry.net."""
+def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams) -> SolvedFrame:
+    """Solve one frame, without an index by astrometry.net, and refine it by the stars of the catalog."""
     row: dict[str, Any] = {"file": str(path), "status": "unsolved", "reason": None, "message": None}
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         found = star_list(raw, profile.base)
-        if index is None:
-            solved = astrometrynet.solve_list(found, params)
-            return SolvedFrame(row | solved.row | {"status": "solved"}, solved.header)
-        return _solve_list(row, found, index, params)
+        mjd = read_header(raw.header, profile, path.name).mjd_mid
+        if sky.index is None:
+            answered = astrometrynet.solve_list(found, params)
+            rough, solution = SolvedFrame(row | answered.row, answered.header, None, found), None
+        else:
+            rough, solution = _solve_list(row, found, sky.index, params)
     except FrameError as error:
         return SolvedFrame(row | {"reason": error.reason, "message": str(error)})
+    if rough.header is None:
+        return rough
+    solved = rough.row | {"status": "solved", "refined": False}
+    better = None if sky.refiner is None else sky.refiner.refine(rough.header, found, mjd, solution)
+    if better is None:
+        return replace(rough, row=solved)
+    return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)
 
 
 def _solve_list(
     row: dict[str, Any], found: StarList, index: AsterismIndex, params: SolveParams
-) -> SolvedFrame:
+) -> tuple[SolvedFrame, Solution | None]:
     solution = solve(index.bands, found.x, found.y, found.flux, found.shape, params)
     told = {
         "n_sources": len(found.x), "log_odds": solution.log_odds, "n_guesses": solution.n_guesses,
@@ -75,8 +123,8 @@ def _solve_list(
     }  # fmt: skip
     if not isinstance(solution, Solution):
         raised = FrameRejected(solution.reason, solution.message)
-        return SolvedFrame(row | told | {"reason": raised.reason, "message": str(raised)})
-    return SolvedFrame(row | told | _describe(solution) | {"status": "solved"}, wcs_header(solution))
+        return SolvedFrame(row | told | {"reason": raised.reason, "message": str(raised)}), None
+    return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
 
 
 def _describe(solution: Solution) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 For each assumed scale, sources are chosen as the stars of the index were, a few in every neighbourhood; asterisms of
 neighbours are looked up; each guess is judged by the odds that its stars are where sources are. A guess is accepted
-when these odds, divided by the number of guesses so far, are overwhelming (:mod:`skylake.image.kernels.attitude`).
+when these odds, divided by the number of guesses so far, are overwhelming (:mod:`skylake.image.kernels.guesses`).
 Hints only narrow the search.
 """
 
@@ -102,6 +102,8 @@ class Solution:
         Sources that are stars of the index, by their place in what was given.
     stars : ndarray, shape (n, 3)
         These stars: unit vectors.
+    magnitudes : ndarray, shape (n,)
+        Of these stars.
     log_odds : float
         Natural logarithm of the odds against chance, divided by the number of guesses.
     rms_px : float
@@ -117,6 +119,7 @@ class Solution:
     shape: tuple[int, int]
     sources: IntArray
     stars: FloatArray
+    magnitudes: FloatArray
     log_odds: float
     rms_px: float
     n_guesses: int
@@ -349,6 +352,7 @@ def _solution(
         shape=state.shape,
         sources=chosen[some[sources]],
         stars=vectors,
+        magnitudes=band.zones.magnitudes[stars].astype(float),
         log_odds=float(answer.odds),
         rms_px=rms,
         n_guesses=int(answer.looked_at),

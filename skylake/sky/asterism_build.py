@@ -53,8 +53,16 @@ def bands_of(
         kept = leaders(vectors, magnitudes, RANK, reach)
         vectors, magnitudes = vectors[kept], magnitudes[kept]
         zones = sorted_by_zone(vectors, magnitudes, _ZONE * reach)
-        bands.append(Band(density, RANK, reach, zones, _quads(zones, density)))
+        bands.append(_frozen(Band(density, RANK, reach, zones, _quads(zones, density))))
     return bands
+
+
+def _frozen(band: Band) -> Band:
+    """Make the arrays of a band read-only, as those of a file are: kernels are then compiled once for both."""
+    for value in (*band.zones, *band.quads):
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    return band
 
 
 def band_densities(finest_per_square_degree: float, widest_deg: float) -> list[float]:

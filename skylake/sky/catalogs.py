@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
@@ -113,17 +115,24 @@ class StarField:
         self.catalog = catalog
         self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
         self._centre = (0.0, 0.0, -1.0)
+        self._faintest = math.inf
         self._stars: pa.Table | None = None
 
     def at(
-        self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float
+        self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float, faintest: float = math.inf
     ) -> tuple[Floats, Floats, Floats]:
-        """Return right ascension, declination and magnitude of the stars within a radius."""
+        """Return right ascension, declination and magnitude of the stars within a radius.
+
+        None is fainter than `faintest`.
+        """
         ra, dec, radius = self._centre
-        if float(separation_deg(ra, dec, ra_deg, dec_deg)) + radius_deg > radius:
+        away = float(separation_deg(ra, dec, ra_deg, dec_deg))
+        if away + radius_deg > radius or faintest > self._faintest:
             self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
+            self._faintest = math.ceil(faintest) if math.isfinite(faintest) else math.inf
             columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-            self._stars = read_cone(self.catalog.root, *self._centre, columns)
+            bright = None if math.isinf(self._faintest) else pc.field(self.magnitude) <= self._faintest
+            self._stars = read_cone(self.catalog.root, *self._centre, columns, bright)
         assert self._stars is not None
         ra0, dec0, pm_ra, pm_dec, mag = (
             np.asarray(self._stars[name].cast(pa.float64()).to_numpy(), float)
@@ -132,4 +141,5 @@ class StarField:
         years = float(julian_epoch(mjd)) - self.catalog.epoch
         moved_ra, moved_dec = apply_proper_motion(ra0, dec0, pm_ra, pm_dec, years)
         near = separation_deg(ra_deg, dec_deg, moved_ra, moved_dec) <= radius_deg
+        near &= ~(mag > faintest)
         return moved_ra[near], moved_dec[near], mag[near]

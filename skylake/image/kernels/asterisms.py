@@ -11,7 +11,8 @@ import numpy as np
 from skylake.core.asterisms import SIZE_STEP, Quads, cell_of, cell_x, cell_y, unpacked_x, unpacked_y
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones
-from skylake.image.kernels.attitude import Guess, Picture, first_odds, refine
+from skylake.image.kernels.attitude import Guess, Picture
+from skylake.image.kernels.guesses import first_odds, refine
 
 #: Guesses with smaller odds after the first look are not refined.
 _FIRST_ODDS = 3.0

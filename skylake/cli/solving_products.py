@@ -1,0 +1,65 @@
+"""What ``skylake solve`` leaves behind: a WCS or a copy of the frame, and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from skylake.cameras import Profile
+    from skylake.flow.solving import SolvedFrame
+
+
+def write_wcs(solved: SolvedFrame, path: Path, profile: Profile, stem: Path, copy: bool) -> str | None:
+    """Write the WCS of a solved frame, or a copy of the frame with it; return the file."""
+    from skylake.flow.solving import write_copy, write_header
+
+    if solved.header is None:
+        return None
+    target = stem.with_name(f"{stem.name}.solved.fits" if copy else f"{stem.name}.wcs")
+    if copy:
+        write_copy(path, profile, solved.header, target)
+    else:
+        write_header(solved.header, target)
+    return str(target)
+
+
+def draw(solved: SolvedFrame, stem: Path) -> list[str]:
+    """Draw how well the lens of a frame shows its stars; return the files, none for one without a lens."""
+    from skylake.cli.output import writing
+    from skylake.report.style import save
+
+    paths = []
+    for name, figure in _figures(solved, stem.name).items():
+        path = stem.with_name(f"{stem.name}.{name}.png")
+        with writing(path):
+            save(figure, path)
+        paths.append(str(path))
+    return paths
+
+
+def _figures(solved: SolvedFrame, name: str) -> dict[str, Figure]:
+    from skylake.report import astrometry, geometry
+
+    if solved.all_sky is not None:
+        whole = solved.all_sky
+        return {
+            "residuals": geometry.residual_arrows(whole, f"{name}: residuals"),
+            "zenith": geometry.residuals_against_zenith_distance(
+                whole, f"{name}: residuals against altitude"
+            ),
+            "azimuth": geometry.residuals_against_azimuth(whole, f"{name}: residuals against azimuth"),
+            "sky": geometry.sky_chart(whole, f"{name}: the sky"),
+        }
+    if solved.refined is None or solved.found is None:
+        return {}
+    shape, better = solved.found.shape, solved.refined.pointing
+    found = astrometry.FrameResiduals.of(better.refinement, shape, better.pointing.pixel_scale_arcsec)
+    return {
+        "residuals": astrometry.residual_quiver(found, f"{name}: residuals"),
+        "radius": astrometry.residuals_against_radius(found, f"{name}: residuals against radius"),
+        "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
+        "distortion": astrometry.distortion_map(better.refinement.lens, shape, f"{name}: distortion"),
+    }

@@ -1,0 +1,72 @@
+"""Real frames from nothing but their scale to 20 % to the figures that are known of them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from skylake import cameras
+from skylake.core.sphere import separation_deg, unit_vectors
+from skylake.flow.refining import depth_of
+from skylake.image.astrometry import Stars, describe_pointing
+from skylake.image.matching import Sources
+from skylake.image.read import open_stored, read_file
+from skylake.image.refined import refine_pointing
+from skylake.image.solve import Solution, SolveParams, solve
+from skylake.image.solvewcs import wcs_header
+from skylake.image.starlist import star_list
+from skylake.sky.asterism_build import bands_of
+
+DATA = Path(os.environ.get("SKYLAKE_REAL_DATA", ""))
+pytestmark = pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+#: Where the index has faint stars too: everywhere would take long to build.
+FIELDS = [(256.2, 12.8), (263.8, 18.7)]
+
+
+@pytest.fixture(scope="module")
+def stars():
+    table = pq.read_table(DATA / "catalogs" / "bigsky_v11.parquet", columns=["ra", "dec", "V"])
+    return Stars(*(np.asarray(table[name], float) for name in ("ra", "dec", "V")))
+
+
+@pytest.fixture(scope="module")
+def bands(stars):
+    kept = stars.mag < 7.5
+    for field in FIELDS:
+        kept |= separation_deg(*field, stars.ra_deg, stars.dec_deg) < 4.0
+    return bands_of(unit_vectors(stars.ra_deg[kept], stars.dec_deg[kept]), stars.mag[kept], narrowest_deg=0.8)
+
+
+def refined(path, scale, bands, stars):
+    from astropy.wcs import WCS
+
+    profile = cameras.load("generic")
+    found = star_list(open_stored(read_file(str(path))), profile.base)
+    params = SolveParams(scale_low=scale / 1.2, scale_high=scale * 1.2, seconds=30.0)
+    solution = solve(bands, found.x, found.y, found.flux, found.shape, params)
+    assert isinstance(solution, Solution)
+    rough = describe_pointing(WCS(wcs_header(solution)), *found.shape)
+    away = separation_deg(rough.ra_deg, rough.dec_deg, stars.ra_deg, stars.dec_deg)
+    near = (away < rough.radius_deg) & (stars.mag < depth_of(found, solution))
+    field = Stars(stars.ra_deg[near], stars.dec_deg[near], stars.mag[near])
+    sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
+    return refine_pointing(rough, field, sources, found.shape)
+
+
+@pytest.mark.parametrize(
+    "camera, scale, number, most_px, least_stars",
+    [("skycamz", 3.57, 7, 0.25, 10), ("widefield", 40.3, 3, 0.35, 150)],
+)
+def test_real_frames_are_solved_and_refined(camera, scale, number, most_px, least_stars, bands, stars):
+    paths = sorted((DATA / camera).glob("*.fits.gz"))
+    found = [refined(path, scale, bands, stars) for path in paths]
+    assert len(found) == number and all(one is not None for one in found)
+    assert max(one.refinement.rms_px for one in found) < most_px
+    assert max(one.refinement.held_out_px for one in found) < most_px
+    assert min(len(one.refinement.stars) for one in found) >= least_stars
+    assert min(one.refinement.completeness for one in found) > 0.9
+    assert max(one.written.residual_px for one in found) < 0.01

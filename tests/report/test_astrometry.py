@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from skylake.image.lens import Lens
+from skylake.report.astrometry import (
+    FrameResiduals,
+    distortion_map,
+    residual_histogram,
+    residual_quiver,
+    residuals_against_radius,
+)
+from skylake.report.style import save
+
+SHAPE = (500, 800)
+PICTURES = [residual_quiver, residuals_against_radius, residual_histogram]
+
+
+def residuals(number=60, outward=0.0):
+    random = np.random.default_rng(2)
+    x, y = random.uniform(0.0, 799.0, number), random.uniform(0.0, 499.0, number)
+    away = np.array([x - 399.5, y - 249.5])
+    dx, dy = random.normal(0.0, 0.1, (2, number)) + outward * away / np.hypot(*away)
+    return FrameResiduals(x, y, dx, dy, np.ones(number, bool), SHAPE, 20.0)
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("number", [0, 5, 60, 900])
+def test_pictures_are_drawn_of_any_number_of_stars(picture, number, tmp_path):
+    figure = picture(residuals(number), "a frame")
+    save(figure, tmp_path / "some.png")
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left") == "a frame"
+    assert (axes.get_legend() is not None) == (number > 0)
+    assert (number == 0) == (axes.get_xlabel() == "")
+    assert (tmp_path / "some.png").stat().st_size > 2000
+
+
+def test_arrows_have_a_scale_in_arcsec():
+    (key,) = [
+        one
+        for one in residual_quiver(residuals(outward=0.5), "a frame").axes[0].get_children()
+        if type(one).__name__ == "QuiverKey"
+    ]
+    # A pixel is 20 arcsec, and arrows are half of one long.
+    assert key.text.get_text() == '10" (0.5 px)'
+
+
+def test_many_arrows_are_medians_of_cells():
+    (arrows,) = residual_quiver(residuals(900), "a frame").axes[0].collections
+    assert 100 < len(arrows.U) <= 160
+
+
+def test_a_wrong_scale_shows_away_from_the_middle():
+    axes = residuals_against_radius(residuals(400, outward=0.3), "a frame").axes[0]
+    outward, around = (bars.lines[0].get_ydata() for bars in axes.containers)
+    assert np.median(outward) == pytest.approx(0.3, abs=0.03)
+    assert np.median(around) == pytest.approx(0.0, abs=0.03)
+
+
+def test_a_distortion_map_tells_pixels():
+    lens = Lens((0.1, 0.2, 0.3), 2000.0, 399.5, 249.5, radial=(0.3, 0.0, 0.0))
+    figure = distortion_map(lens, SHAPE, "a frame")
+    (image,) = figure.axes[0].images
+    ideal = np.hypot(399.5, 249.5)
+    for _ in range(20):
+        ideal = np.hypot(399.5, 249.5) / (1.0 + 0.3 * (ideal / 2000.0) ** 2)
+    assert np.nanmax(image.get_array()) == pytest.approx(np.hypot(399.5, 249.5) - ideal, rel=1e-3)
