@@ -29,6 +29,7 @@ DOCUMENTS = [
     "docs/cameras.md",
     "docs/calibrations.md",
     "docs/catalogs.md",
+    "docs/astrometry.md",
     "docs/reading.md",
     "docs/operating.md",
 ]

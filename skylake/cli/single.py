@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import camera_option, open_snapshot
+from skylake.cli.arguments import camera_option, open_lake
 
 if TYPE_CHECKING:
-    from skylake.cameras import Profile
-    from skylake.flow.single import SingleFrame
+    from skylake.flow.single import Bench, SingleFrame
 
 _EXAMPLE = """\b
 skylake reduce night/frame-0042.fits --camera sim --out products --plots
@@ -33,7 +34,7 @@ skylake reduce night/frame-0042.fits --camera sim --out products --plots
 )  # fmt: skip
 @click.option(
     "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
-    help="Lake whose calibration library has the masters that the camera needs.",
+    help="Lake whose catalog, masters and targets the frames are reduced with, and whose zeropoints --inject takes.",
 )  # fmt: skip
 @click.option("--plots", is_flag=True, help="Draw the frame with its sources, and its background.")
 @click.option(
@@ -60,35 +61,18 @@ def reduce(
     """Reduce each FRAME by itself, as ingest would, and write what it gives into DIR.
 
     For a frame NAME.fits that is NAME.sources.fits (its sources), NAME.frame.json (its row in the table of frames),
-    with --plots NAME.frame.png and NAME.background.png, and with --inject NAME.completeness.ecsv and .png. Nothing
-    is written to a lake. The exit status is 1 if a frame failed or was rejected.
+    with --lake and targets NAME.forced.fits, with --plots NAME.frame.png and NAME.background.png, and with --inject
+    NAME.completeness.ecsv and .png. What needs other frames of the night, as the sky of a near-infrared camera, takes
+    those in the same folder, and those of the lake. Nothing is written to a lake. The exit status is 1 if a frame
+    failed or was rejected.
     """
     from skylake import cameras
-    from skylake.errors import FrameError
-    from skylake.flow.masters import library_of
-    from skylake.flow.single import reduce_single
+    from skylake.flow.single import bench_for
 
     profile = cameras.load(camera_name)
-    library = None if lake is None else library_of(open_snapshot(lake, None), profile.name)
-    rows: list[dict[str, Any]] = []
-    for path in frames:
-        stem = path.name.partition(".fit")[0]
-        try:
-            frame = reduce_single(path, profile, library)
-        except FrameError as error:
-            rows.append(
-                {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
-            )
-            continue
-        row = frame.frame.to_pylist()[0]
-        rows.append(
-            {name: row[name] for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px")}
-        )
-        rows[-1]["products"] = [str(one) for one in _write(frame, out / stem, form)]
-        if plots:
-            rows[-1]["products"] += [str(one) for one in _draw(frame, out / stem)]
-        if inject:
-            rows[-1] |= _inject(frame, profile, out / stem, stars)
+    products = _Products(out, form, plots, stars if inject else 0)
+    with bench_for(frames, profile, None if lake is None else open_lake(lake)) as bench:
+        rows = [products.of(path, bench) for path in frames]
 
     def text() -> None:
         names = ["file", "status", "reason", "n_sources", "fwhm_px"] + (
@@ -103,18 +87,47 @@ def reduce(
     ctx.exit(1 if any(row["status"] in ("failed", "rejected") for row in rows) else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """What is written of each frame: where, in which format, with pictures or not, and how many stars are injected."""
+
+    out: Path
+    form: str
+    plots: bool
+    stars: int
+
+    def of(self, path: Path, bench: Bench) -> dict[str, Any]:
+        """Reduce a frame, write its products, and return what is told of it."""
+        from skylake.errors import FrameError
+
+        stem = self.out / path.name.partition(".fit")[0]
+        try:
+            frame = bench.reduce(path)
+        except FrameError as error:
+            return {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
+        row = frame.frame.to_pylist()[0]
+        told = {name: row[name] for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px")}
+        told["products"] = [str(one) for one in _write(frame, stem, self.form)]
+        if self.plots:
+            told["products"] += [str(one) for one in _draw(frame, stem)]
+        if self.stars:
+            told |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
+        return told
+
+
 def _write(frame: SingleFrame, stem: Path, form: str) -> list[Path]:
-    """Write the row of a frame and its sources."""
+    """Write the row of a frame, its sources and its targets."""
     from skylake.cli.output import write_table, writing
 
     row = stem.with_name(f"{stem.name}.frame.json")
     with writing(row):
         row.write_text(show.json_text(frame.frame.to_pylist()[0]) + "\n", encoding="utf-8")
-    if frame.sources is None:
-        return [row]
-    sources = stem.with_name(f"{stem.name}.sources.{'vot' if form == 'votable' else form}")
-    write_table(frame.sources, sources, form)
-    return [row, sources]
+    paths = [row]
+    for name, table in (("sources", frame.sources), ("forced", frame.forced)):
+        if table is not None:
+            paths.append(stem.with_name(f"{stem.name}.{name}.{'vot' if form == 'votable' else form}"))
+            write_table(table, paths[-1], form)
+    return paths
 
 
 def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
@@ -147,8 +160,11 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
     return paths
 
 
-def _inject(frame: SingleFrame, profile: Profile, stem: Path, stars: int) -> dict[str, Any]:
-    """Measure completeness, write its curve, and return where it falls to half, as an instrumental magnitude."""
+def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None) -> dict[str, Any]:
+    """Measure completeness, write its curve, and return where it falls to half, as magnitudes.
+
+    Those are calibrated if the frame has a zeropoint, else instrumental.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -158,27 +174,31 @@ def _inject(frame: SingleFrame, profile: Profile, stem: Path, stars: int) -> dic
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
-    curve = completeness_of(frame, profile, Trial(stars))
+    curve = completeness_of(frame, Trial(stars))
     if curve is None:
         return {}
     half = half_light(curve)
-    columns = ("flux", "n_injected", "n_found", "fraction", "low", "high")
-    table = pa.table({name: getattr(curve, name) for name in columns}).append_column(
-        "mag_inst", pa.array(-2.5 * np.log10(curve.flux))
-    )
+    columns = ("flux", "n_injected", "n_found", "n_chance", "fraction", "low", "high")
+    instrumental = -2.5 * np.log10(curve.flux)
+    table = pa.table({name: getattr(curve, name) for name in columns} | {"mag_inst": instrumental})
+    if zeropoint is not None:
+        table = table.append_column("mag", pa.array(instrumental + zeropoint))
     write_table(table, stem.with_name(f"{stem.name}.completeness.ecsv"), "ecsv")
     limits = {
         "half of the bright stars' share": (half.flux, half.flux_err),
-        "S/N of 5 from the noise of the sky": (curve.limiting_flux, float("nan")),
+        "S/N of 5 over the noise of the sky": (curve.limiting_flux, float("nan")),
     }
     title = f"{stem.name}: completeness of {curve.n_injected.sum()} stars"
-    figure = completeness_curve(curve.flux, curve.fraction, curve.low, curve.high, limits, title)
+    figure = completeness_curve(curve.flux, curve.fraction, curve.low, curve.high, limits, title, zeropoint)
     path = stem.with_name(f"{stem.name}.completeness.png")
     with writing(path):
         save(figure, path)
+    told = {"zeropoint": zeropoint, "mag_sky": _magnitude(curve.limiting_flux, zeropoint)}
     if not np.isfinite(half.flux):
-        return {"mag_half": None, "mag_half_err": None}
-    return {
-        "mag_half": -2.5 * float(np.log10(half.flux)),
-        "mag_half_err": 1.0857362 * half.flux_err / half.flux,
-    }
+        return told | {"mag_half": None, "mag_half_err": None}
+    error = 1.0857362 * half.flux_err / half.flux
+    return told | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
+
+
+def _magnitude(flux: float, zeropoint: float | None) -> float:
+    return -2.5 * math.log10(flux) + (zeropoint or 0.0)

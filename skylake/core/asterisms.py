@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import FloatArray, IntArray
-from skylake.core.zones import Zones
+from skylake.core.zones import Zones, find_cone
 
 #: No star is farther from the line AB than it is long; its distance is below sqrt(3) / 2.
 _Y_LIMIT = 0.9
@@ -24,6 +24,8 @@ _Y_LIMIT = 0.9
 SIZE_STEP = 0.012
 #: Codes are kept in so many steps.
 _STEPS = 255.0
+#: Stars of a band around which its density is counted, where it does not have all that were wanted.
+_SAMPLE = 60
 
 
 class Quads(NamedTuple):
@@ -73,6 +75,20 @@ class Band(NamedTuple):
     reach: float
     zones: Zones
     quads: Quads
+
+
+def local_density(band: Band) -> float:
+    """Return the stars per steradian of a band where it has stars: a catalog may hold but a part of the sky."""
+    zones = band.zones
+    whole = len(zones.ra) / (4.0 * math.pi)
+    if whole >= band.density or not len(zones.ra):
+        return min(whole, band.density)
+    some = np.linspace(0, len(zones.ra) - 1, min(_SAMPLE, len(zones.ra))).astype(np.int64)
+    found = np.empty(4096, np.int64)
+    reach = min(2.0 * band.reach, 1.0)
+    counts = [find_cone(zones, vector, reach, found) for vector in zones.vectors[some].astype(float)]
+    cap = 2.0 * math.pi * (1.0 - math.cos(reach))
+    return max(whole, min(band.density, float(np.median(counts)) / cap))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from skylake.core.astrometry import Astrometry
 from skylake.core.ids import config_sha256
 
 Flux = Literal["aper1", "aper2", "aper3", "kron"]
@@ -305,6 +306,15 @@ class ClearSky:
 
 
 @dataclass(frozen=True, slots=True)
+class Injection:
+    """How completeness is measured."""
+
+    stars: int = 0
+    """Stars of known flux that are put into every frame, to see which are found; 300 tell the limit to some percent.
+    It takes about as long as the rest of the reduction; 0 does without."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How frames are matched with a catalog and calibrated."""
 
@@ -346,6 +356,8 @@ class Camera:
     gates: dict[str, Gate] = field(default_factory=dict)
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
+    astrometry: Astrometry = field(default_factory=Astrometry)
+    injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 
     def filter_band(self, name: str | None) -> FilterBand | None:

@@ -43,6 +43,7 @@ class FrameFlag(IntFlag):
     FILTER_UNKNOWN = 1 << 11
     MORE_IMAGES = 1 << 12
     SKY_ONE_SIDED = 1 << 13
+    UNEVEN_IMAGES = 1 << 14
 
 
 class PixelFlag(IntFlag):

@@ -75,4 +75,6 @@ GATE_REASONS: dict[str, Reason] = {
     "sky_rms_adu": Reason.SKY_TOO_BRIGHT,
     "sky_saturation": Reason.SKY_SATURATED,
     "found_fraction": Reason.CLOUDY,
+    "astrom_rms_px": Reason.BAD_WCS,
+    "astrom_completeness": Reason.BAD_WCS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from skylake.errors import UsageError
@@ -46,6 +47,20 @@ def find_frames(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     return sorted(found), complaints
 
 
+def frames_beside(paths: Iterable[Path]) -> list[str]:
+    """Return files, and what looks like FITS in the folders that hold them, not below; absolute, sorted, each once.
+
+    A folder that cannot be read gives nothing.
+    """
+    files = [path.absolute() for path in paths]
+    found = set(files)
+    for folder in {file.parent for file in files}:
+        with suppress(OSError):
+            beside = list(folder.iterdir())
+            found.update(file for file in beside if _is_frame(file.name))
+    return sorted(str(file) for file in found)
+
+
 def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
     seen = {os.path.realpath(root)}
 
@@ -59,8 +74,12 @@ def _walk(root: Path, complaints: list[str]) -> Iterable[Path]:
         folders.sort(key=lambda name, folder=folder: (Path(folder, name).is_symlink(), name))  # type: ignore[misc]
         folders[:] = [name for name in folders if _is_new(Path(folder) / name, seen)]
         for name in names:
-            if _FRAME.match(name) and not name.startswith("."):
+            if _is_frame(name):
                 yield Path(folder) / name
+
+
+def _is_frame(name: str) -> bool:
+    return _FRAME.match(name) is not None and not name.startswith(".")
 
 
 def _is_new(folder: Path, seen: set[str]) -> bool:

@@ -19,11 +19,16 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
+from skylake.flow.masters import library_of
+from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
+from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
+from skylake.image.locate import Solver
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
+from skylake.lake import Lake, Snapshot
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -40,7 +45,7 @@ class Chunk:
     Attributes
     ----------
     frames : pyarrow.Table
-        Their rows.
+        Their rows, without the descriptions of columns.
     sources, forced : Path or None
         Files with their detections and their targets, sorted by position; None if there are none.
     repeated : tuple of str
@@ -74,6 +79,17 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
+
+    @classmethod
+    def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
+        """Return how a lake has frames of a camera reduced: its default catalog, and masters and targets in force."""
+        name, targets = lake.settings.default_catalog, TargetList.in_force(snapshot, profile.name)
+        return cls(
+            profile,
+            ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
+            library=library_of(snapshot, profile.name),
+            forcing=None if targets is None else Forcing(targets),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         library=reduction.library,
         sky=sky,
         finish=finish,
+        solver=plate_solver(reduction),
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -141,7 +158,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         known[rows.frame_id] = rows.file
         reduced.append(rows)
     shutil.rmtree(scratch, ignore_errors=True)
-    frames = pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)])
+    frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)]))
     sources = _write([rows.sources for rows in reduced], "sources", out)
     forced = _write([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.parquet"))
     return Chunk(frames, sources, tuple(repeated), forced)
@@ -196,8 +213,9 @@ def _measure(
     library: Library | None,
     sky: SkySource | None,
     finish: Finisher | None,
+    solver: Solver | None,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
@@ -230,7 +248,14 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
         Reason.WORKER_LOST,
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
     )
-    return Chunk(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
+    return Chunk(
+        _bare(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
+    )
+
+
+def _bare(rows: pa.Table) -> pa.Table:
+    """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
+    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
 
 
 def star_finder(reduction: Reduction) -> StarFinder | None:
@@ -244,3 +269,8 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
         return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
     return find
+
+
+def plate_solver(reduction: Reduction) -> Solver | None:
+    """Return what tells where frames point by the patterns of their stars; None without a catalog."""
+    return None if reduction.catalog is None else Patterns(reduction.catalog)

@@ -17,20 +17,16 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.forcing import Forcing
 from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
-from skylake.flow.masters import library_of
 from skylake.flow.moves import Moves
 from skylake.flow.onesided import nights_with_later_sky
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
 from skylake.flow.skyframes import sky_frames
-from skylake.flow.targetlist import TargetList
 from skylake.lake import Lake, Part
-from skylake.sky.catalogs import ReferenceCatalog
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
 _CHUNK = 64
@@ -135,13 +131,7 @@ def ingest(
     nights = _plan(fresh, profile, workers, options, progress)
     # The snapshot is held for as long as workers read targets and masters from it.
     start = lake.snapshot()
-    targets = TargetList.in_force(start, profile.name)
-    reduction = Reduction(
-        profile,
-        _default_catalog(lake),
-        library=library_of(start, profile.name),
-        forcing=None if targets is None else Forcing(targets),
-    )
+    reduction = Reduction.in_force(lake, start, profile)
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -179,11 +169,6 @@ def _remember(lake: Lake, profile: Profile, known: Known, repeated: Sequence[str
     }
     if not fresh.items() <= known.repeats.items():
         write_repeats(lake, profile.name, known.repeats | fresh)
-
-
-def _default_catalog(lake: Lake) -> ReferenceCatalog | None:
-    name = lake.settings.default_catalog
-    return ReferenceCatalog.open(lake.layout.catalog(name)) if name else None
 
 
 def _plan(

@@ -1,21 +1,40 @@
-"""One frame by itself, without a lake: its row and sources, its planes for pictures, and its completeness."""
+"""Frames by themselves, as an ingest would reduce them: rows, planes for pictures, and completeness."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skylake.cameras import Profile, read_header
 from skylake.core.frame import Image
+from skylake.errors import FrameError, LakeError, reason_of
+from skylake.flow.cluster import Inline
+from skylake.flow.discover import frames_beside
+from skylake.flow.forcing import Forcing
+from skylake.flow.frames import Reduction, peek_nights, plate_solver, star_finder
+from skylake.flow.guard import guard
+from skylake.flow.known import Known
+from skylake.flow.psfpool import pool_psfs
+from skylake.flow.skyframes import SkySource, sky_frames, takes_sky
+from skylake.image.astrometry import StarFinder
 from skylake.image.background import Background, estimate_background
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
-from skylake.image.inject import Completeness, Trial, inject
-from skylake.image.library import Library
+from skylake.image.extracted import Extracted
+from skylake.image.inject import Completeness, Frame, Trial, inject
 from skylake.image.read import open_stored, read_file
-from skylake.image.reduce import ReducedFrame, reduce_frame
+from skylake.image.reduce import Finisher, ReducedFrame, reduce_frame
+from skylake.lake import Lake, Snapshot
+from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table
 
@@ -31,11 +50,14 @@ class SingleFrame:
     image : Image or None
         Calibrated pixels; None for a frame that failed.
     background : Background or None
+    extracted : Extracted or None
+        All that is known of a frame whose sources have positions on the sky.
     """
 
     reduced: ReducedFrame
     image: Image | None = None
     background: Background | None = None
+    extracted: Extracted | None = None
 
     @property
     def sources(self) -> pa.Table | None:
@@ -46,38 +68,167 @@ class SingleFrame:
         return sources_table(found.row, found.sources, found.ra_deg, found.dec_deg)
 
     @property
+    def forced(self) -> pa.Table | None:
+        """Targets as rows of the table ``forced_sources``; None where none were measured."""
+        return (
+            None if self.reduced.finished is None else forced_table(self.reduced.row, self.reduced.finished)
+        )
+
+    @property
     def frame(self) -> pa.Table:
         """The row of ``frames``."""
         return frames_table([self.reduced.row])
 
 
-def reduce_single(path: Path, profile: Profile, library: Library | None = None) -> SingleFrame:
-    """Reduce one frame, with the masters of a calibration library if its camera needs some.
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What frames are reduced with by themselves; see :func:`bench_for`."""
+
+    reduction: Reduction
+    find_stars: StarFinder | None
+    sky: SkySource | None
+    finish: Finisher | None
+    snapshot: Snapshot | None = None
+    catalog: str = ""
+
+    def reduce(self, path: Path) -> SingleFrame:
+        """Reduce one frame.
+
+        Raises
+        ------
+        FrameError
+            If the file cannot be opened, or by an error of skylake; all other failures are in the row.
+        """
+        file, profile = str(path.absolute()), self.reduction.profile
+        kept = _Keeper(self.finish)
+        content = read_file(file)
+        work = partial(
+            reduce_frame,
+            content,
+            profile,
+            self.find_stars,
+            self.reduction.library,
+            self.sky,
+            kept,
+            solver=plate_solver(self.reduction),
+        )
+        reduced = guard(work)
+        if isinstance(reduced, FrameError):
+            raise reduced
+        if kept.extracted is not None:
+            return SingleFrame(reduced, kept.extracted.image, kept.extracted.background, kept.extracted)
+        if reduced.row.get("width_px") is None:
+            return SingleFrame(reduced)
+        raw = open_stored(content, profile.base.header.extension)
+        reading = read_header(raw.header, profile, path.name)
+        conditions, _ = conditions_of(raw, reading, self.reduction.library, self.sky, file)
+        image = calibrate(raw, reading.camera, conditions)
+        return SingleFrame(reduced, image, estimate_background(image, reading.camera.extraction))
+
+    def zeropoint(self, frame: SingleFrame) -> float | None:
+        """Return the zeropoint of a frame that is in force in the lake; None if there is none."""
+        if self.snapshot is None:
+            return None
+        row = frame.reduced.row
+        rows = self.snapshot.read(
+            "zeropoints",
+            ["zp", "version"],
+            lambda part: part.camera == row["camera"] and part.night == row["night"],
+            filter=(pc.field("frame_id") == row["frame_id"]) & (pc.field("catalog") == self.catalog),
+        ).to_pylist()
+        found = max(rows, key=lambda one: int(one["version"]), default=None)
+        return None if found is None else found["zp"]
+
+
+class _Keeper:
+    """Keeps what is known of a frame, and measures its targets if it has some."""
+
+    def __init__(self, finish: Finisher | None) -> None:
+        self._finish = finish
+        self.extracted: Extracted | None = None
+
+    def __call__(self, extracted: Extracted) -> Any:
+        # The pixels with their sky are gone by now, and the signal may change.
+        pixels = extracted.signal + extracted.background.level
+        self.extracted = replace(extracted, image=replace(extracted.image, pixels=pixels))
+        return None if self._finish is None else self._finish(extracted)
+
+
+@contextmanager
+def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None) -> Iterator[Bench]:
+    """Give what frames are reduced with, as an ingest of their folders into a lake would.
+
+    The catalog that the pointing is checked with, the masters and the targets are those of the lake. The sky of a
+    camera that takes it off, and the point spread function that targets are measured with, come from the frames of
+    the same nights: those beside the frames, in the same folders, and those of the lake.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The frames.
+    profile : Profile
+    lake : Lake or None
+        It is only read. Without a lake there are no masters, no catalog and no targets.
 
     Raises
     ------
-    FrameError
-        If the file cannot be opened; all other failures are in the row.
+    LakeError
+        If frames of the sky cannot be kept while they are needed.
     """
-    content = read_file(str(path))
-    reduced = reduce_frame(content, profile, library=library)
-    if reduced.row.get("width_px") is None:
-        return SingleFrame(reduced)
-    raw = open_stored(content, profile.base.header.extension)
-    reading = read_header(raw.header, profile, path.name)
-    conditions, _ = conditions_of(raw, reading, library, None, str(path))
-    image = calibrate(raw, reading.camera, conditions)
-    return SingleFrame(reduced, image, estimate_background(image, reading.camera.extraction))
+    snapshot = None if lake is None else lake.snapshot()
+    reduction = Reduction(profile)
+    if lake is not None and snapshot is not None:
+        reduction = Reduction.in_force(lake, snapshot, profile)
+    forcing = reduction.forcing
+    files: dict[int, list[str]] = {}
+    if forcing is not None or takes_sky(profile):
+        files = _nights(paths, profile, lake)
+    try:
+        held = TemporaryDirectory(prefix="skylake-")
+    except OSError as error:
+        raise LakeError(f"frames cannot be kept while they are needed ({reason_of(error)})") from error
+    with held as folder:
+        scratch, sky, finish = Path(folder), None, None
+        neighbours = sky_frames(files, profile, Inline())
+        if takes_sky(profile):
+            sky = SkySource(neighbours, profile, reduction.library, scratch / "sky")
+        if forcing is not None:
+            folders = scratch / "psf", _memory(lake, profile, scratch / "memory")
+            psfs = pool_psfs(files, profile, Inline(), reduction.library, *folders, neighbours)
+            finish = Forcing(forcing.targets, psfs).finisher(forcing.targets.finder())
+        catalog = "" if lake is None else lake.settings.default_catalog
+        yield Bench(reduction, star_finder(reduction), sky, finish, snapshot, catalog)
 
 
-def completeness_of(frame: SingleFrame, profile: Profile, trial: Trial) -> Completeness | None:
+def _memory(lake: Lake | None, profile: Profile, folder: Path) -> Path:
+    """Return a copy of what a lake remembers of the point spread functions of a camera, so that it stays as it is."""
+    if lake is not None:
+        # It may change meanwhile, or not be there: what is missing is measured again.
+        with suppress(OSError):
+            shutil.copytree(lake.layout.psf_memory(profile.name), folder)
+    return folder
+
+
+def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[int, list[str]]:
+    """Return the files of the nights of some frames: those in their folders, and those that a lake holds."""
+    wanted = set(peek_nights([str(path.absolute()) for path in paths], profile))
+    beside = frames_beside(paths)
+    nights: dict[int, list[str]] = {night: [] for night in sorted(wanted)}
+    for file, night in zip(beside, peek_nights(beside, profile), strict=True):
+        if night in wanted:
+            nights[night].append(file)
+    return nights if lake is None else Known.read(lake, profile.name).whole(nights)
+
+
+def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
     """Inject stars into a frame; None for one without measured sources."""
-    row, measured = frame.reduced.row, frame.reduced.sources
-    if frame.image is None or frame.background is None or measured is None or len(measured) == 0:
+    known = frame.extracted
+    if known is None or len(known.measured) == 0:
         return None
-    camera = profile.at(row["mjd_mid"])
-    correction = float(row[f"apcor_{camera.apertures.flux}"])
-    exposure_s = row["exposure_s"] or 1.0
     return inject(
-        frame.image, frame.background, measured, camera, row["gain_e_per_adu"], exposure_s, correction, trial
-    )
+        Frame(
+            known.image, known.background, known.measured, known.camera, known.gain, known.exposure_s,
+            known.corrections.factor,
+        ),
+        trial,
+    )  # fmt: skip

@@ -159,9 +159,12 @@ class SkySource:
         params = self._params(path)
         span = params.within_minutes / MINUTES_PER_DAY
         first, last = bisect_left(self._times, here.mjd - span), bisect_right(self._times, here.mjd + span)
-        others = [one for one in self._frames[first:last] if one.file != path and one.is_like(here)]
-        before = [one for one in reversed(others) if one.mjd <= here.mjd]
-        after = [one for one in others if one.mjd > here.mjd]
+        # Files of one moment are copies of a frame, such as one that was moved.
+        moments = {
+            one.mjd: one for one in self._frames[first:last] if one.mjd != here.mjd and one.is_like(here)
+        }
+        before = [one for one in reversed(moments.values()) if one.mjd < here.mjd]
+        after = [one for one in moments.values() if one.mjd > here.mjd]
         half = params.n_frames // 2
         count = min(len(before), max(half, params.n_frames - len(after)))
         return before[:count] + after[: params.n_frames - count]

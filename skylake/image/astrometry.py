@@ -15,8 +15,9 @@ import numpy.typing as npt
 from skylake.core.camera import Camera
 from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.reasons import Reason
-from skylake.core.sphere import arcsec_of_chord, chord, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import arcsec_of_chord, chord, ra_dec, separation_deg, tangent_basis, unit_vectors
 from skylake.errors import FrameRejected
+from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
 
 Floats = npt.NDArray[np.float64]
@@ -95,9 +96,13 @@ class Pointing:
     rotation_deg: float
     mirrored: bool
     s_region: str | None
+    lens: Lens | None = None
+    """The geometry that the WCS was made from, if it was fitted to stars."""
 
     def to_sky(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return ICRS positions of 0-based pixels."""
+        if self.lens is not None:
+            return ra_dec(self.lens.to_vectors(x, y))
         return _to_icrs(self.wcs, np.asarray(x, float), np.asarray(y, float))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +44,14 @@ class LinearProblem:
     prior: Floats
     off: Floats
 
-    def eliminated(
+    def chosen(
         self, always: Sequence[int], groups: Mapping[str, Sequence[int]], order: Sequence[Sequence[str]]
     ) -> tuple[list[str], float]:
-        """Leave out the least useful group again and again, as long as nothing is missed significantly.
+        """Return the groups with which unseen stars are predicted well with few parameters.
+
+        From all groups the least useful is left out again and again, and to none the most useful is added, as long as
+        each step pays; the better end is taken. One way alone may end where groups that do nearly the same hold each
+        other.
 
         Parameters
         ----------
@@ -55,7 +59,7 @@ class LinearProblem:
             Parameters that are always fitted.
         groups : mapping of str to sequence of int
         order : sequence of sequences of str
-            Groups that may go only from the last to the first, as the powers of a polynomial.
+            Groups of which each is of use only with those before it, as the powers of a polynomial.
 
         Returns
         -------
@@ -63,31 +67,26 @@ class LinearProblem:
         distance : float
             Of stars from where the others predict them, root mean square under the weights.
         """
-        normal = self._normal()
+        normal, known = self._normal(), dict[frozenset[str], Floats]()
 
-        def losses(names: Sequence[str]) -> Floats:
-            which = sorted([*always, *(number for name in names for number in groups[name])])
-            return self._deviations(which, *normal)
+        def squares(names: frozenset[str]) -> Floats:
+            if names not in known:
+                which = sorted([*always, *(number for name in names for number in groups[name])])
+                known[names] = self._deviations(which, *normal)
+            return known[names]
 
-        kept = list(groups)
-        now = losses(kept)
-        while kept:
-            options = []
-            for group in self._outermost(kept, order):
-                found = losses([other for other in kept if other != group])
-                missed = float(np.sum(self.weights * (found - now))) / len(groups[group])
-                options.append((missed, group, found))
-            missed, group, found = min(options, key=lambda option: option[0])
-            if missed > _SIGNIFICANT:
-                break
-            kept.remove(group)
-            now = found
-        return kept, math.sqrt(float(np.average(now, weights=self.weights)) / _WEIGHTED_SQUARE)
+        def score(names: frozenset[str]) -> float:
+            return float(self.weights @ squares(names)) + _SIGNIFICANT * sum(
+                len(groups[name]) for name in names
+            )
 
-    @staticmethod
-    def _outermost(kept: Sequence[str], order: Sequence[Sequence[str]]) -> list[str]:
-        held = {name for chain in order for name in [name for name in chain if name in kept][:-1]}
-        return [name for name in kept if name not in held]
+        ends = [
+            _descended(frozenset(groups), lambda now: [now - {name} for name in _last(now, order)], score),
+            _descended(frozenset(), lambda now: [now | {name} for name in _next(now, groups, order)], score),
+        ]
+        best = min(ends, key=score)
+        distance = math.sqrt(float(np.average(squares(best), weights=self.weights)) / _WEIGHTED_SQUARE)
+        return [name for name in groups if name in best], distance
 
     def _normal(self) -> tuple[Floats, Floats]:
         """Return the normal matrix and the gradient of each part, shapes (parts, p, p) and (parts, p)."""
@@ -122,3 +121,32 @@ def inverse(matrix: Floats) -> Floats:
     size = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
     units = np.outer(size, size)
     return np.asarray(np.linalg.pinv(matrix / units, rcond=1e-13, hermitian=True) / units)
+
+
+def _descended(
+    start: frozenset[str],
+    steps: Callable[[frozenset[str]], list[frozenset[str]]],
+    score: Callable[[frozenset[str]], float],
+) -> frozenset[str]:
+    """Take the best step again and again, as long as the score falls."""
+    now = start
+    while options := steps(now):
+        best = min(options, key=score)
+        if score(best) >= score(now):
+            break
+        now = best
+    return now
+
+
+def _last(names: frozenset[str], order: Sequence[Sequence[str]]) -> list[str]:
+    """Return the groups on which no other depends."""
+    needed = {name for chain in order for name in [name for name in chain if name in names][:-1]}
+    return sorted(names - needed)
+
+
+def _next(
+    names: frozenset[str], groups: Mapping[str, Sequence[int]], order: Sequence[Sequence[str]]
+) -> list[str]:
+    """Return the groups that may be added."""
+    early = {name for chain in order for name in [name for name in chain if name not in names][1:]}
+    return sorted(set(groups) - names - early)

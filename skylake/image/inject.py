@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import Camera, Flux
-from skylake.core.flags import UNCLEAN
+from skylake.core.camera import Camera
+from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.frame import Image, Pixels
+from skylake.errors import FrameRejected
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.detect import detect_sources
-from skylake.image.measure import Measurements
+from skylake.image.measure import Measurements, measure_sources
+from skylake.image.quality import frame_limit
 
 Floats = npt.NDArray[np.float64]
 
-#: Fluxes go from so much below to so much above that of a star of S/N 5.
-_RANGE = (0.2, 10.0)
 #: Stars that are put into the frame at a time stand so many full widths apart, and at least some pixels.
 _APART_WIDTHS, _APART_PX = 8.0, 20.0
+#: More stars than are missing are tried, as some do not count.
+_SPARE = 1.1
 #: Half width of the stamp of a star, in full widths.
 _STAMP_WIDTHS = 4.0
 #: Stars whose mean is the stamp: at most, and at least; else it is a Moffat profile (Trujillo et al. 2001).
 _MAX_STARS, _MIN_STARS, _BETA = 60, 5, 3.5
 _STAMP_SNR = 50.0
+#: A rejected frame has stars like any other.
+_UNCLEAN = int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)
 #: A star is found if something is detected within half a full width, and one pixel, with a flux right to a factor.
 _FOUND_WIDTHS, _FOUND_PX, _FOUND_FACTOR = 0.5, 1.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame as its reduction left it.
+
+    Attributes
+    ----------
+    image : Image
+        With its mask and, where there is one, its variance plane.
+    background : Background
+    measured : Measurements
+        Its sources.
+    camera : Camera
+    gain : float
+        Electrons per ADU.
+    exposure_s : float
+        Seconds.
+    factor : mapping of str to float
+        From each flux to total flux.
+    """
+
+    image: Image
+    background: Background
+    measured: Measurements
+    camera: Camera
+    gain: float
+    exposure_s: float
+    factor: Mapping[str, float]
+
+    def total(self, measured: Measurements) -> Floats:
+        """Return total fluxes of sources, ADU per second, from the flux that is calibrated."""
+        name = self.camera.apertures.flux
+        return measured.flux[name] * self.factor[name]
+
+    @property
+    def limit(self) -> float:
+        """Total flux of a star of S/N 5, ADU per second."""
+        return frame_limit(self.camera, self.factor, self.background.median_rms, self.gain, self.exposure_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +83,15 @@ class Trial:
         Stars in all.
     bins : int
         Different fluxes.
+    range : tuple of float
+        Fluxes go from so much to so much of that of a star of S/N 5.
     seed : int
         Of their places and noise.
     """
 
     stars: int = 3000
     bins: int = 14
+    range: tuple[float, float] = (0.2, 10.0)
     seed: int = 1
 
 
@@ -57,10 +104,13 @@ class Completeness:
     flux : ndarray
         Total flux, ADU per second.
     n_injected, n_found : ndarray of int
+    n_chance : ndarray of int
+        Stars that fell where the frame has a source like them without their help. It cannot be told whether they are
+        found, so they do not count.
     fraction, low, high : ndarray
         Share that is found, and its 68 % interval (Wilson 1927, JASA 22, 209).
     limiting_flux : float
-        Total flux of a star of S/N 5 in the aperture of calibrations, from the noise of the sky.
+        Total flux of a star of S/N 5 in the aperture of calibrations, as ``frames.flux_limit``.
     """
 
     flux: Floats
@@ -70,6 +120,7 @@ class Completeness:
     low: Floats
     high: Floats
     limiting_flux: float
+    n_chance: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,64 +143,38 @@ class HalfLight:
     width: float
 
 
-def inject(
-    image: Image,
-    background: Background,
-    measured: Measurements,
-    camera: Camera,
-    gain: float,
-    exposure_s: float,
-    correction: float,
-    trial: Trial,
-) -> Completeness:
-    """Put stars into an image again and again, and count which are detected.
+def inject(frame: Frame, trial: Trial) -> Completeness:
+    """Put stars into a frame again and again, detect and measure all anew, and count which are found.
 
-    Stars have the mean profile of bright stars of the image and the photon noise of their flux. They fall anywhere,
-    on other stars too: what confusion hides counts as not found.
-
-    Parameters
-    ----------
-    image : Image
-    background : Background
-    measured : Measurements
-        Sources of the image.
-    camera : Camera
-    gain : float
-        Electrons per ADU.
-    exposure_s : float
-        Seconds.
-    correction : float
-        Factor from the flux in the aperture of calibrations to total flux.
-    trial : Trial
-
-    Returns
-    -------
-    Completeness
+    Stars have the mean profile of bright stars of the frame and the photon noise of their flux, of which the variance
+    plane is told. They fall anywhere, on other stars too: what confusion hides counts as not found. Those that a
+    source of the frame would be taken for without them are left out.
     """
-    radius = camera.apertures.calibrated_radius_px
-    limit = 5.0 * float(np.sqrt(np.pi) * radius * background.median_rms) * correction
-    fluxes = limit * np.geomspace(*_RANGE, trial.bins)
-    fwhm = _full_width(measured)
-    stamp = _stamp(image, background, measured, fwhm, camera.apertures.flux, exposure_s * correction)
+    fluxes = frame.limit * np.geomspace(*trial.range, trial.bins)
+    fwhm = _full_width(frame.measured)
+    stamp, reach = _stamp(frame, fwhm), max(_FOUND_PX, _FOUND_WIDTHS * fwhm)
     random = np.random.default_rng(trial.seed)
-    injected, found = np.zeros(trial.bins, np.int64), np.zeros(trial.bins, np.int64)
+    injected, found, chance = np.zeros((3, trial.bins), np.int64)
     while injected.sum() < trial.stars:
-        x, y = _places(image.pixels.shape, fwhm, random)
-        which = random.integers(trial.bins, size=x.size)
+        x, y = _places(frame.image.pixels.shape, fwhm, random)
         if x.size == 0:
             break
-        pixels = image.pixels.copy()
-        _add(pixels, stamp, x, y, fluxes[which], gain, random)
-        seen = _seen(
-            replace(image, pixels=pixels), camera, x, y,
-            fluxes[which] / correction, max(_FOUND_PX, _FOUND_WIDTHS * fwhm),
+        # No more light than is needed is added to the field at a time.
+        some = random.permutation(x.size)[: int(_SPARE * (trial.stars - injected.sum())) + 1]
+        x, y = x[some], y[some]
+        which = random.integers(trial.bins, size=x.size)
+        there = _among(frame, frame.measured, x, y, fluxes[which], reach)
+        measured = _measured_anew(frame, _with_stars(frame, stamp, x, y, fluxes[which], random))
+        seen = np.zeros(x.size, bool) if measured is None else _among(
+            frame, measured, x, y, fluxes[which], reach
         )  # fmt: skip
-        injected += np.bincount(which, minlength=trial.bins)
-        found += np.bincount(which[seen], minlength=trial.bins)
+        chance += np.bincount(which[there], minlength=trial.bins)
+        injected += np.bincount(which[~there], minlength=trial.bins)
+        found += np.bincount(which[seen & ~there], minlength=trial.bins)
     low, high = wilson(found, injected)
     with np.errstate(invalid="ignore"):
         fraction = found / injected
-    return Completeness(fluxes / exposure_s, injected, found, fraction, low, high, limit / exposure_s)
+    return Completeness(fluxes, injected, found, fraction, low, high, frame.limit, chance)
 
 
 def wilson(found: npt.NDArray[np.int64], tried: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -200,31 +225,33 @@ def half_light(curve: Completeness) -> HalfLight:
 
 
 def _full_width(measured: Measurements) -> float:
-    clean = np.isfinite(measured.fwhm) & ((measured.flags & int(UNCLEAN)) == 0)
+    clean = np.isfinite(measured.fwhm) & ((measured.flags & _UNCLEAN) == 0)
     widths = measured.fwhm[clean] if clean.any() else measured.fwhm[np.isfinite(measured.fwhm)]
     return float(np.median(widths)) if widths.size else 2.5
 
 
-def _stamp(
-    image: Image, background: Background, measured: Measurements, fwhm: float, name: Flux, to_total: float
-) -> Pixels:
+def _stamp(frame: Frame, fwhm: float) -> Pixels:
     """Return the median profile of bright clean stars, centred on the middle pixel, of total flux 1."""
     from scipy.ndimage import shift
 
-    half = int(np.ceil(_STAMP_WIDTHS * fwhm))
-    flux, error = measured.flux[name], measured.flux_err[name]
-    good = ((measured.flags & int(UNCLEAN)) == 0) & (measured.crowding < 0.02) & (flux > _STAMP_SNR * error)
-    good &= measured.edge_distance > half + 1
-    chosen = np.flatnonzero(good)[np.argsort(-flux[good])][:_MAX_STARS]
+    half, measured = int(np.ceil(_STAMP_WIDTHS * fwhm)), frame.measured
+    name = frame.camera.apertures.flux
+    total = frame.total(measured) * frame.exposure_s
+    good = ((measured.flags & _UNCLEAN) == 0) & (measured.crowding < 0.02)
+    good &= (measured.flux[name] > _STAMP_SNR * measured.flux_err[name]) & (measured.edge_distance > half + 1)
+    chosen = np.flatnonzero(good)[np.argsort(-total[good])][:_MAX_STARS]
     if chosen.size < _MIN_STARS:
         return _moffat(half, fwhm)
-    signal = image.pixels - background.level
+    pixels, level = frame.image.pixels, frame.background.level
     stamps = []
     for star in chosen:
         column, row = round(measured.x[star]), round(measured.y[star])
-        piece = signal[row - half : row + half + 1, column - half : column + half + 1]
-        moved = shift(piece, (row - measured.y[star], column - measured.x[star]), order=3, mode="nearest")
-        stamps.append(moved / (flux[star] * to_total))
+        window = slice(row - half, row + half + 1), slice(column - half, column + half + 1)
+        moved = shift(
+            pixels[window] - level[window], (row - measured.y[star], column - measured.x[star]), order=3,
+            mode="nearest",
+        )  # fmt: skip
+        stamps.append(moved / total[star])
     stamp = np.median(stamps, axis=0)
     # Noise may make the sum larger than the whole.
     return np.asarray(stamp / max(1.0, float(stamp.sum())), np.float32)
@@ -249,40 +276,53 @@ def _places(shape: tuple[int, ...], fwhm: float, random: np.random.Generator) ->
     return x[inside], y[inside]
 
 
-def _add(
-    pixels: Pixels,
-    stamp: Pixels,
-    x: Floats,
-    y: Floats,
-    flux: Floats,
-    gain: float,
-    random: np.random.Generator,
-) -> None:
-    """Add stars to pixels, with the photon noise of their own light."""
+def _with_stars(
+    frame: Frame, stamp: Pixels, x: Floats, y: Floats, flux: Floats, random: np.random.Generator
+) -> Image:
+    """Return the image with stars of total fluxes in ADU per second, the noise of their photons among that."""
     from scipy.ndimage import shift
 
-    half = stamp.shape[0] // 2
-    for place in range(x.size):
+    image, half = frame.image, stamp.shape[0] // 2
+    pixels = image.pixels.copy()
+    variance = None if image.variance is None else image.variance.copy()
+    for place, light in enumerate(flux * frame.exposure_s):
         column, row = round(x[place]), round(y[place])
-        star = flux[place] * shift(stamp, (y[place] - row, x[place] - column), order=3, mode="nearest")
-        star += random.normal(0.0, 1.0, star.shape) * np.sqrt(np.maximum(star, 0.0) / gain)
-        pixels[row - half : row + half + 1, column - half : column + half + 1] += star.astype(np.float32)
+        window = slice(row - half, row + half + 1), slice(column - half, column + half + 1)
+        star = light * shift(stamp, (y[place] - row, x[place] - column), order=3, mode="nearest")
+        photons = np.maximum(star, 0.0) / frame.gain
+        pixels[window] += (star + random.normal(0.0, 1.0, star.shape) * np.sqrt(photons)).astype(np.float32)
+        if variance is not None:
+            variance[window] += photons.astype(np.float32)
+    return replace(image, pixels=pixels, variance=variance)
 
 
-def _seen(
-    image: Image, camera: Camera, x: Floats, y: Floats, flux: Floats, reach: float
+def _measured_anew(frame: Frame, image: Image) -> Measurements | None:
+    """Return the sources of an image, found and measured as those of the frame were; None where there is none."""
+    camera = frame.camera
+    background = estimate_background(image, camera.extraction)
+    signal = image.pixels - background.level
+    try:
+        found = detect_sources(
+            signal,
+            background.rms,
+            image.mask,
+            camera.extraction,
+            frame.gain,
+            image.variance,
+            image.read_variance,
+        )
+    except FrameRejected:
+        return None
+    background = refine_background(image, background, found, camera.extraction, signal)
+    return measure_sources(image, background, signal, found, camera, frame.gain, frame.exposure_s)
+
+
+def _among(
+    frame: Frame, measured: Measurements, x: Floats, y: Floats, flux: Floats, reach: float
 ) -> npt.NDArray[np.bool_]:
-    """Tell which stars are among what is detected, with about their flux in the aperture of calibrations (ADU)."""
-    import sep
+    """Tell which stars are among sources: one lies within reach, with their total flux (ADU/s) up to a factor."""
     from scipy.spatial import cKDTree
 
-    background = estimate_background(image, camera.extraction)
-    masked = image.masked
-    found = detect_sources(image.pixels - background.level, background.rms, masked, camera.extraction)
-    background = refine_background(image, background, found, camera.extraction)
-    distance, nearest = cKDTree(np.column_stack([found.x, found.y])).query(np.column_stack([x, y]))
-    held, _, _ = sep.sum_circle(
-        image.pixels - background.level, found.x[nearest], found.y[nearest],
-        camera.apertures.calibrated_radius_px, mask=masked, subpix=0,
-    )  # fmt: skip
-    return np.asarray((distance <= reach) & (held > flux / _FOUND_FACTOR) & (held < flux * _FOUND_FACTOR))
+    distance, nearest = cKDTree(np.column_stack([measured.x, measured.y])).query(np.column_stack([x, y]))
+    total = frame.total(measured)[nearest]
+    return np.asarray((distance <= reach) & (total > flux / _FOUND_FACTOR) & (total < flux * _FOUND_FACTOR))

@@ -165,4 +165,4 @@ def needed_groups(
         off,
     )
     shared = {group: [SHARED.index(number) for number in GROUPS[group]] for group in groups}
-    return problem.eliminated(range(len(SHARED), len(prior)), shared, POWERS)[0]
+    return problem.chosen(range(len(SHARED), len(prior)), shared, POWERS)[0]

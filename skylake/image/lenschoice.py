@@ -22,7 +22,7 @@ GROUPS = {
 BASIC = (0, 1, 2, 3)
 #: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
 _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
-#: The powers of the radius go from the highest down.
+#: A power of the radius stands upon the lower ones.
 POWERS = (("k1", "k2", "k3"),)
 
 
@@ -68,7 +68,7 @@ def choose_groups(
         prior,
         np.where(prior > 0.0, expected.values - fit.lens.parameters(), 0.0),
     )
-    return problem.eliminated(BASIC, {group: GROUPS[group] for group in groups}, POWERS)
+    return problem.chosen(BASIC, {group: GROUPS[group] for group in groups}, POWERS)
 
 
 def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:

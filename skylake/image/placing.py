@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.core.sphere import separation_deg
+from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.image.astrometry import Pointing, Stars, stars_inside
 from skylake.image.measure import Measurements
 
@@ -75,6 +75,9 @@ def sky_to_pixels(pointing: Pointing, ra_deg: Floats, dec_deg: Floats) -> tuple[
     distance = separation_deg(pointing.ra_deg, pointing.dec_deg, ra_deg, dec_deg)
     near = np.flatnonzero(distance <= min(1.1 * pointing.radius_deg + 0.01, _MAX_PLANE_DEG))
     if near.size == 0:
+        return x, y
+    if pointing.lens is not None:
+        x[near], y[near] = pointing.lens.to_pixels(unit_vectors(ra_deg[near], dec_deg[near]))
         return x, y
     frame = wcs_to_celestial_frame(pointing.wcs)
     longitude, latitude = ra_deg[near], dec_deg[near]

@@ -8,15 +8,15 @@ from functools import cache
 
 import numpy as np
 
-from skylake.core.camera import Gate
+from skylake.core.camera import FLUXES, Camera, Gate
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason
 from skylake.image.measure import Measurements
 
 #: Shapes are judged on sources brighter than this, which are stars rather than noise.
 _SHAPE_SNR = 20.0
-#: The largest elongation is that of the trail of a satellite too.
-_UNSHAPED = UNCLEAN & ~SourceFlag.STREAK
+#: What has no shape of its own. A trail is to be seen in the metrics, and has no centroid as a rule.
+_UNSHAPED = UNCLEAN & ~(SourceFlag.STREAK | SourceFlag.CENTROID_FAILED)
 #: Fewer of them make a median of all clean sources the better one.
 _MIN_STARS = 10
 #: Signal-to-noise ratio of a star at the limit of a frame.
@@ -70,18 +70,14 @@ def source_metrics(measured: Measurements) -> Metrics:
     point one way: it is the length of the mean of (a^2 - b^2) / (a^2 + b^2) as a vector of twice the angle.
     ``fwhm_px`` takes twice the half-light radius of stars that are too wide for their profile to tell it.
     """
-    clean = (measured.flags & int(UNCLEAN)) == 0
-    snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
-    stars = clean & (snr > _SHAPE_SNR)
-    if np.count_nonzero(stars) < _MIN_STARS:
-        stars = clean
+    clean, stars = (measured.flags & int(UNCLEAN)) == 0, judged_stars(measured)
     elongation = measured.a / np.maximum(measured.b, np.finfo(float).tiny)
     shaped = (measured.flags & int(_UNSHAPED)) == 0
     return Metrics(
         n_detected=len(measured),
         n_sources=int(np.count_nonzero(clean)),
         n_saturated=int(np.count_nonzero(measured.flags & SourceFlag.SATURATED)),
-        fwhm_px=_median(_widths(measured)[stars]),
+        fwhm_px=_median(star_widths(measured)[stars]),
         elongation=_median(elongation[stars]),
         elongation_max=float(elongation[shaped].max()) if shaped.any() else float("nan"),
         mean_ellipticity=_mean_ellipticity(measured.a[stars], measured.b[stars], measured.theta[stars]),
@@ -110,6 +106,28 @@ def limiting_flux(rms_adu: float, radius_px: float, gain: float) -> float:
     return float(0.5 * (photons + np.sqrt(photons**2 + 4.0 * sky)))
 
 
+def frame_limit(
+    camera: Camera, factor: Mapping[str, float], rms_adu: float, gain: float, exposure_s: float
+) -> float:
+    """Return the total flux of a star at five times its error in the aperture of calibrations, ADU per second.
+
+    Where the Kron flux is calibrated it is the largest circle, since an ellipse follows its source.
+
+    Parameters
+    ----------
+    camera : Camera
+    factor : mapping of str to float
+        From each flux to total flux.
+    rms_adu, gain
+        As for :func:`limiting_flux`.
+    exposure_s : float
+        Seconds.
+    """
+    radius = camera.apertures.calibrated_radius_px
+    name = FLUXES[camera.apertures.radii_px.index(radius)]
+    return limiting_flux(rms_adu, radius, gain) * factor[name] / exposure_s
+
+
 @cache
 def _squared_overlap(radius_px: float) -> float:
     """Return the sum of the squares of the overlaps of pixels with a circle in the middle of a pixel."""
@@ -126,7 +144,15 @@ def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     return float(np.median(finite)) if finite.size else float("nan")
 
 
-def _widths(measured: Measurements) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def judged_stars(measured: Measurements) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell on which sources shapes are judged: clean bright ones, or all clean ones where those are too few."""
+    clean = (measured.flags & int(UNCLEAN)) == 0
+    snr = measured.flux["aper1"] / np.maximum(measured.flux_err["aper1"], np.finfo(float).tiny)
+    stars = clean & (snr > _SHAPE_SNR)
+    return np.asarray(stars if np.count_nonzero(stars) >= _MIN_STARS else clean)
+
+
+def star_widths(measured: Measurements) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return full widths at half maximum; those of Gaussians of the half-light radius where there are none."""
     return np.asarray(np.where(np.isfinite(measured.fwhm), measured.fwhm, 2.0 * measured.half_light))
 
@@ -139,9 +165,19 @@ def _mean_ellipticity(
     """Return the length of the mean ellipticity vector; the median of each component, as satellites are longer."""
     if a.size < _MIN_STARS:
         return float("nan")
+    along, across = ellipticity_vectors(a, b, theta_deg)
+    return float(np.hypot(np.median(along), np.median(across)))
+
+
+def ellipticity_vectors(
+    a: np.ndarray[tuple[int], np.dtype[np.float64]],
+    b: np.ndarray[tuple[int], np.dtype[np.float64]],
+    theta_deg: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Return (a^2 - b^2) / (a^2 + b^2) as vectors of twice the angle."""
     size = (a**2 - b**2) / np.maximum(a**2 + b**2, np.finfo(float).tiny)
     angle = 2.0 * np.radians(theta_deg)
-    return float(np.hypot(np.median(size * np.cos(angle)), np.median(size * np.sin(angle))))
+    return size * np.cos(angle), size * np.sin(angle)
 
 
 def _about_mean_axis(

@@ -19,29 +19,24 @@ from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
-from skylake.image.astrometry import (
-    Pointing,
-    StarFinder,
-    Stars,
-    WcsCheck,
-    catalog_crowding,
-    check_pointing,
-    header_pointing,
-)
+from skylake.image.astrometry import Pointing, StarFinder
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
-from skylake.image.clouds import count_found
+from skylake.image.cells import note_cells
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.inject import Frame
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
+from skylake.image.limits import note_limits
+from skylake.image.locate import Reference, Solver, locate, point, pointing_row, require_right
 from skylake.image.measure import Measurements, measure_sources
-from skylake.image.quality import limiting_flux, source_metrics
+from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
-from skylake.image.verdicts import CHECK_RADIUS_PX, apply_gates, empty_frame, is_cloudy, note_sky
+from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
@@ -108,6 +103,7 @@ def reduce_frame(
     sky: SkyFinder | None = None,
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
+    solver: Solver | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -127,6 +123,8 @@ def reduce_frame(
         Is called once the sources are measured and the WCS is right; what it gives is kept.
     row : dict or None
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
+    solver : callable or None
+        Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
 
     Returns
     -------
@@ -140,7 +138,7 @@ def reduce_frame(
         images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, find_stars, finish)
+        _measure(reduced, header, images.pop(), reading, find_stars, finish, solver)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -205,34 +203,39 @@ def _measure(
     reading: HeaderReading,
     find_stars: StarFinder | None,
     finish: Finisher | None,
+    solver: Solver | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
-    pointing, lost = _point(header, camera, image)
-    if pointing is not None:
-        row.update(_pointing_row(pointing))
-    row.update(_sky_row(reading, pointing))
+    told = point(header, camera, image)
+    if told[0] is not None:
+        row.update(pointing_row(told[0]), wcs_source="header")
+    row.update(_sky_row(reading, told[0]))
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = _detect(row, image, signal, background, reading, pointing, find_stars)
+    detections = _detect(row, image, signal, background, reading, told[0], find_stars)
     background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    check, crowding, stars = _ask_catalog(row, camera, pointing, measured, find_stars, image.pixels.shape)
+    reference = None if find_stars is None else Reference(find_stars, solver)
+    located = locate(row, reading, header, image, told, measured, reference)
+    if located.pointing is not told[0]:
+        row.update(_sky_row(reading, located.pointing))
     corrections = aperture_corrections(
-        image, background, signal, detections, measured, camera.apertures, crowding
+        image, background, signal, detections, measured, camera.apertures, located.crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    row["flux_limit"] = _limit(camera, corrections, background.median_rms, reading)
+    note_limits(
+        row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
+    )
+    note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
-    if pointing is None:
-        raise lost if lost is not None else FrameRejected(Reason.NO_WCS, "the frame has no WCS")
-    _require_right(check, row, camera)
+    pointing = require_right(located, row, camera)
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
@@ -242,16 +245,9 @@ def _measure(
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
-                corrections, pointing, trails, stars,
+                corrections, pointing, trails, located.stars,
             )
         )  # fmt: skip
-
-
-def _limit(camera: Camera, corrections: ApertureCorrections, rms: float, reading: HeaderReading) -> float:
-    """Return the total flux of a star at the limit of the frame, ADU per second."""
-    radius = camera.apertures.calibrated_radius_px
-    name = FLUXES[camera.apertures.radii_px.index(radius)]
-    return limiting_flux(rms, radius, reading.gain) * corrections.factor[name] / reading.exposure_s
 
 
 def _detect(
@@ -286,38 +282,6 @@ def _count_pixels(row: dict[str, Any], image: Image) -> None:
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
-
-
-def _require_right(check: WcsCheck | None, row: dict[str, Any], camera: Camera) -> None:
-    """Refuse a frame whose stars are not where its WCS puts them."""
-    if check is not None and check.decisive and not check.passed:
-        if is_cloudy(row, camera):
-            raise FrameRejected(Reason.CLOUDY, str(row["message"]))
-        raise FrameRejected(
-            Reason.BAD_WCS,
-            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
-            "them; solve the frame anew",
-        )
-
-
-def _point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
-    shape = (image.pixels.shape[0], image.pixels.shape[1])
-    try:
-        return header_pointing(header, camera, shape, image.offset, image.raw_step), None
-    except FrameRejected as error:
-        return None, error
-
-
-def _pointing_row(pointing: Pointing) -> dict[str, Any]:
-    return {
-        "ra_deg": pointing.ra_deg,
-        "dec_deg": pointing.dec_deg,
-        "pixel_scale_arcsec": pointing.pixel_scale_arcsec,
-        "rotation_deg": pointing.rotation_deg,
-        "mirrored": pointing.mirrored,
-        "s_region": pointing.s_region,
-        "wcs_source": "header",
-    }
 
 
 def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:
@@ -362,41 +326,3 @@ def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, An
     for name, radius in zip(FLUXES, camera.apertures.radii_px, strict=False):
         row[f"{name}_radius_px"] = radius
     return row
-
-
-def _ask_catalog(
-    row: dict[str, Any],
-    camera: Camera,
-    pointing: Pointing | None,
-    measured: Measurements,
-    find_stars: StarFinder | None,
-    shape: tuple[int, int],
-) -> tuple[WcsCheck | None, np.ndarray[Any, Any] | None, Stars | None]:
-    """Check the WCS against catalog stars; if it is right, give them, and tell how crowded the sources are."""
-    if find_stars is None or pointing is None:
-        row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return None, None, None
-    stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-    radius = match_radius_arcsec(camera, pointing.pixel_scale_arcsec, CHECK_RADIUS_PX)
-    check = check_pointing(pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius)
-    row.update(
-        wcs_expected=check.n_expected, wcs_matched=check.n_matched, wcs_offset_arcsec=check.offset_arcsec
-    )
-    found = count_found(
-        pointing, shape, measured.x, measured.y, measured.flux["aper1"], stars, radius, camera.clear_sky
-    )
-    row.update(n_expected=found.n_expected, found_fraction=found.fraction)
-    if not check.decisive:
-        row["flags"] |= FrameFlag.WCS_UNCHECKED
-    if not check.passed:
-        return check, None, None
-    match_px = radius / pointing.pixel_scale_arcsec
-    reach = camera.apertures.total_radius_px
-    crowding = catalog_crowding(pointing, measured.x, measured.y, stars, match_px, reach, 0.25 * reach)
-    return check, crowding, stars
-
-
-def match_radius_arcsec(camera: Camera, pixel_scale_arcsec: float, default_px: float) -> float:
-    """Return the profile's match radius, or a number of pixels where it gives none."""
-    given = camera.calibration.match_radius_arcsec
-    return default_px * pixel_scale_arcsec if given is None else given

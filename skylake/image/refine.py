@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
-from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens
+from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
 from skylake.image.matching import Indices, Sources, Stars, match, on_image
 
 Floats = npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ _LEAST_STARS = 4
 #: The brightest stars of the image, whose completeness is told.
 _BRIGHT = 50
 #: From this angle between axis and corner the projection matters, and is chosen.
-_WIDE_RAD = math.radians(20.0)
+_WIDE_RAD = math.radians(30.0)
 _WIDEST_PLANE_RAD = math.radians(60.0)
 _CANDIDATES = ("rectilinear", "equisolid", "equidistant", "stereographic")
 #: Another projection must predict unseen stars better by this share.
@@ -203,10 +203,21 @@ def _other_projection(
         if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
             continue
         start = with_projection(lens, projection)
-        fit, distance = fit_best_lens(start, pairs, Expected.usual(start, shape))
+        known = Expected.usual(start, shape)
+        full = fit_lens(start, pairs, indices(affordable(len(pairs.x))), known, _STILL_PX)
+        # What cannot follow the stars that it is fitted to does not predict others.
+        if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
+            continue
+        fit, distance = fit_best_lens(full.lens, pairs, known)
         if distance < _BETTER * held_out:
             best, held_out = fit, distance
     return best, held_out
+
+
+def _misfit(fit: LensFit, other: LensFit, pairs: Pairs) -> float:
+    """Return the sum of the capped squares of residuals, in variances by another fit."""
+    squares = np.sum(fit.residuals**2, axis=0) * precision(pairs, other.scatter_px)
+    return float(np.sum(np.minimum(np.nan_to_num(squares, nan=np.inf), CUT**2)))
 
 
 def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) -> Lens | None:

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skylake.core.asterisms import Band
+from skylake.core.asterisms import Band, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
-from skylake.core.zones import Zones
 from skylake.image.asterisms import leading, make_asterisms, picture_of, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
@@ -33,8 +32,6 @@ _TOLERANCE = 0.015
 _RANKS = (1.3, 0.6, 2.2)
 #: Stars of a band in the picture: how many are best, and fewest.
 _BEST_STARS, _FEWEST_STARS = 60.0, 6.0
-#: Stars by which the area of a catalog is told, and how many a cell of it has if they are of the whole sky.
-_SAMPLE, _PER_CELL = 4000, 8
 #: How far around an asterism stars are looked for at first, in reaches of the band.
 _AROUND = 3.0
 #: Asterisms that are looked up between two looks at the clock.
@@ -269,32 +266,22 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(60.0) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
     scales = scale_steps(low, max(high, low), _SCALE_STEP)
-    densities = [min(band.density, len(band.zones.ra) / covered_steradians(band.zones)) for band in bands]
+    densities = [local_density(band) for band in bands]
     for rank in _RANKS:
         for attempt in range(2):
             for scale in scales:
-                fitting = _fitting(densities, scale**2 * width * height)
+                fitting = _fitting(bands, densities, scale**2 * width * height)
                 if attempt < len(fitting):
-                    yield float(scale), bands[fitting[attempt]], rank
+                    yield float(scale), fitting[attempt], rank
 
 
-def _fitting(densities: list[float], steradians: float) -> list[int]:
+def _fitting(bands: Sequence[Band], densities: list[float], steradians: float) -> list[Band]:
     """Return the bands with a fair number of stars in a picture, best first."""
     numbers = [density * steradians for density in densities]
     fair = [place for place, number in enumerate(numbers) if number >= _FEWEST_STARS and number <= 400.0]
-    return sorted(fair, key=lambda place: abs(math.log(numbers[place] / _BEST_STARS)))
-
-
-def covered_steradians(zones: Zones) -> float:
-    """Return the area of those cells of the sky that have stars: a catalog may be one of a part of the sky."""
-    vectors = zones.vectors[:: max(1, len(zones.vectors) // _SAMPLE)]
-    rows = max(1, math.isqrt(len(vectors) // (2 * _PER_CELL)))
-    # Cells of one area: even in the sine of declination.
-    row = np.minimum((0.5 * (vectors[:, 2] + 1.0) * rows).astype(np.int64), rows - 1)
-    turn = np.arctan2(vectors[:, 1], vectors[:, 0]) / (2.0 * np.pi) % 1.0
-    column = np.minimum((turn * 2 * rows).astype(np.int64), 2 * rows - 1)
-    occupied = len(np.unique(row * 2 * rows + column))
-    return 4.0 * math.pi * max(occupied, 1) / (2 * rows * rows)
+    return [
+        bands[place] for place in sorted(fair, key=lambda place: abs(math.log(numbers[place] / _BEST_STARS)))
+    ]
 
 
 def _attempt(

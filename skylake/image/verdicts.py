@@ -83,3 +83,9 @@ def is_cloudy(row: dict[str, Any], camera: Camera) -> bool:
     if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
         return False
     return bool(row["n_detected"] < row["n_expected"])
+
+
+def check_radius_arcsec(camera: Camera, pixel_scale_arcsec: float) -> float:
+    """Return how far a star may be from its source: the profile's match radius, or some pixels where it gives none."""
+    given = camera.calibration.match_radius_arcsec
+    return CHECK_RADIUS_PX * pixel_scale_arcsec if given is None else given

@@ -110,6 +110,7 @@ def completeness_curve(
     high: Floats,
     limits: dict[str, tuple[float, float]],
     title: str,
+    zeropoint: float | None = None,
 ) -> Figure:
     """Draw the share of injected stars that is found against total flux; faint stars are on the right.
 
@@ -120,21 +121,26 @@ def completeness_curve(
     limits : dict
         Label to flux and its error (NaN for none), shown as lines.
     title : str
+    zeropoint : float or None
+        Makes magnitudes of fluxes; they are instrumental where there is none.
     """
+    zero = 0.0 if zeropoint is None else zeropoint
     with canvas(title) as (figure, axes):
-        mag = -2.5 * np.log10(flux)
+        mag = zero - 2.5 * np.log10(flux)
         error = np.vstack([fraction - low, high - fraction])
         axes.errorbar(
             mag, fraction, np.clip(error, 0.0, None), fmt="o-", ms=4, color=BLUE, label="injected stars"
         )
         for (label, (value, value_err)), colour in zip(limits.items(), (RED, GREY), strict=False):
             if np.isfinite(value):
-                text = f"{label}: {-2.5 * np.log10(value):.2f}"
+                place = zero - 2.5 * np.log10(value)
+                text = f"{label}: {place:.2f}"
                 if np.isfinite(value_err):
                     text += f" ± {1.0857 * value_err / value:.2f}"
-                axes.axvline(-2.5 * np.log10(value), color=colour, lw=1.2, ls="--", label=f"{text} mag")
+                axes.axvline(place, color=colour, lw=1.2, ls="--", label=f"{text} mag")
         axes.set_ylim(-0.03, 1.05)
-        axes.set_xlabel("instrumental magnitude -2.5 log10(total flux in ADU/s) [mag]")
+        kind = "instrumental magnitude -2.5 log10(total flux in ADU/s)" if zeropoint is None else "magnitude"
+        axes.set_xlabel(f"{kind} [mag]")
         axes.set_ylabel("share of stars that is found")
         axes.legend(loc="lower left")
         return figure

@@ -14,7 +14,7 @@ from skylake import __version__
 from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
-from skylake.report import collect, plots
+from skylake.report import cellplots, collect, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.style import save
 from skylake.table.combine import MAPS, combine
@@ -128,13 +128,33 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
         pictures.append(
             _keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}.")
         )
+        pictures += _cell_pictures(snapshot, camera, out)
     rows = snapshot.read("maps")
-    for name in ("visits", "residual"):
+    for name in ("visits", "residual", "limit", "completeness"):
         made = combine(rows, name)
+        if name in ("limit", "completeness") and made.pixels.size == 0:
+            continue
         title = f"All cameras: {name}"
         figure = plots.sky_map(made.pixels, made.values, made.order, MAPS[name].label, title)
         pictures.append(_keep(figure, out, f"map-{name}.png", f"Map of {MAPS[name].label}."))
     return pictures
+
+
+def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
+    """Draw how images of stars differ over the field, if a frame tells."""
+    names = [*cellplots.FWHM_COLUMNS, *cellplots.ELLIPTICITY_COLUMNS]
+    frames = collect.frames_of(snapshot, camera, ["mjd_mid", "n_uneven_cells", *names])
+    frames = frames.filter(pc.is_valid(frames["n_uneven_cells"]))
+    if frames.num_rows == 0:
+        return []
+    fwhm, ellipticity = (
+        np.column_stack([collect.floats(frames, name) for name in some])
+        for some in (cellplots.FWHM_COLUMNS, cellplots.ELLIPTICITY_COLUMNS)
+    )
+    mjd, uneven = collect.floats(frames, "mjd_mid"), collect.floats(frames, "n_uneven_cells")
+    figure = cellplots.cells_over_time(mjd, fwhm, ellipticity, uneven, camera)
+    caption = f"Width and ellipticity of stars over the detector of {camera}, in time; grey: too few stars."
+    return [_keep(figure, out, f"cells-{camera}.png", caption)]
 
 
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import FLUXES
+from skylake.core.ellipses import shape_terms
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import arcsec_of_chord, ra_dec
-from skylake.simulate.exposures import Exposures
+from skylake.simulate.exposures import Exposures, half_light_px
 from skylake.simulate.fieldstars import FieldStars
 from skylake.simulate.scenario import TableParams
 from skylake.simulate.variables import magnitude_change
@@ -150,7 +151,8 @@ def _measured(
     variance = (shots.noise_pixels * shots.variance).take(frame)
     inverse = np.asarray(np.sqrt(found.electrons + variance) / found.electrons, np.float32)
     columns = _positions(found, stars, shots, inverse, noise[1:3])
-    columns |= _fluxes(found, light, shots, noise[3:7])
+    columns |= _corrections(columns["x_px"], columns["y_px"], shots)
+    columns |= _fluxes(found, light, columns, shots, noise[3:7])
     columns |= _shapes(found, light, inverse, shots, random)
     columns["flags"] = _flags(found, columns, shots)
     return columns
@@ -185,11 +187,28 @@ def _positions(
     }  # fmt: skip
 
 
-def _fluxes(found: _Candidates, light: _Float32, shots: Exposures, noise: _Float32) -> Columns:
+def _corrections(x: _Array, y: _Array, shots: Exposures) -> Columns:
+    """Return the factors of aperture corrections on top of those at the centre; they grow with distance squared."""
+    (height, width), reach = shots.shape, np.float32(0.5 * np.hypot(*shots.shape))
+    along = (x.astype(np.float32) - np.float32(0.5 * width - 0.5)) / reach
+    across = (y.astype(np.float32) - np.float32(0.5 * height - 0.5)) / reach
+    along *= along
+    across *= across
+    along += across
+    return {
+        f"apcor_rel_{name}": term * along + np.float32(1.0)
+        for name, term in zip(FLUXES, shots.field, strict=True)
+        if term > 0.0
+    }
+
+
+def _fluxes(
+    found: _Candidates, light: _Float32, columns: Columns, shots: Exposures, noise: _Float32
+) -> Columns:
     """Return the flux in each aperture: each holds the noise of the smaller one and that of its own ring."""
     apertures = shots.camera.apertures
     variance, factor = shots.variance.take(found.frame), np.float32(shots.adu_per_s)
-    columns: Columns = {}
+    fluxes: Columns = {}
     deviation = np.zeros(light.size, np.float32)
     before: _Float32 | np.float32 = np.float32(0.0)
     calibrated = apertures.calibrated_radius_px
@@ -199,6 +218,8 @@ def _fluxes(found: _Candidates, light: _Float32, shots: Exposures, noise: _Float
             continue
         radius = apertures.radii_px[-1 if kron else number]
         signal = light * shots.share[number].take(found.frame)
+        if f"apcor_rel_{name}" in columns:
+            signal /= columns[f"apcor_rel_{name}"]
         signal *= 1.0 + found.crowding * np.float32((radius / calibrated) ** 2)
         total = signal + shots.area_px[number].take(found.frame) * variance
         if kron:
@@ -207,9 +228,9 @@ def _fluxes(found: _Candidates, light: _Float32, shots: Exposures, noise: _Float
         else:
             deviation = deviation + np.sqrt(np.maximum(total - before, 0.0)) * noise[number]
             before = total
-        columns[f"flux_{name}"] = (signal + deviation) * factor
-        columns[f"flux_{name}_err"] = np.sqrt(total) * factor
-    return columns
+        fluxes[f"flux_{name}"] = (signal + deviation) * factor
+        fluxes[f"flux_{name}_err"] = np.sqrt(total) * factor
+    return fluxes
 
 
 def _shapes(
@@ -233,6 +254,10 @@ def _shapes(
     reach = np.power(np.maximum(peak / (_THRESHOLD_SIGMA * rms), 1.3), np.float32(1.0 / shots.beta)) - 1.0
     area = (np.float32(np.pi) * shots.alpha_px**2).take(frame) * reach
     theta = np.float32(180.0) * random.random(frame.size, np.float32) - np.float32(90.0)
+    theta = np.where(trailed, _TRAIL_ANGLE + _TRAIL_SPREAD * noise[1], theta)
+    fwhm = np.maximum(fwhm, np.float32(0.5))
+    a, b = fwhm / _FWHM_PER_RMS * root, fwhm / _FWHM_PER_RMS / root
+    s, d, k = shape_terms(fwhm, a, b, theta)
     return {
         "kron_radius": _KRON_RADIUS * (1.0 + np.float32(0.3) * np.minimum(inverse, 0.3) * noise[1]),
         "crowding": found.crowding,
@@ -240,10 +265,14 @@ def _shapes(
         "sky_adu": sky,
         "sky_rms_adu": rms,
         "n_pixels": np.maximum(area, 5.0).astype(np.int32),
-        "fwhm_px": np.maximum(fwhm, np.float32(0.5)),
-        "a_px": fwhm / _FWHM_PER_RMS * root,
-        "b_px": fwhm / _FWHM_PER_RMS / root,
-        "theta_deg": np.where(trailed, _TRAIL_ANGLE + _TRAIL_SPREAD * noise[1], theta),
+        "fwhm_px": fwhm,
+        "half_light_px": fwhm * np.float32(half_light_px(1.0, shots.beta)),
+        "a_px": a,
+        "b_px": b,
+        "theta_deg": theta,
+        "shape_s": s,
+        "shape_d": d,
+        "shape_k": k,
     }
 
 

@@ -133,6 +133,8 @@ class Exposures:
         Part of a star's total flux that each aperture holds.
     area_px : ndarray of float32, shape (4, frames)
         Area of each aperture.
+    field : ndarray of float32, shape (4,)
+        Part by which the aperture correction of each flux is larger in the corners than at the centre.
     trailed : ndarray of bool
     """
 
@@ -153,6 +155,7 @@ class Exposures:
     scintillation: _Float32
     share: _Float32
     area_px: _Float32
+    field: _Float32
     trailed: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -196,8 +199,15 @@ def exposures(scenario: Scenario, plan: NightPlan, which: npt.NDArray[np.intp]) 
         scintillation=_single(plan.scintillation[which]),
         share=_single(share),
         area_px=_single(area),
+        field=_single(_field_terms(share, scenario.tables.field_fraction)),
         trailed=plan.fate[which] == Fate.TRAILED,
     )
+
+
+def _field_terms(share: _Array, first: float) -> _Array:
+    """Return by how much aperture corrections grow to the corners: in proportion to what an aperture leaves out."""
+    outside = 1.0 - np.minimum(share.mean(axis=1), 1.0)
+    return np.asarray(first * outside / max(float(outside[0]), 1e-3))
 
 
 def _single(values: npt.ArrayLike) -> _Float32:
@@ -220,3 +230,8 @@ def aperture_shares(apertures: Apertures, fwhm_px: _Array, beta: float) -> tuple
         return np.asarray(1.0 - (1.0 + (np.asarray(radius) / alpha) ** 2) ** (1.0 - beta))
 
     return within(radii) / within(apertures.total_radius_px), np.pi * radii**2
+
+
+def half_light_px(fwhm_px: float, beta: float) -> float:
+    """Return the radius that holds half of the light of a Moffat profile."""
+    return float(Moffat(fwhm_px, beta=beta).alpha_px * np.sqrt(2.0 ** (1.0 / (beta - 1.0)) - 1.0))

@@ -13,7 +13,7 @@ from skylake import __version__
 from skylake.core.camera import FLUXES, Gate
 from skylake.core.ephemeris import airmass, alt_az
 from skylake.core.flags import FrameFlag, SourceFlag
-from skylake.core.reasons import Reason, Status
+from skylake.core.reasons import GATE_REASONS, Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
 from skylake.simulate.exposures import aperture_shares
 from skylake.simulate.nightplan import Fate, NightPlan
@@ -21,6 +21,7 @@ from skylake.simulate.optics import Pointing
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.season import season
 from skylake.simulate.seeds import generator
+from skylake.simulate.verdictrows import verdict_columns
 
 _Array = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -59,6 +60,11 @@ _OF_PIXELS = (
     "threshold_",
     "fwhm_",
     "elongation",
+    "mean_ellipticity",
+    "ellipticity_",
+    "sky_saturation",
+    "streak_",
+    "flux_limit",
     "theta_",
     "flux_max",
     "aper",
@@ -118,6 +124,7 @@ def frame_rows(scenario: Scenario, plan: NightPlan, ids: npt.NDArray[np.int64], 
     columns |= _metric_columns(scenario, plan, counts, random)
     for name in FLUXES:
         columns[f"apcor_{name}"], columns[f"apcor_{name}_err"] = apcor[name], apcor_err[name]
+    columns |= verdict_columns(plan, counts.detected, counts.clean, columns, scenario.exposure_s, random)
     status = _verdicts(plan, columns)
     _leave_out(plan, columns)
     ok = np.array([one == Status.OK.value for one in status])
@@ -250,29 +257,35 @@ def _metric_columns(
 
 
 def _verdicts(plan: NightPlan, columns: dict[str, Any]) -> list[str]:
-    """Add status, reason and message of each frame; return the status."""
-    gate = plan.camera.gates.get("n_sources", Gate())
-    fates, clean = plan.fate.tolist(), columns["n_sources"].tolist()
-    status, reason, message, failed = [], [], [], []
-    for fate, n_sources in zip(fates, clean, strict=True):
-        few = not gate.passes(n_sources) and gate.action == "reject"
-        gates = ["n_sources"] * few + ["theta_kurtosis"] * (fate == Fate.TRAILED)
+    """Add status, reason and message of each frame, by what is wrong with it and by the gates; return the status."""
+    gates = plan.camera.gates
+    known = {name: np.asarray(columns[name], float).tolist() for name in gates if name in columns}
+    few = gates.get("n_sources", Gate())
+    status, reason, message, failed, warned = [], [], [], [], []
+    for place, fate in enumerate(plan.fate.tolist()):
+        missed = [name for name, values in known.items() if not gates[name].passes(values[place])]
+        rejecting = [name for name in missed if gates[name].action == "reject"]
         verdict = _VERDICTS.get(fate)
-        if few and fate <= Fate.TRAILED:
-            sentence = f"n_sources is {n_sources:g}, below the limit of gates.n_sources in the profile"
-            verdict = (Status.REJECTED, Reason.TOO_FEW_SOURCES, sentence)
+        if fate <= Fate.TRAILED and rejecting and (verdict is None or "n_sources" in rejecting):
+            name = "n_sources" if "n_sources" in rejecting and few.action == "reject" else rejecting[0]
+            sentence = f"{name} is {known[name][place]:g}, beyond the limit of gates.{name} in the profile"
+            verdict = (Status.REJECTED, GATE_REASONS[name], sentence)
         status.append(verdict[0].value if verdict else Status.OK.value)
         reason.append(verdict[1].value if verdict else None)
         message.append(verdict[2] if verdict else None)
-        failed.append(" ".join(gates) or None if fate != Fate.FAILED else None)
+        gone = fate == Fate.FAILED
+        failed.append(None if gone else " ".join(missed) or None)
+        warned.append(0 if gone or missed == rejecting else int(FrameFlag.GATE_WARNING))
     columns |= {"status": status, "reason": reason, "message": message, "gates_failed": failed}
+    columns["flags"] = np.bitwise_or(np.asarray(columns["flags"], np.int32), np.array(warned, np.int32))
     return status
 
 
 def _leave_out(plan: NightPlan, columns: dict[str, Any]) -> None:
     """Make null what frames without pixels or a WCS do not have."""
     without = {_OF_PIXELS: plan.fate == Fate.FAILED, _OF_WCS: plan.fate == Fate.NO_WCS}
-    without |= {("wcs_expected", "wcs_matched", "wcs_offset"): np.isin(plan.fate, [Fate.NO_WCS, Fate.FAILED])}
+    of_catalog = ("wcs_expected", "wcs_matched", "wcs_offset", "n_expected", "found_")
+    without |= {of_catalog: np.isin(plan.fate, [Fate.NO_WCS, Fate.FAILED])}
     for prefixes, gone in without.items():
         for name in columns:
             if gone.any() and name.startswith(prefixes) and name not in ("n_masked_px", "n_saturated_px"):

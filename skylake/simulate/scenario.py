@@ -178,6 +178,8 @@ class TableParams:
     """Frames that are rejected because the telescope moved."""
     failed_fraction: float = 0.01
     """Frames without a valid pixel."""
+    field_fraction: float = 0.02
+    """Part by which the aperture correction of the first aperture is larger in the corners than at the centre."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +261,5 @@ def _fractions(scenario: Scenario) -> dict[str, float]:
         "tables.missing_fraction": tables.missing_fraction,
         "tables.trailed_fraction": tables.trailed_fraction,
         "tables.failed_fraction": tables.failed_fraction,
+        "tables.field_fraction": tables.field_fraction,
     }

@@ -29,16 +29,19 @@ from skylake.simulate.season import season
 from skylake.simulate.seeds import generator
 from skylake.simulate.zeropoints import MatchedLight, Zeropoints, fit_zeropoints, zeropoint_columns
 
+#: What there is of each flux: how the names of the columns begin and end.
+PHOTOMETRY = (("flux", ""), ("flux", "_err"), ("apcor_rel", ""))
 #: Columns that detections bring along as they are; the others of ``sources`` belong to their frame.
 _OWN = (
     "_healpix_29", "source_no", "ra_deg", "dec_deg", "x_px", "y_px", "x_err_px", "y_err_px", "edge_distance_px",
-    "kron_radius", "crowding", "flux_max", "sky_adu", "sky_rms_adu", "n_pixels", "fwhm_px", "a_px", "b_px",
-    "theta_deg", "flags", *(f"flux_{name}{suffix}" for name in FLUXES for suffix in ("", "_err")),
+    "kron_radius", "crowding", "flux_max", "sky_adu", "sky_rms_adu", "n_pixels", "fwhm_px", "half_light_px", "a_px",
+    "b_px", "theta_deg", "shape_s", "shape_d", "shape_k", "flags",
+    *(f"{start}_{name}{end}" for name in FLUXES for start, end in PHOTOMETRY),
 )  # fmt: skip
 #: Columns of a detection that its match repeats.
 _CARRIED = (
     "source_no", "x_px", "y_px", "crowding", "flags", "separation_arcsec",
-    *(f"flux_{name}{suffix}" for name in FLUXES for suffix in ("", "_err")),
+    *(f"{start}_{name}{end}" for name in FLUXES for start, end in PHOTOMETRY),
 )  # fmt: skip
 #: What the catalog says of the star of a match: column of ``matches`` to attribute of the stars.
 _OF_STAR = {
@@ -203,7 +206,7 @@ def _zeropoints(
     scenario: Scenario, plan: NightPlan, rows: FrameRows, fitted: Zeropoints, catalog: str, version: int
 ) -> pa.Table:
     """Return the zeropoints of frames that are ok, in the order of time."""
-    columns = zeropoint_columns(scenario, plan, fitted)
+    columns = zeropoint_columns(scenario, plan, fitted, rows.columns["flux_limit"])
     count = len(plan)
     columns |= {
         "frame_id": rows.ids,

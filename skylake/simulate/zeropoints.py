@@ -60,7 +60,8 @@ class MatchedLight:
         cls, frame: npt.NDArray[np.intp], columns: dict[str, Any], place: Observatory, camera: Camera
     ) -> MatchedLight:
         """Return the usable ones among the matches of a night."""
-        flux, error = (columns[f"flux_{camera.apertures.flux}{suffix}"] for suffix in ("", "_err"))
+        name = camera.apertures.flux
+        flux, error = (columns[f"flux_{name}{suffix}"] for suffix in ("", "_err"))
         limits, band = camera.calibration, place.filter_band
         mag, crowding = columns["ref_mag"], columns["crowding"]
         usable = (columns["flags"] & int(SPOILED)) == 0
@@ -73,6 +74,7 @@ class MatchedLight:
             usable &= (colours >= limits.colour_range[0]) & (colours <= limits.colour_range[1])
         rows = np.flatnonzero(usable)
         flux, share = flux[rows].astype(float), crowding[rows].astype(float)
+        relative = columns[f"apcor_rel_{name}"][rows].astype(float) if f"apcor_rel_{name}" in columns else 1.0
         colour = np.zeros(rows.size)
         if band.colour is not None:
             colour = columns["ref_colour"][rows].astype(float) - band.pivot_colour
@@ -81,7 +83,7 @@ class MatchedLight:
             np.bincount(frame, minlength=1),
             # Matches come star by star.
             int(np.count_nonzero(np.diff(columns["_healpix_29"][rows], prepend=-1))),
-            mag[rows].astype(float) + 2.5 * np.log10(flux / (1.0 + share)),
+            mag[rows].astype(float) + 2.5 * np.log10(flux * relative / (1.0 + share)),
             np.hypot(_MAG_PER_RELATIVE * error[rows] / flux, columns["ref_mag_err"][rows]),
             colour,
         )
@@ -175,7 +177,9 @@ def _reasons(
     return ["no_matches" if n == 0 else reason for n, reason in zip(n_matched.tolist(), few, strict=True)]
 
 
-def zeropoint_columns(scenario: Scenario, plan: NightPlan, fitted: Zeropoints) -> dict[str, Any]:
+def zeropoint_columns(
+    scenario: Scenario, plan: NightPlan, fitted: Zeropoints, flux_limit: _Array
+) -> dict[str, Any]:
     """Return the columns of ``zeropoints`` that the fit fills."""
     band, count = season(scenario).observatory.filter_band, len(plan)
     columns: dict[str, Any] = {
@@ -184,6 +188,7 @@ def zeropoint_columns(scenario: Scenario, plan: NightPlan, fitted: Zeropoints) -
         "zp": fitted.zp,
         "zp_err": fitted.zp_err,
         "zp_fit_err": fitted.zp_fit_err,
+        "mag_limit": fitted.zp - 2.5 * np.log10(np.asarray(flux_limit, float)),
         "n_matched": fitted.n_matched,
         "n_used": fitted.n_used,
         "rms": fitted.rms,

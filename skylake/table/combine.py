@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +27,17 @@ MAPS: dict[str, MapKind] = {
     "matches": MapKind("", "matches"),
     "residual": MapKind("mag", "zeropoint residual [mag]"),
     "residual_err": MapKind("mag", "error of the zeropoint residual [mag]"),
+    "limit": MapKind("mag", "limiting magnitude at S/N 5 [mag]"),
+    "half_limit": MapKind("mag", "magnitude of half the completeness [mag]"),
+    "completeness": MapKind("", "share of bright stars that is found"),
+}
+
+
+#: Maps that are a mean: their sum, and the number that it is divided by.
+_MEANS = {
+    "limit": ("limit_sum", "n_limits"),
+    "half_limit": ("half_limit_sum", "n_completeness"),
+    "completeness": ("completeness_sum", "n_completeness"),
 }
 
 
@@ -61,13 +73,18 @@ def combine(rows: pa.Table, name: str) -> SkyMap:
     pixels, inverse = np.unique(rows["healpix_pixel"].to_numpy(), return_inverse=True)
 
     def total(column: str) -> Floats:
-        return np.asarray(np.bincount(inverse, rows[column].to_numpy().astype(float), len(pixels)), float)
+        # Rows that an earlier skylake made tell nothing of what came later.
+        values = pc.fill_null(rows[column], 0).to_numpy().astype(float)
+        return np.asarray(np.bincount(inverse, values, len(pixels)), float)
 
     with np.errstate(divide="ignore", invalid="ignore"):
         if name in ("visits", "matches"):
             values = total(f"n_{name}")
         elif name == "exposure":
             values = total("exposure_s")
+        elif name in _MEANS:
+            amount, number = (total(column) for column in _MEANS[name])
+            values = np.where(number > 0, amount / number, np.nan)
         else:
             weight, count = total("weight_sum"), total("n_matches")
             mean = total("residual_sum") / weight

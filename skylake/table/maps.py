@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,9 +18,13 @@ from skylake.table.selection import Band, gather
 Integers = npt.NDArray[np.int64]
 
 #: Columns of ``frames`` and ``zeropoints`` that maps need.
-FRAME_COLUMNS = ("frame_id", "band", "exposure_s", "s_region", *(f"apcor_{name}" for name in FLUXES))
+FRAME_COLUMNS = (
+    "frame_id", "band", "exposure_s", "s_region", "flux_limit_injected", "completeness",
+    *(f"apcor_{name}" for name in FLUXES),
+)  # fmt: skip
 ZEROPOINT_COLUMNS = (
     "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
+    "mag_limit",
 )  # fmt: skip
 
 
@@ -50,7 +56,7 @@ def maps_table(
     order : int
         Order of the pixels.
     """
-    pieces = [_visits(frames, order), _residuals(frames, matches, zeropoints, calibration, order)]
+    pieces = [_visits(frames, zeropoints, order), _residuals(frames, matches, zeropoints, calibration, order)]
     cells = pa.concat_tables(pieces, promote_options="default")
     sums = [name for name in cells.column_names if name not in ("band", "healpix_pixel")]
     total = cells.group_by(["band", "healpix_pixel"]).aggregate([(name, "sum") for name in sums])
@@ -65,28 +71,46 @@ def maps_table(
     return conform(pa.table(columns), load("maps"))
 
 
-def _visits(frames: pa.Table, order: int) -> pa.Table:
-    """Return, per frame, the pixels whose centre the frame's image holds."""
-    pixels, bands, exposures = [], [], []
-    for region, band, exposure in zip(
-        frames["s_region"].to_pylist(),
-        frames["band"].to_pylist(),
-        frames["exposure_s"].to_pylist(),
-        strict=True,
-    ):
-        held = pixels_of_region(region, order) if region else np.zeros(0, np.int64)
-        pixels.append(held)
-        bands += [band or ""] * len(held)
-        exposures.append(np.full(len(held), exposure or 0.0))
-    n = len(bands)
+def _visits(frames: pa.Table, zeropoints: pa.Table, order: int) -> pa.Table:
+    """Return, per frame, the pixels whose centre the frame's image holds, and how deep the frame is."""
+    held = [
+        pixels_of_region(region, order) if region else np.zeros(0, np.int64)
+        for region in frames["s_region"].to_pylist()
+    ]
+    counts = np.array([len(pixels) for pixels in held], np.int64)
+    columns = {"exposure_s": np.nan_to_num(_floats(frames, "exposure_s"))} | _depths(frames, zeropoints)
+    bands = np.array([band or "" for band in frames["band"].to_pylist()], object)
     return pa.table(
         {
-            "band": pa.array(bands, pa.string()),
-            "healpix_pixel": np.concatenate(pixels) if pixels else np.zeros(0, np.int64),
-            "n_visits": np.ones(n, np.int64),
-            "exposure_s": np.concatenate(exposures) if exposures else np.zeros(0),
+            "band": pa.array(np.repeat(bands, counts), pa.string()),
+            "healpix_pixel": np.concatenate([*held, np.zeros(0, np.int64)]),
+            "n_visits": np.ones(counts.sum(), np.int64),
         }
+        | {name: np.repeat(values, counts) for name, values in columns.items()}
     )
+
+
+def _depths(frames: pa.Table, zeropoints: pa.Table) -> dict[str, npt.NDArray[Any]]:
+    """Return what each frame adds to the sums of limits and of completeness; 0 where they are not known."""
+    place = pc.index_in(frames["frame_id"], zeropoints["frame_id"].combine_chunks())
+    calibration = zeropoints.take(place)
+    limit, half = _floats(calibration, "mag_limit"), _floats(frames, "flux_limit_injected")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = _floats(calibration, "zp") - 2.5 * np.log10(half)
+    share = _floats(frames, "completeness")
+    known = np.isfinite(half) & np.isfinite(share)
+    return {
+        "n_limits": np.isfinite(limit).astype(np.int64),
+        "limit_sum": np.nan_to_num(limit, posinf=0.0, neginf=0.0),
+        "n_completeness": known.astype(np.int64),
+        "completeness_sum": np.where(known, share, 0.0),
+        "half_limit_sum": np.where(known, half, 0.0),
+    }
+
+
+def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Return a column as floats, NaN for null."""
+    return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
 
 
 def pixels_of_region(s_region: str, order: int) -> Integers:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.camera import FLUXES
+from skylake.core.ellipses import shape_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 
@@ -112,6 +113,8 @@ def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
         columns[f"flux_{name}"] = measured.flux[name]
         columns[f"flux_{name}_err"] = measured.flux_err[name]
         columns[f"apcor_rel_{name}"] = measured.apcor[name]
+    shape = shape_terms(measured.fwhm, measured.a, measured.b, measured.theta)
+    columns |= dict(zip(("shape_s", "shape_d", "shape_k"), shape, strict=True))
     return columns | {
         "crowding": measured.crowding,
         "kron_radius": measured.kron_radius,

@@ -6,9 +6,14 @@ SELECT *
 FROM zeropoints
 QUALIFY row_number() OVER (PARTITION BY frame_id, catalog ORDER BY version DESC) = 1;
 
--- Frames with their zeropoint in force, if they have one.
+-- Frames with their zeropoint in force, if they have one. Their limits are magnitudes of stars of the pivot colour: at a
+-- S/N of 5 (mag_limit), where the histogram of sources falls to its half, and where half of injected stars are found.
 CREATE VIEW calibrated_frames AS
-SELECT f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.mag_limit, z.colour_term, z.pivot_colour, z.n_used, z.rms
+SELECT
+    f.*, z.catalog, z.version, z.flux, z.zp, z.zp_err, z.mag_limit,
+    z.zp - 2.5 * log10(nullif(f.flux_limit_counts, 0)) AS mag_limit_counts,
+    z.zp - 2.5 * log10(nullif(f.flux_limit_injected, 0)) AS mag_limit_injected,
+    z.colour_term, z.pivot_colour, z.n_used, z.rms
 FROM frames AS f
 LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 

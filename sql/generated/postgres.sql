@@ -38,6 +38,15 @@ CREATE TABLE frames (
 	wcs_matched INTEGER,
 	wcs_expected INTEGER,
 	wcs_offset_arcsec DOUBLE PRECISION,
+	wcs_log_odds REAL,
+	wcs_lens TEXT,
+	astrom_n INTEGER,
+	astrom_rms_px DOUBLE PRECISION,
+	astrom_rms_arcsec DOUBLE PRECISION,
+	astrom_held_out_px DOUBLE PRECISION,
+	astrom_completeness DOUBLE PRECISION,
+	astrom_parameters INTEGER,
+	astrom_wcs_px DOUBLE PRECISION,
 	n_expected INTEGER,
 	found_fraction REAL,
 	altitude_deg DOUBLE PRECISION,
@@ -61,6 +70,25 @@ CREATE TABLE frames (
 	elongation_max REAL,
 	mean_ellipticity REAL,
 	theta_kurtosis REAL,
+	fwhm_cell1_px REAL,
+	fwhm_cell2_px REAL,
+	fwhm_cell3_px REAL,
+	fwhm_cell4_px REAL,
+	fwhm_cell5_px REAL,
+	fwhm_cell6_px REAL,
+	fwhm_cell7_px REAL,
+	fwhm_cell8_px REAL,
+	fwhm_cell9_px REAL,
+	ellipticity_cell1 REAL,
+	ellipticity_cell2 REAL,
+	ellipticity_cell3 REAL,
+	ellipticity_cell4 REAL,
+	ellipticity_cell5 REAL,
+	ellipticity_cell6 REAL,
+	ellipticity_cell7 REAL,
+	ellipticity_cell8 REAL,
+	ellipticity_cell9 REAL,
+	n_uneven_cells INTEGER,
 	flux_max REAL,
 	n_streaks INTEGER,
 	streak_length_px REAL,
@@ -78,6 +106,12 @@ CREATE TABLE frames (
 	apcor_kron_err REAL,
 	n_apcor INTEGER,
 	flux_limit REAL,
+	flux_limit_counts REAL,
+	n_injected INTEGER,
+	flux_limit_injected REAL,
+	flux_limit_injected_err REAL,
+	completeness REAL,
+	completeness_width_mag REAL,
 	targets_version INTEGER,
 	n_targets INTEGER,
 	targets_dx_px DOUBLE PRECISION,
@@ -158,13 +192,31 @@ COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from';
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, or solved where these told it alone';
 
 COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WCS puts them';
 
 COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have been found';
 
 COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
+
+COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
+
+COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
+
+COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
+
+COMMENT ON COLUMN frames.astrom_rms_px IS 'Root mean square distance of these stars from where the lens puts them [pixel]';
+
+COMMENT ON COLUMN frames.astrom_rms_arcsec IS 'The same on the sky [arcsec]';
+
+COMMENT ON COLUMN frames.astrom_held_out_px IS 'The same for each star by a lens that was fitted to the others, by cross-validation [pixel]';
+
+COMMENT ON COLUMN frames.astrom_completeness IS 'Share of the fifty brightest catalog stars in the image that have a source';
+
+COMMENT ON COLUMN frames.astrom_parameters IS 'Parameters of the lens that were fitted';
+
+COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and the WCS with polynomials that stands for it [pixel]';
 
 COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
 
@@ -212,6 +264,44 @@ COMMENT ON COLUMN frames.mean_ellipticity IS 'Length of the mean ellipticity vec
 
 COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 where they are uniform, larger where images are trailed';
 
+COMMENT ON COLUMN frames.fwhm_cell1_px IS 'Median full width at half maximum of stars in cell 1 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell2_px IS 'Median full width at half maximum of stars in cell 2 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell3_px IS 'Median full width at half maximum of stars in cell 3 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell4_px IS 'Median full width at half maximum of stars in cell 4 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell5_px IS 'Median full width at half maximum of stars in cell 5 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell6_px IS 'Median full width at half maximum of stars in cell 6 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell7_px IS 'Median full width at half maximum of stars in cell 7 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell8_px IS 'Median full width at half maximum of stars in cell 8 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.fwhm_cell9_px IS 'Median full width at half maximum of stars in cell 9 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+
+COMMENT ON COLUMN frames.ellipticity_cell1 IS 'Length of the mean ellipticity vector of stars in cell 1 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell2 IS 'Length of the mean ellipticity vector of stars in cell 2 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell3 IS 'Length of the mean ellipticity vector of stars in cell 3 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell4 IS 'Length of the mean ellipticity vector of stars in cell 4 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell5 IS 'Length of the mean ellipticity vector of stars in cell 5 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell6 IS 'Length of the mean ellipticity vector of stars in cell 6 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell7 IS 'Length of the mean ellipticity vector of stars in cell 7 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell8 IS 'Length of the mean ellipticity vector of stars in cell 8 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.ellipticity_cell9 IS 'Length of the mean ellipticity vector of stars in cell 9 of 3 x 3, as mean_ellipticity';
+
+COMMENT ON COLUMN frames.n_uneven_cells IS 'Cells whose width or ellipticity is above the mean of all by more than their standard deviation, and clearly';
+
 COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
 
 COMMENT ON COLUMN frames.n_streaks IS 'Trails of satellites and aircraft';
@@ -245,6 +335,18 @@ COMMENT ON COLUMN frames.apcor_kron_err IS 'Standard error of apcor_kron';
 COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
 
 COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at five times its error in the aperture of calibrations, over the median noise of the background [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_counts IS 'Total flux where a histogram of the magnitudes of clean sources, in bins of 0.1 mag, falls to half of its maximum; null for fewer than 50 [adu/s]';
+
+COMMENT ON COLUMN frames.n_injected IS 'Stars that were put into the frame to see which are found; null where the profile asks for none';
+
+COMMENT ON COLUMN frames.flux_limit_injected IS 'Total flux of which half as many of these stars are found as of bright ones [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_err IS 'Standard error of flux_limit_injected [adu/s]';
+
+COMMENT ON COLUMN frames.completeness IS 'Share of bright injected stars that is found';
+
+COMMENT ON COLUMN frames.completeness_width_mag IS 'Standard deviation of the fall of completeness, a normal distribution in magnitudes [mag]';
 
 COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
 

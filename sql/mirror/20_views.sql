@@ -10,6 +10,8 @@ SELECT
     z.zp,
     z.zp_err,
     z.mag_limit,
+    z.zp - 2.5 * log(nullif(f.flux_limit_counts, 0)::double precision) AS mag_limit_counts,
+    z.zp - 2.5 * log(nullif(f.flux_limit_injected, 0)::double precision) AS mag_limit_injected,
     z.colour,
     z.pivot_colour,
     z.colour_term,

@@ -62,6 +62,29 @@ def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path
     assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
 
 
+def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(
+    frame: Path, camera: Path, lake: Path, tmp_path: Path, well: Run
+) -> None:
+    answer = well(
+        "reduce", frame, "-c", camera, "--out", tmp_path, "--lake", lake, "--inject", "--stars", 300, "--json"
+    )
+    (row,) = answer.json
+    question = f"""SELECT f.zp, f.mag_limit, f.mag_limit_counts, f.wcs_matched, f.found_fraction, f.flux_limit_counts
+        FROM calibrated_frames AS f WHERE parse_filename(f.file) = '{frame.name}'"""
+    (held,) = well("sql", lake, question, "--format", "json").json
+    told = json.loads(next(tmp_path.glob("*.frame.json")).read_text())
+    assert told["wcs_matched"] == held["wcs_matched"] > 20
+    assert told["found_fraction"] == pytest.approx(held["found_fraction"], abs=1e-6)
+    assert held["found_fraction"] > 0.5
+    assert row["zeropoint"] == pytest.approx(held["zp"], abs=1e-9)
+    assert row["mag_sky"] == pytest.approx(held["mag_limit"], abs=1e-4)
+    assert abs(row["mag_half"] - row["mag_sky"]) < 1.0
+    expected = held["zp"] - 2.5 * np.log10(held["flux_limit_counts"])
+    assert held["mag_limit_counts"] == pytest.approx(expected, abs=1e-6)
+    curve = Table.read(next(tmp_path.glob("*.completeness.ecsv")))
+    np.testing.assert_allclose(curve["mag"], curve["mag_inst"] + row["zeropoint"])
+
+
 def test_frames_that_fail_are_told_and_do_not_stop_the_others(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:

@@ -144,5 +144,7 @@ def test_most_sharp_detections_make_no_star() -> None:
 
 def test_a_saturated_star_whose_centroid_fails_stays_and_others_do_not() -> None:
     failed, saturated = SourceFlag.CENTROID_FAILED, SourceFlag.SATURATED | SourceFlag.NEAR_SATURATED
-    flags = np.array([0, saturated, saturated | failed, failed, saturated | failed | SourceFlag.EDGE], np.int32)
+    flags = np.array(
+        [0, saturated, saturated | failed, failed, saturated | failed | SourceFlag.EDGE], np.int32
+    )
     assert may_be_star(flags).tolist() == [True, True, True, False, False]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skylake.errors import UsageError
-from skylake.flow.discover import find_frames
+from skylake.flow.discover import find_frames, frames_beside
 
 FRAMES = [
     "a.fits", "b.FIT", "c.fts", "d.fits.gz", "e.fit.bz2", "f.fits.fz", "night/g.Fits.GZ", "night/deep/h.fits",
@@ -124,3 +124,12 @@ def test_a_folder_that_cannot_be_read_is_complained_of(open_folder: Path) -> Non
     assert names(found, open_folder) == ["b.fits"]
     (complaint,) = complaints
     assert complaint.startswith(f"{open_folder / 'shut'}: the folder cannot be read (Permission denied)")
+
+
+def test_frames_beside_are_those_of_the_same_folder_alone(folder: Path) -> None:
+    beside = [name for name in FRAMES if "/" not in name]
+    assert frames_beside([folder / "a.fits"]) == sorted(str(folder / name) for name in beside)
+    assert frames_beside([folder / "a.txt"]) == sorted(str(folder / name) for name in ["a.txt", *beside])
+    both = frames_beside([folder / "a.fits", folder / "night" / "g.Fits.GZ"])
+    assert both == sorted(str(folder / name) for name in [*beside, "night/g.Fits.GZ"])
+    assert frames_beside([folder / "gone" / "x.fits"]) == [str(folder / "gone" / "x.fits")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from skylake.errors import FrameFailed
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.psfpool import pool_psfs
+from skylake.flow.single import bench_for, completeness_of
 from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames
 from skylake.image.calibrate import calibrate
+from skylake.image.inject import Trial
 from skylake.image.read import open_stored, read_file
 from skylake.lake import Lake
 from skylake.settings import Settings
@@ -130,6 +133,29 @@ def test_a_night_without_a_psf_is_told(
 ) -> None:
     assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
     assert "no frame of 20240407 tells the point spread function" in caplog.text
+
+
+def test_a_frame_by_itself_takes_the_sky_of_its_folder_as_ingest_does(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    assert ingest(lake, profile, [night[0].parent], Inline()).counts == {"ok": 9, "failed": 1}
+    copied = Path(shutil.copytree(night[0].parent, tmp_path / "copies")) / night[4].name
+    theirs = {row["frame_id"]: row for row in lake.snapshot().read("frames").to_pylist()}
+    for path, where in ((night[4], None), (night[4], lake), (copied, lake)):
+        with bench_for([path], profile, where) as bench:
+            frame = bench.reduce(path)
+        (ours,) = frame.frame.to_pylist()
+        assert ours["status"] == "ok", ours["message"]
+        for name in ("sky_rms_adu", "n_detected", "fwhm_px", "flux_limit"):
+            assert ours[name] == theirs[ours["frame_id"]][name]
+        assert frame.image is not None and abs(np.median(frame.image.pixels)) < 10.0
+
+
+def test_completeness_is_known_of_a_frame_whose_sky_is_taken_off(profile: Profile, night: list[Path]) -> None:
+    with bench_for([night[4]], profile) as bench:
+        curve = completeness_of(bench.reduce(night[4]), Trial(stars=100, bins=4))
+    assert curve is not None and curve.fraction[-1] > 0.5
 
 
 def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(

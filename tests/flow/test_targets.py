@@ -23,9 +23,11 @@ from skylake.flow.compact import compact
 from skylake.flow.forget import find, forget
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.psfpool import pool_psfs
+from skylake.flow.single import bench_for, completeness_of
 from skylake.flow.targetlist import TargetList
 from skylake.flow.targets import TargetOptions, TargetReport, count_frames, fields_of, make_targets
 from skylake.flow.verify import VerifyOptions, open_facts, verify
+from skylake.image.inject import Trial
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
@@ -81,6 +83,30 @@ def test_every_target_is_measured_on_every_frame_that_shows_it(measured_once: La
     assert np.count_nonzero(missing) <= 0.03 * len(stars)
     assert np.isfinite(forced["flux_psf"].to_numpy()).all()
     assert (forced["targets_version"].to_numpy() == 1).all()
+
+
+def test_a_frame_by_itself_is_what_the_lake_holds_of_it(
+    measured_once: Lake, archive: SimulationResult, profile: Profile
+) -> None:
+    path = archive.frames[8]
+    with bench_for([path], profile, measured_once) as bench:
+        frame = bench.reduce(path)
+    assert frame.sources is not None and frame.forced is not None
+    key = frame.reduced.row["frame_id"]
+    for table, ours in (
+        ("frames", frame.frame),
+        ("sources", frame.sources),
+        ("forced_sources", frame.forced),
+    ):
+        theirs = rows(measured_once, table).filter(pc.equal(pc.field("frame_id"), key))
+        order = [(name, "ascending") for name in ("source_no", "star_id") if name in ours.column_names]
+        if order:
+            ours, theirs = ours.sort_by(order), theirs.sort_by(order)
+        assert ours.num_rows == theirs.num_rows > 0
+        assert [one for one in ours.column_names if not ours[one].equals(theirs[one])] == []
+    assert frame.reduced.row["n_expected"] > 10 and frame.reduced.row["psf_stars"] > 0
+    curve = completeness_of(frame, Trial(stars=100, bins=4))
+    assert curve is not None and curve.limiting_flux == frame.reduced.row["flux_limit"]
 
 
 def test_what_was_never_detected_is_measured_too(measured_once: Lake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from skylake.core.camera import Camera
-from skylake.image.inject import Completeness, Trial, half_light, inject, wilson
+from skylake.core.flags import PixelFlag
+from skylake.image.inject import Completeness, Frame, Trial, half_light, inject, wilson
+from skylake.image.quality import frame_limit
 
 Integers = npt.NDArray[np.int64]
 
@@ -23,7 +26,19 @@ TRIAL = Trial(stars=2500, bins=10)
 
 def curve_of(flux: npt.NDArray[np.float64], tried: Integers, found: Integers) -> Completeness:
     low, high = wilson(found, tried)
-    return Completeness(flux, tried, found, found / tried, low, high, float("nan"))
+    return Completeness(flux, tried, found, found / tried, low, high, float("nan"), 0 * tried)
+
+
+def frame_of(measured: Any, camera: Camera, **changes: Any) -> Frame:
+    """The frame of a measured field, with the true aperture corrections of its circles."""
+    radii = dict(zip(("aper1", "aper2", "aper3"), camera.apertures.radii_px, strict=True))
+    factor = {name: 1.0 / float(np.median(measured.field.held(radius))) for name, radius in radii.items()}
+    found = measured.sources
+    bright = found.flux["aper3"] > 100.0 * found.flux_err["aper3"]
+    ratio = factor["aper3"] * found.flux["aper3"][bright] / found.flux["kron"][bright]
+    factor["kron"] = float(np.median(ratio)) if bright.any() else factor["aper3"]
+    frame = Frame(measured.image, measured.background, found, camera, GAIN, EXPOSURE_S, factor)
+    return replace(frame, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +49,7 @@ def sparse(grid_field: Callable[..., Any], measure: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def curve(sparse: Any, camera: Camera) -> Completeness:
-    held = float(np.median(sparse.field.held(5.0)))
-    return inject(
-        sparse.image, sparse.background, sparse.sources, camera, GAIN, EXPOSURE_S, 1.0 / held, TRIAL
-    )
+    return inject(frame_of(sparse, camera), TRIAL)
 
 
 def test_bright_stars_are_found_and_faint_ones_are_not(curve: Completeness) -> None:
@@ -74,6 +86,54 @@ def test_injected_stars_are_found_as_often_as_real_ones(
 def test_the_limit_of_the_sky_is_that_of_its_noise(curve: Completeness, sparse: Any) -> None:
     expected = 5.0 * np.sqrt(np.pi) * 5.0 * sparse.field.sky_noise / np.median(sparse.field.held(5.0))
     assert curve.limiting_flux == pytest.approx(expected / EXPOSURE_S, rel=0.05)
+
+
+def test_both_limits_of_a_frame_are_one(curve: Completeness, sparse: Any, camera: Camera) -> None:
+    frame = frame_of(sparse, camera)
+    told = frame_limit(camera, frame.factor, sparse.background.median_rms, GAIN, EXPOSURE_S)
+    assert curve.limiting_flux == told
+    seen = inject(frame, Trial(stars=1500, bins=1, range=(1.0, 1.0), seed=4))
+    assert seen.flux[0] == pytest.approx(told)
+    assert 0.4 < seen.fraction[0] < 0.99
+
+
+def test_stars_that_fall_on_one_like_them_are_left_out(
+    make_field: Callable[..., Any], measure: Callable[..., Any], camera: Camera
+) -> None:
+    x, y = np.random.default_rng(8).uniform(5.0, 506.0, (2, 1200))
+    frame = frame_of(measure(make_field(x, y, np.full(1200, 1200.0))), camera)
+    crowd, flux = frame.total(frame.measured), 1200.0 / EXPOSURE_S
+    curve = inject(frame, Trial(stars=4000, bins=1, range=(flux / frame.limit,) * 2))
+    like = np.count_nonzero((crowd > 0.5 * flux) & (crowd < 2.0 * flux))
+    reach = max(1.0, 0.5 * float(np.median(frame.measured.fwhm[np.isfinite(frame.measured.fwhm)])))
+    expected = like * np.pi * reach**2 / frame.image.pixels.size * (curve.n_injected + curve.n_chance).sum()
+    assert expected > 50
+    assert abs(curve.n_chance.sum() - expected) < 4.0 * np.sqrt(expected)
+    assert curve.n_found[0] <= curve.n_injected[0] and 0.5 < curve.fraction[0] < 0.95
+
+
+def test_no_star_is_found_under_the_mask(sparse: Any, camera: Camera, curve: Completeness) -> None:
+    mask = sparse.image.mask.copy()
+    mask[:, :256] |= np.uint8(PixelFlag.HOT)
+    half = inject(frame_of(sparse, camera, image=replace(sparse.image, mask=mask)), TRIAL)
+    assert half.fraction[-1] == pytest.approx(0.5 * curve.fraction[-1], abs=0.08)
+
+
+def test_noisier_pixels_count_less_as_in_the_pipeline(
+    sparse: Any, camera: Camera, curve: Completeness
+) -> None:
+    variance = np.full(sparse.image.mask.shape, sparse.field.sky_noise**2, np.float32)
+    variance[:, ::3] *= 1000.0
+    frame = frame_of(sparse, camera, image=replace(sparse.image, variance=variance))
+    assert half_light(inject(frame, TRIAL)).flux > 1.08 * half_light(curve).flux
+
+
+def test_the_kron_flux_is_measured_in_its_ellipse(sparse: Any, camera: Camera, curve: Completeness) -> None:
+    kron = replace(camera, apertures=replace(camera.apertures, flux="kron"))
+    found = inject(frame_of(sparse, kron), Trial(stars=700, bins=5))
+    # The ellipse of a faint star beside a bright one holds light of that.
+    assert 0.7 < found.fraction[-1] < curve.fraction[-1]
+    assert found.limiting_flux > curve.limiting_flux
 
 
 def test_the_error_of_the_half_is_confirmed_by_repetition() -> None:

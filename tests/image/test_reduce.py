@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skylake.cameras import Profile
+from skylake.core.astrometry import Astrometry
 from skylake.core.camera import FLUXES, Camera, Gate
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent
@@ -246,6 +247,8 @@ IMPOSSIBLE = {
     "sky_rms_adu": Gate(max=0.1),
     "sky_saturation": Gate(max=0.0001),
     "found_fraction": Gate(min=1.1),
+    "astrom_rms_px": Gate(max=-1.0),
+    "astrom_completeness": Gate(min=1.1),
 }
 
 
@@ -255,7 +258,8 @@ def test_each_gate_rejects_under_its_reason_and_keeps_the_sources(
 ) -> None:
     detector = replace(camera.detector, saturation_adu=1e6)
     gates = {metric: IMPOSSIBLE[metric]}
-    reduced = reduce_pixels(night_sky.pixels, Finder(good), gates=gates, detector=detector)
+    always = Astrometry(refine="always" if metric.startswith("astrom_") else "needed")
+    reduced = reduce_pixels(night_sky.pixels, Finder(good), gates=gates, detector=detector, astrometry=always)
     assert outcome(reduced) == ("rejected", str(GATE_REASONS[metric]))
     assert f"gates.{metric}" in reduced.row["message"] and reduced.row["gates_failed"] == metric
     assert len(reduced.sources) == len(good.sources)

@@ -107,3 +107,12 @@ def test_the_lens_of_a_map_from_pixels_to_the_sky_is_found():
     assert found is not None
     assert corners(found).max() < 0.01
     assert lens_of(lambda x, y: np.full((*np.shape(x), 3), np.nan), SHAPE) is None
+
+
+def test_a_fisheye_that_was_taken_for_a_plane_is_given_its_projection():
+    values = Lens.aimed([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], 620.0, (505.0, 390.0), "equisolid").parameters()
+    lens = Lens.from_parameters(values, "equisolid", False)
+    found = lens_of(lens.to_vectors, SHAPE)
+    x, y = np.array([0.0, 1023.0, 0.0, 1023.0, 511.0]), np.array([0.0, 0.0, 767.0, 767.0, 383.0])
+    assert found.projection == "equisolid"
+    assert np.hypot(*(np.array(found.to_pixels(lens.to_vectors(x, y))) - [x, y])).max() < 0.05

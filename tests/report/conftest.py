@@ -26,6 +26,7 @@ name = "small"
 detector.width_px = 256
 detector.height_px = 256
 gates.n_sources.min = 20
+injection.stars = 150
 """
 COLUMNS = CatalogColumns(
     ra="ra", dec="dec", id="id", magnitudes={"V": "V", "B": "B"},

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.xdist_group("lsdb")
 
 CHROMIUM = "/usr/bin/chromium"
 PICTURES = {
-    "field-small.png", "map-residual.png", "map-visits.png", "residuals-small.png", "sky-small.png",
-    "star-1.png", "star-2.png", "star-3.png", "zeropoint-small.png",
+    "cells-small.png", "field-small.png", "map-completeness.png", "map-limit.png", "map-residual.png",
+    "map-visits.png", "residuals-small.png", "sky-small.png", "star-1.png", "star-2.png", "star-3.png",
+    "zeropoint-small.png",
 }  # fmt: skip
 
 

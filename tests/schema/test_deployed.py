@@ -68,33 +68,37 @@ def test_the_checksums_are_those_of_sha256sum() -> None:
     ],
 )
 def test_a_schema_that_changes_under_its_version_is_found(change: Edit, schemas: Path) -> None:
+    before = list(deployed_files("sources", schemas))
     edit(schemas / "sources.yaml", change)
     (sentence,) = problems(schemas)
     assert "sources" in sentence
     with pytest.raises(ConfigurationError) as caught:
         record(schemas)
     assert str(caught.value) == sentence
-    assert list(deployed_files("sources", schemas)) == [1]
+    assert list(deployed_files("sources", schemas)) == before
 
 
 def test_the_mend_is_a_new_version_and_its_record(schemas: Path) -> None:
-    path = schemas / "sources.yaml"
+    path, last = schemas / "sources.yaml", max(deployed_files("sources", schemas))
     edit(path, another)
     (sentence,) = problems(schemas)
-    assert sentence.startswith("schemas/sources.yaml has changed since version 1 was deployed")
-    assert sentence.endswith("; give it `version: 2` and run `make deployed-schemas`")
-    edit(path, version(2))
-    assert problems(schemas) == [
-        "version 2 of schemas/sources.yaml is not recorded; run `make deployed-schemas` and commit what it writes"
-    ]
-    assert [one.name for one in record(schemas)] == ["sources.2.yaml"]
+    assert sentence.startswith(f"schemas/sources.yaml has changed since version {last} was deployed")
+    assert sentence.endswith(f"; give it `version: {last + 1}` and run `make deployed-schemas`")
+    edit(path, version(last + 1))
+    (sentence,) = problems(schemas)
+    assert sentence == (
+        f"version {last + 1} of schemas/sources.yaml is not recorded; run `make deployed-schemas` and commit what it "
+        "writes"
+    )
+    assert [one.name for one in record(schemas)] == [f"sources.{last + 1}.yaml"]
     assert problems(schemas) == []
     assert record(schemas) == []
     files = deployed_files("sources", schemas)
-    assert files[2].read_bytes() == path.read_bytes()
-    assert [read_schema(one).version for one in files.values()] == [1, 2]
+    assert files[last + 1].read_bytes() == path.read_bytes()
+    assert [read_schema(one).version for one in files.values()] == list(range(1, last + 2))
     edit(path, column("snr", datatype="double"))
-    assert "has changed since version 2 was deployed; give it `version: 3`" in problems(schemas)[0]
+    wanted = f"has changed since version {last + 1} was deployed; give it `version: {last + 2}`"
+    assert wanted in problems(schemas)[0]
 
 
 def test_texts_change_without_a_version(schemas: Path) -> None:
@@ -116,21 +120,26 @@ def test_a_new_version_that_is_no_evolution_is_not_recorded(schemas: Path) -> No
     assert max(deployed_files("frames", schemas)) == last
 
 
-@pytest.mark.parametrize("number", [0, 3])
-def test_versions_are_counted_without_a_gap(number: int, schemas: Path) -> None:
+@pytest.mark.parametrize("beyond", [False, True])
+def test_versions_are_counted_without_a_gap(beyond: bool, schemas: Path) -> None:
+    last = max(deployed_files("maps", schemas))
+    number = last + 2 if beyond else 0
     edit(schemas / "maps.yaml", version(number))
     assert problems(schemas) == [
-        f"schemas/maps.yaml has version {number} where 1 was the last; give it `version: 2`"
+        f"schemas/maps.yaml has version {number} where {last} was the last; give it `version: {last + 1}`"
     ]
 
 
 def test_an_old_schema_does_not_come_back(schemas: Path) -> None:
-    before = (schemas / "maps.yaml").read_text(encoding="utf-8")
-    edit(schemas / "maps.yaml", version(2))
-    edit(schemas / "maps.yaml", column("n_visits", datatype="long"))
+    path, last = schemas / "maps.yaml", max(deployed_files("maps", schemas))
+    before = path.read_text(encoding="utf-8")
+    edit(path, version(last + 1))
+    edit(path, column("n_visits", datatype="long"))
     record(schemas)
-    (schemas / "maps.yaml").write_text(before, encoding="utf-8")
-    assert problems(schemas) == ["schemas/maps.yaml is older than version 2, which was deployed; restore it"]
+    path.write_text(before, encoding="utf-8")
+    assert problems(schemas) == [
+        f"schemas/maps.yaml is older than version {last + 1}, which was deployed; restore it"
+    ]
 
 
 @pytest.mark.parametrize("damage", ["edited", "missing", "added"])

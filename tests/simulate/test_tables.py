@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skylake.core.batch import night_of
+from skylake.core.ellipses import shape_terms
 from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.sphere import healpix_index, separation_deg
 from skylake.errors import UsageError
@@ -242,6 +243,7 @@ def test_times_are_dark_hours_of_the_night(night: NightTables) -> None:
 def test_calibrated_magnitudes_scatter_as_they_say(night: NightTables) -> None:
     matches, zero = night.matches, night.zeropoints
     flux = column(matches, "flux_aper2") * by_id(night.frames, matches, "apcor_aper2")
+    flux *= column(matches, "apcor_rel_aper2")
     flux /= 1.0 + column(matches, "crowding")
     used = (flux > 0) & (column(matches, "flags") == 0) & (column(matches, "crowding") < 0.3)
     zp, term, pivot, zp_err = (
@@ -257,6 +259,42 @@ def test_calibrated_magnitudes_scatter_as_they_say(night: NightTables) -> None:
     low, middle, high = np.quantile(pull, [0.1587, 0.5, 0.8413])
     assert abs(middle) < 0.15
     assert 0.5 * (high - low) == pytest.approx(1.0, abs=0.15)
+
+
+def test_corrections_grow_from_the_centre_and_fluxes_lack_what_they_add(night: NightTables) -> None:
+    matches = night.matches
+    x, y = (column(matches, name) - middle for name, middle in (("x_px", 119.5), ("y_px", 99.5)))
+    square = (x**2 + y**2) / (120.0**2 + 100.0**2)
+    first, second = (column(matches, f"apcor_rel_aper{number}") for number in (1, 2))
+    np.testing.assert_allclose(first, 1.0 + 0.02 * square, atol=1e-5)
+    assert ((second <= first) & (second >= 1.0)).all()
+    ratio = column(matches, "flux_aper1") / column(matches, "flux_aper3")
+    ratio *= by_id(night.frames, matches, "apcor_aper1") / by_id(night.frames, matches, "apcor_aper3")
+    bright = column(matches, "flux_aper1") > 60.0 * column(matches, "flux_aper1_err")
+    bright &= (column(matches, "flags") == 0) & (column(matches, "crowding") < 0.01)
+    slope = np.polyfit(square[bright], ratio[bright], 1, w=1.0 / column(matches, "flux_aper1_err")[bright])[0]
+    assert slope == pytest.approx(-0.018, abs=0.012)
+
+
+def test_every_metric_of_a_verdict_is_filled_where_its_frame_has_pixels(night: NightTables) -> None:
+    frames = night.frames.filter(pc.not_equal(night.frames["status"], "failed"))
+    names = ["sky_saturation", "mean_ellipticity", "flux_limit", "n_streaks", "n_uneven_cells", "n_detected"]
+    assert {name: frames[name].null_count for name in names} == dict.fromkeys(names, 0)
+    seen = frames.filter(pc.is_valid(frames["ra_deg"]))
+    assert seen["found_fraction"].null_count == seen["n_expected"].null_count == 0
+    ok = pc.equal(seen["status"], "ok")
+    assert column(seen.filter(ok), "found_fraction").min() > 0.3
+    assert column(seen.filter(pc.equal(seen["reason"], "bad_wcs")), "found_fraction").max() < 0.3
+    trailed = pc.equal(frames["reason"], "trailed")
+    assert column(frames.filter(trailed), "mean_ellipticity").min() > 0.3
+    assert column(frames.filter(pc.equal(frames["status"], "ok")), "mean_ellipticity").max() < 0.3
+    limits = night.zeropoints.filter(pc.is_valid(night.zeropoints["zp"]))
+    assert limits["mag_limit"].null_count == 0
+    half, width = column(night.sources, "half_light_px"), column(night.sources, "fwhm_px")
+    assert (half / width > 0.5).all() and (half / width < 0.8).all()
+    shape = shape_terms(*(column(night.sources, name) for name in ("fwhm_px", "a_px", "b_px", "theta_deg")))
+    for name, values in zip("sdk", shape, strict=True):
+        np.testing.assert_allclose(column(night.sources, f"shape_{name}"), values, rtol=1e-4, atol=1e-5)
 
 
 def test_zeropoints_are_near_the_truth(night: NightTables, scenario: Scenario) -> None:

@@ -76,6 +76,20 @@ def test_a_residual_of_zero_is_a_value() -> None:
     assert combine(table, "residual_err").values.tolist() == [0.1]
 
 
+def test_limits_and_completeness_are_means_over_the_visits_that_tell_them() -> None:
+    told = {"n_visits": 3, "n_limits": 2, "limit_sum": 33.0, "n_completeness": 1, "completeness_sum": 0.9}
+    table = maps([told | {"half_limit_sum": 16.0}, told | {"limit_sum": 35.0, "half_limit_sum": 17.0}])
+    assert combine(table, "limit").values.tolist() == [17.0]
+    assert combine(table, "half_limit").values.tolist() == [16.5]
+    assert combine(table, "completeness").values == pytest.approx([0.9])
+
+
+def test_rows_of_an_earlier_schema_tell_no_limit() -> None:
+    table = pa.concat_tables([maps([{"n_visits": 3}]), maps([{"n_limits": 1, "limit_sum": 16.0}])])
+    assert combine(table, "limit").values.tolist() == [16.0]
+    assert combine(table.slice(0, 1), "limit").pixels.size == 0
+
+
 def test_the_whole_sky_is_nan_where_nothing_was_seen() -> None:
     sky = combine(
         maps([{"healpix_pixel": 7, "n_visits": 2}, {"healpix_pixel": 700, "n_visits": 1}]), "visits"

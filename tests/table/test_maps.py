@@ -229,3 +229,25 @@ def test_neither_faint_stars_nor_outliers_bias_the_residual(
     mean, error = mean_residual(table)
     assert error < 0.001
     assert abs(mean) < 3.0 * error, f"{1000 * mean:.2f} +- {1000 * error:.2f} mmag"
+
+
+def test_depths_are_sums_over_the_frames_that_know_theirs(
+    frame_rows: Callable[..., pa.Table], match_rows: Callable[..., pa.Table]
+) -> None:
+    frames = frame_rows(
+        4,
+        s_region=[square(10.0, 0.0, 5.0)] * 4,
+        band=["V"] * 4,
+        exposure_s=[20.0] * 4,
+        flux_limit_injected=[100.0, 1000.0, None, 100.0],
+        completeness=[0.9, 0.7, None, 0.8],
+    )
+    zeros = [{"frame_id": 1, "zp": 20.0, "mag_limit": 15.0}, {"frame_id": 2, "zp": 21.0, "mag_limit": None}]
+    zeros.append({"frame_id": 3, "zp": 20.0, "mag_limit": 16.0})
+    table = maps_table("lab", NIGHT, frames, match_rows(0), zeropoints(zeros), Calibration(), 5)
+    assert table.num_rows > 20 and set(table["n_visits"].to_pylist()) == {4}
+    sums = {name: set(table[name].to_pylist()) for name in table.column_names}
+    assert (sums["n_limits"], sums["limit_sum"]) == ({2}, {31.0})
+    assert (sums["n_completeness"], sums["half_limit_sum"]) == ({2}, {15.0 + 13.5})
+    (share,) = sums["completeness_sum"]
+    assert share == pytest.approx(1.6)

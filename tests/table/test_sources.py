@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.camera import FLUXES
+from skylake.core.ellipses import shape_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, load
 from skylake.table.sources import sources_table
@@ -63,6 +64,10 @@ def test_every_measurement_is_in_its_column() -> None:
     assert table.schema.equals(arrow_schema(load("sources")), check_metadata=True)
     for name, column in NAMES.items():
         np.testing.assert_array_equal(table[column].to_numpy(), getattr(measured, name))
+    for name, values in zip(
+        "sdk", shape_terms(measured.fwhm, measured.a, measured.b, measured.theta), strict=True
+    ):
+        np.testing.assert_array_equal(table[f"shape_{name}"].to_numpy(), values.astype(np.float32))
     for name in FLUXES:
         np.testing.assert_array_equal(table[f"flux_{name}"].to_numpy(), measured.flux[name])
         np.testing.assert_array_equal(table[f"flux_{name}_err"].to_numpy(), measured.flux_err[name])

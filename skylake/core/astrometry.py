@@ -1,0 +1,29 @@
+"""What a camera profile says of finding out where frames point: its section ``[astrometry]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Astrometry:
+    """How it is found out where frames point. Nothing here needs to be known."""
+
+    solve: bool = True
+    """Whether a frame is solved by the patterns of its stars if its header has no usable WCS, or a wrong one."""
+    refine: Literal["never", "needed", "always"] = "needed"
+    """Whether a lens is fitted to the stars of a frame whose header is right: 'needed' does so where stars lie
+    farther than refine_above_px from where the header puts them. Frames that were solved are always refined."""
+    refine_above_px: float = 0.5
+    """Median distance of bright stars from where the header puts them."""
+    ra: tuple[str, ...] = ()
+    dec: tuple[str, ...] = ()
+    """Cards of the direction of the telescope, in order of preference: degrees, or text such as 05:35:17.3, whose
+    right ascension is in hours. They only say where to look first."""
+    radius_deg: float = 5.0
+    """How far from there a frame may point."""
+    mirrored: bool | None = None
+    """Whether east is to the right where north is up; None tries both."""
+    seconds: float = 1.5
+    """Time of the processor after which a frame is given up."""

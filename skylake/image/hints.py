@@ -1,0 +1,81 @@
+"""What is known of where a frame points before it is solved: by its profile, its cards and a WCS that may be wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+from skylake.core.camera import Camera
+from skylake.image.astrometry import Pointing
+from skylake.image.solve import SolveParams
+
+#: The scale of a profile is right to this factor.
+_SCALE_FACTOR = 1.2
+#: This share of the time belongs to the attempt near a hint, which may be wrong.
+_NEAR_SHARE = 0.3
+#: Hours, minutes and seconds, or degrees, with blanks or colons between them.
+_SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d+)[:\s]\s*(\d+)(?:[:\s]\s*(\d+\.?\d*))?\Z")
+
+
+def attempts(
+    header: Any, camera: Camera, raw_step: int = 1, pointing: Pointing | None = None
+) -> list[SolveParams]:
+    """Return how to solve a frame: first near the hints, if there are any, then anywhere.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    camera : Camera
+    raw_step : int
+        Raw pixels from one pixel to the next.
+    pointing : Pointing or None
+        What the header tells, and the catalog does not confirm.
+    """
+    known = camera.astrometry
+    scale = camera.optics.pixel_scale_arcsec
+    scale = None if scale is None else scale * raw_step
+    if scale is None and pointing is not None:
+        scale = pointing.pixel_scale_arcsec
+    anywhere = SolveParams(
+        scale_low=None if scale is None else scale / _SCALE_FACTOR,
+        scale_high=None if scale is None else scale * _SCALE_FACTOR,
+        parity=None if known.mirrored is None else (1 if known.mirrored else -1),
+        seconds=known.seconds,
+    )
+    centre = hinted_centre(header, camera)
+    if centre is None and pointing is not None:
+        centre = pointing.ra_deg, pointing.dec_deg
+    if centre is None:
+        return [anywhere]
+    near = replace(anywhere, centre=centre, radius_deg=known.radius_deg, seconds=_NEAR_SHARE * known.seconds)
+    return [near, replace(anywhere, seconds=(1.0 - _NEAR_SHARE) * known.seconds)]
+
+
+def hinted_centre(header: Any, camera: Camera) -> tuple[float, float] | None:
+    """Return right ascension and declination (degrees) that cards of a header tell; None if they tell none.
+
+    Numbers are degrees; text such as ``05 35 17.3`` is hours for a right ascension.
+    """
+    for ra_card, dec_card in zip(camera.astrometry.ra, camera.astrometry.dec, strict=False):
+        ra, dec = _angle(header.get(ra_card), 15.0), _angle(header.get(dec_card), 1.0)
+        if ra is not None and dec is not None and -360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
+            return ra % 360.0, dec
+    return None
+
+
+def _angle(value: Any, degrees_per_unit: float) -> float | None:
+    """Return an angle in degrees; None if a card tells none."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        parts = _SEXAGESIMAL.match(str(value).strip())
+        if parts is None:
+            return None
+        sign, whole, minutes, seconds = parts.groups()
+        number = int(whole) + int(minutes) / 60.0 + float(seconds or 0.0) / 3600.0
+        return (-number if sign == "-" else number) * degrees_per_unit
+    return number if math.isfinite(number) else None

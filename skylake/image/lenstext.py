@@ -1,0 +1,30 @@
+"""A lens as a text of one line, as the column ``wcs_lens`` of ``frames`` keeps it."""
+
+from __future__ import annotations
+
+import json
+
+from skylake.image.lens import NAMES, Lens
+
+
+def lens_text(lens: Lens) -> str:
+    """Return a lens as JSON: projection, whether it is mirrored, and its parameters that are not 0."""
+    numbers = {name: float(value) for name, value in zip(NAMES, lens.parameters(), strict=True) if value}
+    return json.dumps({"projection": lens.projection, "mirrored": lens.mirrored, **numbers})
+
+
+def lens_of_text(text: str) -> Lens:
+    """Return the lens of such a text, to the last digit.
+
+    Raises
+    ------
+    ValueError
+        If it is the text of no lens.
+    """
+    try:
+        told = json.loads(text)
+        return Lens.from_parameters(
+            [told.get(name, 0.0) for name in NAMES], told["projection"], told["mirrored"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{text[:80]!r} is no lens") from error

@@ -1,0 +1,319 @@
+"""Where a frame points: by its header, or found from its stars; refined by them, and judged by the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.cameras import HeaderReading
+from skylake.core.camera import Camera
+from skylake.core.flags import FrameFlag, SourceFlag
+from skylake.core.frame import Image
+from skylake.core.reasons import Reason
+from skylake.errors import FrameRejected
+from skylake.image.astrometry import (
+    Pointing,
+    StarFinder,
+    Stars,
+    WcsCheck,
+    catalog_crowding,
+    check_pointing,
+    describe_pointing,
+    header_pointing,
+)
+from skylake.image.clouds import Found, count_found
+from skylake.image.hints import attempts
+from skylake.image.lenstext import lens_text
+from skylake.image.matching import Sources
+from skylake.image.measure import Measurements
+from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.solve import Solution, SolveParams, Unsolved
+from skylake.image.solvewcs import wcs_header
+from skylake.image.verdicts import check_radius_arcsec, is_cloudy
+
+Floats = npt.NDArray[np.float64]
+
+#: Tells where 0-based sources of some flux, on an image of some height and width, point.
+Solver = Callable[[Floats, Floats, Floats, tuple[int, int], SolveParams], Solution | Unsolved]
+
+#: Places of these are not those of stars.
+_MISPLACED = SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_FAILED
+#: A source with more of its light in one pixel is a hot pixel or a hit by a particle.
+_POINT = 0.8
+#: A solution is right to so many pixels all over the image: its lens has two terms.
+_SOLVED_PX = 20.0
+_LONGEST_MESSAGE = 290
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a lake knows of the sky: catalog stars, and a solver that knows their patterns."""
+
+    find_stars: StarFinder
+    solver: Solver | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pointing as the catalog sees it.
+
+    Attributes
+    ----------
+    pointing : Pointing
+    stars : Stars
+        Around the field.
+    check : WcsCheck
+    found : Found
+    radius_arcsec : float
+        Within which a source is a star.
+    """
+
+    pointing: Pointing
+    stars: Stars
+    check: WcsCheck
+    found: Found
+    radius_arcsec: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether there are enough stars to say that they are not where the WCS puts them."""
+        return self.check.decisive and not self.check.passed
+
+    @property
+    def offset_px(self) -> float:
+        """Median distance of stars and their sources; NaN if none is found."""
+        return self.check.offset_arcsec / self.pointing.pixel_scale_arcsec
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a frame points.
+
+    Attributes
+    ----------
+    pointing : Pointing or None
+    lost : FrameRejected or None
+        Why there is no pointing, or why it is wrong.
+    crowding : ndarray or None
+        Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
+    stars : Stars or None
+        Catalog stars, if it does.
+    """
+
+    pointing: Pointing | None
+    lost: FrameRejected | None = None
+    crowding: Floats | None = None
+    stars: Stars | None = None
+
+
+def point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
+    """Return the pointing of a header, or why it has none."""
+    shape = (image.pixels.shape[0], image.pixels.shape[1])
+    try:
+        return header_pointing(header, camera, shape, image.offset, image.raw_step), None
+    except FrameRejected as error:
+        return None, error
+
+
+def pointing_row(pointing: Pointing) -> dict[str, Any]:
+    """Return the columns of ``frames`` that a pointing fills, besides where it came from."""
+    return {
+        "ra_deg": pointing.ra_deg,
+        "dec_deg": pointing.dec_deg,
+        "pixel_scale_arcsec": pointing.pixel_scale_arcsec,
+        "rotation_deg": pointing.rotation_deg,
+        "mirrored": pointing.mirrored,
+        "s_region": pointing.s_region,
+    }
+
+
+def locate(
+    row: dict[str, Any],
+    reading: HeaderReading,
+    header: Any,
+    image: Image,
+    told: tuple[Pointing | None, FrameRejected | None],
+    measured: Measurements,
+    reference: Reference | None,
+) -> Located:
+    """Check what a header tells, solve the frame if that is nothing or wrong, and refine it where the profile asks.
+
+    Parameters
+    ----------
+    row : dict
+        The row of ``frames``, which gets what is found.
+    reading : HeaderReading
+    header : astropy.io.fits.Header
+    image : Image
+    told : tuple
+        What :func:`point` gives.
+    measured : Measurements
+    reference : Reference or None
+        None leaves the pointing of the header unchecked.
+    """
+    pointing, lost = told
+    camera = reading.camera
+    if reference is None:
+        row["flags"] |= FrameFlag.WCS_UNCHECKED
+        return Located(pointing, lost)
+    shape = (image.pixels.shape[0], image.pixels.shape[1])
+    frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
+    judged = None if pointing is None else frame.judge(pointing)
+    if judged is None or (judged.wrong and not frame.cloudy(judged)):
+        solved, why = frame.solve(attempts(header, camera, image.raw_step, pointing))
+        if solved is not None:
+            judged, lost = solved, None
+        elif why is not None:
+            lost = why if lost is None else _both(lost, why)
+    elif frame.wants_refinement(judged):
+        judged = frame.refine(judged, "refined")
+    if judged is None:
+        row["flags"] |= FrameFlag.WCS_UNCHECKED
+        return Located(None, lost)
+    return frame.noted(judged, lost)
+
+
+def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
+    return FrameRejected(Reason(first.reason), f"{first}; {then}"[:_LONGEST_MESSAGE])
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame whose sources are measured, with the sky that it may show."""
+
+    row: dict[str, Any]
+    camera: Camera
+    exposure_s: float
+    shape: tuple[int, int]
+    measured: Measurements
+    reference: Reference
+
+    def judge(self, pointing: Pointing) -> Judged:
+        """Look for catalog stars where a pointing puts them."""
+        stars = self.reference.find_stars(
+            pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, self.row["mjd_mid"]
+        )
+        found, radius = (
+            self.measured,
+            check_radius_arcsec(self.camera, pointing.pixel_scale_arcsec),
+        )
+        places = found.x, found.y, found.flux["aper1"]
+        check = check_pointing(pointing, self.shape, *places, stars, radius)
+        counted = count_found(pointing, self.shape, *places, stars, radius, self.camera.clear_sky)
+        return Judged(pointing, stars, check, counted, radius)
+
+    def cloudy(self, judged: Judged) -> bool:
+        """Tell whether clouds explain that stars are not found."""
+        return is_cloudy(self.row | _found_row(judged) | {"n_detected": len(self.measured)}, self.camera)
+
+    def wants_refinement(self, judged: Judged) -> bool:
+        """Tell whether the profile asks to refine a pointing that is not wrong."""
+        wanted = self.camera.astrometry.refine
+        far = judged.offset_px > self.camera.astrometry.refine_above_px
+        return judged.check.passed and (wanted == "always" or (wanted == "needed" and far))
+
+    def solve(self, tries: list[SolveParams]) -> tuple[Judged | None, FrameRejected | None]:
+        """Solve the frame by its sources; return what the catalog says of it, or why it is not solved."""
+        solver = self.reference.solver
+        if solver is None or not self.camera.astrometry.solve:
+            return None, None
+        found, stars = self.measured, self.stars()
+        answer: Solution | Unsolved | None = None
+        for params in tries:
+            answer = solver(found.x[stars], found.y[stars], found.flux["aper1"][stars], self.shape, params)
+            if isinstance(answer, Solution):
+                judged = self.refine(self.judge(_pointing_of(answer)), "solved")
+                if not judged.wrong:
+                    self.row["wcs_log_odds"] = answer.log_odds
+                    return judged, None
+                return None, FrameRejected(
+                    Reason.NO_WCS, "a star pattern fits that the other stars do not confirm"
+                )
+        assert isinstance(answer, Unsolved), "there is at least one attempt"
+        return None, FrameRejected(Reason.NO_WCS, answer.message)
+
+    def stars(self) -> npt.NDArray[np.intp]:
+        """Return the sources that may be stars, and have their places."""
+        found = self.measured
+        sharp = found.flux_max > _POINT * found.flux["aper1"] * self.exposure_s
+        return np.flatnonzero(((found.flags & int(_MISPLACED)) == 0) & ~sharp)
+
+    def refine(self, judged: Judged, source: str) -> Judged:
+        """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
+        found, stars = self.measured, self.stars()
+        sources = Sources.ranked(
+            found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars]
+        )
+        radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
+        better = refine_pointing(judged.pointing, judged.stars, sources, self.shape, radius)
+        if better is None:
+            self.row["wcs_source"] = source if source == "solved" else "header"
+            return judged
+        self.row.update(_refined_row(better, self.shape), wcs_source=source)
+        return self.judge(replace(better.pointing, lens=better.refinement.lens))
+
+    def noted(self, judged: Judged, lost: FrameRejected | None) -> Located:
+        """Write what the catalog says into the row."""
+        row, check = self.row, judged.check
+        row.update(
+            wcs_expected=check.n_expected,
+            wcs_matched=check.n_matched,
+            wcs_offset_arcsec=check.offset_arcsec,
+            **_found_row(judged),
+            **pointing_row(judged.pointing),
+        )
+        if not check.decisive:
+            row["flags"] |= FrameFlag.WCS_UNCHECKED
+        if not check.passed:
+            return Located(judged.pointing, self.refusal(judged, lost))
+        match_px = judged.radius_arcsec / judged.pointing.pixel_scale_arcsec
+        reach, found = self.camera.apertures.total_radius_px, self.measured
+        crowding = catalog_crowding(
+            judged.pointing, found.x, found.y, judged.stars, match_px, reach, 0.25 * reach
+        )
+        return Located(judged.pointing, None, crowding, judged.stars)
+
+    def refusal(self, judged: Judged, lost: FrameRejected | None) -> FrameRejected | None:
+        """Return why a frame whose stars are not where its WCS puts them is refused; None if it is not."""
+        if not judged.wrong:
+            return None
+        check = judged.check
+        why = "solve the frame anew" if lost is None else str(lost)
+        return FrameRejected(
+            Reason.BAD_WCS,
+            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
+            f"them; {why}"[:_LONGEST_MESSAGE],
+        )
+
+
+def _found_row(judged: Judged) -> dict[str, Any]:
+    return {"n_expected": judged.found.n_expected, "found_fraction": judged.found.fraction}
+
+
+def _pointing_of(solution: Solution) -> Pointing:
+    from astropy.wcs import WCS
+
+    return describe_pointing(WCS(wcs_header(solution)), *solution.shape)
+
+
+def _refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the numbers of a refinement that are columns of ``frames``."""
+    numbers = refined.numbers(shape)
+    return {name: value for name, value in numbers.items() if not name.startswith("astrom_field_")} | {
+        "wcs_lens": lens_text(refined.refinement.lens)
+    }
+
+
+def require_right(located: Located, row: dict[str, Any], camera: Camera) -> Pointing:
+    """Return where a frame points; raise if that is not known, or if its stars are not there."""
+    if located.lost is not None:
+        if located.pointing is not None and is_cloudy(row, camera):
+            raise FrameRejected(Reason.CLOUDY, str(row["message"]))
+        raise located.lost
+    if located.pointing is None:
+        raise FrameRejected(Reason.NO_WCS, "the frame has no WCS")
+    return located.pointing

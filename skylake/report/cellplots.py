@@ -1,0 +1,98 @@
+"""Pictures of how images of stars differ over the field, and how that changes with time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.report.style import Floats, canvas, dates, say_nothing_there
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Columns of ``frames`` that the picture shows, by cell from the first pixel along x, then y.
+FWHM_COLUMNS = tuple(f"fwhm_cell{number}_px" for number in range(1, 10))
+ELLIPTICITY_COLUMNS = tuple(f"ellipticity_cell{number}" for number in range(1, 10))
+#: Spans of time side by side, at most.
+_MOST_SPANS = 6
+
+
+def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floats, camera: str) -> Figure:
+    """Draw maps of 3 x 3 cells for spans of time: the width of stars above, their ellipticity below.
+
+    Parameters
+    ----------
+    mjd : ndarray, shape (n,)
+        Times of frames.
+    fwhm, ellipticity : ndarray, shape (n, 9)
+        Of their cells; NaN where not known.
+    uneven : ndarray, shape (n,)
+        Cells of each frame that stand out.
+    camera : str
+    """
+    title = f"{camera}: images of stars over the field"
+    with canvas(title, (8.0, 3.9)) as (figure, axes):
+        known = np.asarray(np.isfinite(np.hstack([fwhm, ellipticity])).any(axis=1))
+        if not known.any():
+            say_nothing_there(axes, "no frame has stars enough in its cells")
+            return figure
+        spans = [rows[known[rows]] for rows in _spans(mjd) if known[rows].any()]
+        figure.delaxes(axes)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        grid = figure.subplots(2, len(spans), squeeze=False)
+        for line, (values, label, form) in enumerate(
+            ((fwhm, "FWHM [px]", "{:.2f}"), (ellipticity, "ellipticity", "{:.3f}"))
+        ):
+            maps = [_medians(values[rows]).reshape(3, 3) for rows in spans]
+            shown = _draw_line(grid[line], maps, form)
+            figure.colorbar(shown, ax=grid[line].tolist(), label=f"median {label}", shrink=0.9)
+        for place, rows in enumerate(spans):
+            share = float(np.mean(np.nan_to_num(uneven[rows]) > 0))
+            grid[0, place].set_title(_when(mjd[rows]), fontsize=8, fontweight="normal")
+            grid[1, place].set_xlabel(f"{rows.size} frames,\n{share:.0%} uneven", fontsize=8)
+        return figure
+
+
+def _spans(mjd: Floats) -> list[npt.NDArray[np.intp]]:
+    """Return the rows of spans of time that hold about as many frames each, the earliest first."""
+    order = np.argsort(mjd, kind="stable")
+    return [rows for rows in np.array_split(order, _MOST_SPANS) if rows.size]
+
+
+def _medians(values: Floats) -> Floats:
+    """Return the median of each column, NaN for one that holds nothing."""
+    found = np.full(values.shape[1], np.nan)
+    for column in range(values.shape[1]):
+        some = values[np.isfinite(values[:, column]), column]
+        found[column] = np.median(some) if some.size else np.nan
+    return found
+
+
+def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -> Any:
+    """Draw maps beside each other in one scale of colours, each cell with its number; return one of them."""
+    together = np.concatenate([one.ravel() for one in maps])
+    some = together[np.isfinite(together)]
+    low, high = (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
+    shown = None
+    for axes, cells in zip(panels, maps, strict=True):
+        shown = axes.imshow(cells, origin="lower", cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
+        axes.set_facecolor("#dddddd")
+        for row, column in np.argwhere(np.isfinite(cells)):
+            dark = cells[row, column] < 0.6 * low + 0.4 * high
+            colour = "white" if dark else "black"
+            text = form.format(cells[row, column])
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+    return shown
+
+
+def _when(mjd: Floats) -> str:
+    """Return the time of some frames in two lines, by hours where they are of one day."""
+    first, last = dates([float(mjd.min()), float(mjd.max())])
+    if first.date() == last.date():
+        return f"{first:%Y-%m-%d}\n{first:%H:%M} to {last:%H:%M}"
+    return f"{first:%Y-%m-%d}\nto {last:%Y-%m-%d}"

@@ -1,0 +1,150 @@
+"""Nights whose headers do not tell where frames point, or tell it wrongly."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+
+from skylake.cameras import Profile
+from skylake.core.camera import HeaderDialect
+from skylake.core.sphere import separation_deg
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import ingest
+from skylake.image.lenstext import lens_of_text
+from skylake.lake import Lake
+from skylake.settings import Settings
+from skylake.simulate import Scenario, ScheduleParams, SimulationResult, StarParams, simulate
+from skylake.sky.asterism_index import build_index
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalogs import ReferenceCatalog
+
+SCALE = 8.0
+
+
+@pytest.fixture(scope="module")
+def slewing(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
+    """A night of six frames that turn about, with slews between two fields."""
+    scenario = Scenario(
+        camera=profile.source, nights=1, first_night=20241001, frames_per_night=6, streak_fraction=0.0,
+        stars=StarParams(per_frame=300.0),
+        schedule=ScheduleParams(target=(0.0, -24.6243), fields=1, rotation="random"),
+    )  # fmt: skip
+    return simulate(scenario, tmp_path_factory.mktemp("slewing"))
+
+
+@pytest.fixture(scope="module")
+def blind(profile: Profile) -> Profile:
+    """The camera, whose headers are not to be believed."""
+    header: HeaderDialect = replace(profile.base.header, wcs="none")
+    return replace(profile, base=replace(profile.base, header=header))
+
+
+@pytest.fixture(scope="module")
+def empty(
+    slewing: SimulationResult, columns: CatalogColumns, tmp_path_factory: pytest.TempPathFactory
+) -> Lake:
+    """A lake with a catalog and its patterns, and no frames. Tests do not change it."""
+    lake = Lake.create(tmp_path_factory.mktemp("located") / "lake", Settings(cluster="inline", pixel_order=5))
+    import_catalog(lake, "simcat", "table", [slewing.catalog], columns)
+    build_index(ReferenceCatalog.open(lake.layout.catalog("simcat")), "V", 0.5, 2.0)
+    return lake
+
+
+@pytest.fixture
+def lake(empty: Lake, tmp_path: Path) -> Lake:
+    return Lake(shutil.copytree(empty.root, tmp_path / "lake", symlinks=True))
+
+
+def rows_of(lake: Lake) -> pd.DataFrame:
+    return lake.snapshot().read("frames").to_pandas().set_index("frame_id").sort_index()
+
+
+def test_frames_without_headers_have_the_values_of_those_with_them(
+    slewing: SimulationResult, profile: Profile, blind: Profile, lake: Lake, empty: Lake, tmp_path: Path
+) -> None:
+    other = Lake(shutil.copytree(empty.root, tmp_path / "other", symlinks=True))
+    assert ingest(other, profile, slewing.frames, Inline()).counts == {"ok": 6}
+    report = ingest(lake, blind, slewing.frames, Inline())
+    assert report.counts == {"ok": 6}, report.problems
+    told, found = rows_of(other), rows_of(lake)
+    assert set(told.wcs_source) == {"header"} and set(found.wcs_source) == {"solved"}
+    slew = separation_deg(told.ra_deg.iloc[0], told.dec_deg.iloc[0], told.ra_deg, told.dec_deg)
+    assert slew.max() > 5.0
+    away = separation_deg(told.ra_deg, told.dec_deg, found.ra_deg, found.dec_deg) * 3600.0 / SCALE
+    assert away.max() < 0.1
+    turned = (told.rotation_deg - found.rotation_deg + 180.0) % 360.0 - 180.0
+    assert abs(turned).max() < 0.05 and not found.mirrored.any()
+    np.testing.assert_allclose(found.pixel_scale_arcsec, told.pixel_scale_arcsec, rtol=1e-3)
+    assert (found.wcs_log_odds > 12.0).all() and (found.astrom_rms_px < 0.5).all()
+    assert (found.astrom_n > 50).all() and (found.astrom_completeness > 0.9).all()
+    names = ["airmass", "altitude_deg", "moon_separation_deg"]
+    np.testing.assert_allclose(found[names], told[names], rtol=1e-4)
+    # A star on the very edge may be within for one and not for the other.
+    assert abs(found.found_fraction - told.found_fraction).max() < 0.02
+    lens = lens_of_text(found.wcs_lens.iloc[0])
+    assert lens.focal_px == pytest.approx(np.degrees(1.0) * 3600.0 / SCALE, rel=1e-3)
+    both = [
+        one.snapshot().read("sources").to_pandas().set_index(["frame_id", "source_no"])
+        for one in (other, lake)
+    ]
+    pd.testing.assert_series_equal(both[0].flux_aper2.sort_index(), both[1].flux_aper2.sort_index())
+    second = both[1].loc[both[0].index]
+    off = separation_deg(both[0].ra_deg, both[0].dec_deg, second.ra_deg, second.dec_deg) * 3600.0 / SCALE
+    assert np.median(off) < 0.1 and off.max() < 0.5
+
+
+def test_a_frame_whose_header_is_wrong_is_solved(
+    slewing: SimulationResult, profile: Profile, lake: Lake, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy2(slewing.frames[0], tmp_path / "wrong.fits"))
+    with fits.open(path, mode="update") as file:
+        right = file[0].header["CRVAL2"]
+        file[0].header["CRVAL2"] = right + 0.25
+    assert ingest(lake, profile, [path], Inline()).counts == {"ok": 1}
+    row = rows_of(lake).iloc[0]
+    assert row.wcs_source == "solved" and abs(row.dec_deg - right) < 0.1
+    assert row.wcs_matched > 0.9 * row.wcs_expected
+
+
+def test_without_patterns_the_sentence_says_how_to_make_them(
+    slewing: SimulationResult, blind: Profile, lake: Lake
+) -> None:
+    lake.layout.catalog("simcat").with_name("simcat.asterisms").unlink()
+    report = ingest(lake, blind, slewing.frames[:1], Inline())
+    assert report.counts == {"rejected": 1}
+    assert report.problems[0]["reason"] == "no_wcs"
+    assert "skylake catalog index LAKE simcat" in report.problems[0]["message"]
+
+
+def test_clouds_and_hot_pixels_are_soon_given_up_with_a_sentence(
+    slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(2)
+    for name in ("warm.fits", "hot.fits", "clouds.fits"):
+        path = Path(shutil.copy2(slewing.frames[0], tmp_path / name))
+        with fits.open(path, mode="update") as file:
+            shape = file[0].data.shape
+            pixels = random.normal(1000.0, 10.0, shape)
+            if name != "clouds.fits":
+                y, x = random.integers(5, 250, (2, 80))
+                pixels[y, x] += 10.0 ** random.uniform(2.5, 4.3, 80)
+                if name == "warm.fits":  # so warm that neighbours see them: they look like sharp stars
+                    pixels[y + 1, x] += 0.4 * (pixels[y, x] - 1000.0)
+                    pixels[y, x + 1] += 0.4 * (pixels[y, x] - 1000.0)
+            file[0].data = np.clip(pixels, 0, 65535).astype(np.uint16)
+    began = time.thread_time()
+    report = ingest(lake, blind, [tmp_path], Inline())
+    assert time.thread_time() - began < 3 * 2.5
+    assert report.counts == {"rejected": 3}
+    reasons = {Path(row["file"]).name: row["reason"] for row in report.problems}
+    assert set(reasons.values()) <= {"no_wcs", "no_sources"}
+    assert reasons["warm.fits"] == "no_wcs"
+    assert all(len(row["message"]) > 20 for row in report.problems)

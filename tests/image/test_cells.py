@@ -1,0 +1,65 @@
+"""Cells of a field tell where stars are wide or long, and stand out only where they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skylake.core.flags import FrameFlag
+from skylake.image.cells import note_cells
+from skylake.simulate import Moffat
+
+SHAPE = (512, 512)
+FWHM = tuple(f"fwhm_cell{number}_px" for number in range(1, 10))
+LONG = tuple(f"ellipticity_cell{number}" for number in range(1, 10))
+
+
+@pytest.fixture(scope="module")
+def noted(make_field: Callable[..., Any], measure: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """A function that draws stars, wider by a factor and longer in the last cell, and notes their cells."""
+
+    def go(wider: float = 1.0, ellipticity: float = 0.0, seed: int = 1) -> dict[str, Any]:
+        random = np.random.default_rng(seed)
+        y, x = np.mgrid[20:500:24, 20:500:24].reshape(2, -1) + random.uniform(-4.0, 4.0, (2, 400))
+        last = (x > 341.0) & (y > 341.0)
+        flux = np.exp(random.uniform(*np.log((2e4, 2e5)), x.size))
+        psf = Moffat(np.where(last, 3.0 * wider, 3.0), np.where(last, ellipticity, 0.0), 35.0)
+        row: dict[str, Any] = {"flags": FrameFlag(0)}
+        note_cells(row, measure(make_field(x, y, flux, SHAPE, psf=psf, seed=seed)).sources, SHAPE)
+        return row
+
+    return go
+
+
+def test_an_even_field_has_none_that_stands_out(noted: Callable[..., dict[str, Any]]) -> None:
+    rows = [noted(seed=seed) for seed in range(1, 6)]
+    assert [row["n_uneven_cells"] for row in rows] == [0] * 5
+    assert all(row["flags"] == 0 for row in rows)
+    np.testing.assert_allclose([[row[name] for name in FWHM] for row in rows], 3.0, rtol=0.06)
+    assert max(row[name] for row in rows for name in LONG) < 0.05
+
+
+def test_a_corner_of_wide_stars_stands_out(noted: Callable[..., dict[str, Any]]) -> None:
+    row = noted(wider=1.3)
+    assert row["fwhm_cell9_px"] == pytest.approx(3.9, rel=0.06)
+    assert row["fwhm_cell1_px"] == pytest.approx(3.0, rel=0.06)
+    assert row["n_uneven_cells"] == 1 and row["flags"] & FrameFlag.UNEVEN_IMAGES
+
+
+def test_a_corner_of_long_stars_stands_out(noted: Callable[..., dict[str, Any]]) -> None:
+    row = noted(ellipticity=0.3)
+    assert row["ellipticity_cell9"] == max(row[name] for name in LONG) > 0.15
+    assert row["n_uneven_cells"] == 1 and row["flags"] & FrameFlag.UNEVEN_IMAGES
+
+
+def test_cells_are_counted_from_the_first_pixel_along_x_and_few_stars_tell_nothing(
+    make_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    y, x = np.mgrid[20:150:24, 180:330:24].reshape(2, -1).astype(float)
+    row: dict[str, Any] = {"flags": FrameFlag(0)}
+    note_cells(row, measure(make_field(x, y, np.full(x.size, 1e5), SHAPE)).sources, SHAPE)
+    known = [name for name in FWHM if np.isfinite(row[name])]
+    assert known == ["fwhm_cell2_px"] and row["n_uneven_cells"] == 0

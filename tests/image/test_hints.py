@@ -1,0 +1,67 @@
+"""Hints to the plate solver, and lenses as texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skylake.core.astrometry import Astrometry
+from skylake.core.camera import Camera, Optics
+from skylake.image.hints import attempts, hinted_centre
+from skylake.image.lens import Lens
+from skylake.image.lenstext import lens_of_text, lens_text
+
+CAMERA = Camera(
+    "lab", optics=Optics(pixel_scale_arcsec=4.0), astrometry=Astrometry(ra=("TELRA", "RA"), dec=("TELDEC", "DEC"))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cards", "centre"),
+    [
+        ({"RA": 83.5, "DEC": -5.25}, (83.5, -5.25)),
+        ({"RA": "05:34:00", "DEC": "-05 15 00.0"}, (83.5, -5.25)),
+        ({"RA": "05 34", "DEC": "-00:15"}, (83.5, -0.25)),
+        ({"RA": "-10.0", "DEC": "+5"}, (350.0, 5.0)),
+        ({"TELRA": 1.0, "TELDEC": 2.0, "RA": 3.0, "DEC": 4.0}, (1.0, 2.0)),
+        ({"TELRA": "parked", "TELDEC": 2.0, "RA": 3.0, "DEC": 4.0}, (3.0, 4.0)),
+        ({"RA": 3.0, "DEC": 95.0}, None),
+        ({"RA": float("nan"), "DEC": 5.0}, None),
+        ({"RA": True, "DEC": 5.0}, None),
+        ({"RA": 3.0}, None),
+    ],
+)
+def test_cards_tell_where_to_look(cards: dict[str, Any], centre: tuple[float, float] | None) -> None:
+    assert hinted_centre(cards, CAMERA) == (centre and pytest.approx(centre))
+
+
+def test_a_hint_is_tried_first_and_not_believed() -> None:
+    near, anywhere = attempts({"RA": 3.0, "DEC": 4.0}, CAMERA, 2)
+    assert near.centre == (3.0, 4.0) and anywhere.centre is None
+    assert near.scale_low == anywhere.scale_low == pytest.approx(8.0 / 1.2)
+    assert near.seconds + anywhere.seconds == pytest.approx(CAMERA.astrometry.seconds)
+    (only,) = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry(mirrored=False)))
+    assert (only.scale_low, only.scale_high, only.centre, only.parity) == (None, None, None, -1)
+
+
+numbers = st.floats(-3.0, 3.0)
+
+
+@given(
+    st.lists(numbers, min_size=13, max_size=13), st.sampled_from(["rectilinear", "equisolid"]), st.booleans()
+)
+def test_a_lens_is_the_same_after_it_was_written(
+    values: list[float], projection: str, mirrored: bool
+) -> None:
+    lens = Lens.from_parameters(values, projection, mirrored)
+    assert lens_of_text(lens_text(lens)) == lens
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"projection": "rectilinear"}', "null"])
+def test_another_text_is_no_lens(text: str) -> None:
+    with pytest.raises(ValueError):
+        lens_of_text(text)
