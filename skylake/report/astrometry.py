@@ -119,7 +119,12 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
         for colour, parts, name in ((BLUE, found.dx, "x"), (RED, found.dy, "y")):
             rms = float(np.sqrt(np.mean(parts**2)))
             axes.hist(
-                parts, edges.tolist(), histtype="step", lw=1.6, color=colour, label=f"along {name}, rms {rms:.3f} px"
+                parts,
+                edges.tolist(),
+                histtype="step",
+                lw=1.6,
+                color=colour,
+                label=f"along {name}, rms {rms:.3f} px",
             )
         at = np.linspace(-limit, limit, 300)
         peak = len(found.x) * (edges[1] - edges[0]) / (sigma * np.sqrt(2.0 * np.pi))
