@@ -21,7 +21,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
 
 test: $(VENV)/.developing
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 25
+	@# Two processes on two cores: threads of the linear algebra would only wait for each other.
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 25
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
