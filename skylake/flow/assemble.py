@@ -26,6 +26,8 @@ from skylake.image.masters import FlatForm, Quality, combine_options, difference
 
 #: Differences of flats behind a master, at least: a single one would tell nothing of its error.
 _LEAST_DIFFERENCES = 2
+#: Flats of which there are so many.
+DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
 #: Frames and rows, or twice as many, of which the noise is told.
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 

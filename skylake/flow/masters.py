@@ -15,7 +15,7 @@ from skylake.cameras.kinds import CalibrationKind
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
-from skylake.flow.assemble import image_master
+from skylake.flow.assemble import DIFFERENCE_FLATS, image_master
 from skylake.flow.calibration import Exposure, PreparedFile, look_at, prepare_file
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.defects import bad_pixel_rows
@@ -114,7 +114,8 @@ def build_masters(
         run = _Build(lake, profile, workers, options, progress or Silent(), staging, report)
         run.library = library_of(snapshot, profile.name)
         frames = run.look(files)
-        for one in group(frames, profile, options.by_night, options.min_frames):
+        least = max(options.min_frames, DIFFERENCE_FLATS if options.form == "difference" else 1)
+        for one in group(frames, profile, options.by_night, least):
             run.make(one)
         run.make_masks()
         _commit(lake, snapshot, profile, run.rows, staging)

@@ -17,11 +17,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from skylake import __version__
 from skylake.cameras import Profile
 from skylake.errors import LakeError, reason_of
 from skylake.image.library import Library
 from skylake.image.psf import N_BASIS, N_FIELD, PsfSums
+from skylake.revision import code_version
 
 #: Nights that are remembered: the one that is under way, and those that may still get late frames.
 _NIGHTS = 3
@@ -90,7 +90,7 @@ def stamp_of(file: str) -> Stamp | None:
 def made_with(profile: Profile, library: Library | None) -> str:
     """Return a digest of all but the frames that what they tell follows from."""
     checksums = {} if library is None else library.checksums
-    content = json.dumps([__version__, profile.sha256, sorted(checksums.items())])
+    content = json.dumps([code_version(), profile.sha256, sorted(checksums.items())])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -148,7 +148,8 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(buffer.getvalue())
         temporary.replace(path)
-        for old in sorted(folder.glob("*.npz"))[:-_NIGHTS]:
+        # By the time of use: an old night may be the one that is done again.
+        for old in sorted(folder.glob("*.npz"), key=lambda one: one.stat().st_mtime_ns)[:-_NIGHTS]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise LakeError(

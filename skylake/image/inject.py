@@ -323,6 +323,8 @@ def _among(
     """Tell which stars are among sources: one lies within reach, with their total flux (ADU/s) up to a factor."""
     from scipy.spatial import cKDTree
 
+    if len(measured.x) == 0:
+        return np.zeros(len(x), bool)
     distance, nearest = cKDTree(np.column_stack([measured.x, measured.y])).query(np.column_stack([x, y]))
     total = frame.total(measured)[nearest]
     return np.asarray((distance <= reach) & (total > flux / _FOUND_FACTOR) & (total < flux * _FOUND_FACTOR))

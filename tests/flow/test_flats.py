@@ -148,6 +148,19 @@ def test_frames_take_the_flats_of_dusk_or_of_dawn(lake: Lake, tmp_path: Path) ->
         assert not isinstance(one, str) and one.n_frames == count
 
 
+def test_too_few_flats_for_differences_of_dusk_and_of_dawn_are_those_of_one_night(
+    lake: Lake, tmp_path: Path
+) -> None:
+    dome = Dome(tmp_path)
+    levels = (100.0, 400.0, 100.0, 400.0, 100.0, 400.0)
+    flats = [dome.flat(number, level, hour=9.0 * (number // 3)) for number, level in enumerate(levels)]
+    paths = [*dome.zeros("BIAS", 3), *flats]
+    report = build_masters(
+        lake, profile(tmp_path, "bias", "flat"), paths, Inline(), BuildOptions(form="difference")
+    )
+    assert [row["n_frames"] for row in report.masters if row["kind"] == "flat"] == [6]
+
+
 def test_bias_frames_alone_make_no_mask(lake: Lake, tmp_path: Path) -> None:
     report = build_masters(lake, profile(tmp_path, "bias", "flat"), Dome(tmp_path).zeros("BIAS", 4), Inline())
     assert [row["kind"] for row in report.masters] == ["bias"] and report.all_well
