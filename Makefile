@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developing
 	@# Two processes on two cores: threads of the linear algebra would only wait for each other.
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 25
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -28,10 +28,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one process, where they share its fixtures; the slow ones go where there is room."""
+    """Keep the tests of a file on one process, where they share its fixtures; what takes long comes first."""
+    long = []
     for item in items:
-        if not (item.get_closest_marker("xdist_group") or item.get_closest_marker("slow")):
+        group = item.get_closest_marker("xdist_group")
+        if item.get_closest_marker("slow") or (group is not None and group.args == ("docs",)):
+            long.append(item)
+        elif group is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: item not in long)
 
 
 @pytest.fixture(scope="session")

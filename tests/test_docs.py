@@ -124,6 +124,8 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "clear_sky",
         "reduction",
         "calibration",
+        "injection",
+        "astrometry",
         "period",
     }
 
