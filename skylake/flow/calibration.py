@@ -15,8 +15,9 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import SkyFrames
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.errors import FrameError, FrameFailed
 from skylake.flow.guard import guard
+from skylake.flow.scratch import keep_plane
 from skylake.image.calibrate import Conditions
 from skylake.image.combine import Combined, CombineOptions, combine
 from skylake.image.conditions import told_exposure
@@ -185,13 +186,7 @@ def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -
     if isinstance(made, FrameError):
         return made
     pixels, offset, levels, sha256, used = made
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        np.save(out, pixels)
-    except OSError as error:
-        raise LakeError(
-            f"{out}: a prepared frame cannot be written ({reason_of(error)}); free space and run again"
-        ) from error
+    keep_plane(out, pixels, "a prepared frame")
     return PreparedFile(out, (pixels.shape[0], pixels.shape[1]), offset, levels, sha256, used)
 
 
@@ -241,11 +236,5 @@ def hide_sources(path: Path, flat: Path, params: SkyFrames, out: Path) -> Path:
         If the file cannot be written.
     """
     pixels = without_sources(np.load(path), np.load(flat), params)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        np.save(out, pixels)
-    except OSError as error:
-        raise LakeError(
-            f"{out}: a prepared frame cannot be written ({reason_of(error)}); free space and run again"
-        ) from error
+    keep_plane(out, pixels, "a prepared frame")
     return out

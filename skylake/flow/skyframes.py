@@ -18,8 +18,9 @@ from skylake.cameras import Profile, read_header
 from skylake.core.camera import SkyFrames
 from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.errors import FrameError, FrameFailed
 from skylake.flow.cluster import Workers
+from skylake.flow.scratch import keep_plane
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
 from skylake.image.library import Library
@@ -209,13 +210,7 @@ class SkySource:
         return self._folder / f"{name}-{what}.npy"
 
     def _save(self, path: Path, pixels: Pixels) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            np.save(path, pixels)
-        except OSError as error:
-            raise LakeError(
-                f"{path}: a frame of the sky cannot be written ({reason_of(error)}); free space and run again"
-            ) from error
+        keep_plane(path, pixels, "a frame of the sky")
         self._kept[path] = 0.0
 
     def _open(self, path: Path) -> Pixels | None:

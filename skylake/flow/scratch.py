@@ -1,0 +1,35 @@
+"""Planes that tasks hand to one another as files in the staging folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.errors import LakeError, reason_of
+
+
+def keep_plane(path: Path, plane: npt.NDArray[Any], what: str) -> None:
+    """Write a plane as a file, whose folder is made if it is not there.
+
+    Parameters
+    ----------
+    path : Path
+    plane : ndarray
+    what : str
+        What it is, for the sentence.
+
+    Raises
+    ------
+    LakeError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, plane)
+    except OSError as error:
+        raise LakeError(
+            f"{path}: {what} cannot be written ({reason_of(error)}); free space and run again"
+        ) from error
