@@ -284,7 +284,7 @@ def _near_edge(ra: Floats, dec: Floats, pixel: Pixel, distance_arcsec: float) ->
 def _catalog_stars(
     lake: Lake, camera: str, options: TargetOptions, frames: pa.Table
 ) -> tuple[CatalogStars | None, CatalogStars | None]:
-    """Return the stars of the catalog in the fields of the camera: to the faint limit, and beyond it if there is one."""
+    """Return the catalog's stars in the fields of the camera: to the faint limit, and beyond it if there is one."""
     if options.catalog is None:
         return None, None
     catalog = ReferenceCatalog.open(lake.layout.catalog(options.catalog))
