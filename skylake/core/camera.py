@@ -226,6 +226,8 @@ class BadPixels:
     """Dark current above that of its surroundings, in standard deviations of the pixels of the master."""
     dead_response: float = 0.5
     """Response below this part of that of its surroundings, or above one over it, is dead."""
+    least_response: float = 0.15
+    """Response below this part of the median of the flat is dead too, however large the area: what sees no light."""
     unstable_ratio: float = 5.0
     """Scatter from frame to frame in units of what its level lets expect; judged on five frames or more."""
 
