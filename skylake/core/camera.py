@@ -16,8 +16,8 @@ Flux = Literal["aper1", "aper2", "aper3", "kron"]
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
 Step = Literal[
-    "trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays",
-    "sky",
+    "trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels",
+    "cosmic_rays", "sky",
 ]  # fmt: skip
 
 #: What photon transfers measure of a detector.
@@ -128,7 +128,7 @@ class Detector:
     overscan_x: tuple[int, int] | None = None
     overscan_y: tuple[int, int] | None = None
     unlit: tuple[tuple[int, int, int, int], ...] = ()
-    """Areas that see no light, such as the corners around the image of a fisheye lens: x from and to, y from and to."""
+    """Areas that see no light, as the corners around the image of a fisheye lens: x from and to, y from and to."""
     reference_border_px: int = 0
     """Width of the border of reference pixels, which see no light, of a near-infrared array."""
     reference_channels: int = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
@@ -37,9 +36,7 @@ def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collecti
 
 
 def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
-    rows = snapshot.read(
-        "frames", _COLUMNS, lambda part: part.camera == profile.name and part.night == night
-    )
+    rows = snapshot.read("frames", _COLUMNS, lambda part: part.camera == profile.name and part.night == night)
     flagged = pc.not_equal(pc.bit_wise_and(rows["flags"], int(FrameFlag.SKY_ONE_SIDED)), 0)
     halves = [_like(row) for row in rows.filter(flagged).to_pylist()]
     if not halves:

@@ -255,6 +255,4 @@ def _unplaced(frame: SingleFrame) -> Frame | None:
     background = refine_background(image, background, found, camera.extraction, signal)
     measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
     corrections = aperture_corrections(image, background, signal, found, measured, camera.apertures)
-    return Frame(
-        image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor
-    )
+    return Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)

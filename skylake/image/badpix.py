@@ -116,9 +116,7 @@ def repair(pixels: Pixels, mask: MaskPlane, bits: PixelFlag) -> int:
     return len(x)
 
 
-def _beside_others(
-    pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels
-) -> Mask:
+def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels) -> Mask:
     """Return pixels that are NaN, or far from the good ones in their row or their column.
 
     Parameters

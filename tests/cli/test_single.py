@@ -78,7 +78,9 @@ def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_wit
     assert answer.status == 1 and lost["reason"] == "no_wcs"
     assert -12 < lost["mag_half"] < 3 and 0 < lost["mag_half_err"] < 0.5
     assert dark["mag_half"] is None and "dark.fits: no stars were injected" in answer.err
-    assert [path.name for path in (tmp_path / "out").glob("*.completeness.ecsv")] == ["lost.completeness.ecsv"]
+    assert [path.name for path in (tmp_path / "out").glob("*.completeness.ecsv")] == [
+        "lost.completeness.ecsv"
+    ]
 
 
 def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(
