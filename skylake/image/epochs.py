@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skylake.image.distortion import Distortion, compare_distortion
+from skylake.image.jointfit import SHARED
+from skylake.image.lens import NAMES
 from skylake.image.refine import Refinement
 
 #: Places are the same if the parameters of the lens have so many digits in common.
@@ -89,6 +91,26 @@ class Epoch:
         """Tell whether the stars of a frame that was placed with it want another distortion."""
         change = compare_distortion(self.distortion, found.lens, found.pairs, self.shape)
         return change is not None and change.changed
+
+    def in_file(self, offset: tuple[int, int], step: int, shape: tuple[int, int]) -> Epoch:
+        """Return the epoch for pixels of a file, of which the image is a part that may be binned.
+
+        Parameters
+        ----------
+        offset : tuple of int
+            Where the image begins in the file, x and y.
+        step : int
+            Pixels of the file from one pixel of the image to the next.
+        shape : tuple of int
+            Height and width in the file.
+        """
+        held, model = self.distortion, self.distortion.model
+        placed = replace(
+            model, focal_px=model.focal_px * step, x0=model.x0 * step + offset[0], y0=model.y0 * step + offset[1]
+        )
+        units = np.where(np.isin(SHARED, (NAMES.index("x0"), NAMES.index("y0"))), float(step), 1.0)
+        moved = replace(held, model=placed, covariance=held.covariance * np.outer(units, units))
+        return replace(self, shape=shape, distortion=moved)
 
     def radial(self, shape: tuple[int, int]) -> tuple[float, float]:
         """Return k1 and k2 of :class:`~skylake.image.solve.SolveParams` for images of a size.
