@@ -51,7 +51,9 @@ Random = np.random.Generator
 
 def main() -> None:
     """Print tables and claims."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer frames")
     quick = parser.parse_args().quick
     learnt = ORIGIN.learn([drawn(CAMERA, number, 60, 0.15) for number in range(30)])
@@ -134,7 +136,9 @@ def changes(without: int, trials: int) -> list[Claim]:
     """Follow a camera that does not change, and others that do."""
     learnt = ORIGIN.learn([drawn(CAMERA, number, 80, 0.1) for number in range(30)])
     follower = Follower(ORIGIN, learnt)
-    false = sum(follower.take(drawn(CAMERA, 100_000 + number, 80, 0.1)) is not None for number in range(without))
+    false = sum(
+        follower.take(drawn(CAMERA, 100_000 + number, 80, 0.1)) is not None for number in range(without)
+    )
     print(f"\n{without} frames without a change: {false} found")
     away_px = np.zeros(len(SHARED))
     away_px[SHARED.index(6)] = 1e-3
@@ -155,7 +159,12 @@ def changes(without: int, trials: int) -> list[Claim]:
     print(f"changes of {CORNER_PX} px in the corners found after {', '.join(map(str, after))} frames")
     return [
         Claim(f"changes found in {without} frames without one", float(false), None, 0.0),
-        Claim(f"frames until {CORNER_PX} px in the corners are found, median", float(np.median(after)), None, 5.0),
+        Claim(
+            f"frames until {CORNER_PX} px in the corners are found, median",
+            float(np.median(after)),
+            None,
+            5.0,
+        ),
     ]
 
 

@@ -106,7 +106,10 @@ class Epoch:
         """
         held, model = self.distortion, self.distortion.model
         placed = replace(
-            model, focal_px=model.focal_px * step, x0=model.x0 * step + offset[0], y0=model.y0 * step + offset[1]
+            model,
+            focal_px=model.focal_px * step,
+            x0=model.x0 * step + offset[0],
+            y0=model.y0 * step + offset[1],
         )
         units = np.where(np.isin(SHARED, (NAMES.index("x0"), NAMES.index("y0"))), float(step), 1.0)
         moved = replace(held, model=placed, covariance=held.covariance * np.outer(units, units))
