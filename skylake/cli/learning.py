@@ -64,7 +64,7 @@ def learn(
               help="Draw each epoch: distortion, and what is left of the stars of its frames.")  # fmt: skip
 @show.as_json
 def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as_json: bool) -> None:
-    """Show the epochs of the distortion of the camera C: from how many frames it was learnt, and how well stars fit."""
+    """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit."""
     from skylake.cli.arguments import open_snapshot
     from skylake.image.epochs import in_force
     from skylake.lake.distortions import read_epochs

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from skylake.image.astrometry import Pointing, Stars, describe_pointing
-from skylake.image.matching import Sources
 from skylake.image.epochs import Epoch
+from skylake.image.matching import Sources
 from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.solve import Solution
 from skylake.image.starlist import StarList

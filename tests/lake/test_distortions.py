@@ -25,7 +25,8 @@ from skylake.places import place
 LENS = Lens.from_parameters(np.arange(13) / 7.0 + 0.1, "equisolid", True)
 EPOCH = Epoch(
     1, 1, -np.inf, 60010.0, 60001.0, 60009.0, 40, (1040, 1392),
-    Distortion(LENS, np.arange(49.0).reshape(7, 7), 0.05, 12, 900, 1.5), 0.2, np.nan, "tycho2", "ab" * 32, "0.1", "the first",
+    Distortion(LENS, np.arange(49.0).reshape(7, 7), 0.05, 12, 900, 1.5), 0.2, np.nan, "tycho2", "ab" * 32, "0.1",
+    "the first",
 )  # fmt: skip
 
 
