@@ -127,9 +127,12 @@ def force_targets(
     Returns
     -------
     ForcedMeasurements or None
-        None if there is no target in the field, or the targets are not where a WCS puts them that no catalog confirms.
+        None if there is no WCS or no target in the field, or the targets are not where a WCS puts them that no catalog
+        confirms.
     """
     pointing = extracted.pointing
+    if pointing is None:
+        return None
     reach = pointing.radius_deg + (LARGEST_HALF + _MOST_SHIFT_PX) * pointing.pixel_scale_arcsec / 3600.0
     found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, float(extracted.row["mjd_mid"]))
     x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
