@@ -51,7 +51,11 @@ def _package(files: list[Path]) -> Solver:
     def run(sources: StarList, params: SolveParams) -> tuple[float, ToSky | None]:
         order = np.argsort(-sources.flux)
         stars = np.column_stack([sources.x, sources.y])[order][:MOST_SOURCES] + 1.0
-        near = None if params.centre is None else astrometry.PositionHint(*params.centre, params.radius_deg)
+        near = None
+        if params.centre is not None:
+            # It wants the asterism within the radius, which may lie in a corner of the picture.
+            corner = 0.5 * np.hypot(*sources.shape) * params.scale_high / 3600.0
+            near = astrometry.PositionHint(*params.centre, min(params.radius_deg + corner, 180.0))
         began = time.process_time()
         answer = solver.solve(
             stars=stars, size_hint=astrometry.SizeHint(params.scale_low, params.scale_high), position_hint=near,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ from skylake.image.starlist import StarList
 _PROGRAM = "solve-field"
 #: Seconds of the processor that it may take, and of the clock.
 _CPU_LIMIT, _LIMIT = 60, 180
+#: From the middle of a picture of unknown scale to its corner, at most.
+_CORNER_DEG = 40.0
 
 
 #: Cards of a WCS with SIP polynomials.
@@ -59,8 +62,17 @@ def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]
         command += ["--scale-units", "arcsecperpix", "--scale-low", low, "--scale-high", high]
     if params.centre is not None:
         ra, dec = (f"{value:.6f}" for value in params.centre)
-        command += ["--ra", ra, "--dec", dec, "--radius", f"{params.radius_deg:.6g}"]
+        # It wants the asterism within the radius, which may lie in a corner of the picture.
+        corner = _CORNER_DEG
+        if params.scale_high:
+            corner = 0.5 * math.hypot(width, height) * params.scale_high / 3600.0
+        command += ["--ra", ra, "--dec", dec, "--radius", f"{min(params.radius_deg + corner, 180.0):.6g}"]
     return command
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without paths of Python: the program runs scripts of its own by another interpreter."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
 def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None) -> Answered:
@@ -95,6 +107,7 @@ def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None
                 text=True,
                 timeout=_LIMIT,
                 check=False,
+                env=_environment(),
             )
         except subprocess.TimeoutExpired:
             raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {_LIMIT} s") from None
