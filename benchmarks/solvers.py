@@ -22,6 +22,8 @@ ToSky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Solver = Callable[[StarList, SolveParams], tuple[float, ToSky | None]]
 #: The package is given so many of the brightest sources, of which the first make its asterisms.
 MOST_SOURCES, MOST_LEADING = 200, 80
+#: Seconds of the clock for `solve-field`, whose own limit is one of the processor: others may use the machine too.
+BUSY_S = 3600.0
 
 
 def peers(folder: Path) -> dict[str, Solver]:
@@ -79,7 +81,7 @@ def _program(folder: Path, sources: StarList, params: SolveParams) -> tuple[floa
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        answered = astrometrynet.solve_list(sources, params, folder)
+        answered = astrometrynet.solve_list(sources, params, folder, BUSY_S)
     except FrameRejected:
         answered = None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

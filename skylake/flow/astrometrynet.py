@@ -75,8 +75,18 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None) -> Answered:
+def solve_list(
+    found: StarList, params: SolveParams, indexes: Path | None = None, limit_s: float = _LIMIT
+) -> Answered:
     """Solve a list of sources, with the index files of a folder or those that its configuration names.
+
+    Parameters
+    ----------
+    found : StarList
+    params : SolveParams
+    indexes : Path, optional
+    limit_s : float
+        Seconds of the clock after which it is given up.
 
     Raises
     ------
@@ -105,12 +115,12 @@ def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None
                 command,
                 capture_output=True,
                 text=True,
-                timeout=_LIMIT,
+                timeout=limit_s,
                 check=False,
                 env=_environment(),
             )
         except subprocess.TimeoutExpired:
-            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {_LIMIT} s") from None
+            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {limit_s:g} s") from None
         answer = sources.with_suffix(".wcs")
         if not answer.exists():
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
