@@ -218,7 +218,9 @@ def compare(folder: Path, size: int, rounds: int) -> list[Claim]:
     show(profiles, best)
     other = best.get("Source Extractor")
     target = 0.5 * other if other else np.inf
-    return [Claim(f"raw file to table, {name} [ms CPU]", best[name], other, target) for name in ("plain", "fpack")]
+    return [
+        Claim(f"raw file to table, {name} [ms CPU]", best[name], other, target) for name in ("plain", "fpack")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

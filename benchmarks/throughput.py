@@ -103,7 +103,10 @@ def nights(folder: Path, sky: Sky, form: str, number: int, some: Workers) -> lis
     claims = [timed_night(lake, profile, frames, some, form)]
     make_targets(lake, profile.name, TargetOptions("stars", seen=0), some)
     run(lake, profile, [later(path, 2) for path in warm], some, {})
-    return [*claims, timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets")]
+    return [
+        *claims,
+        timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets"),
+    ]
 
 
 def later(path: Path, days: int) -> Path:
