@@ -273,6 +273,8 @@ class ReductionSteps:
     """Masters of a detector that was warmer or colder by more do not fit; unknown temperatures do."""
     exposure_tolerance: float = 0.01
     """Part of an exposure up to which two count as the same."""
+    use: dict[Step, tuple[str, ...]] = field(default_factory=dict)
+    """Masters of the library to choose among by name, for each step that takes one, whenever they are valid."""
     validity_days: float | None = None
     """For how long before and after its frames a new master is valid; None is as long as the period lasts."""
     bad_pixels: BadPixels = field(default_factory=BadPixels)
