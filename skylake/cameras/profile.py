@@ -280,4 +280,6 @@ def _rules_of_reduction(camera: Camera) -> Iterator[_Rule]:
         takes = kind in ("bias", "dark", "flat", "bad_pixels")
         yield not takes, f"reduction.use.{kind}", "only bias, dark, flat and bad_pixels take a master"
     sky = camera.reduction.sky
+    relative = sky.file is not None and not Path(sky.file).is_absolute()
+    yield relative, "reduction.sky.file", "give the absolute path, which all workers find"
     yield not 1 <= sky.min_frames <= sky.n_frames, "reduction.sky.min_frames", "from 1 to sky.n_frames"

@@ -81,9 +81,10 @@ def reduce(
 
     For a frame NAME.fits that is NAME.sources.fits (its sources), NAME.frame.json (its row in the table of frames),
     with --lake and targets NAME.forced.fits, with --plots NAME.frame.png, NAME.background.png and NAME.histogram.png,
-    and with --inject NAME.completeness.ecsv and .png. What needs other frames of the night, as the sky of a
-    near-infrared camera, takes those in the same folder, and those of the lake. Nothing is written to a lake. The
-    exit status is 1 if a frame failed or was rejected.
+    and with --inject NAME.completeness.ecsv and .png. With --plots the sky that a near-infrared camera takes off is
+    NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
+    frames of the night, as such a sky, takes those in the same folder, and those of the lake. Nothing is written to a
+    lake. The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
     from skylake.cli.runs import unchecked
@@ -133,7 +134,9 @@ class _Products:
         told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
         told["products"] = [str(one) for one in _write(frame, stem, self.form)]
         if self.plots:
-            told["products"] += [str(one) for one in _draw(frame, stem)]
+            told["products"] += [
+                str(one) for one in (*_draw(frame, stem), *_draw_sky(frame, bench, path, stem))
+            ]
         if self.stars:
             told |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
         return told
@@ -184,6 +187,27 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
             save(figure, path)
         paths.append(path)
     return paths
+
+
+def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[Path]:
+    """Write and draw the sky that was taken off a frame, if its camera has that step."""
+    from skylake.cli.output import writing
+    from skylake.flow.skyfiles import write_sky
+    from skylake.report.masterplot import master_picture
+    from skylake.report.style import save
+
+    sky = None if frame.image is None else bench.sky_of(path)
+    if sky is None:
+        return []
+    kept, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
+    with writing(kept):
+        write_sky(kept, sky)
+    with writing(picture):
+        save(
+            master_picture(sky.pixels, sky.error, "sky [ADU]", f"{stem.name}: sky that was taken off"),
+            picture,
+        )
+    return [kept, picture]
 
 
 def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None) -> dict[str, Any]:

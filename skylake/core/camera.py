@@ -249,6 +249,8 @@ class CosmicRays:
 class SkyFrames:
     """How the sky of a frame is made from its neighbours in time."""
 
+    file: str | None = None
+    """A sky in a FITS file, taken in place of that of the neighbours; by its absolute path."""
     n_frames: int = 8
     """Neighbours, half of them before and half after where there are so many."""
     min_frames: int = 3

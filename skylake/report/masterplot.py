@@ -120,7 +120,7 @@ def pixel_histogram(signal: Plane, rms: float, title: str) -> Figure:
             )
         axes.set_xlabel("pixel minus background [ADU]")
         axes.set_ylabel("pixels")
-        axes.legend(loc="upper right", fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
         return figure
 
 
