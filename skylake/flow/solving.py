@@ -118,8 +118,8 @@ def _solve_list(
 ) -> tuple[SolvedFrame, Solution | None]:
     solution = solve(index.bands, found.x, found.y, found.flux, found.shape, params)
     told = {
-        "n_sources": len(found.x), "log_odds": solution.log_odds, "n_guesses": solution.n_guesses,
-        "seconds": solution.seconds,
+        "n_sources": len(found.x), "n_guesses": solution.n_guesses, "seconds": solution.seconds,
+        "log_odds": solution.log_odds if math.isfinite(solution.log_odds) else None,
     }  # fmt: skip
     if not isinstance(solution, Solution):
         raised = FrameRejected(solution.reason, solution.message)

@@ -39,6 +39,8 @@ from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 from skylake.revision import code_version
 
+#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
+_MANY_HIT = 0.005
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
 
@@ -278,11 +280,13 @@ def _detect(
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
-    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
+    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
+    if n_hit > _MANY_HIT * image.mask.size:
+        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
 
 
 def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:

@@ -66,6 +66,12 @@ def test_a_copy_of_a_frame_does_not_count(profile: Profile, tmp_path: Path) -> N
     assert n_frames([*files, *map(str, copies)], profile) == {(1, "V", (160, 160)): 3}
 
 
+def test_frames_of_one_moment_that_are_no_copies_count(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"{i}.fits", i, **{"DATE-OBS": "2024-04-08T03:00:00"}) for i in range(3)]
+    copy = str(shutil.copy2(files[1], tmp_path / "again.fits"))
+    assert n_frames([*files, copy], profile) == {(1, "V", (160, 160)): 3}
+
+
 def test_each_filter_and_size_has_its_own(profile: Profile, tmp_path: Path) -> None:
     files = [write_frame(tmp_path / f"v-{i}.fits", i) for i in range(3)]
     files += [write_frame(tmp_path / f"b-{i}.fits", 10 + i, fwhm=4.0, FILTER="B") for i in range(2)]
