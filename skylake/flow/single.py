@@ -117,6 +117,7 @@ class Bench:
             self.sky,
             kept,
             solver=plate_solver(self.reduction),
+            epochs=self.reduction.epochs,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

@@ -15,9 +15,9 @@ import numpy as np
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
-from skylake.core.camera import SkyFrames
 from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
+from skylake.core.reduction import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.cluster import Workers
 from skylake.flow.copies import Contents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from skylake.image.cells import note_cells
 from skylake.image.clouds import Found
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
+from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.inject import Frame
@@ -107,6 +108,8 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    epochs: Sequence[Epoch] = (),
+    unplaced: bool = False,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -128,6 +131,10 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    epochs : sequence of Epoch
+        What was learnt of the distortion of the camera; needs `find_stars`.
+    unplaced : bool
+        Whether `finish` is called for a frame too of which nobody knows where it points.
 
     Returns
     -------
@@ -141,7 +148,8 @@ def reduce_frame(
         images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, find_stars, finish, solver)
+        reference = None if find_stars is None else Reference(find_stars, solver, epochs)
+        _measure(reduced, header, images.pop(), reading, reference, finish, unplaced)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -204,11 +212,12 @@ def _measure(
     header: Any,
     image: Image,
     reading: HeaderReading,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
     finish: Finisher | None,
-    solver: Solver | None,
+    unplaced: bool,
 ) -> None:
     row, camera = reduced.row, reading.camera
+    find_stars = None if reference is None else reference.find_stars
     _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
     told = point(header, camera, image)
@@ -225,7 +234,6 @@ def _measure(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    reference = None if find_stars is None else Reference(find_stars, solver)
     located = locate(row, reading, header, image, told, measured, reference)
     if located.pointing is not told[0]:
         row.update(_sky_row(reading, located.pointing))
@@ -238,9 +246,10 @@ def _measure(
     )
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections, located.found)
-    pointing = require_right(located, row, camera)
+    pointing = located.pointing if unplaced else require_right(located, row, camera)
     reduced.sources = measured
-    reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
+    if pointing is not None:
+        reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
     if finish is not None:

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from skylake.core.camera import SkyFrames
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels, SkyPlane
 from skylake.core.reasons import Reason
+from skylake.core.reduction import SkyFrames
 from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair

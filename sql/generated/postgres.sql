@@ -40,6 +40,7 @@ CREATE TABLE frames (
 	wcs_offset_arcsec DOUBLE PRECISION,
 	wcs_log_odds REAL,
 	wcs_lens TEXT,
+	wcs_geometry VARCHAR(32),
 	astrom_n INTEGER,
 	astrom_rms_px DOUBLE PRECISION,
 	astrom_rms_arcsec DOUBLE PRECISION,
@@ -221,6 +222,8 @@ COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these sta
 COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
 
 COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
+
+COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the distortion of the camera that the lens has, where it was learnt from other frames; null for a lens that was fitted to the stars of the frame alone';
 
 COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
 

@@ -97,3 +97,17 @@ def test_a_filter_without_one_takes_that_of_another_of_its_night(profile: Profil
     assert psf_for(found, own._replace(filter="B")) is found[own]
     assert psf_for(found, own._replace(night=2)) is None
     assert psf_for(found, own._replace(size=(192, 192))) is None
+
+
+def test_frames_without_a_wcs_tell_it_as_well(profile: Profile, tmp_path: Path) -> None:
+    told = [write_frame(tmp_path / f"told-{i}.fits", i) for i in range(2)]
+    blind = []
+    for number, file in enumerate(told):
+        blind.append(shutil.copy2(file, tmp_path / f"blind-{number}.fits"))
+        with fits.open(blind[-1], mode="update") as frame:
+            for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+                del frame[0].header[card]
+    key = PsfKey(1, "V", (160, 160))
+    with_wcs, without = (pool_psfs({1: list(map(str, files))}, profile, Inline()) for files in (told, blind))
+    assert without[key].quality.n_frames == 2
+    assert without[key].shape == with_wcs[key].shape
