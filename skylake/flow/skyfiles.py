@@ -84,8 +84,7 @@ def _load(path: str) -> KeptSky:
         return _of_any_image(content)
     if master.pixels is None:
         raise FrameFailed(Reason.NO_SKY_FRAME, f"{path}: the file holds no sky; mend reduction.sky.file")
-    error = master.error
-    return KeptSky(master.pixels, np.zeros_like(master.pixels) if error is None else error)
+    return KeptSky(master.pixels, np.zeros_like(master.pixels) if master.error is None else master.error)
 
 
 def _of_any_image(content: FileContent) -> KeptSky:

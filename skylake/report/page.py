@@ -168,7 +168,8 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture
     rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
     if rows.num_rows == 0:
         return []
-    figure = forcedplots.scatter_against_magnitude(*(collect.floats(rows, name) for name in columns), camera)
+    mag, mag_err, scatter, n_clean = (collect.floats(rows, name) for name in columns)
+    figure = forcedplots.scatter_against_magnitude(mag, mag_err, scatter, n_clean, camera)
     caption = f"How well forced photometry of {camera} repeats; the line is what the errors let expect."
     return [_keep(figure, out, f"forced-{camera}.png", caption)]
 
