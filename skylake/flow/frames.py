@@ -18,6 +18,7 @@ from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.ahead import ahead
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.masters import library_of
@@ -156,7 +157,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         solver=plate_solver(reduction),
         epochs=reduction.epochs,
     )
-    for path in paths:
+    for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
         if rows is None:
             repeated.append(path)
