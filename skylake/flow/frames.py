@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.library import Library
 from skylake.image.locate import Solver
+from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake import Lake, Snapshot
@@ -70,7 +71,7 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others.
+    the others. ``priors`` tells, by file, what neighbours know of frames that do not tell where they point.
     """
 
     profile: Profile
@@ -79,6 +80,12 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
+    priors: Mapping[str, Prior | None] = field(default_factory=dict)
+
+    @property
+    def catalog_name(self) -> str | None:
+        """Name of the catalog."""
+        return None if self.catalog is None else self.catalog.name
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
@@ -149,6 +156,8 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         sky=sky,
         finish=finish,
         solver=plate_solver(reduction),
+        catalog=reduction.catalog_name,
+        priors=reduction.priors,
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -214,8 +223,12 @@ def _measure(
     sky: SkySource | None,
     finish: Finisher | None,
     solver: Solver | None,
+    catalog: str | None,
+    priors: Mapping[str, Prior | None],
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
+    prior = priors.get(row["file"])
+    reduced = reduce_frame(content, profile, find_stars, library, sky, finish, row, solver, catalog, prior)
+    return _tables(reduced)
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:

@@ -111,6 +111,7 @@ class Bench:
             self.sky,
             kept,
             solver=plate_solver(self.reduction),
+            catalog=self.reduction.catalog_name,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

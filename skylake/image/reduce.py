@@ -33,6 +33,8 @@ from skylake.image.library import Library
 from skylake.image.limits import note_limits
 from skylake.image.locate import Reference, Solver, locate, point, pointing_row, require_right
 from skylake.image.measure import Measurements, measure_sources
+from skylake.image.neighbours import Prior
+from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
@@ -104,6 +106,8 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    catalog: str | None = None,
+    prior: Prior | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -125,6 +129,10 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    catalog : str or None
+        Name of the catalog of both.
+    prior : Prior or None
+        What its neighbours tell of a frame that does not tell itself where it points; needs `find_stars`.
 
     Returns
     -------
@@ -132,13 +140,12 @@ def reduce_frame(
         Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason.
     """
     reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
+    reduced.row["wcs_neighbours"] = None if prior is None else prior.text
+    reference = None if find_stars is None else Reference(find_stars, solver, catalog)
     try:
-        raw = open_stored(content, profile.base.header.extension)
-        reading = _read_header(reduced, raw, profile)
-        images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
-        del raw  # what was unpacked is half as large as the image
+        reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, find_stars, finish, solver)
+        _measure(reduced, header, images.pop(), reading, reference, finish, prior)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -167,6 +174,20 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
         "config_sha256": camera.sha256,
         "flags": reading.flags | (FrameFlag(0) if camera.site.known else FrameFlag.SITE_UNKNOWN),
     }
+
+
+def _open(
+    reduced: ReducedFrame,
+    content: FileContent,
+    profile: Profile,
+    library: Library | None,
+    sky: SkyFinder | None,
+) -> tuple[HeaderReading, Any, list[Image]]:
+    """Return what the header of a frame tells, the header, and the image in a list of its own."""
+    raw = open_stored(content, profile.base.header.extension)
+    reading = _read_header(reduced, raw, profile)
+    # What was unpacked is half as large as the image, and gone by the end.
+    return reading, raw.header, [_calibrate(reduced, raw, reading, library, sky)]
 
 
 def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> HeaderReading:
@@ -201,9 +222,9 @@ def _measure(
     header: Any,
     image: Image,
     reading: HeaderReading,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
     finish: Finisher | None,
-    solver: Solver | None,
+    prior: Prior | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
@@ -215,15 +236,14 @@ def _measure(
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = _detect(row, image, signal, background, reading, told[0], find_stars)
+    detections = _detect(row, image, signal, background, reading, told[0], reference, prior)
     background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    reference = None if find_stars is None else Reference(find_stars, solver)
-    located = locate(row, reading, header, image, told, measured, reference)
+    located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
         row.update(_sky_row(reading, located.pointing))
     corrections = aperture_corrections(
@@ -238,8 +258,7 @@ def _measure(
     pointing = require_right(located, row, camera)
     reduced.sources = measured
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
-    if row["status"] != Status.OK:
-        measured.flags[:] |= SourceFlag.FRAME_REJECTED
+    measured.flags[:] |= _flags_of_all(row)
     if finish is not None:
         image = replace(image, pixels=signal)
         reduced.finished = finish(
@@ -250,6 +269,13 @@ def _measure(
         )  # fmt: skip
 
 
+def _flags_of_all(row: dict[str, Any]) -> SourceFlag:
+    """Return the flags that all sources of a frame have."""
+    rejected = SourceFlag(0) if row["status"] == Status.OK else SourceFlag.FRAME_REJECTED
+    between = row["flags"] & FrameFlag.WCS_INTERPOLATED
+    return rejected | (SourceFlag.WCS_INTERPOLATED if between else SourceFlag(0))
+
+
 def _detect(
     row: dict[str, Any],
     image: Image,
@@ -257,7 +283,8 @@ def _detect(
     background: Background,
     reading: HeaderReading,
     pointing: Pointing | None,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
+    prior: Prior | None,
 ) -> Detections:
     """Find sources; where there are none, say why."""
     camera = reading.camera
@@ -267,6 +294,11 @@ def _detect(
             image.read_variance,
         )  # fmt: skip
     except FrameRejected as error:
+        if prior is not None and prior.between is not None:
+            pointing = pointing_of_lens(prior.between.lens, (signal.shape[0], signal.shape[1]))
+            note_between(row, prior.between)
+            row.update(pointing_row(pointing), **_sky_row(reading, pointing))
+        find_stars = None if reference is None else reference.find_stars
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma
     if detections.raised:
