@@ -254,7 +254,7 @@ def _ingest_window(
                 # What cannot be reduced again stays as it is.
                 return [one for one in results if isinstance(one, Chunk)]
 
-            chunks = place_lost(chunks, run.lake.snapshot(), profile, again)
+            chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
         return _publish_window(
             run, chunks, reduction, staging, [str(Batch(profile.name, one)) for one in later]
         )

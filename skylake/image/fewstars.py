@@ -98,7 +98,7 @@ def place_by_few_stars(
         if star.size < _LEAST_STARS:
             return None
         sigma = np.maximum(sources.sigma[source], _LEAST_SIGMA_PX)
-        pairs = Pairs(vectors[which[star]], *measured[source].T, sigma)
+        pairs = Pairs(vectors[which[star]], measured[source, 0], measured[source, 1], sigma)
         found = _fitted(start, pairs, shape, err_px)
         predicted = np.nan_to_num(np.column_stack(found.lens.to_pixels(vectors[which])), nan=-_FAR_PX)
         star, source = _nearest(predicted, measured, _TURNED_PX)

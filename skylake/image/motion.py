@@ -1,10 +1,10 @@
 """How a camera turns from frame to frame: its attitude at an instant between frames, and how well that is known.
 
 A camera that follows the stars keeps its attitude against the sky, one that stands still keeps it against the ground;
-a wrong axis, a wrong rate or the rotation of the field of an altazimuth mount turn it slowly. So attitudes are rotations
-from the frame in which the camera moves least, and lie between two frames on the shortest turn from one to the other
-(Shoemake 1985, SIGGRAPH 19, 245). How far from there a frame really is, the frames tell each other: each is predicted
-from every pair around it.
+a wrong axis, a wrong rate or the rotation of the field of an altazimuth mount turn it slowly. So attitudes are
+rotations from the frame in which the camera moves least, and lie between two frames on the shortest turn from one to
+the other (Shoemake 1985, SIGGRAPH 19, 245). How far from there a frame really is, the frames tell each other: each is
+predicted from every pair around it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from skylake.image.lenstext import lens_text
 from skylake.image.motion import Between, Ground, Track, stillest, to_ground
 
 #: Frames on either side, at most, and how long before or after they may be.
-_EACH_SIDE = 5
+EACH_SIDE = 5
 _LONGEST_DAYS = 1.0 / 24.0
 #: A frame lies within so many errors, and no nearer or farther than this, of where its neighbours put it (pixels).
 _SIGMAS = 4.0
@@ -34,6 +35,8 @@ class Neighbour:
         Behind the lens.
     fit_px : float
         Error of places by the lens, root mean square over the image, both coordinates together.
+    bias_px : float
+        What may be wrong with all lenses in the same way, as those of headers.
     """
 
     frame_id: int
@@ -41,6 +44,7 @@ class Neighbour:
     lens: Lens
     n_stars: int
     fit_px: float = 0.0
+    bias_px: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class Neighbours:
     def _before(self, place: int) -> list[Neighbour]:
         """Return the frames of the same field before a place, the nearest first."""
         found: list[Neighbour] = []
-        for number in range(place - 1, max(place - 1 - _EACH_SIDE, -1), -1):
+        for number in range(place - 1, max(place - 1 - EACH_SIDE, -1), -1):
             if found and self.slewed[number]:
                 break
             found.append(self.frames[number])
@@ -113,7 +117,7 @@ class Neighbours:
     def _after(self, place: int) -> list[Neighbour]:
         """Return the frames of the same field after a place, the nearest first."""
         found: list[Neighbour] = []
-        for number in range(place, min(place + _EACH_SIDE, len(self.frames))):
+        for number in range(place, min(place + EACH_SIDE, len(self.frames))):
             if found and self.slewed[number - 1]:
                 break
             found.append(self.frames[number])
@@ -127,8 +131,12 @@ class Neighbours:
         shared = max(frames, key=lambda one: one.n_stars).lens
         times, lenses = np.array([one.mjd for one in frames]), [one.lens for one in frames]
         track = Track.of(times, lenses, shared, self.shape, self.ground)
-        fit_px = float(np.sqrt(np.mean([one.fit_px**2 for one in frames])))
-        return track.between(mjd, len(before) - 1, fit_px)
+        fit_px, bias_px = (
+            float(np.sqrt(np.mean(np.square(values))))
+            for values in ([one.fit_px for one in frames], [one.bias_px for one in frames])
+        )
+        found = track.between(mjd, len(before) - 1, fit_px)
+        return None if found is None else replace(found, err_px=math.hypot(found.err_px, bias_px))
 
     def _carried(self, frame: Neighbour, mjd: float) -> Lens:
         """Return the lens of a frame at another time, if the camera has not moved against its ground."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,14 @@ from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.targets import TargetOptions, make_targets
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text
+from skylake.image.sip import to_sip
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.sky.asterism_index import build_index
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog
+
+Checksums = Callable[..., dict[tuple[str, str], str]]
 
 SIZE = 256
 SCALE = 8.0
@@ -185,24 +188,15 @@ def test_every_frame_of_a_night_with_clouds_and_a_slew_is_placed(placed: Lake, n
 
 
 def test_chunks_runs_and_order_make_no_difference(
-    placed: Lake, empty: Lake, camera: Profile, night: Night, tmp_path: Path
+    placed: Lake, empty: Lake, camera: Profile, night: Night, checksums: Checksums, tmp_path: Path
 ) -> None:
     lake = copy_of(empty, tmp_path)
     order = [*range(4, 8), 13, *range(4), *range(8, 13)]
-    for some in (order[:5], order[5:9], order[9:]):
-        ingest(lake, camera, [night.files[number] for number in some], Inline())
-    again, whole = (
-        {
-            (table, name): part.checksum
-            for table in ("frames", "sources")
-            for name, part in one.snapshot().parts(table).items()
-        }
-        for one in (lake, placed)
-    )
-    different = [
-        name for name in rows_of(placed).columns if not rows_of(lake)[name].equals(rows_of(placed)[name])
-    ]
-    assert different == []
+    for part in (order[:5], order[5:9], order[9:]):
+        ingest(lake, camera, [night.files[number] for number in part], Inline())
+    again, whole = checksums(lake, "frames", "sources"), checksums(placed, "frames", "sources")
+    some, others = rows_of(lake), rows_of(placed)
+    assert [name for name in some.columns if not some[name].equals(others[name])] == []
     assert again == whole
 
 
@@ -216,6 +210,26 @@ def test_nothing_changes_where_all_is_done_again(
     assert lake.snapshot().number == number
 
 
+def test_frames_whose_headers_are_right_place_those_that_have_none(
+    empty: Lake, camera: Profile, night: Night, tmp_path: Path
+) -> None:
+    lake, files = copy_of(empty, tmp_path), []
+    for number in range(SLEW_AFTER):
+        files.append(Path(shutil.copy2(night.files[number], tmp_path)))
+        if SHOWN[number] is None:
+            with fits.open(files[-1], mode="update") as file:
+                file[0].header.update(to_sip(night.lenses[number], (SIZE, SIZE)).header)
+    header = replace(camera.base.header, wcs="header")
+    ingest(lake, replace(camera, base=replace(camera.base, header=header)), files, Inline())
+    rows = rows_of(lake)
+    told = ["header"] * 3 + ["interpolated", "interpolated", "neighbours"] + ["header"] * 2
+    assert rows.wcs_source.tolist() == told
+    for number in (BLANK, CLOUDY, FEW):
+        off = distance_px(lens_of_text(rows.wcs_lens[number]), night.lenses[number])
+        assert off < min(0.6, 4.0 * rows.wcs_err_px[number])
+        assert rows.wcs_err_px[number] < 0.6
+
+
 def test_without_neighbours_such_frames_stay_lost(
     empty: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
@@ -225,18 +239,20 @@ def test_without_neighbours_such_frames_stay_lost(
     assert report.counts == {"ok": 2, "rejected": 3}
 
 
-@pytest.mark.parametrize(("share", "measured"), [(0.5, True), (1e-3, False)])
 def test_targets_are_measured_where_the_place_is_known_well_enough(
-    placed: Lake, camera: Profile, night: Night, tmp_path: Path, share: float, measured: bool
+    placed: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
-    lake = copy_of(placed, tmp_path)
+    lake, counts, marked = copy_of(placed, tmp_path), [], []
     make_targets(lake, "small", TargetOptions("simcat", faint=10.0, seen=2), Inline())
-    base = replace(camera.base, astrometry=replace(camera.base.astrometry, interpolated_targets=share))
-    chosen: Sequence[Path] = night.files[CLOUDY : FEW + 1]
-    ingest(lake, replace(camera, base=base), chosen, Inline(), IngestOptions(redo=True))
-    rows = rows_of(lake)
-    forced = lake.snapshot().read("forced_sources").to_pandas()
-    between = forced[forced.frame_id == rows.frame_id[CLOUDY]]
-    assert (len(between) > 0) == measured == (rows.n_targets[CLOUDY] > 0)
-    assert rows.n_targets[FEW] > 0
-    assert ((between["flags"] & int(SourceFlag.WCS_INTERPOLATED)) != 0).all()
+    for share in (0.5, 1e-3):
+        base = replace(camera.base, astrometry=replace(camera.base.astrometry, interpolated_targets=share))
+        chosen = night.files[CLOUDY : FEW + 1]
+        ingest(lake, replace(camera, base=base), chosen, Inline(), IngestOptions(redo=True))
+        rows, forced = rows_of(lake), lake.snapshot().read("forced_sources").to_pandas()
+        between = forced[forced.frame_id == rows.frame_id[CLOUDY]]
+        counts.append((rows.n_targets[CLOUDY], len(between), rows.n_targets[FEW]))
+        marked += ((between["flags"] & int(SourceFlag.WCS_INTERPOLATED)) != 0).tolist()
+    (n_told, n_between, n_few), (nothing, none_between, few_again) = counts
+    assert n_told == n_between == len(marked) > 5 and all(marked)
+    assert nothing == none_between == 0
+    assert n_few == few_again > 5
