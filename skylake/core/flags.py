@@ -46,6 +46,7 @@ class FrameFlag(IntFlag):
     SKY_ONE_SIDED = 1 << 13
     UNEVEN_IMAGES = 1 << 14
     WCS_INTERPOLATED = 1 << 15
+    MANY_COSMIC_RAYS = 1 << 16
 
 
 class PixelFlag(IntFlag):

@@ -24,12 +24,14 @@ from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
 from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
+from skylake.image.epochs import Epoch, in_force
 from skylake.image.library import Library
 from skylake.image.locate import Solver
 from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake import Lake, Snapshot
+from skylake.lake.distortions import read_epochs
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -71,7 +73,8 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others. ``priors`` tells, by file, what neighbours know of frames that do not tell where they point.
+    the others. ``epochs`` tell the distortion of the camera. ``priors`` tells, by file, what neighbours know of frames
+    that do not tell where they point.
     """
 
     profile: Profile
@@ -80,6 +83,7 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
+    epochs: tuple[Epoch, ...] = ()
     priors: Mapping[str, Prior | None] = field(default_factory=dict)
 
     @property
@@ -89,13 +93,14 @@ class Reduction:
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
-        """Return how a lake has frames of a camera reduced: its default catalog, and masters and targets in force."""
+        """Return how a lake has frames of a camera reduced: catalog, masters, targets and distortion in force."""
         name, targets = lake.settings.default_catalog, TargetList.in_force(snapshot, profile.name)
         return cls(
             profile,
             ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
             library=library_of(snapshot, profile.name),
             forcing=None if targets is None else Forcing(targets),
+            epochs=in_force(read_epochs(lake.layout, profile.name)),
         )
 
 
@@ -156,6 +161,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         sky=sky,
         finish=finish,
         solver=plate_solver(reduction),
+        epochs=reduction.epochs,
         catalog=reduction.catalog_name,
         priors=reduction.priors,
     )
@@ -223,11 +229,14 @@ def _measure(
     sky: SkySource | None,
     finish: Finisher | None,
     solver: Solver | None,
+    epochs: tuple[Epoch, ...],
     catalog: str | None,
     priors: Mapping[str, Prior | None],
 ) -> _Rows:
     prior = priors.get(row["file"])
-    reduced = reduce_frame(content, profile, find_stars, library, sky, finish, row, solver, catalog, prior)
+    reduced = reduce_frame(
+        content, profile, find_stars, library, sky, finish, row, solver, epochs, catalog=catalog, prior=prior
+    )
     return _tables(reduced)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from skylake.image.calibrate import calibrate
 from skylake.image.cells import note_cells
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
+from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.inject import Frame
@@ -40,6 +41,8 @@ from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
+#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
+_MANY_HIT = 0.005
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
 
@@ -106,6 +109,8 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    epochs: Sequence[Epoch] = (),
+    unplaced: bool = False,
     catalog: str | None = None,
     prior: Prior | None = None,
 ) -> ReducedFrame:
@@ -129,8 +134,12 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    epochs : sequence of Epoch
+        What was learnt of the distortion of the camera; needs `find_stars`.
+    unplaced : bool
+        Whether `finish` is called for a frame too of which nobody knows where it points.
     catalog : str or None
-        Name of the catalog of both.
+        Name of the catalog.
     prior : Prior or None
         What its neighbours tell of a frame that does not tell itself where it points; needs `find_stars`.
 
@@ -141,11 +150,11 @@ def reduce_frame(
     """
     reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
     reduced.row["wcs_neighbours"] = None if prior is None else prior.text
-    reference = None if find_stars is None else Reference(find_stars, solver, catalog)
+    reference = None if find_stars is None else Reference(find_stars, solver, epochs, catalog)
     try:
         reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, reference, finish, prior)
+        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -225,6 +234,7 @@ def _measure(
     reference: Reference | None,
     finish: Finisher | None,
     prior: Prior | None,
+    unplaced: bool,
 ) -> None:
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
@@ -255,9 +265,10 @@ def _measure(
     )
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
-    pointing = require_right(located, row, camera)
+    pointing = located.pointing if unplaced else require_right(located, row, camera)
     reduced.sources = measured
-    reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
+    if pointing is not None:
+        reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     measured.flags[:] |= _flags_of_all(row)
     if finish is not None:
         image = replace(image, pixels=signal)
@@ -309,11 +320,13 @@ def _detect(
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
-    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
+    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
+    if n_hit > _MANY_HIT * image.mask.size:
+        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
 
 
 def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:
