@@ -248,7 +248,7 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        if reduction.catalog is not None and profile.base.astrometry.neighbours:
+        if reduction.catalog is not None and profile.base.astrometry.neighbours != "never":
 
             def again(files: list[str], priors: Priors) -> list[Chunk]:
                 told = replace(reduction, priors=priors)

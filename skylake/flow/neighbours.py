@@ -71,7 +71,8 @@ def changed_priors(
             if row["night"] == night and row["frame_id"] not in ids and row["file"] not in files
         ]
         nights[night] = [*fresh, *kept]
-    headers = [one for rows in nights.values() for one in _headers_wanted(rows)]
+    wanted = profile.base.astrometry.neighbours == "all"
+    headers = [one for rows in nights.values() for one in _headers_wanted(rows)] if wanted else []
     lenses = header_lenses(headers, profile, workers) if headers else {}
     found = {night: priors_of(rows, lenses) for night, rows in nights.items()}
     return {night: priors for night, priors in found.items() if priors}

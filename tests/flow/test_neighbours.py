@@ -220,7 +220,8 @@ def test_frames_whose_headers_are_right_place_those_that_have_none(
             with fits.open(files[-1], mode="update") as file:
                 file[0].header.update(to_sip(night.lenses[number], (SIZE, SIZE)).header)
     header = replace(camera.base.header, wcs="header")
-    ingest(lake, replace(camera, base=replace(camera.base, header=header)), files, Inline())
+    base = replace(camera.base, header=header, astrometry=replace(camera.base.astrometry, neighbours="all"))
+    ingest(lake, replace(camera, base=base), files, Inline())
     rows = rows_of(lake)
     told = ["header"] * 3 + ["interpolated", "interpolated", "neighbours"] + ["header"] * 2
     assert rows.wcs_source.tolist() == told
@@ -234,7 +235,7 @@ def test_without_neighbours_such_frames_stay_lost(
     empty: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
     lake = copy_of(empty, tmp_path)
-    alone = replace(camera.base, astrometry=replace(camera.base.astrometry, neighbours=False))
+    alone = replace(camera.base, astrometry=replace(camera.base.astrometry, neighbours="never"))
     report = ingest(lake, replace(camera, base=alone), night.files[2:7], Inline())
     assert report.counts == {"ok": 2, "rejected": 3}
 
