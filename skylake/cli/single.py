@@ -225,9 +225,11 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
     curve = completeness_of(frame, Trial(stars))
     if curve is None:
-        show.complain(
-            f"{frame.reduced.row['file']}: no stars were injected, as the frame has no measured sources"
-        )
+        # What is wrong with a file that holds no image is told already.
+        if frame.image is not None:
+            show.complain(
+                f"{frame.reduced.row['file']}: no stars were injected, as the frame has no measured sources"
+            )
         return {"mag_half": None, "mag_half_err": None}
     half = half_light(curve)
     write_table(_curve_table(curve, zeropoint), stem.with_name(f"{stem.name}.completeness.ecsv"), "ecsv")

@@ -26,7 +26,8 @@ def test_a_frame_gives_its_catalog_its_row_and_pictures(
     answer = well("reduce", frame, "--camera", camera, "--out", tmp_path / "out", "--plots", "--json")
     (row,) = answer.json
     stem = frame.name.partition(".fit")[0]
-    names = [f"{stem}.{end}" for end in ("frame.json", "sources.fits", "frame.png", "background.png")]
+    ends = ("frame.json", "sources.fits", "frame.png", "background.png", "histogram.png")
+    names = [f"{stem}.{end}" for end in ends]
     assert [Path(one).name for one in row["products"]] == names
     sources = Table.read(tmp_path / "out" / names[1])
     told = json.loads((tmp_path / "out" / names[0]).read_text())
