@@ -28,7 +28,9 @@ from skylake.image.library import Library
 from skylake.image.locate import Solver
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
+from skylake.image.seeds import Guide
 from skylake.lake import Lake, Snapshot
+from skylake.lake.focalplanes import read_placed
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -70,7 +72,7 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others.
+    the others. ``guide`` knows where the detector is in the focal plane.
     """
 
     profile: Profile
@@ -79,6 +81,7 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
+    guide: Guide = Guide()
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
@@ -89,6 +92,7 @@ class Reduction:
             ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
             library=library_of(snapshot, profile.name),
             forcing=None if targets is None else Forcing(targets),
+            guide=Guide(read_placed(lake.layout, profile.name)),
         )
 
 
@@ -149,6 +153,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         sky=sky,
         finish=finish,
         solver=plate_solver(reduction),
+        guide=reduction.guide,
     )
     for path in paths:
         rows = _reduce(path, reduction.profile, known, measure)
@@ -214,8 +219,9 @@ def _measure(
     sky: SkySource | None,
     finish: Finisher | None,
     solver: Solver | None,
+    guide: Guide,
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver, guide))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:

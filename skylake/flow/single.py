@@ -111,6 +111,7 @@ class Bench:
             self.sky,
             kept,
             solver=plate_solver(self.reduction),
+            guide=self.reduction.guide,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

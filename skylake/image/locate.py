@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,8 @@ from skylake.image.lenstext import lens_text
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
 from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.seeding import seek, telescope_row
+from skylake.image.seeds import Guide, Seed
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, is_cloudy
@@ -51,10 +53,11 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows of the sky: catalog stars, and a solver that knows their patterns."""
+    """What a lake knows of the sky: catalog stars, a solver that knows their patterns, and where frames should point."""
 
     find_stars: StarFinder
     solver: Solver | None = None
+    guide: Guide = Guide()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,11 @@ def locate(
     shape = (image.pixels.shape[0], image.pixels.shape[1])
     frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
     judged = None if pointing is None else frame.judge(pointing)
+    seeds = reference.guide.seeds(header, camera, shape, image.raw_step, row["mjd_mid"], str(row["file"]))
     if judged is None or (judged.wrong and not frame.cloudy(judged)):
-        solved, why = frame.solve(attempts(header, camera, image.raw_step, pointing))
+        solved, why = frame.place(seeds), None
+        if solved is None:
+            solved, why = frame.solve(attempts(header, camera, image.raw_step, pointing))
         if solved is not None:
             judged, lost = solved, None
         elif why is not None:
@@ -174,6 +180,7 @@ def locate(
     if judged is None:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
         return Located(None, lost)
+    row.update(telescope_row(judged.pointing, judged.check.passed, seeds, shape))
     return frame.noted(judged, lost)
 
 
@@ -216,6 +223,22 @@ class _Frame:
         far = judged.offset_px > self.camera.astrometry.refine_above_px
         return judged.check.passed and (wanted == "always" or (wanted == "needed" and far))
 
+    def place(self, seeds: Sequence[Seed]) -> Judged | None:
+        """Return where the frame points if its stars are near to where it should; None if they are not.
+
+        What siblings tell stands if too few stars are there to say anything.
+        """
+        for seed in seeds:
+            found = seek(seed, self.reference.find_stars, self.sources(), self.shape, self.row["mjd_mid"])
+            if found is None:
+                continue
+            judged = self.judge(found.pointing)
+            if judged.check.passed or (seed.trusted and not judged.wrong):
+                numbers = {} if found.refined is None else _refined_row(found.refined, self.shape)
+                self.row.update(numbers, wcs_source=seed.source)
+                return judged
+        return None
+
     def solve(self, tries: list[SolveParams]) -> tuple[Judged | None, FrameRejected | None]:
         """Solve the frame by its sources; return what the catalog says of it, or why it is not solved."""
         solver = self.reference.solver
@@ -242,12 +265,16 @@ class _Frame:
         sharp = found.flux_max > _POINT * found.flux["aper1"] * self.exposure_s
         return np.flatnonzero(((found.flags & int(_MISPLACED)) == 0) & ~sharp)
 
-    def refine(self, judged: Judged, source: str) -> Judged:
-        """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
+    def sources(self) -> Sources:
+        """Return them brightest first."""
         found, stars = self.measured, self.stars()
-        sources = Sources.ranked(
+        return Sources.ranked(
             found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars]
         )
+
+    def refine(self, judged: Judged, source: str) -> Judged:
+        """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
+        sources = self.sources()
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
         better = refine_pointing(judged.pointing, judged.stars, sources, self.shape, radius)
         if better is None:

@@ -35,6 +35,7 @@ from skylake.image.locate import Reference, Solver, locate, point, pointing_row,
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
@@ -104,6 +105,7 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    guide: Guide | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -125,6 +127,8 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    guide : Guide or None
+        Knows where the detector is in the focal plane, and where its siblings point.
 
     Returns
     -------
@@ -138,7 +142,8 @@ def reduce_frame(
         images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, find_stars, finish, solver)
+        reference = None if find_stars is None else Reference(find_stars, solver, guide or Guide())
+        _measure(reduced, header, images.pop(), reading, reference, finish)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -201,11 +206,11 @@ def _measure(
     header: Any,
     image: Image,
     reading: HeaderReading,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
     finish: Finisher | None,
-    solver: Solver | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
+    find_stars = None if reference is None else reference.find_stars
     _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
     told = point(header, camera, image)
@@ -222,7 +227,6 @@ def _measure(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    reference = None if find_stars is None else Reference(find_stars, solver)
     located = locate(row, reading, header, image, told, measured, reference)
     if located.pointing is not told[0]:
         row.update(_sky_row(reading, located.pointing))
