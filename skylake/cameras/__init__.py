@@ -17,4 +17,13 @@ from skylake.cameras.header import describe_header, read_header
 from skylake.cameras.profile import Profile, load, load_chips, names
 from skylake.cameras.reading import HeaderReading, Reading
 
-__all__ = ["HeaderReading", "Profile", "Reading", "describe_header", "load", "load_chips", "names", "read_header"]
+__all__ = [
+    "HeaderReading",
+    "Profile",
+    "Reading",
+    "describe_header",
+    "load",
+    "load_chips",
+    "names",
+    "read_header",
+]

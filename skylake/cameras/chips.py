@@ -1,19 +1,24 @@
 """The blocks ``[[chip]]`` of a profile: what holds for one detector of a camera of several.
 
-Each is a camera of its own, with the keys of the profile and its own on top; so it has a name of its own in a lake, masters
-of its own, and zeropoints of its own. What they share is the exposure.
+Each is a camera of its own, with the keys of the profile and its own on top; so it has a name of its own in a
+lake, masters of its own, and zeropoints of its own. What they share is the exposure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from skylake.cameras.reading import HeaderReading, read_text
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
+from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from skylake.cameras.profile import Profile
 
 Merge = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
@@ -31,7 +36,9 @@ def chip_blocks(data: Mapping[str, Any], place: str) -> list[str]:
         where = f"[[period]] number {number}: [[period.chip]]"
         unknown = [name for name in _named(period.get("chip", []), place, where) if name not in found]
         if unknown:
-            raise ConfigurationError(f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or mend the name")
+            raise ConfigurationError(
+                f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or mend the name"
+            )
     if len(found) == 1:
         raise ConfigurationError(f"{place}: [[chip]]: there is one alone; move its keys out of the block")
     return found
@@ -54,8 +61,8 @@ def _named(blocks: Any, place: str, where: str) -> list[str]:
 def of_chip(data: Mapping[str, Any], changes: Mapping[str, Any], chip: str, merge: Merge) -> dict[str, Any]:
     """Return the keys of a camera, or of one of its chips, as they are in a period.
 
-    Those of a period change those of the camera, those of the chip change both, and those of the chip in the period have
-    the last word.
+    Those of a period change those of the camera, those of the chip change both, and those of the chip in the
+    period have the last word.
     """
     whole = _without(merge(_without(data), _without(changes)))
     if not chip:
@@ -79,6 +86,16 @@ def is_pattern(text: str | None) -> bool:
     except re.error:
         return False
     return True
+
+
+def with_rotation(profile: Profile, angle_deg: float) -> Profile:
+    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
+
+    def turned(camera: Camera) -> Camera:
+        return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
+
+    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
+    return replace(profile, base=turned(profile.base), periods=periods)
 
 
 def chip_of(cameras: Sequence[Camera], header: Mapping[str, object] | None, file_name: str) -> int | None:
@@ -114,12 +131,11 @@ def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) ->
 
 def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file_name: str) -> None:
     """Fail a frame that is none of this detector: what no chip claims is filed under the first."""
-    from skylake.core.reasons import Reason
-
     place = reading.camera.place
     if not place.has_own_files or fits(reading.camera, header, file_name):
         return
     told = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
     reading.fail(
-        Reason.BAD_HEADER, f"{told} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out"
+        Reason.BAD_HEADER,
+        f"{told} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out",
     )

@@ -101,8 +101,8 @@ def load(name_or_path: str | Path) -> Profile:
     Raises
     ------
     ConfigurationError
-        If there is no such profile, it is one of several chips and none is named, or it holds a key or value that means
-        nothing; the sentence names the file and the key.
+        If there is no such profile, it is one of several chips and none is named, or it holds a key or value that
+        means nothing; the sentence names the file and the key.
     """
     found = load_chips(name_or_path)
     if len(found) > 1:
@@ -274,9 +274,17 @@ def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
     yield not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"
     plate, place = camera.optics.plate_scale_arcsec_mm, camera.place
     lengths = place.x_mm is not None or place.y_mm is not None
-    yield plate is not None and plate <= 0.0, "optics.plate_scale_arcsec_mm", "give seconds of arc per millimetre"
+    yield (
+        plate is not None and plate <= 0.0,
+        "optics.plate_scale_arcsec_mm",
+        "give seconds of arc per millimetre",
+    )
     yield lengths and plate is None, "optics.plate_scale_arcsec_mm", "place.x_mm and place.y_mm need it"
-    yield (place.card is None) != (place.value is None), "place.value", "place.card and place.value go together"
+    yield (
+        (place.card is None) != (place.value is None),
+        "place.value",
+        "place.card and place.value go together",
+    )
     yield not is_pattern(place.file), "place.file", "it is no regular expression"
 
 

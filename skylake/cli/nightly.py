@@ -14,7 +14,8 @@ from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.compact import compact
-from skylake.flow.ingest import IngestReport, ingest
+from skylake.flow.ingest import IngestReport
+from skylake.flow.mosaics import ingest_camera
 from skylake.flow.progress import Progress
 from skylake.lake import Lake
 from skylake.mirror.run import mirror_lake
@@ -106,8 +107,8 @@ def declared_stages() -> list[str]:
 
 
 def _ingest(run: _Run) -> None:
-    profile = cameras.load(run.options.camera)
-    run.outcome.ingest = ingest(run.lake, profile, run.options.paths, run.workers, progress=run.progress)
+    chips = cameras.load_chips(run.options.camera)
+    run.outcome.ingest = ingest_camera(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
 def _calibrate(run: _Run) -> None:

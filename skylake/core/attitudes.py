@@ -1,7 +1,7 @@
 """Attitudes: rotations from the sky to a focal plane, and from there to the image of a detector.
 
-The third axis of a focal plane is that of the telescope, its second the y axis of the plane; at a position angle of 0 its
-first points to the east. The axes of an image are the same of its centre.
+The third axis of a focal plane is that of the telescope, its second the y axis of the plane; at a position angle
+of 0 its first points to the east. The axes of an image are the same of its centre.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def pointing_of_attitude(matrix: Floats) -> tuple[float, float, float]:
 def matrix_of_place(x_arcsec: float, y_arcsec: float, angle_deg: float) -> Floats:
     """Return the rotation from a focal plane to an image with its centre at a place of it, shape (3, 3).
 
-    x runs to the west at a position angle of 0, and the angle is that of the image's y axis then; lengths are on the plane
-    that touches the sky at the axis.
+    x runs to the west at a position angle of 0, and the angle is that of the image's y axis then; lengths are on
+    the plane that touches the sky at the axis.
     """
     forward = np.array([-x_arcsec, y_arcsec, ARCSEC_PER_RADIAN])
     angle = math.radians(angle_deg)

@@ -1,8 +1,8 @@
 """Where a detector is in the focal plane of its telescope: the section ``[place]`` of a camera profile.
 
 The focal plane is seen as the sky is: at a position angle of 0 its y axis points to the north and its x axis to the
-west, so that x runs to the right of an image that is not mirrored. Lengths are on the plane that touches the sky at the
-axis of the telescope.
+west, so that x runs to the right of an image that is not mirrored. Lengths are on the plane that touches the sky
+at the axis of the telescope.
 """
 
 from __future__ import annotations

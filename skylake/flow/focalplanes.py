@@ -26,8 +26,8 @@ from skylake.lake.focalplanes import write_placed
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = [
-    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg", "dec_deg",
-    "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px", "astrom_parameters",
+    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg",
+    "dec_deg", "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px",
     "telescope_offset_arcsec", "telescope_rotation_deg",
 ]  # fmt: skip
 #: So many exposures that a chip shares with others tell its place.
@@ -76,7 +76,9 @@ class Frames:
             found = snapshot.read(
                 "frames",
                 COLUMNS,
-                lambda part, name=profile.name: part.camera == name and (nights is None or part.night in nights),  # type: ignore[misc]
+                lambda part, name=profile.name: (
+                    part.camera == name and (nights is None or part.night in nights)
+                ),  # type: ignore[misc]
             ).to_pylist()
             found = [row for row in found if row["mjd_mid"] is not None]
             rows += found
@@ -99,7 +101,8 @@ class Frames:
     def orientations(self) -> Orientations:
         """Return the attitude of each frame, which must be placed."""
         matrices = np.array([matrix_of(row) for row in self.rows]).reshape(-1, 3, 3)
-        return Orientations(self.exposure, self.chip, matrices, np.array([_sigma(row) for row in self.rows]).reshape(-1, 3))
+        sigma = np.array([_sigma(row) for row in self.rows]).reshape(-1, 3)
+        return Orientations(self.exposure, self.chip, matrices, sigma)
 
 
 def is_placed(row: dict[str, Any], least_stars: int = 1) -> bool:
@@ -202,7 +205,7 @@ def _learn(
     if len(known) < 2 or not rows:
         return {}
     some = frames.taken(rows)
-    shapes = {number: _shape(next(r for r, c in zip(some.rows, some.chip, strict=True) if c == number)) for number in known}
+    shapes = {int(chip): _shape(row) for row, chip in zip(some.rows, some.chip, strict=True)}
     start = np.tile(np.eye(3), (len(cameras), 1, 1))
     for number in known:
         declared = placed_lens(cameras[number], shapes[number])
@@ -220,7 +223,9 @@ def _learn(
             continue
         lens = lenses[number]
         assert lens is not None
-        found[number] = _placed(lens, shapes[number], [some.rows[row] for row in shared], plane, number, period)
+        found[number] = _placed(
+            lens, shapes[number], [some.rows[row] for row in shared], plane, number, period
+        )
         report.chips.append(_told(cameras[number], found[number], start[number], plane, number))
     return found
 
@@ -243,8 +248,13 @@ def _shared(frames: Frames, chip: int) -> list[int]:
 
 
 def _placed(
-    lens: Lens, shape: tuple[int, int], rows: list[dict[str, Any]], plane: FocalPlane, chip: int, period: tuple[float, float]
-) -> PlacedChip:  # fmt: skip
+    lens: Lens,
+    shape: tuple[int, int],
+    rows: list[dict[str, Any]],
+    plane: FocalPlane,
+    chip: int,
+    period: tuple[float, float],
+) -> PlacedChip:
     variances = np.diag(plane.covariance[chip])
     mjd = [row["mjd_mid"] for row in rows]
     return PlacedChip(
@@ -312,5 +322,5 @@ def _usual_angle(turn: Floats) -> float:
     """Return the median of angles about the one that has most others near it, -180 to 180 degrees."""
     near = np.abs((turn[:, None] - turn + 180.0) % 360.0 - 180.0)
     middle = turn[int(np.argmin(np.median(near, axis=1)))]
-    found = middle + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
+    found = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
     return (found + 180.0) % 360.0 - 180.0

@@ -81,7 +81,7 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
-    guide: Guide = Guide()
+    guide: Guide = field(default_factory=Guide)
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:

@@ -19,6 +19,7 @@ from skylake.flow.discover import find_frames
 from skylake.flow.focalplanes import Frames, is_placed, learn_focal_plane
 from skylake.flow.ingest import IngestOptions, IngestReport, ingest
 from skylake.flow.known import Known
+from skylake.flow.masters import BuildOptions, BuildReport, build_masters
 from skylake.flow.progress import Progress
 from skylake.image.focalplane import attitude_from
 from skylake.image.read import peek_header
@@ -37,7 +38,7 @@ def ingest_camera(
     chips: Sequence[Profile],
     paths: Iterable[str | Path],
     workers: Workers,
-    options: IngestOptions = IngestOptions(),
+    options: IngestOptions | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Ingest frames of a camera, chip after chip; then place those whose own stars were too few by their siblings.
@@ -45,6 +46,7 @@ def ingest_camera(
     Parameters and errors are those of :func:`skylake.flow.ingest.ingest`, but for `chips`: what
     :func:`skylake.cameras.load_chips` gives. A camera of one chip is ingested as ever.
     """
+    options = options or IngestOptions()
     if len(chips) == 1 and not chips[0].base.place.mosaic:
         return ingest(lake, chips[0], paths, workers, options, progress)
     files, complaints = find_frames(paths)
@@ -62,8 +64,31 @@ def ingest_camera(
     return report
 
 
+def build_camera_masters(
+    lake: Lake,
+    chips: Sequence[Profile],
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make the masters of each chip of a camera; see :func:`skylake.flow.masters.build_masters`."""
+    options = options or BuildOptions()
+    if len(chips) == 1:
+        return build_masters(lake, chips[0], paths, workers, options, progress)
+    files, complaints = find_frames(paths)
+    whole = BuildReport(warnings=complaints)
+    for profile, some in zip(chips, _assigned(lake, chips, files, workers), strict=True):
+        if some or not files:
+            made = build_masters(lake, profile, some, workers, options, progress)
+            whole.masters += made.masters
+            whole.left_out += made.left_out
+            whole.warnings += made.warnings
+    return whole
+
+
 def _assigned(lake: Lake, chips: Sequence[Profile], files: list[Path], workers: Workers) -> list[list[Path]]:
-    """Return the files of each chip; those that are of none are the first one's, which tells what is wrong with them."""
+    """Return the files of each chip; those of none are the first one's, which tells what is wrong with them."""
     if not any(profile.base.place.has_own_files for profile in chips):
         return [files for _ in chips]
     found: dict[Path, int] = {}
@@ -76,7 +101,9 @@ def _assigned(lake: Lake, chips: Sequence[Profile], files: list[Path], workers: 
     results = workers.run([task(piece, chips) for piece in pieces])
     for piece, result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
-            raise LakeError(f"the headers could not be read ({reason_of(result, with_file=True)})") from result
+            raise LakeError(
+                f"the headers could not be read ({reason_of(result, with_file=True)})"
+            ) from result
         found.update({Path(name): number for name, number in zip(piece, result, strict=True)})
     return [[path for path in files if found[path] == number] for number in range(len(chips))]
 
@@ -130,9 +157,7 @@ def _place(
         _replace(report, profile, again, set(mine), nights)
 
 
-def _attitudes(
-    frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]
-) -> dict[tuple[int, str], Attitude]:
+def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict[tuple[int, str], Attitude]:
     """Return how the telescope pointed for each frame that is lost and has siblings that are not."""
     found: dict[tuple[int, str], Attitude] = {}
     for rows in frames.exposures():
@@ -172,7 +197,9 @@ def _replace(
             if (one["camera"], one["night"]) == (batch["camera"], batch["night"])
         ]  # fmt: skip
         for one in same:
-            one.update(ok=one["ok"] + batch["ok"], sources=batch["sources"], forced_sources=batch["forced_sources"])
+            one.update(
+                ok=one["ok"] + batch["ok"], sources=batch["sources"], forced_sources=batch["forced_sources"]
+            )
     before = [
         problem for problem in report.problems
         if problem["file"] in files and problem["reason"] in _LOST and problem["camera"] == profile.name

@@ -1,13 +1,14 @@
 """The focal plane of a mosaic: detectors of one exposure share the attitude of the telescope, their places stay.
 
-Of each frame the attitude is known by its own stars. That of a detector is the attitude of the telescope, then its place in
-the focal plane::
+Of each frame the attitude is known by its own stars. That of a detector is the attitude of the telescope, then
+its place in the focal plane::
 
     A(exposure, chip) = exp(r(chip)) R(chip) exp(f(exposure)) F(exposure)
 
-with small rotation vectors r and f, found by least squares over all frames, again and again until they are nothing. The
-exposures are eliminated first, so the work grows with their number only. A turn of all detectors together is a turn of all
-exposures the other way; so the places are those whose mean is that of the start, the profile's.
+with small rotation vectors r and f, found by least squares over all frames, again and again until they are
+nothing. The
+exposures are eliminated first, so the work grows with their number only. A turn of all detectors together is a
+turn of all exposures the other way; so the places are those whose mean is that of the start, the profile's.
 """
 
 from __future__ import annotations
@@ -122,9 +123,7 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
     places, attitudes = _gauged(places, attitudes, start, known)
     unknown = np.trace(normal.inverse, axis1=1, axis2=2) <= 0.0
     spread = np.where(unknown[:, None, None], np.inf, normal.inverse)
-    return FocalPlane(
-        places, normal.covariance(known), attitudes, spread, normal.residuals, scatter, weights
-    )
+    return FocalPlane(places, normal.covariance(known), attitudes, spread, normal.residuals, scatter, weights)
 
 
 def _gauged(
@@ -134,7 +133,9 @@ def _gauged(
     if not known.any():
         return places, attitudes
     for _ in range(_ROUNDS):
-        moved = [rotation_vector(one.T @ place) for one, place in zip(start[known], places[known], strict=True)]
+        moved = [
+            rotation_vector(one.T @ place) for one, place in zip(start[known], places[known], strict=True)
+        ]
         common = np.mean(moved, axis=0)
         back = rotation_matrix(-common)
         places, attitudes = places @ back, back.T @ attitudes
@@ -158,7 +159,8 @@ def attitude_from(
     scatter : tuple of float
     """
     told = Orientations(
-        np.zeros(len(frames.chip), np.intp), frames.chip, frames.matrix, np.hypot(frames.sigma, place_sigma[frames.chip])
+        np.zeros(len(frames.chip), np.intp), frames.chip, frames.matrix, np.hypot(frames.sigma,
+        place_sigma[frames.chip])
     )  # fmt: skip
     attitude = _first_attitudes(told, places, 1)
     for _ in range(_ROUNDS):

@@ -1,8 +1,9 @@
 """Cards that an image in an extension takes from the primary header of its file, as those of a mosaic do.
 
-By the INHERIT convention (Hanisch et al. 2001, A&A 376, 359, appendix B) an extension that says ``INHERIT = T`` has the
-cards of the primary header that it does not have itself. Many files do not say so and mean it: where the primary header
-has no image of its own, its cards can only be about those that follow.
+By the INHERIT convention (Hanisch et al. 2001, A&A 376, 359, appendix B) an extension that says ``INHERIT = T``
+has the
+cards of the primary header that it does not have itself. Many files do not say so and mean it: where the primary
+header has no image of its own, its cards can only be about those that follow.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,11 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows of the sky: catalog stars, a solver that knows their patterns, and where frames should point."""
+    """What a lake knows: the stars of a catalog, a solver that knows their patterns, where frames should point."""
 
     find_stars: StarFinder
     solver: Solver | None = None
-    guide: Guide = Guide()
+    guide: Guide = field(default_factory=Guide)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +268,7 @@ class _Frame:
     def sources(self) -> Sources:
         """Return them brightest first."""
         found, stars = self.measured, self.stars()
-        return Sources.ranked(
-            found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars]
-        )
+        return Sources.ranked(found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars])
 
     def refine(self, judged: Judged, source: str) -> Judged:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""

@@ -1,8 +1,8 @@
 """Where a detector should point: by the cards of the telescope and its place in the focal plane, or by its siblings.
 
-The focal plane is a frame of directions. Its third axis is that of the telescope, its second is the y axis of the plane,
-and at a position angle of 0 its first points to the east. A detector is a lens in this frame; turned by the attitude of the
-telescope it is a lens on the sky.
+The focal plane is a frame of directions. Its third axis is that of the telescope, its second is the y axis of the
+plane, and at a position angle of 0 its first points to the east. A detector is a lens in this frame; turned by the
+attitude of the telescope it is a lens on the sky.
 """
 
 from __future__ import annotations

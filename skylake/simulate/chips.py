@@ -1,4 +1,4 @@
-"""The detectors of a simulated mosaic: where they truly are, where the telescope truly points, and what its cards say."""
+"""The detectors of a simulated mosaic: where they and the telescope truly are, and what its cards say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ def true_place(scenario: Scenario, camera: Camera) -> tuple[float, float, float]
     random = generator(scenario.seed, "place", camera.place.chip)
     across, angle = random.standard_normal(2), random.standard_normal()
     off = across * scenario.mosaic.offset_arcsec
-    return x + float(off[0]), y + float(off[1]), camera.place.angle_deg + float(angle) * scenario.mosaic.angle_deg
+    return (
+        x + float(off[0]),
+        y + float(off[1]),
+        camera.place.angle_deg + float(angle) * scenario.mosaic.angle_deg,
+    )
 
 
 def pointing_of_chip(scenario: Scenario, camera: Camera, telescope: Telescope) -> Telescope:

@@ -13,8 +13,8 @@ from skylake.core.camera import Camera
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import apply_proper_motion, julian_epoch
 from skylake.simulate.atmosphere import airmass_at
-from skylake.simulate.colours import magnitude
 from skylake.simulate.chips import telescope_cards
+from skylake.simulate.colours import magnitude
 from skylake.simulate.detector import detector_maps, read_out
 from skylake.simulate.fitsfile import Card, write_frame
 from skylake.simulate.observatory import Observatory, saturation_level

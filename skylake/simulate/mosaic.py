@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +22,8 @@ def simulate_camera(
 ) -> SimulationResult:
     """Make the frames of a scenario, of all chips where its camera has several.
 
-    Chips whose profiles name one HDU each share a file for each exposure; others have files of their own. The truth is that
-    of all chips, with the name of each as its camera. Parameters and errors are those of
+    Chips whose profiles name one HDU each share a file for each exposure; others have files of their own. The
+    truth is that of all chips, with the name of each as its camera. Parameters and errors are those of
     :func:`skylake.simulate.run.simulate`.
 
     Raises
@@ -47,8 +48,8 @@ def simulate_camera(
     tables = _truth(made, folder)
     shutil.rmtree(folder / ".chips")
     return SimulationResult(
-        folder, tuple(frames), (), folder / "catalog.parquet", *tables[:3], tuple(tables[3:]), made[0].n_stars,
-        made[0].n_catalog, sum(one.n_detections for one in made),
+        folder, tuple(frames), (), folder / "catalog.parquet", tables[0], tables[1], tables[2], tuple(tables[3:]),
+        made[0].n_stars, made[0].n_catalog, sum(one.n_detections for one in made),
     )  # fmt: skip
 
 
@@ -76,15 +77,26 @@ def _joined(chips: Sequence[Profile], made: Sequence[SimulationResult], folder: 
         target.parent.mkdir(parents=True, exist_ok=True)
         whole = fits.HDUList([fits.PrimaryHDU()])
         for chip in order:
-            with fits.open(made[chip].frames[number], do_not_scale_image_data=True) as file:
-                unit = next(one for one in file if one.data is not None)
-                image = fits.ImageHDU(unit.data, unit.header, do_not_scale_image_data=True)
-                extension = chips[chip].base.header.extension
-                image.header["EXTNAME"] = extension if isinstance(extension, str) else chips[chip].base.place.chip
-                whole.append(image.copy())
+            extension = chips[chip].base.header.extension
+            name_of_chip = extension if isinstance(extension, str) else chips[chip].base.place.chip
+            whole.append(_image(made[chip].frames[number], name_of_chip))
         whole.writeto(target, overwrite=True)
         found.append(target)
     return found
+
+
+def _image(path: Path, name: str) -> Any:
+    """Return the image of a file as an extension with a name, its numbers as they are stored."""
+    from astropy.io import fits
+
+    with fits.open(path, do_not_scale_image_data=True, memmap=False) as file:
+        unit = next(one for one in file if one.data is not None)
+        image = fits.ImageHDU(unit.data, unit.header, name, do_not_scale_image_data=True)
+        # astropy takes the scale away with the primary header.
+        for card in ("BSCALE", "BZERO"):
+            if card in unit.header:
+                image.header[card] = unit.header[card]
+    return image
 
 
 def _truth(made: Sequence[SimulationResult], folder: Path) -> list[Path]:
@@ -93,7 +105,9 @@ def _truth(made: Sequence[SimulationResult], folder: Path) -> list[Path]:
     first = made[0]
     shutil.copyfile(first.catalog, folder / "catalog.parquet")
     tables = [folder / "truth" / name for name in ("frames.parquet", "stars.parquet", "transients.parquet")]
-    pq.write_table(pa.concat_tables([pq.read_table(one.truth_frames) for one in made]), tables[0], compression="zstd")
+    pq.write_table(
+        pa.concat_tables([pq.read_table(one.truth_frames) for one in made]), tables[0], compression="zstd"
+    )
     shutil.copyfile(first.truth_stars, tables[1])
     shutil.copyfile(first.truth_transients, tables[2])
     for one in made:

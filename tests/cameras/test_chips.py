@@ -45,7 +45,9 @@ def test_each_chip_is_a_camera_with_the_keys_of_all_and_its_own(tmp_path: Path) 
     assert (first.name, second.name) == ("wide-A", "wide-B")
     assert (first.base.header.extension, second.base.header.extension) == (1, 2)
     assert (first.base.detector.gain_e_per_adu, second.base.detector.gain_e_per_adu) == (2.0, 2.2)
-    assert first.base.place.x_arcsec == 600.0 and first.base.place.mosaic == second.base.place.mosaic == "wide"
+    assert (
+        first.base.place.x_arcsec == 600.0 and first.base.place.mosaic == second.base.place.mosaic == "wide"
+    )
     assert second.base.place.chip == "B" and first.sha256 != second.sha256
 
 
@@ -89,7 +91,9 @@ def test_a_kept_profile_of_a_chip_is_the_same(tmp_path: Path) -> None:
         ("x_arcsec = 600.0", 'card = "CHIP"', "place.value"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_key(old: str, new: str, sentence: str, tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_refused_with_its_key(
+    old: str, new: str, sentence: str, tmp_path: Path
+) -> None:
     assert old in MOSAIC
     with pytest.raises(ConfigurationError, match=sentence):
         cameras.load_chips(written(tmp_path, MOSAIC.replace(old, new, 1)))

@@ -25,7 +25,14 @@ from skylake.lake import Lake
 from skylake.lake.focalplanes import read_placed
 from skylake.settings import Settings
 from skylake.simulate import (
-    HeaderParams, MosaicParams, Scenario, ScheduleParams, SimulationResult, SpecialParams, StarParams, simulate_camera,
+    HeaderParams,
+    MosaicParams,
+    Scenario,
+    ScheduleParams,
+    SimulationResult,
+    SpecialParams,
+    StarParams,
+    simulate_camera,
 )  # fmt: skip
 from skylake.simulate.chips import Telescope, told_pointing, true_place
 from skylake.sky.asterism_index import build_index
@@ -119,8 +126,7 @@ def truth_of(night: SimulationResult) -> pd.DataFrame:
 
 
 def rows_of(lake: Lake) -> pd.DataFrame:
-    rows = lake.snapshot().read("frames").to_pandas().set_index(["camera", "mjd_mid"]).sort_index()
-    return rows
+    return lake.snapshot().read("frames").to_pandas().set_index(["camera", "mjd_mid"]).sort_index()
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +141,9 @@ def ingested(
     return lake
 
 
-def test_every_chip_of_a_file_is_a_row_that_points_where_it_does(ingested: Lake, night: SimulationResult) -> None:
+def test_every_chip_of_a_file_is_a_row_that_points_where_it_does(
+    ingested: Lake, night: SimulationResult
+) -> None:
     rows, truth = rows_of(ingested), truth_of(night)
     assert len(night.frames) == 5 and set(rows.file) == {str(path) for path in night.frames}
     assert rows.extension.value_counts().to_dict() == {1: 5, 2: 5, 3: 5, 4: 5}
@@ -158,7 +166,7 @@ def test_seeds_place_frames_before_any_pattern_and_wrong_rotations_are_found(
     assert 0 < wrong.sum() < 12
     assert set(rows[wrong].wcs_source) == {"solved"} and set(rows[~wrong].wcs_source) == {"seeded"}
     # Seeds are as good as simulated: 40 arcsec of the telescope and 12 of the chip, each along two axes.
-    assert rows.telescope_offset_arcsec.max() < 4.0 * np.hypot(40.0, 12.0)
+    assert rows[~wrong].telescope_offset_arcsec.max() < 4.0 * np.hypot(40.0, 12.0)
     report = learn_focal_plane(ingested, chips)
     assert {one["file"] for one in report.odd} == set(rows[wrong].file)
     assert all("its cards tell a rotation" in one["why"] for one in report.odd)
@@ -202,38 +210,42 @@ def test_places_of_chips_are_learnt_within_their_errors(
     assert place_of_matrix(kept[0].lens.matrix)[2] == pytest.approx(90.0, abs=1.0)
 
 
-def test_a_chip_with_few_stars_is_placed_by_its_siblings(
-    ingested: Lake, chips: tuple[Profile, ...], night: SimulationResult, empty: Lake, tmp_path: Path
-) -> None:
-    lake = copy_of(empty, tmp_path)
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    files = [Path(shutil.copy2(path, folder / path.name)) for path in night.frames]
-    truth = truth_of(night)
-    stars = pd.concat([pd.read_parquet(path).assign(chip=path.parent.name) for path in night.truth_detections])
-    with fits.open(files[1], mode="update") as file:
-        # Of chip 3 all but four stars are behind clouds.
-        shown = stars[(stars.chip == "C3") & (stars.frame == 1)].nsmallest(8, "mag").query("~saturated").head(4)
+def hidden_but_four(path: Path, night: SimulationResult, frame: int) -> None:
+    """Put clouds before all stars of chip 3 in a frame, but for four bright ones."""
+    stars = pd.read_parquet(next(one for one in night.truth_detections if one.parent.name == "C3"))
+    shown = stars[(stars.frame == frame) & ~stars.saturated].nsmallest(4, "mag")
+    with fits.open(path, mode="update") as file:
         pixels = file[3].data
         level = np.median(pixels)
+        noise = 1.48 * np.median(np.abs(pixels - level))
         y, x = np.indices(pixels.shape)
-        near = np.min([np.hypot(x - a, y - b) for a, b in zip(shown.x_px, shown.y_px, strict=True)], axis=0) < 8.0
-        noise = np.random.default_rng(1).normal(level, 1.48 * np.median(np.abs(pixels - level)), pixels.shape)
-        file[3].data = np.where(near, pixels, np.clip(noise, 0, 65535)).astype(pixels.dtype)
+        apart = [np.hypot(x - a, y - b) for a, b in zip(shown.x_px, shown.y_px, strict=True)]
+        sky = np.random.default_rng(1).normal(level, noise, pixels.shape).clip(0, 65535)
+        file[3].data = np.where(np.min(apart, axis=0) < 8.0, pixels, sky).astype(pixels.dtype)
+
+
+def test_a_chip_with_few_stars_is_placed_by_its_siblings(
+    chips: tuple[Profile, ...], scenario: Scenario, night: SimulationResult, empty: Lake, tmp_path: Path
+) -> None:
+    lake, folder = copy_of(empty, tmp_path), tmp_path / "frames"
+    folder.mkdir()
+    axis = Telescope(0.0, 0.0, ROTATION_DEG)
+    right = [n for n in range(5) if abs(told_pointing(scenario, n, axis).angle_deg - ROTATION_DEG) < 5.0]
+    files = [Path(shutil.copy2(night.frames[number], folder)) for number in right]
+    hidden_but_four(files[1], night, right[1])
     report = ingest_camera(lake, chips, files, Inline())
     rows = rows_of(lake)
-    placed = rows[rows.wcs_source == "mosaic"]
-    assert "four-C3" in placed.index.get_level_values(0), report.problems
-    row = placed.loc["four-C3"].iloc[0]
-    true = truth.loc["four-C3"].iloc[1]
+    assert rows[rows.wcs_source == "mosaic"].index.get_level_values(0).tolist() == ["four-C3"], (
+        report.problems
+    )
+    assert report.counts == {"ok": 4 * len(files)} and len(rows) == 4 * len(files)
+    row, true = rows.loc["four-C3"].iloc[1], truth_of(night).loc["four-C3"].iloc[right[1]]
     off = separation_deg(row.ra_deg, row.dec_deg, true.ra_deg, true.dec_deg) * 3600.0 / SCALE
-    assert row.status == "ok" and off < 0.2
     turn = (row.rotation_deg - true.rotation_deg + 180.0) % 360.0 - 180.0
-    assert abs(turn) < 0.1
-    assert sum(report.counts.values()) == 20 == len(rows)
+    assert off < 0.15 and abs(turn) < 0.1 and row.n_detected < 10
     # Nothing is done twice, and nothing changes by another run.
     again = ingest_camera(lake, chips, files, Inline())
-    assert again.counts == {} and again.n_known == 20
+    assert again.counts == {} and again.n_known == len(rows)
     assert rows_of(lake).equals(rows)
 
 
@@ -249,9 +261,10 @@ def test_chips_with_files_of_their_own_are_told_apart(
             cards["CHIP"] = number + 1
             fits.PrimaryHDU(file[number + 1].data, cards).writeto(folder / f"x{number}.fits")
         base = profile.base
-        own.append(replace(profile, base=replace(
-            base, header=replace(base.header, extension=None), place=replace(base.place, card="CHIP", value=str(number + 1)),
-        )))  # fmt: skip
+        place = replace(base.place, card="CHIP", value=str(number + 1))
+        own.append(
+            replace(profile, base=replace(base, header=replace(base.header, extension=None), place=place))
+        )
     (folder / "broken.fits").write_bytes(b"SIMPLE  = ")
     report = ingest_camera(lake, own, [folder], Inline(), IngestOptions())
     assert report.counts == {"ok": 2, "failed": 1}, report.problems

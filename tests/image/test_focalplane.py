@@ -49,7 +49,9 @@ def mosaic(seed: int, scatter: npt.ArrayLike = 0.0) -> Sky:
     chip = np.tile(np.arange(CHIPS), EXPOSURES)
     true = places[chip] @ attitudes[exposure]
     measured = turned_by(true, random, np.hypot(SIGMA, scatter))
-    return Sky(Orientations(exposure, chip, measured, np.tile(SIGMA, (len(chip), 1))), places, attitudes, start)
+    return Sky(
+        Orientations(exposure, chip, measured, np.tile(SIGMA, (len(chip), 1))), places, attitudes, start
+    )
 
 
 def gauged(places: Floats, start: Floats) -> Floats:
