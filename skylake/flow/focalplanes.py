@@ -37,7 +37,7 @@ _LEAST_STARS = 10
 #: No place of a frame is known better, pixels: that of its catalog is not.
 _LEAST_SIGMA_PX = 1e-3
 #: Exposures whose rotation is off by so much more than that of others, standard deviations and degrees.
-_ODD_SIGMAS, _ODD_DEG = 6.0, 0.1
+_ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
 
 
 @dataclass(slots=True)
