@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import camera_option, lake_argument, open_lake
+from skylake.cli.learning import geometry, learn
 
 if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Profile, Reading
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def camera() -> None:
-    """Camera profiles, and how they read headers."""
+    """Camera profiles, how they read headers, and the distortion of cameras."""
+
+
+camera.add_command(learn)
+camera.add_command(geometry)
 
 
 @camera.command("list")

@@ -15,6 +15,7 @@ from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestReport
+from skylake.flow.learning import learn
 from skylake.flow.mosaics import ingest_camera
 from skylake.flow.progress import Progress
 from skylake.lake import Lake
@@ -111,6 +112,15 @@ def _ingest(run: _Run) -> None:
     run.outcome.ingest = ingest_camera(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
+def _learn(run: _Run) -> None:
+    chips = [one.name for one in cameras.load_chips(run.options.camera)]
+    reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
+    told = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    run.outcome.values["learn"] = told if len(chips) > 1 else told[chips[0]]
+    for report in reports.values():
+        run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
+
+
 def _calibrate(run: _Run) -> None:
     if not run.lake.settings.default_catalog:
         run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
@@ -152,6 +162,7 @@ def _report(run: _Run) -> None:
 
 _STAGES: dict[str, Callable[[_Run], None]] = {
     "ingest": _ingest,
+    "learn": _learn,
     "calibrate": _calibrate,
     "aggregate": _aggregate,
     "compact": _compact,

@@ -26,11 +26,12 @@ from skylake.image.astrometry import (
     header_pointing,
 )
 from skylake.image.clouds import Found, count_found
+from skylake.image.epochs import Epoch, epoch_at
 from skylake.image.hints import attempts
 from skylake.image.lenstext import lens_text
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
-from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.seeding import seek, telescope_row
 from skylake.image.seeds import Guide, Seed
 from skylake.image.solve import Solution, SolveParams, Unsolved
@@ -53,10 +54,11 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows: the stars of a catalog, a solver that knows their patterns, where frames should point."""
+    """What a lake knows: stars, a solver that knows their patterns, distortion of the camera, where it should point."""
 
     find_stars: StarFinder
     solver: Solver | None = None
+    epochs: Sequence[Epoch] = ()
     guide: Guide = field(default_factory=Guide)
 
 
@@ -199,6 +201,11 @@ class _Frame:
     measured: Measurements
     reference: Reference
 
+    @property
+    def epoch(self) -> Epoch | None:
+        """What was learnt of the distortion of the camera at the time of the frame."""
+        return epoch_at(self.reference.epochs, self.row["mjd_mid"], self.shape)
+
     def judge(self, pointing: Pointing) -> Judged:
         """Look for catalog stars where a pointing puts them."""
         stars = self.reference.find_stars(
@@ -229,13 +236,14 @@ class _Frame:
         What siblings tell stands if too few stars are there to say anything.
         """
         for seed in seeds:
-            found = seek(seed, self.reference.find_stars, self.sources(), self.shape, self.row["mjd_mid"])
+            known = seed, self.reference.find_stars, self.sources(), self.shape, self.row["mjd_mid"]
+            found = seek(*known, self.epoch)
             if found is None:
                 continue
             judged = self.judge(found.pointing)
             if judged.check.passed or (seed.trusted and not judged.wrong):
                 numbers = {} if found.refined is None else _refined_row(found.refined, self.shape)
-                self.row.update(numbers, wcs_source=seed.source)
+                self.row.update(numbers, wcs_source=seed.source, wcs_geometry=found.geometry)
                 return judged
         return None
 
@@ -246,7 +254,10 @@ class _Frame:
             return None, None
         found, stars = self.measured, self.stars()
         answer: Solution | Unsolved | None = None
+        epoch = self.epoch
         for params in tries:
+            if epoch is not None:
+                params = replace(params, distortion=epoch.radial(self.shape))
             answer = solver(found.x[stars], found.y[stars], found.flux["aper1"][stars], self.shape, params)
             if isinstance(answer, Solution):
                 judged = self.refine(self.judge(_pointing_of(answer)), "solved")
@@ -274,11 +285,12 @@ class _Frame:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
         sources = self.sources()
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
-        better = refine_pointing(judged.pointing, judged.stars, sources, self.shape, radius)
+        better, known = refine_known(judged.pointing, judged.stars, sources, self.shape, radius, self.epoch)
         if better is None:
             self.row["wcs_source"] = source if source == "solved" else "header"
             return judged
-        self.row.update(_refined_row(better, self.shape), wcs_source=source)
+        geometry = None if known is None else known.name
+        self.row.update(_refined_row(better, self.shape), wcs_source=source, wcs_geometry=geometry)
         return self.judge(replace(better.pointing, lens=better.refinement.lens))
 
     def noted(self, judged: Judged, lost: FrameRejected | None) -> Located:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from skylake.image.calibrate import calibrate
 from skylake.image.cells import note_cells
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
+from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.inject import Frame
@@ -39,6 +40,8 @@ from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
+#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
+_MANY_HIT = 0.005
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
 
@@ -105,6 +108,8 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    epochs: Sequence[Epoch] = (),
+    unplaced: bool = False,
     guide: Guide | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
@@ -127,6 +132,10 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    epochs : sequence of Epoch
+        What was learnt of the distortion of the camera; needs `find_stars`.
+    unplaced : bool
+        Whether `finish` is called for a frame too of which nobody knows where it points.
     guide : Guide or None
         Knows where the detector is in the focal plane, and where its siblings point.
 
@@ -142,8 +151,8 @@ def reduce_frame(
         images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        reference = None if find_stars is None else Reference(find_stars, solver, guide or Guide())
-        _measure(reduced, header, images.pop(), reading, reference, finish)
+        reference = None if find_stars is None else Reference(find_stars, solver, epochs, guide or Guide())
+        _measure(reduced, header, images.pop(), reading, reference, finish, unplaced)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -208,6 +217,7 @@ def _measure(
     reading: HeaderReading,
     reference: Reference | None,
     finish: Finisher | None,
+    unplaced: bool,
 ) -> None:
     row, camera = reduced.row, reading.camera
     find_stars = None if reference is None else reference.find_stars
@@ -239,9 +249,10 @@ def _measure(
     )
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
-    pointing = require_right(located, row, camera)
+    pointing = located.pointing if unplaced else require_right(located, row, camera)
     reduced.sources = measured
-    reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
+    if pointing is not None:
+        reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
     if finish is not None:
@@ -281,11 +292,13 @@ def _detect(
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
-    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
+    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
+    if n_hit > _MANY_HIT * image.mask.size:
+        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
 
 
 def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:

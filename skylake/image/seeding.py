@@ -11,10 +11,11 @@ import numpy as np
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN, ra_dec, unit_vectors
 from skylake.image.astrometry import Pointing, StarFinder, describe_pointing
+from skylake.image.epochs import Epoch
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources
 from skylake.image.refine import lens_of
-from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.seeds import Seed, frame_matrix
 from skylake.image.shift import find_shift
 from skylake.image.sip import to_sip
@@ -25,14 +26,20 @@ _NEAR_PX = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A pointing by a seed, and the fit to its stars; None if they are too few for one."""
+    """A pointing by a seed, the fit to its stars, None if they are too few, and the distortion that was held in it."""
 
     pointing: Pointing
     refined: RefinedPointing | None
+    geometry: str | None = None
 
 
 def seek(
-    seed: Seed, find_stars: StarFinder, sources: Sources, shape: tuple[int, int], mjd: float
+    seed: Seed,
+    find_stars: StarFinder,
+    sources: Sources,
+    shape: tuple[int, int],
+    mjd: float,
+    epoch: Epoch | None = None,
 ) -> Sought | None:
     """Look for the stars of a frame near where it should point, and fit a lens to them.
 
@@ -45,6 +52,8 @@ def seek(
         Height and width of the image.
     mjd : float
         Epoch of the stars.
+    epoch : Epoch or None
+        What was learnt of the distortion of the camera.
 
     Returns
     -------
@@ -64,9 +73,10 @@ def seek(
             return None
         lens = moved[0]
     rough = pointing_of(lens, shape)
-    refined = refine_pointing(rough, stars, sources, shape, _NEAR_PX)
+    refined, known = refine_known(rough, stars, sources, shape, _NEAR_PX, epoch)
     if refined is not None:
-        return Sought(replace(refined.pointing, lens=refined.refinement.lens), refined)
+        found = replace(refined.pointing, lens=refined.refinement.lens)
+        return Sought(found, refined, None if known is None else known.name)
     return Sought(rough, None) if seed.trusted else None
 
 

@@ -18,7 +18,15 @@ from skylake.core.place import Place
 from skylake.core.sphere import offset, ra_dec, separation_deg
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources
-from skylake.image.seeds import Attitude, Guide, PlacedChip, frame_matrix, moved_to, placed_lens, position_angle_deg
+from skylake.image.seeds import (
+    Attitude,
+    Guide,
+    PlacedChip,
+    frame_matrix,
+    moved_to,
+    placed_lens,
+    position_angle_deg,
+)
 from skylake.image.shift import find_shift
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +36,9 @@ KNOWN = Astrometry(ra=("RA",), dec=("DEC",), rotation=("ROT",), mirrored=False)
 
 
 def camera_with(place: Place = Place(), astrometry: Astrometry = KNOWN) -> Camera:
-    return replace(SIM, place=place, astrometry=astrometry, optics=replace(SIM.optics, pixel_scale_arcsec=2.0))
+    return replace(
+        SIM, place=place, astrometry=astrometry, optics=replace(SIM.optics, pixel_scale_arcsec=2.0)
+    )
 
 
 def header_of(ra: float, dec: float, rotation: object) -> fits.Header:
@@ -40,8 +50,12 @@ def centre_of(lens: Lens) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("angle", "direction"), [(0.0, 270.0), (90.0, 0.0), (180.0, 90.0)])
-def test_x_of_the_focal_plane_runs_west_and_turns_with_the_position_angle(angle: float, direction: float) -> None:
-    seed = Guide().seeds(header_of(40.0, -10.0, angle), camera_with(Place(x_arcsec=600.0)), SHAPE, 1, 6e4, "")[0]
+def test_x_of_the_focal_plane_runs_west_and_turns_with_the_position_angle(
+    angle: float, direction: float
+) -> None:
+    seed = Guide().seeds(
+        header_of(40.0, -10.0, angle), camera_with(Place(x_arcsec=600.0)), SHAPE, 1, 6e4, ""
+    )[0]
     ra, dec, turn = centre_of(seed.lens)
     wanted = offset(40.0, -10.0, 600.0 / 3600.0, direction)
     assert separation_deg(ra, dec, *wanted) * 3600.0 < 0.01
@@ -51,7 +65,9 @@ def test_x_of_the_focal_plane_runs_west_and_turns_with_the_position_angle(angle:
 def test_place_and_attitude_go_both_ways() -> None:
     place = -700.0, 1500.0, 123.0
     assert place_of_matrix(matrix_of_place(*place)) == pytest.approx(place, abs=1e-8)
-    assert pointing_of_attitude(attitude_of(301.0, 67.0, 200.0)) == pytest.approx((301.0, 67.0, 200.0), abs=1e-9)
+    assert pointing_of_attitude(attitude_of(301.0, 67.0, 200.0)) == pytest.approx(
+        (301.0, 67.0, 200.0), abs=1e-9
+    )
     lens = placed_lens(camera_with(Place(*place[:2], angle_deg=place[2])), SHAPE)
     assert lens is not None
     np.testing.assert_allclose(frame_matrix(lens, SHAPE), matrix_of_place(*place), atol=1e-12)
@@ -70,7 +86,9 @@ def test_place_and_attitude_go_both_ways() -> None:
         ({}, float("inf"), None),
     ],
 )  # fmt: skip
-def test_rotation_cards_have_a_unit_a_sign_and_a_zero(changes: dict[str, object], card: object, wanted: float) -> None:
+def test_rotation_cards_have_a_unit_a_sign_and_a_zero(
+    changes: dict[str, object], card: object, wanted: float
+) -> None:
     known = replace(KNOWN, **changes)  # type: ignore[arg-type]
     header = {"ROT": card}
     found = position_angle_deg(header, camera_with(astrometry=known))
@@ -85,15 +103,21 @@ def test_siblings_come_first_and_are_as_sure_as_they_say() -> None:
     guide = Guide((chip,), {"a": Attitude(true, 0.5, 0.01)})
     seeds = guide.seeds(header_of(10.0, 20.0, 30.0), camera_with(), SHAPE, 1, 6e4, "a")
     assert [(one.source, one.trusted) for one in seeds] == [("mosaic", True), ("seeded", False)]
-    assert seeds[0].radius_px == 4.0 and seeds[0].turn_deg == pytest.approx(5.0 * math.hypot(0.01, 0.01, 0.02))
+    assert seeds[0].radius_px == 4.0 and seeds[0].turn_deg == pytest.approx(
+        5.0 * math.hypot(0.01, 0.01, 0.02)
+    )
     assert seeds[1].radius_px == pytest.approx(60.0, rel=1e-6)
-    np.testing.assert_allclose(seeds[0].lens.to_vectors(10.0, 20.0), seeds[1].lens.to_vectors(10.0, 20.0), atol=1e-9)
+    np.testing.assert_allclose(
+        seeds[0].lens.to_vectors(10.0, 20.0), seeds[1].lens.to_vectors(10.0, 20.0), atol=1e-9
+    )
     # Outside its epoch a place is that of the profile, and siblings tell nothing.
     later = guide.seeds(header_of(10.0, 20.0, 30.0), camera_with(), SHAPE, 1, 7e4, "a")
     assert [one.source for one in later] == ["seeded"]
 
 
-def sky(seed: int, n_true: int, n_false: int, off: tuple[float, float], turn: float) -> tuple[Lens, Floats, Floats, Sources]:
+def sky(
+    seed: int, n_true: int, n_false: int, off: tuple[float, float], turn: float
+) -> tuple[Lens, Floats, Floats, Sources]:
     """A lens that is off, the stars of a catalog, and sources: some of them, and others that are no stars."""
     random = np.random.default_rng(seed)
     lens = placed_lens(camera_with(), SHAPE)
@@ -120,7 +144,9 @@ def test_shift_and_turn_are_found_among_sources_that_are_no_stars(turn: float) -
         lens, vectors, mag, sources = sky(seed, 25, 40, (-55.0, 72.0), turn)
         found = find_shift(lens, vectors, mag, sources, SHAPE, 120.0, 2.0)
         assert found is not None
-        assert math.hypot(found[1].dx + 55.0, found[1].dy - 72.0) < 5.0 and abs(found[1].turn_deg - turn) < 1.0
+        assert (
+            math.hypot(found[1].dx + 55.0, found[1].dy - 72.0) < 5.0 and abs(found[1].turn_deg - turn) < 1.0
+        )
         # The lens that comes back puts the stars where the sources are, to what a fit begins from.
         x, y = found[0].to_pixels(vectors)
         near = np.hypot(x[:, None] - sources.x, y[:, None] - sources.y).min(axis=1)
@@ -136,7 +162,9 @@ def test_no_shift_is_believed_where_sources_are_no_stars() -> None:
 
 
 def test_few_stars_suffice_where_there_is_little_else() -> None:
-    found = sum(find_shift(*sky(seed, 9, 3, (30.0, -40.0), 0.0), SHAPE, 80.0, 0.0) is not None for seed in range(10))
+    found = sum(
+        find_shift(*sky(seed, 9, 3, (30.0, -40.0), 0.0), SHAPE, 80.0, 0.0) is not None for seed in range(10)
+    )
     assert found >= 8
 
 
