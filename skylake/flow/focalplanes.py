@@ -32,6 +32,8 @@ COLUMNS = [
 ]  # fmt: skip
 #: So many exposures that a chip shares with others tell its place.
 LEAST_EXPOSURES = 3
+#: So many tell it as well as any: the catalog and the scatter limit it then.
+_MOST_EXPOSURES = 1000
 #: A frame with fewer stars tells nothing of the places.
 _LEAST_STARS = 10
 #: No place of a frame is known better, pixels: that of its catalog is not.
@@ -165,7 +167,7 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
             number for number, row in enumerate(every.rows)
             if start <= row["mjd_mid"] < end and is_placed(row, _LEAST_STARS)
         ]  # fmt: skip
-        frames = every.taken(rows)
+        frames = every.taken(_some(every, rows))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
         found = _learn(frames, cameras, (start, end), report)
         for number, one in found.items():
@@ -175,6 +177,13 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
             write_placed(lake.layout, profile.name, epochs)
     _tell_telescope(every.taken([n for n, row in enumerate(every.rows) if is_placed(row)]), chips, report)
     return report
+
+
+def _some(frames: Frames, rows: Sequence[int]) -> list[int]:
+    """Return the frames of no more exposures than are needed, spread over all of them."""
+    exposures = np.unique(frames.exposure[list(rows)])
+    kept = set(exposures[:: max(1, math.ceil(exposures.size / _MOST_EXPOSURES))].tolist())
+    return [row for row in rows if int(frames.exposure[row]) in kept]
 
 
 def epochs_of(profile: Profile) -> list[tuple[float, float]]:

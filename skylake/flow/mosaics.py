@@ -31,6 +31,8 @@ from skylake.lake.focalplanes import read_placed
 _PEEK_CHUNK = 256
 #: What siblings can mend.
 _LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
+#: A frame with fewer stars tells nothing to its siblings.
+_LEAST_STARS = 6
 
 
 def ingest_camera(
@@ -164,7 +166,7 @@ def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict
         lost = [row for row in rows if frames.rows[row]["reason"] in _LOST]
         mjd = frames.rows[rows[0]]["mjd_mid"]
         here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
-        told = [row for row in rows if is_placed(frames.rows[row]) and here[frames.chip[row]] is not None]
+        told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS) and here[frames.chip[row]] is not None]
         told = [row for row in told if frames.rows[row]["wcs_source"] != "mosaic"]
         if not lost or not told:
             continue

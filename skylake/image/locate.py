@@ -54,7 +54,7 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows: stars, a solver that knows their patterns, distortion of the camera, where it should point."""
+    """What a lake knows: stars, a solver by their patterns, the distortion of the camera, where it should point."""
 
     find_stars: StarFinder
     solver: Solver | None = None

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from skylake.core.attitudes import attitude_of
 from skylake.core.sphere import ARCSEC_PER_RADIAN, ra_dec, unit_vectors
 from skylake.image.astrometry import Pointing, StarFinder, describe_pointing
 from skylake.image.epochs import Epoch
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources
-from skylake.image.refine import lens_of
 from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.seeds import Seed, frame_matrix
 from skylake.image.shift import find_shift
@@ -94,10 +94,8 @@ def telescope_row(
     told = next((seed.lens for seed in seeds if not seed.trusted), None)
     if told is None or not right:
         return {}
-    lens = pointing.lens or lens_of(lambda x, y: unit_vectors(*pointing.to_sky(x, y)), shape)
-    if lens is None:
-        return {}
-    found, wanted = frame_matrix(lens, shape), frame_matrix(told, shape)
+    found = attitude_of(pointing.ra_deg, pointing.dec_deg, pointing.rotation_deg)
+    wanted = frame_matrix(told, shape)
     apart = 2.0 * math.asin(min(0.5 * float(np.linalg.norm(found[2] - wanted[2])), 1.0))
     # The turn about the axis, whatever the tilt between them: the twist of the rotation.
     turn = found @ wanted.T

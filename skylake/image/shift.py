@@ -2,8 +2,8 @@
 
 Every catalog star that should be near the image votes with every source for the shift between them. Wrong pairs spread
 over all shifts, right ones gather in one place, however many sources are no stars. A place is believed if so many
-votes there by chance, in any place and for any turn, are less likely than one in ten thousand; the fit that follows, and the
-catalog, have a say after that.
+votes there by chance, in any place and for any turn, are less likely than one in ten thousand; the fit that follows,
+and the catalog, have a say after that.
 """
 
 from __future__ import annotations

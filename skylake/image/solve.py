@@ -254,15 +254,9 @@ def solve(
 
 def _why_unsolved(state: _Search) -> str:
     """Return how far the search came, and what may help."""
-    spent, mend = (
-        f"among {state.n_guesses} guesses",
-        "check the scale, and that the catalog is as deep as the frame",
-    )
+    spent, mend = f"among {state.n_guesses} guesses", "check the scale, and that the catalog is as deep as the frame"
     if state.timed_out:
-        spent, mend = (
-            f"within {state.params.seconds:g} s",
-            "allow more seconds, or tell scale or centre more closely",
-        )
+        spent, mend = f"within {state.params.seconds:g} s", "allow more seconds, or tell scale or centre more closely"
     odds = "no guess came near"
     if math.isfinite(state.best):
         odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"

@@ -80,7 +80,7 @@ def reach_deg(scenario: Scenario) -> float:
 
     All detectors of a mosaic take the same, so that they see the same stars.
     """
-    whole = scenario.camera.rpartition(":")[0] or scenario.camera
-    chips = [one.base for one in load_chips(whole)] if ":" in scenario.camera else []
+    here = load_chips(scenario.camera)[0].base.place.chip
+    chips = [one.base for one in load_chips(scenario.camera.removesuffix(f":{here}"))] if here else []
     reach = max((math.hypot(*camera.place_arcsec) for camera in chips), default=0.0)
     return (reach + (_FARTHEST * scenario.mosaic.offset_arcsec if chips else 0.0)) / 3600.0

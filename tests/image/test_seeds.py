@@ -31,11 +31,12 @@ from skylake.image.shift import find_shift
 
 Floats = npt.NDArray[np.float64]
 SHAPE = (400, 500)
+CENTRED = Place()
 SIM = cameras.load("sim").base
 KNOWN = Astrometry(ra=("RA",), dec=("DEC",), rotation=("ROT",), mirrored=False)
 
 
-def camera_with(place: Place = Place(), astrometry: Astrometry = KNOWN) -> Camera:
+def camera_with(place: Place = CENTRED, astrometry: Astrometry = KNOWN) -> Camera:
     return replace(
         SIM, place=place, astrometry=astrometry, optics=replace(SIM.optics, pixel_scale_arcsec=2.0)
     )
