@@ -250,4 +250,6 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     show.result(asdict(report), as_json, text)
     for one in report.odd:
         show.complain(f"{one['file']}: {one['why']}")
-    ctx.exit(1 if report.odd else 0)
+    if not report.chips:
+        show.complain("no chip shares three exposures with another in which stars tell where both point")
+    ctx.exit(1 if report.odd or not report.chips else 0)

@@ -166,8 +166,12 @@ def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict
         lost = [row for row in rows if frames.rows[row]["reason"] in _LOST]
         mjd = frames.rows[rows[0]]["mjd_mid"]
         here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
-        told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS) and here[frames.chip[row]] is not None]
-        told = [row for row in told if frames.rows[row]["wcs_source"] != "mosaic"]
+        told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS)]
+        told = [
+            row
+            for row in told
+            if here[frames.chip[row]] is not None and frames.rows[row]["wcs_source"] != "mosaic"
+        ]
         if not lost or not told:
             continue
         attitude = _attitude(frames.taken(told), here)
