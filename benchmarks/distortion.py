@@ -3,16 +3,16 @@
 Needs: skylake alone. Takes a minute on 2 cores.
 
 Simulated: a camera of 1024 x 768 pixels over 22 degrees with a distortion of two per cent at the corners, decentred
-and beside the middle of the image. Each frame looks somewhere else, with its own scale (2e-4) and stretch (2e-4), and its
-stars are off by 0.15 px in each coordinate; a fifth of the catalog stars has no source, and as many sources are no
+and beside the middle of the image. Each frame looks somewhere else, with its own scale (2e-4) and stretch (2e-4), and
+its stars are off by 0.15 px in each coordinate; a fifth of the catalog stars has no source, and as many sources are no
 stars. The distortion is learnt from 30 frames of 60 stars.
 
 Few stars: frames of 8 to 15 stars are refined from a pointing that is off by some pixels, alone and with what was
 learnt, and compared with the truth all over the image, corners included. The peer is each frame alone.
 
 Changes: k1 of the camera changes by so much that stars in the corners are 0.3 px off though pointing, scale and
-stretch are fitted; after how many frames of 80 stars of 0.1 px is it found, and how many changes are found in 200 frames and
-more without one?
+stretch are fitted; after how many frames of 80 stars of 0.1 px is it found, and how many changes are found in 200
+frames and more without one?
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """

@@ -22,6 +22,8 @@ ToSky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Solver = Callable[[StarList, SolveParams], tuple[float, ToSky | None]]
 #: The package is given so many of the brightest sources, of which the first make its asterisms.
 MOST_SOURCES, MOST_LEADING = 200, 80
+#: Seconds of the clock for `solve-field`, whose own limit is one of the processor: others may use the machine too.
+BUSY_S = 3600.0
 
 
 def peers(folder: Path) -> dict[str, Solver]:
@@ -51,7 +53,11 @@ def _package(files: list[Path]) -> Solver:
     def run(sources: StarList, params: SolveParams) -> tuple[float, ToSky | None]:
         order = np.argsort(-sources.flux)
         stars = np.column_stack([sources.x, sources.y])[order][:MOST_SOURCES] + 1.0
-        near = None if params.centre is None else astrometry.PositionHint(*params.centre, params.radius_deg)
+        near = None
+        if params.centre is not None:
+            # It wants the asterism within the radius, which may lie in a corner of the picture.
+            corner = 0.5 * np.hypot(*sources.shape) * params.scale_high / 3600.0
+            near = astrometry.PositionHint(*params.centre, min(params.radius_deg + corner, 180.0))
         began = time.process_time()
         answer = solver.solve(
             stars=stars, size_hint=astrometry.SizeHint(params.scale_low, params.scale_high), position_hint=near,
@@ -75,7 +81,7 @@ def _program(folder: Path, sources: StarList, params: SolveParams) -> tuple[floa
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        answered = astrometrynet.solve_list(sources, params, folder)
+        answered = astrometrynet.solve_list(sources, params, folder, BUSY_S)
     except FrameRejected:
         answered = None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -165,20 +164,24 @@ def real(lake: Path, name: str, folder: Path, others: dict[str, Solver]) -> list
         found = [star_list(open_stored(read_file(path)), profile.base) for path in paths]
         rows = {solver: on_frames(run, found, scale) for solver, run in ({"": ours(index)} | others).items()}
         for solver, (solved, blind, near) in rows.items():
-            print(f"{camera}, {solver or 'skylake'}: {solved} of {len(paths)}; {spread(blind)}; {spread(near)}")
+            print(
+                f"{camera}, {solver or 'skylake'}: {solved} of {len(paths)}; {spread(blind)}; {spread(near)}"
+            )
         refined = [refine(index, refiner, sources, scale) for sources in found]
-        seconds, rms, held_out, astropy_seconds = np.array(refined).T
+        seconds, rms, held_out, by_astropy = np.array(refined).T
         print(
-            f"{camera}, refinement: {spread(seconds)} s, rms {np.nanmin(rms):.3f} to {np.nanmax(rms):.3f} px, held-out "
-            f"stars {np.nanmin(held_out):.3f} to {np.nanmax(held_out):.3f} px; astropy {spread(astropy_seconds)} s"
+            f"{camera}, refinement: {spread(seconds)} s, rms {np.nanmin(rms):.3f} to {np.nanmax(rms):.3f} px, "
+            f"held-out stars {np.nanmin(held_out):.3f} to {np.nanmax(held_out):.3f} px; astropy {spread(by_astropy)} s"
         )
-        best = [min((float(np.median(row[i])) for key, row in rows.items() if key), default=None) for i in (1, 2)]
+        best = [
+            min((float(np.median(row[i])) for key, row in rows.items() if key), default=None) for i in (1, 2)
+        ]
         claims += [
             Claim(f"{camera}: frames not solved and refined", float(np.isnan(rms).sum()), None, 0.0),
             Claim(f"{camera}: seconds blind, largest", float(rows[""][1].max()), best[0], 0.5),
             Claim(f"{camera}: seconds with a prior, largest", float(rows[""][2].max()), best[1], 0.05),
             Claim(f"{camera}: seconds of refinement, median", float(np.nanmedian(seconds)),
-                  float(np.nanmedian(astropy_seconds)), 0.1),
+                  float(np.nanmedian(by_astropy)), 0.1),
             Claim(f"{camera}: largest rms [px]", float(np.nanmax(rms)), None, most_px),
         ]  # fmt: skip
     return claims

@@ -74,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the frames")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=list(TARGETS), help="one of the two forms")
     options = parser.parse_args()
     number = 20 if options.quick else 60
     claims = []
@@ -83,7 +84,7 @@ def main() -> None:
     ):
         folder = Path(name)
         sky = chain.draw_sky(2048)
-        for form in TARGETS:
+        for form in [options.only] if options.only else TARGETS:
             claims += nights(folder / form, sky, form, number, some)
     conclude(claims)
 
@@ -102,7 +103,10 @@ def nights(folder: Path, sky: Sky, form: str, number: int, some: Workers) -> lis
     claims = [timed_night(lake, profile, frames, some, form)]
     make_targets(lake, profile.name, TargetOptions("stars", seen=0), some)
     run(lake, profile, [later(path, 2) for path in warm], some, {})
-    return [*claims, timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets")]
+    return [
+        *claims,
+        timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets"),
+    ]
 
 
 def later(path: Path, days: int) -> Path:

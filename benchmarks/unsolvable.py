@@ -1,9 +1,9 @@
-"""Frames that show no stars: clouds of several kinds, and hot pixels alone. How soon they are rejected, frame by frame.
+"""Frames that show no stars, clouds of several kinds and hot pixels alone: how soon they are rejected, one by one.
 
 Needs: a lake with a catalog and its index (`--lake`, which is not changed; that of `solving.py`). Each frame goes
-through what `skylake solve` does and through `skylake ingest` into a copy of the lake, with the scale known to 20 % and
-with nothing known. Seconds are those of the processor for the whole frame, from file to verdict (for ingest with the
-commit of a night of one frame), after one frame that compiles. Takes some minutes.
+through what `skylake solve` does and through `skylake ingest` into a copy of the lake, with the scale known to 20 %
+and with nothing known. Seconds are those of the processor for the whole frame, from file to verdict (for ingest with
+the commit of a night of one frame), after one frame that compiles. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ from skylake.lake import Lake
 
 SIDE, SCALE = 1024, 8.0
 LIMIT_S = 2.0
-KINDS = ("even clouds", "mottled clouds", "clouds and a few stars", "clouds and hits", "hot pixels", "warm pixels")
+KINDS = (
+    "even clouds",
+    "mottled clouds",
+    "clouds and a few stars",
+    "clouds and hits",
+    "hot pixels",
+    "warm pixels",
+)
 
 
 def main() -> None:
@@ -54,7 +61,9 @@ def main() -> None:
         for kind in KINDS:
             seconds = [row[3] for row in mine if row[1] == kind]
             reasons = sorted({row[2] for row in mine if row[1] == kind})
-            print(f"{way}, {kind}: {', '.join(reasons)}; {np.median(seconds):.2f} s, at most {max(seconds):.2f}")
+            print(
+                f"{way}, {kind}: {', '.join(reasons)}; {np.median(seconds):.2f} s, at most {max(seconds):.2f}"
+            )
         claims += [
             Claim(f"{way}: solved of {len(mine)}", sum(row[2] in ("solved", "ok") for row in mine), None, 0),
             Claim(f"{way}: seconds of a frame, largest", max(row[3] for row in mine), None, LIMIT_S),
@@ -69,7 +78,8 @@ def draw_all(folder: Path, n: int) -> list[tuple[str, Path]]:
         for number in range(n):
             random = np.random.default_rng([KINDS.index(kind), number])
             path = folder / f"{kind.replace(' ', '-')}-{number}.fits"
-            header = fits.Header({"DATE-OBS": f"2024-01-{1 + number:02d}T22:{KINDS.index(kind):02d}:00", "EXPTIME": 10.0})
+            began = f"2024-01-{1 + number:02d}T22:{KINDS.index(kind):02d}:00"
+            header = fits.Header({"DATE-OBS": began, "EXPTIME": 10.0})
             pixels = np.clip(draw(random, kind), 0, 65535).astype(np.uint16)
             fits.PrimaryHDU(pixels, header).writeto(path)
             found.append((kind, path))
@@ -122,7 +132,9 @@ def solved(paths: list[tuple[str, Path]], sky: KnownSky) -> Iterator[tuple[str, 
 def ingested(paths: list[tuple[str, Path]], lake: Lake) -> Iterator[tuple[str, str, str, float]]:
     """Ingest frames one by one."""
     generic = cameras.load("generic")
-    known = replace(generic, base=replace(generic.base, optics=replace(generic.base.optics, pixel_scale_arcsec=SCALE)))
+    known = replace(
+        generic, base=replace(generic.base, optics=replace(generic.base.optics, pixel_scale_arcsec=SCALE))
+    )
     for way, profile in (("ingest, scale to 20 %", known), ("ingest, nothing known", generic)):
         verdict(paths[-1][1], profile, lake)
         for kind, path in paths:

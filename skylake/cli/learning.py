@@ -47,6 +47,7 @@ def learn(
     from skylake.flow.learning import learn as run_learn
 
     opened = open_lake(lake)
+    opened.profile(camera_name)  # a camera that the lake does not know is told now
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_learn(opened, camera_name, pool, anew, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))

@@ -26,6 +26,8 @@ from skylake.sky.catalogs import ReferenceCatalog, StarField
 
 #: Frames of a night that are looked at, spread over it; stars of each, the brightest.
 _FRAMES, _STARS = 24, 300
+#: Nights whose rows are read together.
+_NIGHTS = 64
 #: With fewer stars a frame does not tell a change from noise.
 _FEWEST_STARS = 20
 #: How far stars may be from where the lens of their frame has them: distortion may have changed by as much.
@@ -54,28 +56,39 @@ class Telling:
 
 
 def telling_frames(snapshot: Snapshot, camera: str) -> list[Telling]:
-    """Return the frames of a camera that have a lens and enough stars, in the order of time."""
+    """Return frames of a camera that have a lens and enough stars, in the order of time.
+
+    Of each night and size of the image there are some, spread over the night; which ones follows from their times
+    alone. The rows of some nights are in memory at a time.
+    """
+    parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
+    nights = sorted({part.night for part in parts if part.night is not None})
+    found: list[Telling] = []
+    for first in range(0, len(nights), _NIGHTS):
+        some = set(nights[first : first + _NIGHTS])
+        found += _spread_over_nights(_telling_frames(snapshot, camera, some))
+    return sorted(found, key=lambda one: (one.mjd, one.frame_id))
+
+
+def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[Telling]:
     names = ["frame_id", "mjd_mid", "night", "height_px", "width_px"]
     wanted = (
         (pc.field("status") == Status.OK.value)
         & pc.field("wcs_lens").is_valid()
         & (pc.field("astrom_n") >= _FEWEST_STARS)
     )
-    rows = snapshot.read("frames", names, lambda part: part.camera == camera, wanted)
-    found = [
+    rows = snapshot.read("frames", names, lambda part: part.camera == camera and part.night in nights, wanted)
+    return [
         Telling(frame, mjd, night, (height, width))
         for frame, mjd, night, height, width in zip(*(rows[name].to_pylist() for name in names), strict=True)
     ]
-    return sorted(found, key=lambda one: (one.mjd, one.frame_id))
 
 
-def spread_over_nights(frames: Sequence[Telling]) -> list[Telling]:
-    """Return some frames of each night, in the order of time; which ones follows from their times alone."""
-    nights: dict[int, list[Telling]] = {}
+def _spread_over_nights(frames: Sequence[Telling]) -> list[Telling]:
+    groups: dict[tuple[int, tuple[int, int]], list[Telling]] = {}
     for one in frames:
-        nights.setdefault(one.night, []).append(one)
-    chosen = [one for some in nights.values() for one in sorted(some, key=_rank)[:_FRAMES]]
-    return sorted(chosen, key=lambda one: (one.mjd, one.frame_id))
+        groups.setdefault((one.night, one.shape), []).append(one)
+    return [one for some in groups.values() for one in sorted(some, key=_rank)[:_FRAMES]]
 
 
 def _rank(frame: Telling) -> tuple[int, float]:

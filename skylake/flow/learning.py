@@ -9,14 +9,15 @@ from typing import Any
 import dask
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from skylake.cameras.clock import iso_of_mjd
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
-from skylake.flow.framestars import Telling, read_seen, spread_over_nights, telling_frames
+from skylake.flow.framestars import Telling, read_seen, telling_frames
 from skylake.flow.progress import Progress, Silent
 from skylake.image.changes import MEMORY
-from skylake.image.epochs import Epoch, epoch_at, in_force
+from skylake.image.epochs import Epoch, in_force
 from skylake.image.following import Follower, Origin, Seen
 from skylake.image.jointfit import OWN
 from skylake.image.lensfit import fit_lens
@@ -121,14 +122,21 @@ def misplaced_nights(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -
         for part in snapshot.parts("frames").values()
         if part.camera == camera and part.inputs.get("geometries")
     }
-    rows = snapshot.read("frames", names, lambda part: part.name in mine)
-    found = set()
-    for night, mjd, height, width, name in zip(*(rows[one].to_pylist() for one in names), strict=True):
-        if name is not None and night not in found:
-            now = epoch_at(epochs, mjd, (height, width))
-            if now is not None and not name.startswith(f"{now.number}."):
-                found.add(night)
-    return sorted(found)
+    rows = snapshot.read("frames", names, lambda part: part.name in mine, pc.field("wcs_geometry").is_valid())
+    night, mjd, height, width = (rows[name].to_numpy() for name in names[:4])
+    used = rows["wcs_geometry"].combine_chunks().dictionary_encode()
+    numbers = np.array([int(name.partition(".")[0]) for name in used.dictionary.to_pylist()], int)
+    wanted = np.zeros(len(night), int)
+    for one in sorted(epochs, key=lambda one: one.number):
+        holds = (
+            (one.valid_from <= mjd)
+            & (mjd < one.valid_to)
+            & (height == one.shape[0])
+            & (width == one.shape[1])
+        )
+        wanted[holds] = one.number
+    wrong = (wanted > 0) & (wanted != numbers[used.indices.to_numpy()]) if len(night) else np.zeros(0, bool)
+    return [int(one) for one in np.unique(night[wrong])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +196,21 @@ def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
         known = None if anew else _last(epochs, shape)
         number = 1 + max((one.number for one in epochs), default=0)
         origin = Origin(shape, work.lake.settings.default_catalog, code_version())
-        followed = _follow(work, spread_over_nights(some), Follower(origin, known, number))
+        followed = _follow(work, some, Follower(origin, known, number))
         followed = [_improved(work, one, some, one is not followed[0] or known is None) for one in followed]
         if anew and _same(followed, [one for one in in_force(held) if one.shape == shape]):
             continue
+        work.report.changes += [_sentence(work.camera, one) for one in followed[1:]]
         epochs = _with_numbers(epochs, followed, known, number)
-    if epochs != list(held):
+    if _told(epochs) != _told(held):
         write_epochs(work.lake.layout, work.camera, epochs)
     before = {one.name for one in held}
     work.report.made = [one.name for one in epochs if one.name not in before]
+
+
+def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, int]]:
+    """Return what can change of epochs that are kept."""
+    return [(one.name, one.valid_to, one.last_mjd, one.n_seen) for one in epochs]
 
 
 def _last(epochs: Sequence[Epoch], shape: tuple[int, int]) -> Epoch | None:
@@ -222,8 +236,7 @@ def _follow(work: _Work, frames: Sequence[Telling], follower: Follower) -> list[
         if parity is None and seen:
             parity = 2 * sum(one.lens.mirrored for one in seen) > len(seen)
         for one in _of_parity(seen, bool(parity)):
-            if follower.take(one) is not None:
-                work.report.changes.append(_sentence(work.camera, follower.epochs[-1]))
+            follower.take(one)
     follower.finish()
     return follower.epochs
 
@@ -251,7 +264,7 @@ def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool)
 
 def _some_of(epoch: Epoch, frames: Sequence[Telling]) -> list[Telling]:
     """Return frames that are spread over the time of an epoch."""
-    mine = [one for one in spread_over_nights(frames) if epoch.first_mjd <= one.mjd <= epoch.last_mjd]
+    mine = [one for one in frames if epoch.first_mjd <= one.mjd <= epoch.last_mjd]
     places = np.linspace(0, len(mine) - 1, min(len(mine), _MOST_FRAMES)).round().astype(int)
     return [mine[place] for place in np.unique(places)]
 

@@ -14,6 +14,7 @@ import dask
 from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.errors import FrameError, LakeError, reason_of
+from skylake.flow.ahead import ahead
 from skylake.flow.cluster import Workers
 from skylake.flow.copies import Contents
 from skylake.flow.guard import guard
@@ -245,7 +246,7 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
 
 def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
     found: list[PsfSums | None] = []
-    for path in paths:
+    for path in ahead(paths):
         try:
             content = read_file(path)
         except FrameError:

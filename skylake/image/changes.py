@@ -31,6 +31,8 @@ MEMORY = _WINDOWS[-1]
 #: The chance in one window of a change that there is not, and that whichever of its frames is left out. Five
 #: windows for each frame, and most of their frames in common: one false alarm in some hundred thousand frames.
 _FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
+#: Starts whose sum of squares is less than that of the best by no more may be the right one.
+_NEARLY = 9.0
 #: How far a change must move stars to matter (pixels, root mean square over the image).
 _LEAST_CHANGE_PX = 0.03
 _GRID = 12
@@ -114,14 +116,21 @@ def spread_of(distortion: Distortion, told: Sequence[Told], shape: tuple[int, in
     return max(1.0, float(np.median(ratios))) if ratios else 1.0
 
 
-def find_change(distortion: Distortion, told: Sequence[Told], shape: tuple[int, int]) -> Found | None:
+def find_change(
+    distortion: Distortion, told: Sequence[Told], times: Sequence[float], shape: tuple[int, int]
+) -> Found | None:
     """Tell whether the last frames want another distortion, and since when.
+
+    Cameras are touched while they do not observe, so of starts that are nearly as good that after the longest pause
+    is taken.
 
     Parameters
     ----------
     distortion : Distortion
     told : sequence of Told
         What the frames up to the newest tell, in the order of time; the last :data:`MEMORY` of them count.
+    times : sequence of float
+        Of the frames.
     shape : tuple of int
     """
     alarms = [_alarm(distortion, told[-size:], shape) for size in _WINDOWS if size <= len(told)]
@@ -129,7 +138,10 @@ def find_change(distortion: Distortion, told: Sequence[Told], shape: tuple[int, 
         return None
     first = max(len(told) - MEMORY, 0)
     starts = range(first, len(told) - _WINDOWS[0] + 1)
-    start = max(starts, key=lambda n: _judge(distortion, reduce(add, told[n:]), shape)[0])
+    judged = {n: _judge(distortion, reduce(add, told[n:]), shape)[0] / distortion.spread for n in starts}
+    best = max(judged.values())
+    pauses = {n: times[n] - times[n - 1] if n else 0.0 for n in starts if judged[n] > best - _NEARLY}
+    start = max(pauses, key=lambda n: (pauses[n], judged[n]))
     squares, number, away = _judge(distortion, reduce(add, told[start:]), shape)
     shift = displacement(distortion.model, away, shape)
     return Found(start, *shift, _chance(squares / distortion.spread, number))

@@ -155,7 +155,8 @@ class Follower:
             return None
         self._note(frame)
         epoch = self.epochs[-1]
-        found = find_change(epoch.distortion, [told for _, told in self._last], self._origin.shape)
+        told, times = [one for _, one in self._last], [one.mjd for one, _ in self._last]
+        found = find_change(epoch.distortion, told, times, self._origin.shape)
         if found is None:
             self.epochs[-1] = replace(epoch, last_mjd=frame.mjd, n_seen=epoch.n_seen + 1)
         else:
@@ -183,7 +184,9 @@ class Follower:
         epoch, n_used = self._origin.learn(frames), len(frames)
         told = [tell(epoch.distortion, one.lens, one.pairs, self._origin.shape) for one in frames]
         for end in range(_FEWEST_FRAMES, len(frames) + 1):
-            found = find_change(epoch.distortion, told[:end], self._origin.shape)
+            found = find_change(
+                epoch.distortion, told[:end], [one.mjd for one in frames[:end]], self._origin.shape
+            )
             if found is not None and found.start >= _FEWEST_FRAMES:
                 n_used = found.start
                 epoch = self._origin.learn(frames[:n_used])

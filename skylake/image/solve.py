@@ -18,7 +18,7 @@ import numpy as np
 from skylake.core.asterisms import Band, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
-from skylake.image.asterisms import leading, make_asterisms, picture_of, rays_of, scale_steps
+from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
 
@@ -254,9 +254,11 @@ def solve(
 
 def _why_unsolved(state: _Search) -> str:
     """Return how far the search came, and what may help."""
-    spent, mend = f"among {state.n_guesses} guesses", "check the scale, and that the catalog is as deep as the frame"
+    spent = f"among {state.n_guesses} guesses"
+    mend = "check the scale, and that the catalog is as deep as the frame"
     if state.timed_out:
-        spent, mend = f"within {state.params.seconds:g} s", "allow more seconds, or tell scale or centre more closely"
+        spent = f"within {state.params.seconds:g} s"
+        mend = "allow more seconds, or tell scale or centre more closely"
     odds = "no guess came near"
     if math.isfinite(state.best):
         odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"
@@ -386,13 +388,3 @@ def _solution(
         n_guesses=int(answer.looked_at),
         seconds=state.seconds,
     )
-
-
-def predict(guess: Guess, half: float, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the places of stars, pixels from the centre of the picture."""
-    camera = vectors @ guess.rotation.T
-    gx, gy = camera[:, 0] / camera[:, 2], camera[:, 1] / camera[:, 2]
-    focal, k1, k2 = guess.lens
-    square = (gx**2 + gy**2) * (focal / half) ** 2
-    g = 1.0 + k1 * square + k2 * square**2
-    return guess.parity * focal * gx * g, focal * gy * g

@@ -120,12 +120,15 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
         )
     given = dict(zip(table.column_names, table.columns, strict=True))
     columns = [
-        _conform_column(given.get(column.name), table.num_rows, column, schema.name) for column in schema.columns
+        _conform_column(given.get(column.name), table.num_rows, column, schema.name)
+        for column in schema.columns
     ]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
 
 
-def _conform_column(values: pa.ChunkedArray | None, n_rows: int, column: Column, name: str) -> pa.ChunkedArray:
+def _conform_column(
+    values: pa.ChunkedArray | None, n_rows: int, column: Column, name: str
+) -> pa.ChunkedArray:
     wanted = arrow_type(column)
     if values is None:
         if not column.nullable:

@@ -35,11 +35,11 @@ def always(profile: Profile) -> Profile:
 
 
 def nights(profile: Profile, folder: Path, first: int, number: int, distortion: float) -> SimulationResult:
-    """Nights of six frames that turn about, between two fields."""
+    """Nights of six frames that turn about."""
     scenario = Scenario(
         camera=profile.source, nights=number, first_night=first, frames_per_night=6, streak_fraction=0.0,
         stars=StarParams(per_frame=120.0), optics=OpticsParams(distortion=distortion),
-        schedule=ScheduleParams(target=(0.0, -24.6243), fields=1, rotation="random"),
+        schedule=ScheduleParams(target=(0.0, -24.6243), rotation="random"),
     )  # fmt: skip
     return simulate(scenario, folder)
 
@@ -116,13 +116,14 @@ def test_frames_taken_in_later_have_the_distortion_and_fewer_parameters(
 def test_a_change_begins_an_epoch_and_says_which_nights_to_place_anew(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:
-    late = nights(profile, tmp_path / "late", 20241005, 1, 0.004)
+    late = nights(profile, tmp_path / "late", 20241005, 1, -0.005)
     assert ingest(lake, always, late.frames, Inline()).counts == {"ok": 6}
     report = learn(lake, always.name, Inline())
     assert len(report.changes) == 1 and "2024-10-0" in report.changes[0]
+    before = rows_of(lake).query("night < 20241005").mjd_mid.max()
     old, new = in_force(read_epochs(lake.layout, always.name))
     held = rows_of(lake).query("night == 20241005")
-    assert old.valid_to == new.valid_from < held.mjd_mid.min() and old.last_mjd < new.valid_from
+    assert before == old.last_mjd < new.valid_from == old.valid_to < held.mjd_mid.min()
     # Frames whose stars contradict the old distortion were fitted by themselves.
     assert held.wcs_geometry.isna().all() == (report.nights == [])
     assert learn(lake, always.name, Inline()).made == []

@@ -211,7 +211,8 @@ east, north = tangent_basis(80.0, 20.0)
 depth = sky @ unit_vectors(80.0, 20.0)
 x, y = (1500.0 * (sky @ way) / depth + 300.0 for way in (east, north))
 seen = (depth > 0.5) & (abs(x - 300.0) < 300.0) & (abs(y - 300.0) < 300.0)
-found = solve(bands, x[seen], y[seen], 10.0 ** (-0.4 * bright[seen]), (600, 600), SolveParams(120.0, 150.0, seconds=0.2))
+params = SolveParams(scale_low=120.0, scale_high=150.0, seconds=0.2)
+found = solve(bands, x[seen], y[seen], 10.0 ** (-0.4 * bright[seen]), (600, 600), params)
 print(type(found).__name__, found.seconds)
 """
 
