@@ -83,7 +83,9 @@ def folder(demo_folder: Path) -> Path:
     (demo_folder / "sql").symlink_to(ROOT / "sql")
     (demo_folder / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
     chips = blocks("docs/astrometry.md", "toml")
-    (demo_folder / "four-chips.toml").write_text(next(one for one in chips if "[[chip]]" in one), encoding="utf-8")
+    (demo_folder / "four-chips.toml").write_text(
+        next(one for one in chips if "[[chip]]" in one), encoding="utf-8"
+    )
     return demo_folder
 
 

@@ -13,7 +13,9 @@ from skylake.image.read import open_stored, peek_header, read_file
 
 def written(path: Path, inherit: bool | None, with_image: bool = False) -> Path:
     primary = fits.PrimaryHDU(np.zeros((4, 4), np.int16) if with_image else None)
-    primary.header.update({"DATE-OBS": "2024-05-01", "EXPTIME": 5.0, "GAIN": 1.0, "CRVAL1": 3.0, "CTYPE1": "RA---TAN"})
+    primary.header.update(
+        {"DATE-OBS": "2024-05-01", "EXPTIME": 5.0, "GAIN": 1.0, "CRVAL1": 3.0, "CTYPE1": "RA---TAN"}
+    )
     image = fits.ImageHDU(np.arange(20, dtype=np.uint16).reshape(4, 5), name="C1")
     image.header["GAIN"] = 2.5
     if inherit is not None:
@@ -24,7 +26,13 @@ def written(path: Path, inherit: bool | None, with_image: bool = False) -> Path:
 
 @pytest.mark.parametrize(
     ("inherit", "with_image", "taken"),
-    [(None, False, True), (True, False, True), (False, False, False), (None, True, False), (True, True, True)],
+    [
+        (None, False, True),
+        (True, False, True),
+        (False, False, False),
+        (None, True, False),
+        (True, True, True),
+    ],
 )
 def test_cards_of_the_primary_header_are_taken_where_they_are_meant(
     inherit: bool | None, with_image: bool, taken: bool, tmp_path: Path
