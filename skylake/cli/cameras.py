@@ -286,5 +286,5 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     for one in report.odd:
         show.complain(f"{one['file']}: {one['why']}")
     if not report.chips:
-        show.complain("no chip shares three exposures with another in which stars tell where both point")
+        show.complain("no chip shares two exposures with another in which stars tell where both point")
     ctx.exit(1 if report.odd or not report.chips else 0)

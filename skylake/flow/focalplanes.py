@@ -31,7 +31,7 @@ COLUMNS = [
     "telescope_offset_arcsec", "telescope_rotation_deg",
 ]  # fmt: skip
 #: So many exposures that a chip shares with others tell its place.
-LEAST_EXPOSURES = 3
+LEAST_EXPOSURES = 2
 #: So many tell it as well as any: the catalog and the scatter limit it then.
 _MOST_EXPOSURES = 1000
 #: A frame with fewer stars tells nothing of the places.

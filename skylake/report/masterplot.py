@@ -134,8 +134,9 @@ def _draw_histogram(axes: Axes, known: Plane, colour: str, label: str) -> tuple[
     text = f"{label}: median {middle:.5g}, scatter {sigma:.3g}, {beyond} beyond"
     axes.stairs(count, edges, color=colour, fill=True, alpha=0.35)
     axes.stairs(count, edges, color=colour, label=text)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7)
+    if count.any():
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
     return np.asarray(count, float), np.asarray(edges, float)
 
 

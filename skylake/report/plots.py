@@ -206,6 +206,8 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
 
     A few fields that are small against their distances have a picture each, side by side, with one scale of colours.
     """
+    from matplotlib.patches import Patch
+
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
             say_nothing_there(axes, "the map has no pixel yet")
@@ -214,17 +216,17 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         fields = separate_fields(pixels, order)
         if len(fields) > 1:
             figure.delaxes(axes)
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-            across = min(3, len(fields))
+            figure.suptitle(f"{title}, {text}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+            across = len(fields) if len(fields) < 4 else -(-len(fields) // 2)
+            figure.set_size_inches(8.0, 4.2 if len(fields) < 4 else 6.4)
             panels = figure.subplots(-(-len(fields) // across), across, squeeze=False).ravel()
             shapes = [
                 _on_a_plane(panel, pixels[rows], order) for panel, rows in zip(panels, fields, strict=False)
             ]
             for panel in panels[len(fields) :]:
                 figure.delaxes(panel)
-            _draw_pixels(
-                figure, list(panels[: len(fields)]), shapes, [values[rows] for rows in fields], label, text
-            )
+            shown = [values[rows] for rows in fields]
+            _draw_pixels(figure, list(panels[: len(fields)]), shapes, shown, label)
             return figure
         east, dec, middle = _outlines(pixels, order)
         wide = bool(np.ptp(east) > 120.0 or np.ptp(dec) > 90.0)
@@ -239,7 +241,11 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             axes.set_xticks(np.radians(ticks), [f"{(middle - tick) % 360:.0f}°" for tick in ticks])
         else:
             drawn, shown = _on_a_plane(axes, pixels, order), values
-        _draw_pixels(figure, [axes], [drawn], [shown], label, text)
+        _draw_pixels(figure, [axes], [drawn], [shown], label)
+        # Beside the map: inside it the legend would hide some. It has no colour, as that would be one of the map.
+        note = Patch(facecolor="none", edgecolor="none", label=text)
+        place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.11)}
+        axes.legend(handles=[note], frameon=False, handlelength=0.0, **place)
         return figure
 
 
@@ -292,11 +298,10 @@ def _has_both_signs(values: Floats) -> bool:
 
 
 def _draw_pixels(
-    figure: Figure, panels: list[Axes], shapes: list[Floats], values: list[Floats], label: str, text: str
+    figure: Figure, panels: list[Axes], shapes: list[Floats], values: list[Floats], label: str
 ) -> None:
     """Draw pixels into axes, all by one scale of colours."""
     from matplotlib.collections import PolyCollection
-    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
     every = np.concatenate(values)
@@ -313,8 +318,3 @@ def _draw_pixels(
     if np.array_equal(every, np.rint(every)) and np.ptp(every) < _FEW_COUNTS:
         bar.locator = MaxNLocator(integer=True)
         bar.update_ticks()
-    # Beside the map: inside it the legend would hide some of it. It has no colour, as that would be one of the map.
-    note = Patch(facecolor="none", edgecolor="none", label=text)
-    panels[-1].legend(
-        handles=[note], loc="upper right", bbox_to_anchor=(1.0, -0.11), frameon=False, handlelength=0.0
-    )
