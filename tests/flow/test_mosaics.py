@@ -48,6 +48,8 @@ name = "four"
 detector.width_px = 192
 detector.height_px = 192
 gates.n_sources.min = 3
+# A chip whose stars are hidden on purpose is not to be rejected for its clouds.
+gates.found_fraction.min = 0.0
 header.wcs = "none"
 
 [astrometry]
@@ -238,7 +240,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     assert rows[rows.wcs_source == "mosaic"].index.get_level_values(0).tolist() == ["four-C3"], (
         report.problems
     )
-    assert report.counts == {"ok": 4 * len(files)} and len(rows) == 4 * len(files)
+    assert report.counts == {"ok": 4 * len(files)} and len(rows) == 4 * len(files), report.problems
     row, true = rows.loc["four-C3"].iloc[1], truth_of(night).loc["four-C3"].iloc[right[1]]
     off = separation_deg(row.ra_deg, row.dec_deg, true.ra_deg, true.dec_deg) * 3600.0 / SCALE
     turn = (row.rotation_deg - true.rotation_deg + 180.0) % 360.0 - 180.0
