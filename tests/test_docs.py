@@ -82,6 +82,10 @@ def folder(demo_folder: Path) -> Path:
     """Where the commands run: beside a demo, with what the documents take for granted."""
     (demo_folder / "sql").symlink_to(ROOT / "sql")
     (demo_folder / "my-camera.toml").write_text(blocks("docs/cameras.md", "toml")[0], encoding="utf-8")
+    chips = blocks("docs/astrometry.md", "toml")
+    (demo_folder / "four-chips.toml").write_text(
+        next(one for one in chips if "[[chip]]" in one), encoding="utf-8"
+    )
     return demo_folder
 
 
@@ -119,7 +123,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
     part = blocks("docs/cameras.md", "toml")[number]
     path = tmp_path / "part.toml"
     path.write_text(f'name = "part"\nlike = "generic"\n{part}', encoding="utf-8")
-    profile = cameras.load(path)
+    profile = cameras.load_chips(path)[0]
     assert profile.sha256 != cameras.load("generic").sha256
     assert set(tomllib.loads(part)) <= {
         "header",
@@ -133,6 +137,8 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "injection",
         "astrometry",
         "period",
+        "optics",
+        "chip",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from statistics import fmean
 
+from skylake.cameras.chips import refuse_other_chip
 from skylake.cameras.moments import read_time
 from skylake.cameras.profile import Profile
 from skylake.cameras.reading import (
@@ -52,6 +53,7 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
 
 def _read_under(camera: Camera, cards: Cards, file_name: str) -> HeaderReading:
     reading = HeaderReading(camera)
+    refuse_other_chip(reading, cards, file_name)
     _read_exposure(reading, cards)
     read_time(reading, cards, file_name)
     _read_kind(reading, cards)

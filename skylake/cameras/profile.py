@@ -11,6 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from skylake.cameras.chips import chip_blocks, is_pattern, of_chip
 from skylake.cameras.reading import MAX_NAME
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera, Gate
@@ -95,23 +96,55 @@ def names() -> list[str]:
 def load(name_or_path: str | Path) -> Profile:
     """Load a profile by the name of a shipped one or the path of a TOML file.
 
+    One chip of a mosaic is named after a colon: ``prime.toml:C1``.
+
     Raises
     ------
     ConfigurationError
-        If there is no such profile, or it holds a key or value that means nothing; the sentence names the
-        file and the key.
+        If there is no such profile, it is one of several chips and none is named, or it holds a key or value that
+        means nothing; the sentence names the file and the key.
     """
-    path = _find(str(name_or_path))
+    found = load_chips(name_or_path)
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"{name_or_path}: this is a camera of {len(found)} chips, of which this command takes one; name it as "
+            f"{name_or_path}:{found[0].base.place.chip}"
+        )
+    return found[0]
+
+
+def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
+    """Load the profiles of all chips of a camera, in their order; of most cameras there is one.
+
+    Raises
+    ------
+    ConfigurationError
+        As :func:`load`.
+    """
+    name, wanted = str(name_or_path), ""
+    if not Path(name).is_file():
+        whole, _, chip = name.rpartition(":")
+        name, wanted = (whole, chip) if whole else (name, "")
+    path = _find(name)
     data = _resolve_like(path, ())
-    blocks = data.pop("period", [])
-    base = _build(data, path)
+    chips = chip_blocks(data, str(path))
+    if not chips and wanted:
+        raise ConfigurationError(f"{path}: it has no [[chip]], so there is no chip {wanted!r}")
+    if wanted and wanted not in chips:
+        raise ConfigurationError(f"{path}: there is no chip {wanted!r}; there are {', '.join(chips)}")
+    return tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
+
+
+def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
+    """Return the profile of a camera, or of one of its chips."""
+    base = _build(of_chip(data, {}, chip, _merge), path)
     periods = []
-    for number, block in enumerate(blocks, start=1):
+    for number, block in enumerate(data.get("period", []), start=1):
         where = f"[[period]] number {number}"
         start, end = _bounds(block, path, where)
         changes = {key: value for key, value in block.items() if key not in _PERIOD_KEYS}
-        periods.append(Period(start, end, _build(_merge(data, changes), path, where)))
-    return Profile(base, tuple(periods), str(path))
+        periods.append(Period(start, end, _build(of_chip(data, changes, chip, _merge), path, where)))
+    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path))
 
 
 def _find(name: str) -> Path:
@@ -239,6 +272,20 @@ def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
     off = not -180.0 <= (site.longitude_deg or 0.0) <= 360.0
     yield off, "site.longitude_deg", "give degrees from -180 to 360, east positive"
     yield not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"
+    plate, place = camera.optics.plate_scale_arcsec_mm, camera.place
+    lengths = place.x_mm is not None or place.y_mm is not None
+    yield (
+        plate is not None and plate <= 0.0,
+        "optics.plate_scale_arcsec_mm",
+        "give seconds of arc per millimetre",
+    )
+    yield lengths and plate is None, "optics.plate_scale_arcsec_mm", "place.x_mm and place.y_mm need it"
+    yield (
+        (place.card is None) != (place.value is None),
+        "place.value",
+        "place.card and place.value go together",
+    )
+    yield not is_pattern(place.file), "place.file", "it is no regular expression"
 
 
 def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:

@@ -86,15 +86,16 @@ def build(
     (darks) and filter (flats). What is of no use is named and left out; the exit status is 1 then.
     """
     from skylake import cameras
-    from skylake.flow.masters import BuildOptions, build_masters
+    from skylake.flow.masters import BuildOptions
+    from skylake.flow.mosaics import build_camera_masters
 
     if valid_from is not None and valid_to is not None and valid_from >= valid_to:
         raise click.UsageError("--valid-from is not before --valid-to; name the earlier time first")
     opened = open_lake(lake)
-    profile = cameras.load(camera_name)
+    chips = cameras.load_chips(camera_name)
     options = BuildOptions(kind, form, min_frames, not all_nights, valid_from, valid_to)  # type: ignore[arg-type]
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = build_masters(opened, profile, files, pool, options, shown)
+        report = build_camera_masters(opened, chips, files, pool, options, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: _show_build(report))
     ctx.exit(0 if report.all_well else 1)
 

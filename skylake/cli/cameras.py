@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
+from skylake.cli.arguments import camera_option, lake_argument, open_lake
 from skylake.cli.learning import geometry, learn
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], as_json: bool)
     """
     from skylake import cameras
 
-    profile = cameras.load(name)
-    checked = [_check(file, profile) for file in files]
+    chips = cameras.load_chips(name)
+    checked = [_check(file, one) for file in files for one in chips if _claims(one, chips, file)]
 
     def text() -> None:
         for one in checked:
@@ -111,6 +112,15 @@ def check(ctx: click.Context, name: str, files: tuple[Path, ...], as_json: bool)
 
     show.result(checked, as_json, text)
     ctx.exit(0 if all(one["usable"] for one in checked) else 1)
+
+
+def _claims(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
+    """Tell whether a file is read under the profile of a chip, as an ingest would."""
+    from skylake.flow.mosaics import chips_of_files
+
+    if not profile.base.place.has_own_files:
+        return True
+    return chips[chips_of_files([str(file)], chips)[0]] is profile
 
 
 def _short(value: object) -> object:
@@ -141,6 +151,23 @@ def _further_images(n_further: int, extension: int) -> Reading:
 
     note = f"only HDU {extension} is taken; name the right one in header.extension of the profile"
     return Reading("images", n_further + 1, f"HDU {extension}", "ambiguous", note)
+
+
+def _telescope(header: Any, camera: Camera) -> list[Reading]:
+    """Return where the cards of the telescope put the centre of the image, and the position angle of its y axis."""
+    from skylake.cameras import Reading
+    from skylake.core.attitudes import matrix_of_place, pointing_of_attitude
+    from skylake.image.seeds import telescope_attitude
+
+    attitude = telescope_attitude(header, camera)
+    if attitude is None:
+        return []
+    matrix = matrix_of_place(*camera.place_arcsec, camera.place.angle_deg)
+    ra, dec, angle = pointing_of_attitude(matrix @ attitude)
+    return [
+        Reading("telescope", f"{ra:.4f} {dec:+.4f}", "cards"),
+        Reading("telescope_rotation", angle, "cards"),
+    ]
 
 
 def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
@@ -197,6 +224,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         readings = _with_dates(describe_header(raw.header, reading), reading)
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
+        readings += _telescope(raw.header, reading.camera)
         image = calibrate(raw, reading.camera, reading.saturation_adu)
         readings += _sun(reading)
         if reading.problem is not None:
@@ -212,3 +240,51 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         result["reason"], result["message"] = error.reason, str(error)
     result["readings"] = [dataclasses.asdict(one) for one in readings]
     return result
+
+
+_MOSAIC_COLUMNS = [
+    "chip", "x_arcsec", "x_err_arcsec", "y_arcsec", "y_err_arcsec", "angle_deg", "angle_err_deg", "scale_arcsec",
+    "dx_arcsec", "dy_arcsec", "dangle_deg", "exposures", "scatter_arcsec",
+]  # fmt: skip
+
+
+@camera.command()
+@lake_argument
+@camera_option
+@show.as_json
+@click.pass_context
+def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> None:
+    """Learn where the chips of a camera are in its focal plane, from all its frames in LAKE.
+
+    Offsets and angles are those of all exposures together, with errors, and stand beside those of the profile (dx, dy,
+    dangle); they are kept in the lake, and later frames start from them. `skylake ingest` does the same after
+    each night.
+    Frames whose header tells another rotation than their stars, or that contradict the other chips, are named;
+    the exit status is 1 then.
+    """
+    from dataclasses import asdict
+
+    from skylake import cameras
+    from skylake.errors import UsageError
+    from skylake.flow.focalplanes import learn_focal_plane
+
+    chips = cameras.load_chips(camera_name)
+    if len(chips) < 2:
+        raise UsageError(f"{camera_name}: the profile has no [[chip]]; there is nothing to learn")
+    report = learn_focal_plane(open_lake(lake), chips)
+
+    def text() -> None:
+        show.table([[row[name] for name in _MOSAIC_COLUMNS] for row in report.chips], _MOSAIC_COLUMNS)
+        if report.telescope:
+            told = report.telescope
+            click.echo(
+                f"telescope: {told['frames']} frames are {told['offset_arcsec']:.1f} arcsec from where cards "
+                f"put them, turned by {told['rotation_deg']:.3f} +- {told['rotation_scatter_deg']:.3f} degrees"
+            )
+
+    show.result(asdict(report), as_json, text)
+    for one in report.odd:
+        show.complain(f"{one['file']}: {one['why']}")
+    if not report.chips:
+        show.complain("no chip shares two exposures with another in which stars tell where both point")
+    ctx.exit(1 if report.odd or not report.chips else 0)

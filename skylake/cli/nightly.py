@@ -14,8 +14,9 @@ from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.compact import compact
-from skylake.flow.ingest import IngestReport, ingest
+from skylake.flow.ingest import IngestReport
 from skylake.flow.learning import learn
+from skylake.flow.mosaics import ingest_camera
 from skylake.flow.progress import Progress
 from skylake.lake import Lake
 from skylake.mirror.run import mirror_lake
@@ -107,15 +108,17 @@ def declared_stages() -> list[str]:
 
 
 def _ingest(run: _Run) -> None:
-    profile = cameras.load(run.options.camera)
-    run.outcome.ingest = ingest(run.lake, profile, run.options.paths, run.workers, progress=run.progress)
+    chips = cameras.load_chips(run.options.camera)
+    run.outcome.ingest = ingest_camera(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
 def _learn(run: _Run) -> None:
-    camera = cameras.load(run.options.camera).name
-    report = learn(run.lake, camera, run.workers, progress=run.progress)
-    run.outcome.values["learn"] = dataclasses.asdict(report)
-    run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
+    chips = [one.name for one in cameras.load_chips(run.options.camera)]
+    reports = {name: learn(run.lake, name, run.workers, progress=run.progress) for name in chips}
+    told = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    run.outcome.values["learn"] = told if len(chips) > 1 else told[chips[0]]
+    for report in reports.values():
+        run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
 
 
 def _calibrate(run: _Run) -> None:

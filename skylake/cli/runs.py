@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
+@click.option("--rotation", type=click.FloatRange(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
+              "east of north, in place of what headers and profile tell.")  # fmt: skip
 @cluster_options
 @show.as_json
 @click.pass_context
@@ -46,6 +48,7 @@ def ingest(
     first: int | None,
     last: int | None,
     redo: bool,
+    rotation: float | None,
     cluster: str | None,
     workers: int | None,
     as_json: bool,
@@ -53,18 +56,22 @@ def ingest(
     """Reduce the frames below PATH… to rows of `frames` and `sources`, night by night.
 
     Frames that the lake holds already are left alone, so the command can be repeated at will. Every frame
-    becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected.
+    becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected. Of a
+    camera of several chips each is a row for each exposure, and those with few stars are placed by the others.
     """
     from skylake import cameras
+    from skylake.cameras.chips import with_rotation
     from skylake.flow.ingest import IngestOptions
-    from skylake.flow.ingest import ingest as run_ingest
+    from skylake.flow.mosaics import ingest_camera
 
     if first is not None and last is not None and first > last:
         raise click.UsageError(f"--from {first} is after --to {last}; name the earlier night first")
     opened = open_lake(lake)
-    profile = cameras.load(camera_name)
+    chips = cameras.load_chips(camera_name)
+    if rotation is not None:
+        chips = tuple(with_rotation(one, rotation) for one in chips)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = run_ingest(opened, profile, paths, pool, IngestOptions(redo, first, last), shown)
+        report = ingest_camera(opened, chips, paths, pool, IngestOptions(redo, first, last), shown)
     show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report))
     ctx.exit(0 if report.all_well else 1)
 

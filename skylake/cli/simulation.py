@@ -197,7 +197,7 @@ def make_tables(scenario: Scenario, out: Path, workers: int | None) -> dict[str,
 def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
     """Simulate a scenario, with progress, and return what was made."""
     from skylake.errors import SkylakeError, reason_of
-    from skylake.simulate import simulate as run_simulation
+    from skylake.simulate import simulate_camera as run_simulation
 
     count = workers or len(os.sched_getaffinity(0))
     try:

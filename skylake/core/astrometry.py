@@ -23,6 +23,20 @@ class Astrometry:
     right ascension is in hours. They only say where to look first."""
     radius_deg: float = 5.0
     """How far from there a frame may point."""
+    rotation: tuple[str, ...] = ()
+    """Cards of the rotation of the focal plane, in order of preference. With the direction of the telescope they tell
+    where each detector points; stars are looked for there before anywhere else."""
+    rotation_unit: Literal["deg", "arcmin", "arcsec", "rad", "hour"] = "deg"
+    rotation_sign: Literal[1, -1] = 1
+    """-1 where the cards count from north to west, or tell how the instrument turns against the sky."""
+    rotation_zero_deg: float = 0.0
+    """Position angle of the focal plane's y axis, east of north, where the cards say 0."""
+    rotation_deg: float | None = None
+    """The position angle itself, in place of what cards say."""
+    pointing_arcsec: float = 120.0
+    """How well the telescope points: stars are looked for so far from where its cards put them."""
+    rotation_error_deg: float = 1.0
+    """How far off the rotation may be."""
     mirrored: bool | None = None
     """Whether east is to the right where north is up; None tries both."""
     seconds: float = 1.5

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from skylake.core.astrometry import Astrometry
 from skylake.core.ids import config_sha256
+from skylake.core.place import Place
 from skylake.core.reduction import BadPixels, CosmicRays, SkyFrames
 
 Flux = Literal["aper1", "aper2", "aper3", "kron"]
@@ -146,6 +147,8 @@ class Optics:
 
     pixel_scale_arcsec: float | None = None
     projection: str = "TAN"
+    plate_scale_arcsec_mm: float | None = None
+    """Angle on the sky of a millimetre in the focal plane; turns the lengths of [place] to angles."""
     diameter_m: float | None = None
     """Of the entrance pupil; sets the scintillation of simulated frames."""
 
@@ -322,6 +325,7 @@ class Camera:
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
     astrometry: Astrometry = field(default_factory=Astrometry)
+    place: Place = field(default_factory=Place)
     injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -346,6 +350,14 @@ class Camera:
         if self.detector.width_px is None or self.detector.height_px is None:
             return None
         return self.detector.height_px, self.detector.width_px
+
+    @property
+    def place_arcsec(self) -> tuple[float, float]:
+        """X and y of the centre of the image in the focal plane, seconds of arc."""
+        place, plate = self.place, self.optics.plate_scale_arcsec_mm
+        x = place.x_arcsec if place.x_mm is None or plate is None else place.x_mm * plate
+        y = place.y_arcsec if place.y_mm is None or plate is None else place.y_mm * plate
+        return x, y
 
     @property
     def configuration(self) -> dict[str, Any]:

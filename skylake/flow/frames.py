@@ -32,8 +32,10 @@ from skylake.image.locate import Solver
 from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
+from skylake.image.seeds import Guide
 from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
+from skylake.lake.focalplanes import read_placed
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -75,8 +77,8 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others. ``epochs`` tell the distortion of the camera. ``priors`` tells, by file, what neighbours know of frames
-    that do not tell where they point.
+    the others. ``epochs`` tell the distortion of the camera, and ``guide`` where the detector is in the focal plane.
+    ``priors`` tells, by file, what neighbours know of frames that do not tell where they point.
     """
 
     profile: Profile
@@ -86,6 +88,7 @@ class Reduction:
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
     epochs: tuple[Epoch, ...] = ()
+    guide: Guide = field(default_factory=Guide)
     priors: Mapping[str, Prior | None] = field(default_factory=dict)
 
     @property
@@ -103,6 +106,7 @@ class Reduction:
             library=library_of(snapshot, profile.name),
             forcing=None if targets is None else Forcing(targets),
             epochs=in_force(read_epochs(lake.layout, profile.name)),
+            guide=Guide(read_placed(lake.layout, profile.name)),
         )
 
 
@@ -164,6 +168,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         finish=finish,
         solver=plate_solver(reduction),
         epochs=reduction.epochs,
+        guide=reduction.guide,
         catalog=reduction.catalog_name,
         priors=reduction.priors,
     )
@@ -232,13 +237,15 @@ def _measure(
     finish: Finisher | None,
     solver: Solver | None,
     epochs: tuple[Epoch, ...],
+    guide: Guide,
     catalog: str | None,
     priors: Mapping[str, Prior | None],
 ) -> _Rows:
     prior = priors.get(row["file"])
     reduced = reduce_frame(
-        content, profile, find_stars, library, sky, finish, row, solver, epochs, catalog=catalog, prior=prior
-    )
+        content, profile, find_stars, library, sky, finish, row, solver, epochs,
+        guide=guide, catalog=catalog, prior=prior,
+    )  # fmt: skip
     return _tables(reduced)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
 from skylake.flow.skyframes import sky_frames
+from skylake.image.seeds import Attitude
 from skylake.lake import Lake, Part
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -37,7 +38,7 @@ _WINDOW = 128
 _PLACED_CHUNK = 4
 #: Headers read in one task.
 _PEEK_CHUNK = 256
-_REPORTED = ["file", "status", "reason", "message"]
+_REPORTED = ["camera", "file", "status", "reason", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,14 @@ class IngestOptions:
         Reduce frames again that the lake holds already.
     first_night, last_night : int or None
         Nights (YYYYMMDD) to take; frames without a time are then left out.
+    attitudes : dict
+        File to how the telescope pointed, of frames whose siblings in a mosaic tell.
     """
 
     redo: bool = False
     first_night: int | None = None
     last_night: int | None = None
+    attitudes: Mapping[str, Attitude] = field(default_factory=dict)
 
     def takes(self, night: int) -> bool:
         """Tell whether a night is to be taken."""
@@ -71,7 +75,7 @@ class IngestReport:
     counts : dict
         Frames by status.
     problems : list of dict
-        file, status, reason and message of each frame that is not ok or lacks its targets.
+        camera, file, status, reason and message of each frame that is not ok or lacks its targets.
     batches : list of dict
         camera, night, frames, ok, sources and forced_sources of each batch that was committed.
     n_known : int
@@ -138,6 +142,7 @@ def ingest(
     # The snapshot is held for as long as workers read targets and masters from it.
     start = lake.snapshot()
     reduction = Reduction.in_force(lake, start, profile)
+    reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report)
     progress.begin("frames", sum(len(found) for found in nights.values()))

@@ -119,6 +119,7 @@ class Bench:
             solver=plate_solver(self.reduction),
             epochs=self.reduction.epochs,
             catalog=self.reduction.catalog_name,
+            guide=self.reduction.guide,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

@@ -59,14 +59,23 @@ def hinted_centre(header: Any, camera: Camera) -> tuple[float, float] | None:
     Numbers are degrees; text such as ``05 35 17.3`` is hours for a right ascension.
     """
     for ra_card, dec_card in zip(camera.astrometry.ra, camera.astrometry.dec, strict=False):
-        ra, dec = _angle(header.get(ra_card), 15.0), _angle(header.get(dec_card), 1.0)
+        ra, dec = angle_of(header.get(ra_card), 15.0), angle_of(header.get(dec_card), 1.0)
         if ra is not None and dec is not None and -360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
             return ra % 360.0, dec
     return None
 
 
-def _angle(value: Any, degrees_per_unit: float) -> float | None:
-    """Return an angle in degrees; None if a card tells none."""
+def angle_of(value: Any, degrees_per_unit: float, degrees_per_number: float = 1.0) -> float | None:
+    """Return an angle in degrees; None if a card tells none.
+
+    Parameters
+    ----------
+    value : object
+    degrees_per_unit : float
+        Degrees in the unit of text such as ``05:35:17``.
+    degrees_per_number : float
+        Degrees in that of numbers.
+    """
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -78,4 +87,4 @@ def _angle(value: Any, degrees_per_unit: float) -> float | None:
         sign, whole, minutes, seconds = parts.groups()
         number = int(whole) + int(minutes) / 60.0 + float(seconds or 0.0) / 3600.0
         return (-number if sign == "-" else number) * degrees_per_unit
-    return number if math.isfinite(number) else None
+    return number * degrees_per_number if math.isfinite(number) else None

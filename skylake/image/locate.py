@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,8 @@ from skylake.image.measure import Measurements
 from skylake.image.neighbours import Prior
 from skylake.image.placed import few_stars, few_stars_row, note_between, pointing_of_lens
 from skylake.image.refined import RefinedPointing, refine_known
+from skylake.image.seeding import seek, telescope_row
+from skylake.image.seeds import Guide, Seed
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, is_cloudy
@@ -57,11 +59,12 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows: catalog stars, a solver that knows their patterns, and the distortion of the camera."""
+    """What a lake knows: stars, a solver by their patterns, the distortion of the camera, where it should point."""
 
     find_stars: StarFinder
     solver: Solver | None = None
     epochs: Sequence[Epoch] = ()
+    guide: Guide = field(default_factory=Guide)
     catalog: str | None = None
     """Its name."""
 
@@ -176,10 +179,11 @@ def locate(
     shape, camera = (image.pixels.shape[0], image.pixels.shape[1]), reading.camera
     row["wcs_catalog"] = reference.catalog
     frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
-    placed = None if prior is None else frame.place(prior)
+    placed = None if prior is None else frame.between(prior)
     if placed is not None:
         return placed
-    return frame.found(*told, partial(attempts, header, camera, image.raw_step))
+    seeds = reference.guide.seeds(header, camera, shape, image.raw_step, row["mjd_mid"], str(row["file"]))
+    return frame.placed(*told, seeds, partial(attempts, header, camera, image.raw_step))
 
 
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
@@ -202,16 +206,19 @@ class _Frame:
         """What was learnt of the distortion of the camera at the time of the frame."""
         return epoch_at(self.reference.epochs, self.row["mjd_mid"], self.shape)
 
-    def found(
+    def placed(
         self,
         pointing: Pointing | None,
         lost: FrameRejected | None,
+        seeds: Sequence[Seed],
         tries: Callable[[Pointing | None], list[SolveParams]],
     ) -> Located:
-        """Check what the header tells, solve the frame if that is nothing or wrong, and refine it."""
+        """Check what the header tells, look near the seeds or solve if that is nothing or wrong, and refine it."""
         judged = None if pointing is None else self.judge(pointing)
         if judged is None or (judged.wrong and not self.cloudy(judged)):
-            solved, why = self.solve(tries(pointing))
+            solved, why = self.place(seeds), None
+            if solved is None:
+                solved, why = self.solve(tries(pointing))
             if solved is not None:
                 judged, lost = solved, None
             elif why is not None:
@@ -221,6 +228,7 @@ class _Frame:
         if judged is None:
             self.row["flags"] |= FrameFlag.WCS_UNCHECKED
             return Located(None, lost)
+        self.row.update(telescope_row(judged.pointing, judged.check.passed, seeds, self.shape))
         return self.noted(judged, lost)
 
     def judge(self, pointing: Pointing) -> Judged:
@@ -246,6 +254,23 @@ class _Frame:
         wanted = self.camera.astrometry.refine
         far = judged.offset_px > self.camera.astrometry.refine_above_px
         return judged.check.passed and (wanted == "always" or (wanted == "needed" and far))
+
+    def place(self, seeds: Sequence[Seed]) -> Judged | None:
+        """Return where the frame points if its stars are near to where it should; None if they are not.
+
+        What siblings tell stands if too few stars are there to say anything.
+        """
+        for seed in seeds:
+            known = seed, self.reference.find_stars, self.sources(), self.shape, self.row["mjd_mid"]
+            found = seek(*known, self.epoch)
+            if found is None:
+                continue
+            judged = self.judge(found.pointing)
+            if judged.check.passed or (seed.trusted and not judged.wrong):
+                numbers = {} if found.refined is None else _refined_row(found.refined, self.shape)
+                self.row.update(numbers, wcs_source=seed.source, wcs_geometry=found.geometry)
+                return judged
+        return None
 
     def solve(self, tries: list[SolveParams]) -> tuple[Judged | None, FrameRejected | None]:
         """Solve the frame by its sources; return what the catalog says of it, or why it is not solved."""
@@ -281,7 +306,7 @@ class _Frame:
         found, stars = self.measured, self.stars()
         return Sources.ranked(found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars])
 
-    def place(self, prior: Prior) -> Located | None:
+    def between(self, prior: Prior) -> Located | None:
         """Place the frame by what its neighbours tell: by its few stars if that can be, else by interpolation."""
         sources = self.sources()
         for number, (lens, _) in enumerate(prior.hints):

@@ -22,6 +22,7 @@ from skylake.core.frame import FileContent, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed, FrameUnavailable
 from skylake.image.compressed import open_tiles
+from skylake.image.inherit import inherited
 from skylake.image.linear import decode
 from skylake.image.units import DTYPES, Unit, number, plane, walk
 
@@ -108,13 +109,15 @@ def open_stored(content: FileContent, extension: int | str | None = None) -> Sto
 
 
 def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
+    primary = None
     for unit in units:
+        primary = unit.header if primary is None else primary
         if isinstance(extension, str):
             wanted = str(unit.header.get("EXTNAME", "")).strip().upper() == extension.upper()
         else:
             wanted = unit.is_image if extension is None else unit.index == extension
         if wanted and unit.is_image:
-            return unit
+            return unit if unit.index == 0 else replace(unit, header=inherited(unit.header, primary))
         if wanted:
             raise FrameFailed(Reason.NO_IMAGE, f"HDU {extension!r} holds no image; mend header.extension")
     which = "no HDU holds an image" if extension is None else f"there is no HDU {extension!r}"

@@ -38,6 +38,7 @@ from skylake.image.neighbours import Prior
 from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 from skylake.revision import code_version
@@ -112,6 +113,7 @@ def reduce_frame(
     solver: Solver | None = None,
     epochs: Sequence[Epoch] = (),
     unplaced: bool = False,
+    guide: Guide | None = None,
     catalog: str | None = None,
     prior: Prior | None = None,
 ) -> ReducedFrame:
@@ -139,6 +141,8 @@ def reduce_frame(
         What was learnt of the distortion of the camera; needs `find_stars`.
     unplaced : bool
         Whether `finish` is called for a frame too of which nobody knows where it points.
+    guide : Guide or None
+        Knows where the detector is in the focal plane, and where its siblings point.
     catalog : str or None
         Name of the catalog.
     prior : Prior or None
@@ -151,7 +155,9 @@ def reduce_frame(
     """
     reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
     reduced.row["wcs_neighbours"] = None if prior is None else prior.text
-    reference = None if find_stars is None else Reference(find_stars, solver, epochs, catalog)
+    reference = (
+        None if find_stars is None else Reference(find_stars, solver, epochs, guide or Guide(), catalog)
+    )
     try:
         reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.

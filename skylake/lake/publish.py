@@ -214,7 +214,7 @@ class _Publisher:
         self._send_missing(here.configurations, here.configurations.glob("*.json"))
         contents = {
             path: path.read_bytes()
-            for pattern in ("*.json", "*.geometries.parquet", "*.distortions.parquet")
+            for pattern in ("*.json", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
             for path in (here.root / "_cameras").glob(pattern)
         }
         contents[here.settings_file] = _open_settings(here.settings_file).encode()

@@ -2,6 +2,7 @@
 
 from skylake.simulate.calibrations import PlannedCalibration, plan_calibrations, simulate_calibration
 from skylake.simulate.frame import simulate_frame
+from skylake.simulate.mosaic import simulate_camera
 from skylake.simulate.planning import PlannedFrame, plan
 from skylake.simulate.run import SimulationResult, simulate
 from skylake.simulate.scenario import (
@@ -9,6 +10,7 @@ from skylake.simulate.scenario import (
     CatalogParams,
     DetectorParams,
     HeaderParams,
+    MosaicParams,
     OpticsParams,
     Scenario,
     ScheduleParams,
@@ -25,6 +27,7 @@ __all__ = [
     "FrameTruth",
     "HeaderParams",
     "Moffat",
+    "MosaicParams",
     "OpticsParams",
     "PlannedCalibration",
     "PlannedFrame",
@@ -38,5 +41,6 @@ __all__ = [
     "render",
     "simulate",
     "simulate_calibration",
+    "simulate_camera",
     "simulate_frame",
 ]

@@ -13,6 +13,7 @@ from skylake.core.camera import Camera
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import apply_proper_motion, julian_epoch
 from skylake.simulate.atmosphere import airmass_at
+from skylake.simulate.chips import telescope_cards
 from skylake.simulate.colours import magnitude
 from skylake.simulate.detector import detector_maps, read_out
 from skylake.simulate.fitsfile import Card, write_frame
@@ -84,7 +85,8 @@ def simulate_frame(frame: PlannedFrame, scenario: Scenario, out: Path) -> FrameT
     """
     place = world(scenario).observatory
     camera = place.profile.at(frame.mjd_start)
-    random = generator(scenario.seed, "pixels", frame.index)
+    chip = camera.place.chip
+    random = generator(scenario.seed, "pixels", frame.index, *((chip,) if chip else ()))
     visible = visible_stars(frame, scenario, random)
     image = _stars_image(frame, scenario, camera, visible)
     if frame.streak is not None:
@@ -176,7 +178,7 @@ def frame_cards(frame: PlannedFrame, place: Observatory, camera: Camera) -> list
     """Return the header of a frame in the dialect of its camera."""
     temperature = _SENSOR_TEMPERATURE_C if camera.header.temperature.cards else None
     facts = FrameFacts(frame.mjd_start, frame.exposure_s, place.filter_name, frame.object, temperature)
-    cards = compose_header(camera, facts)
+    cards = compose_header(camera, facts) + telescope_cards(camera, frame.telescope)
     if frame.header_pointing is not None:
         cards += frame.header_pointing.cards(place.origin_px)
     return cards

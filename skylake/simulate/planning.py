@@ -19,6 +19,7 @@ from skylake.simulate.atmosphere import (
     sky_brightening,
     zeropoint_wander,
 )
+from skylake.simulate.chips import Telescope, pointing_of_chip, told_pointing
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.optics import Pointing
 from skylake.simulate.scenario import Scenario, WcsKind
@@ -48,6 +49,8 @@ class PlannedFrame:
         Start (MJD, UTC) and length of the exposure.
     pointing, header_pointing : Pointing, Pointing or None
         The true astrometric solution, and that which the header tells.
+    telescope : Telescope
+        What its cards tell of where the telescope points.
     wcs : str
         ``good``, ``wrong`` or ``absent``: what the header tells.
     airmass : float
@@ -76,6 +79,7 @@ class PlannedFrame:
     exposure_s: float
     pointing: Pointing
     header_pointing: Pointing | None
+    telescope: Telescope
     wcs: WcsKind
     airmass: float
     zeropoint: float
@@ -158,7 +162,9 @@ def _planned(scenario: Scenario, here: World, index: int, slot: Slot, weather: _
     place, random = here.observatory, generator(scenario.seed, "frame", index)
     params, camera = scenario.atmosphere, place.profile.at(slot.mjd_start)
     middle = slot.mjd_start + 0.5 * scenario.exposure_s / _SECONDS_PER_DAY
-    pointing = _pointing(scenario, here, slot, middle, random)
+    nominal = _pointing(scenario, here, slot, middle, random)
+    axis = Telescope(nominal.ra_deg, nominal.dec_deg, nominal.rotation_deg)
+    pointing = _of_chip(scenario, camera, nominal, axis)
     air = float(airmass_at(pointing.ra_deg, pointing.dec_deg, middle, camera.site))
     angle = random.uniform(0.0, 2.0 * np.pi)
     slope = params.sky_gradient * random.uniform(0.5, 1.5)
@@ -177,6 +183,7 @@ def _planned(scenario: Scenario, here: World, index: int, slot: Slot, weather: _
         exposure_s=scenario.exposure_s,
         pointing=pointing,
         header_pointing=None,
+        telescope=told_pointing(scenario, index, axis),
         wcs="absent",
         airmass=air,
         zeropoint=zeropoint,
@@ -201,6 +208,17 @@ def _pointing(
     shift = random.uniform(-1.0, 1.0, 2) * scenario.schedule.dither_px
     ra, dec = nominal.pixel_to_sky(nominal.centre_px[0] + shift[0], nominal.centre_px[1] + shift[1])
     return replace(nominal, ra_deg=float(ra), dec_deg=float(dec))
+
+
+def _of_chip(scenario: Scenario, camera: Camera, nominal: Pointing, axis: Telescope) -> Pointing:
+    """Return the pointing of a detector of a mosaic; another is on the axis of its telescope."""
+    if not camera.place.chip:
+        return nominal
+    seen = pointing_of_chip(scenario, camera, axis)
+    mirrored = scenario.optics.mirrored if camera.astrometry.mirrored is None else camera.astrometry.mirrored
+    return replace(
+        nominal, ra_deg=seen.ra_deg, dec_deg=seen.dec_deg, rotation_deg=seen.angle_deg, mirrored=mirrored
+    )
 
 
 def _rotation(

@@ -167,6 +167,22 @@ class ScheduleParams:
 
 
 @dataclass(frozen=True, slots=True)
+class MosaicParams:
+    """How far detectors and telescope are from where profile and cards say; for cameras whose profiles have them."""
+
+    offset_arcsec: float = 5.0
+    """Of the centre of a detector in the focal plane, rms along each axis."""
+    angle_deg: float = 0.1
+    """Of its angle, rms."""
+    pointing_arcsec: float = 20.0
+    """Of the telescope, rms along each axis."""
+    rotation_deg: float = 0.1
+    """Of its rotation, rms."""
+    wrong_rotation_fraction: float = 0.0
+    """Exposures whose rotation card is wrong by 20 degrees or more."""
+
+
+@dataclass(frozen=True, slots=True)
 class TableParams:
     """What happens in archives that are made as tables, without pixels."""
 
@@ -223,6 +239,7 @@ class Scenario:
     catalog: CatalogParams = field(default_factory=CatalogParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     tables: TableParams = field(default_factory=TableParams)
+    mosaic: MosaicParams = field(default_factory=MosaicParams)
 
     def __post_init__(self) -> None:
         for key, value in _fractions(self).items():
@@ -262,4 +279,5 @@ def _fractions(scenario: Scenario) -> dict[str, float]:
         "tables.trailed_fraction": tables.trailed_fraction,
         "tables.failed_fraction": tables.failed_fraction,
         "tables.field_fraction": tables.field_fraction,
+        "mosaic.wrong_rotation_fraction": scenario.mosaic.wrong_rotation_fraction,
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from skylake.core.sphere import separation_deg
+from skylake.simulate.chips import reach_deg
 from skylake.simulate.observatory import Observatory, observatory
 from skylake.simulate.population import CountLaw, Stars, joined, stars_around
 from skylake.simulate.scenario import Scenario
@@ -80,7 +81,8 @@ def count_law(scenario: Scenario, place: Observatory) -> CountLaw:
 def field_radius_deg(scenario: Scenario, place: Observatory) -> float:
     """Return how far from the centre of a field stars can matter to its frames."""
     beyond = (_BEYOND_PX + 3.0 * scenario.schedule.dither_px) * place.scale_arcsec / 3600.0
-    return place.half_diagonal_deg * (1.0 + abs(scenario.optics.distortion)) + beyond + _MOTION_DEG
+    half = place.half_diagonal_deg * (1.0 + abs(scenario.optics.distortion))
+    return half + beyond + _MOTION_DEG + reach_deg(scenario)
 
 
 @lru_cache(maxsize=2)

@@ -41,6 +41,8 @@ CREATE TABLE frames (
 	wcs_matched INTEGER,
 	wcs_expected INTEGER,
 	wcs_offset_arcsec DOUBLE PRECISION,
+	telescope_offset_arcsec DOUBLE PRECISION,
+	telescope_rotation_deg DOUBLE PRECISION,
 	wcs_log_odds REAL,
 	wcs_lens TEXT,
 	wcs_geometry VARCHAR(32),
@@ -214,7 +216,7 @@ COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, or solved where these told it alone, or neighbours where few stars told it with the lens of frames before and after, or interpolated where only these did';
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, solved where these told it alone, seeded where they were near to where the cards of the telescope put the detector, mosaic where other detectors of the exposure tell it, neighbours where few stars told it with the lens of frames before and after, or interpolated where only these did';
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Name of the reference catalog that the WCS was checked or made with';
 
@@ -227,6 +229,10 @@ COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WC
 COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have been found';
 
 COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
+
+COMMENT ON COLUMN frames.telescope_offset_arcsec IS 'Distance of the centre of the image from where the cards of the telescope and the place of the detector put it [arcsec]';
+
+COMMENT ON COLUMN frames.telescope_rotation_deg IS 'Position angle of the image less that which the cards of the telescope tell, -180 to 180 [deg]';
 
 COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
 

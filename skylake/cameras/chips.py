@@ -1,0 +1,141 @@
+"""The blocks ``[[chip]]`` of a profile: what holds for one detector of a camera of several.
+
+Each is a camera of its own, with the keys of the profile and its own on top; so it has a name of its own in a
+lake, masters of its own, and zeropoints of its own. What they share is the exposure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from skylake.cameras.reading import HeaderReading, read_text
+from skylake.core.batch import is_plain_name
+from skylake.core.camera import Camera
+from skylake.core.reasons import Reason
+from skylake.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from skylake.cameras.profile import Profile
+
+Merge = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+
+
+def chip_blocks(data: Mapping[str, Any], place: str) -> list[str]:
+    """Return the names of the chips of a profile, in their order; none for a camera of one detector.
+
+    Raises
+    ------
+    ConfigurationError
+        If a block has no name, one that another has, or keys of the whole camera.
+    """
+    found = _named(data.get("chip", []), place, "[[chip]]")
+    for number, period in enumerate(data.get("period", []), start=1):
+        where = f"[[period]] number {number}: [[period.chip]]"
+        unknown = [name for name in _named(period.get("chip", []), place, where) if name not in found]
+        if unknown:
+            raise ConfigurationError(
+                f"{place}: {where}: there is no [[chip]] {unknown[0]!r}; add it or mend the name"
+            )
+    if len(found) == 1:
+        raise ConfigurationError(f"{place}: [[chip]]: there is one alone; move its keys out of the block")
+    return found
+
+
+def _named(blocks: Any, place: str, where: str) -> list[str]:
+    names: list[str] = []
+    for number, block in enumerate(blocks if isinstance(blocks, list) else [blocks], start=1):
+        name = str(block.get("name", "")) if isinstance(block, dict) else ""
+        if not is_plain_name(name):
+            raise ConfigurationError(
+                f"{place}: {where} number {number}: name: give one of letters, digits, '.', '_' and '-'"
+            )
+        if name in names:
+            raise ConfigurationError(f"{place}: {where}: two have the name {name!r}; rename one")
+        names.append(name)
+    return names
+
+
+def of_chip(data: Mapping[str, Any], changes: Mapping[str, Any], chip: str, merge: Merge) -> dict[str, Any]:
+    """Return the keys of a camera, or of one of its chips, as they are in a period.
+
+    Those of a period change those of the camera, those of the chip change both, and those of the chip in the
+    period have the last word.
+    """
+    whole = _without(merge(_without(data), _without(changes)))
+    if not chip:
+        return whole
+    for one in (data, changes):
+        for block in one.get("chip", []):
+            if str(block["name"]) == chip:
+                whole = merge(whole, {key: value for key, value in block.items() if key != "name"})
+    camera = str(data.get("name", ""))
+    return merge(whole, {"name": f"{camera}-{chip}", "place": {"mosaic": camera, "chip": chip}})
+
+
+def _without(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in ("chip", "period")}
+
+
+def is_pattern(text: str | None) -> bool:
+    """Tell whether a text is a regular expression, or there is none."""
+    try:
+        re.compile(text or "")
+    except re.error:
+        return False
+    return True
+
+
+def with_rotation(profile: Profile, angle_deg: float) -> Profile:
+    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
+
+    def turned(camera: Camera) -> Camera:
+        return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
+
+    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
+    return replace(profile, base=turned(profile.base), periods=periods)
+
+
+def chip_of(cameras: Sequence[Camera], header: Mapping[str, object] | None, file_name: str) -> int | None:
+    """Return which of some detectors, each with files of its own, a file is of.
+
+    Parameters
+    ----------
+    cameras : sequence of Camera
+    header : mapping or None
+        The cards of its image; None where it cannot be read.
+    file_name : str
+
+    Returns
+    -------
+    int or None
+        None if no detector's name or card fits.
+    """
+    for number, camera in enumerate(cameras):
+        if fits(camera, header, file_name):
+            return number
+    return None
+
+
+def fits(camera: Camera, header: Mapping[str, object] | None, file_name: str) -> bool:
+    """Tell whether name and card of a file are those of a detector."""
+    place = camera.place
+    if place.file is not None and re.search(place.file, file_name) is None:
+        return False
+    if place.card is None:
+        return True
+    return header is not None and read_text(header, place.card) == place.value
+
+
+def refuse_other_chip(reading: HeaderReading, header: Mapping[str, object], file_name: str) -> None:
+    """Fail a frame that is none of this detector: what no chip claims is filed under the first."""
+    place = reading.camera.place
+    if not place.has_own_files or fits(reading.camera, header, file_name):
+        return
+    told = f"{place.card} = {read_text(header, place.card)!r}" if place.card else f"the name {file_name!r}"
+    reading.fail(
+        Reason.BAD_HEADER,
+        f"{told} is that of no chip of {place.mosaic}; mend [[chip]] of the profile or leave it out",
+    )

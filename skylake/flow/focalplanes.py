@@ -1,0 +1,335 @@
+"""Learns where the detectors of a mosaic are in its focal plane, from the frames of a lake whose stars were found."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.cameras import Profile
+from skylake.core.attitudes import attitude_of, place_of_matrix
+from skylake.core.camera import Camera
+from skylake.core.robust import sigma_mad
+from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.focalplane import FocalPlane, Orientations, exposures_of, fit_focal_plane
+from skylake.image.lens import Lens
+from skylake.image.lenstext import lens_of_text
+from skylake.image.seeds import PlacedChip, frame_matrix, moved_to, placed_lens
+from skylake.lake import Lake
+from skylake.lake.focalplanes import write_placed
+
+Floats = npt.NDArray[np.float64]
+
+COLUMNS = [
+    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg",
+    "dec_deg", "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px",
+    "telescope_offset_arcsec", "telescope_rotation_deg",
+]  # fmt: skip
+#: So many exposures that a chip shares with others tell its place.
+LEAST_EXPOSURES = 2
+#: So many tell it as well as any: the catalog and the scatter limit it then.
+_MOST_EXPOSURES = 1000
+#: A frame with fewer stars tells nothing of the places.
+_LEAST_STARS = 10
+#: No place of a frame is known better, pixels: that of its catalog is not.
+_LEAST_SIGMA_PX = 1e-3
+#: Exposures whose rotation is off by so much more than that of others, standard deviations and degrees.
+_ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
+
+
+@dataclass(slots=True)
+class MosaicReport:
+    """What was learnt of a focal plane.
+
+    Attributes
+    ----------
+    chips : list of dict
+        chip, camera, the dates of its epoch, its place as learnt with errors, as the profile has it, and what it was
+        learnt from.
+    telescope : dict
+        How far exposures point from where the cards of the telescope say: medians and scatter.
+    odd : list of dict
+        Frames whose cards tell another rotation than those of other exposures, or that contradict their siblings.
+    """
+
+    chips: list[dict[str, Any]] = field(default_factory=list)
+    telescope: dict[str, Any] = field(default_factory=dict)
+    odd: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Rows of ``frames`` of the chips of a camera: which chip and which exposure each is of."""
+
+    rows: list[dict[str, Any]]
+    chip: npt.NDArray[np.intp]
+    exposure: npt.NDArray[np.intp]
+
+    @classmethod
+    def read(cls, lake: Lake, chips: Sequence[Profile], nights: set[int] | None = None) -> Frames:
+        """Read those of some nights, or of all."""
+        snapshot, rows, chip = lake.snapshot(), [], []
+        for number, profile in enumerate(chips):
+            found = snapshot.read(
+                "frames",
+                COLUMNS,
+                lambda part, name=profile.name: (
+                    part.camera == name and (nights is None or part.night in nights)
+                ),  # type: ignore[misc]
+            ).to_pylist()
+            found = [row for row in found if row["mjd_mid"] is not None]
+            rows += found
+            chip += [number] * len(found)
+        return cls(rows, np.array(chip, np.intp), exposures_of([row["mjd_mid"] for row in rows], chip))
+
+    def taken(self, which: Sequence[int]) -> Frames:
+        """Return some of the frames; exposures are counted anew."""
+        some = np.asarray(which, np.intp)
+        _, exposure = np.unique(self.exposure[some], return_inverse=True)
+        return Frames([self.rows[row] for row in some], self.chip[some], exposure.astype(np.intp))
+
+    def exposures(self) -> list[list[int]]:
+        """Return the frames of each exposure."""
+        found: dict[int, list[int]] = {}
+        for row, exposure in enumerate(self.exposure.tolist()):
+            found.setdefault(exposure, []).append(row)
+        return list(found.values())
+
+    def orientations(self) -> Orientations:
+        """Return the attitude of each frame, which must be placed."""
+        matrices = np.array([matrix_of(row) for row in self.rows]).reshape(-1, 3, 3)
+        sigma = np.array([_sigma(row) for row in self.rows]).reshape(-1, 3)
+        return Orientations(self.exposure, self.chip, matrices, sigma)
+
+
+def is_placed(row: dict[str, Any], least_stars: int = 1) -> bool:
+    """Tell whether the stars of a frame tell where it points."""
+    wrong = row["reason"] in ("no_wcs", "bad_wcs") or row["status"] == "failed"
+    return not wrong and row["ra_deg"] is not None and _n_stars(row) >= least_stars
+
+
+def _n_stars(row: dict[str, Any]) -> int:
+    return int(row["astrom_n"] or row["wcs_matched"] or 0)
+
+
+def matrix_of(row: dict[str, Any]) -> Floats:
+    """Return the rotation from ICRS to the image of a placed frame, shape (3, 3)."""
+    if row["wcs_lens"] is not None:
+        return frame_matrix(lens_of_text(row["wcs_lens"]), _shape(row))
+    return attitude_of(row["ra_deg"], row["dec_deg"], row["rotation_deg"])
+
+
+def _shape(row: dict[str, Any]) -> tuple[int, int]:
+    return int(row["height_px"]), int(row["width_px"])
+
+
+def _sigma(row: dict[str, Any]) -> Floats:
+    """Return the standard errors of turns about the axes of an image, rad: its stars lie all over it."""
+    height, width = _shape(row)
+    pixel = row["pixel_scale_arcsec"] / ARCSEC_PER_RADIAN
+    if row["astrom_rms_px"] is not None:
+        each = row["astrom_rms_px"] / math.sqrt(2.0)
+    else:
+        # The median distance of a two-dimensional normal distribution.
+        each = (row["wcs_offset_arcsec"] or 0.0) / row["pixel_scale_arcsec"] / math.sqrt(2.0 * math.log(2.0))
+    stars = max(_n_stars(row), 2)
+    centre = max(each / math.sqrt(stars), _LEAST_SIGMA_PX) * pixel
+    # The mean square distance of stars from the centre of the image, which the centroid of few may miss.
+    reach = math.sqrt((height**2 + width**2) / 12.0) * pixel
+    return np.array([centre, centre, centre / reach])
+
+
+def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
+    """Fit the places of the chips of a camera to all its frames in a lake, and keep them there.
+
+    Each stretch of time in which the profile does not change the focal plane is an epoch of its own.
+
+    Parameters
+    ----------
+    lake : Lake
+    chips : sequence of Profile
+        As :func:`skylake.cameras.load_chips` gives them.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    every, report = Frames.read(lake, chips), MosaicReport()
+    placed: list[list[PlacedChip]] = [[] for _ in chips]
+    for start, end in epochs_of(chips[0]):
+        rows = [
+            number for number, row in enumerate(every.rows)
+            if start <= row["mjd_mid"] < end and is_placed(row, _LEAST_STARS)
+        ]  # fmt: skip
+        frames = every.taken(_some(every, rows))
+        cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
+        found = _learn(frames, cameras, (start, end), report)
+        for number, one in found.items():
+            placed[number].append(one)
+    for profile, epochs in zip(chips, placed, strict=True):
+        if epochs:
+            write_placed(lake.layout, profile.name, epochs)
+    _tell_telescope(every.taken([n for n, row in enumerate(every.rows) if is_placed(row)]), chips, report)
+    return report
+
+
+def _some(frames: Frames, rows: Sequence[int]) -> list[int]:
+    """Return the frames of no more exposures than are needed, spread over all of them."""
+    exposures = np.unique(frames.exposure[list(rows)])
+    kept = set(exposures[:: max(1, math.ceil(exposures.size / _MOST_EXPOSURES))].tolist())
+    return [row for row in rows if int(frames.exposure[row]) in kept]
+
+
+def epochs_of(profile: Profile) -> list[tuple[float, float]]:
+    """Return the stretches of time (MJD) in which a profile does not change the place of a detector."""
+    edges = sorted({-math.inf, math.inf, *(edge for one in profile.periods for edge in (one.start, one.end))})
+    found: list[tuple[float, float]] = []
+    for start, end in itertools.pairwise(edges):
+        if found and _plane(profile, found[-1][0]) == _plane(profile, start):
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return found
+
+
+def _plane(profile: Profile, mjd: float) -> tuple[Any, ...]:
+    camera = profile.at(max(mjd, -1e8))
+    detector = camera.detector
+    return camera.place, camera.optics, camera.astrometry.mirrored, detector.trim_x, detector.trim_y
+
+
+def _learn(
+    frames: Frames, cameras: Sequence[Camera], period: tuple[float, float], report: MosaicReport
+) -> dict[int, PlacedChip]:
+    """Return what is learnt of each chip in an epoch, and tell it."""
+    lenses = [_best_lens(frames, number, camera) for number, camera in enumerate(cameras)]
+    known = [number for number, lens in enumerate(lenses) if lens is not None]
+    rows = [n for n, chip in enumerate(frames.chip) if chip in known]
+    if len(known) < 2 or not rows:
+        return {}
+    some = frames.taken(rows)
+    shapes = {int(chip): _shape(row) for row, chip in zip(some.rows, some.chip, strict=True)}
+    start = np.tile(np.eye(3), (len(cameras), 1, 1))
+    for number in known:
+        declared = placed_lens(cameras[number], shapes[number])
+        if declared is not None:
+            start[number] = frame_matrix(declared, shapes[number])
+    plane = fit_focal_plane(some.orientations(), start, int(some.exposure.max()) + 1)
+    report.odd += [
+        {"file": row["file"], "why": "it contradicts its siblings"}
+        for row, weight in zip(some.rows, plane.weights, strict=True) if weight == 0.0
+    ]  # fmt: skip
+    found: dict[int, PlacedChip] = {}
+    for number in known:
+        shared = _shared(some, number)
+        if len(shared) < LEAST_EXPOSURES or not np.isfinite(plane.covariance[number]).all():
+            continue
+        lens = lenses[number]
+        assert lens is not None
+        found[number] = _placed(
+            lens, shapes[number], [some.rows[row] for row in shared], plane, number, period
+        )
+        report.chips.append(_told(cameras[number], found[number], start[number], plane, number))
+    return found
+
+
+def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
+    """Return the lens of the frame of a chip with the most stars; that of the profile where no lens was fitted."""
+    rows = [row for row, one in zip(frames.rows, frames.chip, strict=True) if one == chip]
+    if not rows:
+        return None
+    fitted = [row for row in rows if row["wcs_lens"] is not None]
+    if not fitted:
+        return placed_lens(camera, _shape(rows[0]))
+    return lens_of_text(max(fitted, key=lambda row: (_n_stars(row), row["mjd_mid"]))["wcs_lens"])
+
+
+def _shared(frames: Frames, chip: int) -> list[int]:
+    """Return the frames of a chip of which there is a sibling."""
+    count = np.bincount(frames.exposure)
+    return [n for n, one in enumerate(frames.chip) if one == chip and count[frames.exposure[n]] > 1]
+
+
+def _placed(
+    lens: Lens,
+    shape: tuple[int, int],
+    rows: list[dict[str, Any]],
+    plane: FocalPlane,
+    chip: int,
+    period: tuple[float, float],
+) -> PlacedChip:
+    variances = np.diag(plane.covariance[chip])
+    mjd = [row["mjd_mid"] for row in rows]
+    return PlacedChip(
+        moved_to(lens, shape, plane.places[chip]),
+        shape,
+        min(mjd),
+        max(mjd),
+        period,
+        len(rows),
+        sum(_n_stars(row) for row in rows),
+        # A turn about the y axis moves the image along x.
+        (math.sqrt(variances[1]) * ARCSEC_PER_RADIAN, math.sqrt(variances[0]) * ARCSEC_PER_RADIAN),
+        math.degrees(math.sqrt(variances[2])),
+        plane.scatter[0] * ARCSEC_PER_RADIAN,
+        math.degrees(plane.scatter[1]),
+    )
+
+
+def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chip: int) -> dict[str, Any]:
+    matrix, covariance = plane.places[chip], plane.covariance[chip]
+    x, y, angle = place_of_matrix(matrix)
+    declared = *camera.place_arcsec, place_of_matrix(start)[2]
+    # Turns about the axes of the image move its centre along them; these are seen in the focal plane.
+    moves = np.array([[covariance[1, 1], -covariance[0, 1]], [-covariance[0, 1], covariance[0, 0]]])
+    axes = np.array([[-matrix[0, 0], -matrix[1, 0]], [matrix[0, 1], matrix[1, 1]]])
+    x_err, y_err = np.sqrt(np.diag(axes @ moves @ axes.T)) * ARCSEC_PER_RADIAN
+    turn = (angle - declared[2] + 180.0) % 360.0 - 180.0
+    return {
+        "chip": camera.place.chip or camera.name, "camera": camera.name,
+        "from_mjd": _finite(one.period_mjd[0]), "until_mjd": _finite(one.period_mjd[1]),
+        "x_arcsec": x, "x_err_arcsec": float(x_err), "y_arcsec": y, "y_err_arcsec": float(y_err),
+        "angle_deg": angle, "angle_err_deg": one.sigma_angle_deg,
+        "scale_arcsec": ARCSEC_PER_RADIAN / one.lens.focal_px, "mirrored": one.lens.mirrored,
+        "dx_arcsec": x - declared[0], "dy_arcsec": y - declared[1], "dangle_deg": turn,
+        "exposures": one.n_exposures, "stars": one.n_stars, "scatter_arcsec": one.scatter_arcsec,
+    }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) and abs(value) < 1e8 else None
+
+
+def _tell_telescope(frames: Frames, chips: Sequence[Profile], report: MosaicReport) -> None:
+    """Tell how well cards of the telescope tell where frames point, and which are far from the others."""
+    rows = [row for row in frames.rows if row["telescope_rotation_deg"] is not None]
+    if not rows:
+        return
+    turn = np.array([row["telescope_rotation_deg"] for row in rows])
+    # Angles from the one that most are near to, so that 180 degrees is no edge.
+    middle = _usual_angle(turn)
+    off = (turn - middle + 180.0) % 360.0 - 180.0
+    spread = sigma_mad(off)
+    report.telescope = {
+        "frames": len(rows), "rotation_deg": middle, "rotation_scatter_deg": spread,
+        "offset_arcsec": float(np.median([row["telescope_offset_arcsec"] for row in rows])),
+    }  # fmt: skip
+    limit = max(_ODD_SIGMAS * spread, _ODD_DEG)
+    report.odd += [
+        {"file": row["file"], "why": f"its cards tell a rotation that is {-one:.2f} degrees from that of its stars"}
+        for row, one, apart in zip(rows, turn, off, strict=True) if abs(apart) > limit
+    ]  # fmt: skip
+
+
+def _usual_angle(turn: Floats) -> float:
+    """Return the median of angles about the one that has most others near it, -180 to 180 degrees."""
+    near = np.abs((turn[:, None] - turn + 180.0) % 360.0 - 180.0)
+    middle = turn[int(np.argmin(np.median(near, axis=1)))]
+    found = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
+    return (found + 180.0) % 360.0 - 180.0
