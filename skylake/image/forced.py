@@ -24,6 +24,8 @@ from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
+from skylake.image.responses import with_response_error
+from skylake.image.rows import beyond_ellipses, beyond_fit
 from skylake.image.streaks import near_trails
 from skylake.image.tie import tie_to_growth
 from skylake.image.variances import agreement_of
@@ -185,7 +187,8 @@ def measure_targets(
     rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
     columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
     rms = background.rms[rows, columns]
-    sums = _sum(fit, apertures)
+    common = extracted.image.row_variance
+    sums = _sum(fit, apertures, common)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags = _flags(extracted, fit, x, y, edge)
@@ -193,7 +196,9 @@ def measure_targets(
     tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
-    flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
+    in_rows = common * beyond_fit(psf, core_half_size(psf.fwhm_px)) if common else 0.0
+    flux_err["psf"] = np.sqrt(fit.variance + in_rows + (floor * fit.flux) ** 2) * tie
+    flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
     seconds = extracted.exposure_s
     return ForcedMeasurements(
         star_id=targets.star_id,
@@ -242,7 +247,7 @@ class _Sums:
     bad: Integers
 
 
-def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
+def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
     flux = {
         f"{kind}{number}": np.full(len(fit.flux), np.nan)
@@ -252,7 +257,7 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):
         plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
-        noise = noise + _made_up(fit, share, common)
+        noise = noise + _made_up(fit, share, common) + row_variance * beyond_ellipses(radius, radius, 0.0)
         sky = np.pi * radius**2 * fit.sky
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky

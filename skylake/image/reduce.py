@@ -35,6 +35,7 @@ from skylake.image.locate import Reference, Solver, locate, point, pointing_row,
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.responses import with_response_error
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
@@ -236,7 +237,8 @@ def _measure(
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
     pointing = require_right(located, row, camera)
-    reduced.sources = measured
+    flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
+    reduced.sources = replace(measured, flux_err=flux_err)
     reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
