@@ -21,8 +21,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
 
 test: $(VENV)/.developing
-	@# Two processes on two cores: threads of the linear algebra would only wait for each other.
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
+	@# Three processes on two cores, since tests also wait; threads of the linear algebra would be in their way.
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations 25
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -285,7 +285,7 @@ def pulls_of(extracted: Extracted, field: Field, found: ForcedMeasurements) -> d
 
 
 def held(radius: float) -> float:
-    """Return the share of a star's light in a circle; pixels widen it twice, in the image and where circles cut them."""
+    """Return the share of a star's light in a circle; pixels widen it in the image, and where circles cut them."""
     scale = 0.5 * FWHM / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
     u = (radius / scale) ** 2
     slope = -2.0 * BETA * radius / scale**2 * (BETA - 1.0) / (np.pi * scale**2) * (1.0 + u) ** (-BETA - 1.0)

@@ -51,6 +51,17 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def copy_lake() -> Callable[[Path, Path], Path]:
+    """A function that copies a lake, with its links, hard ones too, as they are, and returns the copy."""
+
+    def copy(root: Path, target: Path) -> Path:
+        subprocess.run(["cp", "-a", str(root), str(target)], check=True)
+        return target
+
+    return copy
+
+
+@pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
     """A function that gives the content of every file below a folder, and where links lead."""
 

@@ -250,6 +250,7 @@ def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:
 #: Steps that come before another one, where both are there.
 _BEFORE = {
     "overscan": ("bias", "dark", "linearity", "flat", "bayer"),
+    "unlit": ("reference", "bias", "dark", "linearity", "flat", "bayer"),
     "reference": ("bias", "dark", "linearity", "flat", "bayer"),
     "bias": ("dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
     "dark": ("linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
@@ -268,6 +269,12 @@ def _rules_of_reduction(camera: Camera) -> Iterator[_Rule]:
             yield wrong, key, f"{first} comes before {later}"
     yield "bayer" in steps and not detector.bayer_pattern, "detector.bayer_pattern", "the step bayer needs it"
     yield "linearity" in steps and not detector.linearity, "detector.linearity", "the step linearity needs it"
+    unlit, two = "unlit" in steps, detector.overscan_x or detector.overscan_y
+    yield unlit and not detector.unlit, "detector.unlit", "the step unlit needs areas"
+    empty = any(x1 <= x0 or y1 <= y0 for x0, x1, y0, y1 in detector.unlit)
+    yield empty, "detector.unlit", "an area is x from, x to, y from, y to, counted from 0"
+    both = unlit and "overscan" in steps and two is not None
+    yield both, key, "overscan and unlit areas both tell the zero level; name one of these steps"
     no_border = "reference" in steps and detector.reference_border_px < 1
     yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
     yield detector.reference_channels < 1, "detector.reference_channels", "there is at least one"

@@ -160,6 +160,8 @@ def cluster_options(command: Command) -> Command:
             "--cluster",
             type=place_of_workers,
             metavar="WHERE",
+            envvar="SKYLAKE_CLUSTER",
+            show_envvar=True,
             help="local (processes on this machine), inline (in this process), slurm, or the tcp://host:port of a "
             "dask scheduler; the lake's settings tell the default.",
         ),

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from skylake.flow.masters import BuildReport
 
 _LISTED = [
-    "name", "kind", "filter", "exposure_s", "n_frames", "level", "noise", "rejected_fraction", "mjd_mid",
-    "valid_from_mjd", "valid_to_mjd",
+    "name", "kind", "filter", "exposure_s", "n_frames", "level", "noise", "rejected_fraction", "flat_level_adu",
+    "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px", "mjd_mid", "valid_from_mjd",
+    "valid_to_mjd",
 ]  # fmt: skip
 
 
@@ -124,14 +125,18 @@ def _transfer(row: dict[str, Any]) -> str:
 )  # fmt: skip
 @show.as_json
 def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) -> None:
-    """List the masters of LAKE."""
+    """List the masters of LAKE.
+
+    Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
+    """
     rows = [
         row
         for row in open_lake(lake).snapshot().read("masters", ["camera", *_LISTED]).to_pylist()
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
-    show.result(rows, as_json, lambda: show.table([[row[key] for key in _LISTED] for row in rows], _LISTED))
+    told = [key for key in _LISTED if any(row[key] is not None for row in rows)] or _LISTED
+    show.result(rows, as_json, lambda: show.table([[row[key] for key in told] for row in rows], told))
 
 
 @calib.command("show")
@@ -152,9 +157,19 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     shown = {key: value for key, value in row.items() if key != "inputs" and value is not None}
 
     def text() -> None:
-        show.table([[key, value] for key, value in shown.items()], ["column", "value"])
+        units = _units(row["kind"])
+        lines = [[key, show.as_text(value, key), units.get(key)] for key, value in shown.items()]
+        show.table(lines, ["column", "value", "unit"])
         click.echo("\nmade of")
         for file, sha256 in row["inputs"].items():
             click.echo(f"  {file}  {sha256[:12]}")
 
     show.result(row, as_json, text)
+
+
+def _units(kind: str) -> dict[str, str]:
+    """Return the units of the columns of a master; those of its pixels follow from its kind."""
+    from skylake.schema import load
+
+    units = {column.name: column.unit for column in load("masters").columns if column.unit}
+    return units if kind == "flat" else units | {"level": "adu", "noise": "adu"}

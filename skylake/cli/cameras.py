@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
+from skylake.cli.learning import geometry, learn
 
 if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Profile, Reading
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def camera() -> None:
-    """Camera profiles, and how they read headers."""
+    """Camera profiles, how they read headers, and the distortion of cameras."""
+
+
+camera.add_command(learn)
+camera.add_command(geometry)
 
 
 @camera.command("list")

@@ -15,6 +15,7 @@ from skylake.flow.calibrate import calibrate, no_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestReport, ingest
+from skylake.flow.learning import learn
 from skylake.flow.progress import Progress
 from skylake.lake import Lake
 from skylake.mirror.run import mirror_lake
@@ -110,6 +111,13 @@ def _ingest(run: _Run) -> None:
     run.outcome.ingest = ingest(run.lake, profile, run.options.paths, run.workers, progress=run.progress)
 
 
+def _learn(run: _Run) -> None:
+    camera = cameras.load(run.options.camera).name
+    report = learn(run.lake, camera, run.workers, progress=run.progress)
+    run.outcome.values["learn"] = dataclasses.asdict(report)
+    run.outcome.lines += [report.line] * bool(report.n_frames) + report.sentences
+
+
 def _calibrate(run: _Run) -> None:
     if not run.lake.settings.default_catalog:
         run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
@@ -151,6 +159,7 @@ def _report(run: _Run) -> None:
 
 _STAGES: dict[str, Callable[[_Run], None]] = {
     "ingest": _ingest,
+    "learn": _learn,
     "calibrate": _calibrate,
     "aggregate": _aggregate,
     "compact": _compact,

@@ -16,7 +16,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the result
 def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
     """Print rows in columns that are as wide as they need to be; numbers to the right."""
     rows = [list(row) for row in rows]
-    texts = [[_text(value, name) for value, name in zip(row, header, strict=True)] for row in rows]
+    texts = [[as_text(value, name) for value, name in zip(row, header, strict=True)] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in texts)]) for i, name in enumerate(header)]
     right = [
         bool(rows)
@@ -34,7 +34,8 @@ def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
 _PRECISE = re.compile(r"(^|_)(mjd|bjd|jd|ra|dec)(_|$)")
 
 
-def _text(value: object, name: str = "") -> str:
+def as_text(value: object, name: str = "") -> str:
+    """Return a value as a person reads it; the name of its column tells how many digits it needs."""
     if value is None:
         return ""
     if isinstance(value, float):

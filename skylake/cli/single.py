@@ -176,7 +176,10 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
     curve = completeness_of(frame, Trial(stars))
     if curve is None:
-        return {}
+        show.complain(
+            f"{frame.reduced.row['file']}: no stars were injected, as the frame has no measured sources"
+        )
+        return {"mag_half": None, "mag_half_err": None}
     half = half_light(curve)
     columns = ("flux", "n_injected", "n_found", "n_chance", "fraction", "low", "high")
     instrumental = -2.5 * np.log10(curve.flux)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def _solver(
     from skylake.cli.arguments import open_lake
     from skylake.flow import astrometrynet
     from skylake.flow.solving import known_sky, solve_frame
+    from skylake.lake.distortions import read_epochs
 
     snapshot = open_snapshot(lake, None)
     if all_sky:
@@ -136,6 +138,7 @@ def _solver(
         astrometrynet.require_program()
         name = catalog or open_lake(lake).settings.default_catalog
         sky = known_sky(snapshot, name or None, False, show.complain)
+    sky = replace(sky, epochs=read_epochs(snapshot.layout, profile.name))
     return lambda path: solve_frame(path, profile, sky, params)
 
 

@@ -16,7 +16,8 @@ Flux = Literal["aper1", "aper2", "aper3", "kron"]
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
 Step = Literal[
-    "trim", "overscan", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky",
+    "trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels",
+    "cosmic_rays", "sky",
 ]  # fmt: skip
 
 #: What photon transfers measure of a detector.
@@ -126,6 +127,8 @@ class Detector:
     trim_y: tuple[int, int] | None = None
     overscan_x: tuple[int, int] | None = None
     overscan_y: tuple[int, int] | None = None
+    unlit: tuple[tuple[int, int, int, int], ...] = ()
+    """Areas that see no light, as the corners around the image of a fisheye lens: x from and to, y from and to."""
     reference_border_px: int = 0
     """Width of the border of reference pixels, which see no light, of a near-infrared array."""
     reference_channels: int = 1
@@ -226,6 +229,8 @@ class BadPixels:
     """Dark current above that of its surroundings, in standard deviations of the pixels of the master."""
     dead_response: float = 0.5
     """Response below this part of that of its surroundings, or above one over it, is dead."""
+    least_response: float = 0.15
+    """Response below this part of the median of the flat is dead too, however large the area: what sees no light."""
     unstable_ratio: float = 5.0
     """Scatter from frame to frame in units of what its level lets expect; judged on five frames or more."""
 

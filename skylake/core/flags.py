@@ -44,6 +44,7 @@ class FrameFlag(IntFlag):
     MORE_IMAGES = 1 << 12
     SKY_ONE_SIDED = 1 << 13
     UNEVEN_IMAGES = 1 << 14
+    MANY_COSMIC_RAYS = 1 << 16
 
 
 class PixelFlag(IntFlag):

@@ -122,7 +122,7 @@ def _bad_bits(group: Group, combined: Combined, camera: Camera) -> MaskPlane:
     if group.kind == "flat":
         mask |= dead_pixels(combined.mean, limits)
     elif group.kind == "dark":
-        mask |= hot_pixels(combined.mean, limits)
+        mask |= hot_pixels(combined.mean, limits, combined.error)
     return mask
 
 

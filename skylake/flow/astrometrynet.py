@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ from skylake.image.starlist import StarList
 _PROGRAM = "solve-field"
 #: Seconds of the processor that it may take, and of the clock.
 _CPU_LIMIT, _LIMIT = 60, 180
+#: From the middle of a picture of unknown scale to its corner, at most.
+_CORNER_DEG = 40.0
 
 
 #: Cards of a WCS with SIP polynomials.
@@ -59,12 +62,31 @@ def command_of(sources: Path, found: StarList, params: SolveParams) -> list[str]
         command += ["--scale-units", "arcsecperpix", "--scale-low", low, "--scale-high", high]
     if params.centre is not None:
         ra, dec = (f"{value:.6f}" for value in params.centre)
-        command += ["--ra", ra, "--dec", dec, "--radius", f"{params.radius_deg:.6g}"]
+        # It wants the asterism within the radius, which may lie in a corner of the picture.
+        corner = _CORNER_DEG
+        if params.scale_high:
+            corner = 0.5 * math.hypot(width, height) * params.scale_high / 3600.0
+        command += ["--ra", ra, "--dec", dec, "--radius", f"{min(params.radius_deg + corner, 180.0):.6g}"]
     return command
 
 
-def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None) -> Answered:
+def _environment() -> dict[str, str]:
+    """Return the environment without paths of Python: the program runs scripts of its own by another interpreter."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+def solve_list(
+    found: StarList, params: SolveParams, indexes: Path | None = None, limit_s: float = _LIMIT
+) -> Answered:
     """Solve a list of sources, with the index files of a folder or those that its configuration names.
+
+    Parameters
+    ----------
+    found : StarList
+    params : SolveParams
+    indexes : Path, optional
+    limit_s : float
+        Seconds of the clock after which it is given up.
 
     Raises
     ------
@@ -93,11 +115,12 @@ def solve_list(found: StarList, params: SolveParams, indexes: Path | None = None
                 command,
                 capture_output=True,
                 text=True,
-                timeout=_LIMIT,
+                timeout=limit_s,
                 check=False,
+                env=_environment(),
             )
         except subprocess.TimeoutExpired:
-            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {_LIMIT} s") from None
+            raise FrameRejected(Reason.NO_WCS, f"{_PROGRAM} found nothing in {limit_s:g} s") from None
         answer = sources.with_suffix(".wcs")
         if not answer.exists():
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]

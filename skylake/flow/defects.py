@@ -67,6 +67,6 @@ def _bits_of_held(master: MasterFrame, camera: Camera, shape: tuple[int, ...]) -
         return np.zeros(shape, np.uint8)
     limits = camera.reduction.bad_pixels
     if master.kind == "dark":
-        return hot_pixels(master.pixels, limits)
+        return hot_pixels(master.pixels, limits, master.error)
     with np.errstate(divide="ignore"):
         return dead_pixels(np.asarray(np.float32(1.0) / master.pixels, np.float32), limits)

@@ -17,6 +17,7 @@ from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.flow.ahead import ahead
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.masters import library_of
@@ -24,11 +25,13 @@ from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
 from skylake.flow.targetlist import TargetList
 from skylake.image.astrometry import StarFinder, Stars
+from skylake.image.epochs import Epoch, in_force
 from skylake.image.library import Library
 from skylake.image.locate import Solver
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake import Lake, Snapshot
+from skylake.lake.distortions import read_epochs
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -70,7 +73,7 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others.
+    the others. ``epochs`` tell the distortion of the camera.
     """
 
     profile: Profile
@@ -79,16 +82,18 @@ class Reduction:
     library: Library | None = None
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
+    epochs: tuple[Epoch, ...] = ()
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
-        """Return how a lake has frames of a camera reduced: its default catalog, and masters and targets in force."""
+        """Return how a lake has frames of a camera reduced: catalog, masters, targets and distortion in force."""
         name, targets = lake.settings.default_catalog, TargetList.in_force(snapshot, profile.name)
         return cls(
             profile,
             ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
             library=library_of(snapshot, profile.name),
             forcing=None if targets is None else Forcing(targets),
+            epochs=in_force(read_epochs(lake.layout, profile.name)),
         )
 
 
@@ -149,8 +154,9 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         sky=sky,
         finish=finish,
         solver=plate_solver(reduction),
+        epochs=reduction.epochs,
     )
-    for path in paths:
+    for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
         if rows is None:
             repeated.append(path)
@@ -214,8 +220,9 @@ def _measure(
     sky: SkySource | None,
     finish: Finisher | None,
     solver: Solver | None,
+    epochs: tuple[Epoch, ...],
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver))
+    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver, epochs))
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:

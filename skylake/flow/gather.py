@@ -74,6 +74,8 @@ def gather_batch(
     old = _kept(existing, fresh)
     frames = pa.concat_tables([fresh, old])
     inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {}, targets)
+    if geometries := sorted(set(pc.unique(frames["wcs_geometry"]).to_pylist()) - {None}):
+        inputs["geometries"] = " ".join(geometries)
     if used := masters_configuration(frames, checksums or {}):
         inputs["masters"] = config_sha256(used)
     frames_part = stage_part(

@@ -141,7 +141,7 @@ def ingest(
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
-    report.half_skies = nights_with_later_sky(lake.snapshot(), profile)
+    report.half_skies = nights_with_later_sky(lake.snapshot(), profile, nights)
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Status
-from skylake.flow.skyframes import MINUTES_PER_DAY, SkyFrame, takes_sky
+from skylake.flow.skyframes import SkyFrame, neighbours_of, takes_sky
 from skylake.lake import Snapshot
 
-_COLUMNS = ["night", "mjd_mid", "filter", "exposure_s", "flags", "status", "file"]
-#: Frames of these may show the sky of others; they have a time.
-_TELLING = pa.array([Status.OK.value, Status.REJECTED.value])
+_COLUMNS = ["mjd_mid", "filter", "exposure_s", "flags", "status", "file"]
 
 
-def nights_with_later_sky(snapshot: Snapshot, profile: Profile) -> list[int]:
-    """Return the nights of a camera in which a frame has neighbours on both sides, but a sky from one side alone.
+def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[int]:
+    """Return the nights in which a frame would have a sky from both sides, but has one from one side alone.
 
     While a night is taken in frame by frame, the sky of each is that of the frames before; nothing is done anew by
-    itself, and so these nights are told.
+    itself, and so these nights are told. The neighbours are those that the frame would have now. Of these only good
+    ones count, as nobody knows whether the others show a sky: a night that was done anew is told no more.
 
     Parameters
     ----------
     snapshot : Snapshot
     profile : Profile
+    nights : collection of int
+        Which nights are asked for.
     """
     if not takes_sky(profile):
         return []
-    rows = snapshot.read("frames", _COLUMNS, lambda part: part.camera == profile.name)
+    return [night for night in sorted(set(nights)) if _has_later_sky(snapshot, profile, night)]
+
+
+def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
+    rows = snapshot.read("frames", _COLUMNS, lambda part: part.camera == profile.name and part.night == night)
     flagged = pc.not_equal(pc.bit_wise_and(rows["flags"], int(FrameFlag.SKY_ONE_SIDED)), 0)
-    nights = pc.unique(rows["night"].filter(flagged))
-    telling = pc.and_(pc.is_in(rows["night"], nights), pc.is_in(rows["status"], _TELLING))
-    found, frames = set(), rows.filter(telling).sort_by("mjd_mid").to_pylist()
-    times = [row["mjd_mid"] for row in frames]
-    for row in frames:
-        if row["flags"] & FrameFlag.SKY_ONE_SIDED and row["night"] not in found:
-            span = profile.at(row["mjd_mid"]).reduction.sky.within_minutes / MINUTES_PER_DAY
-            near = frames[
-                bisect_left(times, row["mjd_mid"] - span) : bisect_right(times, row["mjd_mid"] + span)
-            ]
-            others = [one["mjd_mid"] for one in near if _like(one).is_like(_like(row))]
-            if others[0] < row["mjd_mid"] < others[-1]:
-                found.add(row["night"])
-    return sorted(found)
+    halves = [_like(row) for row in rows.filter(flagged).to_pylist()]
+    if not halves:
+        return False
+    shown = pc.and_(pc.is_valid(rows["mjd_mid"]), pc.not_equal(rows["status"], Status.SKIPPED.value))
+    frames = sorted((_like(row) for row in rows.filter(shown).to_pylist()), key=lambda one: one.order)
+    good = set(rows.filter(pc.equal(rows["status"], Status.OK.value))["file"].to_pylist())
+    for here in halves:
+        near = neighbours_of(here, frames, profile.at(here.mjd).reduction.sky)
+        if {one.order > here.order for one in near if one.file in good} == {False, True}:
+            return True
+    return False
 
 
 def _like(row: dict[str, Any]) -> SkyFrame:

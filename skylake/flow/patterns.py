@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,9 +14,6 @@ from skylake.sky.asterism_index import AsterismIndex, open_index
 from skylake.sky.catalogs import ReferenceCatalog
 
 Floats = npt.NDArray[np.float64]
-
-#: Far below what any guess has.
-_NO_ODDS = -1e3
 
 
 class Patterns:
@@ -40,5 +39,5 @@ class Patterns:
             except CatalogError as error:
                 self._lacking = str(error)
         if self._index is None:
-            return Unsolved(Reason.NO_WCS, self._lacking, _NO_ODDS, 0, 0.0)
+            return Unsolved(Reason.NO_WCS, self._lacking, -math.inf, 0, 0.0)
         return solve(self._index.bands, x, y, flux, shape, params)

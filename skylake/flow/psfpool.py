@@ -14,7 +14,9 @@ import dask
 from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.errors import FrameError, LakeError, reason_of
+from skylake.flow.ahead import ahead
 from skylake.flow.cluster import Workers
+from skylake.flow.copies import Contents
 from skylake.flow.guard import guard
 from skylake.flow.psfmemory import Peeked, PsfMemory, made_with, recall, remember
 from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
@@ -138,19 +140,37 @@ def _ask_frames(
 def _science_frames(
     nights: Mapping[int, Sequence[str]], profile: Profile, workers: Workers, memories: Mapping[int, PsfMemory]
 ) -> dict[PsfKey, list[str]]:
-    """Return the frames of each night, filter and size before reduction, in the order in which they are wanted.
-
-    Of files with one and the same time one is taken: they are copies of a frame, such as one that was moved.
-    """
+    """Return the frames of each night, filter and size before reduction, in the order in which they are wanted."""
     _ask_headers(nights, profile, workers, memories)
-    timed: dict[PsfKey, dict[float, str]] = {}
+    timed: dict[PsfKey, dict[float, list[str]]] = {}
     for night, files in nights.items():
         for file in files:
             _, known = memories[night].headers.get(file, (None, None))
             if known is not None:
-                timed.setdefault(PsfKey(night, known.filter, known.size), {}).setdefault(known.mjd, file)
+                timed.setdefault(PsfKey(night, known.filter, known.size), {}).setdefault(
+                    known.mjd, []
+                ).append(file)
     order = sorted(timed, key=lambda key: (key.night, key.filter or "", key.size))
-    return {key: [timed[key][mjd] for mjd in sorted(timed[key], key=_rank)] for key in order}
+    return {key: _ranked(timed[key]) for key in order}
+
+
+def _ranked(moments: Mapping[float, Sequence[str]]) -> list[str]:
+    """Return the first file of each moment by the rank of its time, then further ones as long as they may be wanted.
+
+    Those that are copies of a frame of their moment, such as one that was moved, are left out; others are frames of a
+    series that is faster than the times in the headers.
+    """
+    ranks, contents = sorted(moments, key=_rank), Contents()
+    taken = {mjd: [moments[mjd][0]] for mjd in ranks}
+    files = [moments[mjd][0] for mjd in ranks]
+    for number in range(1, max(map(len, moments.values()))):
+        for mjd in ranks:
+            if len(files) >= _FRAMES * _ROUNDS:
+                return files
+            if number < len(moments[mjd]) and contents.is_new(moments[mjd][number], taken[mjd]):
+                taken[mjd].append(moments[mjd][number])
+                files.append(moments[mjd][number])
+    return files
 
 
 def _ask_headers(
@@ -226,7 +246,7 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
 
 def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
     found: list[PsfSums | None] = []
-    for path in paths:
+    for path in ahead(paths):
         try:
             content = read_file(path)
         except FrameError:
@@ -234,7 +254,7 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
             continue
         found.append(
             reduce_frame(
-                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame
+                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame, unplaced=True
             ).finished
         )
     return found

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from skylake.image.astrometry import Pointing, Stars, describe_pointing
+from skylake.image.epochs import Epoch
 from skylake.image.matching import Sources
-from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.solve import Solution
 from skylake.image.starlist import StarList
 from skylake.sky.catalogs import ReferenceCatalog, StarField
@@ -29,6 +30,7 @@ class RefinedFrame:
     pointing: RefinedPointing
     stars: Stars
     seconds: float
+    epoch: Epoch | None = None
 
     def row(self) -> dict[str, Any]:
         """Return what is told of it; numbers that are not known are None."""
@@ -52,6 +54,7 @@ class RefinedFrame:
             "projection": found.lens.projection,
             "n_parameters": len(found.fit.freed),
             "sip_order": self.pointing.written.order,
+            "geometry": None if self.epoch is None else self.epoch.name,
             "refine_seconds": self.seconds,
         }
 
@@ -72,7 +75,12 @@ class Refiner:
         self._usual_mjd = 51544.5 + 365.25 * (catalog.epoch - 2000.0)
 
     def refine(
-        self, header: Any, found: StarList, mjd: float | None, solution: Solution | None = None
+        self,
+        header: Any,
+        found: StarList,
+        mjd: float | None,
+        solution: Solution | None = None,
+        epoch: Epoch | None = None,
     ) -> RefinedFrame | None:
         """Fit a lens to the stars of a frame.
 
@@ -85,6 +93,8 @@ class Refiner:
             Of the exposure.
         solution : Solution, optional
             Whose stars tell how deep the frame is; without it the catalog is read as deep as it goes.
+        epoch : Epoch, optional
+            What was learnt of the distortion of the camera, as the lake has it.
 
         Returns
         -------
@@ -98,8 +108,11 @@ class Refiner:
         stars = self._stars(rough, self._usual_mjd if mjd is None else mjd, faintest)
         sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
         began = time.perf_counter()
-        better = refine_pointing(rough, stars, sources, found.shape, _ROUGH_PX)
-        return None if better is None else RefinedFrame(better, stars, time.perf_counter() - began)
+        known = None if epoch is None else epoch.in_file(found.offset, found.step, found.shape)
+        better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known)
+        if better is None:
+            return None
+        return RefinedFrame(better, stars, time.perf_counter() - began, None if used is None else epoch)
 
     def _stars(self, pointing: Pointing, mjd: float, faintest: float) -> Stars:
         return Stars(*self._field.at(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, mjd, faintest))

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.cameras import Profile, read_header
+from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.frame import Image
-from skylake.errors import FrameError, LakeError, reason_of
+from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow.cluster import Inline
 from skylake.flow.discover import frames_beside
 from skylake.flow.forcing import Forcing
@@ -26,11 +26,14 @@ from skylake.flow.known import Known
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.skyframes import SkySource, sky_frames, takes_sky
 from skylake.image.astrometry import StarFinder
-from skylake.image.background import Background, estimate_background
+from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
+from skylake.image.detect import detect_sources
 from skylake.image.extracted import Extracted
+from skylake.image.growth import aperture_corrections
 from skylake.image.inject import Completeness, Frame, Trial, inject
+from skylake.image.measure import measure_sources
 from skylake.image.read import open_stored, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, reduce_frame
 from skylake.lake import Lake, Snapshot
@@ -52,12 +55,15 @@ class SingleFrame:
     background : Background or None
     extracted : Extracted or None
         All that is known of a frame whose sources have positions on the sky.
+    reading : HeaderReading or None
+        What the header of another frame tells.
     """
 
     reduced: ReducedFrame
     image: Image | None = None
     background: Background | None = None
     extracted: Extracted | None = None
+    reading: HeaderReading | None = None
 
     @property
     def sources(self) -> pa.Table | None:
@@ -111,6 +117,7 @@ class Bench:
             self.sky,
             kept,
             solver=plate_solver(self.reduction),
+            epochs=self.reduction.epochs,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):
@@ -123,7 +130,8 @@ class Bench:
         reading = read_header(raw.header, profile, path.name)
         conditions, _ = conditions_of(raw, reading, self.reduction.library, self.sky, file)
         image = calibrate(raw, reading.camera, conditions)
-        return SingleFrame(reduced, image, estimate_background(image, reading.camera.extraction))
+        background = estimate_background(image, reading.camera.extraction)
+        return SingleFrame(reduced, image, background, reading=reading)
 
     def zeropoint(self, frame: SingleFrame) -> float | None:
         """Return the zeropoint of a frame that is in force in the lake; None if there is none."""
@@ -221,14 +229,31 @@ def _nights(paths: Sequence[Path], profile: Profile, lake: Lake | None) -> dict[
 
 
 def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
-    """Inject stars into a frame; None for one without measured sources."""
+    """Inject stars into a frame; None for one without measured sources. It need not be known where it points."""
     known = frame.extracted
-    if known is None or len(known.measured) == 0:
-        return None
-    return inject(
-        Frame(
+    measured = _unplaced(frame)
+    if known is not None:
+        measured = Frame(
             known.image, known.background, known.measured, known.camera, known.gain, known.exposure_s,
             known.corrections.factor,
-        ),
-        trial,
-    )  # fmt: skip
+        )  # fmt: skip
+    return None if measured is None or len(measured.measured) == 0 else inject(measured, trial)
+
+
+def _unplaced(frame: SingleFrame) -> Frame | None:
+    """Return a frame without positions on the sky as its reduction measured it; None for one without sources."""
+    image, background, reading = frame.image, frame.background, frame.reading
+    if image is None or background is None or reading is None:
+        return None
+    camera, signal = reading.camera, image.pixels - background.level
+    try:
+        found = detect_sources(
+            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            image.read_variance,
+        )  # fmt: skip
+    except FrameRejected:
+        return None
+    background = refine_background(image, background, found, camera.extraction, signal)
+    measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
+    corrections = aperture_corrections(image, background, signal, found, measured, camera.apertures)
+    return Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)

@@ -20,6 +20,7 @@ from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.cluster import Workers
+from skylake.flow.copies import Contents
 from skylake.flow.scratch import keep_plane
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
@@ -46,11 +47,59 @@ class SkyFrame(NamedTuple):
     filter: str | None
     exposure_s: float
 
+    @property
+    def order(self) -> tuple[float, str]:
+        """Its place in time; frames of one moment, of a series faster than the clock, are in the order of names."""
+        return self.mjd, self.file
+
     def is_like(self, other: SkyFrame) -> bool:
         """Tell whether filter and exposure are those of another frame."""
         return self.filter == other.filter and math.isclose(
             self.exposure_s, other.exposure_s, rel_tol=_SAME_EXPOSURE
         )
+
+
+def neighbours_of(
+    here: SkyFrame, frames: Sequence[SkyFrame], params: SkyFrames, contents: Contents | None = None
+) -> list[SkyFrame]:
+    """Return the nearest frames of the same filter and exposure, half before and half after where there are.
+
+    Parameters
+    ----------
+    here : SkyFrame
+    frames : sequence of SkyFrame
+        In their order.
+    params : SkyFrames
+    contents : Contents or None
+        Tells copies, such as a frame that was moved, from other frames of one moment; None where there are no copies.
+    """
+    span = params.within_minutes / MINUTES_PER_DAY
+    first = bisect_left(frames, here.mjd - span, key=_time)
+    last = bisect_right(frames, here.mjd + span, key=_time)
+    place = bisect_left(frames, here.order, first, last, key=_order)
+    seen, sides = [here], []
+    for side in (range(place - 1, first - 1, -1), range(place, last)):
+        found: list[SkyFrame] = []
+        for one in map(frames.__getitem__, side):
+            if len(found) == params.n_frames:
+                break
+            same = [other.file for other in seen if other.mjd == one.mjd]
+            is_new = one.file not in same and (contents is None or contents.is_new(one.file, same))
+            if one.is_like(here) and is_new:
+                found.append(one)
+                seen.append(one)
+        sides.append(found)
+    before, after = sides
+    count = min(len(before), max(params.n_frames // 2, params.n_frames - len(after)))
+    return before[:count] + after[: params.n_frames - count]
+
+
+def _time(one: SkyFrame) -> float:
+    return one.mjd
+
+
+def _order(one: SkyFrame) -> tuple[float, str]:
+    return one.order
 
 
 def takes_sky(profile: Profile) -> bool:
@@ -84,7 +133,7 @@ def sky_frames(
             _log.warning("some headers could not be read, so these frames tell no sky (%s)", result)
         else:
             found += result
-    return tuple(sorted(found, key=lambda one: (one.mjd, one.file)))
+    return tuple(sorted(found, key=_order))
 
 
 def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
@@ -117,7 +166,7 @@ class SkySource:
         self, frames: Sequence[SkyFrame], profile: Profile, library: Library | None, folder: Path
     ) -> None:
         self._frames, self._profile, self._library, self._folder = tuple(frames), profile, library, folder
-        self._times = [one.mjd for one in self._frames]
+        self._contents = Contents()
         self._known = {one.file: one for one in self._frames}
         self._kept: OrderedDict[Path, float | None] = OrderedDict()
 
@@ -145,7 +194,7 @@ class SkySource:
         ]
         sky = combined_sky([clean for _, clean, _ in chosen], [level for _, _, level in chosen])
         self._forget(6 * params.n_frames)
-        later = [one.mjd > self._known[path].mjd for one, _, _ in chosen]
+        later = [one.order > self._known[path].order for one, _, _ in chosen]
         return subtracted_sky(image, sky, one_sided=all(later) or not any(later))
 
     def _params(self, path: str) -> SkyFrames:
@@ -153,22 +202,8 @@ class SkySource:
         return self._profile.at(None if one is None else one.mjd).reduction.sky
 
     def _neighbours(self, path: str) -> list[SkyFrame]:
-        """Return the nearest frames of the same filter and exposure, half before and half after where there are."""
         here = self._known.get(path)
-        if here is None:
-            return []
-        params = self._params(path)
-        span = params.within_minutes / MINUTES_PER_DAY
-        first, last = bisect_left(self._times, here.mjd - span), bisect_right(self._times, here.mjd + span)
-        # Files of one moment are copies of a frame, such as one that was moved.
-        moments = {
-            one.mjd: one for one in self._frames[first:last] if one.mjd != here.mjd and one.is_like(here)
-        }
-        before = [one for one in reversed(moments.values()) if one.mjd < here.mjd]
-        after = [one for one in moments.values() if one.mjd > here.mjd]
-        half = params.n_frames // 2
-        count = min(len(before), max(half, params.n_frames - len(after)))
-        return before[:count] + after[: params.n_frames - count]
+        return [] if here is None else neighbours_of(here, self._frames, self._params(path), self._contents)
 
     def _plain(self, one: SkyFrame) -> Pixels | None:
         """Return a frame as it is before the step `sky`; None if it cannot be used."""

@@ -13,6 +13,7 @@ from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow import astrometrynet
 from skylake.flow.refining import RefinedFrame, Refiner
 from skylake.image.allsky_solve import AllSkySolution
+from skylake.image.epochs import Epoch, epoch_at
 from skylake.image.read import open_stored, read_file
 from skylake.image.solve import Solution, SolveParams, solve
 from skylake.image.solvewcs import wcs_header
@@ -63,10 +64,13 @@ class KnownSky:
         None where astrometry.net solves, by its own.
     refiner : Refiner or None
         None without a catalog: then solutions stay as rough as they are.
+    epochs : tuple of Epoch
+        What was learnt of the distortion of the camera.
     """
 
     index: AsterismIndex | None
     refiner: Refiner | None
+    epochs: tuple[Epoch, ...] = ()
 
 
 def index_catalog(
@@ -97,6 +101,7 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         found = star_list(raw, profile.base)
         mjd = read_header(raw.header, profile, path.name).mjd_mid
+        epoch = None if mjd is None else epoch_at(sky.epochs, mjd, found.image_shape)
         if sky.index is None:
             answered = astrometrynet.solve_list(found, params)
             rough, solution = SolvedFrame(row | answered.row, answered.header, None, found), None
@@ -107,7 +112,7 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     if rough.header is None:
         return rough
     solved = rough.row | {"status": "solved", "refined": False}
-    better = None if sky.refiner is None else sky.refiner.refine(rough.header, found, mjd, solution)
+    better = None if sky.refiner is None else sky.refiner.refine(rough.header, found, mjd, solution, epoch)
     if better is None:
         return replace(rough, row=solved)
     return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)
@@ -118,8 +123,8 @@ def _solve_list(
 ) -> tuple[SolvedFrame, Solution | None]:
     solution = solve(index.bands, found.x, found.y, found.flux, found.shape, params)
     told = {
-        "n_sources": len(found.x), "log_odds": solution.log_odds, "n_guesses": solution.n_guesses,
-        "seconds": solution.seconds,
+        "n_sources": len(found.x), "n_guesses": solution.n_guesses, "seconds": solution.seconds,
+        "log_odds": solution.log_odds if math.isfinite(solution.log_odds) else None,
     }  # fmt: skip
     if not isinstance(solution, Solution):
         raised = FrameRejected(solution.reason, solution.message)

@@ -26,10 +26,11 @@ from skylake.lake.slices import Slice, read_files
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.cone import read_cone
 from skylake.sky.pixels import Pixel
+from skylake.table.artefacts import are_artefacts
+from skylake.table.faintstars import are_fainter_stars
 from skylake.table.targets import (
     CatalogStars,
     Clusters,
-    are_artefacts,
     cluster_detections,
     combine,
     identify,
@@ -84,7 +85,10 @@ class TargetOptions:
 
 @dataclass(slots=True)
 class TargetReport:
-    """What became of the list: its version, whether it is new, and how many targets of which kind it has."""
+    """What became of the list: its version, whether it is new, and how many targets of which kind it has.
+
+    `n_fainter` counts stars of the catalog that were detected and are fainter than the limit: they are no targets.
+    """
 
     camera: str
     version: int = 0
@@ -92,15 +96,19 @@ class TargetReport:
     n_targets: int = 0
     n_catalog: int = 0
     n_detections: int = 0
+    n_fainter: int = 0
 
     @property
     def line(self) -> str:
         """The report as a sentence."""
         state = "made" if self.is_new else "unchanged"
-        return (
+        text = (
             f"targets {self.camera}: version {self.version} {state}, {self.n_targets} targets "
             f"({self.n_catalog} from the catalog, {self.n_detections} from detections)"
         )
+        if self.n_fainter:
+            text += f"; {self.n_fainter} detected stars of the catalog are fainter than --faint"
+        return text
 
 
 def make_targets(
@@ -128,16 +136,28 @@ def make_targets(
         )
     scale = float(np.median(frames["pixel_scale_arcsec"].to_numpy()))
     clusters = _clusters(snapshot, camera, options, scale, _narrowest(frames), workers, progress)
-    clusters = clusters.take(~are_artefacts(clusters, scale))
-    stars = _catalog_stars(lake, camera, options, frames)
-    rows = combine(stars, clusters, _MATCH_PX * scale)
+    clusters = clusters.take(~are_artefacts(clusters, scale, _field_radius(frames)))
+    stars, fainter = _catalog_stars(lake, camera, options, frames)
+    left_out = np.zeros(len(clusters), bool)
+    if stars is not None and fainter is not None:
+        left_out = are_fainter_stars(clusters, stars, fainter, _MATCH_PX * scale)
+    n_fainter = int(np.count_nonzero(left_out & (clusters.n_frames >= max(options.seen, 1))))
+    rows = combine(stars, clusters.take(~left_out), _MATCH_PX * scale)
     covering = count_frames(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), frames)
     rows, covering = _wanted(rows, covering, options)
     if rows.num_rows == 0:
         raise UsageError(
             f"{lake.root}: nothing is a target of {camera}; name a --catalog, a fainter --faint or a smaller --seen"
         )
-    return _publish(lake, snapshot, camera, options, rows, covering, _MATCH_PX * scale)
+    report = _publish(lake, snapshot, camera, options, rows, covering, _MATCH_PX * scale)
+    report.n_fainter = n_fainter
+    return report
+
+
+def _field_radius(frames: pa.Table) -> float:
+    """Return the half diagonal of the largest frame on the sky, degrees."""
+    size = np.hypot(frames["width_px"].to_numpy(), frames["height_px"].to_numpy())
+    return float(np.max(0.5 * size * frames["pixel_scale_arcsec"].to_numpy())) / 3600.0
 
 
 def may_be_star(flags: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
@@ -261,18 +281,17 @@ def _near_edge(ra: Floats, dec: Floats, pixel: Pixel, distance_arcsec: float) ->
     return near
 
 
-def _catalog_stars(lake: Lake, camera: str, options: TargetOptions, frames: pa.Table) -> CatalogStars | None:
-    """Return the stars of the catalog in the fields of the camera, to the faint limit."""
+def _catalog_stars(
+    lake: Lake, camera: str, options: TargetOptions, frames: pa.Table
+) -> tuple[CatalogStars | None, CatalogStars | None]:
+    """Return the catalog's stars in the fields of the camera: to the faint limit, and beyond it if there is one."""
     if options.catalog is None:
-        return None
+        return None, None
     catalog = ReferenceCatalog.open(lake.layout.catalog(options.catalog))
     magnitude = _magnitude(lake, camera, options, catalog)
     columns = ["ref_id", "ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
     columns += [magnitude] if magnitude else []
-    limit = None if options.faint is None or magnitude is None else pc.field(magnitude) <= options.faint
-    pieces = [
-        read_cone(catalog.root, ra, dec, radius, columns, limit) for ra, dec, radius in fields_of(frames)
-    ]
+    pieces = [read_cone(catalog.root, ra, dec, radius, columns) for ra, dec, radius in fields_of(frames)]
     rows = pa.concat_tables(pieces)
     _, first = np.unique(rows["ref_id"].to_numpy(), return_index=True)
     rows = rows.take(pa.array(np.sort(first)))
@@ -282,7 +301,7 @@ def _catalog_stars(lake: Lake, camera: str, options: TargetOptions, frames: pa.T
             return np.full(rows.num_rows, np.nan)
         return np.asarray(rows[name].cast(pa.float64()).to_numpy(), float)
 
-    return CatalogStars(
+    stars = CatalogStars(
         catalog.name,
         catalog.epoch,
         np.asarray(rows["ref_id"].to_numpy(), np.int64),
@@ -292,6 +311,9 @@ def _catalog_stars(lake: Lake, camera: str, options: TargetOptions, frames: pa.T
         np.nan_to_num(numbers("pm_dec_mas_yr")),
         numbers(magnitude),
     )
+    if options.faint is None or magnitude is None:
+        return stars, None
+    return stars.take(stars.mag <= options.faint), stars.take(stars.mag > options.faint)
 
 
 def _magnitude(lake: Lake, camera: str, options: TargetOptions, catalog: ReferenceCatalog) -> str | None:

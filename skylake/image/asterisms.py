@@ -10,7 +10,7 @@ import numpy as np
 from skylake.core.asterisms import describe_all
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.image.kernels.asterisms import Asterisms
-from skylake.image.kernels.attitude import Picture, fill_nearest
+from skylake.image.kernels.attitude import Guess, Picture, fill_nearest
 
 #: Asterisms are made of a source and three of so many nearest ones.
 _NEIGHBOURS = 7
@@ -64,6 +64,16 @@ def rays_of(x: FloatArray, y: FloatArray, focal: float, half: float, distortion:
     shrink = np.divide(true, seen, out=np.ones_like(seen), where=seen > 0) / focal
     rays = np.column_stack([x * shrink, y * shrink, np.ones(len(x))])
     return np.asarray(rays / np.linalg.norm(rays, axis=1)[:, None])
+
+
+def predict(guess: Guess, half: float, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the places of stars, pixels from the centre of the picture."""
+    camera = vectors @ guess.rotation.T
+    gx, gy = camera[:, 0] / camera[:, 2], camera[:, 1] / camera[:, 2]
+    focal, k1, k2 = guess.lens
+    square = (gx**2 + gy**2) * (focal / half) ** 2
+    g = 1.0 + k1 * square + k2 * square**2
+    return guess.parity * focal * gx * g, focal * gy * g
 
 
 def make_asterisms(picture: Picture, rays: FloatArray, focal: float) -> Asterisms:

@@ -26,7 +26,7 @@ _SMOOTH = 2.0
 _PASSES = 3
 
 
-def hot_pixels(dark: Pixels, limits: BadPixels) -> MaskPlane:
+def hot_pixels(dark: Pixels, limits: BadPixels, error: Pixels | None = None) -> MaskPlane:
     """Return the bit HOT where a master dark exceeds its surroundings by far, or is NaN.
 
     Each pixel is compared with the median of the 25 around it, and with those of 25 along its row and its column,
@@ -38,26 +38,45 @@ def hot_pixels(dark: Pixels, limits: BadPixels) -> MaskPlane:
     dark : ndarray of float32
         Master dark, in ADU.
     limits : BadPixels
+    error : ndarray of float32 or None
+        Standard error of each pixel, ADU: the glow of an amplifier has more noise than the rest. That of the pixels
+        around counts, since a hot pixel has much noise itself.
     """
-    scatter = sigma_mad((dark - _surroundings(dark, ~np.isfinite(dark)))[::_STRIDE]) or 1e-6
+    noise = _noise_of(dark, error)
 
-    def excess(lines: Pixels, near: Pixels) -> Pixels:
+    def excess(lines: Pixels, near: Pixels, noise: Pixels) -> Pixels:
         above = lines - near
-        return np.asarray(above - limits.hot_sigma * max(scatter, sigma_mad(above[::_STRIDE])), np.float32)
+        usual = np.float32(sigma_mad(above[::_STRIDE]))
+        return np.asarray(above - limits.hot_sigma * np.maximum(noise, usual), np.float32)
 
-    bad = _beside_others(dark, excess)
+    bad = _beside_others(dark, excess, noise)
     above = dark - _surroundings(dark, bad)
-    return _bits(bad | ~(above <= limits.hot_sigma * scatter), PixelFlag.HOT)
+    return _bits(bad | ~(above <= limits.hot_sigma * noise), PixelFlag.HOT)
+
+
+def _noise_of(dark: Pixels, error: Pixels | None) -> Pixels:
+    """Return the noise of each pixel: its error, and the pattern that quiet pixels have beyond theirs."""
+    left = dark - _surroundings(dark, ~np.isfinite(dark))
+    if error is None:
+        return np.full(dark.shape, sigma_mad(left[::_STRIDE]) or 1e-6, np.float32)
+    usual = _surroundings(error, ~np.isfinite(error))
+    quiet = usual[::_STRIDE] <= np.median(usual[::_STRIDE])
+    shown = sigma_mad(left[::_STRIDE][quiet]) ** 2 - float(np.median(usual[::_STRIDE][quiet])) ** 2
+    return np.asarray(np.sqrt(usual**2 + np.float32(max(shown, 1e-12))), np.float32)
 
 
 def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
-    """Return the bit DEAD where a master flat is far from its surroundings, those of :func:`hot_pixels`, or NaN."""
+    """Return the bit DEAD where a master flat is far from its surroundings, those of :func:`hot_pixels`, or NaN.
+
+    So it is where the flat is below a part of its median: areas that see no light may be larger than any surroundings.
+    """
     least = np.float32(limits.dead_response)
 
-    def excess(lines: Pixels, near: Pixels) -> Pixels:
+    def excess(lines: Pixels, near: Pixels, _: Pixels) -> Pixels:
         return np.asarray(np.maximum(least * near - lines, lines - near / least), np.float32)
 
-    bad = _beside_others(flat, excess)
+    unlit = flat < limits.least_response * np.nanmedian(flat[::_STRIDE])
+    bad = unlit | _beside_others(np.where(unlit, np.float32(np.nan), flat), excess, flat)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flat / _surroundings(flat, bad)
     alive = (ratio >= limits.dead_response) & (ratio <= 1.0 / limits.dead_response) & (flat > 0.0)
@@ -97,29 +116,32 @@ def repair(pixels: Pixels, mask: MaskPlane, bits: PixelFlag) -> int:
     return len(x)
 
 
-def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels], Pixels]) -> Mask:
+def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels) -> Mask:
     """Return pixels that are NaN, or far from the good ones in their row or their column.
 
     Parameters
     ----------
     pixels : ndarray of float32
     excess : callable
-        Gives from lines of pixels and the medians about them by how much each is farther than it may be.
+        Gives from lines of pixels, the medians about them and their noise by how much each is farther than it may be.
+    noise : ndarray of float32
     """
     bad = ~np.isfinite(pixels)
     for _ in range(_PASSES):
         # What was found does not hide its neighbours any more.
-        found = _in_lines(pixels, bad, excess) | _in_lines(pixels.T, bad.T, excess).T
+        found = _in_lines(pixels, bad, excess, noise) | _in_lines(pixels.T, bad.T, excess, noise.T).T
         if not np.any(found & ~bad):
             break
         bad |= found
     return bad
 
 
-def _in_lines(pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels], Pixels]) -> Mask:
+def _in_lines(
+    pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels
+) -> Mask:
     lines, left_out = np.ascontiguousarray(pixels), np.ascontiguousarray(bad)
     near = _medians(lines, left_out, _NEAR_PX)
-    beyond = excess(lines, near)
+    beyond = excess(lines, near, noise)
     some = np.flatnonzero(np.any(beyond > 0.0, axis=1))
     smooth = np.abs(near[some] - _medians(lines[some], left_out[some], _WIDE_PX))
     found = np.zeros(lines.shape, bool)

@@ -22,10 +22,10 @@ from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass, unlit_variance
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
-from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window
+from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window, unlit_level
 
 _BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
-_ZERO_STEPS = ("overscan", "reference", "bias")
+_ZERO_STEPS = ("overscan", "unlit", "reference", "bias")
 #: With one of these, and a zero level that is taken off, the photons in a pixel are known, and so is its variance.
 _VARIANCE_STEPS = ("bias", "dark", "flat")
 
@@ -265,6 +265,10 @@ class _Chain:
         if zero is not None:
             self.work.levels, self.level_variance = zero.levels[self.window[0]], zero.error**2
             self.row_variance = zero.own_error**2
+
+    def _unlit(self) -> None:
+        zero = unlit_level(self.source, self.camera.detector)
+        self.work.levels, self.level_variance = zero.levels[self.window[0]], zero.error**2
 
     def _reference(self) -> None:
         detector = self.camera.detector

@@ -21,16 +21,26 @@ _FEWEST_STARS = 8
 _LEAST_WIDER, _LEAST_LONGER = 0.1, 0.05
 #: … and by so many standard errors of its median.
 _SIGNIFICANT = 3.0
+#: It stands out from the best cell by so many times as much.
+_FROM_BEST = 2.0
 #: Standard error of a median in units of the standard deviation over the root of the number.
 _MEDIAN_ERROR = 1.2533
+
+
+def cell_of(x: Floats, y: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Return the cells of an image, of a height and width, in which pixels lie: from 0 along x, then y."""
+    height, width = shape[:2]
+    column = np.clip((x + 0.5) / width * SIDE, 0, SIDE - 1).astype(np.intp)
+    line = np.clip((y + 0.5) / height * SIDE, 0, SIDE - 1).astype(np.intp)
+    return np.asarray(line * SIDE + column, np.intp)
 
 
 def note_cells(row: dict[str, Any], measured: Measurements, shape: tuple[int, ...]) -> None:
     """Add median width and ellipticity of stars in the cells of an image to the row, and how many stand out.
 
     A cell stands out if it is above the mean of the cells by more than their standard deviation, and by more than its
-    noise. The frame then has the flag UNEVEN_IMAGES. Cells are numbered from 1 along x, then y; a cell of too few
-    stars is NaN.
+    noise; or if it is far above the best cell, as all others are where only the middle is sharp. The frame then has
+    the flag UNEVEN_IMAGES. Cells are numbered from 1 along x, then y; a cell of too few stars is NaN.
 
     Parameters
     ----------
@@ -42,10 +52,7 @@ def note_cells(row: dict[str, Any], measured: Measurements, shape: tuple[int, ..
         Height and width of the image.
     """
     stars = judged_stars(measured)
-    height, width = shape[:2]
-    column = np.clip((measured.x[stars] + 0.5) / width * SIDE, 0, SIDE - 1).astype(int)
-    line = np.clip((measured.y[stars] + 0.5) / height * SIDE, 0, SIDE - 1).astype(int)
-    cell = line * SIDE + column
+    cell = cell_of(measured.x[stars], measured.y[stars], shape)
     widths, width_errors = _medians(star_widths(measured)[stars], cell)
     along, along_errors = (list(part) for part in zip(*(
         _medians(part, cell)
@@ -76,10 +83,15 @@ def _medians(values: Floats, cell: npt.NDArray[np.intp]) -> tuple[Floats, Floats
 
 
 def _stand_out(values: Floats, errors: Floats, least: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which cells are above the mean of all by their standard deviation, by so much, and beyond noise."""
+    """Tell which cells are above the mean of all by their standard deviation, by so much, and beyond noise.
+
+    So do those that are above the best cell by twice as much, and beyond the noise of both.
+    """
     known = np.isfinite(values)
     if np.count_nonzero(known) < SIDE:
         return np.zeros(values.size, bool)
     above = values - values[known].mean()
     limit = np.maximum(np.maximum(values[known].std(ddof=1), least), _SIGNIFICANT * errors)
-    return np.asarray(known & (above > limit))
+    best = int(np.nanargmin(values))
+    far = np.maximum(_FROM_BEST * least, _SIGNIFICANT * np.hypot(errors, errors[best]))
+    return np.asarray(known & ((above > limit) | (values - values[best] > far)))

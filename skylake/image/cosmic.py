@@ -23,6 +23,8 @@ _LEAST_NEIGHBOUR, _MEAN_NEIGHBOUR = 0.03, 0.12
 _LARGEST_CORE = 40
 #: Half width of the window whose median is the sky about a group.
 _SKY_PX = 8
+#: Side of the squares in which noise is measured, and of how many rows one is read for it.
+_SQUARE_PX, _STRIDE = 64, 4
 #: The widest median of the method, in pixels; on images that are narrower it writes beyond the end of its memory.
 _LEAST_SIDE = 7
 
@@ -37,7 +39,9 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
         or columns has nothing to tell a hit from a star by, and none is found.
     params : CosmicRays
     gain, read_noise : float
-        Electrons per ADU, and electrons.
+        Electrons per ADU, and electrons. A header may be wrong by much, and where the noise is larger than told all of
+        it would pass for cosmic rays: what the measured noise exceeds the told one by is added, and what it lacks is
+        taken off the read noise.
     """
     if min(image.pixels.shape) < _LEAST_SIDE:
         return np.zeros(image.pixels.shape, bool)
@@ -46,12 +50,17 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     electrons = image.pixels * np.float32(gain)
     left_out = image.having(_LEFT_OUT)
     by_width = params.psf_fwhm_px is not None
+    read_noise = max(read_noise, 1e-3)
+    told = electrons + np.float32(read_noise**2)
+    if image.variance is not None:
+        told = image.variance * np.float32(gain * gain)
+    excess = max(_excess(electrons, told, left_out), 1e-6 - read_noise**2)
     hits, _ = detect_cosmics(
         electrons,
         inmask=left_out,
-        invar=None if image.variance is None else image.variance * np.float32(gain * gain),
+        invar=None if image.variance is None else np.maximum(told + np.float32(excess), np.float32(1e-6)),
         gain=1.0,
-        readnoise=max(read_noise, 1e-3),
+        readnoise=float(np.sqrt(read_noise**2 + excess)),
         sigclip=params.sigma,
         sigfrac=params.neighbour_fraction,
         objlim=params.object_limit,
@@ -66,6 +75,26 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     )
     hits = np.asarray(hits, bool) & ~left_out
     return hits & ~_cores_of_stars(image.pixels, hits)
+
+
+def _excess(electrons: Pixels, told: Pixels, left_out: Mask) -> float:
+    """Return what the variance of pixels is above the one that is told, in the middle of squares of the image.
+
+    It is measured by second differences along rows, which gradients and wide stars do not get into.
+    """
+    rows, side = slice(None, None, _STRIDE), _SQUARE_PX
+    middle, lines, told = electrons[rows, 1:-1], electrons[rows], told[rows, 1:-1]
+    differences = np.abs(2.0 * middle - lines[:, :-2] - lines[:, 2:])
+    hidden = left_out[rows, 1:-1] | left_out[rows, :-2] | left_out[rows, 2:]
+    found = []
+    for y in range(0, lines.shape[0], side // _STRIDE):
+        for x in range(0, middle.shape[1], side):
+            square = slice(y, y + side // _STRIDE), slice(x, x + side)
+            seen = differences[square][~hidden[square]]
+            if seen.size >= side:
+                noise = 1.4826 * float(np.median(seen)) / np.sqrt(6.0)
+                found.append(noise**2 - float(np.median(told[square][~hidden[square]])))
+    return float(np.median(found)) if found else 0.0
 
 
 def _cores_of_stars(pixels: Pixels, hits: Mask) -> Mask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from skylake.image.lenschoice import GROUPS, affordable
 from skylake.image.lensfit import Expected, Pairs, fit_lens
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 #: The chance of a change that there is not, and how far a change must move stars to matter (pixels, root mean square).
 _FALSE_ALARM = 1e-4
@@ -34,11 +35,13 @@ class Distortion:
     model : Lens
         A lens with this distortion; its attitude is that of one of the frames, focal length and stretch are medians.
     covariance : ndarray, shape (7, 7)
-        Of the parameters :data:`SHARED`.
+        Of the parameters :data:`SHARED`, those among them that stars did not ask for.
     scatter_px : float
         Of each coordinate about the lenses, beyond the stated errors.
     n_frames, n_stars : int
         What it was learnt from; a star that was seen in many frames counts once.
+    spread : float
+        How many times the variance that stars explain the frames differ by among themselves; at least 1.
     """
 
     model: Lens
@@ -46,6 +49,7 @@ class Distortion:
     scatter_px: float
     n_frames: int
     n_stars: int
+    spread: float = 1.0
 
     def expected(self, shape: tuple[int, int]) -> Expected:
         """Return what is expected of a frame of the camera: this distortion, and a stretch near the usual one."""
@@ -91,7 +95,11 @@ class Change:
 
 
 def learn_distortion(
-    lenses: Sequence[Lens], frames: Sequence[Pairs], shape: tuple[int, int], expected: Expected | None = None
+    lenses: Sequence[Lens],
+    frames: Sequence[Pairs],
+    shape: tuple[int, int],
+    expected: Expected | None = None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[Distortion, list[Lens]]:
     """Fit one distortion, and an attitude and focal length for each frame, to the stars of all.
 
@@ -105,6 +113,8 @@ def learn_distortion(
         Height and width of the images.
     expected : Expected, optional
         What is known of the distortion before.
+    groups : sequence of str, optional
+        The parameters to fit; by default those that unseen stars ask for.
 
     Returns
     -------
@@ -120,17 +130,47 @@ def learn_distortion(
     if len({(lens.projection, lens.mirrored) for lens in lenses}) != 1:
         raise ValueError("a camera has one projection and one parity, and at least one frame")
     known = Expected.usual(lenses[0], shape) if expected is None else expected
+    stars = identities(frames)
     # What is wrong with the place of a star is so in all frames: only other stars tell more.
-    n_stars = 1 + max(int(star.max()) for star in identities(frames))
-    groups = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
-    joint = fit_jointly(lenses, frames, known, groups)
-    kept = needed_groups(joint, frames, known, groups)
-    if kept != groups:
-        joint = fit_jointly(joint.lenses, frames, known, kept)
+    n_stars = 1 + max(int(star.max()) for star in stars)
+    able = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
+    joint = fit_jointly(lenses, frames, known, able)
+    scatter = joint.scatter_px
+    frames = counted_once(frames, stars, scatter)
+    full = fit_jointly(joint.lenses, frames, known, able)
+    kept = needed_groups(full, frames, known, able) if groups is None else list(groups)
+    joint = full if kept == able else fit_jointly(full.lenses, frames, known, kept)
     values = np.median([lens.parameters() for lens in joint.lenses], axis=0)
     values[:3] = joint.lenses[0].rotation
     model = Lens.from_parameters(values, joint.lenses[0].projection, joint.lenses[0].mirrored)
-    return Distortion(model, joint.covariance, joint.scatter_px, len(frames), n_stars), joint.lenses
+    covariance = _with_unknown(full.covariance, known)
+    return Distortion(model, covariance, scatter, len(frames), n_stars), joint.lenses
+
+
+def fitted_groups(model: Lens, shape: tuple[int, int]) -> list[str]:
+    """Return the groups of parameters of a distortion that are not what is expected of any lens."""
+    away = model.parameters() != Expected.usual(model, shape).values
+    return [name for name, group in GROUPS.items() if not set(group) & set(OWN) and away[list(group)].any()]
+
+
+def counted_once(frames: Sequence[Pairs], stars: Sequence[Indices], scatter_px: float) -> list[Pairs]:
+    """Return stars with such errors that a scatter which is the same in all frames is not averaged over them.
+
+    The error of the mean of m places of a star is then that of their noise, with the whole scatter of its own.
+    """
+    times = np.bincount(np.concatenate(stars))
+    return [
+        replace(pairs, sigma=np.sqrt(pairs.sigma**2 + (times[star] - 1.0) * scatter_px**2))
+        for pairs, star in zip(frames, stars, strict=True)
+    ]
+
+
+def _with_unknown(covariance: Floats, known: Expected) -> Floats:
+    """Return a covariance in which parameters that were not fitted have the variance that is expected of them."""
+    fixed = np.flatnonzero(np.diag(covariance) == 0.0)
+    filled = covariance.copy()
+    filled[fixed, fixed] = known.sigma[SHARED][fixed] ** 2
+    return filled
 
 
 def compare_distortion(
@@ -164,7 +204,7 @@ def compare_distortion(
     free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
     difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
     covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance
-    squares = float(difference @ inverse(covariance) @ difference)
+    squares = float(difference @ inverse(covariance) @ difference) / distortion.spread
     y, x = (
         axis.ravel()
         for axis in np.meshgrid(*(np.linspace(0.0, n - 1.0, _GRID) for n in shape), indexing="ij")

@@ -17,7 +17,7 @@ from skylake.image.streaks import Trail
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What is known of a frame when its sources are measured and its WCS is found to be right.
+    """What is known of a frame when its sources are measured and its WCS, if it needs one, is found to be right.
 
     Attributes
     ----------
@@ -35,7 +35,8 @@ class Extracted:
     detections : Detections
     measured : Measurements
     corrections : ApertureCorrections
-    pointing : Pointing
+    pointing : Pointing or None
+        None only where that does not matter, as for the point spread function.
     trails : tuple of Trail
         Trails of satellites and aircraft.
     stars : Stars or None
@@ -52,6 +53,6 @@ class Extracted:
     detections: Detections
     measured: Measurements
     corrections: ApertureCorrections
-    pointing: Pointing
+    pointing: Pointing | None
     trails: tuple[Trail, ...] = ()
     stars: Stars | None = None

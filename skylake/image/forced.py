@@ -129,9 +129,12 @@ def force_targets(
     Returns
     -------
     ForcedMeasurements or None
-        None if there is no target in the field, or the targets are not where a WCS puts them that no catalog confirms.
+        None if there is no WCS or no target in the field, or the targets are not where a WCS puts them that no catalog
+        confirms.
     """
     pointing = extracted.pointing
+    if pointing is None:
+        return None
     reach = pointing.radius_deg + (LARGEST_HALF + _MOST_SHIFT_PX) * pointing.pixel_scale_arcsec / 3600.0
     found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, float(extracted.row["mjd_mid"]))
     x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
@@ -279,38 +282,33 @@ def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:
     return np.where(share == 0.0, 0.0, 2.0 * share * common + share**2 * model)
 
 
-def _masked_within(mask: MaskPlane, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.bool_]:
-    """Tell which circles hold a pixel whose value says nothing, though the detector was not saturated there."""
+def _bits_within(
+    mask: MaskPlane, tiles: MaskPlane, x: Floats, y: Floats, radius: float
+) -> npt.NDArray[np.uint8]:
+    """Return the bits of the pixels that lie in circles, all or in part."""
     found = np.zeros(len(x), np.uint8)
     # A pixel lies in a circle in part if its centre is less than half a pixel beyond.
-    mask = np.ascontiguousarray(mask)
-    circle_bits(mask, tiles_of(mask), TILE_PX, x, y, radius + 0.5, found)
-    return np.asarray((found & np.uint8(UNUSABLE)) != 0)
+    circle_bits(mask, tiles, TILE_PX, x, y, radius + 0.5, found)
+    return found
 
 
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats) -> Integers:
-    from scipy.spatial import cKDTree
-
-    camera, image = extracted.camera, extracted.image
+    camera, radii = extracted.camera, extracted.camera.apertures.radii_px
+    mask = np.ascontiguousarray(extracted.image.mask)
+    tiles = tiles_of(mask)
     flags = np.zeros(len(x), np.int32)
-    spoiled = int(np.bitwise_or.reduce(image.mask, axis=None))
-    outermost = max(camera.extraction.edge_margin_px, camera.apertures.radii_px[-1])
-    flags[edge < outermost] |= SourceFlag.EDGE
-    if spoiled & UNUSABLE:
-        flags[_masked_within(image.mask, x, y, max(camera.apertures.radii_px))] |= SourceFlag.BAD_PIXEL
+    flags[edge < max(camera.extraction.edge_margin_px, radii[-1])] |= SourceFlag.EDGE
+    # The value of such a pixel says nothing, though the detector was not saturated there.
+    flags[(_bits_within(mask, tiles, x, y, max(radii)) & np.uint8(UNUSABLE)) != 0] |= SourceFlag.BAD_PIXEL
     flags[fit.increase > _BLENDED] |= SourceFlag.BLENDED
     flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
-    flags[near_trails(extracted.trails, x, y, max(camera.apertures.radii_px))] |= SourceFlag.STREAK
+    flags[near_trails(extracted.trails, x, y, max(radii))] |= SourceFlag.STREAK
     if extracted.row["status"] != Status.OK:
         flags |= SourceFlag.FRAME_REJECTED
+    core = _bits_within(mask, tiles, x, y, radii[0])
     for pixels, bit in (
         (PixelFlag.SATURATED, SourceFlag.SATURATED),
         (PixelFlag.NEAR_SATURATED, SourceFlag.NEAR_SATURATED),
     ):
-        if spoiled & pixels == 0:
-            continue
-        rows, columns = np.nonzero(image.having(pixels))
-        if rows.size and len(x):
-            distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
-            flags[distance <= camera.apertures.radii_px[0] + 0.5] |= bit
+        flags[(core & np.uint8(pixels)) != 0] |= bit
     return flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.frame import Image, Pixels
 from skylake.errors import FrameRejected
 from skylake.image.background import Background, estimate_background, refine_background
+from skylake.image.cells import SIDE, cell_of
 from skylake.image.detect import detect_sources
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import frame_limit
@@ -28,6 +29,8 @@ _STAMP_WIDTHS = 4.0
 #: Stars whose mean is the stamp: at most, and at least; else it is a Moffat profile (Trujillo et al. 2001).
 _MAX_STARS, _MIN_STARS, _BETA = 60, 5, 3.5
 _STAMP_SNR = 50.0
+#: Stars of a cell that tell where its completeness falls, and fluxes at which that may be.
+_FEWEST_IN_CELL, _CENTRES = 15, 401
 #: A rejected frame has stars like any other.
 _UNCLEAN = int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)
 #: A star is found if something is detected within half a full width, and one pixel, with a flux right to a factor.
@@ -111,6 +114,8 @@ class Completeness:
         Share that is found, and its 68 % interval (Wilson 1927, JASA 22, 209).
     limiting_flux : float
         Total flux of a star of S/N 5 in the aperture of calibrations, as ``frames.flux_limit``.
+    cells : ndarray of int, shape (2, 9, n)
+        Injected and found stars in each of 3 x 3 cells of the image; empty where that is not known.
     """
 
     flux: Floats
@@ -121,6 +126,7 @@ class Completeness:
     high: Floats
     limiting_flux: float
     n_chance: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 0, 0), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,7 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
     stamp, reach = _stamp(frame, fwhm), max(_FOUND_PX, _FOUND_WIDTHS * fwhm)
     random = np.random.default_rng(trial.seed)
     injected, found, chance = np.zeros((3, trial.bins), np.int64)
+    cells = np.zeros((2, SIDE**2, trial.bins), np.int64)
     while injected.sum() < trial.stars:
         x, y = _places(frame.image.pixels.shape, fwhm, random)
         if x.size == 0:
@@ -171,10 +178,13 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
         chance += np.bincount(which[there], minlength=trial.bins)
         injected += np.bincount(which[~there], minlength=trial.bins)
         found += np.bincount(which[seen & ~there], minlength=trial.bins)
+        place = cell_of(x, y, frame.image.pixels.shape)
+        np.add.at(cells[0], (place[~there], which[~there]), 1)
+        np.add.at(cells[1], (place[seen & ~there], which[seen & ~there]), 1)
     low, high = wilson(found, injected)
     with np.errstate(invalid="ignore"):
         fraction = found / injected
-    return Completeness(fluxes, injected, found, fraction, low, high, frame.limit, chance)
+    return Completeness(fluxes, injected, found, fraction, low, high, frame.limit, chance, cells)
 
 
 def wilson(found: npt.NDArray[np.int64], tried: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -222,6 +232,29 @@ def half_light(curve: Completeness) -> HalfLight:
         return nothing
     flux = float(10.0 ** best.x[1])
     return HalfLight(flux, flux * np.log(10.0) * error, float(expit(best.x[0])), float(np.exp(best.x[2])))
+
+
+def half_light_in_cells(curve: Completeness, half: HalfLight) -> Floats:
+    """Return the total flux at which completeness falls to half in each of 3 x 3 cells, ADU per second.
+
+    The fall has the width and the height of that of the whole image, and its place is that of the largest likelihood;
+    it is NaN for cells of few stars, or where the counts do not tell it.
+    """
+    from scipy.special import ndtr
+
+    flux = np.full(SIDE**2, np.nan)
+    if curve.cells.size == 0 or not np.isfinite(half.flux):
+        return flux
+    places = np.log10(curve.flux)
+    centres = np.linspace(places[0], places[-1], _CENTRES)
+    share = half.bright * ndtr((places - centres[:, None]) / half.width)
+    share = np.clip(share, 1e-6, 1.0 - 1e-6)
+    for number, (n, k) in enumerate(zip(*curve.cells, strict=True)):
+        likelihood = np.log(share) @ k + np.log1p(-share) @ (n - k)
+        best = int(np.argmax(likelihood))
+        if n.sum() >= _FEWEST_IN_CELL and 0 < best < _CENTRES - 1:
+            flux[number] = 10.0 ** centres[best]
+    return flux
 
 
 def _full_width(measured: Measurements) -> float:

@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import UNCLEAN
-from skylake.image.inject import Frame, Trial, half_light, inject
+from skylake.image.cells import SIDE
+from skylake.image.inject import Frame, Trial, half_light, half_light_in_cells, inject
+from skylake.image.quality import frame_limit
 
 Floats = npt.NDArray[np.float64]
 
 #: Width of the bins of the histogram, magnitudes; its counts are smoothed with weights over neighbouring bins.
 _BIN_MAG = 0.1
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0]) / 16.0
+#: One of so many pixels in x and y tells the noise of a cell.
+_STRIDE = 8
 #: Fewer sources tell nothing.
 _FEWEST = 50
 
@@ -30,6 +34,7 @@ def note_limits(row: dict[str, Any], frame: Frame) -> None:
     """
     clean = (frame.measured.flags & int(UNCLEAN)) == 0
     row["flux_limit"] = frame.limit
+    row.update(_named("flux_limit", _limits_in_cells(frame)))
     row["flux_limit_counts"] = counts_limit(frame.total(frame.measured)[clean])
     stars = frame.camera.injection.stars
     if stars == 0 or not np.isfinite(frame.limit):
@@ -42,6 +47,23 @@ def note_limits(row: dict[str, Any], frame: Frame) -> None:
         flux_limit_injected_err=half.flux_err,
         completeness=half.bright,
         completeness_width_mag=2.5 * half.width,
+        **_named("flux_limit_injected", half_light_in_cells(curve, half)),
+    )
+
+
+def _named(name: str, values: Floats) -> dict[str, float]:
+    return {f"{name}_cell{number}": float(value) for number, value in enumerate(values, start=1)}
+
+
+def _limits_in_cells(frame: Frame) -> Floats:
+    """Return the total flux of a star of S/N 5 over the noise of the sky in each of 3 x 3 cells, ADU per second."""
+    rms = frame.background.rms
+    lines = [
+        np.array_split(line[::_STRIDE, ::_STRIDE], SIDE, axis=1) for line in np.array_split(rms, SIDE, axis=0)
+    ]
+    noise = [float(np.median(cell)) if cell.size else float("nan") for line in lines for cell in line]
+    return np.array(
+        [frame_limit(frame.camera, frame.factor, one, frame.gain, frame.exposure_s) for one in noise]
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,11 +26,12 @@ from skylake.image.astrometry import (
     header_pointing,
 )
 from skylake.image.clouds import Found, count_found
+from skylake.image.epochs import Epoch, epoch_at
 from skylake.image.hints import attempts
 from skylake.image.lenstext import lens_text
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
-from skylake.image.refined import RefinedPointing, refine_pointing
+from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, is_cloudy
@@ -51,10 +52,11 @@ _LONGEST_MESSAGE = 290
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a lake knows of the sky: catalog stars, and a solver that knows their patterns."""
+    """What a lake knows: catalog stars, a solver that knows their patterns, and the distortion of the camera."""
 
     find_stars: StarFinder
     solver: Solver | None = None
+    epochs: Sequence[Epoch] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,11 @@ class _Frame:
     measured: Measurements
     reference: Reference
 
+    @property
+    def epoch(self) -> Epoch | None:
+        """What was learnt of the distortion of the camera at the time of the frame."""
+        return epoch_at(self.reference.epochs, self.row["mjd_mid"], self.shape)
+
     def judge(self, pointing: Pointing) -> Judged:
         """Look for catalog stars where a pointing puts them."""
         stars = self.reference.find_stars(
@@ -223,7 +230,10 @@ class _Frame:
             return None, None
         found, stars = self.measured, self.stars()
         answer: Solution | Unsolved | None = None
+        epoch = self.epoch
         for params in tries:
+            if epoch is not None:
+                params = replace(params, distortion=epoch.radial(self.shape))
             answer = solver(found.x[stars], found.y[stars], found.flux["aper1"][stars], self.shape, params)
             if isinstance(answer, Solution):
                 judged = self.refine(self.judge(_pointing_of(answer)), "solved")
@@ -249,11 +259,12 @@ class _Frame:
             found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars]
         )
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
-        better = refine_pointing(judged.pointing, judged.stars, sources, self.shape, radius)
+        better, known = refine_known(judged.pointing, judged.stars, sources, self.shape, radius, self.epoch)
         if better is None:
             self.row["wcs_source"] = source if source == "solved" else "header"
             return judged
-        self.row.update(_refined_row(better, self.shape), wcs_source=source)
+        geometry = None if known is None else known.name
+        self.row.update(_refined_row(better, self.shape), wcs_source=source, wcs_geometry=geometry)
         return self.judge(replace(better.pointing, lens=better.refinement.lens))
 
     def noted(self, judged: Judged, lost: FrameRejected | None) -> Located:

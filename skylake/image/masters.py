@@ -20,7 +20,7 @@ from skylake.image.combine import Combined, CombineOptions, frame_noise, own_noi
 FlatForm = Literal["plain", "difference", "super"]
 
 #: All steps in the order that detectors ask for, for profiles that do not name the one for which a master is made.
-_ORDER: tuple[Step, ...] = ("trim", "overscan", "reference", "bias", "dark", "linearity", "flat")
+_ORDER: tuple[Step, ...] = ("trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat")
 #: A frame with more saturated pixels is of no use.
 _MOST_SATURATED = 0.01
 #: And one with fewer valid pixels.

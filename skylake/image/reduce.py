@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from skylake.image.calibrate import calibrate
 from skylake.image.cells import note_cells
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
+from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.inject import Frame
@@ -39,6 +40,8 @@ from skylake.image.responses import with_response_error
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 
+#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
+_MANY_HIT = 0.005
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
 
@@ -105,6 +108,8 @@ def reduce_frame(
     finish: Finisher | None = None,
     row: dict[str, Any] | None = None,
     solver: Solver | None = None,
+    epochs: Sequence[Epoch] = (),
+    unplaced: bool = False,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -126,6 +131,10 @@ def reduce_frame(
         What :func:`new_row` gives for the file, if that is known already: it takes the hash of all bytes.
     solver : callable or None
         Tells where a frame points whose header does not, or is wrong; needs `find_stars`.
+    epochs : sequence of Epoch
+        What was learnt of the distortion of the camera; needs `find_stars`.
+    unplaced : bool
+        Whether `finish` is called for a frame too of which nobody knows where it points.
 
     Returns
     -------
@@ -139,7 +148,8 @@ def reduce_frame(
         images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
         del raw  # what was unpacked is half as large as the image
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, find_stars, finish, solver)
+        reference = None if find_stars is None else Reference(find_stars, solver, epochs)
+        _measure(reduced, header, images.pop(), reading, reference, finish, unplaced)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -202,11 +212,12 @@ def _measure(
     header: Any,
     image: Image,
     reading: HeaderReading,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
     finish: Finisher | None,
-    solver: Solver | None,
+    unplaced: bool,
 ) -> None:
     row, camera = reduced.row, reading.camera
+    find_stars = None if reference is None else reference.find_stars
     _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
     told = point(header, camera, image)
@@ -223,7 +234,6 @@ def _measure(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    reference = None if find_stars is None else Reference(find_stars, solver)
     located = locate(row, reading, header, image, told, measured, reference)
     if located.pointing is not told[0]:
         row.update(_sky_row(reading, located.pointing))
@@ -236,10 +246,11 @@ def _measure(
     )
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections)
-    pointing = require_right(located, row, camera)
+    pointing = located.pointing if unplaced else require_right(located, row, camera)
     flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
     reduced.sources = replace(measured, flux_err=flux_err)
-    reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
+    if pointing is not None:
+        reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     if row["status"] != Status.OK:
         measured.flags[:] |= SourceFlag.FRAME_REJECTED
     if finish is not None:
@@ -279,11 +290,13 @@ def _detect(
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
     """Add the size of an image, and how many of its pixels are of no use, to the row."""
     height, width = image.pixels.shape
-    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID
-    n_masked, n_saturated, n_invalid = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
+    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
+    if n_hit > _MANY_HIT * image.mask.size:
+        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
 
 
 def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from skylake.core.sphere import unit_vectors
 from skylake.image.astrometry import Pointing, Stars, describe_pointing
 from skylake.image.distortion import Distortion
+from skylake.image.epochs import Epoch
 from skylake.image.matching import Sources, on_image
 from skylake.image.refine import Refinement, lens_of, refine
 from skylake.image.sip import SipHeader, to_sip
@@ -112,6 +113,37 @@ def refine_pointing(
         return None
     written = to_sip(found.lens, shape)
     return RefinedPointing(describe_pointing(WCS(written.header), *shape), found, written)
+
+
+def refine_known(
+    pointing: Pointing,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius_px: float = 20.0,
+    epoch: Epoch | None = None,
+) -> tuple[RefinedPointing | None, Epoch | None]:
+    """Fit a lens with the distortion that a camera has, unless the stars of the frame contradict it.
+
+    Parameters
+    ----------
+    pointing, stars, sources, shape, radius_px
+        As for :func:`refine_pointing`.
+    epoch : Epoch or None
+        What was learnt of the camera, if anything.
+
+    Returns
+    -------
+    refined : RefinedPointing or None
+        None if no more stars match than by chance.
+    epoch : Epoch or None
+        That of the lens; None for a lens that was fitted to the stars of the frame alone.
+    """
+    if epoch is not None and epoch.fits(shape, pointing.mirrored):
+        held = refine_pointing(pointing, stars, sources, shape, radius_px, epoch.distortion)
+        if held is not None and not epoch.contradicted(held.refinement):
+            return held, epoch
+    return refine_pointing(pointing, stars, sources, shape, radius_px), None
 
 
 def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> float:

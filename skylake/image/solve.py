@@ -18,7 +18,7 @@ import numpy as np
 from skylake.core.asterisms import Band, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
-from skylake.image.asterisms import leading, make_asterisms, picture_of, rays_of, scale_steps
+from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
 
@@ -110,6 +110,7 @@ class Solution:
         Of the distances between stars and sources.
     n_guesses : int
     seconds : float
+        Of the processor.
     """
 
     rotation: FloatArray
@@ -164,9 +165,10 @@ class Unsolved:
         A code of :class:`skylake.core.reasons.Reason`.
     message : str
     log_odds : float
-        Of the best guess; far below 0 if there was none.
+        Of the best guess; minus infinity if there was none.
     n_guesses : int
     seconds : float
+        Of the processor.
     """
 
     reason: str
@@ -186,9 +188,8 @@ class _Search:
     shape: tuple[int, int]
     params: SolveParams
     began: float
-    spent: float
     n_guesses: int = 0
-    best: float = -1e3
+    best: float = -math.inf
     timed_out: bool = False
     tried: set[tuple[float, float, int, int]] = field(default_factory=set)
 
@@ -196,6 +197,11 @@ class _Search:
     def half(self) -> float:
         """Half the diagonal, pixels."""
         return 0.5 * math.hypot(*self.shape)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the processor since the search began."""
+        return time.thread_time() - self.began
 
 
 def solve(
@@ -224,15 +230,18 @@ def solve(
     -----
     The method of hashed asterisms is that of Lang et al. (2010, AJ 139, 1782).
     """
-    began = time.perf_counter()
+    began = time.thread_time()
     chosen = usable_sources(x, y, flux)
     if len(chosen) < _FEWEST_SOURCES:
-        seconds = time.perf_counter() - began
-        message = f"{len(chosen)} usable sources are too few to tell where the frame points"
-        return Unsolved(Reason.TOO_FEW_SOURCES, message, -1e3, 0, seconds)
+        message = (
+            f"{len(chosen)} usable sources are too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
+            "clouds, a short exposure, or too high a threshold of detection"
+        )
+        return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
+    _make_ready(bands)
+    x, y, flux = (np.asarray(values, float)[chosen] for values in (x, y, flux))
     state = _Search(
-        x[chosen] - 0.5 * (shape[1] - 1), y[chosen] - 0.5 * (shape[0] - 1), -2.5 * np.log10(flux[chosen]), shape,
-        params, began, time.thread_time(),
+        x - 0.5 * (shape[1] - 1), y - 0.5 * (shape[0] - 1), -2.5 * np.log10(flux), shape, params, time.thread_time()
     )  # fmt: skip
     for scale, band, rank in _attempts(state, bands):
         found = _attempt(state, band, rank, scale)
@@ -240,10 +249,31 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    spent = f"after {params.seconds:g} s" if state.timed_out else f"among {state.n_guesses} guesses"
-    odds = f"the best guess has log odds of {state.best:.1f}, {params.log_odds:g} are needed"
-    message = f"no star pattern fits {spent}; {odds}"
-    return Unsolved(Reason.NO_WCS, message, state.best, state.n_guesses, time.perf_counter() - began)
+    return Unsolved(Reason.NO_WCS, _why_unsolved(state), state.best, state.n_guesses, state.seconds)
+
+
+def _why_unsolved(state: _Search) -> str:
+    """Return how far the search came, and what may help."""
+    spent = f"among {state.n_guesses} guesses"
+    mend = "check the scale, and that the catalog is as deep as the frame"
+    if state.timed_out:
+        spent = f"within {state.params.seconds:g} s"
+        mend = "allow more seconds, or tell scale or centre more closely"
+    odds = "no guess came near"
+    if math.isfinite(state.best):
+        odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"
+    return f"no star pattern fits {spent}; {odds}; {mend}"
+
+
+def _make_ready(bands: Sequence[Band]) -> None:
+    """Let the kernels be compiled or loaded, by a search for nothing, before the clock runs."""
+    x, y, shape = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0]), (2, 2)
+    for band in bands[:1]:
+        picture, wanted = picture_of(x, y, np.zeros(4), shape), _wanted(SolveParams(), 1.0)
+        rays = rays_of(x, y, 1.0, 1.0, wanted.distortion)
+        asterisms = make_asterisms(picture, rays, 1.0)
+        search(asterisms, 0, 0, rays, picture, band.quads, band.zones, band.reach, wanted, 0)
+        local_density(band)
 
 
 def usable_sources(x: FloatArray, y: FloatArray, flux: FloatArray) -> IntArray:
@@ -307,7 +337,7 @@ def _attempt(
         state.n_guesses, state.best = answer.looked_at, max(state.best, answer.odds)
         if answer.odds >= params.log_odds and answer.n_pairs >= _FEWEST_PAIRS:
             return answer, picture, some
-        if time.thread_time() - state.spent > params.seconds:
+        if state.seconds > params.seconds:
             state.timed_out = True
             return None
     return None
@@ -356,15 +386,5 @@ def _solution(
         log_odds=float(answer.odds),
         rms_px=rms,
         n_guesses=int(answer.looked_at),
-        seconds=time.perf_counter() - state.began,
+        seconds=state.seconds,
     )
-
-
-def predict(guess: Guess, half: float, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the places of stars, pixels from the centre of the picture."""
-    camera = vectors @ guess.rotation.T
-    gx, gy = camera[:, 0] / camera[:, 2], camera[:, 1] / camera[:, 2]
-    focal, k1, k2 = guess.lens
-    square = (gx**2 + gy**2) * (focal / half) ** 2
-    g = 1.0 + k1 * square + k2 * square**2
-    return guess.parity * focal * gx * g, focal * gy * g

@@ -34,6 +34,12 @@ class StarList:
         Standard deviation of each coordinate, pixels of the file.
     shape : tuple of int
         Height and width of the picture in the file.
+    image_shape : tuple of int
+        Those of the image after trimming and binning; 0 where there is none.
+    offset : tuple of int
+        Where that begins in the file, x and y.
+    step : int
+        Pixels of the file from one pixel of it to the next.
     """
 
     x: FloatArray
@@ -41,6 +47,9 @@ class StarList:
     flux: FloatArray
     sigma: FloatArray
     shape: tuple[int, int]
+    image_shape: tuple[int, int] = (0, 0)
+    offset: tuple[int, int] = (0, 0)
+    step: int = 1
 
 
 def star_list(raw: StoredImage, camera: Camera) -> StarList:
@@ -66,4 +75,7 @@ def star_list(raw: StoredImage, camera: Camera) -> StarList:
         np.asarray(found.flux[star], float),
         np.hypot(x_err, y_err) / math.sqrt(2.0) * image.raw_step,
         raw.shape,
+        (image.pixels.shape[0], image.pixels.shape[1]),
+        image.offset,
+        image.raw_step,
     )

@@ -129,6 +129,35 @@ def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
     return ZeroLevel(made, float(np.sqrt(own + shared)), float(np.sqrt(own)))
 
 
+def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:
+    """Return zero level and dark current of an image in one: the median of areas that see no light.
+
+    The error is that of the median, or what the medians of the areas differ by if that is more.
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size`` if the areas lie outside the image, or hold no number.
+    """
+    height, width = source.shape
+    areas = []
+    for x0, x1, y0, y1 in detector.unlit:
+        y, x = slice(*slice(y0, y1).indices(height)[:2]), slice(*slice(x0, x1).indices(width)[:2])
+        if y.start < y.stop and x.start < x.stop:
+            pixels = decode(source, (y, x))
+            areas.append(pixels[np.isfinite(pixels)])
+    areas = [area for area in areas if area.size]
+    if not areas:
+        raise FrameFailed(
+            Reason.WRONG_SIZE, "the unlit areas hold no pixel of the image; mend detector.unlit"
+        )
+    every, medians = np.concatenate(areas), np.array([np.median(area) for area in areas], float)
+    error = np.sqrt(0.5 * np.pi / every.size) * sigma_mad(every)
+    if len(areas) > 1:
+        error = max(error, float(medians.std(ddof=1)) / np.sqrt(len(areas)))
+    return ZeroLevel(np.full(height, np.median(every), np.float32), float(error))
+
+
 def _error_of_median(strip: Pixels, count: int) -> float:
     """Return the standard error of the median of so many pixels of an overscan.
 

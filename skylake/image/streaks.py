@@ -13,6 +13,7 @@ from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.detections import Detections
+from skylake.image.kernels.strips import read_strip
 from skylake.image.measure import Measurements
 
 Floats = npt.NDArray[np.float64]
@@ -252,18 +253,12 @@ def _follow(
 
 def _strip(signal: Pixels, mask: MaskPlane, line: _Line, fwhm: float, piece: int) -> tuple[float, Floats]:
     """Return the pixels along a line, shape (across, pieces, pixels of a piece), and where they begin; NaN outside."""
-    height, width = signal.shape
     start, end = line.ends(signal.shape)
     n_pieces = max(1, int((end - start) // piece))
     half = int(np.ceil(_SKY[1] * fwhm))
     along = start + np.arange(n_pieces * piece) + 0.5
-    across = np.arange(-half, half + 1)[:, None]
-    column = np.rint(line.x + along * line.along_x - across * line.along_y).astype(np.int64)
-    row = np.rint(line.y + along * line.along_y + across * line.along_x).astype(np.int64)
-    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
-    column, row = np.clip(column, 0, width - 1), np.clip(row, 0, height - 1)
-    strip = signal[row, column].astype(float)
-    strip[outside | ((mask[row, column] & _BAD) != 0)] = np.nan
+    place = line.x, line.y, line.along_x, line.along_y
+    strip = read_strip(signal, mask, _BAD, along, half, place)
     return start, strip.reshape(2 * half + 1, n_pieces, piece)
 
 
@@ -275,8 +270,8 @@ def _lit_pieces(strip: Floats, noise: float, fwhm: float, core_widths: float) ->
     beside = strip[(across > _SKY[0] * fwhm) & (across <= _SKY[1] * fwhm)]
     known = (np.isfinite(core).all(axis=0).sum(axis=1) >= piece // 2) & np.isfinite(beside).any(axis=(0, 2))
     value = np.zeros(strip.shape[1])
-    value[known] = np.nanmedian(core[:, known].mean(axis=0), axis=1) - np.nanmedian(
-        beside[:, known], axis=(0, 2)
+    value[known] = _medians(core[:, known].mean(axis=0)) - _medians(
+        beside[:, known].swapaxes(0, 1).reshape(np.count_nonzero(known), len(beside) * piece)
     )
     # Of a median, of neighbouring columns.
     sigma = 1.25 * noise / np.sqrt(len(core) * piece)
@@ -292,6 +287,14 @@ def _lit_pieces(strip: Floats, noise: float, fwhm: float, core_widths: float) ->
     if np.median(value[run]) * np.sqrt(run.size) < _SURE_SIGMA * sigma:
         return None
     return int(run[0]), int(run[-1]) + 1
+
+
+def _medians(values: Floats) -> Floats:
+    """Return the median of each row, NaN left out; each has a number."""
+    # NaN come last.
+    ordered, count = np.sort(values, axis=1), np.isfinite(values).sum(axis=1)
+    middles = np.stack([(count - 1) // 2, count // 2], axis=1)
+    return np.asarray(np.take_along_axis(ordered, middles, axis=1).mean(axis=1))
 
 
 def _straightened(line: _Line, strip: Floats, start: float, first: int, last: int, fwhm: float) -> _Line:

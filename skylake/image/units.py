@@ -116,8 +116,7 @@ def readable(header: Any) -> Any:
     """
     from astropy.io import fits
 
-    for number in reversed(range(len(header))):
-        card = header.cards[number]
+    for number, card in reversed(list(enumerate(header.cards))):
         try:
             card.value  # noqa: B018
         except fits.VerifyError:

@@ -145,9 +145,10 @@ def run_check(connection: duckdb.DuckDBPyConnection, check: Check, show: int) ->
     try:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE offending AS FROM ({check.sql}) LIMIT {MOST_FOUND}")
         ((outcome.n_found,),) = connection.execute("SELECT count(*) FROM offending").fetchall()
-        rows = connection.execute(f"FROM offending ORDER BY ALL LIMIT {show}")
-        names = [column[0] for column in rows.description or ()]
-        outcome.rows = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+        if outcome.n_found:
+            rows = connection.execute(f"FROM offending ORDER BY ALL LIMIT {show}")
+            names = [column[0] for column in rows.description or ()]
+            outcome.rows = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
     except duckdb.Error as error:
         outcome.error = first_line(error)
     outcome.seconds = time.monotonic() - start

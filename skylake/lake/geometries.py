@@ -67,7 +67,6 @@ def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) ->
     LakeError
         If the lake cannot be written.
     """
-    path = geometries_file(layout, camera)
     rows = [
         {
             "first_mjd": one.first_mjd, "last_mjd": one.last_mjd, "n_frames": one.n_frames, "n_stars": one.n_stars,
@@ -77,10 +76,21 @@ def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) ->
         }
         for one in epochs
     ]  # fmt: skip
+    replace_rows(layout, geometries_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))
+
+
+def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
+    """Write a file beside the profiles of a lake in place of the one that is there.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd")
+        pq.write_table(rows, temporary, compression="zstd")
         temporary.replace(path)
     except OSError as error:
         raise LakeError(

@@ -207,17 +207,21 @@ class _Publisher:
         )
 
     def _write_rest(self) -> None:
-        """Write the ledger with its configurations, the camera profiles and the settings."""
+        """Write the ledger with its configurations, the camera profiles and geometries, and the settings."""
         here = self.snapshot.layout
         records = [path for path in here.ledger.glob("[0-9]*.json") if int(path.stem) <= self.snapshot.number]
         self._send_missing(here.ledger, records)
         self._send_missing(here.configurations, here.configurations.glob("*.json"))
-        texts = {path: path.read_text(encoding="utf-8") for path in (here.root / "_cameras").glob("*.json")}
-        texts[here.settings_file] = _open_settings(here.settings_file)
-        for path, text in texts.items():
+        contents = {
+            path: path.read_bytes()
+            for pattern in ("*.json", "*.geometries.parquet", "*.distortions.parquet")
+            for path in (here.root / "_cameras").glob(pattern)
+        }
+        contents[here.settings_file] = _open_settings(here.settings_file).encode()
+        for path, content in contents.items():
             where = self.target.root / path.relative_to(here.root).as_posix()
-            if self.target.read(where) != text.encode():
-                self.filler.write(where, text)
+            if self.target.read(where) != content:
+                self.filler.write(where, content)
 
     def _send_missing(self, folder: Path, paths: Iterable[Path]) -> None:
         """Send those files of a folder that the store does not have; they never change."""

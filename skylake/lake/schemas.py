@@ -19,6 +19,7 @@ from skylake.errors import LakeError
 from skylake.places import is_url
 from skylake.schema import arrow_schema, load, table_names
 from skylake.schema.deployed import deployed_sha256
+from skylake.sky.compiled import keep_compiled
 from skylake.sky.hats import read_common_metadata, write_common_metadata
 
 
@@ -111,6 +112,7 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
     import lsdb
     from hats.io.file_io import get_upath
 
+    keep_compiled()
     schema = arrow_schema(load(table))
     held = {"path_generator": partial(_leaf, root, holder)} | options
     if read_common_metadata(root).equals(schema):

@@ -166,11 +166,12 @@ class Filler:
         """Return the name of a path below the root within the store."""
         return key(self.target.root / path) if path else key(self.target.root)
 
-    def write(self, where: Path, text: str) -> None:
+    def write(self, where: Path, content: str | bytes) -> None:
         """Write an object whole. A folder of this machine needs a second name for that; stores do so themselves."""
+        whole = content.encode() if isinstance(content, str) else content
         if "file" not in self.fs.protocol:
-            self.fs.pipe_file(key(where), text.encode())
+            self.fs.pipe_file(key(where), whole)
             return
         partial = Path(key(where.parent / f".{where.name}.tmp"))
-        self.fs.pipe_file(str(partial), text.encode())
+        self.fs.pipe_file(str(partial), whole)
         partial.replace(key(where))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.cameras.clock import iso_of_mjd
 from skylake.core.flags import SPOILED
+from skylake.image.epochs import in_force
 from skylake.lake import Lake, Snapshot
+from skylake.lake.distortions import read_epochs
 from skylake.report.style import Floats
 from skylake.table.matches import matches_name
 from skylake.table.photometry import (
@@ -76,6 +80,23 @@ def frames_of(snapshot: Snapshot, camera: str, columns: list[str]) -> pa.Table:
 def cameras(snapshot: Snapshot) -> list[str]:
     """Return the cameras of a lake."""
     return sorted({part.camera for part in snapshot.parts("frames").values() if part.camera})
+
+
+def epochs_of_cameras(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the epochs of the distortion of each camera, as they are known by now."""
+    rows = []
+    for camera in cameras(snapshot):
+        for one in in_force(read_epochs(snapshot.layout, camera)):
+            learnt = one.distortion
+            rows.append(
+                {
+                    "camera": camera, "name": one.name, "n_frames": learnt.n_frames, "n_stars": learnt.n_stars,
+                    "since": iso_of_mjd(one.valid_from)[:16] if math.isfinite(one.valid_from) else None,
+                    "rms_px": one.rms_px, "why": one.why,
+                    "held_out_px": one.held_out_px if math.isfinite(one.held_out_px) else None,
+                }
+            )  # fmt: skip
+    return rows
 
 
 def counts_of_status(snapshot: Snapshot) -> list[dict[str, Any]]:

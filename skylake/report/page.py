@@ -91,6 +91,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         catalog=lake.settings.default_catalog,
         status=collect.counts_of_status(snapshot),
         nights=nights,
+        epochs=collect.epochs_of_cameras(snapshot),
         concerns=collect.frames_of_concern(snapshot, lake.settings.default_catalog, _MAX_CONCERNS),
         n_concerns=_MAX_CONCERNS,
         committed=f"{lake.entry(snapshot.number).time_utc:%Y-%m-%d %H:%M} UTC",

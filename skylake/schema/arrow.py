@@ -118,17 +118,22 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
         raise SchemaError(
             f"table {schema.name}: the column {extra[0]!r} is not in schemas/{schema.name}.yaml"
         )
-    columns = [_conform_column(table, column, schema.name) for column in schema.columns]
+    given = dict(zip(table.column_names, table.columns, strict=True))
+    columns = [
+        _conform_column(given.get(column.name), table.num_rows, column, schema.name)
+        for column in schema.columns
+    ]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
 
 
-def _conform_column(table: pa.Table, column: Column, name: str) -> pa.ChunkedArray:
+def _conform_column(
+    values: pa.ChunkedArray | None, n_rows: int, column: Column, name: str
+) -> pa.ChunkedArray:
     wanted = arrow_type(column)
-    if column.name not in table.column_names:
+    if values is None:
         if not column.nullable:
             raise SchemaError(f"table {name}: the column {column.name!r} is missing and may not be null")
-        return pa.chunked_array([pa.nulls(table.num_rows, wanted)])
-    values = table.column(column.name)
+        return pa.chunked_array([pa.nulls(n_rows, wanted)])
     if values.type != wanted:
         values = _cast(values, wanted, column, name)
     if pa.types.is_floating(wanted):

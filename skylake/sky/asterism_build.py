@@ -23,7 +23,7 @@ RATIO = 4.0
 #: Asterisms are made of a star and three of so many nearest ones: more where stars are rare, since then a picture
 #: has few, and each asterism counts.
 _NEIGHBOURS = (4, 5, 6)
-_RARE = (1.35, 1.6)
+_RARE = (1.1, 1.35)
 #: Stars that are looked at for brighter ones within reach.
 _CROWD = 48
 _CHUNK = 50_000

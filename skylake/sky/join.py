@@ -21,6 +21,7 @@ from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatc
 from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
 from skylake.errors import CatalogError
+from skylake.sky.compiled import keep_compiled
 from skylake.sky.hats import read_properties
 from skylake.sky.match import Aperture, pairs_within
 
@@ -168,6 +169,7 @@ def join_catalog(
         )
     catalog = read_properties(collection / properties["hats_primary_table_url"])
     moving = ("pm_ra_mas_yr", "pm_dec_mas_yr")
+    keep_compiled()
     left = lsdb.open_catalog(detections, columns=list(dict.fromkeys([*LEFT_COLUMNS, *left_columns])))
     right = lsdb.open_catalog(
         collection, columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns]))

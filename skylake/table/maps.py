@@ -13,14 +13,15 @@ from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
+from skylake.table.mapcells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.selection import Band, gather
 
 Integers = npt.NDArray[np.int64]
 
 #: Columns of ``frames`` and ``zeropoints`` that maps need.
 FRAME_COLUMNS = (
-    "frame_id", "band", "exposure_s", "s_region", "flux_limit_injected", "completeness",
-    *(f"apcor_{name}" for name in FLUXES),
+    "frame_id", "band", "exposure_s", "s_region", "completeness", *(f"apcor_{name}" for name in FLUXES),
+    *PLACE_COLUMNS, *CELL_COLUMNS, *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
 )  # fmt: skip
 ZEROPOINT_COLUMNS = (
     "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
@@ -72,13 +73,18 @@ def maps_table(
 
 
 def _visits(frames: pa.Table, zeropoints: pa.Table, order: int) -> pa.Table:
-    """Return, per frame, the pixels whose centre the frame's image holds, and how deep the frame is."""
+    """Return, per frame, the pixels whose centre the frame's image holds, and how deep the frame is on each."""
     held = [
         pixels_of_region(region, order) if region else np.zeros(0, np.int64)
         for region in frames["s_region"].to_pylist()
     ]
     counts = np.array([len(pixels) for pixels in held], np.int64)
     columns = {"exposure_s": np.nan_to_num(_floats(frames, "exposure_s"))} | _depths(frames, zeropoints)
+    columns = {name: np.repeat(values, counts) for name, values in columns.items()}
+    for name, limit, number in zip(
+        ("limit_sum", "half_limit_sum"), CELL_COLUMNS, ("n_limits", "n_completeness"), strict=True
+    ):
+        columns[name] = columns[name] + columns[number] * fainter_in_cells(frames, limit, held, order)
     bands = np.array([band or "" for band in frames["band"].to_pylist()], object)
     return pa.table(
         {
@@ -86,7 +92,7 @@ def _visits(frames: pa.Table, zeropoints: pa.Table, order: int) -> pa.Table:
             "healpix_pixel": np.concatenate([*held, np.zeros(0, np.int64)]),
             "n_visits": np.ones(counts.sum(), np.int64),
         }
-        | {name: np.repeat(values, counts) for name, values in columns.items()}
+        | columns
     )
 
 

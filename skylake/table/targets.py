@@ -26,14 +26,6 @@ _CELL_SHARE = 0.3
 #: Side of a HEALPix cell of order 0, degrees.
 _ORDER_ZERO_DEG = 58.6
 _LARGEST_ORDER = 29
-#: Where more than this share of the detections of a place are narrower than stars, it is no star.
-_MOST_SHARP = 0.5
-#: A place that wanders less than that on the sky stands still, pixels (rms).
-_STILL_PX = 0.15
-#: What moves on the image by less than this share of its variance on the sky is part of the detector.
-_FIXED_SHARE = 0.1
-#: Clusters of so many detections tell whether stars move on the detector.
-_MIN_MOVING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +119,6 @@ def _moments(pixels: tuple[Floats, Floats] | None, n: int) -> Floats:
     return np.column_stack([x, y, x * x + y * y])
 
 
-def are_artefacts(clusters: Clusters, scale_arcsec: float) -> npt.NDArray[np.bool_]:
-    """Tell which clusters are pixels of the detector rather than places on the sky.
-
-    A hot pixel is narrower than a star. And while the field drifts over the detector it stays where it is, so it
-    moves on the sky by more than it moves on the image. That tells something only where stars do the opposite: where
-    frames have no right WCS, but are well guided, stars stay on their pixels too.
-
-    Parameters
-    ----------
-    clusters : Clusters
-    scale_arcsec : float
-        Of a pixel.
-    """
-    n = np.maximum(clusters.n_detections, 1)
-    narrow = clusters.n_sharp > _MOST_SHARP * n
-    mean = clusters.total / n[:, None]
-    on_sky = (1.0 - np.sum(mean**2, axis=1)) * np.degrees(3600.0) ** 2 / scale_arcsec**2
-    x, y, square = clusters.pixels.T / n
-    on_image = np.maximum(square - x * x - y * y, 0.0)
-    wanders = on_sky > _STILL_PX**2
-    moving = clusters.n_detections >= _MIN_MOVING
-    if not moving.any() or np.median(on_image[moving] - on_sky[moving]) <= 0.0:
-        return narrow
-    return np.asarray(narrow | (wanders & (on_image < _FIXED_SHARE * on_sky)))
-
-
 def merge_clusters(clusters: Clusters, link_arcsec: float) -> Clusters:
     """Return clusters of which those that belong together, being parts of a star on the edge of a pixel, are one."""
     if len(clusters) == 0:
@@ -201,6 +167,18 @@ class CatalogStars:
     pm_dec_mas_yr: Floats
     mag: Floats
 
+    def at_time_of(self, clusters: Clusters) -> Floats:
+        """Return where the stars were in the mean of detections, as unit vectors, shape (n, 3)."""
+        mjd = float(clusters.mjd.sum() / clusters.n_detections.sum()) if len(clusters) else np.nan
+        years = julian_epoch(mjd) - self.epoch if np.isfinite(mjd) else 0.0
+        now = apply_proper_motion(self.ra_deg, self.dec_deg, self.pm_ra_mas_yr, self.pm_dec_mas_yr, years)
+        return unit_vectors(*now)
+
+    def take(self, which: npt.NDArray[Any]) -> CatalogStars:
+        """Return some of the stars."""
+        columns = (getattr(self, name)[which] for name in self.__slots__[2:])
+        return CatalogStars(self.name, self.epoch, *columns)
+
 
 def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float) -> pa.Table:
     """Return targets without identifiers: catalog stars, then clusters that are none of them.
@@ -219,11 +197,7 @@ def combine(stars: CatalogStars | None, clusters: Clusters, match_arcsec: float)
     absorbed = np.zeros(len(clusters), bool)
     pieces = []
     if stars is not None and len(stars.ref_id):
-        mjd = float(clusters.mjd.sum() / clusters.n_detections.sum()) if len(clusters) else np.nan
-        years = julian_epoch(mjd) - stars.epoch if np.isfinite(mjd) else 0.0
-        now = unit_vectors(
-            *apply_proper_motion(stars.ra_deg, stars.dec_deg, stars.pm_ra_mas_yr, stars.pm_dec_mas_yr, years)
-        )
+        now = stars.at_time_of(clusters)
         ra, dec = stars.ra_deg.copy(), stars.dec_deg.copy()
         seen, flux = np.zeros(len(ra), np.int64), np.full(len(ra), np.nan)
         if len(clusters):

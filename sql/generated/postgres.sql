@@ -40,6 +40,7 @@ CREATE TABLE frames (
 	wcs_offset_arcsec DOUBLE PRECISION,
 	wcs_log_odds REAL,
 	wcs_lens TEXT,
+	wcs_geometry VARCHAR(32),
 	astrom_n INTEGER,
 	astrom_rms_px DOUBLE PRECISION,
 	astrom_rms_arcsec DOUBLE PRECISION,
@@ -106,10 +107,28 @@ CREATE TABLE frames (
 	apcor_kron_err REAL,
 	n_apcor INTEGER,
 	flux_limit REAL,
+	flux_limit_cell1 REAL,
+	flux_limit_cell2 REAL,
+	flux_limit_cell3 REAL,
+	flux_limit_cell4 REAL,
+	flux_limit_cell5 REAL,
+	flux_limit_cell6 REAL,
+	flux_limit_cell7 REAL,
+	flux_limit_cell8 REAL,
+	flux_limit_cell9 REAL,
 	flux_limit_counts REAL,
 	n_injected INTEGER,
 	flux_limit_injected REAL,
 	flux_limit_injected_err REAL,
+	flux_limit_injected_cell1 REAL,
+	flux_limit_injected_cell2 REAL,
+	flux_limit_injected_cell3 REAL,
+	flux_limit_injected_cell4 REAL,
+	flux_limit_injected_cell5 REAL,
+	flux_limit_injected_cell6 REAL,
+	flux_limit_injected_cell7 REAL,
+	flux_limit_injected_cell8 REAL,
+	flux_limit_injected_cell9 REAL,
 	completeness REAL,
 	completeness_width_mag REAL,
 	targets_version INTEGER,
@@ -203,6 +222,8 @@ COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these sta
 COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
 
 COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
+
+COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the distortion of the camera that the lens has, where it was learnt from other frames; null for a lens that was fitted to the stars of the frame alone';
 
 COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
 
@@ -300,7 +321,7 @@ COMMENT ON COLUMN frames.ellipticity_cell8 IS 'Length of the mean ellipticity ve
 
 COMMENT ON COLUMN frames.ellipticity_cell9 IS 'Length of the mean ellipticity vector of stars in cell 9 of 3 x 3, as mean_ellipticity';
 
-COMMENT ON COLUMN frames.n_uneven_cells IS 'Cells whose width or ellipticity is above the mean of all by more than their standard deviation, and clearly';
+COMMENT ON COLUMN frames.n_uneven_cells IS 'Cells whose width or ellipticity is above the mean of all by more than their standard deviation, and clearly, or far above the best cell';
 
 COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
 
@@ -336,6 +357,24 @@ COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
 
 COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at five times its error in the aperture of calibrations, over the median noise of the background [adu/s]';
 
+COMMENT ON COLUMN frames.flux_limit_cell1 IS 'flux_limit over the median noise of the background in cell 1 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell2 IS 'flux_limit over the median noise of the background in cell 2 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell3 IS 'flux_limit over the median noise of the background in cell 3 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell4 IS 'flux_limit over the median noise of the background in cell 4 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell5 IS 'flux_limit over the median noise of the background in cell 5 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell6 IS 'flux_limit over the median noise of the background in cell 6 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell7 IS 'flux_limit over the median noise of the background in cell 7 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell8 IS 'flux_limit over the median noise of the background in cell 8 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_cell9 IS 'flux_limit over the median noise of the background in cell 9 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+
 COMMENT ON COLUMN frames.flux_limit_counts IS 'Total flux where a histogram of the magnitudes of clean sources, in bins of 0.1 mag, falls to half of its maximum; null for fewer than 50 [adu/s]';
 
 COMMENT ON COLUMN frames.n_injected IS 'Stars that were put into the frame to see which are found; null where the profile asks for none';
@@ -343,6 +382,24 @@ COMMENT ON COLUMN frames.n_injected IS 'Stars that were put into the frame to se
 COMMENT ON COLUMN frames.flux_limit_injected IS 'Total flux of which half as many of these stars are found as of bright ones [adu/s]';
 
 COMMENT ON COLUMN frames.flux_limit_injected_err IS 'Standard error of flux_limit_injected [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell1 IS 'flux_limit_injected in cell 1 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell2 IS 'flux_limit_injected in cell 2 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell3 IS 'flux_limit_injected in cell 3 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell4 IS 'flux_limit_injected in cell 4 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell5 IS 'flux_limit_injected in cell 5 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell6 IS 'flux_limit_injected in cell 6 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell7 IS 'flux_limit_injected in cell 7 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell8 IS 'flux_limit_injected in cell 8 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+
+COMMENT ON COLUMN frames.flux_limit_injected_cell9 IS 'flux_limit_injected in cell 9 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
 
 COMMENT ON COLUMN frames.completeness IS 'Share of bright injected stars that is found';
 

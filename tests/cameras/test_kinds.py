@@ -50,6 +50,13 @@ def test_one_card_may_tell_both_axes(text: str) -> None:
         ('steps = ["bayer"]', "detector.bayer_pattern"),
         ('steps = ["linearity"]', "detector.linearity"),
         ('steps = ["reference"]', "reference_border_px"),
+        ('steps = ["unlit"]', "detector.unlit"),
+        ('steps = ["unlit"]\n[detector]\nunlit = [[9, 0, 0, 9]]', "x from, x to"),
+        (
+            'steps = ["overscan", "unlit"]\n[detector]\nunlit = [[0, 9, 0, 9]]\noverscan_x = [0, 4]',
+            "zero level",
+        ),
+        ('steps = ["bias", "unlit"]\n[detector]\nunlit = [[0, 9, 0, 9]]', "unlit comes before bias"),
         ('steps = ["flatten"]', "reduction.steps"),
         ("sky.min_frames = 99", "sky.min_frames"),
     ],

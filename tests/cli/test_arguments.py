@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.cli.arguments import (
+    cluster_options,
     declination,
     night,
     open_lake,
@@ -92,6 +94,18 @@ def test_workers_come_from_the_options_or_else_from_the_settings(tmp_path: Path)
         pass
     with start_workers(Lake(lake.root), "inline", 2) as pool:
         assert pool.count == 1
+
+
+def test_the_environment_tells_the_place_of_workers_and_the_option_overrules_it() -> None:
+    @click.command()
+    @cluster_options
+    def where(cluster: str | None, workers: int | None) -> None:
+        click.echo(cluster)
+
+    for words, expected in (([], "inline\n"), (["--cluster", "local"], "local\n")):
+        assert CliRunner().invoke(where, words, env={"SKYLAKE_CLUSTER": "inline"}).output == expected
+    wrong = CliRunner().invoke(where, [], env={"SKYLAKE_CLUSTER": "nowhere"})
+    assert (wrong.exit_code, "there is no cluster 'nowhere'" in wrong.output) == (2, True)
 
 
 def test_a_lake_is_opened_where_there_is_one(tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_a_master_is_shown_with_what_it_was_made_of(built: Path, well: Run) -> N
     assert "rejected_fraction" in text and all(Path(file).name in text for file in row["inputs"])
 
 
+def test_times_are_shown_to_the_second_and_photon_transfers_with_their_gain(built: Path, well: Run) -> None:
+    (row,) = well("calib", "list", built, "--kind", "transfer", "--json").json
+    lines = well("calib", "list", built, "--kind", "transfer").out.splitlines()
+    names = lines[0].split()
+    assert {"gain_e_per_adu", "gain_err", "read_noise_e"} < set(names) and "level" not in names
+    assert f"{row['gain_e_per_adu']:.6g}" in lines[2].split()
+    shown = [line.split() for line in well("calib", "show", built, row["name"]).out.splitlines()]
+    (mjd,) = [line for line in shown if line[:1] == ["mjd_mid"]]
+    assert float(mjd[1]) == pytest.approx(row["mjd_mid"], abs=1e-5) and mjd[2] == "d"
+    assert ["gain_e_per_adu", f"{row['gain_e_per_adu']:.6g}", "electron/adu"] in shown
+
+
 def test_workers_make_what_this_process_makes(
     built: Path, frames: Path, profile: Path, tmp_path: Path, well: Run
 ) -> None:

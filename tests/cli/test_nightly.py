@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 
 def test_the_stages_are_those_declared_in_their_order() -> None:
-    assert declared_stages() == ["ingest", "calibrate", "aggregate", "compact", "mirror", "report"]
+    assert declared_stages() == ["ingest", "learn", "calibrate", "aggregate", "compact", "mirror", "report"]
 
 
 @pytest.mark.xdist_group("postgres")

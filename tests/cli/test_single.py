@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 Run = Callable[..., Any]
@@ -60,6 +61,26 @@ def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path
     assert curve["fraction"][0] < 0.2 and curve["fraction"][-1] > 0.6
     assert -12 < row["mag_half"] < 3 and 0 < row["mag_half_err"] < 0.3
     assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
+
+
+def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_without_stars_says_so(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    pixels, header = fits.getdata(frame, header=True)
+    for name in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "RA", "DEC"):
+        header.remove(name, ignore_missing=True)
+    paths = [tmp_path / "lost.fits", tmp_path / "dark.fits"]
+    fits.writeto(paths[0], pixels, header)
+    fits.writeto(paths[1], np.zeros(pixels.shape, np.float32), header)
+    options = ("-c", camera, "--out", tmp_path / "out", "--inject", "--stars", 300, "--json")
+    answer = skylake_command("reduce", *paths, *options)
+    lost, dark = json.loads(answer.out)
+    assert answer.status == 1 and lost["reason"] == "no_wcs"
+    assert -12 < lost["mag_half"] < 3 and 0 < lost["mag_half_err"] < 0.5
+    assert dark["mag_half"] is None and "dark.fits: no stars were injected" in answer.err
+    assert [path.name for path in (tmp_path / "out").glob("*.completeness.ecsv")] == [
+        "lost.completeness.ecsv"
+    ]
 
 
 def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(

@@ -119,6 +119,9 @@ def test_a_frame_elsewhere_is_told_unsolved(survey: Path, skylake_command: Run) 
     assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
     assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err
     assert answer.json[0]["product"] is None
+    # What did not happen has no figure, and the sentence tells what may help.
+    assert answer.json[0]["log_odds"] is None or answer.json[0]["log_odds"] > -100.0
+    assert "check the scale" in answer.err or "allow more seconds" in answer.err
 
 
 def test_wrong_limits_are_wrong_use(survey: Path, skylake_command: Run) -> None:

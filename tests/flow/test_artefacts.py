@@ -14,7 +14,8 @@ from skylake.core.flags import SourceFlag
 from skylake.flow.cluster import Inline
 from skylake.flow.targets import TargetOptions, make_targets, may_be_star
 from skylake.lake import Lake
-from skylake.table.targets import are_artefacts, cluster_detections
+from skylake.table.artefacts import are_artefacts
+from skylake.table.targets import cluster_detections
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Run = Callable[..., Any]
@@ -133,6 +134,29 @@ def test_stars_that_a_wrong_wcs_moves_are_no_artefacts() -> None:
     one = np.ones(star.size)
     found = cluster_detections(frame, ra, dec, one, one, 1.0 * SCALE, (x, y))
     assert not are_artefacts(found, SCALE).any()
+
+
+@pytest.mark.parametrize("few", ["guided", "drifting"])
+def test_a_guided_field_and_a_drifting_one_are_judged_by_their_own_stars(few: str) -> None:
+    """In the drifting field five places stay on their pixels; in the guided one, whose WCS is off, all stars do."""
+    random, size = np.random.default_rng(5), {"guided": 120, "drifting": 120} | {few: 40}
+    fields = []
+    for number, (name, n) in enumerate(size.items()):
+        frame, star = np.repeat(np.arange(12), n), np.tile(np.arange(n), 12)
+        drift = 0.3 if name == "drifting" else 0.0
+        off = random.normal(0, 0.4, (2, 12)) * (name == "guided")
+        first, noise = random.uniform(0, 400, (2, n)), random.normal(0, 0.03, (2, star.size))
+        x = first[0][star] + noise[0] - np.where(star < 5, 0.0, drift * frame)
+        y = first[1][star] + noise[1]
+        ra, dec = sky_of(x + off[0][frame], y + off[1][frame], frame, drift)
+        fields.append((frame + 100 * number, ra + 2.0 * number, dec, x, y))
+    frame, ra, dec, x, y = (np.concatenate(part) for part in zip(*fields, strict=True))
+    one = np.ones(frame.size)
+    found = cluster_detections(frame, ra, dec, one, one, 1.0 * SCALE, (x, y))
+    artefacts = are_artefacts(found, SCALE, 0.7)
+    guided = np.degrees(np.arctan2(*found.vectors.T[1::-1])) < 11.5
+    assert guided.sum() > 0.9 * size["guided"]
+    assert (artefacts[guided].sum(), artefacts[~guided].sum()) == (0, 5)
 
 
 def test_most_sharp_detections_make_no_star() -> None:

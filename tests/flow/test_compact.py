@@ -39,12 +39,17 @@ Scattered = Callable[..., pa.Table]
 PutNights = Callable[..., Snapshot]
 
 
-@pytest.fixture
-def nightly(tmp_path: Path, put_nights: PutNights) -> Lake:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, put_nights: PutNights) -> Path:
     """A lake with 20 nights of detections, in pixels of order 1."""
-    lake = Lake.create(tmp_path / "lake", Settings(pixel_order=1, pixel_rows=600))
+    lake = Lake.create(tmp_path_factory.mktemp("made") / "lake", Settings(pixel_order=1, pixel_rows=600))
     put_nights(lake, "sources", [(night, 150, 1) for night in NIGHTS[:20]])
-    return lake
+    return lake.root
+
+
+@pytest.fixture
+def nightly(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -> Lake:
+    return Lake(copy_lake(made, tmp_path / "lake"))
 
 
 @pytest.mark.parametrize("table", ["sources", "matches", "frames", "zeropoints"])

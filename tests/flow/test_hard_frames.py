@@ -273,5 +273,7 @@ def test_tracks_that_are_masked_leave_no_false_star_with_either_engine(folder: P
     storm = found.row("storm")
     assert (storm.status, storm.reason) == ("rejected", "too_few_sources")
     assert storm.n_masked_px > 10_000 and len(found.new("storm")) <= 1
+    told = [int(found.row(name)["flags"]) & FrameFlag.MANY_COSMIC_RAYS for name in ("good", "storm")]
+    assert told == [0, FrameFlag.MANY_COSMIC_RAYS]
     everywhere = found.found("storm")
     assert ((everywhere["flags"] & int(SourceFlag.FRAME_REJECTED)) > 0).all()

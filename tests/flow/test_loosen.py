@@ -39,15 +39,20 @@ def name(night: int) -> str:
     return f"c-{night}"
 
 
-@pytest.fixture
-def bundled(tmp_path: Path, put_nights: Put) -> Lake:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, put_nights: Put) -> Path:
     """Twelve nights of detections and frames, each table in one bundle, with pixels that were divided."""
-    lake = Lake.create(tmp_path / "lake", Settings(pixel_order=0, pixel_rows=300))
+    lake = Lake.create(tmp_path_factory.mktemp("made") / "lake", Settings(pixel_order=0, pixel_rows=300))
     for table in ("sources", "frames"):
         put_nights(lake, table, [(night, 150 if table == "sources" else 1, 1) for night in NIGHTS])
     compact(lake, Inline(), everything=True)
     assert all(len(lake.snapshot().version(table).bundles) == 1 for table in ("sources", "frames"))
-    return lake
+    return lake.root
+
+
+@pytest.fixture
+def bundled(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -> Lake:
+    return Lake(copy_lake(made, tmp_path / "lake"))
 
 
 def go(lake: Lake, **wanted: Iterable[str]) -> Snapshot:

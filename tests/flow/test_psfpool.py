@@ -66,6 +66,12 @@ def test_a_copy_of_a_frame_does_not_count(profile: Profile, tmp_path: Path) -> N
     assert n_frames([*files, *map(str, copies)], profile) == {(1, "V", (160, 160)): 3}
 
 
+def test_frames_of_one_moment_that_are_no_copies_count(profile: Profile, tmp_path: Path) -> None:
+    files = [write_frame(tmp_path / f"{i}.fits", i, **{"DATE-OBS": "2024-04-08T03:00:00"}) for i in range(3)]
+    copy = str(shutil.copy2(files[1], tmp_path / "again.fits"))
+    assert n_frames([*files, copy], profile) == {(1, "V", (160, 160)): 3}
+
+
 def test_each_filter_and_size_has_its_own(profile: Profile, tmp_path: Path) -> None:
     files = [write_frame(tmp_path / f"v-{i}.fits", i) for i in range(3)]
     files += [write_frame(tmp_path / f"b-{i}.fits", 10 + i, fwhm=4.0, FILTER="B") for i in range(2)]
@@ -91,3 +97,17 @@ def test_a_filter_without_one_takes_that_of_another_of_its_night(profile: Profil
     assert psf_for(found, own._replace(filter="B")) is found[own]
     assert psf_for(found, own._replace(night=2)) is None
     assert psf_for(found, own._replace(size=(192, 192))) is None
+
+
+def test_frames_without_a_wcs_tell_it_as_well(profile: Profile, tmp_path: Path) -> None:
+    told = [write_frame(tmp_path / f"told-{i}.fits", i) for i in range(2)]
+    blind = []
+    for number, file in enumerate(told):
+        blind.append(shutil.copy2(file, tmp_path / f"blind-{number}.fits"))
+        with fits.open(blind[-1], mode="update") as frame:
+            for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+                del frame[0].header[card]
+    key = PsfKey(1, "V", (160, 160))
+    with_wcs, without = (pool_psfs({1: list(map(str, files))}, profile, Inline()) for files in (told, blind))
+    assert without[key].quality.n_frames == 2
+    assert without[key].shape == with_wcs[key].shape

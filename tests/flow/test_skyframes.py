@@ -200,6 +200,33 @@ def test_a_sky_that_knew_no_later_frames_is_flagged_and_its_night_told_once_they
     assert flagged() == {"ir-0", "ir-5"} and report.half_skies == []
 
 
+def test_frames_of_one_moment_are_no_copies_unless_their_bytes_are(profile: Profile, tmp_path: Path) -> None:
+    """A series four times a second, whose headers tell whole seconds, and a copy of each of its frames."""
+    paths = draw_night(tmp_path)[:8]
+    for number, path in enumerate(paths):
+        fits.setval(path, "DATE-OBS", value=f"2024-04-08T03:00:{number // 4:02d}")
+    copies = [Path(shutil.copy2(path, tmp_path / f"copy-{path.name}")) for path in paths]
+    source = SkySource(frames_of([*paths, *copies], profile), profile, None, tmp_path / "sky")
+    assert source(str(paths[2]), image_of(paths[2], profile)).one_sided is False
+    near = source._neighbours(str(paths[2]))
+    assert len(near) == 6 and len({one.file.rpartition("ir-")[2] for one in near} - {"2.fits"}) == 6
+
+
+def test_a_night_is_told_no_more_once_it_was_done_anew_whatever_its_frames_are(
+    profile: Profile, tmp_path: Path
+) -> None:
+    """The last three frames are empty, so none that comes before them has a sky from both sides."""
+    lake, paths = Lake.create(tmp_path / "lake", Settings(cluster="inline")), draw_night(tmp_path)[:8]
+    for path in paths[5:]:
+        with fits.open(path, mode="update") as units:
+            units[0].data[:] = np.random.default_rng(1).normal(0.0, 1.0, SHAPE)
+    ingest(lake, profile, paths[:5], Inline())
+    report = ingest(lake, profile, paths[5:], Inline())
+    assert "ok" not in report.counts and report.half_skies == []
+    report = ingest(lake, profile, paths, Inline(), IngestOptions(redo=True))
+    assert report.counts["ok"] == 5 and report.half_skies == []
+
+
 def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path: Path) -> None:
     paths = draw_night(tmp_path)
     for path in paths[1:]:

@@ -249,6 +249,14 @@ def test_positions_without_a_catalog_come_from_detections(ingested: Lake) -> Non
         targets(ingested, catalog=None, seen=0)
 
 
+def test_stars_of_the_catalog_beyond_the_faint_limit_do_not_come_back_without_a_name(ingested: Lake) -> None:
+    every, few = targets(ingested, faint=None), targets(ingested, faint=11.5)
+    assert few.n_fainter > 50 and "fainter than --faint" in few.line
+    assert few.n_catalog < 0.5 * every.n_catalog
+    # Blends that the catalog's stars do not explain stay, as they do without a limit.
+    assert few.n_detections <= every.n_detections + 0.02 * few.n_fainter
+
+
 def test_proper_motion_is_carried_to_the_time_of_a_frame(measured_once: Lake) -> None:
     found = TargetList.in_force(measured_once.snapshot(), "small")
     assert found is not None

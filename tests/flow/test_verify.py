@@ -117,10 +117,8 @@ class Patient:
 
 
 @pytest.fixture
-def patient(whole: Path, tmp_path: Path) -> Patient:
-    # Unlike shutil.copytree, cp keeps hard links what they are.
-    subprocess.run(["cp", "-a", str(whole), str(tmp_path / "lake")], check=True)
-    return Patient(tmp_path / "lake")
+def patient(whole: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -> Patient:
+    return Patient(copy_lake(whole, tmp_path / "lake"))
 
 
 def told(report: VerifyReport, check: str) -> str:

@@ -175,3 +175,32 @@ def test_a_hole_without_values_hides_no_neighbour() -> None:
     expected = np.isnan(flat)
     expected[45:49, 94:98] = True
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("least", [0.15, 0.05])
+def test_areas_that_see_no_light_are_dead_however_large(least: float) -> None:
+    flat = np.random.default_rng(8).normal(1.0, 0.02, (200, 300)).astype(np.float32)
+    unlit = np.zeros(flat.shape, bool)
+    unlit[100:140, 100:160], unlit[:, :30] = True, True
+    flat[unlit] *= 0.1
+    found = dead_pixels(flat, BadPixels(least_response=least)) > 0
+    if least > 0.1:
+        np.testing.assert_array_equal(found, unlit)
+    else:
+        assert not found[110:130, 115:145].any() and not found[:, :10].any()
+
+
+def test_the_noise_of_a_glow_is_not_hot_and_what_exceeds_it_is() -> None:
+    random = np.random.default_rng(9)
+    y, x = np.mgrid[0:300, 0:300]
+    glow = 2000.0 * np.exp(-np.hypot(x, y) / 60.0)
+    error = np.sqrt(1.0 + glow / 4.0)
+    dark = 10.0 + glow + random.normal(0.0, 1.0, glow.shape) * error
+    hot = np.zeros(glow.shape, bool)
+    hot[random.integers(5, 295, 40), random.integers(5, 295, 40)] = True
+    dark += hot * 12.0 * error
+    # A hot pixel is as noisy as its own light.
+    told = np.where(hot, 5.0 * error, error).astype(np.float32)
+    found = hot_pixels(dark.astype(np.float32), BadPixels(), told) > 0
+    assert np.count_nonzero(found & ~hot) <= 2
+    assert np.count_nonzero(found & hot) >= 0.9 * hot.sum()

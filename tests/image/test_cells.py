@@ -19,12 +19,16 @@ LONG = tuple(f"ellipticity_cell{number}" for number in range(1, 10))
 
 @pytest.fixture(scope="module")
 def noted(make_field: Callable[..., Any], measure: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """A function that draws stars, wider by a factor and longer in the last cell, and notes their cells."""
+    """A function that draws stars, wider by a factor and longer in the last cell, or all around the middle one."""
 
-    def go(wider: float = 1.0, ellipticity: float = 0.0, seed: int = 1) -> dict[str, Any]:
+    def go(
+        wider: float = 1.0, ellipticity: float = 0.0, seed: int = 1, around: bool = False
+    ) -> dict[str, Any]:
         random = np.random.default_rng(seed)
         y, x = np.mgrid[20:500:24, 20:500:24].reshape(2, -1) + random.uniform(-4.0, 4.0, (2, 400))
         last = (x > 341.0) & (y > 341.0)
+        if around:
+            last = np.maximum(np.abs(x - 256.0), np.abs(y - 256.0)) > 85.0
         flux = np.exp(random.uniform(*np.log((2e4, 2e5)), x.size))
         psf = Moffat(np.where(last, 3.0 * wider, 3.0), np.where(last, ellipticity, 0.0), 35.0)
         row: dict[str, Any] = {"flags": FrameFlag(0)}
@@ -53,6 +57,14 @@ def test_a_corner_of_long_stars_stands_out(noted: Callable[..., dict[str, Any]])
     row = noted(ellipticity=0.3)
     assert row["ellipticity_cell9"] == max(row[name] for name in LONG) > 0.15
     assert row["n_uneven_cells"] == 1 and row["flags"] & FrameFlag.UNEVEN_IMAGES
+
+
+@pytest.mark.parametrize("change", [{"wider": 1.35}, {"ellipticity": 0.3}])
+def test_eight_bad_cells_around_a_good_one_stand_out(
+    noted: Callable[..., dict[str, Any]], change: dict[str, float]
+) -> None:
+    row = noted(**change, around=True)
+    assert row["n_uneven_cells"] == 8 and row["flags"] & FrameFlag.UNEVEN_IMAGES
 
 
 def test_cells_are_counted_from_the_first_pixel_along_x_and_few_stars_tell_nothing(

@@ -88,6 +88,23 @@ def test_an_empty_sky_has_next_to_none() -> None:
     assert find_cosmic_rays(image, CosmicRays(), GAIN, READ_NOISE).mean() < 1e-4
 
 
+@pytest.mark.parametrize("told", [1.0, 40.0])
+@pytest.mark.parametrize("carries", [True, False])
+def test_a_wrong_read_noise_makes_no_cosmic_rays_and_hides_none(told: float, carries: bool) -> None:
+    """The true one is five times what the header says, or a fifth of it."""
+    one, true = storm(3.0), READ_NOISE if told > READ_NOISE else 5.0 * READ_NOISE
+    random = np.random.default_rng(2)
+    more = random.normal(0.0, np.sqrt(true**2 - READ_NOISE**2) / GAIN, SHAPE)
+    pixels = (one.pixels + more).astype(np.float32)
+    variance = ((np.maximum(pixels, 0.0) / GAIN) + (told / GAIN) ** 2).astype(np.float32)
+    image = Image(pixels, np.zeros(SHAPE, np.uint8), (0, 0), variance if carries else None)
+    right = Image(pixels, image.mask, (0, 0), variance + np.float32((true**2 - told**2) / GAIN**2))
+    found = find_cosmic_rays(image, CosmicRays(), GAIN, told)
+    expected = find_cosmic_rays(right if carries else image, CosmicRays(), GAIN, true)
+    assert (found & ~one.hits).mean() < 2e-4 + 2.0 * (expected & ~one.hits).mean()
+    assert found[one.bright].mean() > expected[one.bright].mean() - 0.03
+
+
 _THIN = """
 import sys
 import numpy as np

@@ -63,3 +63,24 @@ def test_a_profile_that_asks_for_it_has_stars_put_into_every_frame(
     assert 0.6 < tried["flux_limit_injected"] / tried["flux_limit"] < 1.4
     assert 0.05 < tried["completeness_width_mag"] < 0.6
     assert again["flux_limit_injected"] == tried["flux_limit_injected"]
+
+
+def test_limits_in_cells_follow_the_noise_and_injected_stars_agree(
+    make_field: Callable[..., Any],
+    profile: Profile,
+    fits_bytes: Callable[..., bytes],
+    content_of: Callable[..., Any],
+) -> None:
+    """The noise is three times as large in the upper third of the image."""
+    y, x = np.mgrid[24:360:48, 24:360:48].reshape(2, -1).astype(float)
+    field = make_field(x, y, np.full(x.size, 5e4), (384, 384), seed=3)
+    more = np.random.default_rng(4).normal(0.0, np.sqrt(8.0) * field.sky_noise, field.pixels.shape)
+    more[:256] = 0.0
+    asked = replace(profile, base=replace(profile.base, injection=Injection(stars=1200)))
+    row = reduce_frame(content_of(fits_bytes((field.pixels + more).astype(np.float32))), asked).row
+    told = np.array([row[f"flux_limit_cell{number}"] for number in range(1, 10)]).reshape(3, 3)
+    seen = np.array([row[f"flux_limit_injected_cell{number}"] for number in range(1, 10)]).reshape(3, 3)
+    assert (told[:2] / row["flux_limit"]).max() < 1.1
+    assert 2.2 < told[2].mean() / told[:2].mean() < 3.3
+    assert np.isfinite(seen).all()
+    assert 1.8 < np.median(seen[2]) / np.median(seen[:2]) < 4.0

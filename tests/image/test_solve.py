@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -178,6 +180,8 @@ def test_random_points_hot_pixels_and_bad_columns_are_never_solved_and_soon_give
         verdicts.append(solve(bands, x, y, flux, (SIDE, SIDE), params))
     assert not any(isinstance(verdict, Solution) for verdict in verdicts)
     assert max(verdict.log_odds for verdict in verdicts) < 8.0
+    messages = [verdict.message for verdict in verdicts if not isinstance(verdict, Solution)]
+    assert not any("inf" in message or "1000" in message for message in messages)
     assert {verdict.reason for verdict in verdicts if not isinstance(verdict, Solution)} <= {
         Reason.NO_WCS, Reason.TOO_FEW_SOURCES,
     }  # fmt: skip
@@ -187,7 +191,36 @@ def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
     few = np.arange(4.0)
     found = solve(bands, few, few, few + 1.0, (SIDE, SIDE), SolveParams())
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES
-    assert "4 usable sources" in found.message and found.n_guesses == 0
+    assert "4 usable sources" in found.message and "6 are needed" in found.message
+    assert found.n_guesses == 0 and found.log_odds == -math.inf
+
+
+#: A process that has compiled nothing yet solves a picture of a small sky, and is told how long that took.
+FRESH = """
+import numpy as np
+from skylake.core.sphere import tangent_basis, unit_vectors
+from skylake.image.solve import SolveParams, solve
+from skylake.sky.asterism_build import bands_of
+
+random = np.random.default_rng(8)
+sky = random.normal(size=(4000, 3))
+sky /= np.linalg.norm(sky, axis=1)[:, None]
+bright = random.uniform(1.0, 6.0, len(sky))
+bands = bands_of(sky, bright, narrowest_deg=12.0)
+east, north = tangent_basis(80.0, 20.0)
+depth = sky @ unit_vectors(80.0, 20.0)
+x, y = (1500.0 * (sky @ way) / depth + 300.0 for way in (east, north))
+seen = (depth > 0.5) & (abs(x - 300.0) < 300.0) & (abs(y - 300.0) < 300.0)
+params = SolveParams(scale_low=120.0, scale_high=150.0, seconds=0.2)
+found = solve(bands, x[seen], y[seen], 10.0 ** (-0.4 * bright[seen]), (600, 600), params)
+print(type(found).__name__, found.seconds)
+"""
+
+
+def test_the_first_frame_of_a_process_has_all_its_time() -> None:
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    verdict, seconds = done.stdout.split()
+    assert verdict == "Solution" and float(seconds) < 0.3
 
 
 def test_sources_of_a_bad_column_or_without_flux_take_no_part() -> None:

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import Detector
-from skylake.core.frame import StoredImage
+from skylake.core.camera import Camera, Detector, ReductionSteps
+from skylake.core.frame import RawImage, StoredImage
 from skylake.errors import FrameFailed
-from skylake.image.steps import delinearised, linearise, overscan_level, reference_correction
+from skylake.image.calibrate import Conditions, calibrate
+from skylake.image.masterfile import MasterFrame
+from skylake.image.steps import delinearised, linearise, overscan_level, reference_correction, unlit_level
 
 
 def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
@@ -53,6 +55,51 @@ def test_overscan_of_columns_is_a_level_for_each_row() -> None:
     assert zero is not None and zero.levels.tolist() == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
     assert zero.error == 0.0
     assert overscan_level(StoredImage(stored, {}, 0), Detector()) is None
+
+
+CORNERS = ((0, 10, 0, 10), (90, 100, 0, 10), (0, 10, 70, 80), (90, 100, 70, 80))
+
+
+def test_unlit_corners_tell_the_level_with_its_error() -> None:
+    found, told = [], []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        pixels = 500.0 + random.normal(0.0, 5.0, (80, 100)) + 0.0
+        pixels[15:65, 15:85] += 3000.0
+        pixels[3, 3], pixels[74, 95] = np.nan, 60000.0
+        zero = unlit_level(StoredImage(pixels.astype(np.float32), {}, 0), Detector(unlit=CORNERS))
+        found.append(zero.levels[0] - 500.0)
+        told.append(zero.error)
+        assert zero.levels.shape == (80,) and np.ptp(zero.levels) == 0.0
+    assert np.std(found) == pytest.approx(np.mean(told), rel=0.35)
+    assert abs(np.mean(found)) < 3.0 * np.std(found) / np.sqrt(60)
+
+
+def test_corners_that_differ_make_the_level_uncertain_and_areas_outside_are_told() -> None:
+    stored = np.full((80, 100), 500.0, np.float32)
+    stored[70:, 90:] += 40.0
+    zero = unlit_level(StoredImage(stored, {}, 0), Detector(unlit=CORNERS))
+    assert zero.levels[0] == 500.0 and zero.error == pytest.approx(10.0)
+    with pytest.raises(FrameFailed, match=r"detector\.unlit") as caught:
+        unlit_level(StoredImage(stored, {}, 0), Detector(unlit=((200, 210, 0, 10),)))
+    assert caught.value.reason == "wrong_size"
+
+
+def test_what_unlit_corners_tell_is_taken_off_before_trimming_and_its_error_is_in_the_variance() -> None:
+    random = np.random.default_rng(3)
+    pixels = (700.0 + random.normal(0.0, 5.0, (80, 100))).astype(np.float32)
+    pixels[15:65, 15:85] += 3000.0
+    flat = np.ones((50, 70), np.float32)
+    detector = Detector(unlit=CORNERS, trim_x=(15, 85), trim_y=(15, 65))
+    camera = Camera("lab", detector=detector, reduction=ReductionSteps(("unlit", "trim", "flat")))
+    masters = {"flat": MasterFrame("flat", flat, 0.0 * flat, None, (15, 15))}
+    conditions = Conditions(gain=2.0, read_noise=10.0, masters=masters, gain_known=True)
+    image = calibrate(RawImage(pixels, {}, 0), camera, conditions)
+    assert image.pixels.shape == (50, 70) and np.median(image.pixels) == pytest.approx(3000.0, abs=1.5)
+    error = unlit_level(StoredImage(pixels, {}, 0), detector).error
+    assert image.read_variance == pytest.approx(25.0 + error**2)
+    assert image.variance is not None
+    np.testing.assert_allclose(image.variance, image.pixels / 2.0 + 25.0 + error**2, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [2, 3, 5, 32])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
 from skylake.lake import Lake, Retention, Snapshot
 from skylake.lake.opened import OpenTable
+from skylake.settings import Settings
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -32,15 +34,21 @@ READERS: dict[str, Callable[[OpenTable], Any]] = {
 }
 
 
-@pytest.fixture
-def filled(lake: Lake, make_rows: MakeRows, put: Put) -> Lake:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put: Put) -> Path:
     """A lake with nine nights, of which eight are merged."""
+    lake = Lake.create(tmp_path_factory.mktemp("made") / "lake", Settings(pixel_order=1))
     for night in range(1, 10):
         rows = make_rows("sources", 40, night, camera=["c"] * 40, night=[20240100 + night] * 40)
         put(lake, ("sources", f"c-{night}", rows), ("frames", f"c-{night}", make_rows("frames", 5, night)))
         if night == 8:
             compact(lake, Inline())
-    return lake
+    return lake.root
+
+
+@pytest.fixture
+def filled(made: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -> Lake:
+    return Lake(copy_lake(made, tmp_path / "lake"))
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -7,13 +7,16 @@ import healpy
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skylake.core.camera import Calibration
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
+from skylake.image.cells import cell_of
 from skylake.schema import arrow_schema, load
+from skylake.table.mapcells import cell_names, cells_of_pixels
 from skylake.table.maps import ZEROPOINT_COLUMNS, maps_table, pixels_of_region
 
 NIGHT = 20240407
@@ -251,3 +254,62 @@ def test_depths_are_sums_over_the_frames_that_know_theirs(
     assert (sums["n_completeness"], sums["half_limit_sum"]) == ({2}, {15.0 + 13.5})
     (share,) = sums["completeness_sum"]
     assert share == pytest.approx(1.6)
+
+
+@given(
+    st.floats(0.0, 359.9), st.floats(-89.0, 89.0), st.floats(0.0, 359.9), st.booleans(), st.floats(0.005, 0.05)
+)  # fmt: skip
+@settings(max_examples=30)
+def test_pixels_lie_in_the_cells_in_which_the_wcs_puts_them(
+    ra: float, dec: float, rotation: float, mirrored: bool, scale: float
+) -> None:
+    size, angle = (300, 200), np.radians(rotation)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, dec], [150.5, 100.5]
+    sign = 1.0 if mirrored else -1.0
+    wcs.wcs.cd = scale * np.array(
+        [[sign * np.cos(angle), np.sin(angle)], [-sign * np.sin(angle), np.cos(angle)]]
+    )
+    corners = wcs.all_pix2world([[-0.5, -0.5], [299.5, -0.5], [299.5, 199.5], [-0.5, 199.5]], 0)
+    region = "POLYGON ICRS " + " ".join(f"{a:.8f} {d:.8f}" for a, d in corners)
+    pixels = pixels_of_region(region, 7)
+    x, y = wcs.all_world2pix(*healpy.pix2ang(2**7, pixels, nest=True, lonlat=True), 0)
+    row = {"ra_deg": ra, "dec_deg": dec, "pixel_scale_arcsec": 3600.0 * scale, "rotation_deg": rotation,
+           "mirrored": mirrored, "width_px": size[0], "height_px": size[1]}  # fmt: skip
+    expected = cell_of(x, y, (size[1], size[0]))
+    sure = np.all(
+        [np.abs(v * 3.0 / n - np.round(v * 3.0 / n)) > 0.03 for v, n in ((x, 300), (y, 200))], axis=0
+    )
+    np.testing.assert_array_equal(cells_of_pixels(pixels, 7, row)[sure], expected[sure])
+
+
+def test_limits_on_pixels_are_those_of_their_cells(
+    frame_rows: Callable[..., pa.Table], match_rows: Callable[..., pa.Table]
+) -> None:
+    """The corners of the field see one magnitude less than its middle, and of one nothing is known."""
+    corners, step = (1, 3, 7, 9), 10.0**0.4
+    cells = {
+        name: 100.0 * (step if i in corners else 1.0) for i, name in enumerate(cell_names("flux_limit"), 1)
+    }
+    cells |= {
+        name: 50.0 * (step if i in corners else 1.0)
+        for i, name in enumerate(cell_names("flux_limit_injected"), 1)
+    }
+    cells["flux_limit_cell9"] = None
+    frames = frame_rows(
+        1, s_region=square(10.0, 0.0, 5.0), ra_deg=10.0, dec_deg=0.0, rotation_deg=0.0, mirrored=False,
+        pixel_scale_arcsec=3600.0 * np.degrees(np.tan(np.radians(5.0))) / 50.0, width_px=100, height_px=100,
+        flux_limit=100.0, flux_limit_injected=50.0, completeness=0.9, **cells,
+    )  # fmt: skip
+    zero = {"frame_id": 1, "zp": 20.0, "mag_limit": 15.0}
+    table = maps_table("lab", NIGHT, frames, match_rows(0), zeropoints([zero]), Calibration(), 6).to_pandas()
+    ra, dec = healpy.pix2ang(64, table.healpix_pixel.to_numpy(), nest=True, lonlat=True)
+    corner = (np.abs(ra - 10.0) > 1.7) & (np.abs(dec) > 1.7)
+    middle = (np.abs(ra - 10.0) < 1.6) | (np.abs(dec) < 1.6)
+    unknown = (ra < 8.3) & (dec > 1.7)
+    assert min(corner.sum(), middle.sum(), unknown.sum()) > 5
+    half = 20.0 - 2.5 * np.log10(50.0)
+    np.testing.assert_allclose(table.half_limit_sum[corner], half - 1.0, atol=1e-6)
+    np.testing.assert_allclose(table.half_limit_sum[middle], half, atol=1e-6)
+    np.testing.assert_allclose(table.limit_sum[corner & ~unknown], 14.0, atol=1e-6)
+    np.testing.assert_allclose(table.limit_sum[middle | unknown], 15.0, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, ra_dec, separation_deg
 from skylake.schema import arrow_schema, load
+from skylake.table.faintstars import are_fainter_stars
 from skylake.table.targets import (
     DETECTIONS,
     CatalogStars,
@@ -127,6 +130,25 @@ def test_two_catalog_stars_in_one_image_stay_where_they_are() -> None:
     rows = combine(catalog(ra, dec), clusters_at(np.array([10.0]), np.array([1.0 / 3600.0])), 4.0)
     assert rows["dec_deg"].to_pylist() == dec.tolist()
     assert rows.num_rows == 2
+
+
+def test_detections_of_fainter_catalog_stars_are_known_by_place_and_light() -> None:
+    """Ten wanted stars, twenty fainter ones of which one flares, and five that no catalog has."""
+    ra, dec = sky(35, 11)
+    mag = np.concatenate([np.linspace(9, 12, 10), np.linspace(13, 16, 20), np.full(5, 14.0)])
+    light = 10.0 ** (-0.4 * (mag - 20.0))
+    light[15] *= 40.0
+    star, frame, x, y = detections(ra, dec, 5, 1)
+    seen = cluster_detections(frame, x, y, light[star], np.full(star.size, MJD), LINK)
+    order = [
+        int(np.argmin(separation_deg(a, d, *ra_dec(seen.vectors)))) for a, d in zip(ra, dec, strict=True)
+    ]
+    stars = replace(catalog(ra[:30], dec[:30]), mag=mag[:30])
+    wanted, fainter = stars.take(np.arange(10)), stars.take(np.arange(10, 30))
+    told = are_fainter_stars(seen, wanted, fainter, 4.0)[order]
+    assert np.flatnonzero(told).tolist() == [one for one in range(10, 30) if one != 15]
+    rows = combine(wanted, seen.take(~are_fainter_stars(seen, wanted, fainter, 4.0)), 4.0)
+    assert rows["origin"].to_pylist().count(DETECTIONS) == 6
 
 
 def earlier(rows: pa.Table, ids: npt.NDArray[np.int64], version: int) -> pa.Table:

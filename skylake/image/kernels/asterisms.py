@@ -120,7 +120,7 @@ def search(
     entries, code, sources = np.empty(_ROOM, np.int64), np.empty(4), np.empty(4, np.int64)
     members, middle, sky = np.empty(4, np.int64), np.empty(2), np.empty(3)
     empty = Guess(np.zeros((3, 3)), np.zeros(3), 1)
-    best = Answer(-1e3, empty, 0, pairs.copy(), looked_at)
+    best = Answer(-np.inf, empty, 0, pairs.copy(), looked_at)
     for quad in range(first, last):
         for way in range(4 * wanted.parities.size):
             parity = wanted.parities[way // 4]

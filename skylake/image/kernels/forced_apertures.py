@@ -8,7 +8,7 @@ import numpy as np
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
-from skylake.image.kernels.stamps import crosses, cut, read_ahead
+from skylake.image.kernels.stamps import crosses, cut, misses, read_ahead
 
 _ZERO = np.float32(0.0)
 #: No pixel is quieter than this share of the variance of the sky.
@@ -269,7 +269,9 @@ def sum_pixels(
         other = read_ahead(left, other, row + outer, sink)
         if planes:
             third = read_ahead(plane, third, row + outer, sink)
-        partial = not clean or crosses(column, row, outer, signal.shape)
+        # One saturated star in a frame must not make all the others slow.
+        partial = crosses(column, row, outer, signal.shape)
+        partial = partial or (not clean and misses(good, column, row, outer))
         _load(
             signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip

@@ -55,11 +55,10 @@ def reduce_integers(
     y0, x0 = window
     pixels, mask, variance = out
     height, width = pixels.shape
-    # Shifts by nothing leave the bytes as they are, and a flipped sign makes signed what is unsigned.
-    shift = np.uint16(8) if swapped != 0.0 else np.uint16(0)
+    # A flipped sign makes signed what is unsigned.
     flip = np.uint16(0) if signed != 0.0 else np.uint16(0x8000)
     start = zero if signed != 0.0 else zero + np.float32(32768.0) * scale
-    code = (shift, flip, scale, start)
+    code = (swapped != 0.0, flip, scale, start)
     scratch = np.zeros((3, width), np.float32)
     scratch[2] = 1.0
     invalid = 0
@@ -130,19 +129,24 @@ def _scale(row: Any, scale: Any, zero: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def _number(word: Any, swap: Any, flip: Any) -> Any:
+    """Return the signed integer that 16 bits stand for; the shift is a constant, so that no register is widened."""
+    other = np.uint16((word << np.uint16(8)) | (word >> np.uint16(8)))
+    return np.int16((other if swap else word) ^ flip)
+
+
+@numba.njit(cache=True, nogil=True)
 def _decode(source: Any, code: Any, row: Any) -> None:
-    shift, flip, scale, start = code
+    swap, flip, scale, start = code
     for x in range(row.size):
-        bits = (source[x] << shift) | (source[x] >> shift)
-        row[x] = np.float32(np.int16(bits ^ flip)) * scale + start
+        row[x] = np.float32(_number(source[x], swap, flip)) * scale + start
 
 
 @numba.njit(cache=True, nogil=True)
 def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
-    shift, flip, _, _ = code
+    swap, flip, _, _ = code
     for x in range(row.size):
-        bits = (source[x] << shift) | (source[x] >> shift)
-        if np.float32(np.int16(bits ^ flip)) == blank:
+        if np.float32(_number(source[x], swap, flip)) == blank:
             row[x] = np.nan
 
 
@@ -169,11 +173,10 @@ def _reduce_source(
     source: Any, code: Any, row: Any, mask: Any, offset: Any, factor: Any, numbers: Any
 ) -> None:
     """Decode, judge and reduce a row in one loop, so that all planes stream in together."""
-    shift, flip, scale, start = code
+    swap, flip, scale, start = code
     saturation, linearity = numbers[0], numbers[1]
     for x in range(row.size):
-        bits = (source[x] << shift) | (source[x] >> shift)
-        raw = np.float32(np.int16(bits ^ flip)) * scale + start
+        raw = np.float32(_number(source[x], swap, flip)) * scale + start
         value = (raw - offset[x]) * factor[x]
         row[x] = value
         mask[x] = _bits(raw, value, saturation, linearity)
@@ -200,10 +203,10 @@ def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def _any_invalid(mask: Any) -> int:
-    some = 0
+    some = np.uint8(0)
     for x in range(mask.size):
-        some |= mask[x]
-    return some & 1
+        some = np.uint8(some | mask[x])
+    return int(some & INVALID)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -252,7 +252,7 @@ def refine(
             improve(guess, picture, zones, stars, sources, n, sigma, start, covariance)
         n = pair_up(guess, picture, zones, sigma, covariance, found, stars, sources, owner, best)
         if n < 4:
-            return -1e3, n
+            return -np.inf, n
     improve(guess, picture, zones, stars, sources, n, sigma, start, covariance)
     n = pair_up(guess, picture, zones, sigma, covariance, found, stars, sources, owner, best)
     return last_odds(guess, picture, zones, members, sigma, covariance, found, owner), n

@@ -57,6 +57,18 @@ def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
 
+@numba.njit(cache=True, nogil=True)
+def misses(good: Bytes, column: int, row: int, half: int) -> bool:
+    """Tell whether a stamp that lies within the image has a pixel that is not good."""
+    for y in range(row - half, row + half + 1):
+        line, bits = good[y, column - half : column + half + 1], np.uint8(1)
+        for x in range(line.size):
+            bits = np.uint8(bits & line[x])
+        if bits == 0:
+            return True
+    return False
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO

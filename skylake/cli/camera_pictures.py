@@ -1,0 +1,38 @@
+"""Pictures of the distortion of a camera, and of what is left of the stars of its frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skylake.image.epochs import Epoch
+    from skylake.lake import Lake
+
+
+def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]:
+    """Draw an epoch of a camera into a folder; return the files."""
+    from skylake.cli.output import writing
+    from skylake.core.sphere import ARCSEC_PER_RADIAN
+    from skylake.flow.cluster import Inline
+    from skylake.flow.learning import stars_of_epoch
+    from skylake.report import astrometry
+    from skylake.report.style import save
+
+    model = epoch.distortion.model
+    stars = stars_of_epoch(lake, camera, epoch, Inline())
+    found = astrometry.FrameResiduals(*stars, epoch.shape, ARCSEC_PER_RADIAN / model.focal_px)
+    name = f"{camera}, epoch {epoch.number}"
+    figures = {
+        "distortion": astrometry.distortion_map(model, epoch.shape, f"{name}: distortion"),
+        "residuals": astrometry.residual_quiver(found, f"{name}: residuals"),
+        "radius": astrometry.residuals_against_radius(found, f"{name}: residuals against radius"),
+        "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
+    }
+    paths = []
+    for what, figure in figures.items():
+        path = folder / f"{camera}-{epoch.number}.{epoch.version}-{what}.png"
+        with writing(path):
+            save(figure, path)
+        paths.append(str(path))
+    return paths

@@ -1,0 +1,209 @@
+"""When the distortion of a camera has changed: frames in the order of time against what was learnt before.
+
+Each frame tells how far the common parameters of its lens are from those that were learnt, and how well. What frames
+tell adds up, so the last few of them are judged together: a generalised likelihood ratio over windows that end with
+the newest frame (Willsky & Jones 1976, IEEE Trans. Autom. Control 21, 108). One frame that is spoilt is no change of
+the camera: the others must show it too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.image.crossvalidation import inverse
+from skylake.image.distortion import Distortion
+from skylake.image.jointfit import OWN, SHARED
+from skylake.image.lens import NAMES, Lens
+from skylake.image.lensfit import Pairs, fit_lens
+
+Floats = npt.NDArray[np.float64]
+
+#: Frames in a window; the longest is what has to be remembered.
+_WINDOWS = (3, 5, 8, 12, 16)
+MEMORY = _WINDOWS[-1]
+#: The chance in one window of a change that there is not, and that whichever of its frames is left out. Five
+#: windows for each frame, and most of their frames in common: one false alarm in some hundred thousand frames.
+_FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
+#: Starts whose sum of squares is less than that of the best by no more may be the right one.
+_NEARLY = 9.0
+#: How far a change must move stars to matter (pixels, root mean square over the image).
+_LEAST_CHANGE_PX = 0.03
+_GRID = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What frames tell of the common parameters, less those that were learnt, in units of what is expected of a lens.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (7, 7)
+        Information, of the stars alone.
+    gradient : ndarray, shape (7,)
+        The same times the difference.
+    """
+
+    matrix: Floats
+    gradient: Floats
+
+    def __add__(self, other: Told) -> Told:
+        return Told(self.matrix + other.matrix, self.gradient + other.gradient)
+
+    def __sub__(self, other: Told) -> Told:
+        return Told(self.matrix - other.matrix, self.gradient - other.gradient)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A change of distortion.
+
+    Attributes
+    ----------
+    start : int
+        The first frame that has the new one, by its place in what was given.
+    shift_px, corner_px : float
+        How far stars are from where the old one puts them, after pointing and scale are fitted: root mean square
+        over the image, and in the worst corner.
+    chance : float
+        Of a difference so large without a change.
+    """
+
+    start: int
+    shift_px: float
+    corner_px: float
+    chance: float
+
+
+def tell(distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int]) -> Told:
+    """Return what the stars of a frame tell of the distortion of its camera.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        As it was learnt before.
+    lens : Lens
+        Of the frame, to some pixels.
+    pairs : Pairs
+    shape : tuple of int
+        Height and width of the image.
+    """
+    expected = distortion.expected(shape)
+    held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
+    free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
+    units = expected.sigma[SHARED]
+    away = (free.lens.parameters() - distortion.model.parameters())[SHARED] / units
+    known = inverse(free.covariance[np.ix_(SHARED, SHARED)]) * np.outer(units, units)
+    # What is expected of any lens pulls the fit towards what was learnt; the stars alone are wanted.
+    return Told(known - np.eye(len(SHARED)), known @ away)
+
+
+def spread_of(distortion: Distortion, told: Sequence[Told], shape: tuple[int, int]) -> float:
+    """Return how many times the variance that their stars explain the frames of an epoch differ by; at least 1."""
+    from scipy.special import gammaincinv
+
+    ratios = []
+    for one in told:
+        squares, number, _ = _judge(distortion, one, shape)
+        if number:
+            ratios.append(squares / (2.0 * float(gammaincinv(0.5 * number, 0.5))))
+    return max(1.0, float(np.median(ratios))) if ratios else 1.0
+
+
+def find_change(
+    distortion: Distortion, told: Sequence[Told], times: Sequence[float], shape: tuple[int, int]
+) -> Found | None:
+    """Tell whether the last frames want another distortion, and since when.
+
+    Cameras are touched while they do not observe, so of starts that are nearly as good that after the longest pause
+    is taken.
+
+    Parameters
+    ----------
+    distortion : Distortion
+    told : sequence of Told
+        What the frames up to the newest tell, in the order of time; the last :data:`MEMORY` of them count.
+    times : sequence of float
+        Of the frames.
+    shape : tuple of int
+    """
+    alarms = [_alarm(distortion, told[-size:], shape) for size in _WINDOWS if size <= len(told)]
+    if not any(alarms):
+        return None
+    first = max(len(told) - MEMORY, 0)
+    starts = range(first, len(told) - _WINDOWS[0] + 1)
+    judged = {n: _judge(distortion, reduce(add, told[n:]), shape)[0] / distortion.spread for n in starts}
+    best = max(judged.values())
+    pauses = {n: times[n] - times[n - 1] if n else 0.0 for n in starts if judged[n] > best - _NEARLY}
+    start = max(pauses, key=lambda n: (pauses[n], judged[n]))
+    squares, number, away = _judge(distortion, reduce(add, told[start:]), shape)
+    shift = displacement(distortion.model, away, shape)
+    return Found(start, *shift, _chance(squares / distortion.spread, number))
+
+
+def _alarm(distortion: Distortion, window: Sequence[Told], shape: tuple[int, int]) -> bool:
+    """Tell whether a window shows a change that is not that of one of its frames."""
+    whole = reduce(add, window)
+    wanted = [(whole, _FALSE_ALARM), *((whole - one, _WITHOUT_ONE) for one in window)]
+    for told, chance in wanted:
+        squares, number, away = _judge(distortion, told, shape)
+        if number == 0 or _chance(squares / distortion.spread, number) > chance:
+            return False
+    return displacement(distortion.model, away, shape)[0] >= _LEAST_CHANGE_PX
+
+
+def _judge(distortion: Distortion, told: Told, shape: tuple[int, int]) -> tuple[float, int, Floats]:
+    """Return the sum of squares of what frames tell, of how many numbers, and the difference of the parameters.
+
+    Directions of which the stars tell less than is expected of any lens do not count.
+    """
+    units = distortion.expected(shape).sigma[SHARED]
+    strength, ways = np.linalg.eigh(told.matrix)
+    used = strength > 1.0
+    if not used.any():
+        return 0.0, 0, np.zeros(len(SHARED))
+    ways, strength = ways[:, used], strength[used]
+    away = (ways.T @ told.gradient) / strength
+    learnt = ways.T @ (distortion.covariance / np.outer(units, units)) @ ways
+    variance = np.diag(1.0 / strength) + learnt
+    return float(away @ np.linalg.solve(variance, away)), int(used.sum()), (ways @ away) * units
+
+
+def _chance(squares: float, number: int) -> float:
+    from scipy.special import gammaincc
+
+    return float(gammaincc(0.5 * number, 0.5 * squares)) if number else 1.0
+
+
+def displacement(model: Lens, away: Floats, shape: tuple[int, int]) -> tuple[float, float]:
+    """Return how far a difference of the common parameters moves stars once a frame is pointed anew.
+
+    Parameters
+    ----------
+    model : Lens
+    away : ndarray, shape (7,)
+        Of the parameters :data:`SHARED`.
+    shape : tuple of int
+
+    Returns
+    -------
+    rms_px, most_px : float
+        Over the image.
+    """
+    y, x = (
+        axis.ravel()
+        for axis in np.meshgrid(*(np.linspace(0.0, n - 1.0, _GRID) for n in shape), indexing="ij")
+    )
+    derivatives = np.nan_to_num(model.derivatives(model.to_vectors(x, y))[1])
+    moved = np.tensordot(away, derivatives[SHARED], axes=1).ravel()
+    own = derivatives[OWN].reshape(len(OWN), -1).T
+    scale = np.maximum(np.linalg.norm(own, axis=0), np.finfo(float).tiny)
+    left = moved - (own / scale) @ np.linalg.lstsq(own / scale, moved, rcond=None)[0]
+    squares = np.sum(left.reshape(2, -1) ** 2, axis=0)
+    return math.sqrt(float(squares.mean())), math.sqrt(float(squares.max()))

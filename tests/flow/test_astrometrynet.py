@@ -1,0 +1,36 @@
+"""How `solve-field` is called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skylake.errors import FrameRejected
+from skylake.flow.astrometrynet import command_of, solve_list
+from skylake.image.solve import SolveParams
+from skylake.image.starlist import StarList
+
+SOURCES = StarList(*np.array([[1.0, 200.0], [5.0, 90.0], [10.0, 20.0], [0.1, 0.1]]), (300, 400))
+
+
+def test_an_asterism_in_a_corner_of_the_picture_is_within_the_radius() -> None:
+    params = SolveParams(scale_low=30.0, scale_high=36.0, centre=(10.0, -5.0), radius_deg=1.0)
+    command = command_of(Path("sources.fits"), SOURCES, params)
+    # Half the diagonal are 250 pixels of at most 36 arcsec.
+    assert float(command[command.index("--radius") + 1]) == pytest.approx(1.0 + 2.5)
+    assert command[command.index("--ra") + 1] == "10.000000"
+
+
+def test_modules_of_ours_are_not_taken_for_those_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "solve-field"
+    program.write_text('#!/bin/sh\necho "path: $PYTHONPATH."\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    with pytest.raises(FrameRejected, match=r"path: \.\)"):
+        solve_list(SOURCES, SolveParams())
