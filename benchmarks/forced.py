@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from claims import Claim, conclude
+from lonely import SPANS, Profile, pull_claims, pulls_of, width
 
 from skylake import cameras
 from skylake.core.camera import Apertures, Camera, Detector
@@ -57,10 +58,9 @@ from skylake.simulate import Moffat, render
 GAIN, READ_NOISE, SKY_E, FWHM, BETA = 1.5, 8.0, 800.0, 2.5, 3.5
 RADII = (3.0, 5.0, 8.0)
 TOTAL = 12.0
+PROFILE = Profile(FWHM, BETA, RADII)
 #: Edges of the bins of magnitude below the brightest star.
 BINS = ((1, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 9))
-#: Edges of the spans of S/N in which pulls are judged, and how many stars tell them.
-SPANS, FEWEST = (1.0, 2.0, 4.0, 8.0, 16.0, 50.0, 1e9), 100
 
 
 def main() -> None:
@@ -169,12 +169,12 @@ def simulated(size: int, repeats: int, n_frames: int) -> list[Claim]:
     ours, found = timed(force, repeats)
     peer = _sep_x(extracted, field, repeats)
     claims = _accuracy(extracted, field, found)
-    snr, pulls = [field.snr], [pulls_of(extracted, field, found)]
+    snr, pulls = [field.snr], [pulls_of(extracted, field, found, PROFILE)]
     for seed in range(21, 20 + n_frames):
         field = draw_field(size, seed)
         extracted = extract(field)
         snr.append(field.snr)
-        pulls.append(pulls_of(extracted, field, forced(extracted, field, model)))
+        pulls.append(pulls_of(extracted, field, forced(extracted, field, model), PROFILE))
     claims += pull_claims(
         np.concatenate(snr), {name: np.concatenate([one[name] for one in pulls]) for name in pulls[0]}
     )
@@ -255,7 +255,7 @@ def _accuracy(extracted: Extracted, field: Field, found: ForcedMeasurements) -> 
                     pull = (value[these] - field.total[these]) / error[these]
                     span = f"{low:4g}-{min(high, 9999):<4g}"
                     print(f"{name:9s} {label:7s} {span} {these.sum():6d} {np.median(off):+7.3f} "
-                          f"{_width(off):8.3f} {np.median(pull):+6.2f} {_width(pull):6.2f}")  # fmt: skip
+                          f"{width(off):8.3f} {np.median(pull):+6.2f} {width(pull):6.2f}")  # fmt: skip
         if name in ("psf", "hybrid1"):
             claims += _claims(name, value, field, blends)
     return claims
@@ -265,70 +265,6 @@ def _claims(name: str, value: np.ndarray, field: Field, blends: np.ndarray) -> l
     bright = blends & (field.snr >= 6.0)
     bias = float(np.median(value[bright] / field.total[bright]) - 1.0)
     return [Claim(f"{name}: bias of blends at S/N of 6 and more", abs(bias), None, 0.03)]
-
-
-def pulls_of(extracted: Extracted, field: Field, found: ForcedMeasurements) -> dict[str, np.ndarray]:
-    """Return pulls of lonely stars, NaN for others.
-
-    Apertures are held against the light that falls into them, the fit, which is tied to the growth curve, against all
-    light: the error of that curve, common to the stars of a frame, is then part of the error.
-    """
-    inside = (found.edge_distance > 15.0) & ((found.flags & int(SourceFlag.FIT_FAILED)) == 0)
-    lonely = inside & (field.neighbours(15.0) < 0.02)
-    factor, common = (one["aper1"] for one in (extracted.corrections.factor, extracted.corrections.error))
-    error = np.hypot(found.flux_err["psf"], found.flux["psf"] * common / factor)
-    pulls = {"psf": (found.flux["psf"] - field.total) / error}
-    for number, radius in enumerate(RADII, 1):
-        name = f"hybrid{number}"
-        pulls[name] = (found.flux[name] - field.flux * held(radius)) / found.flux_err[name]
-    return {name: np.where(lonely, values, np.nan) for name, values in pulls.items()}
-
-
-def held(radius: float) -> float:
-    """Return the share of a star's light in a circle; pixels widen it in the image, and where circles cut them."""
-    scale = 0.5 * FWHM / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
-    u = (radius / scale) ** 2
-    slope = -2.0 * BETA * radius / scale**2 * (BETA - 1.0) / (np.pi * scale**2) * (1.0 + u) ** (-BETA - 1.0)
-    return float(1.0 - (1.0 + u) ** (1.0 - BETA) + 2.0 * np.pi * radius * slope / 12.0)
-
-
-def pull_claims(snr: np.ndarray, pulls: dict[str, np.ndarray]) -> list[Claim]:
-    """Tell the pulls of lonely stars in spans of S/N, and claim them for the worst span.
-
-    In a crowded field stars that nobody sees add to the outer rings of the growth curve, by less than its error: what
-    the brightest stars show of that is a claim of its own.
-    """
-    claims = []
-    for name, values in pulls.items():
-        spans = [values[np.isfinite(values) & (snr >= a) & (snr < b)] for a, b in pairwise(SPANS)]
-        told = [
-            f"{low:g}: {np.median(one):+.2f} {_width(one):.2f} ({one.size})"
-            for low, one in zip(SPANS, spans, strict=False)
-        ]
-        print(f"{name:9s} pulls of lonely stars from S/N {', '.join(told)}")
-        middle = [abs(float(np.median(one))) for one in spans if one.size >= FEWEST]
-        width = [abs(_width(one) - 1.0) for one in spans if one.size >= FEWEST]
-        if name == "psf" and spans[-1].size >= FEWEST:
-            claims.append(Claim("psf: median pull of the brightest lonely stars, with the growth curve", middle.pop(),
-                                None, 0.3))  # fmt: skip
-        claims.append(
-            Claim(f"{name}: median pull of lonely stars of any S/N, distance from 0", max(middle), None, 0.1)
-        )
-        claims.append(
-            Claim(
-                f"{name}: width of the pulls of lonely stars of any S/N, distance from 1",
-                max(width),
-                None,
-                0.1,
-            )
-        )
-    return claims
-
-
-def _width(values: np.ndarray) -> float:
-    """Return half the distance between the 16th and 84th percentile."""
-    low, high = np.percentile(values, [15.865, 84.135])
-    return float(0.5 * (high - low))
 
 
 def skycamz(folder: Path, real: Path) -> list[Claim]:
