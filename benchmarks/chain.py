@@ -5,8 +5,8 @@ core, a third of that with --quick.
 
 Frames: 10,000 stars on 2048 x 2048 pixels, Moffat of beta 3.5 and full width 2.5 px, N(>f) ~ f^-0.75 from 100 to 2e6
 ADU, a sky of 800 electrons with a gradient, 15 % vignetting, a bias with a pattern, read noise 8 e-, gain 1.5 e-/ADU,
-whole numbers of 16 bits; plain, and compressed by tiles (Rice). The plain frame once more with forced photometry of all
-stars that were drawn, at their true places.
+whole numbers of 16 bits; plain, and compressed by tiles (Rice). The plain frame once more with forced photometry of
+all stars that were drawn, at their true places.
 
 Ours goes from the file through bias, flat, background, detection, measurement in three circles and an ellipse, widths,
 aperture corrections and metrics to a table of sources with positions on the sky. Source Extractor does not calibrate:

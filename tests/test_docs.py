@@ -21,6 +21,7 @@ import pytest
 
 from skylake import cameras
 from skylake.cli.main import cli
+from skylake.core.reasons import Reason
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -172,3 +173,9 @@ def test_the_two_commands_of_the_readme_are_those_of_the_makefile_and_of_ci() ->
         assert command in commands("README.md")
         assert command.split()[1] in targets
         assert command in script
+
+
+def test_the_page_on_operating_names_every_reason() -> None:
+    page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [reason.value for reason in Reason if f"`{reason.value}`" not in rows] == []

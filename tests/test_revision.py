@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import skylake
+from skylake.cameras import load
+from skylake.image.reduce import new_row
 from skylake.revision import checked_out, code_version
 
 
@@ -50,3 +52,7 @@ def test_what_is_no_checkout_has_no_commit(tmp_path: Path) -> None:
 def test_the_version_of_the_code_begins_with_that_of_the_package() -> None:
     commit = checked_out(Path(skylake.__file__).parents[1])
     assert code_version() == skylake.__version__ + (f"+g{commit[:7]}" if commit else "")
+
+
+def test_the_row_of_a_frame_tells_the_code_that_made_it() -> None:
+    assert new_row(load("sim"), "night/frame.fits")["software_version"] == code_version()

@@ -20,6 +20,8 @@ from skylake.core.reasons import Reason
 
 #: Characters of a card's text that a sentence shows.
 _MAX_SHOWN = 40
+#: Cards without a time that a sentence names.
+_MOST_TOLD = 3
 _VERDICTS: dict[Reason, Verdict] = {
     Reason.NO_TIME: "missing",
     Reason.BAD_HEADER: "wrong",
@@ -31,12 +33,13 @@ _VERDICTS: dict[Reason, Verdict] = {
 class _Found:
     """What the ways of a header tell.
 
-    ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``doubts``
-    why the clock of a way cannot be told.
+    ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
+    whose values are no times, ``doubts`` why the clock of a way cannot be told.
     """
 
     starts: list[tuple[str, float]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
 
@@ -58,9 +61,7 @@ def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
         note = f"{found.refused[0]} is no time between 1900 and 2100; correct the header or name another card"
         _refuse(reading, Reason.BAD_HEADER, "", f"{note} in header.time of the profile")
     elif not starts:
-        tried = "; ".join(" + ".join(way.cards) for way in header.time) or "no cards"
-        note = f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
-        _refuse(reading, Reason.NO_TIME, "", note)
+        _refuse(reading, Reason.NO_TIME, "", _no_time(reading.camera, found.unread), bool(found.unread))
     elif _spread_s(starts) > header.time_tolerance_s:
         told = ", ".join(f"{name} gives MJD {mjd:.6f}" for name, mjd in starts)
         note = f"the time cards disagree ({told}); keep only the right ones in header.time of the profile"
@@ -73,10 +74,12 @@ def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _Found)
     values = [cards[name] for name in way.cards]
     scale, doubt = _scale_and_zone(way, values, reading.camera, cards)
     mjd = parse_time(way, values, scale)
+    told = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
     if mjd is None:
+        if any(str(value).strip() for value in values):
+            found.unread.append(f"{told} is no {way.format} time")
         return
     if not is_plausible(mjd):
-        told = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
         found.refused.append(told)
         return
     if doubt is not None:
@@ -114,13 +117,23 @@ def _scale_and_zone(
     return known or stated or "utc", None
 
 
+def _no_time(camera: Camera, unread: list[str]) -> str:
+    """Return why no card tells the time: none of them is there, or what they hold is no time."""
+    if unread:
+        told = ", ".join(unread[:_MOST_TOLD])
+        return f"the time cannot be read ({told}); correct the header or mend header.time of the profile"
+    tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
+    return f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
+
+
 def _spread_s(starts: list[tuple[str, float]]) -> float:
     times = [mjd for _, mjd in starts]
     return (max(times) - min(times)) * SECONDS_PER_DAY
 
 
-def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:
-    reading.readings.append(Reading("mjd_start", None, source, _VERDICTS[reason], note))
+def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str, unread: bool = False) -> None:
+    verdict = "wrong" if unread else _VERDICTS[reason]
+    reading.readings.append(Reading("mjd_start", None, source, verdict, note))
     reading.fail(reason, note)
 
 

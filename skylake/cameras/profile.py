@@ -243,7 +243,10 @@ def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
 
 def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:
     for metric, gate in camera.gates.items():
-        yield metric not in GATE_REASONS, f"gates.{metric}", f"gates exist for {', '.join(GATE_REASONS)}"
+        near = difflib.get_close_matches(metric, GATE_REASONS, 1)
+        hint = f"did you mean gates.{near[0]}? " if near else ""
+        what = f"there is no such gate; {hint}gates exist for {', '.join(GATE_REASONS)}"
+        yield metric not in GATE_REASONS, f"gates.{metric}", what
         yield gate == Gate(action=gate.action), f"gates.{metric}", "give min or max"
 
 
@@ -278,5 +281,12 @@ def _rules_of_reduction(camera: Camera) -> Iterator[_Rule]:
     no_border = "reference" in steps and detector.reference_border_px < 1
     yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
     yield detector.reference_channels < 1, "detector.reference_channels", "there is at least one"
+    for kind in camera.reduction.use:
+        # Without the step nothing would be done with it.
+        yield kind not in steps, f"reduction.use.{kind}", f"reduction.steps does not name the step {kind}"
+        takes = kind in ("bias", "dark", "flat", "bad_pixels")
+        yield not takes, f"reduction.use.{kind}", "only bias, dark, flat and bad_pixels take a master"
     sky = camera.reduction.sky
+    relative = sky.file is not None and not Path(sky.file).is_absolute()
+    yield relative, "reduction.sky.file", "give the absolute path, which all workers find"
     yield not 1 <= sky.min_frames <= sky.n_frames, "reduction.sky.min_frames", "from 1 to sky.n_frames"

@@ -67,6 +67,14 @@ def _number(text: Any, least: float, largest: float, unit: str) -> float:
     return value
 
 
+def bits(text: Any) -> int:
+    """Read a number whose bits have meanings, in decimal, or as 0x12 or 0b10010."""
+    try:
+        return int(str(text), 0 if str(text).lower().startswith(("0x", "0b")) else 10)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no whole number; write it as 18 or 0x12") from None
+
+
 def picture(text: Any) -> Path:
     """Read the name of a picture."""
     path = Path(text)

@@ -16,6 +16,7 @@ from skylake.cli.arguments import (
     lake_argument,
     moment,
     open_lake,
+    plot_option,
     readable_lake_argument,
     start_workers,
 )
@@ -142,9 +143,13 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
 @calib.command("show")
 @readable_lake_argument
 @click.argument("name")
+@plot_option
 @show.as_json
-def show_(lake: Path, name: str, as_json: bool) -> None:
-    """Show all that is known of the master NAME: quality, validity, and what it was made of."""
+def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
+    """Show all that is known of the master NAME: quality, validity, and what it was made of.
+
+    --plot draws its pixels and their histogram, or its bad pixels.
+    """
     from skylake.errors import UsageError
 
     rows = open_lake(lake).snapshot().read("masters").to_pylist()
@@ -165,6 +170,36 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
             click.echo(f"  {file}  {sha256[:12]}")
 
     show.result(row, as_json, text)
+    if plot is not None:
+        _draw(lake, row, plot)
+
+
+def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
+    """Draw a master of a lake on disk."""
+    import numpy as np
+
+    from skylake.cli.output import writing
+    from skylake.errors import UsageError
+    from skylake.image.library import Master
+    from skylake.image.masterfile import load_master
+    from skylake.report.masterplot import mask_picture, master_picture
+    from skylake.report.style import save
+
+    if not row["file"] or row["kind"] == "transfer":
+        raise UsageError(f"{row['name']} has no pixels to draw; masters of other kinds do")
+    content = load_master(open_lake(lake).root, Master.from_row(row))
+    title = f"{row['camera']}: {row['name']}"
+    if content.pixels is None:
+        assert content.mask is not None
+        figure = mask_picture(content.mask, title)
+    else:
+        # Flats are read as what frames are multiplied by.
+        pixels = np.float32(1.0) / content.pixels if row["kind"] == "flat" else content.pixels
+        label = "response" if row["kind"] == "flat" else f"{row['kind']} [ADU]"
+        figure = master_picture(np.asarray(pixels, np.float32), content.error, label, title)
+    with writing(plot):
+        save(figure, plot)
+    click.echo(f"wrote {plot}", err=True)
 
 
 def _units(kind: str) -> dict[str, str]:

@@ -12,6 +12,11 @@ from skylake.cli.learning import geometry, learn
 
 if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Profile, Reading
+    from skylake.core.camera import Camera
+
+
+#: A scale of the WCS that differs by more from that of the profile is told.
+_SCALE_TOLERANCE = 0.02
 
 
 @click.group()
@@ -138,6 +143,36 @@ def _further_images(n_further: int, extension: int) -> Reading:
     return Reading("images", n_further + 1, f"HDU {extension}", "ambiguous", note)
 
 
+def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
+    """Tell the scale of the WCS, and whether it is that of the profile."""
+    from skylake.cameras import Reading
+
+    told = camera.optics.pixel_scale_arcsec
+    if told is None or abs(pixel_scale_arcsec / told - 1.0) <= _SCALE_TOLERANCE:
+        return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS")
+    note = f"the profile says {told:g}; mend optics.pixel_scale_arcsec unless the WCS is wrong"
+    return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS", "ambiguous", note)
+
+
+def _sun(header: HeaderReading) -> list[Reading]:
+    """Tell the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
+    from skylake.cameras import Reading
+    from skylake.core.ephemeris import sun_and_moon
+
+    camera = header.camera
+    if header.mjd_mid is None or not camera.site.known:
+        return []
+    altitude = float(sun_and_moon(header.mjd_mid, camera.site).sun_altitude_deg)
+    gate = camera.gates.get("sun_altitude_deg")
+    if altitude > 0.0:
+        note = "the Sun is up; see whether header.time.zone_hours and site.longitude_deg are right"
+        return [Reading("sun_altitude_deg", altitude, "mjd_mid, site", "ambiguous", note)]
+    if gate is not None and not gate.passes(altitude):
+        note = "outside gates.sun_altitude_deg, as in twilight"
+        return [Reading("sun_altitude_deg", altitude, "mjd_mid, site", "ok", note)]
+    return [Reading("sun_altitude_deg", altitude, "mjd_mid, site")]
+
+
 def _check(file: Path, profile: Profile) -> dict[str, Any]:
     """Read the header of a file as ingest would."""
     import dataclasses
@@ -163,6 +198,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
         image = calibrate(raw, reading.camera, reading.saturation_adu)
+        readings += _sun(reading)
         if reading.problem is not None:
             result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]
         else:
@@ -170,7 +206,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
             pointing = header_pointing(raw.header, reading.camera, shape, image.offset)
             place = f"{pointing.ra_deg:.4f} {pointing.dec_deg:+.4f}"
             readings.append(Reading("centre", place, "WCS"))
-            readings.append(Reading("pixel_scale_arcsec", pointing.pixel_scale_arcsec, "WCS"))
+            readings.append(_scale(pointing.pixel_scale_arcsec, reading.camera))
             result["usable"] = True
     except FrameError as error:
         result["reason"], result["message"] = error.reason, str(error)

@@ -12,6 +12,7 @@ import click
 from skylake.cli import show
 from skylake.cli.arguments import (
     as_of_option,
+    bits,
     declination,
     healpix_file,
     night,
@@ -168,8 +169,9 @@ def _curve_named(
     """Return the light curve of a star by its number, or by its name in the catalog."""
     from skylake.core.ids import text_id
     from skylake.errors import LakeError
-    from skylake.report.curves import curve_of_object
+    from skylake.report.curves import curve_of_object, require_curves
 
+    require_curves(snapshot, measured)
     number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text_id(text)
     try:
         return curve_of_object(snapshot, number, measured=measured)
@@ -263,12 +265,12 @@ def map_(
 
 
 @click.command()
-@click.argument("value", type=int)
+@click.argument("value", type=bits)
 @click.option("--table", type=click.Choice(["sources", "frames"]), default="sources", show_default=True,
               help="Whose flags.")  # fmt: skip
 @show.as_json
 def flags(value: int, table: str, as_json: bool) -> None:
-    """Tell what the bits of a flags VALUE mean."""
+    """Tell what the bits of a flags VALUE mean, such as 18 or 0x12."""
     from skylake.errors import UsageError
     from skylake.schema import flag_texts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,8 @@ def _show_ingest(report: IngestReport) -> None:
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
     for file in report.repeated:
         show.complain(f"{file}: the same bytes as another file, which stands for both")
+    if report.unchecked:
+        show.complain(unchecked(report.unchecked))
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
     )
@@ -85,6 +88,15 @@ def _show_ingest(report: IngestReport) -> None:
         click.echo(f"ingest: {nights} made with another configuration of the camera; --redo renews them")
     if report.half_skies:
         click.echo(half_skies(report))
+
+
+def unchecked(files: Sequence[str]) -> str:
+    """Return the sentence that names frames which point where the catalog has hardly a star."""
+    more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    return (
+        f"{files[0]}{more}: the catalog has too few stars there to check the WCS; either it does not reach so far, or "
+        "the WCS is wrong (flag WCS_UNCHECKED, `skylake catalog coverage`)"
+    )
 
 
 def half_skies(report: IngestReport) -> str:

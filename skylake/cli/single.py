@@ -13,8 +13,23 @@ from skylake.cli import show
 from skylake.cli.arguments import camera_option, open_lake
 
 if TYPE_CHECKING:
-    from skylake.flow.single import Bench, SingleFrame
+    import pyarrow as pa
 
+    from skylake.flow.single import Bench, SingleFrame
+    from skylake.image.inject import Completeness
+
+#: Columns of a curve of completeness: unit and meaning.
+_CURVE = {
+    "flux": ("adu/s", "Total flux, middle of the bin in magnitudes"),
+    "n_injected": ("", "Stars that were put into the frame"),
+    "n_found": ("", "Those that were found"),
+    "n_chance": ("", "Those that fell on a source that was there before; they do not count"),
+    "fraction": ("", "Share that is found, without chance"),
+    "low": ("", "Lower end of its 68 % interval"),
+    "high": ("", "Upper end of its 68 % interval"),
+    "mag_inst": ("mag", "Instrumental magnitude, -2.5 log10 of the total flux"),
+    "mag": ("mag", "Magnitude of a star of the pivot colour by the zeropoint of the frame"),
+}
 _EXAMPLE = """\b
 skylake reduce night/frame-0042.fits --camera sim --out products --plots
 """
@@ -36,7 +51,11 @@ skylake reduce night/frame-0042.fits --camera sim --out products --plots
     "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
     help="Lake whose catalog, masters and targets the frames are reduced with, and whose zeropoints --inject takes.",
 )  # fmt: skip
-@click.option("--plots", is_flag=True, help="Draw the frame with its sources, and its background.")
+@click.option(
+    "--plots",
+    is_flag=True,
+    help="Draw the frame with its sources, its background, and the histogram of its pixels.",
+)
 @click.option(
     "--inject", is_flag=True, help="Measure completeness by putting stars of known flux into the frame."
 )
@@ -61,12 +80,14 @@ def reduce(
     """Reduce each FRAME by itself, as ingest would, and write what it gives into DIR.
 
     For a frame NAME.fits that is NAME.sources.fits (its sources), NAME.frame.json (its row in the table of frames),
-    with --lake and targets NAME.forced.fits, with --plots NAME.frame.png and NAME.background.png, and with --inject
-    NAME.completeness.ecsv and .png. What needs other frames of the night, as the sky of a near-infrared camera, takes
-    those in the same folder, and those of the lake. Nothing is written to a lake. The exit status is 1 if a frame
-    failed or was rejected.
+    with --lake and targets NAME.forced.fits, with --plots NAME.frame.png, NAME.background.png and NAME.histogram.png,
+    and with --inject NAME.completeness.ecsv and .png. With --plots the sky that a near-infrared camera takes off is
+    NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
+    frames of the night, as such a sky, takes those in the same folder, and those of the lake. Nothing is written to a
+    lake. The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
+    from skylake.cli.runs import unchecked
     from skylake.flow.single import bench_for
 
     profile = cameras.load(camera_name)
@@ -76,7 +97,7 @@ def reduce(
 
     def text() -> None:
         names = ["file", "status", "reason", "n_sources", "fwhm_px"] + (
-            ["mag_half", "mag_half_err"] if inject else []
+            ["mag_half", "mag_half_err", "magnitudes"] if inject else []
         )
         show.table([[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names)
 
@@ -84,6 +105,8 @@ def reduce(
     for row in rows:
         if row["status"] in ("failed", "rejected"):
             show.complain(f"{row['file']}: {row['message']}")
+        elif row["wcs_unchecked"]:
+            show.complain(unchecked([row["file"]]))
     ctx.exit(1 if any(row["status"] in ("failed", "rejected") for row in rows) else 0)
 
 
@@ -99,6 +122,7 @@ class _Products:
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
         """Reduce a frame, write its products, and return what is told of it."""
         from skylake.errors import FrameError
+        from skylake.flow.frames import unchecked_files
 
         stem = self.out / path.name.partition(".fit")[0]
         try:
@@ -107,9 +131,12 @@ class _Products:
             return {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
         row = frame.frame.to_pylist()[0]
         told = {name: row[name] for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px")}
+        told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
         told["products"] = [str(one) for one in _write(frame, stem, self.form)]
         if self.plots:
-            told["products"] += [str(one) for one in _draw(frame, stem)]
+            told["products"] += [
+                str(one) for one in (*_draw(frame, stem), *_draw_sky(frame, bench, path, stem))
+            ]
         if self.stars:
             told |= _inject(frame, stem, self.stars, bench.zeropoint(frame))
         return told
@@ -136,6 +163,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 
     from skylake.cli.output import writing
     from skylake.report.checkplot import annotated_frame, background_maps
+    from skylake.report.masterplot import pixel_histogram
     from skylake.report.style import save
 
     if frame.image is None or frame.background is None:
@@ -150,6 +178,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
     figures = {
         "frame": annotated_frame(signal, frame.background.median_rms, x, y, flags, radius, title),
         "background": background_maps(level, frame.background.rms, f"{title}: background"),
+        "histogram": pixel_histogram(signal, frame.background.median_rms, f"{title}: pixels"),
     }
     paths = []
     for name, figure in figures.items():
@@ -160,33 +189,48 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
     return paths
 
 
+def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[Path]:
+    """Write and draw the sky that was taken off a frame, if its camera has that step."""
+    from skylake.cli.output import writing
+    from skylake.flow.skyfiles import write_sky
+    from skylake.report.masterplot import master_picture
+    from skylake.report.style import save
+
+    sky = None if frame.image is None else bench.sky_of(path)
+    if sky is None:
+        return []
+    kept, picture = (stem.with_name(f"{stem.name}.sky.{suffix}") for suffix in ("fits", "png"))
+    with writing(kept):
+        write_sky(kept, sky)
+    with writing(picture):
+        save(
+            master_picture(sky.pixels, sky.error, "sky [ADU]", f"{stem.name}: sky that was taken off"),
+            picture,
+        )
+    return [kept, picture]
+
+
 def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None) -> dict[str, Any]:
     """Measure completeness, write its curve, and return where it falls to half, as magnitudes.
 
     Those are calibrated if the frame has a zeropoint, else instrumental.
     """
     import numpy as np
-    import pyarrow as pa
 
     from skylake.cli.output import write_table, writing
     from skylake.flow.single import completeness_of
-    from skylake.image.inject import Trial, half_light
+    from skylake.image.inject import Trial, half_light, half_light_in_cells
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
     curve = completeness_of(frame, Trial(stars))
     if curve is None:
-        show.complain(
-            f"{frame.reduced.row['file']}: no stars were injected, as the frame has no measured sources"
-        )
+        row = frame.reduced.row
+        if row["status"] != "failed":
+            show.complain(f"{row['file']}: no stars were injected, as the frame has no measured sources")
         return {"mag_half": None, "mag_half_err": None}
     half = half_light(curve)
-    columns = ("flux", "n_injected", "n_found", "n_chance", "fraction", "low", "high")
-    instrumental = -2.5 * np.log10(curve.flux)
-    table = pa.table({name: getattr(curve, name) for name in columns} | {"mag_inst": instrumental})
-    if zeropoint is not None:
-        table = table.append_column("mag", pa.array(instrumental + zeropoint))
-    write_table(table, stem.with_name(f"{stem.name}.completeness.ecsv"), "ecsv")
+    write_table(_curve_table(curve, zeropoint), stem.with_name(f"{stem.name}.completeness.ecsv"), "ecsv")
     limits = {
         "half of the bright stars' share": (half.flux, half.flux_err),
         "S/N of 5 over the noise of the sky": (curve.limiting_flux, float("nan")),
@@ -196,11 +240,31 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     path = stem.with_name(f"{stem.name}.completeness.png")
     with writing(path):
         save(figure, path)
-    told = {"zeropoint": zeropoint, "mag_sky": _magnitude(curve.limiting_flux, zeropoint)}
+    kind = "instrumental" if zeropoint is None else "calibrated"
+    told: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
+    told["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
+    told["mag_half_cells"] = [_magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()]
     if not np.isfinite(half.flux):
         return told | {"mag_half": None, "mag_half_err": None}
     error = 1.0857362 * half.flux_err / half.flux
     return told | {"mag_half": _magnitude(half.flux, zeropoint), "mag_half_err": error}
+
+
+def _curve_table(curve: Completeness, zeropoint: float | None) -> pa.Table:
+    """Return a curve of completeness as a table whose columns tell their units and meanings."""
+    import numpy as np
+    import pyarrow as pa
+
+    values = {name: getattr(curve, name) for name in _CURVE if not name.startswith("mag")}
+    values["mag_inst"] = -2.5 * np.log10(curve.flux)
+    if zeropoint is not None:
+        values["mag"] = values["mag_inst"] + zeropoint
+    arrays = {name: pa.array(array) for name, array in values.items()}
+    fields = [
+        pa.field(name, array.type, metadata=dict(zip(("unit", "description"), _CURVE[name], strict=True)))
+        for name, array in arrays.items()
+    ]
+    return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema(fields))
 
 
 def _magnitude(flux: float, zeropoint: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 
 #: Bytes that are asked for, or read, at a time: the kernel does not take more of a request than its readahead allows.
@@ -39,7 +40,7 @@ def ahead(paths: Sequence[str]) -> Iterator[str]:
 
 def fetch(path: str) -> None:
     """Bring a file into the memory of the system; one that cannot be read is left to who reads it."""
-    with suppress(OSError), open(path, "rb", buffering=0) as file:
+    with suppress(OSError), Path(path).open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if hasattr(os, "posix_fadvise"):
             for start in range(0, size, _PIECE):

@@ -12,9 +12,9 @@ import numpy as np
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.cameras.kinds import CalibrationKind, calibration_kind, read_binning
 from skylake.core.batch import UNDATED, night_of
-from skylake.core.camera import SkyFrames
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
+from skylake.core.reduction import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.guard import guard
 from skylake.flow.scratch import keep_plane

@@ -59,5 +59,5 @@ def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any
     row: dict[str, Any] = {"targets_version": version, "n_targets": 0 if forced is None else len(forced)}
     if forced is not None:
         row |= {"targets_dx_px": forced.shift_px[0], "targets_dy_px": forced.shift_px[1]}
-        row |= {"psf_stars": forced.quality.n_stars, "psf_chi2": forced.quality.chi2}
+        row |= {"psf_stars": forced.quality.n_stars, "psf_chi2": forced.psf_chi2}
     return row

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED, night_of
+from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
-from skylake.core.reasons import Reason
+from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.ahead import ahead
 from skylake.flow.forcing import Forcing, note_failure
@@ -263,6 +264,19 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
 def _bare(rows: pa.Table) -> pa.Table:
     """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+
+
+def unchecked_files(frames: pa.Table) -> list[str]:
+    """Return the files of good frames that point where the catalog has too few stars to check their WCS."""
+    rows = frames.select(["file", "status", "flags", "wcs_expected"]).to_pylist()
+    return [
+        row["file"]
+        for row in rows
+        # Without a catalog nothing is expected, which is no surprise.
+        if row["status"] == Status.OK
+        and row["flags"] & FrameFlag.WCS_UNCHECKED
+        and row["wcs_expected"] is not None
+    ]
 
 
 def star_finder(reduction: Reduction) -> StarFinder | None:

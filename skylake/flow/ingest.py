@@ -17,7 +17,7 @@ from skylake.core.reasons import Status
 from skylake.errors import LakeError, SkylakeError, reason_of, together
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk
+from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduce_chunk, unchecked_files
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.moves import Moves
@@ -79,6 +79,8 @@ class IngestReport:
         What was wrong with the folders named.
     n_otherwise : int
         Nights of the camera in the lake that were made, all or in part, with another configuration of it.
+    unchecked : list of str
+        Good files whose WCS could not be checked, since the catalog has too few stars where it points.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     """
@@ -90,6 +92,7 @@ class IngestReport:
     repeated: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     n_otherwise: int = 0
+    unchecked: list[str] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
 
     @property
@@ -366,6 +369,7 @@ def _report_batch(
     for status in statuses:
         report.counts[status] = report.counts.get(status, 0) + 1
     report.problems += [row for row in rows if row["reason"] is not None]
+    report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
     n_ok = statuses.count(Status.OK.value)
     report.batches.append(
         {

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import HeaderReading, Profile, read_header
-from skylake.core.frame import Image
+from skylake.core.frame import Image, SkyPlane
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow.cluster import Inline
 from skylake.flow.discover import frames_beside
@@ -132,6 +132,22 @@ class Bench:
         image = calibrate(raw, reading.camera, conditions)
         background = estimate_background(image, reading.camera.extraction)
         return SingleFrame(reduced, image, background, reading=reading)
+
+    def sky_of(self, path: Path) -> SkyPlane | None:
+        """Return the sky that is taken off a frame; None for a camera without that step.
+
+        Raises
+        ------
+        FrameError
+            If there is none.
+        """
+        file, profile = str(path.absolute()), self.reduction.profile
+        raw = open_stored(read_file(file), profile.base.header.extension)
+        reading = read_header(raw.header, profile, path.name)
+        if self.sky is None or "sky" not in reading.camera.reduction.steps:
+            return None
+        conditions, _ = conditions_of(raw, reading, self.reduction.library, None, file)
+        return self.sky(file, calibrate(raw, reading.camera, conditions, until="sky"))
 
     def zeropoint(self, frame: SingleFrame) -> float | None:
         """Return the zeropoint of a frame that is in force in the lake; None if there is none."""

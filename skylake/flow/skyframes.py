@@ -15,13 +15,14 @@ import numpy as np
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
-from skylake.core.camera import SkyFrames
 from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
+from skylake.core.reduction import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.cluster import Workers
 from skylake.flow.copies import Contents
 from skylake.flow.scratch import keep_plane
+from skylake.flow.skyfiles import kept_sky
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
 from skylake.image.library import Library
@@ -179,6 +180,10 @@ class SkySource:
             ``no_sky_frame`` if too few frames were taken shortly before or after it, or their sky is not above zero.
         """
         params = self._params(path)
+        if params.file is not None:
+            return subtracted_sky(
+                image, kept_sky(params.file, (image.pixels.shape[0], image.pixels.shape[1]))
+            )
         cleaned = [(one, self._clean(one)) for one in self._neighbours(path)]
         usable = [(one, clean) for one, clean in cleaned if clean is not None]
         if len(usable) < params.min_frames:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skylake.core.camera import BadPixels
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Mask, MaskPlane, Pixels
+from skylake.core.reduction import BadPixels
 from skylake.core.robust import sigma_mad
 from skylake.image.combine import Combined
 from skylake.image.kernels.repair import fill_from_neighbours

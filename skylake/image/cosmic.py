@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skylake.core.camera import CosmicRays
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels
+from skylake.core.reduction import CosmicRays
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (

@@ -92,7 +92,7 @@ class Epoch:
         change = compare_distortion(self.distortion, found.lens, found.pairs, self.shape)
         return change is not None and change.changed
 
-    def in_file(self, offset: tuple[int, int], step: int, shape: tuple[int, int]) -> Epoch:
+    def in_file(self, offset: tuple[float, float], step: int, shape: tuple[int, int]) -> Epoch:
         """Return the epoch for pixels of a file, of which the image is a part that may be binned.
 
         Parameters

@@ -41,6 +41,9 @@ _BLENDED = 3.0
 _MIN_SHARE = 0.5
 #: What the models of neighbours are wrong by, as a share of their light.
 _MODEL_ERROR = 0.01
+#: Reduced chi-square of the bright stars of a frame beyond which they do not have the form of its point spread
+#: function, as those of a defocused frame in a night of sharp ones.
+_MISFIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class ForcedMeasurements:
         Of the form of the point spread function.
     shift_px : tuple of float
         By which all places were shifted along x and y; NaN where they were given, or are those of the WCS alone.
+    psf_chi2 : float
+        How well the bright lonely stars of the frame agree with the point spread function; NaN where they are too few.
     """
 
     star_id: npt.NDArray[np.int64]
@@ -95,6 +100,7 @@ class ForcedMeasurements:
     apcor: dict[str, Floats]
     quality: PsfQuality
     shift_px: tuple[float, float] = (float("nan"), float("nan"))
+    psf_chi2: float = float("nan")
 
     def __len__(self) -> int:
         return len(self.star_id)
@@ -184,16 +190,11 @@ def measure_targets(
     variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
-    fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances
-    )  # fmt: skip
-    rows = np.clip(fit.rows, 0, signal.shape[0] - 1)
-    columns = np.clip(fit.columns, 0, signal.shape[1] - 1)
-    rms = background.rms[rows, columns]
+    fit = fit_stars(signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances)
+    place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
     common = extracted.image.row_variance
     sums = _sum(fit, apertures, common)
-    height, width = signal.shape
-    edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
+    edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
     tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
@@ -202,7 +203,8 @@ def measure_targets(
     in_rows = common * beyond_fit(psf, core_half_size(psf.fwhm_px)) if common else 0.0
     flux_err["psf"] = np.sqrt(fit.variance + in_rows + (floor * fit.flux) ** 2) * tie
     flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
-    seconds = extracted.exposure_s
+    if psf.chi2 > _MISFIT:
+        flags |= np.int32(SourceFlag.FIT_FAILED)
     return ForcedMeasurements(
         star_id=targets.star_id,
         ra_deg=targets.ra_deg,
@@ -211,16 +213,17 @@ def measure_targets(
         x=x,
         y=y,
         edge_distance=edge,
-        flux={name: values / seconds for name, values in flux.items()},
-        flux_err={name: values / seconds for name, values in flux_err.items()},
+        flux={name: values / extracted.exposure_s for name, values in flux.items()},
+        flux_err={name: values / extracted.exposure_s for name, values in flux_err.items()},
         chi2=fit.chi2,
         contamination=sums.contamination,
         n_bad=sums.bad,
-        sky=np.asarray(background.level[rows, columns], float) + fit.sky + extracted.image.sky.level,
-        sky_rms=np.asarray(rms, float),
+        sky=np.asarray(background.level[place], float) + fit.sky + extracted.image.sky.level,
+        sky_rms=np.asarray(background.rms[place], float),
         flags=flags,
         apcor=relative,
         quality=psf.model.quality,
+        psf_chi2=psf.chi2,
     )
 
 

@@ -107,9 +107,9 @@ class Library:
             ``no_master`` if there is none that fits; the sentence says why and names the command to type.
         """
         rules = rules_of(steps)
-        chosen = {}
+        chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
-            found = choose(self.masters, kind, wanted, rules)
+            found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
             if isinstance(found, str):
                 raise FrameFailed(
                     Reason.NO_MASTER,
@@ -126,22 +126,29 @@ def rules_of(steps: ReductionSteps) -> Rules:
     return Rules(steps.exposure_tolerance, steps.temperature_tolerance_c, scalable)
 
 
-def needed(steps: Sequence[Step]) -> list[str]:
+def needed(steps: Sequence[Step]) -> list[Step]:
     """Return the kinds of masters that some steps need, in their order."""
     return [step for step in steps if step in KINDS]
 
 
-def choose(masters: Iterable[Master], kind: str, wanted: Wanted, rules: Rules) -> Master | str:
+def choose(
+    masters: Iterable[Master], kind: str, wanted: Wanted, rules: Rules, named: Sequence[str] | None = None
+) -> Master | str:
     """Return the master that fits best, or a clause that says why none does.
 
     A master fits that is valid at the time of the frame and is of its chip, binning, filter (flats), exposure (darks)
     and temperature. Of those that fit the one nearest in time is taken, a dark of the same exposure before one that
-    has to be scaled. Ties go to the later one, then to the one of more frames, then to the last by name.
+    has to be scaled. Ties go to the later one, then to the one of more frames, then to the last by name. Where some
+    are named, only these are looked at, and neither when they are valid nor how warm the detector was.
     """
     left = [master for master in masters if master.kind == kind]
     if not left:
         return f"the calibration library has no master of kind {kind}"
-    for fits, told in _criteria(kind, wanted, rules):
+    if named is not None:
+        left = [master for master in left if master.name in named]
+        if not left:
+            return f"reduction.use.{kind} of the profile names no master of kind {kind} that the library has"
+    for fits, told in _criteria(kind, wanted, rules, named is None):
         kept = [master for master in left if fits(master)]
         if not kept:
             return f"none of the {len(left)} masters of kind {kind} {told}"
@@ -149,7 +156,7 @@ def choose(masters: Iterable[Master], kind: str, wanted: Wanted, rules: Rules) -
     return min(left, key=lambda master: _distance(master, kind, wanted, rules))
 
 
-def _criteria(kind: str, wanted: Wanted, rules: Rules) -> list[tuple[Any, str]]:
+def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tuple[Any, str]]:
     """Return what a master has to fulfil, the most lasting first, each with what is said where none does."""
     found: list[tuple[Any, str]] = [
         (lambda one: one.extension == wanted.extension, f"is of extension {wanted.extension}"),
@@ -165,6 +172,8 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules) -> list[tuple[Any, str]]:
             found.append((lambda one: _same_exposure(one, wanted, rules), text))
         else:
             found.append((lambda one: (one.exposure_s or 0.0) > 0.0, "has an exposure to scale it by"))
+    if not valid:
+        return found
     if wanted.temperature_c is not None:
         text = f"was taken within {rules.temperature_tolerance_c:g} degrees of {wanted.temperature_c:g} C"
         found.append((lambda one: _same_temperature(one, wanted, rules), text))

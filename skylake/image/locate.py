@@ -104,12 +104,15 @@ class Located:
         Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
     stars : Stars or None
         Catalog stars, if it does.
+    found : Found or None
+        Which of the stars that a clear frame shows are there, if it does.
     """
 
     pointing: Pointing | None
     lost: FrameRejected | None = None
     crowding: Floats | None = None
     stars: Stars | None = None
+    found: Found | None = None
 
 
 def point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
@@ -286,7 +289,7 @@ class _Frame:
         crowding = catalog_crowding(
             judged.pointing, found.x, found.y, judged.stars, match_px, reach, 0.25 * reach
         )
-        return Located(judged.pointing, None, crowding, judged.stars)
+        return Located(judged.pointing, None, crowding, judged.stars, judged.found)
 
     def refusal(self, judged: Judged, lost: FrameRejected | None) -> FrameRejected | None:
         """Return why a frame whose stars are not where its WCS puts them is refused; None if it is not."""

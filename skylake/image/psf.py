@@ -269,11 +269,14 @@ class FramePsf:
         Width and elongation of this frame.
     total_radius_px : float
         The light within this radius is the whole star.
+    chi2 : float
+        Reduced chi-square of the bright lonely stars of this frame, the median over them; NaN where there are too few.
     """
 
     model: PsfModel
     shape: Shape
     total_radius_px: float
+    chi2: float = float("nan")
 
     @property
     def fwhm_px(self) -> float:

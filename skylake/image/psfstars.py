@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +143,18 @@ def psf_of_frame(model: PsfModel | None, extracted: Extracted) -> FramePsf:
     if len(stars.x) < _MIN_STARS:
         return start
     shape, fine = fit_shape(stars, start, extracted.gain)
-    return FramePsf(model, shape, radius) if fine.sum() >= _MIN_STARS else start
+    psf = FramePsf(model, shape, radius) if fine.sum() >= _MIN_STARS else start
+    return replace(psf, chi2=_disagreement(stars, psf, extracted.gain))
+
+
+def _disagreement(stars: PsfStars, psf: FramePsf, gain: float) -> float:
+    """Return the reduced chi-square of the pixels of stars, the median over them: one may have a hidden companion."""
+    drawn = stars.drawn(psf)
+    flux, residual = _residuals(stars, drawn)
+    light = np.maximum(flux, 0.0)[:, None] * drawn
+    variance = stars.noise[:, None] ** 2 + np.maximum(light, 0.0) / gain + (_MODEL_ERROR * light) ** 2
+    degrees = np.maximum(stars.good.sum(axis=1) - 1, 1)
+    return float(np.median(np.sum(residual**2 / variance, axis=1) / degrees))
 
 
 def _seen_width(extracted: Extracted) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from skylake import __version__
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
@@ -23,6 +22,7 @@ from skylake.image.astrometry import Pointing, StarFinder
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
 from skylake.image.cells import note_cells
+from skylake.image.clouds import Found
 from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.epochs import Epoch
@@ -39,6 +39,7 @@ from skylake.image.read import open_stored
 from skylake.image.responses import with_response_error
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
+from skylake.revision import code_version
 
 #: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
 _MANY_HIT = 0.005
@@ -95,7 +96,7 @@ def new_row(profile: Profile, path: str, content: FileContent | None = None) -> 
         "status": Status.OK.value,
         "flags": 0,
         "config_sha256": profile.base.sha256,
-        "software_version": __version__,
+        "software_version": code_version(),
     }
 
 
@@ -245,7 +246,7 @@ def _measure(
         row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
     )
     note_cells(row, measured, image.pixels.shape)
-    _judge(row, camera, measured, corrections)
+    _judge(row, camera, measured, corrections, located.found)
     pointing = located.pointing if unplaced else require_right(located, row, camera)
     flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
     reduced.sources = replace(measured, flux_err=flux_err)
@@ -322,7 +323,11 @@ def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any
 
 
 def _judge(
-    row: dict[str, Any], camera: Camera, measured: Measurements, corrections: ApertureCorrections
+    row: dict[str, Any],
+    camera: Camera,
+    measured: Measurements,
+    corrections: ApertureCorrections,
+    found: Found | None,
 ) -> None:
     """Add aperture corrections, metrics and verdict to the row."""
     row.update(_apcor_row(camera, corrections))
@@ -330,7 +335,7 @@ def _judge(
         row["flags"] |= FrameFlag.APCOR_ASSUMED
     metrics = source_metrics(measured)
     row.update({name: getattr(metrics, name) for name in metrics.__slots__})
-    apply_gates(row, camera)
+    apply_gates(row, camera, found)
 
 
 def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:

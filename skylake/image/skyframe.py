@@ -7,13 +7,14 @@ exposures: a pixel that holds a star now holds sky in most other frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from skylake.core.camera import SkyFrames
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels, SkyPlane
 from skylake.core.reasons import Reason
+from skylake.core.reduction import SkyFrames
 from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
@@ -103,7 +104,16 @@ def above_zero(levels: Sequence[float]) -> list[bool]:
     return [level > 0.0 and level >= least for level in levels]
 
 
-def subtracted_sky(image: Image, sky: Combined, one_sided: bool = False) -> SkyPlane:
+class UnitSky(Protocol):
+    """A sky of unit level and its error, ndarrays of float32; NaN where it is not known."""
+
+    @property
+    def mean(self) -> Pixels: ...  # noqa: D102
+    @property
+    def error(self) -> Pixels: ...  # noqa: D102
+
+
+def subtracted_sky(image: Image, sky: UnitSky, one_sided: bool = False) -> SkyPlane:
     """Return what is to be subtracted from a frame; pixels without a sky take that of their neighbourhood.
 
     These are told, and the error of their sky is what single pixels of a sky differ by.
@@ -111,8 +121,7 @@ def subtracted_sky(image: Image, sky: Combined, one_sided: bool = False) -> SkyP
     Parameters
     ----------
     image : Image
-    sky : Combined
-        Of unit level.
+    sky : UnitSky
     one_sided : bool
         Whether the frames of the sky lie on one side of the frame in time.
 

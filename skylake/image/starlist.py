@@ -48,7 +48,7 @@ class StarList:
     sigma: FloatArray
     shape: tuple[int, int]
     image_shape: tuple[int, int] = (0, 0)
-    offset: tuple[int, int] = (0, 0)
+    offset: tuple[float, float] = (0, 0)
     step: int = 1
 
 

@@ -13,11 +13,13 @@ from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameRejected
 from skylake.image.astrometry import Pointing, StarFinder
 from skylake.image.background import Background
-from skylake.image.clouds import count_found
+from skylake.image.clouds import Found, count_found
 from skylake.image.quality import judge
 
 #: From this share of saturated pixels on it is the sky that is saturated.
 _FLOODED = 0.5
+#: Under a clear sky a larger share of the brightest stars is found.
+_CLEAR = 0.9
 #: A right WCS puts stars within this many pixels of their sources.
 CHECK_RADIUS_PX = 5.0
 
@@ -42,14 +44,40 @@ def note_sky(row: dict[str, Any], image: Image, background: Background, saturati
         row["sky_saturation"] = level / saturation_adu
 
 
-def apply_gates(row: dict[str, Any], camera: Camera) -> None:
-    """Hold what is known of a frame against the gates of its camera, and file it accordingly."""
+def apply_gates(row: dict[str, Any], camera: Camera, found: Found | None = None) -> None:
+    """Hold what is known of a frame against the gates of its camera, and file it accordingly.
+
+    Parameters
+    ----------
+    row : dict
+        The row of ``frames``.
+    camera : Camera
+    found : Found or None
+        Which of the stars that a clear frame shows were found.
+    """
     verdict = judge(row, camera.gates)
     row["flags"] |= verdict.flags
     row["gates_failed"] = " ".join(verdict.failed) or None
     if verdict.rejection is not None:
-        reason, message = verdict.rejection
+        reason, message = _explained(row, camera, found, *verdict.rejection)
         row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+
+
+def _explained(
+    row: dict[str, Any], camera: Camera, found: Found | None, reason: Reason, message: str
+) -> tuple[Reason, str]:
+    """Return why a frame is rejected: its sources are too few for clouds if it does not reach stars that it should."""
+    gate = camera.gates.get("found_fraction")
+    if reason != Reason.TOO_FEW_SOURCES or found is None or gate is None or gate.action != "reject":
+        return reason, message
+    limit = row.get("flux_limit")
+    if limit is None or not found.fraction < _CLEAR or not found.too_faint(limit):
+        return reason, message
+    share = f"it shows {found.fraction:.0%} of the {found.n_expected} brightest stars of the catalog"
+    return (
+        Reason.CLOUDY,
+        f"{message}, as too little light arrives: {share}, which clear_sky of the profile expects",
+    )
 
 
 def empty_frame(

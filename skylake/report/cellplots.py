@@ -33,7 +33,7 @@ def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floa
     camera : str
     """
     title = f"{camera}: images of stars over the field"
-    with canvas(title, (8.0, 3.9)) as (figure, axes):
+    with canvas(title, (8.0, 4.5)) as (figure, axes):
         known = np.asarray(np.isfinite(np.hstack([fwhm, ellipticity])).any(axis=1))
         if not known.any():
             say_nothing_there(axes, "no frame has stars enough in its cells")
@@ -50,8 +50,9 @@ def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floa
             figure.colorbar(shown, ax=grid[line].tolist(), label=f"median {label}", shrink=0.9)
         for place, rows in enumerate(spans):
             share = float(np.mean(np.nan_to_num(uneven[rows]) > 0))
-            grid[0, place].set_title(_when(mjd[rows]), fontsize=8, fontweight="normal")
-            grid[1, place].set_xlabel(f"{rows.size} frames,\n{share:.0%} uneven", fontsize=8)
+            grid[0, place].set_title(_when(mjd[rows]), fontsize=9, fontweight="normal")
+            frames = "1 frame" if rows.size == 1 else f"{rows.size} frames"
+            grid[1, place].set_xlabel(f"{frames},\n{share:.0%} uneven", fontsize=9)
         return figure
 
 
@@ -83,7 +84,7 @@ def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -
             dark = cells[row, column] < 0.6 * low + 0.4 * high
             colour = "white" if dark else "black"
             text = form.format(cells[row, column])
-            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, UNCLEAN
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Pixels = npt.NDArray[np.float32]
@@ -19,6 +20,7 @@ Pixels = npt.NDArray[np.float32]
 _SHOWN_SIGMA = (-3.0, 20.0)
 _SAMPLE_PX = 4
 _INCHES = 9.0
+_OCHRE = "#c08a1e"
 
 
 def annotated_frame(
@@ -31,6 +33,8 @@ def annotated_frame(
     title: str,
 ) -> Figure:
     """Draw a frame minus its background with a circle around every source, by what its flags say.
+
+    Clean sources are those that ``n_sources`` of ``frames`` counts.
 
     Parameters
     ----------
@@ -45,8 +49,6 @@ def annotated_frame(
         Radius of the circles.
     title : str
     """
-    from matplotlib.collections import EllipseCollection
-
     height, width = signal.shape
     with canvas(title, (_INCHES, _INCHES * height / width * 0.86 + 0.6)) as (figure, axes):
         low, high = (sigma * rms for sigma in _SHOWN_SIGMA)
@@ -60,25 +62,39 @@ def annotated_frame(
             rasterized=True,
         )
         figure.colorbar(shown, ax=axes, label="pixel minus background [ADU]", shrink=0.85)
-        kinds = (
-            ("clean", flags == 0, BLUE),
-            ("blended or another remark", (flags != 0) & (flags & int(SPOILED) == 0), "#c08a1e"),
-            ("saturated, at the edge or spoiled", flags & int(SPOILED) != 0, RED),
-        )
-        for label, chosen, colour in kinds:
-            size = np.full(int(chosen.sum()), 2.0 * radius_px)
-            axes.add_collection(
-                EllipseCollection(
-                    size, size, np.zeros(size.size), units="xy", offsets=np.column_stack([x, y])[chosen],
-                    offset_transform=axes.transData, facecolors="none", edgecolors=colour, linewidths=0.7,
-                )
-            )  # fmt: skip
-            axes.plot([], [], "o", mfc="none", mec=colour, label=f"{label}: {size.size}")
+        places = np.column_stack([x, y])
+        for label, chosen, colour in _kinds(flags):
+            _circle(axes, places[chosen], radius_px, label, colour)
         axes.grid(False)
         axes.set_xlabel("x [pixel]")
         axes.set_ylabel("y [pixel]")
-        axes.legend(loc="upper right", fontsize=8)
+        # Below the picture, where it hides no source.
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.06), ncols=3, fontsize=8, frameon=False)
         return figure
+
+
+def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
+    """Return what is told of sources by their flags: a label, which they are, and a colour."""
+    spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
+    return [
+        ("clean", clean, BLUE),
+        ("blended", ~clean & ~spoiled, _OCHRE),
+        ("spoiled: saturated, bad pixel, edge …", spoiled, RED),
+    ]
+
+
+def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: str) -> None:
+    """Draw circles around places, with a line in the legend that counts them."""
+    from matplotlib.collections import EllipseCollection
+
+    size = np.full(len(places), 2.0 * radius_px)
+    axes.add_collection(
+        EllipseCollection(
+            size, size, np.zeros(size.size), units="xy", offsets=places, offset_transform=axes.transData,
+            facecolors="none", edgecolors=colour, linewidths=0.7,
+        )
+    )  # fmt: skip
+    axes.plot([], [], "o", mfc="none", mec=colour, label=f"{label}: {size.size}")
 
 
 def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:

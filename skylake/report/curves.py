@@ -71,7 +71,7 @@ def curve_of_object(
         rows = snapshot.read(_TABLES[kind].name, filter=chosen)
         if rows.num_rows:
             return _curve(rows, rows.slice(0, 1), kind)
-    _require_any(snapshot)
+    require_curves(snapshot, measured)
     raise LakeError(
         f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
     )
@@ -81,12 +81,24 @@ def _kinds(measured: Measured | None) -> tuple[Measured, ...]:
     return ("forced", "detected") if measured is None else (measured,)
 
 
-def _require_any(snapshot: Snapshot) -> None:
-    """Refuse a lake that has no light curves at all."""
-    if not any(snapshot.n_rows(table.name) for table in _TABLES.values()):
-        raise LakeError(
-            f"{snapshot.layout.root}: the lake has no light curves; `skylake aggregate` makes them"
-        )
+def require_curves(snapshot: Snapshot, measured: Measured | None = None) -> None:
+    """Refuse a lake that has no light curves at all, or none of the kind that is asked for, with what makes them.
+
+    Raises
+    ------
+    LakeError
+        If there are none.
+    """
+    if any(snapshot.n_rows(_TABLES[kind].name) for kind in _kinds(measured)):
+        return
+    which, mend = "light curves", "`skylake aggregate` makes them"
+    if not snapshot.n_rows("zeropoints"):
+        mend += ", after `skylake calibrate`"
+    if measured == "forced":
+        which = "light curves of targets"
+        if not snapshot.n_rows("forced_sources"):
+            mend = f"`skylake ingest --redo` measures targets that `skylake targets` has chosen, then {mend}"
+    raise LakeError(f"{snapshot.layout.root}: the lake has no {which}; {mend}")
 
 
 def curve_at(
@@ -110,7 +122,7 @@ def curve_at(
             nearest = int(distance.argmin())
             curve = _curve(rows, rows.slice(nearest, 1), kind)
             return curve | {"separation_arcsec": float(distance[nearest] * 3600.0)}
-    _require_any(snapshot)
+    require_curves(snapshot, measured)
     raise LakeError(f"there is no light curve within {reach_arcsec:g} arcsec of {ra_deg} {dec_deg}")
 
 

@@ -14,7 +14,7 @@ from skylake import __version__
 from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
-from skylake.report import cellplots, collect, plots
+from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.style import save
 from skylake.table.combine import MAPS, combine
@@ -31,6 +31,9 @@ _MAX_STARS = 3
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
+#: What the points of a light curve are, and what its title says of them.
+_MEASURED = {"forced": "forced measurements", "detected": "detections"}
+_MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
             _keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}.")
         )
         pictures += _cell_pictures(snapshot, camera, out)
+        pictures += _forced_pictures(snapshot, camera, out)
     rows = snapshot.read("maps")
     for name in ("visits", "residual", "limit", "completeness"):
         made = combine(rows, name)
@@ -154,8 +158,20 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
     )
     mjd, uneven = collect.floats(frames, "mjd_mid"), collect.floats(frames, "n_uneven_cells")
     figure = cellplots.cells_over_time(mjd, fwhm, ellipticity, uneven, camera)
-    caption = f"Width and ellipticity of stars over the detector of {camera}, in time; grey: too few stars."
+    caption = f"Width and ellipticity of stars in 3 x 3 parts of the image of {camera}; grey: too few stars."
     return [_keep(figure, out, f"cells-{camera}.png", caption)]
+
+
+def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
+    """Draw how well targets repeat, if they have light curves."""
+    columns = ["mag_mean", "mag_mean_err", "mag_scatter", "n_clean"]
+    rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
+    if rows.num_rows == 0:
+        return []
+    mag, mag_err, scatter, n_clean = (collect.floats(rows, name) for name in columns)
+    figure = forcedplots.scatter_against_magnitude(mag, mag_err, scatter, n_clean, camera)
+    caption = f"How well forced photometry of {camera} repeats; the line is what the errors let expect."
+    return [_keep(figure, out, f"forced-{camera}.png", caption)]
 
 
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
@@ -208,7 +224,8 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
     limit = np.array([_limit(point) for point in points], float)
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit)
+    title = f"{title}, {_MEASURED_TITLE[curve['measured']]}"
+    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
 
 
 def _limit(point: dict[str, Any]) -> float:

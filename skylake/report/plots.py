@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
+from skylake.report.fields import separate_fields
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, faint_down, say_nothing_there
 
 if TYPE_CHECKING:
@@ -143,10 +144,12 @@ def lightcurve(
     band: npt.NDArray[np.object_],
     title: str,
     limit: Floats | None = None,
+    measured: str = "measurements",
 ) -> Figure:
     """Magnitudes of one star against time, each band in a colour of its own; bright is up.
 
-    `limit` gives the magnitude that the star is fainter than where it was not detected, NaN elsewhere.
+    `limit` gives the magnitude that the star is fainter than where it was not detected, NaN elsewhere; `measured` says
+    what the points are.
     """
     with canvas(title) as (figure, axes):
         hidden = np.zeros(len(mag), bool) if limit is None else np.isfinite(limit)
@@ -157,7 +160,7 @@ def lightcurve(
         start = float(np.floor(bjd[known | hidden].min()))
         names = sorted(set(band[known | hidden].tolist()))
         shown = [
-            (known & ~spoiled & (band == name), colour, f"{name}, ", "measurements")
+            (known & ~spoiled & (band == name), colour, f"{name}, ", measured)
             for name, colour in zip(names, itertools.cycle(_BAND_COLOURS), strict=False)
         ]
         for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
@@ -199,10 +202,31 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
 
 
 def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: str, title: str) -> Figure:
-    """Draw a map: the region that was seen, or the whole sky in Mollweide projection where that is wide."""
+    """Draw a map: the region that was seen, or the whole sky in Mollweide projection where that is wide.
+
+    A few fields that are small against their distances have a picture each, side by side, with one scale of colours.
+    """
+    from matplotlib.patches import Patch
+
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
             say_nothing_there(axes, "the map has no pixel yet")
+            return figure
+        text = f"{len(pixels)} pixels of order {order}"
+        fields = separate_fields(pixels, order)
+        if len(fields) > 1:
+            figure.delaxes(axes)
+            figure.suptitle(f"{title}, {text}", x=0.01, ha="left", fontsize=11, fontweight="bold")
+            across = len(fields) if len(fields) < 4 else -(-len(fields) // 2)
+            figure.set_size_inches(8.0, 4.2 if len(fields) < 4 else 6.4)
+            panels = figure.subplots(-(-len(fields) // across), across, squeeze=False).ravel()
+            shapes = [
+                _on_a_plane(panel, pixels[rows], order) for panel, rows in zip(panels, fields, strict=False)
+            ]
+            for panel in panels[len(fields) :]:
+                figure.delaxes(panel)
+            shown = [values[rows] for rows in fields]
+            _draw_pixels(figure, list(panels[: len(fields)]), shapes, shown, label)
             return figure
         east, dec, middle = _outlines(pixels, order)
         wide = bool(np.ptp(east) > 120.0 or np.ptp(dec) > 90.0)
@@ -212,19 +236,29 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             axes.set_title(title, loc="left")
             # A pixel across the edge of the map would be drawn across all of it.
             whole = np.ptp(east, axis=1) < 180.0
-            shapes, shown = np.radians(np.stack([-east, dec], axis=-1))[whole], values[whole]
+            drawn, shown = np.radians(np.stack([-east, dec], axis=-1))[whole], values[whole]
             ticks = np.arange(-150, 151, 30)
             axes.set_xticks(np.radians(ticks), [f"{(middle - tick) % 360:.0f}°" for tick in ticks])
         else:
-            shapes, shown = np.stack([middle + east, dec], axis=-1), values
-            axes.margins(0.05)
-            axes.xaxis.set_inverted(True)
-            # More sky is shown around fields that would else be a thin strip.
-            axes.set_aspect(1.0 / max(float(np.cos(np.radians(dec.mean()))), 0.05), adjustable="datalim")
-            # A region across RA 0 is drawn beyond 360 or below 0, and labelled as is usual.
-            axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6) % 360:g}")
-        _draw_pixels(figure, axes, shapes, shown, label, f"{len(pixels)} pixels of order {order}")
+            drawn, shown = _on_a_plane(axes, pixels, order), values
+        _draw_pixels(figure, [axes], [drawn], [shown], label)
+        # Beside the map: inside it the legend would hide some. It has no colour, as that would be one of the map.
+        note = Patch(facecolor="none", edgecolor="none", label=text)
+        place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.11)}
+        axes.legend(handles=[note], frameon=False, handlelength=0.0, **place)
         return figure
+
+
+def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int) -> Floats:
+    """Prepare axes for a region of the sky, and return the corners of its pixels on them."""
+    east, dec, middle = _outlines(pixels, order)
+    axes.margins(0.05)
+    axes.xaxis.set_inverted(True)
+    # More sky is shown around fields that would else be a thin strip.
+    axes.set_aspect(1.0 / max(float(np.cos(np.radians(dec.mean()))), 0.05), adjustable="datalim")
+    # A region across RA 0 is drawn beyond 360 or below 0, and labelled as is usual.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6) % 360:g}")
+    return np.stack([middle + east, dec], axis=-1)
 
 
 def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats, float]:
@@ -263,23 +297,24 @@ def _has_both_signs(values: Floats) -> bool:
     return bool(np.nanmin(values) < 0.0 < np.nanmax(values))
 
 
-def _draw_pixels(figure: Figure, axes: Axes, shapes: Floats, values: Floats, label: str, text: str) -> None:
+def _draw_pixels(
+    figure: Figure, panels: list[Axes], shapes: list[Floats], values: list[Floats], label: str
+) -> None:
+    """Draw pixels into axes, all by one scale of colours."""
     from matplotlib.collections import PolyCollection
-    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
-    colours = "RdBu_r" if _has_both_signs(values) else "viridis"
-    drawn = PolyCollection(
-        list(shapes), array=values, cmap=colours, norm=_norm(values), edgecolors="face", linewidths=0.2
-    )
-    axes.add_collection(drawn)
-    axes.autoscale_view()
-    bar = figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
-    if np.array_equal(values, np.rint(values)) and np.ptp(values) < _FEW_COUNTS:
+    every = np.concatenate(values)
+    colours, norm = "RdBu_r" if _has_both_signs(every) else "viridis", _norm(every)
+    for axes, corners, some in zip(panels, shapes, values, strict=True):
+        drawn = PolyCollection(
+            list(corners), array=some, cmap=colours, norm=norm, edgecolors="face", linewidths=0.2
+        )
+        axes.add_collection(drawn)
+        axes.autoscale_view()
+        axes.set_xlabel("right ascension [deg]")
+        axes.set_ylabel("declination [deg]")
+    bar = figure.colorbar(drawn, ax=panels, label=label, shrink=0.85)
+    if np.array_equal(every, np.rint(every)) and np.ptp(every) < _FEW_COUNTS:
         bar.locator = MaxNLocator(integer=True)
         bar.update_ticks()
-    axes.set_xlabel("right ascension [deg]")
-    axes.set_ylabel("declination [deg]")
-    # Beside the map: inside it the legend would hide some of it.
-    swatch = Patch(color=drawn.cmap(0.5), label=text)
-    axes.legend(handles=[swatch], loc="upper right", bbox_to_anchor=(1.0, -0.11), frameon=False)

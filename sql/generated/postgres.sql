@@ -415,7 +415,7 @@ COMMENT ON COLUMN frames.targets_dy_px IS 'Shift of all targets from where the W
 
 COMMENT ON COLUMN frames.psf_stars IS 'Stars behind the form of the point spread function of the night, each counted in every frame; 0 for a plain Moffat profile';
 
-COMMENT ON COLUMN frames.psf_chi2 IS 'Reduced chi-square of the pixels of these stars';
+COMMENT ON COLUMN frames.psf_chi2 IS 'Reduced chi-square of the pixels of bright lonely stars of this frame in the form of the night at the width of the frame, the median over them';
 
 COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile in force';
 

@@ -70,6 +70,7 @@ def test_what_is_no_date_is_refused(date: str, skylake_command: Run) -> None:
     [
         ('like = "sim"\nname = "x"\ndetectr.width_px = 3\n', "detectr: there is no such key; did you mean detector?"),
         ('like = "sim"\nname = "x"\n[[header.time]]\ncard = ["DATE"]\n', "did you mean header.time[0].cards?"),
+        ('like = "sim"\nname = "x"\ngates.n_source.min = 3\n', "did you mean gates.n_sources? gates exist for"),
         ('like = "sim"\nname = "x"\nsite.latitude_deg = "north"\n', "site.latitude_deg: "),
         ("name = = 3\n", "not valid TOML"),
         (None, "there is no such camera profile file"),
@@ -179,6 +180,33 @@ def test_a_check_names_the_card_that_no_frame_can_have(
     [checked] = answer.json
     assert (answer.status, checked["usable"], checked["reason"]) == (1, False, reason)
     assert card in checked["message"] and readings(checked)[quantity]["value"] is None
+
+
+def test_a_time_that_cannot_be_read_is_told_as_it_stands(
+    frame: Path, camera: Path, skylake_command: Run
+) -> None:
+    fits.setval(frame, "DATE-OBS", value="yesterday evening")
+    [checked] = skylake_command("camera", "check", "-c", camera, frame, "--json").json
+    assert (
+        checked["reason"] == "no_time" and "DATE-OBS = yesterday evening is no iso time" in checked["message"]
+    )
+    assert readings(checked)["mjd_start"]["verdict"] == "wrong"
+
+
+def test_a_check_holds_scale_and_sun_against_the_profile(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    [checked] = skylake_command("camera", "check", "-c", camera, frame, "--json").json
+    found = readings(checked)
+    assert found["pixel_scale_arcsec"]["verdict"] == found["sun_altitude_deg"]["verdict"] == "ok"
+    assert -90.0 < found["sun_altitude_deg"]["value"] < -9.0
+    own = tmp_path / "other.toml"
+    lines = "optics.pixel_scale_arcsec = 9.0\nsite.longitude_deg = 109.6"
+    own.write_text(f'like = {json.dumps(str(camera))}\nname = "other"\n{lines}\n')
+    [checked] = skylake_command("camera", "check", "-c", own, frame, "--json").json
+    found = readings(checked)
+    assert checked["usable"] and "the profile says 9;" in found["pixel_scale_arcsec"]["note"]
+    assert found["sun_altitude_deg"]["value"] > 0.0 and "the Sun is up" in found["sun_altitude_deg"]["note"]
 
 
 def test_a_check_tells_of_images_that_are_not_taken(

@@ -148,6 +148,11 @@ def test_a_light_curve_can_be_a_picture(
         (["--ra", "1", "--dec", "1", "--radius", "nan"], 2, "'--radius': 'nan'"),
         (["--ra", "1", "--dec", "89"], 3, "there is no light curve within 60 arcsec of 1.0 89.0"),
         (["--object", "5"], 3, "there is no light curve of the star 5; `skylake cone` finds stars"),
+        (
+            ["--object", "5", "--from", "forced"],
+            3,
+            "the lake has no light curves of targets; `skylake ingest --redo`",
+        ),
         (["--object", "-5"], 3, "no light curve of the star -5;"),
         (["--object", "BD+20 307"], 3, "no light curve of the star BD+20 307;"),
         (["--object", "9" * 19], 3, f"no light curve of the star {'9' * 19};"),
@@ -233,6 +238,12 @@ def test_flags_are_told_bit_by_bit_and_add_up(skylake_command: Run) -> None:
             ]
 
 
+def test_flags_may_be_written_as_programs_print_them(skylake_command: Run) -> None:
+    assert skylake_command("flags", "0x12").out == skylake_command("flags", "18").out
+    assert skylake_command("flags", "0b10010").out == skylake_command("flags", 18).out
+    assert "BLENDED" not in skylake_command("flags", "0x10").out
+
+
 def test_flags_of_nothing_and_nonsense(skylake_command: Run) -> None:
     assert skylake_command("flags", 0).out == "no flag is set\n"
     assert skylake_command("flags", 0, "--json").json == []
@@ -240,6 +251,7 @@ def test_flags_of_nothing_and_nonsense(skylake_command: Run) -> None:
     assert unknown.status == 2
     assert f"{1 << 40} has bits that the flags of sources do not; their largest value is" in unknown.sentence
     assert skylake_command("flags", "one").status == 2
+    assert "'0xg' is no whole number; write it as 18 or 0x12" in skylake_command("flags", "0xg").sentence
     negative = skylake_command("flags", "--", "-1")
     assert negative.status == 2
     assert "-1 has bits" in negative.sentence

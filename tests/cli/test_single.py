@@ -26,7 +26,8 @@ def test_a_frame_gives_its_catalog_its_row_and_pictures(
     answer = well("reduce", frame, "--camera", camera, "--out", tmp_path / "out", "--plots", "--json")
     (row,) = answer.json
     stem = frame.name.partition(".fit")[0]
-    names = [f"{stem}.{end}" for end in ("frame.json", "sources.fits", "frame.png", "background.png")]
+    ends = ("frame.json", "sources.fits", "frame.png", "background.png", "histogram.png")
+    names = [f"{stem}.{end}" for end in ends]
     assert [Path(one).name for one in row["products"]] == names
     sources = Table.read(tmp_path / "out" / names[1])
     told = json.loads((tmp_path / "out" / names[0]).read_text())
@@ -59,7 +60,12 @@ def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path
     assert curve["n_injected"].sum() >= 600
     assert np.all(curve["low"] <= curve["fraction"]) and np.all(curve["fraction"] <= curve["high"])
     assert curve["fraction"][0] < 0.2 and curve["fraction"][-1] > 0.6
+    assert str(curve["flux"].unit) == "adu / s" and str(curve["mag_inst"].unit) == "mag"
+    assert all(curve[name].description for name in curve.colnames) and "mag" not in curve.colnames
+    assert row["magnitudes"] == "instrumental" and row["zeropoint"] is None
     assert -12 < row["mag_half"] < 3 and 0 < row["mag_half_err"] < 0.3
+    cells = np.array(row["mag_half_cells"], float)
+    assert cells.shape == (9,) and abs(np.nanmedian(cells) - row["mag_half"]) < 0.5
     assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
 
 
@@ -104,6 +110,7 @@ def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(
     assert held["mag_limit_counts"] == pytest.approx(expected, abs=1e-6)
     curve = Table.read(next(tmp_path.glob("*.completeness.ecsv")))
     np.testing.assert_allclose(curve["mag"], curve["mag_inst"] + row["zeropoint"])
+    assert row["magnitudes"] == "calibrated"
 
 
 def test_frames_that_fail_are_told_and_do_not_stop_the_others(

@@ -15,7 +15,7 @@ import pytest
 from skylake import cameras
 from skylake.errors import LakeError
 from skylake.flow.catalogs import import_catalog
-from skylake.flow.frames import Reduction, lost_frame, peek_nights, reduce_chunk, star_finder
+from skylake.flow.frames import Reduction, lost_frame, peek_nights, reduce_chunk, star_finder, unchecked_files
 from skylake.lake import Lake
 from skylake.schema import arrow_schema, load
 from skylake.sky.catalogs import ReferenceCatalog
@@ -164,6 +164,24 @@ def test_a_wrong_pointing_is_told_by_the_catalog_alone(
     assert checked.frames["reason"].to_pylist() == ["bad_wcs", None]
     detected = pc.unique(pq.read_table(tmp_path / "b.parquet")["frame_id"])
     assert detected.to_pylist() == checked.frames["frame_id"].to_pylist()[1:]
+
+
+def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
+    lake: Lake, frames: list[Path], archive: Any, columns: Any, profile: Any, tmp_path: Path
+) -> None:
+    from astropy.io import fits
+
+    from skylake.cli.runs import unchecked
+
+    fits.setval(frames[0], "CRVAL2", value=40.0)
+    alone = reduce_chunk(texts(frames[:1]), Reduction(profile), tmp_path / "a.parquet")
+    assert unchecked_files(alone.frames) == []
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
+    catalog = ReferenceCatalog.open(lake.layout.catalog("simcat"))
+    both = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.parquet")
+    assert both.frames["status"].to_pylist() == ["ok", "ok"]
+    assert unchecked_files(both.frames) == texts(frames[:1])
+    assert f"{frames[0]}: the catalog has too few stars there" in unchecked(unchecked_files(both.frames))
 
 
 def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(

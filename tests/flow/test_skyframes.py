@@ -20,6 +20,7 @@ from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.single import bench_for, completeness_of
+from skylake.flow.skyfiles import write_sky
 from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames
 from skylake.image.calibrate import calibrate
 from skylake.image.inject import Trial
@@ -236,3 +237,40 @@ def test_neighbours_without_a_sky_above_zero_are_told(profile: Profile, tmp_path
     with pytest.raises(FrameFailed, match="clearly above zero") as caught:
         source(str(paths[0]), image_of(paths[0], profile))
     assert caught.value.reason == "no_sky_frame"
+
+
+def test_a_sky_that_was_kept_is_taken_for_a_frame_without_neighbours(
+    profile: Profile, night: list[Path], tmp_path: Path
+) -> None:
+    alone = Path(shutil.copy(night[9], tmp_path / "alone.fits"))
+    with bench_for([alone], profile) as bench:
+        assert bench.reduce(alone).reduced.row["reason"] == "no_sky_frame"
+    with bench_for([night[4]], profile) as bench:
+        sky = bench.sky_of(night[4])
+    assert sky is not None
+    write_sky(tmp_path / "sky.fits", sky)
+    fits.PrimaryHDU(sky.pixels).writeto(tmp_path / "plain.fits")
+    fits.PrimaryHDU(sky.pixels[:50]).writeto(tmp_path / "small.fits")
+    for name in ("sky.fits", "plain.fits"):
+        with bench_for([alone], with_sky(tmp_path / name)) as bench:
+            frame = bench.reduce(alone)
+        assert (
+            frame.reduced.row["status"] == "ok" and not frame.reduced.row["flags"] & FrameFlag.SKY_ONE_SIDED
+        )
+        assert frame.image is not None
+        left = frame.image.pixels
+        assert 1.4826 * np.median(np.abs(left - np.median(left))) < 14.0, "the pattern is gone"
+    for name, words in (
+        ("small.fits", "160 x 50 pixels and the frame 160 x 160"),
+        ("none.fits", "cannot be read"),
+    ):
+        with bench_for([alone], with_sky(tmp_path / name)) as bench:
+            row = bench.reduce(alone).reduced.row
+        assert row["reason"] == "no_sky_frame" and words in row["message"]
+
+
+def with_sky(file: Path) -> Profile:
+    """The camera, with the sky of a file."""
+    path = file.with_suffix(".toml")
+    path.write_text(f"{PROFILE}reduction.sky.file = '{file}'\n")
+    return cameras.load(path)

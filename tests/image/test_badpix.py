@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import BadPixels
 from skylake.core.flags import PixelFlag
+from skylake.core.reduction import BadPixels
 from skylake.image.badpix import dead_pixels, hot_pixels, repair, unstable_pixels
 from skylake.image.combine import CombineOptions, combine
 

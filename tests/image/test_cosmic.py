@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from skylake.core.camera import CosmicRays
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image
+from skylake.core.reduction import CosmicRays
 from skylake.image.cosmic import find_cosmic_rays
 from skylake.simulate import Moffat, render
 
@@ -108,7 +108,7 @@ def test_a_wrong_read_noise_makes_no_cosmic_rays_and_hides_none(told: float, car
 _THIN = """
 import sys
 import numpy as np
-from skylake.core.camera import CosmicRays
+from skylake.core.reduction import CosmicRays
 from skylake.core.frame import Image
 from skylake.image.cosmic import find_cosmic_rays
 

@@ -1,14 +1,16 @@
-"""Targets at the edge of a frame and on masked pixels."""
+"""Targets at the edge of a frame, on masked pixels, and on a frame whose stars have another form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from astropy.io import fits
+from scipy.signal import fftconvolve
 
 from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag, SourceFlag
@@ -20,6 +22,7 @@ from skylake.image.growth import aperture_corrections
 from skylake.image.placing import TargetStars
 from skylake.image.psf import PsfModel, solve_psf
 from skylake.image.psfstars import psf_of_frame, sums_of_frame
+from skylake.simulate import Moffat
 
 Floats = npt.NDArray[np.float64]
 SHAPE = (320, 320)
@@ -136,3 +139,23 @@ def test_light_of_stars_beyond_the_edge_does_not_stay_in_those_at_the_edge(
     assert alone is not None
     spoiled = np.median(alone.flux["psf"][alone.star_id >= x.size]) / true
     assert spoiled > 1.05
+
+
+def test_a_frame_whose_stars_are_rings_does_not_pass_for_one_of_its_night(
+    extracted: Callable[..., Extracted], grid_field: Callable[..., Any], model: PsfModel
+) -> None:
+    yy, xx = np.mgrid[-9:10, -9:10]
+    ring = ((np.hypot(xx, yy) < 7.0) & (np.hypot(xx, yy) > 3.0)).astype(float)
+    field = grid_field(44, flux=(2e4, 3e5), shape=SHAPE)
+    blurred = fftconvolve(field.pixels - 300.0, ring / ring.sum(), mode="same") + 300.0
+    blurred += np.random.default_rng(4).normal(0.0, 12.0, SHAPE)
+    defocused = at_truth(
+        extracted(replace(field, pixels=blurred.astype(np.float32))), field.x, field.y, model
+    )
+    assert defocused.psf_chi2 > 10.0
+    assert (defocused.flags & SourceFlag.FIT_FAILED).all()
+    for psf in (None, Moffat(4.2), Moffat(3.0, 0.2, 30.0)):
+        other = grid_field(45, flux=(2e4, 3e5), psf=psf, shape=SHAPE)
+        focused = at_truth(extracted(other), other.x, other.y, model)
+        assert 0.7 < focused.psf_chi2 < 2.0
+        assert not (focused.flags & SourceFlag.FIT_FAILED).any()

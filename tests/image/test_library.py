@@ -139,3 +139,21 @@ def test_undated_frames_take_masters_that_hold_for_ever() -> None:
     undated = replace(WANTED, mjd=float("nan"))
     assert choose([master(valid_from_mjd=1.0)], "flat", undated, Rules()) != master(valid_from_mjd=1.0)
     assert choose([master()], "flat", undated, Rules()) == master()
+
+
+def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity() -> None:
+    near = master(name="near", mjd_mid=60000.0)
+    other = master(name="other", mjd_mid=59000.0, valid_to_mjd=59500.0, temperature_c=0.0)
+    red = master(name="red", filter="R")
+    library = Library(Path(), (near, other, red))
+    steps = ReductionSteps(("flat",))
+    assert library.pick(steps, WANTED, "lab")["flat"] is near
+    named = replace(steps, use={"flat": ("other", "red")})
+    assert library.pick(named, WANTED, "lab")["flat"] is other
+    assert library.pick(named, replace(WANTED, filter="R"), "lab")["flat"] is red
+    with pytest.raises(
+        FrameFailed, match=r"reduction\.use\.flat of the profile names no master of kind flat"
+    ):
+        library.pick(replace(steps, use={"flat": ("lost",)}), WANTED, "lab")
+    with pytest.raises(FrameFailed, match="none of the 1 masters of kind flat is of filter V"):
+        library.pick(replace(steps, use={"flat": ("red",)}), WANTED, "lab")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skylake.core.camera import SkyFrames
 from skylake.core.frame import Image
+from skylake.core.reduction import SkyFrames
 from skylake.errors import FrameFailed
 from skylake.image.skyframe import above_zero, combined_sky, source_mask, subtracted_sky, without_sources
 from skylake.simulate import Moffat, render

@@ -15,7 +15,7 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera, ClearSky, Gate
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import FileContent
-from skylake.image.astrometry import Stars, header_pointing
+from skylake.image.astrometry import Pointing, Stars, header_pointing
 from skylake.image.clouds import count_found
 from skylake.image.reduce import ReducedFrame, reduce_frame
 from skylake.simulate import Moffat
@@ -121,6 +121,31 @@ def test_thin_clouds_cost_no_frame(take: Take) -> None:
     assert verdict(frame) == ("ok", None) and frame.row["found_fraction"] > 0.9
 
 
+@pytest.mark.parametrize("transparency", [0.015, 0.01])
+def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: float) -> None:
+    """Stars of all magnitudes lose the same light, so those that were bright enough are all there, and no others."""
+    frame = take(transparency)
+    assert frame.row["gates_failed"] == "n_sources" and frame.row["found_fraction"] > 0.3
+    assert verdict(frame) == ("rejected", "cloudy")
+    assert "n_sources is" in frame.row["message"] and "too little light" in frame.row["message"]
+
+
+def test_sources_that_are_near_stars_by_chance_are_not_found_stars() -> None:
+    pointing = tangent((512, 512))
+    random = np.random.default_rng(8)
+    x, y = random.uniform(0.0, 511.0, (2, 500))
+    stars = Stars(*pointing.to_sky(*random.uniform(0.0, 511.0, (2, 100))), random.uniform(8.0, 12.0, 100))
+    radius = 8.0 * pointing.pixel_scale_arcsec
+    by_chance = count_found(pointing, (512, 512), x, y, -x, stars, radius, ClearSky())
+    assert by_chance.n_expected == 100 and by_chance.fraction < 0.1
+    there = pointing.wcs.all_world2pix(stars.ra_deg, stars.dec_deg, 0)
+    both = np.append(there[0][:60], x), np.append(there[1][:60], y)
+    flux = np.append(10.0 ** (8.0 - 0.4 * stars.mag[:60]), np.ones(500))
+    found = count_found(pointing, (512, 512), *both, flux, stars, radius, ClearSky())
+    weight = 10.0 ** (-0.2 * stars.mag)
+    assert found.fraction == pytest.approx(weight[:60].sum() / weight.sum(), abs=0.08)
+
+
 @pytest.mark.parametrize("transparency", [1.0, 1e-4])
 def test_a_frame_in_twilight_whether_it_shows_stars_or_not(take: Take, transparency: float) -> None:
     frame = take(transparency, sky=5000.0, DATE_OBS="2024-04-07T22:50:00")
@@ -144,13 +169,18 @@ def test_too_few_stars_in_a_clear_sky(take: Take) -> None:
     assert (frame.sources.flags & SourceFlag.FRAME_REJECTED).all()
 
 
-def test_bright_stars_count_for_more_than_faint_ones() -> None:
+def tangent(shape: tuple[int, int]) -> Pointing:
+    """A pointing of ten seconds of arc per pixel."""
     step = 10.0 / 3600.0
     header = fits.Header(
         {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 50.5, "CRPIX2": 50.5, "CRVAL1": 40.0, "CRVAL2": 10.0,
          "CDELT1": -step, "CDELT2": step}
     )  # fmt: skip
-    pointing = header_pointing(header, Camera("lab"), (100, 100), (0, 0))
+    return header_pointing(header, Camera("lab"), shape, (0, 0))
+
+
+def test_bright_stars_count_for_more_than_faint_ones() -> None:
+    pointing = tangent((100, 100))
     x, y = np.linspace(10.0, 90.0, 10), np.full(10, 40.0)
     stars = Stars(*pointing.to_sky(x, y), 0.5 * np.arange(10.0))
     halves = [

@@ -64,6 +64,17 @@ def test_a_star_that_is_not_there_is_an_error_with_the_mend(lake: Lake, bare: La
             ask()
 
 
+def test_a_lake_without_forced_light_curves_tells_what_makes_them(lake: Lake, star: dict[str, Any]) -> None:
+    for ask in (
+        lambda: curve_of_object(lake.snapshot(), star["object_id"], measured="forced"),
+        lambda: curve_at(lake.snapshot(), star["ra_deg"], star["dec_deg"], measured="forced"),
+    ):
+        with pytest.raises(
+            LakeError, match=r"no light curves of targets; `skylake ingest --redo`.*aggregate"
+        ):
+            ask()
+
+
 @pytest.mark.parametrize("angle", [0.0, 90.0, 210.0])
 def test_the_nearest_star_is_found_from_beside_it(lake: Lake, star: dict[str, Any], angle: float) -> None:
     ra, dec = offset(star["ra_deg"], star["dec_deg"], 0.5 / 3600.0, angle)
