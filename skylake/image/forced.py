@@ -192,16 +192,14 @@ def measure_targets(
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances)
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
-    common = extracted.image.row_variance
-    sums = _sum(fit, apertures, common)
+    sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
     tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
-    in_rows = common * beyond_fit(psf, core_half_size(psf.fwhm_px)) if common else 0.0
-    flux_err["psf"] = np.sqrt(fit.variance + in_rows + (floor * fit.flux) ** 2) * tie
+    flux_err["psf"] = np.sqrt(fit.variance + _row_noise(extracted, psf) + (floor * fit.flux) ** 2) * tie
     flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
     if psf.chi2 > _MISFIT:
         flags |= np.int32(SourceFlag.FIT_FAILED)
@@ -225,6 +223,12 @@ def measure_targets(
         quality=psf.model.quality,
         psf_chi2=psf.chi2,
     )
+
+
+def _row_noise(extracted: Extracted, psf: FramePsf) -> float:
+    """Return the variance that fitted fluxes have of what the pixels of a row have in common."""
+    common = extracted.image.row_variance
+    return common * beyond_fit(psf, core_half_size(psf.fwhm_px)) if common else 0.0
 
 
 def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
