@@ -15,8 +15,8 @@ GAIN, READ_NOISE_E, SKY_E, PEDESTAL, SATURATION = 1.5, 8.0, 800.0, 300.0, 60000.
 FWHM, BETA = 2.5, 3.5
 #: Distance of stars from each other, how far each lies from its place in the grid, and from the edge, pixels.
 STEP, SHAKE, EDGE = 64, 8.0, 32.0
-#: Total flux of the faintest and of the brightest star, ADU; the brightest does not saturate.
-FLUXES = (250.0, 4e5)
+#: Total flux of the faintest and of the brightest star, ADU: a S/N of 1, and what does not saturate.
+FLUXES = (79.0, 4e5)
 ZEROPOINT = 25.0
 _STAMP = 64
 

@@ -3,7 +3,7 @@
 Needs: GalSim and photutils (pip install skylake[dev]). Source Extractor (`source-extractor`) is run if it is there.
 Takes about 10 minutes on one core; a quarter of a minute with --quick.
 
-Frames: isolated stars on a shaken grid, as many in each magnitude, from S/N 3 to just below saturation; a sky of 800
+Frames: isolated stars on a shaken grid, as many in each magnitude, from S/N 1 to just below saturation; a sky of 800
 electrons with a gradient, read noise 8 e-, gain 1.5 e-/ADU, whole numbers of 16 bits. Three renderers: the simulator
 of skylake (Moffat, beta 3.5, FWHM 2.5 px), GalSim with the same profile, and GalSim with what theory says of seeing
 (Kolmogorov, FWHM 3 px, ellipticity 0.036). Each program gets the very same frames and its usual settings; skylake
@@ -11,9 +11,11 @@ takes the whole way from the file.
 
 Completeness has the 68 % interval of a share of counts. The pull of a flux is its distance from the light of the star
 that falls into the same aperture, drawn without noise, in units of its error; it should have mean 0 and width 1. At
-known places that must hold for stars of any magnitude. Of detected stars it is judged from S/N 12: a place that was
-found in the same noise makes the flux too large by up to its error over the S/N (Portillo et al. 2020, AJ 159, 165),
-and below S/N 8 noise chooses which stars are found. The wings of Kolmogorov's profile reach so far that every program
+known places that must hold for stars of any magnitude. Of detected stars it is judged as such from S/N 12. Below, two
+things make fluxes too large: a place that was found in the same noise, by up to the error over the S/N (Portillo et
+al. 2020, AJ 159, 165), and noise that chooses which stars are found (the mean of a normal distribution of which only
+what exceeds the threshold is seen). Both are computed and told, and the mean pull has to lie between nothing and their
+sum. The wings of Kolmogorov's profile reach so far that every program
 takes some of them for sky; there the peer's figure is the limit where it is the larger. Centroids are held against the
 Cramer-Rao bound.
 
@@ -34,11 +36,12 @@ from claims import Claim, conclude
 from contestants import Catalog, Photutils, Skylake, SourceExtractor
 from drawn import ZEROPOINT, Drawn, Renderer, bounds, draw, many, renderers
 from scipy.spatial import cKDTree
+from scipy.stats import norm
 
 from skylake.image.inject import wilson
 
 #: Bins of magnitude, and those of a quick run, which has fewer stars.
-EDGES, WIDE = np.arange(11.0, 19.5), np.arange(11.0, 19.5, 2.0)
+EDGES, WIDE = (np.append(np.arange(11.0, 19.5, step), 20.25) for step in (1.0, 2.0))
 FLUXES = ("aper1", "aper2", "aper3", "kron")
 FORCED = ("aper1", "aper2", "aper3", "hybrid1", "hybrid2", "hybrid3")
 SIZE = 2048
@@ -46,6 +49,8 @@ SIZE = 2048
 NEAR_PX = 2.0
 #: Pulls of detected stars are judged from this S/N, and the scatter of centroids from that.
 SURE_SNR, PLACED_SNR = 12.0, 8.0
+#: Of detected stars between these S/N the bias of being detected is told; fewer are left to the threshold alone.
+CHOSEN_SNR, LEAST_FOUND = (3.0, 12.0), 30
 OURS = "skylake"
 #: Profiles with wings that have no end.
 WINGED = ("GalSim, Kolmogorov",)
@@ -166,7 +171,7 @@ def main() -> None:
 def bounds_in(renderer: Renderer, edges: np.ndarray) -> np.ndarray:
     """Return the least scatter of centroids and the S/N in bins of magnitude, shape (2, bins)."""
     # As many stars of each magnitude: the mean square over each bin.
-    fine = np.linspace(edges[0], edges[-1], 4 * (len(edges) - 1) + 1)
+    fine = np.interp(np.arange(4 * len(edges) - 3) / 4.0, np.arange(len(edges)), edges)
     scatter, snr = bounds(renderer, 10.0 ** (0.4 * (ZEROPOINT - 0.5 * (fine[1:] + fine[:-1]))))
     inside = scatter.reshape(-1, 4), snr.reshape(-1, 4)
     return np.array([np.sqrt(np.mean(inside[0] ** 2, axis=1)), np.exp(np.mean(np.log(inside[1]), axis=1))])
@@ -230,6 +235,7 @@ def judge(
         claims.append(Claim(f"{name}: false detections per frame", *false, 40.0))
         known_places = found.get("photutils", ours)
         claims += pull_claims(name, ours, (rival, known_places), snr >= SURE_SNR, slack)
+        claims.append(chosen_claim(name, (ours, rival), snr, slack))
         ratio = [tally.scatter / tally.bound for tally in (ours, rival)]
         known = (snr >= PLACED_SNR) & np.isfinite(ratio[1])
         worst = [float(one[known].max()) for one in ratio]
@@ -254,6 +260,37 @@ def pull_claims(
             Claim(f"{name}: width of pulls of {kind}, distance from 1", width, peer[1], 0.1 * slack)
         )
     return claims
+
+
+def chosen_claim(name: str, tallies: tuple[Tally, Tally], snr: np.ndarray, slack: float) -> Claim:
+    """Return the claim that faint detected stars are as bright as being found makes them, and tell both."""
+    excess = [
+        _beyond_choice(name, tally, snr, ours) for ours, tally in zip((True, False), tallies, strict=True)
+    ]
+    peer = None if tallies[0] is tallies[1] else excess[1]
+    return Claim(f"{name}: mean pull of faint detected stars beyond the bias of being found", excess[0], peer,
+                 0.1 * slack)  # fmt: skip
+
+
+def _beyond_choice(name: str, tally: Tally, snr: np.ndarray, tell: bool) -> float:
+    """Return by how much mean pulls of faint detected stars lie outside what finding them explains."""
+    shares = [one.astype(bool) for one in tally.in_bins([found.astype(float) for found in tally.found])]
+    beyond = 0.0
+    for number, (s, found) in enumerate(zip(snr, shares, strict=True)):
+        if not CHOSEN_SNR[0] <= s < CHOSEN_SNR[1] or found.sum() < LEAST_FOUND:
+            continue
+        # The share that is found tells how far the threshold is, in units of the noise.
+        share = float(np.clip(found.mean(), 1e-3, 1.0 - 1e-6))
+        most = float(norm.pdf(norm.ppf(share))) / share + 1.0 / s
+        for kind, values in tally.pulls.items():
+            pull = tally.in_bins(values)[number]
+            if kind == "place x" or pull.size < LEAST_FOUND:
+                continue
+            if tell:
+                print(f"{name}: S/N {s:4.1f}, {100 * share:5.1f} % found, {kind}: mean pull {pull.mean():+.2f} of at "
+                      f"most {most:.2f}, width {pull.std():.2f}")  # fmt: skip
+            beyond = max(beyond, float(pull.mean()) - most, -float(pull.mean()))
+    return beyond
 
 
 def worst_pulls(

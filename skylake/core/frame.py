@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
+from skylake.core.response import ResponseError
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -143,10 +144,14 @@ class Image:
         Variance that read noise, photons and masters give each pixel, ADU^2; None where it is only known from the
         scatter of the background.
     read_variance : float or None
-        What read noise has of the variance of a pixel, ADU^2; None where the gain with which photons were counted is
-        only a guess.
+        What read noise and the errors of masters have of the variance of a pixel of the sky, ADU^2: all that is not
+        its photons. None where the gain with which photons were counted is only a guess.
     sky : TakenSky
         The sky that was subtracted; the level is 0 where none was.
+    response_error : ResponseError or None
+        What the flat may be wrong by for neighbouring pixels alike; no part of the variances.
+    row_variance : float
+        What the pixels of a row have in common of their variance, each row for itself, ADU^2.
     """
 
     pixels: Pixels
@@ -156,6 +161,8 @@ class Image:
     raw_step: int = 1
     read_variance: float | None = None
     sky: TakenSky = TakenSky()
+    response_error: ResponseError | None = None
+    row_variance: float = 0.0
 
     @property
     def masked(self) -> Mask:
@@ -171,6 +178,13 @@ class Image:
     def near_saturated(self) -> Mask:
         """Pixels whose raw value was beyond linearity."""
         return self.having(PixelFlag.NEAR_SATURATED)
+
+    def response_variance(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the square of the relative error that the flat gives to fluxes at places, 0-based pixels."""
+        if self.response_error is None:
+            return np.zeros(len(x))
+        raw = (start + self.raw_step * place for start, place in zip(self.offset, (x, y), strict=True))
+        return self.response_error.variance(*raw)
 
     def having(self, bits: PixelFlag) -> Mask:
         """Return the pixels that have any of some bits."""

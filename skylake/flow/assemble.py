@@ -12,6 +12,7 @@ import numpy as np
 
 from skylake.core.camera import Camera
 from skylake.core.frame import MaskPlane, Pixels
+from skylake.core.response import Gradient
 from skylake.errors import LakeError, reason_of
 from skylake.flow.calibration import PreparedFile, Term, coarse_term, combine_rows, hide_sources
 from skylake.flow.cluster import run_in_windows
@@ -20,14 +21,16 @@ from skylake.flow.groups import Group
 from skylake.image.badpix import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine import Combined, block_rows, join
 from skylake.image.library import rules_of
-from skylake.image.lightfield import Gradient, chance_gradient
-from skylake.image.masterfile import read_master
+from skylake.image.lightfield import chance_gradient
+from skylake.image.masterfile import gradient_cards, read_master
 from skylake.image.masters import FlatForm, Quality, combine_options, differences, median_level
 
 #: Differences of flats behind a master, at least: a single one would tell nothing of its error.
 _LEAST_DIFFERENCES = 2
 #: Flats of which there are so many.
 DIFFERENCE_FLATS = 2 * _LEAST_DIFFERENCES
+#: Of the variance of a flat so much is noise of its pixels, whatever its gradients.
+_LEAST_NOISE = 0.1
 #: Frames and rows, or twice as many, of which the noise is told.
 _SAMPLES, _SAMPLE_ROWS = 9, 128
 
@@ -43,8 +46,14 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         combined = _combine(maker, group, terms, form)
     mean, variance = combined.mean, combined.error**2
     variance += _variance_of_masters(maker, terms, files[0].used, mean.shape, camera)
+    cards: dict[str, Any] = {}
     if group.kind == "flat":
-        variance += mean**2 * _chance_gradient(maker, group, terms).variance((mean.shape[0], mean.shape[1]))
+        # Neighbours have it in common, so it is no noise of pixels, though the scatter of flats holds it too.
+        gradient = _chance_gradient(maker, group, terms)
+        cards = gradient_cards(gradient)
+        y, x = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in mean.shape)
+        shared = mean**2 * gradient.variance(x[None, :], y[:, None]).astype(np.float32)
+        variance = np.maximum(variance - shared, np.float32(_LEAST_NOISE) * variance)
         # The median of the combined response is one, whatever the shapes of the single flats.
         level = np.float32(median_level(mean))
         mean, variance = mean / level, variance / level**2
@@ -62,7 +71,7 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }
-    write_entry(maker, row, files[0].offset, files[0].used, pixels=mean, error=error)
+    write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error)
     mask = maker.staging / f"{row['name']}.npy"
     np.save(mask, _bad_bits(group, combined, camera))
     return Made(group, prepared, mask, row)

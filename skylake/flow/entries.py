@@ -99,9 +99,10 @@ def describe(
 
 
 def write_entry(
-    maker: Maker, row: dict[str, Any], offset: tuple[int, int], used: Iterable[str] = (), **content: Any
-) -> None:
-    """Write the file of a master into the library, and complete its row."""
+    maker: Maker, row: dict[str, Any], offset: tuple[int, int], used: Iterable[str] = (),
+    further: Mapping[str, Any] | None = None, **content: Any,
+) -> None:  # fmt: skip
+    """Write the file of a master into the library, with further cards, and complete its row."""
     cards = {
         "KIND": (row["kind"], "kind of master"),
         "CAMERA": row["camera"],
@@ -115,6 +116,7 @@ def write_entry(
         "OFFSETY": (offset[1], "raw pixel of the first pixel"),
         "INPUTS": row["inputs_sha256"],
         **{f"MASTER{number}": name for number, name in enumerate(used, start=1)},
+        **(further or {}),
     }
     plane = content.get("pixels") if content.get("pixels") is not None else content.get("mask")
     if plane is not None:

@@ -14,11 +14,12 @@ from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky
 from skylake.core.reasons import Reason
+from skylake.core.response import ResponseError
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
 from skylake.image.cosmic import find_cosmic_rays
 from skylake.image.kernels.fused import mark_invalid
-from skylake.image.linear import LinearPass, decode, run_again, run_pass
+from skylake.image.linear import LinearPass, decode, run_again, run_pass, unlit_variance
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
 from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window, unlit_level
@@ -139,11 +140,12 @@ class _Chain:
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
         self.read_variance: float | None = None
+        self.response_error: ResponseError | None = None
         self.taken = TakenSky()
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
         self.begun = False
-        #: Squared error of the zero level of a row, ADU^2.
-        self.level_variance = 0.0
+        #: Squared error of the zero level of a row, ADU^2, and what of it each row has for itself.
+        self.level_variance, self.row_variance = 0.0, 0.0
         self.invalid_rows = 0
         # Whether something else than a pass, which marks what is no number, has changed the pixels since.
         self.touched = False
@@ -163,8 +165,9 @@ class _Chain:
 
     def _image(self, pixels: Pixels) -> Image:
         return Image(
-            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken
-        )
+            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken,
+            self.response_error, self.row_variance,
+        )  # fmt: skip
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
@@ -195,6 +198,8 @@ class _Chain:
         elif not self.work.is_empty:
             self.invalid_rows = run_again(self.pixels, self.work, self.mask, self.variance)
             self.touched = False
+        if self.read_variance is not None:
+            self.read_variance = unlit_variance(self.read_variance, self.pixels, self.work)
         self.work = self._fresh_work()
         return self.pixels
 
@@ -259,6 +264,7 @@ class _Chain:
         zero = overscan_level(self.source, self.camera.detector)
         if zero is not None:
             self.work.levels, self.level_variance = zero.levels[self.window[0]], zero.error**2
+            self.row_variance = zero.own_error**2
 
     def _unlit(self) -> None:
         zero = unlit_level(self.source, self.camera.detector)
@@ -316,6 +322,9 @@ class _Chain:
     def _flat(self) -> None:
         master = self._master("flat")
         self.work.inverse_flat, self.work.flat_err = _plane(master.pixels), _plane(master.error)
+        whole = self.conditions.masters["flat"]
+        if whole.gradient is not None:
+            self.response_error = ResponseError(whole.gradient, whole.offset, whole.shape)
 
     def _bad_pixels(self) -> None:
         master = self._master("bad_pixels")
@@ -336,6 +345,7 @@ class _Chain:
             self.variance = take_plane(self.variance, cells)[0] / np.float32(len(cells))
         if self.read_variance is not None:
             self.read_variance /= len(cells)
+        self.row_variance /= len(cells)
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:
@@ -357,7 +367,10 @@ class _Chain:
         self.touched, self.taken = True, TakenSky(sky.level, sky.one_sided)
         pixels -= sky.pixels
         if self.variance is not None:
-            self.variance += sky.error**2
+            square = sky.error**2
+            self.variance += square
+            if self.read_variance is not None:
+                self.read_variance += float(np.median(square))
         self.mask |= sky.unknown * np.uint8(PixelFlag.REPAIRED)
 
 

@@ -24,6 +24,8 @@ from skylake.image.placing import TargetFinder, TargetStars, find_shift, sky_to_
 from skylake.image.psf import FramePsf, PsfModel, PsfQuality
 from skylake.image.psffit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
 from skylake.image.psfstars import psf_of_frame
+from skylake.image.responses import with_response_error
+from skylake.image.rows import beyond_ellipses, beyond_fit
 from skylake.image.streaks import near_trails
 from skylake.image.tie import tie_to_growth
 from skylake.image.variances import agreement_of
@@ -193,14 +195,15 @@ def measure_targets(
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances)
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
-    sums = _sum(fit, apertures)
+    sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
     tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
     flux["psf"] = fit.flux * tie
-    flux_err["psf"] = np.sqrt(fit.variance + (floor * fit.flux) ** 2) * tie
+    flux_err["psf"] = np.sqrt(fit.variance + _row_noise(extracted, psf) + (floor * fit.flux) ** 2) * tie
+    flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
     if psf.chi2 > _MISFIT:
         flags |= np.int32(SourceFlag.FIT_FAILED)
     return ForcedMeasurements(
@@ -223,6 +226,12 @@ def measure_targets(
         quality=psf.model.quality,
         psf_chi2=psf.chi2,
     )
+
+
+def _row_noise(extracted: Extracted, psf: FramePsf) -> float:
+    """Return the variance that fitted fluxes have of what the pixels of a row have in common."""
+    common = extracted.image.row_variance
+    return common * beyond_fit(psf, core_half_size(psf.fwhm_px)) if common else 0.0
 
 
 def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -251,7 +260,7 @@ class _Sums:
     bad: Integers
 
 
-def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
+def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     main = apertures.radii_px.index(apertures.calibrated_radius_px)
     flux = {
         f"{kind}{number}": np.full(len(fit.flux), np.nan)
@@ -261,7 +270,7 @@ def _sum(fit: StarFit, apertures: Apertures) -> _Sums:
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):
         plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
-        noise = noise + _made_up(fit, share, common)
+        noise = noise + _made_up(fit, share, common) + row_variance * beyond_ellipses(radius, radius, 0.0)
         sky = np.pi * radius**2 * fit.sky
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import PixelFlag
+from skylake.image.filled import Filled
 from skylake.image.kernels.hidden import fill_circles
 from skylake.image.photometry import UNUSABLE, Scene, bits_in_circles
 
@@ -33,7 +34,7 @@ _BETA = 3.5
 def fill_hidden(
     scene: Scene, places: Floats, flux: Floats, error: Floats, hidden: npt.NDArray[np.bool_],
     clean: npt.NDArray[np.bool_], width_px: float, radii: tuple[float, ...],
-) -> None:  # fmt: skip
+) -> Filled | None:  # fmt: skip
     """Let a profile stand in for what is hidden of circles.
 
     The profile is the median of bright stars of the frame, as a function of the radius. Its brightness in each star
@@ -47,28 +48,36 @@ def fill_hidden(
         x, y and their errors; changed where they are found anew.
     flux, error : ndarray, shape (radii, n)
         Changed where something is hidden. The error holds that of what stands in.
-    hidden : ndarray of bool, shape (n,)
-        Where a circle holds an unusable pixel.
+    hidden : ndarray of bool, shape (radii, n)
+        Where a circle holds an unusable pixel; the others stay as they are, unless the place is another.
     clean : ndarray of bool, shape (n,)
         Sources that are no blends and at no edge.
     width_px : float
         Full width of the Moffat profile that is taken where too few stars are bright.
     radii : tuple of float
+
+    Returns
+    -------
+    Filled or None
+        What stands in for the pixels themselves; None where nothing is hidden.
     """
-    some = np.flatnonzero(hidden)
+    some = np.flatnonzero(hidden.any(axis=0))
     if some.size == 0:
-        return
-    table = _profile(scene, places, flux[0], error[0], clean & ~hidden, width_px, max(radii))
+        return None
+    table = _profile(scene, places, flux[0], error[0], clean & ~hidden.any(axis=0), width_px, max(radii))
     half = _STEP_PX * float(np.argmax(table < 0.5 * table[0]))
     reach = max(_MIN_REACH_PX, _REACH_HALF_WIDTHS * half)
     here, values, errors = (
         np.ascontiguousarray(one) for one in (places[:, some].T, flux[:, some], error[:, some])
     )
+    strength = np.full((some.size, 3), np.nan)
     fill_circles(
         scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms_at(*here.T[:2]), 1.0 / scene.gain, scene.scale,
-        table, _STEP_PX, reach, np.array(radii, float), _WRONG, here, values, errors,
+        scene.excess_at(*here.T[:2]), table, _STEP_PX, reach, np.array(radii, float), _WRONG,
+        np.ascontiguousarray(hidden[:, some]), here, values, errors, strength,
     )  # fmt: skip
     places[:, some], flux[:, some], error[:, some] = here.T, values, errors
+    return Filled.of(scene, some, here.T[:2], strength, table, _STEP_PX, _WRONG)
 
 
 def _profile(

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
+from skylake.core.response import Gradient
 
 _CELLS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Gradient:
-    """What the mean of some flats has of a gradient by chance: variances and covariance of its two slopes.
-
-    Slopes are parts of the response from the middle of the image to its edge, along x and along y.
-    """
-
-    xx: float = 0.0
-    xy: float = 0.0
-    yy: float = 0.0
-
-    def variance(self, shape: tuple[int, int]) -> Pixels:
-        """Return the variance that it adds to each pixel of a response of one, shape (height, width)."""
-        y, x = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in shape)
-        made = np.float32(self.xx) * x**2 + (np.float32(2.0 * self.xy) * y)[:, None] * x
-        made += (np.float32(self.yy) * y**2)[:, None]
-        return np.maximum(made, np.float32(0.0), out=made)
 
 
 def coarse_map(pixels: Pixels) -> Pixels:

@@ -17,6 +17,8 @@ _NOTHING = np.zeros((0, 0), np.float32)
 _NO_LEVELS = np.zeros(0, np.float32)
 #: Rows that are done at a time: what masters take of memory is given back after each.
 _STRIP_ROWS = 512
+#: Of so many rows and columns one is enough to tell the usual variance of an image; fewer rows of a large one.
+_SAMPLE_PX, _SAMPLE_ROWS = 8, 64
 
 
 @dataclass(slots=True)
@@ -151,6 +153,34 @@ def _reduce_floats(bits: Any, form: Any, corner: tuple[int, int], work: LinearPa
         here = corner[0] + start, corner[1]
         count += reduce_floats(bits, form, here, work.numbers, planes, part, part[0].view(np.uint32))
     return count
+
+
+def unlit_variance(before: float, pixels: Pixels, work: LinearPass) -> float:
+    """Return what the usual variance of a pixel has after a pass that is not photons of its light.
+
+    That is read noise and the errors of masters, of which that of a flat goes with the square of the sky.
+
+    Parameters
+    ----------
+    before : float
+        The same before the pass, ADU^2.
+    pixels : ndarray of float32
+        After the pass.
+    work : LinearPass
+        What was done.
+    """
+    step = max(_SAMPLE_PX, pixels.shape[0] // _SAMPLE_ROWS)
+    some = slice(step // 2 if pixels.shape[0] > step else 0, None, step), slice(None, None, _SAMPLE_PX)
+
+    def square(plane: Pixels | None) -> Any:
+        return 0.0 if plane is None else plane[some].astype(float) ** 2
+
+    dark = work.dark_scale**2 * square(work.dark_err)
+    unlit = before + work.bias_weight * square(work.bias_err) + dark
+    if work.inverse_flat is not None:
+        unlit = (unlit + square(pixels) * square(work.flat_err)) * square(work.inverse_flat)
+    finite = np.asarray(unlit)[np.isfinite(unlit)]
+    return float(np.median(finite)) if finite.size else before
 
 
 def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pixels:

@@ -15,6 +15,7 @@ import numpy as np
 
 from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.reasons import Reason
+from skylake.core.response import Gradient
 from skylake.errors import FrameFailed, FrameUnavailable, reason_of
 from skylake.image.library import Master
 from skylake.image.mapped import mapped
@@ -23,6 +24,8 @@ from skylake.image.mapped import mapped
 _KEPT = 6
 #: Bytes of the head of a gzip stream, of which the fifth to eighth tell a time.
 _GZIP_HEAD = 10
+#: Cards of what a flat has of a gradient by chance.
+_GRADIENT = "GRADXX", "GRADXY", "GRADYY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class MasterFrame:
         Names of the masters that its frames were reduced with, whose errors are part of its own.
     n_frames : int
         Frames behind it; 0 if unknown.
+    gradient : Gradient or None
+        What a flat has of a gradient by chance; None where its file does not tell.
     """
 
     kind: str
@@ -56,6 +61,7 @@ class MasterFrame:
     name: str = ""
     used: tuple[str, ...] = ()
     n_frames: int = 0
+    gradient: Gradient | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,8 +85,8 @@ def write_master(
     ----------
     path : Path
     cards : mapping
-        Header cards: values, or pairs of value and comment. KIND, OFFSETX, OFFSETY, EXPTIME and NFRAMES are
-        read again.
+        Header cards: values, or pairs of value and comment. KIND, OFFSETX, OFFSETY, EXPTIME, NFRAMES and those of
+        :func:`gradient_cards` are read again.
     pixels, error, mask
         As in :class:`MasterFrame`, a flat as such.
     tables : mapping or None
@@ -108,6 +114,14 @@ def write_master(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def gradient_cards(gradient: Gradient) -> dict[str, Any]:
+    """Return the cards that tell what a flat has of a gradient by chance."""
+    return {
+        card: (getattr(gradient, card[-2:].lower()), f"(co)variance of chance gradient, {card[-2:].lower()}")
+        for card in _GRADIENT
+    }
 
 
 def _without_times(buffer: io.BytesIO) -> bytes:
@@ -187,6 +201,8 @@ def read_master(data: bytes, path: str) -> MasterFrame:
             used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
             offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
             n_frames = int(header.get("NFRAMES") or 0)
+            told = all(card in header for card in _GRADIENT)
+            gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if told else None
     except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
         why = " ".join(str(error).split())
         raise FrameFailed(
@@ -202,6 +218,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
         None if exposure is None else float(exposure),
         used=used,
         n_frames=n_frames,
+        gradient=gradient,
     )
 
 

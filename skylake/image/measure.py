@@ -15,6 +15,7 @@ from skylake.image.annulus import annulus_sky, starless
 from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
+from skylake.image.filled import Filled
 from skylake.image.hidden import fill_hidden
 from skylake.image.kernels.neighbours import crowding_shares
 from skylake.image.kron import kron_ellipses, plain_snr
@@ -29,6 +30,7 @@ from skylake.image.photometry import (
     nearest_pixel,
     radial_profiles,
 )
+from skylake.image.rows import beyond_ellipses
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -132,14 +134,14 @@ def measure_sources(
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
     places = np.array([x, y, x_err, y_err])
-    sums = _circle_fluxes(scene, found, camera.apertures, places, flags)
+    sums, filled = _circle_fluxes(scene, found, camera.apertures, places, flags)
     x, y, x_err, y_err = places
     flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, sums, flags)
     snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
-        scene, found, camera.apertures, x, y, flags, snr
+        scene, found, camera.apertures, x, y, flags, snr, filled
     )
-    fwhm, half_light = _widths(scene, x, y, flux["kron"], reach)
+    fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
@@ -185,12 +187,21 @@ class _Found:
         return cls(*(getattr(detections, name)[order] for name in cls.__slots__))
 
 
-def _widths(scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats) -> tuple[Floats, Floats]:
+def _widths(
+    scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats, filled: Filled | None
+) -> tuple[Floats, Floats]:
     """Return full widths at half maximum and half-light radii, NaN where noise hides them.
 
     What the pixels add to the width is taken off, to 5 % for stars of 2 px and more.
     """
-    square, half_light = radial_profiles(scene, x, y, total, np.maximum(reach, _WIDEST_PX), _PROFILE_PX)
+    reach = np.maximum(reach, _WIDEST_PX)
+    square, half_light = radial_profiles(scene, x, y, total, reach, _PROFILE_PX)
+    if filled is not None:
+        x, y, total, reach = (part[filled.some] for part in (x, y, total, reach))
+        with filled.shown(scene):
+            square[filled.some], half_light[filled.some] = radial_profiles(
+                scene, x, y, total, reach, _PROFILE_PX
+            )
     known = square <= (2.0 * _WIDEST_PX) ** 2
     width = np.sqrt(np.maximum(square - _PIXEL_WIDTH_SQUARE, _MIN_WIDTH_PX**2))
     return np.where(known, width, np.nan), half_light
@@ -198,15 +209,20 @@ def _widths(scene: Scene, x: Floats, y: Floats, total: Floats, reach: Floats) ->
 
 def _circle_fluxes(
     scene: Scene, found: _Found, apertures: Apertures, places: Floats, flags: Integers
-) -> tuple[Floats, Floats]:
-    """Return fluxes and errors in circles, shape (radii, n); places that bad pixels have moved are put right."""
+) -> tuple[tuple[Floats, Floats], Filled | None]:
+    """Return fluxes and errors in circles, shape (radii, n), and what stands in for bad pixels.
+
+    Places that these have moved are put right.
+    """
     flux, error, hidden = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
     clean = (flags & int(UNCLEAN)) == 0
-    flags[hidden] |= SourceFlag.BAD_PIXEL
+    flags[hidden.any(axis=0)] |= SourceFlag.BAD_PIXEL
     size = np.sqrt(found.a * found.b)
     width = _WIDTH_PER_RMS * float(np.median(size)) if size.size else 1.0
-    fill_hidden(scene, places, flux, error, hidden, clean, width, apertures.radii_px)
-    return flux, error
+    filled = fill_hidden(scene, places, flux, error, hidden, clean, width, apertures.radii_px)
+    radii = np.array(apertures.radii_px)[:, None]
+    error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(radii, radii, 0.0))
+    return (flux, error), filled
 
 
 def _aperture_fluxes(
@@ -263,15 +279,23 @@ def _kron_flux(
     y: Floats,
     flags: Integers,
     snr: Floats,
+    filled: Filled | None,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
     kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
+    if filled is not None:
+        some = filled.some
+        with filled.shown(scene):
+            kron[some] = kron_radii(scene, x[some], y[some], a[some], b[some], found.theta[some], _KRON_REACH)
     bad = np.isnan(kron)
     flags[bad] |= SourceFlag.KRON_FAILED
     clean = (flags & int(UNCLEAN)) == 0
     a, b = kron_ellipses(a, b, kron, snr, clean, apertures)
     flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, np.ones(len(x)))
+    if filled is not None:
+        flux[filled.some], error[filled.some] = filled.ellipses(scene, x, y, a, b, found.theta)
+    error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(a, b, found.theta))
     return flux, error, kron, a
 
 

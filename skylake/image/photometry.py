@@ -53,6 +53,8 @@ class Scene:
         Electrons per ADU, for photons where there is no variance plane.
     tiles : ndarray of uint8
         Bits of squares of the mask.
+    row_variance : float
+        What the pixels of a row have in common of their variance, ADU^2.
     """
 
     signal: Pixels
@@ -62,6 +64,7 @@ class Scene:
     agreement: Agreement
     gain: float
     tiles: MaskPlane
+    row_variance: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -108,6 +111,7 @@ def make_scene(
         agreement,
         gain,
         tiles_of(mask),
+        image.row_variance,
     )
 
 
@@ -146,12 +150,12 @@ def circular_fluxes(
     -------
     flux, error : ndarray, shape (radii, n)
         ADU; NaN where all pixels are unusable.
-    hidden : ndarray of bool, shape (n,)
+    hidden : ndarray of bool, shape (radii, n)
         Whether a circle holds an unusable pixel.
     """
     sums = _circle_sums(scene, x, y, radii)
-    flux, error = _fluxes(scene, sums.transpose(1, 0, 2), x, y)
-    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).any(axis=1))
+    flux, error = fluxes_of(scene, sums.transpose(1, 0, 2), x, y)
+    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).T)
 
 
 def elliptical_fluxes(
@@ -168,6 +172,13 @@ def elliptical_fluxes(
         Angle of the long axis from x towards y, radians.
     scale : ndarray, shape (n,)
     """
+    return fluxes_of(scene, elliptical_sums(scene, x, y, a, b, theta, scale), x, y)
+
+
+def elliptical_sums(
+    scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats, scale: Floats
+) -> Floats:
+    """Return the sums in ellipses from which fluxes follow, shape (n, 6)."""
     sums = np.zeros((len(x), columns.N_SUMS))
     reach = scale * np.maximum(a, b)
     largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
@@ -175,7 +186,7 @@ def elliptical_fluxes(
         scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
         _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
     )  # fmt: skip
-    return _fluxes(scene, sums, x, y)
+    return sums
 
 
 def kron_radii(
@@ -266,8 +277,8 @@ def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -
     return sums
 
 
-def _fluxes(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return flux and error from sums of shape (…, n, 6)."""
+def fluxes_of(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is hidden."""
     sky = sums[..., columns.SQUARES] * scene.rms_at(x, y) ** 2
     seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -38,6 +38,7 @@ from skylake.image.neighbours import Prior
 from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
+from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
@@ -273,7 +274,8 @@ def _measure(
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections, located.found)
     pointing = located.pointing if unplaced else require_right(located, row, camera)
-    reduced.sources = measured
+    flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
+    reduced.sources = replace(measured, flux_err=flux_err)
     if pointing is not None:
         reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     measured.flags[:] |= _flags_of_all(row)

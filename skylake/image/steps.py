@@ -19,6 +19,10 @@ from skylake.image.mosaic import bayer_cells
 #: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
 _REFERENCE_ROWS = 11
 _NEWTON_STEPS = 30
+#: Rows over which levels of the overscan are smoothed at most, and how many there have to be at least.
+_SMOOTH_ROWS, _FEWEST_ROWS = 201, 64
+#: Rows that tell together whether levels differ more than noise does, by so many standard errors of its square.
+_LOCAL_ROWS, _SIGNIFICANT = 31, 4.0
 
 
 def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slice]:
@@ -76,14 +80,20 @@ class ZeroLevel:
         Of each raw row, ADU; NaN for a row whose overscan holds no number.
     error : float
         Standard error of one of them, ADU.
+    own_error : float
+        That which each row has for itself, ADU; what neighbouring rows share passes for sky.
     """
 
     levels: Pixels
     error: float
+    own_error: float = 0.0
 
 
 def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     """Return the zero level of each raw row: the median of its overscan, or of all where that is rows.
+
+    What is wrong with the level of a row is wrong with all its pixels, and many times worse for a star than as much in
+    single pixels. So medians of rows that differ no more than noise explains are smoothed.
 
     Returns
     -------
@@ -109,7 +119,41 @@ def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         level = np.nanmedian(strip, axis=1 if by_row else None)
     levels = np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
-    return ZeroLevel(levels, _error_of_median(strip, strip.shape[1] if by_row else strip.size))
+    error = _error_of_median(strip, strip.shape[1] if by_row else strip.size)
+    if not by_row:
+        return ZeroLevel(levels, error)
+    # Of one or two columns nobody can tell noise from rows that differ.
+    return _smoothed(levels, error) if strip.shape[1] >= 3 else ZeroLevel(levels, error, error)
+
+
+def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
+    """Return levels of rows with less noise, where they are as smooth as that noise lets them be.
+
+    A parabola is fitted to the rows about each (Savitzky & Golay 1964, Anal. Chem. 36, 1627). Where these differ from
+    it by more than their errors, as at a ramp, a row keeps its own median; and so do all if all together do.
+    """
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import savgol_filter
+
+    known = np.isfinite(levels)
+    number = int(np.count_nonzero(known))
+    if number < _FEWEST_ROWS or not error > 0.0:
+        return ZeroLevel(levels, error, error)
+    window = min(_SMOOTH_ROWS, number // 4 * 2 - 1)
+    seen = levels[known].astype(float)
+    smooth = savgol_filter(seen, window, 2)
+    square = ((seen - smooth) / error) ** 2
+    kept = uniform_filter1d(square, _LOCAL_ROWS, mode="nearest") > 1.0 + _SIGNIFICANT * np.sqrt(
+        2.0 / _LOCAL_ROWS
+    )
+    if np.mean(square) > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / number):
+        kept[:] = True
+    made = levels.copy()
+    made[known] = np.where(kept, seen, smooth)
+    own = error**2 * float(np.mean(kept))
+    # The variance of the middle of a parabola through that many rows.
+    shared = error**2 * 2.25 / window * float(np.mean(~kept))
+    return ZeroLevel(made, float(np.sqrt(own + shared)), float(np.sqrt(own)))
 
 
 def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:

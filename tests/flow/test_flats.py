@@ -91,7 +91,10 @@ def flat_of(lake: Lake) -> MasterFrame:
 
 
 def pulls(flat: MasterFrame, truth: np.ndarray) -> np.ndarray:
-    return np.asarray((1.0 / flat.pixels - truth) / flat.error)
+    assert flat.gradient is not None
+    response = 1.0 / flat.pixels
+    error = np.sqrt(flat.error**2 + flat.gradient.variance(X, Y) * response**2)
+    return np.asarray((response - truth) / error)
 
 
 @pytest.mark.parametrize("gradient", [0.0, 0.005])
@@ -113,8 +116,12 @@ def test_errors_of_flats_of_many_levels_and_gradients_are_their_errors(
     width = float(np.std(square))
     assert width == pytest.approx(1.0, abs=0.05 if gradient == 0.0 else 0.25)
     assert abs(float(np.mean(square))) < 0.1
-    noise = 1.0 / np.sqrt(GAIN * 181e3)
-    assert (float(np.median(flat_of(here).error)) < 1.15 * noise) == (gradient == 0.0)
+    noise, flat = 1.0 / np.sqrt(GAIN * 181e3), flat_of(here)
+    assert float(np.median(flat.error)) < 1.15 * noise
+    # What neighbours have in common is told beside it.
+    assert flat.gradient is not None
+    slopes = np.sqrt([flat.gradient.xx, flat.gradient.yy])
+    assert np.all((slopes > 0.3 * gradient / np.sqrt(8.0)) & (slopes < 2.5 * gradient / np.sqrt(8.0) + 1e-3))
 
 
 def test_a_bias_that_cancels_in_differences_adds_no_error(lake: Lake, tmp_path: Path) -> None:

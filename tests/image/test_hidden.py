@@ -102,3 +102,44 @@ def test_a_star_of_which_nothing_is_left_has_no_flux_made_up(
     spoiled = (sources.flags & int(SourceFlag.BAD_PIXEL)) != 0
     assert np.isfinite(sources.flux["aper3"][~spoiled]).all()
     assert (sources.flux["aper3"][spoiled] * EXPOSURE_S < 2.0 * field.flux.max()).all()
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (0, 1), (2, 0)])
+@pytest.mark.parametrize("fwhm", [2.5, 4.0])
+def test_shapes_and_kron_fluxes_are_those_of_stars_without_a_bad_pixel(
+    grid_field: Callable[..., Any], measure: Callable[..., Any], offset: tuple[int, int], fwhm: float
+) -> None:
+    field = grid_field(75, flux=(5e4, 3e5), psf=Moffat(fwhm), step=34)
+    found, index, chosen = compared(field, measure, [offset])
+    flux = found.flux["kron"][index] * EXPOSURE_S / field.flux
+    for values in (flux, found.fwhm[index], found.half_light[index]):
+        assert np.median(values[chosen]) / np.median(values[~chosen]) == pytest.approx(1.0, abs=0.02)
+    failed = (found.flags[index] & int(SourceFlag.KRON_FAILED)) != 0
+    assert not failed.any()
+
+
+def test_errors_of_kron_fluxes_hold_what_stands_in_for_a_pixel(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    pulls = []
+    for seed in (84, 85, 86):
+        field = grid_field(seed, flux=(2e4, 6e4), step=26)
+        found, index, chosen = compared(field, measure, HIDDEN["beside"])
+        ratio = found.flux["kron"][index] * EXPOSURE_S / field.flux
+        error = found.flux_err["kron"][index] * EXPOSURE_S / field.flux
+        pulls.append((ratio[chosen] - np.median(ratio[~chosen])) / error[chosen])
+    low, middle, high = np.percentile(np.concatenate(pulls), [15.865, 50.0, 84.135])
+    assert 0.8 < 0.5 * (high - low) < 1.15
+    assert abs(middle) < 0.3
+
+
+def test_pixels_are_as_they_were_after_a_measurement(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    field = grid_field(76, flux=(5e4, 3e5))
+    image = spoilt(field, np.arange(len(field.x)) % 3 == 0, HIDDEN["centre"])
+    pixels, mask = image.pixels.copy(), image.mask.copy()
+    done = measure(field, image)
+    np.testing.assert_array_equal(image.mask, mask)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    np.testing.assert_array_equal(done.signal, pixels - done.background.level)

@@ -6,17 +6,24 @@ import math
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.sums import Bytes, Floats, Pixels
 
-_ROUNDS = 8
+Flags = npt.NDArray[np.bool_]
+
+_ROUNDS = 16
+#: After so many rounds steps become shorter and shorter: where the profile has a bend, places go to and fro.
+_WHOLE_STEPS = 5
 _STILL_PX = 1e-3
 #: A place is fitted only to stars whose flux is known to so many standard errors; it may move by this much, pixels.
 _CLEAR = 10.0
 _MOST_PX = 1.5
 #: Flux, x and y need some more pixels than three.
 _MIN_PIXELS = 6
+#: No pixel is quieter than this share of the variance of the sky about it, whatever a variance plane says.
+_LEAST_NOISE = 0.25
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -32,18 +39,21 @@ def _profile(table: Floats, step: float, radius: float) -> tuple[float, float]:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _variance(
-    signal: Pixels, variance: Pixels, row: int, column: int, noise: tuple[float, float, float]
+    signal: Pixels, variance: Pixels, row: int, column: int, noise: tuple[float, float, float, float]
 ) -> float:
-    """Return the variance of a pixel; `noise` is that of the sky, that per ADU, and the factor of a plane."""
+    """Return the variance of a pixel.
+
+    `noise` is the variance of the sky, that per ADU, the factor of a plane of variances and what is added to it.
+    """
     if variance.shape[0] == signal.shape[0]:
-        return noise[2] * variance[row, column]
+        return max(noise[2] * variance[row, column] + noise[3], _LEAST_NOISE * noise[0])
     return noise[0] + max(signal[row, column], 0.0) * noise[1]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _equations(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, flux: float, table: Floats,
-    step: float, reach: float, noise: tuple[float, float, float], normal: Floats, spread: Floats, right: Floats,
+    step: float, reach: float, noise: tuple[float, float, float, float], normal: Floats, spread: Floats, right: Floats,
 ) -> tuple[int, int]:  # fmt: skip
     """Set the normal equations of flux, x and y; return how many pixels are good, and how many are not."""
     height, width = signal.shape
@@ -75,7 +85,7 @@ def _equations(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _place(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
-    reach: float, noise: tuple[float, float, float], found: Floats,
+    reach: float, noise: tuple[float, float, float, float], found: Floats,
 ) -> bool:  # fmt: skip
     """Fit flux and place; set x, y and their errors, and tell whether that is to be believed."""
     normal, spread, right = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
@@ -94,7 +104,7 @@ def _place(
         if good < _MIN_PIXELS or not abs(np.linalg.det(normal)) > 0.0:
             return False
         inverse = np.linalg.inv(normal)
-        change = inverse @ right
+        change = inverse @ right * 0.5 ** max(0, turn - _WHOLE_STEPS)
         flux, px, py = flux + change[0], px + change[1], py + change[2]
         if not math.hypot(px - x, py - y) <= _MOST_PX:
             return False
@@ -107,9 +117,26 @@ def _place(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _common(
+    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
+    reach: float, noise: tuple[float, float, float, float],
+) -> float:  # fmt: skip
+    """Return the sum of profile x variance of the good pixels that tell how bright a star is."""
+    height, width = signal.shape
+    total = 0.0
+    for row in range(max(0, math.ceil(y - reach)), min(height, math.floor(y + reach) + 1)):
+        for column in range(max(0, math.ceil(x - reach)), min(width, math.floor(x + reach) + 1)):
+            radius = math.hypot(column - x, row - y)
+            if radius <= reach and not mask[row, column] & unusable:
+                value = _profile(table, step, radius)[0]
+                total += value * _variance(signal, variance, row, column, noise)
+    return total
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _flux(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, radius: float, table: Floats,
-    step: float, reach: float, noise: tuple[float, float, float], scale: tuple[float, float], wrong: float,
+    step: float, reach: float, noise: tuple[float, float, float, float], scale: tuple[float, float], wrong: float,
 ) -> tuple[float, float]:  # fmt: skip
     """Return flux and variance in a circle; `scale` is the flux of the profile, and the sum of its squares."""
     height, width = signal.shape
@@ -139,8 +166,8 @@ def _flux(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def fill_circles(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, rms: Floats, inverse_gain: float, factor: float,
-    table: Floats, step: float, reach: float, radii: Floats, wrong: float, places: Floats, flux: Floats,
-    error: Floats,
+    excess: Floats, table: Floats, step: float, reach: float, radii: Floats, wrong: float, hidden: Flags,
+    places: Floats, flux: Floats, error: Floats, strength: Floats,
 ) -> None:  # fmt: skip
     """Set fluxes and errors of stars in circles of which unusable pixels are part.
 
@@ -148,7 +175,8 @@ def fill_circles(
     ----------
     signal, mask, variance, unusable
         The image; the plane of variances, to be multiplied by `factor`, may be empty.
-    rms : ndarray, shape (n,)
+    rms, excess : ndarray, shape (n,)
+        Noise of the sky at the stars, and what is added to the plane there.
     inverse_gain : float
     table : ndarray
         Brightness of a star at radii 0, `step`, 2 `step`, ...
@@ -157,23 +185,34 @@ def fill_circles(
     radii : ndarray, shape (circles,)
     wrong : float
         Share by which the profile may be wrong.
+    strength : ndarray, shape (n, 3)
+        Set to the factor of the profile, its variance, and its covariance with the sum of the pixels that tell it.
+    hidden : ndarray of bool, shape (circles, n)
+        Which circles hold an unusable pixel.
     places : ndarray, shape (n, 4)
         x, y and their errors; those of stars that miss pixels of their core are fitted anew.
     flux, error : ndarray, shape (circles, n)
-        Stay as they are where too few pixels tell how bright a star is.
+        Stay as they are where nothing is hidden, unless the place is another, and where too few pixels tell how
+        bright a star is.
     """
     normal, spread, right = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
     for star in range(len(rms)):
-        noise = (rms[star] * rms[star], inverse_gain, factor)
+        noise = (rms[star] * rms[star], inverse_gain, factor, excess[star])
         x, y = places[star, 0], places[star, 1]
-        _place(signal, mask, variance, unusable, x, y, table, step, reach, noise, places[star])
+        moved = _place(signal, mask, variance, unusable, x, y, table, step, reach, noise, places[star])
         x, y = places[star, 0], places[star, 1]
         good, _ = _equations(signal, mask, variance, unusable, x, y, 0.0, table, step, reach, noise, normal, spread,
                              right)  # fmt: skip
         if good < _MIN_PIXELS or not normal[0, 0] > 0.0:
             continue
         scale = (right[0] / normal[0, 0], normal[0, 0])
+        strength[star, 0], strength[star, 1] = scale[0], spread[0, 0] / normal[0, 0] ** 2
+        strength[star, 2] = (
+            _common(signal, mask, variance, unusable, x, y, table, step, reach, noise) / normal[0, 0]
+        )
         for circle in range(len(radii)):
+            if not (moved or hidden[circle, star]):
+                continue
             value, square = _flux(signal, mask, variance, unusable, x, y, radii[circle], table, step, reach, noise,
                                   scale, wrong)  # fmt: skip
             flux[circle, star], error[circle, star] = value, math.sqrt(square)

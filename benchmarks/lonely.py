@@ -1,0 +1,104 @@
+"""Pulls of forced fluxes of lonely stars in a crowded field, in spans of S/N down to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from claims import Claim
+
+from skylake.core.flags import SourceFlag
+from skylake.image.extracted import Extracted
+from skylake.image.forced import ForcedMeasurements
+
+#: Edges of the spans of S/N in which pulls are judged, and how many stars tell them.
+SPANS, FEWEST = (1.0, 2.0, 4.0, 8.0, 16.0, 50.0, 1e9), 100
+
+
+class Field(Protocol):
+    """What is true of a simulated frame."""
+
+    @property
+    def flux(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def total(self) -> np.ndarray: ...  # noqa: D102
+    def neighbours(self, radius: float) -> np.ndarray: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A Moffat profile, and the radii of apertures, pixels."""
+
+    fwhm: float
+    beta: float
+    radii: tuple[float, ...]
+
+    def held(self, radius: float) -> float:
+        """Return the share of a star's light in a circle.
+
+        Pixels widen the star in the image, and once more where circles cut them.
+        """
+        scale = 0.5 * self.fwhm / np.sqrt(2.0 ** (1.0 / self.beta) - 1.0)
+        u, peak = (radius / scale) ** 2, (self.beta - 1.0) / (np.pi * scale**2)
+        slope = -2.0 * self.beta * radius / scale**2 * peak * (1.0 + u) ** (-self.beta - 1.0)
+        return float(1.0 - (1.0 + u) ** (1.0 - self.beta) + 2.0 * np.pi * radius * slope / 12.0)
+
+
+def pulls_of(
+    extracted: Extracted, field: Field, found: ForcedMeasurements, profile: Profile
+) -> dict[str, np.ndarray]:
+    """Return pulls of lonely stars, NaN for others.
+
+    Apertures are held against the light that falls into them, the fit, which is tied to the growth curve, against all
+    light: the error of that curve, common to the stars of a frame, is then part of the error.
+    """
+    inside = (found.edge_distance > 15.0) & ((found.flags & int(SourceFlag.FIT_FAILED)) == 0)
+    lonely = inside & (field.neighbours(15.0) < 0.02)
+    factor, common = (one["aper1"] for one in (extracted.corrections.factor, extracted.corrections.error))
+    error = np.hypot(found.flux_err["psf"], found.flux["psf"] * common / factor)
+    pulls = {"psf": (found.flux["psf"] - field.total) / error}
+    for number, radius in enumerate(profile.radii, 1):
+        name = f"hybrid{number}"
+        pulls[name] = (found.flux[name] - field.flux * profile.held(radius)) / found.flux_err[name]
+    return {name: np.where(lonely, values, np.nan) for name, values in pulls.items()}
+
+
+def pull_claims(snr: np.ndarray, pulls: dict[str, np.ndarray]) -> list[Claim]:
+    """Tell the pulls of lonely stars in spans of S/N, and claim them for the worst span.
+
+    In a crowded field stars that nobody sees add to the outer rings of the growth curve, by less than its error: what
+    the brightest stars show of that is a claim of its own.
+    """
+    claims = []
+    for name, values in pulls.items():
+        spans = [values[np.isfinite(values) & (snr >= a) & (snr < b)] for a, b in pairwise(SPANS)]
+        told = [
+            f"{low:g}: {np.median(one):+.2f} {width(one):.2f} ({one.size})"
+            for low, one in zip(SPANS, spans, strict=False)
+        ]
+        print(f"{name:9s} pulls of lonely stars from S/N {', '.join(told)}")
+        middle = [abs(float(np.median(one))) for one in spans if one.size >= FEWEST]
+        wide = [abs(width(one) - 1.0) for one in spans if one.size >= FEWEST]
+        if name == "psf" and spans[-1].size >= FEWEST:
+            claims.append(Claim("psf: median pull of the brightest lonely stars, with the growth curve", middle.pop(),
+                                None, 0.3))  # fmt: skip
+        claims.append(
+            Claim(f"{name}: median pull of lonely stars of any S/N, distance from 0", max(middle), None, 0.1)
+        )
+        claims.append(
+            Claim(
+                f"{name}: width of the pulls of lonely stars of any S/N, distance from 1",
+                max(wide),
+                None,
+                0.1,
+            )
+        )
+    return claims
+
+
+def width(values: np.ndarray) -> float:
+    """Return half the distance between the 16th and 84th percentile."""
+    low, high = np.percentile(values, [15.865, 84.135])
+    return float(0.5 * (high - low))
