@@ -243,7 +243,9 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     kind = "instrumental" if zeropoint is None else "calibrated"
     told: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
     told["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
-    told["mag_half_cells"] = [_magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()]
+    told["mag_half_cells"] = [
+        _magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()
+    ]
     if not np.isfinite(half.flux):
         return told | {"mag_half": None, "mag_half_err": None}
     error = 1.0857362 * half.flux_err / half.flux

@@ -224,8 +224,12 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
     limit = np.array([_limit(point) for point in points], float)
-    title = f"{title}, {_MEASURED_TITLE[curve['measured']]}"
-    return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
+    measured = curve.get("measured")
+    if measured is not None:
+        title = f"{title}, {_MEASURED_TITLE[measured]}"
+    return plots.lightcurve(
+        bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED.get(measured, "measurements")
+    )
 
 
 def _limit(point: dict[str, Any]) -> float:

@@ -225,8 +225,8 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             ]
             for panel in panels[len(fields) :]:
                 figure.delaxes(panel)
-            shown = [values[rows] for rows in fields]
-            _draw_pixels(figure, list(panels[: len(fields)]), shapes, shown, label)
+            parts = [values[rows] for rows in fields]
+            _draw_pixels(figure, list(panels[: len(fields)]), shapes, parts, label)
             return figure
         east, dec, middle = _outlines(pixels, order)
         wide = bool(np.ptp(east) > 120.0 or np.ptp(dec) > 90.0)
@@ -244,8 +244,9 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         _draw_pixels(figure, [axes], [drawn], [shown], label)
         # Beside the map: inside it the legend would hide some. It has no colour, as that would be one of the map.
         note = Patch(facecolor="none", edgecolor="none", label=text)
-        place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.11)}
-        axes.legend(handles=[note], frameon=False, handlelength=0.0, **place)
+        axes.legend(
+            handles=[note], loc="upper right", bbox_to_anchor=(1.0, -0.11), frameon=False, handlelength=0.0
+        )
         return figure
 
 
