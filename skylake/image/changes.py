@@ -31,8 +31,9 @@ MEMORY = _WINDOWS[-1]
 #: The chance in one window of a change that there is not, and that whichever of its frames is left out. Five
 #: windows for each frame, and most of their frames in common: one false alarm in some hundred thousand frames.
 _FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
-#: Starts whose sum of squares is less than that of the best by no more may be the right one.
-_NEARLY = 9.0
+#: Starts whose sum of squares is less than that of the best by no more may be the right one: one frame in a thousand
+#: adds as much by chance (chi-square of seven numbers). Pauses count that are so many times that before the best.
+_NEARLY, _PAUSE = 25.0, 3.0
 #: How far a change must move stars to matter (pixels, root mean square over the image).
 _LEAST_CHANGE_PX = 0.03
 _GRID = 12
@@ -137,11 +138,15 @@ def find_change(
     if not any(alarms):
         return None
     first = max(len(told) - MEMORY, 0)
-    starts = range(first, len(told) - _WINDOWS[0] + 1)
+    starts = range(first, len(told) - 1)
     judged = {n: _judge(distortion, reduce(add, told[n:]), shape)[0] / distortion.spread for n in starts}
     best = max(judged.values())
     pauses = {n: times[n] - times[n - 1] if n else 0.0 for n in starts if judged[n] > best - _NEARLY}
-    start = max(pauses, key=lambda n: (pauses[n], judged[n]))
+    start = max(pauses, key=lambda n: judged[n])
+    longest = max(pauses, key=lambda n: (pauses[n], judged[n]))
+    start = longest if pauses[longest] > _PAUSE * pauses[start] else start
+    if len(told) - start < _WINDOWS[0]:
+        return None  # so few frames do not make an epoch: the next ones will tell
     squares, number, away = _judge(distortion, reduce(add, told[start:]), shape)
     shift = displacement(distortion.model, away, shape)
     return Found(start, *shift, _chance(squares / distortion.spread, number))
