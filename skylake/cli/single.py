@@ -219,17 +219,15 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
     from skylake.cli.output import write_table, writing
     from skylake.flow.single import completeness_of
-    from skylake.image.inject import Trial, half_light
+    from skylake.image.inject import Trial, half_light, half_light_in_cells
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
     curve = completeness_of(frame, Trial(stars))
     if curve is None:
-        # What is wrong with a file that holds no image is told already.
-        if frame.image is not None:
-            show.complain(
-                f"{frame.reduced.row['file']}: no stars were injected, as the frame has no measured sources"
-            )
+        row = frame.reduced.row
+        if row["status"] != "failed":
+            show.complain(f"{row['file']}: no stars were injected, as the frame has no measured sources")
         return {"mag_half": None, "mag_half_err": None}
     half = half_light(curve)
     write_table(_curve_table(curve, zeropoint), stem.with_name(f"{stem.name}.completeness.ecsv"), "ecsv")
@@ -243,7 +241,11 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
     with writing(path):
         save(figure, path)
     kind = "instrumental" if zeropoint is None else "calibrated"
-    told = {"zeropoint": zeropoint, "magnitudes": kind, "mag_sky": _magnitude(curve.limiting_flux, zeropoint)}
+    told: dict[str, Any] = {"zeropoint": zeropoint, "magnitudes": kind}
+    told["mag_sky"] = _magnitude(curve.limiting_flux, zeropoint)
+    told["mag_half_cells"] = [
+        _magnitude(flux, zeropoint) for flux in half_light_in_cells(curve, half).tolist()
+    ]
     if not np.isfinite(half.flux):
         return told | {"mag_half": None, "mag_half_err": None}
     error = 1.0857362 * half.flux_err / half.flux

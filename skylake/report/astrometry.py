@@ -235,7 +235,7 @@ def _arcsec_beside(axes: Axes, scale: float) -> None:
         return np.asarray(values) / scale
 
     right = axes.secondary_yaxis("right", functions=(to_arcsec, to_pixels))
-    right.set_ylabel("[arcsec]")
+    right.set_ylabel("residual [arcsec]")
 
 
 def _frame(axes: Axes, shape: tuple[int, int]) -> None:

@@ -57,7 +57,7 @@ def test_numbers_stand_to_the_right_and_truth_is_no_number(capsys: pytest.Captur
 
 @given(st.floats(40000, 70000) | st.floats(0, 360) | st.floats(-90, 90))
 def test_times_and_places_keep_what_matters(value: float) -> None:
-    text = show._text(value, "mjd_mid")
+    text = show.as_text(value, "mjd_mid")
     assert float(text) == pytest.approx(value, abs=1e-6 if abs(value) > 1000 else 1e-8)
     assert len(text) <= 18
 
@@ -79,4 +79,4 @@ def test_a_complaint_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) 
     [("zp", "18.0109"), ("mjd_mid", "18.01086123"), ("ra_deg", "18.01086123"), ("radius_px", "18.0109")],
 )
 def test_measurements_are_shown_with_fewer_digits_than_times_and_places(name: str, text: str) -> None:
-    assert show._text(18.01086123, name) == text
+    assert show.as_text(18.01086123, name) == text

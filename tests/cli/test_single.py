@@ -64,6 +64,8 @@ def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path
     assert all(curve[name].description for name in curve.colnames) and "mag" not in curve.colnames
     assert row["magnitudes"] == "instrumental" and row["zeropoint"] is None
     assert -12 < row["mag_half"] < 3 and 0 < row["mag_half_err"] < 0.3
+    cells = np.array(row["mag_half_cells"], float)
+    assert cells.shape == (9,) and abs(np.nanmedian(cells) - row["mag_half"]) < 0.5
     assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
 
 

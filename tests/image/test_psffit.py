@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from skylake.image.circles import Circles
 from skylake.image.kernels.shapes import draw_stamps
 from skylake.image.psf import FramePsf, PsfModel, Shape
 from skylake.image.psffit import StarFit, by_place, fit_stars
@@ -127,6 +128,36 @@ def test_bad_pixels_take_no_part() -> None:
     assert found.share[0] < 0.9
     assert found.variance[0] > 1.1 * found.variance[1]
     assert found.share[1:] == pytest.approx(1.0)
+
+
+def test_a_bad_pixel_changes_nothing_of_stars_far_away() -> None:
+    """They are summed by another way than those that have one in their circles."""
+    x, y, flux = crowd(80, 5)
+    x = 0.7 * x
+    pixels, rms = image_of(x, y, flux, NOISE), np.full(SHAPE, NOISE, np.float32)
+    found = []
+    for bad in (0, 1):
+        good = np.ones(SHAPE, np.uint8)
+        good[130 : 130 + bad, 290] = 0
+        circles = Circles.of((3.0, 5.0, 8.0), 1)
+        found.append(fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, circles=circles))
+    clean, spoiled = found
+    np.testing.assert_allclose(spoiled.sums, clean.sums, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(spoiled.flux, clean.flux, rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(spoiled.variance, clean.variance, rtol=1e-5)
+    np.testing.assert_allclose(spoiled.chi2, clean.chi2, rtol=1e-5)
+    np.testing.assert_array_equal(spoiled.bad, clean.bad)
+
+
+def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle() -> None:
+    x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
+    pixels, rms = image_of(x, y, np.array([1e4, 1e4])), np.full(SHAPE, NOISE, np.float32)
+    for row, column in ((92, 100), (108, 100), (100, 92), (100, 108), (100, 100), (94, 105)):
+        good = np.ones(SHAPE, np.uint8)
+        good[row, column] = 0
+        circles = Circles.of((3.0, 5.0, 8.0), 2)
+        found = fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, circles=circles)
+        assert found.bad.tolist() == [1, 0]
 
 
 def test_a_star_without_a_good_pixel_has_no_flux() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
@@ -15,6 +17,7 @@ from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
 from skylake.core.frame import FileContent
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, measure_targets
+from skylake.image.kernels.strips import read_strip
 from skylake.image.placing import TargetStars
 from skylake.image.psfstars import psf_of_frame
 from skylake.image.reduce import ReducedFrame, reduce_frame
@@ -186,3 +189,21 @@ def test_the_distance_from_a_trail_counts_its_ends() -> None:
     np.testing.assert_allclose(trail.distance(x, y), [2.0, 5.0, 3.0, 7.0])
     assert near_trails([trail], x, y, 2.0).tolist() == [True, False, True, False]
     assert not near_trails([], x, y, 2.0).any()
+
+
+@given(st.floats(0.0, 2.0 * np.pi), st.integers(0, 5), st.integers(0, 1000))
+def test_pixels_along_a_line_are_those_nearest_to_it(angle: float, half: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    signal = random.normal(size=(30, 40)).astype(np.float32)
+    mask = (random.random(signal.shape) < 0.1).astype(np.uint8) * np.uint8(2)
+    mask[random.random(signal.shape) < 0.1] |= np.uint8(4)
+    (x, y), along = random.uniform(-5.0, 40.0, 2), np.arange(-20.0, 20.0) + 0.5
+    run = float(np.cos(angle)), float(np.sin(angle))
+    across = np.arange(-half, half + 1)[:, None]
+    column = np.rint(x + along * run[0] - across * run[1]).astype(int)
+    row = np.rint(y + along * run[1] + across * run[0]).astype(int)
+    inside = (column >= 0) & (column < 40) & (row >= 0) & (row < 30)
+    place = row.clip(0, 29), column.clip(0, 39)
+    wanted = np.where(inside & (mask[place] & 2 == 0), signal[place], np.nan)
+    found = read_strip(signal, mask, np.uint8(2), along, half, (float(x), float(y), *run))
+    np.testing.assert_array_equal(found, wanted)

@@ -182,10 +182,10 @@ def test_an_older_report_is_replaced(bare: Lake, tmp_path: Path) -> None:
 def test_the_picture_of_a_curve_has_all_its_points() -> None:
     point = {"band": "V", "mag": 10.0, "mag_err": 0.1, "bjd_tdb": 2460000.5, "flags": 0}
     points = [point, point | {"mag": None, "mag_err": None}, point | {"flags": 1, "mag": 10.5}]
-    curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0, "points": points}
-    (axes,) = curve_figure(curve).axes
-    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 measurements", "1 flagged"]
+    curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0}
+    (axes,) = curve_figure(curve | {"points": points, "measured": "detected"}).axes
+    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000, its detections"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 detections", "1 flagged"]
     assert axes.get_ylabel() == "V [mag]"
     assert axes.yaxis_inverted()
 
