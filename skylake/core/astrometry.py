@@ -27,3 +27,9 @@ class Astrometry:
     """Whether east is to the right where north is up; None tries both."""
     seconds: float = 1.5
     """Time of the processor after which a frame is given up."""
+    neighbours: Literal["never", "solved", "all"] = "solved"
+    """Which frames before and after tell where a frame points that does not tell it alone: those with a lens of their
+    own, or those too whose header is right."""
+    interpolated_targets: float = 0.1
+    """Targets are measured on a frame that was placed by interpolation where the error of its places is at most this
+    share of the radius of the aperture of calibrations."""

@@ -56,8 +56,8 @@ def terrestrial_time(mjd_utc: npt.ArrayLike) -> FloatArray:
     return np.asarray((first - _MJD_ZERO) + second)
 
 
-def _earth_rotation(mjd_utc: FloatArray) -> FloatArray:
-    """Return the matrices from GCRS to ITRS, shape (..., 3, 3)."""
+def earth_rotation(mjd_utc: FloatArray) -> FloatArray:
+    """Return the matrices from GCRS to ITRS, which turns with the ground, shape (..., 3, 3)."""
     zero = np.zeros_like(mjd_utc)
     return np.asarray(
         erfa.c2t00b(_MJD_ZERO, terrestrial_time(mjd_utc), _MJD_ZERO + zero, mjd_utc, zero, zero)
@@ -74,7 +74,7 @@ def horizon_axes(mjd_utc: npt.ArrayLike, site: Site) -> tuple[FloatArray, FloatA
     """
     if site.longitude_deg is None or site.latitude_deg is None:
         raise ValueError("the site has no longitude or latitude")
-    to_sky = np.swapaxes(_earth_rotation(np.asarray(mjd_utc, float)), -1, -2)
+    to_sky = np.swapaxes(earth_rotation(np.asarray(mjd_utc, float)), -1, -2)
     lon, lat = np.radians(site.longitude_deg), np.radians(site.latitude_deg)
     zenith = unit_vectors(site.longitude_deg, site.latitude_deg)
     north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
@@ -125,7 +125,7 @@ def _observer_au(mjd: FloatArray, site: Site) -> FloatArray:
     """Return the site's place relative to the Earth's centre, GCRS, AU."""
     longitude, latitude = np.radians([site.longitude_deg or 0.0, site.latitude_deg or 0.0])
     metres = erfa.gd2gc(1, longitude, latitude, site.height_m)
-    return np.asarray(np.swapaxes(_earth_rotation(mjd), -1, -2) @ (metres / _AU_METRES))
+    return np.asarray(np.swapaxes(earth_rotation(mjd), -1, -2) @ (metres / _AU_METRES))
 
 
 def observer_velocity(mjd_utc: float, site: Site) -> FloatArray:

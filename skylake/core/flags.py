@@ -23,6 +23,7 @@ class SourceFlag(IntFlag):
     LOCAL_SKY_FAILED = 1 << 8
     FRAME_REJECTED = 1 << 9
     STREAK = 1 << 10
+    WCS_INTERPOLATED = 1 << 15
     FIT_FAILED = 1 << 16
 
 
@@ -44,6 +45,7 @@ class FrameFlag(IntFlag):
     MORE_IMAGES = 1 << 12
     SKY_ONE_SIDED = 1 << 13
     UNEVEN_IMAGES = 1 << 14
+    WCS_INTERPOLATED = 1 << 15
     MANY_COSMIC_RAYS = 1 << 16
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from skylake.core.camera import Camera
+from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError
 from skylake.flow.guard import guard
@@ -34,6 +36,9 @@ class Forcing:
 
         def finish(extracted: Extracted) -> ForcedMeasurements | None:
             row, (height, width) = extracted.row, extracted.signal.shape
+            if too_uncertain(row, extracted.camera):
+                row.update(_frame_row(self.targets.version, None))
+                return None
             psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
             forced = guard(partial(force_targets, extracted, find_targets, psf))
             if isinstance(forced, FrameError):
@@ -44,6 +49,14 @@ class Forcing:
             return forced
 
         return finish
+
+
+def too_uncertain(row: Mapping[str, Any], camera: Camera) -> bool:
+    """Tell whether a frame was placed by interpolation, and not well enough to measure targets on it."""
+    if not row["flags"] & FrameFlag.WCS_INTERPOLATED:
+        return False
+    most = camera.astrometry.interpolated_targets * camera.apertures.calibrated_radius_px
+    return not row["wcs_err_px"] <= most
 
 
 def note_failure(row: dict[str, Any], error: FrameError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.epochs import Epoch, in_force
 from skylake.image.library import Library
 from skylake.image.locate import Solver
+from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
 from skylake.lake import Lake, Snapshot
@@ -74,7 +75,8 @@ class Reduction:
     ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
-    the others. ``epochs`` tell the distortion of the camera.
+    the others. ``epochs`` tell the distortion of the camera. ``priors`` tells, by file, what neighbours know of frames
+    that do not tell where they point.
     """
 
     profile: Profile
@@ -84,6 +86,12 @@ class Reduction:
     neighbours: tuple[SkyFrame, ...] = ()
     forcing: Forcing | None = None
     epochs: tuple[Epoch, ...] = ()
+    priors: Mapping[str, Prior | None] = field(default_factory=dict)
+
+    @property
+    def catalog_name(self) -> str | None:
+        """Name of the catalog."""
+        return None if self.catalog is None else self.catalog.name
 
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
@@ -156,6 +164,8 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         finish=finish,
         solver=plate_solver(reduction),
         epochs=reduction.epochs,
+        catalog=reduction.catalog_name,
+        priors=reduction.priors,
     )
     for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
@@ -222,8 +232,14 @@ def _measure(
     finish: Finisher | None,
     solver: Solver | None,
     epochs: tuple[Epoch, ...],
+    catalog: str | None,
+    priors: Mapping[str, Prior | None],
 ) -> _Rows:
-    return _tables(reduce_frame(content, profile, find_stars, library, sky, finish, row, solver, epochs))
+    prior = priors.get(row["file"])
+    reduced = reduce_frame(
+        content, profile, find_stars, library, sky, finish, row, solver, epochs, catalog=catalog, prior=prior
+    )
+    return _tables(reduced)
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:

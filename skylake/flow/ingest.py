@@ -21,6 +21,7 @@ from skylake.flow.frames import Chunk, Reduction, lost_frame, peek_nights, reduc
 from skylake.flow.gather import gather_batch
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.moves import Moves
+from skylake.flow.neighbours import Priors, place_lost
 from skylake.flow.onesided import nights_with_later_sky
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
@@ -32,6 +33,8 @@ from skylake.lake import Lake, Part
 _CHUNK = 64
 #: Frames in flight per worker: nights are taken together until there are so many.
 _WINDOW = 128
+#: Frames in one task that are reduced again with what their neighbours tell.
+_PLACED_CHUNK = 4
 #: Headers read in one task.
 _PEEK_CHUNK = 256
 _REPORTED = ["file", "status", "reason", "message"]
@@ -245,6 +248,16 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
+        if reduction.catalog is not None and profile.base.astrometry.neighbours != "never":
+
+            def again(files: list[str], priors: Priors) -> list[Chunk]:
+                told = replace(reduction, priors=priors)
+                pieces = [files[i : i + _PLACED_CHUNK] for i in range(0, len(files), _PLACED_CHUNK)]
+                results = _run_chunks(pieces, told, run.workers, staging / "placed", Silent())
+                # What cannot be reduced again stays as it is.
+                return [one for one in results if isinstance(one, Chunk)]
+
+            chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
         return _publish_window(
             run, chunks, reduction, staging, [str(Batch(profile.name, one)) for one in later]
         )

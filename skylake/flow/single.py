@@ -118,6 +118,7 @@ class Bench:
             kept,
             solver=plate_solver(self.reduction),
             epochs=self.reduction.epochs,
+            catalog=self.reduction.catalog_name,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Apertures
-from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
+from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import MaskPlane
 from skylake.core.reasons import Status
 from skylake.image.circles import Circles
@@ -148,7 +148,10 @@ def force_targets(
     catalog = None if stars is None else stars_on_image(pointing, stars, (height, width))
     shift = find_shift(x[near], y[near], extracted.measured, (height, width), catalog)
     if shift is None:
-        return None
+        # Where few stars are seen, targets that are not say nothing of the place.
+        if not extracted.row.get("flags", 0) & FrameFlag.WCS_INTERPOLATED:
+            return None
+        shift = (np.nan, np.nan)
     x, y = x + np.nan_to_num(shift[0]), y + np.nan_to_num(shift[1])
     beyond = _beyond_edge(x, y, (height, width))
     if not (beyond < 0.0).any():
@@ -303,6 +306,8 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     flags[near_trails(extracted.trails, x, y, max(radii))] |= SourceFlag.STREAK
     if extracted.row["status"] != Status.OK:
         flags |= SourceFlag.FRAME_REJECTED
+    if extracted.row.get("flags", 0) & FrameFlag.WCS_INTERPOLATED:
+        flags |= SourceFlag.WCS_INTERPOLATED
     core = _bits_within(mask, tiles, x, y, radii[0])
     for pixels, bit in (
         (PixelFlag.SATURATED, SourceFlag.SATURATED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from skylake.image.hints import attempts
 from skylake.image.lenstext import lens_text
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
+from skylake.image.neighbours import Prior
+from skylake.image.placed import few_stars, few_stars_row, note_between, pointing_of_lens
 from skylake.image.refined import RefinedPointing, refine_known
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
@@ -47,6 +50,8 @@ _MISPLACED = SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_FAIL
 _POINT = 0.8
 #: A solution is right to so many pixels all over the image: its lens has two terms.
 _SOLVED_PX = 20.0
+#: A frame with so many sources of which hardly any is a star does not point where its neighbours say.
+_MANY_SOURCES = 20
 _LONGEST_MESSAGE = 290
 
 
@@ -57,6 +62,8 @@ class Reference:
     find_stars: StarFinder
     solver: Solver | None = None
     epochs: Sequence[Epoch] = ()
+    catalog: str | None = None
+    """Its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,7 @@ def locate(
     told: tuple[Pointing | None, FrameRejected | None],
     measured: Measurements,
     reference: Reference | None,
+    prior: Prior | None = None,
 ) -> Located:
     """Check what a header tells, solve the frame if that is nothing or wrong, and refine it where the profile asks.
 
@@ -159,27 +167,19 @@ def locate(
     measured : Measurements
     reference : Reference or None
         None leaves the pointing of the header unchecked.
+    prior : Prior or None
+        What neighbours tell of a frame that did not tell itself where it points.
     """
-    pointing, lost = told
-    camera = reading.camera
     if reference is None:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return Located(pointing, lost)
-    shape = (image.pixels.shape[0], image.pixels.shape[1])
+        return Located(*told)
+    shape, camera = (image.pixels.shape[0], image.pixels.shape[1]), reading.camera
+    row["wcs_catalog"] = reference.catalog
     frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
-    judged = None if pointing is None else frame.judge(pointing)
-    if judged is None or (judged.wrong and not frame.cloudy(judged)):
-        solved, why = frame.solve(attempts(header, camera, image.raw_step, pointing))
-        if solved is not None:
-            judged, lost = solved, None
-        elif why is not None:
-            lost = why if lost is None else _both(lost, why)
-    elif frame.wants_refinement(judged):
-        judged = frame.refine(judged, "refined")
-    if judged is None:
-        row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return Located(None, lost)
-    return frame.noted(judged, lost)
+    placed = None if prior is None else frame.place(prior)
+    if placed is not None:
+        return placed
+    return frame.found(*told, partial(attempts, header, camera, image.raw_step))
 
 
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
@@ -201,6 +201,27 @@ class _Frame:
     def epoch(self) -> Epoch | None:
         """What was learnt of the distortion of the camera at the time of the frame."""
         return epoch_at(self.reference.epochs, self.row["mjd_mid"], self.shape)
+
+    def found(
+        self,
+        pointing: Pointing | None,
+        lost: FrameRejected | None,
+        tries: Callable[[Pointing | None], list[SolveParams]],
+    ) -> Located:
+        """Check what the header tells, solve the frame if that is nothing or wrong, and refine it."""
+        judged = None if pointing is None else self.judge(pointing)
+        if judged is None or (judged.wrong and not self.cloudy(judged)):
+            solved, why = self.solve(tries(pointing))
+            if solved is not None:
+                judged, lost = solved, None
+            elif why is not None:
+                lost = why if lost is None else _both(lost, why)
+        elif self.wants_refinement(judged):
+            judged = self.refine(judged, "refined")
+        if judged is None:
+            self.row["flags"] |= FrameFlag.WCS_UNCHECKED
+            return Located(None, lost)
+        return self.noted(judged, lost)
 
     def judge(self, pointing: Pointing) -> Judged:
         """Look for catalog stars where a pointing puts them."""
@@ -255,14 +276,40 @@ class _Frame:
         sharp = found.flux_max > _POINT * found.flux["aper1"] * self.exposure_s
         return np.flatnonzero(((found.flags & int(_MISPLACED)) == 0) & ~sharp)
 
+    def sources(self) -> Sources:
+        """Return these sources, brightest first."""
+        found, stars = self.measured, self.stars()
+        return Sources.ranked(found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars])
+
+    def place(self, prior: Prior) -> Located | None:
+        """Place the frame by what its neighbours tell: by its few stars if that can be, else by interpolation."""
+        sources = self.sources()
+        for number, (lens, _) in enumerate(prior.hints):
+            start = self.judge(pointing_of_lens(lens, self.shape))
+            found = few_stars(prior, number, start.stars, sources, self.shape)
+            if found is not None:
+                self.row.update(few_stars_row(found))
+                located = self.noted(self.judge(pointing_of_lens(found.lens, self.shape)), None)
+                # Three stars are enough here, since they are looked for in one place only.
+                self.row["flags"] &= ~FrameFlag.WCS_UNCHECKED
+                return replace(located, lost=None)
+        if prior.between is None:
+            return None
+        judged = self.judge(pointing_of_lens(prior.between.lens, self.shape))
+        if judged.wrong and len(sources.x) >= _MANY_SOURCES and not self.cloudy(judged):
+            return None
+        note_between(self.row, prior.between)
+        located = self.noted(judged, None)
+        if not judged.check.passed:
+            self.row["flags"] |= FrameFlag.WCS_UNCHECKED
+        return replace(located, lost=None)
+
     def refine(self, judged: Judged, source: str) -> Judged:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
-        found, stars = self.measured, self.stars()
-        sources = Sources.ranked(
-            found.x[stars], found.y[stars], found.x_err[stars], found.flux["aper1"][stars]
-        )
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
-        better, known = refine_known(judged.pointing, judged.stars, sources, self.shape, radius, self.epoch)
+        better, known = refine_known(
+            judged.pointing, judged.stars, self.sources(), self.shape, radius, self.epoch
+        )
         if better is None:
             self.row["wcs_source"] = source if source == "solved" else "header"
             return judged

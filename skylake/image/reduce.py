@@ -34,6 +34,8 @@ from skylake.image.library import Library
 from skylake.image.limits import note_limits
 from skylake.image.locate import Reference, Solver, locate, point, pointing_row, require_right
 from skylake.image.measure import Measurements, measure_sources
+from skylake.image.neighbours import Prior
+from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.streaks import note_trails
@@ -110,6 +112,8 @@ def reduce_frame(
     solver: Solver | None = None,
     epochs: Sequence[Epoch] = (),
     unplaced: bool = False,
+    catalog: str | None = None,
+    prior: Prior | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -135,6 +139,10 @@ def reduce_frame(
         What was learnt of the distortion of the camera; needs `find_stars`.
     unplaced : bool
         Whether `finish` is called for a frame too of which nobody knows where it points.
+    catalog : str or None
+        Name of the catalog.
+    prior : Prior or None
+        What its neighbours tell of a frame that does not tell itself where it points; needs `find_stars`.
 
     Returns
     -------
@@ -142,14 +150,12 @@ def reduce_frame(
         Always, whatever the frame: a :class:`~skylake.errors.FrameError` becomes its status and reason.
     """
     reduced = ReducedFrame(new_row(profile, content.path, content) if row is None else row)
+    reduced.row["wcs_neighbours"] = None if prior is None else prior.text
+    reference = None if find_stars is None else Reference(find_stars, solver, epochs, catalog)
     try:
-        raw = open_stored(content, profile.base.header.extension)
-        reading = _read_header(reduced, raw, profile)
-        images, header = [_calibrate(reduced, raw, reading, library, sky)], raw.header
-        del raw  # what was unpacked is half as large as the image
+        reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        reference = None if find_stars is None else Reference(find_stars, solver, epochs)
-        _measure(reduced, header, images.pop(), reading, reference, finish, unplaced)
+        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -178,6 +184,20 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
         "config_sha256": camera.sha256,
         "flags": reading.flags | (FrameFlag(0) if camera.site.known else FrameFlag.SITE_UNKNOWN),
     }
+
+
+def _open(
+    reduced: ReducedFrame,
+    content: FileContent,
+    profile: Profile,
+    library: Library | None,
+    sky: SkyFinder | None,
+) -> tuple[HeaderReading, Any, list[Image]]:
+    """Return what the header of a frame tells, the header, and the image in a list of its own."""
+    raw = open_stored(content, profile.base.header.extension)
+    reading = _read_header(reduced, raw, profile)
+    # What was unpacked is half as large as the image, and gone by the end.
+    return reading, raw.header, [_calibrate(reduced, raw, reading, library, sky)]
 
 
 def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> HeaderReading:
@@ -214,10 +234,10 @@ def _measure(
     reading: HeaderReading,
     reference: Reference | None,
     finish: Finisher | None,
+    prior: Prior | None,
     unplaced: bool,
 ) -> None:
     row, camera = reduced.row, reading.camera
-    find_stars = None if reference is None else reference.find_stars
     _count_pixels(row, image)
     # Where the frame points is worth knowing even of a frame without sources.
     told = point(header, camera, image)
@@ -227,14 +247,14 @@ def _measure(
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = _detect(row, image, signal, background, reading, told[0], find_stars)
+    detections = _detect(row, image, signal, background, reading, told[0], reference, prior)
     background = refine_background(image, background, detections, camera.extraction, signal)
     row["sky_adu"] = background.median_level + image.sky.level
     measured = measure_sources(
         image, background, signal, detections, camera, reading.gain, reading.exposure_s
     )
     trails = note_trails(row, image, signal, detections, measured, camera.apertures)
-    located = locate(row, reading, header, image, told, measured, reference)
+    located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
         row.update(_sky_row(reading, located.pointing))
     corrections = aperture_corrections(
@@ -250,8 +270,7 @@ def _measure(
     reduced.sources = measured
     if pointing is not None:
         reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
-    if row["status"] != Status.OK:
-        measured.flags[:] |= SourceFlag.FRAME_REJECTED
+    measured.flags[:] |= _flags_of_all(row)
     if finish is not None:
         image = replace(image, pixels=signal)
         reduced.finished = finish(
@@ -262,6 +281,13 @@ def _measure(
         )  # fmt: skip
 
 
+def _flags_of_all(row: dict[str, Any]) -> SourceFlag:
+    """Return the flags that all sources of a frame have."""
+    rejected = SourceFlag(0) if row["status"] == Status.OK else SourceFlag.FRAME_REJECTED
+    between = row["flags"] & FrameFlag.WCS_INTERPOLATED
+    return rejected | (SourceFlag.WCS_INTERPOLATED if between else SourceFlag(0))
+
+
 def _detect(
     row: dict[str, Any],
     image: Image,
@@ -269,7 +295,8 @@ def _detect(
     background: Background,
     reading: HeaderReading,
     pointing: Pointing | None,
-    find_stars: StarFinder | None,
+    reference: Reference | None,
+    prior: Prior | None,
 ) -> Detections:
     """Find sources; where there are none, say why."""
     camera = reading.camera
@@ -279,6 +306,11 @@ def _detect(
             image.read_variance,
         )  # fmt: skip
     except FrameRejected as error:
+        if prior is not None and prior.between is not None:
+            pointing = pointing_of_lens(prior.between.lens, (signal.shape[0], signal.shape[1]))
+            note_between(row, prior.between)
+            row.update(pointing_row(pointing), **_sky_row(reading, pointing))
+        find_stars = None if reference is None else reference.find_stars
         raise empty_frame(row, camera, pointing, find_stars, error) from error
     row["threshold_sigma"] = detections.threshold_sigma
     if detections.raised:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import Detector
+from skylake.core.camera import Camera, Detector
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
 from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.linear import decode
+from skylake.image.mosaic import bayer_cells
 
 #: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
 _REFERENCE_ROWS = 11
@@ -37,6 +38,32 @@ def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slic
             Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y"
         )
     return rows, columns
+
+
+def image_grid(shape: tuple[int, int], camera: Camera) -> tuple[tuple[float, float], int]:
+    """Return the raw pixel (x, y) of the first pixel of an image after all steps, and raw pixels from one to the next.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the raw image.
+    camera : Camera
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size`` if nothing is left after trimming.
+    """
+    steps, detector = camera.reduction.steps, camera.detector
+    x, y = 0.0, 0.0
+    if "trim" in steps:
+        rows, columns = trim_window(shape, detector)
+        x, y = columns.start, rows.start
+    if "bayer" not in steps:
+        return (x, y), 1
+    cells = bayer_cells(detector.bayer_pattern or "", camera.reduction.colour, (x, y))
+    within = [sum(values) / len(cells) for values in zip(*cells, strict=True)]
+    return (x + within[0], y + within[1]), 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ CREATE TABLE frames (
 	mirrored BOOLEAN,
 	s_region TEXT,
 	wcs_source VARCHAR(16),
+	wcs_catalog VARCHAR(64),
+	wcs_err_px REAL,
+	wcs_neighbours TEXT,
 	wcs_matched INTEGER,
 	wcs_expected INTEGER,
 	wcs_offset_arcsec DOUBLE PRECISION,
@@ -211,7 +214,13 @@ COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, or solved where these told it alone';
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, or solved where these told it alone, or neighbours where few stars told it with the lens of frames before and after, or interpolated where only these did';
+
+COMMENT ON COLUMN frames.wcs_catalog IS 'Name of the reference catalog that the WCS was checked or made with';
+
+COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by a WCS that came from neighbours or was interpolated, root mean square over the image, both coordinates together [pixel]';
+
+COMMENT ON COLUMN frames.wcs_neighbours IS 'frame_id of the frames before and after that tell where a frame points which does not tell it alone, a hyphen for none, and a digest of what they tell';
 
 COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WCS puts them';
 
@@ -407,7 +416,7 @@ COMMENT ON COLUMN frames.completeness_width_mag IS 'Standard deviation of the fa
 
 COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
 
-COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them; null where measuring them failed';
+COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them, or that is known too badly; null where measuring them failed';
 
 COMMENT ON COLUMN frames.targets_dx_px IS 'Shift of all targets from where the WCS puts them [pixel]';
 

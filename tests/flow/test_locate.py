@@ -79,16 +79,22 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     slew = separation_deg(told.ra_deg.iloc[0], told.dec_deg.iloc[0], told.ra_deg, told.dec_deg)
     assert slew.max() > 5.0
     away = separation_deg(told.ra_deg, told.dec_deg, found.ra_deg, found.dec_deg) * 3600.0 / SCALE
-    assert away.max() < 0.1
+    # Some two hundred stars of 0.15 px tell the centre to 0.02 px; what the header says is true.
+    assert away.max() < 0.06
     turned = (told.rotation_deg - found.rotation_deg + 180.0) % 360.0 - 180.0
-    assert abs(turned).max() < 0.05 and not found.mirrored.any()
+    # At a hundred pixels from the centre, as far as stars are: 0.02 px.
+    assert abs(turned).max() < 0.015 and not found.mirrored.any()
     np.testing.assert_allclose(found.pixel_scale_arcsec, told.pixel_scale_arcsec, rtol=1e-3)
-    assert (found.wcs_log_odds > 12.0).all() and (found.astrom_rms_px < 0.5).all()
-    assert (found.astrom_n > 50).all() and (found.astrom_completeness > 0.9).all()
+    # Distortion is fitted along with the scale at the centre, and takes some of it. Faint stars have 0.3 px of noise.
+    assert (found.wcs_log_odds > 40.0).all() and (found.astrom_rms_px < 0.45).all()
+    assert (found.astrom_held_out_px < 0.25).all()
+    assert (found.astrom_n > 150).all() and (found.astrom_completeness > 0.9).all()
+    assert (found.wcs_catalog == "simcat").all() and (told.wcs_catalog == "simcat").all()
+    assert found.wcs_neighbours.isna().all() and found.wcs_err_px.isna().all()
     names = ["airmass", "altitude_deg", "moon_separation_deg"]
-    np.testing.assert_allclose(found[names], told[names], rtol=1e-4)
+    np.testing.assert_allclose(found[names], told[names], rtol=2e-6)
     # A star on the very edge may be within for one and not for the other.
-    assert abs(found.found_fraction - told.found_fraction).max() < 0.02
+    assert abs(found.found_fraction - told.found_fraction).max() < 0.012
     lens = lens_of_text(found.wcs_lens.iloc[0])
     assert lens.focal_px == pytest.approx(np.degrees(1.0) * 3600.0 / SCALE, rel=1e-3)
     both = [
@@ -98,7 +104,7 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     pd.testing.assert_series_equal(both[0].flux_aper2.sort_index(), both[1].flux_aper2.sort_index())
     second = both[1].loc[both[0].index]
     off = separation_deg(both[0].ra_deg, both[0].dec_deg, second.ra_deg, second.dec_deg) * 3600.0 / SCALE
-    assert np.median(off) < 0.1 and off.max() < 0.5
+    assert np.median(off) < 0.03 and off.max() < 0.4
 
 
 def test_a_frame_whose_header_is_wrong_is_solved(
@@ -110,7 +116,8 @@ def test_a_frame_whose_header_is_wrong_is_solved(
         file[0].header["CRVAL2"] = right + 0.25
     assert ingest(lake, profile, [path], Inline()).counts == {"ok": 1}
     row = rows_of(lake).iloc[0]
-    assert row.wcs_source == "solved" and abs(row.dec_deg - right) < 0.1
+    # The card is that of the centre of the image.
+    assert row.wcs_source == "solved" and abs(row.dec_deg - right) * 3600.0 < 0.06 * SCALE
     assert row.wcs_matched > 0.9 * row.wcs_expected
 
 

@@ -10,7 +10,14 @@ from skylake.core.frame import RawImage, StoredImage
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.masterfile import MasterFrame
-from skylake.image.steps import delinearised, linearise, overscan_level, reference_correction, unlit_level
+from skylake.image.steps import (
+    delinearised,
+    image_grid,
+    linearise,
+    overscan_level,
+    reference_correction,
+    unlit_level,
+)
 
 
 def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
@@ -29,6 +36,17 @@ def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
     assert np.median(inner) == pytest.approx(700.0, abs=1.0)
     assert np.nanstd(inner) < 4.0
     assert np.nanstd(raw[border:-border, border:-border]) > 100.0
+
+
+@pytest.mark.parametrize("steps", [(), ("trim",), ("trim", "bayer"), ("bayer",)])
+@pytest.mark.parametrize("colour", ["R", "G", "G2"])
+def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...], colour: str) -> None:
+    detector = Detector(trim_x=(3, 30), trim_y=(4, 38), bayer_pattern="RGGB")
+    reduction = ReductionSteps(steps=steps, colour=colour)  # type: ignore[arg-type]
+    camera = Camera("lab", detector=detector, reduction=reduction)
+    pixels = np.random.default_rng(3).normal(100.0, 5.0, (40, 32)).astype(np.float32)
+    image = calibrate(StoredImage(pixels, {}, 0), camera, None)
+    assert image_grid(pixels.shape, camera) == (image.offset, image.raw_step)
 
 
 def test_an_array_that_is_all_border_is_told() -> None:
