@@ -228,7 +228,7 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     if measured is not None:
         title = f"{title}, {_MEASURED_TITLE[measured]}"
     return plots.lightcurve(
-        bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED.get(measured, "measurements")
+        bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED.get(str(measured), "measurements")
     )
 
 
