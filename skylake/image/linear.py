@@ -173,7 +173,11 @@ def unlit_variance(before: float, pixels: Pixels, work: LinearPass) -> float:
     some = slice(step // 2 if pixels.shape[0] > step else 0, None, step), slice(None, None, _SAMPLE_PX)
 
     def square(plane: Pixels | None) -> Any:
-        return 0.0 if plane is None else plane[some].astype(float) ** 2
+        if plane is None:
+            return 0.0
+        sample = plane[some].astype(float) ** 2
+        give_back(plane)
+        return sample
 
     dark = work.dark_scale**2 * square(work.dark_err)
     unlit = before + work.bias_weight * square(work.bias_err) + dark
