@@ -29,12 +29,12 @@ from skylake.image.astrometry import (
 from skylake.image.clouds import Found, count_found
 from skylake.image.epochs import Epoch, epoch_at
 from skylake.image.hints import attempts
-from skylake.image.lenstext import lens_text
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
 from skylake.image.neighbours import Prior
 from skylake.image.placed import few_stars, few_stars_row, note_between, pointing_of_lens
-from skylake.image.refined import RefinedPointing, refine_known
+from skylake.image.pointingrow import pointing_row, refined_row
+from skylake.image.refined import refine_known
 from skylake.image.seeding import seek, telescope_row
 from skylake.image.seeds import Guide, Seed
 from skylake.image.solve import Solution, SolveParams, Unsolved
@@ -132,18 +132,6 @@ def point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, F
         return header_pointing(header, camera, shape, image.offset, image.raw_step), None
     except FrameRejected as error:
         return None, error
-
-
-def pointing_row(pointing: Pointing) -> dict[str, Any]:
-    """Return the columns of ``frames`` that a pointing fills, besides where it came from."""
-    return {
-        "ra_deg": pointing.ra_deg,
-        "dec_deg": pointing.dec_deg,
-        "pixel_scale_arcsec": pointing.pixel_scale_arcsec,
-        "rotation_deg": pointing.rotation_deg,
-        "mirrored": pointing.mirrored,
-        "s_region": pointing.s_region,
-    }
 
 
 def locate(
@@ -267,7 +255,7 @@ class _Frame:
                 continue
             judged = self.judge(found.pointing)
             if judged.check.passed or (seed.trusted and not judged.wrong):
-                numbers = {} if found.refined is None else _refined_row(found.refined, self.shape)
+                numbers = {} if found.refined is None else refined_row(found.refined, self.shape)
                 self.row.update(numbers, wcs_source=seed.source, wcs_geometry=found.geometry)
                 return judged
         return None
@@ -339,7 +327,7 @@ class _Frame:
             self.row["wcs_source"] = source if source == "solved" else "header"
             return judged
         geometry = None if known is None else known.name
-        self.row.update(_refined_row(better, self.shape), wcs_source=source, wcs_geometry=geometry)
+        self.row.update(refined_row(better, self.shape), wcs_source=source, wcs_geometry=geometry)
         return self.judge(replace(better.pointing, lens=better.refinement.lens))
 
     def noted(self, judged: Judged, lost: FrameRejected | None) -> Located:
@@ -384,14 +372,6 @@ def _pointing_of(solution: Solution) -> Pointing:
     from astropy.wcs import WCS
 
     return describe_pointing(WCS(wcs_header(solution)), *solution.shape)
-
-
-def _refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the numbers of a refinement that are columns of ``frames``."""
-    numbers = refined.numbers(shape)
-    return {name: value for name, value in numbers.items() if not name.startswith("astrom_field_")} | {
-        "wcs_lens": lens_text(refined.refinement.lens)
-    }
 
 
 def require_right(located: Located, row: dict[str, Any], camera: Camera) -> Pointing:

@@ -32,10 +32,11 @@ from skylake.image.inject import Frame
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.limits import note_limits
-from skylake.image.locate import Reference, Solver, locate, point, pointing_row, require_right
+from skylake.image.locate import Reference, Solver, locate, point, require_right
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.neighbours import Prior
 from skylake.image.placed import note_between, pointing_of_lens
+from skylake.image.pointingrow import pointing_row
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.responses import with_response_error
