@@ -231,7 +231,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
             result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]
         else:
             shape = (image.pixels.shape[0], image.pixels.shape[1])
-            pointing = header_pointing(raw.header, reading.camera, shape, image.offset)
+            pointing = header_pointing(raw.header, reading.camera, shape, image.offset, image.raw_step)
             place = f"{pointing.ra_deg:.4f} {pointing.dec_deg:+.4f}"
             readings.append(Reading("centre", place, "WCS"))
             readings.append(_scale(pointing.pixel_scale_arcsec, reading.camera))

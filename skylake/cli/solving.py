@@ -12,7 +12,7 @@ from skylake.cli import show
 from skylake.cli.arguments import declination, open_snapshot, right_ascension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from skylake.cameras import Profile
     from skylake.flow.solving import SolvedFrame
@@ -96,12 +96,13 @@ def solve(
     from skylake import cameras
     from skylake.cli.solving_products import draw, write_wcs
 
+    stems = [(out or path.parent) / path.name.partition(".fit")[0] for path in frames]
+    _require_different(frames, stems)
     profile = cameras.load(camera_name)
     solve_one = _solver(lake, catalog, profile, solver, all_sky, hints)
     rows: list[dict[str, Any]] = []
-    for path in frames:
+    for path, stem in zip(frames, stems, strict=True):
         solved = solve_one(path)
-        stem = (out or path.parent) / path.name.partition(".fit")[0]
         rows.append(solved.row | {"product": write_wcs(solved, path, profile, stem, write)})
         if plot:
             rows[-1]["pictures"] = draw(solved, stem)
@@ -115,6 +116,19 @@ def solve(
         if row["status"] != "solved":
             show.complain(f"{row['file']}: {row['message']}")
     ctx.exit(0 if all(row["status"] == "solved" for row in rows) else 1)
+
+
+def _require_different(frames: Sequence[Path], stems: Sequence[Path]) -> None:
+    """Raise if two frames would write the same files."""
+    from skylake.errors import UsageError
+
+    first: dict[Path, Path] = {}
+    for path, stem in zip(frames, stems, strict=True):
+        if first.setdefault(stem, path) != path:
+            raise UsageError(
+                f"{first[stem]} and {path} would both be written to {stem}.wcs; solve them one by one, each with an "
+                "--out of its own"
+            )
 
 
 def _solver(

@@ -24,7 +24,8 @@ from skylake.sky.catalogs import ReferenceCatalog
 
 #: Cards of a header that another WCS may have left, and that a new one replaces.
 _OLD_CARDS = (
-    "CROTA?", "CDELT?", "PC?_?", "PC00?00?", "PV?_*", "CD?_?", "A_*", "B_*", "AP_*", "BP_*", "CTYPE?", "CUNIT?",
+    "CROTA?", "CDELT?", "PC?_?", "PC00?00?", "PV?_*", "CD?_?", "CPDIS?", "DP?", "D2IMDIS?", "CTYPE?", "CUNIT?",
+    *(f"{name}_{what}" for name in ("A", "B", "AP", "BP") for what in ("ORDER", "DMAX", "?_?")),
     "CRVAL?", "CRPIX?", "LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX", "WCSAXES",
 )  # fmt: skip
 

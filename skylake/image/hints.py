@@ -35,12 +35,8 @@ def attempts(
     """
     known = camera.astrometry
     scale = camera.optics.pixel_scale_arcsec
-    scale = None if scale is None else scale * raw_step
-    if scale is None and pointing is not None:
-        scale = pointing.pixel_scale_arcsec
     anywhere = SolveParams(
-        scale_low=None if scale is None else scale / _SCALE_FACTOR,
-        scale_high=None if scale is None else scale * _SCALE_FACTOR,
+        **_around(None if scale is None else scale * raw_step),
         parity=None if known.mirrored is None else (1 if known.mirrored else -1),
         seconds=known.seconds,
     )
@@ -50,7 +46,17 @@ def attempts(
     if centre is None:
         return [anywhere]
     near = replace(anywhere, centre=centre, radius_deg=known.radius_deg, seconds=_NEAR_SHARE * known.seconds)
+    if scale is None and pointing is not None:
+        # The stars contradict this header: the second attempt believes none of it.
+        near = replace(near, **_around(pointing.pixel_scale_arcsec))
     return [near, replace(anywhere, seconds=(1.0 - _NEAR_SHARE) * known.seconds)]
+
+
+def _around(scale: float | None) -> dict[str, Any]:
+    """Return the limits of a scale in arcsec/px that may be wrong by a fifth."""
+    if scale is None:
+        return {"scale_low": None, "scale_high": None}
+    return {"scale_low": scale / _SCALE_FACTOR, "scale_high": scale * _SCALE_FACTOR}
 
 
 def hinted_centre(header: Any, camera: Camera) -> tuple[float, float] | None:

@@ -267,7 +267,8 @@ class _Frame:
             return None, None
         found, stars = self.measured, self.stars()
         answer: Solution | Unsolved | None = None
-        epoch = self.epoch
+        refused: FrameRejected | None = None
+        epoch, before = self.epoch, dict(self.row)
         for params in tries:
             if epoch is not None:
                 params = replace(params, distortion=epoch.radial(self.shape))
@@ -277,11 +278,16 @@ class _Frame:
                 if not judged.wrong:
                     self.row["wcs_log_odds"] = answer.log_odds
                     return judged, None
-                return None, FrameRejected(
+                # What was refused leaves nothing in the row, and does not end the search.
+                self.row.clear()
+                self.row.update(before)
+                refused = FrameRejected(
                     Reason.NO_WCS, "a star pattern fits that the other stars do not confirm"
                 )
-        assert isinstance(answer, Unsolved), "there is at least one attempt"
-        return None, FrameRejected(Reason.NO_WCS, answer.message)
+        if refused is None:
+            assert isinstance(answer, Unsolved), "there is at least one attempt"
+            refused = FrameRejected(Reason.NO_WCS, answer.message)
+        return None, refused
 
     def stars(self) -> npt.NDArray[np.intp]:
         """Return the sources that may be stars, and have their places."""

@@ -43,7 +43,14 @@ def survey(tmp_path_factory: pytest.TempPathFactory, well: Run) -> Path:
     light = render((SIDE, SIDE), x[seen], y[seen], 10.0 ** (0.4 * (18.0 - mag[seen])), Moffat(2.5), 20.0, 1.0)
     pixels = random.poisson(light + 200.0).astype(np.float32)
     cards = fits.Header(
-        {"DATE-OBS": "2024-01-01T00:00:00", "CTYPE1": "RA---TAN", "CROTA2": 3.0, "OBSERVER": "nobody"}
+        {
+            "DATE-OBS": "2024-01-01T00:00:00",
+            "CTYPE1": "RA---TAN",
+            "CROTA2": 3.0,
+            "OBSERVER": "nobody",
+            "A_FOCUS": 3.5,
+            "A_0_2": 1e-6,
+        }
     )
     fits.PrimaryHDU(pixels, cards).writeto(folder / "frame.fits")
     return folder
@@ -97,6 +104,7 @@ def test_a_copy_has_the_new_wcs_and_all_else_of_the_frame(survey: Path, well: Ru
         header = solved[0].header
         del header["DATE-OBS"]
     assert header["OBSERVER"] == "nobody" and "CROTA2" not in header
+    assert header["A_FOCUS"] == 3.5 and "A_0_2" not in header
     # The lens that drew the frame has no distortion, so that there is nothing for SIP to tell.
     assert header["CTYPE1"] == "RA---TAN" and "A_ORDER" not in header
     assert math.isclose(WCS(header).wcs.crval[1], row["dec_deg"])
@@ -127,3 +135,17 @@ def test_a_frame_elsewhere_is_told_unsolved(survey: Path, skylake_command: Run) 
 def test_wrong_limits_are_wrong_use(survey: Path, skylake_command: Run) -> None:
     answer = skylake_command("solve", survey / "frame.fits", "--lake", survey / "lake", "--scale", 9, 3)
     assert answer.status == 2 and "smaller limit first" in answer.err
+
+
+def test_frames_of_one_name_do_not_write_over_each_other(
+    survey: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    frames = [tmp_path / name / "0001.fits" for name in ("n1", "n2")]
+    for frame in frames:
+        frame.parent.mkdir()
+        frame.symlink_to(survey / "frame.fits")
+    answer = skylake_command("solve", *frames, "--lake", survey / "lake", "--out", tmp_path / "solved")
+    assert answer.status == 2
+    assert (
+        f"{frames[0]} and {frames[1]} would both be written to {tmp_path}/solved/0001.wcs" in answer.sentence
+    )

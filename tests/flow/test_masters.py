@@ -109,8 +109,13 @@ def changed(path: Path, target: Path, change: Change) -> Path:
 
 
 def pulls(master: MasterFrame, truth: np.ndarray) -> np.ndarray:
-    pixels = 1.0 / master.pixels if master.kind == "flat" else master.pixels
-    return np.asarray((pixels - truth) / master.error)
+    if master.kind != "flat":
+        return np.asarray((master.pixels - truth) / master.error)
+    assert master.gradient is not None
+    response = 1.0 / master.pixels
+    y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, size) for size in response.shape), indexing="ij")
+    error = np.sqrt(master.error**2 + master.gradient.variance(x, y) * response**2)
+    return np.asarray((response - truth) / error)
 
 
 def test_masters_are_the_truth_within_their_errors(

@@ -48,6 +48,31 @@ def test_a_hint_is_tried_first_and_not_believed() -> None:
     assert (only.scale_low, only.scale_high, only.centre, only.parity) == (None, None, None, -1)
 
 
+def test_of_a_header_that_the_stars_contradict_nothing_is_believed_in_the_end() -> None:
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    from skylake.image.astrometry import describe_pointing
+
+    cards = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRVAL1": 3.0,
+        "CRVAL2": 4.0,
+        "CRPIX1": 50.0,
+        "CRPIX2": 50.0,
+    }
+    scales = {"CD1_1": -0.002, "CD2_2": 0.002}
+    pointing = describe_pointing(WCS(fits.Header(cards | scales)), 100, 100)
+    near, anywhere = attempts({}, replace(CAMERA, optics=Optics()), 1, pointing)
+    assert near.centre == pytest.approx((3.0, 4.0), abs=0.01) and near.scale_high == pytest.approx(
+        7.2 * 1.2, rel=1e-3
+    )
+    assert (anywhere.centre, anywhere.scale_low, anywhere.scale_high) == (None, None, None)
+    # What the profile says of the scale is no word of the header.
+    assert [one.scale_high for one in attempts({}, CAMERA, 1, pointing)] == pytest.approx([4.8, 4.8])
+
+
 numbers = st.floats(-3.0, 3.0)
 
 
