@@ -34,6 +34,10 @@ COLUMNS = [
 LEAST_EXPOSURES = 2
 #: So many tell it as well as any: the catalog and the scatter limit it then.
 _MOST_EXPOSURES = 1000
+#: Dates beyond are no dates: that is how periods without a beginning or an end are written.
+_FAR_MJD = 1e8
+#: So many angles tell near which most lie.
+_SOME_ANGLES = 500
 #: A frame with fewer stars tells nothing of the places.
 _LEAST_STARS = 10
 #: No place of a frame is known better, pixels: that of its catalog is not.
@@ -162,7 +166,7 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     """
     every, report = Frames.read(lake, chips), MosaicReport()
     placed: list[list[PlacedChip]] = [[] for _ in chips]
-    for start, end in epochs_of(chips[0]):
+    for start, end in epochs_of(chips):
         rows = [
             number for number, row in enumerate(every.rows)
             if start <= row["mjd_mid"] < end and is_placed(row, _LEAST_STARS)
@@ -186,22 +190,26 @@ def _some(frames: Frames, rows: Sequence[int]) -> list[int]:
     return [row for row in rows if int(frames.exposure[row]) in kept]
 
 
-def epochs_of(profile: Profile) -> list[tuple[float, float]]:
-    """Return the stretches of time (MJD) in which a profile does not change the place of a detector."""
-    edges = sorted({-math.inf, math.inf, *(edge for one in profile.periods for edge in (one.start, one.end))})
+def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
+    """Return the stretches of time (MJD) in which profiles do not change the place of any detector."""
+    dates = {
+        edge for profile in chips for one in profile.periods for edge in (one.start, one.end) if abs(edge) < _FAR_MJD
+    }  # fmt: skip
     found: list[tuple[float, float]] = []
-    for start, end in itertools.pairwise(edges):
-        if found and _plane(profile, found[-1][0]) == _plane(profile, start):
+    for start, end in itertools.pairwise(sorted({-math.inf, math.inf, *dates})):
+        if found and _planes(chips, found[-1][0]) == _planes(chips, start):
             found[-1] = found[-1][0], end
         else:
             found.append((start, end))
     return found
 
 
-def _plane(profile: Profile, mjd: float) -> tuple[Any, ...]:
-    camera = profile.at(max(mjd, -1e8))
-    detector = camera.detector
-    return camera.place, camera.optics, camera.astrometry.mirrored, detector.trim_x, detector.trim_y
+def _planes(chips: Sequence[Profile], mjd: float) -> list[tuple[Any, ...]]:
+    cameras = [profile.at(max(mjd, -1e8)) for profile in chips]
+    return [
+        (one.place, one.optics, one.astrometry.mirrored, one.detector.trim_x, one.detector.trim_y)
+        for one in cameras
+    ]
 
 
 def _learn(
@@ -303,7 +311,7 @@ def _told(camera: Camera, one: PlacedChip, start: Floats, plane: FocalPlane, chi
 
 
 def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) and abs(value) < 1e8 else None
+    return value if abs(value) < _FAR_MJD else None
 
 
 def _tell_telescope(frames: Frames, chips: Sequence[Profile], report: MosaicReport) -> None:
@@ -329,7 +337,8 @@ def _tell_telescope(frames: Frames, chips: Sequence[Profile], report: MosaicRepo
 
 def _usual_angle(turn: Floats) -> float:
     """Return the median of angles about the one that has most others near it, -180 to 180 degrees."""
-    near = np.abs((turn[:, None] - turn + 180.0) % 360.0 - 180.0)
-    middle = turn[int(np.argmin(np.median(near, axis=1)))]
+    some = np.sort(turn)[:: max(1, math.ceil(turn.size / _SOME_ANGLES))]
+    near = np.abs((some[:, None] - some + 180.0) % 360.0 - 180.0)
+    middle = some[int(np.argmin(np.median(near, axis=1)))]
     found = float(middle) + float(np.median((turn - middle + 180.0) % 360.0 - 180.0))
     return (found + 180.0) % 360.0 - 180.0

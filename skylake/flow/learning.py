@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +50,8 @@ class LearnReport:
         A sentence for each change of the distortion that was found.
     nights : list of int
         Nights with frames that were placed with the distortion of another epoch than theirs.
+    n_older : int
+        Frames older than all that were looked at, which came later.
     """
 
     camera: str
@@ -56,6 +59,7 @@ class LearnReport:
     made: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     nights: list[int] = field(default_factory=list)
+    n_older: int = 0
 
     @property
     def line(self) -> str:
@@ -66,11 +70,17 @@ class LearnReport:
     @property
     def sentences(self) -> list[str]:
         """What people have to know."""
+        told = self.changes.copy()
+        if self.n_older:
+            told.append(
+                f"{self.camera}: {self.n_older} frames are older than those that its distortion was learnt from; "
+                f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
+            )
         if not self.nights:
-            return self.changes
+            return told
         nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
         return [
-            *self.changes,
+            *told,
             (
                 f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
                 "another epoch; `skylake ingest --redo` with --from and --to places them anew"
@@ -108,8 +118,18 @@ def learn(
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{camera}.learning")):
             _learn(_Work(lake, snapshot, camera, workers, progress or Silent(), report), frames, anew)
-    report.nights = misplaced_nights(snapshot, camera, read_epochs(lake.layout, camera))
+    epochs = read_epochs(lake.layout, camera)
+    report.nights = misplaced_nights(snapshot, camera, epochs)
+    report.n_older = _count_older(frames, in_force(epochs))
     return report
+
+
+def _count_older(frames: Sequence[Telling], epochs: Sequence[Epoch]) -> int:
+    """Return how many frames are older than the first that was looked at of their size."""
+    first: dict[tuple[int, int], float] = {}
+    for one in epochs:
+        first[one.shape] = min(one.first_mjd, first.get(one.shape, math.inf))
+    return sum(frame.mjd < first.get(frame.shape, -math.inf) for frame in frames)
 
 
 def misplaced_nights(snapshot: Snapshot, camera: str, epochs: Sequence[Epoch]) -> list[int]:

@@ -113,6 +113,17 @@ def test_frames_taken_in_later_have_the_distortion_and_fewer_parameters(
     assert away.max() < 0.2
 
 
+def test_frames_that_come_later_and_are_older_are_told_until_all_are_looked_at(
+    lake: Lake, profile: Profile, always: Profile, tmp_path: Path
+) -> None:
+    assert learn(lake, always.name, Inline()).sentences == []
+    older = nights(profile, tmp_path / "older", 20240928, 1, 0.01)
+    assert ingest(lake, always, older.frames, Inline()).counts == {"ok": 6}
+    (sentence,) = learn(lake, always.name, Inline()).sentences
+    assert f"{always.name}: 6 frames are older than those" in sentence and "--anew" in sentence
+    assert learn(lake, always.name, Inline(), anew=True).n_older == 0
+
+
 def test_a_change_begins_an_epoch_and_says_which_nights_to_place_anew(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:
