@@ -145,7 +145,7 @@ def _solver(
         from skylake.flow.solving_all_sky import AllSkySolver
 
         return AllSkySolver(snapshot, _catalog(lake, catalog), profile)
-    params = _params(profile, **hints)
+    params = _params(**hints)
     if solver == "skylake":
         sky = known_sky(snapshot, _catalog(lake, catalog), True, show.complain)
     else:
@@ -157,7 +157,6 @@ def _solver(
 
 
 def _params(
-    profile: Profile,
     scale: tuple[float, float] | None,
     centre: tuple[float, float] | None,
     radius: float,
@@ -168,8 +167,7 @@ def _params(
     from skylake.errors import UsageError
     from skylake.image.solve import SolveParams
 
-    known = profile.base.optics.pixel_scale_arcsec
-    low, high = scale or ((known / 1.2, known * 1.2) if known else (None, None))
+    low, high = scale or (None, None)
     if low is not None and high is not None and low >= high:
         raise UsageError(f"--scale {low:g} {high:g}: give the smaller limit first")
     if centre is not None:

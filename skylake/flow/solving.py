@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from skylake.cameras import Profile, read_header
+from skylake.core.camera import Camera
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow import astrometrynet
 from skylake.flow.refining import RefinedFrame, Refiner
 from skylake.image.allsky_solve import AllSkySolution
 from skylake.image.epochs import Epoch, epoch_at
+from skylake.image.hints import SCALE_FACTOR
 from skylake.image.read import open_stored, read_file
 from skylake.image.solve import Solution, SolveParams, solve
 from skylake.image.solvewcs import wcs_header
@@ -100,8 +102,12 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     row: dict[str, Any] = {"file": str(path), "status": "unsolved", "reason": None, "message": None}
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
-        found = star_list(raw, profile.base)
-        mjd = read_header(raw.header, profile, path.name).mjd_mid
+        reading = read_header(raw.header, profile, path.name)
+        found, mjd, params = (
+            star_list(raw, reading.camera),
+            reading.mjd_mid,
+            _with_profile(params, reading.camera),
+        )
         epoch = None if mjd is None else epoch_at(sky.epochs, mjd, found.image_shape)
         if sky.index is None:
             answered = astrometrynet.solve_list(found, params)
@@ -117,6 +123,16 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     if better is None:
         return replace(rough, row=solved)
     return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)
+
+
+def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
+    """Return parameters with what a profile knows of scale and parity where nothing else is said."""
+    scale, mirrored = camera.optics.pixel_scale_arcsec, camera.astrometry.mirrored
+    if params.scale_low is None and params.scale_high is None and scale is not None:
+        params = replace(params, scale_low=scale / SCALE_FACTOR, scale_high=scale * SCALE_FACTOR)
+    if params.parity is None and mirrored is not None:
+        params = replace(params, parity=1 if mirrored else -1)
+    return params
 
 
 def _solve_list(

@@ -12,7 +12,7 @@ from skylake.image.astrometry import Pointing
 from skylake.image.solve import SolveParams
 
 #: The scale of a profile is right to this factor.
-_SCALE_FACTOR = 1.2
+SCALE_FACTOR = 1.2
 #: This share of the time belongs to the attempt near a hint, which may be wrong.
 _NEAR_SHARE = 0.3
 #: Hours, minutes and seconds, or degrees, with blanks or colons between them.
@@ -56,7 +56,7 @@ def _around(scale: float | None) -> dict[str, Any]:
     """Return the limits of a scale in arcsec/px that may be wrong by a fifth."""
     if scale is None:
         return {"scale_low": None, "scale_high": None}
-    return {"scale_low": scale / _SCALE_FACTOR, "scale_high": scale * _SCALE_FACTOR}
+    return {"scale_low": scale / SCALE_FACTOR, "scale_high": scale * SCALE_FACTOR}
 
 
 def hinted_centre(header: Any, camera: Camera) -> tuple[float, float] | None:

@@ -149,3 +149,19 @@ def test_frames_of_one_name_do_not_write_over_each_other(
     assert (
         f"{frames[0]} and {frames[1]} would both be written to {tmp_path}/solved/0001.wcs" in answer.sentence
     )
+
+
+def test_the_profile_of_the_time_of_a_frame_tells_its_size_and_scale(
+    survey: Path, tmp_path: Path, well: Run
+) -> None:
+    (tmp_path / "camera.toml").write_text(
+        'name = "moved"\nlike = "generic"\ndetector = { width_px = 100, height_px = 80 }\n'
+        "optics.pixel_scale_arcsec = 3.0\n\n[[period]]\nfrom = 2023-01-01\n"
+        f"detector = {{ width_px = {SIDE}, height_px = {SIDE} }}\noptics.pixel_scale_arcsec = 80.0\n"
+        "astrometry.mirrored = false\n"
+    )
+    (row,) = well(
+        "solve", survey / "frame.fits", "--lake", survey / "lake", "--camera", tmp_path / "camera.toml",
+        "--seconds", 60, "--out", tmp_path, "--json",
+    ).json  # fmt: skip
+    assert row["status"] == "solved" and row["scale_arcsec"] == pytest.approx(3600.0 * SCALE_DEG, rel=1e-3)
