@@ -248,9 +248,22 @@ def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
 
 
 def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> AsterismIndex:
-    """Open the index of a catalog; where there is none that fits, build it."""
+    """Open the index of a catalog; where there is none that fits, build it, for what the last one was asked for."""
     try:
         return open_index(catalog)
     except CatalogError as error:
         tell(f"{error}; it is built now, which takes a minute or two")
-        return build_index(catalog)
+    narrowest, widest, magnitude = _limits_before(index_path(catalog)) or (0.5, 60.0, "")
+    band = magnitude.removeprefix("mag_")
+    return build_index(catalog, band if band in catalog.bands else None, narrowest, widest)
+
+
+def _limits_before(path: Path) -> tuple[float, float, str] | None:
+    """Return the limits and the magnitude of an index that may be of another catalog, or damaged."""
+    try:
+        with path.open("rb") as stream:
+            header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        narrowest, widest, magnitude = header["limits"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return float(narrowest), float(widest), str(magnitude)

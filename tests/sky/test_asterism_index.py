@@ -98,6 +98,24 @@ def test_an_index_is_of_one_catalog_and_whole(catalog: ReferenceCatalog, index: 
         path.write_bytes(content)
 
 
+def test_an_index_that_is_made_anew_is_for_the_pictures_of_the_last_one(
+    catalog: ReferenceCatalog, index: AsterismIndex
+) -> None:
+    path = index_path(catalog)
+    kept = path.rename(path.with_suffix(".kept"))
+    try:
+        count = build_index(catalog, "B", 10.0, 40.0).n_asterisms
+        damaged = path.read_bytes()[:-100]
+        # Another file: the first one is mapped.
+        path.unlink()
+        path.write_bytes(damaged)
+        again = ensure_index(catalog, lambda sentence: None)
+        assert (again.narrowest_deg, again.widest_deg, again.magnitude) == (10.0, 40.0, "mag_B")
+        assert again.n_asterisms == count
+    finally:
+        kept.replace(path)
+
+
 def test_a_band_that_the_catalog_lacks_is_told(catalog: ReferenceCatalog) -> None:
     with pytest.raises(CatalogError, match="no band R; it has V, B"):
         build_index(catalog, "R")
