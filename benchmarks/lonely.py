@@ -79,6 +79,12 @@ def pull_claims(snr: np.ndarray, pulls: dict[str, np.ndarray]) -> list[Claim]:
             for low, one in zip(SPANS, spans, strict=False)
         ]
         print(f"{name:9s} pulls of lonely stars from S/N {', '.join(told)}")
+        usual = values[np.isfinite(values) & (snr >= 3.0) & (snr < 100.0)]
+        claims += [
+            Claim(f"{name}: median pull of lonely stars of S/N 3 to 100", abs(float(np.median(usual))), None, 0.15),
+            Claim(f"{name}: width of the pulls of lonely stars of S/N 3 to 100, distance from 1",
+                  abs(width(usual) - 1.0), None, 0.1),
+        ]  # fmt: skip
         middle = [abs(float(np.median(one))) for one in spans if one.size >= FEWEST]
         wide = [abs(width(one) - 1.0) for one in spans if one.size >= FEWEST]
         if name == "psf" and spans[-1].size >= FEWEST:
