@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skylake.image.epochs import Epoch
+    from skylake.image.geometry import Geometry
     from skylake.lake import Lake
 
 
@@ -36,3 +37,15 @@ def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]
             save(figure, path)
         paths.append(str(path))
     return paths
+
+
+def draw_sky_geometry(geometry: Geometry, camera: str, folder: Path) -> list[str]:
+    """Draw where a camera of the whole sky shows altitudes and azimuths into a folder; return the files."""
+    from skylake.cli.output import writing
+    from skylake.report.geometry import horizon_grid
+    from skylake.report.style import save
+
+    path = folder / f"{camera}-{geometry.name}-horizon.png"
+    with writing(path):
+        save(horizon_grid(geometry, f"{camera}, geometry {geometry.name}"), path)
+    return [str(path)]

@@ -19,9 +19,15 @@ from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
     from skylake.image.epochs import Epoch
+    from skylake.image.geometry import Geometry
 
 _COLUMNS = [
     "name", "from", "to", "last", "n_frames", "n_stars", "n_seen", "rms_px", "held_out_px", "why",
+]  # fmt: skip
+
+
+_SKY_COLUMNS = [
+    "name", "from", "last", "n_frames", "n_stars", "rms_px", "held_out_px", "projection", "focal_px", "tilt_deg",
 ]  # fmt: skip
 
 
@@ -41,6 +47,7 @@ def learn(
     Frames count that have a lens of their own or were placed with the distortion of the camera, and 20 stars. The
     distortion is in force for frames that are taken in later: they need but four to six parameters, and few stars.
     Where the stars of frames want another distortion, another epoch begins. `skylake run nightly` does this too.
+    Of a camera that sees the whole sky the geometry is learnt, from all good frames; `skylake ingest` does that too.
     """
     import dataclasses
 
@@ -65,12 +72,28 @@ def learn(
               help="Draw each epoch: distortion, and what is left of the stars of its frames.")  # fmt: skip
 @show.as_json
 def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as_json: bool) -> None:
-    """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit."""
+    """Show the epochs of the distortion of the camera C: what it was learnt from, and how well stars fit.
+
+    Of a camera that sees the whole sky they are those of its geometry.
+    """
     from skylake.cli.arguments import open_snapshot
     from skylake.image.epochs import in_force
     from skylake.lake.distortions import read_epochs
+    from skylake.lake.geometries import read_geometries
 
     snapshot = open_snapshot(lake, None)
+    sky = read_geometries(snapshot.layout, camera_name)
+    if sky:
+        rows = [_sky_row(one) for one in sky]
+        if plot is not None:
+            from skylake.cli.camera_pictures import draw_sky_geometry
+
+            for row, geometry in zip(rows, sky, strict=True):
+                row["pictures"] = draw_sky_geometry(geometry, camera_name, plot)
+        show.result(
+            rows, as_json, lambda: show.table([[row[name] for name in _SKY_COLUMNS] for row in rows], _SKY_COLUMNS)
+        )
+        return
     known = read_epochs(snapshot.layout, camera_name)
     epochs = known if versions else in_force(known)
     rows = [_row(one) for one in epochs]
@@ -101,4 +124,19 @@ def _row(epoch: Epoch) -> dict[str, Any]:
         "height_px": epoch.shape[0], "width_px": epoch.shape[1], "projection": learnt.model.projection,
         "mirrored": epoch.mirrored, "parameters": learnt.model.parameters().tolist(), "catalog": epoch.catalog,
         "frames_sha256": epoch.frames_sha256, "software": epoch.software, "why": epoch.why,
+    }  # fmt: skip
+
+
+def _sky_row(geometry: Geometry) -> dict[str, Any]:
+    from skylake.cameras.clock import iso_of_mjd
+    from skylake.image.allsky import tilt_deg
+
+    lens = geometry.lens
+    return {
+        "name": geometry.name, "from": iso_of_mjd(geometry.first_mjd)[:16],
+        "last": iso_of_mjd(geometry.last_mjd)[:16], "n_frames": geometry.n_frames, "n_stars": geometry.n_stars,
+        "rms_px": geometry.rms_px, "held_out_px": geometry.held_out_px, "height_px": geometry.shape[0],
+        "width_px": geometry.shape[1], "projection": lens.projection, "mirrored": lens.mirrored,
+        "focal_px": lens.focal_px, "x0": lens.x0, "y0": lens.y0, "tilt_deg": tilt_deg(lens),
+        "parameters": lens.parameters().tolist(),
     }  # fmt: skip

@@ -61,6 +61,11 @@ TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_frac
     is_flag=True,
     help="Make no frames but what becomes of them: OUT is a lake, new or not, with years of rows.",
 )
+@click.option(
+    "--all-sky",
+    is_flag=True,
+    help="Frames of a fisheye that stands still and sees the whole sky; camera sim-fisheye unless --camera tells another.",
+)
 @click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
 @click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
               help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
@@ -85,6 +90,7 @@ def simulate(
     raw: bool | None,
     form: str | None,
     tables: bool,
+    all_sky: bool,
     seed: int | None,
     scenario: Path | None,
     workers: int | None,
@@ -99,6 +105,9 @@ def simulate(
     ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
     in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
     that the lake has stay, so that more can be added.
+
+    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens. Of the
+    other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
     options: dict[str, Any] = {
         "camera": camera_name,
@@ -117,6 +126,11 @@ def simulate(
         "header.wrong_wcs_fraction": wrong_wcs,
         "header.absent_wcs_fraction": no_wcs,
     }
+    if all_sky:
+        made = make_fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
+        text = f"simulate: {made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars in {out}"
+        show.result(made, as_json, lambda: click.echo(text))
+        return
     if tables:
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
         archive = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
@@ -126,6 +140,30 @@ def simulate(
     made = make(scenario_from(scenario, options), out, workers)
     text = f"simulate: {made['frames']} frames, {made['catalog_stars']} catalog stars in {out}"
     show.result(made, as_json, lambda: click.echo(text))
+
+
+#: Options that frames of the whole sky know.
+_ALL_SKY = ("camera", "nights", "frames_per_night", "first_night", "exposure_s", "seed")
+
+
+def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Simulate a camera of the whole sky and return what was made."""
+    from skylake.errors import SkylakeError, UsageError, reason_of
+    from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
+
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in _ALL_SKY:
+            told = name.rpartition(".")[2].lstrip("-").replace("_", " ")
+            raise UsageError(f"{told} says nothing of frames of the whole sky; leave it out with --all-sky")
+    try:
+        made = simulate_fisheye(FisheyeNights(**given), out)
+    except OSError as error:
+        raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
+    return {
+        "out": str(made.out), "frames": len(made.frames), "catalog": str(made.catalog),
+        "catalog_stars": made.n_catalog,
+    }  # fmt: skip
 
 
 def _refuse_pixels(options: dict[str, Any]) -> None:

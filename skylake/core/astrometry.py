@@ -10,6 +10,12 @@ from typing import Literal
 class Astrometry:
     """How it is found out where frames point. Nothing here needs to be known."""
 
+    all_sky: bool = False
+    """Whether the camera stands still and sees the whole sky: site and time tell then where its frames point, once its
+    geometry is known, and its first frames tell that."""
+    all_sky_mag: float = 8.5
+    """Fainter stars of the catalog are looked for neither where such frames are placed nor where they are calibrated:
+    pixels of such cameras are so large that they are lost among each other."""
     solve: bool = True
     """Whether a frame is solved by the patterns of its stars if its header has no usable WCS, or a wrong one."""
     refine: Literal["never", "needed", "always"] = "needed"

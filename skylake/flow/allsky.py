@@ -9,7 +9,6 @@ import numpy as np
 
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
-from skylake.core.flags import SourceFlag
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
@@ -25,11 +24,7 @@ from skylake.image.lens import Lens
 from skylake.image.library import Library
 from skylake.image.measure import measure_sources
 from skylake.image.read import open_stored, read_file
-
-#: Centroids that mean nothing: of what is cut off, spoilt, or too crowded to have one.
-_NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
-#: Width that is taken where no source tells, pixels.
-_USUAL_FWHM_PX = 2.5
+from skylake.image.skyplace import NO_PLACE, USUAL_FWHM_PX, detected_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +115,13 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
     )
     background = refine_background(image, background, found, camera.extraction, signal)
     measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
-    flux = measured.flux["aper1"]
-    clear = ((measured.flags & _NO_PLACE) == 0) & (flux > 0.0)
-    errors = np.hypot(measured.x_err, measured.y_err) / np.sqrt(2.0)
-    fwhm = measured.fwhm[clear & np.isfinite(measured.fwhm)]
+    found_stars = detected_of(
+        measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
+    )
+    fwhm = measured.fwhm[((measured.flags & NO_PLACE) == 0) & np.isfinite(measured.fwhm)]
     return SkyFrame(
-        Detected(np.stack([measured.x, measured.y], axis=1)[clear], errors[clear], flux[clear]),
-        float(np.median(fwhm)) if fwhm.size else _USUAL_FWHM_PX,
+        found_stars,
+        float(np.median(fwhm)) if fwhm.size else USUAL_FWHM_PX,
         (image.pixels.shape[0], image.pixels.shape[1]),
         reading.mjd_mid,
         camera,

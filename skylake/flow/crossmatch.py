@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,7 @@ from skylake.schema.parquet import write_parquet
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import Properties, write_metadata
 from skylake.sky.match import Aperture, count_candidates, mutual_nearest
-from skylake.table.matches import CARRIED, matches_table, reference_columns
+from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
 
 #: Radius of the match, in pixels, where the profile gives none.
 _RADIUS_PX = 3.0
@@ -59,7 +60,18 @@ def match_night(
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
     with NightCatalog(sources, slices) as detections:
         pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
+    if camera.astrometry.all_sky:
+        pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
     return choose_matches(pairs, frames, reference.name, filters, camera)
+
+
+def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
+    """Return pairs with stars that such large pixels show: a fainter one lies near any source."""
+    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
+    kept = np.zeros(pairs.num_rows, bool)
+    for name in magnitudes:
+        kept |= numbers(pairs, name) <= faintest
+    return pairs.filter(pa.array(kept))
 
 
 def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:

@@ -36,6 +36,7 @@ from skylake.image.seeds import Guide
 from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
 from skylake.lake.focalplanes import read_placed
+from skylake.lake.geometries import read_geometries
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, load
 from skylake.schema.parquet import write_options
@@ -106,7 +107,10 @@ class Reduction:
             library=library_of(snapshot, profile.name),
             forcing=None if targets is None else Forcing(targets),
             epochs=in_force(read_epochs(lake.layout, profile.name)),
-            guide=Guide(read_placed(lake.layout, profile.name)),
+            guide=Guide(
+                read_placed(lake.layout, profile.name),
+                geometries=read_geometries(lake.layout, profile.name),
+            ),
         )
 
 
@@ -309,10 +313,16 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
     bands = [band.band for band in reduction.profile.base.filters.values()]
     field_of = StarField(reduction.catalog, bands[0] if bands else None)
 
+    known = reduction.profile.base.astrometry
+
     def find(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
         return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
-    return find
+    def find_all(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
+        # Wherever it points, a camera of the whole sky shows half of it: all of it is read once.
+        return Stars(*field_of.at(0.0, 90.0, 180.0, mjd, known.all_sky_mag))
+
+    return find_all if known.all_sky else find
 
 
 def plate_solver(reduction: Reduction) -> Solver | None:

@@ -18,6 +18,7 @@ from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, peek_nights, unchecked_files
 from skylake.flow.gather import gather_batch
+from skylake.flow.geometries import learn_geometries
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
@@ -28,6 +29,7 @@ from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_
 from skylake.flow.skyframes import sky_frames
 from skylake.image.seeds import Attitude
 from skylake.lake import Lake, Part
+from skylake.lake.geometries import read_geometries
 
 #: Frames in flight per worker: nights are taken together until there are so many.
 _WINDOW = 128
@@ -144,6 +146,7 @@ def ingest(
     for window in _windows(nights, _WINDOW * workers.count):
         later = [night for night in nights if night > max(window)]
         failures += _ingest_window(run, window, reduction, later)
+        reduction = _with_geometry(run, reduction)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
@@ -248,7 +251,8 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        if reduction.catalog is not None and profile.base.astrometry.neighbours != "never":
+        way = profile.base.astrometry
+        if reduction.catalog is not None and way.neighbours != "never" and not way.all_sky:
 
             def again(files: list[str], priors: Priors) -> list[Chunk]:
                 told = replace(reduction, priors=priors)
@@ -258,6 +262,18 @@ def _ingest_window(
         return _publish_window(
             run, chunks, reduction, staging, [str(Batch(profile.name, one)) for one in later]
         )
+
+
+def _with_geometry(run: _Run, reduction: Reduction) -> Reduction:
+    """Learn the geometry of a camera of the whole sky from its frames, so that the next ones start from it."""
+    profile = reduction.profile
+    if not profile.base.astrometry.all_sky or reduction.catalog is None:
+        return reduction
+    learnt = learn_geometries(run.lake, profile, run.workers)
+    for line in learnt.changes:
+        run.progress.line(line)
+    known = read_geometries(run.lake.layout, profile.name)
+    return replace(reduction, guide=replace(reduction.guide, geometries=known))
 
 
 def _publish_window(

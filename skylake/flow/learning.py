@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
@@ -16,6 +16,8 @@ from skylake.cameras.clock import iso_of_mjd
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.framestars import Telling, read_seen, telling_frames
+from skylake.flow.geometries import learn_geometries
+from skylake.flow.learnreport import LearnReport
 from skylake.flow.progress import Progress, Silent
 from skylake.image.changes import MEMORY
 from skylake.image.epochs import Epoch, in_force
@@ -35,66 +37,13 @@ Floats = npt.NDArray[np.float64]
 _NIGHTS, _MOST_FRAMES, _MANY_MORE = 16, 60, 2
 
 
-@dataclass(slots=True)
-class LearnReport:
-    """What was learnt of a camera.
-
-    Attributes
-    ----------
-    camera : str
-    n_frames : int
-        Frames that were looked at.
-    made : list of str
-        Names of the epochs, or versions of them, that were learnt.
-    changes : list of str
-        A sentence for each change of the distortion that was found.
-    nights : list of int
-        Nights with frames that were placed with the distortion of another epoch than theirs.
-    n_older : int
-        Frames older than all that were looked at, which came later.
-    """
-
-    camera: str
-    n_frames: int = 0
-    made: list[str] = field(default_factory=list)
-    changes: list[str] = field(default_factory=list)
-    nights: list[int] = field(default_factory=list)
-    n_older: int = 0
-
-    @property
-    def line(self) -> str:
-        """What was done, in a line."""
-        made = f", learnt {', '.join(self.made)}" if self.made else ""
-        return f"learn {self.camera}: {self.n_frames} frames looked at{made}"
-
-    @property
-    def sentences(self) -> list[str]:
-        """What people have to know."""
-        told = self.changes.copy()
-        if self.n_older:
-            told.append(
-                f"{self.camera}: {self.n_older} frames are older than those that its distortion was learnt from; "
-                f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
-            )
-        if not self.nights:
-            return told
-        nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
-        return [
-            *told,
-            (
-                f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
-                "another epoch; `skylake ingest --redo` with --from and --to places them anew"
-            ),
-        ]
-
-
 def learn(
     lake: Lake, camera: str, workers: Workers, anew: bool = False, progress: Progress | None = None
 ) -> LearnReport:
     """Learn the distortion of a camera from the frames of a lake that came since the last time.
 
     A second run without new frames changes nothing. Frames that are there stay as they are: the distortion is in
-    force for those that are taken in later.
+    force for those that are taken in later. Of a camera that sees the whole sky it is the geometry that is learnt.
 
     Parameters
     ----------
@@ -110,6 +59,8 @@ def learn(
     LakeError
         If there is no catalog, or the lake cannot be read or written.
     """
+    if _sees_whole_sky(lake, camera):
+        return learn_geometries(lake, lake.profile(camera), workers, anew, progress)
     report = LearnReport(camera)
     snapshot = lake.snapshot()
     frames = telling_frames(snapshot, camera)
@@ -122,6 +73,10 @@ def learn(
     report.nights = misplaced_nights(snapshot, camera, epochs)
     report.n_older = _count_older(frames, in_force(epochs))
     return report
+
+
+def _sees_whole_sky(lake: Lake, camera: str) -> bool:
+    return lake.layout.profile(camera).is_file() and lake.profile(camera).base.astrometry.all_sky
 
 
 def _count_older(frames: Sequence[Telling], epochs: Sequence[Epoch]) -> int:

@@ -16,9 +16,6 @@ from skylake.image.astrometry import Stars
 from skylake.lake import Snapshot
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 
-#: Pixels of such cameras are so large that fainter stars are lost among each other.
-_FAINTEST = 8.5
-
 
 class AllSkySolver:
     """Solves frames by the site of their camera and their time.
@@ -61,7 +58,9 @@ class AllSkySolver:
         return SolvedFrame(told | {"wcs_px": written.residual_px}, written.header, all_sky=found)
 
     def _stars(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
-        return Stars(*self._field.at(ra_deg, dec_deg, radius_deg, mjd, _FAINTEST))
+        return Stars(
+            *self._field.at(ra_deg, dec_deg, radius_deg, mjd, self._profile.base.astrometry.all_sky_mag)
+        )
 
 
 def described(found: AllSkySolution) -> dict[str, Any]:

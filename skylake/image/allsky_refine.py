@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from skylake.image.allsky import SkyStars
 from skylake.image.allsky_fit import Pairs, fit, free, pair
-from skylake.image.lens import Lens
+from skylake.image.lens import NAMES, Lens
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -19,6 +19,9 @@ Bools = npt.NDArray[np.bool_]
 _RADII_PX = (4.0, 3.0, 2.5, 2.0)
 _ORDERS = (6, 7, 9, 10, 11, 13)
 _USUAL_ORDER = 10
+TURNS = np.array([name in ("w1", "w2", "w3") for name in NAMES])
+#: Fewer pairs tell no turn.
+_FEWEST = 8
 #: So many times more stars than detections are looked at for the light of neighbours.
 _DEEPER = 4
 #: Lower stars take no part: refraction there is that of the weather.
@@ -190,6 +193,37 @@ def refine(
         residuals = _Sample.of([(stars, seen)], [pairs]).residuals(lens)
         found.append(Refined(lens, stars, pairs, residuals, held_out, order))
     return found
+
+
+def follow(
+    lens: Lens, seen: Detected, stars: SkyStars, shape: tuple[int, int], fwhm_px: float
+) -> Refined | None:
+    """Turn a geometry to the stars of one frame, and leave all else of it as it is; None if hardly any is found.
+
+    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that.
+    """
+    shown = _shown(lens, stars, seen, shape, fwhm_px)
+    for radius in _RADII_PX:
+        pairs = _matched(lens, shown, seen, radius)
+        if len(pairs.star) < _FEWEST:
+            return None
+        places, errors = seen.places[pairs.detection], seen.errors[pairs.detection]
+        lens = fit(lens, shown.directions[pairs.star], places, TURNS, errors=errors)
+    pairs = _matched(lens, shown, seen, _RADII_PX[-1])
+    residuals = _Sample.of([(shown, seen)], [pairs]).residuals(lens)
+    return Refined(lens, shown, pairs, residuals, float("nan"), int(TURNS.sum()))
+
+
+def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:
+    """Return how far a geometry has the stars of a frame from where they are, beyond what a fit of its own leaves.
+
+    Root mean square, pixels.
+    """
+    stars = own.stars.directions[own.pairs.star]
+    off = seen.places[own.pairs.detection] - np.stack(lens.to_pixels(stars), axis=1)
+    square = np.sum(off**2, axis=1)
+    excess = float(np.mean(square)) - own.rms_px**2 if np.isfinite(square).all() else np.inf
+    return float(np.sqrt(max(excess, 0.0)))
 
 
 def _shown(lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float) -> SkyStars:

@@ -6,19 +6,20 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Camera
-from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.reasons import Reason
-from skylake.core.sphere import arcsec_of_chord, chord, ra_dec, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import arcsec_of_chord, ra_dec, separation_deg, tangent_basis, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
+from skylake.image.skyview import SkyView
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 _EDGE_POINTS = 4
 #: Farther from the centre there is no tangent plane.
 _MAX_PLANE_DEG = 85.0
+#: Lower stars of an image of the whole sky may be behind trees, or lost in haze.
+_LOWEST_DEG = 15.0
 #: The brightest stars of a field, at most, on which a WCS is judged.
 _MAX_STARS = 100
 #: So many times more sources than stars are searched for them: bands differ, and colours.
@@ -96,8 +99,8 @@ class Pointing:
     rotation_deg: float
     mirrored: bool
     s_region: str | None
-    lens: Lens | None = None
-    """The geometry that the WCS was made from, if it was fitted to stars."""
+    lens: Lens | SkyView | None = None
+    """The geometry that the WCS was made from, if it was fitted to stars; a view for cameras of the whole sky."""
 
     def to_sky(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return ICRS positions of 0-based pixels."""
@@ -238,10 +241,22 @@ def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 def describe_pointing(wcs: Any, height: int, width: int) -> Pointing:
     """Return what follows from the WCS of an image; raise ValueError if its axes are one."""
+    return _described(partial(_to_icrs, wcs), height, width, wcs)
+
+
+def view_pointing(view: SkyView) -> Pointing:
+    """Return the pointing of an image of the whole sky; raise ValueError if its middle shows no sky."""
+    found = _described(view.pixels_to_icrs, *view.shape, view.wcs())
+    if not np.isfinite(found.ra_deg):
+        raise ValueError("the middle of the image shows no sky")
+    return replace(found, lens=view)
+
+
+def _described(
+    to_icrs: Callable[[Floats, Floats], tuple[Floats, Floats]], height: int, width: int, wcs: Any
+) -> Pointing:
     x0, y0 = 0.5 * (width - 1), 0.5 * (height - 1)
-    ra, dec = _to_icrs(
-        wcs, np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5])
-    )
+    ra, dec = to_icrs(np.array([x0, x0 + 0.5, x0 - 0.5, x0, x0]), np.array([y0, y0, y0, y0 + 0.5, y0 - 0.5]))
     vectors = unit_vectors(ra, dec)
     east, north = tangent_basis(ra[0], dec[0])
     along_x, along_y = vectors[1] - vectors[2], vectors[3] - vectors[4]
@@ -249,7 +264,7 @@ def describe_pointing(wcs: Any, height: int, width: int) -> Pointing:
     determinant = x_east * y_north - x_north * y_east
     if abs(determinant) <= _MIN_SINE * np.linalg.norm(along_x) * np.linalg.norm(along_y):
         raise ValueError("both axes point the same way on the sky")
-    outline_ra, outline_dec = _to_icrs(wcs, *_outline(height, width))
+    outline_ra, outline_dec = to_icrs(*_outline(height, width))
     distance = separation_deg(ra[0], dec[0], outline_ra, outline_dec)
     on_sky = bool(np.isfinite(distance).all())
     return Pointing(
@@ -325,49 +340,10 @@ def check_pointing(
     )
 
 
-def catalog_crowding(
-    pointing: Pointing, x: Floats, y: Floats, stars: Stars, match_px: float, radius_px: float, width_px: float
-) -> Floats:
-    """Return, for each source, the light that neighbours of its catalog star bring into an aperture.
-
-    Parameters
-    ----------
-    pointing : Pointing
-    x, y : ndarray, shape (n,)
-        Sources: 0-based pixels.
-    stars : Stars
-    match_px, radius_px, width_px : float
-        How near a star must be to a source to be it; radius of the aperture; full width of stars.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        As a share of the star's own light; 0 for sources that no catalog star is near.
-    """
-    from scipy.spatial import cKDTree
-
-    share = np.zeros(len(x))
-    if len(stars.mag) == 0 or len(x) == 0:
-        return share
-    places = unit_vectors(stars.ra_deg, stars.dec_deg)
-    scale = pointing.pixel_scale_arcsec
-    sources = unit_vectors(*pointing.to_sky(x, y))
-    on_sky = np.flatnonzero(np.isfinite(sources).all(axis=1))
-    distance, star = cKDTree(places).query(sources[on_sky])
-    near = distance <= chord(match_px * scale)
-    matched, star = on_sky[near], star[near]
-    if matched.size == 0:
-        return share
-    detected, inverse = np.unique(star, return_inverse=True)
-    found = crowding_by_magnitude(
-        places, stars.mag, chord(radius_px * scale), chord(width_px * scale), detected
-    )
-    share[matched] = np.nan_to_num(found)[inverse.reshape(-1)]
-    return share
-
-
 def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
-    """Return the indices of stars with a magnitude that fall on the image."""
+    """Return the indices of stars with a magnitude that fall on the image, not too near the horizon."""
+    if isinstance(pointing.lens, SkyView):
+        return _stars_in_view(pointing.lens, stars)
     near = np.flatnonzero(
         (
             separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg)
@@ -381,6 +357,13 @@ def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> np
     height, width = shape
     x, y = _linear_pixels(pointing, stars.ra_deg[near], stars.dec_deg[near], height, width)
     return near[(x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)]
+
+
+def _stars_in_view(view: SkyView, stars: Stars) -> npt.NDArray[np.intp]:
+    x, y = replace(view, lowest_deg=_LOWEST_DEG).icrs_to_pixels(stars.ra_deg, stars.dec_deg)
+    height, width = view.shape
+    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
+    return np.flatnonzero(inside & np.isfinite(stars.mag))
 
 
 def _linear_pixels(

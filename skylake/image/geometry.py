@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from skylake.cameras.clock import iso_of_mjd
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.allsky import SkyStars
 from skylake.image.allsky_fit import fit
-from skylake.image.allsky_refine import Detected, Refined, refine
-from skylake.image.lens import NAMES, Lens
+from skylake.image.allsky_refine import TURNS, Detected, Refined, refine
+from skylake.image.lens import Lens
 
 Floats = npt.NDArray[np.float64]
 
@@ -20,7 +22,6 @@ Floats = npt.NDArray[np.float64]
 _JUDGED_DEG, _DIRECTIONS = 15.0, 400
 #: A geometry that is off by more is another one, pixels (root mean square).
 CHANGED_PX = 0.3
-_TURNS = np.array([name in ("w1", "w2", "w3") for name in NAMES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class Geometry:
     n_stars: int
     rms_px: float
     held_out_px: float
+
+    @property
+    def name(self) -> str:
+        """Its first day and a checksum: what a frame names that was placed with it."""
+        numbers = [f"{value:.9e}" for value in self.lens.parameters()]
+        content = " ".join([self.lens.projection, str(self.lens.mirrored), *map(str, self.shape), *numbers])
+        return f"{iso_of_mjd(self.first_mjd)[:10]}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     def distance_px(self, lens: Lens) -> float:
         """Return how far another lens shows the sky from where this one does, root mean square over the image."""
@@ -132,7 +140,7 @@ def _turn(refined: Refined, seen: Detected) -> Floats:
         refined.lens,
         refined.stars.directions[pairs.star],
         seen.places[pairs.detection],
-        _TURNS,
+        TURNS,
         errors=seen.errors[pairs.detection],
     )
     matrix = own.matrix @ refined.lens.matrix.T

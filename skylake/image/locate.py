@@ -19,16 +19,16 @@ from skylake.errors import FrameRejected
 from skylake.image.astrometry import (
     Pointing,
     StarFinder,
-    Stars,
-    WcsCheck,
-    catalog_crowding,
     check_pointing,
     describe_pointing,
     header_pointing,
+    view_pointing,
 )
-from skylake.image.clouds import Found, count_found
+from skylake.image.clouds import count_found
+from skylake.image.crowded import catalog_crowding
 from skylake.image.epochs import Epoch, epoch_at
 from skylake.image.hints import attempts
+from skylake.image.located import Judged, Located
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
 from skylake.image.neighbours import Prior
@@ -37,6 +37,7 @@ from skylake.image.pointingrow import pointing_row, refined_row
 from skylake.image.refined import refine_known
 from skylake.image.seeding import seek, telescope_row
 from skylake.image.seeds import Guide, Seed
+from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, is_cloudy
@@ -67,62 +68,6 @@ class Reference:
     guide: Guide = field(default_factory=Guide)
     catalog: str | None = None
     """Its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A pointing as the catalog sees it.
-
-    Attributes
-    ----------
-    pointing : Pointing
-    stars : Stars
-        Around the field.
-    check : WcsCheck
-    found : Found
-    radius_arcsec : float
-        Within which a source is a star.
-    """
-
-    pointing: Pointing
-    stars: Stars
-    check: WcsCheck
-    found: Found
-    radius_arcsec: float
-
-    @property
-    def wrong(self) -> bool:
-        """Whether there are enough stars to say that they are not where the WCS puts them."""
-        return self.check.decisive and not self.check.passed
-
-    @property
-    def offset_px(self) -> float:
-        """Median distance of stars and their sources; NaN if none is found."""
-        return self.check.offset_arcsec / self.pointing.pixel_scale_arcsec
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where a frame points.
-
-    Attributes
-    ----------
-    pointing : Pointing or None
-    lost : FrameRejected or None
-        Why there is no pointing, or why it is wrong.
-    crowding : ndarray or None
-        Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
-    stars : Stars or None
-        Catalog stars, if it does.
-    found : Found or None
-        Which of the stars that a clear frame shows are there, if it does.
-    """
-
-    pointing: Pointing | None
-    lost: FrameRejected | None = None
-    crowding: Floats | None = None
-    stars: Stars | None = None
-    found: Found | None = None
 
 
 def point(header: Any, camera: Camera, image: Image) -> tuple[Pointing | None, FrameRejected | None]:
@@ -167,6 +112,8 @@ def locate(
     shape, camera = (image.pixels.shape[0], image.pixels.shape[1]), reading.camera
     row["wcs_catalog"] = reference.catalog
     frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
+    if camera.astrometry.all_sky:
+        return frame.in_the_sky()
     placed = None if prior is None else frame.between(prior)
     if placed is not None:
         return placed
@@ -322,6 +269,24 @@ class _Frame:
         if not judged.check.passed:
             self.row["flags"] |= FrameFlag.WCS_UNCHECKED
         return replace(located, lost=None)
+
+    def in_the_sky(self) -> Located:
+        """Place a frame of the whole sky: by the geometry of its camera if its stars are there, else by them alone."""
+        try:
+            scene = SkyScene.of(
+                self.measured, self.shape, self.row["mjd_mid"], self.camera.site, self.reference.find_stars
+            )
+            known = place_by_geometry(scene, self.reference.guide.geometries)
+            judged = None if known is None else self.judge(view_pointing(known.view))
+            if judged is None or (judged.wrong and not self.cloudy(judged)):
+                known = place_by_stars(scene)
+                judged = self.judge(view_pointing(known.view))
+        except FrameRejected as error:
+            self.row["flags"] |= FrameFlag.WCS_UNCHECKED
+            return Located(None, error)
+        assert known is not None
+        self.row.update(known.row)
+        return self.noted(judged, None)
 
     def refine(self, judged: Judged, source: str) -> Judged:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from skylake.core.attitudes import attitude_of, matrix_of_place
 from skylake.core.camera import Camera
 from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.geometry import Geometry
 from skylake.image.hints import angle_of, hinted_centre
 from skylake.image.lens import Lens
 
@@ -120,10 +121,13 @@ class Guide:
         Where the detector is in the focal plane, epoch by epoch; without one the profile tells.
     attitudes : dict
         File to the attitude of the telescope, of frames whose siblings are placed already.
+    geometries : tuple of Geometry
+        Of a camera that sees the whole sky, epoch by epoch.
     """
 
     chips: Sequence[PlacedChip] = ()
     attitudes: Mapping[str, Attitude] = field(default_factory=dict)
+    geometries: Sequence[Geometry] = ()
 
     def seeds(
         self, header: Any, camera: Camera, shape: tuple[int, int], raw_step: int, mjd: float, file: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from skylake.image.allsky_solve import AllSkySolution
+    from skylake.image.geometry import Geometry
 
 #: Cells of the shorter side of the image in which arrows are medians, and the fewest stars of one.
 _CELLS, _FEWEST = 12, 5
@@ -182,3 +183,36 @@ def sky_chart(solution: AllSkySolution, title: str) -> Figure:
         text = f"{len(size)} stars; dots grow with brightness; circles are altitudes"
         polar.text(0.5, -0.12, text, ha="center", transform=polar.transAxes, color=GREY)
         return figure
+
+
+def horizon_grid(geometry: Geometry, title: str) -> Figure:
+    """Draw circles of altitude and lines of azimuth where a camera that stands still shows them in its image."""
+    from skylake.core.horizon import horizontal_vectors
+
+    lens, turn = geometry.lens, np.linspace(0.0, 360.0, 361)
+    with canvas(title, (7.4, 6.6)) as (figure, axes):
+        for altitude, style in ((0.0, "-"), (15.0, ":"), (30.0, "--"), (60.0, "--")):
+            x, y = lens.to_pixels(horizontal_vectors(np.full(turn.shape, altitude), turn))
+            colour = RED if altitude == 0.0 else GREY
+            axes.plot(x, y, style, color=colour, lw=1.2, label="horizon" if altitude == 0.0 else None)
+            _label(axes, lens.to_pixels(horizontal_vectors(altitude, 22.5)), f"{altitude:g}°", geometry.shape)
+        for azimuth, name in zip(range(0, 360, 45), ("N", "NE", "E", "SE", "S", "SW", "W", "NW"), strict=True):
+            x, y = lens.to_pixels(horizontal_vectors(np.linspace(0.0, 88.0, 45), np.full(45, float(azimuth))))
+            axes.plot(x, y, color=GREY, lw=0.6)
+            _label(axes, lens.to_pixels(horizontal_vectors(8.0, azimuth)), name, geometry.shape, bold=True)
+        x, y = lens.to_pixels(np.array([0.0, 0.0, 1.0]))
+        axes.plot(x, y, "+", ms=10, color=BLUE, label="zenith")
+        axes.plot(lens.x0, lens.y0, "x", ms=7, color=RED, label="optical axis", ls="none")
+        _frame(axes, geometry.shape)
+        told = f"{geometry.n_frames} frames, {geometry.n_stars} stars, {geometry.rms_px:.2f} px"
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=3, frameon=False, title=told)
+        return figure
+
+
+def _label(axes: Axes, place: tuple[Floats, Floats], text: str, shape: tuple[int, int], bold: bool = False) -> None:
+    """Write a label at a place of the image; none beside it."""
+    x, y = float(place[0]), float(place[1])
+    if 0.0 < x < shape[1] and 0.0 < y < shape[0]:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        weight = "bold" if bold else "normal"
+        axes.text(x, y, text, ha="center", va="center", fontsize=8, fontweight=weight, bbox=box)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from skylake.core.camera import Camera, HeaderDialect, Optics
 from skylake.core.sphere import separation_deg
 from skylake.errors import FrameRejected
-from skylake.image.astrometry import Stars, WcsCheck, catalog_crowding, check_pointing, header_pointing
+from skylake.image.astrometry import Stars, WcsCheck, check_pointing, header_pointing
+from skylake.image.crowded import catalog_crowding
 
 SHAPE = (200, 300)
 CAMERA = Camera("lab")

@@ -1,0 +1,202 @@
+"""Learn the geometry of a camera that sees the whole sky from the frames of a lake, and tell when it was moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.cameras import Profile
+from skylake.cameras.clock import iso_of_mjd
+from skylake.core.camera import Site
+from skylake.core.horizon import Horizon
+from skylake.core.reasons import Status
+from skylake.errors import LakeError, reason_of
+from skylake.flow.cluster import Workers, run_in_windows
+from skylake.flow.learnreport import LearnReport
+from skylake.flow.progress import Progress, Silent
+from skylake.image.astrometry import Stars
+from skylake.image.geometry import Geometry, in_force, recorded
+from skylake.image.lens import Lens
+from skylake.image.skynights import geometries_of_night
+from skylake.image.skyplace import USUAL_FWHM_PX, SkyScene, detected_of
+from skylake.lake import Lake, Snapshot
+from skylake.lake.commit import locked
+from skylake.lake.geometries import geometries_file, read_geometries, write_geometries
+from skylake.lake.slices import Slice, read_files
+from skylake.sky.catalogs import ReferenceCatalog, StarField
+
+#: Frames of a night that are looked at, spread over it.
+_FRAMES = 16
+_FRAME_COLUMNS = ["frame_id", "mjd_mid", "night", "height_px", "width_px", "fwhm_px"]
+_SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flags"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Night:
+    """The good frames of a night that have one size; what its task needs of the camera."""
+
+    night: int
+    shape: tuple[int, int]
+    frames: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SkyCamera:
+    """What tells where stars stand for a camera: its site, and the stars of a catalog down to a magnitude."""
+
+    site: Site
+    catalog: ReferenceCatalog
+    band: str | None
+    faintest: float
+
+
+def learn_geometries(
+    lake: Lake, profile: Profile, workers: Workers, anew: bool = False, progress: Progress | None = None
+) -> LearnReport:
+    """Learn the geometry of a camera from nights of a lake with frames that came since the last time.
+
+    One lens is fitted to the stars of frames all over a night. It belongs to the epoch before it, or begins another
+    one where the camera was moved. A second run without new frames changes nothing.
+
+    Raises
+    ------
+    LakeError
+        If there is no catalog, or the lake cannot be read or written.
+    """
+    report, snapshot = LearnReport(profile.name), lake.snapshot()
+    path = geometries_file(lake.layout, profile.name)
+    nights = _nights(snapshot, profile.name)
+    if not nights:
+        return report
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{profile.name}.learning")):
+        held = () if anew else read_geometries(lake.layout, profile.name)
+        new = [one for one in nights if _has_news(one, held)]
+        epochs: tuple[Geometry, ...] = held
+        for found in _learn(lake, snapshot, profile, new, held, workers, progress or Silent()):
+            epochs = recorded(epochs, found)
+        report.n_frames = sum(len(one.frames) for one in new)
+        if epochs != read_geometries(lake.layout, profile.name):
+            write_geometries(lake.layout, profile.name, epochs)
+    names = {one.name for one in held}
+    report.made = [one.name for one in epochs if one.name not in names]
+    begun = {one.first_mjd for one in held}
+    report.changes = [
+        f"{profile.name}: the camera was moved by {iso_of_mjd(one.first_mjd)[:16]} UTC; another geometry begins"
+        for one in _later(epochs)
+        if one.first_mjd not in begun
+    ]
+    return report
+
+
+def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
+    """Return the epochs before which there is one of the same size of images."""
+    return [one for number, one in enumerate(epochs) if one.shape in [old.shape for old in epochs[:number]]]
+
+
+def _nights(snapshot: Snapshot, camera: str) -> list[_Night]:
+    rows = snapshot.read(
+        "frames", _FRAME_COLUMNS, lambda part: part.camera == camera, pc.field("status") == Status.OK.value
+    ).to_pylist()
+    groups: dict[tuple[int, tuple[int, int]], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda one: (one["mjd_mid"], one["frame_id"])):
+        groups.setdefault((row["night"], (row["height_px"], row["width_px"])), []).append(row)
+    return [_Night(night, shape, tuple(some)) for (night, shape), some in sorted(groups.items())]
+
+
+def _has_news(night: _Night, epochs: Sequence[Geometry]) -> bool:
+    """Tell whether a night has frames outside of all epochs."""
+    mine = [one for one in epochs if one.shape == night.shape]
+    return any(
+        not any(one.first_mjd <= frame["mjd_mid"] <= one.last_mjd for one in mine) for frame in night.frames
+    )
+
+
+def _learn(
+    lake: Lake,
+    snapshot: Snapshot,
+    profile: Profile,
+    nights: Sequence[_Night],
+    epochs: Sequence[Geometry],
+    workers: Workers,
+    progress: Progress,
+) -> list[Geometry]:
+    """Return what nights tell, in order of time."""
+    if not nights:
+        return []
+    name = lake.settings.default_catalog
+    if not name:
+        raise LakeError(
+            f"{lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
+            "`skylake catalog import`"
+        )
+    bands = [one.band for one in profile.base.filters.values()]
+    camera = SkyCamera(
+        profile.base.site,
+        ReferenceCatalog.open(snapshot.catalog(name)),
+        bands[0] if bands else None,
+        profile.base.astrometry.all_sky_mag,
+    )
+    task, shared = dask.delayed(learn_night, pure=False), dask.delayed(camera, pure=False, traverse=False)
+    makers = [
+        lambda one=one: task(_spread(one), _sources(snapshot, profile.name, one), shared, _known(epochs, one))
+        for one in nights
+    ]
+    progress.begin("geometry", len(makers))
+    results = run_in_windows(workers, makers, lambda *_: progress.advance())
+    progress.end()
+    for one, result in zip(nights, results, strict=True):
+        if isinstance(result, BaseException):
+            raise LakeError(
+                f"{profile.name}: the stars of {one.night} cannot be read ({reason_of(result)})"
+            ) from result
+    return [geometry for some in results for geometry in some]
+
+
+def _spread(night: _Night) -> _Night:
+    """Return a night with no more frames than are looked at."""
+    places = np.linspace(0, len(night.frames) - 1, min(len(night.frames), _FRAMES)).round().astype(int)
+    return _Night(night.night, night.shape, tuple(night.frames[place] for place in places))
+
+
+def _sources(snapshot: Snapshot, camera: str, night: _Night) -> Any:
+    slices = snapshot.slices("sources", lambda part: part.camera == camera and part.night == night.night)
+    return dask.delayed(slices, pure=False, traverse=False)
+
+
+def _known(epochs: Sequence[Geometry], night: _Night) -> Lens | None:
+    known = in_force([one for one in epochs if one.shape == night.shape], night.frames[0]["mjd_mid"])
+    return None if known is None else known.lens
+
+
+def learn_night(
+    night: _Night, sources: Sequence[Slice], camera: SkyCamera, known: Lens | None
+) -> list[Geometry]:
+    """Return the geometries that the frames of a night show. Runs on a worker."""
+    ids = pa.array([frame["frame_id"] for frame in night.frames], pa.int64())
+    rows = read_files("sources", sources, _SOURCE_COLUMNS, pc.field("frame_id").isin(ids))
+    stars = StarField(camera.catalog, camera.band)
+    scenes = []
+    for frame in night.frames:
+        mine = rows.filter(pc.equal(rows["frame_id"], frame["frame_id"]))
+        x, y, x_err, y_err, flux = (
+            np.asarray(mine[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+            for name in _SOURCE_COLUMNS[1:6]
+        )
+        scenes.append(
+            SkyScene(
+                detected_of(x, y, x_err, y_err, flux, mine["flags"].to_numpy()),
+                frame["fwhm_px"] or USUAL_FWHM_PX,
+                night.shape,
+                frame["mjd_mid"],
+                Horizon.of(frame["mjd_mid"], camera.site),
+                Stars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
+            )
+        )
+    return geometries_of_night(scenes, known)

@@ -1,0 +1,58 @@
+"""What was learnt of a camera, and what people have to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class LearnReport:
+    """What was learnt of a camera.
+
+    Attributes
+    ----------
+    camera : str
+    n_frames : int
+        Frames that were looked at.
+    made : list of str
+        Names of the epochs, or versions of them, that were learnt.
+    changes : list of str
+        A sentence for each change of the distortion that was found.
+    nights : list of int
+        Nights with frames that were placed with the distortion of another epoch than theirs.
+    n_older : int
+        Frames older than all that were looked at, which came later.
+    """
+
+    camera: str
+    n_frames: int = 0
+    made: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    nights: list[int] = field(default_factory=list)
+    n_older: int = 0
+
+    @property
+    def line(self) -> str:
+        """What was done, in a line."""
+        made = f", learnt {', '.join(self.made)}" if self.made else ""
+        return f"learn {self.camera}: {self.n_frames} frames looked at{made}"
+
+    @property
+    def sentences(self) -> list[str]:
+        """What people have to know."""
+        told = self.changes.copy()
+        if self.n_older:
+            told.append(
+                f"{self.camera}: {self.n_older} frames are older than those that its distortion was learnt from; "
+                f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
+            )
+        if not self.nights:
+            return told
+        nights = f"{self.nights[0]} to {self.nights[-1]}" if len(self.nights) > 1 else str(self.nights[0])
+        return [
+            *told,
+            (
+                f"{self.camera}: frames of {len(self.nights)} nights ({nights}) were placed with the distortion of "
+                "another epoch; `skylake ingest --redo` with --from and --to places them anew"
+            ),
+        ]

@@ -1,0 +1,162 @@
+"""A frame of the whole sky gets its place: by the geometry of its camera if that is known, else by its own stars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skylake.core.camera import Site
+from skylake.core.flags import SourceFlag
+from skylake.core.horizon import Horizon
+from skylake.core.reasons import Reason
+from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
+from skylake.errors import FrameRejected
+from skylake.image.allsky import SkyStars
+from skylake.image.allsky_refine import Detected, Refined, apart_px, follow, refine
+from skylake.image.allsky_solve import AllSkySolution, solve_all_sky
+from skylake.image.astrometry import StarFinder, Stars
+from skylake.image.geometry import CHANGED_PX, Geometry, in_force
+from skylake.image.lens import Lens
+from skylake.image.measure import Measurements
+from skylake.image.skyview import SkyView
+
+#: Centroids that mean nothing: of what is cut off, spoilt, or too crowded to have one.
+NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
+#: Width that is taken where no source tells, pixels.
+USUAL_FWHM_PX = 2.5
+#: So many stars tell a geometry of their own.
+_MANY = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SkyScene:
+    """The stars of a frame of the whole sky and of its catalog.
+
+    Attributes
+    ----------
+    detected : Detected
+    fwhm_px : float
+    shape : tuple of int
+        Height and width.
+    mjd : float
+        Middle of the exposure, UTC.
+    horizon : Horizon
+    stars : Stars
+        Of the whole sky, at the epoch of the frame.
+    """
+
+    detected: Detected
+    fwhm_px: float
+    shape: tuple[int, int]
+    mjd: float
+    horizon: Horizon
+    stars: Stars
+
+    @classmethod
+    def of(
+        cls, measured: Measurements, shape: tuple[int, int], mjd: float, site: Site, find_stars: StarFinder
+    ) -> SkyScene:
+        """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken."""
+        if not site.known:
+            raise FrameRejected(
+                Reason.NO_WCS, "the profile has no site, which tells what the whole sky shows; give [site]"
+            )
+        found = detected_of(
+            measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
+        )
+        width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
+        fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
+        stars = find_stars(0.0, 90.0, 180.0, mjd)
+        return cls(found, fwhm, shape, mjd, Horizon.of(mjd, site), stars)
+
+    @property
+    def above(self) -> SkyStars:
+        """The stars above the horizon."""
+        directions = self.horizon.to_horizon(
+            unit_vectors(self.stars.ra_deg, self.stars.dec_deg).reshape(-1, 3)
+        )
+        up = (directions[:, 2] > 0.0) & np.isfinite(self.stars.mag)
+        return SkyStars(directions[up], self.stars.mag[up])
+
+
+def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> Detected:
+    """Return the sources that have their places; arrays of shape (n,)."""
+    clear = ((flags & NO_PLACE) == 0) & (flux > 0.0) & np.isfinite(x_err) & np.isfinite(y_err)
+    errors = np.hypot(x_err, y_err) / np.sqrt(2.0)
+    return Detected(np.stack([x, y], axis=1)[clear], errors[clear], flux[clear])
+
+
+@dataclass(frozen=True, slots=True)
+class SkyPlace:
+    """Where a frame of the whole sky points.
+
+    Attributes
+    ----------
+    view : SkyView
+    geometry : str or None
+        Name of the geometry that it was placed with; None for one of its own.
+    row : dict
+        Columns of ``frames``.
+    """
+
+    view: SkyView
+    geometry: str | None
+    row: dict[str, Any]
+
+
+def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPlace | None:
+    """Place a frame with the geometry in force, turned to its stars; None without a geometry of its size.
+
+    A frame that shows no star keeps the geometry as it is. One whose stars want another geometry gets one of its own.
+    """
+    known = in_force([one for one in geometries if one.shape == scene.shape], scene.mjd)
+    if known is None:
+        return None
+    above = scene.above
+    held = follow(known.lens, scene.detected, above, scene.shape, scene.fwhm_px)
+    if held is None:
+        return _placed(scene, known.lens, None, known.name)
+    own = refine(held.lens, [(scene.detected, above)], scene.shape, scene.fwhm_px)
+    many = own is not None and len(own[0].pairs.star) >= _MANY
+    if own is not None and many and apart_px(held.lens, own[0], scene.detected) > CHANGED_PX:
+        return _placed(scene, own[0].lens, own[0], None)
+    return _placed(scene, held.lens, held, known.name)
+
+
+def _placed(scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None) -> SkyPlace:
+    row: dict[str, Any] = {"wcs_source": "refined", "wcs_geometry": geometry}
+    if found is not None:
+        row |= _numbers(lens, len(found.pairs.star), found.rms_px, found.held_out_px, found.order)
+    return SkyPlace(SkyView(lens, scene.horizon, scene.shape), geometry, row)
+
+
+def place_by_stars(scene: SkyScene) -> SkyPlace:
+    """Place a frame by its stars, site and time alone.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs`` if no geometry is sure; the sentence says why.
+    """
+    found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
+    return SkyPlace(found.view, None, _solved_row(found))
+
+
+def _solved_row(found: AllSkySolution) -> dict[str, Any]:
+    numbers = _numbers(
+        found.view.lens, len(found.residuals.x), found.rms_px, found.held_out_px, found.order
+    ) | {"astrom_rms_arcsec": found.rms_arcsec}
+    return {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds, **numbers}
+
+
+def _numbers(lens: Lens, number: int, rms_px: float, held_out_px: float, order: int) -> dict[str, Any]:
+    return {
+        "astrom_n": number,
+        "astrom_rms_px": rms_px,
+        "astrom_rms_arcsec": rms_px * ARCSEC_PER_RADIAN / lens.focal_px,
+        "astrom_held_out_px": held_out_px if np.isfinite(held_out_px) else None,
+        "astrom_parameters": order,
+    }

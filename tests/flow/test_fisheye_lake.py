@@ -1,0 +1,160 @@
+"""A camera that sees the whole sky, from the first frame to zeropoints: its geometry is found, kept, used and followed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from skylake import cameras
+from skylake.core.camera import Site
+from skylake.core.horizon import Horizon, horizontal_vectors
+from skylake.core.sphere import separation_deg, unit_vectors
+from skylake.flow.calibrate import calibrate
+from skylake.flow.catalogs import import_catalog
+from skylake.flow.cluster import Inline
+from skylake.flow.ingest import ingest
+from skylake.flow.learning import learn
+from skylake.image.lens import Lens
+from skylake.lake import Lake
+from skylake.lake.geometries import geometries_file, read_geometries
+from skylake.settings import Settings
+from skylake.simulate.fisheyenights import ZEROPOINT, FisheyeNights, FisheyeResult, simulate_fisheye
+from skylake.sky.catalog_columns import CatalogColumns
+
+PROFILE = cameras.load("sim-fisheye")
+WANTED = FisheyeNights(nights=2, frames_per_night=4, moved_after=1, clouds_every=4)
+#: Pixel scale at the centre, arcsec.
+SCALE = 1052.0
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> FisheyeResult:
+    """Two nights of four frames, of which the second is cloudy; the camera is moved between them."""
+    return simulate_fisheye(WANTED, tmp_path_factory.mktemp("fisheye"))
+
+
+@pytest.fixture(scope="module")
+def first(archive: FisheyeResult, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with the first night. Tests do not change it."""
+    lake = Lake.create(tmp_path_factory.mktemp("lake") / "lake", Settings(cluster="inline", pixel_order=0))
+    columns = CatalogColumns(
+        ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec", magnitudes={"V": "V"},
+        magnitude_errors={"V": "V_err"}, colours={"B-V": "B-V"},
+    )  # fmt: skip
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns, margin_arcsec=4000.0)
+    ingest(lake, PROFILE, archive.frames[:4], Inline())
+    return lake
+
+
+@pytest.fixture
+def lake(first: Lake, tmp_path: Path) -> Lake:
+    return Lake(shutil.copytree(first.root, tmp_path / "lake", symlinks=True))
+
+
+def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
+    return sorted(lake.snapshot().read(table).to_pylist(), key=lambda row: row.get("mjd_mid") or 0.0)
+
+
+def off_px(lens: Lens, night: int) -> float:
+    """Return how far a lens is from the truth above 15 degrees, root mean square."""
+    grid = horizontal_vectors(*np.meshgrid(np.arange(15.0, 90.0, 5.0), np.arange(0.0, 360.0, 15.0)))
+    grid = grid.reshape(-1, 3)
+    off = np.stack(lens.to_pixels(grid), axis=1) - WANTED.lens(night).to_pixels(grid)
+    return float(np.sqrt(np.mean(np.sum(off**2, axis=1))))
+
+
+def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: FisheyeResult):
+    frames = rows(first, "frames")
+    assert [row["status"] for row in frames] == ["ok", "rejected", "ok", "ok"]
+    for row in (frames[0], frames[2], frames[3]):
+        assert (row["wcs_source"], row["wcs_geometry"], row["wcs_lens"]) == ("solved", None, None)
+        assert row["astrom_n"] > 400 and row["astrom_rms_px"] < 0.3 and row["wcs_matched"] > 90
+        assert row["altitude_deg"] > 85.0 and row["pixel_scale_arcsec"] == pytest.approx(SCALE, rel=0.01)
+    sources = first.snapshot().read("sources").to_pandas()
+    truth = pq.read_table(archive.catalog).to_pandas()
+    truth = truth[truth.V < 4.0]
+    mine = sources[sources.frame_id == frames[0]["frame_id"]]
+    site = PROFILE.base.site
+    up = Horizon.of(frames[0]["mjd_mid"], site).to_horizon(unit_vectors(truth.ra, truth.dec))[:, 2] > 0.3
+    near = [
+        float(separation_deg(ra, dec, mine.ra_deg.to_numpy(), mine.dec_deg.to_numpy()).min() * 3600.0)
+        for ra, dec in zip(truth.ra[up], truth.dec[up], strict=True)
+    ]
+    assert len(near) > 100
+    assert np.median(near) < 0.2 * SCALE
+    assert np.mean(np.array(near) < SCALE) > 0.9
+
+
+def test_the_geometry_of_a_night_is_kept_and_is_the_true_one(first: Lake):
+    (geometry,) = read_geometries(first.layout, "sim-fisheye")
+    assert (geometry.n_frames, geometry.shape) == (3, (640, 640))
+    assert geometry.n_stars > 1500
+    assert off_px(geometry.lens, 0) < 0.05
+
+
+def test_learning_again_changes_nothing(lake: Lake):
+    before = geometries_file(lake.layout, "sim-fisheye").stat()
+    report = learn(lake, "sim-fisheye", Inline())
+    assert (report.n_frames, report.made, report.changes) == (0, [], [])
+    anew = learn(lake, "sim-fisheye", Inline(), anew=True)
+    assert anew.n_frames == 3
+    after = geometries_file(lake.layout, "sim-fisheye").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_the_next_frames_start_from_the_geometry_of_the_lake(lake: Lake, tmp_path: Path):
+    (known,) = read_geometries(lake.layout, "sim-fisheye")
+    later = simulate_fisheye(FisheyeNights(nights=1, frames_per_night=2, first_night=20240303), tmp_path / "later")
+    report = ingest(lake, PROFILE, later.frames, Inline())
+    assert report.counts == {"ok": 2}
+    for row in rows(lake, "frames")[-2:]:
+        assert (row["wcs_source"], row["wcs_geometry"]) == ("refined", known.name)
+        assert (row["astrom_parameters"], row["astrom_rms_px"] < 0.3) == (3, True)
+    (geometry,) = read_geometries(lake.layout, "sim-fisheye")
+    assert geometry.first_mjd == known.first_mjd and geometry.last_mjd > known.last_mjd + 1.5
+
+
+def test_a_camera_that_was_moved_gets_another_geometry(lake: Lake, archive: FisheyeResult):
+    report = ingest(lake, PROFILE, archive.frames[4:], Inline())
+    assert report.counts == {"ok": 3, "rejected": 1}
+    epochs = read_geometries(lake.layout, "sim-fisheye")
+    assert len(epochs) == 2
+    assert off_px(epochs[0].lens, 0) < 0.05 and off_px(epochs[1].lens, 1) < 0.05
+    assert epochs[0].distance_px(epochs[1].lens) > 1.0
+    (change,) = learn(lake, "sim-fisheye", Inline(), anew=True).changes
+    assert change.startswith("sim-fisheye: the camera was moved by 2024-03-0")
+
+
+def test_zeropoints_are_those_of_the_simulation(lake: Lake):
+    calibrate(lake, Inline())
+    zeropoints = [row for row in rows(lake, "zeropoints") if row["zp"] is not None]
+    assert len(zeropoints) == 3
+    # Extinction of 0.15 mag at one to some airmasses is in it.
+    for row in zeropoints:
+        assert ZEROPOINT - 0.45 < row["zp"] < ZEROPOINT - 0.1
+        assert row["n_stars"] > 100
+
+
+def test_a_frame_without_stars_is_refused_whatever_is_known(first: Lake):
+    (row,) = [row for row in rows(first, "frames") if row["status"] == "rejected"]
+    assert row["reason"] in ("no_wcs", "no_sources", "cloudy")
+
+
+def test_a_profile_without_site_says_so(tmp_path: Path, archive: FisheyeResult, lake: Lake):
+    (tmp_path / "lost.toml").write_text('like = "generic"\nname = "lost"\n[astrometry]\nall_sky = true\n')
+    report = ingest(lake, cameras.load(tmp_path / "lost.toml"), archive.frames[:1], Inline())
+    (problem,) = report.problems
+    assert (problem["reason"], "give [site]" in problem["message"]) == ("no_wcs", True)
+
+
+def test_the_truth_is_told(archive: FisheyeResult):
+    told = json.loads((archive.out / "truth" / "lens.json").read_text())
+    assert [one["night"] for one in told] == [20240301, 20240302]
+    assert told[1]["turn_deg"] - told[0]["turn_deg"] == pytest.approx(0.5)
+    assert Site("", -70.4, -24.6, 2635.0).known
