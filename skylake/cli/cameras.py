@@ -153,13 +153,13 @@ def _further_images(n_further: int, extension: int) -> Reading:
     return Reading("images", n_further + 1, f"HDU {extension}", "ambiguous", note)
 
 
-def _telescope(header: Any, camera: Camera) -> list[Reading]:
+def _telescope(header: Any, camera: Camera, mjd: float | None) -> list[Reading]:
     """Return where the cards of the telescope put the centre of the image, and the position angle of its y axis."""
     from skylake.cameras import Reading
     from skylake.core.attitudes import matrix_of_place, pointing_of_attitude
     from skylake.image.seeds import telescope_attitude
 
-    attitude = telescope_attitude(header, camera)
+    attitude = telescope_attitude(header, camera, mjd)
     if attitude is None:
         return []
     matrix = matrix_of_place(*camera.place_arcsec, camera.place.angle_deg)
@@ -224,7 +224,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         readings = _with_dates(describe_header(raw.header, reading), reading)
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
-        readings += _telescope(raw.header, reading.camera)
+        readings += _telescope(raw.header, reading.camera, reading.mjd_mid)
         image = calibrate(raw, reading.camera, reading.saturation_adu)
         readings += _sun(reading)
         if reading.problem is not None:
@@ -285,6 +285,11 @@ def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> N
     show.result(asdict(report), as_json, text)
     for one in report.odd:
         show.complain(f"{one['file']}: {one['why']}")
+    if report.apart:
+        show.complain(
+            f"{', '.join(report.apart)}: no exposure in common connects them with the other chips, so where they are "
+            "to these is not known"
+        )
     if not report.chips:
         show.complain("no chip shares two exposures with another in which stars tell where both point")
     ctx.exit(1 if report.odd or not report.chips else 0)

@@ -91,7 +91,9 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
             for row, geometry in zip(rows, sky, strict=True):
                 row["pictures"] = draw_sky_geometry(geometry, camera_name, plot)
         show.result(
-            rows, as_json, lambda: show.table([[row[name] for name in _SKY_COLUMNS] for row in rows], _SKY_COLUMNS)
+            rows,
+            as_json,
+            lambda: show.table([[row[name] for name in _SKY_COLUMNS] for row in rows], _SKY_COLUMNS),
         )
         return
     known = read_epochs(snapshot.layout, camera_name)

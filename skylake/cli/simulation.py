@@ -64,7 +64,7 @@ TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_frac
 @click.option(
     "--all-sky",
     is_flag=True,
-    help="Frames of a fisheye that stands still and sees the whole sky; camera sim-fisheye unless --camera tells another.",
+    help="Frames of a fisheye that stands still and sees the whole sky; its camera is sim-fisheye by default.",
 )
 @click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
 @click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
@@ -106,8 +106,8 @@ def simulate(
     in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
     that the lake has stay, so that more can be added.
 
-    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens. Of the
-    other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
+    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
+    Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
     options: dict[str, Any] = {
         "camera": camera_name,

@@ -27,6 +27,9 @@ class Astrometry:
     dec: tuple[str, ...] = ()
     """Cards of the direction of the telescope, in order of preference: degrees, or text such as 05:35:17.3, whose
     right ascension is in hours. They only say where to look first."""
+    equinox: Literal["cards", "icrs", "J2000", "B1950", "date"] = "cards"
+    """What these cards refer to: ICRS, a mean equator and equinox, or those of the date of the frame. 'cards' takes
+    RADESYS or RADECSYS and EQUINOX or EPOCH of the header, and ICRS where they tell nothing."""
     radius_deg: float = 5.0
     """How far from there a frame may point."""
     rotation: tuple[str, ...] = ()

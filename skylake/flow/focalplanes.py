@@ -12,36 +12,28 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.cameras import Profile
-from skylake.core.attitudes import attitude_of, place_of_matrix
+from skylake.core.attitudes import place_of_matrix
 from skylake.core.camera import Camera
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import ARCSEC_PER_RADIAN
-from skylake.image.focalplane import FocalPlane, Orientations, exposures_of, fit_focal_plane
+from skylake.flow.planeframes import Frames, Overview, n_stars, shape_of
+from skylake.image.focalplane import FocalPlane, fit_focal_plane
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text
 from skylake.image.seeds import PlacedChip, frame_matrix, moved_to, placed_lens
-from skylake.lake import Lake
+from skylake.lake import Lake, Snapshot
 from skylake.lake.focalplanes import write_placed
 
 Floats = npt.NDArray[np.float64]
 
-COLUMNS = [
-    "file", "mjd_mid", "status", "reason", "wcs_source", "wcs_lens", "wcs_matched", "wcs_offset_arcsec", "ra_deg",
-    "dec_deg", "rotation_deg", "pixel_scale_arcsec", "width_px", "height_px", "astrom_n", "astrom_rms_px",
-    "telescope_offset_arcsec", "telescope_rotation_deg",
-]  # fmt: skip
 #: So many exposures that a chip shares with others tell its place.
 LEAST_EXPOSURES = 2
-#: So many tell it as well as any: the catalog and the scatter limit it then.
-_MOST_EXPOSURES = 1000
 #: Dates beyond are no dates: that is how periods without a beginning or an end are written.
 _FAR_MJD = 1e8
 #: So many angles tell near which most lie.
 _SOME_ANGLES = 500
 #: A frame with fewer stars tells nothing of the places.
 _LEAST_STARS = 10
-#: No place of a frame is known better, pixels: that of its catalog is not.
-_LEAST_SIGMA_PX = 1e-3
 #: Exposures whose rotation is off by so much more than that of others, standard deviations and degrees.
 _ODD_SIGMAS, _ODD_DEG = 6.0, 0.5
 
@@ -59,93 +51,14 @@ class MosaicReport:
         How far exposures point from where the cards of the telescope say: medians and scatter.
     odd : list of dict
         Frames whose cards tell another rotation than those of other exposures, or that contradict their siblings.
+    apart : list of str
+        Chips with frames of which no exposure in common leads to the others: nobody knows where they are to them.
     """
 
     chips: list[dict[str, Any]] = field(default_factory=list)
     telescope: dict[str, Any] = field(default_factory=dict)
     odd: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Rows of ``frames`` of the chips of a camera: which chip and which exposure each is of."""
-
-    rows: list[dict[str, Any]]
-    chip: npt.NDArray[np.intp]
-    exposure: npt.NDArray[np.intp]
-
-    @classmethod
-    def read(cls, lake: Lake, chips: Sequence[Profile], nights: set[int] | None = None) -> Frames:
-        """Read those of some nights, or of all."""
-        snapshot, rows, chip = lake.snapshot(), [], []
-        for number, profile in enumerate(chips):
-            found = snapshot.read(
-                "frames",
-                COLUMNS,
-                lambda part, name=profile.name: (
-                    part.camera == name and (nights is None or part.night in nights)
-                ),  # type: ignore[misc]
-            ).to_pylist()
-            found = [row for row in found if row["mjd_mid"] is not None]
-            rows += found
-            chip += [number] * len(found)
-        return cls(rows, np.array(chip, np.intp), exposures_of([row["mjd_mid"] for row in rows], chip))
-
-    def taken(self, which: Sequence[int]) -> Frames:
-        """Return some of the frames; exposures are counted anew."""
-        some = np.asarray(which, np.intp)
-        _, exposure = np.unique(self.exposure[some], return_inverse=True)
-        return Frames([self.rows[row] for row in some], self.chip[some], exposure.astype(np.intp))
-
-    def exposures(self) -> list[list[int]]:
-        """Return the frames of each exposure."""
-        found: dict[int, list[int]] = {}
-        for row, exposure in enumerate(self.exposure.tolist()):
-            found.setdefault(exposure, []).append(row)
-        return list(found.values())
-
-    def orientations(self) -> Orientations:
-        """Return the attitude of each frame, which must be placed."""
-        matrices = np.array([matrix_of(row) for row in self.rows]).reshape(-1, 3, 3)
-        sigma = np.array([_sigma(row) for row in self.rows]).reshape(-1, 3)
-        return Orientations(self.exposure, self.chip, matrices, sigma)
-
-
-def is_placed(row: dict[str, Any], least_stars: int = 1) -> bool:
-    """Tell whether the stars of a frame tell where it points."""
-    wrong = row["reason"] in ("no_wcs", "bad_wcs") or row["status"] == "failed"
-    return not wrong and row["ra_deg"] is not None and _n_stars(row) >= least_stars
-
-
-def _n_stars(row: dict[str, Any]) -> int:
-    return int(row["astrom_n"] or row["wcs_matched"] or 0)
-
-
-def matrix_of(row: dict[str, Any]) -> Floats:
-    """Return the rotation from ICRS to the image of a placed frame, shape (3, 3)."""
-    if row["wcs_lens"] is not None:
-        return frame_matrix(lens_of_text(row["wcs_lens"]), _shape(row))
-    return attitude_of(row["ra_deg"], row["dec_deg"], row["rotation_deg"])
-
-
-def _shape(row: dict[str, Any]) -> tuple[int, int]:
-    return int(row["height_px"]), int(row["width_px"])
-
-
-def _sigma(row: dict[str, Any]) -> Floats:
-    """Return the standard errors of turns about the axes of an image, rad: its stars lie all over it."""
-    height, width = _shape(row)
-    pixel = row["pixel_scale_arcsec"] / ARCSEC_PER_RADIAN
-    if row["astrom_rms_px"] is not None:
-        each = row["astrom_rms_px"] / math.sqrt(2.0)
-    else:
-        # The median distance of a two-dimensional normal distribution.
-        each = (row["wcs_offset_arcsec"] or 0.0) / row["pixel_scale_arcsec"] / math.sqrt(2.0 * math.log(2.0))
-    stars = max(_n_stars(row), 2)
-    centre = max(each / math.sqrt(stars), _LEAST_SIGMA_PX) * pixel
-    # The mean square distance of stars from the centre of the image, which the centroid of few may miss.
-    reach = math.sqrt((height**2 + width**2) / 12.0) * pixel
-    return np.array([centre, centre, centre / reach])
+    apart: list[str] = field(default_factory=list)
 
 
 def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
@@ -164,14 +77,12 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     LakeError
         If the lake cannot be written.
     """
-    every, report = Frames.read(lake, chips), MosaicReport()
+    snapshot, report = lake.snapshot(), MosaicReport()
+    every = Overview.read(snapshot, chips)
     placed: list[list[PlacedChip]] = [[] for _ in chips]
     for start, end in epochs_of(chips):
-        rows = [
-            number for number, row in enumerate(every.rows)
-            if start <= row["mjd_mid"] < end and is_placed(row, _LEAST_STARS)
-        ]  # fmt: skip
-        frames = every.taken(_some(every, rows))
+        rows = (start <= every.mjd) & (every.mjd < end) & (every.n_stars >= _LEAST_STARS)
+        frames = every.frames(snapshot, chips, every.some(np.flatnonzero(rows)))
         cameras = [profile.at(0.5 * (max(start, 1e4) + min(end, 1e5))) for profile in chips]
         found = _learn(frames, cameras, (start, end), report)
         for number, one in found.items():
@@ -179,15 +90,8 @@ def learn_focal_plane(lake: Lake, chips: Sequence[Profile]) -> MosaicReport:
     for profile, epochs in zip(chips, placed, strict=True):
         if epochs:
             write_placed(lake.layout, profile.name, epochs)
-    _tell_telescope(every.taken([n for n, row in enumerate(every.rows) if is_placed(row)]), chips, report)
+    _tell_telescope(every, snapshot, chips, report)
     return report
-
-
-def _some(frames: Frames, rows: Sequence[int]) -> list[int]:
-    """Return the frames of no more exposures than are needed, spread over all of them."""
-    exposures = np.unique(frames.exposure[list(rows)])
-    kept = set(exposures[:: max(1, math.ceil(exposures.size / _MOST_EXPOSURES))].tolist())
-    return [row for row in rows if int(frames.exposure[row]) in kept]
 
 
 def epochs_of(chips: Sequence[Profile]) -> list[tuple[float, float]]:
@@ -222,7 +126,7 @@ def _learn(
     if len(known) < 2 or not rows:
         return {}
     some = frames.taken(rows)
-    shapes = {int(chip): _shape(row) for row, chip in zip(some.rows, some.chip, strict=True)}
+    shapes = {int(chip): shape_of(row) for row, chip in zip(some.rows, some.chip, strict=True)}
     start = np.tile(np.eye(3), (len(cameras), 1, 1))
     for number in known:
         declared = placed_lens(cameras[number], shapes[number])
@@ -236,7 +140,10 @@ def _learn(
     found: dict[int, PlacedChip] = {}
     for number in known:
         shared = _shared(some, number)
-        if len(shared) < LEAST_EXPOSURES or not np.isfinite(plane.covariance[number]).all():
+        if not np.isfinite(plane.covariance[number]).all():
+            report.apart.append(cameras[number].place.chip or cameras[number].name)
+            continue
+        if len(shared) < LEAST_EXPOSURES:
             continue
         lens = lenses[number]
         assert lens is not None
@@ -254,8 +161,8 @@ def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
         return None
     fitted = [row for row in rows if row["wcs_lens"] is not None]
     if not fitted:
-        return placed_lens(camera, _shape(rows[0]))
-    return lens_of_text(max(fitted, key=lambda row: (_n_stars(row), row["mjd_mid"]))["wcs_lens"])
+        return placed_lens(camera, shape_of(rows[0]))
+    return lens_of_text(max(fitted, key=lambda row: (n_stars(row), row["mjd_mid"]))["wcs_lens"])
 
 
 def _shared(frames: Frames, chip: int) -> list[int]:
@@ -281,7 +188,7 @@ def _placed(
         max(mjd),
         period,
         len(rows),
-        sum(_n_stars(row) for row in rows),
+        sum(n_stars(row) for row in rows),
         # A turn about the y axis moves the image along x.
         (math.sqrt(variances[1]) * ARCSEC_PER_RADIAN, math.sqrt(variances[0]) * ARCSEC_PER_RADIAN),
         math.degrees(math.sqrt(variances[2])),
@@ -314,25 +221,28 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < _FAR_MJD else None
 
 
-def _tell_telescope(frames: Frames, chips: Sequence[Profile], report: MosaicReport) -> None:
+def _tell_telescope(
+    every: Overview, snapshot: Snapshot, chips: Sequence[Profile], report: MosaicReport
+) -> None:
     """Tell how well cards of the telescope tell where frames point, and which are far from the others."""
-    rows = [row for row in frames.rows if row["telescope_rotation_deg"] is not None]
-    if not rows:
+    rows = np.flatnonzero((every.n_stars >= 1) & np.isfinite(every.rotation_deg))
+    if rows.size == 0:
         return
-    turn = np.array([row["telescope_rotation_deg"] for row in rows])
+    turn = every.rotation_deg[rows]
     # Angles from the one that most are near to, so that 180 degrees is no edge.
     middle = _usual_angle(turn)
     off = (turn - middle + 180.0) % 360.0 - 180.0
     spread = sigma_mad(off)
     report.telescope = {
         "frames": len(rows), "rotation_deg": middle, "rotation_scatter_deg": spread,
-        "offset_arcsec": float(np.median([row["telescope_offset_arcsec"] for row in rows])),
+        "offset_arcsec": float(np.median(every.offset_arcsec[rows])),
     }  # fmt: skip
-    limit = max(_ODD_SIGMAS * spread, _ODD_DEG)
+    odd = np.abs(off) > max(_ODD_SIGMAS * spread, _ODD_DEG)
+    names = every.files(snapshot, chips, rows[odd])
     report.odd += [
-        {"file": row["file"], "why": f"its cards tell a rotation that is {-one:.2f} degrees from that of its stars"}
-        for row, one, apart in zip(rows, turn, off, strict=True) if abs(apart) > limit
-    ]  # fmt: skip
+        {"file": name, "why": f"its cards tell a rotation that is {-one:.2f} degrees from that of its stars"}
+        for name, one in zip(names, turn[odd], strict=True)
+    ]
 
 
 def _usual_angle(turn: Floats) -> float:

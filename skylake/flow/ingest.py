@@ -50,12 +50,15 @@ class IngestOptions:
         Nights (YYYYMMDD) to take; frames without a time are then left out.
     attitudes : dict
         File to how the telescope pointed, of frames whose siblings in a mosaic tell.
+    neighbours : bool
+        Whether frames before and after are asked where a frame points that does not tell it.
     """
 
     redo: bool = False
     first_night: int | None = None
     last_night: int | None = None
     attitudes: Mapping[str, Attitude] = field(default_factory=dict)
+    neighbours: bool = True
 
     def takes(self, night: int) -> bool:
         """Tell whether a night is to be taken."""
@@ -141,7 +144,7 @@ def ingest(
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
     failures: list[LakeError] = []
-    run = _Run(lake, workers, progress, known, report)
+    run = _Run(lake, workers, progress, known, report, options.neighbours)
     progress.begin("frames", sum(len(found) for found in nights.values()))
     for window in _windows(nights, _WINDOW * workers.count):
         later = [night for night in nights if night > max(window)]
@@ -224,6 +227,13 @@ class _Run:
     progress: Progress
     known: Known
     report: IngestReport
+    neighbours: bool
+
+    def asks_neighbours(self, reduction: Reduction) -> bool:
+        """Tell whether frames before and after are asked where lost frames point."""
+        way = reduction.profile.base.astrometry
+        wanted = self.neighbours and way.neighbours != "never" and not way.all_sky
+        return wanted and reduction.catalog is not None
 
 
 def _ingest_window(
@@ -251,8 +261,7 @@ def _ingest_window(
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.
         chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
-        way = profile.base.astrometry
-        if reduction.catalog is not None and way.neighbours != "never" and not way.all_sky:
+        if run.asks_neighbours(reduction):
 
             def again(files: list[str], priors: Priors) -> list[Chunk]:
                 told = replace(reduction, priors=priors)

@@ -16,10 +16,12 @@ from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.focalplanes import Frames, is_placed, learn_focal_plane
+from skylake.flow.focalplanes import learn_focal_plane
 from skylake.flow.ingest import IngestOptions, IngestReport, ingest
 from skylake.flow.known import Known
 from skylake.flow.masters import BuildOptions, BuildReport, build_masters
+from skylake.flow.neighbours import changed_priors
+from skylake.flow.planeframes import Frames, is_placed
 from skylake.flow.progress import Progress
 from skylake.image.focalplane import attitude_from
 from skylake.image.read import peek_header
@@ -56,13 +58,16 @@ def ingest_camera(
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
     report = IngestReport(complaints=complaints)
     of_chip = _assigned(lake, chips, files, workers)
+    # Siblings of an exposure know better where a frame points than frames before and after: they are asked first.
+    alone = replace(options, neighbours=False)
     for profile, some in zip(chips, of_chip, strict=True):
         if some:
-            _add(report, ingest(lake, profile, some, workers, options, progress))
+            _add(report, ingest(lake, profile, some, workers, alone, progress))
     nights = {int(batch["night"]) for batch in report.batches}
     if nights:
         learn_focal_plane(lake, chips)
-        _place(lake, chips, nights, report, workers, options, progress)
+        _place(lake, chips, nights, report, workers, alone, progress)
+        _place_by_neighbours(lake, chips, report, nights, workers, options, progress)
     return report
 
 
@@ -141,7 +146,7 @@ def _place(
 ) -> None:  # fmt: skip
     """Reduce frames again whose place their siblings tell."""
     placed = [read_placed(lake.layout, profile.name) for profile in chips]
-    frames = Frames.read(lake, chips, nights)
+    frames = Frames.read(lake.snapshot(), chips, nights)
     attitudes = _attitudes(frames, placed)
     taken = {
         (problem["camera"], problem["file"]) for problem in report.problems if problem["reason"] in _LOST
@@ -158,6 +163,23 @@ def _place(
             lake, profile, mine, workers, replace(options, redo=True, attitudes=mine), progress
         )  # fmt: skip
         _replace(report, profile, again, set(mine), nights)
+
+
+def _place_by_neighbours(
+    lake: Lake, chips: Sequence[Profile], report: IngestReport, nights: set[int], workers: Workers,
+    options: IngestOptions, progress: Progress | None,
+) -> None:  # fmt: skip
+    """Reduce frames again that neither their stars nor their siblings place, but frames before and after can."""
+    if not (options.neighbours and lake.settings.default_catalog):
+        return
+    for profile in chips:
+        if profile.base.astrometry.neighbours == "never":
+            continue
+        asked = changed_priors({night: [] for night in nights}, lake.snapshot(), profile, workers)
+        files = {file for some in asked.values() for _, file in some}
+        if files:
+            again = ingest(lake, profile, sorted(files), workers, replace(options, redo=True), progress)
+            _replace(report, profile, again, files, nights)
 
 
 def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict[tuple[int, str], Attitude]:
@@ -209,7 +231,7 @@ def _replace(
             )
     before = [
         problem for problem in report.problems
-        if problem["file"] in files and problem["reason"] in _LOST and problem["camera"] == profile.name
+        if problem["file"] in files and problem["camera"] == profile.name
     ]  # fmt: skip
     for problem in before:
         report.problems.remove(problem)

@@ -68,7 +68,8 @@ class FocalPlane:
     places : ndarray, shape (chips, 3, 3)
         From the focal plane to each image.
     covariance : ndarray, shape (chips, 3, 3)
-        Of turns about the axes of each image, rad squared; NaN for a chip that shares no exposure with another.
+        Of turns about the axes of each image, rad squared; NaN for a chip that no chain of exposures in common leads
+        to from those that most are connected with: how groups of chips stand to each other nobody knows then.
     attitudes : ndarray, shape (exposures, 3, 3)
         From ICRS to the focal plane.
     attitude_covariance : ndarray, shape (exposures, 3, 3)
@@ -119,11 +120,30 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
             break
     # Residuals of a normal distribution lose hardly any information by the weights; those without weight told nothing.
     normal = _Normal.of(frames, places, attitudes, scatter, (weights > 0.0).astype(float))
-    known = normal.connected()
+    known = _connected(frames, weights, len(places))
     places, attitudes = _gauged(places, attitudes, start, known)
     unknown = np.trace(normal.inverse, axis1=1, axis2=2) <= 0.0
     spread = np.where(unknown[:, None, None], np.inf, normal.inverse)
     return FocalPlane(places, normal.covariance(known), attitudes, spread, normal.residuals, scatter, weights)
+
+
+def _connected(frames: Orientations, weights: Floats, n_chips: int) -> npt.NDArray[np.bool_]:
+    """Tell which chips belong to the largest group that exposures in common connect, shape (chips,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    used = weights > 0.0
+    chip, exposure = frames.chip[used], frames.exposure[used] + n_chips
+    size = n_chips + int(frames.exposure.max(initial=0)) + 1
+    graph = coo_matrix((np.ones(len(chip)), (chip, exposure)), shape=(size, size))
+    label = connected_components(graph, directed=False)[1]
+    shown = np.isin(np.arange(n_chips), chip)
+    chips = np.bincount(label[:n_chips][shown], minlength=size)
+    rows = np.bincount(label[chip], minlength=size)
+    # Of groups of as many chips, the one with more frames.
+    largest = np.lexsort((rows, chips))[-1]
+    known = shown & (label[:n_chips] == largest)
+    return known if known.sum() > 1 else np.zeros(n_chips, bool)
 
 
 def _gauged(
@@ -249,12 +269,6 @@ class _Normal:
         turns = (_pseudo_inverse(self.matrix.reshape(side, side)) @ self.right.ravel()).reshape(-1, 3)
         rest = self.gradient - np.einsum("ecij,ci->ej", self.across, turns)
         return turns, np.einsum("eij,ej->ei", self.inverse, rest)
-
-    def connected(self) -> npt.NDArray[np.bool_]:
-        """Tell which chips share exposures with others, shape (chips,)."""
-        held = [float(np.abs(self.matrix[chip, :, chip]).max()) for chip in range(len(self.right))]
-        # What is left of a chip that is always alone is rounding.
-        return np.array(held) > _NULL * max(held)
 
     def covariance(self, known: npt.NDArray[np.bool_]) -> Floats:
         """Return the covariance of each place, shape (chips, 3, 3), the mean of the known ones held."""

@@ -7,7 +7,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from skylake.core.camera import Camera
+from skylake.core.equinoxes import equator, equinox_of
+from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.image.astrometry import Pointing
 from skylake.image.solve import SolveParams
 
@@ -20,7 +25,7 @@ _SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d+)[:\s]\s*(\d+)(?:[:\s]\s*(\d+\.?\d*))?
 
 
 def attempts(
-    header: Any, camera: Camera, raw_step: int = 1, pointing: Pointing | None = None
+    header: Any, camera: Camera, raw_step: int = 1, pointing: Pointing | None = None, mjd: float | None = None
 ) -> list[SolveParams]:
     """Return how to solve a frame: first near the hints, if there are any, then anywhere.
 
@@ -32,6 +37,8 @@ def attempts(
         Raw pixels from one pixel to the next.
     pointing : Pointing or None
         What the header tells, and the catalog does not confirm.
+    mjd : float or None
+        Of the exposure, UTC, for cards that refer to the equinox of the date.
     """
     known = camera.astrometry
     scale = camera.optics.pixel_scale_arcsec
@@ -40,7 +47,7 @@ def attempts(
         parity=None if known.mirrored is None else (1 if known.mirrored else -1),
         seconds=known.seconds,
     )
-    centre = hinted_centre(header, camera)
+    centre = hinted_centre(header, camera, mjd)
     if centre is None and pointing is not None:
         centre = pointing.ra_deg, pointing.dec_deg
     if centre is None:
@@ -59,16 +66,32 @@ def _around(scale: float | None) -> dict[str, Any]:
     return {"scale_low": scale / SCALE_FACTOR, "scale_high": scale * SCALE_FACTOR}
 
 
-def hinted_centre(header: Any, camera: Camera) -> tuple[float, float] | None:
-    """Return right ascension and declination (degrees) that cards of a header tell; None if they tell none.
+def hinted_centre(header: Any, camera: Camera, mjd: float | None = None) -> tuple[float, float] | None:
+    """Return right ascension and declination (degrees, ICRS) that cards of a header tell; None if they tell none.
 
     Numbers are degrees; text such as ``05 35 17.3`` is hours for a right ascension.
     """
+    told = centre_of_cards(header, camera)
+    turn = card_equator(header, camera, mjd)
+    if told is None or np.array_equal(turn, np.eye(3)):
+        return told
+    ra, dec = ra_dec(turn.T @ unit_vectors(*told))
+    return float(ra), float(dec)
+
+
+def centre_of_cards(header: Any, camera: Camera) -> tuple[float, float] | None:
+    """Return what the cards tell, degrees of their own equinox."""
     for ra_card, dec_card in zip(camera.astrometry.ra, camera.astrometry.dec, strict=False):
         ra, dec = angle_of(header.get(ra_card), 15.0), angle_of(header.get(dec_card), 1.0)
         if ra is not None and dec is not None and -360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
             return ra % 360.0, dec
     return None
+
+
+def card_equator(header: Any, camera: Camera, mjd: float | None) -> npt.NDArray[np.float64]:
+    """Return the rotation from the ICRS to what the cards of the telescope refer to, shape (3, 3)."""
+    known = camera.astrometry.equinox
+    return equator(equinox_of(header) if known == "cards" else known, mjd)
 
 
 def angle_of(value: Any, degrees_per_unit: float, degrees_per_number: float = 1.0) -> float | None:

@@ -118,7 +118,7 @@ def locate(
     if placed is not None:
         return placed
     seeds = reference.guide.seeds(header, camera, shape, image.raw_step, row["mjd_mid"], str(row["file"]))
-    return frame.placed(*told, seeds, partial(attempts, header, camera, image.raw_step))
+    return frame.placed(*told, seeds, partial(attempts, header, camera, image.raw_step, mjd=row["mjd_mid"]))
 
 
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:

@@ -19,7 +19,7 @@ from skylake.core.attitudes import attitude_of, matrix_of_place
 from skylake.core.camera import Camera
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.geometry import Geometry
-from skylake.image.hints import angle_of, hinted_centre
+from skylake.image.hints import angle_of, card_equator, centre_of_cards
 from skylake.image.lens import Lens
 
 Floats = npt.NDArray[np.float64]
@@ -141,7 +141,7 @@ class Guide:
         attitude = self.attitudes.get(file)
         if attitude is not None and placed is not None:
             found.append(_by_siblings(placed, attitude))
-        told = telescope_attitude(header, camera)
+        told = telescope_attitude(header, camera, mjd)
         if told is not None:
             known = camera.astrometry
             radius = known.pointing_arcsec * lens.focal_px / ARCSEC_PER_RADIAN
@@ -178,10 +178,15 @@ def placed_lens(camera: Camera, shape: tuple[int, int], raw_step: int = 1) -> Le
     return Lens.of_matrix(matrix, focal, centre, mirrored=bool(camera.astrometry.mirrored))
 
 
-def telescope_attitude(header: Any, camera: Camera) -> Floats | None:
-    """Return the rotation from ICRS to the focal plane that cards tell, shape (3, 3); None if they tell none."""
-    centre, angle = hinted_centre(header, camera), position_angle_deg(header, camera)
-    return None if centre is None or angle is None else attitude_of(*centre, angle)
+def telescope_attitude(header: Any, camera: Camera, mjd: float | None) -> Floats | None:
+    """Return the rotation from ICRS to the focal plane that cards tell, shape (3, 3); None if they tell none.
+
+    Position angles count from the north of the equinox that the cards refer to, as directions do.
+    """
+    centre, angle = centre_of_cards(header, camera), position_angle_deg(header, camera)
+    if centre is None or angle is None:
+        return None
+    return np.asarray(attitude_of(*centre, angle) @ card_equator(header, camera, mjd))
 
 
 def position_angle_deg(header: Any, camera: Camera) -> float | None:

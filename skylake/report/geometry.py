@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Cells of the shorter side of the image in which arrows are medians, and the fewest stars of one.
 _CELLS, _FEWEST = 12, 5
+#: The longest arrow, in cells.
+_LONGEST = 1.5
 #: Steps of zenith distance and azimuth in which medians are drawn, degrees.
 _ZENITH_STEP, _AZIMUTH_STEP = 7.5, 30.0
 _NICE = np.array([1.0, 2.0, 5.0])
@@ -38,8 +40,9 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         length = np.hypot(dx, dy)
         key = _round(float(np.median(length)) * px_arcsec) if len(length) else px_arcsec
         side = min(shape) / _CELLS
-        # Nine of ten arrows are no longer than a cell.
-        unit = (float(np.percentile(length, 90)) if len(length) else 1.0) / side
+        # Nine of ten arrows are no longer than a cell, and none much longer: heads stay in the picture.
+        most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST) if len(length) else 1.0
+        unit = max(most, 1e-9) / side
         arrows = axes.quiver(
             x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025,
         )  # fmt: skip
@@ -55,7 +58,7 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         _frame(axes, shape)
         axes.legend(
             [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", f"medians of {_FEWEST} and more in a cell"],
-            loc="lower left", markerscale=4,
+            loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=2, frameon=False, markerscale=4,
         )  # fmt: skip
         return figure
 
@@ -179,6 +182,7 @@ def sky_chart(solution: AllSkySolution, title: str) -> Figure:
         polar.set_thetagrids(range(0, 360, 45), ["N", "NE", "E", "SE", "S", "SW", "W", "NW"])
         polar.set_rlim(0.0, 90.0)
         polar.set_rgrids([30.0, 60.0], ["60°", "30°"], angle=112.0)
+        polar.grid(color=GREY, lw=0.6, alpha=0.6)
         figure.colorbar(dots, ax=polar, label="residual [px]", extend="max", pad=0.1, shrink=0.85)
         text = f"{len(size)} stars; dots grow with brightness; circles are altitudes"
         polar.text(0.5, -0.12, text, ha="center", transform=polar.transAxes, color=GREY)
@@ -196,7 +200,9 @@ def horizon_grid(geometry: Geometry, title: str) -> Figure:
             colour = RED if altitude == 0.0 else GREY
             axes.plot(x, y, style, color=colour, lw=1.2, label="horizon" if altitude == 0.0 else None)
             _label(axes, lens.to_pixels(horizontal_vectors(altitude, 22.5)), f"{altitude:g}°", geometry.shape)
-        for azimuth, name in zip(range(0, 360, 45), ("N", "NE", "E", "SE", "S", "SW", "W", "NW"), strict=True):
+        for azimuth, name in zip(
+            range(0, 360, 45), ("N", "NE", "E", "SE", "S", "SW", "W", "NW"), strict=True
+        ):
             x, y = lens.to_pixels(horizontal_vectors(np.linspace(0.0, 88.0, 45), np.full(45, float(azimuth))))
             axes.plot(x, y, color=GREY, lw=0.6)
             _label(axes, lens.to_pixels(horizontal_vectors(8.0, azimuth)), name, geometry.shape, bold=True)
@@ -204,12 +210,15 @@ def horizon_grid(geometry: Geometry, title: str) -> Figure:
         axes.plot(x, y, "+", ms=10, color=BLUE, label="zenith")
         axes.plot(lens.x0, lens.y0, "x", ms=7, color=RED, label="optical axis", ls="none")
         _frame(axes, geometry.shape)
-        told = f"{geometry.n_frames} frames, {geometry.n_stars} stars, {geometry.rms_px:.2f} px"
+        frames = "1 frame" if geometry.n_frames == 1 else f"{geometry.n_frames} frames"
+        told = f"{frames}, {geometry.n_stars} stars, {geometry.rms_px:.2f} px root mean square"
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=3, frameon=False, title=told)
         return figure
 
 
-def _label(axes: Axes, place: tuple[Floats, Floats], text: str, shape: tuple[int, int], bold: bool = False) -> None:
+def _label(
+    axes: Axes, place: tuple[Floats, Floats], text: str, shape: tuple[int, int], bold: bool = False
+) -> None:
     """Write a label at a place of the image; none beside it."""
     x, y = float(place[0]), float(place[1])
     if 0.0 < x < shape[1] and 0.0 < y < shape[0]:

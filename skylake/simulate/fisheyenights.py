@@ -63,9 +63,7 @@ class FisheyeNights:
 
     def lens(self, night: int) -> Fisheye:
         """Return the lens in a night, counted from 0."""
-        plain = Fisheye(
-            "equidistant", 196.0, (322.3, 316.1), 182.0, 2.5, 130.0, 12.0, False, (0.002, -0.001)
-        )
+        plain = Fisheye("equidistant", 196.0, (322.3, 316.1), 182.0, 2.5, 130.0, 12.0, False, (0.002, -0.001))
         if self.moved_after is None or night < self.moved_after:
             return plain
         return replace(plain, turn_deg=plain.turn_deg + 0.5, tilt_deg=plain.tilt_deg + 0.3)

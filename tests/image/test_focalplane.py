@@ -71,8 +71,8 @@ def pulls_of(sky: Sky) -> Floats:
 
 @pytest.mark.parametrize("scatter", [0.0, 2.0])
 def test_places_are_right_within_their_errors(scatter: float) -> None:
-    pulls = np.concatenate([pulls_of(mosaic(seed, scatter * SIGMA)).ravel() for seed in range(8)])
-    assert abs(pulls.mean()) < 0.35 and 0.75 < pulls.std() < 1.25
+    pulls = np.concatenate([pulls_of(mosaic(seed, scatter * SIGMA)).ravel() for seed in range(24)])
+    assert abs(pulls.mean()) < 0.2 and 0.8 < pulls.std() < 1.25
     assert np.abs(pulls).max() < 4.5
 
 
@@ -124,3 +124,19 @@ def test_frames_that_began_together_are_one_exposure() -> None:
     assert exposures_of(mjd, [0, 1, 1, 2, 0]).tolist() == [0, 0, 1, 0, 1]
     # The same chip twice is two exposures, however short.
     assert exposures_of([1.0, 1.0], [0, 0]).tolist() == [0, 1]
+
+
+def test_groups_of_chips_without_common_exposures_do_not_know_of_each_other() -> None:
+    sky = mosaic(3)
+    # Even exposures show chips 0 and 1 and odd ones 2 and 3, but some of the even ones are lost.
+    pairs = (sky.frames.exposure % 2 == sky.frames.chip // 2) & ~np.isin(sky.frames.exposure, (0, 2))
+    found = fit_focal_plane(sky.frames.taken(pairs), sky.start, EXPOSURES)
+    known = np.isfinite(found.covariance).all(axis=(1, 2))
+    assert known.tolist() == [False, False, True, True]
+    # A single exposure of chips of both groups connects them.
+    linked = pairs | ((sky.frames.exposure == 7) & np.isin(sky.frames.chip, (0, 2)))
+    whole = fit_focal_plane(sky.frames.taken(linked), sky.start, EXPOSURES)
+    assert np.isfinite(whole.covariance).all()
+    # Then the two groups are known to each other as well as that exposure tells.
+    off = rotation_vector(whole.places[0] @ whole.places[2].T @ sky.places[2] @ sky.places[0].T)
+    assert np.abs(off / np.hypot(SIGMA, SIGMA)).max() < 5.0

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skylake.core.astrometry import Astrometry
+from skylake.core.attitudes import pointing_of_attitude
 from skylake.core.camera import Camera, Optics
 from skylake.image.hints import attempts, hinted_centre
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text, lens_text
+from skylake.image.seeds import telescope_attitude
 
 CAMERA = Camera(
     "lab", optics=Optics(pixel_scale_arcsec=4.0), astrometry=Astrometry(ra=("TELRA", "RA"), dec=("TELDEC", "DEC"))
@@ -90,3 +92,17 @@ def test_a_lens_is_the_same_after_it_was_written(
 def test_another_text_is_no_lens(text: str) -> None:
     with pytest.raises(ValueError):
         lens_of_text(text)
+
+
+@pytest.mark.parametrize(("cards", "equinox"), [({"EQUINOX": 1950.0}, "cards"), ({}, "B1950")])
+def test_cards_of_another_equinox_are_brought_to_the_icrs(cards: dict[str, Any], equinox: str) -> None:
+    camera = replace(CAMERA, astrometry=replace(CAMERA.astrometry, equinox=equinox, rotation_deg=0.0))
+    # The pole of B1950 is 1,002 arcsec from that of the ICRS, and 0h 0m there is 0h 2m 34s.
+    ra, dec = hinted_centre({"RA": 0.0, "DEC": 0.0} | cards, camera) or (0.0, 0.0)
+    assert ra == pytest.approx(0.6407, abs=1e-3) and dec == pytest.approx(0.2783, abs=1e-3)
+    attitude = telescope_attitude({"RA": 90.0, "DEC": 80.0} | cards, camera, 60000.0)
+    assert attitude is not None
+    centre = pointing_of_attitude(attitude)
+    assert centre[:2] == pytest.approx(hinted_centre({"RA": 90.0, "DEC": 80.0} | cards, camera))
+    # Near the pole north is elsewhere: the pole has moved by 0.278 degrees, across ten degrees from there.
+    assert 1.2 < abs((centre[2] + 180.0) % 360.0 - 180.0) < 2.0
