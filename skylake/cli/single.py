@@ -83,8 +83,9 @@ def reduce(
     with --lake and targets NAME.forced.fits, with --plots NAME.frame.png, NAME.background.png and NAME.histogram.png,
     and with --inject NAME.completeness.ecsv and .png. With --plots the sky that a near-infrared camera takes off is
     NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
-    frames of the night, as such a sky, takes those in the same folder, and those of the lake. Nothing is written to a
-    lake. The exit status is 1 if a frame failed or was rejected.
+    frames of the night, as such a sky, takes those in the same folder, and those of the lake. A frame that does
+    not tell where it points is placed by the frames of its night that the lake holds, as ingest would; without --lake
+    no neighbours are asked. Nothing is written to a lake. The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
     from skylake.cli.runs import unchecked

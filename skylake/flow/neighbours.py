@@ -78,6 +78,32 @@ def changed_priors(
     return {night: priors for night, priors in found.items() if priors}
 
 
+def prior_from_lake(
+    row: Mapping[str, Any], snapshot: Snapshot, profile: Profile, workers: Workers
+) -> Prior | None:
+    """Return what the frames of its night in a lake tell of a frame that does not tell itself where it points.
+
+    Parameters
+    ----------
+    row : mapping
+        Of ``frames``, as the frame was reduced by itself.
+    snapshot : Snapshot
+    profile : Profile
+    workers : Workers
+    """
+    way = profile.base.astrometry
+    mine = {name: row.get(name) for name in _COLUMNS}
+    if way.neighbours == "never" or way.all_sky or not _is_lost(mine):
+        return None
+    held = snapshot.read(
+        "frames", _COLUMNS, lambda part: part.camera == profile.name and part.night == row["night"]
+    ).to_pylist()
+    others = [one for one in held if one["frame_id"] != mine["frame_id"]]
+    headers = _headers_wanted([mine, *others]) if way.neighbours == "all" else []
+    lenses = header_lenses(headers, profile, workers) if headers else {}
+    return priors_of([mine, *others], lenses).get((row["frame_id"], row["file"]))
+
+
 def priors_of(rows: Sequence[Mapping[str, Any]], lenses: Mapping[str, Lens]) -> Asked:
     """Return what neighbours tell of the frames of a night, where it is something else than before.
 

@@ -23,6 +23,7 @@ from skylake.flow.forcing import Forcing
 from skylake.flow.frames import Reduction, peek_nights, plate_solver, star_finder
 from skylake.flow.guard import guard
 from skylake.flow.known import Known
+from skylake.flow.neighbours import prior_from_lake
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.skyframes import SkySource, sky_frames, takes_sky
 from skylake.image.astrometry import StarFinder
@@ -34,6 +35,7 @@ from skylake.image.extracted import Extracted
 from skylake.image.growth import aperture_corrections
 from skylake.image.inject import Completeness, Frame, Trial, inject
 from skylake.image.measure import measure_sources
+from skylake.image.neighbours import Prior
 from skylake.image.read import open_stored, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, reduce_frame
 from skylake.lake import Lake, Snapshot
@@ -124,6 +126,10 @@ class Bench:
         reduced = guard(work)
         if isinstance(reduced, FrameError):
             raise reduced
+        prior = self._prior(reduced)
+        if prior is not None:
+            placed = guard(partial(work, prior=prior))
+            reduced = reduced if isinstance(placed, FrameError) else placed
         if kept.extracted is not None:
             return SingleFrame(reduced, kept.extracted.image, kept.extracted.background, kept.extracted)
         if reduced.row.get("width_px") is None:
@@ -134,6 +140,12 @@ class Bench:
         image = calibrate(raw, reading.camera, conditions)
         background = estimate_background(image, reading.camera.extraction)
         return SingleFrame(reduced, image, background, reading=reading)
+
+    def _prior(self, reduced: ReducedFrame) -> Prior | None:
+        """Return what the frames of its night in the lake tell of a frame that is lost; None without a lake."""
+        if self.snapshot is None or self.find_stars is None:
+            return None
+        return prior_from_lake(reduced.row, self.snapshot, self.reduction.profile, Inline())
 
     def sky_of(self, path: Path) -> SkyPlane | None:
         """Return the sky that is taken off a frame; None for a camera without that step.

@@ -175,7 +175,11 @@ def test_a_folder_without_frames_is_named(
 @pytest.mark.parametrize(
     ("camera_text", "words"),
     [
-        (None, "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sim-fisheye, skycam-t, skycam-z"),
+        (
+            None,
+            "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sim-fisheye, skycam-t, "
+            "skycam-z",
+        ),
         ("like = 'sim'\nname = 'x'\ndetectr.width_px = 3\n", "detectr: there is no such key; did you mean detector?"),
         ("like = 'sim'\nname = 'x'\ndetector.widht_px = 3\n", "did you mean detector.width_px?"),
         ("like = 'sim'\nname = 'x'\ndetector.width_px = 'wide'\n", "detector.width_px: "),

@@ -20,6 +20,7 @@ from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.single import bench_for
 from skylake.flow.targets import TargetOptions, make_targets
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text
@@ -257,3 +258,16 @@ def test_targets_are_measured_where_the_place_is_known_well_enough(
     assert n_told == n_between == len(marked) > 5 and all(marked)
     assert nothing == none_between == 0
     assert n_few == few_again > 5
+
+
+def test_a_frame_reduced_by_itself_asks_the_frames_of_the_lake(
+    placed: Lake, camera: Profile, night: Night
+) -> None:
+    held = {row["file"]: row for row in placed.snapshot().read("frames").to_pylist()}
+    with bench_for([night.files[BLANK]], camera, placed) as bench:
+        alone = {number: bench.reduce(night.files[number]).reduced.row for number in (0, BLANK, FEW)}
+    for number, row in alone.items():
+        there = held[str(night.files[number])]
+        for name in ("status", "wcs_source", "wcs_neighbours", "ra_deg", "dec_deg", "wcs_err_px"):
+            assert row.get(name) == pytest.approx(there[name], nan_ok=True) or row.get(name) == there[name]
+    assert [alone[number]["wcs_source"] for number in (BLANK, FEW)] == ["interpolated", "neighbours"]
