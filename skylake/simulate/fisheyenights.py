@@ -160,7 +160,7 @@ def _add_stars(light: Floats, lens: Fisheye, directions: Floats, mag: Floats, ex
     places = lens.to_pixels(directions[up])
     flux = exposure_s * 10.0 ** (0.4 * (ZEROPOINT - mag[up] - EXTINCTION / directions[up, 2]))
     height, width = light.shape
-    shown = np.isfinite(places).all(axis=1)
+    shown = np.asarray(np.isfinite(places).all(axis=1))
     inner = np.where(shown[:, None], places, -99.0)
     shown &= (inner > _STAMP).all(axis=1) & (inner[:, 0] < width - _STAMP - 1)
     shown &= inner[:, 1] < height - _STAMP - 1

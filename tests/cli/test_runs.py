@@ -177,8 +177,7 @@ def test_a_folder_without_frames_is_named(
     [
         (
             None,
-            "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sim-fisheye, skycam-t, "
-            "skycam-z",
+            "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sim-fisheye, skycam-t",
         ),
         ("like = 'sim'\nname = 'x'\ndetectr.width_px = 3\n", "detectr: there is no such key; did you mean detector?"),
         ("like = 'sim'\nname = 'x'\ndetector.widht_px = 3\n", "did you mean detector.width_px?"),

@@ -203,7 +203,7 @@ def test_places_of_chips_are_learnt_within_their_errors(
     report = learn_focal_plane(ingested, chips)
     assert [one["chip"] for one in report.chips] == ["C1", "C2", "C3", "C4"]
     pulls = pulls_of(report, scenario, chips)
-    assert np.abs(pulls).max() < 4.0 and 0.4 < np.sqrt(np.mean(pulls**2)) < 1.8
+    assert np.abs(pulls).max() < 4.0 and 0.5 < np.sqrt(np.mean(pulls**2)) < 1.5
     # They were wrong by 12 arcsec and 0.2 degrees, and are known to a twentieth of a pixel.
     assert max(one["x_err_arcsec"] for one in report.chips) < 0.05 * SCALE
     assert max(abs(one["dx_arcsec"]) for one in report.chips) > 3.0

@@ -4,9 +4,11 @@ import pytest
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon, altitude_azimuth
 from skylake.image.allsky_solve import AllSkySolution, Residuals
+from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
 from skylake.image.skyview import SkyView
 from skylake.report.geometry import (
+    horizon_grid,
     residual_arrows,
     residuals_against_azimuth,
     residuals_against_zenith_distance,
@@ -53,3 +55,19 @@ def test_a_wrong_scale_shows_away_from_the_zenith():
     outward, around = (bars.lines[0].get_ydata() for bars in axes.containers)
     assert np.median(outward) == pytest.approx(0.5, abs=0.05)
     assert np.median(around) == pytest.approx(0.0, abs=0.05)
+
+
+def test_arrows_end_in_the_picture():
+    found = solution()
+    found.residuals.dx_px[:6], found.residuals.x[:6], found.residuals.y[:6] = 40.0, 700.0, 520.0
+    (arrows,) = [one for one in residual_arrows(found, "").axes[0].collections if hasattr(one, "U")]
+    # In pixels of the image, no arrow is longer than one and a half cells.
+    assert np.hypot(arrows.U, arrows.V).max() / arrows.scale <= 1.51 * 1040 / 12
+
+
+def test_the_horizon_is_drawn_where_the_lens_has_it():
+    lens = Lens.aimed([0, 0, 1], [0, 1, 0], 340.0, (700.0, 520.0), "equidistant")
+    axes = horizon_grid(Geometry(lens, (1040, 1392), 58347.0, 58347.4, 1, 900, 0.3, 0.3), "a camera").axes[0]
+    x, y = next(line for line in axes.lines if line.get_label() == "horizon").get_data()
+    assert np.hypot(np.subtract(x, 700.0), np.subtract(y, 520.0)) == pytest.approx(340.0 * np.pi / 2.0)
+    assert {"N", "E", "S", "W", "30°"} <= {text.get_text() for text in axes.texts}
