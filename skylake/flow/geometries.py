@@ -62,7 +62,8 @@ def learn_geometries(
     """Learn the geometry of a camera from nights of a lake with frames that came since the last time.
 
     One lens is fitted to the stars of frames all over a night. It belongs to the epoch before it, or begins another
-    one where the camera was moved. A second run without new frames changes nothing.
+    one where the camera was moved. A second run without new frames changes nothing. Frames that come later of a night
+    that was looked at, before the newest one, are looked at with `anew` only.
 
     Raises
     ------
@@ -77,7 +78,8 @@ def learn_geometries(
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{profile.name}.learning")):
         held = () if anew else read_geometries(lake.layout, profile.name)
-        new = [one for one in nights if _has_news(one, held)]
+        last = {one.shape: one.night for one in nights}
+        new = [one for one in nights if _has_news(one, held, one.night == last[one.shape])]
         epochs: tuple[Geometry, ...] = held
         for found in _learn(lake, snapshot, profile, new, held, workers, progress or Silent()):
             epochs = recorded(epochs, found)
@@ -110,12 +112,13 @@ def _nights(snapshot: Snapshot, camera: str) -> list[_Night]:
     return [_Night(night, shape, tuple(some)) for (night, shape), some in sorted(groups.items())]
 
 
-def _has_news(night: _Night, epochs: Sequence[Geometry]) -> bool:
-    """Tell whether a night has frames outside of all epochs."""
+def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
+    """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
     mine = [one for one in epochs if one.shape == night.shape]
-    return any(
-        not any(one.first_mjd <= frame["mjd_mid"] <= one.last_mjd for one in mine) for frame in night.frames
-    )
+    times = [frame["mjd_mid"] for frame in night.frames]
+    if not newest:
+        return not any(one.first_mjd <= times[-1] and times[0] <= one.last_mjd for one in mine)
+    return any(not any(one.first_mjd <= mjd <= one.last_mjd for one in mine) for mjd in times)
 
 
 def _learn(

@@ -149,7 +149,10 @@ def ingest(
     for window in _windows(nights, _WINDOW * workers.count):
         later = [night for night in nights if night > max(window)]
         failures += _ingest_window(run, window, reduction, later)
-        reduction = _with_geometry(run, reduction)
+        try:
+            reduction = _with_geometry(run, reduction)
+        except LakeError as error:
+            failures.append(error)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,22 @@ from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
+from skylake.flow.geometries import _has_news, _Night
 from skylake.flow.ingest import ingest
 from skylake.flow.learning import learn
+from skylake.image.allsky_refine import Detected
+from skylake.image.astrometry import Stars
+from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
+from skylake.image.skynights import geometries_of_night
+from skylake.image.skyplace import SkyScene
 from skylake.lake import Lake
 from skylake.lake.geometries import geometries_file, read_geometries
 from skylake.settings import Settings
 from skylake.simulate.fisheyenights import ZEROPOINT, FisheyeNights, FisheyeResult, simulate_fisheye
+from skylake.simulate.wholesky import SkyListParams, draw_list
 from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalogs import ReferenceCatalog, StarField
 
 PROFILE = cameras.load("sim-fisheye")
 WANTED = FisheyeNights(nights=2, frames_per_night=4, moved_after=1, clouds_every=4)
@@ -160,3 +169,31 @@ def test_the_truth_is_told(archive: FisheyeResult):
     assert [one["night"] for one in told] == [20240301, 20240302]
     assert told[1]["turn_deg"] - told[0]["turn_deg"] == pytest.approx(0.5)
     assert Site("", -70.4, -24.6, 2635.0).known
+
+
+def test_an_old_night_with_an_epoch_is_not_looked_at_again():
+    night = _Night(20240301, (640, 640), ({"mjd_mid": 100.1}, {"mjd_mid": 100.4}))
+    lens = Lens.aimed([0, 0, 1], [0, 1, 0], 196.0, (320.0, 320.0), "equidistant")
+    within = Geometry(lens, (640, 640), 100.2, 100.3, 2, 900, 0.2, 0.2)
+    assert _has_news(night, (), newest=False) and _has_news(night, (within,), newest=True)
+    assert not _has_news(night, (within,), newest=False)
+    assert _has_news(night, (replace(within, shape=(10, 10)),), newest=False)
+
+
+def test_a_single_frame_with_a_wrong_time_begins_no_geometry(first: Lake):
+    catalog = ReferenceCatalog.open(first.layout.catalog("simcat"))
+    stars = StarField(catalog, "V").at(0.0, 90.0, 180.0, 60370.0, 6.5)
+    above = Stars(*stars)
+    scenes = []
+    for number, late_s in enumerate((0.0, 0.0, 240.0, 0.0, 0.0)):
+        mjd, site = 60370.2 + 0.01 * number, PROFILE.base.site
+        random = np.random.default_rng(number)
+        shown = Horizon.of(mjd + late_s / 86400.0, site).to_horizon(unit_vectors(above.ra_deg, above.dec_deg))
+        places, flux = draw_list(
+            random, WANTED.lens(0), (640, 640), shown, above.mag, SkyListParams(5.5, cloud_mag=0.0)
+        )
+        detected = Detected(places, np.full(len(flux), 0.25), flux)
+        scenes.append(SkyScene(detected, 2.2, (640, 640), mjd, Horizon.of(mjd, site), above))
+    (geometry,) = geometries_of_night(scenes, None)
+    assert (geometry.n_frames, geometry.first_mjd, geometry.last_mjd) == (4, scenes[0].mjd, scenes[-1].mjd)
+    assert off_px(geometry.lens, 0) < 0.1
