@@ -245,10 +245,10 @@ def describe_pointing(wcs: Any, height: int, width: int) -> Pointing:
 
 
 def view_pointing(view: SkyView) -> Pointing:
-    """Return the pointing of an image of the whole sky; raise ValueError if its middle shows no sky."""
+    """Return the pointing of an image of the whole sky; raise FrameRejected if its middle shows no sky."""
     found = _described(view.pixels_to_icrs, *view.shape, view.wcs())
-    if not np.isfinite(found.ra_deg):
-        raise ValueError("the middle of the image shows no sky")
+    if not np.isfinite([found.ra_deg, found.pixel_scale_arcsec]).all():
+        raise FrameRejected(Reason.NO_WCS, "the middle of the image shows no sky; trim it about the sky")
     return replace(found, lens=view)
 
 
