@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import time
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,8 +25,7 @@ def compile_once() -> None:
     A process that finds another one at it waits, and loads what that one kept. The lock is a file beside what is kept,
     and ends with its process. Where there can be none, each process compiles for itself, as without this.
     """
-    from numba.core import dispatcher
-
+    dispatcher: Any = import_module("numba.core.dispatcher")
     dispatcher.FunctionCache = _cache_in_turn(dispatcher.FunctionCache)
 
 
