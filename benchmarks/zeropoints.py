@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["simulated", "real"], help="one of the two parts")
     options = parser.parse_args()
     claims: list[Claim] = []
-    with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder, workers("local", 0) as pool:
+    where = os.environ.get("SKYLAKE_CLUSTER", "local")
+    with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder, workers(where, 0) as pool:
         if options.only != "real":
             claims += simulated(Path(folder), pool, 20 if options.quick else 60, options.seed)
         real = os.environ.get("SKYLAKE_REAL_DATA")

@@ -26,7 +26,8 @@ NOT_REACHED = {
 def claims(*options: str, script: str = "zeropoints") -> dict[str, str]:
     """Run a benchmark and return the verdict on each claim."""
     command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / f"{script}.py"), *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # The figures are the same wherever the work is done.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SKYLAKE_CLUSTER": "inline"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     lines = done.stdout.partition("\nclaim: ")[2].splitlines()[1:]
     verdicts = {line.rpartition(": ")[0]: line.rpartition(", ")[2] for line in lines}

@@ -7,6 +7,7 @@ cluster, a catalog of the world) and are checked for their options only.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -52,7 +54,8 @@ def commands(document: str) -> list[str]:
     return [line[2:] for line in lines if line.startswith("$ ")]
 
 
-#: What these documents ask of dask is asked of real worker processes; elsewhere it would be the same again.
+#: These documents are followed to the letter: each command is an interpreter of its own, and what is asked of dask is
+#: asked of real worker processes. Elsewhere it would be the same again.
 ON_WORKERS = {"README.md", "docs/tutorial.md"}
 
 
@@ -64,6 +67,43 @@ def environment() -> dict[str, str]:
 def run(command: list[str], folder: Path, store: dict[str, str]) -> subprocess.CompletedProcess[str]:
     variables = environment() | store
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+
+
+Run = Callable[[str, Path, dict[str, str]], "subprocess.CompletedProcess[str]"]
+
+
+def run_in_shell(command: str, folder: Path, store: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of a document as people do."""
+    line = command.replace("skylake ", f"{shlex.quote(sys.executable)} -m skylake ", 1)
+    return run(["bash", "-c", line], folder, store)
+
+
+@pytest.fixture(scope="session")
+def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A function that runs a command in a fork of an interpreter; what is more than a command goes to a shell."""
+    out, err = (tmp_path_factory.mktemp("forked") / name for name in ("out", "err"))
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("command_server.py"))],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None and server.stdout is not None
+
+    def go(command: str, folder: Path, store: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        unquoted = re.sub(r"\"[^\"$`\\]*\"|'[^']*'", "", command)
+        if not command.startswith("skylake ") or re.search(r"[|<>;&*?$`\\\[{~]", unquoted):
+            return run_in_shell(command, folder, store)
+        words = shlex.split(command)[1:]
+        wanted = {"words": words, "folder": str(folder), "environment": environment() | store}
+        server.stdin.write(json.dumps(wanted | {"out": str(out), "err": str(err)}) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+
+    yield go
+    server.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -91,18 +131,15 @@ def folder(demo_folder: Path) -> Path:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_commands_of_a_document_run_in_their_order(
-    document: str, folder: Path, store: dict[str, str]
+    document: str, folder: Path, store: dict[str, str], run_forked: Run
 ) -> None:
     wanted = [command for command in commands(document) if command not in SET_UP]
     assert wanted
     shutil.rmtree(folder / "lake", ignore_errors=True)
-    place = {} if document in ON_WORKERS else {"SKYLAKE_CLUSTER": "inline"}
+    to_the_letter = document in ON_WORKERS
+    place = {} if to_the_letter else {"SKYLAKE_CLUSTER": "inline"}
     for command in wanted:
-        done = run(
-            ["bash", "-c", command.replace("skylake ", f"{shlex.quote(sys.executable)} -m skylake ", 1)],
-            folder,
-            store | place,
-        )
+        done = (run_in_shell if to_the_letter else run_forked)(command, folder, store | place)
         accepted = (0, 1) if MAY_REJECT.match(command) else (0,)
         assert done.returncode in accepted, f"$ {command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

@@ -12,7 +12,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.compiled import compile_once
 from skylake.core.sphere import FloatArray, IntArray, ra_dec
+
+compile_once()
 
 Single = npt.NDArray[np.float32]
 

@@ -6,6 +6,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.compiled import compile_once
+
+compile_once()
+
 Words = npt.NDArray[np.uint64]
 
 # Multipliers and shifts of the finalizer of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195).

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from skylake.core.compiled import compile_once
+
 
 @cache
 def keep_compiled() -> None:
@@ -18,6 +20,7 @@ def keep_compiled() -> None:
     from hats.pixel_tree import moc_filter, pixel_alignment
     from numba.core.dispatcher import Dispatcher
 
+    compile_once()
     for module in (pixel_alignment, moc_filter):
         for function in vars(module).values():
             if isinstance(function, Dispatcher):

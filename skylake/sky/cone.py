@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray, separation_deg
 from skylake.places import arrow_filesystem, key
 from skylake.sky.hats import leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import cone_ranges, pixel_range
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pds
 
 _INDEX = "_healpix_29"
 
@@ -43,6 +45,8 @@ def read_cone(
     schema : pyarrow.Schema or None
         Schema of the rows; None takes that of the catalog. What a file lacks is null, what is narrower is widened.
     """
+    import pyarrow.dataset as pds
+
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
     pixels = [pixel for pixel in read_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
     schema = schema or read_common_metadata(root)
@@ -62,6 +66,8 @@ def read_cone(
 
 def _fragment(path: Path, ranges: IntArray) -> pds.ParquetFileFragment | None:
     """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
+    import pyarrow.dataset as pds
+
     fragment = pds.ParquetFileFormat().make_fragment(key(path), arrow_filesystem(path))
     groups = _row_groups(fragment.metadata, ranges)
     # The metadata goes with the subset, so that it is not read again.

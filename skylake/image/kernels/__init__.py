@@ -3,3 +3,7 @@
 Kernels are cached on disk, and the cache of one does not see changes in other files. So a kernel calls functions of
 its own module, and those few of :mod:`~skylake.image.kernels.sums`.
 """
+
+from skylake.core.compiled import compile_once
+
+compile_once()

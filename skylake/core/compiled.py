@@ -1,0 +1,81 @@
+"""Code that numba compiles and keeps on disk: compiled by one process, loaded by the others.
+
+Processes that begin together, as the workers of a first night do, miss the same kernels at the same moment. Left alone
+each would compile all of them; and numba reads, extends and writes the list of what is kept of a function without a
+lock, so of two that compile it for different types one would be lost, or stand under the name of the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+#: Seconds after which a process no longer waits for another that compiles; a kernel takes a few.
+PATIENCE = 120.0
+
+
+@cache
+def compile_once() -> None:
+    """Let functions that are decorated from now on, with ``cache=True``, be compiled by one process at a time.
+
+    A process that finds another one at it waits, and loads what that one kept. The lock is a file beside what is kept,
+    and ends with its process. Where there can be none, each process compiles for itself, as without this.
+    """
+    dispatcher: Any = import_module("numba.core.dispatcher")
+    dispatcher.FunctionCache = _cache_in_turn(dispatcher.FunctionCache)
+
+
+def _cache_in_turn(base: Any) -> Any:
+    class InTurn(base):  # type: ignore[misc]
+        """What is kept of a function; between a vain look at it and keeping what was compiled stands a lock."""
+
+        def __init__(self, function: Any) -> None:
+            super().__init__(function)
+            self._turn: IO[bytes] | None = None
+
+        def load_overload(self, signature: Any, context: Any) -> Any:
+            found = super().load_overload(signature, context)
+            if found is None and self._turn is None:
+                self._turn = _lock(Path(self.cache_path), self._impl.filename_base)
+                found = super().load_overload(signature, context)
+                if found is not None:
+                    self._leave()
+            return found
+
+        def save_overload(self, signature: Any, compiled: Any) -> None:
+            try:
+                super().save_overload(signature, compiled)
+            finally:
+                self._leave()
+
+        def _leave(self) -> None:
+            if self._turn is not None:
+                self._turn.close()
+                self._turn = None
+
+    return InTurn
+
+
+def _lock(folder: Path, name: str) -> IO[bytes] | None:
+    """Return the open file that holds the lock of a function; None where it cannot be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / f"{name}.lock").open("ab")
+    except OSError:
+        return None
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:  # The file system knows no locks.
+            break
+        else:
+            return stream
+    stream.close()
+    return None
