@@ -74,6 +74,7 @@ class Skylake:
 
     engine: str
     sums: list[PsfSums] = field(default_factory=list)
+    _last: tuple[Drawn, Extracted] | None = None
 
     @property
     def camera(self) -> Camera:
@@ -90,7 +91,9 @@ class Skylake:
         )
 
     def extract(self, frame: Drawn) -> Extracted:
-        """Bring a frame to where its sources are measured."""
+        """Bring a frame to where its sources are measured; the last one is kept."""
+        if self._last is not None and self._last[0] is frame:
+            return self._last[1]
         file = io.BytesIO()
         fits.PrimaryHDU(frame.pixels.astype(np.uint16), _header(frame)).writeto(file)
         content = FileContent("/frame.fits", file.tell(), 0, file.getvalue())
@@ -99,6 +102,7 @@ class Skylake:
         )
         if not isinstance(reduced.finished, Extracted):
             raise SystemExit(f"a frame of the trial was not reduced: {reduced.row['message']}")
+        self._last = frame, reduced.finished
         return reduced.finished
 
     def learn(self, frame: Drawn) -> None:

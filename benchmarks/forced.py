@@ -72,7 +72,7 @@ def main() -> None:
     claims: list[Claim] = []
     if options.only != "real":
         claims += simulated(
-            1024 if options.quick else 2048, 3 if options.quick else 9, 12 if options.quick else 6
+            1024 if options.quick else 2048, 3 if options.quick else 9, 40 if options.quick else 16
         )
     real = os.environ.get("SKYLAKE_REAL_DATA")
     if options.only != "simulated":

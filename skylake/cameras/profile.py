@@ -13,6 +13,7 @@ from typing import Any
 
 from skylake.cameras.chips import chip_blocks, is_pattern, of_chip
 from skylake.cameras.reading import MAX_NAME
+from skylake.cameras.skycontent import sky_checksums
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera, Gate
 from skylake.core.ids import config_sha256
@@ -72,9 +73,10 @@ class Profile:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The profile with all its periods; cameras by their SHA-256."""
+        """The profile with all its periods; cameras by their SHA-256, skies of files by that of the file."""
         periods = [(period.start, period.end, period.camera.sha256) for period in self.periods]
-        return {"base": self.base.sha256, "periods": periods}
+        skies = sky_checksums([self.base, *(period.camera for period in self.periods)])
+        return {"base": self.base.sha256, "periods": periods} | ({"sky_files": skies} if skies else {})
 
     @property
     def configurations(self) -> list[dict[str, Any]]:

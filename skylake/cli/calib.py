@@ -149,6 +149,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
 def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     """Show all that is known of the master NAME: quality, validity, and what it was made of.
 
+    Of a flat, what it may have of a gradient by chance, as parts of the response from the middle to the edge.
     --plot draws its pixels and their histogram, or its bad pixels.
     """
     from skylake.errors import UsageError
@@ -159,7 +160,7 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
         raise UsageError(
             f"{lake}: there is no master {name!r}; `skylake calib list` names those that there are"
         )
-    row = found[0] | {"inputs": json.loads(found[0]["inputs"])}
+    row = found[0] | {"inputs": json.loads(found[0]["inputs"])} | _gradient(lake, found[0])
     shown = {key: value for key, value in row.items() if key != "inputs" and value is not None}
 
     def text() -> None:
@@ -173,6 +174,25 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     show.result(row, as_json, text)
     if plot is not None:
         _draw(lake, row, plot)
+
+
+def _gradient(lake: Path, row: dict[str, Any]) -> dict[str, float]:
+    """Return what a flat may have of a gradient by chance, from the middle to the edge.
+
+    Nothing if its file is away or does not tell.
+    """
+    from skylake.image.library import Master
+    from skylake.image.masterfile import load_master
+
+    root = open_lake(lake).root
+    if row["kind"] != "flat" or not row["file"] or not (root / row["file"]).is_file():
+        return {}
+    gradient = load_master(root, Master.from_row(row)).gradient
+    if gradient is None:
+        return {}
+    x_err, y_err = gradient.xx**0.5, gradient.yy**0.5
+    both = gradient.xy / (x_err * y_err) if x_err * y_err > 0.0 else 0.0
+    return {"gradient_x_err": x_err, "gradient_y_err": y_err, "gradient_correlation": both}
 
 
 def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:

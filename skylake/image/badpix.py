@@ -21,6 +21,10 @@ _STRIDE = 7
 #: Pixels on either side in a line, with which those of a cluster are compared: clusters may be as wide. The wider
 #: window tells what is smooth, such as the glow of an amplifier.
 _NEAR_PX, _WIDE_PX = 12, 25
+#: The same for larger areas, which have to end abruptly: vignetting is as wide.
+_AREA_NEAR_PX, _AREA_WIDE_PX = 64, 128
+#: Pixels on either side of the border of an area that tell how abruptly it ends.
+_BORDER_PX = 2
 #: How much of what is smooth is let pass.
 _SMOOTH = 2.0
 _PASSES = 3
@@ -69,6 +73,7 @@ def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
     """Return the bit DEAD where a master flat is far from its surroundings, those of :func:`hot_pixels`, or NaN.
 
     So it is where the flat is below a part of its median: areas that see no light may be larger than any surroundings.
+    Areas of up to 64 pixels across, compared with 129 pixels along rows and columns, are dead where they end abruptly.
     """
     least = np.float32(limits.dead_response)
 
@@ -77,10 +82,28 @@ def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
 
     unlit = flat < limits.least_response * np.nanmedian(flat[::_STRIDE])
     bad = unlit | _beside_others(np.where(unlit, np.float32(np.nan), flat), excess, flat)
+    bad |= _dead_areas(np.where(bad, np.float32(np.nan), flat), excess, least)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = flat / _surroundings(flat, bad)
     alive = (ratio >= limits.dead_response) & (ratio <= 1.0 / limits.dead_response) & (flat > 0.0)
     return _bits(bad | ~alive, PixelFlag.DEAD)
+
+
+def _dead_areas(flat: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], least: np.float32) -> Mask:
+    """Return areas that are darker than what is farther around, and whose border is a step; not what is NaN."""
+    from scipy.ndimage import label, maximum_filter, median, minimum_filter
+
+    known = np.isfinite(flat)
+    found = known & _beside_others(flat, excess, flat, (_AREA_NEAR_PX, _AREA_WIDE_PX))
+    areas, n = label(found)
+    if n == 0:
+        return found
+    side, numbers = 2 * _BORDER_PX + 1, np.arange(1, n + 1)
+    beyond = np.where(known & ~found, maximum_filter(areas, side), 0)
+    rim = np.where(minimum_filter(areas, side) == 0, areas, 0)
+    within, around = (np.asarray(median(flat, one, numbers), float) for one in (rim, beyond))
+    abrupt = np.append(False, np.isfinite(around) & (within < least * around))
+    return np.asarray(abrupt[areas])
 
 
 def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
@@ -116,7 +139,10 @@ def repair(pixels: Pixels, mask: MaskPlane, bits: PixelFlag) -> int:
     return len(x)
 
 
-def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels) -> Mask:
+def _beside_others(
+    pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    halves: tuple[int, int] = (_NEAR_PX, _WIDE_PX),
+) -> Mask:  # fmt: skip
     """Return pixels that are NaN, or far from the good ones in their row or their column.
 
     Parameters
@@ -125,11 +151,14 @@ def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pi
     excess : callable
         Gives from lines of pixels, the medians about them and their noise by how much each is farther than it may be.
     noise : ndarray of float32
+    halves : tuple of int
+        Pixels on either side in a line, with which each is compared, and those that tell what is smooth.
     """
     bad = ~np.isfinite(pixels)
     for _ in range(_PASSES):
         # What was found does not hide its neighbours any more.
-        found = _in_lines(pixels, bad, excess, noise) | _in_lines(pixels.T, bad.T, excess, noise.T).T
+        found = _in_lines(pixels, bad, excess, noise, halves)
+        found |= _in_lines(pixels.T, bad.T, excess, noise.T, halves).T
         if not np.any(found & ~bad):
             break
         bad |= found
@@ -137,13 +166,14 @@ def _beside_others(pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pi
 
 
 def _in_lines(
-    pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels
-) -> Mask:
+    pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    halves: tuple[int, int],
+) -> Mask:  # fmt: skip
     lines, left_out = np.ascontiguousarray(pixels), np.ascontiguousarray(bad)
-    near = _medians(lines, left_out, _NEAR_PX)
+    near = _medians(lines, left_out, halves[0])
     beyond = excess(lines, near, noise)
     some = np.flatnonzero(np.any(beyond > 0.0, axis=1))
-    smooth = np.abs(near[some] - _medians(lines[some], left_out[some], _WIDE_PX))
+    smooth = np.abs(near[some] - _medians(lines[some], left_out[some], halves[1]))
     found = np.zeros(lines.shape, bool)
     found[some] = beyond[some] > _SMOOTH * smooth
     return found

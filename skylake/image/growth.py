@@ -40,8 +40,10 @@ _LONELIEST = 10
 _RING_PX = 1.5
 #: A ring of which more than this share is hidden says nothing.
 _MOST_HIDDEN = 0.7
-#: The light in a ring differs from star to star by between these shares of it.
-_PSF_VARIATION = (0.2, 0.4)
+#: The light in a ring differs from star to star by between these shares of it. Companions that nobody sees add light
+#: to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest stars
+#: count, to which they add the smallest share.
+_PSF_VARIATION = (0.03, 0.4)
 #: Pixels around the footprint of a neighbour that still belong to it.
 _WIDEN_PX = 3
 #: Exponent of the Moffat profile that stands in where no star is bright enough (Trujillo et al. 2001).

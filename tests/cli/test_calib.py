@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.io import fits
 
 from skylake.simulate import Scenario, StarParams, simulate
 
@@ -102,6 +103,17 @@ def test_times_are_shown_to_the_second_and_photon_transfers_with_their_gain(buil
     (mjd,) = [line for line in shown if line[:1] == ["mjd_mid"]]
     assert float(mjd[1]) == pytest.approx(row["mjd_mid"], abs=1e-5) and mjd[2] == "d"
     assert ["gain_e_per_adu", f"{row['gain_e_per_adu']:.6g}", "electron/adu"] in shown
+
+
+def test_a_flat_tells_what_it_may_have_of_a_gradient(built: Path, well: Run) -> None:
+    (row,) = well("calib", "list", built, "--kind", "flat", "--json").json
+    told = well("calib", "show", built, row["name"], "--json").json
+    header = fits.getheader(built / told["file"], 0)
+    assert told["gradient_x_err"] > 0.0 and told["gradient_y_err"] > 0.0
+    assert told["gradient_x_err"] == pytest.approx(header["GRADXX"] ** 0.5, rel=1e-6)
+    assert told["gradient_y_err"] == pytest.approx(header["GRADYY"] ** 0.5, rel=1e-6)
+    assert -1.0 <= told["gradient_correlation"] <= 1.0
+    assert "gradient_x_err" in well("calib", "show", built, row["name"]).out
 
 
 def test_workers_make_what_this_process_makes(

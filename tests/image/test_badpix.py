@@ -179,15 +179,31 @@ def test_a_hole_without_values_hides_no_neighbour() -> None:
 
 @pytest.mark.parametrize("least", [0.15, 0.05])
 def test_areas_that_see_no_light_are_dead_however_large(least: float) -> None:
-    flat = np.random.default_rng(8).normal(1.0, 0.02, (200, 300)).astype(np.float32)
+    flat = np.random.default_rng(8).normal(1.0, 0.02, (200, 700)).astype(np.float32)
     unlit = np.zeros(flat.shape, bool)
-    unlit[100:140, 100:160], unlit[:, :30] = True, True
+    # The second is wider than any surroundings.
+    unlit[100:140, 100:160], unlit[:, :30], unlit[:, 300:550] = True, True, True
     flat[unlit] *= 0.1
     found = dead_pixels(flat, BadPixels(least_response=least)) > 0
     if least > 0.1:
         np.testing.assert_array_equal(found, unlit)
     else:
-        assert not found[110:130, 115:145].any() and not found[:, :10].any()
+        np.testing.assert_array_equal(found[:, :230], unlit[:, :230])
+        assert not found[:, 400:450].any()
+
+
+def test_large_areas_of_low_response_are_dead_and_vignetting_is_not() -> None:
+    y, x = np.mgrid[0:300, 0:300]
+    # At the rim of the image circle the light falls from all to a quarter within thirty pixels.
+    radius = np.hypot(x - 100.0, y - 150.0)
+    flat = np.interp(radius, [0.0, 120.0, 150.0, 400.0], [1.0, 0.9, 0.25, 0.2])
+    flat *= np.random.default_rng(10).normal(1.0, 0.01, flat.shape)
+    shaded = np.zeros(flat.shape, bool)
+    shaded[120:160, 60:100] = np.hypot(x - 80.0, y - 140.0)[120:160, 60:100] < 19.0
+    shaded[200:220, 90:130] = True
+    flat[shaded] *= 0.3
+    found = dead_pixels(flat.astype(np.float32), BadPixels()) > 0
+    np.testing.assert_array_equal(found, shaded)
 
 
 def test_the_noise_of_a_glow_is_not_hot_and_what_exceeds_it_is() -> None:
