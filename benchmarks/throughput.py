@@ -56,7 +56,7 @@ TARGETS = {"plain": 15_000.0, "fpack": 10_000.0}
 STAGES = {
     "headers": "_plan",
     "point spread function": "pool_psfs",
-    "frames on the workers": "_reduce_frames",
+    "frames on the workers": "reduce_frames",
     "gather and commit": "_publish_window",
 }
 COLUMNS = CatalogColumns(
