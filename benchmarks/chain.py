@@ -75,7 +75,7 @@ STAGES = {
     "header values": (reduce, "_read_header"),
     "calibrate": (reduce, "_calibrate"),
     "WCS": (reduce, "point"),
-    "Sun and Moon": (reduce, "_sky_row"),
+    "Sun and Moon": (reduce, "sky_row"),
     "count pixels": (reduce, "_count_pixels"),
     "background": (reduce, "estimate_background"),
     "detect": (reduce, "detect_sources"),

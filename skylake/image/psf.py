@@ -218,7 +218,9 @@ def sum_stars(
     n_terms = N_FIELD * N_BASIS
     pairs = (field[:, :, None] * field[:, None, :]).reshape(len(x), -1)
     matrix = pairs.T @ squares.reshape(len(x), -1)
-    matrix = matrix.reshape(N_FIELD, N_FIELD, N_BASIS, N_BASIS).transpose(0, 2, 1, 3).reshape(n_terms, n_terms)
+    matrix = (
+        matrix.reshape(N_FIELD, N_FIELD, N_BASIS, N_BASIS).transpose(0, 2, 1, 3).reshape(n_terms, n_terms)
+    )
     return PsfSums(
         # Rounding makes the halves of a symmetric matrix differ, of which one alone may be kept.
         0.5 * (matrix + matrix.T),

@@ -59,7 +59,11 @@ def star_equations(
     """
     n_stars, n_pixels = values.shape
     matrix, vector = np.zeros((n_stars, N_TERMS, N_TERMS)), np.zeros((n_stars, N_TERMS))
-    found, weighted, radial = np.empty((n_pixels, N_TERMS)), np.empty((n_pixels, N_TERMS)), np.empty(_N_RADIAL)
+    found, weighted, radial = (
+        np.empty((n_pixels, N_TERMS)),
+        np.empty((n_pixels, N_TERMS)),
+        np.empty(_N_RADIAL),
+    )
     a, b, c, d = inverse[0, 0], inverse[0, 1], inverse[1, 0], inverse[1, 1]
     for star in range(n_stars):
         n_used, product = 0, vector[star]
