@@ -7,15 +7,16 @@ Frames: those of `chain.py`, raw, of one field in one night, plain or compressed
 would: masters with errors from the calibration library, background, detection, measurement, the WCS checked against a
 reference catalog of all stars that were drawn, parts gathered and committed; then matched and given zeropoints. A
 second night, of the same pixels with other times, is done with forced photometry of all stars of the catalog besides,
-with the point spread function of the night from twenty of its frames, which are reduced once more for it.
+with the point spread function of the night from twenty of its frames, which are read and calibrated once more for it,
+but not searched.
 
 The time is that of the clock, from the names of the files to the commit of the zeropoints. Workers have started and
 done a night of a few frames before, so that starting them and loading the compiled kernels, some seconds, is left out;
 it is done once however many nights follow.
 
 Beside it stands the CPU time of all processes, from which follows what cores give that have nothing else to do. The
-profile tells where the time goes: of the process that leads, by stage, and of what workers do for a frame in
-`chain.py`.
+profile tells where the time goes: of the process that leads, by stage; and of a few frames that are ingested once more
+by one process, by function, where the frames that tell the point spread function are all of them.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
 """
@@ -39,10 +40,13 @@ from chain import EXPOSURE_S, ZEROPOINT, Sky
 from claims import Claim, conclude
 
 from skylake.cameras import Profile
+from skylake.flow import calibrate as calibrating
 from skylake.flow import ingest as ingesting
+from skylake.flow import psfpool
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Workers, workers
+from skylake.flow.cluster import Inline, Workers, workers
+from skylake.flow.frames import Reduction, reduce_chunk
 from skylake.flow.ingest import ingest
 from skylake.flow.masters import build_masters
 from skylake.flow.targets import TargetOptions, make_targets
@@ -56,9 +60,18 @@ TARGETS = {"plain": 15_000.0, "fpack": 10_000.0}
 STAGES = {
     "headers": "_plan",
     "point spread function": "pool_psfs",
-    "frames on the workers": "_reduce_frames",
+    "frames on the workers": "reduce_frames",
     "gather and commit": "_publish_window",
 }
+#: What of a whole ingest is timed in one process, besides what `chain.py` times of a frame.
+FURTHER = {
+    "PSF of the night: sums": (psfpool, "sums_of_frame"),
+    "gather": (ingesting, "gather_batch"),
+    "commit": (ingesting, "commit_nights"),
+    "match": (calibrating, "match_night"),
+}
+#: Frames of the profile.
+PROFILED = 4
 COLUMNS = CatalogColumns(
     ra="ra",
     dec="dec",
@@ -101,12 +114,12 @@ def nights(folder: Path, sky: Sky, form: str, number: int, some: Workers) -> lis
     lake = make_lake(folder, sky, profile, form, some)
     run(lake, profile, warm, some, {})
     claims = [timed_night(lake, profile, frames, some, form)]
+    show_profile(lake, profile, frames, 6)
     make_targets(lake, profile.name, TargetOptions("stars", seen=0), some)
     run(lake, profile, [later(path, 2) for path in warm], some, {})
-    return [
-        *claims,
-        timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets"),
-    ]
+    claims.append(timed_night(lake, profile, [later(path, 2) for path in frames], some, f"{form}, targets"))
+    show_profile(lake, profile, frames, 4)
+    return claims
 
 
 def later(path: Path, days: int) -> Path:
@@ -114,7 +127,7 @@ def later(path: Path, days: int) -> Path:
     content = path.read_bytes()
     for day in (2, 3):
         content = content.replace(b"'2024-10-%02dT" % day, b"'2024-10-%02dT" % (day + days))
-    written = path.with_name(f"later-{path.name}")
+    written = path.with_name(f"later-{days}-{path.name}")
     written.write_bytes(content)
     return written
 
@@ -136,6 +149,29 @@ def timed_night(lake: Lake, profile: Profile, frames: list[Path], some: Workers,
         print(f"{3600 * number / (total - once):.0f} frames an hour but for what is done once a night")
     print(f"{what}: {3600.0 * number / total:.0f} frames an hour; {target:.0f} are asked for")
     return Claim(f"seconds for 1,000 frames, {what}", 1e3 * total / number, None, 3.6e6 / target)
+
+
+def show_profile(lake: Lake, profile: Profile, frames: list[Path], days: int) -> None:
+    """Ingest a few of the frames once more in this process, and print where its time goes."""
+    files = [later(path, days) for path in frames[: 2 * PROFILED]]
+    # The first frames of a process load the kernels.
+    for path in files[PROFILED:]:
+        reduce_chunk(
+            [str(path)], Reduction.in_force(lake, lake.snapshot(), profile), path.with_suffix(".rows")
+        )
+    taken: dict[str, float] = {}
+    calls: dict[str, list[float]] = {}
+    before = time.process_time()
+    with chain.stages(calls, chain.STAGES | FURTHER):
+        run(lake, profile, files[:PROFILED], Inline(), taken)
+    rest = 1e3 * (time.process_time() - before) / PROFILED
+    print(f"one process, {PROFILED} frames: {rest:.1f} ms of CPU for each, of which")
+    for stage, seconds in calls.items():
+        share = 1e3 * sum(seconds) / PROFILED
+        rest -= share
+        if seconds:
+            print(f"{stage:32s} {share:8.1f} ms")
+    print(f"{'the rest':32s} {rest:8.1f} ms")
 
 
 def make_lake(folder: Path, sky: Sky, profile: Profile, form: str, some: Workers) -> Lake:

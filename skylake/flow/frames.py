@@ -21,6 +21,7 @@ from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
 from skylake.flow.ahead import ahead
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
+from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.masters import library_of
 from skylake.flow.patterns import Patterns
 from skylake.flow.skyframes import SkyFrame, SkySource
@@ -79,7 +80,8 @@ class Reduction:
     file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
     masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
     the others. ``epochs`` tell the distortion of the camera, and ``guide`` where the detector is in the focal plane.
-    ``priors`` tells, by file, what neighbours know of frames that do not tell where they point.
+    ``priors`` tells, by file, what neighbours know of frames that do not tell where they point, and ``kept`` what was
+    found on frames that were reduced before, in the same way.
     """
 
     profile: Profile
@@ -91,6 +93,7 @@ class Reduction:
     epochs: tuple[Epoch, ...] = ()
     guide: Guide = field(default_factory=Guide)
     priors: Mapping[str, Prior | None] = field(default_factory=dict)
+    kept: KeptFiles | None = None
 
     @property
     def catalog_name(self) -> str | None:
@@ -175,6 +178,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         guide=reduction.guide,
         catalog=reduction.catalog_name,
         priors=reduction.priors,
+        keeper=reduction.kept,
     )
     for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
@@ -244,11 +248,12 @@ def _measure(
     guide: Guide,
     catalog: str | None,
     priors: Mapping[str, Prior | None],
+    keeper: KeptFiles | None,
 ) -> _Rows:
     prior = priors.get(row["file"])
     reduced = reduce_frame(
         content, profile, find_stars, library, sky, finish, row, solver, epochs,
-        guide=guide, catalog=catalog, prior=prior,
+        guide=guide, catalog=catalog, prior=prior, keeper=keeper,
     )  # fmt: skip
     return _tables(reduced)
 

@@ -19,6 +19,7 @@ from skylake.flow.discover import find_frames
 from skylake.flow.frames import Chunk, Reduction, peek_nights, unchecked_files
 from skylake.flow.gather import gather_batch
 from skylake.flow.geometries import learn_geometries
+from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
@@ -253,8 +254,10 @@ def _ingest_window(
     with run.lake.stage(f"ingest-{profile.name}") as staging:
         if reduction.forcing is not None:
             folders = staging / "psf", run.lake.layout.psf_memory(profile.name)
-            psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours)
-            reduction = replace(reduction, forcing=replace(reduction.forcing, psfs=psfs))
+            found = staging / "found"
+            psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
+            forcing = replace(reduction.forcing, psfs=psfs)
+            reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
         reduced = reduce_frames(window, reduction, run.workers, staging, run.progress)
         chunks = {
             night: [without_repeats(chunk, run.known.seen) for chunk in some]

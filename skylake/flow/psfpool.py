@@ -18,6 +18,7 @@ from skylake.flow.ahead import ahead
 from skylake.flow.cluster import Workers
 from skylake.flow.copies import Contents
 from skylake.flow.guard import guard
+from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.psfmemory import Peeked, PsfMemory, made_with, recall, remember
 from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.library import Library
@@ -60,6 +61,7 @@ def pool_psfs(
     scratch: Path | None = None,
     keep: Path | None = None,
     neighbours: Sequence[SkyFrame] | None = None,
+    found: Path | None = None,
 ) -> dict[PsfKey, PsfModel]:
     """Return the point spread functions of nights, from frames that are spread over them.
 
@@ -74,10 +76,15 @@ def pool_psfs(
     a folder `keep`, in which the sums of the last nights are remembered, a night that comes frame by frame asks each
     once, and ends with the same functions as one that comes as a whole. Where the sky is taken off, what a frame
     tells follows from its neighbours too, and nothing is remembered.
+
+    In a folder `found` is kept, in a file for each of some frames, what was found on them, so that the frames that are
+    to be reduced then are not searched twice (:class:`~skylake.flow.keptfiles.KeptFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)
-    shared = dask.delayed(_Camera(profile, library, tuple(neighbours), scratch), pure=False, traverse=False)
+    kept = None if found is None or takes_sky(profile) else KeptFiles(found, may_add=True)
+    camera = _Camera(profile, library, tuple(neighbours), scratch, kept)
+    shared = dask.delayed(camera, pure=False, traverse=False)
     digest, folder = made_with(profile, library), None if takes_sky(profile) else keep
     memories = {
         night: PsfMemory() if folder is None else recall(folder, night, digest, files)
@@ -226,6 +233,7 @@ class _Camera:
     library: Library | None
     neighbours: tuple[SkyFrame, ...]
     scratch: Path | None
+    kept: KeptFiles | None = None
 
 
 def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
@@ -254,7 +262,8 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
             continue
         found.append(
             reduce_frame(
-                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame, unplaced=True
+                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame, unplaced=True,
+                keeper=camera.kept,
             ).finished
-        )
+        )  # fmt: skip
     return found

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from skylake.cameras import HeaderReading
+from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
+from skylake.core.sphere import ra_dec, separation_deg
 from skylake.image.astrometry import Pointing
 from skylake.image.lenstext import lens_text
 from skylake.image.refined import RefinedPointing
@@ -27,3 +30,25 @@ def refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, A
     return {name: value for name, value in numbers.items() if not name.startswith("astrom_field_")} | {
         "wcs_lens": lens_text(refined.refinement.lens)
     }
+
+
+def sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:
+    """Return where Sun, Moon and the frame stand above the horizon of the site."""
+    assert reading.mjd_mid is not None
+    site = reading.camera.site
+    state = sun_and_moon(reading.mjd_mid, site)
+    row: dict[str, Any] = {"moon_phase": float(state.moon_phase)}
+    if site.known:
+        row["sun_altitude_deg"] = float(state.sun_altitude_deg)
+        row["moon_altitude_deg"] = float(state.moon_altitude_deg)
+    if pointing is not None:
+        moon_ra, moon_dec = ra_dec(state.moon)
+        row["moon_separation_deg"] = float(
+            separation_deg(moon_ra, moon_dec, pointing.ra_deg, pointing.dec_deg)
+        )
+        if site.known:
+            altitude, azimuth = alt_az(pointing.ra_deg, pointing.dec_deg, reading.mjd_mid, site)
+            row.update(
+                altitude_deg=float(altitude), azimuth_deg=float(azimuth), airmass=float(airmass(altitude))
+            )
+    return row

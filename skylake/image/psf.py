@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.image.kernels.psfsums import star_equations
 from skylake.image.kernels.shapes import draw_stamps, light_of_terms, star_coefficients
 
 Floats = npt.NDArray[np.float64]
@@ -210,14 +211,16 @@ def sum_stars(
     size : tuple of int
         Height and width of the image.
     """
-    u, v = np.tensordot(shape.inverse, np.stack([dx, dy]), axes=1)
-    functions = basis(u, v) / np.linalg.det(shape.matrix)
-    weighted = functions * weights[..., None]
+    scale = 1.0 / float(np.linalg.det(shape.matrix))
+    given = (np.ascontiguousarray(some, float) for some in (values, weights, dx, dy))
+    squares, products = star_equations(*given, shape.inverse, scale)
     field = field_terms(x, y, size)
-    squares = np.matmul(np.swapaxes(weighted, 1, 2), functions)
-    products = np.einsum("nmk,nm->nk", weighted, values)
     n_terms = N_FIELD * N_BASIS
-    matrix = np.einsum("nt,nu,nkl->tkul", field, field, squares, optimize=True).reshape(n_terms, n_terms)
+    pairs = (field[:, :, None] * field[:, None, :]).reshape(len(x), -1)
+    matrix = pairs.T @ squares.reshape(len(x), -1)
+    matrix = (
+        matrix.reshape(N_FIELD, N_FIELD, N_BASIS, N_BASIS).transpose(0, 2, 1, 3).reshape(n_terms, n_terms)
+    )
     return PsfSums(
         # Rounding makes the halves of a symmetric matrix differ, of which one alone may be kept.
         0.5 * (matrix + matrix.T),
@@ -328,19 +331,6 @@ def field_terms(x: Floats, y: Floats, size: tuple[int, int]) -> Floats:
     height, width = size
     s, t = 2.0 * x / max(width - 1, 1) - 1.0, 2.0 * y / max(height - 1, 1) - 1.0
     return np.stack([np.ones_like(s), s, t, s * s, s * t, t * t], axis=-1)
-
-
-def basis(u: Floats, v: Floats) -> Floats:
-    """Return the basis functions at scaled offsets, shape (..., 26)."""
-    h = 1.0 / (1.0 + u * u + v * v)
-    t = 2.0 * h - 1.0
-    radial = np.polynomial.chebyshev.chebvander(t, max(terms for _, terms, _ in _ORDERS) - 1)
-    found = []
-    for order, terms, parts in _ORDERS:
-        harmonic = (u + 1j * v) ** order * h ** (2 + (order + 1) // 2)
-        for angular in (harmonic.real, harmonic.imag)[:parts]:
-            found.append(angular[..., None] * radial[..., :terms])
-    return np.asarray(np.concatenate(found, axis=-1))
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,10 @@ import numpy as np
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import FLUXES, Camera
-from skylake.core.ephemeris import airmass, alt_az, sun_and_moon
 from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
-from skylake.core.sphere import ra_dec, separation_deg
 from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.astrometry import Pointing, StarFinder
 from skylake.image.background import Background, estimate_background, refine_background
@@ -29,6 +28,7 @@ from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, aperture_corrections
 from skylake.image.inject import Frame
+from skylake.image.kept import Keeper, Kept
 from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.limits import note_limits
@@ -36,7 +36,7 @@ from skylake.image.locate import Reference, Solver, locate, point, require_right
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.neighbours import Prior
 from skylake.image.placed import note_between, pointing_of_lens
-from skylake.image.pointingrow import pointing_row
+from skylake.image.pointingrow import pointing_row, sky_row
 from skylake.image.quality import source_metrics
 from skylake.image.read import open_stored
 from skylake.image.responses import with_response_error
@@ -118,6 +118,7 @@ def reduce_frame(
     guide: Guide | None = None,
     catalog: str | None = None,
     prior: Prior | None = None,
+    keeper: Keeper | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -149,6 +150,8 @@ def reduce_frame(
         Name of the catalog.
     prior : Prior or None
         What its neighbours tell of a frame that does not tell itself where it points; needs `find_stars`.
+    keeper : Keeper or None
+        Keeps what is found on the frame, and knows what was found when it was reduced before in the same way.
 
     Returns
     -------
@@ -163,7 +166,7 @@ def reduce_frame(
     try:
         reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced)
+        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced, keeper)
     except FrameError as error:
         reduced.file_under(error)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -244,6 +247,7 @@ def _measure(
     finish: Finisher | None,
     prior: Prior | None,
     unplaced: bool,
+    keeper: Keeper | None,
 ) -> None:
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
@@ -251,20 +255,16 @@ def _measure(
     told = point(header, camera, image)
     if told[0] is not None:
         row.update(pointing_row(told[0]), wcs_source="header")
-    row.update(_sky_row(reading, told[0]))
+    row.update(sky_row(reading, told[0]))
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
-    detections = _detect(row, image, signal, background, reading, told[0], reference, prior)
-    background = refine_background(image, background, detections, camera.extraction, signal)
-    row["sky_adu"] = background.median_level + image.sky.level
-    measured = measure_sources(
-        image, background, signal, detections, camera, reading.gain, reading.exposure_s
-    )
-    trails = note_trails(row, image, signal, detections, measured, camera.apertures)
+    detect = partial(_detect, row, pointing=told[0], reference=reference, prior=prior)
+    background, found = _found(row, image, signal, background, reading, detect, keeper)
+    detections, measured = found.detections, found.measured
     located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
-        row.update(_sky_row(reading, located.pointing))
+        row.update(sky_row(reading, located.pointing))
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, located.crowding
     )
@@ -285,9 +285,37 @@ def _measure(
         reduced.finished = finish(
             Extracted(
                 row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
-                corrections, pointing, trails, located.stars,
+                corrections, pointing, found.trails, located.stars,
             )
         )  # fmt: skip
+
+
+def _found(
+    row: dict[str, Any],
+    image: Image,
+    signal: Pixels,
+    background: Background,
+    reading: HeaderReading,
+    detect: Callable[[Image, Pixels, Background, HeaderReading], Detections],
+    keeper: Keeper | None,
+) -> tuple[Background, Kept]:
+    """Return the refined background, and what is found above it, unless that is known."""
+    known, camera = None if keeper is None else keeper.recall(row["frame_id"]), reading.camera
+    found = detect(image, signal, background, reading) if known is None else known.detections
+    row["threshold_sigma"] = found.threshold_sigma
+    if found.raised:
+        row["flags"] |= FrameFlag.THRESHOLD_RAISED
+    background = refine_background(image, background, found, camera.extraction, signal)
+    row["sky_adu"] = background.median_level + image.sky.level
+    if known is not None:
+        note_trails(row, image, signal, found, known.measured, camera.apertures, known.trails)
+        return background, known
+    measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
+    trails = note_trails(row, image, signal, found, measured, camera.apertures)
+    fresh = Kept(found, measured, trails)
+    if keeper is not None:
+        keeper.keep(row["frame_id"], fresh)
+    return background, fresh
 
 
 def _flags_of_all(row: dict[str, Any]) -> SourceFlag:
@@ -310,7 +338,7 @@ def _detect(
     """Find sources; where there are none, say why."""
     camera = reading.camera
     try:
-        detections = detect_sources(
+        return detect_sources(
             signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
             image.read_variance,
         )  # fmt: skip
@@ -318,13 +346,9 @@ def _detect(
         if prior is not None and prior.between is not None:
             pointing = pointing_of_lens(prior.between.lens, (signal.shape[0], signal.shape[1]))
             note_between(row, prior.between)
-            row.update(pointing_row(pointing), **_sky_row(reading, pointing))
+            row.update(pointing_row(pointing), **sky_row(reading, pointing))
         find_stars = None if reference is None else reference.find_stars
         raise empty_frame(row, camera, pointing, find_stars, error) from error
-    row["threshold_sigma"] = detections.threshold_sigma
-    if detections.raised:
-        row["flags"] |= FrameFlag.THRESHOLD_RAISED
-    return detections
 
 
 def _count_pixels(row: dict[str, Any], image: Image) -> None:
@@ -337,28 +361,6 @@ def _count_pixels(row: dict[str, Any], image: Image) -> None:
         row["flags"] |= FrameFlag.NAN_PIXELS
     if n_hit > _MANY_HIT * image.mask.size:
         row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
-
-
-def _sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:
-    """Return where Sun, Moon and the frame stand above the horizon of the site."""
-    assert reading.mjd_mid is not None
-    site = reading.camera.site
-    state = sun_and_moon(reading.mjd_mid, site)
-    row: dict[str, Any] = {"moon_phase": float(state.moon_phase)}
-    if site.known:
-        row["sun_altitude_deg"] = float(state.sun_altitude_deg)
-        row["moon_altitude_deg"] = float(state.moon_altitude_deg)
-    if pointing is not None:
-        moon_ra, moon_dec = ra_dec(state.moon)
-        row["moon_separation_deg"] = float(
-            separation_deg(moon_ra, moon_dec, pointing.ra_deg, pointing.dec_deg)
-        )
-        if site.known:
-            altitude, azimuth = alt_az(pointing.ra_deg, pointing.dec_deg, reading.mjd_mid, site)
-            row.update(
-                altitude_deg=float(altitude), azimuth_deg=float(azimuth), airmass=float(airmass(altitude))
-            )
-    return row
 
 
 def _judge(

@@ -84,14 +84,18 @@ def note_trails(
     detections: Detections,
     measured: Measurements,
     apertures: Apertures,
+    known: tuple[Trail, ...] | None = None,
 ) -> tuple[Trail, ...]:
     """Find trails, flag the sources whose largest aperture they cross, and add numbers to the row of the frame.
 
-    Sources keep the flags that they have. A star under a trail has its light too, and so counts as spoiled.
+    Those that are known need not be found. Sources keep the flags that they have. A star under a trail has its light
+    too, and so counts as spoiled.
     """
-    widths = measured.fwhm[np.isfinite(measured.fwhm)]
-    fwhm = float(np.clip(np.median(widths), *_WIDTHS)) if widths.size else _WIDTHS[0]
-    trails = find_trails(signal, image.mask, float(row["sky_rms_adu"]), detections, fwhm)
+    trails = known
+    if trails is None:
+        widths = measured.fwhm[np.isfinite(measured.fwhm)]
+        fwhm = float(np.clip(np.median(widths), *_WIDTHS)) if widths.size else _WIDTHS[0]
+        trails = find_trails(signal, image.mask, float(row["sky_rms_adu"]), detections, fwhm)
     crossed = near_trails(trails, measured.x, measured.y, max(apertures.radii_px))
     measured.flags[crossed] |= SourceFlag.STREAK
     row.update(

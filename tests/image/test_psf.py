@@ -17,7 +17,6 @@ from skylake.image.psf import (
     PsfQuality,
     PsfSums,
     Shape,
-    basis,
     field_terms,
     monomials,
     solve_psf,
@@ -65,6 +64,38 @@ def drawn(psf: FramePsf, x: Floats, y: Floats) -> Floats:
     dx, dy = (x - np.rint(x)).astype(np.float32), (y - np.rint(y)).astype(np.float32)
     side = 2 * HALF + 1
     return draw_stamps(dx, dy, coefficients, psf.inverse, HALF)[:, : side * side].astype(float)
+
+
+#: Angular order, terms and parts of the functions.
+ORDERS = ((0, 8, 1), (1, 3, 2), (2, 3, 2), (3, 2, 2), (4, 1, 2))
+
+
+def basis(u: Floats, v: Floats) -> Floats:
+    """Return the basis functions at scaled offsets, shape (..., 26)."""
+    h = 1.0 / (1.0 + u * u + v * v)
+    t = 2.0 * h - 1.0
+    radial = np.polynomial.chebyshev.chebvander(t, max(terms for _, terms, _ in ORDERS) - 1)
+    found = []
+    for order, terms, parts in ORDERS:
+        harmonic = (u + 1j * v) ** order * h ** (2 + (order + 1) // 2)
+        for angular in (harmonic.real, harmonic.imag)[:parts]:
+            found.append(angular[..., None] * radial[..., :terms])
+    return np.asarray(np.concatenate(found, axis=-1))
+
+
+def test_sums_are_those_of_the_basis_functions() -> None:
+    shape = Shape(2.4, 0.05, -0.1)
+    x, y, dx, dy, values = stars(12, 11)
+    weights = np.where(np.hypot(dx, dy) <= RADIUS, 1e6 / (1.0 + 1e3 * values), 0.0)
+    sums = sum_stars(values, weights, dx, dy, x, y, shape, SIZE)
+    u, v = np.tensordot(shape.inverse, np.stack([dx, dy]), axes=1)
+    functions = basis(u, v) / np.linalg.det(shape.matrix)
+    terms = np.einsum("nt,nmk->nmtk", field_terms(x, y, SIZE), functions).reshape(*values.shape, -1)
+    matrix = np.einsum("nm,nmi,nmj->ij", weights, terms, terms, optimize=True)
+    vector = np.einsum("nm,nmi,nm->i", weights, terms, values, optimize=True)
+    scale = np.sqrt(np.diag(matrix))
+    assert np.abs((sums.matrix - matrix) / np.outer(scale, scale)).max() < 1e-12
+    assert np.abs((sums.vector - vector) / (scale * np.sqrt(sums.square))).max() < 1e-12
 
 
 @given(
