@@ -23,7 +23,4 @@ def pointing_row(pointing: Pointing) -> dict[str, Any]:
 
 def refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the numbers of a refinement that are columns of ``frames``."""
-    numbers = refined.numbers(shape)
-    return {name: value for name, value in numbers.items() if not name.startswith("astrom_field_")} | {
-        "wcs_lens": lens_text(refined.refinement.lens)
-    }
+    return refined.numbers(shape) | {"wcs_lens": lens_text(refined.refinement.lens)}

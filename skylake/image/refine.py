@@ -14,6 +14,7 @@ from skylake.image.lens import Lens
 from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
 from skylake.image.matching import Indices, Sources, Stars, match, on_image
+from skylake.image.residualfield import ResidualField, rings
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,8 +35,6 @@ _WIDEST_PLANE_RAD = math.radians(60.0)
 _CANDIDATES = ("rectilinear", "equisolid", "equidistant", "stereographic")
 #: Another projection must predict unseen stars better by this share.
 _BETTER = 0.99
-#: Cells of the residual field, along the longer side of the image.
-_CELLS = 8
 _SAMPLE_POINTS = 9
 
 
@@ -84,26 +83,13 @@ class Refinement:
         scale = self.lens.solid_angle(self.pairs.x, self.pairs.y) * ARCSEC_PER_RADIAN**2
         return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0) * scale)))
 
-    def residual_field(self, shape: tuple[int, int]) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the mean residuals in square cells of the image, and how many stars are in each.
+    def residual_field(self, shape: tuple[int, int]) -> ResidualField:
+        """Return the mean residuals in square cells of the image, under the weights of the fit."""
+        return ResidualField.of(self.pairs.x, self.pairs.y, self.fit.residuals, self.fit.weights, shape)
 
-        Returns
-        -------
-        residuals : ndarray, shape (2, rows, columns)
-            Along x and y, pixels, under the weights of the fit; NaN in cells without a star.
-        number : ndarray of int, shape (rows, columns)
-        """
-        side = max(shape) / _CELLS
-        rows, columns = (max(1, round(length / side)) for length in shape)
-        row = np.clip(((self.pairs.y + 0.5) * rows / shape[0]).astype(int), 0, rows - 1)
-        column = np.clip(((self.pairs.x + 0.5) * columns / shape[1]).astype(int), 0, columns - 1)
-        cell, weights = row * columns + column, self.fit.weights
-        total = np.bincount(cell, weights, minlength=rows * columns)
-        sums = [np.bincount(cell, weights * along, minlength=rows * columns) for along in self.fit.residuals]
-        with np.errstate(invalid="ignore"):
-            means = np.where(total > 0.0, np.array(sums) / total, np.nan)
-        number = np.bincount(cell[weights > 0.0], minlength=rows * columns)
-        return means.reshape(2, rows, columns), number.reshape(rows, columns)
+    def rings(self, shape: tuple[int, int]) -> dict[str, float]:
+        """Return what is left in rings about the middle of the image, named as the columns of ``frames``."""
+        return rings(self.pairs.x, self.pairs.y, self.fit.residuals, self.fit.weights, shape)
 
 
 def refine(

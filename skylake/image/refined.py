@@ -43,28 +43,22 @@ class RefinedPointing:
     written: SipHeader
 
     def numbers(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return what is worth keeping of a frame; NaN is None, and the residual field is by rows, then columns."""
+        """Return what is worth keeping of a frame, as columns of ``frames``; NaN is None."""
         found = self.refinement
-        residuals, number = found.residual_field(shape)
         told: dict[str, float] = {
             "astrom_rms_px": found.rms_px,
             "astrom_rms_arcsec": found.rms_arcsec,
             "astrom_held_out_px": found.held_out_px,
             "astrom_completeness": found.completeness,
             "astrom_wcs_px": self.written.residual_px,
+            **found.rings(shape),
         }
         return {
             **{name: value if math.isfinite(value) else None for name, value in told.items()},
             "astrom_n": len(found.stars),
             "astrom_parameters": len(found.fit.freed),
-            "astrom_field_dx_px": _listed(residuals[0]),
-            "astrom_field_dy_px": _listed(residuals[1]),
-            "astrom_field_n": number.ravel().tolist(),
+            "astrom_field": found.residual_field(shape).text(),
         }
-
-
-def _listed(values: Floats) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.ravel().tolist()]
 
 
 def refine_pointing(

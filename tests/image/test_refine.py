@@ -95,11 +95,11 @@ def test_the_residual_field_shows_what_a_lens_cannot_follow():
         SHAPE,
         30.0,
     )
-    means, number = found.residual_field(SHAPE)
-    assert means.shape == (2, 6, 8)
-    assert number.sum() == np.count_nonzero(found.fit.weights > 0.0)
-    assert np.unravel_index(np.nanargmax(np.abs(means[0])), (6, 8)) == (4, 6)
-    assert means[0, 4, 6] > 0.1
+    told = found.residual_field(SHAPE)
+    assert told.dx.shape == told.dy.shape == (6, 8)
+    assert told.number.sum() == np.count_nonzero(found.fit.weights > 0.0)
+    assert np.unravel_index(np.nanargmax(np.abs(told.dx)), (6, 8)) == (4, 6)
+    assert told.dx[4, 6] > 0.1
 
 
 def test_the_lens_of_a_map_from_pixels_to_the_sky_is_found():
