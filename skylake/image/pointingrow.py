@@ -21,6 +21,6 @@ def pointing_row(pointing: Pointing) -> dict[str, Any]:
     }
 
 
-def refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the numbers of a refinement that are columns of ``frames``."""
-    return refined.numbers(shape) | {"wcs_lens": lens_text(refined.refinement.lens)}
+def refined_row(refined: RefinedPointing, shape: tuple[int, int], refraction: str) -> dict[str, Any]:
+    """Return what a refinement tells as columns of ``frames``; `refraction` is the word for whether it was heeded."""
+    return refined.numbers(shape) | {"wcs_lens": lens_text(refined.lens), "astrom_refraction": refraction}

@@ -53,6 +53,7 @@ CREATE TABLE frames (
 	astrom_completeness DOUBLE PRECISION,
 	astrom_parameters INTEGER,
 	astrom_wcs_px DOUBLE PRECISION,
+	astrom_refraction VARCHAR(16),
 	astrom_field TEXT,
 	astrom_rms_ring1_px REAL,
 	astrom_rms_ring2_px REAL,
@@ -262,6 +263,8 @@ COMMENT ON COLUMN frames.astrom_completeness IS 'Share of the fifty brightest ca
 COMMENT ON COLUMN frames.astrom_parameters IS 'Parameters of the lens that were fitted';
 
 COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and the WCS with polynomials that stands for it [pixel]';
+
+COMMENT ON COLUMN frames.astrom_refraction IS 'Whether what differs in refraction over the image was taken off the stars before the lens was fitted: applied; or why not: off in the profile, no_site, no_time, below_horizon';
 
 COMMENT ON COLUMN frames.astrom_field IS 'What is left of the stars by their place, as JSON: rows and columns of square cells of the image from its first pixel, eight along the longer side; lists by rows of n, stars, and dx_px and dy_px, their mean residual (source minus lens, under the weights of the fit); null without a star';
 
