@@ -19,6 +19,22 @@ _WEIGHTED_SQUARE = 0.8424
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """How far stars are from where the others predict them, root mean square, pixels; NaN with too few stars.
+
+    Attributes
+    ----------
+    px : float
+        Of all stars, each counting alike, as the distance from the fit itself is told.
+    weighted_px : float
+        Under the weights of the fit, by which fits are compared: what is no star does not count.
+    """
+
+    px: float = math.nan
+    weighted_px: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class LinearProblem:
     """What is left of stars after a fit, and how it changes with a further step of the parameters.
 
@@ -46,7 +62,7 @@ class LinearProblem:
 
     def chosen(
         self, always: Sequence[int], groups: Mapping[str, Sequence[int]], order: Sequence[Sequence[str]]
-    ) -> tuple[list[str], float]:
+    ) -> tuple[list[str], Unseen]:
         """Return the groups with which unseen stars are predicted well with few parameters.
 
         From all groups the least useful is left out again and again, and to none the most useful is added, as long as
@@ -64,8 +80,8 @@ class LinearProblem:
         Returns
         -------
         kept : list of str
-        distance : float
-            Of stars from where the others predict them, root mean square under the weights.
+        distance : Unseen
+            Of stars from where the others predict them.
         """
         normal, known = self._normal(), dict[frozenset[str], Floats]()
 
@@ -85,8 +101,9 @@ class LinearProblem:
             _descended(frozenset(), lambda now: [now | {name} for name in _next(now, groups, order)], score),
         ]
         best = min(ends, key=score)
-        distance = math.sqrt(float(np.average(squares(best), weights=self.weights)) / _WEIGHTED_SQUARE)
-        return [name for name in groups if name in best], distance
+        left = squares(best)
+        weighted = math.sqrt(float(np.average(left, weights=self.weights)) / _WEIGHTED_SQUARE)
+        return [name for name in groups if name in best], Unseen(math.sqrt(float(left.mean())), weighted)
 
     def _normal(self) -> tuple[Floats, Floats]:
         """Return the normal matrix and the gradient of each part, shapes (parts, p, p) and (parts, p)."""

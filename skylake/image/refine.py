@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.crossvalidation import Unseen
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
@@ -52,7 +53,8 @@ class Refinement:
     radius_px : float
         Within which stars were matched at last.
     held_out_px : float
-        Root mean square distance of stars from where the others predict them; NaN with too few stars.
+        Root mean square distance of all matched stars from where the others predict them, each counting alike; NaN
+        with too few stars.
     completeness : float
         Share of the brightest catalog stars on the image that have a source; NaN without any.
     """
@@ -73,7 +75,9 @@ class Refinement:
     @property
     def rms_px(self) -> float:
         """Root mean square distance of all matched stars from their prediction, pixels; both coordinates together."""
-        return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0)))) if self.stars.size else math.nan
+        return (
+            math.sqrt(float(np.mean(np.sum(self.fit.residuals**2, axis=0)))) if self.stars.size else math.nan
+        )
 
     @property
     def rms_arcsec(self) -> float:
@@ -144,7 +148,7 @@ def refine(
     fit, held_out = fit_best_lens(lens, pairs, known, groups)
     if expected is None:
         fit, held_out = _other_projection(fit, held_out, pairs, shape)
-    return _settled(fit, stars, sources, shape, radius, held_out, known)
+    return _settled(fit, stars, sources, shape, radius, held_out.px, known)
 
 
 def _final_radius(fit: LensFit, pairs: Pairs) -> float:
@@ -178,12 +182,12 @@ def _settled(
 
 
 def _other_projection(
-    best: LensFit, held_out: float, pairs: Pairs, shape: tuple[int, int]
-) -> tuple[LensFit, float]:
+    best: LensFit, held_out: Unseen, pairs: Pairs, shape: tuple[int, int]
+) -> tuple[LensFit, Unseen]:
     """Return a fit, or one with another projection that predicts unseen stars of a wide field better."""
     lens = best.lens
     angle = float(np.arccos(np.clip(np.min(pairs.vectors @ lens.axis), -1.0, 1.0)))
-    if angle < _WIDE_RAD or not math.isfinite(held_out):
+    if angle < _WIDE_RAD or not math.isfinite(held_out.weighted_px):
         return best, held_out
     for projection in _CANDIDATES:
         if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
@@ -195,7 +199,7 @@ def _other_projection(
         if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
             continue
         fit, distance = fit_best_lens(full.lens, pairs, known)
-        if distance < _BETTER * held_out:
+        if distance.weighted_px < _BETTER * held_out.weighted_px:
             best, held_out = fit, distance
     return best, held_out
 
