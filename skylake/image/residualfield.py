@@ -54,7 +54,8 @@ class ResidualField:
             np.bincount(cell, weights * np.nan_to_num(one), minlength=rows * columns) for one in residuals
         ]
         number = np.bincount(cell[weights > 0.0], minlength=rows * columns)
-        return cls(*(_mean(one, total).reshape(rows, columns) for one in sums), number.reshape(rows, columns))
+        dx, dy = (_mean(one, total).reshape(rows, columns) for one in sums)
+        return cls(dx, dy, number.reshape(rows, columns))
 
     @classmethod
     def of_text(cls, text: str) -> ResidualField:
@@ -88,7 +89,8 @@ class ResidualField:
         sums = [
             np.nansum([getattr(one, name) * one.number for one in fields], axis=0) for name in ("dx", "dy")
         ]
-        return cls(*(_mean(one, number) for one in sums), number)
+        dx, dy = (_mean(one, number) for one in sums)
+        return cls(dx, dy, number)
 
     def text(self) -> str:
         """Return the field as JSON of one line: rows, columns, and lists by rows; null in cells without a star."""
