@@ -119,24 +119,22 @@ class LinearProblem:
     def _deviations(self, which: Sequence[int], matrices: Floats, gradients: Floats) -> Floats:
         """Return the squared distances left after these parameters were fitted to the other parts, the rest known."""
         fixed = np.setdiff1d(np.arange(len(self.prior)), which)
-        whole, slope = matrices.sum(axis=0), gradients.sum(axis=0)
-        squares = np.empty(len(self.fold))
-        for part in range(len(matrices)):
-            step = np.zeros(len(self.prior))
-            step[fixed] = self.off[fixed]
-            matrix = whole - matrices[part]
-            wanted = slope - gradients[part] + self.prior * self.off - matrix @ step
-            step[which] = inverse(matrix[np.ix_(which, which)] + np.diag(self.prior[which])) @ wanted[which]
-            mine = self.fold == part
-            left = self.residuals[:, mine] - np.tensordot(step, self.derivatives[..., mine], axes=1)
-            squares[mine] = np.sum(left**2, axis=0)
-        return squares
+        steps = np.zeros_like(gradients)
+        steps[:, fixed] = self.off[fixed]
+        others = matrices.sum(axis=0) - matrices
+        wanted = (
+            gradients.sum(axis=0) - gradients + self.prior * self.off - (others @ steps[..., None])[..., 0]
+        )
+        free = others[:, which][:, :, which] + np.diag(self.prior[which])
+        steps[:, which] = (inverse(free) @ wanted[:, which, None])[..., 0]
+        left = self.residuals - np.einsum("np,pcn->cn", steps[self.fold], self.derivatives)
+        return np.asarray(np.sum(left**2, axis=0))
 
 
 def inverse(matrix: Floats) -> Floats:
-    """Return the inverse of a normal matrix whose parameters have very different units."""
-    size = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-    units = np.outer(size, size)
+    """Return the inverse of normal matrices, shape (..., p, p), whose parameters have very different units."""
+    size = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), np.finfo(float).tiny))
+    units = size[..., :, None] * size[..., None, :]
     return np.asarray(np.linalg.pinv(matrix / units, rcond=1e-13, hermitian=True) / units)
 
 
