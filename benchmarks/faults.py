@@ -7,9 +7,10 @@ strace is installed and the run is short, as it makes one of its system calls th
 
 1. the last snapshot is read, every table in three ways: it holds what an undisturbed run has published at one time or
    another, and nothing in between; the queries of ``sql/checks`` find nothing; all older snapshots are whole; a mirror
-   shows one of the snapshots;
+   shows one of the snapshots; what was learnt of cameras can be read;
 2. the same command is run again and must succeed;
-3. every table then has the content that it has after an undisturbed run, row by row, column by column;
+3. every table, and what is learnt of cameras, then has the content that it has after an undisturbed run, row by row,
+   column by column;
 4. after a vacuum nothing lies about that belongs to no snapshot.
 
 The claim is one line: kills of which one of these did not hold, peer, ratio, target, met or missed.
@@ -31,7 +32,7 @@ from pathlib import Path
 
 from claims import Claim, conclude
 from operations import Operation, available
-from states import Broken, State, broken_rules, fits, litter, mirrored, must, small_tables, state_of
+from states import Broken, State, broken_rules, fits, learnt, litter, mirrored, must, small_tables, state_of
 from trials import Trials
 from victims import Blow, Victim, calls_of, can_follow, killing, kin_of, run
 
@@ -48,9 +49,10 @@ _ATTEMPTS = 8
 
 @dataclass(slots=True)
 class Reference:
-    """What an undisturbed run of an operation does: states it publishes, exit status, rules it breaks, its length."""
+    """What an undisturbed run does: states it publishes, what it learns, exit status, rules it breaks, its length."""
 
     published: list[State]
+    learnt: dict[str, str]
     status: int
     rules: set[str]
     seconds: float
@@ -154,7 +156,7 @@ def undisturbed(trials: Trials, operation: Operation, place: Path, runs: int) ->
         must(ended.status in (0, 1), f"{operation.name} fails undisturbed: {ended.said}")
     last = lake.snapshot().number
     published = [state_of(lake.snapshot(number)) for number in range(base, last + 1)]
-    rules = broken_rules(lake.snapshot())
+    rules, known = broken_rules(lake.snapshot()), learnt(lake)
     del lake
     shutil.rmtree(place)
     calls = {}
@@ -162,7 +164,7 @@ def undisturbed(trials: Trials, operation: Operation, place: Path, runs: int) ->
         trials.copy(operation.lake, place)
         calls = calls_of(operation.work(trials, place), trials.root / "log", place)
         shutil.rmtree(place)
-    return Reference(published, ended.status or 0, rules, ended.seconds, before, calls)
+    return Reference(published, known, ended.status or 0, rules, ended.seconds, before, calls)
 
 
 def kill_once(
@@ -251,6 +253,7 @@ def _see_remains(operation: Operation, lake: Lake, reference: Reference, base: i
         fits(state_of(snapshot), reference.published),
         f"snapshot {snapshot.number} holds what never was published",
     )
+    must(learnt(lake).keys() <= reference.learnt.keys(), "files of cameras are there that no run leaves")
     must(broken_rules(snapshot) <= reference.rules, f"the checks find {broken_rules(snapshot)}")
     for entry in lake.history():
         if entry.kept and entry.snapshot in reference.before:
@@ -275,6 +278,7 @@ def _see_end(operation: Operation, lake: Lake, reference: Reference) -> None:
     """Look at a lake after the next run: it is as if nothing had happened."""
     snapshot = lake.snapshot()
     must(state_of(snapshot) == reference.published[-1], "the content is not that of an undisturbed run")
+    must(learnt(lake) == reference.learnt, "what is learnt of cameras is not as after an undisturbed run")
     must(broken_rules(snapshot) == reference.rules, f"the checks find {broken_rules(snapshot)}")
     if operation.of_mirror:
         number, _ = mirrored(lake)

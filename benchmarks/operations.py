@@ -48,11 +48,12 @@ class Operation:
 
 
 def _skylake(*arguments: str) -> Callable[[Trials, Path], Work]:
-    """Return what gives a command; the words LAKE, FRAMES, PROFILE and CHOOSY stand for paths."""
+    """Return what gives a command; the words LAKE, FRAMES, PROFILE, CHOOSY and PAIR stand for paths."""
 
     def work(trials: Trials, lake: Path) -> Work:
         paths = {
             "LAKE": lake, "FRAMES": trials.archive / "frames", "PROFILE": trials.profile, "CHOOSY": trials.choosy,
+            "PAIR": trials.pair,
         }  # fmt: skip
         return partial(command, [str(paths.get(word, word)) for word in arguments])
 
@@ -107,6 +108,7 @@ def _commits(trials: Trials, lake: Path) -> Work:
 
 _LOCAL = ("--cluster", "local", "--workers", "2")
 _BUILDING = ("_staging/*", "_versions/*/*", "_snapshots/*", "_ledger/*", "current")
+_LEARNING = ("_cameras/*", "_cameras/.*")
 _INGEST = ("ingest", "LAKE", "--camera", "PROFILE", "FRAMES")
 _REDO = ("ingest", "LAKE", "--camera", "CHOOSY", "FRAMES", "--redo")
 
@@ -120,6 +122,12 @@ OPERATIONS = (
     Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING, stepwise=True),
     Operation("commit", "empty", _commits, 36, _BUILDING, stepwise=True),
     Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact", stepwise=True),
+    Operation(
+        "learn", "complete", _skylake("camera", "learn", "LAKE", "--camera", "small"), 10, _LEARNING, stepwise=True
+    ),
+    Operation(
+        "mosaic", "mosaic", _skylake("camera", "mosaic", "LAKE", "--camera", "PAIR"), 10, _LEARNING, stepwise=True
+    ),
     Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, _BUILDING, stepwise=True),
     Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, _BUILDING, stepwise=True),
     Operation(

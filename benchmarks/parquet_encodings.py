@@ -222,7 +222,9 @@ def row_groups(table: str, rows: pa.Table, pixel: Pixel, folder: Path) -> Claim:
         f"{'row group':>10s} {'bytes/row':>9s} {'footer kB':>9s} {'parse ms':>8s} {'cone kB':>8s} {'cone ms':>8s}"
     )
     ours = write_options(rows.schema)
-    sizes = {f"{size}": ours | {"row_group_size": size} for size in (8192, 16384, 32768, 65536, 131072)}
+    sizes = {
+        f"{size}": ours | {"row_group_size": size} for size in (8192, 16384, 24576, 32768, 65536, 131072)
+    }
     read = {}
     for name, options in (sizes | {HATS: hats_files.get_parquet_write_table_kwargs(rows.schema)}).items():
         root = folder / f"{table}-{name}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from skylake.flow.cluster import Inline
 from skylake.flow.verify import VerifyOptions, open_facts, verify
@@ -46,6 +47,15 @@ def state_of(snapshot: Snapshot) -> State:
             counts = {count, whole.num_rows, seen, snapshot.n_rows(table)}
             must(len(counts) == 1, f"{table} has {counts} rows, as it is read one way or another")
     return state
+
+
+def learnt(lake: Lake) -> dict[str, str]:
+    """Return what is learnt of the cameras of a lake, by file: the digest of its rows. Each must be readable."""
+    folder = lake.layout.root / "_cameras"
+    try:
+        return {path.name: rows_digest(pq.read_table(path)) for path in sorted(folder.glob("[!.]*.parquet"))}
+    except (OSError, pa.ArrowException) as error:
+        raise Broken(f"what was learnt of a camera cannot be read: {error}") from error
 
 
 def broken_rules(snapshot: Snapshot) -> set[str]:

@@ -18,7 +18,7 @@ from skylake.flow.ingest import IngestOptions, ingest
 from skylake.lake import Lake
 from skylake.mirror.run import mirror_lake
 from skylake.settings import Settings
-from skylake.simulate import Scenario, ScheduleParams, StarParams, simulate
+from skylake.simulate import MosaicParams, Scenario, ScheduleParams, StarParams, simulate, simulate_camera
 from skylake.sky.catalog_columns import CatalogColumns
 
 SMALL = """
@@ -27,9 +27,25 @@ name = "small"
 detector.width_px = 256
 detector.height_px = 256
 gates.n_sources.min = 20
+astrometry.refine = "always"
 """
 #: The same camera, but choosier: other frames are rejected, and their detections carry a flag.
 CHOOSY = SMALL + "gates.fwhm_px.max = 2.6\n"
+#: A camera of two chips of that size, side by side.
+PAIR = (
+    SMALL.replace('"small"', '"pair"')
+    + """
+[[chip]]
+name = "east"
+header.extension = 1
+place = { x_arcsec = -1300.0, y_arcsec = 0.0 }
+
+[[chip]]
+name = "west"
+header.extension = 2
+place = { x_arcsec = 1300.0, y_arcsec = 0.0, angle_deg = 90.0 }
+"""
+)
 #: Pixels of this order meet at the middle of the field.
 _PIXEL_ORDER, _FIELD = 5, (0.0, -24.6243)
 _COLUMNS = CatalogColumns(
@@ -51,6 +67,7 @@ class Trials:
     ``mirrored``          the same; the mirror inside it still shows ``half``
     ``tables``            nights that were simulated as tables, a snapshot each
     ``empty``             nothing but the catalog and profile of ``tables``
+    ``mosaic``            a night of a camera of two chips
     ====================  =================================================================
 
     Attributes
@@ -78,6 +95,11 @@ class Trials:
         """Profile of the same camera with another gate."""
         return self._profile("choosy", CHOOSY)
 
+    @property
+    def pair(self) -> Path:
+        """Profile of a camera of two chips."""
+        return self._profile("pair", PAIR)
+
     def _profile(self, name: str, text: str) -> Path:
         path = self.root / f"{name}.toml"
         if not path.exists():
@@ -94,6 +116,19 @@ class Trials:
                 streak_fraction=0.0, stars=StarParams(per_frame=250.0), schedule=ScheduleParams(target=_FIELD),
             )  # fmt: skip
             simulate(scenario, folder)
+        return folder
+
+    @property
+    def mosaics(self) -> Path:
+        """Folder with frames of the camera of two chips."""
+        folder = self.root / "mosaics"
+        if not folder.exists():
+            scenario = Scenario(
+                camera=str(self.pair), first_night=20241001, nights=1, frames_per_night=self.frames,
+                streak_fraction=0.0, stars=StarParams(per_frame=250.0),
+                schedule=ScheduleParams(target=_FIELD, dither_px=30.0), mosaic=MosaicParams(offset_arcsec=10.0),
+            )  # fmt: skip
+            simulate_camera(scenario, folder)
         return folder
 
     def lake(self, name: str) -> Path:
@@ -124,6 +159,13 @@ class Trials:
         lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=_PIXEL_ORDER))
         import_catalog(lake, "simcat", "table", [self.archive / "catalog.parquet"], _COLUMNS)
         return lake
+
+    def mosaic(self, target: Path) -> None:
+        """Make a lake with the frames of the camera of two chips, whose places are not learnt yet."""
+        lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=_PIXEL_ORDER))
+        import_catalog(lake, "simcat", "table", [self.mosaics / "catalog.parquet"], _COLUMNS)
+        for chip in cameras.load_chips(str(self.pair)):
+            ingest(lake, chip, [self.mosaics / "frames"], Inline(), IngestOptions())
 
 
 def _half(trials: Trials, target: Path) -> None:
@@ -189,8 +231,12 @@ def _new(trials: Trials, target: Path) -> None:
     trials.new(target)
 
 
+def _mosaic(trials: Trials, target: Path) -> None:
+    trials.mosaic(target)
+
+
 _RECIPES: dict[str, Callable[[Trials, Path], None]] = {
     "new": _new,
     "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
-    "tables": _tables, "empty": _empty,
+    "tables": _tables, "empty": _empty, "mosaic": _mosaic,
 }  # fmt: skip

@@ -1,12 +1,12 @@
 """Archives for trials of scale: years of nights as tables, without pixels, committed night by night.
 
-Workers make and write whole nights; this process commits them as they come. A worker holds one night and
-the stars of some fields at a time, so memory does not grow with the number of nights.
+Workers make and write whole nights; this process commits them as they come, of long archives several at a time. A
+worker holds one night and the stars of some fields at a time, so memory does not grow with the number of nights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from skylake.table.matches import matches_name
 CATALOG = "simcat"
 _VERSION = 1
 _TABLES = ("frames", "sources", "matches", "zeropoints")
+#: Commits of one run, about: each links all files of the lake, so one a night would cost the square of the nights.
+_COMMITS = 32
 
 
 @dataclass(slots=True)
@@ -82,11 +84,11 @@ class _Making:
         simulation = simulation_sha256(self.scenario, self.profile)
         return {"configuration": self.profile.sha256, "simulation": simulation}
 
-    def configurations(self, night: int) -> list[dict[str, Any]]:
-        """Return the configurations that the inputs of a night name."""
+    def configurations(self, nights: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the configurations that the inputs of some nights name."""
         simulation = simulation_configuration(self.scenario, self.profile)
-        calibration = calibration_configuration(self.profile, night)
-        return [simulation, calibration, *self.profile.configurations]
+        calibrations = [calibration_configuration(self.profile, night) for night in nights]
+        return [simulation, *calibrations, *self.profile.configurations]
 
     def calibration_inputs(self, frames: Part, sources: Part) -> dict[str, str]:
         """Return what ``matches`` and ``zeropoints`` are made from, as calibrations name it.
@@ -117,8 +119,9 @@ def make_archive(
 ) -> ArchiveReport:
     """Fill a lake with the nights of a scenario: frames, sources, matches, zeropoints and the catalog.
 
-    Each night is one commit over all its tables. Nights that the lake holds already stay as they are, so
-    more nights of the same scenario can be added, and a run that was interrupted goes on.
+    Each night is published whole, over all its tables: in a commit of its own, or in a long archive together with
+    those that are made at the same time. Nights that the lake holds already stay as they are, so more nights of the
+    same scenario can be added, and a run that was interrupted goes on.
 
     Raises
     ------
@@ -147,16 +150,21 @@ def make_archive(
     shared = dask.delayed(making, pure=False, traverse=False)
     progress.begin("simulated nights", len(missing))
     with lake.stage(f"simulate-{profile.name}") as staging:
+        waiting: dict[Batch, dict[str, Part]] = {}
+        together_at = 1 + len(missing) // _COMMITS
 
         def commit(number: int, result: Any) -> None:
             batch = missing[number]
             if isinstance(result, BaseException):
                 failures.append(_failure(batch, result))
             else:
-                _commit(lake, batch, result, staging / str(batch), making, report, progress)
+                waiting[batch] = result
+            if len(waiting) >= together_at:
+                _commit(lake, waiting, staging, making, report, progress)
             progress.advance()
 
         workers.run([make(batch, shared, staging / str(batch)) for batch in missing], commit)
+        _commit(lake, waiting, staging, making, report, progress)
     progress.end()
     if failures:
         raise LakeError(together(failures)) from failures[0]
@@ -282,22 +290,28 @@ def _failure(batch: Batch, error: BaseException) -> LakeError:
 
 def _commit(
     lake: Lake,
-    batch: Batch,
-    parts: dict[str, Part],
+    waiting: dict[Batch, dict[str, Part]],
     staging: Path,
     making: _Making,
     report: ArchiveReport,
     progress: Progress,
 ) -> None:
-    """Publish the tables of a night together."""
+    """Publish the tables of the nights that wait together; none waits then."""
+    if not waiting:
+        return
     snapshot = lake.snapshot()
-    commit = Commit("simulate", str(batch), base=snapshot.number)
-    commit.configure(making.configurations(batch.night))
-    for table, part in parts.items():
-        held = snapshot.part(table, part.name)
-        if held is None or held.checksum != part.checksum or held.inputs != part.inputs:
-            commit.replace(part, staging / table)
-        report.rows[table] += part.n_rows
+    first, *others = waiting
+    name = f"{first} and {len(others)} more" if others else str(first)
+    commit = Commit("simulate", name, base=snapshot.number)
+    commit.configure(making.configurations(batch.night for batch in waiting))
+    for batch, parts in waiting.items():
+        for table, part in parts.items():
+            held = snapshot.part(table, part.name)
+            if held is None or held.checksum != part.checksum or held.inputs != part.inputs:
+                commit.replace(part, staging / str(batch) / table)
+            report.rows[table] += part.n_rows
     lake.commit(commit)
-    report.n_nights += 1
-    progress.line(f"simulate {batch}: {parts['frames'].n_rows} frames, {parts['sources'].n_rows} sources")
+    report.n_nights += len(waiting)
+    for batch, parts in waiting.items():
+        progress.line(f"simulate {batch}: {parts['frames'].n_rows} frames, {parts['sources'].n_rows} sources")
+    waiting.clear()

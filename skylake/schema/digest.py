@@ -21,9 +21,6 @@ Words = npt.NDArray[np.uint64]
 #: Rows that are hashed together; their words stay in the processor's cache.
 _BLOCK = 16384
 _MASK = (1 << 64) - 1
-# Multipliers and shifts of the finalizer of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195).
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def rows_digest(table: pa.Table) -> str:
@@ -58,23 +55,27 @@ def add_digests(digests: Iterable[str]) -> str:
 
 def _row_hashes(block: pa.Table) -> Words:
     """Return a word for each row."""
+    from skylake.schema.scramble import mix
+
     words = np.zeros(block.num_rows, np.uint64)
     for name in block.column_names:
         column = block.column(name)
         words += _column_hashes(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks(), name)
-    return _mix(words)
+    mixed: Words = mix(words)
+    return mixed
 
 
 def _column_hashes(array: pa.Array, name: str) -> Words:
     """Return what a column adds to the hash of each row; nothing where it is null."""
+    # Numba is loaded by those who hash.
+    from skylake.schema.scramble import scramble
+
     if pa.types.is_struct(array.type):
         inner = [_column_hashes(array.field(field.name), f"{name}.{field.name}") for field in array.type]
         return np.asarray(np.sum(inner, axis=0, dtype=np.uint64))
     if pa.types.is_list(array.type):
         return _list_hashes(array, name)
-    words = _bits(array) ^ np.uint64(_text_word(name))
-    words *= _SPREAD
-    _mix(words)
+    words: Words = scramble(_bits(array), np.uint64(_text_word(name)))
     if array.null_count:
         words[array.is_null().to_numpy(zero_copy_only=False)] = 0
     return words
@@ -82,12 +83,14 @@ def _column_hashes(array: pa.Array, name: str) -> Words:
 
 def _list_hashes(array: pa.ListArray, name: str) -> Words:
     """Return the hashes of lists: their elements, each with its place in the list."""
+    from skylake.schema.scramble import mix
+
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     words = _column_hashes(array.flatten(), name)
     words += np.arange(len(words), dtype=np.uint64) - np.repeat(starts, lengths).astype(np.uint64)
-    _mix(words)
-    total = _mix(lengths.astype(np.uint64))
+    words = mix(words)
+    total: Words = mix(lengths.astype(np.uint64))
     filled = np.flatnonzero(lengths)
     if len(filled):
         total[filled] += np.add.reduceat(words, starts[filled])
@@ -105,21 +108,14 @@ def _bits(array: pa.Array) -> Words:
         return np.asarray(table[coded.indices.fill_null(0).to_numpy()])
     if pa.types.is_timestamp(kind):
         array = array.cast(pa.timestamp("us", kind.tz)).view(pa.int64())
-    wide = pa.float64() if pa.types.is_floating(kind) else pa.int64()
-    values = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
-    filled = values.cast(wide).fill_null(0) if values.null_count else values.cast(wide)
-    return np.asarray(filled.to_numpy().view(np.uint64))
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.int8())
+    # Arrow would fill the places of nulls in another pass.
+    values = np.frombuffer(array.buffers()[1] or b"", array.type.to_pandas_dtype())
+    values = values[array.offset : array.offset + len(array)]
+    wide = np.float64 if values.dtype.kind == "f" else np.int64
+    return np.asarray(values.astype(wide, copy=False).view(np.uint64))
 
 
 def _text_word(text: str | None) -> int:
     return int.from_bytes(hashlib.blake2b((text or "").encode(), digest_size=8).digest(), "little")
-
-
-def _mix(words: Words) -> Words:
-    """Scramble words in place."""
-    words ^= words >> np.uint64(30)
-    words *= _FIRST
-    words ^= words >> np.uint64(27)
-    words *= _SECOND
-    words ^= words >> np.uint64(31)
-    return words

@@ -23,7 +23,7 @@ from skylake.errors import SchemaError
 from skylake.schema.tables import load
 
 #: Rows of a row group, or entries of their lists: a cone or one star is found by the statistics of few of them.
-ROW_GROUP_ROWS = 32768
+ROW_GROUP_ROWS = 24576
 
 
 def write_options(schema: pa.Schema) -> dict[str, Any]:

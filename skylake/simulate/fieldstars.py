@@ -26,7 +26,7 @@ _Float32 = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
 
 #: Fields whose stars a process remembers; a night has about as many.
-_REMEMBERED_FIELDS = 8
+_REMEMBERED_FIELDS = 32
 #: Stars so much fainter than the detection limit are never found, but for lucky noise.
 _HOPELESS_MAG = 0.6
 #: The catalog goes so much deeper than the detection limit where the scenario does not say.

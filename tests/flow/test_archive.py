@@ -100,6 +100,23 @@ def test_a_night_is_one_commit_over_its_four_tables(made_once: Lake) -> None:
         assert len(part.files) > 1
 
 
+def test_nights_of_a_long_archive_are_published_together(
+    made_once: Lake,
+    scenario: Scenario,
+    tmp_path: Path,
+    checksums: Checksums,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("skylake.flow.archive._COMMITS", 2)
+    lake = new_lake(tmp_path)
+    report = make_archive(lake, scenario, Inline())
+    assert report.n_nights == 5
+    assert lake.snapshot().number == 3  # three nights and two, on top of the empty lake
+    assert checksums(lake, *TABLES) == checksums(made_once, *TABLES)
+    batches = [entry.batch for entry in lake.history() if entry.stage == "simulate"]
+    assert sorted(batches) == ["small-20240407 and 2 more", "small-20240410 and 1 more"]
+
+
 def test_parts_hold_their_pixels_in_order(made_once: Lake) -> None:
     snapshot = made_once.snapshot()
     for table in ("sources", "matches"):
