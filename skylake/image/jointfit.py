@@ -113,7 +113,7 @@ def _assembled(
     prior = known.sigma**-2.0
     off = np.where(prior > 0.0, known.values - lenses[0].parameters(), 0.0)
     normal, gradient, parts = np.diag(prior), prior * off, []
-    counted = [1.0] * len(frames) if shares is None else shares
+    counted = [np.ones(len(pairs.x)) for pairs in frames] if shares is None else shares
     for (residuals, derivatives), pairs, share in zip(found, frames, counted, strict=True):
         weighted = derivatives * _weights(residuals, pairs, scatter) * share
         matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))

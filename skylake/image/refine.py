@@ -234,8 +234,8 @@ def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) 
     mirrored = turn > 0.0
     start = Lens.aimed(axis, upward, 1.0 / math.sqrt(abs(turn)), (x0, y0), mirrored=mirrored)
     pairs = Pairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
-    known = Expected.usual(start, shape)
+    usual = Expected.usual(start, shape)
     if float(np.arccos(np.clip(np.min(pairs.vectors @ start.axis), -1.0, 1.0))) < _WIDE_RAD:
         # A map has no noise: all that it has of the parameters is told.
-        return fit_lens(start, pairs, indices(affordable(len(pairs.x))), known, _STILL_PX).lens
-    return _other_projection(*fit_best_lens(start, pairs, known), pairs, shape)[0].lens
+        return fit_lens(start, pairs, indices(affordable(len(pairs.x))), usual, _STILL_PX).lens
+    return _other_projection(*fit_best_lens(start, pairs, usual), pairs, shape)[0].lens

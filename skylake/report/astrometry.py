@@ -54,7 +54,7 @@ def residual_quiver(found: FrameResiduals, title: str) -> Figure:
     """Residuals over the frame as arrows with a scale in arcsec: of each star, or medians where there are many."""
     from matplotlib.lines import Line2D
 
-    with canvas(title, (8.0, 1.2 + 7.0 * _aspect(found.shape))) as (figure, axes):
+    with canvas(title, (8.0, 1.8 + 7.0 * _aspect(found.shape))) as (figure, axes):
         if len(found.x) == 0:
             say_nothing_there(axes, "no star was matched")
             return figure
