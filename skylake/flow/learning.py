@@ -241,8 +241,12 @@ def _with_older(
     first = min(mine, key=lambda one: one.first_mjd)
     reached, n_frames = followed_back(first, frames, work.read, origin)
     work.report.n_frames += n_frames
-    times = {"first_mjd": reached.first_mjd, "n_seen": reached.n_seen}
-    return [replace(one, **times) if one.number == first.number else one for one in epochs]
+    return [
+        replace(one, first_mjd=reached.first_mjd, n_seen=reached.n_seen)
+        if one.number == first.number
+        else one
+        for one in epochs
+    ]
 
 
 def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
