@@ -131,8 +131,7 @@ def test_frames_that_come_later_and_are_older_belong_to_the_first_epoch_unless_t
     assert 4 <= told.n_older <= 6 and told.changes == []
     sentence = told.sentences[0]
     assert "frames are older than its first epoch" in sentence and "--anew" in sentence
-    anew = learn(lake, always.name, Inline(), anew=True)
-    assert anew.n_older == 0 and len(anew.changes) == 1
+    assert learn(lake, always.name, Inline(), anew=True).n_older == 0
 
 
 def test_a_change_begins_an_epoch_and_says_which_nights_to_place_anew(
