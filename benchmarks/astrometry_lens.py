@@ -231,10 +231,10 @@ def _polynomials(stars: Stars, lens: Lens, projection: str) -> tuple[float, floa
 
 def _other_reader() -> list[Claim]:
     """Ask another program for positions of pixels."""
+    name = "written WCS through wcs-xy2rd, half a pixel would be 0.7 [px]"
     program = shutil.which("wcs-xy2rd")
     if program is None:
-        print("wcs-xy2rd is not installed")
-        return []
+        return [Claim(name, math.nan, None, 0.02, "wcs-xy2rd is not installed")]
     lens, worst = drawn(21, "rectilinear"), 0.0
     header = to_sip(lens, SHAPE).header
     header["IMAGEW"], header["IMAGEH"] = SHAPE[1], SHAPE[0]
@@ -247,7 +247,7 @@ def _other_reader() -> list[Claim]:
             ra, dec = (float(number) for number in said[said.rindex("(") + 1 : said.rindex(")")].split(","))
             there = lens.to_pixels(unit_vectors(ra, dec))
             worst = max(worst, math.hypot(there[0] - x, there[1] - y))
-    return [Claim("written WCS through wcs-xy2rd, half a pixel would be 0.7 [px]", worst, None, 0.02)]
+    return [Claim(name, worst, None, 0.02)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,6 +274,14 @@ def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
     off = not -180.0 <= (site.longitude_deg or 0.0) <= 360.0
     yield off, "site.longitude_deg", "give degrees from -180 to 360, east positive"
     yield not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"
+    pressure, temperature = site.pressure_hpa, site.temperature_c
+    yield (
+        not (pressure is None or 200.0 <= pressure <= 1100.0),
+        "site.pressure_hpa",
+        "give hPa from 200 to 1100",
+    )
+    off = not (temperature is None or -90.0 <= temperature <= 60.0)
+    yield off, "site.temperature_c", "give degrees Celsius from -90 to 60"
     plate, place = camera.optics.plate_scale_arcsec_mm, camera.place
     lengths = place.x_mm is not None or place.y_mm is not None
     yield (

@@ -17,18 +17,22 @@ def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]
     from skylake.core.sphere import ARCSEC_PER_RADIAN
     from skylake.flow.cluster import Inline
     from skylake.flow.learning import stars_of_epoch
+    from skylake.flow.residualfields import field_of_epoch
     from skylake.report import astrometry
     from skylake.report.style import save
 
     model = epoch.distortion.model
     stars = stars_of_epoch(lake, camera, epoch, Inline())
-    found = astrometry.FrameResiduals(*stars, epoch.shape, ARCSEC_PER_RADIAN / model.focal_px)
+    scale = ARCSEC_PER_RADIAN / model.focal_px
+    found = astrometry.FrameResiduals(*stars, epoch.shape, scale)
+    field, n_frames = field_of_epoch(lake.snapshot(), camera, epoch)
     name = f"{camera}, epoch {epoch.number}"
     figures = {
         "distortion": astrometry.distortion_map(model, epoch.shape, f"{name}: distortion"),
         "residuals": astrometry.residual_quiver(found, f"{name}: residuals"),
         "radius": astrometry.residuals_against_radius(found, f"{name}: residuals against radius"),
         "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
+        "field": astrometry.stored_field(field, epoch.shape, scale, n_frames, f"{name}: residuals as stored"),
     }
     paths = []
     for what, figure in figures.items():

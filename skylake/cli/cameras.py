@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _SCALE_TOLERANCE = 0.02
 
 
+#: What is told of a camera whose headers have no WCS.
+_SOLVED = (
+    "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog with the "
+    "patterns that `skylake catalog index` makes"
+)
+
+
 @click.group()
 def camera() -> None:
     """Camera profiles, how they read headers, and the distortion of cameras."""
@@ -88,7 +95,8 @@ def show_(name: str, date: str | None) -> None:
 def check(ctx: click.Context, name: str, files: tuple[Path, ...], as_json: bool) -> None:
     """Show what the header of each FILE gives under a profile, and from which card.
 
-    The exit status is 1 if a frame could not be processed.
+    The exit status is 1 if a frame could not be processed. A frame whose profile says header.wcs = "none" can be: an
+    ingest finds where it points from its stars, if the lake has a catalog.
     """
     from skylake import cameras
 
@@ -229,6 +237,9 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         readings += _sun(reading)
         if reading.problem is not None:
             result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]
+        elif reading.camera.header.wcs == "none" and reading.camera.astrometry.solve:
+            readings.append(Reading("centre", None, "the stars", "ok", _SOLVED))
+            result["usable"] = True
         else:
             shape = (image.pixels.shape[0], image.pixels.shape[1])
             pointing = header_pointing(raw.header, reading.camera, shape, image.offset, image.raw_step)

@@ -23,6 +23,9 @@ class Astrometry:
     farther than refine_above_px from where the header puts them. Frames that were solved are always refined."""
     refine_above_px: float = 0.5
     """Median distance of bright stars from where the header puts them."""
+    refraction: bool = True
+    """Whether what differs in refraction over the image is taken off the stars before a lens is fitted; needs the
+    site."""
     ra: tuple[str, ...] = ()
     dec: tuple[str, ...] = ()
     """Cards of the direction of the telescope, in order of preference: degrees, or text such as 05:35:17.3, whose

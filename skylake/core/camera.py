@@ -38,6 +38,10 @@ class Site:
     """East positive."""
     latitude_deg: float | None = None
     height_m: float = 0.0
+    pressure_hpa: float | None = None
+    """Usual pressure of the air there, not reduced to the sea; that of the standard atmosphere if None."""
+    temperature_c: float | None = None
+    """Usual temperature of the air at night; that of the standard atmosphere if None."""
 
     @property
     def known(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,9 @@ def _best_lens(frames: Frames, chip: int, camera: Camera) -> Lens | None:
     fitted = [row for row in rows if row["wcs_lens"] is not None]
     if not fitted:
         return placed_lens(camera, shape_of(rows[0]))
-    return lens_of_text(max(fitted, key=lambda row: (n_stars(row), row["mjd_mid"]))["wcs_lens"])
+    best = lens_of_text(max(fitted, key=lambda row: (n_stars(row), row["mjd_mid"]))["wcs_lens"])
+    # The air of that frame is not that of others.
+    return replace(best, bending=None)
 
 
 def _shared(frames: Frames, chip: int) -> list[int]:

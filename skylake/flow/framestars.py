@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,10 +128,12 @@ def read_seen(
 def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> Seen | None:
     lens, shape = lens_of_text(row["wcs_lens"]), (row["height_px"], row["width_px"])
     ra, dec, mag = stars.at(row["ra_deg"], row["dec_deg"], _radius_deg(row, lens, shape), row["mjd_mid"])
+    vectors = unit_vectors(ra, dec)
+    if lens.bending is not None:
+        # The distortion is that of the camera, without what the air does.
+        vectors, lens = lens.bending.apparent(vectors), replace(lens, bending=None)
     known = Expected.usual(lens, shape)
-    better = refine(
-        lens, unit_vectors(ra, dec), mag, _usable(sources, row["exposure_s"] or 1.0), shape, _RADIUS_PX, known
-    )
+    better = refine(lens, vectors, mag, _usable(sources, row["exposure_s"] or 1.0), shape, _RADIUS_PX, known)
     if better is None or len(better.stars) < _FEWEST_STARS:
         return None
     # The list of matched stars begins with the brightest.

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from skylake.cameras.clock import iso_of_mjd
 from skylake.errors import LakeError, reason_of
+from skylake.flow.backwards import followed_back
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.framestars import Telling, read_seen, telling_frames
 from skylake.flow.geometries import learn_geometries
@@ -168,9 +169,11 @@ def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
     epochs = list(held)
     for shape in sorted({one.shape for one in frames}):
         some = [one for one in frames if one.shape == shape]
+        origin = Origin(shape, work.lake.settings.default_catalog, code_version())
+        if not anew:
+            epochs = _with_older(work, epochs, some, origin)
         known = None if anew else _last(epochs, shape)
         number = 1 + max((one.number for one in epochs), default=0)
-        origin = Origin(shape, work.lake.settings.default_catalog, code_version())
         followed = _follow(work, some, Follower(origin, known, number))
         followed = [_improved(work, one, some, one is not followed[0] or known is None) for one in followed]
         if anew and _same(followed, [one for one in in_force(held) if one.shape == shape]):
@@ -183,9 +186,27 @@ def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
     work.report.made = [one.name for one in epochs if one.name not in before]
 
 
-def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, int]]:
+def _with_older(
+    work: _Work, epochs: Sequence[Epoch], frames: Sequence[Telling], origin: Origin
+) -> list[Epoch]:
+    """Return all epochs, the first of a size with the older frames that have its distortion."""
+    mine = [one for one in in_force(epochs) if one.shape == origin.shape]
+    if not mine:
+        return list(epochs)
+    first = min(mine, key=lambda one: one.first_mjd)
+    reached, n_frames = followed_back(first, frames, work.read, origin)
+    work.report.n_frames += n_frames
+    return [
+        replace(one, first_mjd=reached.first_mjd, n_seen=reached.n_seen)
+        if one.number == first.number
+        else one
+        for one in epochs
+    ]
+
+
+def _told(epochs: Sequence[Epoch]) -> list[tuple[str, float, float, float, int]]:
     """Return what can change of epochs that are kept."""
-    return [(one.name, one.valid_to, one.last_mjd, one.n_seen) for one in epochs]
+    return [(one.name, one.valid_to, one.first_mjd, one.last_mjd, one.n_seen) for one in epochs]
 
 
 def _last(epochs: Sequence[Epoch], shape: tuple[int, int]) -> Epoch | None:

@@ -21,7 +21,7 @@ class LearnReport:
     nights : list of int
         Nights with frames that were placed with the distortion of another epoch than theirs.
     n_older : int
-        Frames older than all that were looked at, which came later.
+        Frames older than the first epoch, which came later and want another distortion.
     """
 
     camera: str
@@ -43,7 +43,7 @@ class LearnReport:
         told = self.changes.copy()
         if self.n_older:
             told.append(
-                f"{self.camera}: {self.n_older} frames are older than those that its distortion was learnt from; "
+                f"{self.camera}: {self.n_older} frames are older than its first epoch, and not of its distortion; "
                 f"`skylake camera learn LAKE --camera {self.camera} --anew` goes through all nights"
             )
         if not self.nights:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from skylake.core.camera import Camera
 from skylake.image.astrometry import Pointing, Stars, describe_pointing
+from skylake.image.bending import OFF, bending_of
 from skylake.image.epochs import Epoch
 from skylake.image.matching import Sources
 from skylake.image.refined import RefinedPointing, refine_known
@@ -31,6 +33,7 @@ class RefinedFrame:
     stars: Stars
     seconds: float
     epoch: Epoch | None = None
+    refraction: str = "off"
 
     def row(self) -> dict[str, Any]:
         """Return what is told of it; numbers that are not known are None."""
@@ -55,6 +58,7 @@ class RefinedFrame:
             "n_parameters": len(found.fit.freed),
             "sip_order": self.pointing.written.order,
             "geometry": None if self.epoch is None else self.epoch.name,
+            "refraction": self.refraction,
             "refine_seconds": self.seconds,
         }
 
@@ -81,6 +85,7 @@ class Refiner:
         mjd: float | None,
         solution: Solution | None = None,
         epoch: Epoch | None = None,
+        camera: Camera | None = None,
     ) -> RefinedFrame | None:
         """Fit a lens to the stars of a frame.
 
@@ -95,6 +100,8 @@ class Refiner:
             Whose stars tell how deep the frame is; without it the catalog is read as deep as it goes.
         epoch : Epoch, optional
             What was learnt of the distortion of the camera, as the lake has it.
+        camera : Camera, optional
+            Whose site tells refraction.
 
         Returns
         -------
@@ -109,10 +116,14 @@ class Refiner:
         sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
         began = time.perf_counter()
         known = None if epoch is None else epoch.in_file(found.offset, found.step, found.shape)
-        better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known)
+        bending, word = None, OFF
+        if camera is not None:
+            bending, word = bending_of(camera, None, mjd, rough.ra_deg, rough.dec_deg)
+        better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known, bending)
         if better is None:
             return None
-        return RefinedFrame(better, stars, time.perf_counter() - began, None if used is None else epoch)
+        seconds = time.perf_counter() - began
+        return RefinedFrame(better, stars, seconds, None if used is None else epoch, word)
 
     def _stars(self, pointing: Pointing, mjd: float, faintest: float) -> Stars:
         return Stars(*self._field.at(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, mjd, faintest))

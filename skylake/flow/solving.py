@@ -119,7 +119,11 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     if rough.header is None:
         return rough
     solved = rough.row | {"status": "solved", "refined": False}
-    better = None if sky.refiner is None else sky.refiner.refine(rough.header, found, mjd, solution, epoch)
+    better = (
+        None
+        if sky.refiner is None
+        else sky.refiner.refine(rough.header, found, mjd, solution, epoch, reading.camera)
+    )
     if better is None:
         return replace(rough, row=solved)
     return SolvedFrame(solved | better.row(), better.pointing.written.header, better, found)

@@ -19,6 +19,22 @@ _WEIGHTED_SQUARE = 0.8424
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """How far stars are from where the others predict them, root mean square, pixels; NaN with too few stars.
+
+    Attributes
+    ----------
+    px : float
+        Of all stars, each counting alike, as the distance from the fit itself is told.
+    weighted_px : float
+        Under the weights of the fit, by which fits are compared: what is no star does not count.
+    """
+
+    px: float = math.nan
+    weighted_px: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class LinearProblem:
     """What is left of stars after a fit, and how it changes with a further step of the parameters.
 
@@ -46,7 +62,7 @@ class LinearProblem:
 
     def chosen(
         self, always: Sequence[int], groups: Mapping[str, Sequence[int]], order: Sequence[Sequence[str]]
-    ) -> tuple[list[str], float]:
+    ) -> tuple[list[str], Unseen]:
         """Return the groups with which unseen stars are predicted well with few parameters.
 
         From all groups the least useful is left out again and again, and to none the most useful is added, as long as
@@ -64,8 +80,8 @@ class LinearProblem:
         Returns
         -------
         kept : list of str
-        distance : float
-            Of stars from where the others predict them, root mean square under the weights.
+        distance : Unseen
+            Of stars from where the others predict them.
         """
         normal, known = self._normal(), dict[frozenset[str], Floats]()
 
@@ -85,8 +101,9 @@ class LinearProblem:
             _descended(frozenset(), lambda now: [now | {name} for name in _next(now, groups, order)], score),
         ]
         best = min(ends, key=score)
-        distance = math.sqrt(float(np.average(squares(best), weights=self.weights)) / _WEIGHTED_SQUARE)
-        return [name for name in groups if name in best], distance
+        left = squares(best)
+        weighted = math.sqrt(float(np.average(left, weights=self.weights)) / _WEIGHTED_SQUARE)
+        return [name for name in groups if name in best], Unseen(math.sqrt(float(left.mean())), weighted)
 
     def _normal(self) -> tuple[Floats, Floats]:
         """Return the normal matrix and the gradient of each part, shapes (parts, p, p) and (parts, p)."""
@@ -102,24 +119,22 @@ class LinearProblem:
     def _deviations(self, which: Sequence[int], matrices: Floats, gradients: Floats) -> Floats:
         """Return the squared distances left after these parameters were fitted to the other parts, the rest known."""
         fixed = np.setdiff1d(np.arange(len(self.prior)), which)
-        whole, slope = matrices.sum(axis=0), gradients.sum(axis=0)
-        squares = np.empty(len(self.fold))
-        for part in range(len(matrices)):
-            step = np.zeros(len(self.prior))
-            step[fixed] = self.off[fixed]
-            matrix = whole - matrices[part]
-            wanted = slope - gradients[part] + self.prior * self.off - matrix @ step
-            step[which] = inverse(matrix[np.ix_(which, which)] + np.diag(self.prior[which])) @ wanted[which]
-            mine = self.fold == part
-            left = self.residuals[:, mine] - np.tensordot(step, self.derivatives[..., mine], axes=1)
-            squares[mine] = np.sum(left**2, axis=0)
-        return squares
+        steps = np.zeros_like(gradients)
+        steps[:, fixed] = self.off[fixed]
+        others = matrices.sum(axis=0) - matrices
+        wanted = (
+            gradients.sum(axis=0) - gradients + self.prior * self.off - (others @ steps[..., None])[..., 0]
+        )
+        free = others[:, which][:, :, which] + np.diag(self.prior[which])
+        steps[:, which] = (inverse(free) @ wanted[:, which, None])[..., 0]
+        left = self.residuals - np.einsum("np,pcn->cn", steps[self.fold], self.derivatives)
+        return np.asarray(np.sum(left**2, axis=0))
 
 
 def inverse(matrix: Floats) -> Floats:
-    """Return the inverse of a normal matrix whose parameters have very different units."""
-    size = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-    units = np.outer(size, size)
+    """Return the inverse of normal matrices, shape (..., p, p), whose parameters have very different units."""
+    size = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), np.finfo(float).tiny))
+    units = size[..., :, None] * size[..., None, :]
     return np.asarray(np.linalg.pinv(matrix / units, rcond=1e-13, hermitian=True) / units)
 
 

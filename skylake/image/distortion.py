@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -136,10 +136,10 @@ def learn_distortion(
     able = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
     joint = fit_jointly(lenses, frames, known, able)
     scatter = joint.scatter_px
-    frames = counted_once(frames, stars, scatter)
-    full = fit_jointly(joint.lenses, frames, known, able)
-    kept = needed_groups(full, frames, known, able) if groups is None else list(groups)
-    joint = full if kept == able else fit_jointly(full.lenses, frames, known, kept)
+    shares = counted_once(frames, stars, scatter)
+    full = fit_jointly(joint.lenses, frames, known, able, shares)
+    kept = needed_groups(full, frames, known, able, shares) if groups is None else list(groups)
+    joint = full if kept == able else fit_jointly(full.lenses, frames, known, kept, shares)
     values = np.median([lens.parameters() for lens in joint.lenses], axis=0)
     values[:3] = joint.lenses[0].rotation
     model = Lens.from_parameters(values, joint.lenses[0].projection, joint.lenses[0].mirrored)
@@ -153,14 +153,16 @@ def fitted_groups(model: Lens, shape: tuple[int, int]) -> list[str]:
     return [name for name, group in GROUPS.items() if not set(group) & set(OWN) and away[list(group)].any()]
 
 
-def counted_once(frames: Sequence[Pairs], stars: Sequence[Indices], scatter_px: float) -> list[Pairs]:
-    """Return stars with such errors that a scatter which is the same in all frames is not averaged over them.
+def counted_once(frames: Sequence[Pairs], stars: Sequence[Indices], scatter_px: float) -> list[Floats]:
+    """Return the shares of their weight with which a scatter that is the same in all frames is not averaged over them.
 
-    The error of the mean of m places of a star is then that of their noise, with the whole scatter of its own.
+    The error of the mean of m places of a star is then that of their noise, with the whole scatter of its own:
+    ``(s^2 + S^2) / (s^2 + m S^2)``. To make their errors larger instead would give outliers the weight of stars.
     """
     times = np.bincount(np.concatenate(stars))
+    scatter = scatter_px**2
     return [
-        replace(pairs, sigma=np.sqrt(pairs.sigma**2 + (times[star] - 1.0) * scatter_px**2))
+        (pairs.sigma**2 + scatter) / np.maximum(pairs.sigma**2 + times[star] * scatter, np.finfo(float).tiny)
         for pairs, star in zip(frames, stars, strict=True)
     ]
 

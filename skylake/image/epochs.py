@@ -112,7 +112,8 @@ class Epoch:
             y0=model.y0 * step + offset[1],
         )
         units = np.where(np.isin(SHARED, (NAMES.index("x0"), NAMES.index("y0"))), float(step), 1.0)
-        moved = replace(held, model=placed, covariance=held.covariance * np.outer(units, units))
+        covariance, scatter = held.covariance * np.outer(units, units), held.scatter_px * step
+        moved = replace(held, model=placed, covariance=covariance, scatter_px=scatter)
         return replace(self, shape=shape, distortion=moved)
 
     def radial(self, shape: tuple[int, int]) -> tuple[float, float]:

@@ -58,10 +58,15 @@ class _Frame:
 
 
 def fit_jointly(
-    lenses: Sequence[Lens], frames: Sequence[Pairs], known: Expected, groups: Sequence[str]
+    lenses: Sequence[Lens],
+    frames: Sequence[Pairs],
+    known: Expected,
+    groups: Sequence[str],
+    shares: Sequence[Floats] | None = None,
 ) -> JointFit:
     """Fit groups of shared parameters to the stars of all frames; the others keep their expected values.
 
+    With `shares` each star has that share of its weight; how far off a star may be is not changed by that.
     The parameters of the frames are eliminated, so the work grows with the number of frames only.
     """
     free = sorted(number for group in groups for number in GROUPS[group])
@@ -75,7 +80,7 @@ def fit_jointly(
     ]
     covariance = np.zeros((len(NAMES), len(NAMES)))
     for _ in range(_ITERATIONS):
-        scatter, normal, gradient, parts = _assembled(current, frames, known)
+        scatter, normal, gradient, parts = _assembled(current, frames, known, shares)
         covariance[np.ix_(free, free)] = inverse(normal[np.ix_(free, free)])
         shared_step = covariance @ gradient
         steps = [part.step(shared_step) for part in parts]
@@ -96,7 +101,7 @@ def _shared(lens: Lens, common: Floats) -> Lens:
 
 
 def _assembled(
-    lenses: Sequence[Lens], frames: Sequence[Pairs], known: Expected
+    lenses: Sequence[Lens], frames: Sequence[Pairs], known: Expected, shares: Sequence[Floats] | None
 ) -> tuple[float, Floats, Floats, list[_Frame]]:
     """Return the scatter, and the normal equations of all parameters after those of the frames are eliminated."""
     found = [differences(lens, pairs) for lens, pairs in zip(lenses, frames, strict=True)]
@@ -108,8 +113,9 @@ def _assembled(
     prior = known.sigma**-2.0
     off = np.where(prior > 0.0, known.values - lenses[0].parameters(), 0.0)
     normal, gradient, parts = np.diag(prior), prior * off, []
-    for (residuals, derivatives), pairs in zip(found, frames, strict=True):
-        weighted = derivatives * _weights(residuals, pairs, scatter)
+    counted = [np.ones(len(pairs.x)) for pairs in frames] if shares is None else shares
+    for (residuals, derivatives), pairs, share in zip(found, frames, counted, strict=True):
+        weighted = derivatives * _weights(residuals, pairs, scatter) * share
         matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))
         slope = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
         own = inverse(matrix[np.ix_(OWN, OWN)] + np.diag(prior[OWN]))
@@ -134,7 +140,7 @@ def identities(frames: Sequence[Pairs]) -> list[Indices]:
 
 
 def needed_groups(
-    joint: JointFit, frames: Sequence[Pairs], known: Expected, groups: Sequence[str]
+    joint: JointFit, frames: Sequence[Pairs], known: Expected, groups: Sequence[str], shares: Sequence[Floats]
 ) -> list[str]:
     """Return the groups without which stars are predicted worse that the fit has seen in no frame.
 
@@ -150,7 +156,7 @@ def needed_groups(
         own[place * len(OWN) : (place + 1) * len(OWN)] = derivatives[OWN]
         columns.append(np.concatenate([derivatives[SHARED], own]))
         residuals.append(np.nan_to_num(left))
-        weights.append(_weights(left, frames[number], joint.scatter_px))
+        weights.append(_weights(left, frames[number], joint.scatter_px) * shares[number])
     prior = np.append(known.sigma[SHARED] ** -2.0, np.tile(known.sigma[OWN] ** -2.0, len(taken)))
     off = np.zeros(len(prior))
     off[: len(SHARED)] = (known.values - joint.lenses[0].parameters())[SHARED]

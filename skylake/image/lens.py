@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.rotations import rotation_matrix, rotation_vector
+from skylake.image.bending import Bending
 from skylake.image.projections import PROJECTIONS, Projection
 
 Floats = npt.NDArray[np.float64]
@@ -61,6 +62,8 @@ class Lens:
     mirrored : bool
         False if, with y up, the image shows a right-handed frame as from within the sphere: north up, east to the
         left.
+    bending : Bending or None
+        What the air does to directions before they come to the lens; None for directions as they appear.
     """
 
     rotation: tuple[float, float, float]
@@ -72,6 +75,7 @@ class Lens:
     stretch: tuple[float, float] = (0.0, 0.0)
     projection: str = "rectilinear"
     mirrored: bool = False
+    bending: Bending | None = None
 
     @classmethod
     def aimed(
@@ -149,11 +153,12 @@ class Lens:
         values = self.parameters() + step
         values[:3] = rotation_vector(rotation_matrix(step[:3]) @ self.matrix)
         values[3] = self.focal_px * math.exp(step[3])
-        return self.from_parameters(values, self.projection, self.mirrored)
+        return replace(self.from_parameters(values, self.projection, self.mirrored), bending=self.bending)
 
     def turned(self, matrix: Floats) -> Lens:
         """Return the lens for directions of another frame, which a rotation of shape (3, 3) leads to this one."""
-        return replace(self, rotation=rotation_vector(self.matrix @ matrix))
+        bending = None if self.bending is None else self.bending.turned(matrix)
+        return replace(self, rotation=rotation_vector(self.matrix @ matrix), bending=bending)
 
     def to_pixels(self, vectors: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return the 0-based pixels of directions of shape (..., 3); NaN beyond what the lens shows."""
@@ -164,7 +169,8 @@ class Lens:
 
     def _projected(self, vectors: Floats) -> tuple[Floats, ...]:
         """Return the ideal image, the directions in the frame of the image, and ratio and slope of the projection."""
-        across, upward, depth = self.matrix @ vectors.T
+        apparent = vectors if self.bending is None else self.bending.apparent(vectors)
+        across, upward, depth = self.matrix @ apparent.T
         across = self._handed * across
         sine = np.hypot(across, upward)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -253,7 +259,8 @@ class Lens:
         share = self._handed / np.where(radius > 0.0, radius, 1.0)
         sine = np.sin(theta)
         camera = np.stack([sine * u * share, sine * v * share * self._handed, np.cos(theta)])
-        return np.asarray((self.matrix.T @ camera).T.reshape(*wide.shape, 3))
+        apparent = np.asarray((self.matrix.T @ camera).T.reshape(*wide.shape, 3))
+        return apparent if self.bending is None else self.bending.true(apparent)
 
     def solid_angle(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
         """Return the solid angle (sr) of pixels around 0-based places, from the Jacobian there."""

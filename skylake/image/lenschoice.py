@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
-from skylake.image.crossvalidation import FOLDS, LinearProblem
+from skylake.image.crossvalidation import FOLDS, LinearProblem, Unseen
 from skylake.image.lens import Lens
 from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens, precision
 
@@ -39,7 +40,7 @@ def indices(groups: list[str]) -> list[int]:
 
 def choose_groups(
     fit: LensFit, pairs: Pairs, groups: list[str], expected: Expected
-) -> tuple[list[str], float]:
+) -> tuple[list[str], Unseen]:
     """Return the groups without which stars that a fit has not seen are predicted worse.
 
     Around the fit with all of them pixels are linear in the parameters, so each trial is a small linear fit.
@@ -55,20 +56,31 @@ def choose_groups(
     Returns
     -------
     groups : list of str
-    held_out_px : float
-        Distance of stars from where the others predict them, root mean square under the weights of the fit.
+    held_out : Unseen
+        Distance of stars from where the others predict them.
     """
-    used = np.flatnonzero(fit.weights > 0.0)
+    # Stars without weight tell nothing of the others, but are themselves predicted.
+    seen = np.flatnonzero(np.isfinite(fit.residuals).all(axis=0))
+    used = fit.weights[seen] > 0.0
     prior = expected.sigma**-2.0
     problem = LinearProblem(
-        fit.lens.derivatives(pairs.vectors[used])[1],
-        fit.residuals[:, used],
-        fit.weights[used] * precision(pairs.taken(used), fit.scatter_px),
-        np.random.default_rng(len(used)).permutation(np.arange(len(used)) % min(FOLDS, len(used))),
+        fit.lens.derivatives(pairs.vectors[seen])[1],
+        fit.residuals[:, seen],
+        fit.weights[seen] * precision(pairs.taken(seen), fit.scatter_px),
+        _parts(used),
         prior,
         np.where(prior > 0.0, expected.values - fit.lens.parameters(), 0.0),
     )
     return problem.chosen(BASIC, {group: GROUPS[group] for group in groups}, POWERS)
+
+
+def _parts(used: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the part of each star: those that are used are spread evenly, and so are the others."""
+    number = int(np.count_nonzero(used))
+    parts = np.empty(len(used), np.intp)
+    parts[used] = np.random.default_rng(number).permutation(np.arange(number) % min(FOLDS, number))
+    parts[~used] = np.arange(len(used) - number) % min(FOLDS, number)
+    return parts
 
 
 def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:
@@ -81,7 +93,7 @@ def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:
 
 def fit_best_lens(
     start: Lens, pairs: Pairs, known: Expected, allowed: list[str] | None = None
-) -> tuple[LensFit, float]:
+) -> tuple[LensFit, Unseen]:
     """Fit a lens with the parameters that predict unseen stars, and tell how far off these are.
 
     Parameters
@@ -96,13 +108,13 @@ def fit_best_lens(
     Returns
     -------
     fit : LensFit
-    held_out_px : float
+    held_out : Unseen
         NaN with too few stars to leave some out.
     """
     groups = affordable(len(pairs.x), allowed)
     full = fit_lens(start, pairs, indices(groups), known)
     if np.count_nonzero(full.weights > 0.0) < _STARS_FOR_GROUPS[0]:
-        return full, float("nan")
+        return full, Unseen()
     kept, held_out = choose_groups(full, pairs, groups, known)
     if kept == groups:
         return full, held_out

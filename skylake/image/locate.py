@@ -24,6 +24,7 @@ from skylake.image.astrometry import (
     header_pointing,
     view_pointing,
 )
+from skylake.image.bending import Bending, bending_of
 from skylake.image.clouds import count_found
 from skylake.image.crowded import catalog_crowding
 from skylake.image.epochs import Epoch, epoch_at
@@ -197,12 +198,13 @@ class _Frame:
         """
         for seed in seeds:
             known = seed, self.reference.find_stars, self.sources(), self.shape, self.row["mjd_mid"]
-            found = seek(*known, self.epoch)
+            found = seek(*known, self.epoch, lambda pointing: self.refraction(pointing)[0])
             if found is None:
                 continue
             judged = self.judge(found.pointing)
             if judged.check.passed or (seed.trusted and not judged.wrong):
-                numbers = {} if found.refined is None else refined_row(found.refined, self.shape)
+                word = self.refraction(found.pointing)[1]
+                numbers = {} if found.refined is None else refined_row(found.refined, self.shape, word)
                 self.row.update(numbers, wcs_source=seed.source, wcs_geometry=found.geometry)
                 return judged
         return None
@@ -291,15 +293,21 @@ class _Frame:
     def refine(self, judged: Judged, source: str) -> Judged:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""
         radius = max(_SOLVED_PX, judged.radius_arcsec / judged.pointing.pixel_scale_arcsec)
+        bending, word = self.refraction(judged.pointing)
         better, known = refine_known(
-            judged.pointing, judged.stars, self.sources(), self.shape, radius, self.epoch
+            judged.pointing, judged.stars, self.sources(), self.shape, radius, self.epoch, bending
         )
         if better is None:
             self.row["wcs_source"] = source if source == "solved" else "header"
             return judged
         geometry = None if known is None else known.name
-        self.row.update(refined_row(better, self.shape), wcs_source=source, wcs_geometry=geometry)
-        return self.judge(replace(better.pointing, lens=better.refinement.lens))
+        self.row.update(refined_row(better, self.shape, word), wcs_source=source, wcs_geometry=geometry)
+        return self.judge(replace(better.pointing, lens=better.lens))
+
+    def refraction(self, pointing: Pointing) -> tuple[Bending | None, str]:
+        """Return the refraction over the field, and the word for whether it is known."""
+        place = pointing.ra_deg, pointing.dec_deg
+        return bending_of(self.camera, self.row.get("band"), self.row["mjd_mid"], *place)
 
     def noted(self, judged: Judged, lost: FrameRejected | None) -> Located:
         """Write what the catalog says into the row."""

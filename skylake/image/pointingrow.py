@@ -24,12 +24,9 @@ def pointing_row(pointing: Pointing) -> dict[str, Any]:
     }
 
 
-def refined_row(refined: RefinedPointing, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the numbers of a refinement that are columns of ``frames``."""
-    numbers = refined.numbers(shape)
-    return {name: value for name, value in numbers.items() if not name.startswith("astrom_field_")} | {
-        "wcs_lens": lens_text(refined.refinement.lens)
-    }
+def refined_row(refined: RefinedPointing, shape: tuple[int, int], refraction: str) -> dict[str, Any]:
+    """Return what a refinement tells as columns of ``frames``; `refraction` is the word for whether it was heeded."""
+    return refined.numbers(shape) | {"wcs_lens": lens_text(refined.lens), "astrom_refraction": refraction}
 
 
 def sky_row(reading: HeaderReading, pointing: Pointing | None) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.crossvalidation import Unseen
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
 from skylake.image.matching import Indices, Sources, Stars, match, on_image
+from skylake.image.residualfield import ResidualField, rings
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,8 +36,6 @@ _WIDEST_PLANE_RAD = math.radians(60.0)
 _CANDIDATES = ("rectilinear", "equisolid", "equidistant", "stereographic")
 #: Another projection must predict unseen stars better by this share.
 _BETTER = 0.99
-#: Cells of the residual field, along the longer side of the image.
-_CELLS = 8
 _SAMPLE_POINTS = 9
 
 
@@ -53,7 +53,8 @@ class Refinement:
     radius_px : float
         Within which stars were matched at last.
     held_out_px : float
-        Root mean square distance of stars from where the others predict them; NaN with too few stars.
+        Root mean square distance of all matched stars from where the others predict them, each counting alike; NaN
+        with too few stars.
     completeness : float
         Share of the brightest catalog stars on the image that have a source; NaN without any.
     """
@@ -74,7 +75,9 @@ class Refinement:
     @property
     def rms_px(self) -> float:
         """Root mean square distance of all matched stars from their prediction, pixels; both coordinates together."""
-        return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0)))) if self.stars.size else math.nan
+        return (
+            math.sqrt(float(np.mean(np.sum(self.fit.residuals**2, axis=0)))) if self.stars.size else math.nan
+        )
 
     @property
     def rms_arcsec(self) -> float:
@@ -84,26 +87,13 @@ class Refinement:
         scale = self.lens.solid_angle(self.pairs.x, self.pairs.y) * ARCSEC_PER_RADIAN**2
         return float(np.sqrt(np.mean(np.sum(self.fit.residuals**2, axis=0) * scale)))
 
-    def residual_field(self, shape: tuple[int, int]) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the mean residuals in square cells of the image, and how many stars are in each.
+    def residual_field(self, shape: tuple[int, int]) -> ResidualField:
+        """Return the mean residuals in square cells of the image, under the weights of the fit."""
+        return ResidualField.of(self.pairs.x, self.pairs.y, self.fit.residuals, self.fit.weights, shape)
 
-        Returns
-        -------
-        residuals : ndarray, shape (2, rows, columns)
-            Along x and y, pixels, under the weights of the fit; NaN in cells without a star.
-        number : ndarray of int, shape (rows, columns)
-        """
-        side = max(shape) / _CELLS
-        rows, columns = (max(1, round(length / side)) for length in shape)
-        row = np.clip(((self.pairs.y + 0.5) * rows / shape[0]).astype(int), 0, rows - 1)
-        column = np.clip(((self.pairs.x + 0.5) * columns / shape[1]).astype(int), 0, columns - 1)
-        cell, weights = row * columns + column, self.fit.weights
-        total = np.bincount(cell, weights, minlength=rows * columns)
-        sums = [np.bincount(cell, weights * along, minlength=rows * columns) for along in self.fit.residuals]
-        with np.errstate(invalid="ignore"):
-            means = np.where(total > 0.0, np.array(sums) / total, np.nan)
-        number = np.bincount(cell[weights > 0.0], minlength=rows * columns)
-        return means.reshape(2, rows, columns), number.reshape(rows, columns)
+    def rings(self, shape: tuple[int, int]) -> dict[str, float]:
+        """Return what is left in rings about the middle of the image, named as the columns of ``frames``."""
+        return rings(self.pairs.x, self.pairs.y, self.fit.residuals, self.fit.weights, shape)
 
 
 def refine(
@@ -158,7 +148,7 @@ def refine(
     fit, held_out = fit_best_lens(lens, pairs, known, groups)
     if expected is None:
         fit, held_out = _other_projection(fit, held_out, pairs, shape)
-    return _settled(fit, stars, sources, shape, radius, held_out, known)
+    return _settled(fit, stars, sources, shape, radius, held_out.px, known)
 
 
 def _final_radius(fit: LensFit, pairs: Pairs) -> float:
@@ -192,12 +182,12 @@ def _settled(
 
 
 def _other_projection(
-    best: LensFit, held_out: float, pairs: Pairs, shape: tuple[int, int]
-) -> tuple[LensFit, float]:
+    best: LensFit, held_out: Unseen, pairs: Pairs, shape: tuple[int, int]
+) -> tuple[LensFit, Unseen]:
     """Return a fit, or one with another projection that predicts unseen stars of a wide field better."""
     lens = best.lens
     angle = float(np.arccos(np.clip(np.min(pairs.vectors @ lens.axis), -1.0, 1.0)))
-    if angle < _WIDE_RAD or not math.isfinite(held_out):
+    if angle < _WIDE_RAD or not math.isfinite(held_out.weighted_px):
         return best, held_out
     for projection in _CANDIDATES:
         if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
@@ -209,7 +199,7 @@ def _other_projection(
         if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
             continue
         fit, distance = fit_best_lens(full.lens, pairs, known)
-        if distance < _BETTER * held_out:
+        if distance.weighted_px < _BETTER * held_out.weighted_px:
             best, held_out = fit, distance
     return best, held_out
 
@@ -244,5 +234,8 @@ def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) 
     mirrored = turn > 0.0
     start = Lens.aimed(axis, upward, 1.0 / math.sqrt(abs(turn)), (x0, y0), mirrored=mirrored)
     pairs = Pairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
-    fit = fit_best_lens(start, pairs, Expected.usual(start, shape))
-    return _other_projection(*fit, pairs, shape)[0].lens
+    usual = Expected.usual(start, shape)
+    if float(np.arccos(np.clip(np.min(pairs.vectors @ start.axis), -1.0, 1.0))) < _WIDE_RAD:
+        # A map has no noise: all that it has of the parameters is told.
+        return fit_lens(start, pairs, indices(affordable(len(pairs.x))), usual, _STILL_PX).lens
+    return _other_projection(*fit_best_lens(start, pairs, usual), pairs, shape)[0].lens

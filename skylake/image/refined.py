@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from skylake.core.sphere import unit_vectors
 from skylake.image.astrometry import Pointing, Stars, describe_pointing
+from skylake.image.bending import Bending
 from skylake.image.distortion import Distortion
 from skylake.image.epochs import Epoch
+from skylake.image.lens import Lens
 from skylake.image.matching import Sources, on_image
 from skylake.image.refine import Refinement, lens_of, refine
 from skylake.image.sip import SipHeader, to_sip
@@ -34,37 +36,35 @@ class RefinedPointing:
     pointing : Pointing
     refinement : Refinement
         The lens, its stars and how well they fit.
+        The lens leads from where stars appear to pixels, if refraction is known.
     written : SipHeader
         The WCS as cards, and how well it represents the lens.
+    lens : Lens
+        From the ICRS to pixels.
     """
 
     pointing: Pointing
     refinement: Refinement
     written: SipHeader
+    lens: Lens
 
     def numbers(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return what is worth keeping of a frame; NaN is None, and the residual field is by rows, then columns."""
+        """Return what is worth keeping of a frame, as columns of ``frames``; NaN is None."""
         found = self.refinement
-        residuals, number = found.residual_field(shape)
         told: dict[str, float] = {
             "astrom_rms_px": found.rms_px,
             "astrom_rms_arcsec": found.rms_arcsec,
             "astrom_held_out_px": found.held_out_px,
             "astrom_completeness": found.completeness,
             "astrom_wcs_px": self.written.residual_px,
+            **found.rings(shape),
         }
         return {
             **{name: value if math.isfinite(value) else None for name, value in told.items()},
             "astrom_n": len(found.stars),
             "astrom_parameters": len(found.fit.freed),
-            "astrom_field_dx_px": _listed(residuals[0]),
-            "astrom_field_dy_px": _listed(residuals[1]),
-            "astrom_field_n": number.ravel().tolist(),
+            "astrom_field": found.residual_field(shape).text(),
         }
-
-
-def _listed(values: Floats) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.ravel().tolist()]
 
 
 def refine_pointing(
@@ -74,6 +74,7 @@ def refine_pointing(
     shape: tuple[int, int],
     radius_px: float = 20.0,
     distortion: Distortion | None = None,
+    bending: Bending | None = None,
 ) -> RefinedPointing | None:
     """Fit a lens to the catalog stars of a frame, and make its WCS.
 
@@ -90,6 +91,8 @@ def refine_pointing(
     distortion : Distortion, optional
         That of the camera, if it was learnt: then only attitude, focal length and, where stars ask for it, the stretch
         are fitted.
+    bending : Bending, optional
+        Refraction over the field, taken off the stars before the lens is fitted.
 
     Returns
     -------
@@ -98,10 +101,16 @@ def refine_pointing(
     """
     from astropy.wcs import WCS
 
-    start = lens_of(lambda x, y: unit_vectors(*pointing.to_sky(x, y)), shape)
+    def to_sky(x: Floats, y: Floats) -> Floats:
+        there = unit_vectors(*pointing.to_sky(x, y))
+        return there if bending is None else bending.apparent(there)
+
+    start = lens_of(to_sky, shape)
     if start is None:
         return None
     vectors = unit_vectors(stars.ra_deg, stars.dec_deg)
+    if bending is not None:
+        vectors = bending.apparent(vectors)
     if distortion is None:
         found = refine(start, vectors, stars.mag, sources, shape, radius_px)
     else:
@@ -111,8 +120,9 @@ def refine_pointing(
         _LEAST_STARS, _ABOVE_CHANCE * _by_chance(found, vectors, sources, shape)
     ):
         return None
-    written = to_sip(found.lens, shape)
-    return RefinedPointing(describe_pointing(WCS(written.header), *shape), found, written)
+    lens = replace(found.lens, bending=bending)
+    written = to_sip(lens, shape)
+    return RefinedPointing(describe_pointing(WCS(written.header), *shape), found, written, lens)
 
 
 def refine_known(
@@ -122,12 +132,13 @@ def refine_known(
     shape: tuple[int, int],
     radius_px: float = 20.0,
     epoch: Epoch | None = None,
+    bending: Bending | None = None,
 ) -> tuple[RefinedPointing | None, Epoch | None]:
     """Fit a lens with the distortion that a camera has, unless the stars of the frame contradict it.
 
     Parameters
     ----------
-    pointing, stars, sources, shape, radius_px
+    pointing, stars, sources, shape, radius_px, bending
         As for :func:`refine_pointing`.
     epoch : Epoch or None
         What was learnt of the camera, if anything.
@@ -140,10 +151,10 @@ def refine_known(
         That of the lens; None for a lens that was fitted to the stars of the frame alone.
     """
     if epoch is not None and epoch.fits(shape, pointing.mirrored):
-        held = refine_pointing(pointing, stars, sources, shape, radius_px, epoch.distortion)
+        held = refine_pointing(pointing, stars, sources, shape, radius_px, epoch.distortion, bending)
         if held is not None and not epoch.contradicted(held.refinement):
             return held, epoch
-    return refine_pointing(pointing, stars, sources, shape, radius_px), None
+    return refine_pointing(pointing, stars, sources, shape, radius_px, bending=bending), None
 
 
 def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> float:

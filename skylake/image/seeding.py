@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from skylake.core.attitudes import attitude_of
 from skylake.core.sphere import ARCSEC_PER_RADIAN, ra_dec, unit_vectors
 from skylake.image.astrometry import Pointing, StarFinder, describe_pointing
+from skylake.image.bending import Bending
 from skylake.image.epochs import Epoch
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources
@@ -40,6 +41,7 @@ def seek(
     shape: tuple[int, int],
     mjd: float,
     epoch: Epoch | None = None,
+    bend: Callable[[Pointing], Bending | None] = lambda _: None,
 ) -> Sought | None:
     """Look for the stars of a frame near where it should point, and fit a lens to them.
 
@@ -54,6 +56,8 @@ def seek(
         Epoch of the stars.
     epoch : Epoch or None
         What was learnt of the distortion of the camera.
+    bend : callable, optional
+        Returns the refraction over a field.
 
     Returns
     -------
@@ -73,9 +77,9 @@ def seek(
             return None
         lens = moved[0]
     rough = pointing_of(lens, shape)
-    refined, known = refine_known(rough, stars, sources, shape, _NEAR_PX, epoch)
+    refined, known = refine_known(rough, stars, sources, shape, _NEAR_PX, epoch, bend(rough))
     if refined is not None:
-        found = replace(refined.pointing, lens=refined.refinement.lens)
+        found = replace(refined.pointing, lens=refined.lens)
         return Sought(found, refined, None if known is None else known.name)
     return Sought(rough, None) if seed.trusted else None
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from skylake.errors import LakeError
 from skylake.image.distortion import Distortion
 from skylake.image.epochs import Epoch
 from skylake.image.lens import Lens
-from skylake.lake.geometries import replace_rows
+from skylake.lake.besides import read_rows, replace_rows
 from skylake.lake.layout import Layout
 
 _EPOCH = {
@@ -46,19 +44,8 @@ def read_epochs(layout: Layout, camera: str) -> tuple[Epoch, ...]:
     LakeError
         If the file is there and cannot be read.
     """
-    path = distortions_file(layout, camera)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise LakeError(f"{path}: the distortions cannot be read ({error.strerror})") from error
-    try:
-        rows = pq.read_table(pa.BufferReader(content)).cast(_SCHEMA).to_pylist()
-    except (pa.ArrowException, ValueError) as error:
-        raise LakeError(
-            f"{path}: the distortions cannot be read; remove the file and run `skylake camera learn` again"
-        ) from error
+    mend = "run `skylake camera learn` again"
+    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", mend)
     return tuple(_epoch(row) for row in rows)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from skylake.errors import LakeError
 from skylake.image.lens import Lens
 from skylake.image.seeds import PlacedChip
+from skylake.lake.besides import read_rows, replace_rows
 from skylake.lake.layout import Layout
 
 _SCHEMA = pa.schema(
@@ -37,15 +36,8 @@ def read_placed(layout: Layout, camera: str) -> tuple[PlacedChip, ...]:
     LakeError
         If the file is there and cannot be read.
     """
-    path = focal_plane_file(layout, camera)
-    if not path.exists():
-        return ()
-    try:
-        rows = pq.read_table(path, schema=_SCHEMA, partitioning=None).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise LakeError(
-            f"{path}: the place of the detector cannot be read; remove the file and run `skylake camera mosaic` again"
-        ) from error
+    mend = "run `skylake camera mosaic` again"
+    rows = read_rows(focal_plane_file(layout, camera), _SCHEMA, "the place of the detector", mend)
     return tuple(
         PlacedChip(
             Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),
@@ -72,7 +64,6 @@ def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> N
     LakeError
         If the lake cannot be written.
     """
-    path = focal_plane_file(layout, camera)
     rows = [
         {
             "first_mjd": one.first_mjd, "last_mjd": one.last_mjd, "from_mjd": one.period_mjd[0],
@@ -85,12 +76,4 @@ def write_placed(layout: Layout, camera: str, epochs: Sequence[PlacedChip]) -> N
         }
         for one in epochs
     ]  # fmt: skip
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd")
-        temporary.replace(path)
-    except OSError as error:
-        raise LakeError(
-            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-        ) from error
+    replace_rows(layout, focal_plane_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from skylake.errors import LakeError
 from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
+from skylake.lake.besides import read_rows, replace_rows
 from skylake.lake.layout import Layout
 
 _SCHEMA = pa.schema(
@@ -35,15 +34,7 @@ def read_geometries(layout: Layout, camera: str) -> tuple[Geometry, ...]:
     LakeError
         If the file is there and cannot be read.
     """
-    path = geometries_file(layout, camera)
-    if not path.exists():
-        return ()
-    try:
-        rows = pq.read_table(path, schema=_SCHEMA, partitioning=None).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise LakeError(
-            f"{path}: the geometries cannot be read; remove the file and solve a frame again"
-        ) from error
+    rows = read_rows(geometries_file(layout, camera), _SCHEMA, "the geometries", "solve a frame again")
     return tuple(
         Geometry(
             Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"]),
@@ -77,22 +68,3 @@ def write_geometries(layout: Layout, camera: str, epochs: Sequence[Geometry]) ->
         for one in epochs
     ]  # fmt: skip
     replace_rows(layout, geometries_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))
-
-
-def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
-    """Write a file beside the profiles of a lake in place of the one that is there.
-
-    Raises
-    ------
-    LakeError
-        If the lake cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, temporary, compression="zstd")
-        temporary.replace(path)
-    except OSError as error:
-        raise LakeError(
-            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-        ) from error

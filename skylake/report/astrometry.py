@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from skylake.image.lens import Lens
     from skylake.image.refine import Refinement
+    from skylake.image.residualfield import ResidualField
 
 #: With more stars than this arrows are medians of cells, so many along the shorter side, of so many stars at least.
 _MOST_ARROWS, _CELLS, _FEWEST = 120, 10, 3
@@ -53,7 +54,7 @@ def residual_quiver(found: FrameResiduals, title: str) -> Figure:
     """Residuals over the frame as arrows with a scale in arcsec: of each star, or medians where there are many."""
     from matplotlib.lines import Line2D
 
-    with canvas(title, (8.0, 1.2 + 7.0 * _aspect(found.shape))) as (figure, axes):
+    with canvas(title, (8.0, 1.8 + 7.0 * _aspect(found.shape))) as (figure, axes):
         if len(found.x) == 0:
             say_nothing_there(axes, "no star was matched")
             return figure
@@ -74,6 +75,42 @@ def residual_quiver(found: FrameResiduals, title: str) -> Figure:
         axes.legend(
             [dots, Line2D([], [], color=RED)], [f"{len(found.x)} stars", text],
             loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False, markerscale=3,
+        )  # fmt: skip
+        return figure
+
+
+def stored_field(
+    field: ResidualField | None, shape: tuple[int, int], scale_arcsec: float, n_frames: int, title: str
+) -> Figure:
+    """Mean residuals in cells of the image, as frames have stored them: arrows with a scale, on how long they are."""
+    from matplotlib.lines import Line2D
+
+    with canvas(title, (8.4, 1.4 + 6.6 * _aspect(shape))) as (figure, axes):
+        if field is None or not field.number.any():
+            say_nothing_there(axes, "no frame has stored what is left of its stars")
+            return figure
+        rows, columns = field.number.shape
+        x, y = np.meshgrid((np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
+                           (np.arange(rows) + 0.5) * shape[0] / rows - 0.5)  # fmt: skip
+        seen, length = field.number > 0, np.hypot(field.dx, field.dy)
+        extent = (-0.5, shape[1] - 0.5, -0.5, shape[0] - 0.5)
+        image = axes.imshow(length, origin="lower", extent=extent, cmap="Greys", vmin=0.0, alpha=0.55)
+        figure.colorbar(image, ax=axes, label="length of the mean residual [px]", shrink=0.9)
+        unit = max(float(np.percentile(length[seen], 90)), 1e-9) / (0.8 * max(shape) / max(rows, columns))
+        arrows = axes.quiver(
+            x[seen], y[seen], field.dx[seen], field.dy[seen], angles="xy", scale_units="xy", scale=unit,
+            color=RED, width=0.004, pivot="middle",
+        )  # fmt: skip
+        key = _round(float(np.median(length[seen])) * scale_arcsec)
+        axes.quiverkey(
+            arrows, 0.06, -0.14, key / scale_arcsec, f'{key:g}" ({key / scale_arcsec:.2g} px)', labelpos="E",
+            coordinates="axes",
+        )  # fmt: skip
+        _frame(axes, shape)
+        axes.grid(visible=False)
+        axes.legend(
+            [Line2D([], [], color=RED)], [f"means of {int(field.number.sum())} stars of {n_frames} frames"],
+            loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False,
         )  # fmt: skip
         return figure
 

@@ -53,6 +53,16 @@ CREATE TABLE frames (
 	astrom_completeness DOUBLE PRECISION,
 	astrom_parameters INTEGER,
 	astrom_wcs_px DOUBLE PRECISION,
+	astrom_refraction VARCHAR(16),
+	astrom_field TEXT,
+	astrom_rms_ring1_px REAL,
+	astrom_rms_ring2_px REAL,
+	astrom_rms_ring3_px REAL,
+	astrom_rms_ring4_px REAL,
+	astrom_radial_ring1_px REAL,
+	astrom_radial_ring2_px REAL,
+	astrom_radial_ring3_px REAL,
+	astrom_radial_ring4_px REAL,
 	n_expected INTEGER,
 	found_fraction REAL,
 	altitude_deg DOUBLE PRECISION,
@@ -253,6 +263,26 @@ COMMENT ON COLUMN frames.astrom_completeness IS 'Share of the fifty brightest ca
 COMMENT ON COLUMN frames.astrom_parameters IS 'Parameters of the lens that were fitted';
 
 COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and the WCS with polynomials that stands for it [pixel]';
+
+COMMENT ON COLUMN frames.astrom_refraction IS 'Whether what differs in refraction over the image was taken off the stars before the lens was fitted: applied; or why not: off in the profile, no_site, no_time, below_horizon';
+
+COMMENT ON COLUMN frames.astrom_field IS 'What is left of the stars by their place, as JSON: rows and columns of square cells of the image from its first pixel, eight along the longer side; lists by rows of n, stars, and dx_px and dy_px, their mean residual (source minus lens, under the weights of the fit); null without a star';
+
+COMMENT ON COLUMN frames.astrom_rms_ring1_px IS 'As astrom_rms_px, of stars in ring 1 of 4 of equal width from the middle of the image to its corners [pixel]';
+
+COMMENT ON COLUMN frames.astrom_rms_ring2_px IS 'As astrom_rms_px, of stars in ring 2 of 4 of equal width from the middle of the image to its corners [pixel]';
+
+COMMENT ON COLUMN frames.astrom_rms_ring3_px IS 'As astrom_rms_px, of stars in ring 3 of 4 of equal width from the middle of the image to its corners [pixel]';
+
+COMMENT ON COLUMN frames.astrom_rms_ring4_px IS 'As astrom_rms_px, of stars in ring 4 of 4 of equal width from the middle of the image to its corners [pixel]';
+
+COMMENT ON COLUMN frames.astrom_radial_ring1_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 1 of 4 [pixel]';
+
+COMMENT ON COLUMN frames.astrom_radial_ring2_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 2 of 4 [pixel]';
+
+COMMENT ON COLUMN frames.astrom_radial_ring3_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 3 of 4 [pixel]';
+
+COMMENT ON COLUMN frames.astrom_radial_ring4_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 4 of 4 [pixel]';
 
 COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
 

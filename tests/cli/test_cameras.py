@@ -154,6 +154,22 @@ def test_a_check_agrees_with_what_ingest_makes_of_a_frame(
     assert (checked["usable"], checked["reason"]) == (False, problem["reason"]) == (False, "no_wcs")
 
 
+def test_a_camera_whose_headers_have_no_wcs_is_solved_by_its_stars(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    blind, stubborn = tmp_path / "blind.toml", tmp_path / "stubborn.toml"
+    blind.write_text(f'name = "blind"\nlike = "{camera}"\nheader.wcs = "none"\n')
+    stubborn.write_text(
+        f'name = "stubborn"\nlike = "{camera}"\nheader.wcs = "none"\nastrometry.solve = false\n'
+    )
+    answer = skylake_command("camera", "check", "-c", blind, frame, "--json")
+    [checked] = answer.json
+    assert (answer.status, checked["usable"], checked["reason"]) == (0, True, None)
+    assert "catalog index" in readings(checked)["centre"]["note"]
+    answer = skylake_command("camera", "check", "-c", stubborn, frame, "--json")
+    assert (answer.status, answer.json[0]["reason"]) == (1, "no_wcs")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, skylake_command: Run) -> None:
     missing = skylake_command("camera", "check", tmp_path / "no frame.fits")
     assert missing.status == 2

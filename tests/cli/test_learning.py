@@ -37,7 +37,7 @@ def test_epochs_are_shown_and_drawn(learnt: Path, well: Run, tmp_path: Path) -> 
     (row,) = well("camera", "geometry", learnt, "-c", "small", "--plot", tmp_path / "pictures", "--json").json
     assert row["name"] == EPOCH.name and row["why"] == "the first"
     assert row["from"] is None and row["to"].startswith("2023-03-07") and row["held_out_px"] is None
-    names = [f"small-1.1-{what}.png" for what in ("distortion", "residuals", "radius", "histogram")]
+    names = [f"small-1.1-{what}.png" for what in ("distortion", "residuals", "radius", "histogram", "field")]
     assert [Path(path).name for path in row["pictures"]] == names
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in row["pictures"])
     assert EPOCH.name in well("camera", "geometry", learnt, "-c", "small").out

@@ -113,14 +113,24 @@ def test_frames_taken_in_later_have_the_distortion_and_fewer_parameters(
     assert away.max() < 0.2
 
 
-def test_frames_that_come_later_and_are_older_are_told_until_all_are_looked_at(
+def test_frames_that_come_later_and_are_older_belong_to_the_first_epoch_unless_they_differ(
     lake: Lake, profile: Profile, always: Profile, tmp_path: Path
 ) -> None:
-    assert learn(lake, always.name, Inline()).sentences == []
+    (before,) = read_epochs(lake.layout, always.name)
     older = nights(profile, tmp_path / "older", 20240928, 1, 0.01)
     assert ingest(lake, always, older.frames, Inline()).counts == {"ok": 6}
-    (sentence,) = learn(lake, always.name, Inline()).sentences
-    assert f"{always.name}: 6 frames are older than those" in sentence and "--anew" in sentence
+    report = learn(lake, always.name, Inline())
+    (epoch,) = in_force(read_epochs(lake.layout, always.name))
+    assert report.n_frames == 6 and report.sentences == [] and report.n_older == 0
+    assert epoch.number == before.number and epoch.n_seen == 18
+    assert epoch.first_mjd == rows_of(lake).mjd_mid.min() < before.first_mjd
+    assert learn(lake, always.name, Inline()).n_frames == 0
+    oldest = nights(profile, tmp_path / "oldest", 20240920, 1, -0.005)
+    assert ingest(lake, always, oldest.frames, Inline()).counts == {"ok": 6}
+    told = learn(lake, always.name, Inline())
+    assert 4 <= told.n_older <= 6 and told.changes == []
+    sentence = told.sentences[0]
+    assert "frames are older than its first epoch" in sentence and "--anew" in sentence
     assert learn(lake, always.name, Inline(), anew=True).n_older == 0
 
 

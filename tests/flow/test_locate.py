@@ -19,6 +19,7 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
 from skylake.image.lenstext import lens_of_text
+from skylake.image.residualfield import ResidualField
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SimulationResult, StarParams, simulate
@@ -87,7 +88,13 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     np.testing.assert_allclose(found.pixel_scale_arcsec, told.pixel_scale_arcsec, rtol=1e-3)
     # Distortion is fitted along with the scale at the centre, and takes some of it. Faint stars have 0.3 px of noise.
     assert (found.wcs_log_odds > 40.0).all() and (found.astrom_rms_px < 0.45).all()
-    assert (found.astrom_held_out_px < 0.25).all()
+    # It is told like the rms: by a lens that has not seen them stars are little farther off. The last match, by which
+    # the rms is told, may have a star more or less.
+    assert (found.astrom_held_out_px > 0.99 * found.astrom_rms_px).all()
+    assert (found.astrom_held_out_px < 1.1 * found.astrom_rms_px).all()
+    assert (found.astrom_rms_ring4_px < 0.6).all() and (found.astrom_radial_ring4_px.abs() < 0.1).all()
+    fields = [ResidualField.of_text(text) for text in found.astrom_field]
+    assert all(one.number.sum() > 100 and np.nanmedian(np.hypot(one.dx, one.dy)) < 0.2 for one in fields)
     assert (found.astrom_n > 150).all() and (found.astrom_completeness > 0.9).all()
     assert (found.wcs_catalog == "simcat").all() and (told.wcs_catalog == "simcat").all()
     assert found.wcs_neighbours.isna().all() and found.wcs_err_px.isna().all()

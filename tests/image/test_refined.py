@@ -10,6 +10,7 @@ from skylake.image.distortion import Distortion
 from skylake.image.lens import Lens
 from skylake.image.matching import Sources
 from skylake.image.refined import refine_pointing
+from skylake.image.residualfield import ResidualField
 
 SHAPE = (600, 900)
 FOCAL = 4000.0
@@ -62,8 +63,12 @@ def test_a_rough_header_becomes_the_geometry_of_the_lens(lens, rough):
     assert numbers["astrom_n"] > 140
     assert numbers["astrom_rms_px"] == pytest.approx(0.14, abs=0.02)
     assert numbers["astrom_completeness"] > 0.95
-    assert sum(numbers["astrom_field_n"]) == np.count_nonzero(found.refinement.fit.weights > 0.0)
-    assert len(numbers["astrom_field_dx_px"]) == len(numbers["astrom_field_n"]) == 40
+    field = ResidualField.of_text(numbers["astrom_field"])
+    assert field.number.sum() == np.count_nonzero(found.refinement.fit.weights > 0.0)
+    assert field.dx.shape == field.dy.shape == field.number.shape == (5, 8)
+    assert field.dx[2, 4] == pytest.approx(found.refinement.residual_field(SHAPE).dx[2, 4], abs=1e-4)
+    assert all(0.1 < numbers[f"astrom_rms_ring{ring}_px"] < 0.2 for ring in (1, 2, 3, 4))
+    assert all(abs(numbers[f"astrom_radial_ring{ring}_px"]) < 0.05 for ring in (1, 2, 3, 4))
 
 
 def test_with_the_distortion_of_the_camera_few_stars_suffice(lens, rough):

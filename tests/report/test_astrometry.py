@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 
 from skylake.image.lens import Lens
+from skylake.image.residualfield import ResidualField
 from skylake.report.astrometry import (
     FrameResiduals,
     distortion_map,
     residual_histogram,
     residual_quiver,
     residuals_against_radius,
+    stored_field,
 )
 from skylake.report.style import save
 
@@ -65,3 +67,18 @@ def test_a_distortion_map_tells_pixels():
     for _ in range(20):
         ideal = np.hypot(399.5, 249.5) / (1.0 + 0.3 * (ideal / 2000.0) ** 2)
     assert np.nanmax(image.get_array()) == pytest.approx(np.hypot(399.5, 249.5) - ideal, rel=1e-3)
+
+
+def test_a_stored_field_is_drawn_cell_by_cell(tmp_path):
+    one = residuals(300, outward=0.4)
+    told = ResidualField.of(one.x, one.y, np.array([one.dx, one.dy]), np.ones(300), SHAPE)
+    figure = stored_field(told, SHAPE, 20.0, 3, "a camera")
+    save(figure, tmp_path / "field.png")
+    (arrows,) = figure.axes[0].collections
+    assert len(arrows.U) == 40 and figure.axes[0].images[0].get_array().shape == (5, 8)
+    assert (arrows.U.reshape(5, 8)[:, 0] < -0.2).all() and (arrows.U.reshape(5, 8)[:, 7] > 0.2).all()
+    assert "300 stars of 3 frames" in figure.axes[0].get_legend().get_texts()[0].get_text()
+
+
+def test_where_no_frame_has_stored_a_field_the_picture_says_so():
+    assert "no frame" in stored_field(None, SHAPE, 20.0, 0, "a camera").axes[0].texts[0].get_text()

@@ -1,0 +1,60 @@
+"""Small tables beside the profiles of the lake: what was learnt of a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.errors import LakeError
+from skylake.lake.layout import Layout
+
+
+def read_rows(path: Path, schema: pa.Schema, what: str, mend: str) -> list[dict[str, Any]]:
+    """Return the rows of such a table; none if there is no file.
+
+    Parameters
+    ----------
+    path : Path
+    schema : pyarrow.Schema
+        What the columns are.
+    what, mend : str
+        What is in the file, and what people do once they have removed one that cannot be read.
+
+    Raises
+    ------
+    LakeError
+        If the file is there and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LakeError(f"{path}: {what} cannot be read ({error.strerror})") from error
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content)).cast(schema).to_pylist()
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise LakeError(f"{path}: {what} cannot be read; remove the file and {mend}") from error
+    return rows
+
+
+def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
+    """Write such a table in place of the one that is there.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, temporary, compression="zstd")
+        temporary.replace(path)
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
+        ) from error
