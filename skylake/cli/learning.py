@@ -107,6 +107,12 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
     show.result(
         rows, as_json, lambda: show.table([[row[name] for name in _COLUMNS] for row in rows], _COLUMNS)
     )
+    if not rows:
+        show.complain(
+            f"nothing is known of the distortion of {camera_name}; `skylake camera learn {lake} --camera "
+            f"{camera_name}` "
+            'learns it from frames that have a lens of their own (refine = "always") in the lake'
+        )
 
 
 def _row(epoch: Epoch) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def map_(
     night: int | None,
     as_of: str | None,
 ) -> None:
-    """Make the HEALPix map NAME: visits, exposure, matches, residual or residual_err.
+    """Make the HEALPix map NAME: visits, exposure, matches, residual, residual_err, limit, half_limit or completeness.
 
     The FITS file is NESTED, in equatorial coordinates, as healpy and others read it.
     """
@@ -249,6 +249,10 @@ def map_(
             f"the maps hold nothing of {which}; `skylake status` lists cameras, nights and bands"
         )
     made = combine(rows, name)
+    if len(made.pixels) == 0:
+        raise UsageError(
+            f"the map {name} has no pixel yet; `skylake calibrate` and then `skylake aggregate` fill the maps"
+        )
     kind = MAPS[name]
     if out is not None:
         cards = [(key.upper(), value, f"{key} of the map") for key, value in chosen.items()]

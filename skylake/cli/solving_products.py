@@ -48,7 +48,7 @@ def _figures(solved: SolvedFrame, name: str) -> dict[str, Figure]:
         return {
             "residuals": geometry.residual_arrows(whole, f"{name}: residuals"),
             "zenith": geometry.residuals_against_zenith_distance(
-                whole, f"{name}: residuals against altitude"
+                whole, f"{name}: residuals against zenith distance"
             ),
             "azimuth": geometry.residuals_against_azimuth(whole, f"{name}: residuals against azimuth"),
             "sky": geometry.sky_chart(whole, f"{name}: the sky"),

@@ -67,7 +67,7 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         "n_used": quality.n_used,
         "rejected_fraction": quality.rejected_fraction,
         "level": 1.0 if group.kind == "flat" else quality.level,
-        "noise": quality.noise,
+        "noise": median_level(error),
         "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }

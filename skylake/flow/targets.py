@@ -130,9 +130,10 @@ def make_targets(
     good = (pc.field("camera") == camera) & (pc.field("status") == Status.OK.value)
     frames = snapshot.read("frames", _FRAME_COLUMNS, lambda part: part.camera == camera, good)
     if frames.num_rows == 0:
+        held = sorted({part.camera for part in snapshot.parts("frames").values() if part.camera is not None})
         raise UsageError(
             f"{lake.root}: no frame of {camera} in the lake is good, so it is not known where its fields are; "
-            "`skylake ingest` some first"
+            f"`skylake ingest` some first (the lake has frames of {', '.join(held) or 'no camera'})"
         )
     scale = float(np.median(frames["pixel_scale_arcsec"].to_numpy()))
     clusters = _clusters(snapshot, camera, options, scale, _narrowest(frames), workers, progress)

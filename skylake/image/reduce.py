@@ -306,7 +306,8 @@ def _found(
     if found.raised:
         row["flags"] |= FrameFlag.THRESHOLD_RAISED
     background = refine_background(image, background, found, camera.extraction, signal)
-    row["sky_adu"] = background.median_level + image.sky.level
+    if row.get("sky_adu") is not None:
+        row["sky_adu"] = background.median_level + image.sky.level
     if known is not None:
         note_trails(row, image, signal, found, known.measured, camera.apertures, known.trails)
         return background, known

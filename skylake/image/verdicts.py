@@ -33,14 +33,15 @@ def note_sky(row: dict[str, Any], image: Image, background: Background, saturati
     that of raw pixels, so these are left out of the ratio. Where most pixels are saturated there is no level, and
     the ratio is 1.
     """
-    level = background.median_level + image.sky.level
-    row.update(sky_adu=level, sky_rms_adu=background.median_rms)
     if image.sky.one_sided:
         row["flags"] |= FrameFlag.SKY_ONE_SIDED
     n_valid = image.pixels.size - int(row["n_masked_px"])
     if row["n_saturated_px"] > _FLOODED * n_valid:
         row["sky_saturation"] = 1.0
-    elif saturation_adu:
+        return
+    level = background.median_level + image.sky.level
+    row.update(sky_adu=level, sky_rms_adu=background.median_rms)
+    if saturation_adu:
         row["sky_saturation"] = level / saturation_adu
 
 

@@ -215,7 +215,9 @@ def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
 def curve_figure(curve: dict[str, Any]) -> Figure:
     """Return the picture of a light curve as :func:`skylake.report.curves.curve_of_object` gives it."""
     points = curve["points"]
-    title = f"{curve['catalog']} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
+    # A target that no catalog has is of the catalog of detections.
+    whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
+    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
     band = np.array([point["band"] or "instrumental" for point in points], object)
     mag, mag_err = (
         np.array([np.nan if point[name] is None else point[name] for point in points], float)
