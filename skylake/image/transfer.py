@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from skylake.core.frame import Pixels
 from skylake.core.robust import robust_fit, robust_mean
+from skylake.image.coarse import reach, step_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,6 +126,8 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     ratio = float(np.median(a) / np.median(b)) if match_levels else 1.0
     difference = a - ratio * b
     y, x = np.nonzero(good)
+    # Noise below one ADU leaves most of the differences equal; what is one ADU off is noise for all that.
+    step = _step(difference, y)
     # Twilight changes its gradient from one flat to the next.
     design = np.column_stack([np.ones(len(a)), x - x.mean(), y - y.mean()])
     difference -= design @ np.linalg.lstsq(design, difference, rcond=None)[0]
@@ -132,16 +135,34 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
     rows = [piece for piece in np.split(difference, np.cumsum(counts)[:-1]) if piece.size]
-    centres = [np.clip(row, -_CLIP * spread, _CLIP * spread).mean() for row in rows]
+    furthest = reach(spread, step)
+    centres = [np.clip(row, -furthest, furthest).mean() for row in rows]
     difference -= np.repeat(centres, counts[counts > 0])
     lost = 2 + int(np.count_nonzero(counts))
-    variance = spread**2
+    return float(a.mean()), ratio, *_variance(difference, spread, step, lost)
+
+
+def _step(difference: Floats, row: npt.NDArray[np.intp]) -> float:
+    """Return the step in which differences go; each row may have a zero level of its own."""
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    middle = np.array([np.sort(part)[len(part) // 2] for part in np.split(difference, first[1:])])
+    return step_of(difference - np.repeat(middle, np.diff(np.append(first, len(row)))))
+
+
+def _variance(difference: Floats, spread: float, step: float, lost: int) -> tuple[float, float]:
+    """Return the clipped variance of differences without their outliers, and its error."""
+    variance, kept, error = spread**2, _KEPT_VARIANCE, 0.0
     for _ in range(_CLIPS):
-        keep = np.abs(difference) <= _CLIP * spread
-        count = int(np.count_nonzero(keep))
-        variance = float(np.sum(difference[keep] ** 2)) / max(count - lost, 1) / _KEPT_VARIANCE
+        furthest = reach(spread, step)
+        square = difference[np.abs(difference) <= furthest] ** 2
+        kept = _KEPT_VARIANCE if furthest <= _CLIP * spread else 1.0
+        count = max(len(square) - lost, 1)
+        variance = float(square.sum()) / count / kept
+        # Few steps off the usual value scatter more than the many small deviations of a normal distribution do.
+        excess = max(float(np.mean(square**2)) - variance**2, 0.0) if kept == 1.0 and len(square) else 0.0
+        error = float(np.sqrt(max(2.0 * variance**2, excess) / count))
         spread = float(np.sqrt(variance))
-    return float(a.mean()), ratio, variance, variance * float(np.sqrt(2.0 / max(count - lost, 1)))
+    return variance, error
 
 
 def photon_transfer(
