@@ -169,11 +169,14 @@ def photon_transfer(
     flats: Sequence[tuple[Pixels, Pixels]],
     biases: Sequence[tuple[Pixels, Pixels]] = (),
     read_variance: tuple[float, float] | None = None,
+    curvature: tuple[float, float] = (0.0, 0.0),
 ) -> PhotonTransfer | None:
     """Measure gain and read noise.
 
     The variance of first - ratio * second is R (1 + ratio^2) + level (1 + ratio) / gain, R being the square of the
-    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R.
+    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R. Where the linear
+    signal is x + c2 x^2, the second term is (1 + c2 x) / (1 + 2 c2 x)^2 times that: a response that is short by 1 %
+    would make the gain 3 % too large.
 
     Parameters
     ----------
@@ -181,6 +184,9 @@ def photon_transfer(
         Pairs of flats above bias, and of bias frames.
     read_variance : tuple of float or None
         Square of the read noise and its error, ADU^2, where there are no bias frames and it is known even so.
+    curvature : tuple of float
+        c2 of the linear signal x + c2 x^2, per ADU, and its error. Flats of different levels tell it as well; what
+        they leave open is in the error of the gain.
 
     Returns
     -------
@@ -197,14 +203,9 @@ def photon_transfer(
         np.concatenate([getattr(one, name) for one in pairs])
         for name in ("level", "ratio", "variance", "variance_err")
     )
-    design = np.column_stack([1.0 + ratio**2, level * (1.0 + ratio)])
-    prior = None
-    if np.isfinite(read):
-        prior = np.array([read, 0.0]), np.array([read_err, np.inf])
-    elif len(level) < 2:
+    if not np.isfinite(read) and len(level) < 2:
         return None
-    fit = robust_fit(design, variance, error, prior=prior)
-    slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
+    slope, slope_err = _slope(level, ratio, (variance, error), (read, read_err), curvature)
     if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
     gain, gain_err = 1.0 / slope, slope_err / slope**2
@@ -215,6 +216,29 @@ def photon_transfer(
     singles = [float(np.median(one.variance / (1.0 + one.ratio))) for one in pairs]
     levels = [float(np.median(one.level)) for one in pairs]
     return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
+
+
+def _slope(
+    level: Floats,
+    ratio: Floats,
+    variances: tuple[Floats, Floats],
+    read: tuple[float, float],
+    curvature: tuple[float, float],
+) -> tuple[float, float]:
+    """Return 1/gain and its error by the variances of tiles, what is known of the read noise, and of the response."""
+    c2, c2_err = curvature
+    light = level * (1.0 + ratio) * (1.0 + c2 * level) / (1.0 + 2.0 * c2 * level) ** 2
+    design, told = np.column_stack([1.0 + ratio**2, light]), np.array([read[0], 0.0])
+    known = np.array([read[1], np.inf]) if np.isfinite(read[0]) else np.full(2, np.inf)
+    prior = (np.nan_to_num(told), known) if np.isfinite(read[0]) else None
+    fit = robust_fit(design, *variances, prior=prior)
+    if c2_err > 0.0:
+        # To first order a further curvature of k changes the noise of light by the factor 1 - 3 k level.
+        brightest = float(level.max())
+        design = np.column_stack([design, -3.0 * level / brightest * light])
+        known = np.append(known, c2_err * brightest * max(float(fit.coefficients[1]), 0.0))
+        fit = robust_fit(design, *variances, prior=(np.append(np.nan_to_num(told), 0.0), known))
+    return float(fit.coefficients[1]), float(fit.errors[1])
 
 
 def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
