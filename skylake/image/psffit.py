@@ -207,8 +207,8 @@ def fit_stars(
     told = variances or Variances(_NO_PLANE, Agreement())
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
-        taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves, around.main,
-        around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
+        taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves,
+        around.main, around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
         told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32),
     )  # fmt: skip
     error, increase = local_variance(

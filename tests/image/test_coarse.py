@@ -17,7 +17,9 @@ def rounded(seed: int, noise: float, count: int, shape: tuple[int, int] = SHAPE)
     """Bias frames in whole ADU, whose rows have zero levels of their own taken off."""
     random = np.random.default_rng(seed)
     zero = random.normal(0.0, 0.02, (count, shape[0], 1))
-    return list((np.rint(300.1 + random.normal(0.0, noise, (count, *shape))) - 300.0 - zero).astype(np.float32))
+    return list(
+        (np.rint(300.1 + random.normal(0.0, noise, (count, *shape))) - 300.0 - zero).astype(np.float32)
+    )
 
 
 def true_noise(noise: float) -> float:

@@ -85,7 +85,7 @@ def test_an_annulus_takes_gas_from_the_fluxes_of_targets(
             # What the aperture correction of a frame is wrong by is common to its stars, and told beside them.
             common = float(np.median((found.flux[name] / true)[bright])) if name == "psf" else 1.0
             pulls[name].append((found.flux[name] / common - true) / found.flux_err[name])
-    for name, parts in pulls.items():
+    for parts in pulls.values():
         found_width, middle = width(np.concatenate(parts)), float(np.median(np.concatenate(parts)))
         assert 0.9 < found_width < 1.15
         assert abs(middle) < 0.2
