@@ -130,7 +130,11 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     step = _step(difference, y)
     # Twilight changes its gradient from one flat to the next.
     design = np.column_stack([np.ones(len(a)), x - x.mean(), y - y.mean()])
-    difference -= design @ np.linalg.lstsq(design, difference, rcond=None)[0]
+    middle = float(np.median(difference))
+    furthest = reach(1.4826 * float(np.median(np.abs(difference - middle))), step)
+    # A few cosmic rays would else move all pixels by more than their noise.
+    usual = np.clip(difference, middle - furthest, middle + furthest)
+    difference -= design @ np.linalg.lstsq(design, usual, rcond=None)[0]
     # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
