@@ -30,7 +30,11 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     biases = _biases(flat, made)
     held = None if biases else _held_bias(flat, library)
     task = dask.delayed(measure_transfer, pure=False)
-    (found,) = maker.workers.run([task([one.path for one in files], biases, _read_variance(held, flat))])
+    camera = maker.camera(flat.group)
+    linear = _linearity(flat, camera)
+    curvature = _curvature(linear, camera)
+    paths = [one.path for one in files]
+    (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
     if isinstance(found, BaseException):
         raise LakeError(
             f"{flat.group.text}: gain and read noise could not be measured ({reason_of(found)}); run again"
@@ -42,7 +46,7 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     row |= {name: found[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
     row["filter"] = flat.group.filter
     row["flat_level_adu"] = float(np.median([one.level for one in files]))
-    row |= _linearity(flat, maker.camera(flat.group))
+    row |= linear
     write_entry(maker, row, files[0].offset, tables={"TRANSFER": found["curve"]})
     return row
 
@@ -99,6 +103,16 @@ def drop_pixels(made: Made) -> None:
         one.path.unlink(missing_ok=True)
 
 
+def _curvature(linear: dict[str, float | None], camera: Camera) -> tuple[float, float]:
+    """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or none."""
+    curve = camera.detector.linearity
+    applied = curve[0] if curve and "linearity" in steps_for("flat", camera.reduction) else 0.0
+    c2, error = linear.get("linearity_c2"), linear.get("linearity_c2_err")
+    if c2 is not None and error is not None:
+        return c2 - applied, error
+    return (curve[0] - applied if curve else 0.0), 0.0
+
+
 def _linearity(made: Made, camera: Camera) -> dict[str, float | None]:
     """Return c2 of the signal as it is before any correction, whatever the profile had the flats corrected by."""
     exposures = {one.file: one.wanted.exposure_s for one in made.group.frames}
@@ -126,10 +140,13 @@ def measure_bias(paths: Sequence[Path]) -> tuple[float, float]:
 
 
 def measure_transfer(
-    flats: Sequence[Path], biases: Sequence[Path], read_variance: tuple[float, float] | None = None
+    flats: Sequence[Path],
+    biases: Sequence[Path],
+    read_variance: tuple[float, float] | None = None,
+    curvature: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any] | None:
     """Measure gain and read noise by pairs of prepared frames; the task of a worker."""
-    found = photon_transfer(_pairs(flats), _pairs(biases), read_variance)
+    found = photon_transfer(_pairs(flats), _pairs(biases), read_variance, curvature)
     if found is None:
         return None
     return {

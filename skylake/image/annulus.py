@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,54 @@ from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.image.kernels.annuli import annulus_means, clear_of_sources
 
 Floats = npt.NDArray[np.float64]
+
+#: Part of the area of an annulus that has to be clean for it to tell the sky.
+_MIN_CLEAN_SKY = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSky:
+    """The sky at sources; arrays of shape (n,).
+
+    Attributes
+    ----------
+    level, error : ndarray
+        ADU per pixel.
+    known : ndarray of bool
+        False where the annulus has too few clean pixels.
+    """
+
+    level: Floats
+    error: Floats
+    known: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of_blocks(cls, level: Floats) -> LocalSky:
+        """Return a sky that no annulus was asked for."""
+        return cls(level, np.zeros(len(level)), np.ones(len(level), bool))
+
+
+def local_sky(
+    signal: Pixels, clean: Mask, x: Floats, y: Floats, radii: tuple[float, float], else_level: Floats
+) -> LocalSky:
+    """Return the sky in an annulus around each source.
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape (height, width)
+    clean : ndarray of bool, shape (height, width)
+        Pixels that are sky.
+    x, y : ndarray, shape (n,)
+        0-based pixels.
+    radii : tuple of float
+        Inner and outer radius, pixels.
+    else_level : ndarray, shape (n,)
+        The level, of error 0, where less than a quarter of the annulus is clean.
+    """
+    inner, outer = radii
+    level, error, number = annulus_sky(signal, clean, x, y, inner, outer)
+    known = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
+    return LocalSky(np.where(known, level, else_level), np.where(known, error, 0.0), known)
 
 
 def annulus_sky(

@@ -332,7 +332,11 @@ class _Chain:
         pixels = self._touch()
         mark_invalid(pixels, self.mask)
         self.mask |= master.mask
-        repair(pixels, self.mask, _BAD)
+        repair(pixels, self.mask, _BAD, self._stride())
+
+    def _stride(self) -> int:
+        """Return how far apart pixels of one colour are, along rows and columns."""
+        return 2 if self.camera.detector.bayer_pattern and self.raw_step == 1 else 1
 
     def _bayer(self) -> None:
         pixels = self._touch()
@@ -354,7 +358,7 @@ class _Chain:
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
         hits = find_cosmic_rays(image, params, conditions.gain, conditions.read_noise)
         self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
-        repair(pixels, self.mask, PixelFlag.COSMIC_RAY)
+        repair(pixels, self.mask, PixelFlag.COSMIC_RAY, self._stride())
 
     def _sky(self) -> None:
         pixels = self._finished()

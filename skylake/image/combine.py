@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.core.robust import sigma_mad
+from skylake.image.coarse import KEPT_STEPS, spread_of, step_of
 from skylake.image.kernels.combination import combine_stack
 
 Counts = npt.NDArray[np.uint16]
@@ -20,6 +20,8 @@ Counts = npt.NDArray[np.uint16]
 _PRIOR_WEIGHT = 5.0
 #: Pixels of a tile over which the scatter of single pixels is pooled.
 _TILE = 32
+#: A variance this many times the expected one is that of an outlier.
+_MANY_TIMES = 10.0
 #: Pairs of frames of which the noise is measured, and rows of each that are read.
 _PAIRS = 8
 _SAMPLE_ROWS = 128
@@ -40,12 +42,15 @@ class CombineOptions:
     constant, slope : float
         How the variance of a single value depends on it: as ``constant + slope * max(value, 0)``. How large it is
         shows in the values themselves.
+    step : float
+        Step in which single values go, if they are coarse: what is two steps from the centre is never left out.
     """
 
     threshold: float = 4.0
     start: Literal["median", "mode"] = "median"
     constant: float = 0.0
     slope: float = 0.0
+    step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +103,12 @@ def combine(stack: Pixels, options: CombineOptions, weights: npt.ArrayLike | Non
     # What is expected of a value shows in the neighbourhood of its pixel, outliers of single pixels included.
     planes, counts = _run(stack, weight, np.inf, options.start, np.zeros(stack.shape[1:], np.float32))
     shown = planes[1] if options.start == "median" else planes[2] ** 2
-    noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0]))
+    noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0], options.step))
+    noise = np.maximum(noise, np.float32(KEPT_STEPS * options.step / options.threshold))
     planes, (used, present) = _run(stack, weight, options.threshold, options.start, noise)
     mean, square, _, inner, kept = planes
     square /= np.float32(_kept_variance(options.threshold))
-    expected = _pooled(square, _model(mean, options), used)
+    expected = _pooled(square, _model(mean, options), used, options.step)
     freedom = np.maximum(used.astype(np.float32) - 1.0, 0.0)
     own = np.where(used > 1, square, 0.0)
     variance = (freedom * own + _PRIOR_WEIGHT * expected) / (freedom + _PRIOR_WEIGHT)
@@ -131,7 +137,7 @@ def _model(mean: Pixels, options: CombineOptions) -> Pixels:
     return np.asarray(np.maximum(model, 1e-20), np.float32)
 
 
-def _pooled(square: Pixels, model: Pixels, used: Counts) -> Pixels:
+def _pooled(square: Pixels, model: Pixels, used: Counts, step: float) -> Pixels:
     """Return the variance of single values that the neighbourhood of each pixel shows for its level.
 
     It is the model times the median ratio of sample variance to model in a tile, with what a median of variances of
@@ -146,10 +152,19 @@ def _pooled(square: Pixels, model: Pixels, used: Counts) -> Pixels:
             factor = 1.0
             if np.count_nonzero(enough) >= _TILE:
                 freedom = max(float(np.median(used[tile][enough])) - 1.0, 1.0)
-                ratio = float(np.median(square[tile][enough] / model[tile][enough]))
-                factor = ratio / (1.0 - 2.0 / (9.0 * freedom)) ** 3
+                factor = _usual_ratio(square[tile][enough], model[tile][enough], freedom, step)
             pooled[tile] = factor * model[tile]
     return pooled
+
+
+def _usual_ratio(square: Pixels, model: Pixels, freedom: float, step: float) -> float:
+    """Return the mean ratio of sample variances to their model, told without the outliers."""
+    expected = float(np.median(model))
+    if step**2 <= expected:
+        return float(np.median(square / model)) / (1.0 - 2.0 / (9.0 * freedom)) ** 3
+    # Most values of a pixel are equal, and a few one step off: the median of such variances tells nothing.
+    usual = np.minimum(square, np.float32(max(step**2, _MANY_TIMES * expected)))
+    return float(np.mean(usual / model))
 
 
 def _inner_range(n_present: Counts) -> Pixels:
@@ -185,8 +200,22 @@ def frame_noise(frames: Sequence[Pixels]) -> float:
     for first, second in list(pairwise(frames))[:_PAIRS]:
         step = first.shape[0] // _SAMPLE_ROWS * 2 + 1
         difference = np.asarray(first[::step], np.float64) - second[::step]
-        found.append(sigma_mad(difference[:, 2:] - difference[:, :-2]) / 2.0)
+        found.append(spread_of(difference[:, 2:] - difference[:, :-2]) / 2.0)
     return float(np.median(found)) if found else 0.0
+
+
+def frame_step(frames: Sequence[Pixels]) -> float:
+    """Return the step in which the values of frames go; 0 if it does not show.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray, shape (height, width)
+    """
+    if len(frames) < 2:
+        return 0.0
+    step = frames[0].shape[0] // _SAMPLE_ROWS * 2 + 1
+    difference = np.asarray(frames[0][::step], np.float64) - frames[1][::step]
+    return step_of(difference[:, 2:] - difference[:, :-2])
 
 
 def own_noise(frame: Pixels) -> float:
@@ -206,7 +235,7 @@ def own_noise(frame: Pixels) -> float:
         sample[:, 4:] - 2.0 * sample[:, 2:-2] + sample[:, :-4],
         sample[4:] - 2.0 * sample[2:-2] + sample[:-4],
     )
-    found = [sigma_mad(one) / np.sqrt(6.0) for one in (part[np.isfinite(part)] for part in seen) if one.size]
+    found = [spread_of(one) / np.sqrt(6.0) for one in (part[np.isfinite(part)] for part in seen) if one.size]
     return float(min(found, default=0.0))
 
 

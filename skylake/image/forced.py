@@ -193,7 +193,10 @@ def measure_targets(
     variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
-    fit = fit_stars(signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances)
+    fit = fit_stars(
+        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances,
+        annulus=apertures.sky_annulus_px,
+    )  # fmt: skip
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
     sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
@@ -271,7 +274,8 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     for number, radius in enumerate(apertures.radii_px, 1):
         plain, left, noise, held, _, share, common = np.ascontiguousarray(fit.sums[:, number - 1].T)
         noise = noise + _made_up(fit, share, common) + row_variance * beyond_ellipses(radius, radius, 0.0)
-        sky = np.pi * radius**2 * fit.sky
+        area = np.pi * radius**2
+        sky, noise = area * fit.sky, noise + (area * fit.sky_err) ** 2
         flux[f"aper{number}"], flux_err[f"aper{number}"] = plain - sky, np.sqrt(noise)
         flux[f"hybrid{number}"] = left + fit.taken * held - sky
         # What the models of neighbours are wrong by stays in the aperture.
@@ -310,6 +314,7 @@ def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Float
     flags[edge < max(camera.extraction.edge_margin_px, radii[-1])] |= SourceFlag.EDGE
     # The value of such a pixel says nothing, though the detector was not saturated there.
     flags[(_bits_within(mask, tiles, x, y, max(radii)) & np.uint8(UNUSABLE)) != 0] |= SourceFlag.BAD_PIXEL
+    flags[~fit.sky_known] |= SourceFlag.LOCAL_SKY_FAILED
     flags[fit.increase > _BLENDED] |= SourceFlag.BLENDED
     flags[~np.isfinite(fit.flux) | ~(fit.share >= _MIN_SHARE)] |= SourceFlag.FIT_FAILED
     flags[near_trails(extracted.trails, x, y, max(radii))] |= SourceFlag.STREAK

@@ -15,7 +15,7 @@ from skylake.core.frame import Image, Pixels, RawImage, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
-from skylake.image.combine import Combined, CombineOptions, frame_noise, own_noise
+from skylake.image.combine import Combined, CombineOptions, frame_noise, frame_step, own_noise
 
 FlatForm = Literal["plain", "difference", "super"]
 
@@ -196,8 +196,9 @@ def combine_options(
         return CombineOptions(start=start, slope=noise**2)
     if kind == "dark":
         typical = max(median_level(np.asarray(frames[0])), 0.0)
-        return CombineOptions(constant=max(noise**2 - typical / gain, 0.5 * noise**2), slope=1.0 / gain)
-    return CombineOptions(constant=noise**2)
+        constant = max(noise**2 - typical / gain, 0.5 * noise**2)
+        return CombineOptions(constant=constant, slope=1.0 / gain, step=frame_step(frames))
+    return CombineOptions(constant=noise**2, step=frame_step(frames))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from skylake.core.camera import FLUXES, Apertures, Camera
 from skylake.core.flags import UNCLEAN, PixelFlag, SourceFlag
 from skylake.core.frame import Image, Pixels
-from skylake.image.annulus import annulus_sky, starless
+from skylake.image.annulus import local_sky, starless
 from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
@@ -49,8 +49,6 @@ _MIN_WIDTH_PX = 0.5
 _WIDTH_PER_RMS = 2.3548
 #: Pixels around the footprint of a detection that are no clean sky either.
 _WIDEN_PX = 2
-#: Fraction of the sky annulus that must be clean.
-_MIN_CLEAN_SKY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +260,11 @@ def _local_sky(
     """
     if apertures.sky_annulus_px is None:
         return np.zeros(len(x)), np.zeros(len(x))
-    inner, outer = apertures.sky_annulus_px
     # The light of a neighbour does not end at its isophote.
     clean = starless(detections.segments, scene.mask, _WIDEN_PX)
-    level, error, number = annulus_sky(scene.signal, clean, x, y, inner, outer)
-    enough = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
-    flags[~enough] |= SourceFlag.LOCAL_SKY_FAILED
-    return np.where(enough, level, 0.0), np.where(enough, error, 0.0)
+    found = local_sky(scene.signal, clean, x, y, apertures.sky_annulus_px, np.zeros(len(x)))
+    flags[~found.known] |= SourceFlag.LOCAL_SKY_FAILED
+    return found.level, found.error
 
 
 def _kron_flux(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
+from skylake.image.annulus import LocalSky, local_sky
 from skylake.image.circles import Circles
 from skylake.image.kernels import pairs, stamps
 from skylake.image.kernels.covariances import local_variance
@@ -73,8 +74,10 @@ class StarFit:
         Reduced chi-square of the pixels of the star; NaN with fewer than two.
     share : ndarray
         Part of the weight of the star's stamp that lies on good pixels.
-    sky : ndarray
-        Level of the residual sky, ADU per pixel.
+    sky, sky_err : ndarray
+        Level of the residual sky, ADU per pixel, and its error, which is 0 where blocks tell the level.
+    sky_known : ndarray of bool
+        Whether the annulus that was asked for has enough good pixels; blocks tell the level where not.
     left : ndarray of float32, shape (height, width)
         The signal without the stars.
     columns, rows : ndarray of int
@@ -96,6 +99,8 @@ class StarFit:
     chi2: Floats
     share: Floats
     sky: Floats
+    sky_err: Floats
+    sky_known: npt.NDArray[np.bool_]
     left: Single
     columns: Places
     rows: Places
@@ -155,6 +160,7 @@ class Variances:
 def fit_stars(
     signal: Pixels, good: npt.NDArray[np.uint8], rms: Pixels, x: Floats, y: Floats, psf: FramePsf, gain: float,
     level_sky: bool = True, circles: Circles | None = None, variances: Variances | None = None,
+    annulus: tuple[float, float] | None = None,
 ) -> StarFit:  # fmt: skip
     """Fit the fluxes of all stars at once.
 
@@ -178,6 +184,8 @@ def fit_stars(
         In which pixels are summed as well.
     variances : Variances or None
         Of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
+    annulus : tuple of float or None
+        Radii, pixels, between which what is left tells the sky of each star; None takes that of the blocks.
     """
     clean, noise = bool(good.all()), _usual(rms)
     drawn = _draw(x, y, psf, signal, good, clean)
@@ -191,23 +199,25 @@ def fit_stars(
     taken, steps = system.solve(products, flux)
     stamps.subtract(left, drawn.stamps, drawn.half, *places, taken.astype(np.float32))
     wings.subtract(left, drawn, psf, taken - flux)
-    flux, sky = taken, np.zeros(len(x))
+    flux, around_it = taken, LocalSky.of_blocks(np.zeros(len(x)))
     if level_sky:
-        sky = _level(left, good, clean, noise, places)
-        flux, steps = system.solve(products - sky * drawn.sums, taken)
+        around_it = _sky(left, good, clean, noise, drawn, annulus)
+        flux, steps = system.solve(products - around_it.level * drawn.sums, taken)
     around, under = circles or Circles.none(), _under(rms, drawn)
     told = variances or Variances(_NO_PLANE, Agreement())
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
-        taken.astype(np.float32), sky.astype(np.float32), around.tables, around.phases, around.halves, around.main,
-        around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
+        taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves,
+        around.main, around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
         told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32),
     )  # fmt: skip
     error, increase = local_variance(
         system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, under, _TOGETHER
     )  # fmt: skip
+    error += (around_it.error * drawn.sums / system.diagonal) ** 2
     return _in_order(drawn, StarFit(
-        flux, taken, error, increase, chi2, _share(drawn), sky, left, drawn.columns, drawn.rows, sums, bad, steps
+        flux, taken, error, increase, chi2, _share(drawn), around_it.level, around_it.error, around_it.known, left,
+        drawn.columns, drawn.rows, sums, bad, steps,
     ))  # fmt: skip
 
 
@@ -345,6 +355,19 @@ class _Wings:
                 image, int(half), drawn.half, drawn.columns[some], drawn.rows[some], drawn.dx[some], drawn.dy[some],
                 psf.inverse, drawn.coefficients[some], flux[some].astype(np.float32),
             )  # fmt: skip
+
+
+def _sky(
+    left: Single, good: npt.NDArray[np.uint8], clean: bool, noise: float, drawn: _Drawn,
+    annulus: tuple[float, float] | None,
+) -> LocalSky:  # fmt: skip
+    """Return what is left of the sky at the stars: in an annulus, where one is asked for, else between blocks."""
+    level = _level(left, good, clean, noise, (drawn.columns, drawn.rows))
+    if annulus is None:
+        return LocalSky.of_blocks(level)
+    # The stars are taken off, so that neighbours leave the annulus as it is.
+    x, y = drawn.columns + drawn.dx.astype(float), drawn.rows + drawn.dy.astype(float)
+    return local_sky(left, good.view(np.bool_), x, y, annulus, level)
 
 
 def _level(

@@ -42,6 +42,7 @@ from skylake.image.read import open_stored
 from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
+from skylake.image.undetected import extracted_nothing
 from skylake.image.verdicts import apply_gates, empty_frame, note_sky
 from skylake.revision import code_version
 
@@ -239,28 +240,24 @@ def _calibrate(
 
 
 def _measure(
-    reduced: ReducedFrame,
-    header: Any,
-    image: Image,
-    reading: HeaderReading,
-    reference: Reference | None,
-    finish: Finisher | None,
-    prior: Prior | None,
-    unplaced: bool,
-    keeper: Keeper | None,
-) -> None:
+    reduced: ReducedFrame, header: Any, image: Image, reading: HeaderReading, reference: Reference | None,
+    finish: Finisher | None, prior: Prior | None, unplaced: bool, keeper: Keeper | None,
+) -> None:  # fmt: skip
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
-    # Where the frame points is worth knowing even of a frame without sources.
     told = point(header, camera, image)
-    if told[0] is not None:
-        row.update(pointing_row(told[0]), wcs_source="header")
-    row.update(sky_row(reading, told[0]))
+    _note_place(row, reading, told[0])
     background = estimate_background(image, camera.extraction)
     note_sky(row, image, background, reading.saturation_adu)
     signal = image.pixels - background.level
     detect = partial(_detect, row, pointing=told[0], reference=reference, prior=prior)
-    background, found = _found(row, image, signal, background, reading, detect, keeper)
+    try:
+        background, found = _found(row, image, signal, background, reading, detect, keeper)
+    except FrameRejected as error:
+        reduced.file_under(error)
+        nothing = extracted_nothing(row, image, background, signal, reading, prior)
+        reduced.finished = finish(nothing) if finish and nothing else None
+        raise
     detections, measured = found.detections, found.measured
     located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
@@ -288,6 +285,13 @@ def _measure(
                 corrections, pointing, found.trails, located.stars,
             )
         )  # fmt: skip
+
+
+def _note_place(row: dict[str, Any], reading: HeaderReading, told: Pointing | None) -> None:
+    """Add where a header says that a frame points, which is worth knowing even of one without sources."""
+    if told is not None:
+        row.update(pointing_row(told), wcs_source="header")
+    row.update(sky_row(reading, told))
 
 
 def _found(

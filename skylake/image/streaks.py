@@ -26,8 +26,8 @@ _REACH_AXES, _POINT_PX, _MOST_POINTS = 1.7, 4.0, 25
 _LARGE_PX, _SPRAWLING = 100, 0.6
 #: Cells of the space of lines: angles, and pixels of distance.
 _ANGLES, _CELL_PX = 180, 6.0
-#: A line worth a look has so many points; so many lines are looked at.
-_FEWEST_POINTS, _MOST_LINES = 8, 5
+#: A line worth a look has so many points; trails are looked for until so many lines in a row are none.
+_FEWEST_POINTS, _FAILED_LINES = 8, 5
 #: Points belong to a line within this distance, pixels.
 _NEAR_PX = 3.0
 #: A trail is judged in pieces of so many pixels, large ones first: to them stars matter less. Short trails have few.
@@ -113,7 +113,8 @@ def find_trails(
 
     What detection has made of a trail lies on a line: the lines with most of such pieces are looked for in the space
     of their angles and distances (Duda & Hart 1972, Comm. ACM 15, 11), and each is then judged by the pixels along
-    it, piece by piece, by medians, to which stars do not matter.
+    it, piece by piece, by medians, to which stars do not matter. The search ends when five lines in a row were none,
+    however many trails there are.
 
     Parameters
     ----------
@@ -128,15 +129,18 @@ def find_trails(
     """
     x, y = _pieces(detections)
     trails: list[Trail] = []
-    for _ in range(_MOST_LINES):
+    failed = 0
+    while failed < _FAILED_LINES:
         line = _best_line(x, y, signal.shape)
         if line is None:
             break
         tried = (_follow(signal, mask, noise, line, fwhm, piece) for piece in _PIECES_PX)
         trail = next((one for one in tried if one is not None), None)
         if trail is None or _is_one_of(trails, trail):
+            failed += 1
             rest = ~line.near(x, y)
         else:
+            failed = 0
             trails.append(trail)
             rest = ~near_trails([trail], x, y, 2.0 * _NEAR_PX + 0.5 * fwhm)
         x, y = x[rest], y[rest]
@@ -203,7 +207,7 @@ def _sprawling(detections: Detections) -> tuple[Floats, Floats]:
 
 
 def _best_line(x: Floats, y: Floats, shape: tuple[int, ...]) -> _Line | None:
-    """Return the line with most points beyond those of chance; None if there are too few."""
+    """Return the line with most points, which may be those of chance; None if there are too few."""
     if x.size < _FEWEST_POINTS:
         return None
     angle = (np.arange(_ANGLES) * np.pi / _ANGLES).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from skylake.core.frame import Pixels
 from skylake.core.robust import robust_fit, robust_mean
+from skylake.image.coarse import reach, step_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,34 +126,61 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     ratio = float(np.median(a) / np.median(b)) if match_levels else 1.0
     difference = a - ratio * b
     y, x = np.nonzero(good)
+    # Noise below one ADU leaves most of the differences equal; what is one ADU off is noise for all that.
+    step = _step(difference, y)
     # Twilight changes its gradient from one flat to the next.
     design = np.column_stack([np.ones(len(a)), x - x.mean(), y - y.mean()])
-    difference -= design @ np.linalg.lstsq(design, difference, rcond=None)[0]
+    middle = float(np.median(difference))
+    furthest = reach(1.4826 * float(np.median(np.abs(difference - middle))), step)
+    # A few cosmic rays would else move all pixels by more than their noise.
+    usual = np.clip(difference, middle - furthest, middle + furthest)
+    difference -= design @ np.linalg.lstsq(design, usual, rcond=None)[0]
     # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
     rows = [piece for piece in np.split(difference, np.cumsum(counts)[:-1]) if piece.size]
-    centres = [np.clip(row, -_CLIP * spread, _CLIP * spread).mean() for row in rows]
+    furthest = reach(spread, step)
+    centres = [np.clip(row, -furthest, furthest).mean() for row in rows]
     difference -= np.repeat(centres, counts[counts > 0])
     lost = 2 + int(np.count_nonzero(counts))
-    variance = spread**2
+    return float(a.mean()), ratio, *_variance(difference, spread, step, lost)
+
+
+def _step(difference: Floats, row: npt.NDArray[np.intp]) -> float:
+    """Return the step in which differences go; each row may have a zero level of its own."""
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    middle = np.array([np.sort(part)[len(part) // 2] for part in np.split(difference, first[1:])])
+    return step_of(difference - np.repeat(middle, np.diff(np.append(first, len(row)))))
+
+
+def _variance(difference: Floats, spread: float, step: float, lost: int) -> tuple[float, float]:
+    """Return the clipped variance of differences without their outliers, and its error."""
+    variance, kept, error = spread**2, _KEPT_VARIANCE, 0.0
     for _ in range(_CLIPS):
-        keep = np.abs(difference) <= _CLIP * spread
-        count = int(np.count_nonzero(keep))
-        variance = float(np.sum(difference[keep] ** 2)) / max(count - lost, 1) / _KEPT_VARIANCE
+        furthest = reach(spread, step)
+        square = difference[np.abs(difference) <= furthest] ** 2
+        kept = _KEPT_VARIANCE if furthest <= _CLIP * spread else 1.0
+        count = max(len(square) - lost, 1)
+        variance = float(square.sum()) / count / kept
+        # Few steps off the usual value scatter more than the many small deviations of a normal distribution do.
+        excess = max(float(np.mean(square**2)) - variance**2, 0.0) if kept == 1.0 and len(square) else 0.0
+        error = float(np.sqrt(max(2.0 * variance**2, excess) / count))
         spread = float(np.sqrt(variance))
-    return float(a.mean()), ratio, variance, variance * float(np.sqrt(2.0 / max(count - lost, 1)))
+    return variance, error
 
 
 def photon_transfer(
     flats: Sequence[tuple[Pixels, Pixels]],
     biases: Sequence[tuple[Pixels, Pixels]] = (),
     read_variance: tuple[float, float] | None = None,
+    curvature: tuple[float, float] = (0.0, 0.0),
 ) -> PhotonTransfer | None:
     """Measure gain and read noise.
 
     The variance of first - ratio * second is R (1 + ratio^2) + level (1 + ratio) / gain, R being the square of the
-    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R.
+    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R. Where the linear
+    signal is x + c2 x^2, the second term is (1 + c2 x) / (1 + 2 c2 x)^2 times that: a response that is short by 1 %
+    would make the gain 3 % too large.
 
     Parameters
     ----------
@@ -160,6 +188,9 @@ def photon_transfer(
         Pairs of flats above bias, and of bias frames.
     read_variance : tuple of float or None
         Square of the read noise and its error, ADU^2, where there are no bias frames and it is known even so.
+    curvature : tuple of float
+        c2 of the linear signal x + c2 x^2, per ADU, and its error. Flats of different levels tell it as well; what
+        they leave open is in the error of the gain.
 
     Returns
     -------
@@ -176,14 +207,9 @@ def photon_transfer(
         np.concatenate([getattr(one, name) for one in pairs])
         for name in ("level", "ratio", "variance", "variance_err")
     )
-    design = np.column_stack([1.0 + ratio**2, level * (1.0 + ratio)])
-    prior = None
-    if np.isfinite(read):
-        prior = np.array([read, 0.0]), np.array([read_err, np.inf])
-    elif len(level) < 2:
+    if not np.isfinite(read) and len(level) < 2:
         return None
-    fit = robust_fit(design, variance, error, prior=prior)
-    slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
+    slope, slope_err = _slope(level, ratio, (variance, error), (read, read_err), curvature)
     if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
     gain, gain_err = 1.0 / slope, slope_err / slope**2
@@ -194,6 +220,29 @@ def photon_transfer(
     singles = [float(np.median(one.variance / (1.0 + one.ratio))) for one in pairs]
     levels = [float(np.median(one.level)) for one in pairs]
     return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
+
+
+def _slope(
+    level: Floats,
+    ratio: Floats,
+    variances: tuple[Floats, Floats],
+    read: tuple[float, float],
+    curvature: tuple[float, float],
+) -> tuple[float, float]:
+    """Return 1/gain and its error by the variances of tiles, what is known of the read noise, and of the response."""
+    c2, c2_err = curvature
+    light = level * (1.0 + ratio) * (1.0 + c2 * level) / (1.0 + 2.0 * c2 * level) ** 2
+    design, told = np.column_stack([1.0 + ratio**2, light]), np.array([read[0], 0.0])
+    known = np.array([read[1], np.inf]) if np.isfinite(read[0]) else np.full(2, np.inf)
+    prior = (np.nan_to_num(told), known) if np.isfinite(read[0]) else None
+    fit = robust_fit(design, *variances, prior=prior)
+    if c2_err > 0.0:
+        # To first order a further curvature of k changes the noise of light by the factor 1 - 3 k level.
+        brightest = float(level.max())
+        design = np.column_stack([design, -3.0 * level / brightest * light])
+        known = np.append(known, c2_err * brightest * max(float(fit.coefficients[1]), 0.0))
+        fit = robust_fit(design, *variances, prior=(np.append(np.nan_to_num(told), 0.0), known))
+    return float(fit.coefficients[1]), float(fit.errors[1])
 
 
 def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:

@@ -244,20 +244,27 @@ def test_without_neighbours_such_frames_stay_lost(
 def test_targets_are_measured_where_the_place_is_known_well_enough(
     placed: Lake, camera: Profile, night: Night, tmp_path: Path
 ) -> None:
-    lake, counts, marked = copy_of(placed, tmp_path), [], []
+    lake, counts, marked, blank = copy_of(placed, tmp_path), [], [], []
     make_targets(lake, "small", TargetOptions("simcat", faint=10.0, seen=2), Inline())
     for share in (0.5, 1e-3):
         base = replace(camera.base, astrometry=replace(camera.base.astrometry, interpolated_targets=share))
-        chosen = night.files[CLOUDY : FEW + 1]
+        chosen = night.files[BLANK : FEW + 1]
         ingest(lake, replace(camera, base=base), chosen, Inline(), IngestOptions(redo=True))
         rows, forced = rows_of(lake), lake.snapshot().read("forced_sources").to_pandas()
         between = forced[forced.frame_id == rows.frame_id[CLOUDY]]
         counts.append((rows.n_targets[CLOUDY], len(between), rows.n_targets[FEW]))
+        blank.append(forced[forced.frame_id == rows.frame_id[BLANK]])
         marked += ((between["flags"] & int(SourceFlag.WCS_INTERPOLATED)) != 0).tolist()
     (n_told, n_between, n_few), (nothing, none_between, few_again) = counts
     assert n_told == n_between == len(marked) > 5 and all(marked)
     assert nothing == none_between == 0
     assert n_few == few_again > 5
+    # That nothing is seen is a measurement of every target.
+    unseen, bits = blank[0], int(SourceFlag.WCS_INTERPOLATED | SourceFlag.FRAME_REJECTED)
+    assert rows.status[BLANK] == "rejected" and len(unseen) > 5 and not len(blank[1])
+    assert ((unseen["flags"] & bits) == bits).all()
+    pulls = unseen.flux_hybrid2 / unseen.flux_hybrid2_err
+    assert np.abs(pulls).max() < 6.0 and 0.5 < pulls.std() < 1.6
 
 
 def test_a_frame_reduced_by_itself_asks_the_frames_of_the_lake(

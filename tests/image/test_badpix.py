@@ -75,6 +75,16 @@ def test_a_plane_is_restored_exactly(seed: int, part: float, slope_x: float, slo
     np.testing.assert_array_equal(mask & DEAD, before)
 
 
+def test_a_bad_pixel_of_a_mosaic_gets_its_own_colour() -> None:
+    cell = np.array([[100.0, 900.0], [800.0, 2000.0]], np.float32)
+    wanted = np.tile(cell, (12, 12)) + np.arange(24, dtype=np.float32)
+    bad = np.random.default_rng(5).random(wanted.shape) < 0.1
+    bad[:2], bad[-2:], bad[:, :2], bad[:, -2:] = False, False, False, False
+    pixels, mask = np.where(bad, np.float32(6e4), wanted), bad * HOT
+    assert repair(pixels, mask, PixelFlag.HOT, 2) == np.count_nonzero(bad)
+    np.testing.assert_allclose(pixels, wanted, atol=8.0)
+
+
 def test_an_image_without_good_pixels_stays() -> None:
     pixels, mask = np.full((4, 4), 5.0, np.float32), np.full((4, 4), HOT, np.uint8)
     assert repair(pixels, mask, PixelFlag.HOT) == 0

@@ -183,6 +183,20 @@ def test_two_trails_are_two(make: Any, measure: Callable[..., Any]) -> None:
     assert len(trails) == 2
 
 
+def test_a_dozen_trails_are_a_dozen(make: Any, measure: Callable[..., Any]) -> None:
+    levels = np.geomspace(150.0, 900.0, 12)
+    streaks = [
+        Streak(-20.0, 40.0 + 60.0 * number, SIDE + 20.0, 65.0 + 60.0 * number, level)
+        for number, level in enumerate(levels)
+    ]
+    measured = measure(make(streaks, n=120))
+    noise = measured.background.median_rms
+    trails = find_trails(measured.signal, measured.image.mask, noise, measured.detections, FWHM)
+    assert len(trails) == 12
+    middles = sorted(0.5 * (trail.y0 + trail.y1) for trail in trails)
+    assert middles == pytest.approx([52.5 + 60.0 * number for number in range(12)], abs=1.5)
+
+
 def test_the_distance_from_a_trail_counts_its_ends() -> None:
     trail = Trail(0.0, 0.0, 10.0, 0.0, 3.0)
     x, y = np.array([5.0, -3.0, 13.0, 5.0]), np.array([2.0, 4.0, 0.0, -7.0])

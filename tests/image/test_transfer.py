@@ -100,6 +100,29 @@ def test_a_curved_response_is_found_within_its_error() -> None:
     assert found.coefficient == pytest.approx(c2, rel=0.1)
 
 
+@pytest.mark.parametrize("short", [0.01, 0.05])
+def test_a_curved_response_does_not_spoil_the_gain(short: float) -> None:
+    random, gain = np.random.default_rng(11), 1.5
+    c2 = short / 30000.0
+
+    def curved(levels: list[float]) -> list[np.ndarray]:
+        made = [one.astype(float) for one in flats(random, gain, 6.0, levels)]
+        return [((np.sqrt(1.0 + 4.0 * c2 * one) - 1.0) / (2.0 * c2)).astype(np.float32) for one in made]
+
+    dark = pairs(biases(random, gain, 6.0, 4))
+    bright = pairs(curved([30000.0] * 4))
+    plain = photon_transfer(bright, dark)
+    told = photon_transfer(bright, dark, curvature=(c2, 0.02 * c2))
+    guessed = photon_transfer(bright, dark, curvature=(0.0, short / 30000.0))
+    shown = photon_transfer(bright + pairs(curved([3000.0] * 8)), dark, curvature=(0.0, 2.0 * c2))
+    assert plain is not None and told is not None and guessed is not None and shown is not None
+    assert plain.gain - gain > 4.0 * plain.gain_err
+    assert abs(told.gain - gain) < 3.0 * told.gain_err and told.gain_err < 0.006 + 0.1 * short
+    assert abs(guessed.gain - gain) < 2.0 * guessed.gain_err
+    assert abs(guessed.read_noise - 6.0) < 2.0 * guessed.read_noise_err
+    assert abs(shown.gain - gain) < 3.0 * shown.gain_err and shown.gain_err < guessed.gain_err
+
+
 def test_flats_of_one_exposure_tell_nothing_of_linearity() -> None:
     assert linearity([100.0, 200.0, 300.0], [5.0, 5.0, 5.0], [1.0, 1.0, 1.0]) is None
 

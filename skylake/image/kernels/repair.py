@@ -17,6 +17,7 @@ def fill_from_neighbours(
     x: npt.NDArray[np.int64],
     y: npt.NDArray[np.int64],
     values: npt.NDArray[np.float32],
+    stride: int = 1,
 ) -> None:
     """Find values for bad pixels from the good ones about them; the pixels themselves stay.
 
@@ -30,6 +31,8 @@ def fill_from_neighbours(
     values : ndarray of float32, shape (n,)
         Gets the mean of the interpolations along the row and along the column; of one of them where the other has
         no good pixel within reach; NaN where neither has.
+    stride : int
+        Pixels from one to the next of the same colour.
     """
     height, width = pixels.shape
     for i in range(x.size):
@@ -39,8 +42,8 @@ def fill_from_neighbours(
             for side in range(2):
                 step = 1 if side else -1
                 for distance in range(1, _REACH + 1):
-                    column = x[i] + (step * distance if axis == 0 else 0)
-                    row = y[i] + (step * distance if axis == 1 else 0)
+                    column = x[i] + (step * distance * stride if axis == 0 else 0)
+                    row = y[i] + (step * distance * stride if axis == 1 else 0)
                     if column < 0 or row < 0 or column >= width or row >= height:
                         break
                     if bad[row, column] == 0:
