@@ -45,7 +45,7 @@ _NOT_NEGATIVE = {
     "header": "time_tolerance_s",
     "detector": "read_noise_e reference_border_px",
     "extraction": "deblend_contrast edge_margin_px",
-    "reduction": "temperature_tolerance_c exposure_tolerance",
+    "reduction": "temperature_tolerance_c flat_temperature_tolerance_c exposure_tolerance",
     "reduction.sky": "grow_px",
     "clear_sky": "stars",
     "injection": "stars",

@@ -165,7 +165,7 @@ def test_metrics_of_pictures(grid_field: Callable[..., Any], measure: Callable[.
 def test_stars_that_all_lean_one_way_are_trailed_only_if_they_are_long(
     camera: str, ratio: float, reason: str | None
 ) -> None:
-    """A telescope that is a little astigmatic, or sees through much air, makes its stars lean one way on every frame."""
+    """A telescope that is a little astigmatic, or looks low, makes its stars lean one way on every frame."""
     random = np.random.default_rng(4)
     theta = random.normal(30.0, 6.0, 1100)
     metrics = source_metrics(sources(1100, a=random.normal(ratio, 0.01, 1100), theta=theta))
