@@ -53,7 +53,7 @@ def _of_one_temperature(some: Sequence[Made], camera: Camera) -> list[tuple[floa
     pieces = split(known, told, lambda _: reduction.temperature_tolerance_c)
     return [
         (
-            float(np.median([told(one) for one in piece])),
+            float(np.median([degrees for one in piece if (degrees := told(one)) is not None])),
             [one for one in some if told(one) is None or one in piece],
         )
         for piece in pieces
