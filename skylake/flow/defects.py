@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skylake.core.camera import Camera
+from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane
 from skylake.flow.entries import Made, Maker, describe, write_entry
@@ -91,7 +91,8 @@ def _masters_of_other_kinds(
     # Hot pixels are seen whatever the exposure.
     rules = replace(rules_of(camera.reduction), scalable=True)
     found: list[Master] = []
-    for kind in {"dark", "flat"} - {one.group.kind for one in some}:
+    kinds: set[Step] = {"dark", "flat"}
+    for kind in kinds - {one.group.kind for one in some}:
         filters = sorted({one.filter or "" for one in library.masters if one.kind == kind})
         named = camera.reduction.use.get(kind)
         chosen = [
