@@ -7,6 +7,7 @@ interpreter of its own; only the second that importing takes is spent once.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -60,8 +61,23 @@ def become(wanted: dict[str, Any]) -> None:
     signal.alarm(PATIENCE)
 
 
-if __name__ == "__main__":
-    main()
+def run() -> int:
+    """Run the command of the arguments; return its exit status."""
     from skylake.cli.main import main as command_line
 
-    command_line()
+    try:
+        command_line()
+    except SystemExit as end:
+        assert end.code is None or isinstance(end.code, int), end.code
+        return end.code or 0
+    return 0
+
+
+if __name__ == "__main__":
+    main()
+    status = run()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Libraries that were loaded before the fork would end threads that are not theirs, now and then by an abort.
+    os._exit(status)
