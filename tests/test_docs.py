@@ -1,7 +1,7 @@
 """Every command and every piece of Python in the documents runs as it stands.
 
-A line of a ``console`` block that starts with ``$`` is a command; ``python`` blocks are programs; ``toml`` blocks of
-the page on cameras are parts of profiles. Blocks marked ``sh`` or ``text`` want what a test cannot have (a Slurm
+A line of a ``console`` block that starts with ``$`` is a command; ``python`` blocks are programs; ``toml`` blocks are
+profiles or parts of them. Blocks marked ``sh`` or ``text`` want what a test cannot have (a Slurm
 cluster, a catalog of the world) and are checked for their options only.
 """
 
@@ -177,6 +177,22 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "optics",
         "chip",
     }
+
+
+@pytest.mark.parametrize(
+    ("document", "number"),
+    [
+        (document, number)
+        for document in ("docs/astrometry.md", "docs/calibrations.md")
+        for number in range(len(blocks(document, "toml")))
+    ],
+)
+def test_profiles_of_other_pages_load_as_they_stand(document: str, number: int, tmp_path: Path) -> None:
+    part = blocks(document, "toml")[number]
+    path = tmp_path / "part.toml"
+    whole = "name" in tomllib.loads(part)
+    path.write_text(part if whole else f'name = "part"\nlike = "generic"\n{part}', encoding="utf-8")
+    assert cameras.load_chips(path)[0].base != cameras.load("generic").base
 
 
 @pytest.mark.parametrize("document", ["docs/catalogs.md", "docs/operating.md", *DOCUMENTS[:1]])

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from skylake.cameras.chips import chip_blocks, is_pattern, of_chip
-from skylake.cameras.reading import MAX_NAME
+from skylake.cameras.chips import chip_blocks, of_chip
+from skylake.cameras.rules import rules_of_profile
 from skylake.cameras.skycontent import sky_checksums
 from skylake.core.batch import is_plain_name
-from skylake.core.camera import Camera, Gate
+from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
-from skylake.core.reasons import GATE_REASONS
 from skylake.declared import build
 from skylake.errors import ConfigurationError
 
 _FOLDER = Path(__file__).parent
-#: Longest name of a band.
-_MAX_BAND = 16
 _PERIOD_KEYS = {"from", "until", "comment"}
-
-#: Whether a value is wrong, the key that holds it, and what to do about it.
-_Rule = tuple[bool, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,121 +222,6 @@ def _build(data: Mapping[str, Any], path: Path, where: str = "") -> Camera:
 
 def _check(camera: Camera, place: str) -> None:
     """Refuse values that are well formed and make no sense."""
-    rules = (
-        _rules_of_apertures,
-        _rules_of_names,
-        _rules_of_detector_and_site,
-        _rules_of_gates,
-        _rules_of_reduction,
-    )
-    for wrong, key, mend in itertools.chain.from_iterable(rule(camera) for rule in rules):
+    for wrong, key, mend in rules_of_profile(camera):
         if wrong:
             raise ConfigurationError(f"{place}: {key}: {mend}")
-
-
-def _rules_of_apertures(camera: Camera) -> Iterator[_Rule]:
-    radii, flux = camera.apertures.radii_px, camera.apertures.flux
-    yield not 1 <= len(radii) <= 3, "apertures.radii_px", "give one, two or three radii"
-    yield min(radii, default=1.0) <= 0, "apertures.radii_px", "radii are positive"
-    yield list(radii) != sorted(radii), "apertures.radii_px", "radii grow"
-    too_small = max(radii, default=0.0) >= camera.apertures.total_radius_px
-    yield too_small, "apertures.total_radius_px", "it is larger than every radius of radii_px"
-    missing = flux.startswith("aper") and int(flux[-1]) > len(radii)
-    yield missing, "apertures.flux", f"there is no radius for {flux}"
-
-
-def _rules_of_names(camera: Camera) -> Iterator[_Rule]:
-    yield not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"
-    yield len(camera.name) > MAX_NAME, "name", f"at most {MAX_NAME} characters"
-    default = camera.default_filter
-    unknown = default is not None and camera.filter_band(default) is None
-    yield unknown, "default_filter", f"[filters.{default}] is missing"
-    for name, known in camera.filters.items():
-        yield (
-            len(name) > MAX_NAME or len(known.band) > _MAX_BAND,
-            f"filters.{name}",
-            "shorten its name or band",
-        )
-
-
-def _rules_of_detector_and_site(camera: Camera) -> Iterator[_Rule]:
-    yield camera.detector.gain_e_per_adu <= 0, "detector.gain_e_per_adu", "the gain is positive"
-    scale, site = camera.optics.pixel_scale_arcsec, camera.site
-    yield scale is not None and scale <= 0.0, "optics.pixel_scale_arcsec", "give seconds of arc per pixel"
-    yield not -90.0 <= (site.latitude_deg or 0.0) <= 90.0, "site.latitude_deg", "give degrees from -90 to 90"
-    off = not -180.0 <= (site.longitude_deg or 0.0) <= 360.0
-    yield off, "site.longitude_deg", "give degrees from -180 to 360, east positive"
-    yield not -500.0 <= site.height_m <= 9000.0, "site.height_m", "give metres above the sea"
-    pressure, temperature = site.pressure_hpa, site.temperature_c
-    yield (
-        not (pressure is None or 200.0 <= pressure <= 1100.0),
-        "site.pressure_hpa",
-        "give hPa from 200 to 1100",
-    )
-    off = not (temperature is None or -90.0 <= temperature <= 60.0)
-    yield off, "site.temperature_c", "give degrees Celsius from -90 to 60"
-    plate, place = camera.optics.plate_scale_arcsec_mm, camera.place
-    lengths = place.x_mm is not None or place.y_mm is not None
-    yield (
-        plate is not None and plate <= 0.0,
-        "optics.plate_scale_arcsec_mm",
-        "give seconds of arc per millimetre",
-    )
-    yield lengths and plate is None, "optics.plate_scale_arcsec_mm", "place.x_mm and place.y_mm need it"
-    yield (
-        (place.card is None) != (place.value is None),
-        "place.value",
-        "place.card and place.value go together",
-    )
-    yield not is_pattern(place.file), "place.file", "it is no regular expression"
-
-
-def _rules_of_gates(camera: Camera) -> Iterator[_Rule]:
-    for metric, gate in camera.gates.items():
-        near = difflib.get_close_matches(metric, GATE_REASONS, 1)
-        hint = f"did you mean gates.{near[0]}? " if near else ""
-        what = f"there is no such gate; {hint}gates exist for {', '.join(GATE_REASONS)}"
-        yield metric not in GATE_REASONS, f"gates.{metric}", what
-        yield gate == Gate(action=gate.action), f"gates.{metric}", "give min or max"
-
-
-#: Steps that come before another one, where both are there.
-_BEFORE = {
-    "overscan": ("bias", "dark", "linearity", "flat", "bayer"),
-    "unlit": ("reference", "bias", "dark", "linearity", "flat", "bayer"),
-    "reference": ("bias", "dark", "linearity", "flat", "bayer"),
-    "bias": ("dark", "linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
-    "dark": ("linearity", "flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
-    "linearity": ("flat", "bayer", "bad_pixels", "cosmic_rays", "sky"),
-    "flat": ("bayer", "bad_pixels", "cosmic_rays", "sky"),
-    "bad_pixels": ("bayer", "cosmic_rays", "sky"),
-}
-
-
-def _rules_of_reduction(camera: Camera) -> Iterator[_Rule]:
-    key, steps, detector = "reduction.steps", camera.reduction.steps, camera.detector
-    yield len(set(steps)) < len(steps), key, "name each step once"
-    for first, others in _BEFORE.items():
-        for later in others:
-            wrong = first in steps and later in steps and steps.index(first) > steps.index(later)
-            yield wrong, key, f"{first} comes before {later}"
-    yield "bayer" in steps and not detector.bayer_pattern, "detector.bayer_pattern", "the step bayer needs it"
-    yield "linearity" in steps and not detector.linearity, "detector.linearity", "the step linearity needs it"
-    unlit, two = "unlit" in steps, detector.overscan_x or detector.overscan_y
-    yield unlit and not detector.unlit, "detector.unlit", "the step unlit needs areas"
-    empty = any(x1 <= x0 or y1 <= y0 for x0, x1, y0, y1 in detector.unlit)
-    yield empty, "detector.unlit", "an area is x from, x to, y from, y to, counted from 0"
-    both = unlit and "overscan" in steps and two is not None
-    yield both, key, "overscan and unlit areas both tell the zero level; name one of these steps"
-    no_border = "reference" in steps and detector.reference_border_px < 1
-    yield no_border, "detector.reference_border_px", "the step reference needs a border of reference pixels"
-    yield detector.reference_channels < 1, "detector.reference_channels", "there is at least one"
-    for kind in camera.reduction.use:
-        # Without the step nothing would be done with it.
-        yield kind not in steps, f"reduction.use.{kind}", f"reduction.steps does not name the step {kind}"
-        takes = kind in ("bias", "dark", "flat", "bad_pixels")
-        yield not takes, f"reduction.use.{kind}", "only bias, dark, flat and bad_pixels take a master"
-    sky = camera.reduction.sky
-    relative = sky.file is not None and not Path(sky.file).is_absolute()
-    yield relative, "reduction.sky.file", "give the absolute path, which all workers find"
-    yield not 1 <= sky.min_frames <= sky.n_frames, "reduction.sky.min_frames", "from 1 to sky.n_frames"

@@ -241,6 +241,8 @@ class ReductionSteps:
     """Plane that the step bayer takes; G is the mean of the two green pixels of each cell."""
     temperature_tolerance_c: float = 3.0
     """Masters of a detector that was warmer or colder by more do not fit; unknown temperatures do."""
+    flat_temperature_tolerance_c: float | None = None
+    """The same for flats; None takes them at any temperature, for what a pixel makes of light hardly depends on it."""
     exposure_tolerance: float = 0.01
     """Part of an exposure up to which two count as the same."""
     use: dict[Step, tuple[str, ...]] = field(default_factory=dict)

@@ -199,11 +199,11 @@ def _prepare(
     camera = reading.camera
     chosen: dict[str, Master] = {}
     for kind in needed(steps_for(one.kind, camera.reduction)):
-        found = choose(library.masters, kind, one.wanted, rules_of(camera.reduction))
+        named = camera.reduction.use.get(kind)
+        found = choose(library.masters, kind, one.wanted, rules_of(camera.reduction), named)
         if isinstance(found, str):
-            raise FrameFailed(
-                Reason.NO_MASTER, f"{found}, which a {one.kind} needs; give frames for one as well"
-            )
+            mend = "give frames for one as well" if named is None else f"mend reduction.use.{kind}"
+            raise FrameFailed(Reason.NO_MASTER, f"{found}, which a {one.kind} needs; {mend}")
         chosen[kind] = found
     conditions = Conditions(
         reading.saturation_adu,

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from skylake.core.camera import Camera
+from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane
 from skylake.flow.entries import Made, Maker, describe, write_entry
+from skylake.flow.groups import split
 from skylake.image.badpix import dead_pixels, hot_pixels
-from skylake.image.library import Library, Master, Rules, choose
+from skylake.image.library import Library, Master, choose, rules_of
 from skylake.image.masterfile import MasterFrame, load_master
 
 
@@ -21,41 +22,81 @@ def bad_pixel_rows(maker: Maker, made: Sequence[Made], library: Library) -> list
     """Make the masks of bad pixels that follow from masters.
 
     Hot pixels are those of darks, dead ones those of flats; unstable ones show in whatever has frames enough. Of a
-    kind that was not made now the library's master counts, or the mask would be of half of the bad pixels.
+    kind that was not made now the library's master counts, or the mask would be of half of the bad pixels. Each
+    temperature of the detector has a mask of its own, since hot pixels depend on it.
     """
-    rows = []
     by_use: dict[tuple[Any, ...], list[Made]] = {}
     for one in made:
         by_use.setdefault(one.use, []).append(one)
-    for some in by_use.values():
-        if not any(one.group.kind in ("dark", "flat") for one in some):
-            continue
-        mask: MaskPlane = np.load(some[-1].mask)
-        same = [one for one in some if np.load(one.mask, mmap_mode="r").shape == mask.shape]
-        for one in same:
-            mask |= np.load(one.mask)
-        held = _masters_of_other_kinds(some, library)
-        for master in held:
-            mask |= _bits_of_held(load_master(library.root, master), maker.camera(some[-1].group), mask.shape)
-        prepared = {file: one for each in same for file, one in each.prepared.items()}
-        used = {master.name: master.sha256 for master in held}
-        row = describe(maker, some[-1].group, prepared, kind="bad_pixels", used=used)
-        for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
-            row[f"n_{name}_px"] = int(np.count_nonzero(mask & np.uint8(bit)))
-        row["n_bad_px"] = int(np.count_nonzero(mask))
-        write_entry(maker, row, next(iter(prepared.values())).offset, mask=mask)
-        rows.append(row)
-    return rows
+    return [
+        _row_of_mask(maker, piece, temperature_c, library)
+        for some in by_use.values()
+        for temperature_c, piece in _of_one_temperature(some, maker.camera(some[0].group))
+        if any(one.group.kind in ("dark", "flat") for one in piece)
+    ]
 
 
-def _masters_of_other_kinds(some: Sequence[Made], library: Library) -> list[Master]:
+def _of_one_temperature(some: Sequence[Made], camera: Camera) -> list[tuple[float | None, list[Made]]]:
+    """Return masters in pieces of one temperature, each with it.
+
+    What fits every temperature, as flats do as a rule, is in every piece.
+    """
+    reduction = camera.reduction
+    any_flat = reduction.flat_temperature_tolerance_c is None
+
+    def told(one: Made) -> float | None:
+        return None if any_flat and one.group.kind == "flat" else one.group.temperature_c
+
+    known = [one for one in some if told(one) is not None]
+    if not known:
+        return [(some[-1].group.temperature_c, list(some))]
+    pieces = split(known, told, lambda _: reduction.temperature_tolerance_c)
+    return [
+        (
+            float(np.median([degrees for one in piece if (degrees := told(one)) is not None])),
+            [one for one in some if told(one) is None or one in piece],
+        )
+        for piece in pieces
+    ]
+
+
+def _row_of_mask(
+    maker: Maker, some: Sequence[Made], temperature_c: float | None, library: Library
+) -> dict[str, Any]:
+    """Write the mask that follows from masters of one temperature and return its row."""
+    mask: MaskPlane = np.load(some[-1].mask)
+    same = [one for one in some if np.load(one.mask, mmap_mode="r").shape == mask.shape]
+    for one in same:
+        mask |= np.load(one.mask)
+    camera = maker.camera(some[-1].group)
+    held = _masters_of_other_kinds(some, temperature_c, library, camera)
+    for master in held:
+        mask |= _bits_of_held(load_master(library.root, master), camera, mask.shape)
+    prepared = {file: one for each in same for file, one in each.prepared.items()}
+    used = {master.name: master.sha256 for master in held}
+    row = describe(maker, some[-1].group, prepared, kind="bad_pixels", used=used)
+    row["temperature_c"] = temperature_c
+    for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
+        row[f"n_{name}_px"] = int(np.count_nonzero(mask & np.uint8(bit)))
+    row["n_bad_px"] = int(np.count_nonzero(mask))
+    write_entry(maker, row, next(iter(prepared.values())).offset, mask=mask)
+    return row
+
+
+def _masters_of_other_kinds(
+    some: Sequence[Made], temperature_c: float | None, library: Library, camera: Camera
+) -> list[Master]:
     """Return the masters of the library that show bad pixels of the kinds that were not made."""
-    wanted = some[-1].group.first.wanted
+    wanted = replace(some[-1].group.first.wanted, exposure_s=1.0, temperature_c=temperature_c)
+    # Hot pixels are seen whatever the exposure.
+    rules = replace(rules_of(camera.reduction), scalable=True)
     found: list[Master] = []
-    for kind in {"dark", "flat"} - {one.group.kind for one in some}:
+    kinds: set[Step] = {"dark", "flat"}
+    for kind in kinds - {one.group.kind for one in some}:
         filters = sorted({one.filter or "" for one in library.masters if one.kind == kind})
+        named = camera.reduction.use.get(kind)
         chosen = [
-            choose(library.masters, kind, replace(wanted, filter=name or None, exposure_s=1.0), Rules())
+            choose(library.masters, kind, replace(wanted, filter=name or None), rules, named)
             for name in filters
         ]
         found += [one for one in chosen if isinstance(one, Master)][:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from skylake.flow.calibration import Exposure
 
 #: Flats between which so much time passes, days, are of two series, such as those of dusk and dawn.
 _SERIES_GAP_D = 2.0 / 24.0
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +129,24 @@ def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
 
 
 def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:
-    pieces = _split(frames, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c)
+    pieces = split(frames, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c)
     if frames[0].kind != "dark":
         return pieces
     tolerance = reduction.exposure_tolerance
     return [
         same
         for piece in pieces
-        for same in _split(piece, lambda one: one.wanted.exposure_s, lambda first: tolerance * first)
+        for same in split(piece, lambda one: one.wanted.exposure_s, lambda first: tolerance * first)
     ]
 
 
-def _split(
-    frames: list[Exposure], value: Callable[[Exposure], float | None], width: Callable[[float], float]
-) -> list[list[Exposure]]:
-    """Return frames in pieces whose values lie within a width; those without a value are a piece of their own."""
+def split(
+    frames: Sequence[Thing], value: Callable[[Thing], float | None], width: Callable[[float], float]
+) -> list[list[Thing]]:
+    """Return frames, or masters, in pieces whose values lie within a width; those without one are a piece too."""
     known = sorted((one for one in frames if value(one) is not None), key=lambda one: value(one) or 0.0)
     unknown = [one for one in frames if value(one) is None]
-    pieces: list[list[Exposure]] = [unknown] if unknown else []
+    pieces: list[list[Thing]] = [unknown] if unknown else []
     start = math.inf
     for one in known:
         here = value(one) or 0.0

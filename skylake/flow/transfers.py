@@ -28,7 +28,7 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     """Measure gain, read noise and linearity by the frames of a flat, and bias frames or a master of such."""
     files = list(flat.prepared.values())
     biases = _biases(flat, made)
-    held = None if biases else _held_bias(flat, library)
+    held = None if biases else _held_bias(flat, library, maker.camera(flat.group).reduction.use.get("bias"))
     task = dask.delayed(measure_transfer, pure=False)
     camera = maker.camera(flat.group)
     linear = _linearity(flat, camera)
@@ -66,10 +66,10 @@ def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
     return [file.path for file in min(fit, key=distance).prepared.values()] if fit else []
 
 
-def _held_bias(flat: Made, library: Library) -> Master | None:
+def _held_bias(flat: Made, library: Library, named: Sequence[str] | None) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
     telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
-    found = choose(telling, "bias", flat.group.first.wanted, Rules())
+    found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
     return found if isinstance(found, Master) else None
 
 

@@ -78,11 +78,20 @@ class Rules:
     temperature_tolerance_c : float
     scalable : bool
         Whether a dark of another exposure may be scaled, which it may if the bias was taken off before.
+    flat_temperature_tolerance_c : float or None
+        The tolerance for flats; None takes them at any temperature.
     """
 
     exposure_tolerance: float = 0.01
     temperature_tolerance_c: float = 3.0
     scalable: bool = True
+    flat_temperature_tolerance_c: float | None = None
+
+    def degrees(self, kind: str) -> float:
+        """Return the tolerance in temperature for masters of a kind."""
+        if kind != "flat":
+            return self.temperature_tolerance_c
+        return math.inf if self.flat_temperature_tolerance_c is None else self.flat_temperature_tolerance_c
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,9 @@ class Library:
 def rules_of(steps: ReductionSteps) -> Rules:
     """Return the rules that follow from the steps of a camera."""
     scalable = "bias" in steps.steps
-    return Rules(steps.exposure_tolerance, steps.temperature_tolerance_c, scalable)
+    return Rules(
+        steps.exposure_tolerance, steps.temperature_tolerance_c, scalable, steps.flat_temperature_tolerance_c
+    )
 
 
 def needed(steps: Sequence[Step]) -> list[Step]:
@@ -137,9 +148,10 @@ def choose(
     """Return the master that fits best, or a clause that says why none does.
 
     A master fits that is valid at the time of the frame and is of its chip, binning, filter (flats), exposure (darks)
-    and temperature. Of those that fit the one nearest in time is taken, a dark of the same exposure before one that
-    has to be scaled. Ties go to the later one, then to the one of more frames, then to the last by name. Where some
-    are named, only these are looked at, and neither when they are valid nor how warm the detector was.
+    and temperature (flats only where the rules say how far they may be off). Of those that fit the one nearest in time
+    is taken, a dark of the same exposure before one that has to be scaled. Ties go to the later one, then to that of
+    more frames, then to the last by name. Where some are named, only these are looked at, and neither when they are
+    valid nor how warm the detector was.
     """
     left = [master for master in masters if master.kind == kind]
     if not left:
@@ -175,8 +187,8 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
     if not valid:
         return found
     if wanted.temperature_c is not None:
-        text = f"was taken within {rules.temperature_tolerance_c:g} degrees of {wanted.temperature_c:g} C"
-        found.append((lambda one: _same_temperature(one, wanted, rules), text))
+        text = f"was taken within {rules.degrees(kind):g} degrees of {wanted.temperature_c:g} C"
+        found.append((lambda one: _same_temperature(one, wanted, rules.degrees(kind)), text))
     found.append((lambda one: one.holds_at(wanted.mjd), f"is valid at MJD {wanted.mjd:.4f}"))
     return found
 
@@ -187,10 +199,10 @@ def _same_exposure(master: Master, wanted: Wanted, rules: Rules) -> bool:
     return abs(master.exposure_s - wanted.exposure_s) <= rules.exposure_tolerance * wanted.exposure_s
 
 
-def _same_temperature(master: Master, wanted: Wanted, rules: Rules) -> bool:
+def _same_temperature(master: Master, wanted: Wanted, degrees: float) -> bool:
     if master.temperature_c is None or wanted.temperature_c is None:
         return True
-    return abs(master.temperature_c - wanted.temperature_c) <= rules.temperature_tolerance_c
+    return abs(master.temperature_c - wanted.temperature_c) <= degrees
 
 
 def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:

@@ -38,7 +38,7 @@ _UNIFORM_KURTOSIS, _TRAILED_KURTOSIS = -1.2, 0.3
 #: Status, reason and sentence of frames that are not good.
 _VERDICTS: dict[int, tuple[Status, Reason, str]] = {
     Fate.TRAILED: (
-        Status.REJECTED, Reason.TRAILED, "theta_kurtosis is above its limit: the stars are trailed one way"
+        Status.REJECTED, Reason.TRAILED, "mean_ellipticity is above its limit: the stars are trailed one way"
     ),
     Fate.WRONG_WCS: (
         Status.REJECTED, Reason.BAD_WCS,

@@ -131,7 +131,7 @@ def test_the_hash_follows_the_inner_values_of_filters_and_gates() -> None:
         old = CAMERA.filters["clear"]
         new = dataclasses.replace(old, **{name: another(getattr(old, name))})
         assert dataclasses.replace(CAMERA, filters={"clear": new}).sha256 != CAMERA.sha256
-    gates = {**CAMERA.gates, "flux_max": dataclasses.replace(CAMERA.gates["flux_max"], action="warn")}
+    gates = {**CAMERA.gates, "fwhm_px": dataclasses.replace(CAMERA.gates["fwhm_px"], action="warn")}
     assert dataclasses.replace(CAMERA, gates=gates).sha256 != CAMERA.sha256
 
 

@@ -43,11 +43,12 @@ def master(**changes: object) -> Master:
     )
 
 
-@given(masters, st.sampled_from(["bias", "dark", "flat"]), st.booleans())
+@given(masters, st.sampled_from(["bias", "dark", "flat"]), st.booleans(), st.sampled_from([None, 3.0, 15.0]))
 def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
-    some: list[Master], kind: str, scalable: bool
+    some: list[Master], kind: str, scalable: bool, of_flats: float | None
 ) -> None:
-    rules = Rules(0.01, 3.0, scalable)
+    rules = Rules(0.01, 3.0, scalable, of_flats)
+    warm = kind == "flat" and of_flats != 3.0
 
     def fits(one: Master) -> bool:
         return (
@@ -56,7 +57,7 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
             and one.extension == 0
             and one.binning == "1x1"
             and (kind != "flat" or one.filter == "V")
-            and one.temperature_c in (None, -20.0)
+            and one.temperature_c in (None, -20.0, -10.0 if warm else None)
             and (kind != "dark" or one.exposure_s in ((10.0, 30.0, 30.2) if scalable else (30.0, 30.2)))
         )
 
@@ -109,13 +110,22 @@ def test_validity_is_half_open() -> None:
         (master(extension=3), "is of extension 0"),
         (master(binning="2x2"), "has the binning 1x1"),
         (master(filter="R"), "is of filter V"),
-        (master(temperature_c=5.0), "within 3 degrees of -20 C"),
+        (master(temperature_c=5.0), "within 4 degrees of -20 C"),
         (master(valid_to_mjd=59999.5), "is valid at MJD 60000.0000"),
     ],
 )
 def test_the_reason_why_none_fits_is_told(held: Master, why: str) -> None:
-    found = choose([held], "flat", WANTED, Rules())
+    found = choose([held], "flat", WANTED, Rules(flat_temperature_tolerance_c=4.0))
     assert isinstance(found, str) and why in found
+
+
+def test_a_bias_and_a_dark_are_of_the_temperature_of_the_frame_and_a_flat_is_of_any() -> None:
+    """What a pixel makes of light hardly depends on temperature; its dark current doubles every six degrees."""
+    warm = [master(kind=kind, temperature_c=5.0, exposure_s=30.0) for kind in ("bias", "dark", "flat")]
+    for kind in ("bias", "dark"):
+        found = choose(warm, kind, WANTED, Rules())
+        assert isinstance(found, str) and "within 3 degrees of -20 C" in found
+    assert choose(warm, "flat", WANTED, Rules()) is warm[2]
 
 
 def test_a_frame_that_lacks_a_master_fails_with_the_command_to_type() -> None:

@@ -160,6 +160,31 @@ def test_metrics_of_pictures(grid_field: Callable[..., Any], measure: Callable[.
     assert found["trailed"].theta_kurtosis > 1.0 > found["round"].theta_kurtosis + 1.0
 
 
+@pytest.mark.parametrize("camera", ["skycam-z", "skycam-t", "sim"])
+@pytest.mark.parametrize(("ratio", "reason"), [(1.04, None), (1.1, None), (2.8, "trailed")])
+def test_stars_that_all_lean_one_way_are_trailed_only_if_they_are_long(
+    camera: str, ratio: float, reason: str | None
+) -> None:
+    """A telescope that is a little astigmatic, or looks low, makes its stars lean one way on every frame."""
+    random = np.random.default_rng(4)
+    theta = random.normal(30.0, 6.0, 1100)
+    metrics = source_metrics(sources(1100, a=random.normal(ratio, 0.01, 1100), theta=theta))
+    gates = {key: gate for key, gate in load(camera).base.gates.items() if hasattr(metrics, key)}
+    verdict = judge({key: getattr(metrics, key) for key in gates}, gates)
+    assert metrics.theta_kurtosis > -0.5 and "mean_ellipticity" in gates
+    assert (verdict.rejection and str(verdict.rejection[0])) == reason
+    assert (verdict.failed == ()) == (reason is None)
+
+
+@pytest.mark.parametrize("camera", ["skycam-z", "skycam-t"])
+def test_every_gate_on_light_can_fail(camera: str) -> None:
+    """The brightest pixel of a clean source is below saturation, so a limit above that would hold nothing back."""
+    base = load(camera).base
+    gate, saturation = base.gates.get("flux_max", Gate()), base.detector.saturation_adu
+    assert saturation is not None
+    assert gate.max is None or gate.max < saturation
+
+
 @pytest.mark.parametrize(("name", "reason"), [("round", None), ("streak", None), ("trailed", "trailed")])
 def test_a_satellite_costs_no_frame_and_a_trailed_frame_is_rejected(
     make_field: Callable[..., Any], measure: Callable[..., Any], name: str, reason: str | None

@@ -1,0 +1,138 @@
+"""Values of a profile that are well formed and make no sense are refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skylake.cameras import Profile, load
+from skylake.errors import ConfigurationError
+
+Made = Callable[[str], Profile]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A function that loads a profile with some lines of its own."""
+
+    def load_with(lines: str) -> Profile:
+        path = tmp_path / "mine.toml"
+        path.write_text(f'like = "sim"\nname = "mine"\n{lines}\n', encoding="utf-8")
+        return load(path)
+
+    return load_with
+
+
+def refused(made: Made, lines: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        made(lines)
+    return str(caught.value)
+
+
+POSITIVE = [
+    "detector.gain_e_per_adu",
+    "detector.saturation_adu",
+    "detector.linearity_adu",
+    "detector.width_px",
+    "detector.height_px",
+    "detector.reference_channels",
+    "optics.pixel_scale_arcsec",
+    "optics.plate_scale_arcsec_mm",
+    "optics.diameter_m",
+    "extraction.background_filter",
+    "extraction.peak_sigma",
+    "extraction.filter_fwhm_px",
+    "extraction.threshold_sigma",
+    "extraction.min_area_px",
+    "extraction.max_pixels",
+    "apertures.kron_factor",
+    "reduction.cosmic_rays.sigma",
+    "reduction.cosmic_rays.iterations",
+    "reduction.bad_pixels.hot_sigma",
+    "reduction.sky.within_minutes",
+    "reduction.validity_days",
+    "calibration.match_radius_arcsec",
+    "calibration.max_mag_err",
+    "astrometry.seconds",
+    "header.exposure.scale",
+]
+NOT_NEGATIVE = [
+    "detector.read_noise_e",
+    "injection.stars",
+    "reduction.temperature_tolerance_c",
+    "reduction.exposure_tolerance",
+    "extraction.edge_margin_px",
+    "reduction.sky.grow_px",
+    "clear_sky.stars",
+    "header.time_tolerance_s",
+    "calibration.max_crowding",
+]
+
+
+@pytest.mark.parametrize("key", POSITIVE)
+def test_what_must_be_positive_is_neither_zero_nor_less(made: Made, key: str) -> None:
+    for value in (0, -1):
+        said = refused(made, f"{key} = {value}")
+        assert f"mine.toml: {key}: give a number above 0" in said and "\n" not in said
+    made(f"{key} = 1")
+
+
+@pytest.mark.parametrize("key", NOT_NEGATIVE)
+def test_what_may_be_zero_is_not_less(made: Made, key: str) -> None:
+    assert f"mine.toml: {key}: give 0 or a number above it" in refused(made, f"{key} = -1")
+    made(f"{key} = 0")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [
+        ("detector.gain_e_per_adu", "detector.gain_e_per_adu = {}"),
+        ("apertures.radii_px", "apertures.radii_px = [{}]"),
+        ("gates.fwhm_px.max", "gates.fwhm_px.max = {}"),
+        ("filters.V.pivot_colour", "filters.V.pivot_colour = {}"),
+        ("header.exposure.minimum", "header.exposure.minimum = {}"),
+        ("detector.linearity", "detector.linearity = [1e-6, {}]"),
+    ],
+)
+def test_every_number_is_finite(made: Made, key: str, lines: str, value: str) -> None:
+    assert f"mine.toml: {key}: give a finite number" in refused(made, lines.format(value))
+
+
+@pytest.mark.parametrize("size", [0, -64, 3])
+def test_the_mesh_of_the_background_has_pixels(made: Made, size: int) -> None:
+    said = refused(made, f"extraction.background_mesh_px = {size}")
+    assert "mine.toml: extraction.background_mesh_px: give 4 pixels or more" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mend"),
+    [
+        ("apertures.sky_annulus_px", "[20.0, 15.0]", "the smaller number first"),
+        ("apertures.sky_annulus_px", "[15.0, 15.0]", "the smaller number first"),
+        ("apertures.sky_annulus_px", "[-1.0, 15.0]", "counts from 0"),
+        ("detector.trim_x", "[500, 20]", "the smaller number first"),
+        ("detector.overscan_y", "[-5, 20]", "counts from 0"),
+        ("calibration.colour_range", "[2.0, 0.0]", "the smaller number first"),
+        ("clear_sky.mag_range", "[12.0, 6.0]", "the smaller number first"),
+        ("gates.fwhm_px", "{min = 9.0, max = 2.0}", "min is above max"),
+    ],
+)
+def test_ranges_are_not_upside_down(made: Made, key: str, value: str, mend: str) -> None:
+    said = refused(made, f"{key} = {value}")
+    assert f"mine.toml: {key}: " in said and mend in said
+
+
+def test_the_rules_hold_in_dated_blocks_too(made: Made) -> None:
+    said = refused(made, "[[period]]\nuntil = 2020-01-01\ndetector.gain_e_per_adu = -2.0")
+    assert "[[period]] number 1: detector.gain_e_per_adu: give a number above 0" in said
+
+
+def test_the_step_linearity_takes_a_curve_that_is_measured(made: Made) -> None:
+    step, measured = 'reduction.steps = ["linearity"]', 'reduction.measured = ["gain", "linearity"]'
+    assert made(f"{step}\n{measured}").base.reduction.measured == ("gain", "linearity")
+    assert "detector.linearity: the step linearity needs it" in refused(made, step)
+    assert "reduction.measured: linearity is for the step linearity" in refused(made, measured)
+    made(f"{step}\ndetector.linearity = [1e-6]")
