@@ -94,7 +94,7 @@ def test_an_unknown_camera_is_named_with_those_that_are(frame: Path, skylake_com
         answer = skylake_command("camera", *command)
         assert answer.status == 3
         assert answer.sentence.startswith(
-            "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sky"
+            "there is no camera profile 'none'; known names are allsky-magic, generic, sim, sim-fisheye, sky"
         )
 
 
