@@ -46,7 +46,7 @@ def extracted_nothing(
         of a closed shutter.
     """
     placed = row["flags"] & FrameFlag.WCS_INTERPOLATED and row.get("n_detected") == 0
-    if prior is None or prior.between is None or not placed or not row["sky_rms_adu"] > 0.0:
+    if prior is None or prior.between is None or not placed or not (row.get("sky_rms_adu") or 0.0) > 0.0:
         return None
     camera, shape = reading.camera, (signal.shape[0], signal.shape[1])
     detections, measured = _no_detections(shape), _no_sources()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.durable import sync_file, sync_folder
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 
@@ -53,7 +54,10 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, temporary, compression="zstd")
+        # A loss of power must not leave an empty file under the name.
+        sync_file(temporary)
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
