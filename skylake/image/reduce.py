@@ -43,7 +43,7 @@ from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.undetected import extracted_nothing
-from skylake.image.verdicts import apply_gates, empty_frame, note_sky
+from skylake.image.verdicts import apply_gates, drop_sky_of_flood, empty_frame, note_sky
 from skylake.revision import code_version
 
 #: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
@@ -170,6 +170,8 @@ def reduce_frame(
         _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced, keeper)
     except FrameError as error:
         reduced.file_under(error)
+    if "sky_adu" in reduced.row:
+        drop_sky_of_flood(reduced.row)
     reduced.row["flags"] = int(reduced.row["flags"])
     return reduced
 
@@ -310,8 +312,7 @@ def _found(
     if found.raised:
         row["flags"] |= FrameFlag.THRESHOLD_RAISED
     background = refine_background(image, background, found, camera.extraction, signal)
-    if row.get("sky_adu") is not None:
-        row["sky_adu"] = background.median_level + image.sky.level
+    row["sky_adu"] = background.median_level + image.sky.level
     if known is not None:
         note_trails(row, image, signal, found, known.measured, camera.apertures, known.trails)
         return background, known

@@ -33,16 +33,25 @@ def note_sky(row: dict[str, Any], image: Image, background: Background, saturati
     that of raw pixels, so these are left out of the ratio. Where most pixels are saturated there is no level, and
     the ratio is 1.
     """
-    if image.sky.one_sided:
-        row["flags"] |= FrameFlag.SKY_ONE_SIDED
-    n_valid = image.pixels.size - int(row["n_masked_px"])
-    if row["n_saturated_px"] > _FLOODED * n_valid:
-        row["sky_saturation"] = 1.0
-        return
     level = background.median_level + image.sky.level
     row.update(sky_adu=level, sky_rms_adu=background.median_rms)
-    if saturation_adu:
+    if image.sky.one_sided:
+        row["flags"] |= FrameFlag.SKY_ONE_SIDED
+    if _is_flooded(row):
+        row["sky_saturation"] = 1.0
+    elif saturation_adu:
         row["sky_saturation"] = level / saturation_adu
+
+
+def drop_sky_of_flood(row: dict[str, Any]) -> None:
+    """Leave level and noise of the sky unknown where most pixels are saturated: what is left of them tells neither."""
+    if _is_flooded(row):
+        row.update(sky_adu=None, sky_rms_adu=None)
+
+
+def _is_flooded(row: dict[str, Any]) -> bool:
+    n_valid = int(row["height_px"]) * int(row["width_px"]) - int(row["n_masked_px"])
+    return bool(row["n_saturated_px"] > _FLOODED * n_valid)
 
 
 def apply_gates(row: dict[str, Any], camera: Camera, found: Found | None = None) -> None:

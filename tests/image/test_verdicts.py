@@ -159,6 +159,9 @@ def test_a_sky_near_saturation_or_beyond(take: Take, level: float) -> None:
     frame = take(sky=60000.0 * level)
     assert verdict(frame) == ("rejected", "sky_saturated")
     assert frame.row["sky_saturation"] == pytest.approx(min(level, 1.0), rel=0.02)
+    # Of pixels that are saturated nobody knows how bright the sky is.
+    known = {name: frame.row[name] is not None for name in ("sky_adu", "sky_rms_adu")}
+    assert known == dict.fromkeys(known, level < 1.0)
 
 
 def test_too_few_stars_in_a_clear_sky(take: Take) -> None:
