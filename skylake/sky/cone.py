@@ -63,9 +63,9 @@ def read_cone(
     table = dataset.to_table(columns=wanted, filter=near if filter is None else near & filter)
     ra, dec = table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy()
     # Most rows that came along are told to be outside by their declination alone.
-    rows = np.flatnonzero(np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG)
-    distance = separation_deg(ra_deg, dec_deg, ra[rows], dec[rows])
-    table = table.take(pa.array(rows[distance <= radius_deg]))
+    inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
+    inside[inside] = separation_deg(ra_deg, dec_deg, ra[inside], dec[inside]) <= radius_deg
+    table = table.filter(pa.array(inside))
     return table if columns is None else table.select(list(columns))
 
 

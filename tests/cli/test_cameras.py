@@ -158,10 +158,9 @@ def test_a_camera_whose_headers_have_no_wcs_is_solved_by_its_stars(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
     blind, stubborn = tmp_path / "blind.toml", tmp_path / "stubborn.toml"
-    blind.write_text(f'name = "blind"\nlike = "{camera}"\nheader.wcs = "none"\n')
-    stubborn.write_text(
-        f'name = "stubborn"\nlike = "{camera}"\nheader.wcs = "none"\nastrometry.solve = false\n'
-    )
+    like = json.dumps(str(camera))
+    blind.write_text(f'name = "blind"\nlike = {like}\nheader.wcs = "none"\n')
+    stubborn.write_text(f'name = "stubborn"\nlike = {like}\nheader.wcs = "none"\nastrometry.solve = false\n')
     answer = skylake_command("camera", "check", "-c", blind, frame, "--json")
     [checked] = answer.json
     assert (answer.status, checked["usable"], checked["reason"]) == (0, True, None)

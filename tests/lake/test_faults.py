@@ -183,7 +183,7 @@ def test_a_reader_that_a_vacuum_overtakes_gets_the_next_snapshot(
 def test_instants_follow_from_the_seed() -> None:
     (operation,) = (one for one in operations.OPERATIONS if one.name == "commit")
     reference = faults.Reference(
-        [], 0, set(), 2.0, {}, {"current": [("rename", 1), ("rename", 2), ("unlink", 1)]}
+        [], {}, 0, set(), 2.0, {}, {"current": [("rename", 1), ("rename", 2), ("unlink", 1)]}
     )
     draws = [
         [faults._draw(operation, reference, random.Random(seed), 0) for _ in range(9)] for seed in (1, 1, 2)
