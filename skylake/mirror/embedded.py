@@ -10,6 +10,7 @@
         users.lock             shared by the processes that use the server
         server.lock            inherited, and so held, by the server as long as it lives
         stop-when-unused       the last process that used the server stops it
+        stopping               someone has begun to stop it
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class EmbeddedServer:
         self._users_lock = FileLock(self.folder / "users.lock")
         self._server_lock = FileLock(self.folder / "server.lock")
         self._stop_when_unused = self.folder / "stop-when-unused"
+        self._stopping = self.folder / "stopping"
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
@@ -123,6 +125,9 @@ class EmbeddedServer:
             if self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)
             with self._start_lock.exclusive():
+                if self._stopping.exists():
+                    # Who was killed over it may have told the server to end, which still answers for a moment.
+                    self._stop()
                 if not self._is_up():
                     self._launch()
                     self._stop_when_unused.touch(mode=0o600)
@@ -203,6 +208,7 @@ class EmbeddedServer:
     def _stop(self) -> None:
         postmaster = self._postmaster()
         if postmaster is not None and (postmaster.answers() or is_held(self._server_lock.path)):
+            self._stopping.touch(mode=0o600)
             try:
                 self._data_folder.shut_down()
             except MirrorError:
@@ -212,3 +218,4 @@ class EmbeddedServer:
         if postmaster is not None:
             remove_socket_folder(postmaster.socket_folder)
         self._stop_when_unused.unlink(missing_ok=True)
+        self._stopping.unlink(missing_ok=True)

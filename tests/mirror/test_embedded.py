@@ -102,6 +102,16 @@ def test_a_folder_that_others_could_enter_is_closed(home: Path) -> None:
         assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
 
 
+def test_a_server_whose_end_was_begun_by_someone_who_died_is_begun_anew(home: Path) -> None:
+    with EmbeddedServer(home, keep_running=True) as server:
+        before = postmaster(server)
+    (home / "stopping").touch()
+    with EmbeddedServer(home) as server:
+        assert postmaster(server) != before
+        assert ask(server, "SELECT 1") == [(1,)]
+    assert not (home / "stopping").exists()
+
+
 def test_the_last_user_stops_a_shared_server(home: Path) -> None:
     first, second = EmbeddedServer(home), EmbeddedServer(home)
     assert first.start() == second.start() == first.start()
