@@ -72,14 +72,13 @@ def learn_geometries(
     """
     report, snapshot = LearnReport(profile.name), lake.snapshot()
     path = geometries_file(lake.layout, profile.name)
-    nights = _nights(snapshot, profile.name)
-    if not nights:
+    rows = _frames(snapshot, profile.name)
+    if not rows.num_rows:
         return report
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{profile.name}.learning")):
         held = () if anew else read_geometries(lake.layout, profile.name)
-        last = {one.shape: one.night for one in nights}
-        new = [one for one in nights if _has_news(one, held, one.night == last[one.shape])]
+        new = _nights_with_news(rows, held)
         epochs: tuple[Geometry, ...] = held
         for found in _learn(lake, snapshot, profile, new, held, workers, progress or Silent()):
             epochs = recorded(epochs, found)
@@ -102,23 +101,41 @@ def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
     return [one for number, one in enumerate(epochs) if one.shape in [old.shape for old in epochs[:number]]]
 
 
-def _nights(snapshot: Snapshot, camera: str) -> list[_Night]:
-    rows = snapshot.read(
-        "frames", _FRAME_COLUMNS, lambda part: part.camera == camera, pc.field("status") == Status.OK.value
-    ).to_pylist()
-    groups: dict[tuple[int, tuple[int, int]], list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda one: (one["mjd_mid"], one["frame_id"])):
-        groups.setdefault((row["night"], (row["height_px"], row["width_px"])), []).append(row)
-    return [_Night(night, shape, tuple(some)) for (night, shape), some in sorted(groups.items())]
+def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
+    """Return the good frames of a camera in the order of time."""
+    good = pc.field("status") == Status.OK.value
+    rows = snapshot.read("frames", _FRAME_COLUMNS, lambda part: part.camera == camera, good)
+    return rows.sort_by([("mjd_mid", "ascending"), ("frame_id", "ascending")])
 
 
-def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
-    """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
-    mine = [one for one in epochs if one.shape == night.shape]
-    times = [frame["mjd_mid"] for frame in night.frames]
-    if not newest:
-        return not any(one.first_mjd <= times[-1] and times[0] <= one.last_mjd for one in mine)
-    return any(not any(one.first_mjd <= mjd <= one.last_mjd for one in mine) for mjd in times)
+def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night]:
+    """Return the nights, of frames of one size each, that tell something new; the others stay columns."""
+    names = ["night", "height_px", "width_px"]
+    groups = rows.group_by(names).aggregate([("mjd_mid", "min"), ("mjd_mid", "max")]).to_pylist()
+    last: dict[tuple[int, int], int] = {}
+    for group in groups:
+        shape = group["height_px"], group["width_px"]
+        last[shape] = max(group["night"], last.get(shape, group["night"]))
+    found = []
+    for group in sorted(groups, key=lambda one: [one[name] for name in names]):
+        shape = group["height_px"], group["width_px"]
+        mine = [one for one in epochs if one.shape == shape]
+        newest = group["night"] == last[shape]
+        if not newest and any(_meet(one, group["mjd_mid_min"], group["mjd_mid_max"]) for one in mine):
+            continue
+        chosen = [pc.equal(rows[name], group[name]) for name in names]
+        frames = rows.filter(pc.and_(pc.and_(chosen[0], chosen[1]), chosen[2])).to_pylist()
+        if newest and all(
+            any(_meet(one, frame["mjd_mid"], frame["mjd_mid"]) for one in mine) for frame in frames
+        ):
+            continue
+        found.append(_Night(group["night"], shape, tuple(frames)))
+    return found
+
+
+def _meet(epoch: Geometry, first_mjd: float, last_mjd: float) -> bool:
+    """Tell whether what an epoch was learnt from meets a span of time."""
+    return epoch.first_mjd <= last_mjd and first_mjd <= epoch.last_mjd
 
 
 def _learn(
