@@ -119,23 +119,25 @@ def _nights_with_news(rows: pa.Table, epochs: Sequence[Geometry]) -> list[_Night
     found = []
     for group in sorted(groups, key=lambda one: [one[name] for name in names]):
         shape = group["height_px"], group["width_px"]
-        mine = [one for one in epochs if one.shape == shape]
         newest = group["night"] == last[shape]
-        if not newest and any(_meet(one, group["mjd_mid_min"], group["mjd_mid_max"]) for one in mine):
+        ends = tuple({"mjd_mid": group[f"mjd_mid_{end}"]} for end in ("min", "max"))
+        if not newest and not _has_news(_Night(group["night"], shape, ends), epochs, newest):
             continue
         chosen = [pc.equal(rows[name], group[name]) for name in names]
         frames = rows.filter(pc.and_(pc.and_(chosen[0], chosen[1]), chosen[2])).to_pylist()
-        if newest and all(
-            any(_meet(one, frame["mjd_mid"], frame["mjd_mid"]) for one in mine) for frame in frames
-        ):
-            continue
-        found.append(_Night(group["night"], shape, tuple(frames)))
+        night = _Night(group["night"], shape, tuple(frames))
+        if not newest or _has_news(night, epochs, newest):
+            found.append(night)
     return found
 
 
-def _meet(epoch: Geometry, first_mjd: float, last_mjd: float) -> bool:
-    """Tell whether what an epoch was learnt from meets a span of time."""
-    return epoch.first_mjd <= last_mjd and first_mjd <= epoch.last_mjd
+def _has_news(night: _Night, epochs: Sequence[Geometry], newest: bool) -> bool:
+    """Tell whether no frame of a night was looked at, or it is the newest and has frames outside of all epochs."""
+    mine = [one for one in epochs if one.shape == night.shape]
+    times = [frame["mjd_mid"] for frame in night.frames]
+    if not newest:
+        return not any(one.first_mjd <= times[-1] and times[0] <= one.last_mjd for one in mine)
+    return any(not any(one.first_mjd <= mjd <= one.last_mjd for one in mine) for mjd in times)
 
 
 def _learn(
