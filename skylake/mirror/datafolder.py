@@ -21,7 +21,7 @@ from pathlib import Path
 from skylake.errors import MirrorError
 from skylake.mirror.binaries import Binaries
 from skylake.mirror.identity import Identity, choose
-from skylake.mirror.postmaster import PORT, Postmaster
+from skylake.mirror.postmaster import PORT, Postmaster, end_servers_without_folder
 
 USER = "skylake"
 DATABASE = "postgres"
@@ -128,6 +128,7 @@ class DataFolder:
         MirrorError
             If the data folder cannot be made, or another version of PostgreSQL made it.
         """
+        end_servers_without_folder(self.data)
         for unfinished in self.folder.glob(f"{_INITIALISING}*"):
             shutil.rmtree(unfinished)
         self._clear_stale_postmaster()

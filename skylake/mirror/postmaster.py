@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,9 @@ PORT = 5432
 #: The shortest question of the protocol, "do you speak SSL?": its length and its code.
 _SSL_REQUEST = struct.pack(">ii", 8, 80877103)
 _ANSWER_S = 5
+
+#: How long a server may take to end at once, in seconds; after that it is killed.
+_END_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +61,38 @@ class Postmaster:
             trial.sendall(_SSL_REQUEST)
             return trial.recv(1) != b""
         return False
+
+
+def end_servers_without_folder(data: Path) -> None:
+    """End the servers that still run in a data folder which was deleted.
+
+    Such a server finds out within a minute and ends by itself, but removes its socket by its path then, which may be
+    that of a server that was started in the same place meanwhile. Only where ``/proc`` tells; elsewhere nothing
+    happens.
+
+    Parameters
+    ----------
+    data : pathlib.Path
+        Where the data folder was.
+    """
+    for number, last in ((signal.SIGQUIT, False), (signal.SIGKILL, True)):
+        deadline = time.monotonic() + _END_S
+        for process in _without_folder(data):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+        while _without_folder(data) and time.monotonic() < deadline and not last:
+            time.sleep(0.01)
+
+
+def _without_folder(data: Path) -> list[int]:
+    """Return the processes at work in a folder that is gone, without those that another of them has started."""
+    gone = f"{os.path.realpath(data)} (deleted)"
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if os.readlink(path) == gone:
+                stat = (path.parent / "stat").read_text(encoding="ascii", errors="replace")
+                state, parent = stat.rpartition(")")[2].split()[:2]
+                if state not in "ZX":
+                    parents[int(path.parent.name)] = int(parent)
+    return [process for process, parent in parents.items() if parent not in parents]

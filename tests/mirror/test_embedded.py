@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -171,6 +172,18 @@ def test_two_processes_that_start_at_once_share_one_server(folder: Path, python:
     for process in processes:
         answer(process)
     assert not EmbeddedServer(folder / "postgres").running
+
+
+def test_a_server_whose_folder_was_deleted_ends_before_another_starts_in_its_place(home: Path) -> None:
+    # It would remove the socket of the new one when it finds out, up to a minute later.
+    EmbeddedServer(home, keep_running=True).start()
+    with psycopg.connect(EmbeddedServer(home).libpq_url):
+        former = postmaster(EmbeddedServer(home))
+        shutil.rmtree(home)
+        with EmbeddedServer(home) as server:
+            assert postmaster(server) != former
+            assert not Path(f"/proc/{former}/cwd").exists()
+            assert ask(server, "SELECT 1") == [(1,)]
 
 
 def test_a_killed_server_starts_again_with_its_data(home: Path) -> None:
