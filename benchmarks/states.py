@@ -60,8 +60,14 @@ def learnt(lake: Lake) -> dict[str, str]:
 
 def broken_rules(snapshot: Snapshot) -> set[str]:
     """Return the names of the checks of ``skylake verify`` that find something."""
+    return set(findings(snapshot))
+
+
+def findings(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return what the checks of ``skylake verify`` find, by their names."""
     options = VerifyOptions(as_of=str(snapshot.number))
-    return set(verify(open_facts(snapshot.layout.root, options), Inline(), options).failed)
+    checks = verify(open_facts(snapshot.layout.root, options), Inline(), options).checks
+    return {check["name"]: [str(one) for one in check["findings"]] for check in checks if not check["passed"]}
 
 
 def fits(seen: State, published: Sequence[State]) -> bool:

@@ -90,7 +90,7 @@ def _without_folder(data: Path) -> list[int]:
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/cwd"):
         with suppress(OSError):
-            if os.readlink(path) == gone:
+            if str(path.readlink()) == gone:
                 stat = (path.parent / "stat").read_text(encoding="ascii", errors="replace")
                 state, parent = stat.rpartition(")")[2].split()[:2]
                 if state not in "ZX":
