@@ -130,7 +130,6 @@ class EmbeddedServer:
                     self._stop()
                 if not self._is_up():
                     self._launch()
-                    self._stop_when_unused.touch(mode=0o600)
                 if self.keep_running:
                     self._stop_when_unused.unlink(missing_ok=True)
                 self._users_lock.acquire(shared=True)
@@ -199,8 +198,13 @@ class EmbeddedServer:
         begin = time.perf_counter()
         self._data_folder.prepare()
         self._server_lock.acquire()
+        # Before it starts: who is killed in between would leave a server that nobody ends.
+        self._stop_when_unused.touch(mode=0o600)
         try:
             self._data_folder.launch(self._server_lock.fileno())
+        except BaseException:
+            self._stop_when_unused.unlink(missing_ok=True)
+            raise
         finally:
             self._server_lock.abandon()
         _LOG.info("PostgreSQL in %s started in %.2f s", self.folder, time.perf_counter() - begin)

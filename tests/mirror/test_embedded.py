@@ -40,6 +40,19 @@ except MirrorError as error:
     print("refused:", error)
 """
 
+START_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from skylake.mirror import EmbeddedServer
+from skylake.mirror.datafolder import DataFolder
+launch = DataFolder.launch
+def die(folder, kept):
+    launch(folder, kept)
+    os.kill(os.getpid(), signal.SIGKILL)
+DataFolder.launch = die
+EmbeddedServer(Path(sys.argv[1])).start()
+"""
+
 
 def postmaster(server: EmbeddedServer) -> int:
     return int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
@@ -184,6 +197,18 @@ def test_a_server_whose_folder_was_deleted_ends_before_another_starts_in_its_pla
             assert postmaster(server) != former
             assert not Path(f"/proc/{former}/cwd").exists()
             assert ask(server, "SELECT 1") == [(1,)]
+
+
+def test_a_server_whose_starter_was_killed_right_after_ends_with_its_next_user(
+    home: Path, python: Python
+) -> None:
+    starter = python(START_AND_DIE, home)
+    starter.communicate(timeout=60)
+    assert starter.returncode == -signal.SIGKILL
+    assert EmbeddedServer(home).running
+    with EmbeddedServer(home) as server:
+        assert ask(server, "SELECT 1") == [(1,)]
+    assert not server.running
 
 
 def test_a_killed_server_starts_again_with_its_data(home: Path) -> None:
