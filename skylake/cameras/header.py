@@ -46,13 +46,13 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
     file_name : str
         Name of the file, for profiles whose file names tell the time.
     """
-    first = _read_under(profile.base, cards, file_name)
+    first = _read_under(profile.base, profile, cards, file_name)
     camera = profile.at(first.mjd_start)
-    return first if camera is profile.base else _read_under(camera, cards, file_name)
+    return first if camera is profile.base else _read_under(camera, profile, cards, file_name)
 
 
-def _read_under(camera: Camera, cards: Cards, file_name: str) -> HeaderReading:
-    reading = HeaderReading(camera)
+def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) -> HeaderReading:
+    reading = HeaderReading(camera, profile=profile.call_name)
     refuse_other_chip(reading, cards, file_name)
     _read_exposure(reading, cards)
     read_time(reading, cards, file_name)

@@ -59,8 +59,8 @@ def _choose(quantity: Measurable, reading: HeaderReading, wanted: Wanted, librar
     if isinstance(found, str):
         raise FrameFailed(
             Reason.NO_MASTER,
-            f"{found} that tells the {quantity.replace('_', ' ')}; measure it with `skylake calib build "
-            f"{library.lake} --camera {reading.camera.name} FILE…`, or leave it out of reduction.measured",
+            f"{found} that tells the {quantity.replace('_', ' ')}; {library.how_to('measure it', reading.profile)}, or "
+            f"leave {quantity!r} out of reduction.measured of {reading.profile}",
         )
     return found
 
