@@ -56,7 +56,11 @@ def test_seconds_are_those_of_the_processor(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     before, began = os.times(), time.perf_counter()
     row = solve_list(SOURCES, SolveParams()).row
-    worked = (os.times().children_user + os.times().children_system) - before.children_user - before.children_system
+    worked = (
+        (os.times().children_user + os.times().children_system)
+        - before.children_user
+        - before.children_system
+    )
     assert row["ra_deg"] == pytest.approx(10.0) and row["dec_deg"] == pytest.approx(-5.0)
     assert row["seconds"] == pytest.approx(worked, abs=0.02)
     assert row["seconds"] < time.perf_counter() - began - 0.5

@@ -140,8 +140,8 @@ def test_seconds_are_those_of_the_processor():
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
     assert slept
-    assert 0.0 < solution.seconds
-    assert 0.0 < solution.refine_seconds
+    assert solution.seconds > 0.0
+    assert solution.refine_seconds > 0.0
     assert solution.seconds + solution.refine_seconds <= time.thread_time() - began
 
 
