@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from statistics import fmean
 
 from skylake.cameras.chips import refuse_other_chip
+from skylake.cameras.exposure import read_exposure
 from skylake.cameras.moments import read_time
 from skylake.cameras.profile import Profile
 from skylake.cameras.reading import (
@@ -25,10 +25,6 @@ from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
 _CALIBRATION_KINDS = re.compile(r"\b(bias|zero|dark|flat|arc|lamp|focus|test|skyflat|domeflat)\b")
-#: Two exposure cards that differ by more than this fraction are ambiguous.
-_EXPOSURE_TOLERANCE = 0.01
-#: An exposure shorter than a microsecond, and not 0, is damage.
-_SHORTEST_EXPOSURE_S = 1e-6
 #: Two cards of a gain that differ by more than this fraction do not mean the same.
 _VALUE_TOLERANCE = 0.1
 
@@ -54,53 +50,13 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
 def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) -> HeaderReading:
     reading = HeaderReading(camera, profile=profile.call_name)
     refuse_other_chip(reading, cards, file_name)
-    _read_exposure(reading, cards)
+    read_exposure(reading, cards)
     read_time(reading, cards, file_name)
     _read_kind(reading, cards)
     _read_object(reading, cards)
     _read_filter(reading, cards)
     _read_detector(reading, cards)
     return reading
-
-
-def _read_exposure(reading: HeaderReading, cards: Cards) -> None:
-    wanted = reading.camera.header.exposure
-    numbers = read_numbers(cards, wanted, "exposure_s")
-    broken = numbers.high + [one for one in numbers.usable if 0.0 < one[1] < _SHORTEST_EXPOSURE_S]
-    found = [one for one in numbers.usable if one not in broken]
-    values = [value for _, value in found]
-    source = " ".join(name for name, _ in found)
-    if broken and not found:
-        name, value = broken[0]
-        note = (
-            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or mend "
-            "header.exposure of the profile"
-        )
-        reading.readings.append(Reading("exposure_s", None, name, "wrong", note))
-        reading.fail(Reason.BAD_HEADER, note)
-        return
-    if not found:
-        note = f"none of {', '.join(wanted.cards) or 'no cards'} holds a number of seconds; 1 s is assumed"
-        _assume_exposure(reading, "profile", note)
-        return
-    if wanted.combine == "first" and max(values) - min(values) > _EXPOSURE_TOLERANCE * max(values):
-        told = ", ".join(f"{name} = {value:g}" for name, value in found)
-        note = f"the cards disagree ({told}); name the right one in header.exposure.cards"
-        reading.readings.append(Reading("exposure_s", None, source, "ambiguous", note))
-        reading.fail(Reason.AMBIGUOUS_HEADER, f"exposure: {note}")
-        return
-    exposure = fmean(values) if wanted.combine == "mean" else values[0]
-    if exposure == 0.0:
-        _assume_exposure(reading, source, "the header says 0; 1 s is assumed")
-        return
-    reading.exposure_s = exposure
-    used = source if wanted.combine == "mean" else found[0][0]
-    reading.readings.append(Reading("exposure_s", exposure, used, "ok", numbers.refusal))
-
-
-def _assume_exposure(reading: HeaderReading, source: str, note: str) -> None:
-    reading.flags |= FrameFlag.EXPOSURE_ASSUMED
-    reading.readings.append(Reading("exposure_s", 1.0, source, "assumed", note))
 
 
 def _read_kind(reading: HeaderReading, cards: Cards) -> None:

@@ -69,7 +69,7 @@ class SingleFrame:
 
     @property
     def sources(self) -> pa.Table | None:
-        """Sources as rows of the table ``sources``, without places on the sky where none are known; None without any."""
+        """Sources as rows of the table ``sources``, without places on the sky where none are known, or None."""
         found = self.reduced
         if found.sources is None:
             return None

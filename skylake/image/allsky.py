@@ -174,8 +174,8 @@ def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
     nothing = np.zeros((2, 0), np.intp)
     vote(
-        np.zeros((1, 0)), np.zeros(0), np.zeros(0), np.zeros(0), nothing, np.ones(1), 1, np.array([0.0, 1.0, 0.0, 1.0]),
-        1.0, np.zeros((1, 1, 2, 1, 3)),
+        np.zeros((1, 0)), np.zeros(0), np.zeros(0), np.zeros(0), nothing, np.ones(1), 1,
+        np.array([0.0, 1.0, 0.0, 1.0]), 1.0, np.zeros((1, 1, 2, 1, 3)),
     )  # fmt: skip
 
 

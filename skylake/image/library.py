@@ -119,17 +119,16 @@ class Library:
         Raises
         ------
         FrameFailed
-            ``no_master`` if there is none that fits; the sentence says why, names the command to type, and the profile and key that ask for it.
+            ``no_master`` if there is none that fits; the sentence says why, names the command to type, and the profile
+            and the key that ask for it.
         """
         rules = rules_of(steps)
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
             found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
             if isinstance(found, str):
-                raise FrameFailed(
-                    Reason.NO_MASTER,
-                    f"{found}; {self.how_to('make one', profile)}, or take {kind!r} out of reduction.steps of {profile}",
-                )
+                mend = f"{self.how_to('make one', profile)}, or take {kind!r} out of reduction.steps of {profile}"
+                raise FrameFailed(Reason.NO_MASTER, f"{found}; {mend}")
             chosen[kind] = found
         return chosen
 
