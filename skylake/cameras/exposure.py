@@ -81,8 +81,8 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
     if abs(scale / wanted.scale - 1.0) < _TOLERANCE:
         return None
     return (
-        f"{name} is in {unit} by its comment ({text.strip()[:_MAX_SHOWN]!r}), and header.exposure.scale of the profile "
-        f"is {wanted.scale:g}; give scale = {scale:g} there, or correct the comment of the card"
+        f"{name} is in {unit} by its comment ({text.strip()[:_MAX_SHOWN]!r}), and header.exposure.scale of the "
+        f"profile is {wanted.scale:g}; give scale = {scale:g} there, or correct the comment of the card"
     )
 
 
