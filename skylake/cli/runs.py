@@ -112,8 +112,8 @@ def unexposed(files: Sequence[str]) -> str:
     """Return the sentence that names frames whose exposure is assumed."""
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     return (
-        f"{files[0]}{more}: no card tells an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one in "
-        "header.exposure.cards of the profile, or [] if there is none (`skylake camera check` shows what cards hold)"
+        f"{files[0]}{more}: no card tells an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
+        "in header.exposure.cards of the profile, or [] if there is none (`skylake camera check` shows what they hold)"
     )
 
 

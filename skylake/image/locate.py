@@ -41,7 +41,7 @@ from skylake.image.seeds import Guide, Seed
 from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
-from skylake.image.verdicts import check_radius_arcsec, is_cloudy
+from skylake.image.verdicts import check_radius_arcsec, clear_sky_of, is_cloudy
 
 Floats = npt.NDArray[np.float64]
 
@@ -193,7 +193,9 @@ class _Frame:
         )
         places = found.x, found.y, found.flux["aper1"]
         check = check_pointing(pointing, self.shape, *places, stars, radius)
-        counted = count_found(pointing, self.shape, *places, stars, radius, self.camera.clear_sky)
+        counted = count_found(
+            pointing, self.shape, *places, stars, radius, clear_sky_of(self.row, self.camera)
+        )
         return Judged(pointing, stars, check, counted, radius)
 
     def cloudy(self, judged: Judged) -> bool:
