@@ -93,7 +93,7 @@ def _read_filter(reading: HeaderReading, cards: Cards) -> None:
     if source is None and told is not None:
         reading.flags |= FrameFlag.FILTER_ASSUMED
     if told is None:
-        note = "no filter card and no default_filter in the profile: the frame gets no zeropoint"
+        note = "no filter card and no default_filter in the profile: the frame gets no zeropoint; give default_filter"
         reading.readings.append(Reading("filter", None, "", "missing", note))
         reading.flags |= FrameFlag.FILTER_UNKNOWN
         return
@@ -114,15 +114,23 @@ def _read_filter(reading: HeaderReading, cards: Cards) -> None:
 
 def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     header, detector = reading.camera.header, reading.camera.detector
-    for quantity, wanted, fallback, flag in (
-        ("gain", header.gain, detector.gain_e_per_adu, FrameFlag.GAIN_ASSUMED),
-        ("read_noise", header.read_noise, detector.read_noise_e, FrameFlag.READ_NOISE_ASSUMED),
+    for quantity, wanted, fallback, flag, key in (
+        ("gain", header.gain, detector.gain_e_per_adu, FrameFlag.GAIN_ASSUMED, "detector.gain_e_per_adu"),
+        (
+            "read_noise",
+            header.read_noise,
+            detector.read_noise_e,
+            FrameFlag.READ_NOISE_ASSUMED,
+            "detector.read_noise_e",
+        ),
     ):
         numbers = read_numbers(cards, wanted, quantity)
         picked = numbers.pick(wanted)
         if picked is None:
             reading.flags |= flag
-            reading.readings.append(Reading(quantity, fallback, "profile", "assumed", numbers.refusal))
+            note = numbers.refusal or f"no number in {', '.join(wanted.cards) or 'any card'}"
+            note = f"{note}; {key} of the profile stands in: see that it is that of the detector"
+            reading.readings.append(Reading(quantity, fallback, "profile", "assumed", note))
         else:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
@@ -132,7 +140,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     reading.saturation_adu = saturation[0] if saturation else detector.saturation_adu
     source = saturation[1] if saturation else "profile"
     if reading.saturation_adu is None:
-        note = "neither header nor profile give the saturation level: no source is flagged SATURATED"
+        note = "no saturation level: no source is flagged SATURATED; give detector.saturation_adu"
         note = f"{numbers.refusal}; {note}" if numbers.refusal else note
         reading.readings.append(Reading("saturation_adu", None, "", "missing", note))
     else:
