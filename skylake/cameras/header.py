@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from statistics import fmean
 
 from skylake.cameras.chips import refuse_other_chip
+from skylake.cameras.exposure import read_exposure
 from skylake.cameras.moments import read_time
 from skylake.cameras.profile import Profile
 from skylake.cameras.reading import (
@@ -25,10 +25,6 @@ from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 
 _CALIBRATION_KINDS = re.compile(r"\b(bias|zero|dark|flat|arc|lamp|focus|test|skyflat|domeflat)\b")
-#: Two exposure cards that differ by more than this fraction are ambiguous.
-_EXPOSURE_TOLERANCE = 0.01
-#: An exposure shorter than a microsecond, and not 0, is damage.
-_SHORTEST_EXPOSURE_S = 1e-6
 #: Two cards of a gain that differ by more than this fraction do not mean the same.
 _VALUE_TOLERANCE = 0.1
 
@@ -46,61 +42,21 @@ def read_header(cards: Cards, profile: Profile, file_name: str = "") -> HeaderRe
     file_name : str
         Name of the file, for profiles whose file names tell the time.
     """
-    first = _read_under(profile.base, cards, file_name)
+    first = _read_under(profile.base, profile, cards, file_name)
     camera = profile.at(first.mjd_start)
-    return first if camera is profile.base else _read_under(camera, cards, file_name)
+    return first if camera is profile.base else _read_under(camera, profile, cards, file_name)
 
 
-def _read_under(camera: Camera, cards: Cards, file_name: str) -> HeaderReading:
-    reading = HeaderReading(camera)
+def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) -> HeaderReading:
+    reading = HeaderReading(camera, profile=profile.call_name)
     refuse_other_chip(reading, cards, file_name)
-    _read_exposure(reading, cards)
+    read_exposure(reading, cards)
     read_time(reading, cards, file_name)
     _read_kind(reading, cards)
     _read_object(reading, cards)
     _read_filter(reading, cards)
     _read_detector(reading, cards)
     return reading
-
-
-def _read_exposure(reading: HeaderReading, cards: Cards) -> None:
-    wanted = reading.camera.header.exposure
-    numbers = read_numbers(cards, wanted, "exposure_s")
-    broken = numbers.high + [one for one in numbers.usable if 0.0 < one[1] < _SHORTEST_EXPOSURE_S]
-    found = [one for one in numbers.usable if one not in broken]
-    values = [value for _, value in found]
-    source = " ".join(name for name, _ in found)
-    if broken and not found:
-        name, value = broken[0]
-        note = (
-            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or mend "
-            "header.exposure of the profile"
-        )
-        reading.readings.append(Reading("exposure_s", None, name, "wrong", note))
-        reading.fail(Reason.BAD_HEADER, note)
-        return
-    if not found:
-        note = f"none of {', '.join(wanted.cards) or 'no cards'} holds a number of seconds; 1 s is assumed"
-        _assume_exposure(reading, "profile", note)
-        return
-    if wanted.combine == "first" and max(values) - min(values) > _EXPOSURE_TOLERANCE * max(values):
-        told = ", ".join(f"{name} = {value:g}" for name, value in found)
-        note = f"the cards disagree ({told}); name the right one in header.exposure.cards"
-        reading.readings.append(Reading("exposure_s", None, source, "ambiguous", note))
-        reading.fail(Reason.AMBIGUOUS_HEADER, f"exposure: {note}")
-        return
-    exposure = fmean(values) if wanted.combine == "mean" else values[0]
-    if exposure == 0.0:
-        _assume_exposure(reading, source, "the header says 0; 1 s is assumed")
-        return
-    reading.exposure_s = exposure
-    used = source if wanted.combine == "mean" else found[0][0]
-    reading.readings.append(Reading("exposure_s", exposure, used, "ok", numbers.refusal))
-
-
-def _assume_exposure(reading: HeaderReading, source: str, note: str) -> None:
-    reading.flags |= FrameFlag.EXPOSURE_ASSUMED
-    reading.readings.append(Reading("exposure_s", 1.0, source, "assumed", note))
 
 
 def _read_kind(reading: HeaderReading, cards: Cards) -> None:
@@ -137,7 +93,7 @@ def _read_filter(reading: HeaderReading, cards: Cards) -> None:
     if source is None and told is not None:
         reading.flags |= FrameFlag.FILTER_ASSUMED
     if told is None:
-        note = "no filter card and no default_filter in the profile: the frame gets no zeropoint"
+        note = "no filter card and no default_filter in the profile: the frame gets no zeropoint; give default_filter"
         reading.readings.append(Reading("filter", None, "", "missing", note))
         reading.flags |= FrameFlag.FILTER_UNKNOWN
         return
@@ -158,15 +114,23 @@ def _read_filter(reading: HeaderReading, cards: Cards) -> None:
 
 def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     header, detector = reading.camera.header, reading.camera.detector
-    for quantity, wanted, fallback, flag in (
-        ("gain", header.gain, detector.gain_e_per_adu, FrameFlag.GAIN_ASSUMED),
-        ("read_noise", header.read_noise, detector.read_noise_e, FrameFlag.READ_NOISE_ASSUMED),
+    for quantity, wanted, fallback, flag, key in (
+        ("gain", header.gain, detector.gain_e_per_adu, FrameFlag.GAIN_ASSUMED, "detector.gain_e_per_adu"),
+        (
+            "read_noise",
+            header.read_noise,
+            detector.read_noise_e,
+            FrameFlag.READ_NOISE_ASSUMED,
+            "detector.read_noise_e",
+        ),
     ):
         numbers = read_numbers(cards, wanted, quantity)
         picked = numbers.pick(wanted)
         if picked is None:
             reading.flags |= flag
-            reading.readings.append(Reading(quantity, fallback, "profile", "assumed", numbers.refusal))
+            note = numbers.refusal or f"no number in {', '.join(wanted.cards) or 'any card'}"
+            note = f"{note}; {key} of the profile stands in: see that it is that of the detector"
+            reading.readings.append(Reading(quantity, fallback, "profile", "assumed", note))
         else:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
@@ -176,7 +140,7 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     reading.saturation_adu = saturation[0] if saturation else detector.saturation_adu
     source = saturation[1] if saturation else "profile"
     if reading.saturation_adu is None:
-        note = "neither header nor profile give the saturation level: no source is flagged SATURATED"
+        note = "no saturation level: no source is flagged SATURATED; give detector.saturation_adu"
         note = f"{numbers.refusal}; {note}" if numbers.refusal else note
         reading.readings.append(Reading("saturation_adu", None, "", "missing", note))
     else:

@@ -34,12 +34,12 @@ class _Found:
     """What the ways of a header tell.
 
     ``starts`` holds cards and start of exposure, ``refused`` times that no frame can be of, ``unread`` cards
-    whose values are no times, ``doubts`` why the clock of a way cannot be told.
+    whose values are no times with a sentence on each, ``doubts`` why the clock of a way cannot be told.
     """
 
     starts: list[tuple[str, float]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
+    unread: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
 
@@ -67,7 +67,7 @@ def read_time(reading: HeaderReading, cards: Cards, file_name: str) -> None:
         note = f"the time cards disagree ({told}); keep only the right ones in header.time of the profile"
         _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
     else:
-        _accept(reading, *starts[0], found.refused)
+        _accept(reading, *starts[0], found)
 
 
 def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _Found) -> None:
@@ -77,7 +77,7 @@ def _follow(way: TimeCards, cards: Cards, reading: HeaderReading, found: _Found)
     told = " + ".join(f"{name} = {str(cards[name]).strip()[:_MAX_SHOWN]}" for name in way.cards)
     if mjd is None:
         if any(str(value).strip() for value in values):
-            found.unread.append(f"{told} is no {way.format} time")
+            found.unread.append((way.cards, f"{told} is no {way.format} time"))
         return
     if not is_plausible(mjd):
         found.refused.append(told)
@@ -117,10 +117,10 @@ def _scale_and_zone(
     return known or stated or "utc", None
 
 
-def _no_time(camera: Camera, unread: list[str]) -> str:
+def _no_time(camera: Camera, unread: list[tuple[tuple[str, ...], str]]) -> str:
     """Return why no card tells the time: none of them is there, or what they hold is no time."""
     if unread:
-        told = ", ".join(unread[:_MOST_TOLD])
+        told = ", ".join(text for _, text in unread[:_MOST_TOLD])
         return f"the time cannot be read ({told}); correct the header or mend header.time of the profile"
     tried = "; ".join(" + ".join(way.cards) for way in camera.header.time) or "no cards"
     return f"no card tells the time (looked at {tried}); add the right one to header.time of the profile"
@@ -137,12 +137,19 @@ def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str, unre
     reading.fail(reason, note)
 
 
-def _accept(reading: HeaderReading, source: str, start: float, refused: list[str]) -> None:
+def _accept(reading: HeaderReading, source: str, start: float, found: _Found) -> None:
     reading.time_source = source[:MAX_NAME]
     half = 0.5 * reading.exposure_s / SECONDS_PER_DAY
     reading.mjd_start, reading.mjd_mid, reading.mjd_end = start, start + half, start + 2 * half
-    note = f"{', '.join(refused)}: no time between 1900 and 2100, left out" if refused else ""
-    reading.readings.append(Reading("mjd_start", start, source, "ok", note))
+    notes = [f"{', '.join(found.refused)}: no time between 1900 and 2100, left out"] if found.refused else []
+    # A day alone is no time, but belongs to one where its clock has a card of its own.
+    used = {name for told, _ in found.starts for name in told.split()}
+    odd = [text for names, text in found.unread if not used & set(names)]
+    if odd:
+        notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or mend header.time")
+    reading.readings.append(
+        Reading("mjd_start", start, source, "ambiguous" if odd else "ok", "; ".join(notes))
+    )
 
 
 def _file_time(camera: Camera, file_name: str) -> float | None:

@@ -65,6 +65,13 @@ class Profile:
         return camera
 
     @property
+    def call_name(self) -> str:
+        """What ``--camera`` takes for it: the name of a profile that comes with skylake, or the path of its file."""
+        path, colon, chip = self.source.rpartition(".toml")
+        is_shipped = Path(path).parent == _FOLDER
+        return f"{Path(path).name}{chip}" if is_shipped else f"{path}{colon}{chip}"
+
+    @property
     def configuration(self) -> dict[str, Any]:
         """The profile with all its periods; cameras by their SHA-256, skies of files by that of the file."""
         periods = [(period.start, period.end, period.camera.sha256) for period in self.periods]

@@ -59,7 +59,7 @@ class HeaderReading:
     """All that the header of a frame gives under a profile.
 
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
-    is filed. Times are MJD, UTC.
+    is filed. Times are MJD, UTC. ``profile`` is what ``--camera`` takes for the profile that it was read under.
     """
 
     camera: Camera
@@ -79,6 +79,7 @@ class HeaderReading:
     flags: FrameFlag = field(default_factory=lambda: FrameFlag(0))
     readings: list[Reading] = field(default_factory=list)
     problem: tuple[Reason, str] | None = None
+    profile: str = "the profile"
 
     @property
     def exposure_known(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,12 @@ from skylake.cli.arguments import (
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skylake.flow.masters import BuildReport
 
+#: Two measurements that are farther apart, in standard errors, are not the same.
+_TOLD_APART = 3.0
 _LISTED = [
     "name", "kind", "filter", "exposure_s", "n_frames", "level", "noise", "rejected_fraction", "flat_level_adu",
     "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px", "mjd_mid", "valid_from_mjd",
@@ -108,8 +114,33 @@ def _show_build(report: BuildReport) -> None:
     for row in report.masters:
         if row.get("gain_e_per_adu") is not None:
             click.echo(f"{row['name']}: {_transfer(row)}")
+    for sentence in _two_read_noises(report.masters):
+        click.echo(sentence)
     made = ", ".join(row["name"] for row in report.masters) or "nothing"
     click.echo(f"calib build: made {made}")
+
+
+def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
+    """Return why a master bias and a photon transfer of one detector tell different read noises, where they do."""
+    told = []
+    noisy = [
+        row
+        for row in masters
+        if row.get("read_noise_e") is not None and row.get("read_noise_err") is not None
+    ]
+    for bias, transfer in itertools.product(noisy, noisy):
+        alike = all(bias[key] == transfer[key] for key in ("extension", "binning"))
+        if not alike or (bias["kind"], transfer["kind"]) != ("bias", "transfer"):
+            continue
+        apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])
+        if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
+            told.append(
+                f"read noise: {bias['name']} tells {bias['read_noise_e']:.4g} electrons by the gain of header or "
+                f"profile, {transfer['name']} {transfer['read_noise_e']:.4g} by the gain that it measured, "
+                f"{transfer['gain_e_per_adu']:.4g}; if that is right, give it as detector.gain_e_per_adu, or take "
+                'both by reduction.measured = ["gain", "read_noise"]'
+            )
+    return told
 
 
 def _transfer(row: dict[str, Any]) -> str:

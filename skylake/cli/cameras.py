@@ -21,6 +21,34 @@ _SCALE_TOLERANCE = 0.02
 
 
 #: What is told of a camera whose headers have no WCS.
+#: Names that instruments give to cards whose customary ones are missing.
+_MAY_HOLD = {
+    "exposure_s": (
+        "EXPOSED",
+        "EXPTIME",
+        "EXPOSURE",
+        "EXP_TIME",
+        "ITIME",
+        "INTTIME",
+        "TEXP",
+        "DARKTIME",
+        "ELAPTIME",
+    ),
+    "gain": ("GAIN", "EGAIN", "GAIN1", "CCDGAIN", "GTGAIN1", "INSTGAIN", "ADCGAIN", "DETGAIN"),
+    "read_noise": ("RDNOISE", "READNOIS", "READNOISE", "RON", "CCDNOISE", "RDNOISE1", "RNOISE", "DETRON"),
+    "filter": (
+        "FILTER",
+        "FILTER1",
+        "FILTER2",
+        "FILTERID",
+        "FILTNAM",
+        "FILTNAME",
+        "INSFILTE",
+        "FILT_ID",
+        "BAND",
+    ),
+    "saturation_adu": ("SATURATE", "SATLEVEL", "MAXLIN", "SATURAT", "MAXADU", "DATAMAX"),
+}
 _SOLVED = (
     "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog with the "
     "patterns that `skylake catalog index` makes"
@@ -189,6 +217,43 @@ def _scale(pixel_scale_arcsec: float, camera: Camera) -> Reading:
     return Reading("pixel_scale_arcsec", pixel_scale_arcsec, "WCS", "ambiguous", note)
 
 
+def _site(header: HeaderReading) -> list[Reading]:
+    """Tell what a profile without a site leaves unknown."""
+    from skylake.cameras import Reading
+
+    if header.camera.site.known:
+        return []
+    note = "nights run from noon to noon UTC, and neither Sun, Moon nor airmass is known; give [site] in the profile"
+    return [Reading("site", None, "profile", "missing", note)]
+
+
+def _cards_of_use(cards: Any, reading: HeaderReading) -> list[Reading]:
+    """Name cards that customarily hold what the profile did not find, under names that it does not know."""
+    from skylake.cameras import Reading
+
+    header = reading.camera.header
+    looked_at = {
+        "exposure_s": header.exposure.cards, "gain": header.gain.cards, "read_noise": header.read_noise.cards,
+        "filter": header.filter, "saturation_adu": header.saturation.cards,
+    }  # fmt: skip
+    keys = {"exposure_s": "exposure.cards", "gain": "gain.cards", "read_noise": "read_noise.cards", "filter": "filter",
+            "saturation_adu": "saturation.cards"}  # fmt: skip
+    lacking = {
+        one.quantity
+        for one in reading.readings
+        # A filter that the profile has no band for was found.
+        if one.verdict in ("assumed", "missing") and not (one.quantity == "filter" and one.value)
+    }
+    found = []
+    for quantity, known in looked_at.items():
+        near = [name for name in _MAY_HOLD[quantity] if name in cards and name not in known]
+        if quantity in lacking and near:
+            told = ", ".join(f"{name} = {cards[name]}" for name in near)
+            note = f"the header has {told}; if that is it, name the card in header.{keys[quantity]} of the profile"
+            found.append(Reading(quantity, None, " ".join(near), "ambiguous", note))
+    return found
+
+
 def _sun(header: HeaderReading) -> list[Reading]:
     """Tell the altitude of the Sun where time and site are known: a wrong zone or longitude shows in it."""
     from skylake.cameras import Reading
@@ -232,9 +297,10 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         readings = _with_dates(describe_header(raw.header, reading), reading)
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
+        readings += _cards_of_use(raw.header, reading)
         readings += _telescope(raw.header, reading.camera, reading.mjd_mid)
         image = calibrate(raw, reading.camera, reading.saturation_adu)
-        readings += _sun(reading)
+        readings += _site(reading) + _sun(reading)
         if reading.problem is not None:
             result["reason"], result["message"] = str(reading.problem[0]), reading.problem[1]
         elif reading.camera.header.wcs == "none" and reading.camera.astrometry.solve:

@@ -85,6 +85,8 @@ def _show_ingest(report: IngestReport) -> None:
         show.complain(f"{file}: the same bytes as another file, which stands for both")
     if report.unchecked:
         show.complain(unchecked(report.unchecked))
+    if report.unexposed:
+        show.complain(unexposed(report.unexposed))
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
     )
@@ -103,6 +105,15 @@ def unchecked(files: Sequence[str]) -> str:
     return (
         f"{files[0]}{more}: the catalog has too few stars there to check the WCS; either it does not reach so far, or "
         "the WCS is wrong (flag WCS_UNCHECKED, `skylake catalog coverage`)"
+    )
+
+
+def unexposed(files: Sequence[str]) -> str:
+    """Return the sentence that names frames whose exposure is assumed."""
+    more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    return (
+        f"{files[0]}{more}: no card tells an exposure, so 1 s is assumed (flag EXPOSURE_ASSUMED); name the right one "
+        "in header.exposure.cards of the profile, or [] if there is none (`skylake camera check` shows what they hold)"
     )
 
 

@@ -88,7 +88,7 @@ def reduce(
     no neighbours are asked. Nothing is written to a lake. The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
-    from skylake.cli.runs import unchecked
+    from skylake.cli.runs import unchecked, unexposed
     from skylake.flow.single import bench_for
 
     profile = cameras.load(camera_name)
@@ -106,8 +106,11 @@ def reduce(
     for row in rows:
         if row["status"] in ("failed", "rejected"):
             show.complain(f"{row['file']}: {row['message']}")
-        elif row["wcs_unchecked"]:
+            continue
+        if row["wcs_unchecked"]:
             show.complain(unchecked([row["file"]]))
+        if row["exposure_assumed"]:
+            show.complain(unexposed([row["file"]]))
     ctx.exit(1 if any(row["status"] in ("failed", "rejected") for row in rows) else 0)
 
 
@@ -123,7 +126,7 @@ class _Products:
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
         """Reduce a frame, write its products, and return what is told of it."""
         from skylake.errors import FrameError
-        from skylake.flow.frames import unchecked_files
+        from skylake.flow.frames import unchecked_files, unexposed_files
 
         stem = self.out / path.name.partition(".fit")[0]
         try:
@@ -133,6 +136,7 @@ class _Products:
         row = frame.frame.to_pylist()[0]
         told = {name: row[name] for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px")}
         told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
+        told["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
         told["products"] = [str(one) for one in _write(frame, stem, self.form)]
         if self.plots:
             told["products"] += [

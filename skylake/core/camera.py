@@ -168,6 +168,9 @@ class FilterBand:
     """Colour at which the zeropoint is quoted."""
     aliases: tuple[str, ...] = ()
     """Other names of the filter in headers."""
+    clear_zeropoint: float | None = None
+    """Zeropoint of the filter under a clear sky, for ADU per second: it tells how many stars of the catalog a clear
+    frame of a field should show. None expects `clear_sky.stars` wherever the catalog has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +373,10 @@ class Camera:
         """Everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
+        for band in values["filters"].values():
+            # What nobody told changes no result, and frames of before stay those of the same configuration.
+            if band["clear_zeropoint"] is None:
+                del band["clear_zeropoint"]
         return values
 
     @property

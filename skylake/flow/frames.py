@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED, night_of
+from skylake.core.camera import Camera
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason, Status
@@ -308,6 +309,16 @@ def unchecked_files(frames: pa.Table) -> list[str]:
         if row["status"] == Status.OK
         and row["flags"] & FrameFlag.WCS_UNCHECKED
         and row["wcs_expected"] is not None
+    ]
+
+
+def unexposed_files(frames: pa.Table, camera: Camera) -> list[str]:
+    """Return the files of good frames whose cards tell no exposure, though the profile names some that should."""
+    rows = frames.select(["file", "status", "flags"]).to_pylist() if camera.header.exposure.cards else []
+    return [
+        row["file"]
+        for row in rows
+        if row["status"] == Status.OK and row["flags"] & FrameFlag.EXPOSURE_ASSUMED
     ]
 
 

@@ -11,12 +11,13 @@ import dask
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
+from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.chunks import reduce_again, reduce_frames, without_repeats
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.frames import Chunk, Reduction, peek_nights, unchecked_files
+from skylake.flow.frames import Chunk, Reduction, peek_nights, unchecked_files, unexposed_files
 from skylake.flow.gather import gather_batch
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
@@ -89,6 +90,8 @@ class IngestReport:
         Nights of the camera in the lake that were made, all or in part, with another configuration of it.
     unchecked : list of str
         Good files whose WCS could not be checked, since the catalog has too few stars where it points.
+    unexposed : list of str
+        Good files whose cards tell no exposure, though the profile names some that should.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     """
@@ -101,6 +104,7 @@ class IngestReport:
     complaints: list[str] = field(default_factory=list)
     n_otherwise: int = 0
     unchecked: list[str] = field(default_factory=list)
+    unexposed: list[str] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
 
     @property
@@ -327,12 +331,17 @@ def _publish_window(
             continue
         commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
         for batch, parts in some.items():
-            _report_batch(run.report, batch, chunks.get(batch.night, []), parts, run.progress)
+            _report_batch(run.report, profile.base, batch, chunks.get(batch.night, []), parts, run.progress)
     return failures
 
 
 def _report_batch(
-    report: IngestReport, batch: Batch, chunks: list[Chunk], parts: Sequence[Part], progress: Progress
+    report: IngestReport,
+    camera: Camera,
+    batch: Batch,
+    chunks: list[Chunk],
+    parts: Sequence[Part],
+    progress: Progress,
 ) -> None:
     _, sources, forced = parts
     rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
@@ -341,6 +350,7 @@ def _report_batch(
         report.counts[status] = report.counts.get(status, 0) + 1
     report.problems += [row for row in rows if row["reason"] is not None]
     report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
+    report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
     n_ok = statuses.count(Status.OK.value)
     report.batches.append(
         {

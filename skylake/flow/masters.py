@@ -145,7 +145,7 @@ class _Build:
     ) -> None:
         self.lake, self.profile, self.workers, self.options = lake, profile, workers, options
         self.progress, self.staging, self.report = progress, staging, report
-        self.library = Library(lake.root)
+        self.library = Library(lake.root, (), str(lake.root))
         self.maker = Maker(lake.layout, profile, workers, options.form, staging)
         self.made: list[Made] = []
         self.rows: list[dict[str, Any]] = []

@@ -137,6 +137,7 @@ def _add(report: IngestReport, further: IngestReport) -> None:
     report.complaints += [one for one in further.complaints if one not in report.complaints]
     report.n_otherwise += further.n_otherwise
     report.unchecked += further.unchecked
+    report.unexposed += further.unexposed
     report.half_skies = sorted({*report.half_skies, *further.half_skies})
 
 

@@ -114,7 +114,7 @@ class Refiner:
         faintest = math.inf if solution is None else depth_of(found, solution)
         stars = self._stars(rough, self._usual_mjd if mjd is None else mjd, faintest)
         sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
-        began = time.perf_counter()
+        began = time.thread_time()
         known = None if epoch is None else epoch.in_file(found.offset, found.step, found.shape)
         bending, word = None, OFF
         if camera is not None:
@@ -122,7 +122,7 @@ class Refiner:
         better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known, bending)
         if better is None:
             return None
-        seconds = time.perf_counter() - began
+        seconds = time.thread_time() - began
         return RefinedFrame(better, stars, seconds, None if used is None else epoch, word)
 
     def _stars(self, pointing: Pointing, mjd: float, faintest: float) -> Stars:

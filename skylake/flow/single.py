@@ -41,7 +41,7 @@ from skylake.image.reduce import Finisher, ReducedFrame, reduce_frame
 from skylake.lake import Lake, Snapshot
 from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
-from skylake.table.sources import sources_table
+from skylake.table.sources import sources_table, unplaced_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,12 @@ class SingleFrame:
 
     @property
     def sources(self) -> pa.Table | None:
-        """Sources as rows of the table ``sources``; None where there are none with positions."""
+        """Sources as rows of the table ``sources``, without places on the sky where none are known, or None."""
         found = self.reduced
-        if found.sources is None or found.ra_deg is None or found.dec_deg is None:
+        if found.sources is None:
             return None
+        if found.ra_deg is None or found.dec_deg is None:
+            return unplaced_table(found.row, found.sources)
         return sources_table(found.row, found.sources, found.ra_deg, found.dec_deg)
 
     @property

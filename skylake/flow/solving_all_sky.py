@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from skylake.cameras import Profile
-from skylake.core.sphere import ra_dec
 from skylake.errors import ConfigurationError, FrameError
 from skylake.flow.allsky import solve_all_sky_file
 from skylake.flow.solving import SolvedFrame
@@ -64,8 +63,13 @@ class AllSkySolver:
 
 
 def described(found: AllSkySolution) -> dict[str, Any]:
-    """Return what is told of a solution; numbers that are not known are None."""
-    ra, dec = ra_dec(found.view.axis)
+    """Return what is told of a solution; numbers that are not known are None.
+
+    ``ra_deg`` and ``dec_deg`` are those of the middle of the image, as for every other frame, here and in ``frames``;
+    ``x0`` and ``y0`` tell where the optical axis is.
+    """
+    height, width = found.view.shape
+    ra, dec = found.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
     told = found.report() | {"ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -133,7 +133,8 @@ def header_pointing(
     """
     if camera.header.wcs == "none":
         raise FrameRejected(
-            Reason.NO_WCS, "the profile says that the headers of this camera have no usable WCS"
+            Reason.NO_WCS,
+            "header.wcs = 'none' in the profile says that headers of this camera have no usable WCS",
         )
     _refuse_odd_axes(header)
     wcs = _read_wcs(header)

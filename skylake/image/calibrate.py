@@ -218,7 +218,9 @@ class _Chain:
             invalid = (self.mask & np.uint8(PixelFlag.INVALID)) != 0
             if invalid.all():
                 raise FrameFailed(
-                    Reason.NO_VALID_PIXELS, "no pixel holds a valid number; the exposure was not read out"
+                    Reason.NO_VALID_PIXELS,
+                    f"no pixel holds a valid number in HDU {self.source.extension}; the exposure was not read out: "
+                    "leave the file out, or correct its BSCALE, BZERO and BLANK",
                 )
             pixels[invalid] = np.median(pixels[~invalid])
             if self.variance is not None:

@@ -86,7 +86,7 @@ def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
     axes = [_count(header, f"ZNAXIS{n + 1}") for n in range(_count(header, "ZNAXIS"))]
     if len(axes) < 2 or not math.prod(axes):
         return None
-    height, width = plane(axes)
+    height, width = plane(axes, unit.index)
     tile = _count(header, "ZTILE2", 1), _count(header, "ZTILE1", width)
     found = _descriptors(data, unit, ">i4" if kind[1] == "P" else ">i8")
     if min(tile) < 1 or found is None or len(found) != -(-height // tile[0]) * -(-width // tile[1]):
@@ -167,7 +167,7 @@ def _by_astropy(data: bytes, unit: Unit) -> StoredImage:
                 image = units[unit.index]
                 if not isinstance(image, fits.CompImageHDU):
                     raise ValueError("its header is incomplete")
-                height, width = plane(list(image.shape[::-1]))
+                height, width = plane(list(image.shape[::-1]), unit.index)
                 pixels = np.ascontiguousarray(image.data, np.float32).reshape(height, width)
                 return StoredImage(pixels, readable(image.header.copy()), unit.index)
         except (

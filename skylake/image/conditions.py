@@ -60,7 +60,7 @@ def conditions_of(
     camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
-        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), camera.name)
+        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), reading.profile)
     conditions = Conditions(
         reading.saturation_adu,
         reading.gain,

@@ -60,7 +60,9 @@ def detect_sources(
     """
     if not rms.max() > 0:
         raise FrameRejected(
-            Reason.NO_SOURCES, "the image has no noise and no sources; the shutter was closed?"
+            Reason.NO_SOURCES,
+            "the image has no noise and no sources, its pixels being alike; the shutter was closed, or nothing was "
+            "read out: leave the file out, or name another HDU in header.extension of the profile",
         )
     # A mask of bool is one of INVALID pixels, the first bit.
     plane = mask.view(np.uint8)

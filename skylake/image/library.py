@@ -96,35 +96,39 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The masters of a camera in a snapshot of a lake, whose files lie below `root`."""
+    """The masters of a camera in a snapshot of a lake, whose files lie below `root`; without a lake there are none."""
 
     root: Path
     masters: tuple[Master, ...] = ()
-    lake: str = "LAKE"
+    lake: str = ""
 
     @property
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each master by its name."""
         return {master.name: master.sha256 for master in self.masters}
 
-    def pick(self, steps: ReductionSteps, wanted: Wanted, camera: str) -> dict[str, Master]:
-        """Return the masters that the steps of a camera need for a frame, by kind.
+    def how_to(self, make: str, profile: str) -> str:
+        """Return how a master for the frames of a profile comes about, as part of a sentence."""
+        if not self.lake:
+            return f"name with --lake a lake whose `skylake calib build --camera {profile}` made one"
+        return f"{make} with `skylake calib build {self.lake} --camera {profile} FILE…`, then try again"
+
+    def pick(self, steps: ReductionSteps, wanted: Wanted, profile: str) -> dict[str, Master]:
+        """Return the masters that the steps of a profile, as ``--camera`` takes it, need for a frame, by kind.
 
         Raises
         ------
         FrameFailed
-            ``no_master`` if there is none that fits; the sentence says why and names the command to type.
+            ``no_master`` if there is none that fits; the sentence says why, names the command to type, and the profile
+            and the key that ask for it.
         """
         rules = rules_of(steps)
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
             found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
             if isinstance(found, str):
-                raise FrameFailed(
-                    Reason.NO_MASTER,
-                    f"{found}; make one with `skylake calib build {self.lake} --camera {camera} FILE…`, then ingest "
-                    "again",
-                )
+                mend = f"{self.how_to('make one', profile)}, or take {kind!r} out of reduction.steps of {profile}"
+                raise FrameFailed(Reason.NO_MASTER, f"{found}; {mend}")
             chosen[kind] = found
         return chosen
 

@@ -41,7 +41,7 @@ from skylake.image.seeds import Guide, Seed
 from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
-from skylake.image.verdicts import check_radius_arcsec, is_cloudy
+from skylake.image.verdicts import check_radius_arcsec, clear_sky_of, is_cloudy
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def locate(
     """
     if reference is None:
         row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return Located(*told)
+        return Located(told[0], _without_stars(told[1], reading.camera))
     shape, camera = (image.pixels.shape[0], image.pixels.shape[1]), reading.camera
     row["wcs_catalog"] = reference.catalog
     frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
@@ -120,6 +120,16 @@ def locate(
         return placed
     seeds = reference.guide.seeds(header, camera, shape, image.raw_step, row["mjd_mid"], str(row["file"]))
     return frame.placed(*told, seeds, partial(attempts, header, camera, image.raw_step, mjd=row["mjd_mid"]))
+
+
+def _without_stars(lost: FrameRejected | None, camera: Camera) -> FrameRejected | None:
+    """Return why a frame is lost where no catalog is at hand, with what helps if its header never does."""
+    if lost is None or camera.header.wcs != "none":
+        return lost
+    mend = (
+        "its stars tell where it points, given a lake with a catalog (--lake, and `skylake catalog import`)"
+    )
+    return _both(lost, FrameRejected(Reason.NO_WCS, mend))
 
 
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
@@ -159,6 +169,11 @@ class _Frame:
                 judged, lost = solved, None
             elif why is not None:
                 lost = why if lost is None else _both(lost, why)
+            elif lost is not None and not self.camera.astrometry.solve:
+                lost = _both(
+                    lost,
+                    FrameRejected(Reason.NO_WCS, "astrometry.solve = true in the profile asks its stars"),
+                )
         elif self.wants_refinement(judged):
             judged = self.refine(judged, "refined")
         if judged is None:
@@ -178,7 +193,9 @@ class _Frame:
         )
         places = found.x, found.y, found.flux["aper1"]
         check = check_pointing(pointing, self.shape, *places, stars, radius)
-        counted = count_found(pointing, self.shape, *places, stars, radius, self.camera.clear_sky)
+        counted = count_found(
+            pointing, self.shape, *places, stars, radius, clear_sky_of(self.row, self.camera)
+        )
         return Judged(pointing, stars, check, counted, radius)
 
     def cloudy(self, judged: Judged) -> bool:

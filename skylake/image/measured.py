@@ -57,10 +57,11 @@ def _choose(quantity: Measurable, reading: HeaderReading, wanted: Wanted, librar
     some = [one for one in library.masters if one.kind == _KIND and _tells(quantity, one, reading)]
     found = choose(some, _KIND, wanted, rules_of(reading.camera.reduction))
     if isinstance(found, str):
+        mend = library.how_to("measure it", reading.profile)
         raise FrameFailed(
             Reason.NO_MASTER,
-            f"{found} that tells the {quantity.replace('_', ' ')}; measure it with `skylake calib build "
-            f"{library.lake} --camera {reading.camera.name} FILE…`, or leave it out of reduction.measured",
+            f"{found} that tells the {quantity.replace('_', ' ')}; {mend}, or leave {quantity!r} out of "
+            f"reduction.measured of {reading.profile}",
         )
     return found
 

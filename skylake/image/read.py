@@ -135,7 +135,7 @@ def _count_images(units: Iterator[Unit]) -> int:
 
 def _stored(data: bytes, unit: Unit) -> StoredImage:
     header = unit.header
-    height, width = plane([header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])])
+    height, width = plane([header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])], unit.index)
     stored = np.frombuffer(data, DTYPES[header["BITPIX"]], height * width, unit.data_offset)
     blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
     return StoredImage(

@@ -62,9 +62,9 @@ class ReducedFrame:
         The row of ``frames``: column to value. It grows while the frame travels, so that whatever was
         learnt before a frame failed is kept.
     sources : Measurements or None
-        None for a frame without positions on the sky.
+        None for a frame in which none were measured.
     ra_deg, dec_deg : ndarray or None
-        Positions of the sources, ICRS.
+        Positions of the sources, ICRS; None for a frame of which nobody knows where it points.
     finished : Any
         What the finisher gave; None for a frame that did not come so far.
     """
@@ -83,6 +83,8 @@ class ReducedFrame:
     def file_under(self, error: FrameError) -> None:
         """File the frame under the status, reason and sentence of an error."""
         self.row.update(status=error.status, reason=error.reason, message=str(error))
+        if self.sources is not None and self.ra_deg is None:
+            self.sources = replace(self.sources, flags=self.sources.flags | int(SourceFlag.FRAME_REJECTED))
 
 
 def new_row(profile: Profile, path: str, content: FileContent | None = None) -> dict[str, Any]:
@@ -273,9 +275,9 @@ def _measure(
     )
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections, located.found)
-    pointing = located.pointing if unplaced else require_right(located, row, camera)
     flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
     reduced.sources = replace(measured, flux_err=flux_err)
+    pointing = located.pointing if unplaced else require_right(located, row, camera)
     if pointing is not None:
         reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     measured.flags[:] |= _flags_of_all(row)

@@ -141,11 +141,16 @@ def _data_bytes(header: Any) -> int:
     return int(abs(header["BITPIX"]) // 8 * count)
 
 
-def plane(axes: list[int]) -> tuple[int, int]:
-    """Return height and width of an image, whose further axes must have length one."""
+def plane(axes: list[int], index: int) -> tuple[int, int]:
+    """Return height and width of the image in an HDU, whose further axes must have length one."""
     if len(axes) > 2 and math.prod(axes[2:]) != 1:
         shape = " x ".join(str(axis) for axis in axes)
-        raise FrameFailed(Reason.NO_IMAGE, f"the image is a cube of {shape}; only single planes are read")
+        cards = ", ".join(f"NAXIS{number} = {axis}" for number, axis in enumerate(axes[2:], 3) if axis != 1)
+        raise FrameFailed(
+            Reason.NO_IMAGE,
+            f"the image in HDU {index} is a cube of {shape} ({cards}); only single planes are read: write them to "
+            "files of their own, or name an HDU with a plane in header.extension of the profile",
+        )
     return axes[1], axes[0]
 
 

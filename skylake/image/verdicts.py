@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from skylake.core.camera import Camera
+from skylake.core.camera import Camera, ClearSky
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.core.reasons import Reason, Status
@@ -20,6 +22,8 @@ from skylake.image.quality import judge
 _FLOODED = 0.5
 #: Under a clear sky a larger share of the brightest stars is found.
 _CLEAR = 0.9
+#: A star of so many standard deviations of the sky in the first aperture is surely found under a clear sky.
+_SURELY_SEEN = 10.0
 #: A right WCS puts stars within this many pixels of their sources.
 CHECK_RADIUS_PX = 5.0
 
@@ -105,7 +109,9 @@ def empty_frame(
     if why.reason == Reason.NO_SOURCES and pointing is not None and find_stars is not None:
         shape = row["height_px"], row["width_px"]
         stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-        found = count_found(pointing, shape, _NOTHING, _NOTHING, _NOTHING, stars, 0.0, camera.clear_sky)
+        found = count_found(
+            pointing, shape, _NOTHING, _NOTHING, _NOTHING, stars, 0.0, clear_sky_of(row, camera)
+        )
         # An image without noise is that of a closed shutter, whatever the sky is like.
         known = found.n_expected > 0 and row["sky_rms_adu"] > 0.0
         row.update(n_expected=found.n_expected, found_fraction=0.0 if known else None)
@@ -113,6 +119,28 @@ def empty_frame(
     if row["status"] == Status.OK:
         return why
     return FrameRejected(Reason(row["reason"]), str(row["message"]))
+
+
+def clear_sky_of(row: dict[str, Any], camera: Camera) -> ClearSky:
+    """Return which stars a clear frame shows: none that the noise of the sky would hide however clear it is.
+
+    Clouds take light of stars and leave the noise of the sky about as it is, so that in a field of few bright stars
+    the zeropoint of a clear night and this noise tell how faint those are that count.
+
+    Parameters
+    ----------
+    row : dict
+        The row of ``frames``, which knows filter, exposure and noise of the sky.
+    camera : Camera
+    """
+    band, clear = camera.filter_band(row.get("filter")), camera.clear_sky
+    rms = row.get("sky_rms_adu")
+    if band is None or band.clear_zeropoint is None or not rms or not rms > 0.0:
+        return clear
+    noise = rms * math.sqrt(math.pi) * camera.apertures.radii_px[0] / (row.get("exposure_s") or 1.0)
+    faintest = band.clear_zeropoint - 2.5 * math.log10(_SURELY_SEEN * noise)
+    low, high = clear.mag_range
+    return replace(clear, mag_range=(low, min(high, faintest)))
 
 
 def is_cloudy(row: dict[str, Any], camera: Camera) -> bool:

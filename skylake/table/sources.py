@@ -101,6 +101,27 @@ def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, 
     return conform(pa.table(columns), load("sources"))
 
 
+def unplaced_table(frame: Mapping[str, Any], measured: Measured) -> pa.Table:
+    """Return the rows of one frame of which nobody knows where it points, as a table of its own.
+
+    A lake has no place for them: positions are NaN, and the column of the HEALPix index is left out.
+
+    Parameters
+    ----------
+    frame : mapping
+        The row of ``frames``.
+    measured : Measured
+        Arrays of shape (n,).
+    """
+    anywhere = np.zeros(len(measured.x))
+    table = sources_table(frame, measured, anywhere, anywhere).drop_columns(["_healpix_29"])
+    for name in ("ra_deg", "dec_deg"):
+        number = table.column_names.index(name)
+        values = pa.array(np.full(len(anywhere), np.nan))
+        table = table.set_column(number, table.schema.field(number), values)
+    return table
+
+
 def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
     columns: dict[str, npt.NDArray[Any]] = {
         "x_px": measured.x,

@@ -209,3 +209,13 @@ def test_a_filter_is_known_by_its_whole_name() -> None:
     name = "filter " * 12
     base = replace(GENERIC.base, filters={"V": replace(GENERIC.base.filters["V"], aliases=(name.strip(),))})
     assert read(replace(GENERIC, base=base), FILTER=name).band == "V"
+
+
+def test_a_reading_knows_what_its_profile_is_called(tmp_path):
+    """By its name where it came with skylake, by its path where it did not: what --camera takes."""
+    own = tmp_path / "own.toml"
+    own.write_text('name = "camera"\nlike = "generic"\n')
+    assert read_header({}, load("generic")).profile == "generic"
+    assert read_header({}, load(own)).profile == str(own)
+    own.write_text(own.read_text() + '[[chip]]\nname = "C1"\n[[chip]]\nname = "C2"\n')
+    assert read_header({}, load(f"{own}:C2")).profile == f"{own}:C2"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from astropy.io import fits
 
+from skylake.cli.calib import _two_read_noises
 from skylake.simulate import Scenario, StarParams, simulate
 
 Run = Callable[..., Any]
@@ -47,6 +48,21 @@ def built(profile: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory,
     answer = well("calib", "build", lake, "--camera", profile, frames, "--cluster", "local", "--workers", "2")
     assert "electrons per ADU, read noise" in answer.out and "calib build: made raw-bias-" in answer.out
     return lake
+
+
+def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_by() -> None:
+    """Both saw the same noise in ADU; one was told the gain, the other measured it."""
+    here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02}
+    bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
+    transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
+    (told,) = _two_read_noises([bias, {"kind": "flat", "name": "f"}, transfer])
+    assert (
+        "b tells 8 electrons by the gain of header or profile, t 6.4 by the gain that it measured, 1.2"
+        in told
+    )
+    assert 'reduction.measured = ["gain", "read_noise"]' in told
+    assert _two_read_noises([bias, transfer | {"read_noise_e": 8.05}]) == []
+    assert _two_read_noises([bias, transfer | {"extension": 1}]) == []
 
 
 def test_masters_are_listed_by_camera_and_kind(built: Path, well: Run) -> None:

@@ -124,6 +124,28 @@ def test_a_check_reads_a_header_as_it_is_in_truth(
         )
 
 
+def test_a_check_under_the_generic_profile_says_what_a_profile_of_its_own_needs(
+    frame: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    pixels, header = fits.getdata(frame, header=True)
+    for name in ("EXPTIME", "GAIN", "FILTER", "SATURATE"):
+        header.remove(name, ignore_missing=True)
+    header["TEXP"], header["CCDGAIN"], header["FILT_ID"] = 30.0, 1.7, "V"
+    fits.writeto(tmp_path / "odd.fits", pixels, header)
+    answer = skylake_command("camera", "check", tmp_path / "odd.fits", "--json")
+    (checked,) = answer.json
+    notes = [f"{one['quantity']}: {one['note']}" for one in checked["readings"]]
+    for told in (
+        "exposure_s: the header has TEXP = 30.0; if that is it, name the card in header.exposure.cards",
+        "gain: the header has CCDGAIN = 1.7; if that is it, name the card in header.gain.cards",
+        "filter: the header has FILT_ID = V; if that is it, name the card in header.filter",
+        "gain: no number in EGAIN, GAIN; detector.gain_e_per_adu of the profile stands in",
+    ):
+        assert any(note.startswith(told) for note in notes), told
+    assert any(note.startswith("site: ") and "[site]" in note for note in notes)
+    assert any(note.startswith("saturation_adu: ") and "detector.saturation_adu" in note for note in notes)
+
+
 def test_a_check_tells_what_is_missing_and_the_status_is_1(
     frame: Path, sky: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:

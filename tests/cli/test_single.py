@@ -12,6 +12,8 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from skylake.core.flags import SourceFlag
+
 Run = Callable[..., Any]
 
 
@@ -67,6 +69,29 @@ def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path
     cells = np.array(row["mag_half_cells"], float)
     assert cells.shape == (9,) and abs(np.nanmedian(cells) - row["mag_half"]) < 0.5
     assert next(tmp_path.glob("*.completeness.png")).stat().st_size > 5000
+
+
+def test_a_frame_without_a_wcs_keeps_what_was_measured(
+    frame: Path, camera: Path, tmp_path: Path, well: Run, skylake_command: Run
+) -> None:
+    """Pixels and fluxes are those of the same frame with a WCS; there is no place on the sky."""
+    pixels, header = fits.getdata(frame, header=True)
+    for name in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+        header.remove(name)
+    fits.writeto(tmp_path / "lost.fits", pixels, header)
+    answer = skylake_command("reduce", tmp_path / "lost.fits", "-c", camera, "--out", tmp_path, "--json")
+    (row,) = json.loads(answer.out)
+    assert answer.status == 1 and row["reason"] == "no_wcs"
+    assert [Path(one).name for one in row["products"]] == ["lost.frame.json", "lost.sources.fits"]
+    well("reduce", frame, "-c", camera, "--out", tmp_path / "placed")
+    paths = tmp_path / "lost.sources.fits", next((tmp_path / "placed").glob("*.sources.fits"))
+    found, wanted = (fits.getdata(path) for path in paths)
+    assert len(found) == len(wanted) > 20
+    assert np.all(np.isnan(found["ra_deg"])) and np.all(np.isnan(found["dec_deg"]))
+    assert "_healpix_29" not in found.names
+    for name in ("source_no", "x_px", "y_px", "flux_aper2", "flux_kron_err"):
+        assert np.array_equal(found[name], wanted[name]), name
+    assert np.array_equal(found["flags"], wanted["flags"] | int(SourceFlag.FRAME_REJECTED))
 
 
 def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_without_stars_says_so(

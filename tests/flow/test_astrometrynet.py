@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from skylake.errors import FrameRejected
 from skylake.flow.astrometrynet import command_of, solve_list
@@ -34,3 +36,31 @@ def test_modules_of_ours_are_not_taken_for_those_of_the_program(
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     with pytest.raises(FrameRejected, match=r"path: \.\)"):
         solve_list(SOURCES, SolveParams())
+
+
+def test_seconds_are_those_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that answers after a sleep has taken no longer than it worked."""
+    answer = fits.Header(
+        {
+            "WCSAXES": 2, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -5.0, "CRPIX1": 200.5,
+            "CRPIX2": 150.5, "CD1_1": -0.01, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.01,
+        }
+    )  # fmt: skip
+    fits.PrimaryHDU(header=answer).writeto(tmp_path / "answer.fits")
+    program = tmp_path / "solve-field"
+    program.write_text(
+        f'#!/bin/sh\nfor one; do case "$one" in *sources.fits) cp {tmp_path}/answer.fits "${{one%.fits}}.wcs";; '
+        "esac; done\nsleep 0.6\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    before, began = os.times(), time.perf_counter()
+    row = solve_list(SOURCES, SolveParams()).row
+    worked = (
+        (os.times().children_user + os.times().children_system)
+        - before.children_user
+        - before.children_system
+    )
+    assert row["ra_deg"] == pytest.approx(10.0) and row["dec_deg"] == pytest.approx(-5.0)
+    assert row["seconds"] == pytest.approx(worked, abs=0.02)
+    assert row["seconds"] < time.perf_counter() - began - 0.5

@@ -22,6 +22,7 @@ from skylake.flow.cluster import Inline
 from skylake.flow.geometries import _has_news, _Night
 from skylake.flow.ingest import ingest
 from skylake.flow.learning import learn
+from skylake.flow.solving_all_sky import AllSkySolver
 from skylake.image.allsky_refine import Detected
 from skylake.image.astrometry import Stars
 from skylake.image.geometry import Geometry
@@ -98,6 +99,19 @@ def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: F
     assert len(near) > 100
     assert np.median(near) < 0.2 * SCALE
     assert np.mean(np.array(near) < SCALE) > 0.9
+
+
+def test_a_frame_that_is_solved_alone_points_where_its_row_of_frames_does(
+    first: Lake, archive: FisheyeResult
+):
+    """The optical axis is some pixels from the middle of the image, which both tell."""
+    snapshot = first.snapshot()
+    told = AllSkySolver(snapshot, "simcat", PROFILE)(archive.frames[0]).row
+    (row,) = [row for row in rows(first, "frames") if row["file"].endswith(archive.frames[0].name)]
+    middle = (0.5 * (row["width_px"] - 1), 0.5 * (row["height_px"] - 1))
+    assert np.hypot(told["x0"] - middle[0], told["y0"] - middle[1]) > 2.0
+    where = told["ra_deg"], told["dec_deg"], row["ra_deg"], row["dec_deg"]
+    assert 3600.0 * float(separation_deg(*where)) < 0.2 * SCALE
 
 
 def test_the_geometry_of_a_night_is_kept_and_is_the_true_one(first: Lake):

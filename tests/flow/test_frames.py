@@ -13,9 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
+from skylake.core.camera import ValueCards
 from skylake.errors import LakeError
 from skylake.flow.catalogs import import_catalog
-from skylake.flow.frames import Reduction, lost_frame, peek_nights, reduce_chunk, star_finder, unchecked_files
+from skylake.flow.frames import (
+    Reduction,
+    lost_frame,
+    peek_nights,
+    reduce_chunk,
+    star_finder,
+    unchecked_files,
+    unexposed_files,
+)
 from skylake.lake import Lake
 from skylake.schema import arrow_schema, load
 from skylake.sky.catalogs import ReferenceCatalog
@@ -182,6 +191,21 @@ def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
     assert both.frames["status"].to_pylist() == ["ok", "ok"]
     assert unchecked_files(both.frames) == texts(frames[:1])
     assert f"{frames[0]}: the catalog has too few stars there" in unchecked(unchecked_files(both.frames))
+
+
+def test_frames_whose_exposure_is_assumed_are_named_unless_the_profile_knows_that_no_card_tells_it(
+    frames: list[Path], profile: Any, tmp_path: Path
+) -> None:
+    from astropy.io import fits
+
+    from skylake.cli.runs import unexposed
+
+    fits.setval(frames[0], "EXPTIME", value=-5.0)
+    both = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "a.parquet").frames
+    assert unexposed_files(both, profile.base) == texts(frames[:1])
+    assert f"{frames[0]}: no card tells an exposure, so 1 s is assumed" in unexposed(texts(frames[:1]))
+    none = replace(profile.base.header, exposure=ValueCards())
+    assert unexposed_files(both, replace(profile.base, header=none)) == []
 
 
 def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(

@@ -187,7 +187,9 @@ def test_frames_wait_for_masters_and_are_then_reduced_with_them(
     report = ingest(lake, profile, [night.out / "frames"], Inline())
     assert report.counts == {"failed": 3}
     assert {one["reason"] for one in report.problems} == {"no_master"}
-    assert f"skylake calib build {lake.root} --camera raw FILE…" in report.problems[0]["message"]
+    message = report.problems[0]["message"]
+    assert f"skylake calib build {lake.root} --camera {profile.source} FILE…" in message
+    assert f"out of reduction.steps of {profile.source}" in message
     build_masters(lake, profile, [night.out / "calibration"], Inline())
     report = ingest(lake, profile, [night.out / "frames"], Inline())
     assert report.counts == {"ok": 3}, report.problems

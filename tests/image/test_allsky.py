@@ -1,3 +1,5 @@
+import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +118,31 @@ def test_a_known_geometry_needs_no_search():
     before = solve(scene)
     again = solve_all_sky(scene.detected, SHAPE, 0.01, STARS, scene.horizon, known=before.view.lens)
     assert np.isnan(again.log_odds)
+    assert again.seconds == 0.0
+    assert again.refine_seconds > 0.0
     assert scene.worst_and_rms(again.view.lens)[1] < 0.1
+
+
+def test_seconds_are_those_of_the_processor():
+    """A process that sleeps amid the search, or waits for another, has worked no longer."""
+    scene, slept = draw(6), []
+
+    def sleep(*_):
+        slept.append(True)
+        time.sleep(0.5)
+
+    before = signal.signal(signal.SIGALRM, sleep)
+    began = time.thread_time()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        solution = solve(scene)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert slept
+    assert solution.seconds > 0.0
+    assert solution.refine_seconds > 0.0
+    assert solution.seconds + solution.refine_seconds <= time.thread_time() - began
 
 
 def test_close_stars_are_united_where_their_light_is():

@@ -130,9 +130,17 @@ def test_a_bias_and_a_dark_are_of_the_temperature_of_the_frame_and_a_flat_is_of_
 
 def test_a_frame_that_lacks_a_master_fails_with_the_command_to_type() -> None:
     library = Library(Path("/data/lake"), (), "/data/lake")
-    match = "no master of kind flat; make one with `skylake calib build /data/lake --camera cam FILE…`"
-    with pytest.raises(FrameFailed, match=match) as caught:
-        library.pick(ReductionSteps(("overscan", "flat")), WANTED, "cam")
+    told = (
+        "the calibration library has no master of kind flat; make one with `skylake calib build /data/lake --camera "
+        "my/cam.toml FILE…`, then try again, or take 'flat' out of reduction.steps of my/cam.toml"
+    )
+    with pytest.raises(FrameFailed) as caught:
+        library.pick(ReductionSteps(("overscan", "flat")), WANTED, "my/cam.toml")
+    assert str(caught.value) == told
+    with pytest.raises(
+        FrameFailed, match=r"name with --lake a lake whose .*, or take .flat. out of reduction\.steps"
+    ):
+        Library(Path()).pick(ReductionSteps(("flat",)), WANTED, "cam")
     assert caught.value.reason == "no_master"
     assert library.pick(ReductionSteps(("overscan", "trim")), WANTED, "cam") == {}
 

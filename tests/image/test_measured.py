@@ -31,7 +31,7 @@ def reading(*measured: Measurable) -> HeaderReading:
 
 
 def library(*masters: Master) -> Library:
-    return Library(Path(), masters)
+    return Library(Path(), masters, "LAKE")
 
 
 def test_nothing_is_taken_that_the_profile_does_not_name() -> None:
@@ -56,8 +56,11 @@ def test_a_transfer_that_tells_two_values_is_named_once() -> None:
 
 @pytest.mark.parametrize("masters", [(), (OTHER,), (replace(FAR, valid_to_mjd=59500.0),)])
 def test_without_a_transfer_that_fits_the_frame_fails(masters: tuple[Master, ...]) -> None:
-    with pytest.raises(FrameFailed, match="that tells the gain; measure it with `skylake calib build"):
-        take_measured(reading("gain"), WANTED, library(*masters))
+    one = reading("gain")
+    one.profile = "my/cam.toml"
+    mend = "with `skylake calib build LAKE --camera my/cam.toml FILE…`, .* 'gain' out of reduction.measured of my/cam"
+    with pytest.raises(FrameFailed, match=f"that tells the gain; measure it {mend}"):
+        take_measured(one, WANTED, library(*masters))
 
 
 def linear(coefficient: float, error: float) -> Master:

@@ -47,8 +47,9 @@ def take(
     here = replace(camera, gates=GATES, detector=replace(camera.detector, saturation_adu=60000.0))
     profile = Profile(here, (), "lab.toml")
 
-    def reduced(pixels: Any, find_stars: Any = None, **cards: Any) -> ReducedFrame:
-        return reduce_frame(content_of(fits_bytes(pixels, False, **cards)), profile, find_stars)
+    def reduced(pixels: Any, find_stars: Any = None, filters: Any = None, **cards: Any) -> ReducedFrame:
+        used = profile if filters is None else Profile(replace(here, filters=filters), (), "lab.toml")
+        return reduce_frame(content_of(fits_bytes(pixels, False, **cards)), used, find_stars)
 
     clear = reduced(make_field(x, y, flux, SHAPE).pixels)
     bright = np.argsort(-clear.sources.flux["aper2"])
@@ -128,6 +129,29 @@ def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: fl
     assert frame.row["gates_failed"] == "n_sources" and frame.row["found_fraction"] > 0.3
     assert verdict(frame) == ("rejected", "cloudy")
     assert "n_sources is" in frame.row["message"] and "too little light" in frame.row["message"]
+
+
+@pytest.mark.parametrize("transparency", [0.015, 0.01])
+def test_a_sparse_field_under_a_clear_sky_is_not_cloudy(
+    take: Take, camera: Camera, transparency: float
+) -> None:
+    """The same light may be that of few bright stars or of many behind clouds; the zeropoint of clear nights tells."""
+    # Magnitudes of these stars are those of ADU a second under a sky without clouds.
+    zeropoints = {0.0: "cloudy", 2.5 * np.log10(transparency): "too_few_sources"}
+    frames = {}
+    for zeropoint, reason in zeropoints.items():
+        bands = {name: replace(one, clear_zeropoint=float(zeropoint)) for name, one in camera.filters.items()}
+        frames[reason] = frame = take(transparency, filters=bands)
+        assert verdict(frame) == ("rejected", reason), frame.row["message"]
+    assert frames["cloudy"].row["n_expected"] == 100
+    assert 5 < frames["too_few_sources"].row["n_expected"] < 40
+    assert frames["too_few_sources"].row["found_fraction"] > 0.9
+
+
+def test_the_filter_without_a_clear_zeropoint_leaves_the_configuration_as_it_was(camera: Camera) -> None:
+    assert all("clear_zeropoint" not in band for band in camera.configuration["filters"].values())
+    bands = {name: replace(one, clear_zeropoint=20.0) for name, one in camera.filters.items()}
+    assert replace(camera, filters=bands).sha256 != camera.sha256
 
 
 def test_sources_that_are_near_stars_by_chance_are_not_found_stars() -> None:

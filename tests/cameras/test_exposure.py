@@ -1,0 +1,95 @@
+"""How long a frame was exposed: units, cards that hold no number, and what is told of them."""
+
+from __future__ import annotations
+
+import pytest
+from astropy.io import fits
+
+from skylake.cameras import HeaderReading, Profile, Reading, load, read_header
+from skylake.core.camera import Camera, HeaderDialect, TimeCards, ValueCards
+from skylake.core.flags import FrameFlag
+
+GENERIC = load("generic")
+
+
+def header(exposure: object, comment: str = "", **cards: object) -> fits.Header:
+    return fits.Header([("DATE-OBS", "2024-04-08T03:10:20"), ("EXPTIME", exposure, comment), *cards.items()])
+
+
+def scaled(scale: float) -> Profile:
+    dialect = HeaderDialect(time=(TimeCards(("DATE-OBS",)),), exposure=ValueCards(("EXPTIME",), scale))
+    return Profile(Camera("lab", header=dialect), (), "lab.toml")
+
+
+def of(reading: HeaderReading, quantity: str) -> Reading:
+    (found,) = [one for one in reading.readings if one.quantity == quantity]
+    return found
+
+
+OTHER_UNITS = [
+    ("[ms] exposure", 1.0, "scale = 0.001"),
+    ("Exposure time in milliseconds", 1.0, "scale = 0.001"),
+    ("exposure (hr)", 1.0, "scale = 3600"),
+    ("total time, minutes", 1.0, "scale = 60"),
+    ("[s] exposure", 0.001, "scale = 1 there"),
+]
+
+
+@pytest.mark.parametrize(("comment", "scale", "mend"), OTHER_UNITS)
+def test_a_comment_that_states_another_unit_than_the_profile_fails_the_frame(
+    comment: str, scale: float, mend: str
+) -> None:
+    reading = read_header(header(20.0, comment), scaled(scale))
+    assert reading.problem is not None and reading.problem[0] == "ambiguous_header"
+    assert "EXPTIME is in" in reading.problem[1] and mend in reading.problem[1]
+    assert of(reading, "exposure_s").verdict == "ambiguous"
+
+
+FITTING = [
+    ("[ms] exposure", 0.001), ("[s] Exposure", 1.0), ("seconds", 1.0), ("", 1.0), ("commanded h", 1.0),
+    ("seconds, of at most two hours", 1.0), ("[s] not in minutes", 1.0), ("milliseconds", 0.001),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("comment", "scale"), FITTING)
+def test_a_comment_that_states_the_same_unit_or_none_changes_nothing(comment: str, scale: float) -> None:
+    reading = read_header(header(20.0, comment), scaled(scale))
+    assert reading.problem is None and reading.exposure_s == pytest.approx(20.0 * scale)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("ten", "EXPTIME = 'ten' is no number"), (-5.0, "EXPTIME = -5 lies")]
+)
+def test_a_card_that_is_left_out_is_named(value: object, told: str) -> None:
+    alone = read_header(header(value), GENERIC)
+    assert alone.flags & FrameFlag.EXPOSURE_ASSUMED and alone.exposure_s == 1.0
+    note = of(alone, "exposure_s").note
+    assert told in note and note.endswith("; 1 s is assumed")
+    beside = read_header(header(value, EXPOSURE=20.0), GENERIC)
+    assert beside.exposure_s == 20.0 and told in of(beside, "exposure_s").note
+    assert not beside.flags & FrameFlag.EXPOSURE_ASSUMED
+
+
+@pytest.mark.parametrize(("value", "unit"), [(20000.0, "milliseconds"), (0.0056, "minutes or hours")])
+def test_an_exposure_that_few_frames_have_is_taken_and_remarked(value: float, unit: str) -> None:
+    reading = read_header(header(value), GENERIC)
+    assert reading.problem is None and reading.exposure_s == value
+    assert unit in of(reading, "exposure_s").note
+    assert of(read_header(header(20.0), GENERIC), "exposure_s").note == ""
+
+
+def test_a_time_that_cannot_be_read_is_named_beside_one_that_can() -> None:
+    cards = {"DATE-OBS": "08.04.2024 03:10", "EXPTIME": 20.0, "MJD-OBS": 60408.1}
+    reading = read_header(cards, GENERIC)
+    assert reading.problem is None and reading.mjd_start == 60408.1
+    found = of(reading, "mjd_start")
+    assert (
+        found.verdict == "ambiguous"
+        and "DATE-OBS = 08.04.2024 03:10 is no iso time and is left out" in found.note
+    )
+
+
+def test_a_day_whose_clock_has_a_card_of_its_own_is_no_time_that_cannot_be_read() -> None:
+    reading = read_header({"DATE-OBS": "2024-04-08", "UT": "03:10:20", "EXPTIME": 20.0}, GENERIC)
+    assert reading.problem is None
+    assert (of(reading, "mjd_start").verdict, of(reading, "mjd_start").note) == ("ok", "")
