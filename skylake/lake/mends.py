@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.facts import Facts
 from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.links import lost_version
 from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
@@ -77,7 +78,7 @@ class Mends:
             "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
             "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
             "record_mend": lambda: self.record(row["snapshot"]),
-            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["is_verified"]),
+            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
         }
 
     def pointer(self, link: str, wanted: str | None) -> str:
@@ -90,8 +91,12 @@ class Mends:
             return f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.broken')} && {made}"
         return made
 
-    def snapshot(self, number: int, is_verified: bool) -> str:
-        """Return the command that ends a broken snapshot."""
+    def snapshot(self, number: int, table: str, is_verified: bool) -> str:
+        """Return the command that sets the link of a snapshot right, or ends the snapshot."""
+        lost = lost_version(self.facts.layout, number, table)
+        if lost is not None:
+            link = (self.facts.layout.snapshot(number) / table).relative_to(self.facts.layout.root)
+            return self.pointer(str(link), f"../../_versions/{table}/{lost}")
         if not is_verified:
             return f"rm -r {shlex.quote(str(self.facts.layout.snapshot(number)))}"
         newest = max(self.snapshots, default=None)
