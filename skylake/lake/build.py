@@ -18,7 +18,7 @@ from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
 from skylake.lake.parts import Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import Slice, read_told
 from skylake.lake.version import Version
 from skylake.schema import arrow_schema, load
 from skylake.sky.hats import (
@@ -236,7 +236,9 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         return part
     schema = load(part.table)
     fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
-    rows = read_files(part.table, [folder / file.path for file in unfit])
+    rows = pa.concat_tables(
+        [read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit]
+    )
     for file in unfit:
         (folder / file.path).unlink()
         _remove_empty((folder / file.path).parent)
@@ -244,7 +246,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         path = part_file(part.table, part.name, pixel)
         held = fit.get(pixel)
         if held is not None:
-            more = read_files(part.table, [folder / held.path])
+            more = read_told(part.table, Slice(folder / held.path, None, held))
             piece = sort_rows(pa.concat_tables([piece, more]), schema)
         fit[pixel] = write_part_file(piece, folder, path)
     return replace(part, files=tuple(sorted(fit.values(), key=lambda file: file.path)))

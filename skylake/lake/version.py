@@ -110,7 +110,7 @@ class Version:
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""
         keys = (part.key,) if part.name in self.bundle_of else None
-        return [Slice(self.folder / file.path, keys) for file in part.files]
+        return [Slice(self.folder / file.path, keys, file) for file in part.files]
 
     def rest(self, names: Collection[str]) -> tuple[list[Path], list[Slice]]:
         """Return where all rows are but those of some parts: in whole files, and in others together with these.
