@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
+from skylake.errors import LakeError
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
-from skylake.lake.parts import Part, PartFile, sort_rows, split, write_part_file
+from skylake.lake.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
 from skylake.lake.slices import Slice, read_told
 from skylake.lake.version import Version
@@ -145,14 +146,30 @@ class _Builder:
                 self.link(self.base.folder / file.path, self.folder / path)
                 files.append(replace(file, path=path))
                 continue
-            keys = tuple(part.key for part in stay if any(one.path == file.path for one in part.files))
-            merge = Merge(self.table, path, (Slice(self.base.folder / file.path, keys),), keys)
-            merged = merge_files(merge, self.folder) if keys else None
-            if merged is not None:
-                files.append(merged.file)
+            held = [(part.key, one) for part in stay for one in part.files if one.path == file.path]
+            if held:
+                files.append(self._thin_file(self.base.folder / file.path, path, held))
         moved = [_moved(part, self.table, name) for part in stay]
         thin = Bundle(self.table, name, bundle.level, tuple(files), tuple(part.name for part in stay))
         replace_text(self.folder / BUNDLES_FOLDER / f"{name}.json", thin.to_json(moved))
+
+    def _thin_file(self, source: Path, path: str, held: Sequence[tuple[Key, PartFile]]) -> PartFile:
+        """Write the rows that some members have in a file of a bundle to another.
+
+        Raises
+        ------
+        LakeError
+            If they are not those that were written: the new file would be counted as it is, and tell of nothing.
+        """
+        keys = tuple(key for key, _ in held)
+        merged = merge_files(Merge(self.table, path, (Slice(source, keys),), keys), self.folder)
+        told = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
+        if merged is None or merged.shares != told:
+            raise LakeError(
+                f"{source}: the rows of other nights in this file are not those that were written, so it cannot be "
+                "written without one; `skylake verify --deep` tells the command that mends it"
+            )
+        return merged.file
 
     def add_bundle(self, bundle: Bundle, members: Sequence[Part], staging: Path) -> None:
         """Publish a bundle."""
