@@ -128,7 +128,8 @@ class _Builder:
             replaced.add(name)
             if not gone.issuperset(bundle.names):
                 thinned.append(bundle)
-        _link_files(self.base.folder, self.folder, replaced, self.link)
+        known = self.base.fresh.keys() | self.base.bundle_descriptions.keys()
+        _link_files(self.base.folder, self.folder, known, replaced, self.link)
         for bundle in thinned:
             self._thin(bundle, gone)
 
@@ -275,8 +276,15 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
-    """Link every data file that stays; a file is named after its part or bundle."""
+def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link: Linker) -> None:
+    """Link every data file that stays; a file is named after its part or bundle, which is one of the `known`.
+
+    Raises
+    ------
+    LakeError
+        If no description tells of a file: readers that go by descriptions do not see its rows and others do, and they
+        would stay beside those of a night that is done again.
+    """
     # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
     start, made, folders = len(str(base)), {f"{version}/dataset"}, [f"{base}/dataset"]
     while folders:
@@ -285,8 +293,15 @@ def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.name.endswith(".parquet") and entry.name.removesuffix(".parquet") not in gone:
-                    stays.append(entry.name)
+                elif entry.name.endswith(".parquet"):
+                    owner = entry.name.removesuffix(".parquet")
+                    if owner not in known:
+                        raise LakeError(
+                            f"{entry.path}: no description tells of this file, so nothing can be committed upon it; "
+                            "`skylake verify` tells the command that mends it"
+                        )
+                    if owner not in gone:
+                        stays.append(entry.name)
         if stays:
             target = f"{version}{folder[start:]}"
             _make_folder(target, made)

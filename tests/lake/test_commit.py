@@ -65,6 +65,22 @@ def test_a_replaced_part_leaves_no_file_in_pixels_that_it_no_longer_touches(
 
 
 @pytest.mark.parametrize("table", ["sources", "frames"])
+def test_nothing_is_committed_upon_rows_that_no_description_tells_of(
+    lake: Lake, make_rows: MakeRows, put: Put, table: str
+) -> None:
+    base = put(lake, (table, "c-1", make_rows(table, 60, 1)))
+    description = base.folder(table) / "_parts" / "c-1.json"
+    text = description.read_text()
+    description.unlink()
+    del base
+    for name in ("c-1", "c-2"):
+        with pytest.raises(LakeError, match=r"c-1\.parquet: no description tells of this file"):
+            put(lake, (table, name, make_rows(table, 10, 2)))
+    description.write_text(text)
+    assert put(lake, (table, "c-1", make_rows(table, 10, 2))).read(table).num_rows == 10
+
+
+@pytest.mark.parametrize("table", ["sources", "frames"])
 def test_removing_a_part_removes_exactly_it(lake: Lake, make_rows: MakeRows, put: Put, table: str) -> None:
     first, second = make_rows(table, 60, 1), make_rows(table, 50, 2)
     put(lake, (table, "c-1", first), (table, "c-10", second))
