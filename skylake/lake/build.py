@@ -25,7 +25,6 @@ from skylake.schema import arrow_schema, load
 from skylake.sky.hats import (
     Properties,
     find_pixels,
-    read_properties,
     replace_text,
     write_common_metadata,
     write_metadata,
@@ -105,7 +104,8 @@ class _Builder:
     def __init__(self, base: Version, folder: Path, table: str) -> None:
         self.base, self.folder, self.table = base, folder, table
         self.is_hats = load(table).layout.kind == "hats"
-        self.n_rows = int(read_properties(base.folder)["hats_nrows"]) if self.is_hats else 0
+        # As the descriptions tell: a count that went wrong once would be carried on for ever.
+        self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
         self._tree: PixelTree | None = None
 

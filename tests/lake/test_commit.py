@@ -64,6 +64,16 @@ def test_a_replaced_part_leaves_no_file_in_pixels_that_it_no_longer_touches(
     assert n_rows_told(changed, "sources") == len(narrow)
 
 
+@pytest.mark.parametrize("line", ["hats_nrows=45\n", ""])
+def test_a_wrong_number_of_rows_is_not_carried_on(
+    lake: Lake, make_rows: MakeRows, put: Put, line: str
+) -> None:
+    base = put(lake, ("sources", "c-1", make_rows("sources", 40, 1)))
+    properties = base.folder("sources") / "hats.properties"
+    properties.write_text(properties.read_text().replace("hats_nrows=40\n", line))
+    assert n_rows_told(put(lake, ("sources", "c-2", make_rows("sources", 10, 2))), "sources") == 50
+
+
 @pytest.mark.parametrize("table", ["sources", "frames"])
 def test_nothing_is_committed_upon_rows_that_no_description_tells_of(
     lake: Lake, make_rows: MakeRows, put: Put, table: str
