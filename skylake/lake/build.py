@@ -254,9 +254,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         return part
     schema = load(part.table)
     fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
-    rows = pa.concat_tables(
-        [read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit]
-    )
+    rows = pa.concat_tables([read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit])
     for file in unfit:
         (folder / file.path).unlink()
         _remove_empty((folder / file.path).parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from skylake.lake.additions import is_addition
 from skylake.lake.layout import Layout
 from skylake.lake.version import Version
 from skylake.schema import load, table_names
+from skylake.sky.hats import replace_text
 
 #: What of a record of the ledger tells that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
@@ -32,6 +34,51 @@ class Links:
 
     needed: frozenset[tuple[str, str]]
     lost: tuple[tuple[int, str], ...]
+
+
+def mark_current(layout: Layout, number: int) -> None:
+    """Note that a snapshot has become current: it is no remainder of an interrupted commit."""
+    replace_text(layout.newest_file, f"{number}\n")
+
+
+def newest_ever(layout: Layout) -> int:
+    """Return the number of the newest snapshot that is known to have been current; 0 where none is."""
+    try:
+        return int(layout.newest_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A lake of an older skylake has no such file, and a loss of power may have cut it short.
+        return 0
+
+
+def pointed_back(layout: Layout, current: int) -> int | None:
+    """Return the newest of the snapshots after the current one that were current before it; None if there is none.
+
+    There are such where somebody has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
+    after the current one at most, which never was current.
+    """
+    later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
+    later = [number for number in later if number > current]
+    known = newest_ever(layout)
+    return max(later) if any(number <= known or number > current + 1 for number in later) else None
+
+
+def require_newest(layout: Layout, current: int) -> None:
+    """Refuse to go on from a snapshot after which there are others that were current.
+
+    Raises
+    ------
+    LakeError
+        If somebody has pointed the lake back by hand.
+    """
+    newest = pointed_back(layout, current)
+    if newest is not None:
+        root = shlex.quote(str(layout.root))
+        raise LakeError(
+            f"{layout.root}: the link 'current' was pointed back to snapshot {current} by hand, and any change would "
+            f"remove those after it, up to {newest}; to go back and keep them, "
+            f"`ln -sfn _snapshots/{newest:06d} {shlex.quote(str(layout.current))}` and "
+            f"`skylake rollback {root} {current}`; to be rid of them, remove their folders"
+        )
 
 
 def read_links(layout: Layout) -> Links:

@@ -16,7 +16,7 @@ from skylake.errors import LakeError
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.library import unneeded_files
-from skylake.lake.links import read_links
+from skylake.lake.links import mark_current, newest_ever, read_links, require_newest
 from skylake.lake.records import Entry, is_recorded, kept_numbers, read_entry
 from skylake.sky.hats import partial_path
 
@@ -86,9 +86,12 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     Raises
     ------
     LakeError
-        If the lake cannot be written, or a snapshot has lost a table: what it led to would go as well.
+        If the lake cannot be written, was pointed back by hand, or a snapshot has lost a table: what it led to would
+        go as well.
     """
-    kept = kept_numbers(layout, current_number(layout))
+    current = current_number(layout)
+    require_newest(layout, current)
+    kept = kept_numbers(layout, current)
     if lost := [one for one in read_links(layout).lost if one[0] in kept]:
         raise LakeError(_says_lost(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
@@ -143,10 +146,18 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 def _drop_unfinished(layout: Layout) -> None:
     """Remove snapshots that never became current, and the records of them.
 
-    An interrupted commit leaves the next number. There are more where somebody has pointed the lake to an older
-    snapshot by hand. All are found by their names: the ledger is too long to be listed in every commit.
+    An interrupted commit leaves the next number. Records of more are there where somebody has removed the newest
+    snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
+
+    Raises
+    ------
+    LakeError
+        If there are later snapshots that were current.
     """
     current = current_number(layout)
+    require_newest(layout, current)
+    if newest_ever(layout) < current:
+        mark_current(layout, current)
     unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
     last = max(int(path.name) for path in unfinished)
     for path in unfinished:
