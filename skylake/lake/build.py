@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
-from skylake.errors import LakeError
+from skylake.errors import LakeError, reason_of
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
 from skylake.lake.parts import Key, Part, PartFile, sort_rows, split, write_part_file
@@ -163,7 +163,15 @@ class _Builder:
             If they are not those that were written: the new file would be counted as it is, and tell of nothing.
         """
         keys = tuple(key for key, _ in held)
-        merged = merge_files(Merge(self.table, path, (Slice(source, keys),), keys), self.folder)
+        try:
+            merged = merge_files(Merge(self.table, path, (Slice(source, keys),), keys), self.folder)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system, as where the disk is full: it is not the rows
+            raise LakeError(
+                f"{source}: the rows of other nights in this file cannot be read ({reason_of(error)}); "
+                "`skylake verify` tells the command that mends it"
+            ) from error
         told = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
         if merged is None or merged.shares != told:
             raise LakeError(
