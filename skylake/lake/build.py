@@ -15,7 +15,7 @@ import pyarrow as pa
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, reason_of
-from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
 from skylake.lake.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
@@ -48,7 +48,7 @@ class StagedBundle:
 def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:
     """Return the name of a bundle: equal members make an equal name."""
     content = config_sha256({"table": table, "members": [(part.name, part.checksum) for part in members]})
-    return f"compacted-{level}-{content[:16]}"
+    return f"{COMPACTED}{level}-{content[:16]}"
 
 
 def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:

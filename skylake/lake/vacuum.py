@@ -156,10 +156,8 @@ def _drop_unfinished(layout: Layout) -> None:
     """
     current = current_number(layout)
     require_newest(layout, current)
-    if newest_ever(layout) < current:
-        mark_current(layout, current)
     unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
-    last = max(int(path.name) for path in unfinished)
+    last = max(newest_ever(layout), *(int(path.name) for path in unfinished))
     for path in unfinished:
         if int(path.name) > current:
             shutil.rmtree(path)
@@ -169,6 +167,8 @@ def _drop_unfinished(layout: Layout) -> None:
     for number in range(last, current, -1):
         for path in _records(layout, number):
             path.unlink(missing_ok=True)
+    if newest_ever(layout) != current:
+        mark_current(layout, current)
 
 
 def _records(layout: Layout, number: int) -> tuple[Path, Path]:
