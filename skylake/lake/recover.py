@@ -44,7 +44,7 @@ def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | Non
         ]
     except (OSError, KeyError, pa.ArrowException):
         return None
-    keys, forms = ({one[place] for one in found} for place in (1, 2))
+    keys, forms = {key for _, key, _ in found}, {form for *_, form in found}
     if len(keys) != 1 or len(forms) != 1:
         return None
     key, form = keys.pop(), forms.pop()
