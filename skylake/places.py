@@ -98,13 +98,18 @@ def _settle() -> None:
 
 
 def arrow_dataset(files: Sequence[Path], schema: pa.Schema) -> pds.Dataset:
-    """Return Parquet files, all of one file system, as a dataset of Arrow."""
+    """Return Parquet files, all of one file system, as a dataset of Arrow.
+
+    Pages that have a checksum are compared with it when they are read.
+    """
     import pyarrow.dataset as pds
 
     if not files:
         return pds.dataset(schema.empty_table())
     names = [key(path) for path in files]
-    return pds.dataset(names, schema=schema, format="parquet", filesystem=arrow_filesystem(files[0]))
+    checked = pds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = pds.ParquetFileFormat(default_fragment_scan_options=checked)
+    return pds.dataset(names, schema=schema, format=form, filesystem=arrow_filesystem(files[0]))
 
 
 def read_together(folder: Path, suffix: str) -> dict[str, bytes]:

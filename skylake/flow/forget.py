@@ -26,7 +26,7 @@ from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
 from skylake.lake.parts import PartFile, write_part_file
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import Slice, read_files, read_told
 from skylake.schema import load, table_names
 
 #: Tables with one row or several for each frame.
@@ -250,10 +250,16 @@ def _inputs(snapshot: Snapshot, part: Part, wanted: Wanted) -> dict[str, str]:
 def without_frames(
     part: Part, file: PartFile, where: Slice, frames: Sequence[int], staging: Path
 ) -> PartFile | None:
-    """Write one file of a part without some frames; None if no row is left. Runs on a worker."""
+    """Write one file of a part without some frames; None if no row is left. Runs on a worker.
+
+    Raises
+    ------
+    LakeError
+        If the rows are not those that were written.
+    """
     path = part_file(part.table, part.name, file.pixel)
     stays = ~pc.field("frame_id").isin(pa.array(frames, pa.int64()))
-    rows = read_files(part.table, [where], filter=stays)
+    rows = read_told(part.table, where).filter(stays)
     if rows.num_rows == 0:
         return None
     if rows.num_rows == file.n_rows and where.keys is None:

@@ -17,7 +17,7 @@ from skylake.core.ids import config_sha256
 from skylake.flow.frames import Chunk
 from skylake.lake.layout import part_file
 from skylake.lake.parts import Part, PartFile, sort_rows, stage_part, write_part_file
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import Slice, read_files, read_told, require_told
 from skylake.schema import load
 from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
@@ -142,13 +142,18 @@ def _first_of_each(tables: Sequence[pa.Table]) -> pa.Table:
 
 def _kept(existing: Existing, fresh: pa.Table) -> pa.Table:
     """Return the rows of the lake that no new frame replaces."""
-    old = read_files("frames", existing.frames)
+    held = [read_files("frames", [where]) for where in existing.frames]
+    old = pa.concat_tables([arrow_schema(load("frames")).empty_table(), *held])
     replaced = pc.or_(
         pc.is_in(old["frame_id"], fresh["frame_id"].combine_chunks()),
         pc.is_in(old["file"], fresh["file"].combine_chunks()),
     )
     dropped = pc.is_in(old["frame_id"], pa.array(sorted(existing.dropped), pa.int64()))
-    return old.filter(pc.invert(pc.or_(replaced, dropped)))
+    kept = old.filter(pc.invert(pc.or_(replaced, dropped)))
+    # Where nothing is kept, a damaged file is on its way out.
+    for rows, where in zip(held, existing.frames, strict=True) if kept.num_rows else ():
+        require_told(rows, where)
+    return kept
 
 
 def _gather_rows(
@@ -173,8 +178,8 @@ def _gather_rows(
     }
     for pixel in sorted(pixels):
         pieces = [_rows_of_pixel(path, ids, pixel) for path, ids in wanted]
-        pieces.append(read_files(table, old_files.get(pixel, []), filter=old_ids))
-        rows = pa.concat_tables(pieces)
+        pieces += [read_told(table, where).filter(old_ids) for where in old_files.get(pixel, [])]
+        rows = pa.concat_tables(pieces) if pieces else arrow_schema(schema).empty_table()
         if rows.num_rows:
             yield write_part_file(
                 sort_rows(rows, schema), staging / table, part_file(table, str(batch), pixel)

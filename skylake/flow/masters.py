@@ -27,6 +27,7 @@ from skylake.flow.transfers import drop_pixels, read_noise, transfer_row
 from skylake.image.library import Library, Master
 from skylake.image.masters import FlatForm
 from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.lake.slices import read_told
 from skylake.table.masters import masters_table, with_new
 
 _LOOK_CHUNK = 16
@@ -273,7 +274,9 @@ def _commit(
     if not rows:
         return
     camera = profile.name
-    every = with_new(snapshot.read_part("masters", camera).to_pylist(), rows)
+    where = snapshot.slices("masters", lambda part: part.name == camera)
+    held = [row for one in where for row in read_told("masters", one).to_pylist()]
+    every = with_new(held, rows)
     inputs = {
         "configuration": profile.sha256,
         "masters": config_sha256({str(row["name"]): row["sha256"] for row in every}),

@@ -17,7 +17,6 @@ from skylake.flow.loosen import cut_crowded, loosen
 from skylake.flow.moves import Moves
 from skylake.flow.progress import Progress
 from skylake.lake import Commit, Lake, Part, Snapshot
-from skylake.lake.parts import is_as_written
 from skylake.lake.slices import Slice, read_files
 
 _log = logs.get(__name__)
@@ -80,14 +79,13 @@ def failure(batch: Batch, error: BaseException, n_waiting: int = 0) -> LakeError
 def is_held(snapshot: Snapshot, part: Part) -> bool:
     """Tell whether a lake holds a part as it is, or has none where it has no rows.
 
-    Files that are not as they were written do not count: a night that is done anew mends them.
+    Rows that are not those that were written do not count: a night that is done anew mends them, in whatever files.
     """
     held = snapshot.part(part.table, part.name)
     if held is None:
         return part.n_rows == 0
-    folder = snapshot.folder(part.table)
     is_same = (held.checksum, held.inputs) == (part.checksum, part.inputs)
-    return is_same and all(is_as_written(folder, file) for file in held.files)
+    return is_same and snapshot.version(part.table).has_whole(held)
 
 
 def loosen_changed(

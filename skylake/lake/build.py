@@ -14,17 +14,17 @@ import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
-from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.errors import LakeError, reason_of
+from skylake.lake.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
-from skylake.lake.parts import Part, PartFile, sort_rows, split, write_part_file
+from skylake.lake.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
-from skylake.lake.slices import Slice, read_files
+from skylake.lake.slices import Slice, read_told
 from skylake.lake.version import Version
 from skylake.schema import arrow_schema, load
 from skylake.sky.hats import (
     Properties,
     find_pixels,
-    read_properties,
     replace_text,
     write_common_metadata,
     write_metadata,
@@ -48,7 +48,7 @@ class StagedBundle:
 def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:
     """Return the name of a bundle: equal members make an equal name."""
     content = config_sha256({"table": table, "members": [(part.name, part.checksum) for part in members]})
-    return f"compacted-{level}-{content[:16]}"
+    return f"{COMPACTED}{level}-{content[:16]}"
 
 
 def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:
@@ -104,7 +104,8 @@ class _Builder:
     def __init__(self, base: Version, folder: Path, table: str) -> None:
         self.base, self.folder, self.table = base, folder, table
         self.is_hats = load(table).layout.kind == "hats"
-        self.n_rows = int(read_properties(base.folder)["hats_nrows"]) if self.is_hats else 0
+        # As the descriptions tell: a count that went wrong once would be carried on for ever.
+        self.n_rows = base.n_rows if self.is_hats else 0
         self.link = Linker()
         self._tree: PixelTree | None = None
 
@@ -127,7 +128,8 @@ class _Builder:
             replaced.add(name)
             if not gone.issuperset(bundle.names):
                 thinned.append(bundle)
-        _link_files(self.base.folder, self.folder, replaced, self.link)
+        known = self.base.fresh.keys() | self.base.bundle_descriptions.keys()
+        _link_files(self.base.folder, self.folder, known, replaced, self.link)
         for bundle in thinned:
             self._thin(bundle, gone)
 
@@ -145,14 +147,38 @@ class _Builder:
                 self.link(self.base.folder / file.path, self.folder / path)
                 files.append(replace(file, path=path))
                 continue
-            keys = tuple(part.key for part in stay if any(one.path == file.path for one in part.files))
-            merge = Merge(self.table, path, (Slice(self.base.folder / file.path, keys),), keys)
-            merged = merge_files(merge, self.folder) if keys else None
-            if merged is not None:
-                files.append(merged.file)
+            held = [(part.key, one) for part in stay for one in part.files if one.path == file.path]
+            if held:
+                files.append(self._thin_file(self.base.folder / file.path, path, held))
         moved = [_moved(part, self.table, name) for part in stay]
         thin = Bundle(self.table, name, bundle.level, tuple(files), tuple(part.name for part in stay))
         replace_text(self.folder / BUNDLES_FOLDER / f"{name}.json", thin.to_json(moved))
+
+    def _thin_file(self, source: Path, path: str, held: Sequence[tuple[Key, PartFile]]) -> PartFile:
+        """Write the rows that some members have in a file of a bundle to another.
+
+        Raises
+        ------
+        LakeError
+            If they are not those that were written: the new file would be counted as it is, and tell of nothing.
+        """
+        keys = tuple(key for key, _ in held)
+        try:
+            merged = merge_files(Merge(self.table, path, (Slice(source, keys),), keys), self.folder)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system, as where the disk is full: it is not the rows
+            raise LakeError(
+                f"{source}: the rows of other nights in this file cannot be read ({reason_of(error)}); "
+                "`skylake verify` tells the command that mends it"
+            ) from error
+        told = {number: (file.n_rows, file.digest) for number, (_, file) in enumerate(held)}
+        if merged is None or merged.shares != told:
+            raise LakeError(
+                f"{source}: the rows of other nights in this file are not those that were written, so it cannot be "
+                "written without one; `skylake verify --deep` tells the command that mends it"
+            )
+        return merged.file
 
     def add_bundle(self, bundle: Bundle, members: Sequence[Part], staging: Path) -> None:
         """Publish a bundle."""
@@ -236,7 +262,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         return part
     schema = load(part.table)
     fit: dict[Pixel | None, PartFile] = {file.pixel: file for file in part.files if file.pixel in known}
-    rows = read_files(part.table, [folder / file.path for file in unfit])
+    rows = pa.concat_tables([read_told(part.table, Slice(folder / file.path, None, file)) for file in unfit])
     for file in unfit:
         (folder / file.path).unlink()
         _remove_empty((folder / file.path).parent)
@@ -244,7 +270,7 @@ def refit(part: Part, folder: Path, tree: PixelTree) -> Part:
         path = part_file(part.table, part.name, pixel)
         held = fit.get(pixel)
         if held is not None:
-            more = read_files(part.table, [folder / held.path])
+            more = read_told(part.table, Slice(folder / held.path, None, held))
             piece = sort_rows(pa.concat_tables([piece, more]), schema)
         fit[pixel] = write_part_file(piece, folder, path)
     return replace(part, files=tuple(sorted(fit.values(), key=lambda file: file.path)))
@@ -256,8 +282,15 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None:
-    """Link every data file that stays; a file is named after its part or bundle."""
+def _link_files(base: Path, version: Path, known: set[str], gone: set[str], link: Linker) -> None:
+    """Link every data file that stays; a file is named after its part or bundle, which is one of the `known`.
+
+    Raises
+    ------
+    LakeError
+        If no description tells of a file: readers that go by descriptions do not see its rows and others do, and they
+        would stay beside those of a night that is done again.
+    """
     # Paths are plain texts here: there may be thousands, and they are what a commit takes time for.
     start, made, folders = len(str(base)), {f"{version}/dataset"}, [f"{base}/dataset"]
     while folders:
@@ -266,8 +299,15 @@ def _link_files(base: Path, version: Path, gone: set[str], link: Linker) -> None
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.name.endswith(".parquet") and entry.name.removesuffix(".parquet") not in gone:
-                    stays.append(entry.name)
+                elif entry.name.endswith(".parquet"):
+                    owner = entry.name.removesuffix(".parquet")
+                    if owner not in known:
+                        raise LakeError(
+                            f"{entry.path}: no description tells of this file, so nothing can be committed upon it; "
+                            "`skylake verify` tells the command that mends it"
+                        )
+                    if owner not in gone:
+                        stays.append(entry.name)
         if stays:
             target = f"{version}{folder[start:]}"
             _make_folder(target, made)

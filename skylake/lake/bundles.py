@@ -17,6 +17,8 @@ from skylake.lake.parts import Part, PartFile
 
 #: Folder of a version with one description per bundle.
 BUNDLES_FOLDER = "_bundles"
+#: How the names of bundles begin.
+COMPACTED = "compacted-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from skylake.lake.build import StagedBundle, build_version, next_version
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
+from skylake.lake.links import mark_current
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
@@ -191,6 +192,9 @@ def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path],
     write_record(layout, number, base.number, commit)
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
+    # The commit is made: where there is no room left for the note, the next change writes it.
+    with suppress(OSError):
+        mark_current(layout, number)
     return Snapshot(layout, number)
 
 
@@ -214,6 +218,7 @@ def create_empty(layout: Layout) -> Snapshot:
     write_record(layout, 1, None, Commit("init", "-"))
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)
+    mark_current(layout, 1)
     return Snapshot(layout, 1)
 
 

@@ -36,6 +36,11 @@ class Layout:
         return self.root / "current"
 
     @property
+    def newest_file(self) -> Path:
+        """File with the number of the newest snapshot that was ever current."""
+        return self.root / "_newest"
+
+    @property
     def lock_file(self) -> Path:
         """File that the one committer holds locked."""
         return self.root / "_lock"

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.facts import Facts
 from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.links import lost_version
 from skylake.lake.parts import Part, PartFile, is_as_written
+from skylake.lake.recover import recorded, recovered
 from skylake.lake.relations import UNREADABLE
 from skylake.lake.version import Version
 from skylake.schema import load, table_names
@@ -77,7 +79,7 @@ class Mends:
             "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
             "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
             "record_mend": lambda: self.record(row["snapshot"]),
-            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["is_verified"]),
+            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
         }
 
     def pointer(self, link: str, wanted: str | None) -> str:
@@ -90,8 +92,12 @@ class Mends:
             return f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.broken')} && {made}"
         return made
 
-    def snapshot(self, number: int, is_verified: bool) -> str:
-        """Return the command that ends a broken snapshot."""
+    def snapshot(self, number: int, table: str, is_verified: bool) -> str:
+        """Return the command that sets the link of a snapshot right, or ends the snapshot."""
+        lost = lost_version(self.facts.layout, number, table)
+        if lost is not None:
+            link = (self.facts.layout.snapshot(number) / table).relative_to(self.facts.layout.root)
+            return self.pointer(str(link), f"../../_versions/{table}/{lost}")
         if not is_verified:
             return f"rm -r {shlex.quote(str(self.facts.layout.snapshot(number)))}"
         newest = max(self.snapshots, default=None)
@@ -146,13 +152,22 @@ class Mends:
             if description is not None:
                 return description
         if claim is None:
-            return f"rm {shlex.quote(str(target))}"
+            return self._undescribed(table, target)
         twin = self._twin(table, path, claim)
         if twin is not None:
             made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
             return made + _link(twin, target)
         again = self._again(table, claim, target) if claim["kind"] == "fresh" else None
         return again or self.before(table, claim["owner"])
+
+    def _undescribed(self, table: str, target: Path) -> str:
+        """Return what becomes of a file that no description tells of: it may hold the only copy of its rows."""
+        layout, owner = self.facts.layout, target.stem
+        if recovered(layout, self.facts.folders[table], table, owner) is not None:
+            return f"python -m skylake.lake.recover {self.lake} {table} {shlex.quote(owner)}"
+        if owner.startswith(COMPACTED) or recorded(layout, table, owner) is not None:
+            return self.before(table, owner)
+        return f"rm {shlex.quote(str(target))}"
 
     def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
         """Return the command that makes the part of a file again, and nothing else; None where there is none.

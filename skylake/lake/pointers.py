@@ -8,6 +8,7 @@ from typing import Any
 
 from skylake.lake.additions import is_addition
 from skylake.lake.layout import Layout
+from skylake.lake.links import pointed_back
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import table_names
 
@@ -64,6 +65,9 @@ def _current(layout: Layout) -> tuple[int | None, str | None]:
         return None, f"leads to {link.readlink()}, which is no snapshot"
     if not layout.snapshot(int(name)).is_dir():
         return int(name), f"leads to the snapshot {int(name)}, which is missing"
+    newer = pointed_back(layout, int(name))
+    if newer is not None:
+        return int(name), f"leads back to the snapshot {int(name)}, though {newer} was current since"
     return int(name), None
 
 

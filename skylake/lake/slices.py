@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.lake.parts import Key
+from skylake.errors import LakeError
+from skylake.lake.parts import Key, PartFile
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
+from skylake.schema.digest import rows_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,13 @@ class Slice:
     path : Path
     keys : tuple of Key or None
         Batches whose rows are meant; None means the whole file.
+    told : PartFile or None
+        What is known of these rows since they were written; None where nothing is.
     """
 
     path: Path
     keys: tuple[Key, ...] | None = None
+    told: PartFile | None = None
 
 
 def read_files(
@@ -47,6 +52,30 @@ def read_files(
         chosen = _both(filter, None if keys is None else _is_one_of(keys))
         tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
+
+
+def read_told(table: str, where: Slice) -> pa.Table:
+    """Return all rows of a slice that are about to be written anew.
+
+    Raises
+    ------
+    LakeError
+        If they are not those that were written once, as far as that is known: a new file would get a digest of its
+        own, and then nothing would tell any more that a bit was flipped or a row lost.
+    """
+    rows = read_files(table, [where])
+    require_told(rows, where)
+    return rows
+
+
+def require_told(rows: pa.Table, where: Slice) -> None:
+    """Refuse rows of a slice, all of them, that are not those that were written."""
+    told = where.told
+    if told is not None and (rows.num_rows, rows_digest(rows)) != (told.n_rows, told.digest):
+        raise LakeError(
+            f"{where.path}: the rows are not those that were written, so no new file is made of them; "
+            "`skylake verify --deep` tells the command that mends them"
+        )
 
 
 def _by_keys(files: Iterable[Path | Slice]) -> Iterator[tuple[frozenset[Key] | None, list[Path]]]:

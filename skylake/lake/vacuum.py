@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from skylake import logs
 from skylake.durable import GONE, set_aside
 from skylake.errors import LakeError
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.library import unneeded_files
+from skylake.lake.links import mark_current, newest_ever, read_links, require_newest
 from skylake.lake.records import Entry, is_recorded, kept_numbers, read_entry
 from skylake.sky.hats import partial_path
+
+_log = logs.get(__name__)
 
 #: How the names of folders in the staging area begin that an interrupted run goes on with.
 LASTING = "lasting-"
@@ -82,9 +86,14 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
     Raises
     ------
     LakeError
-        If the lake cannot be written.
+        If the lake cannot be written, was pointed back by hand, or a snapshot has lost a table: what it led to would
+        go as well.
     """
-    kept = kept_numbers(layout, current_number(layout))
+    current = current_number(layout)
+    require_newest(layout, current)
+    kept = kept_numbers(layout, current)
+    if lost := [one for one in read_links(layout).lost if one[0] in kept]:
+        raise LakeError(_says_lost(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
     entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
     keep = retention.keeps(entries)
@@ -137,12 +146,18 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
 def _drop_unfinished(layout: Layout) -> None:
     """Remove snapshots that never became current, and the records of them.
 
-    An interrupted commit leaves the next number. There are more where somebody has pointed the lake to an older
-    snapshot by hand. All are found by their names: the ledger is too long to be listed in every commit.
+    An interrupted commit leaves the next number. Records of more are there where somebody has removed the newest
+    snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
+
+    Raises
+    ------
+    LakeError
+        If there are later snapshots that were current.
     """
     current = current_number(layout)
+    require_newest(layout, current)
     unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
-    last = max(int(path.name) for path in unfinished)
+    last = max(newest_ever(layout), *(int(path.name) for path in unfinished))
     for path in unfinished:
         if int(path.name) > current:
             shutil.rmtree(path)
@@ -152,6 +167,8 @@ def _drop_unfinished(layout: Layout) -> None:
     for number in range(last, current, -1):
         for path in _records(layout, number):
             path.unlink(missing_ok=True)
+    if newest_ever(layout) != current:
+        mark_current(layout, current)
 
 
 def _records(layout: Layout, number: int) -> tuple[Path, Path]:
@@ -161,14 +178,30 @@ def _records(layout: Layout, number: int) -> tuple[Path, Path]:
 
 
 def _drop_versions(layout: Layout, report: VacuumReport) -> None:
-    """Remove versions of tables that no snapshot leads to."""
-    snapshots = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
-    needed = {(link.name, link.readlink().name) for snapshot in snapshots for link in snapshot.iterdir()}
+    """Remove versions of tables that no snapshot leads to.
+
+    Where a link of a table is lost, the version that it led to is like one that nobody needs, and may hold the only
+    copy of a night: all of them stay until the link is mended.
+    """
+    links = read_links(layout)
+    if links.lost:
+        _log.warning("%s", _says_lost(layout, links.lost))
+    unsure = {table for _, table in links.lost}
     for folder in layout.versions_of_tables():
-        if (folder.parent.name, folder.name) not in needed:
+        if folder.parent.name not in unsure and (folder.parent.name, folder.name) not in links.needed:
             report.n_bytes += _freed(folder)
             shutil.rmtree(set_aside(folder) or folder)
             report.n_versions += 1
+
+
+def _says_lost(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
+    """Return what links are lost, and the mend."""
+    number, table = lost[0]
+    others = f" ({len(lost)} such links)" if len(lost) > 1 else ""
+    return (
+        f"{layout.root}: snapshot {number} has lost its table {table}{others}, so old versions of such tables stay; "
+        "`skylake verify` tells the command that mends it"
+    )
 
 
 def _drop_masters(layout: Layout, report: VacuumReport) -> None:

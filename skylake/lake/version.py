@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+
 from skylake.errors import LakeError
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
 from skylake.lake.layout import PARTS_FOLDER
-from skylake.lake.parts import Part
-from skylake.lake.slices import Slice
+from skylake.lake.parts import Part, PartFile, is_as_written
+from skylake.lake.slices import Slice, read_told
 from skylake.places import is_url
 from skylake.sky.hats import read_pixels
 from skylake.sky.pixels import Pixel
@@ -110,7 +112,27 @@ class Version:
     def slices_of(self, part: Part) -> list[Slice]:
         """Return where the rows of a part are, in the order of its files."""
         keys = (part.key,) if part.name in self.bundle_of else None
-        return [Slice(self.folder / file.path, keys) for file in part.files]
+        return [Slice(self.folder / file.path, keys, file) for file in part.files]
+
+    def has_whole(self, part: Part) -> bool:
+        """Tell whether the rows of a part are those that were written.
+
+        The bytes of its files tell. Where those of a bundle are others, its own rows may be whole nevertheless.
+        """
+        own = {file.path: file for file in part.files}
+        if part.name in self.bundle_of:
+            files = self.bundles[self.bundle_of[part.name]].files
+            own = {file.path: file for file in files if file.path in own}
+        wrong = {path for path, file in own.items() if not _is_whole(self.folder, file)}
+        if not wrong or part.name not in self.bundle_of:
+            return not wrong
+        try:
+            for file, where in zip(part.files, self.slices_of(part), strict=True):
+                if file.path in wrong:
+                    read_told(part.table, where)
+        except (LakeError, OSError, pa.ArrowException):
+            return False
+        return True
 
     def rest(self, names: Collection[str]) -> tuple[list[Path], list[Slice]]:
         """Return where all rows are but those of some parts: in whole files, and in others together with these.
@@ -144,6 +166,20 @@ class _Description:
 
     identity: tuple[int, ...]
     path: Path = field(compare=False)
+
+
+def _is_whole(folder: Path, file: PartFile) -> bool:
+    """Tell whether a file is as it was written; one that many parts share is read once."""
+    try:
+        status = (folder / file.path).stat()
+    except OSError:
+        return False
+    return _known_whole((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns), folder, file)
+
+
+@lru_cache(maxsize=4096)
+def _known_whole(identity: tuple[int, ...], folder: Path, file: PartFile) -> bool:
+    return is_as_written(folder, file)
 
 
 def _read_bundle(path: Path) -> Bundle:

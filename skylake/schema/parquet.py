@@ -48,6 +48,8 @@ def write_options(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": encodings,
         "row_group_size": ROW_GROUP_ROWS,
         "store_schema": True,
+        # A bit that is flipped on the disk may else decode to another value without an error.
+        "write_page_checksum": True,
     }
 
 

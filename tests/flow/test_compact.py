@@ -17,10 +17,12 @@ from skylake.errors import LakeError, UsageError
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
 from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.lake.build import refit
 from skylake.lake.compact import FAN_IN
 from skylake.schema.digest import rows_digest
+from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
-from skylake.sky.pixels import pixel_range
+from skylake.sky.pixels import PixelTree, pixel_range
 
 NIGHTS = tuple(20240100 + day for day in range(1, 25))
 
@@ -146,6 +148,22 @@ def test_a_night_committed_during_a_compaction_is_fitted_too(
         after = nightly.commit(commit)
     assert contents(after, "sources") == contents(between, "sources")
     assert len(after.lsdb("sources").compute()) == 21 * 150
+
+
+def test_a_file_that_changed_on_the_disk_is_not_divided(
+    nightly: Lake, tmp_path: Path, put_nights: PutNights
+) -> None:
+    tree = nightly.tree_of("sources")
+    part = put_nights(nightly, "sources", [(NIGHTS[20], 150, 1)]).part("sources", f"c-{NIGHTS[20]}")
+    assert part is not None
+    folder = tmp_path / "copy"
+    shutil.copytree(nightly.snapshot().folder("sources"), folder)
+    finer = PixelTree.uniform(max(order for order, _ in tree.pixels) + 1)
+    path = folder / part.files[-1].path
+    rows = pq.read_table(path, partitioning=None)
+    write_parquet(rows.slice(1), path)
+    with pytest.raises(LakeError, match=f"{path}: the rows are not those that were written"):
+        refit(part, folder, finer)
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +22,7 @@ from skylake.flow.forget import find, forget, parse_batch, preview
 from skylake.flow.gather import files_sha256
 from skylake.flow.outdated import outdated
 from skylake.lake import Lake, Retention
+from skylake.schema.parquet import write_parquet
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -218,3 +221,20 @@ def test_a_night_that_was_done_again_meanwhile_is_not_overwritten(
     ):
         go(ingested, [mine])
     assert mine in frames_of(ingested, FIRST) and theirs not in frames_of(ingested, FIRST)
+
+
+def test_no_file_is_made_of_rows_that_changed_on_the_disk(whole: Lake) -> None:
+    """A bit that was flipped and decodes: the digest of the rows tells, and must go on telling."""
+    version = whole.snapshot().version("sources")
+    file = version.parts[str(FIRST)].files[0]
+    path = version.folder / file.path
+    rows = pq.read_table(path, partitioning=None)
+    place = int(pc.index(rows["night"], FIRST.night).as_py())
+    values = rows["mjd_mid"].to_pylist()
+    values[place] += 1e-6
+    column = rows.column_names.index("mjd_mid")
+    write_parquet(rows.set_column(column, rows.schema.field(column), pa.array(values)), path)
+    before = whole.snapshot().number
+    with pytest.raises(LakeError, match=f"{path}: the rows are not those that were written"):
+        go(whole, frames_of(whole, FIRST)[:1])
+    assert whole.snapshot().number == before

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
+from skylake.errors import LakeError
 from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing, files_sha256, gather_batch
 from skylake.lake import Part
 from skylake.lake.parts import sort_rows
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
+from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import PixelTree, pixel_range
 
@@ -105,7 +107,10 @@ def rows_of(gather: Gather, part: Part) -> pa.Table:
 
 
 def existing_of(gather: Gather, parts: tuple[Part, ...], dropped: frozenset[int] = frozenset()) -> Existing:
-    frames, sources, _ = (tuple(Slice(path) for path in files_of(gather, part)) for part in parts)
+    frames, sources, _ = (
+        tuple(Slice(path, None, file) for path, file in zip(files_of(gather, part), part.files, strict=True))
+        for part in parts
+    )
     return Existing(frames, sources, dropped)
 
 
@@ -201,3 +206,25 @@ def test_detections_whose_frame_is_not_in_the_chunk_are_left_out(gather: Gather)
     frames, sources, _ = gather([(frame_rows([1]), source_rows([1, 2]))])
     assert frames.n_rows == 1
     assert set(rows_of(gather, sources)["frame_id"].to_pylist()) == {1}
+
+
+def change_a_value(path: Path, column: str, row: int = 0) -> None:
+    """What a disk does that flips a bit which decodes without an error."""
+    rows = pq.read_table(path, partitioning=None)
+    place, values = rows.column_names.index(column), rows[column].to_pylist()
+    values[row] = values[row] + 1
+    field = rows.schema.field(column)
+    write_parquet(rows.set_column(place, field, pa.array(values, field.type)), path)
+
+
+@pytest.mark.parametrize(("table", "column"), [("sources", "flux_aper1"), ("frames", "mjd_mid")])
+def test_rows_that_changed_on_the_disk_get_no_new_digest(gather: Gather, table: str, column: str) -> None:
+    parts = gather([(frame_rows([1, 2]), source_rows([1, 2]))])
+    existing = existing_of(gather, parts)
+    (part,) = (one for one in parts if one.table == table)
+    damaged = files_of(gather, part)[0]
+    change_a_value(damaged, column)
+    with pytest.raises(LakeError, match=f"{damaged}: the rows are not those that were written"):
+        gather([(frame_rows([3]), source_rows([3]))], existing)
+    made, _, _ = gather([(frame_rows([1, 2]), source_rows([1, 2]))], existing)
+    assert made.checksum == parts[0].checksum, "where nothing is kept, the night is mended"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from skylake.flow.progress import Silent
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.slices import read_files
 from skylake.schema.digest import rows_digest
+from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
 
 Put = Callable[..., Snapshot]
@@ -205,3 +207,28 @@ def test_the_ledger_tells_what_was_loosened_and_who_made_it(bundled: Lake) -> No
             "SELECT part, bundle IS NULL FROM parts WHERE table_name = 'sources' ORDER BY part"
         ).fetchall()
     assert bundles == [(name(night), name(night) in chosen) for night in NIGHTS]
+
+
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_a_night_is_not_taken_out_of_a_file_that_lacks_rows_of_others(bundled: Lake, how: str) -> None:
+    version = bundled.snapshot().version("sources")
+    path = version.folder / version.parts[name(NIGHTS[2])].files[0].path
+    rows = pq.read_table(path, partitioning=None)
+    of_third = pc.equal(rows["night"], NIGHTS[2])
+    if how == "lost":
+        damaged = rows.filter(pc.invert(of_third))
+    else:
+        place = rows.column_names.index("mjd_mid")
+        times = pc.add(rows["mjd_mid"], pc.cast(of_third, pa.float64()))
+        damaged = rows.set_column(place, rows.schema.field(place), times)
+    write_parquet(damaged, path)
+    commit = Commit("test", "-")
+    commit.remove("sources", name(NIGHTS[1]))
+    before = bundled.snapshot().number
+    with pytest.raises(LakeError, match=f"{path}: the rows of other nights in this file are not those"):
+        bundled.commit(commit)
+    assert bundled.snapshot().number == before
+    commit = Commit("test", "-")
+    commit.remove("sources", name(NIGHTS[2]))
+    bundled.commit(commit)
+    assert contents(bundled.snapshot(), "sources").keys() == {name(one) for one in NIGHTS} - {name(NIGHTS[2])}

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
@@ -21,6 +24,8 @@ from skylake.flow.stale import Why
 from skylake.lake import Lake, Snapshot
 from skylake.lake.ledger import read_configuration
 from skylake.schema import table_names
+from skylake.schema.digest import rows_digest
+from skylake.schema.parquet import write_parquet
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
@@ -252,3 +257,24 @@ def test_a_calibration_of_a_bundle_is_that_of_its_nights(
         for one in (lake, calibrated)
     )
     assert found == expected and len(found) == 4
+
+
+def test_a_damaged_night_is_mended_where_its_rows_lie(whole: Lake, archive: Any, run: Run) -> None:
+    """All is done again, and only the night of which a value changed on the disk is replaced."""
+    before = whole.snapshot()
+    version = before.version("sources")
+    path = version.folder / version.parts[SECOND].files[0].path
+    rows = pq.read_table(path, partitioning=None)
+    place = rows.column_names.index("mjd_mid")
+    times = rows["mjd_mid"].to_pylist()
+    times[int(pc.index(rows["night"], int(SECOND[-8:])).as_py())] += 1e-6
+    write_parquet(rows.set_column(place, rows.schema.field(place), pa.array(times)), path)
+    run(whole, archive.out / "frames", redo=True)
+    after = whole.snapshot()
+    assert [(one.stage, one.parts) for one in whole.history() if one.snapshot > before.number] == [
+        ("ingest", {"sources": (SECOND,)})
+    ]
+    for name, part in before.parts("sources").items():
+        assert rows_digest(after.read_part("sources", name)) == part.checksum
+    run(whole, archive.out / "frames", redo=True)
+    assert whole.snapshot().number == after.number

@@ -528,8 +528,8 @@ FAST: list[tuple[Damage, str, str]] = [
     (dangle_the_pointer, "pointer", "ln -sfn _snapshots/"),
     (make_the_pointer_a_file, "pointer", "mv .* && ln -sfn _snapshots/"),
     (lose_the_link_of_a_table, "pointer", "ln -sfn current/sources"),
-    (dangle_a_table, "snapshot_whole", ROLLBACK),
-    (lose_a_table, "snapshot_whole", "rm -r .*000003"),
+    (dangle_a_table, "snapshot_whole", r"ln -sfn \.\./\.\./_versions/nights/"),
+    (lose_a_table, "snapshot_whole", r"ln -sfn \.\./\.\./_versions/maps/.*000003/maps"),
     (lose_a_record, "snapshot_recorded", "restore .*_ledger/000004.json"),
     (spoil_a_record, "document_readable", "restore .*000004.json"),
     (lose_a_member, "document_readable", LINK),
@@ -599,7 +599,7 @@ def test_verifying_a_damaged_lake_changes_nothing(
     [
         lose_a_file, lose_a_bundled_file, truncate_a_file, flip_a_bit, lose_a_member, lose_a_name, spoil_a_description,
         lose_a_description, tell_wrong_rows, count_wrongly, lose_the_pointer, dangle_the_pointer, lose_a_table,
-        make_the_pointer_a_file, add_a_file, lose_the_link_of_a_table, leave_row_groups_stale,
+        make_the_pointer_a_file, dangle_a_table, add_a_file, lose_the_link_of_a_table, leave_row_groups_stale,
     ],
 )  # fmt: skip
 def test_the_command_that_is_told_mends_the_damage(damage: Damage, patient: Patient) -> None:

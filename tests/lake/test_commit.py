@@ -64,6 +64,32 @@ def test_a_replaced_part_leaves_no_file_in_pixels_that_it_no_longer_touches(
     assert n_rows_told(changed, "sources") == len(narrow)
 
 
+@pytest.mark.parametrize("line", ["hats_nrows=45\n", ""])
+def test_a_wrong_number_of_rows_is_not_carried_on(
+    lake: Lake, make_rows: MakeRows, put: Put, line: str
+) -> None:
+    base = put(lake, ("sources", "c-1", make_rows("sources", 40, 1)))
+    properties = base.folder("sources") / "hats.properties"
+    properties.write_text(properties.read_text().replace("hats_nrows=40\n", line))
+    assert n_rows_told(put(lake, ("sources", "c-2", make_rows("sources", 10, 2))), "sources") == 50
+
+
+@pytest.mark.parametrize("table", ["sources", "frames"])
+def test_nothing_is_committed_upon_rows_that_no_description_tells_of(
+    lake: Lake, make_rows: MakeRows, put: Put, table: str
+) -> None:
+    base = put(lake, (table, "c-1", make_rows(table, 60, 1)))
+    description = base.folder(table) / "_parts" / "c-1.json"
+    text = description.read_text()
+    description.unlink()
+    del base
+    for name in ("c-1", "c-2"):
+        with pytest.raises(LakeError, match=r"c-1\.parquet: no description tells of this file"):
+            put(lake, (table, name, make_rows(table, 10, 2)))
+    description.write_text(text)
+    assert put(lake, (table, "c-1", make_rows(table, 10, 2))).read(table).num_rows == 10
+
+
 @pytest.mark.parametrize("table", ["sources", "frames"])
 def test_removing_a_part_removes_exactly_it(lake: Lake, make_rows: MakeRows, put: Put, table: str) -> None:
     first, second = make_rows(table, 60, 1), make_rows(table, 50, 2)

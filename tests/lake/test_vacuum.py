@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
+from skylake.lake.facts import gather_facts
+from skylake.lake.links import mark_current, newest_ever
 from skylake.lake.records import Entry
 
 MakeRows = Callable[..., pa.Table]
@@ -160,17 +164,68 @@ def test_a_commit_stands_though_thinning_out_after_it_fails(
     assert "000007.json: the record of the ledger is damaged" in message
 
 
-def test_what_was_committed_after_the_snapshot_that_the_lake_was_pointed_back_to_goes(
+def point_to(lake: Lake, number: int) -> None:
+    lake.layout.current.unlink()
+    lake.layout.current.symlink_to(f"_snapshots/{number:06d}")
+
+
+@pytest.mark.parametrize("back", [3, 4])
+@pytest.mark.parametrize("noted", [True, False])
+def test_snapshots_after_the_one_that_the_lake_was_pointed_back_to_by_hand_stay(
+    lake: Lake, make_rows: MakeRows, put: Put, back: int, noted: bool
+) -> None:
+    nights(lake, make_rows, put, 4)
+    newest = lake.snapshot().read("sources")
+    if not noted:  # as in a lake of an older skylake, where one snapshot may be that of an interrupted commit
+        lake.layout.newest_file.unlink()
+        back = 3
+    point_to(lake, back)
+    for attempt in (
+        lake.vacuum,
+        lambda: put(lake, ("frames", "c-9", make_rows("frames", 5, 9))),
+        lambda: lake.rollback(2),
+    ):
+        with pytest.raises(LakeError, match=rf"pointed back to snapshot {back} by hand.*up to 5") as refused:
+            attempt()
+    assert lake.snapshot().n_rows("frames") == 5 * (back - 1)
+    facts = gather_facts(lake.layout)
+    assert [problem for _, problem in facts.relations.values("pointers", "link", "problem") if problem] == [
+        f"leads back to the snapshot {back}, though 5 was current since"
+    ]
+    subprocess.run(re.findall(r"`(ln .*?)`", str(refused.value))[0], shell=True, check=True)
+    assert lake.rollback(back).number == 6
+    assert lake.snapshot().n_rows("frames") == 5 * (back - 1)
+    assert lake.snapshot(5).read("sources").equals(newest)
+
+
+def test_who_removed_the_newest_snapshots_by_hand_goes_on_from_the_one_before(
     lake: Lake, make_rows: MakeRows, put: Put
 ) -> None:
     nights(lake, make_rows, put, 4)
-    for number in (3, 4):
+    for number in (3, 4, 5):
         shutil.rmtree(lake.layout.snapshot(number))
     lake.layout.record(4).unlink()
     (lake.layout.ledger / ".000006.json.tmp").write_text("{")
     lake.layout.record(7).write_text("{")
-    lake.layout.current.unlink()
-    lake.layout.current.symlink_to("_snapshots/000002")
+    point_to(lake, 2)
     lake.vacuum()
     assert sorted(path.name for path in lake.layout.snapshots.iterdir()) == ["000001", "000002"]
     assert sorted(path.name for path in lake.layout.ledger.iterdir()) == ["000001.json", "000002.json"]
+    # A commit that is interrupted then is no snapshot that was removed by hand.
+    shutil.copytree(lake.layout.snapshot(2), lake.layout.snapshot(3), symlinks=True)
+    assert put(lake, ("frames", "c-9", make_rows("frames", 5, 9))).number == 3
+    point_to(lake, 2)
+    with pytest.raises(LakeError, match="pointed back to snapshot 2 by hand"):
+        lake.vacuum()
+
+
+def test_what_an_interrupted_commit_left_goes_and_what_was_current_is_noted(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    """A process may be killed between moving the pointer and noting that."""
+    nights(lake, make_rows, put, 2)
+    shutil.copytree(lake.layout.snapshot(3), lake.layout.snapshot(4), symlinks=True)
+    mark_current(lake.layout, 2)
+    lake.vacuum()
+    assert (lake.snapshot().number, newest_ever(lake.layout)) == (3, 3)
+    assert not lake.layout.snapshot(4).exists()

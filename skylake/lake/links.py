@@ -1,0 +1,164 @@
+"""The links of snapshots to versions of tables: which are lost, and where they led."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import LakeError
+from skylake.lake.additions import is_addition
+from skylake.lake.layout import Layout
+from skylake.lake.version import Version
+from skylake.schema import load, table_names
+from skylake.sky.hats import replace_text
+
+#: What of a record of the ledger tells that its commit has touched a table.
+_TOUCHING = ("replaced", "removed", "merged", "loosened")
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the snapshots of a lake lead.
+
+    Attributes
+    ----------
+    needed : frozenset of (table, version)
+        Names of the versions that a snapshot leads to.
+    lost : tuple of (snapshot, table)
+        Links that ought to be there, and are not, or lead to no version.
+    """
+
+    needed: frozenset[tuple[str, str]]
+    lost: tuple[tuple[int, str], ...]
+
+
+def mark_current(layout: Layout, number: int) -> None:
+    """Note that a snapshot has become current: it is no remainder of an interrupted commit."""
+    replace_text(layout.newest_file, f"{number}\n")
+
+
+def newest_ever(layout: Layout) -> int:
+    """Return the number of the newest snapshot that is known to have been current; 0 where none is."""
+    try:
+        return int(layout.newest_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A lake of an older skylake has no such file, and a loss of power may have cut it short.
+        return 0
+
+
+def pointed_back(layout: Layout, current: int) -> int | None:
+    """Return the newest of the snapshots after the current one that were current before it; None if there is none.
+
+    There are such where somebody has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
+    after the current one at most, which never was current.
+    """
+    later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
+    later = [number for number in later if number > current]
+    known = newest_ever(layout)
+    return max(later) if any(number <= known or number > current + 1 for number in later) else None
+
+
+def require_newest(layout: Layout, current: int) -> None:
+    """Refuse to go on from a snapshot after which there are others that were current.
+
+    Raises
+    ------
+    LakeError
+        If somebody has pointed the lake back by hand.
+    """
+    newest = pointed_back(layout, current)
+    if newest is not None:
+        root = shlex.quote(str(layout.root))
+        raise LakeError(
+            f"{layout.root}: the link 'current' was pointed back to snapshot {current} by hand, and any change would "
+            f"remove those after it, up to {newest}; to go back and keep them, "
+            f"`ln -sfn _snapshots/{newest:06d} {shlex.quote(str(layout.current))}` and "
+            f"`skylake rollback {root} {current}`; to be rid of them, remove their folders"
+        )
+
+
+def read_links(layout: Layout) -> Links:
+    """Return where all snapshots lead. A record of the ledger is read only where a link is missing."""
+    there = {(folder.parent.name, folder.name) for folder in layout.versions_of_tables()}
+    needed: set[tuple[str, str]] = set()
+    lost: list[tuple[int, str]] = []
+    for snapshot in sorted(layout.snapshots.iterdir()):
+        if not snapshot.name.isdecimal():
+            continue
+        number = int(snapshot.name)
+        found = {(path.name, path.readlink().name) for path in snapshot.iterdir() if path.is_symlink()}
+        needed |= found
+        whole = {table for table, version in found if (table, version) in there}
+        named = {table for table, _ in found}
+        lost += [
+            (number, table)
+            for table in table_names()
+            if table not in whole and (table in named or not is_addition(layout, number, table))
+        ]
+    return Links(frozenset(needed), tuple(lost))
+
+
+def lost_version(layout: Layout, number: int, table: str) -> str | None:
+    """Return the name of the version that a lost link of a snapshot has led to; None where that is not certain.
+
+    A commit that did not touch the table has left it at the version of the snapshot that it was built upon, or the
+    next commit tells. Else it is the one version that no link names and that holds what the record tells.
+    """
+    record = _record(layout, number)
+    if record is None:
+        return None
+    source = _source(record, table)
+    if source is None and _source(_record(layout, number + 1) or {}, table) == number:
+        source = number + 1
+    if source is not None:
+        link = layout.snapshot(source) / table
+        if link.is_symlink() and link.is_dir():
+            return link.readlink().name
+    unlinked = [folder for folder in _unlinked(layout, table) if _holds(folder, record, table)]
+    return unlinked[0].name if len(unlinked) == 1 else None
+
+
+def _record(layout: Layout, number: int) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(layout.record(number).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if all(isinstance(record.get(kind), dict) for kind in _TOUCHING) else None
+
+
+def _source(record: dict[str, Any], table: str) -> int | None:
+    """Return the snapshot from which a commit took its version of a table as it was; None if it made one."""
+    if not record or any(table in record[kind] for kind in _TOUCHING):
+        return None
+    number = str(record["batch"]).removeprefix("to ") if record["stage"] == "rollback" else record["base"]
+    return int(number) if str(number).isdecimal() else None
+
+
+def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
+    """Yield the versions of a table that no snapshot leads to."""
+    needed = read_links(layout).needed
+    for folder in sorted(layout.versions(table).glob("[0-9]*")):
+        if (table, folder.name) not in needed:
+            yield folder
+
+
+def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
+    """Tell whether a version is finished and holds what the record of a commit says of its table."""
+    # What a commit writes last.
+    last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
+    if not (folder / last).is_file():
+        return False
+    version, told = Version(folder), record["replaced"].get(table, {})
+    names = {*told, *record["removed"].get(table, ())}
+    try:
+        checksums = {part.name: part.checksum for part in version.some(names)}
+        bundles = version.bundle_descriptions.keys()
+        return bundles >= record["merged"].get(table, {}).keys() and checksums == {
+            name: part["checksum"] for name, part in told.items()
+        }
+    except (LakeError, OSError, KeyError, TypeError):
+        return False

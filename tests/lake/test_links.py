@@ -1,0 +1,110 @@
+"""A link that is lost costs no row: the version that it led to stays, and is found again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from skylake.errors import LakeError
+from skylake.lake import Lake, Retention, Snapshot
+from skylake.lake.facts import gather_facts
+from skylake.lake.links import lost_version, read_links
+from skylake.lake.mends import Mends
+
+MakeRows = Callable[..., pa.Table]
+Put = Callable[..., Snapshot]
+
+
+@pytest.fixture
+def nights(lake: Lake, make_rows: MakeRows, put: Put) -> Lake:
+    """A lake of three nights of sources, snapshots 2 to 4, and frames in the last."""
+    for night in (1, 2):
+        put(lake, ("sources", f"c-{night}", make_rows("sources", 40, night)))
+    put(lake, ("sources", "c-3", make_rows("sources", 40, 3)), ("frames", "c-3", make_rows("frames", 5, 3)))
+    return lake
+
+
+def lose(lake: Lake, number: int, table: str) -> str:
+    link = lake.layout.snapshot(number) / table
+    led_to = link.readlink().name
+    link.unlink()
+    return led_to
+
+
+def mended(lake: Lake, number: int, table: str) -> Lake:
+    """The lake after the command that verify tells."""
+    command = Mends(gather_facts(lake.layout)).snapshot(number, table, is_verified=False)
+    assert command.startswith("ln -sfn "), command
+    subprocess.run(command, shell=True, check=True)
+    return Lake(lake.root)
+
+
+def test_a_commit_upon_a_lost_link_fails_and_leaves_the_rows_where_they_are(
+    nights: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    expected = nights.snapshot().read("sources")
+    lose(nights, 4, "sources")
+    for attempt in (lambda: put(nights, ("frames", "c-4", make_rows("frames", 5, 4))), nights.vacuum):
+        with pytest.raises(LakeError, match="has lost its table sources"):
+            attempt()
+    assert mended(nights, 4, "sources").snapshot().read("sources").equals(expected)
+
+
+def test_rolling_back_keeps_what_a_lost_link_led_to(nights: Lake) -> None:
+    expected = nights.snapshot().read("sources")
+    lose(nights, 4, "sources")
+    assert nights.rollback(3).number == 5
+    assert mended(nights, 4, "sources").snapshot(4).read("sources").equals(expected)
+
+
+def test_commits_go_on_over_a_lost_link_of_an_older_snapshot(
+    nights: Lake, make_rows: MakeRows, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    led_to = lose(nights, 3, "sources")
+    with caplog.at_level("WARNING", logger="skylake"):
+        put(nights, ("sources", "c-4", make_rows("sources", 40, 4)))
+    assert "snapshot 3 has lost its table sources" in caplog.text
+    assert nights.layout.version("sources", int(led_to)).is_dir()
+    assert mended(nights, 3, "sources").snapshot(3).n_rows("sources") == 80
+    assert nights.vacuum(Retention(1, 0, 0)).snapshots == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("table", ["sources", "frames", "matches"])
+def test_where_a_lost_link_led_is_found(nights: Lake, number: int, table: str) -> None:
+    led_to = lose(nights, number, table)
+    assert read_links(nights.layout).lost == ((number, table),)
+    assert lost_version(nights.layout, number, table) == led_to
+
+
+def test_a_link_that_leads_nowhere_is_lost_and_one_of_a_younger_table_is_not(nights: Lake) -> None:
+    link = nights.layout.snapshot(4) / "sources"
+    led_to = lose(nights, 4, "sources")
+    link.symlink_to("../../_versions/sources/000777")
+    assert read_links(nights.layout).lost == ((4, "sources"),)
+    assert lost_version(nights.layout, 4, "sources") == led_to
+    mended(nights, 4, "sources")
+    record = nights.layout.record(4)
+    record.write_text(record.read_text().replace('"maps"', '"other"'))
+    lose(nights, 4, "maps")
+    assert read_links(nights.layout).lost == ()
+
+
+def test_what_is_not_certain_is_not_told(nights: Lake) -> None:
+    lose(nights, 4, "sources")
+    version = nights.layout.version("sources", 4)
+    shutil.copytree(version, nights.layout.version("sources", 9), symlinks=True)
+    assert lost_version(nights.layout, 4, "sources") is None
+    damage(nights.layout.version("sources", 9))
+    assert lost_version(nights.layout, 4, "sources") == version.name
+    nights.layout.record(4).unlink()
+    assert lost_version(nights.layout, 4, "sources") is None
+
+
+def damage(version: Path) -> None:
+    (version / "_parts" / "c-3.json").unlink()
