@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import pytest
 
@@ -155,6 +156,52 @@ def test_kept_snapshots_stay_whole_and_the_rest_goes(keep: int, lake: Lake, url:
         remote.snapshot(numbers[0])
     needed = {folder for number in kept for folder in remote.snapshot(number).publication.tables.values()}
     assert {"/".join(path.split("/")[:3]) for path in objects(url) if path.startswith("_versions/")} == needed
+
+
+def reads(remote: Lake, table: str, cone: tuple[float, float, float]) -> dict[str, Callable[[], int]]:
+    """Ways of reading a table of a snapshot that is open, each giving a number of rows."""
+    opened, snapshot = remote.open(table), remote.snapshot()
+    connection = snapshot.duckdb()
+    connection.sql(f"SELECT count(*) FROM {table}").fetchall()
+    return {
+        "arrow": lambda: opened.arrow().num_rows,
+        "polars": lambda: len(opened.polars()),
+        "dask": lambda: len(opened.dask().compute()),
+        "parts": lambda: sum(part.n_rows for part in snapshot.parts(table).values()),
+        "cone": lambda: snapshot.cone(table, *cone).num_rows,
+        "duckdb": lambda: connection.sql(f"SELECT sum(flux_aper2), count(*) FROM {table}").fetchall()[0][1],
+        "new duckdb": lambda: len(opened.duckdb()),
+    }
+
+
+@pytest.mark.parametrize("left", ["half of the descriptions", "half of the files", "nothing"])
+def test_a_reader_whose_snapshot_is_being_removed_is_told_and_never_given_a_part_of_it(
+    left: str, lake: Lake, url: str, fill: Fill
+) -> None:
+    for seed in (1, 2):
+        fill(lake, seed, 40, ["sources"])
+    publish(lake, url)
+    remote, cone, old = Lake(url), (0.0, 0.0, 10.0), lake.snapshot().folder("sources").name
+    assert {name: read() for name, read in reads(remote, "sources", cone).items()} == dict.fromkeys(
+        ("arrow", "polars", "dask", "parts", "cone", "duckdb", "new duckdb"), 80
+    )
+    opened = reads(remote, "sources", cone)
+    fill(lake, 3, 40, ["sources"])
+    if left == "nothing":
+        publish(lake, url, keep=1)
+    else:  # as a publish leaves it that is under way
+        publish(lake, url)
+        memory, base = fsspec.filesystem("memory"), f"{url}/_versions/sources/{old}"
+        memory.rm(f"{url}/_snapshots/{remote.snapshot().number - 1:06d}.json")
+        kind = "_parts" if left == "half of the descriptions" else "dataset"
+        names = [name for name in memory.find(f"{base}/{kind}") if name.endswith((".json", ".parquet"))]
+        memory.rm(names[: len(names) // 2])
+    for name, read in opened.items():
+        try:
+            found = read()
+        except (LakeError, OSError, duckdb.Error):
+            continue
+        assert found == 80, name
 
 
 class Stopped(Exception):
