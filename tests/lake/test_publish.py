@@ -386,6 +386,31 @@ def test_a_truncated_file_is_not_published(lake: Lake, url: str, fill: Fill) -> 
         Lake(url)
 
 
+def test_a_file_with_a_flipped_bit_is_not_published(lake: Lake, url: str, fill: Fill) -> None:
+    fill(lake, 1, tables=["sources"])
+    file = lake.open("sources").files[0]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+    with pytest.raises(LakeError, match=rf"{file.name}: the file has not the bytes .* verify --deep"):
+        publish(lake, url)
+    with pytest.raises(LakeError, match="there is no lake"):
+        Lake(url)
+
+
+def test_a_record_that_a_killed_publish_has_cut_short_is_sent_again(
+    lake: Lake, url: str, fill: Fill, digests: Any
+) -> None:
+    fill(lake, 1, tables=["sources"])
+    memory = fsspec.filesystem("memory")
+    for path in lake.layout.ledger.rglob("*.json"):
+        memory.pipe_file(f"{url}/{path.relative_to(lake.root)}", path.read_bytes()[:100])
+    publish(lake, url)
+    assert objects(f"{url}/_ledger") == digests(lake.layout.ledger)
+    assert [entry.batch for entry in Lake(url).history()] == [entry.batch for entry in lake.history()]
+
+
 def test_a_lake_is_published_into_a_folder_too(lake: Lake, tmp_path: Path, fill: Fill) -> None:
     url = (tmp_path / "there").as_uri()
     fill(lake, 1)
