@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from skylake.durable import GONE, set_aside
+from skylake.durable import GONE, drop_locks, set_aside
 from skylake.errors import LakeError
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
@@ -132,6 +132,8 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
     _drop_unfinished(layout)
     _drop_versions(layout, report)
     _drop_staging(layout)
+    for parent in (layout.snapshots, layout.staging):
+        drop_locks(parent)
 
 
 def _drop_unfinished(layout: Layout) -> None:
