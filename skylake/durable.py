@@ -25,6 +25,10 @@ _log = logs.get(__name__)
 _HELD_S = 86400.0
 #: How the names of folders end that are about to be removed; they begin with a dot.
 GONE = ".gone"
+#: How the names of files end that are locked in place of folders; they begin with a dot.
+HELD = ".held"
+#: File systems of which it was said that they lock no folders.
+_TOLD: set[int] = set()
 #: What a file system says that knows no hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EACCES}
 #: Of renameat2(2): paths are those of this process, and both names are to be kept.
@@ -150,23 +154,69 @@ def in_use(folder: Path) -> Iterator[None]:
 def hold(folder: Path) -> int:
     """Say that a folder is in use until the file descriptor that is returned is closed.
 
+    Where the file system locks files only, that is one beside the folder.
+
     Raises
     ------
     FileNotFoundError
         If it is not there, or somebody has set it aside meanwhile (:func:`set_aside`).
     """
     descriptor = os.open(folder, os.O_RDONLY)
+    beside: int | None = None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        status = os.fstat(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError as error:
+            beside = _hold_beside(folder, error)
+        # Of a folder that was set aside the file beside it is gone too, even if there is another by now.
+        is_same = beside is None or os.path.samestat(os.fstat(beside), _beside(folder).stat())
+        if not (is_same and os.path.samestat(status, folder.stat())):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     except OSError:
-        _log.debug("%s could not be held: the file system knows no locks", folder)
-    try:
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
-    except OSError:
-        os.close(descriptor)
+        for one in (descriptor, beside):
+            if one is not None:
+                os.close(one)
         raise
+    if beside is None:
+        return descriptor
+    os.close(descriptor)
+    return beside
+
+
+def _beside(folder: Path) -> Path:
+    """Return the file that is locked in place of a folder."""
+    return folder.with_name(f".{folder.name}{HELD}")
+
+
+def _hold_beside(folder: Path, refusal: OSError) -> int | None:
+    """Hold the file beside a folder; None if there is none and none may be made."""
+    _tell(folder, refusal.strerror or str(refusal))
+    for how in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        try:
+            descriptor = os.open(_beside(folder), how, 0o666)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
+    return None
+
+
+def _tell(folder: Path, why: str) -> None:
+    """Say once of a file system that it locks no folders."""
+    device = folder.stat().st_dev
+    if device not in _TOLD:
+        _TOLD.add(device)
+        _log.warning(
+            "%s: the file system locks no folders (%s), so files beside them are locked; a reader who may not write "
+            "here is protected from a vacuum for a day only",
+            folder.parent,
+            why,
+        )
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -176,32 +226,57 @@ def set_aside(folder: Path) -> Path | None:
     time either keeps it from being removed or is told that it is gone.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        _lock_alone(descriptor)
-        return folder.rename(folder.with_name(f".{folder.name}{GONE}"))
+        with _alone(folder):
+            aside = folder.rename(folder.with_name(f".{folder.name}{GONE}"))
+            _beside(folder).unlink(missing_ok=True)
+            return aside
     except (BlockingIOError, FileNotFoundError):
         return None
-    finally:
-        os.close(descriptor)
 
 
-def _lock_alone(descriptor: int) -> None:
-    """Lock an open folder; raise BlockingIOError if somebody holds it.
+def drop_locks(parent: Path) -> None:
+    """Remove the files that were locked in place of folders which are gone."""
+    for path in parent.glob(f".*{HELD}"):
+        if not path.with_name(path.name.removeprefix(".").removesuffix(HELD)).exists():
+            path.unlink(missing_ok=True)
 
-    Some network file systems lock no folders. There a folder counts as held for a day after it was made or changed.
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder alone; raise BlockingIOError if somebody holds it.
+
+    Some network file systems lock no folders, but files. Where nobody could make a file beside it, a folder counts as
+    held for a day after it was made or changed.
     """
+    descriptors = [os.open(folder, os.O_RDONLY)]
+    try:
+        try:
+            fcntl.flock(descriptors[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            descriptors.append(_lock_beside(folder, error))
+        yield
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _lock_beside(folder: Path, refusal: OSError) -> int:
+    """Lock the file beside a folder; raise BlockingIOError if somebody holds it, or might."""
+    beside = _beside(folder)
+    if not beside.exists() and time.time() - folder.stat().st_mtime < _HELD_S:
+        raise BlockingIOError(
+            refusal.errno, "the file system locks no folders, and this one is young"
+        ) from refusal
+    # Who comes to hold the folder from now on finds this file.
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
     except OSError as error:
-        if time.time() - os.fstat(descriptor).st_mtime < _HELD_S:
-            raise BlockingIOError(
-                error.errno, "the file system locks no folders, and this one is young"
-            ) from error
+        os.close(descriptor)
+        raise BlockingIOError(error.errno, f"{folder}: it is held, or nothing can be locked here") from error
+    return descriptor
 
 
 def replace_durably(path: Path, text: str) -> None:
@@ -217,11 +292,8 @@ def replace_durably(path: Path, text: str) -> None:
 
 def is_in_use(folder: Path) -> bool:
     """Tell whether a process holds a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock_alone(descriptor)
+        with _alone(folder):
+            return False
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
-    return False

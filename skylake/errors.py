@@ -22,6 +22,7 @@ A :class:`FrameError` never stops a run. It carries the reason code under which 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import ClassVar
@@ -112,6 +113,15 @@ def reason_of(error: BaseException, with_file: bool = False) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno) + (f": {error.filename}" if with_file and error.filename else "")
     return f"{type(error).__name__}: {error}"
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it comes from, says that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:

@@ -6,7 +6,8 @@ A compaction that was interrupted finds the files that it had made again, and go
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import dask
 
+from skylake import logs
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
@@ -21,12 +23,14 @@ from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake
 from skylake.lake.compact import Job, Plan, dense_pixels, divide, plan_compaction
-from skylake.lake.parts import PartFile
+from skylake.lake.parts import PartFile, is_as_written
 from skylake.lake.rewrite import Merged, merge_files
 from skylake.lake.snapshot import Snapshot
 from skylake.schema import load, table_names
 from skylake.sky.hats import replace_text
 from skylake.sky.pixels import Pixel
+
+_log = logs.get(__name__)
 
 #: Tables whose parts can be merged.
 COMPACTED = tuple(name for name in table_names() if load(name).layout.batch)
@@ -92,15 +96,13 @@ def _compact_table(
     snapshot = lake.snapshot()
     divided = _divided(lake, snapshot, table, workers, everything)
     plans = plan_compaction(snapshot.version(table), table, everything, divided)
-    names = "-".join(plan.name.rpartition("-")[2] for plan in plans)
-    stage = f"compact-{table}-{names}"[:120]
-    # What was made for another plan, or has been committed since, nobody comes back for.
-    lake.drop_lasting(f"compact-{table}-", stage)
     if not plans:
+        lake.drop_lasting(f"compact-{table}")
         return
     progress.begin(f"compact {table}", sum(len(plan.jobs) for plan in plans))
     commit = Commit("compact", table, base=snapshot.number)
-    with lake.lasting_stage(stage) as staging:
+    with lake.lasting_stage(f"compact-{table}") as staging:
+        _drop_others(staging, {plan.name for plan in plans})
         for plan in plans:
             commit.merge(plan.staged(_run(plan, staging / plan.name, workers, progress), staging / plan.name))
         made = lake.commit(commit)
@@ -114,6 +116,13 @@ def _compact_table(
         "pixels_divided": len(divided),
     }
     progress.line(f"compact {table}: {before} files became {after}")
+
+
+def _drop_others(staging: Path, wanted: Collection[str]) -> None:
+    """Remove what was made for other bundles, or has been committed since: nobody comes back for it."""
+    for path in list(staging.iterdir()):
+        if path.name not in wanted:
+            shutil.rmtree(path)
 
 
 def _divided(
@@ -153,11 +162,9 @@ def run_job(job: Job, staging: Path) -> Merged | None:
     """Make one file, unless an interrupted compaction has made it already; runs on a worker."""
     target = staging / job.merge.path
     note = staging / "_done" / f"{job.merge.path.replace('/', '_')}.json"
-    if note.is_file():
-        made, done = _read_note(note)
-        whole = done is None or (target.is_file() and target.stat().st_size == done.file.n_bytes)
-        if whole and made == _identity(job):
-            return done
+    made, done = _read_note(note)
+    if made == _identity(job) and (done is None or is_as_written(staging, done.file)):
+        return done
     target.parent.mkdir(parents=True, exist_ok=True)
     if job.carried is not None:
         target.unlink(missing_ok=True)
@@ -177,11 +184,22 @@ def _identity(job: Job) -> str:
     return config_sha256({"keys": merge.keys, "pixel": merge.pixel, "path": merge.path, "schema": form})
 
 
-def _read_note(note: Path) -> tuple[str, Merged | None]:
-    """Return what an interrupted compaction noted: for which job, and what was made."""
-    values = json.loads(note.read_text(encoding="utf-8"))
-    merged = values["merged"]
-    if merged is None:
-        return values["job"], None
-    shares = {int(number): (rows, digest) for number, (rows, digest) in merged["shares"].items()}
-    return values["job"], Merged(PartFile(**merged["file"]), shares)
+def _read_note(note: Path) -> tuple[str | None, Merged | None]:
+    """Return what an interrupted compaction noted: for which job, None if there is no note, and what was made.
+
+    Notes are not forced to disk one by one: what a loss of power has left of one is no note.
+    """
+    try:
+        values = json.loads(note.read_text(encoding="utf-8"))
+        job, merged = str(values["job"]), values["merged"]
+        if merged is None:
+            return job, None
+        shares = {int(number): (rows, digest) for number, (rows, digest) in merged["shares"].items()}
+        return job, Merged(PartFile(**merged["file"]), shares)
+    except FileNotFoundError:
+        return None, None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.info(
+            "%s: what an interrupted compaction noted is damaged (%s); its file is made anew", note, error
+        )
+        return None, None

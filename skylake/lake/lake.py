@@ -16,7 +16,7 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import LakeError, SkylakeError, UsageError, is_full, reason_of
 from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
@@ -235,8 +235,7 @@ class Lake:
     def lasting_stage(self, name: str) -> Iterator[Path]:
         """Give a folder to write parts in, which is found again if the run is interrupted.
 
-        It is removed when all went well or failed with an error, and after a week in which nobody has come back for
-        it.
+        It is removed when all went well or the disk is full, and after a week in which nobody has come back for it.
         """
         folder = self._writable.staging / f"{LASTING}{name}"
         try:
@@ -249,17 +248,15 @@ class Lake:
         try:
             with in_use(folder):
                 yield folder
-        except (SkylakeError, OSError):
-            # Where the disk is full it takes up the room that is lacking.
-            shutil.rmtree(folder, ignore_errors=True)
+        except (SkylakeError, OSError) as error:
+            if is_full(error):  # it takes up the room that is lacking
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
-    def drop_lasting(self, prefix: str, wanted: str | None = None) -> None:
-        """Remove what interrupted runs whose names begin so have left, but for the one that is wanted."""
-        for folder in self._writable.staging.glob(f"{LASTING}{prefix}*"):
-            if folder.name != f"{LASTING}{wanted}":
-                shutil.rmtree(folder, ignore_errors=True)
+    def drop_lasting(self, name: str) -> None:
+        """Remove what an interrupted run has left in the folder of a name, as nobody comes back for it."""
+        shutil.rmtree(self._writable.staging / f"{LASTING}{name}", ignore_errors=True)
 
     @contextmanager
     def compacting(self) -> Iterator[None]:

@@ -224,20 +224,20 @@ class _Publisher:
                 self.filler.write(where, content)
 
     def _send_missing(self, folder: Path, paths: Iterable[Path]) -> None:
-        """Send those files of a folder that the store does not have; they never change."""
+        """Send those files of a folder that the store does not have whole; they never change."""
         where = folder.relative_to(self.snapshot.layout.root).as_posix()
-        held = set(self.filler.names(where))
+        held = self.filler.sizes(where)
         transfers = [
-            Transfer(key(self.target.root / where / path.name), path.stat().st_size, path)
+            Transfer(key(self.target.root / where / path.name), n_bytes, path)
             for path in sorted(paths)
-            if path.name not in held
+            if (n_bytes := path.stat().st_size) != held.get(path.name)
         ]
         self.filler.transfer(transfers, lambda: None)
 
     def _send_masters(self) -> None:
         """Send the files of masters that the store does not have whole; a file never changes."""
         root, held = self.snapshot.layout.root, self.filler.sizes(FOLDER)
-        rows = self.snapshot.read("masters", ["file", "file_bytes"]).to_pylist()
+        rows = self.snapshot.read("masters", ["file", "file_bytes", "sha256"]).to_pylist()
         lacking = [
             row for row in rows if held.get(row["file"].removeprefix(f"{FOLDER}/")) != row["file_bytes"]
         ]
@@ -248,7 +248,9 @@ class _Publisher:
                 )
         self.filler.transfer(
             [
-                Transfer(self.filler.key(row["file"]), row["file_bytes"], root / row["file"])
+                Transfer(
+                    self.filler.key(row["file"]), row["file_bytes"], root / row["file"], None, row["sha256"]
+                )
                 for row in lacking
             ],
             lambda: None,

@@ -16,11 +16,13 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from skylake.errors import LakeError
 from skylake.lake.additions import empty_version
@@ -29,13 +31,17 @@ from skylake.lake.contents import Objects
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.schemas import require_known_forms
 from skylake.lake.snapshot import Snapshot
-from skylake.lake.version import Version
+from skylake.lake.version import Version, count_rows
 from skylake.places import Reaching, key, read_keys, read_together, store
 from skylake.schema import load
 
 #: Object below a version or catalog that tells what is in it, and that it is whole.
 OBJECTS = "_objects.json"
 _FORMAT = 1
+_REMOVED = (
+    "a later publish has removed it, or the store has lost objects: open the lake again, let `skylake publish --keep` "
+    "keep more snapshots than are published while somebody reads, or publish the lake again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +178,46 @@ class PublishedLayout(Layout):
 
 
 class PublishedVersion(Version):
-    """A version of a table in a store. Descriptions are fetched together when the first is wanted."""
+    """A version of a table in a store. Descriptions are fetched together when the first is wanted.
+
+    Parameters
+    ----------
+    folder : Path
+    n_told : int
+        Rows of the table, as the publisher counted them. A store lists what is there at the moment: while a later
+        publish removes the version that is some of the descriptions, and then none.
+
+    Raises
+    ------
+    LakeError
+        By whatever reads descriptions, if not all of them are there.
+    """
+
+    def __init__(self, folder: Path, n_told: int) -> None:
+        super().__init__(folder)
+        self._n_told = n_told
 
     @cached_property
     def fresh(self) -> dict[str, Path]:
         """Descriptions of the parts that have files of their own, by name."""
-        return self._fetched(PARTS_FOLDER)
+        return self._described[PARTS_FOLDER]
 
     @cached_property
     def bundle_descriptions(self) -> dict[str, Path]:
         """Descriptions of the bundles, by name."""
-        return self._fetched(BUNDLES_FOLDER)
+        return self._described[BUNDLES_FOLDER]
+
+    @cached_property
+    def _described(self) -> dict[str, dict[str, Path]]:
+        """All descriptions, by kind and name; they tell of all rows."""
+        found = {inner: self._fetched(inner) for inner in (PARTS_FOLDER, BUNDLES_FOLDER)}
+        n_rows = count_rows(found[PARTS_FOLDER].values(), found[BUNDLES_FOLDER].values())
+        if n_rows != self._n_told:
+            raise LakeError(
+                f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_told} that were published; "
+                f"{_REMOVED}"
+            )
+        return found
 
     @cached_property
     def _kept(self) -> Path:
@@ -193,7 +228,7 @@ class PublishedVersion(Version):
 
     def _fetched(self, inner: str) -> dict[str, Path]:
         folder = self._kept / inner
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         paths = {}
         for name, content in read_together(self.folder / inner, ".json").items():
             path = folder / name
@@ -231,9 +266,46 @@ class PublishedSnapshot(Snapshot):
     def version(self, table: str) -> Version:
         """Return the version of a table: its parts, bundles and files."""
         if table not in self._versions:
-            kind = PublishedVersion if table in self.publication.tables else Version
-            self._versions[table] = kind(self.folder(table))
+            folder, is_there = self.folder(table), table in self.publication.tables
+            self._versions[table] = (
+                PublishedVersion(folder, self.n_rows(table)) if is_there else Version(folder)
+            )
         return self._versions[table]
+
+    def require_there(self) -> None:
+        """Require that the snapshot is still published.
+
+        A publish that removes it removes what tells of it before any of its files: what was listed before this holds
+        was all there.
+
+        Raises
+        ------
+        LakeError
+            If it is published no more.
+        """
+        assert isinstance(self.layout, PublishedLayout)
+        text = self.layout.read(self.layout.publication_file(self.number))
+        now = Publication.from_json(text, str(self.layout.root)).tables if text is not None else {}
+        if not self.publication.tables.items() <= now.items():
+            raise LakeError(f"{self.layout.root}: snapshot {self.number} is there no more; {_REMOVED}")
+
+    def cone(
+        self,
+        table: str,
+        ra_deg: float,
+        dec_deg: float,
+        radius_deg: float,
+        columns: Sequence[str] | None = None,
+        filter: Any = None,
+    ) -> pa.Table:
+        """Return the rows of a HATS table within a cone, those of them for which a filter holds.
+
+        Files are found by listing the folders of pixels, so the snapshot has to be there afterwards.
+        """
+        try:
+            return super().cone(table, ra_deg, dec_deg, radius_deg, columns, filter)
+        finally:
+            self.require_there()
 
     def n_rows(self, table: str) -> int:
         """Return the number of rows of a table, as the publisher counted them."""

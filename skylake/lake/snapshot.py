@@ -54,6 +54,10 @@ class Snapshot:
         """Open the same snapshot in another process."""
         return (Snapshot, (self.layout, self.number))
 
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        """Tell dask what this is: how it is pickled may depend on what its file system remembers of the store."""
+        return (str(self.layout.root), self.number)
+
     def folder(self, table: str) -> Path:
         """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily.
 

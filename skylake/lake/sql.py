@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skylake.errors import LakeError
 from skylake.lake.provenance import add_views, pattern
-from skylake.places import is_url, store
+from skylake.lake.remote import PublishedSnapshot
+from skylake.places import is_url, key, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names
 from skylake.sky.hats import read_properties
@@ -61,6 +63,8 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
         add_views(connection, snapshot)
+    if isinstance(snapshot, PublishedSnapshot):
+        snapshot.require_there()
     for name in ("flags", "views"):
         connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     return connection
@@ -93,7 +97,24 @@ def _quoted(name: str) -> str:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
-    files = pattern(root, "dataset/**/*.parquet")
+    """Make a view of all files of a folder.
+
+    Of a store they are named one by one. A pattern would be listed anew for every query, and while a later publish
+    removes the folder that gives the rows of what is left.
+    """
+    files = _listed(root / "dataset") if is_url(root) else f"'{pattern(root, 'dataset/**/*.parquet')}'"
     connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = false{options})"
+        f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, hive_partitioning = false{options})"
     )
+
+
+def _listed(folder: Path) -> str:
+    """Return the files below a folder of a store as a list of SQL."""
+    fs, root = store(folder), key(folder)
+    found = [name[len(root) + 1 :] for name in fs.find(root) if name.endswith(".parquet")]
+    if not found:
+        raise LakeError(
+            f"{folder}: there are no files any more; open the lake again, or publish it again if that does not help"
+        )
+    quoted = ", ".join(f"'{pattern(folder, name)}'" for name in sorted(found))
+    return f"[{quoted}]"

@@ -11,6 +11,7 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake.contents import Contents, Objects
+from skylake.lake.parts import file_sha256
 from skylake.lake.remote import OBJECTS, Publication, PublishedLayout, objects_of, objects_text, read_objects
 from skylake.places import key, read_together, store
 
@@ -22,12 +23,16 @@ _TRANSFERS = 10
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One object to make: sent from a file, or copied from another object."""
+    """One object to make: sent from a file, or copied from another object.
+
+    A file must have the SHA-256 that is given, unless None is.
+    """
 
     target: str
     n_bytes: int
     file: Path | None = None
     source: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Filler:
         known = contents.objects[path]
         source = sources.get(known)
         file = contents.root / path if source is None else None
-        return Transfer(self.key(f"{folder}/{path}"), known[0], file, source)
+        return Transfer(self.key(f"{folder}/{path}"), known[0], file, source, known[1])
 
     def _sources(self, folder: str, objects: Objects) -> dict[tuple[int, str], str]:
         """Return where content is in the store."""
@@ -143,6 +148,12 @@ class Filler:
         if one.file.stat().st_size != one.n_bytes:
             raise LakeError(
                 f"{one.file}: the file has not the size that it was written with; restore it from a copy"
+            )
+        # Readers trust what the list of objects tells of this.
+        if one.sha256 is not None and file_sha256(one.file) != one.sha256:
+            raise LakeError(
+                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` tells the "
+                "command that mends it"
             )
         self.fs.put_file(str(one.file), one.target)
 

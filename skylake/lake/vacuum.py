@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from skylake import logs
-from skylake.durable import GONE, set_aside
+from skylake.durable import GONE, drop_locks, set_aside
 from skylake.errors import LakeError
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
@@ -141,6 +141,8 @@ def _sweep(layout: Layout, report: VacuumReport) -> None:
     _drop_unfinished(layout)
     _drop_versions(layout, report)
     _drop_staging(layout)
+    for parent in (layout.snapshots, layout.staging):
+        drop_locks(parent)
 
 
 def _drop_unfinished(layout: Layout) -> None:

@@ -97,8 +97,7 @@ class Version:
     @cached_property
     def n_rows(self) -> int:
         """Rows of the table."""
-        own = sum(_read_part(path).n_rows for path in self.fresh.values())
-        return own + sum(bundle.n_rows for bundle in self.bundles.values())
+        return count_rows(self.fresh.values(), self.bundle_descriptions.values())
 
     @property
     def pixels(self) -> list[Pixel]:
@@ -154,6 +153,11 @@ class Version:
         own = [file.path for path in self.fresh.values() for file in _read_part(path).files]
         merged = [file.path for bundle in self.bundles.values() for file in bundle.files]
         return [self.folder / path for path in sorted([*own, *merged])]
+
+
+def count_rows(parts: Iterable[Path], bundles: Iterable[Path]) -> int:
+    """Return the rows that descriptions of parts and bundles tell of."""
+    return sum(_read_part(path).n_rows for path in parts) + sum(_read_bundle(path).n_rows for path in bundles)
 
 
 def _descriptions(folder: Path) -> dict[str, Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -205,8 +207,13 @@ def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(
     assert nightly.snapshot().number == between.number
 
 
-def test_an_interrupted_compaction_goes_on(nightly: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made before the interruption is not made again, and the content is the same."""
+@pytest.mark.parametrize(
+    ("end", "damage"), [(KeyboardInterrupt, None), (MemoryError, ""), (KeyboardInterrupt, "of the file")]
+)
+def test_a_compaction_that_was_interrupted_or_failed_goes_on(
+    end: type[BaseException], damage: str | None, nightly: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made before is not made again unless a loss of power has spoilt it, and the content is the same."""
     import skylake.flow.compact as module
 
     before = contents(nightly.snapshot(), "sources")
@@ -216,16 +223,58 @@ def test_an_interrupted_compaction_goes_on(nightly: Lake, monkeypatch: pytest.Mo
     def counted(merge: object, folder: Path) -> object:
         merges.append(str(merge))
         if len(merges) == 4:
-            raise KeyboardInterrupt
+            raise end
         return real(merge, folder)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "merge_files", counted)
-    with pytest.raises(KeyboardInterrupt):
-        compact(nightly, Inline())
-    first = len(merges)
-    compact(nightly, Inline())
-    assert len(merges) - first + 3 == len(set(merges)), "three files were taken over"
+    with pytest.raises(LakeError if end is MemoryError else end):
+        compact(nightly, Inline(), ["sources"])
+    first, n_spoilt = len(merges), 0
+    if damage is not None:
+        n_spoilt, note = 1, min(nightly.layout.staging.rglob("_done/*.json"))
+        if damage == "of the file":
+            file = note.parents[1] / json.loads(note.read_text())["merged"]["file"]["path"]
+            file.write_bytes(bytes(file.stat().st_size))
+        else:
+            note.write_text(damage)
+    compact(nightly, Inline(), ["sources"])
+    assert len(merges) - first == len(set(merges)) - (first - 1) + n_spoilt, "the others were taken over"
     assert contents(nightly.snapshot(), "sources") == before
+    assert list(nightly.layout.staging.iterdir()) == []
+
+
+def test_a_compaction_that_fills_the_disk_leaves_it_as_free_as_before(
+    nightly: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import skylake.flow.compact as module
+
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+    monkeypatch.setattr(module, "merge_files", full)
+    with pytest.raises(LakeError, match="No space left"):
+        compact(nightly, Inline(), ["sources"])
+    assert list(nightly.layout.staging.iterdir()) == []
+
+
+def test_what_was_made_for_nights_that_changed_since_goes(
+    nightly: Lake, put_nights: PutNights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import skylake.flow.compact as module
+
+    def stopped(*_: object) -> object:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "merge_files", stopped)
+        with pytest.raises(LakeError, match="go on from here"):
+            compact(nightly, Inline(), ["sources"])
+    (stage,) = nightly.layout.staging.iterdir()
+    (stage / "compacted-1-of-other-nights").mkdir()
+    compact(nightly, Inline(), ["sources"])
+    assert list(nightly.layout.staging.iterdir()) == []
+    stage.mkdir()
+    compact(nightly, Inline(), ["sources"])
     assert list(nightly.layout.staging.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import pytest
 
@@ -155,6 +156,52 @@ def test_kept_snapshots_stay_whole_and_the_rest_goes(keep: int, lake: Lake, url:
         remote.snapshot(numbers[0])
     needed = {folder for number in kept for folder in remote.snapshot(number).publication.tables.values()}
     assert {"/".join(path.split("/")[:3]) for path in objects(url) if path.startswith("_versions/")} == needed
+
+
+def reads(remote: Lake, table: str, cone: tuple[float, float, float]) -> dict[str, Callable[[], int]]:
+    """Ways of reading a table of a snapshot that is open, each giving a number of rows."""
+    opened, snapshot = remote.open(table), remote.snapshot()
+    connection = snapshot.duckdb()
+    connection.sql(f"SELECT count(*) FROM {table}").fetchall()
+    return {
+        "arrow": lambda: opened.arrow().num_rows,
+        "polars": lambda: len(opened.polars()),
+        "dask": lambda: len(opened.dask().compute()),
+        "parts": lambda: sum(part.n_rows for part in snapshot.parts(table).values()),
+        "cone": lambda: snapshot.cone(table, *cone).num_rows,
+        "duckdb": lambda: connection.sql(f"SELECT sum(flux_aper2), count(*) FROM {table}").fetchall()[0][1],
+        "new duckdb": lambda: len(opened.duckdb()),
+    }
+
+
+@pytest.mark.parametrize("left", ["half of the descriptions", "half of the files", "nothing"])
+def test_a_reader_whose_snapshot_is_being_removed_is_told_and_never_given_a_part_of_it(
+    left: str, lake: Lake, url: str, fill: Fill
+) -> None:
+    for seed in (1, 2):
+        fill(lake, seed, 40, ["sources"])
+    publish(lake, url)
+    remote, cone, old = Lake(url), (0.0, 0.0, 10.0), lake.snapshot().folder("sources").name
+    assert {name: read() for name, read in reads(remote, "sources", cone).items()} == dict.fromkeys(
+        ("arrow", "polars", "dask", "parts", "cone", "duckdb", "new duckdb"), 80
+    )
+    opened = reads(remote, "sources", cone)
+    fill(lake, 3, 40, ["sources"])
+    if left == "nothing":
+        publish(lake, url, keep=1)
+    else:  # as a publish leaves it that is under way
+        publish(lake, url)
+        memory, base = fsspec.filesystem("memory"), f"{url}/_versions/sources/{old}"
+        memory.rm(f"{url}/_snapshots/{remote.snapshot().number - 1:06d}.json")
+        kind = "_parts" if left == "half of the descriptions" else "dataset"
+        names = [name for name in memory.find(f"{base}/{kind}") if name.endswith((".json", ".parquet"))]
+        memory.rm(names[: len(names) // 2])
+    for name, read in opened.items():
+        try:
+            found = read()
+        except (LakeError, OSError, duckdb.Error):
+            continue
+        assert found == 80, name
 
 
 class Stopped(Exception):
@@ -337,6 +384,31 @@ def test_a_truncated_file_is_not_published(lake: Lake, url: str, fill: Fill) -> 
         publish(lake, url)
     with pytest.raises(LakeError, match="there is no lake"):
         Lake(url)
+
+
+def test_a_file_with_a_flipped_bit_is_not_published(lake: Lake, url: str, fill: Fill) -> None:
+    fill(lake, 1, tables=["sources"])
+    file = lake.open("sources").files[0]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+    with pytest.raises(LakeError, match=rf"{file.name}: the file has not the bytes .* verify --deep"):
+        publish(lake, url)
+    with pytest.raises(LakeError, match="there is no lake"):
+        Lake(url)
+
+
+def test_a_record_that_a_killed_publish_has_cut_short_is_sent_again(
+    lake: Lake, url: str, fill: Fill, digests: Any
+) -> None:
+    fill(lake, 1, tables=["sources"])
+    memory = fsspec.filesystem("memory")
+    for path in lake.layout.ledger.rglob("*.json"):
+        memory.pipe_file(f"{url}/{path.relative_to(lake.root)}", path.read_bytes()[:100])
+    publish(lake, url)
+    assert objects(f"{url}/_ledger") == digests(lake.layout.ledger)
+    assert [entry.batch for entry in Lake(url).history()] == [entry.batch for entry in lake.history()]
 
 
 def test_a_lake_is_published_into_a_folder_too(lake: Lake, tmp_path: Path, fill: Fill) -> None:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import re
 import shutil
+import stat
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,6 +92,56 @@ def test_a_snapshot_that_is_read_stays(
     assert reader.read("sources").num_rows == 40
     del reader
     assert lake.vacuum(Retention(1, 0, 0)).snapshots == [2]
+
+
+@pytest.fixture
+def files_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system lock files but no folders, as that of some network file systems does."""
+    flock = fcntl.flock
+
+    def refuse_folders(descriptor: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", refuse_folders)
+
+
+def age(folder: Path) -> None:
+    os.utime(folder, (time.time() - 2 * 86400,) * 2)
+
+
+@pytest.mark.usefixtures("files_only")
+def test_a_snapshot_that_is_read_stays_where_folders_cannot_be_locked(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    nights(lake, make_rows, put, 3)
+    for folder in lake.layout.snapshots.iterdir():
+        if folder.is_dir():
+            age(folder)
+    reader = lake.snapshot(2)
+    report = lake.vacuum(Retention(1, 0, 0))
+    assert (report.snapshots, report.n_in_use) == ([1, 3], 1)
+    assert reader.read("sources").num_rows == 40
+    del reader
+    assert lake.vacuum(Retention(1, 0, 0)).snapshots == [2]
+    assert {path.name for path in lake.layout.snapshots.iterdir()} == {"000004", ".000004.held"}
+
+
+@pytest.mark.usefixtures("files_only")
+def test_the_staging_of_a_long_run_stays_where_folders_cannot_be_locked(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    left = lake.layout.staging / "ingest-sim.dead"
+    left.mkdir()
+    age(left)
+    with lake.stage("ingest") as mine:
+        (mine / "frames").mkdir()
+        age(mine)
+        nights(lake, make_rows, put, 1)
+        assert mine.is_dir() and not left.exists()
+    lake.vacuum()
+    assert list(lake.layout.staging.iterdir()) == []
 
 
 def test_versions_that_no_snapshot_leads_to_go(lake: Lake, make_rows: MakeRows, put: Put) -> None:
