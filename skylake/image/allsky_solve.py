@@ -64,6 +64,8 @@ class AllSkySolution:
         From the zenith to the optical axis.
     seconds : float
     residuals : Residuals
+    refined : Refined
+        The fit that it comes from.
     """
 
     view: SkyView
@@ -77,6 +79,7 @@ class AllSkySolution:
     tilt_deg: float
     seconds: float
     residuals: Residuals = field(repr=False)
+    refined: Refined = field(repr=False)
 
     def report(self) -> dict[str, float | int | str]:
         """Return the figures of the solution and the parameters of the lens, ready for a table or JSON."""
@@ -157,6 +160,7 @@ def solve_all_sky(
         tilt_deg(lens),
         perf_counter() - begin,
         residuals,
+        refined,
     )
 
 

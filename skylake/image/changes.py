@@ -203,7 +203,9 @@ def likely_division(
     if not starts:
         return None
     # Over a change the frames of all pairs of neighbours but one agree.
-    neighbours = [_between(distortion, told[n : n + 1], told[n + 1 : n + 2], shape) for n in range(len(told) - 1)]
+    neighbours = [
+        _between(distortion, told[n : n + 1], told[n + 1 : n + 2], shape) for n in range(len(told) - 1)
+    ]
     spread = _spread_of(neighbours)
     found = {n: _between(distortion, told[:n], told[n:], shape) for n in starts}
     start = _likeliest({n: squares / spread for n, (squares, _) in found.items()}, times)

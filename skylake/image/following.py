@@ -133,8 +133,8 @@ def _sha256(frames: Sequence[Seen]) -> str:
 def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
     """Return frames in the order of time, those of one distortion together.
 
-    Where what frames tell divides them best the longer part is learnt, and the other one must contradict it: as a whole,
-    and whichever of its frames is left out. Then each part is looked at by itself.
+    Where what frames tell divides them best the longer part is learnt, and the other one must contradict it: as a
+    whole, and whichever of its frames is left out. Then each part is looked at by itself.
 
     Parameters
     ----------
