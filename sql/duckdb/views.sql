@@ -2,7 +2,7 @@
 
 -- Altitude as refracted at sea level.
 CREATE MACRO apparent_altitude(altitude_deg) AS
-    least(90, altitude_deg + 1.02 / 60.0 / tan(radians(altitude_deg + 10.3 / (altitude_deg + 5.11))));
+    least(90, altitude_deg::DOUBLE + 1.02 / 60.0 / tan(radians(altitude_deg::DOUBLE + 10.3 / (altitude_deg::DOUBLE + 5.11))));
 
 -- Airmass at an altitude without refraction, null below the horizon (Pickering 2002, of the altitude as refracted by
 -- Saemundsson 1986), as skylake.core.ephemeris.airmass has it.
@@ -15,12 +15,14 @@ CREATE MACRO airmass(altitude_deg) AS
 CREATE MACRO extinction_mag(extinction, altitude_deg) AS
     CASE WHEN extinction IS NULL THEN 0.0 ELSE extinction * (airmass(altitude_deg) - 1) END;
 
--- Variance of a zeropoint at an altitude. It is known best at the mean airmass of the stars of its fit: what zp_err has of
--- the extinction is that at the zenith.
-CREATE MACRO zp_variance(zp_err, zp_fit_err, extinction_err, mean_airmass, altitude_deg) AS
+-- Variance of a zeropoint at the mean airmass of the stars of its fit, where it is known best: what zp_err has of the
+-- extinction is that at the zenith. And what extinction brings in at another altitude.
+CREATE MACRO zp_variance(zp_err, zp_fit_err, extinction_err, mean_airmass) AS
     CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN pow(zp_err, 2)
-        ELSE greatest(pow(zp_err, 2) - pow(extinction_err * (mean_airmass - 1), 2), pow(coalesce(zp_fit_err, 0), 2))
-            + pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
+        ELSE greatest(pow(zp_err, 2) - pow(extinction_err * (mean_airmass - 1), 2), pow(coalesce(zp_fit_err, 0), 2)) END;
+CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
+    CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
+        ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
 -- The calibration in force: of each frame and catalog the row of the largest version.
 CREATE VIEW zeropoints_in_force AS
@@ -59,7 +61,8 @@ FROM (
         z.zp,
         z.zp_err,
         extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass, s.altitude_deg)
+        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
+        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
         + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
             ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
         END AS zero_variance,
@@ -93,11 +96,12 @@ SELECT
         ELSE sqrt(
             pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
             + greatest(
-                zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass, m.altitude_deg)
+                zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
                 - coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0),
                 pow(coalesce(z.zp_fit_err, 0), 2)
             )
             + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+            + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
         )
     END AS mag_err,
     m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
@@ -146,7 +150,8 @@ FROM (
         z.zp,
         z.zp_err,
         extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass, s.altitude_deg)
+        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
+        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
         + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
             ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
         END AS zero_variance,

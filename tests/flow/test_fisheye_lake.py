@@ -126,6 +126,19 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
+def test_what_a_killed_run_has_not_learnt_from_is_learnt_by_the_next(lake: Lake, archive: FisheyeResult):
+    """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
+    path = geometries_file(lake.layout, "sim-fisheye")
+    known = read_geometries(lake.layout, "sim-fisheye")
+    path.unlink()
+    assert ingest(lake, PROFILE, archive.frames[:4], Inline()).counts == {}
+    assert read_geometries(lake.layout, "sim-fisheye") == known
+    path.unlink()
+    report = ingest(lake, PROFILE, archive.frames, Inline())
+    assert report.counts == {"ok": 3, "rejected": 1}
+    assert read_geometries(lake.layout, "sim-fisheye")[0] == known[0]
+
+
 def test_the_next_frames_start_from_the_geometry_of_the_lake(lake: Lake, tmp_path: Path):
     (known,) = read_geometries(lake.layout, "sim-fisheye")
     later = simulate_fisheye(
@@ -159,7 +172,8 @@ def test_zeropoints_and_extinction_are_those_of_the_simulation(lake: Lake):
         # At the zenith the air takes what it takes per airmass.
         assert row["zp"] == pytest.approx(ZEROPOINT - EXTINCTION, abs=5.0 * row["zp_err"] + 0.01)
         assert row["extinction"] == pytest.approx(EXTINCTION, abs=5.0 * row["extinction_err"])
-        assert row["extinction_err"] < 0.01 and row["zp_err"] < 0.02
+        # Most of the error of a zeropoint is that of the aperture correction.
+        assert row["extinction_err"] < 0.01 and row["zp_fit_err"] < 0.01 and row["zp_err"] < 0.05
         assert row["n_used"] > 100 and row["mean_airmass"] > 1.3
 
 
@@ -195,7 +209,7 @@ def test_sources_have_their_altitude_and_what_is_left_of_stars_is_told_by_place(
         field = ResidualField.of_text(row["astrom_field"])
         assert field.number.shape == (8, 8) and field.number.sum() == row["astrom_n"]
         assert np.nanmax(np.hypot(field.dx, field.dy)[field.number > 20]) < 0.2
-        assert 0.05 < row["astrom_rms_ring1_px"] < 0.4 and row["astrom_completeness"] > 0.9
+        assert 0.05 < row["astrom_rms_ring1_px"] < 0.4 and row["astrom_completeness"] > 0.8
         assert abs(row["astrom_radial_ring2_px"]) < 0.05 and row["astrom_refraction"] == "applied"
     sources = first.snapshot().read("sources").to_pandas()
     mine = sources[sources.frame_id == next(iter(frames))]
