@@ -2,13 +2,13 @@
 
 Needs: skylake alone. Takes a quarter of a minute on 2 cores.
 
-Simulated: a camera of 1024 x 768 pixels without distortion, 1 to 75 degrees wide, looks at several altitudes from a site at
-2,600 m. Its 600 stars are where the whole air and the motion of the Earth put them, and their places are off by 0.01 px in
-each coordinate. A lens is fitted by `skylake.image.refined.refine_pointing` from a pointing that is a pixel off, and
-compared with the truth on a grid over the image: root mean square distance, pixels.
+Simulated: a camera of 1024 x 768 pixels without distortion, 1 to 75 degrees wide, looks at several altitudes from a
+site at 2,600 m. Its 600 stars are where the whole air and the motion of the Earth put them, and their places are off
+by 0.01 px in each coordinate. A lens is fitted by `skylake.image.refined.refine_pointing` from a pointing that is off,
+and compared with the truth on a grid over the image: root mean square distance, pixels.
 
-Four ways: the lens of the frame alone, whose distortion may follow the air; and the pointing, scale and stretch alone, as
-where the distortion of the camera was learnt; each with the refraction left in (the peer) and taken off. Of several
+Four ways: the lens of the frame alone, whose distortion may follow the air; and the pointing, scale and stretch alone,
+as where the distortion of the camera was learnt; each with the refraction left in (the peer) and taken off. Of several
 frames drawn the median counts. Behind each figure stands how many parameters were fitted.
 
 Each claim is one line: ours, peer, ratio, target, met or missed.
@@ -40,7 +40,7 @@ SHAPE = (768, 1024)
 AIR = Air(740.0, 5.0, 0.545, 2600.0)
 HORIZON = Horizon.of(60400.2, Site("a hill", -70.4, -24.6, 2600.0), AIR)
 AZIMUTH, STARS, NOISE_PX = 70.0, 600, 0.01
-#: Width of the field and altitude of its middle, degrees; and what may be left where the distortion was learnt, pixels.
+#: Width of the field and altitude of its middle, degrees; what may be left where the distortion was learnt, pixels.
 CASES = ((1.0, 30.0, 0.002), (11.0, 30.0, 0.003), (20.0, 30.0, 0.004), (20.0, 60.0, 0.005), (40.0, 45.0, 0.008),
          (75.0, 60.0, 0.014))  # fmt: skip
 #: Where refraction matters: what is left in is at least so much, and that is what the claims are about.
