@@ -218,7 +218,8 @@ def test_sources_have_their_altitude_and_what_is_left_of_stars_is_told_by_place(
     altitude, azimuth = altitude_azimuth(seen)
     lift = altitude - mine.altitude_deg.to_numpy()
     # The horizon tells where stars appear, the column where they are.
-    assert lift[altitude > 60.0] == pytest.approx(0.005, abs=0.01) and lift[altitude < 10.0].min() > 0.05
+    # A place that aberration moves by 20 arcsec stays within 0.006 degrees of it; refraction is 1' at 45 degrees.
+    assert np.abs(lift[altitude > 60.0]).max() < 0.02 and lift[altitude < 10.0].min() > 0.05
     turn = (azimuth - mine.azimuth_deg.to_numpy() + 180.0) % 360.0 - 180.0
     assert np.abs(turn[altitude < 80.0]).max() < 0.05
 

@@ -13,13 +13,16 @@ from skylake.image.skyview import SkyView
 from skylake.report.geometry import (
     horizon_grid,
     residual_arrows,
+    residual_spread,
     residuals_against_azimuth,
     residuals_against_zenith_distance,
     sky_chart,
 )
 from skylake.report.style import save
 
-PICTURES = [residual_arrows, residuals_against_zenith_distance, residuals_against_azimuth, sky_chart]
+PICTURES = [
+    residual_arrows, residuals_against_zenith_distance, residuals_against_azimuth, sky_chart, residual_spread,
+]  # fmt: skip
 
 
 def solution(number=800, outward=0.0):
