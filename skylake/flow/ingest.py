@@ -147,8 +147,7 @@ def ingest(
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report, options.neighbours)
     progress.begin("frames", sum(len(found) for found in nights.values()))
-    # Each night of a camera of the whole sky starts from the geometry of those before, however they came in: what a
-    # run that was killed has committed but not learnt from is learnt from first.
+    # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
     reduction = _with_geometry(run, reduction, failures)
     size = 1 if profile.base.astrometry.all_sky else _WINDOW * workers.count
     for window in _windows(nights, size):

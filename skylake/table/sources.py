@@ -120,8 +120,8 @@ def above_horizon(
         return {}
     altitude, azimuth = alt_az(ra_deg, dec_deg, frame["mjd_mid"], site)
     # The nearest float below 360 may be 360 itself in single precision.
-    azimuth = azimuth.astype(np.float32) % np.float32(360.0)
-    return {"altitude_deg": altitude.astype(np.float32), "azimuth_deg": azimuth}
+    turned = azimuth.astype(np.float32) % np.float32(360.0)
+    return {"altitude_deg": altitude.astype(np.float32), "azimuth_deg": turned}
 
 
 def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
