@@ -48,13 +48,15 @@ class Operation:
 
 
 def _skylake(*arguments: str) -> Callable[[Trials, Path], Work]:
-    """Return what gives a command; the words LAKE, FRAMES, PROFILE, CHOOSY and PAIR stand for paths."""
+    """Return what gives a command; the words LAKE, FRAMES, SKIES, PROFILE, CHOOSY and PAIR stand for paths."""
 
     def work(trials: Trials, lake: Path) -> Work:
-        paths = {
-            "LAKE": lake, "FRAMES": trials.archive / "frames", "PROFILE": trials.profile, "CHOOSY": trials.choosy,
-            "PAIR": trials.pair,
-        }  # fmt: skip
+        paths = {"LAKE": lake, "PROFILE": trials.profile, "CHOOSY": trials.choosy, "PAIR": trials.pair}
+        # Frames are drawn when an operation asks for them.
+        if "FRAMES" in arguments:
+            paths["FRAMES"] = trials.archive / "frames"
+        if "SKIES" in arguments:
+            paths["SKIES"] = trials.skies / "frames"
         return partial(command, [str(paths.get(word, word)) for word in arguments])
 
     return work
@@ -127,6 +129,14 @@ OPERATIONS = (
     ),
     Operation(
         "mosaic", "mosaic", _skylake("camera", "mosaic", "LAKE", "--camera", "PAIR"), 10, _LEARNING, stepwise=True
+    ),
+    Operation(
+        "ingest, whole sky", "sky", _skylake("ingest", "LAKE", "--camera", "sim-fisheye", "SKIES"), 6,
+        (*_BUILDING, *_LEARNING),
+    ),
+    Operation(
+        "learn, whole sky", "skies", _skylake("camera", "learn", "LAKE", "--camera", "sim-fisheye", "--anew"), 4,
+        _LEARNING, stepwise=True,
     ),
     Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, _BUILDING, stepwise=True),
     Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, _BUILDING, stepwise=True),

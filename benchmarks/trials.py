@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skylake import cameras
@@ -16,9 +16,11 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.lake import Lake
+from skylake.lake.geometries import read_geometries, write_geometries
 from skylake.mirror.run import mirror_lake
 from skylake.settings import Settings
 from skylake.simulate import MosaicParams, Scenario, ScheduleParams, StarParams, simulate, simulate_camera
+from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
 from skylake.sky.catalog_columns import CatalogColumns
 
 SMALL = """
@@ -48,6 +50,8 @@ place = { x_arcsec = 1300.0, y_arcsec = 0.0, angle_deg = 90.0 }
 )
 #: Pixels of this order meet at the middle of the field.
 _PIXEL_ORDER, _FIELD = 5, (0.0, -24.6243)
+#: More than twice the radius of matches with pixels of a third of a degree.
+_SKY_MARGIN_ARCSEC = 4000.0
 _COLUMNS = CatalogColumns(
     ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec",
     magnitudes={"V": "V", "B": "B"}, magnitude_errors={"V": "V_err", "B": "B_err"}, colours={"B-V": "B-V"},
@@ -68,6 +72,8 @@ class Trials:
     ``tables``            nights that were simulated as tables, a snapshot each
     ``empty``             nothing but the catalog and profile of ``tables``
     ``mosaic``            a night of a camera of two chips
+    ``sky``               the catalog of the nights of a camera of the whole sky, and none of them
+    ``skies``             these nights, between which the camera was moved, with a geometry that is not theirs
     ====================  =================================================================
 
     Attributes
@@ -131,6 +137,14 @@ class Trials:
             simulate_camera(scenario, folder)
         return folder
 
+    @property
+    def skies(self) -> Path:
+        """Folder with two nights of a camera of the whole sky, which is moved between them."""
+        folder = self.root / "skies"
+        if not folder.exists():
+            simulate_fisheye(FisheyeNights(nights=2, frames_per_night=2, moved_after=1), folder)
+        return folder
+
     def lake(self, name: str) -> Path:
         """Return a prepared lake, not to be changed."""
         path = self.root / "lakes" / name
@@ -166,6 +180,22 @@ class Trials:
         import_catalog(lake, "simcat", "table", [self.mosaics / "catalog.parquet"], _COLUMNS)
         for chip in cameras.load_chips(str(self.pair)):
             ingest(lake, chip, [self.mosaics / "frames"], Inline(), IngestOptions())
+
+
+def _sky(trials: Trials, target: Path) -> None:
+    lake = Lake.create(target, Settings(cluster="inline", workers=2, pixel_order=0))
+    columns = replace(_COLUMNS, magnitudes={"V": "V"}, magnitude_errors={"V": "V_err"})
+    import_catalog(
+        lake, "sky", "table", [trials.skies / "catalog.parquet"], columns, margin_arcsec=_SKY_MARGIN_ARCSEC
+    )
+
+
+def _skies(trials: Trials, target: Path) -> None:
+    lake, profile = trials.copy("sky", target), cameras.load("sim-fisheye")
+    ingest(lake, profile, [trials.skies / "frames"], Inline(), IngestOptions())
+    # So that to learn anew changes something.
+    known = read_geometries(lake.layout, profile.name)
+    write_geometries(lake.layout, profile.name, [replace(one, rms_px=9.0) for one in known])
 
 
 def _half(trials: Trials, target: Path) -> None:
@@ -238,5 +268,5 @@ def _mosaic(trials: Trials, target: Path) -> None:
 _RECIPES: dict[str, Callable[[Trials, Path], None]] = {
     "new": _new,
     "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
-    "tables": _tables, "empty": _empty, "mosaic": _mosaic,
+    "tables": _tables, "empty": _empty, "mosaic": _mosaic, "sky": _sky, "skies": _skies,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skylake.image.epochs import Epoch
     from skylake.image.geometry import Geometry
-    from skylake.lake import Lake
+    from skylake.lake import Lake, Snapshot
 
 
 def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]:
@@ -43,13 +43,30 @@ def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]
     return paths
 
 
-def draw_sky_geometry(geometry: Geometry, camera: str, folder: Path) -> list[str]:
-    """Draw where a camera of the whole sky shows altitudes and azimuths into a folder; return the files."""
+def draw_sky_geometry(snapshot: Snapshot, geometry: Geometry, camera: str, folder: Path) -> list[str]:
+    """Draw a geometry of a camera of the whole sky into a folder; return the files.
+
+    Where it shows altitudes and azimuths, its distortion, and what is left of the stars of its frames.
+    """
     from skylake.cli.output import writing
+    from skylake.core.sphere import ARCSEC_PER_RADIAN
+    from skylake.flow.residualfields import field_of_geometry
+    from skylake.report import astrometry
     from skylake.report.geometry import horizon_grid
     from skylake.report.style import save
 
-    path = folder / f"{camera}-{geometry.name}-horizon.png"
-    with writing(path):
-        save(horizon_grid(geometry, f"{camera}, geometry {geometry.name}"), path)
-    return [str(path)]
+    name, lens, shape = f"{camera}, geometry {geometry.name}", geometry.lens, geometry.shape
+    field, n_frames = field_of_geometry(snapshot, camera, geometry)
+    scale = ARCSEC_PER_RADIAN / lens.focal_px
+    figures = {
+        "horizon": horizon_grid(geometry, name),
+        "distortion": astrometry.distortion_map(lens, shape, f"{name}: distortion", whole_sky=True),
+        "field": astrometry.stored_field(field, shape, scale, n_frames, f"{name}: residuals as stored"),
+    }
+    paths = []
+    for what, figure in figures.items():
+        path = folder / f"{camera}-{geometry.name}-{what}.png"
+        with writing(path):
+            save(figure, path)
+        paths.append(str(path))
+    return paths

@@ -89,7 +89,7 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
             from skylake.cli.camera_pictures import draw_sky_geometry
 
             for row, geometry in zip(rows, sky, strict=True):
-                row["pictures"] = draw_sky_geometry(geometry, camera_name, plot)
+                row["pictures"] = draw_sky_geometry(snapshot, geometry, camera_name, plot)
         show.result(
             rows,
             as_json,

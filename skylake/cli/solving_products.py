@@ -52,6 +52,10 @@ def _figures(solved: SolvedFrame, name: str) -> dict[str, Figure]:
             ),
             "azimuth": geometry.residuals_against_azimuth(whole, f"{name}: residuals against azimuth"),
             "sky": geometry.sky_chart(whole, f"{name}: the sky"),
+            "histogram": geometry.residual_spread(whole, f"{name}: spread of residuals"),
+            "distortion": astrometry.distortion_map(
+                whole.view.lens, whole.view.shape, f"{name}: distortion", whole_sky=True
+            ),
         }
     if solved.refined is None or solved.found is None:
         return {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
 from skylake.lake import Part
@@ -114,11 +115,16 @@ def choose_matches(
     return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
 
 
+def _has_carried(piece: Slice) -> bool:
+    """Tell whether a file has all columns that matches carry along: one of an older schema may not."""
+    return set(CARRIED) <= set(pq.read_schema(piece.path).names)
+
+
 class NightCatalog:
     """The detections of one night as a HATS catalog of their own.
 
-    It is made of links to its files; rows that lie in one file with other nights are copied out. Opening the whole
-    table and filtering it would look into every file of every night.
+    It is made of links to its files; rows that lie in one file with other nights are copied out, and so are those of
+    an older schema. Opening the whole table and filtering it would look into every file of every night.
     """
 
     def __init__(self, sources: Part, slices: Sequence[Slice]) -> None:
@@ -131,7 +137,7 @@ class NightCatalog:
         for file, piece in zip(self.sources.files, self.slices, strict=True):
             target = root / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            if piece.keys is None:
+            if piece.keys is None and _has_carried(piece):
                 target.symlink_to(piece.path)
             else:
                 write_parquet(read_files("sources", [piece]), target)

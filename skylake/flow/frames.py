@@ -45,7 +45,7 @@ from skylake.schema.parquet import write_options
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
-from skylake.table.sources import sources_table
+from skylake.table.sources import sources_table, whole_sky_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,21 +256,22 @@ def _measure(
         content, profile, find_stars, library, sky, finish, row, solver, epochs,
         guide=guide, catalog=catalog, prior=prior, keeper=keeper,
     )  # fmt: skip
-    return _tables(reduced)
+    return _tables(reduced, profile)
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
     reduced = ReducedFrame(new_row(profile, path, content))
     reduced.file_under(error)
-    return _tables(reduced)
+    return _tables(reduced, profile)
 
 
-def _tables(reduced: ReducedFrame) -> _Rows:
+def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
     row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
+    site = whole_sky_site(profile.at(row.get("mjd_mid")))
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
-        sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg)
-    forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished))
+        sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg, site)
+    forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished, site))
     if isinstance(forced, FrameError):
         note_failure(row, forced)
         forced = None

@@ -151,13 +151,13 @@ def ingest(
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report, options.neighbours)
     progress.begin("frames", sum(len(found) for found in nights.values()))
-    for window in _windows(nights, _WINDOW * workers.count):
+    # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
+    reduction = _with_geometry(run, reduction, failures)
+    size = 1 if profile.base.astrometry.all_sky else _WINDOW * workers.count
+    for window in _windows(nights, size):
         later = [night for night in nights if night > max(window)]
         failures += _ingest_window(run, window, reduction, later)
-        try:
-            reduction = _with_geometry(run, reduction)
-        except LakeError as error:
-            failures.append(error)
+        reduction = _with_geometry(run, reduction, failures)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
@@ -283,15 +283,19 @@ def _ingest_window(
         )
 
 
-def _with_geometry(run: _Run, reduction: Reduction) -> Reduction:
+def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:
     """Learn the geometry of a camera of the whole sky from its frames, so that the next ones start from it."""
     profile = reduction.profile
     if not profile.base.astrometry.all_sky or reduction.catalog is None:
         return reduction
-    learnt = learn_geometries(run.lake, profile, run.workers)
+    try:
+        learnt = learn_geometries(run.lake, profile, run.workers)
+        known = read_geometries(run.lake.layout, profile.name)
+    except LakeError as error:
+        failures.append(error)
+        return reduction
     for line in learnt.changes:
         run.progress.line(line)
-    known = read_geometries(run.lake.layout, profile.name)
     return replace(reduction, guide=replace(reduction.guide, geometries=known))
 
 

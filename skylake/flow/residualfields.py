@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from skylake.core.reasons import Status
 from skylake.image.epochs import Epoch
+from skylake.image.geometry import Geometry
 from skylake.image.residualfield import ResidualField
 from skylake.lake import Snapshot
 
@@ -20,13 +21,27 @@ def field_of_epoch(snapshot: Snapshot, camera: str, epoch: Epoch) -> tuple[Resid
     number : int
         Frames.
     """
+    since = (pc.field("mjd_mid") >= epoch.valid_from) & (pc.field("mjd_mid") < epoch.valid_to)
+    return _field(snapshot, camera, epoch.shape, since)
+
+
+def field_of_geometry(
+    snapshot: Snapshot, camera: str, geometry: Geometry
+) -> tuple[ResidualField | None, int]:
+    """Return the same of a camera that sees the whole sky, within the time of a geometry."""
+    within = (pc.field("mjd_mid") >= geometry.first_mjd) & (pc.field("mjd_mid") <= geometry.last_mjd)
+    return _field(snapshot, camera, geometry.shape, within)
+
+
+def _field(
+    snapshot: Snapshot, camera: str, shape: tuple[int, int], within: pc.Expression
+) -> tuple[ResidualField | None, int]:
     wanted = (
         (pc.field("status") == Status.OK.value)
         & pc.field("astrom_field").is_valid()
-        & (pc.field("height_px") == epoch.shape[0])
-        & (pc.field("width_px") == epoch.shape[1])
-        & (pc.field("mjd_mid") >= epoch.valid_from)
-        & (pc.field("mjd_mid") < epoch.valid_to)
+        & (pc.field("height_px") == shape[0])
+        & (pc.field("width_px") == shape[1])
+        & within
     )
     rows = snapshot.read("frames", ["astrom_field"], lambda part: part.camera == camera, wanted)
     fields = [ResidualField.of_text(text) for text in rows["astrom_field"].to_pylist()]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import HeaderReading, Profile, read_header
+from skylake.core.camera import Site
 from skylake.core.frame import Image, SkyPlane
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow.cluster import Inline
@@ -41,7 +42,7 @@ from skylake.image.reduce import Finisher, ReducedFrame, reduce_frame
 from skylake.lake import Lake, Snapshot
 from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
-from skylake.table.sources import sources_table, unplaced_table
+from skylake.table.sources import sources_table, unplaced_table, whole_sky_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,18 @@ class SingleFrame:
             return None
         if found.ra_deg is None or found.dec_deg is None:
             return unplaced_table(found.row, found.sources)
-        return sources_table(found.row, found.sources, found.ra_deg, found.dec_deg)
+        return sources_table(found.row, found.sources, found.ra_deg, found.dec_deg, self._site)
 
     @property
     def forced(self) -> pa.Table | None:
         """Targets as rows of the table ``forced_sources``; None where none were measured."""
-        return (
-            None if self.reduced.finished is None else forced_table(self.reduced.row, self.reduced.finished)
-        )
+        found = self.reduced
+        return None if found.finished is None else forced_table(found.row, found.finished, self._site)
+
+    @property
+    def _site(self) -> Site | None:
+        """The site of a camera that sees the whole sky."""
+        return None if self.extracted is None else whole_sky_site(self.extracted.camera)
 
     @property
     def frame(self) -> pa.Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from skylake.image.allsky import SkyStars
 from skylake.image.allsky_fit import Pairs, fit, free, pair
 from skylake.image.lens import NAMES, Lens
+from skylake.image.residualfield import ResidualField, rings
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -33,6 +36,8 @@ _WINDOW = 0.6
 _REACH = 3.0
 #: Brightness may differ from that of other pairs by this, magnitudes, or by so many standard deviations.
 _LEAST_MAG, _MAG_SIGMAS = 0.7, 4.0
+#: Stars by which completeness is told.
+_BRIGHT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,31 @@ class Refined:
     def rms_px(self) -> float:
         """Root mean square of the distances, pixels."""
         return float(np.sqrt(np.mean(np.sum(self.residuals**2, axis=1))))
+
+    @property
+    def completeness(self) -> float:
+        """Share of the fifty brightest of these stars that have a detection; NaN without a star."""
+        number = min(_BRIGHT, len(self.stars))
+        # The brightest come first.
+        return float(np.count_nonzero(self.pairs.star < number)) / number if number else float("nan")
+
+    def numbers(self, seen: Detected, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return what is left of its stars, by their place on the image, as columns of ``frames``; NaN is None.
+
+        Parameters
+        ----------
+        seen : Detected
+            What the frame shows.
+        shape : tuple of int
+            Height and width of the image.
+        """
+        x, y = seen.places[self.pairs.detection].T
+        alike, residuals = np.ones(len(x)), self.residuals.T
+        told = {"astrom_completeness": self.completeness, **rings(x, y, residuals, alike, shape)}
+        return {
+            **{name: value if math.isfinite(value) else None for name, value in told.items()},
+            "astrom_field": ResidualField.of(x, y, residuals, alike, shape).text(),
+        }
 
 
 @dataclass(frozen=True, slots=True)

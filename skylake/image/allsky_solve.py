@@ -65,6 +65,8 @@ class AllSkySolution:
     seconds, refine_seconds : float
         Of the processor: of the search, 0 where the geometry was known, and of the fit to all stars.
     residuals : Residuals
+    refined : Refined
+        The fit that it comes from.
     """
 
     view: SkyView
@@ -79,6 +81,7 @@ class AllSkySolution:
     seconds: float
     refine_seconds: float
     residuals: Residuals = field(repr=False)
+    refined: Refined = field(repr=False)
 
     def report(self) -> dict[str, float | int | str]:
         """Return the figures of the solution and the parameters of the lens, ready for a table or JSON."""
@@ -163,6 +166,7 @@ def solve_all_sky(
         seconds,
         thread_time() - began,
         residuals,
+        refined,
     )
 
 

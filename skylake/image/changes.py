@@ -9,8 +9,8 @@ the camera: the others must show it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -34,6 +34,8 @@ _FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
 #: Starts whose sum of squares is less than that of the best by no more may be the right one: one frame in a thousand
 #: adds as much by chance (chi-square of seven numbers). Pauses count that are so many times that before the best.
 _NEARLY, _PAUSE = 25.0, 3.0
+#: Frames on either side of a change among those that a distortion is first learnt from.
+_FEWEST_BESIDE = 2
 #: How far a change must move stars to matter (pixels, root mean square over the image).
 _LEAST_CHANGE_PX = 0.03
 _GRID = 12
@@ -107,13 +109,14 @@ def tell(distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int
 
 def spread_of(distortion: Distortion, told: Sequence[Told], shape: tuple[int, int]) -> float:
     """Return how many times the variance that their stars explain the frames of an epoch differ by; at least 1."""
+    return _spread_of([_judge(distortion, one, shape)[:2] for one in told])
+
+
+def _spread_of(judged: Sequence[tuple[float, int]]) -> float:
+    """Return how many times its median, as chance has it, the sum of squares of so many numbers is; at least 1."""
     from scipy.special import gammaincinv
 
-    ratios = []
-    for one in told:
-        squares, number, _ = _judge(distortion, one, shape)
-        if number:
-            ratios.append(squares / (2.0 * float(gammaincinv(0.5 * number, 0.5))))
+    ratios = [squares / (2.0 * float(gammaincinv(0.5 * number, 0.5))) for squares, number in judged if number]
     return max(1.0, float(np.median(ratios))) if ratios else 1.0
 
 
@@ -134,26 +137,105 @@ def find_change(
         Of the frames.
     shape : tuple of int
     """
-    alarms = [_alarm(distortion, told[-size:], shape) for size in _WINDOWS if size <= len(told)]
+    alarms = [shows_change(distortion, told[-size:], shape) for size in _WINDOWS if size <= len(told)]
     if not any(alarms):
         return None
     first = max(len(told) - MEMORY, 0)
     starts = range(first, len(told) - 1)
     judged = {n: _judge(distortion, reduce(add, told[n:]), shape)[0] / distortion.spread for n in starts}
-    best = max(judged.values())
-    pauses = {n: times[n] - times[n - 1] if n else 0.0 for n in starts if judged[n] > best - _NEARLY}
-    start = max(pauses, key=lambda n: judged[n])
-    longest = max(pauses, key=lambda n: (pauses[n], judged[n]))
-    start = longest if pauses[longest] > _PAUSE * pauses[start] else start
+    start = _likeliest(judged, times)
     if len(told) - start < _WINDOWS[0]:
         return None  # so few frames do not make an epoch: the next ones will tell
+    return change_at(distortion, told, start, shape)
+
+
+def change_at(distortion: Distortion, told: Sequence[Told], start: int, shape: tuple[int, int]) -> Found:
+    """Return the change that frames show from one of them on.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        As it was before.
+    told : sequence of Told
+    start : int
+        The first frame with the new one, by its place.
+    shape : tuple of int
+    """
     squares, number, away = _judge(distortion, reduce(add, told[start:]), shape)
     shift = displacement(distortion.model, away, shape)
     return Found(start, *shift, _chance(squares / distortion.spread, number))
 
 
-def _alarm(distortion: Distortion, window: Sequence[Told], shape: tuple[int, int]) -> bool:
-    """Tell whether a window shows a change that is not that of one of its frames."""
+def _likeliest(judged: Mapping[int, float], times: Sequence[float]) -> int:
+    """Return the start with the largest sum of squares, or of those nearly as good that after the longest pause."""
+    best = max(judged.values())
+    pauses = {n: times[n] - times[n - 1] if n else 0.0 for n in judged if judged[n] > best - _NEARLY}
+    start = max(pauses, key=lambda n: judged[n])
+    longest = max(pauses, key=lambda n: (pauses[n], judged[n]))
+    return longest if pauses[longest] > _PAUSE * pauses[start] else start
+
+
+def likely_division(
+    distortion: Distortion, told: Sequence[Told], times: Sequence[float], shape: tuple[int, int]
+) -> int | None:
+    """Return where frames that a distortion was learnt from divide best into those before and after a change.
+
+    Such a distortion lies between the old one and the new, so that neither side need contradict it: the two
+    sides are compared with each other. What they tell is linear about it, so it need not be right. At least two frames
+    are on either side; one alone may be spoilt.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        Learnt from all of them.
+    told : sequence of Told
+    times : sequence of float
+        Of the frames.
+    shape : tuple of int
+
+    Returns
+    -------
+    int or None
+        The first frame after the change, by its place; None where chance alone would divide them so. Whether it
+        is a change is to be judged by :func:`shows_change`, against what is learnt from one side.
+    """
+    starts = range(_FEWEST_BESIDE, len(told) - _FEWEST_BESIDE + 1)
+    if not starts:
+        return None
+    # Over a change the frames of all pairs of neighbours but one agree.
+    neighbours = [
+        _between(distortion, told[n : n + 1], told[n + 1 : n + 2], shape) for n in range(len(told) - 1)
+    ]
+    spread = _spread_of(neighbours)
+    found = {n: _between(distortion, told[:n], told[n:], shape) for n in starts}
+    start = _likeliest({n: squares / spread for n, (squares, _) in found.items()}, times)
+    squares, number = found[start]
+    return start if _chance(squares / spread, number) < _FALSE_ALARM else None
+
+
+def _between(
+    distortion: Distortion, before: Sequence[Told], after: Sequence[Told], shape: tuple[int, int]
+) -> tuple[float, int]:
+    """Return the sum of squares of the difference between what two lots of frames tell, and of how many numbers."""
+    units = distortion.expected(shape).sigma[SHARED]
+    one, other = reduce(add, before), reduce(add, after)
+    covariance = inverse(one.matrix + np.eye(len(SHARED)))
+    known = replace(distortion, covariance=covariance * np.outer(units, units))
+    beside = Told(other.matrix, other.gradient - other.matrix @ (covariance @ one.gradient))
+    return _judge(known, beside, shape)[:2]
+
+
+def shows_change(distortion: Distortion, window: Sequence[Told], shape: tuple[int, int]) -> bool:
+    """Tell whether frames want another distortion, and not one of them alone.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        Learnt from other frames.
+    window : sequence of Told
+        At least two.
+    shape : tuple of int
+    """
     whole = reduce(add, window)
     wanted = [(whole, _FALSE_ALARM), *((whole - one, _WITHOUT_ONE) for one in window)]
     for told, chance in wanted:

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skylake.image.changes import MEMORY, Found, Told, find_change, spread_of, tell
+from skylake.image.changes import (
+    MEMORY,
+    Found,
+    Told,
+    change_at,
+    find_change,
+    likely_division,
+    shows_change,
+    spread_of,
+    tell,
+)
 from skylake.image.distortion import Distortion, fitted_groups, learn_distortion
 from skylake.image.epochs import Epoch
 from skylake.image.jointfit import OWN
@@ -19,6 +29,8 @@ from skylake.image.lensfit import Expected, Pairs, fit_lens
 
 #: Frames from which a distortion is first learnt, and the fewest of them; with fewer stars altogether it is not.
 _FIRST_FRAMES, _FEWEST_FRAMES, _FEWEST_STARS = 12, 3, 100
+#: Frames from which the distortion before a change is learnt: if there are only two, they agree with each other.
+_FEWEST_AGAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,35 @@ def _sha256(frames: Sequence[Seen]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
+    """Return frames in the order of time, those of one distortion together.
+
+    Where what frames tell divides them best the longer part is learnt, and the other one must contradict it: as a
+    whole, and whichever of its frames is left out. Then each part is looked at by itself.
+
+    Parameters
+    ----------
+    frames : sequence of Seen
+        Of one parity.
+    origin : Origin
+
+    Returns
+    -------
+    list of list of Seen
+        One list if nothing has changed.
+    """
+    distortion, shape = origin.learn(frames).distortion, origin.shape
+    told = [tell(distortion, one.lens, one.pairs, shape) for one in frames]
+    start = likely_division(distortion, told, [one.mjd for one in frames], shape)
+    if start is None:
+        return [list(frames)]
+    parts = sorted([frames[:start], frames[start:]], key=len)
+    known = origin.learn(parts[1]).distortion
+    if not shows_change(known, [tell(known, one.lens, one.pairs, shape) for one in parts[0]], shape):
+        return [list(frames)]
+    return [*divided(frames[:start], origin), *divided(frames[start:], origin)]
+
+
 class Follower:
     """Takes frames in the order of time; an epoch begins when they want another distortion than before.
 
@@ -139,6 +180,8 @@ class Follower:
         self._origin, self._number = origin, number
         self.epochs = [] if epoch is None else [epoch]
         self._waiting: list[Seen] = []
+        #: Those that the last epoch was learnt from, if it began here.
+        self._learnt: list[Seen] = []
         self._last: list[tuple[Seen, Told]] = []
         self._before = -math.inf if epoch is None else epoch.first_mjd
 
@@ -175,34 +218,39 @@ class Follower:
             self._before = self._last.pop(0)[0].mjd
 
     def _begin(self) -> None:
-        """Learn the first epoch; if something changes among its frames, from those before that."""
+        """Learn the first epoch, and those after it if something changes among its frames."""
         frames, self._waiting = self._waiting, []
         stars = sum(len(one.pairs.x) for one in frames)
         if len(frames) < _FEWEST_FRAMES or stars < _FEWEST_STARS:
             self._waiting = frames
             return
-        epoch, n_used = self._origin.learn(frames), len(frames)
-        told = [tell(epoch.distortion, one.lens, one.pairs, self._origin.shape) for one in frames]
-        for end in range(_FEWEST_FRAMES, len(frames) + 1):
-            found = find_change(
-                epoch.distortion, told[:end], [one.mjd for one in frames[:end]], self._origin.shape
-            )
-            if found is not None and found.start >= _FEWEST_FRAMES:
-                n_used = found.start
-                epoch = self._origin.learn(frames[:n_used])
-                break
-        self.epochs = [replace(epoch, number=self._number)]
-        self._before = frames[0].mjd
-        for frame in frames[:n_used]:
+        first, *others = divided(frames, self._origin)
+        self.epochs = [replace(self._origin.learn(first), number=self._number)]
+        self._before, self._learnt = first[0].mjd, first
+        for frame in first:
             self._note(frame)
-        for frame in frames[n_used:]:
-            self.take(frame)
+        for some in others:
+            if len(some) < _FEWEST_FRAMES:
+                for frame in some:
+                    self.take(frame)
+                continue
+            found = self._found_by(some)
+            for frame in some:
+                self._note(frame)
+            self._change(self.epochs[-1], found)
+
+    def _found_by(self, frames: Sequence[Seen]) -> Found:
+        """Return the change that frames show, which follow those that were taken."""
+        epoch, shape = self.epochs[-1], self._origin.shape
+        told = [tell(epoch.distortion, one.lens, one.pairs, shape) for one in frames]
+        return change_at(epoch.distortion, [*(one for _, one in self._last), *told], len(self._last), shape)
 
     def _change(self, epoch: Epoch, found: Found) -> None:
         """Begin an epoch with the frames that have a new distortion."""
         new = [frame for frame, _ in self._last[found.start :]]
         before = self._last[found.start - 1][0].mjd if found.start else self._before
         since = 0.5 * (before + new[0].mjd)
+        epoch = self._without(epoch, before)
         n_seen = max(epoch.n_seen - (len(new) - 1), epoch.distortion.n_frames)
         self.epochs[-1] = replace(epoch, valid_to=since, last_mjd=before, n_seen=n_seen)
         why = (
@@ -213,6 +261,14 @@ class Follower:
         self.epochs.append(
             replace(learnt, number=epoch.number + 1, valid_from=since, valid_to=epoch.valid_to)
         )
-        self._last, self._before = [], before
+        self._last, self._before, self._learnt = [], before, new
         for frame in new:
             self._note(frame)
+
+    def _without(self, epoch: Epoch, last_mjd: float) -> Epoch:
+        """Return an epoch learnt without the last of its frames, where these turn out to have another distortion."""
+        mine = [one for one in self._learnt if one.mjd <= last_mjd]
+        if len(mine) == len(self._learnt) or len(mine) < _FEWEST_AGAIN:
+            return epoch
+        again = self._origin.learn(mine, why=epoch.why)
+        return replace(again, number=epoch.number, valid_from=epoch.valid_from, n_seen=epoch.n_seen)

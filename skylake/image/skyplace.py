@@ -16,7 +16,7 @@ from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.allsky import SkyStars
 from skylake.image.allsky_refine import Detected, Refined, apart_px, follow, refine
-from skylake.image.allsky_solve import AllSkySolution, solve_all_sky
+from skylake.image.allsky_solve import solve_all_sky
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.geometry import CHANGED_PX, Geometry, in_force
 from skylake.image.lens import Lens
@@ -129,7 +129,7 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
 def _placed(scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None) -> SkyPlace:
     row: dict[str, Any] = {"wcs_source": "refined", "wcs_geometry": geometry}
     if found is not None:
-        row |= _numbers(lens, len(found.pairs.star), found.rms_px, found.held_out_px, found.order)
+        row |= _numbers(scene, found)
     return SkyPlace(SkyView(lens, scene.horizon, scene.shape), geometry, row)
 
 
@@ -142,21 +142,18 @@ def place_by_stars(scene: SkyScene) -> SkyPlace:
         ``no_wcs`` if no geometry is sure; the sentence says why.
     """
     found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
-    return SkyPlace(found.view, None, _solved_row(found))
+    numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
+    row = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds, **numbers}
+    return SkyPlace(found.view, None, row)
 
 
-def _solved_row(found: AllSkySolution) -> dict[str, Any]:
-    numbers = _numbers(
-        found.view.lens, len(found.residuals.x), found.rms_px, found.held_out_px, found.order
-    ) | {"astrom_rms_arcsec": found.rms_arcsec}
-    return {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds, **numbers}
-
-
-def _numbers(lens: Lens, number: int, rms_px: float, held_out_px: float, order: int) -> dict[str, Any]:
+def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:
     return {
-        "astrom_n": number,
-        "astrom_rms_px": rms_px,
-        "astrom_rms_arcsec": rms_px * ARCSEC_PER_RADIAN / lens.focal_px,
-        "astrom_held_out_px": held_out_px if np.isfinite(held_out_px) else None,
-        "astrom_parameters": order,
+        "astrom_n": len(found.pairs.star),
+        "astrom_rms_px": found.rms_px,
+        "astrom_rms_arcsec": found.rms_px * ARCSEC_PER_RADIAN / found.lens.focal_px,
+        "astrom_held_out_px": found.held_out_px if np.isfinite(found.held_out_px) else None,
+        "astrom_parameters": found.order,
+        "astrom_refraction": "applied",
+        **found.numbers(scene.detected, scene.shape),
     }

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: With more stars than this arrows are medians of cells, so many along the shorter side, of so many stars at least.
 _MOST_ARROWS, _CELLS, _FEWEST = 120, 10, 3
+#: The longest arrow, in cells.
+_LONGEST = 2.0
 #: Stars in a step of radius, about.
 _PER_STEP = 12
 #: Points of a distortion map, along the longer side; every so many-th has an arrow.
@@ -63,9 +65,12 @@ def residual_quiver(found: FrameResiduals, title: str) -> Figure:
         x, y, dx, dy = _cells(found) if many else np.array([found.x, found.y, found.dx, found.dy])
         length = np.hypot(dx, dy)
         key = _round(float(np.median(length)) * found.scale_arcsec)
-        # Nine of ten arrows are no longer than a cell.
-        unit = max(float(np.percentile(length, 90)), 1e-9) / (min(found.shape) / _CELLS)
-        arrows = axes.quiver(x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025)
+        # Nine of ten arrows are no longer than a cell, and none much longer; at the edges they show whole.
+        most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST, 1e-9)
+        unit = most / (min(found.shape) / _CELLS)
+        arrows = axes.quiver(
+            x, y, dx, dy, angles="xy", scale_units="xy", scale=unit, color=RED, width=0.0025, clip_on=False
+        )
         pixels = key / found.scale_arcsec
         axes.quiverkey(
             arrows, 0.06, -0.125, pixels, f'{key:g}" ({pixels:.2g} px)', labelpos="E", coordinates="axes"
@@ -167,7 +172,7 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
         peak = len(found.x) * (edges[1] - edges[0]) / (sigma * np.sqrt(2.0 * np.pi))
         axes.plot(
             at, peak * np.exp(-0.5 * (at / sigma) ** 2), "--", color=GREY,
-            label=f'Gaussian of {sigma:.3f} px = {sigma * found.scale_arcsec:.2g}"',
+            label=f'Gaussian of {sigma:.3f} px = {_told(sigma * found.scale_arcsec)}"',
         )  # fmt: skip
         axes.set_xlabel("residual of a coordinate [px]")
         axes.set_ylabel("stars")
@@ -175,12 +180,15 @@ def residual_histogram(found: FrameResiduals, title: str) -> Figure:
         return figure
 
 
-def distortion_map(lens: Lens, shape: tuple[int, int], title: str) -> Figure:
-    """How far from their places under the ideal projection of the lens stars are seen."""
+def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bool = False) -> Figure:
+    """How far from their places under the ideal projection of the lens stars are seen.
+
+    The lens of a camera that sees the whole sky leads from directions above the horizon, and shows nothing below it.
+    """
     from matplotlib.lines import Line2D
 
     with canvas(title, (8.4, 1.2 + 6.6 * _aspect(shape))) as (figure, axes):
-        x, y, dx, dy = _distortion(lens, shape)
+        x, y, dx, dy = _distortion(lens, shape, whole_sky)
         size = np.hypot(dx, dy)
         if not np.isfinite(size).any():
             say_nothing_there(axes, "the lens shows nothing there")
@@ -205,7 +213,7 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str) -> Figure:
         return figure
 
 
-def _distortion(lens: Lens, shape: tuple[int, int]) -> tuple[Floats, Floats, Floats, Floats]:
+def _distortion(lens: Lens, shape: tuple[int, int], whole_sky: bool) -> tuple[Floats, Floats, Floats, Floats]:
     """Return places of pixels and how far the lens has moved them, shape (rows, columns) each."""
     step = max(shape) / _POINTS
     rows, columns = (max(2, round(length / step)) for length in shape)
@@ -213,7 +221,10 @@ def _distortion(lens: Lens, shape: tuple[int, int]) -> tuple[Floats, Floats, Flo
         np.linspace(0.0, shape[0] - 1.0, rows), np.linspace(0.0, shape[1] - 1.0, columns), indexing="ij"
     )
     bare = replace(lens, radial=(0.0, 0.0, 0.0), decentring=(0.0, 0.0), stretch=(0.0, 0.0))
-    ideal = bare.to_pixels(lens.to_vectors(x.ravel(), y.ravel()))
+    vectors = lens.to_vectors(x.ravel(), y.ravel())
+    if whole_sky:
+        vectors = np.where(vectors[:, 2:] > 0.0, vectors, np.nan)
+    ideal = bare.to_pixels(vectors)
     there = [np.asarray(one).reshape(x.shape) for one in ideal]
     return x, y, x - there[0], y - there[1]
 
@@ -256,6 +267,11 @@ def _round(value: float) -> float:
     """Return the number 1, 2, 5 or 10 times a power of ten that is nearest."""
     choices = _NICE * 10.0 ** np.floor(np.log10(max(value, 1e-9)))
     return float(choices[np.argmin(np.abs(np.log(choices / max(value, 1e-9))))])
+
+
+def _told(arcsec: float) -> str:
+    """Return a number with two digits, or all that stand before the point."""
+    return f"{arcsec:.0f}" if arcsec >= 100.0 else f"{arcsec:.2g}"
 
 
 def _aspect(shape: tuple[int, int]) -> float:

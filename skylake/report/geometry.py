@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skylake.core.robust import MAD_TO_SIGMA
+from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.report.astrometry import FrameResiduals, residual_histogram
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         x, y, dx, dy = _cells(solution)
         px_arcsec = float(np.median(found.arcsec / np.maximum(np.hypot(found.dx_px, found.dy_px), 1e-9)))
         length = np.hypot(dx, dy)
-        key = _round(float(np.median(length)) * px_arcsec) if len(length) else px_arcsec
+        # A key as long as the longer arrows can be read.
+        key = _round(float(np.percentile(length, 90)) * px_arcsec) if len(length) else px_arcsec
         side = min(shape) / _CELLS
         # Nine of ten arrows are no longer than a cell, and none much longer: heads stay in the picture.
         most = max(float(np.percentile(length, 90)), float(length.max()) / _LONGEST) if len(length) else 1.0
@@ -48,8 +51,8 @@ def residual_arrows(solution: AllSkySolution, title: str) -> Figure:
         )  # fmt: skip
         axes.quiverkey(
             arrows,
-            0.86,
-            1.03,
+            0.72,
+            -0.138,
             key / px_arcsec,
             f'{key:g}" ({key / px_arcsec:.2f} px)',
             labelpos="E",
@@ -158,6 +161,14 @@ def _steps(values: Floats, parts: Floats, step: float) -> tuple[Floats, Floats, 
             rows.append([(one + 0.5) * step, np.median(here), 1.25 * spread / np.sqrt(len(here))])
     table = np.array(rows).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]
+
+
+def residual_spread(solution: AllSkySolution, title: str) -> Figure:
+    """How residuals along x and y are distributed, and the Gaussian of their robust scatter."""
+    found = solution.residuals
+    used, scale = np.ones(len(found.x), bool), ARCSEC_PER_RADIAN / solution.view.lens.focal_px
+    places = (found.x, found.y, found.dx_px, found.dy_px)
+    return residual_histogram(FrameResiduals(*places, used, solution.view.shape, scale), title)
 
 
 def sky_chart(solution: AllSkySolution, title: str) -> Figure:

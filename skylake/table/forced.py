@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from skylake.core.camera import Site
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
-from skylake.table.sources import Placed
+from skylake.table.sources import Placed, above_horizon
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -42,7 +43,7 @@ class Forced(Placed, Protocol):
     def apcor(self) -> Mapping[str, Floats]: ...  # noqa: D102
 
 
-def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
+def forced_table(frame: Mapping[str, Any], forced: Forced, site: Site | None = None) -> pa.Table:
     """Return the rows of one frame.
 
     Parameters
@@ -51,6 +52,8 @@ def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
         The row of ``frames``.
     forced : Forced
         Arrays of shape (n,).
+    site : Site or None
+        That of a camera that sees the whole sky: then each target has its altitude and azimuth.
     """
     n = len(forced.star_id)
     columns: dict[str, Any] = {
@@ -63,6 +66,7 @@ def forced_table(frame: Mapping[str, Any], forced: Forced) -> pa.Table:
         "filter": pa.repeat(pa.scalar(frame.get("filter"), pa.string()), n),
         "ra_deg": forced.ra_deg,
         "dec_deg": forced.dec_deg,
+        **above_horizon(frame, forced.ra_deg, forced.dec_deg, site),
         "targets_version": np.full(n, forced.targets_version, np.int32),
         "x_px": forced.x,
         "y_px": forced.y,

@@ -97,7 +97,7 @@ def calibrate_forced(
         flux[rows] = (column_floats(forced, column) * scale)[rows]
         flux_err[rows] = (column_floats(forced, f"{column}_err") * scale)[rows]
         sky_err[rows] = (sky * factor)[rows]
-    zp, zp_err = zeropoints_at(zeropoints, found, colour)
+    zp, zp_err = zeropoints_at(zeropoints, found, colour, column_floats(forced, "altitude_deg"))
     mag, mag_err = magnitudes(flux, flux_err, zp, zp_err)
     limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zp, zp_err)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)

@@ -25,7 +25,7 @@ FRAME_COLUMNS = (
 )  # fmt: skip
 ZEROPOINT_COLUMNS = (
     "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
-    "mag_limit",
+    "mag_limit", "extinction",
 )  # fmt: skip
 
 
@@ -197,11 +197,12 @@ def _residuals_of_band(
     data = gather(matches, correction, band)
     by_id = zeropoints.sort_by("frame_id")
     frame = np.searchsorted(by_id["frame_id"].to_numpy(), data.frame)
-    zp, zp_err, term, intrinsic, chi2 = (
+    zp, zp_err, term, extinction, intrinsic, chi2 = (
         by_id[name].cast(pa.float64()).to_numpy(zero_copy_only=False)[frame]
-        for name in ("zp", "zp_fit_err", "colour_term", "intrinsic_mag", "chi2")
+        for name in ("zp", "zp_fit_err", "colour_term", "extinction", "intrinsic_mag", "chi2")
     )
     residual = data.difference - zp - np.nan_to_num(term) * np.nan_to_num(data.colour)
+    residual += np.nan_to_num(extinction) * data.airmass
     # Where a frame's stars scatter more than their errors and the night say, as through clouds, they count less.
     scatter = np.nan_to_num(np.maximum(chi2, 1.0), nan=1.0) * (data.error**2 + np.nan_to_num(intrinsic) ** 2)
     variance = scatter + np.nan_to_num(zp_err) ** 2

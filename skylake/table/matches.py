@@ -25,6 +25,7 @@ CARRIED = (
     *(f"apcor_rel_{name}" for name in FLUXES),
     "crowding",
     "flags",
+    "altitude_deg",
 )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.camera import FLUXES
+from skylake.core.ephemeris import airmass
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
@@ -17,7 +18,7 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES))
 ZEROPOINT_COLUMNS = (
     "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour",
-    "mean_colour", "colour_spread", "version",
+    "mean_colour", "colour_spread", "version", "extinction", "extinction_err", "mean_airmass",
 )  # fmt: skip
 
 
@@ -59,7 +60,8 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
             factor = total_factor(matches, frames, found, name)
             flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
             flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
-    zp, zp_err = zeropoints_at(zeropoints, found, column_floats(matches, "ref_colour"))
+    colour, altitude = column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg")
+    zp, zp_err = zeropoints_at(zeropoints, found, colour, altitude)
     mag, mag_err = magnitudes(flux, flux_err, zp, zp_err)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
     return Photometry(
@@ -97,15 +99,31 @@ def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> F
     return column_floats(frames, f"apcor_{name}")[found.frame] * np.where(np.isnan(relative), 1.0, relative)
 
 
-def zeropoints_at(zeropoints: pa.Table, found: Found, colour: Floats) -> tuple[Floats, Floats]:
-    """Return the magnitude of a star of each colour with a total flux of 1 ADU/s, and its error."""
+def zeropoints_at(
+    zeropoints: pa.Table, found: Found, colour: Floats, altitude_deg: Floats
+) -> tuple[Floats, Floats]:
+    """Return the magnitude of a star of each colour and altitude with a total flux of 1 ADU/s, and its error.
+
+    Parameters
+    ----------
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS`.
+    found : Found
+    colour : ndarray, shape (n,)
+        NaN where it is not known.
+    altitude_deg : ndarray, shape (n,)
+        It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    """
     zero = found.zero
     zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
     term, pivot = (
         np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour")
     )
     shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
-    return zp + shift, np.where(found.known, _errors_at(zeropoints, zero, colour), np.nan)
+    extinction = column_floats(zeropoints, "extinction")[zero]
+    beyond = airmass(altitude_deg) - 1.0
+    shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
+    return zp + shift, np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
 
 
 def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:
@@ -115,12 +133,13 @@ def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tu
         return -2.5 * np.log10(positive) + zp, np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
 
 
-def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats) -> Floats:
-    """Return the error of zp + c (colour - pivot), for the rows `zero` of the zeropoints.
+def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats, beyond: Floats) -> Floats:
+    """Return the error of zp + c (colour - pivot) - k (airmass - 1), for the rows `zero` of the zeropoints.
 
     The fit knows the magnitude of a star of the mean colour of its stars, with an error that has nothing to
     do with that of the colour term c. zp is what follows at the pivot, so the variance of zp holds
-    (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place.
+    (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place. So it is with the
+    extinction k, whose pivot is the zenith.
     """
     names = ("zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour", "mean_colour")
     zp_err, fit_err, term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
@@ -129,10 +148,23 @@ def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats)
     offset = np.where(has_term, mean - pivot, 0.0)
     term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
     # The difference of squares loses a few digits, and can be no less than the part of the fit.
-    shared = np.maximum(zp_err**2 - (term_err * offset) ** 2, np.nan_to_num(fit_err) ** 2)
+    least = np.nan_to_num(fit_err) ** 2
+    at_airmass, of_airmass = _airmass_variance(zeropoints, zero, zp_err**2, least, beyond)
+    shared = np.maximum(at_airmass - (term_err * offset) ** 2, least)
     of_known = shared + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
-    of_unknown = zp_err**2 + term**2 * (spread**2 + offset**2)
-    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown)))
+    of_unknown = at_airmass + term**2 * (spread**2 + offset**2)
+    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown) + of_airmass))
+
+
+def _airmass_variance(
+    zeropoints: pa.Table, zero: npt.NDArray[np.intp], variance: Floats, least: Floats, beyond: Floats
+) -> tuple[Floats, Floats]:
+    """Return the variance of zeropoints without that of their extinction, and that of the extinction at airmasses."""
+    error, mean = (column_floats(zeropoints, name)[zero] for name in ("extinction_err", "mean_airmass"))
+    has = np.isfinite(error) & np.isfinite(mean)
+    error, mean = np.where(has, error, 0.0), np.where(has, mean - 1.0, 0.0)
+    without = np.where(has, np.maximum(variance - (error * mean) ** 2, least), variance)
+    return without, np.where(has, (error * (beyond - mean)) ** 2, 0.0)
 
 
 def _lookup(

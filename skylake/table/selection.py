@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.camera import Calibration, FilterBand
+from skylake.core.ephemeris import airmass
 from skylake.core.flags import SPOILED
 
 Floats = npt.NDArray[np.float64]
@@ -31,8 +32,9 @@ class Matches:
     """Matches of one band of a night; arrays of shape (n,).
 
     ``difference`` is the catalog magnitude minus the instrumental one of total flux, ``photon_error`` and
-    ``catalog_error`` are the errors of the two, ``colour`` is relative to the pivot, and ``usable`` marks
-    those that may enter the fit.
+    ``catalog_error`` are the errors of the two, ``colour`` is relative to the pivot, ``airmass`` to the zenith (0
+    where frames see degrees, as that of the frame is in its zeropoint), and ``usable`` marks those that may enter
+    the fit.
     """
 
     frame: npt.NDArray[np.int64]
@@ -41,6 +43,7 @@ class Matches:
     photon_error: Floats
     catalog_error: Floats
     colour: Floats
+    airmass: Floats
     usable: Mask
 
     @property
@@ -90,7 +93,20 @@ def gather(
         usable &= (colour >= limits.colour_range[0]) & (colour <= limits.colour_range[1])
     pivot = band.band.pivot_colour if band.band.colour is not None else 0.0
     star = matches["ref_id"].to_numpy()
-    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, usable)
+    beyond = beyond_zenith(_column(matches, "altitude_deg"))
+    usable &= np.isfinite(beyond)
+    return Matches(frame, star, difference, inst_err, ref_err, colour - pivot, beyond, usable)
+
+
+def beyond_zenith(altitude_deg: Floats) -> Floats:
+    """Return airmasses less that of the zenith; 0 where no altitude is known, NaN below the horizon.
+
+    Parameters
+    ----------
+    altitude_deg : ndarray, shape (n,)
+        Without refraction; NaN for none.
+    """
+    return np.where(np.isnan(altitude_deg), 0.0, airmass(altitude_deg) - 1.0)
 
 
 def _faint_limits(frame: npt.NDArray[np.int64], ref_mag: Floats, inst_err: Floats, largest: float) -> Floats:

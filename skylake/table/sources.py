@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES
+from skylake.core.camera import FLUXES, Camera, Site
 from skylake.core.ellipses import shape_terms
+from skylake.core.ephemeris import alt_az
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 
@@ -68,7 +69,9 @@ class Measured(Placed, Protocol):
     def apcor(self) -> dict[str, Floats]: ...  # noqa: D102
 
 
-def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, dec_deg: Floats) -> pa.Table:
+def sources_table(
+    frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, dec_deg: Floats, site: Site | None = None
+) -> pa.Table:
     """Return the rows of one frame.
 
     Sources are numbered in the order of y then x, in which `measured` comes. A source whose position is
@@ -82,6 +85,8 @@ def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, 
         Arrays of shape (n,).
     ra_deg, dec_deg : ndarray, shape (n,)
         ICRS positions.
+    site : Site or None
+        That of a camera that sees the whole sky: then each source has its altitude and azimuth.
     """
     placed = np.isfinite(ra_deg) & np.isfinite(dec_deg)
     n = int(placed.sum())
@@ -95,6 +100,7 @@ def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, 
         "filter": pa.repeat(pa.scalar(frame.get("filter"), pa.string()), n),
         "ra_deg": ra_deg[placed],
         "dec_deg": dec_deg[placed],
+        **above_horizon(frame, ra_deg[placed], dec_deg[placed], site),
     }
     for name, values in _measured_columns(measured).items():
         columns[name] = pa.array(values[placed], from_pandas=True)
@@ -120,6 +126,23 @@ def unplaced_table(frame: Mapping[str, Any], measured: Measured) -> pa.Table:
         values = pa.array(np.full(len(anywhere), np.nan))
         table = table.set_column(number, table.schema.field(number), values)
     return table
+
+
+def whole_sky_site(camera: Camera) -> Site | None:
+    """Return the site of a camera that sees the whole sky; None for others, or if it is not known."""
+    return camera.site if camera.astrometry.all_sky and camera.site.known else None
+
+
+def above_horizon(
+    frame: Mapping[str, Any], ra_deg: Floats, dec_deg: Floats, site: Site | None
+) -> dict[str, Any]:
+    """Return altitude and azimuth of positions as columns; none without a site."""
+    if site is None:
+        return {}
+    altitude, azimuth = alt_az(ra_deg, dec_deg, frame["mjd_mid"], site)
+    # The nearest float below 360 may be 360 itself in single precision.
+    turned = azimuth.astype(np.float32) % np.float32(360.0)
+    return {"altitude_deg": altitude.astype(np.float32), "azimuth_deg": turned}
 
 
 def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:

@@ -2,11 +2,12 @@
 
 The model of a match of star i on frame f, in one band, is
 
-    m_ref,i = -2.5 log10(total flux_if) + zp_f + c (colour_i - pivot) + noise,
+    m_ref,i = -2.5 log10(total flux_if) + zp_f + c (colour_i - pivot) - k (airmass_if - 1) + noise,
 
-with one zeropoint per frame and one colour term per night. The noise is that of the flux and of the
-catalog, plus an intrinsic scatter (flat-field errors, blends, unknown variables, a colour term that is
-no straight line), which the night itself tells.
+with one zeropoint per frame and one colour term per night. The extinction k, one per night too, is fitted where
+altitudes differ within frames: those of a camera that sees the whole sky; elsewhere it is in the zeropoints.
+The noise is that of the flux and of the catalog, plus an intrinsic scatter (flat-field errors, blends, unknown
+variables, a colour term that is no straight line), which the night itself tells.
 """
 
 from __future__ import annotations
@@ -30,16 +31,27 @@ NO_BAND, NO_COLOUR = "no_band", "no_colour"
 TOO_FEW_STARS = "too_few_stars"
 
 _ROUNDS = 8
+#: Extinction per airmass before any star has told, magnitudes: that of dry and of hazy sites in all bands.
+_EXTINCTION = (0.25, 0.25)
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ColourTerm:
-    """The colour term of a night, with its error, and the intrinsic scatter of the night's stars."""
+    """The colour term of a night, with its error, and the intrinsic scatter of the night's stars.
+
+    ``extinction`` is that per airmass, NaN where frames see degrees.
+    """
 
     value: float
     error: float
     intrinsic: float
+    extinction: float = float("nan")
+    extinction_err: float = float("nan")
+
+    def lost(self, airmass: Floats) -> Floats:
+        """Return what is lost at airmasses less that of the zenith, magnitudes; shape as given."""
+        return np.asarray(np.nan_to_num(self.extinction) * airmass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,7 @@ class FrameZeropoint:
     zp_err: float = float("nan")
     mean_colour: float = float("nan")
     colour_spread: float = float("nan")
+    mean_airmass: float = float("nan")
     n_matched: int = 0
     n_used: int = 0
     rms: float = float("nan")
@@ -133,7 +146,7 @@ def _missing(data: Matches) -> str | None:
 
 
 def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
-    """Fit the colour term of a night, and the intrinsic scatter of its stars.
+    """Fit the colour term and the extinction of a night, and the intrinsic scatter of its stars.
 
     The frames' zeropoints are eliminated by taking means within each frame, and the many measurements
     of one star are averaged before the fit: they share the star's error in the catalog, so a hundred
@@ -141,53 +154,60 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     """
     rows = np.flatnonzero(data.usable)
     prior = (calibration.colour_term_prior, calibration.colour_term_prior_err)
+    is_wide = bool(np.any(data.airmass[np.isfinite(data.airmass)]))
     if rows.size < 3:
-        return ColourTerm(*prior, 0.0)
+        return ColourTerm(*prior, 0.0, *(_EXTINCTION if is_wide else ()))
     frame = np.unique(data.frame[rows], return_inverse=True)[1]
     star = np.unique(data.star[rows], return_inverse=True)[1]
-    difference, colour, error = data.difference[rows], data.colour[rows], data.error[rows]
+    difference, error = data.difference[rows], data.error[rows]
     errors = (data.photon_error[rows], data.catalog_error[rows])
-    if not np.any(colour):
-        slope, slope_err = 0.0, 0.0
-        residual = difference - _group_medians(difference, frame)[frame]
-        return ColourTerm(slope, slope_err, intrinsic_scatter(residual, error, int(frame.max()) + 1))
-    slope, intrinsic = calibration.colour_term_prior, 0.0
-    zero = _group_medians(difference - slope * colour, frame)
-    slope_err = prior[1]
+    # A term that is nought for all stars is none: that of a band without colour, or of frames that see degrees.
+    coloured = bool(np.any(data.colour[rows]))
+    wanted = [coloured, is_wide]
+    terms = np.column_stack([data.colour[rows], -data.airmass[rows]])[:, wanted]
+    priors = np.array([prior, _EXTINCTION])[wanted].T
+    slopes, slope_errs, intrinsic = priors[0], priors[1], 0.0
+    zero = _group_medians(difference - terms @ slopes, frame)
     for _ in range(_ROUNDS):
-        residual = difference - slope * colour - zero[frame]
-        intrinsic = intrinsic_scatter(residual, error, int(frame.max()) + 2)
-        weight = _weights(residual, np.hypot(error, intrinsic))
-        fit = _slope(difference, colour, errors, weight, frame, star, intrinsic, prior)
-        previous, slope, slope_err = slope, float(fit.coefficients[0]), float(fit.errors[0])
-        zero = _group_means(difference - slope * colour, weight, frame)
-        if abs(slope - previous) < 1e-5:
+        residual = difference - terms @ slopes - zero[frame]
+        intrinsic = intrinsic_scatter(residual, error, int(frame.max()) + 1 + len(slopes))
+        if not len(slopes):
             break
-    return ColourTerm(slope, slope_err, intrinsic)
+        weight = _weights(residual, np.hypot(error, intrinsic))
+        fit = _slopes(difference, terms, errors, weight, frame, star, intrinsic, priors)
+        previous, slopes, slope_errs = slopes, fit.coefficients, fit.errors
+        zero = _group_means(difference - terms @ slopes, weight, frame)
+        if np.abs(slopes - previous).max() < 1e-5:
+            break
+    colour_term = (float(slopes[0]), float(slope_errs[0])) if coloured else (0.0, 0.0)
+    extinction = (float(slopes[-1]), float(slope_errs[-1])) if is_wide else ()
+    return ColourTerm(*colour_term, intrinsic, *extinction)
 
 
-def _slope(
+def _slopes(
     difference: Floats,
-    colour: Floats,
+    terms: Floats,
     errors: tuple[Floats, Floats],
     weight: Floats,
     frame: npt.NDArray[np.intp],
     star: npt.NDArray[np.intp],
     intrinsic: float,
-    prior: tuple[float, float],
+    priors: Floats,
 ) -> Fit:
-    """Regress the stars' mean offsets on their mean colours, both relative to their frames."""
+    """Regress the stars' mean offsets on their mean colours and airmasses, all relative to their frames.
+
+    Of shape (n, p) are `terms`; of (2, p) `priors`, means and standard deviations.
+    """
     y = difference - _group_means(difference, weight, frame)[frame]
-    x = colour - _group_means(colour, weight, frame)[frame]
     kept = np.bincount(star, weight) > 0
     # The photon noise averages down over frames; what is the star's own does not.
     photon, catalog = errors
     averaged = 1.0 / np.maximum(np.bincount(star, 1.0 / np.maximum(photon, 1e-6) ** 2), 1e-12)
     spread = np.sqrt(averaged + _group_means(catalog, weight, star) ** 2 + intrinsic**2)
-    design = _group_means(x, weight, star)[kept][:, None]
+    columns = [one - _group_means(one, weight, frame)[frame] for one in terms.T]
+    design = np.column_stack([_group_means(x, weight, star)[kept] for x in columns])
     values = _group_means(y, weight, star)[kept]
-    means, deviations = np.array([prior[0]]), np.array([prior[1]])
-    return robust_fit(design, values, spread[kept], prior=(means, deviations))
+    return robust_fit(design, values, spread[kept], prior=(priors[0], priors[1]))
 
 
 def _weights(residual: Floats, spread: Floats) -> Floats:
@@ -217,21 +237,24 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
         return FrameZeropoint(reason="no_matches")
     if rows.size < min_stars:
         return FrameZeropoint(n_matched=n_matched, reason=TOO_FEW_STARS)
-    values = data.difference[rows] - term.value * data.colour[rows]
+    values = data.difference[rows] - term.value * data.colour[rows] + term.lost(data.airmass[rows])
     error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
     fit = robust_mean(values, error, term.intrinsic)
     kept = fit.weights >= 0.5
     spread = np.hypot(error, term.intrinsic)
     mean_colour = float(np.average(data.colour[rows], weights=fit.weights / spread**2))
+    mean_airmass = float(np.average(data.airmass[rows], weights=fit.weights / spread**2))
+    of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
     fit_err = float(fit.errors[0])
     n_used = int(np.count_nonzero(kept))
     chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
         zp_fit_err=fit_err,
-        zp_err=float(np.hypot(fit_err, term.error * mean_colour)),
+        zp_err=float(np.hypot(fit_err, of_terms)),
         mean_colour=mean_colour,
         colour_spread=float(np.sqrt(np.mean((data.colour[rows][kept] - mean_colour) ** 2))),
+        mean_airmass=1.0 + mean_airmass if np.isfinite(term.extinction) else float("nan"),
         n_matched=n_matched,
         n_used=n_used,
         rms=float(np.std(fit.residuals[kept], ddof=1)) if n_used > 1 else float("nan"),
@@ -267,6 +290,9 @@ def _row(
         "rms": solved.rms,
         "chi2": solved.chi2,
         "intrinsic_mag": term.intrinsic,
+        "extinction": term.extinction,
+        "extinction_err": term.extinction_err,
+        "mean_airmass": solved.mean_airmass,
         "reason": solved.reason,
     }
 

@@ -1,5 +1,29 @@
 -- Views for analysts, made on every connection of `skylake sql` beside the tables of the lake.
 
+-- Altitude as refracted at sea level.
+CREATE MACRO apparent_altitude(altitude_deg) AS
+    least(90, altitude_deg::DOUBLE + 1.02 / 60.0 / tan(radians(altitude_deg::DOUBLE + 10.3 / (altitude_deg::DOUBLE + 5.11))));
+
+-- Airmass at an altitude without refraction, null below the horizon (Pickering 2002, of the altitude as refracted by
+-- Saemundsson 1986), as skylake.core.ephemeris.airmass has it.
+CREATE MACRO airmass(altitude_deg) AS
+    CASE WHEN altitude_deg >= 0 THEN 1 / sin(radians(least(90, apparent_altitude(altitude_deg)
+        + 244.0 / (165.0 + 47.0 * pow(apparent_altitude(altitude_deg), 1.1))))) END;
+
+-- What extinction takes from a star beyond what it takes at the zenith, magnitudes: 0 where a zeropoint has none, as that of
+-- a camera that sees degrees.
+CREATE MACRO extinction_mag(extinction, altitude_deg) AS
+    CASE WHEN extinction IS NULL THEN 0.0 ELSE extinction * (airmass(altitude_deg) - 1) END;
+
+-- Variance of a zeropoint at the mean airmass of the stars of its fit, where it is known best: what zp_err has of the
+-- extinction is that at the zenith. And what extinction brings in at another altitude.
+CREATE MACRO zp_variance(zp_err, zp_fit_err, extinction_err, mean_airmass) AS
+    CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN pow(zp_err, 2)
+        ELSE greatest(pow(zp_err, 2) - pow(extinction_err * (mean_airmass - 1), 2), pow(coalesce(zp_fit_err, 0), 2)) END;
+CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
+    CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
+        ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
+
 -- The calibration in force: of each frame and catalog the row of the largest version.
 CREATE VIEW zeropoints_in_force AS
 SELECT *
@@ -22,12 +46,12 @@ LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 -- A flux that is not positive has no magnitude; its flux and error remain.
 CREATE VIEW calibrated_sources AS
 SELECT
-    t.* EXCLUDE (total_flux, total_flux_err, colour_variance),
+    t.* EXCLUDE (total_flux, total_flux_err, lost_mag, zero_variance),
     t.total_flux,
     t.total_flux_err,
-    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp END AS mag,
+    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
     CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2) + t.colour_variance) END AS mag_err
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + t.zero_variance) END AS mag_err
 FROM (
     SELECT
         s.*,
@@ -36,9 +60,12 @@ FROM (
         z.band,
         z.zp,
         z.zp_err,
-        CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
+        extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
+        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
+        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
+        + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
             ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
-        END AS colour_variance,
+        END AS zero_variance,
         CASE z.flux
             WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
@@ -69,10 +96,12 @@ SELECT
         ELSE sqrt(
             pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
             + greatest(
-                pow(z.zp_err, 2) - coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0),
+                zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
+                - coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0),
                 pow(coalesce(z.zp_fit_err, 0), 2)
             )
             + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
+            + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
         )
     END AS mag_err,
     m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
@@ -104,12 +133,12 @@ FROM lightcurves;
 -- measurements are in forced_lightcurve_points. mag_limit is the magnitude of a flux of five times its error.
 CREATE VIEW calibrated_forced AS
 SELECT
-    t.* EXCLUDE (zero_variance),
-    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp END AS mag,
+    t.* EXCLUDE (lost_mag, zero_variance),
+    CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
     CASE WHEN t.total_flux > 0
         THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + t.zero_variance) END AS mag_err,
-    CASE WHEN t.total_flux_err > 0 THEN -2.5 * log10(5 * t.total_flux_err) + t.zp END AS mag_limit,
-    CASE WHEN t.flux_psf > 0 THEN -2.5 * log10(t.flux_psf) + t.zp END AS mag_psf,
+    CASE WHEN t.total_flux_err > 0 THEN -2.5 * log10(5 * t.total_flux_err) + t.zp - t.lost_mag END AS mag_limit,
+    CASE WHEN t.flux_psf > 0 THEN -2.5 * log10(t.flux_psf) + t.zp - t.lost_mag END AS mag_psf,
     CASE WHEN t.flux_psf > 0
         THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + t.zero_variance) END AS mag_psf_err
 FROM (
@@ -120,7 +149,10 @@ FROM (
         z.band,
         z.zp,
         z.zp_err,
-        pow(z.zp_err, 2) + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
+        extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
+        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
+        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
+        + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
             ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
         END AS zero_variance,
         CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)

@@ -568,10 +568,13 @@ CREATE TABLE zeropoints (
 	chi2 DOUBLE PRECISION,
 	intrinsic_mag DOUBLE PRECISION,
 	reason VARCHAR(32),
+	extinction DOUBLE PRECISION,
+	extinction_err DOUBLE PRECISION,
+	mean_airmass DOUBLE PRECISION,
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
-COMMENT ON TABLE zeropoints IS 'The zeropoint of every calibrated frame: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with the total flux in ADU/s. One row per frame, catalog and version; a null zp says that the frame could not be calibrated, and reason says why.';
+COMMENT ON TABLE zeropoints IS 'The zeropoint of every calibrated frame: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with the total flux in ADU/s; of a camera that sees the whole sky less extinction x (airmass - 1), so that zp is that of the zenith. One row per frame, catalog and version; a null zp says that the frame could not be calibrated, and reason says why.';
 
 COMMENT ON COLUMN zeropoints.frame_id IS 'Frame';
 
@@ -620,3 +623,9 @@ COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used, with
 COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Scatter of the night''s stars beyond their stated errors [mag]';
 
 COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint: unknown_filter, no_matches, no_band or no_colour (the catalog has no such column for these stars), too_few_stars, no_aperture_correction';
+
+COMMENT ON COLUMN zeropoints.extinction IS 'Extinction per airmass of camera, band and night, with the vignetting that goes along with it; of cameras that see the whole sky, null for others, whose zp is that of the altitude of the frame [mag]';
+
+COMMENT ON COLUMN zeropoints.extinction_err IS 'Standard error of extinction [mag]';
+
+COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used where there is an extinction';

@@ -14,7 +14,7 @@ import pytest
 
 from skylake import cameras
 from skylake.core.camera import Site
-from skylake.core.horizon import Horizon, horizontal_vectors
+from skylake.core.horizon import Horizon, altitude_azimuth, horizontal_vectors
 from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
@@ -27,15 +27,24 @@ from skylake.image.allsky_refine import Detected
 from skylake.image.astrometry import Stars
 from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
+from skylake.image.residualfield import ResidualField
 from skylake.image.skynights import geometries_of_night
 from skylake.image.skyplace import SkyScene
 from skylake.lake import Lake
 from skylake.lake.geometries import geometries_file, read_geometries
+from skylake.lake.sql import connect
 from skylake.settings import Settings
-from skylake.simulate.fisheyenights import ZEROPOINT, FisheyeNights, FisheyeResult, simulate_fisheye
+from skylake.simulate.fisheyenights import (
+    EXTINCTION,
+    ZEROPOINT,
+    FisheyeNights,
+    FisheyeResult,
+    simulate_fisheye,
+)
 from skylake.simulate.wholesky import SkyListParams, draw_list
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog, StarField
+from skylake.table.photometry import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
 
 PROFILE = cameras.load("sim-fisheye")
 WANTED = FisheyeNights(nights=2, frames_per_night=4, moved_after=1, clouds_every=4)
@@ -131,6 +140,19 @@ def test_learning_again_changes_nothing(lake: Lake):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
+def test_what_a_killed_run_has_not_learnt_from_is_learnt_by_the_next(lake: Lake, archive: FisheyeResult):
+    """A run ends between its commit and the geometry: the same command again gives the lake of a run that was not."""
+    path = geometries_file(lake.layout, "sim-fisheye")
+    known = read_geometries(lake.layout, "sim-fisheye")
+    path.unlink()
+    assert ingest(lake, PROFILE, archive.frames[:4], Inline()).counts == {}
+    assert read_geometries(lake.layout, "sim-fisheye") == known
+    path.unlink()
+    report = ingest(lake, PROFILE, archive.frames, Inline())
+    assert report.counts == {"ok": 3, "rejected": 1}
+    assert read_geometries(lake.layout, "sim-fisheye")[0] == known[0]
+
+
 def test_the_next_frames_start_from_the_geometry_of_the_lake(lake: Lake, tmp_path: Path):
     (known,) = read_geometries(lake.layout, "sim-fisheye")
     later = simulate_fisheye(
@@ -156,14 +178,64 @@ def test_a_camera_that_was_moved_gets_another_geometry(lake: Lake, archive: Fish
     assert change.startswith("sim-fisheye: the camera was moved by 2024-03-0")
 
 
-def test_zeropoints_are_those_of_the_simulation(lake: Lake):
+def test_zeropoints_and_extinction_are_those_of_the_simulation(lake: Lake):
     calibrate(lake, Inline())
     zeropoints = [row for row in rows(lake, "zeropoints") if row["zp"] is not None]
     assert len(zeropoints) == 3
-    # Extinction of 0.15 mag at one to some airmasses is in it.
     for row in zeropoints:
-        assert ZEROPOINT - 0.45 < row["zp"] < ZEROPOINT - 0.1
-        assert row["n_used"] > 100
+        # At the zenith the air takes what it takes per airmass.
+        assert row["zp"] == pytest.approx(ZEROPOINT - EXTINCTION, abs=5.0 * row["zp_err"] + 0.01)
+        assert row["extinction"] == pytest.approx(EXTINCTION, abs=5.0 * row["extinction_err"])
+        # Most of the error of a zeropoint is that of the aperture correction.
+        assert row["extinction_err"] < 0.01 and row["zp_fit_err"] < 0.01 and row["zp_err"] < 0.05
+        assert row["n_used"] > 100 and row["mean_airmass"] > 1.3
+
+
+def test_magnitudes_are_right_at_all_altitudes(lake: Lake):
+    calibrate(lake, Inline())
+    snapshot = lake.snapshot()
+    with connect(snapshot) as connection:
+        found = connection.sql(
+            "SELECT c.*, m.altitude_deg FROM calibrated_matches AS c JOIN matches AS m USING (frame_id, source_no) "
+            "WHERE c.flags = 0 AND c.crowding < 0.02 AND c.ref_mag BETWEEN 1 AND 4.5"
+        ).df()
+        altitudes = connection.sql(
+            "SELECT min(altitude_deg), max(altitude_deg), max(azimuth_deg) FROM sources"
+        )
+        assert altitudes.fetchall()[0] == pytest.approx((5.0, 88.0, 360.0), abs=6.0)
+    low, high = found[found.altitude_deg < 25.0], found[found.altitude_deg > 50.0]
+    assert len(low) > 30 and len(high) > 30
+    # Without the term they would differ by a quarter of a magnitude.
+    assert abs(low.residual.median() - high.residual.median()) < 0.05
+    matches = snapshot.read("matches")
+    told = calibrate_matches(
+        matches, snapshot.read("frames", FRAME_COLUMNS), snapshot.read("zeropoints", ZEROPOINT_COLUMNS)
+    )
+    both = matches.select(["frame_id", "source_no"]).to_pandas().assign(mag=told.mag, mag_err=told.mag_err)
+    both = found.merge(both, on=["frame_id", "source_no"])
+    assert both.mag_x.to_numpy() == pytest.approx(both.mag_y.to_numpy(), abs=1e-6)
+    assert both.mag_err_x.to_numpy() == pytest.approx(both.mag_err_y.to_numpy(), rel=1e-6)
+
+
+def test_sources_have_their_altitude_and_what_is_left_of_stars_is_told_by_place(first: Lake):
+    frames = {row["frame_id"]: row for row in rows(first, "frames") if row["status"] == "ok"}
+    for row in frames.values():
+        field = ResidualField.of_text(row["astrom_field"])
+        assert field.number.shape == (8, 8) and field.number.sum() == row["astrom_n"]
+        assert np.nanmax(np.hypot(field.dx, field.dy)[field.number > 20]) < 0.2
+        assert 0.05 < row["astrom_rms_ring1_px"] < 0.4 and row["astrom_completeness"] > 0.8
+        assert abs(row["astrom_radial_ring2_px"]) < 0.05 and row["astrom_refraction"] == "applied"
+    sources = first.snapshot().read("sources").to_pandas()
+    mine = sources[sources.frame_id == next(iter(frames))]
+    horizon = Horizon.of(mine.mjd_mid.iloc[0], PROFILE.base.site)
+    seen = horizon.to_horizon(unit_vectors(mine.ra_deg, mine.dec_deg))
+    altitude, azimuth = altitude_azimuth(seen)
+    lift = altitude - mine.altitude_deg.to_numpy()
+    # The horizon tells where stars appear, the column where they are.
+    # A place that aberration moves by 20 arcsec stays within 0.006 degrees of it; refraction is 1' at 45 degrees.
+    assert np.abs(lift[altitude > 60.0]).max() < 0.02 and lift[altitude < 10.0].min() > 0.05
+    turn = (azimuth - mine.azimuth_deg.to_numpy() + 180.0) % 360.0 - 180.0
+    assert np.abs(turn[altitude < 80.0]).max() < 0.05
 
 
 def test_a_frame_without_stars_is_refused_whatever_is_known(first: Lake):

@@ -11,7 +11,7 @@ import pytest
 from skylake.core.rotations import rotation_vector
 from skylake.image.changes import displacement
 from skylake.image.epochs import Epoch, epoch_at, in_force
-from skylake.image.following import Follower, Origin, Seen
+from skylake.image.following import Follower, Origin, Seen, divided
 from skylake.image.jointfit import SHARED
 from skylake.image.lens import Lens
 from skylake.image.lensfit import Pairs
@@ -99,6 +99,40 @@ def test_frames_before_anything_is_known_are_learnt_from_until_something_changes
     for epoch, truth in ((old, CAMERA), (new, now)):
         away = (epoch.distortion.model.parameters() - truth.parameters())[SHARED]
         assert displacement(truth, away, SHAPE)[0] < 0.06
+
+
+@pytest.mark.parametrize("first", [2, 3, 6, 9, 10, 11])
+def test_a_change_among_the_first_frames_is_found_wherever_it_lies(first: int) -> None:
+    follower, now = Follower(ORIGIN), changed(CAMERA, 1.0)
+    for number in range(16):
+        follower.take(seen(CAMERA if number < first else now, 5000 + 100 * first + number, 60))
+    old, new = follower.epochs
+    assert new.valid_from == 60000.0 + 5000 + 100 * first + first - 0.5
+    assert (old.n_seen, new.n_seen) == (first, 16 - first) and old.distortion.n_frames == first
+    assert "worst corner" in new.why and "epoch 1" in new.why
+    for epoch, truth in ((old, CAMERA), (new, now)):
+        away = (epoch.distortion.model.parameters() - truth.parameters())[SHARED]
+        assert displacement(truth, away, SHAPE)[0] < 0.06
+
+
+def test_two_changes_among_the_first_frames_are_both_found() -> None:
+    follower, cameras = Follower(ORIGIN), [CAMERA, changed(CAMERA, 1.0), changed(CAMERA, -1.0)]
+    for number in range(12):
+        follower.take(seen(cameras[number // 4], 7000 + number, 60))
+    assert [one.n_seen for one in follower.epochs] == [4, 4, 4]
+    assert [one.valid_from for one in follower.epochs[1:]] == [67003.5, 67007.5]
+
+
+@pytest.mark.parametrize("odd", [0, 1, 6, 11])
+def test_an_odd_frame_among_the_first_ones_divides_nothing(odd: int) -> None:
+    frames = [seen(changed(CAMERA, 3.0) if n == odd else CAMERA, 8000 + n, 60) for n in range(12)]
+    assert divided(frames, ORIGIN) == [frames]
+
+
+def test_frames_of_one_distortion_are_not_divided() -> None:
+    for trial in range(5):
+        frames = [seen(CAMERA, 9000 + 100 * trial + number, 40 + 10 * trial) for number in range(12)]
+        assert divided(frames, ORIGIN) == [frames]
 
 
 def test_too_few_frames_tell_nothing() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from skylake.core.ephemeris import airmass
 from skylake.lake import Lake, Snapshot
 from skylake.schema import flag_texts, load
 from skylake.settings import Settings
@@ -60,6 +61,9 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         )
         for name in ("aper1", "aper2", "aper3", "kron")
     }
+    # Some have no altitude, and one in nine is below the horizon.
+    altitude = [None if i % 7 == 0 else random.uniform(-10.0, 90.0) for i in range(len(owner))]
+    fluxes["altitude_deg"] = pa.array(altitude, pa.float32())
     sources = make_rows("sources", len(owner), 2, frame_id=owner, source_no=numbers, **fluxes)
     chosen = np.flatnonzero(random.uniform(size=len(owner)) < 0.6)
     matches = make_rows(
@@ -102,10 +106,18 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
             for _, row in rows.iterrows()
         ]
     flux = rows["total_flux"].where(rows["total_flux"] > 0)
-    rows["mag"] = -2.5 * np.log10(flux) + rows["zp"]
+    beyond = airmass(rows["altitude_deg"]) - 1.0
+    lost = (rows["extinction"] * beyond).where(rows["extinction"].notna(), 0.0)
+    rows["mag"] = -2.5 * np.log10(flux) + rows["zp"] - lost
     photon = (2.5 / np.log(10) * rows["total_flux_err"] / flux) ** 2
     spread = rows["colour_spread"] ** 2 + (rows["mean_colour"] - rows["pivot_colour"]) ** 2
-    rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2 + (rows["colour_term"] ** 2 * spread).fillna(0.0))
+    mean = rows["mean_airmass"] - 1.0
+    least = rows["zp_fit_err"].fillna(0.0) ** 2
+    at_mean = np.maximum(rows["zp_err"] ** 2 - (rows["extinction_err"] * mean) ** 2, least)
+    at_mean += (rows["extinction_err"] * (beyond - mean)) ** 2
+    has = rows["extinction_err"].notna() & rows["mean_airmass"].notna()
+    zero = at_mean.where(has, rows["zp_err"] ** 2)
+    rows["mag_err"] = np.sqrt(photon + zero + (rows["colour_term"] ** 2 * spread).fillna(0.0))
     return rows.sort_values(["frame_id", "source_no", "catalog"]).reset_index(drop=True)
 
 
@@ -145,7 +157,9 @@ def test_sources_are_calibrated_by_the_flux_of_their_zeropoint(
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False, rtol=1e-6)
     dark = found["total_flux"] <= 0
     assert dark.any()
-    assert (found["mag"].isna() == dark).all()
+    # Nor is a magnitude known where it is not known what the air takes.
+    lost = expected["extinction"].notna() & np.isnan(airmass(expected["altitude_deg"]))
+    assert lost.any() and (found["mag"].isna() == (dark | lost)).all()
 
 
 def test_matches_have_residuals_at_the_colour_of_their_star(
@@ -174,7 +188,9 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
     frames = snapshot.read("frames", FRAME_COLUMNS)
     for catalog in ("one", "two"):
         fluxes = ", ".join(
-            f"s.{name} AS {name}" for name in load("sources").names if name.startswith(("flux_a", "flux_k"))
+            f"s.{name} AS {name}"
+            for name in load("sources").names
+            if name.startswith(("flux_a", "flux_k", "alt"))
         )
         matches = connection.sql(
             f"SELECT m.* REPLACE ({fluxes}) FROM matches AS m JOIN sources AS s USING (frame_id, source_no) "

@@ -3,6 +3,9 @@ import pytest
 
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon, altitude_azimuth
+from skylake.image.allsky import SkyStars
+from skylake.image.allsky_fit import Pairs
+from skylake.image.allsky_refine import Refined
 from skylake.image.allsky_solve import AllSkySolution, Residuals
 from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
@@ -10,13 +13,16 @@ from skylake.image.skyview import SkyView
 from skylake.report.geometry import (
     horizon_grid,
     residual_arrows,
+    residual_spread,
     residuals_against_azimuth,
     residuals_against_zenith_distance,
     sky_chart,
 )
 from skylake.report.style import save
 
-PICTURES = [residual_arrows, residuals_against_zenith_distance, residuals_against_azimuth, sky_chart]
+PICTURES = [
+    residual_arrows, residuals_against_zenith_distance, residuals_against_azimuth, sky_chart, residual_spread,
+]  # fmt: skip
 
 
 def solution(number=800, outward=0.0):
@@ -33,7 +39,10 @@ def solution(number=800, outward=0.0):
         x + dx, y + dy, dx, dy, np.hypot(dx, dy) * 600.0, altitude, azimuth, random.uniform(1.0, 6.0, number)
     )
     view = SkyView(lens, Horizon.of(58347.0, Site("", 0.0, 30.0)), (1040, 1392))
-    return AllSkySolution(view, 500.0, 10, 0.3, 0.3, 180.0, 300, 290, 0.0, 1.0, residuals)
+    stars = SkyStars(vectors, residuals.mag)
+    every = np.arange(number)
+    refined = Refined(lens, stars, Pairs(every, every, np.hypot(dx, dy)), np.stack([dx, dy], axis=1), 0.3, 10)
+    return AllSkySolution(view, 500.0, 10, 0.3, 0.3, 180.0, 300, 290, 0.0, 1.0, residuals, refined)
 
 
 @pytest.mark.parametrize("picture", PICTURES)

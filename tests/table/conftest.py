@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from skylake.core.camera import FLUXES
+from skylake.core.ephemeris import airmass
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
 from skylake.table.frames import frames_table
@@ -125,6 +126,7 @@ def make_night(
         variable: float = 0.0,
         blended: float = 0.0,
         saturated: float = 0.0,
+        extinction: float | None = None,
         **columns: Any,
     ) -> Night:
         random = np.random.default_rng(seed)
@@ -143,6 +145,11 @@ def make_night(
         off[hidden] += random.uniform(0.3, 1.0, np.count_nonzero(hidden))
         full = (random.random(n_stars) < saturated)[star]
         off[full] += 0.7
+        if extinction is not None:
+            # The sky turns by half a degree from frame to frame; few stars are high.
+            altitude = np.degrees(np.arcsin(random.uniform(0.17, 0.98, n_stars)))[star] - 0.5 * frame
+            off += extinction * (airmass(altitude.astype(np.float32)) - 1.0)
+            columns = {"altitude_deg": altitude} | columns
         mag = true_mag[star] + off
         flux = 10.0 ** (-0.4 * (mag - zp[frame] - colour_term * (colour[star] - 0.7)))
         # The sky of 30 pixels, and photons.

@@ -184,3 +184,31 @@ def test_magnitudes_are_as_uncertain_as_they_say_at_every_colour(
 def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tuple[np.ndarray, ...]) -> None:
     pulls, _, told = drawn_nights
     assert 0.8 < pulls[~told].std() < 1.25
+
+
+def test_magnitudes_at_all_altitudes_are_as_uncertain_as_they_say(make_night: Callable[..., Any]) -> None:
+    pulls, low = [], []
+    band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
+    for seed in range(30):
+        night = make_night(
+            seed, n_frames=2, n_stars=60, extinction=0.3, catalog_error=0.0, intrinsic=0.0, apcor_error=0.0
+        )
+        zeros = zeropoints_table(night.frames, night.matches, {"V": band}, "simcat", 1)
+        found = calibrate_matches(night.matches, night.frames, zeros)
+        pulls.append(found.residual / found.mag_err)
+        low.append(night.matches["altitude_deg"].to_numpy() < 15.0)
+    every, few = np.concatenate(pulls), np.concatenate(pulls)[np.concatenate(low)]
+    for some in (every, few):
+        assert abs(np.nanmean(some)) < 0.15 and 0.85 < np.nanstd(some) < 1.15
+
+
+def test_below_the_horizon_no_magnitude_is_known(make_night: Callable[..., Any]) -> None:
+    night = make_night(2, extinction=0.3)
+    band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
+    zeros = zeropoints_table(night.frames, night.matches, {"V": band}, "simcat", 1)
+    place = night.matches.column_names.index("altitude_deg")
+    low = pa.array(np.full(night.matches.num_rows, -0.2, np.float32))
+    found = calibrate_matches(
+        night.matches.set_column(place, night.matches.schema.field(place), low), night.frames, zeros
+    )
+    assert np.isnan(found.mag).all() and np.isfinite(found.flux).all()

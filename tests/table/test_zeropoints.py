@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -58,6 +59,45 @@ def test_zeropoint_and_colour_term_are_unbiased_and_as_uncertain_as_they_say(
         assert abs(pulls.mean()) < 0.2 + few
         assert 0.8 - few < pulls.std() < 1.25 + few
         assert np.abs(pulls).max() < 5.0
+
+
+def test_extinction_is_unbiased_and_as_uncertain_as_it_says(make_night: Callable[..., Any]) -> None:
+    pulls = []
+    for seed in range(50):
+        night = make_night(seed, n_frames=3, n_stars=80, extinction=0.2, variable=0.05, blended=0.03)
+        row = solve(night).iloc[1]
+        pulls.append(
+            (
+                (row.zp - night.zp[1]) / row.zp_err,
+                (row.extinction - 0.2) / row.extinction_err,
+                (row.colour_term - 0.12) / row.colour_term_err,
+            )
+        )
+        assert 1.5 < row.mean_airmass < 3.0 and row.extinction_err < 0.01
+    assert np.abs(np.mean(pulls, axis=0)).max() < 0.35
+    assert np.std(pulls, axis=0).min() > 0.75 and np.std(pulls, axis=0).max() < 1.3
+    assert np.abs(pulls).max() < 5.0
+
+
+def test_extinction_of_few_stars_is_what_is_known_of_the_air(make_night: Callable[..., Any]) -> None:
+    band = replace(V, calibration=replace(V.calibration, colour_term_prior=0.12, colour_term_prior_err=0.02))
+    pulls = []
+    for seed in range(40):
+        night = make_night(seed, n_frames=1, n_stars=7, extinction=0.25, apcor_error=0.0)
+        row = solve(night, band).iloc[0]
+        pulls.append(((row.zp - night.zp[0]) / row.zp_err, (row.extinction - 0.25) / row.extinction_err))
+    assert np.abs(np.mean(pulls, axis=0)).max() < 0.4 and np.std(pulls, axis=0).max() < 1.3
+
+
+def test_frames_that_see_degrees_have_no_extinction_of_their_own(make_night: Callable[..., Any]) -> None:
+    row = solve(make_night(1)).iloc[0]
+    assert pd.isna(row.extinction) and pd.isna(row.extinction_err) and pd.isna(row.mean_airmass)
+
+
+def test_a_band_without_colour_has_an_extinction(make_night: Callable[..., Any]) -> None:
+    night = make_night(3, n_stars=200, extinction=0.3, colour_term=0.0)
+    row = solve(night, replace(V, band=FilterBand("V", None, 0.0))).iloc[0]
+    assert abs(row.extinction - 0.3) < 5.0 * row.extinction_err < 0.05 and pd.isna(row.colour_term)
 
 
 def test_few_stars_are_as_honest_as_many(make_night: Callable[..., Any]) -> None:
