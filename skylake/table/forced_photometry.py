@@ -40,6 +40,8 @@ class ForcedPhotometry:
         Total flux, ADU/s; it may be negative.
     zp, zp_err : ndarray
         Magnitude of a star of this colour with a total flux of 1 ADU/s.
+    zp_random_err, zp_systematic_err : ndarray
+        The parts of ``zp_err``: the frame's own, and that which the frames of a star share.
     mag, mag_err : ndarray
         NaN for a flux that is not positive.
     mag_limit : ndarray
@@ -59,6 +61,13 @@ class ForcedPhotometry:
     mag_limit: Floats
     sky_err: Floats
     version: npt.NDArray[np.int64]
+    zp_random_err: Floats
+    zp_systematic_err: Floats
+
+    @property
+    def mag_random_err(self) -> Floats:
+        """The part of ``mag_err`` that is the frame's own, of the flux and of the zeropoint."""
+        return magnitudes(self.flux, self.flux_err, self.zp, self.zp_random_err)[1]
 
 
 def calibrate_forced(
@@ -97,11 +106,14 @@ def calibrate_forced(
         flux[rows] = (column_floats(forced, column) * scale)[rows]
         flux_err[rows] = (column_floats(forced, f"{column}_err") * scale)[rows]
         sky_err[rows] = (sky * factor)[rows]
-    zp, zp_err = zeropoints_at(zeropoints, found, colour)
-    mag, mag_err = magnitudes(flux, flux_err, zp, zp_err)
-    limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zp, zp_err)
+    zero = zeropoints_at(zeropoints, found, colour, found.known & (wanted != found.flux))
+    mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
+    limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
-    return ForcedPhotometry(flux, flux_err, zp, zp_err, mag, mag_err, limit, sky_err, version[found.zero])
+    return ForcedPhotometry(
+        flux, flux_err, zero.zp, zero.error, mag, mag_err, limit, sky_err, version[found.zero], zero.random,
+        zero.systematic,
+    )  # fmt: skip
 
 
 def _circle_of(

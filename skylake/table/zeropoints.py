@@ -35,11 +35,15 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 @dataclass(frozen=True, slots=True)
 class ColourTerm:
-    """The colour term of a night, with its error, and the intrinsic scatter of the night's stars."""
+    """The colour term of a night, with its error, and the intrinsic scatter of the night's stars.
+
+    ``random`` is the part of that scatter by which the measurements of one star differ from frame to frame.
+    """
 
     value: float
     error: float
     intrinsic: float
+    random: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class FrameZeropoint:
 
     zp: float = float("nan")
     zp_fit_err: float = float("nan")
+    zp_random_err: float = float("nan")
     zp_err: float = float("nan")
     mean_colour: float = float("nan")
     colour_spread: float = float("nan")
@@ -150,7 +155,10 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     if not np.any(colour):
         slope, slope_err = 0.0, 0.0
         residual = difference - _group_medians(difference, frame)[frame]
-        return ColourTerm(slope, slope_err, intrinsic_scatter(residual, error, int(frame.max()) + 1))
+        intrinsic = intrinsic_scatter(residual, error, int(frame.max()) + 1)
+        return ColourTerm(
+            slope, slope_err, intrinsic, _random_scatter(residual, errors, intrinsic, frame, star)
+        )
     slope, intrinsic = calibration.colour_term_prior, 0.0
     zero = _group_medians(difference - slope * colour, frame)
     slope_err = prior[1]
@@ -163,7 +171,33 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
         zero = _group_means(difference - slope * colour, weight, frame)
         if abs(slope - previous) < 1e-5:
             break
-    return ColourTerm(slope, slope_err, intrinsic)
+    residual = difference - slope * colour - zero[frame]
+    return ColourTerm(slope, slope_err, intrinsic, _random_scatter(residual, errors, intrinsic, frame, star))
+
+
+def _random_scatter(
+    residual: Floats,
+    errors: tuple[Floats, Floats],
+    intrinsic: float,
+    frame: npt.NDArray[np.intp],
+    star: npt.NDArray[np.intp],
+) -> float:
+    """Return by how much the measurements of a star differ from frame to frame beyond their photon errors.
+
+    What else is in the intrinsic scatter, the star has on all frames. Stars that are outliers are left out, and so are
+    those on one frame only; without any other nothing is known of it, and 0 is returned.
+    """
+    photon, catalog = errors
+    photon = np.maximum(photon, 1e-6)
+    share = biweight(residual / np.maximum(np.sqrt(photon**2 + catalog**2 + intrinsic**2), 1e-6))
+    weight = share / photon**2
+    # The mean of a star follows each measurement by as much as that weighs in it.
+    own = weight / np.maximum(np.bincount(star, weight), 1e-300)[star]
+    used = (share > 0.0) & (own < 1.0 - 1e-6)
+    if not used.any():
+        return 0.0
+    deviation = (residual - _group_means(residual, weight, star)[star])[used] / np.sqrt(1.0 - own[used])
+    return min(intrinsic_scatter(deviation, photon[used], len(np.unique(frame[used]))), intrinsic)
 
 
 def _slope(
@@ -224,11 +258,17 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     spread = np.hypot(error, term.intrinsic)
     mean_colour = float(np.average(data.colour[rows], weights=fit.weights / spread**2))
     fit_err = float(fit.errors[0])
+    # What the stars have in the catalog they have on every frame of the field.
+    spread = np.maximum(spread, 1e-9)
+    own = np.hypot(data.photon_error[rows], term.random) / spread
+    weight = fit.weights / spread
+    random = np.sqrt(np.sum((weight * own) ** 2) / max(float(np.sum(weight**2)), np.finfo(float).tiny))
     n_used = int(np.count_nonzero(kept))
     chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
         zp_fit_err=fit_err,
+        zp_random_err=fit_err * min(float(random), 1.0),
         zp_err=float(np.hypot(fit_err, term.error * mean_colour)),
         mean_colour=mean_colour,
         colour_spread=float(np.sqrt(np.mean((data.colour[rows][kept] - mean_colour) ** 2))),
@@ -255,6 +295,7 @@ def _row(
         "zp": solved.zp,
         "zp_err": solved.zp_err,
         "zp_fit_err": solved.zp_fit_err,
+        "zp_random_err": solved.zp_random_err,
         "mag_limit": _limit(frame["flux_limit"], solved.zp),
         "colour": band.band.colour,
         "pivot_colour": band.band.pivot_colour if coloured else None,
