@@ -186,14 +186,16 @@ def _means(flux: Floats, error: Floats, weight: Floats, group: Places, n: int) -
 
 
 def _nest_errors(photometry: ForcedPhotometry, curves: _Curves, schema: TableSchema) -> pa.StructArray:
-    """Return the parts of the errors of the measurements as a struct of lists, as long as those of the measurements."""
+    """Return the parts of the errors of the measurements as a struct of lists."""
     values = {
         "mag_random_err": photometry.mag_random_err,
         "mag_systematic_err": photometry.zp_systematic_err,
         "zp_random_err": photometry.zp_random_err,
     }
     offsets = np.append(curves.starts, len(curves.order))
-    return nest_floats({name: one[curves.order] for name, one in values.items()}, offsets, "lightcurve_errors", schema)
+    return nest_floats(
+        {name: one[curves.order] for name, one in values.items()}, offsets, "lightcurve_errors", schema
+    )
 
 
 def _relative(error: Floats, flux: Floats) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES
+from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
 from skylake.table.photometry import (
     FRAME_COLUMNS,
     Floats,
@@ -23,11 +23,13 @@ from skylake.table.photometry import (
 #: Which flux of the aperture of calibrations: without the light of neighbours, with it, or that of the fit.
 ForcedKind = Literal["hybrid", "aper", "psf"]
 #: Columns of ``frames`` that forced photometry needs.
-FORCED_FRAME_COLUMNS = (*FRAME_COLUMNS, "exposure_s", *(f"aper{n}_radius_px" for n in (1, 2, 3)))
+FORCED_FRAME_COLUMNS = (
+    *FRAME_COLUMNS,
+    "exposure_s",
+    *(f"{name}_radius_px" for name in FLUXES[:N_PLAIN_CIRCLES]),
+)
 #: A flux of so many times its error is a detection.
 DETECTED_SNR = 5.0
-
-_CIRCLES = FLUXES[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,8 @@ def calibrate_forced(
     flux, flux_err, sky_err = (np.full(forced.num_rows, np.nan) for _ in range(3))
     exposure = column_floats(frames, "exposure_s")[found.frame]
     sky = column_floats(forced, "sky_rms_adu") / np.where(exposure > 0, exposure, 1.0)
-    for number, name in enumerate(_CIRCLES, start=1):
-        rows = found.known & (wanted == name)
-        if not rows.any():
-            continue
+    for name in sorted(set(wanted[found.known].tolist())):
+        rows, number = found.known & (wanted == name), name.removeprefix("aper")
         factor = total_factor(forced, frames, found, name)
         column = "flux_psf" if kind == "psf" else f"flux_{kind}{number}"
         scale = np.ones(len(factor)) if kind == "psf" else factor
@@ -120,7 +120,11 @@ def _circle_of(
     flux: npt.NDArray[np.object_], frames: pa.Table, frame: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.object_]:
     """Return the circle that stands for the calibrated flux of each row: itself, or the largest for the Kron flux."""
-    largest = np.full(max(frames.num_rows, 1), "", object)
-    for name in _CIRCLES:
-        largest[np.isfinite(column_floats(frames, f"{name}_radius_px"))] = name
-    return np.where(np.isin(flux.astype(str), _CIRCLES), flux, largest[frame])
+    largest, number = np.full(max(frames.num_rows, 1), "", object), 1
+    while True:
+        known = np.isfinite(column_floats(frames, f"aper{number}_radius_px"))
+        if not known.any():
+            break
+        largest[known] = f"aper{number}"
+        number += 1
+    return np.where(flux == "kron", largest[frame], flux)

@@ -9,15 +9,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake.core.camera import FLUXES
+from skylake.schema.apertures import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
-FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES))
+FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE)
 ZEROPOINT_COLUMNS = (
-    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "zp_random_err", "colour_term", "colour_term_err", "pivot_colour",
-    "mean_colour", "colour_spread", "version",
+    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "zp_random_err", "colour_term", "colour_term_err",
+    "pivot_colour", "mean_colour", "colour_spread", "version",
 )  # fmt: skip
 
 
@@ -26,8 +27,8 @@ class Photometry:
     """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
 
     ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one. ``zp_random_err`` and
-    ``zp_systematic_err`` are the parts of the error of the zeropoint at the star, its frame's own and that which frames
-    share; ``mag_err`` has both.
+    ``zp_systematic_err`` are the parts of the error of the zeropoint at the star, its frame's own and that which
+    frames share; ``mag_err`` has both.
     """
 
     flux: Floats
@@ -57,12 +58,11 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     """
     found = find_calibration(matches, frames, zeropoints)
     flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
-    for name in FLUXES:
+    for name in found.names:
         rows = found.known & (found.flux == name)
-        if rows.any():
-            factor = total_factor(matches, frames, found, name)
-            flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
-            flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
+        factor = total_factor(matches, frames, found, name)
+        flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
+        flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
     zero = zeropoints_at(zeropoints, found, column_floats(matches, "ref_colour"))
     mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
@@ -83,6 +83,11 @@ class Found:
     zero: npt.NDArray[np.intp]
     known: npt.NDArray[np.bool_]
     flux: npt.NDArray[np.object_]
+
+    @property
+    def names(self) -> list[str]:
+        """The fluxes that were calibrated."""
+        return sorted(set(self.flux[self.known].tolist()))
 
 
 def find_calibration(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Found:
@@ -206,5 +211,5 @@ def _lookup(
 
 def column_floats(table: pa.Table, name: str) -> Floats:
     """Return a column as floats, NaN for null; one NaN for a table without rows, so that it can be indexed."""
-    values = np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+    values = aperture_floats(table, name)
     return values if len(values) else np.full(1, np.nan)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES
 from skylake.core.ellipses import shape_terms
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
+from skylake.schema.apertures import nest_apertures
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -96,9 +96,13 @@ def sources_table(frame: Mapping[str, Any], measured: Measured, ra_deg: Floats, 
         "ra_deg": ra_deg[placed],
         "dec_deg": dec_deg[placed],
     }
-    for name, values in _measured_columns(measured).items():
-        columns[name] = pa.array(values[placed], from_pandas=True)
-    return conform(pa.table(columns), load("sources"))
+    schema, own = (
+        load("sources"),
+        {name: values[placed] for name, values in _measured_columns(measured).items()},
+    )
+    nest_apertures(own, schema)
+    columns |= {name: pa.array(values, from_pandas=True) for name, values in own.items()}
+    return conform(pa.table(columns), schema)
 
 
 def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
@@ -109,7 +113,7 @@ def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
         "y_err_px": measured.y_err,
         "edge_distance_px": measured.edge_distance,
     }
-    for name in FLUXES:
+    for name in measured.flux:
         columns[f"flux_{name}"] = measured.flux[name]
         columns[f"flux_{name}_err"] = measured.flux_err[name]
         columns[f"apcor_rel_{name}"] = measured.apcor[name]

@@ -21,6 +21,7 @@ import pyarrow as pa
 from skylake.core.camera import Calibration
 from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
 from skylake.schema import arrow_schema, conform, load
+from skylake.schema.apertures import aperture_value
 from skylake.table.selection import Band, Matches, gather
 
 Floats = npt.NDArray[np.float64]
@@ -105,8 +106,9 @@ def zeropoints_table(
 def _calibrate_band(
     frames: pa.Table, matches: pa.Table, band: Band, catalog: str, version: int
 ) -> list[dict[str, Any]]:
+    name = f"apcor_{band.flux}"
     correction = {
-        frame["frame_id"]: (frame[f"apcor_{band.flux}"], frame[f"apcor_{band.flux}_err"])
+        frame["frame_id"]: (aperture_value(frame, name), aperture_value(frame, f"{name}_err"))
         for frame in frames.to_pylist()
     }
     data = gather(matches, correction, band)

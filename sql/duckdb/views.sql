@@ -34,6 +34,8 @@ FROM (
     FROM (
         SELECT
             z.*,
+            -- Of apertures beyond the third the place in more_apertures.
+            try_cast(replace(z.flux, 'aper', '') AS INTEGER) - 3 AS later,
             coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0.0) AS pivot_variance,
             CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL OR z.pivot_colour IS NULL THEN 0.0
                 ELSE pow(coalesce(z.colour_term, 0.0), 2)
@@ -73,12 +75,16 @@ FROM (
             WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
             WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
             WHEN 'kron' THEN s.flux_kron * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+            ELSE s.more_apertures.flux_aper[z.later] * f.more_apertures.apcor_aper[z.later]
+                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
         END AS total_flux,
         CASE z.flux
             WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
             WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
             WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+            ELSE s.more_apertures.flux_aper_err[z.later] * f.more_apertures.apcor_aper[z.later]
+                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
         END AS total_flux_err
     FROM sources AS s
     INNER JOIN frames AS f USING (frame_id)
@@ -131,6 +137,18 @@ SELECT
     unnest(lightcurve.flags) AS flags
 FROM lightcurves;
 
+-- The number of the aperture of targets that goes with the zeropoint of a frame: the largest where the Kron flux was calibrated.
+CREATE VIEW circles_of_targets AS
+SELECT
+    z.frame_id,
+    z.catalog,
+    CASE WHEN z.flux <> 'kron' THEN z.later + 3
+        ELSE coalesce(3 + nullif(len(f.more_apertures.aper_radius_px), 0),
+            CASE WHEN f.aper3_radius_px IS NOT NULL THEN 3 WHEN f.aper2_radius_px IS NOT NULL THEN 2 ELSE 1 END)
+    END AS circle
+FROM zeropoints_of_stars AS z
+INNER JOIN frames AS f USING (frame_id);
+
 -- Every forced measurement of a calibrated frame as magnitudes of a star of the pivot colour: of the hybrid flux in the
 -- aperture of calibrations (the largest circle where the Kron flux was calibrated), and of the fit. The colour of a star is
 -- not known here: zp_err counts how far the colours of the frame's stars are from the pivot. With their colours,
@@ -160,21 +178,24 @@ FROM (
         -- In another aperture than the calibrated one errors of aperture corrections do not cancel.
         sqrt(pow(z.star_zp_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END) AS zp_err,
         sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END) AS zp_random_err,
-        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
-            THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
-            THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            ELSE s.flux_hybrid3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        CASE c.circle
+            WHEN 1 THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 2 THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 3 THEN s.flux_hybrid3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            ELSE s.more_apertures.flux_hybrid[c.circle - 3] * f.more_apertures.apcor_aper[c.circle - 3]
+                * coalesce(s.more_apertures.apcor_rel_aper[c.circle - 3], 1)
         END AS total_flux,
-        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
-            THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
-            THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            ELSE s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        CASE c.circle
+            WHEN 1 THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 2 THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 3 THEN s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            ELSE s.more_apertures.flux_hybrid_err[c.circle - 3] * f.more_apertures.apcor_aper[c.circle - 3]
+                * coalesce(s.more_apertures.apcor_rel_aper[c.circle - 3], 1)
         END AS total_flux_err
     FROM forced_sources AS s
     INNER JOIN frames AS f USING (frame_id)
     INNER JOIN zeropoints_of_stars AS z USING (frame_id)
+    INNER JOIN circles_of_targets AS c USING (frame_id, catalog)
 ) AS t;
 
 -- One row per measurement of a light curve of a target, detected or not. The magnitudes of the fit are those of flux_psf.

@@ -49,7 +49,7 @@ def forced_rows(random: np.random.Generator, night: Any, mag: np.ndarray, colour
 
 @pytest.fixture(scope="module")
 def drawn(make_night: Callable[..., Any]) -> dict[str, np.ndarray]:
-    """Light curves of constant stars of many nights with what is true of them; the colour of each other is not told."""
+    """Light curves of constant stars of many nights with what is true of them; half of their colours are told."""
     found: dict[str, list[Any]] = {}
     for seed in range(NIGHTS):
         night = make_night(seed, n_frames=N_FRAMES, n_stars=50, apcor_error=0.004)
@@ -64,7 +64,9 @@ def drawn(make_night: Callable[..., Any]) -> dict[str, np.ndarray]:
         facts = TargetFacts(names, star, nothing, nothing, names, names)
         curves = forced_lightcurves_table(rows, photometry, facts, {"lab": Site()}).to_pandas()
         which = curves.star_id.to_numpy()
-        values = {name: curves[name].to_numpy() for name in curves if name.startswith(("mag_mean", "chi2", "snr"))}
+        values = {
+            name: curves[name].to_numpy() for name in curves if name.startswith(("mag_mean", "chi2", "snr"))
+        }
         for name, value in (values | {"true": mag[which], "told": told[which]}).items():
             found.setdefault(name, []).append(value)
     return {name: np.concatenate(each).astype(float) for name, each in found.items()}

@@ -39,7 +39,14 @@ def frames(*radii: float | None, correction: float = 1.25) -> pa.Table:
 
 
 def zeropoints(flux: str, **values: Any) -> pa.Table:
-    row = {"frame_id": 7, "flux": flux, "zp": 20.0, "zp_err": 0.01, "zp_fit_err": 0.005, "zp_random_err": 0.004}
+    row = {
+        "frame_id": 7,
+        "flux": flux,
+        "zp": 20.0,
+        "zp_err": 0.01,
+        "zp_fit_err": 0.005,
+        "zp_random_err": 0.004,
+    }
     row["version"] = 3
     return rows("zeropoints", [row | values], ZEROPOINT_COLUMNS)
 
