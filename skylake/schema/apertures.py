@@ -7,6 +7,7 @@ the others without the number: ``flux_aper5`` is the second element of ``more_ap
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -129,3 +130,24 @@ def unpacked(column: pa.ChunkedArray, schema: TableSchema) -> pa.Array:
         for inner in kind
     ]
     return pa.StructArray.from_arrays(lists, fields=list(kind), mask=rows.is_null())
+
+
+def spread_apertures(table: pa.Table) -> pa.Table:
+    """Return a table whose later apertures have columns of their own, for files that know no nested ones.
+
+    They have the names, units and texts that they would have; the nested column is gone, and nothing is added where no
+    row has such apertures.
+    """
+    if MORE not in table.column_names:
+        return table
+    field = table.schema.field(MORE)
+    told = json.loads((field.metadata or {}).get(b"columns", b"{}"))
+    spread = table.drop_columns(MORE)
+    lengths = [pc.list_value_length(pc.struct_field(table[MORE], inner.name)) for inner in field.type]
+    for number in range(max((pc.max(one).as_py() or 0 for one in lengths), default=0)):
+        for inner in field.type:
+            circle = rf"\g<0>{number + N_PLAIN_CIRCLES + 1}"
+            name = re.sub(r"(aper|hybrid)(?=_err|_radius_px|$)", circle, inner.name)
+            values = pa.array(aperture_floats(table, name), from_pandas=True).cast(pa.float32())
+            spread = spread.append_column(pa.field(name, values.type, metadata=told.get(inner.name)), values)
+    return spread

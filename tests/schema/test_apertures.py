@@ -17,6 +17,7 @@ from skylake.schema.apertures import (
     aperture_value,
     nest_apertures,
     nested_row,
+    spread_apertures,
     unpacked,
 )
 
@@ -59,6 +60,8 @@ def test_rows_without_further_apertures_stand_beside_rows_with_them() -> None:
     np.testing.assert_array_equal(aperture_floats(table.slice(2), "flux_aper5"), [np.nan, 4.0])
 
 
+#: How names of columns of detections begin and end.
+PARTS = (("flux_", ""), ("flux_", "_err"), ("apcor_rel_", ""))
 pair_lists = st.none() | st.lists(st.tuples(values, values), max_size=3)
 
 
@@ -77,7 +80,15 @@ def test_lists_of_structs_become_structs_of_lists(rows: list[Any], cut: int) -> 
     assert found.type == arrow_schema(load("sources")).field(MORE).type
     assert found.is_null().to_pylist() == [one is None for one in rows]
     assert str(unpacked(pa.chunked_array([found]), load("sources"))) == str(found), "one that is so stays"
-    table = pa.table({MORE: found})
+    table = pa.table({"source_no": range(len(rows)), MORE: found})
+    spread = spread_apertures(table)
+    most = max((len(one) for one in rows if one is not None), default=0)
+    kept = [f"{start}aper{number + 4}{end}" for number in range(most) for start, end in PARTS]
+    assert spread.column_names == ["source_no", *kept]
+    for name in kept:
+        np.testing.assert_array_equal(
+            spread[name].to_numpy(zero_copy_only=False), aperture_floats(table, name)
+        )
     for column, name in enumerate(names):
         for number in range(3):
             expected = [
@@ -120,3 +131,11 @@ def test_inner_columns_have_the_units_of_those_that_they_continue(table: str) ->
         plain = plain if plain in schema.names else f"{inner.name}3"
         assert (schema[plain].unit, schema[plain].ucd) == (inner.unit, inner.ucd)
         assert schema[plain].datatype == inner.datatype and not end
+
+
+def test_columns_of_their_own_keep_their_units() -> None:
+    schema = arrow_schema(load("forced_sources"))
+    values = pa.array([{inner.name: [1.0] for inner in schema.field(MORE).type}], schema.field(MORE).type)
+    spread = spread_apertures(pa.Table.from_arrays([values], schema=pa.schema([schema.field(MORE)])))
+    assert spread.schema.field("flux_hybrid4_err").metadata[b"unit"] == b"adu/s"
+    assert {"flux_hybrid4", "flux_aper4", "flux_aper4_err", "apcor_rel_aper4"} < set(spread.column_names)
