@@ -219,7 +219,7 @@ def _read(connection: psycopg.Connection[Any], table: str) -> pa.Table:
 
 @pytest.fixture(scope="session")
 def as_mirrored() -> Callable[[pa.Table], pa.Table]:
-    """A function that says by itself what a mirror should show of a table: no NaN, no zero bytes, nothing nested, sorted."""
+    """A function that says what a mirror should show of a table: no NaN, no zero bytes, nothing nested, sorted."""
     return _as_mirrored
 
 
