@@ -119,13 +119,13 @@ def _rules_of_ranges(camera: Camera) -> Iterator[Rule]:
 
 def _rules_of_apertures(camera: Camera) -> Iterator[Rule]:
     radii, flux = camera.apertures.radii_px, camera.apertures.flux
-    yield not 1 <= len(radii) <= 3, "apertures.radii_px", "give one, two or three radii"
+    yield not radii, "apertures.radii_px", "give one radius or more"
     yield min(radii, default=1.0) <= 0, "apertures.radii_px", "radii are positive"
-    yield list(radii) != sorted(radii), "apertures.radii_px", "radii grow"
+    yield list(radii) != sorted(set(radii)), "apertures.radii_px", "radii grow"
     too_small = max(radii, default=0.0) >= camera.apertures.total_radius_px
     yield too_small, "apertures.total_radius_px", "it is larger than every radius of radii_px"
-    missing = flux.startswith("aper") and int(flux[-1]) > len(radii)
-    yield missing, "apertures.flux", f"there is no radius for {flux}"
+    known = (*camera.apertures.circles, "kron")
+    yield flux not in known, "apertures.flux", f"{flux!r} is none of {', '.join(known)}"
 
 
 def _rules_of_names(camera: Camera) -> Iterator[Rule]:

@@ -150,6 +150,7 @@ class _Products:
 def _write(frame: SingleFrame, stem: Path, form: str) -> list[Path]:
     """Write the row of a frame, its sources and its targets."""
     from skylake.cli.output import write_table, writing
+    from skylake.schema.apertures import spread_apertures
 
     row = stem.with_name(f"{stem.name}.frame.json")
     with writing(row):
@@ -158,7 +159,7 @@ def _write(frame: SingleFrame, stem: Path, form: str) -> list[Path]:
     for name, table in (("sources", frame.sources), ("forced", frame.forced)):
         if table is not None:
             paths.append(stem.with_name(f"{stem.name}.{name}.{'vot' if form == 'votable' else form}"))
-            write_table(table, paths[-1], form)
+            write_table(spread_apertures(table), paths[-1], form)
     return paths
 
 

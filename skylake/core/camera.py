@@ -14,7 +14,6 @@ from skylake.core.ids import config_sha256
 from skylake.core.place import Place
 from skylake.core.reduction import BadPixels, CosmicRays, SkyFrames
 
-Flux = Literal["aper1", "aper2", "aper3", "kron"]
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
 Step = Literal[
@@ -25,8 +24,10 @@ Step = Literal[
 #: What photon transfers measure of a detector.
 Measurable = Literal["gain", "read_noise", "linearity"]
 
-#: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``.
-FLUXES: tuple[Flux, ...] = ("aper1", "aper2", "aper3", "kron")
+#: The flux columns of ``sources``, in order: ``flux_aper1`` … ``flux_kron``. Further apertures are nested.
+FLUXES = ("aper1", "aper2", "aper3", "kron")
+#: So many apertures have columns of their own.
+N_PLAIN_CIRCLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,7 @@ class Apertures:
     """Where flux is summed."""
 
     radii_px: tuple[float, ...] = (3.0, 5.0, 8.0)
-    """Up to three radii: aper1, aper2, aper3."""
+    """Any number of radii: aper1, aper2, …"""
     sky_annulus_px: tuple[float, float] | None = None
     """Inner and outer radius of a local sky; None trusts the background map."""
     kron_factor: float = 2.5
@@ -223,13 +224,28 @@ class Apertures:
     """Smallest Kron aperture; like the Kron radius in units of a and b."""
     total_radius_px: float = 12.0
     """Radius that counts as the whole star; aperture corrections lead up to it."""
-    flux: Flux = "aper2"
+    flux: str = "aper2"
     """The flux that calibrations use."""
 
     @property
     def calibrated_radius_px(self) -> float:
         """Radius of the aperture of calibrations; for the Kron flux that of the largest circle."""
-        return self.radii_px[int(self.flux[-1]) - 1] if self.flux.startswith("aper") else self.radii_px[-1]
+        return self.radii_px[self.circles.index(self.calibrated_circle)]
+
+    @property
+    def calibrated_circle(self) -> str:
+        """Name of the aperture of calibrations; for the Kron flux that of the largest circle."""
+        return self.circles[-1] if self.flux == "kron" else self.flux
+
+    @property
+    def circles(self) -> tuple[str, ...]:
+        """Names of the apertures: aper1, aper2 and so on."""
+        return tuple(f"aper{number}" for number in range(1, len(self.radii_px) + 1))
+
+    @property
+    def fluxes(self) -> tuple[str, ...]:
+        """Names of the fluxes of a detection: all of :data:`FLUXES`, with further apertures before the last."""
+        return (*FLUXES[:N_PLAIN_CIRCLES], *self.circles[N_PLAIN_CIRCLES:], "kron")
 
 
 @dataclass(frozen=True, slots=True)

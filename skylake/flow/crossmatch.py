@@ -15,6 +15,7 @@ from skylake.core.camera import Camera, FilterBand
 from skylake.lake import Part
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import empty_table, load
+from skylake.schema.apertures import MORE, aperture_floats
 from skylake.schema.parquet import write_parquet
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import Properties, write_metadata
@@ -60,7 +61,9 @@ def match_night(
     columns = reference_columns(list(filters.values()), reference.columns)
     radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
     with NightCatalog(sources, slices) as detections:
-        pairs = join_catalog(detections, reference.collection, CARRIED, columns, radius, aperture)
+        # Hardly any camera has more apertures than three, and a nested column is slow to carry.
+        more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
+        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
     if camera.astrometry.all_sky:
         pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
     return choose_matches(pairs, frames, reference.name, filters, camera)
@@ -92,9 +95,10 @@ def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
     The profile may say another since. For the Kron flux it is that of the largest circle.
     """
     flux = camera.apertures.flux
-    names = [f"{flux}_radius_px"] if flux.startswith("aper") else [f"aper{n}_radius_px" for n in (3, 2, 1)]
-    measured = (pc.approximate_median(frames[name]).as_py() for name in names)
-    return float(next((radius for radius in measured if radius), camera.apertures.calibrated_radius_px))
+    names = [flux] if flux.startswith("aper") else reversed(camera.apertures.fluxes[:-1])
+    measured = (aperture_floats(frames, f"{name}_radius_px") for name in names)
+    radii = (float(np.nanmedian(one)) for one in measured if np.isfinite(one).any())
+    return next(radii, camera.apertures.calibrated_radius_px)
 
 
 def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:

@@ -203,7 +203,9 @@ def _write(tables: Sequence[pa.Table | None], name: str, out: Path) -> Path | No
     schema = load(name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **write_options(arrow_schema(schema)))
+        # Gathering reads it once. The encodings do most of what makes files small, and zstd would double the time.
+        options = write_options(arrow_schema(schema)) | {"compression": "none", "compression_level": None}
+        pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **options)
     except OSError as error:
         raise LakeError(
             f"{out}: detections cannot be written ({reason_of(error)}); free space and run again"

@@ -22,6 +22,8 @@ from skylake.image.transfer import bias_variance, linearity, photon_transfer
 _PAIRS = 8
 #: Parts of a flat's level by which the level of another lamp or twilight may differ.
 _LEVEL_ERROR = 1e-3
+#: By such a part a response that nobody knows departs from a straight line at the level of the brightest flat.
+_UNKNOWN_RESPONSE = 0.01
 
 
 def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Library) -> dict[str, Any] | None:
@@ -32,7 +34,7 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     task = dask.delayed(measure_transfer, pure=False)
     camera = maker.camera(flat.group)
     linear = _linearity(flat, camera)
-    curvature = _curvature(linear, camera)
+    curvature = _curvature(linear, camera, max(one.level for one in files))
     paths = [one.path for one in files]
     (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
     if isinstance(found, BaseException):
@@ -103,14 +105,20 @@ def drop_pixels(made: Made) -> None:
         one.path.unlink(missing_ok=True)
 
 
-def _curvature(linear: dict[str, float | None], camera: Camera) -> tuple[float, float]:
-    """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or none."""
+def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float) -> tuple[float, float]:
+    """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or unknown.
+
+    Of an unknown one the error is what detectors may have at the level of the brightest flat: the gain is then known
+    to three times that part, unless flats of other levels tell more.
+    """
     curve = camera.detector.linearity
     applied = curve[0] if curve and "linearity" in steps_for("flat", camera.reduction) else 0.0
     c2, error = linear.get("linearity_c2"), linear.get("linearity_c2_err")
     if c2 is not None and error is not None:
         return c2 - applied, error
-    return (curve[0] - applied if curve else 0.0), 0.0
+    if curve:
+        return curve[0] - applied, 0.0
+    return 0.0, _UNKNOWN_RESPONSE / brightest if brightest > 0.0 else 0.0
 
 
 def _linearity(made: Made, camera: Camera) -> dict[str, float | None]:

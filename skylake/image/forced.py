@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import Apertures
+from skylake.core.camera import N_PLAIN_CIRCLES, Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import MaskPlane
 from skylake.core.reasons import Status
@@ -59,7 +59,7 @@ class ForcedMeasurements:
     x, y, edge_distance : ndarray
         Where the target was measured, 0-based pixels, and its distance from the edge of the image.
     flux, flux_err : dict of ndarray
-        ADU per second, keyed by aper1 to aper3, hybrid1 to hybrid3 and psf; NaN where an aperture does not exist or
+        ADU per second, keyed by aper1, aper2, …, hybrid1, hybrid2, … and psf; NaN where an aperture does not exist or
         nothing could be fitted. The last is total flux, the others are those of their apertures.
     chi2 : ndarray
         Reduced chi-square of the pixels of the star in the fit.
@@ -72,7 +72,7 @@ class ForcedMeasurements:
         Background and its noise per pixel, ADU.
     flags : ndarray of int32
     apcor : dict of ndarray
-        Factors of the aperture corrections at the targets on top of those of the frame, keyed by aper1 to aper3; NaN
+        Factors of the aperture corrections at the targets on top of those of the frame, keyed by aper1, aper2, …; NaN
         for 1.
     quality : PsfQuality
         Of the form of the point spread function.
@@ -268,7 +268,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     flux = {
         f"{kind}{number}": np.full(len(fit.flux), np.nan)
         for kind in ("aper", "hybrid")
-        for number in (1, 2, 3)
+        for number in range(1, max(len(apertures.radii_px), N_PLAIN_CIRCLES) + 1)
     }
     flux_err = {name: values.copy() for name, values in flux.items()}
     for number, radius in enumerate(apertures.radii_px, 1):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import FLUXES, Apertures
+from skylake.core.camera import Apertures
 from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
 from skylake.core.frame import Image, Pixels
 from skylake.core.robust import robust_fit
@@ -61,8 +61,8 @@ class ApertureCorrections:
     Attributes
     ----------
     factor, error : dict of str to float
-        Keyed by aper1, aper2, aper3 and kron; NaN where the aperture does not exist. Where they vary over the
-        field, those at the centre of the image.
+        Keyed by aper1, aper2, aper3, any further ones and kron; NaN where the aperture does not exist. Where they
+        vary over the field, those at the centre of the image.
     n_stars : int
         Stars behind them.
     assumed : bool
@@ -90,7 +90,7 @@ class ApertureCorrections:
         dict of str to ndarray
             NaN where there is none but 1.
         """
-        none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
+        none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in self.factor}
         if self.terms is None:
             return none
         found = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
@@ -122,7 +122,7 @@ def aperture_corrections(
         Light that neighbours known from a catalog bring within the total radius, as a share of each
         source's own: detection does not see what hides in the light of a bright star.
     """
-    outermost = FLUXES[len(apertures.radii_px) - 1]
+    outermost = apertures.circles[-1]
     stars = _choose_stars(measured, apertures, outermost, crowding)
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
@@ -131,10 +131,10 @@ def aperture_corrections(
     order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
     growth, influence = _mean_growth(rings, place.design(order))
     total = float(growth[-1, 0])
-    factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
+    factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))
     error = dict(factor)
     parts: dict[str, tuple[Floats, Floats]] = {}
-    for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
         within = int(np.searchsorted(rings.edges[1:], radius - 1e-6))
         parts[name] = growth[-1], growth[within]
         factor[name] = total / float(growth[within, 0])
@@ -271,8 +271,8 @@ def _assumed(measured: Measurements, apertures: Apertures) -> ApertureCorrection
         return float(1.0 - (1.0 + (radius / alpha) ** 2) ** (1.0 - _BETA))
 
     total = held(apertures.total_radius_px)
-    factor: dict[str, float] = dict.fromkeys(FLUXES, float("nan"))
-    for name, radius in zip(FLUXES, apertures.radii_px, strict=False):
+    factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
         factor[name] = total / held(radius)
     factor["kron"] = total / held(apertures.kron_factor * fwhm)
     error = {name: _ASSUMED_ERROR * value for name, value in factor.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import FLUXES, Apertures, Camera
+from skylake.core.camera import Apertures, Camera
 from skylake.core.flags import UNCLEAN, PixelFlag, SourceFlag
 from skylake.core.frame import Image, Pixels
 from skylake.image.annulus import local_sky, starless
@@ -56,9 +56,9 @@ class Measurements:
     """Sources of one image, ordered by y then x; arrays of shape (n,).
 
     Positions are 0-based pixels of the trimmed image, fluxes ADU per second (NaN where an aperture does
-    not exist), angles degrees. ``flux`` and ``flux_err`` are keyed by aper1, aper2, aper3 and kron, and so is
-    ``apcor``: the factor by which the aperture correction at the source differs from that at the centre of the
-    image, NaN for none. ``number`` is the detection's number in the segmentation map.
+    not exist), angles degrees. ``flux`` and ``flux_err`` are keyed by aper1, aper2, aper3, any further ones and kron,
+    and so is ``apcor``: the factor by which the aperture correction at the source differs from that at the centre of
+    the image, NaN for none. ``number`` is the detection's number in the segmentation map.
     """
 
     x: Floats
@@ -165,7 +165,7 @@ def measure_sources(
         theta=np.degrees(found.theta),
         flags=flags,
         number=order,
-        apcor={name: np.full(len(x), np.nan) for name in FLUXES},
+        apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
     ).ordered(np.lexsort((x, y)))
     _set_crowding(measured, detections.flux, camera.apertures)
     return measured
@@ -238,9 +238,9 @@ def _aperture_fluxes(
     sky = np.asarray(background.level[nearest_pixel(y, height), nearest_pixel(x, width)], float)
     local, local_err = _local_sky(scene, detections, apertures, x, y, flags)
     total, error = sums
-    flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
-    flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in FLUXES}
-    for k, (name, radius) in enumerate(zip(FLUXES, apertures.radii_px, strict=False)):
+    flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in apertures.fluxes}
+    flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in apertures.fluxes}
+    for k, (name, radius) in enumerate(zip(apertures.circles, apertures.radii_px, strict=True)):
         area = np.pi * radius**2
         flux[name] = total[k] - area * local
         flux_err[name] = np.hypot(error[k], area * local_err)

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from skylake.core.camera import FLUXES, Camera, Gate
+from skylake.core.camera import Camera, Gate
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason
 from skylake.image.measure import Measurements
@@ -124,7 +124,7 @@ def frame_limit(
         Seconds.
     """
     radius = camera.apertures.calibrated_radius_px
-    name = FLUXES[camera.apertures.radii_px.index(radius)]
+    name = camera.apertures.calibrated_circle
     return limiting_flux(rms_adu, radius, gain) * factor[name] / exposure_s
 
 

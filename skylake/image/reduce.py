@@ -11,7 +11,7 @@ import numpy as np
 
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
-from skylake.core.camera import FLUXES, Camera
+from skylake.core.camera import Camera
 from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
@@ -389,9 +389,9 @@ def _judge(
 
 def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
-    for name in FLUXES:
+    for name in camera.apertures.fluxes:
         row[f"apcor_{name}"] = corrections.factor[name]
         row[f"apcor_{name}_err"] = corrections.error[name]
-    for name, radius in zip(FLUXES, camera.apertures.radii_px, strict=False):
+    for name, radius in zip(camera.apertures.circles, camera.apertures.radii_px, strict=True):
         row[f"{name}_radius_px"] = radius
     return row

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from skylake.cameras import HeaderReading
-from skylake.core.camera import FLUXES
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, Pixels
 from skylake.image.background import Background
@@ -49,7 +48,7 @@ def extracted_nothing(
     if prior is None or prior.between is None or not placed or not (row.get("sky_rms_adu") or 0.0) > 0.0:
         return None
     camera, shape = reading.camera, (signal.shape[0], signal.shape[1])
-    detections, measured = _no_detections(shape), _no_sources()
+    detections, measured = _no_detections(shape), _no_sources(camera.apertures.fluxes)
     corrections = aperture_corrections(image, background, signal, detections, measured, camera.apertures)
     return Extracted(
         row, camera, reading.gain, reading.exposure_s, replace(image, pixels=signal), background, signal, detections,
@@ -65,8 +64,8 @@ def _no_detections(shape: tuple[int, int]) -> Detections:
     )  # fmt: skip
 
 
-def _no_sources() -> Measurements:
+def _no_sources(fluxes: tuple[str, ...]) -> Measurements:
     values: dict[str, Any] = {item.name: np.zeros(0) for item in fields(Measurements)}
     values |= {name: np.zeros(0, np.int32) for name in ("n_pixels", "flags", "number")}
-    values |= {name: {one: np.zeros(0) for one in FLUXES} for name in ("flux", "flux_err", "apcor")}
+    values |= {name: {one: np.zeros(0) for one in fluxes} for name in ("flux", "flux_err", "apcor")}
     return Measurements(**values)

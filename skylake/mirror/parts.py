@@ -59,7 +59,7 @@ class PartWriter:
         self.n_rows_removed = 0
 
     def replace(self, table: str, part: str, checksum: str, rows: pa.Table) -> None:
-        """Put the rows of a part in the place of those that it had.
+        """Put the rows of a part in the place of those that it had. Nested columns are not mirrored.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class PartWriter:
             If the rows do not fit its schema.
         """
         schema = _schema(table)
-        rows = storable(conform(rows, schema))
+        rows = storable(conform(rows, schema).select(schema.flat_names))
         self._delete(schema, part)
         self._copy_or_set_aside(table, rows)
         keys = {name: rows.column(name).to_pylist() for name in schema.primary_key}
@@ -87,7 +87,7 @@ class PartWriter:
     def finish(self) -> None:
         """Bring in the rows that were set aside, now that all old rows are gone."""
         for table in sorted(self._set_aside):
-            names = _names(list(load(table).names))
+            names = _names(list(load(table).flat_names))
             self._cursor.execute(
                 sql.SQL("INSERT INTO {table} ({names}) SELECT {names} FROM {aside}").format(
                     table=sql.Identifier(table), names=names, aside=_aside(table)

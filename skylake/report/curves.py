@@ -135,7 +135,8 @@ def _curve(rows: pa.Table, chosen: pa.Table, kind: Measured) -> dict[str, Any]:
     points = [
         {"camera": row.get("camera")} | point | {"band": row["band"]}
         for row in bands
-        for point in _unnest(row.pop("lightcurve"))
+        # Rows that are older than the parts of errors have none.
+        for point in _unnest(row.pop("lightcurve") | (row.pop("lightcurve_errors") or {}))
     ]
     star = {name: bands[0][name] for name in _OF_THE_STAR} | {"measured": kind}
     told = [{name: row[name] for name in row if name not in (*_OF_THE_STAR, "_healpix_29")} for row in bands]

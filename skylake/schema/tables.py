@@ -96,6 +96,11 @@ class TableSchema:
         """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def flat_names(self) -> tuple[str, ...]:
+        """Names of the columns that are not nested, in order: those that a database mirrors."""
+        return tuple(column.name for column in self.columns if not column.columns)
+
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:
             if column.name == name:

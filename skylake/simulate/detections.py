@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import FLUXES
 from skylake.core.ellipses import shape_terms
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import arcsec_of_chord, ra_dec
@@ -146,13 +145,13 @@ def _measured(
 ) -> Columns:
     """Return what is measured of candidates."""
     frame, count = found.frame, found.frame.size
-    noise = np.asarray(random.standard_normal((7, count)), np.float32)
+    noise = np.asarray(random.standard_normal((3 + len(shots.share), count)), np.float32)
     light = found.electrons * (1.0 + shots.scintillation.take(frame) * noise[0])
     variance = (shots.noise_pixels * shots.variance).take(frame)
     inverse = np.asarray(np.sqrt(found.electrons + variance) / found.electrons, np.float32)
     columns = _positions(found, stars, shots, inverse, noise[1:3])
     columns |= _corrections(columns["x_px"], columns["y_px"], shots)
-    columns |= _fluxes(found, light, columns, shots, noise[3:7])
+    columns |= _fluxes(found, light, columns, shots, noise[3:])
     columns |= _shapes(found, light, inverse, shots, random)
     columns["flags"] = _flags(found, columns, shots)
     return columns
@@ -197,7 +196,7 @@ def _corrections(x: _Array, y: _Array, shots: Exposures) -> Columns:
     along += across
     return {
         f"apcor_rel_{name}": term * along + np.float32(1.0)
-        for name, term in zip(FLUXES, shots.field, strict=True)
+        for name, term in zip(shots.camera.apertures.fluxes, shots.field, strict=True)
         if term > 0.0
     }
 
@@ -212,7 +211,7 @@ def _fluxes(
     deviation = np.zeros(light.size, np.float32)
     before: _Float32 | np.float32 = np.float32(0.0)
     calibrated = apertures.calibrated_radius_px
-    for number, name in enumerate(FLUXES):
+    for number, name in enumerate(apertures.fluxes):
         kron = name == "kron"
         if not kron and number >= len(apertures.radii_px):
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import FLUXES, Apertures, Camera
+from skylake.core.camera import Apertures, Camera
 from skylake.core.ephemeris import barycentric_jd
 from skylake.core.sphere import tangent_basis, unit_vectors
 from skylake.simulate.nightplan import Fate, NightPlan
@@ -215,12 +215,12 @@ def _single(values: npt.ArrayLike) -> _Float32:
 
 
 def aperture_shares(apertures: Apertures, fwhm_px: _Array, beta: float) -> tuple[_Array, _Array]:
-    """Return the part of the total flux in each aperture, and its area, shape (4, frames); NaN for none.
+    """Return the part of the total flux in each aperture, and its area, shape (fluxes, frames); NaN for none.
 
     A Moffat profile holds 1 - (1 + r^2 / alpha^2)^(1 - beta) of its light within r (Trujillo et al. 2001,
     MNRAS 328, 977); what is within `total_radius_px` counts as all of it.
     """
-    radii = np.full((len(FLUXES), fwhm_px.size), np.nan)
+    radii = np.full((len(apertures.fluxes), fwhm_px.size), np.nan)
     for number, radius in enumerate(apertures.radii_px):
         radii[number] = radius
     radii[-1] = _KRON_REACH * fwhm_px / _FWHM_PER_RMS

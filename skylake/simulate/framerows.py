@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from skylake import __version__
-from skylake.core.camera import FLUXES, Gate
+from skylake.core.camera import Gate
 from skylake.core.ephemeris import airmass, alt_az
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason, Status
@@ -122,7 +122,7 @@ def frame_rows(scenario: Scenario, plan: NightPlan, ids: npt.NDArray[np.int64], 
     columns |= _pointing_columns(scenario, plan)
     apcor, apcor_err = _corrections(scenario, plan, counts, random)
     columns |= _metric_columns(scenario, plan, counts, random)
-    for name in FLUXES:
+    for name in apcor:
         columns[f"apcor_{name}"], columns[f"apcor_{name}_err"] = apcor[name], apcor_err[name]
     columns |= verdict_columns(plan, counts.detected, counts.clean, columns, scenario.exposure_s, random)
     status = _verdicts(plan, columns)
@@ -214,7 +214,8 @@ def _corrections(
     error = _APCOR_SCATTER * (1.0 - np.minimum(share, 1.0) + 0.02) / np.sqrt(_apcor_stars(counts))
     noise = random.standard_normal(share.shape)
     factor = 1.0 / share * (1.0 + error * noise)
-    return dict(zip(FLUXES, factor, strict=True)), dict(zip(FLUXES, factor * error, strict=True))
+    names = plan.camera.apertures.fluxes
+    return dict(zip(names, factor, strict=True)), dict(zip(names, factor * error, strict=True))
 
 
 def _apcor_stars(counts: Counts) -> npt.NDArray[np.int64]:
@@ -251,7 +252,8 @@ def _metric_columns(
         "wcs_matched": np.where(wrong, expected // 20, np.rint(_CHECK_FOUND * expected).astype(np.int64)),
         "wcs_offset_arcsec": place.scale_arcsec * (0.1 + 0.01 * np.abs(noise[4])),
     }
-    for name, radius in zip(FLUXES, plan.camera.apertures.radii_px, strict=False):
+    apertures = plan.camera.apertures
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
         columns[f"{name}_radius_px"] = np.full(count, radius)
     return columns
 

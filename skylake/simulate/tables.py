@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES
+from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
 from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.ids import content_id, frame_id
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
+from skylake.schema.apertures import nest_apertures
 from skylake.simulate.detections import Columns, detect, number_by_position
 from skylake.simulate.exposures import exposures
 from skylake.simulate.fieldstars import FieldStars, field_stars, joined
@@ -96,6 +97,7 @@ def night_tables(scenario: Scenario, night: int, catalog: str, version: int = 1)
     rows = frame_rows(scenario, plan, ids, _counts(detections.found, plan))
     matches, light = _matches(scenario, plan, rows, detections, catalog)
     fitted = fit_zeropoints(scenario, plan, rows, light)
+    nest_apertures(rows.columns, load("frames"))
     return NightTables(
         frames=conform(pa.table(rows.columns), load("frames")),
         sources=_sources(scenario, plan, rows, detections.found),
@@ -157,10 +159,18 @@ def _sources(scenario: Scenario, plan: NightPlan, rows: FrameRows, found: Column
     order = kept[np.argsort(found["_healpix_29"].take(kept), kind="stable")]
     frame = found["frame"].take(order)
     found["flags"] |= rows.source_flags.take(found["frame"])
-    columns: dict[str, Any] = {name: found.pop(name).take(order) for name in _OWN if name in found}
+    own = (*_OWN, *_of_later_apertures(plan))
+    columns: dict[str, Any] = {name: found.pop(name).take(order) for name in own if name in found}
+    nest_apertures(columns, load("sources"))
     columns |= _of_frame(scenario, plan, rows, frame)
     columns["filter"] = pa.repeat(season(scenario).observatory.filter_name, frame.size)
     return conform(pa.table(columns), load("sources"))
+
+
+def _of_later_apertures(plan: NightPlan) -> list[str]:
+    """Return the columns of the apertures that are nested."""
+    circles = plan.camera.apertures.circles[N_PLAIN_CIRCLES:]
+    return [f"{start}_{name}{end}" for name in circles for start, end in PHOTOMETRY]
 
 
 def _of_frame(
@@ -190,10 +200,12 @@ def _matches(
     columns: dict[str, Any] = {
         name: getattr(stars, attribute).take(star) for name, attribute in _OF_STAR.items()
     }
-    columns |= {name: found[name].take(chosen) for name in _CARRIED if name in found}
+    carried = (*_CARRIED, *_of_later_apertures(plan))
+    columns |= {name: found[name].take(chosen) for name in carried if name in found}
     columns |= {f"moved_{name}": columns[name] for name in ("ra_deg", "dec_deg")}
     columns |= {f"source_{name}": found[name].take(chosen) for name in ("ra_deg", "dec_deg")}
     light = MatchedLight.of(frame, columns, place, plan.camera)
+    nest_apertures(columns, load("matches"))
     columns |= _of_frame(scenario, plan, rows, frame)
     columns |= {
         "catalog": pa.repeat(catalog, frame.size),

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.camera import FLUXES
 from skylake.simulate.nightplan import Fate, NightPlan
 
 _Array = npt.NDArray[np.float64]
@@ -70,7 +69,7 @@ def _flux_limit(plan: NightPlan, columns: dict[str, Any], exposure_s: float) -> 
     """Return the total flux of a star at five times its error, the noise of its photons and of the sky."""
     apertures, gain = plan.camera.apertures, plan.camera.detector.gain_e_per_adu
     radius = apertures.calibrated_radius_px
-    factor = columns[f"apcor_{FLUXES[apertures.radii_px.index(radius)]}"]
+    factor = columns[f"apcor_{apertures.calibrated_circle}"]
     photons = 25.0 / gain
     sky = 25.0 * np.pi * radius**2 * np.asarray(columns["sky_rms_adu"], float) ** 2
     return np.asarray(0.5 * (photons + np.sqrt(photons**2 + 4.0 * sky)) * factor / exposure_s)

@@ -42,8 +42,9 @@ class MatchedLight:
         All matches of each frame.
     n_stars : int
         Different stars among those that may enter a fit.
-    difference, error : ndarray
-        Catalog magnitude minus -2.5 log10 of the flux in the aperture of calibrations, and its error.
+    difference, error, photon_error : ndarray
+        Catalog magnitude minus -2.5 log10 of the flux in the aperture of calibrations, its error, and the part of that
+        which is the flux's.
     colour : ndarray
         Relative to the pivot; 0 where the band has none.
     """
@@ -53,6 +54,7 @@ class MatchedLight:
     n_stars: int
     difference: _Array
     error: _Array
+    photon_error: _Array
     colour: _Array
 
     @classmethod
@@ -75,6 +77,7 @@ class MatchedLight:
         rows = np.flatnonzero(usable)
         flux, share = flux[rows].astype(float), crowding[rows].astype(float)
         relative = columns[f"apcor_rel_{name}"][rows].astype(float) if f"apcor_rel_{name}" in columns else 1.0
+        photon_error = _MAG_PER_RELATIVE * error[rows].astype(float) / flux
         colour = np.zeros(rows.size)
         if band.colour is not None:
             colour = columns["ref_colour"][rows].astype(float) - band.pivot_colour
@@ -84,7 +87,8 @@ class MatchedLight:
             # Matches come star by star.
             int(np.count_nonzero(np.diff(columns["_healpix_29"][rows], prepend=-1))),
             mag[rows].astype(float) + 2.5 * np.log10(flux * relative / (1.0 + share)),
-            np.hypot(_MAG_PER_RELATIVE * error[rows] / flux, columns["ref_mag_err"][rows]),
+            np.hypot(photon_error, columns["ref_mag_err"][rows]),
+            photon_error,
             colour,
         )
 
@@ -99,6 +103,7 @@ class Zeropoints:
     zp: _Array
     zp_err: _Array
     zp_fit_err: _Array
+    zp_random_err: _Array
     mean_colour: _Array
     colour_spread: _Array
     n_matched: npt.NDArray[np.int64]
@@ -118,12 +123,13 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
     random = generator(scenario.seed, "zeropoints", plan.night)
     truth, term_err = scenario.atmosphere.colour_term, _term_error(light)
     term = truth + term_err * float(random.standard_normal()) if band.colour is not None else 0.0
-    intrinsic = float(np.hypot(_INTRINSIC_MAG, _MAG_PER_RELATIVE * np.median(plan.scintillation)))
+    scintillation = _MAG_PER_RELATIVE * float(np.median(plan.scintillation))
+    intrinsic = float(np.hypot(_INTRINSIC_MAG, scintillation))
     error = np.hypot(light.error, intrinsic)
     values = light.difference + 2.5 * np.log10(rows.apcor[flux])[light.frame] - term * light.colour
     kept = np.abs(values - plan.zeropoint[light.frame]) < _OUTLIER_SIGMA * error
     frame, values, error, colour = light.frame[kept], values[kept], error[kept], light.colour[kept]
-    weight = error**-2
+    weight, own = error**-2, light.photon_error[kept] ** 2 + scintillation**2
 
     def summed(each: npt.ArrayLike) -> _Array:
         return np.asarray(np.bincount(frame, each, count), float)
@@ -135,7 +141,7 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
         residual = values - zp[frame]
         rms = np.sqrt(summed(residual**2) / (n_used - 1))
         chi2 = summed(weight * residual**2) / (n_used - 1)
-        fit_err = np.sqrt(1.0 / total)
+        fit_err, random_err = np.sqrt(1.0 / total), np.sqrt(summed(weight**2 * own)) / total
         aperture = _MAG_PER_RELATIVE * rows.apcor_err[flux] / rows.apcor[flux]
     n_matched = np.zeros(count, np.int64)
     n_matched[: light.n_matched.size] = light.n_matched
@@ -149,6 +155,7 @@ def fit_zeropoints(scenario: Scenario, plan: NightPlan, rows: FrameRows, light: 
         zp=solved(zp),
         zp_err=solved(np.hypot(np.hypot(fit_err, term_err * mean_colour), aperture)),
         zp_fit_err=solved(fit_err),
+        zp_random_err=solved(random_err),
         mean_colour=solved(mean_colour),
         colour_spread=solved(spread),
         n_matched=n_matched,
@@ -188,6 +195,7 @@ def zeropoint_columns(
         "zp": fitted.zp,
         "zp_err": fitted.zp_err,
         "zp_fit_err": fitted.zp_fit_err,
+        "zp_random_err": fitted.zp_random_err,
         "mag_limit": fitted.zp - 2.5 * np.log10(np.asarray(flux_limit, float)),
         "n_matched": fitted.n_matched,
         "n_used": fitted.n_used,

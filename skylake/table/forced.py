@@ -12,14 +12,11 @@ import pyarrow as pa
 from skylake.core.camera import Site
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
+from skylake.schema.apertures import nest_apertures
 from skylake.table.sources import Placed, above_horizon
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
-
-#: The flux columns of ``forced_sources``, in order: ``flux_hybrid1`` … ``flux_psf``.
-FORCED_FLUXES = ("hybrid1", "hybrid2", "hybrid3", "aper1", "aper2", "aper3", "psf")
-_CORRECTED = ("aper1", "aper2", "aper3")
 
 
 class Forced(Placed, Protocol):
@@ -71,19 +68,20 @@ def forced_table(frame: Mapping[str, Any], forced: Forced, site: Site | None = N
         "x_px": forced.x,
         "y_px": forced.y,
     }
-    measured = {"edge_distance_px": forced.edge_distance}
-    for name in FORCED_FLUXES:
+    measured: dict[str, Any] = {"edge_distance_px": forced.edge_distance}
+    for name in forced.flux:
         measured[f"flux_{name}"] = forced.flux[name]
         measured[f"flux_{name}_err"] = forced.flux_err[name]
-    for name in _CORRECTED:
-        measured[f"apcor_rel_{name}"] = forced.apcor[name]
+        if name.startswith("aper"):
+            measured[f"apcor_rel_{name}"] = forced.apcor[name]
     measured |= {
         "chi2": forced.chi2,
         "contamination": forced.contamination,
         "sky_adu": forced.sky,
         "sky_rms_adu": forced.sky_rms,
     }
-    for name, values in measured.items():
-        columns[name] = pa.array(values, from_pandas=True)
+    schema = load("forced_sources")
+    nest_apertures(measured, schema)
+    columns |= {name: pa.array(values, from_pandas=True) for name, values in measured.items()}
     columns |= {"n_bad": forced.n_bad, "flags": forced.flags}
-    return conform(pa.table(columns), load("forced_sources"))
+    return conform(pa.table(columns), schema)

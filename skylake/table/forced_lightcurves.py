@@ -14,7 +14,7 @@ from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
 from skylake.table.forced_photometry import DETECTED_SNR, ForcedPhotometry
-from skylake.table.lightcurves import barycentric, group_median
+from skylake.table.lightcurves import barycentric, group_median, nest_floats
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -107,6 +107,7 @@ def forced_lightcurves_table(
         "mjd_first": mjd[order[starts]],
         "mjd_last": mjd[last],
         "lightcurve": _nest(forced, photometry, sites, curves, schema),
+        "lightcurve_errors": _nest_errors(photometry, curves, schema),
     }
     clean = (forced["flags"].to_numpy()[order] & _SPOILED) == 0
     columns |= _summary(photometry, curves, clean)
@@ -135,10 +136,18 @@ def _summary(
     # Fluxes of frames that differ in transparency, as shares of that of a star of magnitude 0.
     unit = 10.0 ** (-0.4 * photometry.zp[rows])
     flux = photometry.flux[rows] * unit
-    # What the zeropoint is wrong by is a share of the flux.
-    common = photometry.flux[rows] * photometry.zp_err[rows] / _MAG_PER_RELATIVE
-    error = unit * np.hypot(photometry.flux_err[rows], common)
-    values = _means(flux, error, photometry.sky_err[rows] * unit, group, n)
+    # What the zeropoint is wrong by is a share of the flux. What all frames share says nothing of their differences.
+    own = photometry.flux[rows] * photometry.zp_random_err[rows] / _MAG_PER_RELATIVE
+    error = unit * np.hypot(photometry.flux_err[rows], own)
+    weight = 1.0 / np.where(photometry.sky_err[rows] > 0, photometry.sky_err[rows] * unit, error) ** 2
+    values = _means(flux, error, weight, group, n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shared = np.bincount(group, weight * photometry.zp_systematic_err[rows], n) / np.bincount(
+            group, weight, n
+        )
+    random = values["mag_mean_random_err"]
+    values["mag_mean_systematic_err"] = np.where(np.isfinite(random), shared, np.nan)
+    values["mag_mean_err"] = np.hypot(random, shared)
     median = group_median(flux, group, n)
     spread = MAD_TO_SIGMA * group_median(np.abs(flux - median[group]), group, n)
     count = np.bincount(group, minlength=n)
@@ -153,26 +162,40 @@ def _summary(
     }
 
 
-def _means(flux: Floats, error: Floats, sky: Floats, group: Places, n: int) -> dict[str, Floats]:
-    """Return what the mean flux of each curve tells.
+def _means(flux: Floats, error: Floats, weight: Floats, group: Places, n: int) -> dict[str, Floats]:
+    """Return what the mean flux of each curve tells, with errors that are those of the frames alone.
 
     Fluxes, of which noise may make some negative, are weighted by the noise of their sky: weights that follow their
-    own errors would prefer those that noise has made fainter.
+    own errors would prefer those that noise has made fainter. The sum of squares about such a mean is larger than that
+    about the one weighted by errors, which the degrees of freedom make good.
     """
-    weight = 1.0 / np.where(sky > 0, sky, error) ** 2
     count = np.bincount(group, minlength=n)
     with np.errstate(divide="ignore", invalid="ignore"):
         total = np.bincount(group, weight, n)
         mean = np.bincount(group, weight * flux, n) / total
         mean_err = np.sqrt(np.bincount(group, (weight * error) ** 2, n)) / total
-        chi2 = np.bincount(group, ((flux - mean[group]) / error) ** 2, n) / (count - 1)
+        free = count - 2.0 + mean_err**2 * np.bincount(group, error**-2, n)
+        chi2 = np.bincount(group, ((flux - mean[group]) / error) ** 2, n) / free
     return {
         "mag_mean": _magnitude(mean),
-        "mag_mean_err": _relative(mean_err, mean),
+        "mag_mean_random_err": _relative(mean_err, mean),
         "snr_mean": mean / mean_err,
         "mag_mean_limit": _magnitude(DETECTED_SNR * mean_err),
         "chi2": np.where(count > 1, chi2, np.nan),
     }
+
+
+def _nest_errors(photometry: ForcedPhotometry, curves: _Curves, schema: TableSchema) -> pa.StructArray:
+    """Return the parts of the errors of the measurements as a struct of lists."""
+    values = {
+        "mag_random_err": photometry.mag_random_err,
+        "mag_systematic_err": photometry.zp_systematic_err,
+        "zp_random_err": photometry.zp_random_err,
+    }
+    offsets = np.append(curves.starts, len(curves.order))
+    return nest_floats(
+        {name: one[curves.order] for name, one in values.items()}, offsets, "lightcurve_errors", schema
+    )
 
 
 def _relative(error: Floats, flux: Floats) -> Floats:

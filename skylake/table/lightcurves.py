@@ -65,6 +65,7 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
         "mag_median": pa.array(median, from_pandas=True),
         "mag_scatter": pa.array(scatter, from_pandas=True),
         "lightcurve": _nest(matches, photometry, sites, order, starts, schema),
+        "lightcurve_errors": _nest_errors(photometry, order, starts, schema),
     }
     return conform(pa.table(columns), schema)
 
@@ -96,6 +97,35 @@ def _nest(
         else:
             values = rows[field.name].combine_chunks().cast(inner)
         lists.append(pa.ListArray.from_arrays(offsets, values, type=field.type))
+    return pa.StructArray.from_arrays(lists, fields=list(kind))
+
+
+def _nest_errors(
+    photometry: Photometry, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp], schema: TableSchema
+) -> pa.StructArray:
+    """Return the parts of the errors of the measurements as a struct of lists."""
+    shared = photometry.zp_systematic_err[order]
+    values = {
+        "mag_random_err": np.sqrt(np.maximum(photometry.mag_err[order] ** 2 - shared**2, 0.0)),
+        "mag_systematic_err": shared,
+        "zp_random_err": photometry.zp_random_err[order],
+    }
+    return nest_floats(values, np.append(starts, len(order)), "lightcurve_errors", schema)
+
+
+def nest_floats(
+    values: dict[str, Floats], offsets: npt.NDArray[np.intp], column: str, schema: TableSchema
+) -> pa.StructArray:
+    """Return arrays of all measurements as a nested column, null for NaN; `offsets` tell where each curve starts."""
+    kind = arrow_schema(schema).field(column).type
+    lists = [
+        pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()),
+            pa.array(values[field.name], pa.float64(), from_pandas=True).cast(field.type.value_type),
+            type=field.type,
+        )
+        for field in kind
+    ]
     return pa.StructArray.from_arrays(lists, fields=list(kind))
 
 

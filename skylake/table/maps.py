@@ -13,6 +13,7 @@ from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
+from skylake.schema.apertures import MORE, aperture_floats
 from skylake.table.mapcells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.selection import Band, gather
 
@@ -20,7 +21,7 @@ Integers = npt.NDArray[np.int64]
 
 #: Columns of ``frames`` and ``zeropoints`` that maps need.
 FRAME_COLUMNS = (
-    "frame_id", "band", "exposure_s", "s_region", "completeness", *(f"apcor_{name}" for name in FLUXES),
+    "frame_id", "band", "exposure_s", "s_region", "completeness", *(f"apcor_{name}" for name in FLUXES), MORE,
     *PLACE_COLUMNS, *CELL_COLUMNS, *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
 )  # fmt: skip
 ZEROPOINT_COLUMNS = (
@@ -185,7 +186,10 @@ def _residuals(
 def _residuals_of_band(
     frames: pa.Table, matches: pa.Table, zeropoints: pa.Table, band: Band, order: int
 ) -> pa.Table:
-    ids, factors = frames["frame_id"].to_pylist(), frames[f"apcor_{band.flux}"].to_pylist()
+    ids = frames["frame_id"].to_pylist()
+    factors = [
+        None if np.isnan(one) else one for one in aperture_floats(frames, f"apcor_{band.flux}").tolist()
+    ]
     calibrated = set(zeropoints["frame_id"].to_pylist())
     correction: dict[int, tuple[float | None, float | None]] = {
         one: (factor, None)

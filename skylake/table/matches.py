@@ -13,6 +13,7 @@ from skylake.core.bands import colour_column, mag_column
 from skylake.core.camera import FLUXES, FilterBand
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
+from skylake.schema.apertures import MORE, unpacked
 
 #: Columns of ``sources`` that a match carries along, so that calibrations read one table.
 CARRIED = (
@@ -57,8 +58,8 @@ def matches_table(
     Parameters
     ----------
     pairs : pyarrow.Table
-        One row per match: the columns of :data:`CARRIED`, those of the join and of the catalog (with the
-        suffix ``_ref`` where both sides have them), and ``n_candidates``.
+        One row per match: the columns of :data:`CARRIED`, :data:`MORE` where any row has it, those of the join and
+        of the catalog (with the suffix ``_ref`` where both sides have them), and ``n_candidates``.
     catalog : str
         Name of the catalog.
     filters : dict
@@ -82,6 +83,8 @@ def matches_table(
             colour[rows] = colours(pairs, chosen.colour)[rows]
     mag_err[~np.isfinite(mag)] = np.nan
     columns = {name: pairs[name] for name in CARRIED if name != "filter"}
+    if MORE in pairs.column_names:
+        columns[MORE] = unpacked(pairs[MORE], load("matches"))
     columns |= {name: pairs[name] for name in ("frame_id", "source_no", "mjd_mid", "ref_id")}
     columns |= {
         "_healpix_29": healpix_index(numbers(pairs, "ra_deg_ref"), numbers(pairs, "dec_deg_ref")),

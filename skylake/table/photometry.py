@@ -10,15 +10,16 @@ import pyarrow as pa
 
 from skylake.core.camera import FLUXES
 from skylake.core.ephemeris import airmass
+from skylake.schema.apertures import MORE, aperture_floats
 
 Floats = npt.NDArray[np.float64]
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 
 #: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
-FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES))
+FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE)
 ZEROPOINT_COLUMNS = (
-    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour",
-    "mean_colour", "colour_spread", "version", "extinction", "extinction_err", "mean_airmass",
+    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "zp_random_err", "colour_term", "colour_term_err",
+    "pivot_colour", "mean_colour", "colour_spread", "version", "extinction", "extinction_err", "mean_airmass",
 )  # fmt: skip
 
 
@@ -26,7 +27,9 @@ ZEROPOINT_COLUMNS = (
 class Photometry:
     """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
 
-    ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one.
+    ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one. ``zp_random_err`` and
+    ``zp_systematic_err`` are the parts of the error of the zeropoint at the star, its frame's own and that which
+    frames share; ``mag_err`` has both.
     """
 
     flux: Floats
@@ -35,6 +38,8 @@ class Photometry:
     mag_err: Floats
     residual: Floats
     version: npt.NDArray[np.int64]
+    zp_random_err: Floats
+    zp_systematic_err: Floats
 
 
 def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Photometry:
@@ -54,18 +59,18 @@ def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table)
     """
     found = find_calibration(matches, frames, zeropoints)
     flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
-    for name in FLUXES:
+    for name in found.names:
         rows = found.known & (found.flux == name)
-        if rows.any():
-            factor = total_factor(matches, frames, found, name)
-            flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
-            flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
+        factor = total_factor(matches, frames, found, name)
+        flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
+        flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
     colour, altitude = column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg")
-    zp, zp_err = zeropoints_at(zeropoints, found, colour, altitude)
-    mag, mag_err = magnitudes(flux, flux_err, zp, zp_err)
+    zero = zeropoints_at(zeropoints, found, colour, altitude)
+    mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
     version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
+    residual = column_floats(matches, "ref_mag") - mag
     return Photometry(
-        flux, flux_err, mag, mag_err, column_floats(matches, "ref_mag") - mag, version[found.zero]
+        flux, flux_err, mag, mag_err, residual, version[found.zero], zero.random, zero.systematic
     )
 
 
@@ -80,6 +85,11 @@ class Found:
     zero: npt.NDArray[np.intp]
     known: npt.NDArray[np.bool_]
     flux: npt.NDArray[np.object_]
+
+    @property
+    def names(self) -> list[str]:
+        """The fluxes that were calibrated."""
+        return sorted(set(self.flux[self.known].tolist()))
 
 
 def find_calibration(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Found:
@@ -99,10 +109,41 @@ def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> F
     return column_floats(frames, f"apcor_{name}")[found.frame] * np.where(np.isnan(relative), 1.0, relative)
 
 
+@dataclass(frozen=True, slots=True)
+class StarZeropoints:
+    """Magnitudes of stars of some colour with a total flux of 1 ADU/s; arrays of shape (n,), NaN where unknown.
+
+    An error of the aperture correction is no part of theirs: the flux has it as well, and the magnitude is the same.
+
+    Attributes
+    ----------
+    zp, error : ndarray
+        The magnitude, and its standard error.
+    random : ndarray
+        The part of the error that is the frame's own, so that a mean over frames makes it smaller.
+    """
+
+    zp: Floats
+    error: Floats
+    random: Floats
+
+    @property
+    def systematic(self) -> Floats:
+        """The part that frames of the star share: stars of the catalog, colour term, and an unknown colour."""
+        return np.asarray(np.sqrt(np.maximum(self.error**2 - self.random**2, 0.0)))
+
+
 def zeropoints_at(
-    zeropoints: pa.Table, found: Found, colour: Floats, altitude_deg: Floats
-) -> tuple[Floats, Floats]:
+    zeropoints: pa.Table,
+    found: Found,
+    colour: Floats,
+    altitude_deg: Floats,
+    another_flux: npt.NDArray[np.bool_] | None = None,
+) -> StarZeropoints:
     """Return the magnitude of a star of each colour and altitude with a total flux of 1 ADU/s, and its error.
+
+    Where a calibration does not tell which part of its error is the frame's own, as those made before it was known,
+    all counts as shared: a mean is then never better than it says.
 
     Parameters
     ----------
@@ -113,6 +154,9 @@ def zeropoints_at(
         NaN where it is not known.
     altitude_deg : ndarray, shape (n,)
         It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    another_flux : ndarray of bool, shape (n,), or None
+        Measurements in another aperture than the calibrated one: the errors of aperture corrections do not cancel
+        there, and that of the calibrated flux counts.
     """
     zero = found.zero
     zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
@@ -123,7 +167,12 @@ def zeropoints_at(
     extinction = column_floats(zeropoints, "extinction")[zero]
     beyond = airmass(altitude_deg) - 1.0
     shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
-    return zp + shift, np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
+    error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
+    random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
+    if another_flux is not None:
+        aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
+        error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
+    return StarZeropoints(zp + shift, error, np.where(found.known, np.minimum(random, error), np.nan))
 
 
 def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:
@@ -141,30 +190,43 @@ def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats,
     (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place. So it is with the
     extinction k, whose pivot is the zenith.
     """
-    names = ("zp_err", "zp_fit_err", "colour_term", "colour_term_err", "pivot_colour", "mean_colour")
-    zp_err, fit_err, term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    names = ("colour_term", "colour_term_err", "pivot_colour", "mean_colour")
+    term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
     spread = np.nan_to_num(column_floats(zeropoints, "colour_spread")[zero])
     has_term = np.isfinite(term_err) & np.isfinite(mean) & np.isfinite(pivot)
     offset = np.where(has_term, mean - pivot, 0.0)
     term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
-    # The difference of squares loses a few digits, and can be no less than the part of the fit.
-    least = np.nan_to_num(fit_err) ** 2
-    at_airmass, of_airmass = _airmass_variance(zeropoints, zero, zp_err**2, least, beyond)
-    shared = np.maximum(at_airmass - (term_err * offset) ** 2, least)
-    of_known = shared + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
-    of_unknown = at_airmass + term**2 * (spread**2 + offset**2)
-    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown) + of_airmass))
+    fit_err = column_floats(zeropoints, "zp_fit_err")[zero]
+    # Where the part of the fit is not told, it may be all but that of the colour term and the extinction.
+    fit = np.where(np.isnan(fit_err), _beside_terms(zeropoints, zero), fit_err**2)
+    fit += _airmass_variance(zeropoints, zero, beyond)
+    of_known = fit + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
+    of_unknown = fit + (term_err * offset) ** 2 + term**2 * (spread**2 + offset**2)
+    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown)))
 
 
 def _airmass_variance(
-    zeropoints: pa.Table, zero: npt.NDArray[np.intp], variance: Floats, least: Floats, beyond: Floats
-) -> tuple[Floats, Floats]:
-    """Return the variance of zeropoints without that of their extinction, and that of the extinction at airmasses."""
+    zeropoints: pa.Table, zero: npt.NDArray[np.intp], beyond: Floats | float = 0.0
+) -> Floats:
+    """Return the variance that the extinction brings at airmasses, less that of the zenith; 0 where there is none."""
     error, mean = (column_floats(zeropoints, name)[zero] for name in ("extinction_err", "mean_airmass"))
     has = np.isfinite(error) & np.isfinite(mean)
-    error, mean = np.where(has, error, 0.0), np.where(has, mean - 1.0, 0.0)
-    without = np.where(has, np.maximum(variance - (error * mean) ** 2, least), variance)
-    return without, np.where(has, (error * (beyond - mean)) ** 2, 0.0)
+    return np.where(has, (error * (beyond - (mean - 1.0))) ** 2, 0.0)
+
+
+def _beside_terms(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+    """Return the variance of zp without that of colour term and extinction: of the fit and the aperture correction."""
+    names = ("zp_err", "colour_term_err", "pivot_colour", "mean_colour")
+    zp_err, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    of_terms = np.nan_to_num(term_err * (mean - pivot)) ** 2 + _airmass_variance(zeropoints, zero)
+    return np.asarray(np.maximum(zp_err**2 - of_terms, 0.0))
+
+
+def _aperture_variance(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+    """Return the variance of zp that is the aperture correction's; 0 where the part of the fit is not told."""
+    fit = column_floats(zeropoints, "zp_fit_err")[zero] ** 2
+    beside = _beside_terms(zeropoints, zero)
+    return np.maximum(beside - np.where(np.isnan(fit), beside, fit), 0.0)
 
 
 def _lookup(
@@ -180,5 +242,5 @@ def _lookup(
 
 def column_floats(table: pa.Table, name: str) -> Floats:
     """Return a column as floats, NaN for null; one NaN for a table without rows, so that it can be indexed."""
-    values = np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), float)
+    values = aperture_floats(table, name)
     return values if len(values) else np.full(1, np.nan)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.ephemeris import airmass
 from skylake.core.flags import SPOILED
+from skylake.schema.apertures import aperture_floats
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -72,12 +73,12 @@ def gather(
     matches = matches.filter(pa.array(np.isin(frame, known)))
     frame = matches["frame_id"].to_numpy()
     factor = np.array([correction[key][0] for key in frame.tolist()], float)
-    relative = _column(matches, f"apcor_rel_{band.flux}")
+    relative = aperture_floats(matches, f"apcor_rel_{band.flux}")
     factor *= np.where(np.isnan(relative), 1.0, relative)
     # What is known of the neighbours' light is taken off; where it is much, the star is not used.
     crowding = np.nan_to_num(_column(matches, "ref_crowding"))
-    flux = _column(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)
-    flux_err = _column(matches, f"flux_{band.flux}_err") * factor
+    flux = aperture_floats(matches, f"flux_{band.flux}") * factor / (1.0 + crowding)
+    flux_err = aperture_floats(matches, f"flux_{band.flux}_err") * factor
     ref_mag, ref_err = _column(matches, "ref_mag"), _column(matches, "ref_mag_err")
     colour = _column(matches, "ref_colour") if band.band.colour is not None else np.zeros(len(frame))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.camera import FLUXES, Camera, Site
+from skylake.core.camera import Camera, Site
 from skylake.core.ellipses import shape_terms
 from skylake.core.ephemeris import alt_az
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
+from skylake.schema.apertures import nest_apertures
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -102,9 +103,13 @@ def sources_table(
         "dec_deg": dec_deg[placed],
         **above_horizon(frame, ra_deg[placed], dec_deg[placed], site),
     }
-    for name, values in _measured_columns(measured).items():
-        columns[name] = pa.array(values[placed], from_pandas=True)
-    return conform(pa.table(columns), load("sources"))
+    schema, own = (
+        load("sources"),
+        {name: values[placed] for name, values in _measured_columns(measured).items()},
+    )
+    nest_apertures(own, schema)
+    columns |= {name: pa.array(values, from_pandas=True) for name, values in own.items()}
+    return conform(pa.table(columns), schema)
 
 
 def unplaced_table(frame: Mapping[str, Any], measured: Measured) -> pa.Table:
@@ -153,7 +158,7 @@ def _measured_columns(measured: Measured) -> dict[str, npt.NDArray[Any]]:
         "y_err_px": measured.y_err,
         "edge_distance_px": measured.edge_distance,
     }
-    for name in FLUXES:
+    for name in measured.flux:
         columns[f"flux_{name}"] = measured.flux[name]
         columns[f"flux_{name}_err"] = measured.flux_err[name]
         columns[f"apcor_rel_{name}"] = measured.apcor[name]

@@ -22,6 +22,7 @@ import pyarrow as pa
 from skylake.core.camera import Calibration
 from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
 from skylake.schema import arrow_schema, conform, load
+from skylake.schema.apertures import aperture_value
 from skylake.table.selection import Band, Matches, gather
 
 Floats = npt.NDArray[np.float64]
@@ -40,12 +41,14 @@ _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
 class ColourTerm:
     """The colour term of a night, with its error, and the intrinsic scatter of the night's stars.
 
-    ``extinction`` is that per airmass, NaN where frames see degrees.
+    ``random`` is the part of that scatter by which the measurements of one star differ from frame to frame,
+    ``extinction`` that per airmass, NaN where frames see degrees.
     """
 
     value: float
     error: float
     intrinsic: float
+    random: float = 0.0
     extinction: float = float("nan")
     extinction_err: float = float("nan")
 
@@ -60,6 +63,7 @@ class FrameZeropoint:
 
     zp: float = float("nan")
     zp_fit_err: float = float("nan")
+    zp_random_err: float = float("nan")
     zp_err: float = float("nan")
     mean_colour: float = float("nan")
     colour_spread: float = float("nan")
@@ -113,8 +117,9 @@ def zeropoints_table(
 def _calibrate_band(
     frames: pa.Table, matches: pa.Table, band: Band, catalog: str, version: int
 ) -> list[dict[str, Any]]:
+    name = f"apcor_{band.flux}"
     correction = {
-        frame["frame_id"]: (frame[f"apcor_{band.flux}"], frame[f"apcor_{band.flux}_err"])
+        frame["frame_id"]: (aperture_value(frame, name), aperture_value(frame, f"{name}_err"))
         for frame in frames.to_pylist()
     }
     data = gather(matches, correction, band)
@@ -156,7 +161,7 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
     prior = (calibration.colour_term_prior, calibration.colour_term_prior_err)
     is_wide = bool(np.any(data.airmass[np.isfinite(data.airmass)]))
     if rows.size < 3:
-        return ColourTerm(*prior, 0.0, *(_EXTINCTION if is_wide else ()))
+        return ColourTerm(*prior, 0.0, 0.0, *(_EXTINCTION if is_wide else ()))
     frame = np.unique(data.frame[rows], return_inverse=True)[1]
     star = np.unique(data.star[rows], return_inverse=True)[1]
     difference, error = data.difference[rows], data.error[rows]
@@ -179,9 +184,36 @@ def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
         zero = _group_means(difference - terms @ slopes, weight, frame)
         if np.abs(slopes - previous).max() < 1e-5:
             break
+    residual = difference - terms @ slopes - zero[frame]
+    random = _random_scatter(residual, errors, intrinsic, frame, star)
     colour_term = (float(slopes[0]), float(slope_errs[0])) if coloured else (0.0, 0.0)
     extinction = (float(slopes[-1]), float(slope_errs[-1])) if is_wide else ()
-    return ColourTerm(*colour_term, intrinsic, *extinction)
+    return ColourTerm(*colour_term, intrinsic, random, *extinction)
+
+
+def _random_scatter(
+    residual: Floats,
+    errors: tuple[Floats, Floats],
+    intrinsic: float,
+    frame: npt.NDArray[np.intp],
+    star: npt.NDArray[np.intp],
+) -> float:
+    """Return by how much the measurements of a star differ from frame to frame beyond their photon errors.
+
+    What else is in the intrinsic scatter, the star has on all frames. Stars that are outliers are left out, and so are
+    those on one frame only; without any other nothing is known of it, and 0 is returned.
+    """
+    photon, catalog = errors
+    photon = np.maximum(photon, 1e-6)
+    share = biweight(residual / np.maximum(np.sqrt(photon**2 + catalog**2 + intrinsic**2), 1e-6))
+    weight = share / photon**2
+    # The mean of a star follows each measurement by as much as that weighs in it.
+    own = weight / np.maximum(np.bincount(star, weight), 1e-300)[star]
+    used = (share > 0.0) & (own < 1.0 - 1e-6)
+    if not used.any():
+        return 0.0
+    deviation = (residual - _group_means(residual, weight, star)[star])[used] / np.sqrt(1.0 - own[used])
+    return min(intrinsic_scatter(deviation, photon[used], len(np.unique(frame[used]))), intrinsic)
 
 
 def _slopes(
@@ -246,11 +278,17 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     mean_airmass = float(np.average(data.airmass[rows], weights=fit.weights / spread**2))
     of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
     fit_err = float(fit.errors[0])
+    # What the stars have in the catalog they have on every frame of the field.
+    spread = np.maximum(spread, 1e-9)
+    own = np.hypot(data.photon_error[rows], term.random) / spread
+    weight = fit.weights / spread
+    random = np.sqrt(np.sum((weight * own) ** 2) / max(float(np.sum(weight**2)), np.finfo(float).tiny))
     n_used = int(np.count_nonzero(kept))
     chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
         zp_fit_err=fit_err,
+        zp_random_err=fit_err * min(float(random), 1.0),
         zp_err=float(np.hypot(fit_err, of_terms)),
         mean_colour=mean_colour,
         colour_spread=float(np.sqrt(np.mean((data.colour[rows][kept] - mean_colour) ** 2))),
@@ -278,6 +316,7 @@ def _row(
         "zp": solved.zp,
         "zp_err": solved.zp_err,
         "zp_fit_err": solved.zp_fit_err,
+        "zp_random_err": solved.zp_random_err,
         "mag_limit": _limit(frame["flux_limit"], solved.zp),
         "colour": band.band.colour,
         "pivot_colour": band.band.pivot_colour if coloured else None,

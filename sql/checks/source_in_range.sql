@@ -8,4 +8,5 @@ INNER JOIN frames AS f USING (frame_id)
 WHERE s.ra_deg < 0 OR s.ra_deg >= 360
    OR abs(s.dec_deg) > 90
    OR s.mjd_mid IS DISTINCT FROM f.mjd_mid
-   OR least(s.flux_aper1_err, s.flux_aper2_err, s.flux_aper3_err, s.flux_kron_err) <= 0;
+   OR least(s.flux_aper1_err, s.flux_aper2_err, s.flux_aper3_err, s.flux_kron_err) <= 0
+   OR list_min(s.more_apertures.flux_aper_err) <= 0;

@@ -15,11 +15,7 @@ CREATE MACRO airmass(altitude_deg) AS
 CREATE MACRO extinction_mag(extinction, altitude_deg) AS
     CASE WHEN extinction IS NULL THEN 0.0 ELSE extinction * (airmass(altitude_deg) - 1) END;
 
--- Variance of a zeropoint at the mean airmass of the stars of its fit, where it is known best: what zp_err has of the
--- extinction is that at the zenith. And what extinction brings in at another altitude.
-CREATE MACRO zp_variance(zp_err, zp_fit_err, extinction_err, mean_airmass) AS
-    CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN pow(zp_err, 2)
-        ELSE greatest(pow(zp_err, 2) - pow(extinction_err * (mean_airmass - 1), 2), pow(coalesce(zp_fit_err, 0), 2)) END;
+-- Variance that extinction brings at an altitude: the zeropoint is known best at the mean airmass of the stars of its fit.
 CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
     CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
@@ -41,17 +37,51 @@ SELECT
 FROM frames AS f
 LEFT JOIN zeropoints_in_force AS z USING (frame_id);
 
+-- The calibration in force as it enters magnitudes: star_zp_err is the error for a star of unknown colour, fit_variance and
+-- colour_term_err are what it is made of. An error of the aperture correction is no part of it: flux and zp have it alike,
+-- and the magnitude is the same. star_random_err is the part that is the frame's own.
+CREATE VIEW zeropoints_of_stars AS
+SELECT
+    t.*,
+    greatest(t.beside_terms - t.fit_variance, 0.0) AS aperture_variance,
+    sqrt(t.fit_variance + t.pivot_variance + t.colour_variance) AS star_zp_err,
+    least(coalesce(t.zp_random_err, 0.0), sqrt(t.fit_variance + t.pivot_variance + t.colour_variance)) AS star_random_err
+FROM (
+    SELECT
+        p.*,
+        greatest(pow(p.zp_err, 2) - p.pivot_variance - p.zenith_variance, 0.0) AS beside_terms,
+        coalesce(pow(p.zp_fit_err, 2), greatest(pow(p.zp_err, 2) - p.pivot_variance - p.zenith_variance, 0.0)) AS fit_variance
+    FROM (
+        SELECT
+            z.*,
+            -- Of apertures beyond the third the place in more_apertures.
+            try_cast(replace(z.flux, 'aper', '') AS INTEGER) - 3 AS later,
+            coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0.0) AS pivot_variance,
+            coalesce(pow(z.extinction_err * (z.mean_airmass - 1), 2), 0.0) AS zenith_variance,
+            CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL OR z.pivot_colour IS NULL THEN 0.0
+                ELSE pow(coalesce(z.colour_term, 0.0), 2)
+                    * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
+            END AS colour_variance
+        FROM zeropoints_in_force AS z
+        WHERE z.zp IS NOT NULL
+    ) AS p
+) AS t;
+
 -- Every detection of a calibrated frame as a magnitude of a star of the pivot colour. Its colour is not known here:
--- the error counts how far the colours of the frame's stars are from the pivot.
+-- zp_err, the error of the zp beside it for this star, counts how far the colours of the frame's stars are from the pivot.
+-- mag_random_err is the part of mag_err that is the frame's own, mag_systematic_err that which the frames of a star share.
 -- A flux that is not positive has no magnitude; its flux and error remain.
 CREATE VIEW calibrated_sources AS
 SELECT
-    t.* EXCLUDE (total_flux, total_flux_err, lost_mag, zero_variance),
+    t.* EXCLUDE (total_flux, total_flux_err, lost_mag),
     t.total_flux,
     t.total_flux_err,
     CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
     CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + t.zero_variance) END AS mag_err
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err,
+    CASE WHEN t.total_flux > 0
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_random_err, 2)) END AS mag_random_err,
+    sqrt(greatest(pow(t.zp_err, 2) - pow(t.zp_random_err, 2), 0.0)) AS mag_systematic_err
 FROM (
     SELECT
         s.*,
@@ -59,57 +89,59 @@ FROM (
         z.version,
         z.band,
         z.zp,
-        z.zp_err,
         extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
-        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
-        + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
-            ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
-        END AS zero_variance,
+        sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)) AS zp_err,
+        CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
+            THEN z.star_random_err END AS zp_random_err,
         CASE z.flux
             WHEN 'aper1' THEN s.flux_aper1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 'aper2' THEN s.flux_aper2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
             WHEN 'aper3' THEN s.flux_aper3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
             WHEN 'kron' THEN s.flux_kron * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+            ELSE s.more_apertures.flux_aper[z.later] * f.more_apertures.apcor_aper[z.later]
+                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
         END AS total_flux,
         CASE z.flux
             WHEN 'aper1' THEN s.flux_aper1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
             WHEN 'aper2' THEN s.flux_aper2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
             WHEN 'aper3' THEN s.flux_aper3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
             WHEN 'kron' THEN s.flux_kron_err * f.apcor_kron * coalesce(s.apcor_rel_kron, 1)
+            ELSE s.more_apertures.flux_aper_err[z.later] * f.more_apertures.apcor_aper[z.later]
+                * coalesce(s.more_apertures.apcor_rel_aper[z.later], 1)
         END AS total_flux_err
     FROM sources AS s
     INNER JOIN frames AS f USING (frame_id)
-    INNER JOIN zeropoints_in_force AS z USING (frame_id)
-    WHERE z.zp IS NOT NULL
+    INNER JOIN zeropoints_of_stars AS z USING (frame_id)
 ) AS t;
 
 -- Matches with the calibrated magnitude of the detection and its residual, catalog minus calibrated.
--- The error of zp + colour_term x (colour - pivot_colour): what zp_err holds of the colour term is that at the pivot,
--- colour_term_err x (mean_colour - pivot_colour); at the star's colour it is colour_term_err x (colour - mean_colour).
+-- The error of zp + colour_term x (colour - pivot_colour) holds colour_term_err x (colour - mean_colour), as the fit knows
+-- the magnitude best of a star of the mean colour of its stars.
 CREATE VIEW calibrated_matches AS
 SELECT
-    m.frame_id, m.source_no, m.catalog, c.version, m.ref_id, m.camera, m.night, m.mjd_mid, m.band,
-    m.ra_deg, m.dec_deg, m.source_ra_deg, m.source_dec_deg, m.x_px, m.y_px, m.separation_arcsec, m.crowding, m.ref_mag, m.ref_mag_err, m.ref_colour,
-    c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0) AS mag,
-    CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
-        ELSE sqrt(
-            pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
-            + greatest(
-                zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
-                - coalesce(pow(z.colour_term_err * (z.mean_colour - z.pivot_colour), 2), 0),
-                pow(coalesce(z.zp_fit_err, 0), 2)
+    t.*,
+    sqrt(greatest(pow(t.mag_err, 2) - pow(t.mag_random_err, 2), 0.0)) AS mag_systematic_err
+FROM (
+    SELECT
+        m.frame_id, m.source_no, m.catalog, c.version, m.ref_id, m.camera, m.night, m.mjd_mid, m.band,
+        m.ra_deg, m.dec_deg, m.source_ra_deg, m.source_dec_deg, m.x_px, m.y_px, m.separation_arcsec, m.crowding, m.ref_mag, m.ref_mag_err, m.ref_colour,
+        c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0) AS mag,
+        CASE WHEN m.ref_colour IS NULL OR c.mag IS NULL THEN c.mag_err
+            ELSE sqrt(
+                pow(1.0857362 * c.total_flux_err / c.total_flux, 2)
+                + z.fit_variance
+                + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
+                + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
             )
-            + coalesce(pow(z.colour_term_err * (m.ref_colour - z.mean_colour), 2), 0)
-            + extinction_variance(z.extinction_err, z.mean_airmass, c.altitude_deg)
-        )
-    END AS mag_err,
-    m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
-    m.flags
-FROM matches AS m
-INNER JOIN calibrated_sources AS c
-    ON c.frame_id = m.frame_id AND c.source_no = m.source_no AND c.catalog = m.catalog
-INNER JOIN zeropoints_in_force AS z ON z.frame_id = m.frame_id AND z.catalog = m.catalog;
+        END AS mag_err,
+        c.mag_random_err,
+        m.ref_mag - (c.mag + coalesce(z.colour_term * (m.ref_colour - z.pivot_colour), 0)) AS residual,
+        m.flags
+    FROM matches AS m
+    INNER JOIN calibrated_sources AS c
+        ON c.frame_id = m.frame_id AND c.source_no = m.source_no AND c.catalog = m.catalog
+    INNER JOIN zeropoints_of_stars AS z ON z.frame_id = m.frame_id AND z.catalog = m.catalog
+) AS t;
 
 -- One row per measurement of a light curve.
 CREATE VIEW lightcurve_points AS
@@ -124,23 +156,42 @@ SELECT
     unnest(lightcurve.flux_err) AS flux_err,
     unnest(lightcurve.mag) AS mag,
     unnest(lightcurve.mag_err) AS mag_err,
+    unnest(lightcurve_errors.mag_random_err) AS mag_random_err,
+    unnest(lightcurve_errors.mag_systematic_err) AS mag_systematic_err,
     unnest(lightcurve.flags) AS flags
 FROM lightcurves;
 
+-- The number of the aperture of targets that goes with the zeropoint of a frame: the largest where the Kron flux was calibrated.
+CREATE VIEW circles_of_targets AS
+SELECT
+    z.frame_id,
+    z.catalog,
+    CASE WHEN z.flux <> 'kron' THEN z.later + 3
+        ELSE coalesce(3 + nullif(len(f.more_apertures.aper_radius_px), 0),
+            CASE WHEN f.aper3_radius_px IS NOT NULL THEN 3 WHEN f.aper2_radius_px IS NOT NULL THEN 2 ELSE 1 END)
+    END AS circle
+FROM zeropoints_of_stars AS z
+INNER JOIN frames AS f USING (frame_id);
+
 -- Every forced measurement of a calibrated frame as magnitudes of a star of the pivot colour: of the hybrid flux in the
 -- aperture of calibrations (the largest circle where the Kron flux was calibrated), and of the fit. The colour of a star is
--- not known here: the error counts how far the colours of the frame's stars are from the pivot. With their colours,
+-- not known here: zp_err counts how far the colours of the frame's stars are from the pivot. With their colours,
 -- measurements are in forced_lightcurve_points. mag_limit is the magnitude of a flux of five times its error.
 CREATE VIEW calibrated_forced AS
 SELECT
-    t.* EXCLUDE (lost_mag, zero_variance),
+    t.* EXCLUDE (lost_mag),
     CASE WHEN t.total_flux > 0 THEN -2.5 * log10(t.total_flux) + t.zp - t.lost_mag END AS mag,
     CASE WHEN t.total_flux > 0
-        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + t.zero_variance) END AS mag_err,
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_err, 2)) END AS mag_err,
+    CASE WHEN t.total_flux > 0
+        THEN sqrt(pow(1.0857362 * t.total_flux_err / t.total_flux, 2) + pow(t.zp_random_err, 2)) END AS mag_random_err,
+    sqrt(greatest(pow(t.zp_err, 2) - pow(t.zp_random_err, 2), 0.0)) AS mag_systematic_err,
     CASE WHEN t.total_flux_err > 0 THEN -2.5 * log10(5 * t.total_flux_err) + t.zp - t.lost_mag END AS mag_limit,
     CASE WHEN t.flux_psf > 0 THEN -2.5 * log10(t.flux_psf) + t.zp - t.lost_mag END AS mag_psf,
     CASE WHEN t.flux_psf > 0
-        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + t.zero_variance) END AS mag_psf_err
+        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_err, 2)) END AS mag_psf_err,
+    CASE WHEN t.flux_psf > 0
+        THEN sqrt(pow(1.0857362 * t.flux_psf_err / t.flux_psf, 2) + pow(t.zp_random_err, 2)) END AS mag_psf_random_err
 FROM (
     SELECT
         s.*,
@@ -148,29 +199,31 @@ FROM (
         z.version,
         z.band,
         z.zp,
-        z.zp_err,
         extinction_mag(z.extinction, s.altitude_deg) AS lost_mag,
-        zp_variance(z.zp_err, z.zp_fit_err, z.extinction_err, z.mean_airmass)
-        + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
-        + CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL THEN 0.0
-            ELSE pow(z.colour_term, 2) * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
-        END AS zero_variance,
-        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
-            THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
-            THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            ELSE s.flux_hybrid3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        -- In another aperture than the calibrated one errors of aperture corrections do not cancel.
+        sqrt(pow(z.star_zp_err, 2) + extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg)
+            + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END) AS zp_err,
+        CASE WHEN extinction_variance(z.extinction_err, z.mean_airmass, s.altitude_deg) IS NOT NULL
+            THEN sqrt(pow(z.star_random_err, 2) + CASE z.flux WHEN 'kron' THEN z.aperture_variance ELSE 0.0 END)
+            END AS zp_random_err,
+        CASE c.circle
+            WHEN 1 THEN s.flux_hybrid1 * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 2 THEN s.flux_hybrid2 * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 3 THEN s.flux_hybrid3 * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            ELSE s.more_apertures.flux_hybrid[c.circle - 3] * f.more_apertures.apcor_aper[c.circle - 3]
+                * coalesce(s.more_apertures.apcor_rel_aper[c.circle - 3], 1)
         END AS total_flux,
-        CASE WHEN z.flux = 'aper1' OR (z.flux = 'kron' AND f.aper2_radius_px IS NULL)
-            THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
-            WHEN z.flux = 'aper2' OR (z.flux = 'kron' AND f.aper3_radius_px IS NULL)
-            THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
-            ELSE s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+        CASE c.circle
+            WHEN 1 THEN s.flux_hybrid1_err * f.apcor_aper1 * coalesce(s.apcor_rel_aper1, 1)
+            WHEN 2 THEN s.flux_hybrid2_err * f.apcor_aper2 * coalesce(s.apcor_rel_aper2, 1)
+            WHEN 3 THEN s.flux_hybrid3_err * f.apcor_aper3 * coalesce(s.apcor_rel_aper3, 1)
+            ELSE s.more_apertures.flux_hybrid_err[c.circle - 3] * f.more_apertures.apcor_aper[c.circle - 3]
+                * coalesce(s.more_apertures.apcor_rel_aper[c.circle - 3], 1)
         END AS total_flux_err
     FROM forced_sources AS s
     INNER JOIN frames AS f USING (frame_id)
-    INNER JOIN zeropoints_in_force AS z USING (frame_id)
-    WHERE z.zp IS NOT NULL
+    INNER JOIN zeropoints_of_stars AS z USING (frame_id)
+    INNER JOIN circles_of_targets AS c USING (frame_id, catalog)
 ) AS t;
 
 -- One row per measurement of a light curve of a target, detected or not. The magnitudes of the fit are those of flux_psf.
@@ -179,7 +232,9 @@ SELECT
     p.*,
     CASE WHEN p.flux_psf > 0 THEN -2.5 * log10(p.flux_psf) + p.zp END AS mag_psf,
     CASE WHEN p.flux_psf > 0
-        THEN sqrt(pow(1.0857362 * p.flux_psf_err / p.flux_psf, 2) + pow(p.zp_err, 2)) END AS mag_psf_err
+        THEN sqrt(pow(1.0857362 * p.flux_psf_err / p.flux_psf, 2) + pow(p.zp_err, 2)) END AS mag_psf_err,
+    CASE WHEN p.flux_psf > 0
+        THEN sqrt(pow(1.0857362 * p.flux_psf_err / p.flux_psf, 2) + pow(p.zp_random_err, 2)) END AS mag_psf_random_err
 FROM (
     SELECT
         camera, star_id, band, catalog, version, origin, ref_id, ref_mag, ref_colour,
@@ -194,6 +249,9 @@ FROM (
         unnest(lightcurve.zp_err) AS zp_err,
         unnest(lightcurve.mag) AS mag,
         unnest(lightcurve.mag_err) AS mag_err,
+        unnest(lightcurve_errors.mag_random_err) AS mag_random_err,
+        unnest(lightcurve_errors.mag_systematic_err) AS mag_systematic_err,
+        unnest(lightcurve_errors.zp_random_err) AS zp_random_err,
         unnest(lightcurve.mag_limit) AS mag_limit,
         unnest(lightcurve.contamination) AS contamination,
         unnest(lightcurve.x_px) AS x_px,

@@ -555,6 +555,7 @@ CREATE TABLE zeropoints (
 	zp DOUBLE PRECISION,
 	zp_err DOUBLE PRECISION,
 	zp_fit_err DOUBLE PRECISION,
+	zp_random_err DOUBLE PRECISION,
 	mag_limit DOUBLE PRECISION,
 	colour VARCHAR(16),
 	pivot_colour DOUBLE PRECISION,
@@ -597,6 +598,8 @@ COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint of total flux in ADU/s, at the piv
 COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction; at another colour the share of the colour term is another [mag]';
 
 COMMENT ON COLUMN zeropoints.zp_fit_err IS 'The part of zp_err from the scatter of the stars alone; frames of one field differ by this much or less [mag]';
+
+COMMENT ON COLUMN zeropoints.zp_random_err IS 'The part of zp_fit_err that is the frame''s own: photons of its stars, and what else they differ by from frame to frame. The rest of it frames of one field share; null in older calibrations, for which all of it counts as shared [mag]';
 
 COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at five times the error of its flux, from frames.flux_limit [mag]';
 

@@ -23,6 +23,7 @@ from skylake.flow.cluster import Inline, workers
 from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Commit, Lake, stage_part
 from skylake.lake.slices import read_files
+from skylake.schema.apertures import spread_apertures
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.fieldstars import field_catalog
@@ -176,7 +177,8 @@ def test_a_real_calibration_finds_the_same(scenario: Scenario, tmp_path: Path) -
     import_catalog(lake, "again", "table", [file], catalog_columns(scenario))
     calibrate(lake, Inline(), "again")
     made, found = (
-        lake.snapshot().read("matches", filter=pc.field("catalog") == name) for name in ("simcat", "again")
+        spread_apertures(lake.snapshot().read("matches", filter=pc.field("catalog") == name))
+        for name in ("simcat", "again")
     )
     both = made.join(found, ["frame_id", "source_no"], join_type="inner", right_suffix="_again")
     assert both.num_rows > 0.995 * max(made.num_rows, found.num_rows)

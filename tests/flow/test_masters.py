@@ -31,6 +31,7 @@ like = "sim"
 name = "raw"
 detector.width_px = 320
 detector.height_px = 256
+detector.linearity = [0.0]
 detector.overscan_x = [0, 24]
 detector.trim_x = [32, 320]
 gates.n_sources.min = 10

@@ -69,9 +69,10 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def profile(folder: Path, curve: str = "", more: str = "") -> Profile:
-    """The camera, with the step of linearity if there is a curve for it."""
+    """The camera, with the step of linearity if there is a curve for it, else known to be linear."""
     path = folder / "lab.toml"
-    steps = f'["bias", "linearity", "flat"]\ndetector.linearity = [{curve}]' if curve else '["bias", "flat"]'
+    linear = '["bias", "flat"]\ndetector.linearity = [0.0]'
+    steps = f'["bias", "linearity", "flat"]\ndetector.linearity = [{curve}]' if curve else linear
     path.write_text(f"{PROFILE}reduction.steps = {steps}\n{more}")
     return cameras.load(path)
 
@@ -88,6 +89,18 @@ def test_bias_frames_of_another_night_of_the_call_tell_the_read_noise(lake: Lake
     row = transfer(lake, profile(tmp_path), paths)
     assert abs(row["read_noise_e"] - READ_E) < 4.0 * row["read_noise_err"] < 0.4
     assert abs(row["gain_e_per_adu"] - GAIN) < 4.0 * row["gain_err"] < 0.1
+
+
+@pytest.mark.parametrize("c2", [-3e-7, 0.0, 3e-7])
+def test_a_response_that_nobody_knows_is_in_the_error_of_the_gain(
+    lake: Lake, tmp_path: Path, c2: float
+) -> None:
+    bench, path = Bench(tmp_path, c2=c2), tmp_path / "lab.toml"
+    path.write_text(f'{PROFILE}reduction.steps = ["bias", "flat"]\n')
+    row = transfer(lake, cameras.load(path), [*bench.bias(3), *bench.flats(3)])
+    assert abs(row["gain_e_per_adu"] - GAIN) < 2.0 * row["gain_err"]
+    # Flats of one level know it to three times the per cent by which a response may be off there.
+    assert row["gain_err"] == pytest.approx(0.03 * GAIN, rel=0.15)
 
 
 def test_a_master_bias_of_the_library_tells_the_read_noise(lake: Lake, tmp_path: Path) -> None:

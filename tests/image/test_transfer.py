@@ -47,6 +47,30 @@ def test_pulls_of_gain_and_read_noise_are_those_of_a_normal_distribution() -> No
     assert np.all((table.std(axis=0) > 0.75) & (table.std(axis=0) < 1.3))
 
 
+def test_pulls_of_the_gain_hold_a_response_that_nobody_knows() -> None:
+    """Detectors that are short or long by about 1 % at the flats: one level tells nothing of it, two levels do."""
+    pulls: dict[bool, list[float]] = {False: [], True: []}
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        gain, level = random.uniform(0.5, 5.0), 30000.0
+        c2 = random.normal(0.0, 0.01 / level)
+        for several in (False, True):
+            light = flats(random, gain, 6.0, [level] * 4 + [3000.0] * 4 * several)
+            roots = [np.sqrt(1.0 + 4.0 * c2 * one.astype(float)) for one in light]
+            seen = [((root - 1.0) / (2.0 * c2)).astype(np.float32) for root in roots]
+            found = photon_transfer(
+                pairs(seen), pairs(biases(random, gain, 6.0, 2)), curvature=(0.0, 0.01 / level)
+            )
+            assert found is not None
+            pulls[several].append((found.gain - gain) / found.gain_err)
+            errors[several].append(found.gain_err / gain)
+    for several in (False, True):
+        assert abs(np.mean(pulls[several])) < 0.5 and 0.75 < np.std(pulls[several]) < 1.3
+    assert np.median(errors[False]) == pytest.approx(0.03, rel=0.1)
+    assert np.median(errors[True]) < 0.5 * np.median(errors[False])
+
+
 def test_outliers_and_missing_pixels_do_not_matter() -> None:
     random = np.random.default_rng(1)
     frames = flats(random, 1.5, 8.0, [20000.0, 15000.0, 12000.0, 9000.0])

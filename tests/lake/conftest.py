@@ -56,7 +56,8 @@ def _make_rows(table: str, count: int, seed: int = 0, **columns: Any) -> pa.Tabl
 def _values(kind: pa.DataType, count: int, nullable: bool, random: np.random.Generator) -> pa.Array:
     missing = random.random(count) < 0.1 if nullable else None
     if pa.types.is_struct(kind):
-        lengths = random.integers(1, 5, count)
+        # The nested columns of a row are as long as each other.
+        lengths = np.random.default_rng(count).integers(1, 5, count)
         offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
         lists = [
             pa.ListArray.from_arrays(

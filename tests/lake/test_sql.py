@@ -42,6 +42,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, make_rows: MakeRows, put:
         flux=[("aper1", "aper2", "aper3", "kron")[key[0] % 4] for key in keys],
         zp=pa.array([None if key[0] == 5 else random.normal(20, 1) for key in keys], pa.float64()),
         zp_err=random.uniform(0.05, 0.1, n), zp_fit_err=random.uniform(0.001, 0.01, n),
+        zp_random_err=random.uniform(0.001, 0.01, n),
         colour_term_err=pa.array([None if key[0] == 3 else random.uniform(0.01, 0.1) for key in keys], pa.float64()),
         mean_colour=pa.array([None if key[0] == 3 else random.uniform(0.3, 1.2) for key in keys], pa.float64()),
         colour_spread=pa.array([None if key[0] == 3 else random.uniform(0.1, 0.5) for key in keys], pa.float64()),
@@ -111,13 +112,14 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     rows["mag"] = -2.5 * np.log10(flux) + rows["zp"] - lost
     photon = (2.5 / np.log(10) * rows["total_flux_err"] / flux) ** 2
     spread = rows["colour_spread"] ** 2 + (rows["mean_colour"] - rows["pivot_colour"]) ** 2
-    mean = rows["mean_airmass"] - 1.0
-    least = rows["zp_fit_err"].fillna(0.0) ** 2
-    at_mean = np.maximum(rows["zp_err"] ** 2 - (rows["extinction_err"] * mean) ** 2, least)
-    at_mean += (rows["extinction_err"] * (beyond - mean)) ** 2
+    pivot = (rows["colour_term_err"] * (rows["mean_colour"] - rows["pivot_colour"])).fillna(0.0)
     has = rows["extinction_err"].notna() & rows["mean_airmass"].notna()
-    zero = at_mean.where(has, rows["zp_err"] ** 2)
-    rows["mag_err"] = np.sqrt(photon + zero + (rows["colour_term"] ** 2 * spread).fillna(0.0))
+    at_airmass = (rows["extinction_err"] * (beyond - (rows["mean_airmass"] - 1.0))).where(has, 0.0)
+    rows["zp_err"] = np.sqrt(
+        rows["zp_fit_err"] ** 2 + pivot**2 + at_airmass**2 + (rows["colour_term"] ** 2 * spread).fillna(0.0)
+    )
+    rows["mag_err"] = np.sqrt(photon + rows["zp_err"] ** 2)
+    rows["mag_random_err"] = np.sqrt(photon + np.minimum(rows["zp_random_err"], rows["zp_err"]) ** 2)
     return rows.sort_values(["frame_id", "source_no", "catalog"]).reset_index(drop=True)
 
 
@@ -153,7 +155,7 @@ def test_sources_are_calibrated_by_the_flux_of_their_zeropoint(
     assert len(found) == len(expected) == 12 * (5 + 2)
     for name in ("frame_id", "source_no", "catalog", "version", "zp", "flags"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False)
-    for name in ("total_flux", "total_flux_err", "mag", "mag_err"):
+    for name in ("total_flux", "total_flux_err", "mag", "mag_err", "zp_err", "mag_random_err"):
         pd.testing.assert_series_equal(found[name], expected[name], check_dtype=False, rtol=1e-6)
     dark = found["total_flux"] <= 0
     assert dark.any()
@@ -199,13 +201,18 @@ def test_errors_of_magnitudes_are_those_of_the_tables(
         zeropoints = in_force(snapshot)
         rows = pa.Table.from_pandas(zeropoints[zeropoints["catalog"] == catalog][list(ZEROPOINT_COLUMNS)])
         known = matches.select(["frame_id", "source_no", "ref_colour"]).to_pandas()
-        known["mag_err"] = calibrate_matches(matches, frames, rows).mag_err
+        found_too = calibrate_matches(matches, frames, rows)
+        known["mag_err"], known["mag_systematic_err"] = found_too.mag_err, found_too.zp_systematic_err
         both = known.merge(found[found["catalog"] == catalog], on=["frame_id", "source_no"])
         assert both["ref_colour_x"].isna().any()
         pd.testing.assert_series_equal(
             both["mag_err_x"], both["mag_err_y"], check_dtype=False, check_names=False, rtol=1e-6
         )
         assert both["mag_err_x"].notna().sum() > 5
+        shared = both[both["mag_err_x"].notna()]
+        pd.testing.assert_series_equal(
+            shared["mag_systematic_err_x"], shared["mag_systematic_err_y"], check_names=False, rtol=1e-4
+        )
 
 
 def test_light_curves_unnest_to_one_row_per_measurement(
@@ -214,7 +221,7 @@ def test_light_curves_unnest_to_one_row_per_measurement(
     found = connection.sql("SELECT * FROM lightcurve_points").to_arrow_table().to_pylist()
     expected = []
     for row in snapshot.read("lightcurves").to_pylist():
-        nested = row["lightcurve"]
+        nested = row["lightcurve"] | row["lightcurve_errors"]
         for cells in zip(*nested.values(), strict=True):
             point = dict(zip(nested, cells, strict=True))
             of_star = ("catalog", "object_id", "band", "version", "ref_mag", "ref_colour")

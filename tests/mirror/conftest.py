@@ -132,6 +132,8 @@ def _make_rows(table: str, count: int, first: int = 0, **constants: Any) -> pa.T
 def _plain(kind: pa.DataType, count: int, nullable: bool, generator: np.random.Generator) -> pa.Array:
     numbers = generator.integers(0, 100, count)
     missing = generator.random(count) < 0.1 if nullable else None
+    if pa.types.is_struct(kind):
+        return pa.array([None if i % 2 else {kind[0].name: [1.0, 2.0]} for i in range(count)], kind)
     if pa.types.is_floating(kind):
         return pa.array((numbers / 7).astype(kind.to_pandas_dtype()), mask=missing)
     if pa.types.is_boolean(kind):
@@ -173,7 +175,7 @@ def _any_rows(draw: st.DrawFn, schema: TableSchema) -> pa.Table:
 
 
 def _cell(column: Column, kind: pa.DataType, pools: dict[str, list[Any]], spread: Any) -> Any:
-    if column.nullable and spread.random() < 0.2:
+    if column.columns or (column.nullable and spread.random() < 0.2):
         return None
     if pa.types.is_boolean(kind):
         return spread.random() < 0.5
@@ -205,35 +207,33 @@ def read() -> Callable[..., pa.Table]:
 
 def _read(connection: psycopg.Connection[Any], table: str) -> pa.Table:
     schema = load(table)
-    names = sql.SQL(", ").join(map(sql.Identifier, schema.names))
+    names = sql.SQL(", ").join(map(sql.Identifier, schema.flat_names))
     statement = sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(table))
     with connection.cursor(binary=True) as cursor:
         cells = cursor.execute(statement).fetchall()
-    columns = list(zip(*cells, strict=True)) if cells else [()] * len(schema.names)
-    arrays = [
-        pa.array(list(column), field.type)
-        for column, field in zip(columns, arrow_schema(schema), strict=True)
-    ]
-    return _sorted(pa.Table.from_arrays(arrays, schema=arrow_schema(schema)), schema)
+    columns = list(zip(*cells, strict=True)) if cells else [()] * len(schema.flat_names)
+    flat = pa.schema([arrow_schema(schema).field(name) for name in schema.flat_names])
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, flat, strict=True)]
+    return _sorted(pa.Table.from_arrays(arrays, schema=flat), schema)
 
 
 @pytest.fixture(scope="session")
 def as_mirrored() -> Callable[[pa.Table], pa.Table]:
-    """A function that says by itself what a mirror should show of a table: no NaN, no zero bytes, sorted."""
+    """A function that says what a mirror should show of a table: no NaN, no zero bytes, nothing nested, sorted."""
     return _as_mirrored
 
 
 def _as_mirrored(table: pa.Table) -> pa.Table:
     schema = load(table.schema.metadata[b"skylake.table"].decode())
-    columns = []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        cells = column.to_pylist()
+    columns, flat = [], pa.schema([table.schema.field(name) for name in schema.flat_names])
+    for field in flat:
+        cells = table[field.name].to_pylist()
         if pa.types.is_floating(field.type):
             cells = [None if cell is None or cell != cell else cell for cell in cells]
         if pa.types.is_string(field.type):
             cells = [None if cell is None else cell.replace("\0", "\ufffd") for cell in cells]
         columns.append(pa.array(cells, field.type))
-    return _sorted(pa.Table.from_arrays(columns, schema=table.schema), schema)
+    return _sorted(pa.Table.from_arrays(columns, schema=flat), schema)
 
 
 def _sorted(table: pa.Table, schema: TableSchema) -> pa.Table:

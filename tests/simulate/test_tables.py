@@ -18,6 +18,7 @@ from skylake.core.flags import UNCLEAN, SourceFlag
 from skylake.core.sphere import healpix_index, separation_deg
 from skylake.errors import UsageError
 from skylake.schema import arrow_schema, load
+from skylake.schema.apertures import spread_apertures
 from skylake.simulate import (
     AtmosphereParams,
     HeaderParams,
@@ -143,7 +144,8 @@ def test_positions_on_sky_and_image_are_those_of_the_wcs(night: NightTables, sce
 
 def test_matches_repeat_their_detections(night: NightTables) -> None:
     keys = ["frame_id", "source_no"]
-    both = night.matches.join(night.sources, keys, join_type="inner", right_suffix="_of_source")
+    matches, sources = (spread_apertures(rows) for rows in (night.matches, night.sources))
+    both = matches.join(sources, keys, join_type="inner", right_suffix="_of_source")
     assert both.num_rows == night.matches.num_rows
     shared = [name.removesuffix("_of_source") for name in both.column_names if name.endswith("_of_source")]
     assert {"mjd_mid", "x_px", "flux_aper2_err", "flags", "camera", "night", "crowding"} <= set(shared)

@@ -58,6 +58,8 @@ def build(values: list[tuple[Any, ...]]) -> tuple[pa.Table, ForcedPhotometry, Ta
         nothing,
         2.0 * error,
         np.full(n, 4),
+        np.full(n, 0.012),
+        np.full(n, 0.016),
     )
     names = np.array(["cat"] * n, object)
     facts = TargetFacts(names, star.astype(int), nothing, nothing, np.where(known, band, None), names)
@@ -77,6 +79,12 @@ def test_light_curves_are_those_of_a_loop_over_targets(values: list[tuple[Any, .
         mine = sorted(expected[row["star_id"], row["camera"], row["band"]])
         assert row["lightcurve"]["frame_id"] == [one[1] for one in mine]
         assert row["lightcurve"]["flux"] == pytest.approx([one[2] for one in mine], rel=1e-6)
+        parts = row["lightcurve_errors"]
+        assert parts["mag_systematic_err"] == pytest.approx([0.016] * len(mine))
+        relative = [1.0857362 * one[3] / one[2] if one[2] > 0 else None for one in mine]
+        assert parts["mag_random_err"] == [
+            None if one is None else pytest.approx(np.hypot(one, 0.012), rel=1e-5) for one in relative
+        ]
         assert (row["mjd_first"], row["mjd_last"]) == (60000.0 + mine[0][0], 60000.0 + mine[-1][0])
         clean = [one for one in mine if not one[5]]
         assert (row["n_points"], row["n_clean"]) == (len(mine), len(clean))
@@ -88,15 +96,23 @@ def test_light_curves_are_those_of_a_loop_over_targets(values: list[tuple[Any, .
         unit = 10.0 ** (-0.4 * zp)
         weight = 1.0 / (error * unit) ** 2
         mean = np.sum(weight * flux * unit) / np.sum(weight)
-        spread = unit * np.hypot(error, flux * 0.02 / (2.5 / np.log(10.0)))
+        spread = unit * np.hypot(error, flux * 0.012 / (2.5 / np.log(10.0)))
         mean_err = np.sqrt(np.sum((weight * spread) ** 2)) / np.sum(weight)
+        if len(clean) > 1:
+            free = len(clean) - 2 + mean_err**2 * np.sum(spread**-2)
+            assert row["chi2"] == pytest.approx(np.sum(((flux * unit - mean) / spread) ** 2) / free, rel=1e-5)
+        else:
+            assert row["chi2"] is None
         assert row["snr_mean"] == pytest.approx(mean / mean_err, rel=1e-5)
         assert row["mag_mean_limit"] == pytest.approx(-2.5 * np.log10(5.0 * mean_err))
         if mean > 0:
             assert row["mag_mean"] == pytest.approx(-2.5 * np.log10(mean))
-            assert row["mag_mean_err"] == pytest.approx(2.5 / np.log(10.0) * mean_err / mean)
+            assert row["mag_mean_random_err"] == pytest.approx(2.5 / np.log(10.0) * mean_err / mean)
+            assert row["mag_mean_systematic_err"] == pytest.approx(0.016), "no mean makes it smaller"
+            assert row["mag_mean_err"] == pytest.approx(np.hypot(row["mag_mean_random_err"], 0.016))
         else:
             assert row["mag_mean"] is None and row["mag_mean_err"] is None
+            assert row["mag_mean_random_err"] is None and row["mag_mean_systematic_err"] is None
 
 
 def test_without_calibrated_points_there_are_no_light_curves() -> None:

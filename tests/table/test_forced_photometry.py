@@ -39,7 +39,15 @@ def frames(*radii: float | None, correction: float = 1.25) -> pa.Table:
 
 
 def zeropoints(flux: str, **values: Any) -> pa.Table:
-    row = {"frame_id": 7, "flux": flux, "zp": 20.0, "zp_err": 0.01, "zp_fit_err": 0.005, "version": 3}
+    row = {
+        "frame_id": 7,
+        "flux": flux,
+        "zp": 20.0,
+        "zp_err": 0.01,
+        "zp_fit_err": 0.005,
+        "zp_random_err": 0.004,
+    }
+    row["version"] = 3
     return rows("zeropoints", [row | values], ZEROPOINT_COLUMNS)
 
 
@@ -94,10 +102,31 @@ def test_the_colour_term_counts_from_the_pivot() -> None:
     )
     found = calibrate_forced(measured([99.0, 99.0]), np.array([1.6, np.nan]), frames(3.0, 5.0, 8.0), zero)
     assert found.zp == pytest.approx([20.1, 20.0])
-    shared = 0.01**2 - (0.02 * 0.1) ** 2
-    known = np.sqrt(shared + (0.02 * 0.9) ** 2)
-    unknown = np.sqrt(0.01**2 + 0.1**2 * (0.3**2 + 0.1**2))
+    known = np.hypot(0.005, 0.02 * 0.9)
+    unknown = np.sqrt(0.005**2 + (0.02 * 0.1) ** 2 + 0.1**2 * (0.3**2 + 0.1**2))
     assert found.zp_err == pytest.approx([known, unknown])
+    assert found.zp_random_err == pytest.approx([0.004, 0.004])
+    assert found.zp_systematic_err == pytest.approx(np.sqrt(np.array([known, unknown]) ** 2 - 0.004**2))
+    assert found.mag_random_err == pytest.approx(
+        np.hypot(2.5 / np.log(10.0) * found.flux_err / found.flux, 0.004)
+    )
+
+
+def test_errors_of_aperture_corrections_cancel_in_the_calibrated_aperture_alone() -> None:
+    arguments = measured([99.0]), np.zeros(1), frames(3.0, 5.0, 8.0)
+    same, other = (calibrate_forced(*arguments, zeropoints(flux)) for flux in ("aper3", "kron"))
+    assert (same.zp_err[0], same.zp_random_err[0]) == pytest.approx((0.005, 0.004))
+    aperture = 0.01**2 - 0.005**2
+    assert other.zp_err[0] == pytest.approx(np.sqrt(0.005**2 + aperture))
+    assert other.zp_random_err[0] == pytest.approx(np.sqrt(0.004**2 + aperture))
+    assert other.zp_systematic_err == pytest.approx(same.zp_systematic_err)
+
+
+def test_what_a_calibration_does_not_know_to_be_the_frames_own_is_shared() -> None:
+    found = calibrate_forced(
+        measured([99.0]), np.zeros(1), frames(3.0, 5.0, 8.0), zeropoints("aper1", zp_random_err=None)
+    )
+    assert (found.zp_random_err.tolist(), found.zp_systematic_err.tolist()) == ([0.0], found.zp_err.tolist())
 
 
 def test_a_frame_without_a_zeropoint_has_no_photometry() -> None:

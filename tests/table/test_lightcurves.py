@@ -53,7 +53,10 @@ def build(match_rows: Callable[..., pa.Table], rows: list[dict[str, Any]]) -> tu
     with np.errstate(invalid="ignore"):
         mag = 20.0 - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
     error = np.where(np.isnan(flux), np.nan, 1.0)
-    return matches, Photometry(flux, error, mag, error / flux, 0.0 * mag, np.full(len(rows), 3))
+    shared = np.full(len(rows), 0.001)
+    return matches, Photometry(
+        flux, error, mag, error / flux, 0.0 * mag, np.full(len(rows), 3), 2.0 * shared, shared
+    )
 
 
 @given(st.lists(points, min_size=1, max_size=25, unique_by=lambda row: (row["ref_id"], row["frame_id"])))
@@ -111,7 +114,9 @@ def test_light_curves_are_those_of_a_loop_over_stars(
 
 def test_without_calibrated_points_there_are_no_light_curves(match_rows: Callable[..., pa.Table]) -> None:
     nothing = np.full(3, np.nan)
-    photometry = Photometry(nothing, nothing, nothing, nothing, nothing, np.zeros(3, np.int64))
+    photometry = Photometry(
+        nothing, nothing, nothing, nothing, nothing, np.zeros(3, np.int64), nothing, nothing
+    )
     table = lightcurves_table(match_rows(3), photometry, SITES)
     assert table.num_rows == 0 and table.schema.equals(arrow_schema(load("lightcurves")))
 

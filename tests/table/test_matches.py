@@ -32,6 +32,7 @@ def pairs(n: int, **columns: Any) -> pa.Table:
         "frame_id": np.full(n, 3),
         "source_no": np.arange(n, dtype=np.int32),
         "mjd_mid": np.full(n, 60408.1),
+        "altitude_deg": np.linspace(10.0, 80.0, n, dtype=np.float32),
         "ref_id": np.arange(n) + 50,
         "ra_deg": np.linspace(10.0, 11.0, n),
         "dec_deg": np.linspace(-10.0, -11.0, n),

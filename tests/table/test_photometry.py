@@ -33,7 +33,8 @@ zero_rows = st.fixed_dictionaries(
     {
         "zp": st.none() | st.floats(15.0, 25.0),
         "zp_err": st.floats(0.05, 0.1),
-        "zp_fit_err": st.floats(0.0, 0.01),
+        "zp_fit_err": st.none() | st.floats(0.001, 0.01),
+        "zp_random_err": st.none() | st.floats(0.0, 0.001),
         "colour_term_err": st.none() | st.floats(0.0, 0.03),
         "mean_colour": st.none() | floats,
         "colour_spread": st.floats(0.0, 0.5),
@@ -54,14 +55,18 @@ match_values = st.tuples(
 
 def zp_error_at(zero: dict[str, Any], colour: float | None) -> float:
     """The error of zp + c (colour - pivot), which is known best at the mean colour of the stars of the fit."""
-    if None in (zero["colour_term_err"], zero["mean_colour"], zero["pivot_colour"]):
-        return float(zero["zp_err"])
-    offset = zero["mean_colour"] - zero["pivot_colour"]
+    told = None not in (zero["colour_term_err"], zero["mean_colour"], zero["pivot_colour"])
+    offset = zero["mean_colour"] - zero["pivot_colour"] if told else 0.0
+    term_err = zero["colour_term_err"] if told else 0.0
+    fit = zero["zp_fit_err"]
+    if fit is None:
+        fit = np.sqrt(max(zero["zp_err"] ** 2 - (term_err * offset) ** 2, 0.0))
+    if not told:
+        return float(fit)
     if colour is None:
         off = (zero["colour_term"] or 0.0) * np.hypot(zero["colour_spread"], offset)
-        return float(np.hypot(zero["zp_err"], off))
-    at_mean = max(zero["zp_err"] ** 2 - (zero["colour_term_err"] * offset) ** 2, zero["zp_fit_err"] ** 2)
-    return float(np.sqrt(at_mean + (zero["colour_term_err"] * (colour - zero["mean_colour"])) ** 2))
+        return float(np.sqrt(fit**2 + (term_err * offset) ** 2 + off**2))
+    return float(np.hypot(fit, term_err * (colour - zero["mean_colour"])))
 
 
 @given(
@@ -113,6 +118,9 @@ def test_photometry_is_that_of_a_loop(
         relative = 2.5 / np.log(10.0) * total_err / total
         zp_err = zp_error_at(zero, star)
         assert found.mag_err[i] == pytest.approx(np.hypot(relative, zp_err), rel=1e-5)
+        own = min(zero["zp_random_err"] or 0.0, zp_err)
+        assert found.zp_random_err[i] == pytest.approx(own, abs=1e-12)
+        assert found.zp_systematic_err[i] ** 2 + own**2 == pytest.approx(zp_err**2)
         assert found.residual[i] == pytest.approx(match["ref_mag"] - expected, abs=1e-5)
 
 

@@ -8,10 +8,12 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import FLUXES
+from skylake.core.camera import FLUXES, Site
 from skylake.core.ellipses import shape_terms
+from skylake.core.ephemeris import alt_az
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, load
+from skylake.schema.apertures import MORE, aperture_floats
 from skylake.table.sources import sources_table
 
 FRAME = {"frame_id": 5, "camera": "lab", "night": 20240407, "mjd_mid": 60408.1, "filter": "V"}
@@ -21,6 +23,10 @@ NAMES = {
     "sky_rms": "sky_rms_adu", "n_pixels": "n_pixels", "fwhm": "fwhm_px", "half_light": "half_light_px",
     "a": "a_px", "b": "b_px", "theta": "theta_deg", "flags": "flags",
 }  # fmt: skip
+
+
+#: With two apertures that have no columns of their own.
+MANY = (*FLUXES, "aper4", "aper5")
 
 
 @dataclass(frozen=True)
@@ -54,24 +60,29 @@ def drawn(n: int, seed: int = 1) -> Sources:
     values: dict[str, Any] = {name: np.float32(random.normal(100.0, 20.0, n)).astype(float) for name in NAMES}
     values |= {name: random.integers(0, 500, n).astype(np.int32) for name in ("n_pixels", "flags")}
     for name in ("flux", "flux_err", "apcor"):
-        values[name] = {one: np.float32(random.normal(10.0, 3.0, n)).astype(float) for one in FLUXES}
+        values[name] = {one: np.float32(random.normal(10.0, 3.0, n)).astype(float) for one in MANY}
     return Sources(**values)
 
 
 def test_every_measurement_is_in_its_column() -> None:
     measured, ra, dec = drawn(9), np.linspace(0.0, 300.0, 9), np.linspace(-80.0, 80.0, 9)
-    table = sources_table(FRAME, measured, ra, dec)
+    site = Site("there", -17.88, 28.76, 2396.0)
+    table = sources_table(FRAME, measured, ra, dec, site)
     assert table.schema.equals(arrow_schema(load("sources")), check_metadata=True)
+    altitude, azimuth = alt_az(ra, dec, FRAME["mjd_mid"], site)
+    np.testing.assert_allclose(table["altitude_deg"].to_numpy(), altitude, rtol=1e-6)
+    np.testing.assert_allclose(table["azimuth_deg"].to_numpy(), azimuth % 360.0, rtol=1e-6)
     for name, column in NAMES.items():
         np.testing.assert_array_equal(table[column].to_numpy(), getattr(measured, name))
     for name, values in zip(
         "sdk", shape_terms(measured.fwhm, measured.a, measured.b, measured.theta), strict=True
     ):
         np.testing.assert_array_equal(table[f"shape_{name}"].to_numpy(), values.astype(np.float32))
-    for name in FLUXES:
-        np.testing.assert_array_equal(table[f"flux_{name}"].to_numpy(), measured.flux[name])
-        np.testing.assert_array_equal(table[f"flux_{name}_err"].to_numpy(), measured.flux_err[name])
-        np.testing.assert_array_equal(table[f"apcor_rel_{name}"].to_numpy(), measured.apcor[name])
+    assert set(table[MORE].type.names) == {"flux_aper", "flux_aper_err", "apcor_rel_aper"}
+    for name in MANY:
+        np.testing.assert_array_equal(aperture_floats(table, f"flux_{name}"), measured.flux[name])
+        np.testing.assert_array_equal(aperture_floats(table, f"flux_{name}_err"), measured.flux_err[name])
+        np.testing.assert_array_equal(aperture_floats(table, f"apcor_rel_{name}"), measured.apcor[name])
     for name, value in FRAME.items():
         assert table[name].to_pylist() == [value] * 9
     np.testing.assert_array_equal(table["ra_deg"].to_numpy(), ra)
