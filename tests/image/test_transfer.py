@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from skylake.image.transfer import linearity, pair_tiles, photon_transfer
 
@@ -51,10 +52,11 @@ def test_pulls_of_the_gain_hold_a_response_that_nobody_knows() -> None:
     """Detectors that are short or long by about 1 % at the flats: one level tells nothing of it, two levels do."""
     pulls: dict[bool, list[float]] = {False: [], True: []}
     errors: dict[bool, list[float]] = {False: [], True: []}
-    for seed in range(60):
+    for seed in range(30):
         random = np.random.default_rng(seed)
         gain, level = random.uniform(0.5, 5.0), 30000.0
-        c2 = random.normal(0.0, 0.01 / level)
+        # The quantiles of a normal distribution: few of them have its mean and width.
+        c2 = float(norm.ppf((seed + 0.5) / 30.0)) * 0.01 / level
         for several in (False, True):
             light = flats(random, gain, 6.0, [level] * 4 + [3000.0] * 4 * several)
             roots = [np.sqrt(1.0 + 4.0 * c2 * one.astype(float)) for one in light]

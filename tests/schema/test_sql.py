@@ -24,7 +24,7 @@ def test_every_type_has_its_own_in_postgres(table: TableSchema) -> None:
 def test_a_mirrored_table_has_the_columns_key_and_texts_of_its_schema(name: str) -> None:
     schema, made = load(name), mirrored_metadata("sky").tables[f"sky.{name}"]
     assert made.comment == schema.description
-    assert [column.name for column in made.columns] == list(schema.names)
+    assert [column.name for column in made.columns] == list(schema.flat_names)
     assert {column.name for column in made.primary_key} == set(schema.primary_key)
     for column in made.columns:
         declared = schema[column.name]
@@ -38,6 +38,6 @@ def test_the_statements_make_each_table_once_and_describe_every_column() -> None
     text = ddl()
     for name in MIRRORED:
         assert text.count(f"CREATE TABLE {name} (") == 1
-        assert text.count(f"COMMENT ON COLUMN {name}.") == len(load(name).columns)
+        assert text.count(f"COMMENT ON COLUMN {name}.") == len(load(name).flat_names)
     assert not any(line != line.rstrip() for line in text.splitlines())
     assert ddl() == text
