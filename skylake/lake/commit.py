@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,8 @@ from skylake.core.ids import config_sha256
 from skylake.durable import sync_folder, sync_tree
 from skylake.errors import LakeError
 from skylake.lake.additions import is_addition, make_empty
-from skylake.lake.build import StagedBundle, build_version, next_version
+from skylake.lake.build import StagedBundle, build_version
+from skylake.lake.claim import Claim, claimed
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
@@ -137,14 +138,19 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     ------
     LakeError
         If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
+    OvertakenError
+        If another process commits at the same time, which the lock should have prevented.
     """
     require(base, commit)
     try:
         _clear_unfinished(layout, base.number)
-        versions = _versions(layout, base)
-        for name in commit.tables:
-            versions[name] = build_version(layout, name, versions[name], commit)
-        return _publish_versions(layout, base, versions, commit)
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, base, commit.tables)
+            for name in commit.tables:
+                folder = layout.version(name, claim.number)
+                versions[name] = build_version(folder, name, versions[name], commit)
+            _publish_versions(claim, versions, commit)
+        return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
@@ -160,38 +166,44 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
     base = Snapshot(layout, current_number(layout))
     try:
         _clear_unfinished(layout, base.number)
-        versions = _versions(layout, wanted)
-        return _publish_versions(layout, base, versions, Commit("rollback", f"to {wanted.number}"))
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, wanted, ())
+            _publish_versions(claim, versions, Commit("rollback", f"to {wanted.number}"))
+        return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
         ) from error
 
 
-def _versions(layout: Layout, snapshot: Snapshot) -> dict[str, Path]:
-    """Return the version of each table in a snapshot; tables that are younger than it are added to the lake."""
-    versions = {}
+def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
+    """Return the version of each table in a snapshot.
+
+    Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
+    """
+    layout, versions = claim.layout, {}
     for name in table_names():
+        versions[name] = snapshot.folder(name)
         if is_addition(layout, snapshot.number, name):
-            versions[name] = make_empty(next_version(layout, name), name)
+            if name not in touched:
+                versions[name] = make_empty(layout.version(name, claim.number), name)
             _link_table(layout, name)
-        else:
-            versions[name] = snapshot.folder(name)
     return versions
 
 
-def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path], commit: Commit) -> Snapshot:
+def _publish_versions(claim: Claim, versions: dict[str, Path], commit: Commit) -> None:
     """Write a snapshot of some versions, force all to disk, then move the pointer."""
-    number = base.number + 1
-    folder = layout.snapshot(number)
-    folder.mkdir(parents=True)
+    layout, folder = claim.layout, claim.folder
     for name, version in versions.items():
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_configurations(layout, commit.configurations)
-    write_record(layout, number, base.number, commit)
+    write_record(layout, claim.number, claim.base, commit, claim.token)
     sync_tree(layout.root)
+    claim.require()
+    claim.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
-    return Snapshot(layout, number)
+    # Between looking and moving there is an instant in which somebody else may still have begun.
+    claim.require()
 
 
 def _clear_unfinished(layout: Layout, current: int) -> None:

@@ -16,7 +16,7 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
-from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.errors import LakeError, OvertakenError, SkylakeError, UsageError, reason_of
 from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
@@ -303,6 +303,9 @@ class Lake:
             sweep(self.layout)
             try:
                 yield
+            except OvertakenError:
+                # What lies here now is of somebody else, who is at work.
+                raise
             except SkylakeError:
                 # What was built so far takes up room, which may be just what was lacking.
                 with suppress(SkylakeError):

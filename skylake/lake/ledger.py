@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 _FEW_INPUTS = 16
 
 
-def write_record(layout: Layout, number: int, base: int | None, commit: Commit) -> None:
-    """Write the record of a commit that makes the snapshot of a number out of another."""
+def write_record(
+    layout: Layout, number: int, base: int | None, commit: Commit, token: str | None = None
+) -> None:
+    """Write the record of a commit that makes the snapshot of a number out of another.
+
+    The token tells its writer apart from all others.
+    """
     record = {
         "snapshot": number,
         "base": base,
@@ -36,6 +41,7 @@ def write_record(layout: Layout, number: int, base: int | None, commit: Commit) 
         "batch": commit.batch,
         "software_version": code_version(),
         "host": socket.gethostname(),
+        "token": token,
         "tables": list(table_names()),
         "replaced": {
             table: {
