@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake.core.ids import config_sha256
-from skylake.durable import sync_folder, sync_tree
+from skylake.durable import on_each_file_system, sync_folder, sync_tree
 from skylake.errors import LakeError
 from skylake.lake.additions import is_addition, make_empty
 from skylake.lake.build import StagedBundle, build_version
@@ -198,7 +198,8 @@ def _publish_versions(claim: Claim, versions: dict[str, Path], commit: Commit) -
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_configurations(layout, commit.configurations)
     write_record(layout, claim.number, claim.base, commit, claim.token)
-    sync_tree(layout.root)
+    for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
+        sync_tree(place)
     claim.require()
     claim.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
