@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from skylake.lake.claim import Claim, claimed
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
+from skylake.lake.lock import locked
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
@@ -90,38 +89,6 @@ class Commit:
         parts = {part.name for part, _ in self.staged.get(table, [])}
         members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
         return parts | members | self.removed.get(table, set())
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
-
-    Raises
-    ------
-    LakeError
-        If the lake cannot be written, or another process holds the lock and `wait` is false.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise LakeError(
-            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise LakeError(
-                f"{path.parent}: another run is at it already; wait until it has ended"
-            ) from error
-        except OSError as error:
-            raise LakeError(
-                f"{path.parent}: the file system locks no files ({error.strerror}), so two runs might write at "
-                "the same time; put the lake on one that does, or mount it with locks"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def committing(layout: Layout) -> AbstractContextManager[None]:

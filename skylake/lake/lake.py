@@ -17,9 +17,10 @@ from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
 from skylake.errors import LakeError, OvertakenError, SkylakeError, UsageError, reason_of
-from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
+from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
+from skylake.lake.lock import locked
 from skylake.lake.opened import OpenTable
 from skylake.lake.records import Entry, read_entry
 from skylake.lake.remote import PublishedLayout, PublishedSnapshot
