@@ -58,6 +58,14 @@ def sync_tree(path: Path) -> None:
         os.close(descriptor)
 
 
+def on_each_file_system(paths: Iterable[Path]) -> list[Path]:
+    """Return the first of some paths on each file system that they lie on: a link may lead to another disk."""
+    found: dict[int, Path] = {}
+    for path in paths:
+        found.setdefault(path.stat().st_dev, path)
+    return list(found.values())
+
+
 def sync_file(path: Path) -> None:
     """Force the content of one file to disk."""
     descriptor = os.open(path, os.O_RDONLY)

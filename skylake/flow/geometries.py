@@ -26,8 +26,8 @@ from skylake.image.lens import Lens
 from skylake.image.skynights import geometries_of_night
 from skylake.image.skyplace import USUAL_FWHM_PX, SkyScene, detected_of
 from skylake.lake import Lake, Snapshot
-from skylake.lake.commit import locked
 from skylake.lake.geometries import geometries_file, read_geometries, write_geometries
+from skylake.lake.lock import locked
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 

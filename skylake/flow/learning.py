@@ -26,8 +26,8 @@ from skylake.image.following import Follower, Origin, Seen
 from skylake.image.jointfit import OWN
 from skylake.image.lensfit import fit_lens
 from skylake.lake import Lake, Snapshot
-from skylake.lake.commit import locked
 from skylake.lake.distortions import distortions_file, read_epochs, write_epochs
+from skylake.lake.lock import locked
 from skylake.revision import code_version
 from skylake.sky.catalogs import ReferenceCatalog
 

@@ -16,7 +16,7 @@ from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, reason_of
 from skylake.lake.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
-from skylake.lake.layout import PARTS_FOLDER, Layout, part_file
+from skylake.lake.layout import PARTS_FOLDER, part_file
 from skylake.lake.parts import Key, Part, PartFile, sort_rows, split, write_part_file
 from skylake.lake.rewrite import Merge, merge_files
 from skylake.lake.slices import Slice, read_told
@@ -51,15 +51,14 @@ def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:
     return f"{COMPACTED}{level}-{content[:16]}"
 
 
-def build_version(layout: Layout, table: str, base: Path, commit: Commit) -> Path:
-    """Make a new version of a table from a base and the changes of a commit.
+def build_version(folder: Path, table: str, base: Path, commit: Commit) -> Path:
+    """Make a new version of a table, in a folder that is not there yet, from a base and the changes of a commit.
 
     Returns
     -------
     Path
         Folder of the version.
     """
-    folder = next_version(layout, table)
     for name in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
         (folder / name).mkdir(parents=True)
     builder = _Builder(Version(base), folder, table)
@@ -89,13 +88,6 @@ def write_table_metadata(folder: Path, table: str, n_rows: int, pixels: Iterable
     properties = Properties(table, layout.catalog_type or "object", n_rows, layout.ra or "", layout.dec or "")
     extra = {"skylake_schema_version": str(schema.version), "skylake_schema_sha256": schema.sha256}
     write_metadata(folder, schema, properties, pixels, extra)
-
-
-def next_version(layout: Layout, table: str) -> Path:
-    """Return the folder for a new version of a table."""
-    folder = layout.versions(table)
-    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    return layout.version(table, max(numbers, default=0) + 1)
 
 
 class _Builder:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skylake.core.ids import config_sha256
-from skylake.durable import sync_folder, sync_tree
+from skylake.durable import on_each_file_system, sync_folder, sync_tree
 from skylake.errors import LakeError
 from skylake.lake.additions import is_addition, make_empty
-from skylake.lake.build import StagedBundle, build_version, next_version
+from skylake.lake.build import StagedBundle, build_version
+from skylake.lake.claim import Claim, claimed
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
 from skylake.lake.links import mark_current
+from skylake.lake.lock import locked
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
 from skylake.lake.snapshot import Snapshot
@@ -92,38 +92,6 @@ class Commit:
         return parts | members | self.removed.get(table, set())
 
 
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
-
-    Raises
-    ------
-    LakeError
-        If the lake cannot be written, or another process holds the lock and `wait` is false.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise LakeError(
-            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise LakeError(
-                f"{path.parent}: another run is at it already; wait until it has ended"
-            ) from error
-        except OSError as error:
-            raise LakeError(
-                f"{path.parent}: the file system locks no files ({error.strerror}), so two runs might write at "
-                "the same time; put the lake on one that does, or mount it with locks"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def committing(layout: Layout) -> AbstractContextManager[None]:
     """Hold the lock of the one committer."""
     return locked(layout.lock_file)
@@ -138,14 +106,19 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     ------
     LakeError
         If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
+    OvertakenError
+        If another process commits at the same time, which the lock should have prevented.
     """
     require(base, commit)
     try:
         _clear_unfinished(layout, base.number)
-        versions = _versions(layout, base)
-        for name in commit.tables:
-            versions[name] = build_version(layout, name, versions[name], commit)
-        return _publish_versions(layout, base, versions, commit)
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, base, commit.tables)
+            for name in commit.tables:
+                folder = layout.version(name, claim.number)
+                versions[name] = build_version(folder, name, versions[name], commit)
+            _publish_versions(claim, versions, commit)
+        return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
@@ -161,41 +134,48 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
     base = Snapshot(layout, current_number(layout))
     try:
         _clear_unfinished(layout, base.number)
-        versions = _versions(layout, wanted)
-        return _publish_versions(layout, base, versions, Commit("rollback", f"to {wanted.number}"))
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, wanted, ())
+            _publish_versions(claim, versions, Commit("rollback", f"to {wanted.number}"))
+        return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
         ) from error
 
 
-def _versions(layout: Layout, snapshot: Snapshot) -> dict[str, Path]:
-    """Return the version of each table in a snapshot; tables that are younger than it are added to the lake."""
-    versions = {}
+def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
+    """Return the version of each table in a snapshot.
+
+    Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
+    """
+    layout, versions = claim.layout, {}
     for name in table_names():
+        versions[name] = snapshot.folder(name)
         if is_addition(layout, snapshot.number, name):
-            versions[name] = make_empty(next_version(layout, name), name)
+            if name not in touched:
+                versions[name] = make_empty(layout.version(name, claim.number), name)
             _link_table(layout, name)
-        else:
-            versions[name] = snapshot.folder(name)
     return versions
 
 
-def _publish_versions(layout: Layout, base: Snapshot, versions: dict[str, Path], commit: Commit) -> Snapshot:
+def _publish_versions(claim: Claim, versions: dict[str, Path], commit: Commit) -> None:
     """Write a snapshot of some versions, force all to disk, then move the pointer."""
-    number = base.number + 1
-    folder = layout.snapshot(number)
-    folder.mkdir(parents=True)
+    layout, folder = claim.layout, claim.folder
     for name, version in versions.items():
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
     keep_configurations(layout, commit.configurations)
-    write_record(layout, number, base.number, commit)
-    sync_tree(layout.root)
+    write_record(layout, claim.number, claim.base, commit, claim.token)
+    for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
+        sync_tree(place)
+    claim.require()
+    claim.require_base()
     _point(layout.current, Path("_snapshots") / folder.name)
+    # Between looking and moving there is an instant in which somebody else may still have begun.
+    claim.require()
     # The commit is made: where there is no room left for the note, the next change writes it.
     with suppress(OSError):
-        mark_current(layout, number)
-    return Snapshot(layout, number)
+        mark_current(layout, claim.number)
 
 
 def _clear_unfinished(layout: Layout, current: int) -> None:

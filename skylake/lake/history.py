@@ -10,6 +10,7 @@ from itertools import islice
 from skylake.errors import LakeError, UsageError
 from skylake.lake.layout import Layout
 from skylake.lake.records import (
+    INSTANT,
     Entry,
     is_kept,
     is_recorded,
@@ -21,8 +22,8 @@ from skylake.lake.records import (
 from skylake.lake.remote import PublishedLayout
 from skylake.places import Reaching
 
-#: Times are told to the microsecond.
-_INSTANT = timedelta(microseconds=1)
+#: A day in ISO 8601; what follows is one character of any kind and a time of day.
+_DAY = re.compile(r"\d{4}(?:-\d\d-\d\d|\d{4}|-W\d\d(?:-\d)?|W\d\d\d?)")
 
 
 def current_number(layout: Layout) -> int:
@@ -153,11 +154,12 @@ def _end_of(text: str) -> datetime:
     So a time that was read off `skylake history`, which shows seconds, is one at which that commit had been made.
     """
     time = datetime.fromisoformat(text)
-    clock = re.split(r"[T ]", text, maxsplit=1)[1:]
+    day = _DAY.match(text)
+    clock = text[day.end() + 1 :] if day else ""
     if not clock:
-        return time + timedelta(days=1) - _INSTANT
-    digits = re.split(r"[Z+-]", clock[0])[0].replace(":", "")
+        return time + timedelta(days=1) - INSTANT
+    digits = re.split(r"[Zz+-]", clock)[0].replace(":", "")
     if "." in digits or "," in digits:
         return time
     spans = {2: timedelta(hours=1), 4: timedelta(minutes=1), 6: timedelta(seconds=1)}
-    return time + spans[len(digits)] - _INSTANT
+    return time + spans[len(digits)] - INSTANT

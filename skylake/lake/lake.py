@@ -16,10 +16,11 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
-from skylake.errors import LakeError, SkylakeError, UsageError, is_full, reason_of
-from skylake.lake.commit import Commit, committing, create_empty, locked, publish, restore
+from skylake.errors import LakeError, OvertakenError, SkylakeError, UsageError, is_full, reason_of
+from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
+from skylake.lake.lock import locked
 from skylake.lake.opened import OpenTable
 from skylake.lake.records import Entry, read_entry
 from skylake.lake.remote import PublishedLayout, PublishedSnapshot
@@ -300,6 +301,9 @@ class Lake:
             sweep(self.layout)
             try:
                 yield
+            except OvertakenError:
+                # What lies here now is of somebody else, who is at work.
+                raise
             except SkylakeError:
                 # What was built so far takes up room, which may be just what was lacking.
                 with suppress(SkylakeError):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from skylake import logs
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
+from skylake.lake.records import INSTANT, is_recorded, read_entry
 from skylake.revision import code_version
 from skylake.schema import table_names
 from skylake.sky.hats import replace_text
@@ -22,20 +24,30 @@ if TYPE_CHECKING:
     from skylake.lake.commit import Commit
     from skylake.lake.parts import Part
 
+_log = logs.get(__name__)
+
+#: By so much clocks of machines differ, and are set back, without anything being wrong.
+_SMALL_STEP = timedelta(minutes=1)
 #: Inputs of a part up to which a record names each.
 _FEW_INPUTS = 16
 
 
-def write_record(layout: Layout, number: int, base: int | None, commit: Commit) -> None:
-    """Write the record of a commit that makes the snapshot of a number out of another."""
+def write_record(
+    layout: Layout, number: int, base: int | None, commit: Commit, token: str | None = None
+) -> None:
+    """Write the record of a commit that makes the snapshot of a number out of another.
+
+    The token tells its writer apart from all others.
+    """
     record = {
         "snapshot": number,
         "base": base,
-        "time_utc": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "time_utc": _time_after(layout, base).isoformat(timespec="microseconds"),
         "stage": commit.stage,
         "batch": commit.batch,
         "software_version": code_version(),
         "host": socket.gethostname(),
+        "token": token,
         "tables": list(table_names()),
         "replaced": {
             table: {
@@ -62,6 +74,28 @@ def write_record(layout: Layout, number: int, base: int | None, commit: Commit) 
     }
     layout.ledger.mkdir(exist_ok=True)
     replace_text(layout.record(number), json.dumps(record, indent=1) + "\n")
+
+
+def _time_after(layout: Layout, base: int | None) -> datetime:
+    """Return the time, or an instant after that of the base if the clock is behind: times grow with the numbers."""
+    now = datetime.now(UTC)
+    if base is None or not is_recorded(layout, base):
+        return now
+    try:
+        earlier = read_entry(layout, base).time_utc
+    except LakeError as error:
+        # The rows are not to blame for it; `skylake verify` names it as well.
+        _log.warning("%s; the commit after it takes the time of this machine", error)
+        return now
+    if now > earlier:
+        return now
+    if earlier - now > _SMALL_STEP:
+        _log.warning(
+            "%s: the clock of this machine says %s, but snapshot %d was made at %s; this commit counts as made right "
+            "after it: set the clocks of all machines that write to the lake",
+            layout.root, now.isoformat(timespec="seconds"), base, earlier.isoformat(timespec="seconds"),
+        )  # fmt: skip
+    return earlier + INSTANT
 
 
 def _made_from(part: Part) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from skylake import __version__
 from skylake.errors import LakeError, UsageError
-from skylake.lake.commit import locked
 from skylake.lake.contents import Contents, catalog_contents, table_contents
 from skylake.lake.layout import Layout
 from skylake.lake.library import FOLDER
+from skylake.lake.lock import locked
 from skylake.lake.remote import (
     Publication,
     PublishedLayout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from skylake.lake.layout import Layout
 from skylake.lake.remote import PublishedLayout
 from skylake.places import Reaching
 
+#: Times of commits are told to the microsecond.
+INSTANT = timedelta(microseconds=1)
 #: Records that are fetched from a store at the same time.
 _TOGETHER = 1000
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.core.batch import Batch
 from skylake.errors import LakeError, reason_of
 from skylake.lake.frameids import FrameIds
 from skylake.lake.parts import Part, PartFile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from skylake.lake.build import StagedBundle
     from skylake.lake.commit import Commit
 
+#: What comes from the frames themselves; all else is made from it.
+_OBSERVED = ("frames", "sources")
 #: Of the lake that this process has committed to last.
 _FRAME_IDS = FrameIds()
 
@@ -54,15 +57,13 @@ def require(base: Snapshot, commit: Commit) -> None:
         for one in bundles:
             _require_files(one.bundle.table, one.bundle.files, one.staging)
             _require_nothing_lost(one, base.version(one.bundle.table))
-    if commit.base is None or commit.base == base.number:
-        changed: dict[str, set[str]] = {}
-    else:
-        changed = _changes_since(base, commit)
-    for table, names in changed.items():
-        for name in sorted(names & commit.touched(table)):
-            raise LakeError(
-                f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again"
-            )
+    if commit.base is not None and commit.base != base.number:
+        then = Snapshot(base.layout, commit.base)
+        for table in commit.tables:
+            changed = changed_parts(then.version(table), base.version(table))
+            for name in sorted(changed & commit.touched(table)):
+                raise _changed(base, table, name)
+        _require_nights_kept(then, base, commit)
     _require_frames_once(base, commit)
 
 
@@ -113,12 +114,38 @@ def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
             raise LakeError(f"another run has changed {part.name} of {part.table} meanwhile; run again")
 
 
-def _changes_since(base: Snapshot, commit: Commit) -> dict[str, set[str]]:
-    """Return, for each table that the commit touches, the parts that changed since it read the lake."""
-    if commit.base is None:
-        return {}
-    then = Snapshot(base.layout, commit.base)
-    return {table: changed_parts(then.version(table), base.version(table)) for table in commit.tables}
+def _changed(base: Snapshot, table: str, name: str) -> LakeError:
+    return LakeError(f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again")
+
+
+def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None:
+    """Refuse what was made from frames or detections that were removed since, or changed.
+
+    Rows that sum up a night may be out of date, as they are after any change of it; then it only has to be there.
+    """
+    nights = _nights_read(commit)
+    for table in _OBSERVED:
+        old, new = then.version(table), base.version(table)
+        if old.folder == new.folder:
+            continue
+        names = nights.keys() - commit.touched(table)
+        before, after = ({part.name: part.checksum for part in one.some(names)} for one in (old, new))
+        for name in sorted(names):
+            is_gone = name in before and name not in after
+            if is_gone or (nights[name] and before.get(name) != after.get(name)):
+                raise _changed(base, table, name)
+
+
+def _nights_read(commit: Commit) -> dict[str, bool]:
+    """Return the nights that staged parts are made from, and whether any of their rows are those of one frame."""
+    nights: dict[str, bool] = {}
+    for table, staged in commit.staged.items():
+        loose = commit.loose.get(table, ())
+        for part, _ in staged if table not in _OBSERVED else ():
+            if part.name not in loose and part.camera is not None and part.night is not None:
+                name = str(Batch(part.camera, part.night))
+                nights[name] = nights.get(name, False) or "frame_id" in load(table).primary_key
+    return nights
 
 
 def changed_parts(old: Version, new: Version) -> set[str]:

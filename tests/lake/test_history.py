@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,6 +11,7 @@ import pytest
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Commit, Lake, Retention, Snapshot
+from skylake.lake.history import _number_or_time
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -46,11 +48,57 @@ def test_a_time_as_history_shows_it_is_one_at_which_the_commit_was_made(
     lake: Lake, grown: list[Snapshot]
 ) -> None:
     entries = lake.history()
-    for form in ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y%m%dT%H%M%SZ"):
+    forms = (
+        "%Y-%m-%d",
+        "%Y-%m-%dT%H",
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%d %H:%M:%S",
+        "%Y%m%dT%H%M%SZ",
+        "%Y-%m-%dt%H:%M",
+    )
+    for form in forms:
         for entry in entries:
             text = f"{entry.time_utc:{form}}"
             same = [one.snapshot for one in entries if f"{one.time_utc:{form}}" == text]
             assert lake.snapshot(text).number == max(same), text
+
+
+@pytest.mark.parametrize(
+    "text", ["2030-01-04T12:00", "2030-01-04t12:00", "2030-01-04_12:00Z", "20300104t1200"]
+)
+def test_a_minute_ends_with_it_whatever_stands_between_day_and_clock(text: str) -> None:
+    assert _number_or_time(text) == datetime(2030, 1, 4, 12, 0, 59, 999999, UTC)
+
+
+@pytest.mark.parametrize(("ahead", "is_told"), [(timedelta(seconds=5), False), (timedelta(days=400), True)])
+def test_times_grow_though_a_clock_was_set_back(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put, caplog: pytest.LogCaptureFixture,
+    ahead: timedelta, is_told: bool,
+) -> None:  # fmt: skip
+    """The last commit was made by a machine whose clock is ahead."""
+    path = lake.layout.record(5)
+    record = json.loads(path.read_text())
+    then = datetime.fromisoformat(record["time_utc"]) + ahead
+    path.write_text(json.dumps(record | {"time_utc": then.isoformat(timespec="microseconds")}))
+    with caplog.at_level("WARNING", logger="skylake"):
+        for night in (6, 7):
+            put(lake, ("frames", f"c-{night}", make_rows("frames", 5, night)))
+    times = [entry.time_utc for entry in lake.history()]
+    assert times == sorted(set(times))
+    assert [lake.snapshot(time).number for time in times] == [1, 2, 3, 4, 5, 6, 7]
+    told = [one.getMessage() for one in caplog.records]
+    assert [
+        f"but snapshot {number} was made at" in one for number, one in zip((5, 6), told, strict=False)
+    ] == ([True, True] if is_told else [])
+
+
+def test_a_commit_upon_one_whose_record_is_damaged_is_made(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake.layout.record(5).write_text("{")
+    with caplog.at_level("WARNING", logger="skylake"):
+        assert put(lake, ("frames", "c-9", make_rows("frames", 7, 9))).number == 6
+    assert "000005.json: the record of the ledger is damaged" in caplog.text
 
 
 def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_that_instant(

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,7 @@ from skylake.lake import Commit, Lake, stage_part
 from skylake.settings import Settings
 {spoil}
 lake = Lake.create(sys.argv[1], Settings(pixel_order=1))
+{between}
 for name, seed in (("c-1", 1), ("c-2", 2), ("c-1", 3)):
     commit = Commit("test", name)
     with lake.stage("test") as staging:
@@ -157,12 +159,18 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     if trial.returncode != 0:
         pytest.skip(f"strace is not allowed here: {trial.stderr.strip()}")
 
-    def run(spoil: str = "") -> tuple[Lake, list[Call]]:
+    def run(spoil: str = "", between: str = "") -> tuple[Lake, list[Call]]:
         folder = tmp_path_factory.mktemp("traced")
         root, trace = folder / "lake", folder / "trace"
         calls = "file,desc,mmap,syncfs,sync,fsync,fdatasync,io_uring_setup"
         command = ["strace", "-f", "-y", "-qq", "-s", "0", "-e", f"trace={calls}", "-o", str(trace)]
-        code = [sys.executable, "-c", _WORK.format(spoil=spoil), str(root), str(Path(__file__).parent)]
+        code = [
+            sys.executable,
+            "-c",
+            _WORK.format(spoil=spoil, between=between),
+            str(root),
+            str(Path(__file__).parent),
+        ]
         paths = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         subprocess.run([*command, *code], env=environment, check=True)
@@ -193,6 +201,40 @@ def test_the_trace_shows_every_file_of_a_version(well: tuple[Lake, list[Call]]) 
         assert len(files) > 4
         assert [path for path in files if str(path) not in made] == []
     assert {str(path) for path in lake.layout.ledger.iterdir()} <= made
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than that of the tests."""
+    shared = Path("/dev/shm")
+    for place in (shared, Path("/var/tmp"), Path.home()):
+        if place.is_dir() and os.access(place, os.W_OK) and place.stat().st_dev != tmp_path.stat().st_dev:
+            with tempfile.TemporaryDirectory(dir=place, prefix="skylake-other-disk-") as folder:
+                yield Path(folder).resolve()
+            return
+    pytest.skip("there is one file system only")
+
+
+_ON_ANOTHER_DISK = """
+import shutil
+shutil.move(lake.layout.root / "_versions", "{0}/_versions")
+(lake.layout.root / "_versions").symlink_to("{0}/_versions")
+"""
+
+
+def test_versions_on_another_disk_are_there_before_a_commit_counts(traced: Traced, other_disk: Path) -> None:
+    lake, calls = traced(between=_ON_ANOTHER_DISK.format(other_disk))
+    own = re.compile(rf"\d+<{re.escape(str(other_disk))}(/[^>]*)?>")
+    forced = [
+        call for call in calls if call.name == "syncfs" and call.result == "0" and own.search(call.arguments)
+    ]
+    written = [call for call in calls if call.changes and call.touches(other_disk)]
+    for number, move in enumerate(publications(calls, lake.root)[1:], start=2):
+        before = [call for call in written if call.begin < move.begin]
+        assert any(f"/{number:06d}/" in call.arguments for call in before) or number == 5, "nothing to force"
+        last = max(call.end for call in before)
+        assert any(last < call.begin and call.end < move.begin for call in forced), f"commit {number}"
+    assert lake.snapshot().read("sources").num_rows == 30
 
 
 LATE_FILE = """

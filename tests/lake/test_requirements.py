@@ -11,6 +11,7 @@ from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.requirements import changed_parts
+from skylake.schema import load
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -47,6 +48,68 @@ def test_what_others_did_to_other_parts_does_not_matter(lake: Lake, make_rows: M
         late = Commit("ingest", "c-3", base=base.number)
         late.replace(stage_part(make_rows("frames", 7, 3), "frames", "c-3", staging), staging)
         assert lake.commit(late).n_rows("frames") == 18
+
+
+def derived(lake: Lake, make_rows: MakeRows, base: Snapshot, *tables: str) -> Commit:
+    """Return a commit of what was made from the night 1, as it was in a snapshot."""
+    commit, staging = Commit("calibrate", "c-00000001", base=base.number), lake.root.with_name("derived")
+    for table in tables:
+        rows = make_rows(table, 8, 1, camera=["c"] * 8, night=[1] * 8)
+        tree = lake.tree if load(table).layout.kind == "hats" else None
+        part = stage_part(rows, table, "c-00000001-cat", staging / table, tree, "c", 1)
+        commit.replace(part, staging / table)
+    return commit
+
+
+@pytest.fixture
+def nights(lake: Lake, make_rows: MakeRows, put: Put) -> Snapshot:
+    """The last snapshot of a lake with two nights."""
+    for night in (1, 2):
+        parts = [
+            (table, f"c-{night:08d}", make_rows(table, n, night, camera=["c"] * n, night=[night] * n))
+            for table, n in (("frames", 5), ("sources", 40))
+        ]
+        snapshot = put(lake, *parts, camera="c", night=night)
+    return snapshot
+
+
+@pytest.mark.parametrize("table", ["matches", "zeropoints", "forced_sources", "nights", "maps"])
+@pytest.mark.parametrize("gone", ["forgotten", "rolled back", "without detections"])
+def test_what_was_made_from_a_night_that_is_gone_meanwhile_is_refused(
+    lake: Lake, make_rows: MakeRows, nights: Snapshot, table: str, gone: str
+) -> None:
+    if gone == "rolled back":
+        lake.rollback(1)
+    else:
+        commit = Commit("forget", "c-00000001", base=nights.number)
+        for one in ("frames", "sources")[gone == "without detections" :]:
+            commit.remove(one, "c-00000001")
+        lake.commit(commit)
+    changed = "sources" if gone == "without detections" else "frames"
+    late = derived(lake, make_rows, nights, table)
+    assert refused(lake, late, f"another run has changed c-00000001 of {changed} meanwhile; run again")
+
+
+@pytest.mark.parametrize(("table", "is_taken"), [("matches", False), ("zeropoints", False), ("nights", True)])
+def test_what_was_made_from_frames_of_which_one_is_gone_meanwhile_is_refused(
+    lake: Lake, make_rows: MakeRows, put: Put, nights: Snapshot, table: str, is_taken: bool
+) -> None:
+    """But for sums over the night, which are then out of date and made anew by the next run."""
+    fewer = make_rows("frames", 4, 1, camera=["c"] * 4, night=[1] * 4)
+    put(lake, ("frames", "c-00000001", fewer), camera="c", night=1)
+    late = derived(lake, make_rows, nights, table)
+    if is_taken:
+        assert lake.commit(late).n_rows(table) == 8
+    else:
+        assert refused(lake, late, "another run has changed c-00000001 of frames meanwhile; run again")
+
+
+def test_what_others_did_to_the_frames_of_other_nights_does_not_matter(
+    lake: Lake, make_rows: MakeRows, put: Put, nights: Snapshot
+) -> None:
+    put(lake, ("frames", "c-00000002", make_rows("frames", 7, 2)), camera="c", night=2)
+    compact(lake, Inline(), ["frames", "sources"], everything=True)
+    assert lake.commit(derived(lake, make_rows, nights, "matches", "zeropoints")).n_rows("matches") == 8
 
 
 def test_a_frame_that_another_run_brought_in_meanwhile_is_refused(

@@ -153,6 +153,19 @@ def test_versions_that_no_snapshot_leads_to_go(lake: Lake, make_rows: MakeRows, 
     assert lake.snapshot().n_rows("sources") == 40
 
 
+def test_a_folder_that_is_gone_never_comes_again_with_other_rows(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    """Who has resolved a path, and reads it later, gets an error and no other rows."""
+    nights(lake, make_rows, put, 2)
+    path = lake.snapshot().folder("sources")
+    lake.rollback(2)
+    lake.vacuum(Retention(1, 0, 0))
+    put(lake, ("sources", "c-2", make_rows("sources", 9, 7)))
+    assert not path.exists()
+    assert lake.snapshot().folder("sources").name > path.name
+
+
 def test_the_staging_of_dead_processes_goes_and_that_of_live_ones_stays(lake: Lake) -> None:
     left = lake.layout.staging / "ingest-sim.dead"
     (left / "frames").mkdir(parents=True)

@@ -1,0 +1,106 @@
+"""Locks on files of a lake, and who holds them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from skylake import logs
+from skylake.errors import LakeError
+
+_log = logs.get(__name__)
+
+#: For how long a commit waits for others before it says so, seconds. A commit of a night takes less than one.
+_PATIENCE_S = 10.0
+_ASKED_EVERY_S = 0.02
+#: What a lock says that somebody else holds.
+_HELD = {errno.EAGAIN, errno.EACCES}
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
+
+    The file tells who has locked it last.
+
+    Parameters
+    ----------
+    path : Path
+    wait : bool
+        Whether to wait, as long as it takes, while another process holds it.
+    patience_s : float
+        For how long to wait before a warning tells who that is, seconds.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written, or another process holds the lock and `wait` is false.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise LakeError(
+            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
+        ) from error
+    try:
+        if not _lock(path, descriptor, patience_s if wait else 0.0):
+            owner = _owner(descriptor)
+            if not wait:
+                raise LakeError(
+                    f"{path.parent}: another run is at it already ({owner}); wait until it has ended"
+                )
+            _log.warning(
+                "%s: waiting for another run that writes to the lake: %s; should it hang, end it", path, owner
+            )
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sign(path, descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int, seconds: float) -> bool:
+    """Lock an open file, and tell whether that was possible within some time."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise LakeError(
+                    f"{path.parent}: the file system locks no files ({error.strerror}), so two runs might write at "
+                    "the same time; put the lake on one that does, or mount it with locks"
+                ) from error
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_ASKED_EVERY_S)
+
+
+def _sign(path: Path, descriptor: int) -> None:
+    """Write into a locked file who has locked it."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    text = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{text}\n".encode(), 0)
+    except OSError as error:
+        # A disk may be full, which a vacuum is about to change.
+        _log.debug("%s: the owner of the lock could not be written (%s)", path, error.strerror)
+
+
+def _owner(descriptor: int) -> str:
+    """Return who has locked a file, in words."""
+    try:
+        values = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {values['process']} on {values['host']}, since {values['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it does not tell which"
