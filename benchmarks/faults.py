@@ -1,6 +1,6 @@
 """Whether a lake survives ``kill -9``, whatever runs and whenever it comes.
 
-Needs: skylake alone. Takes about 30 minutes on 2 cores, 4 with --quick.
+Needs: skylake alone. Takes about 40 minutes on 2 cores, 4 with --quick.
 
 A run is killed with all its processes at a random instant, or right after something appeared in the lake, or, where
 strace is installed and the run is short, as it makes one of its system calls that change what is on disk. Then
@@ -32,8 +32,21 @@ from pathlib import Path
 
 from claims import Claim, conclude
 from operations import Operation, available
-from states import Broken, State, broken_rules, fits, learnt, litter, mirrored, must, small_tables, state_of
-from trials import Trials
+from states import (
+    Broken,
+    State,
+    broken_rules,
+    fits,
+    learnt,
+    litter,
+    mirrored,
+    must,
+    small_tables,
+    state_of,
+    store_litter,
+    tables_of,
+)
+from trials import Trials, store_of
 from victims import Blow, Victim, calls_of, can_follow, killing, kin_of, run
 
 from skylake.errors import SkylakeError
@@ -263,6 +276,8 @@ def _see_remains(operation: Operation, lake: Lake, reference: Reference, base: i
             )
     if operation.of_mirror:
         _see_mirror(lake)
+    if operation.of_store:
+        see_store(lake)
 
 
 def _see_mirror(lake: Lake) -> None:
@@ -272,6 +287,18 @@ def _see_mirror(lake: Lake) -> None:
         number is None or shown == small_tables(lake.snapshot(number)),
         f"the mirror is not as snapshot {number}",
     )
+
+
+def see_store(lake: Lake) -> int:
+    """Look at a published lake: it shows one of the snapshots, all of it; return which."""
+    there = Lake(store_of(lake.root))
+    shown, told = there.snapshot(), [entry.snapshot for entry in there.history() if entry.kept]
+    must(
+        tables_of(shown) == tables_of(lake.snapshot(shown.number)),
+        f"what is published is not as snapshot {shown.number}",
+    )
+    must(shown.number in told, f"the history of what is published does not tell of snapshot {shown.number}")
+    return shown.number
 
 
 def _see_end(operation: Operation, lake: Lake, reference: Reference) -> None:
@@ -286,6 +313,9 @@ def _see_end(operation: Operation, lake: Lake, reference: Reference) -> None:
             number == snapshot.number, f"the mirror shows snapshot {number}, the lake is at {snapshot.number}"
         )
         _see_mirror(lake)
+    if operation.of_store:
+        must(see_store(lake) == snapshot.number, "what is published is not the current snapshot")
+        must(not store_litter(store_of(lake.root)), "objects are published that are not as they are listed")
     del snapshot
     lake.vacuum()
     must(not litter(lake), f"after a vacuum there lies about: {', '.join(litter(lake)[:5])}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trials import Trials
+from trials import Trials, store_of
 from victims import Work, command
 
 
@@ -28,6 +28,8 @@ class Operation:
         Patterns of paths below the lake: half of the kills come right after one of them has changed.
     of_mirror : bool
         Whether it is the mirror that changes.
+    of_store : bool
+        Whether it is the published lake inside the lake that changes.
     needs : str or None
         Command of skylake that it takes.
     worker : bool
@@ -42,6 +44,7 @@ class Operation:
     weight: int
     aims: tuple[str, ...] = ()
     of_mirror: bool = False
+    of_store: bool = False
     needs: str | None = None
     worker: bool = False
     stepwise: bool = False
@@ -108,9 +111,32 @@ def _commits(trials: Trials, lake: Path) -> Work:
     return partial(commit_nights, lake, trials.lake("tables"))
 
 
+def forget_night(root: Path, batch: str) -> int:
+    """Forget a night, unless it is forgotten already."""
+    from skylake.lake import Lake
+
+    if Lake(root).snapshot().part("frames", batch) is None:
+        return 0
+    return command(["forget", str(root), "--batch", batch, "--yes"])
+
+
+def _forgets(trials: Trials, lake: Path) -> Work:
+    from skylake.lake import Lake
+
+    nights = sorted(Lake(trials.lake("merged")).snapshot().parts("frames"))
+    return partial(forget_night, lake, nights[len(nights) // 2])
+
+
+def _publishes(trials: Trials, lake: Path) -> Work:
+    return partial(command, ["publish", str(lake), store_of(lake), "--keep", "1"])
+
+
 _LOCAL = ("--cluster", "local", "--workers", "2")
 _BUILDING = ("_staging/*", "_versions/*/*", "_snapshots/*", "_ledger/*", "current")
 _LEARNING = ("_cameras/*", "_cameras/.*")
+_STORE = tuple(
+    f"published/{name}" for name in ("_versions/*/*", "_unfinished/*/*", "_snapshots/*", "current")
+)
 _INGEST = ("ingest", "LAKE", "--camera", "PROFILE", "FRAMES")
 _REDO = ("ingest", "LAKE", "--camera", "CHOOSY", "FRAMES", "--redo")
 
@@ -118,7 +144,8 @@ OPERATIONS = (
     Operation("ingest", "half", _skylake(*_INGEST), 32, _BUILDING),
     Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *_LOCAL), 8, _BUILDING),
     Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *_LOCAL), 6, worker=True),
-    Operation("ingest --redo", "ingested", _skylake(*_REDO), 12, _BUILDING),
+    Operation("ingest --redo", "ingested", _skylake(*_REDO), 8, _BUILDING),
+    Operation("redo of what is compacted", "compacted", _skylake(*_REDO), 6, _BUILDING),
     Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 14, _BUILDING),
     Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 3, _BUILDING),
     Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING, stepwise=True),
@@ -139,6 +166,8 @@ OPERATIONS = (
         _LEARNING, stepwise=True,
     ),
     Operation("vacuum", "tables", _skylake("vacuum", "LAKE", "--keep", "2"), 22, _BUILDING, stepwise=True),
+    Operation("forget", "merged", _forgets, 14, _BUILDING, stepwise=True),
+    Operation("publish", "published", _publishes, 14, _STORE, of_store=True, stepwise=True),
     Operation("rollback", "tables", _skylake("rollback", "LAKE", "3"), 16, _BUILDING, stepwise=True),
     Operation(
         "mirror", "mirrored", _skylake("mirror", "LAKE"), 16, ("_postgres/stop*", "_postgres/.s.*"), of_mirror=True

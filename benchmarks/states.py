@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from skylake.flow.cluster import Inline
 from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake, Snapshot
+from skylake.lake.parts import file_sha256
 from skylake.schema import conform, load, table_names
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.sql import MIRRORED
@@ -47,6 +49,11 @@ def state_of(snapshot: Snapshot) -> State:
             counts = {count, whole.num_rows, seen, snapshot.n_rows(table)}
             must(len(counts) == 1, f"{table} has {counts} rows, as it is read one way or another")
     return state
+
+
+def tables_of(snapshot: Snapshot) -> dict[str, str]:
+    """Return the digest of the rows of each table; files of a store are slow to be read part by part."""
+    return {table: rows_digest(snapshot.read(table)) for table in table_names()}
 
 
 def learnt(lake: Lake) -> dict[str, str]:
@@ -102,6 +109,24 @@ def litter(lake: Lake) -> list[str]:
     found += [path for path in layout.root.iterdir() if path.name.startswith(".")]
     found += [path for path in (layout.root / "_versions").glob("*/*") if not path.name.isdigit()]
     return sorted(str(path.relative_to(layout.root)) for path in found)
+
+
+def store_litter(url: str) -> list[str]:
+    """Return the objects of a published lake that no snapshot needs, or that are not as the lists of them tell."""
+    from skylake.lake.remote import OBJECTS, PublishedLayout, objects_of
+    from skylake.places import key, place, store
+
+    layout = PublishedLayout(place(url))
+    fs, root = store(layout.root), Path(key(layout.root))
+    publications = [layout.publication(number) for number in layout.published()]
+    found = {Path(name) for folder in ("_versions", "_unfinished") for name in fs.find(str(root / folder))}
+    whole = set()
+    for folder in {folder for one in publications for folder in one.tables.values()}:
+        whole.add(root / folder / OBJECTS)
+        for path, (_, sha256) in objects_of((root / folder / OBJECTS).read_bytes()).items():
+            if file_sha256(root / folder / path) == sha256:
+                whole.add(root / folder / path)
+    return sorted(str(path.relative_to(root)) for path in found - whole)
 
 
 def _is_of(name: str, current: int) -> bool:

@@ -14,8 +14,9 @@ from skylake.flow.archive import make_archive
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
+from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestOptions, ingest
-from skylake.lake import Lake
+from skylake.lake import Lake, publish_snapshot
 from skylake.lake.geometries import read_geometries, write_geometries
 from skylake.mirror.run import mirror_lake
 from skylake.settings import Settings
@@ -71,6 +72,9 @@ class Trials:
     ``mirrored``          the same; the mirror inside it still shows ``half``
     ``tables``            nights that were simulated as tables, a snapshot each
     ``empty``             nothing but the catalog and profile of ``tables``
+    ``compacted``         ``ingested``, its nights merged
+    ``merged``            ``tables``, its nights merged
+    ``published``         ``tables``, its sources merged after it was published to a folder inside
     ``mosaic``            a night of a camera of two chips
     ``sky``               the catalog of the nights of a camera of the whole sky, and none of them
     ``skies``             these nights, between which the camera was moved, with a geometry that is not theirs
@@ -234,6 +238,25 @@ def _tables(trials: Trials, target: Path) -> None:
     table_archive(target, trials.table_nights, 6)
 
 
+def _compacted(trials: Trials, target: Path) -> None:
+    compact(trials.copy("ingested", target), Inline(), everything=True)
+
+
+def _merged(trials: Trials, target: Path) -> None:
+    compact(trials.copy("tables", target), Inline(), everything=True)
+
+
+def _published(trials: Trials, target: Path) -> None:
+    lake = trials.copy("tables", target)
+    publish_snapshot(lake.snapshot(), store_of(target))
+    compact(lake, Inline(), ["sources"], everything=True)
+
+
+def store_of(lake: Path) -> str:
+    """Return the URL of the folder in a lake to which it is published."""
+    return (lake / "published").as_uri()
+
+
 def table_archive(target: Path, nights: int, frames: int) -> Lake:
     """Make a lake with nights that are simulated as tables."""
     scenario = Scenario(
@@ -268,5 +291,6 @@ def _mosaic(trials: Trials, target: Path) -> None:
 _RECIPES: dict[str, Callable[[Trials, Path], None]] = {
     "new": _new,
     "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
-    "tables": _tables, "empty": _empty, "mosaic": _mosaic, "sky": _sky, "skies": _skies,
+    "tables": _tables, "compacted": _compacted, "merged": _merged, "published": _published,
+    "empty": _empty, "mosaic": _mosaic, "sky": _sky, "skies": _skies,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow as pa
 from skylake.errors import SkylakeError
 from skylake.flow.cluster import Workers
 from skylake.flow.frames import Chunk, Reduction, lost_frame, reduce_chunk
+from skylake.flow.heldframes import Seen
 from skylake.flow.progress import Progress, Silent
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -21,7 +22,7 @@ _CHUNK = 64
 _PLACED_CHUNK = 4
 
 
-def without_repeats(chunk: Chunk, seen: dict[int, str]) -> Chunk:
+def without_repeats(chunk: Chunk, seen: Seen) -> Chunk:
     """Leave out frames whose content another file has, and note the others as known.
 
     Tasks that run side by side do not know of each other's frames.

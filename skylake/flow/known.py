@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from skylake.cameras import Profile
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError
+from skylake.flow.heldframes import COLUMNS, HeldFrames, Seen
 from skylake.image.read import read_file
 from skylake.image.reduce import new_row
 from skylake.lake import Lake
@@ -38,44 +39,39 @@ class Known:
 
     Attributes
     ----------
-    by_file : dict
-        File to frame_id, size, time of modification, reason and night, of the frames of the lake.
-    by_night : dict
-        Night to its frames, frame_id to file.
+    frames : HeldFrames
+        Frames of the lake.
     repeats : dict
         File to :data:`Repeat`, of files that have no row since another with the same bytes has it.
-    seen : dict
-        frame_id to file of every frame that is not to be taken in again under another name: those of the
-        lake, unless they are done anew, and those of this run.
+    seen : Seen
+        Every frame that is not to be taken in again under another name: those of the lake, unless they are done anew,
+        and those of this run.
     """
 
-    by_file: dict[str, tuple[int, int | None, int | None, str | None, int]]
-    by_night: dict[int, dict[int, str]]
+    frames: HeldFrames
     repeats: dict[str, Repeat]
-    seen: dict[int, str]
+    seen: Seen
 
     @classmethod
     def read(cls, lake: Lake, camera: str, redo: bool = False) -> Known:
         """Read them; with `redo` no frame counts as seen."""
-        columns = ["file", "frame_id", "file_bytes", "file_modified_ns", "reason", "night"]
-        rows = lake.snapshot().read("frames", columns, lambda part: part.camera == camera).to_pylist()
-        by_file = {row["file"]: tuple(row[name] for name in columns[1:]) for row in rows}
-        by_night: dict[int, dict[int, str]] = {}
-        for row in rows:
-            by_night.setdefault(row["night"], {})[row["frame_id"]] = row["file"]
-        ids = {row["frame_id"]: row["file"] for row in rows}
-        repeats = {file: one for file, one in read_repeats(lake, camera).items() if one[0] in ids}
-        return cls(by_file, by_night, repeats, {} if redo else ids)
+        frames = HeldFrames(lake.snapshot().read("frames", COLUMNS, lambda part: part.camera == camera))
+        repeats = {
+            file: one
+            for file, one in read_repeats(lake, camera).items()
+            if frames.file_of(one[0]) is not None
+        }
+        return cls(frames, repeats, Seen(None if redo else frames))
 
     def holds(self, path: Path) -> bool:
         """Tell whether a file is known and has not changed, and another try is of no use."""
-        known, repeat = self.by_file.get(str(path)), self.repeats.get(str(path))
+        known, repeat = self.frames.of_file(str(path)), self.repeats.get(str(path))
         try:
             status = path.stat()
         except OSError:
             return False
         now = (status.st_size, status.st_mtime_ns)
-        if known is not None and known[3] not in _RETRIED and known[1:3] == now:
+        if known is not None and known.reason not in _RETRIED and known[1:3] == now:
             return True
         return repeat is not None and repeat[1:] == now
 
@@ -89,14 +85,14 @@ class Known:
         return {
             frame: file
             for night in nights
-            for frame, file in self.by_night.get(night, {}).items()
+            for frame, file in self.frames.of_night(night).items()
             if frame in self.seen
         }
 
     def whole(self, nights: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
         """Return the files of nights with those that the lake holds of them, so that it is all one what is new."""
         return {
-            night: sorted({*files, *self.by_night.get(night, {}).values()}) for night, files in nights.items()
+            night: sorted({*files, *self.frames.of_night(night).values()}) for night, files in nights.items()
         }
 
 

@@ -33,12 +33,12 @@ class Moves:
             for chunk in some:
                 ids.update(chunk.frames["frame_id"].to_pylist())
                 for name in chunk.frames["file"].to_pylist():
-                    old = known.by_file.get(name)
-                    if old is not None and old[4] != night:
-                        found.setdefault((old[4], night), set()).add(old[0])
+                    old = known.frames.of_file(name)
+                    if old is not None and old.night != night:
+                        found.setdefault((old.night, night), set()).add(old.frame_id)
             # The file of a frame may have another name by now.
-            for other, held in known.by_night.items():
-                if other != night and (same := ids & held.keys()):
+            for other, same in known.frames.nights_of(ids).items():
+                if other != night:
                     found.setdefault((other, night), set()).update(same)
         return cls({pair: frozenset(gone) for pair, gone in found.items()})
 

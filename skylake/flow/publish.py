@@ -60,8 +60,8 @@ def _some_stay(known: Known, night: int, chunks: Iterable[Chunk]) -> bool:
     for chunk in chunks:
         ids.update(chunk.frames["frame_id"].to_pylist())
         files.update(chunk.frames["file"].to_pylist())
-    held = known.by_night.get(night, {})
-    return any(frame not in ids and file not in files for frame, file in held.items())
+    held = known.frames.of_night(night).items()
+    return any(frame not in ids and file not in files for frame, file in held)
 
 
 def _slices(snapshot: Snapshot, table: str, batch: Batch) -> tuple[Slice, ...]:

@@ -16,6 +16,7 @@ from skylake.cameras import Profile
 from skylake.errors import LakeError
 from skylake.flow.cluster import Inline
 from skylake.flow.frames import Chunk
+from skylake.flow.heldframes import COLUMNS, HeldFrames, Seen
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.known import Known
 from skylake.flow.moves import Moves
@@ -104,8 +105,10 @@ def test_a_night_that_cannot_be_gathered_keeps_those_waiting_with_which_it_excha
 
 
 def known_of(nights: dict[int, dict[int, str]]) -> Known:
-    rows = [(file, (one, 1, 1, None, night)) for night, held in nights.items() for one, file in held.items()]
-    return Known(dict(rows), nights, {}, {})
+    rows = [(file, one, 1, 1, None, night) for night, held in nights.items() for one, file in held.items()]
+    kinds = (pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.int32())
+    columns = [pa.array([row[place] for row in rows], kind) for place, kind in enumerate(kinds)]
+    return Known(HeldFrames(pa.table(columns, list(COLUMNS))), {}, Seen(None))
 
 
 @given(

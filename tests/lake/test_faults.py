@@ -32,7 +32,16 @@ MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
 
 #: Kills of each operation; those that take long are left to the benchmark.
-KILLS = {"ingest": 1, "commit": 2, "compact": 2, "vacuum": 2, "rollback": 1, "mirror": 1}
+KILLS = {
+    "ingest": 1,
+    "commit": 2,
+    "compact": 2,
+    "vacuum": 2,
+    "rollback": 1,
+    "mirror": 1,
+    "forget": 1,
+    "publish": 1,
+}
 
 
 @pytest.fixture(scope="module")
