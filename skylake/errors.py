@@ -22,6 +22,7 @@ A :class:`FrameError` never stops a run. It carries the reason code under which 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import ClassVar
@@ -112,6 +113,42 @@ def reason_of(error: BaseException, with_file: bool = False) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno) + (f": {error.filename}" if with_file and error.filename else "")
     return f"{type(error).__name__}: {error}"
+
+
+#: What helps against an answer of the system about a file or folder.
+_MENDS = {
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space or have the quota of its disk raised",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`)",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the limit of open files of this machine",
+    errno.EACCES: "mend its permissions",
+    errno.EPERM: "mend its permissions",
+    errno.EROFS: "mount its disk for writing",
+    errno.EIO: "check its disk",
+    errno.ESTALE: "mount its disk anew",
+    errno.ENOTCONN: "mount its disk anew",
+}
+
+
+def mend_of(error: BaseException) -> str | None:
+    """Return what helps against an error of the system; None where only the sentence around it can tell."""
+    return _MENDS.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def cannot_be_written(where: object, error: OSError, what: str = "the lake") -> LakeError:
+    """Return the error that something cannot be written, with the mend that fits what the system answered.
+
+    Parameters
+    ----------
+    where : path
+        Lake or file, which the sentence begins with.
+    error : OSError
+    what : str
+        What cannot be written.
+    """
+    mend = mend_of(error) or "mend its permissions or free space"
+    return LakeError(f"{where}: {what} cannot be written ({reason_of(error)}); {mend} and run again")
 
 
 def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from skylake.core.ids import config_sha256
 from skylake.durable import sync_folder, sync_tree
-from skylake.errors import LakeError
+from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.additions import is_addition, make_empty
 from skylake.lake.build import StagedBundle, build_version, next_version
 from skylake.lake.history import current_number
@@ -103,9 +103,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise LakeError(
-            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
-        ) from error
+        raise cannot_be_written(path.parent, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -148,7 +146,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({error.strerror or error}); the lake stands as it was before"
+            f"({reason_of(error)}); the lake stands as it was before: {mend_of(error) or 'mend that'} and run again"
         ) from error
 
 
@@ -164,7 +162,8 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
         return _publish_versions(layout, base, versions, Commit("rollback", f"to {wanted.number}"))
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
+            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it stands as before: "
+            f"{mend_of(error) or 'mend that'} and run again"
         ) from error
 
 
