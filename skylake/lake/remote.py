@@ -32,6 +32,8 @@ from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version
 from skylake.places import Reaching, key, read_keys, read_together, store
 from skylake.schema import load
+from skylake.sky.hats import Leaves, pixel_of
+from skylake.sky.pixels import Pixel
 
 #: Object below a version or catalog that tells what is in it, and that it is whole.
 OBJECTS = "_objects.json"
@@ -183,6 +185,16 @@ class PublishedVersion(Version):
     def bundle_descriptions(self) -> dict[str, Path]:
         """Descriptions of the bundles, by name."""
         return self._fetched(BUNDLES_FOLDER)
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
+        found: dict[Pixel, dict[Path, int | None]] = {}
+        for path in sorted(objects_of((self.folder / OBJECTS).read_bytes())):
+            pixel = pixel_of(path)
+            if pixel is not None and path.endswith(".parquet"):
+                found.setdefault(pixel, {})[self.folder / path] = None
+        return found
 
     @cached_property
     def _kept(self) -> Path:
