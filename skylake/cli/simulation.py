@@ -104,7 +104,7 @@ def simulate(
     With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
     ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
     in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
-    that the lake has stay, so that more can be added.
+    that the lake has stay: with the same options but more --nights others are added, and other options are refused.
 
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
