@@ -7,6 +7,7 @@
     ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
     ├── SchemaError                a table does not fit its schema; names column and row
     ├── LakeError                  the lake is missing, locked, damaged, read-only or full
+    │   └── Superseded             another run has changed what a commit was made from; look again
     ├── CatalogError               a reference catalog cannot be read or used
     ├── MirrorError                the database cannot be reached or written
     ├── WorkerError                dask workers cannot be had or were lost
@@ -50,6 +51,10 @@ class SchemaError(SkylakeError):
 
 class LakeError(SkylakeError):
     """The lake cannot be opened or written."""
+
+
+class Superseded(LakeError):
+    """Another run has changed what a commit was made from."""
 
 
 class CatalogError(SkylakeError):

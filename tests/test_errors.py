@@ -41,6 +41,6 @@ def test_a_lake_whose_staging_folder_cannot_be_made_tells_the_mend(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("tempfile.mkdtemp", full)
-    with pytest.raises(LakeError, match=r"cannot be written \(No space left.*\); free space on its disk and"):
-        with lake.stage("test"):
-            pass
+    told = r"cannot be written \(No space left.*\); free space on its disk and run again"
+    with pytest.raises(LakeError, match=told), lake.stage("test"):
+        pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.errors import LakeError, reason_of
+from skylake.errors import LakeError, Superseded, reason_of
 from skylake.lake.frameids import FrameIds
 from skylake.lake.parts import Part, PartFile
 from skylake.lake.slices import read_files
@@ -60,7 +60,7 @@ def require(base: Snapshot, commit: Commit) -> None:
         changed = _changes_since(base, commit)
     for table, names in changed.items():
         for name in sorted(names & commit.touched(table)):
-            raise LakeError(
+            raise Superseded(
                 f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again"
             )
     _require_frames_once(base, commit)
@@ -98,7 +98,7 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     claimed = {part.name: (part.checksum, part.inputs) for part in staged.members}
     whole = add_digests(file.digest for file in bundle.files)
     if held != claimed or whole != add_digests(checksum for checksum, _ in held.values()):
-        raise LakeError(
+        raise Superseded(
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
             "changed one meanwhile; run again"
         )
@@ -110,7 +110,7 @@ def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
     held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
     for part in parts:
         if held.get(part.name) != (part.checksum, part.inputs):
-            raise LakeError(f"another run has changed {part.name} of {part.table} meanwhile; run again")
+            raise Superseded(f"another run has changed {part.name} of {part.table} meanwhile; run again")
 
 
 def _changes_since(base: Snapshot, commit: Commit) -> dict[str, set[str]]:
@@ -156,7 +156,7 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     gone = {part.name for part, _ in staged} | commit.removed.get("frames", set())
     twice += _frames_held(base, ids.combine_chunks(), gone)
     if twice:
-        raise LakeError(
+        raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
             "another run may have ingested it meanwhile; run again, and if that does not help, `skylake forget` the "
             "night that ought not to have it"
