@@ -132,9 +132,12 @@ def simulate(
         show.result(made, as_json, lambda: click.echo(text))
         return
     if tables:
+        from skylake.flow.progress import counted
+
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
         archive = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
-        told = f"simulate: {archive['nights']} nights, {archive['sources']} sources in {out}"
+        nights_made = counted(archive["nights"], "night")
+        told = f"simulate: {nights_made}, {archive['sources']} sources in {out}"
         show.result(archive, as_json, lambda: click.echo(told))
         return
     made = make(scenario_from(scenario, options), out, workers)

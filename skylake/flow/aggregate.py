@@ -23,7 +23,7 @@ from skylake.flow.loosen import cut_crowded, in_groups
 from skylake.flow.meanwhile import undisturbed
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.planned import Calibrated, Planned, bind, calibration_in_force, cameras_of
-from skylake.flow.progress import Progress, Silent
+from skylake.flow.progress import Progress, Silent, counted
 from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.pixels import Pixel, PixelTree
@@ -83,7 +83,9 @@ def _refresh(lake: Lake, table: str, workers: Workers, report: AggregateReport, 
         lake.commit(commit)
     report.refreshed[table], report.removed[table] = len(stale), len(gone)
     report.current[table] = len(planned) - len(stale)
-    progress.line(f"aggregate {table}: {len(stale)} parts made, {report.current[table]} up to date")
+    progress.line(
+        f"aggregate {table}: {counted(len(stale), 'part')} made, {report.current[table]} up to date"
+    )
 
 
 def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:

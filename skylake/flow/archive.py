@@ -195,7 +195,8 @@ def _catalog(
         told = differences(lake, next(frames, None), simulation_configuration(scenario, profile))
         raise UsageError(
             f"{lake.root}: the catalog {CATALOG} of the lake is of another sky{told}; name another lake, or "
-            "what it was made with. Fields are chosen on the first night: later nights come with the same one and more --nights"
+            "what it was made with. Fields are chosen on the first night: later nights come with the same one and "
+            "more --nights"
         )
     report.catalog_stars = reference.n_rows
     return reference

@@ -23,7 +23,7 @@ from skylake.flow.loosen import cut_crowded, in_groups, loosen
 from skylake.flow.meanwhile import undisturbed
 from skylake.flow.nights import Night, largest_version, orphans, plan_nights, zeropoints_name
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
-from skylake.flow.progress import Progress, Silent
+from skylake.flow.progress import Progress, Silent, counted
 from skylake.flow.stale import Why
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.slices import read_files
@@ -63,9 +63,10 @@ class CalibrateReport:
     def line(self) -> str:
         """The report as one line."""
         renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
+        made, current = (counted(count, "night") for count in (len(self.batches), self.n_current))
         return (
-            f"calibrate: {len(self.batches)} nights against {self.catalog}, version {self.version}{renewed}; "
-            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {self.n_current} nights up to date"
+            f"calibrate: {made} against {self.catalog}, version {self.version}{renewed}; "
+            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {current} up to date"
         )
 
     @property
