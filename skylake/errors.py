@@ -7,7 +7,8 @@
     ├── ConfigurationError         a camera profile, a schema or skylake.toml is wrong
     ├── SchemaError                a table does not fit its schema; names column and row
     ├── LakeError                  the lake is missing, locked, damaged, read-only or full
-    │   └── OvertakenError         somebody else wrote to it at the same time, past the lock
+    │   ├── OvertakenError         somebody else wrote to it at the same time, past the lock
+    │   └── Superseded             another run has changed what a commit was made from; look again
     ├── CatalogError               a reference catalog cannot be read or used
     ├── MirrorError                the database cannot be reached or written
     ├── WorkerError                dask workers cannot be had or were lost
@@ -55,6 +56,10 @@ class LakeError(SkylakeError):
 
 class OvertakenError(LakeError):
     """Another process writes to the lake at the same time, past the lock."""
+
+
+class Superseded(LakeError):
+    """Another run has changed what a commit was made from."""
 
 
 class CatalogError(SkylakeError):
@@ -127,6 +132,42 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+#: What helps against an answer of the system about a file or folder.
+_MENDS = {
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space or have the quota of its disk raised",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`)",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the limit of open files of this machine",
+    errno.EACCES: "mend its permissions",
+    errno.EPERM: "mend its permissions",
+    errno.EROFS: "mount its disk for writing",
+    errno.EIO: "check its disk",
+    errno.ESTALE: "mount its disk anew",
+    errno.ENOTCONN: "mount its disk anew",
+}
+
+
+def mend_of(error: BaseException) -> str | None:
+    """Return what helps against an error of the system; None where only the sentence around it can tell."""
+    return _MENDS.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def cannot_be_written(where: object, error: OSError, what: str = "the lake") -> LakeError:
+    """Return the error that something cannot be written, with the mend that fits what the system answered.
+
+    Parameters
+    ----------
+    where : path
+        Lake or file, which the sentence begins with.
+    error : OSError
+    what : str
+        What cannot be written.
+    """
+    mend = mend_of(error) or "mend its permissions or free space"
+    return LakeError(f"{where}: {what} cannot be written ({reason_of(error)}); {mend} and run again")
 
 
 def together(failures: Sequence[SkylakeError], shown: int = 3) -> str:

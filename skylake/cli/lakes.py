@@ -73,7 +73,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
     are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date),
     orphaned (what they were made from is gone) and lost (a file is missing). `calibrate` and `aggregate` make just
-    those anew.
+    those anew. A table of which a file is missing, cut off or one too many is told on standard error, with status 1.
     """
     from skylake.report.collect import counts_of_status
     from skylake.schema import table_names
@@ -91,6 +91,7 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
         "default_catalog": opened.settings.default_catalog,
         "catalogs": snapshot.catalogs(),
         "tables": tables,
+        "damaged": _damaged(snapshot),
         "outdated": _outdated(opened, snapshot) if as_of is None else None,
         "frames": frames,
         "nights": nights.to_pylist(),
@@ -116,6 +117,23 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
             show.table([list(row.values()) for row in nights.to_pylist()], nights.column_names)
 
     show.result(value, as_json, text)
+    if value["damaged"]:
+        raise SystemExit(1)
+
+
+def _damaged(snapshot: Snapshot) -> dict[str, str]:
+    """Return what is wrong with the files of tables, and tell it."""
+    from skylake.errors import LakeError
+    from skylake.schema import table_names
+
+    found = {}
+    for name in table_names():
+        try:
+            snapshot.version(name).require_files()
+        except LakeError as error:
+            found[name] = str(error)
+            show.complain(found[name])
+    return found
 
 
 def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:

@@ -58,6 +58,7 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str |
 
     from skylake.cli.output import write_table
     from skylake.errors import UsageError
+    from skylake.lake.damage import named_in
 
     query = _query(query)
     snapshot = open_snapshot(lake, as_of)
@@ -65,6 +66,8 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str |
         try:
             table = _answer(connection, query)
         except duckdb.Error as error:
+            if damage := named_in(error, snapshot.layout.root):
+                raise damage from error
             raise UsageError(f"the query failed: {' '.join(str(error).split())}") from error
     if table is not None:
         write_table(_unique_names(table), out, form or ("table" if out is None else None))

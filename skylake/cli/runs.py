@@ -93,8 +93,12 @@ def _show_ingest(report: IngestReport) -> None:
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
     if report.n_otherwise:
-        nights = "1 night was" if report.n_otherwise == 1 else f"{report.n_otherwise} nights were"
-        click.echo(f"ingest: {nights} made with another configuration of the camera; --redo renews them")
+        nights = "1 night" if report.n_otherwise == 1 else f"{report.n_otherwise} nights"
+        was = "was" if report.n_otherwise == 1 else "were"
+        click.echo(
+            f"ingest: of all that the lake has of the camera, {nights} {was} made with another configuration; "
+            "--redo renews those whose frames are named"
+        )
     if report.half_skies:
         click.echo(half_skies(report))
 
@@ -181,16 +185,18 @@ def aggregate(
     """
     from skylake.flow.aggregate import aggregate as run_aggregate
     from skylake.flow.outdated import uncalibrated
+    from skylake.flow.progress import counted
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_aggregate(opened, names, pool, shown)
-    text = ", ".join(f"{name} {count} parts" for name, count in report.refreshed.items())
+    text = ", ".join(f"{name} {counted(count, 'part')}" for name, count in report.refreshed.items())
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(f"aggregate: {text}"))
     waiting = uncalibrated(opened)
     if waiting:
+        are = "part of matches and zeropoints is" if waiting == 1 else "parts of matches and zeropoints are"
         show.complain(
-            f"{waiting} parts of matches and zeropoints are out of date, and so is what is made from them; run "
+            f"{waiting} {are} out of date, and so is what is made from them; run "
             f"`skylake calibrate {shlex.quote(str(lake))}`, then this again"
         )
 

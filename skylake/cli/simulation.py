@@ -104,7 +104,7 @@ def simulate(
     With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
     ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
     in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
-    that the lake has stay, so that more can be added.
+    that the lake has stay: with the same options but more --nights others are added, and other options are refused.
 
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
@@ -132,9 +132,12 @@ def simulate(
         show.result(made, as_json, lambda: click.echo(text))
         return
     if tables:
+        from skylake.flow.progress import counted
+
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
         archive = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
-        told = f"simulate: {archive['nights']} nights, {archive['sources']} sources in {out}"
+        nights_made = counted(archive["nights"], "night")
+        told = f"simulate: {nights_made}, {archive['sources']} sources in {out}"
         show.result(archive, as_json, lambda: click.echo(told))
         return
     made = make(scenario_from(scenario, options), out, workers)

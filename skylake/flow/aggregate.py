@@ -20,9 +20,10 @@ from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.forced_curves import plan_forced_lightcurves
 from skylake.flow.loosen import cut_crowded, in_groups
+from skylake.flow.meanwhile import undisturbed
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
 from skylake.flow.planned import Calibrated, Planned, bind, calibration_in_force, cameras_of
-from skylake.flow.progress import Progress, Silent
+from skylake.flow.progress import Progress, Silent, counted
 from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.pixels import Pixel, PixelTree
@@ -58,22 +59,14 @@ def aggregate(
         raise UsageError(f"there is no aggregate {unknown[0]!r}; the aggregates are {', '.join(AGGREGATES)}")
     report = AggregateReport()
     for name in [one for one in AGGREGATES if not names or one in names]:
-        calibrated = calibration_in_force(lake)
-        planned = list(PLANNERS[name](lake, calibrated))
-        _refresh(lake, name, planned, calibrated, workers, report, progress)
+        undisturbed(partial(_refresh, lake, name, workers, report, progress), progress)
     return report
 
 
-def _refresh(
-    lake: Lake,
-    table: str,
-    planned: list[Planned],
-    calibrated: Calibrated,
-    workers: Workers,
-    report: AggregateReport,
-    progress: Progress,
-) -> None:
+def _refresh(lake: Lake, table: str, workers: Workers, report: AggregateReport, progress: Progress) -> None:
     """Make the parts whose inputs have changed, remove those that are planned no more, and commit."""
+    calibrated = calibration_in_force(lake)
+    planned = list(PLANNERS[table](lake, calibrated))
     snapshot = calibrated.snapshot
     held = snapshot.parts(table)
     lost = snapshot.version(table).lost()
@@ -90,7 +83,9 @@ def _refresh(
         lake.commit(commit)
     report.refreshed[table], report.removed[table] = len(stale), len(gone)
     report.current[table] = len(planned) - len(stale)
-    progress.line(f"aggregate {table}: {len(stale)} parts made, {report.current[table]} up to date")
+    progress.line(
+        f"aggregate {table}: {counted(len(stale), 'part')} made, {report.current[table]} up to date"
+    )
 
 
 def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:

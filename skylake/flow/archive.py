@@ -6,6 +6,7 @@ worker holds one night and the stars of some fields at a time, so memory does no
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from skylake.errors import LakeError, UsageError, reason_of, together
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.nights import zeropoints_name
+from skylake.flow.otherskies import differences
 from skylake.flow.parameters import calibration_configuration, calibration_inputs
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Commit, Lake, Part, Snapshot
@@ -126,7 +128,8 @@ def make_archive(
     Raises
     ------
     UsageError
-        If the scenario is impossible, or the lake holds another simulated sky.
+        If the scenario is impossible, or the lake holds another simulated sky or one of the nights from another
+        simulation.
     LakeError
         If the lake holds frames of one of the nights that come from elsewhere, or cannot be written. A
         night that cannot be made is named only after all the others are committed.
@@ -142,6 +145,8 @@ def make_archive(
     )
     snapshot = lake.snapshot()
     batches = [Batch(profile.name, night) for night in nights]
+    for batch in batches:
+        _require_same(lake, snapshot.part("frames", str(batch)), batch, making)
     missing = [batch for batch in batches if not _is_current(snapshot, batch, making)]
     report.n_current = len(nights) - len(missing)
     failures: list[LakeError] = []
@@ -186,9 +191,12 @@ def _catalog(
     reference = ReferenceCatalog.open(collection)
     held = read_properties(reference.root).get("skylake_origin")
     if held != origin:
+        frames = (part for part in lake.snapshot().parts("frames").values() if "simulation" in part.inputs)
+        told = differences(lake, next(frames, None), simulation_configuration(scenario, profile))
         raise UsageError(
-            f"{lake.root}: the catalog {CATALOG} of the lake is of another sky; name another lake, or the camera, "
-            "seed, stars and fields that it was made with"
+            f"{lake.root}: the catalog {CATALOG} of the lake is of another sky{told}; name another lake, or "
+            "what it was made with. Fields are chosen on the first night: later nights come with the same one and "
+            "more --nights"
         )
     report.catalog_stars = reference.n_rows
     return reference
@@ -231,20 +239,37 @@ def _part_names(batch: Batch) -> dict[str, str]:
     }
 
 
-def _is_current(snapshot: Snapshot, batch: Batch, making: _Making) -> bool:
-    """Tell whether the lake holds a night as this simulation would make it.
+def _require_same(lake: Lake, frames: Part | None, batch: Batch, making: _Making) -> None:
+    """Refuse to replace frames of a night.
 
     Raises
     ------
     LakeError
-        If it holds frames of the night that were not simulated.
+        If they were not simulated.
+    UsageError
+        If they were, but not as they would be now.
     """
+    if frames is None:
+        return
+    if "simulation" not in frames.inputs:
+        raise LakeError(
+            f"{lake.root}: the frames of {batch} in the lake are no simulation; name another lake"
+        )
+    told = differences(lake, frames, simulation_configuration(making.scenario, making.profile))
+    if _release(frames) != __version__:
+        told = f" (by skylake {_release(frames)})"
+    elif frames.inputs == making.inputs():
+        return
+    raise UsageError(
+        f"{lake.root}: the lake has {batch} from another simulation{told}; name the options that it was made with or "
+        f"another lake, or remove the night with `skylake forget {shlex.quote(str(lake.root))} --batch {batch}`"
+    )
+
+
+def _is_current(snapshot: Snapshot, batch: Batch, making: _Making) -> bool:
+    """Tell whether the lake holds a night as this simulation would make it."""
     held = {table: snapshot.part(table, name) for table, name in _part_names(batch).items()}
     frames, sources = held["frames"], held["sources"]
-    if frames is not None and "simulation" not in frames.inputs:
-        raise LakeError(
-            f"{snapshot.layout.root}: the frames of {batch} in the lake are no simulation; name another lake"
-        )
     if frames is None or sources is None:
         return False
     wanted = making.inputs()

@@ -20,9 +20,10 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.crossmatch import filters_of, match_night
 from skylake.flow.loosen import cut_crowded, in_groups, loosen
+from skylake.flow.meanwhile import undisturbed
 from skylake.flow.nights import Night, largest_version, orphans, plan_nights, zeropoints_name
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
-from skylake.flow.progress import Progress, Silent
+from skylake.flow.progress import Progress, Silent, counted
 from skylake.flow.stale import Why
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.slices import read_files
@@ -62,9 +63,10 @@ class CalibrateReport:
     def line(self) -> str:
         """The report as one line."""
         renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
+        made, current = (counted(count, "night") for count in (len(self.batches), self.n_current))
         return (
-            f"calibrate: {len(self.batches)} nights against {self.catalog}, version {self.version}{renewed}; "
-            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {self.n_current} nights up to date"
+            f"calibrate: {made} against {self.catalog}, version {self.version}{renewed}; "
+            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {current} up to date"
         )
 
     @property
@@ -132,23 +134,37 @@ def calibrate(
     if not name:
         raise no_catalog(lake)
     reference = ReferenceCatalog.open(lake.layout.catalog(name))
-    snapshot = lake.snapshot()
-    version = version or largest_version(snapshot, name) or 1
+    version = version or largest_version(lake.snapshot(), name) or 1
     report = CalibrateReport(name, version)
+    undisturbed(lambda: _calibrate(lake, reference, version, workers, progress, report), progress)
+    report.warnings = _warnings(lake.snapshot(), name, version)
+    return report
+
+
+def _calibrate(
+    lake: Lake,
+    reference: ReferenceCatalog,
+    version: int,
+    workers: Workers,
+    progress: Progress,
+    report: CalibrateReport,
+) -> None:
+    """Calibrate the nights that are out of date as the lake is now."""
+    snapshot = lake.snapshot()
     _remove_orphans(lake, snapshot)
     profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
     run = _Run(profiles, reference, version, workers, progress)
     nights = [night for night in plan_nights(snapshot, profiles, reference, version) if not night.is_current]
-    report.n_current = len(snapshot.parts("frames")) - len(nights)
-    report.n_renewed = sum(night.why_zeropoints is not Why.NEW for night in nights)
+    # What was calibrated before another run came between is in the report already.
+    made = {(batch["camera"], batch["night"]) for batch in report.batches}
+    made -= {(night.camera, night.night) for night in nights}
+    report.n_current = len(snapshot.parts("frames")) - len(nights) - len(made)
     _loosen(lake, nights, run)
     failures: list[LakeError] = []
     for group in in_groups(nights, workers):
         failures += _calibrate_group(lake, snapshot, group, run, report)
     if failures:
         raise LakeError(together(failures)) from failures[0]
-    report.warnings = _warnings(lake.snapshot(), name, version)
-    return report
 
 
 def _calibrate_group(
@@ -307,6 +323,7 @@ def _commit(
     snapshot = lake.commit(commit)
     rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp"])
     n_zeropoints = len(rows) - rows["zp"].null_count
+    report.n_renewed += night.why_zeropoints is not Why.NEW
     report.batches.append(
         {
             "camera": night.camera,

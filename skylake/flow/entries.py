@@ -11,7 +11,7 @@ from typing import Any
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
-from skylake.errors import LakeError, reason_of
+from skylake.errors import cannot_be_written
 from skylake.flow.calibration import PreparedFile
 from skylake.flow.cluster import Workers
 from skylake.flow.groups import Group, validity
@@ -130,8 +130,6 @@ def write_entry(
         target = folder / f"{row['name']}.fits"
         partial_file.replace(target)
     except OSError as error:
-        raise LakeError(
-            f"{folder}: the masters cannot be written ({reason_of(error)}); mend permissions or free space"
-        ) from error
+        raise cannot_be_written(folder, error, "the masters") from error
     row["file"] = target.relative_to(maker.layout.root).as_posix()
     row["file_bytes"] = target.stat().st_size

@@ -18,7 +18,7 @@ from skylake.core.camera import Camera
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason, Status
-from skylake.errors import FrameError, FrameFailed, LakeError, reason_of
+from skylake.errors import FrameError, FrameFailed, cannot_be_written
 from skylake.flow.ahead import ahead
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
@@ -207,9 +207,7 @@ def _write(tables: Sequence[pa.Table | None], name: str, out: Path) -> Path | No
         options = write_options(arrow_schema(schema)) | {"compression": "none", "compression_level": None}
         pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **options)
     except OSError as error:
-        raise LakeError(
-            f"{out}: detections cannot be written ({reason_of(error)}); free space and run again"
-        ) from error
+        raise cannot_be_written(out, error, "detections") from error
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from skylake.flow.gather import gather_batch
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
+from skylake.flow.meanwhile import undisturbed
 from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
 from skylake.flow.onesided import nights_with_later_sky
@@ -278,9 +280,15 @@ def _ingest_window(
                 return reduce_again(files, told, run.workers, staging / "placed")
 
             chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
-        return _publish_window(
-            run, chunks, reduction, staging, [str(Batch(profile.name, one)) for one in later]
+        names, done = [str(Batch(profile.name, one)) for one in later], set[int]()
+        return undisturbed(
+            lambda: _publish_window(run, _left(chunks, done), reduction, staging, names, done), run.progress
         )
+
+
+def _left(chunks: dict[int, list[Chunk]], done: set[int]) -> dict[int, list[Chunk]]:
+    """Return what is left to publish."""
+    return {night: some for night, some in chunks.items() if night not in done}
 
 
 def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:
@@ -300,12 +308,18 @@ def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -
 
 
 def _publish_window(
-    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str]
+    run: _Run,
+    chunks: dict[int, list[Chunk]],
+    reduction: Reduction,
+    staging: Path,
+    later: Sequence[str],
+    done: set[int],
 ) -> list[LakeError]:
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
-    Nights that exchange frames are one commit, or all of them stay as they were.
+    Nights that exchange frames are one commit, or all of them stay as they were. Those that are published are `done`.
     """
+    staging = Path(tempfile.mkdtemp(prefix="publish-", dir=staging))
     snapshot, profile = run.lake.snapshot(), reduction.profile
     checksums = reduction.library.checksums if reduction.library else {}
     targets = "" if reduction.forcing is None else reduction.forcing.targets.name
@@ -334,6 +348,7 @@ def _publish_window(
         if failed:
             continue
         commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
+        done.update(group)
         for batch, parts in some.items():
             _report_batch(run.report, profile.base, batch, chunks.get(batch.night, []), parts, run.progress)
     return failures

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from skylake.cameras import Profile
 from skylake.core.reasons import Reason
-from skylake.errors import FrameError, LakeError
+from skylake.errors import FrameError, cannot_be_written
 from skylake.flow.heldframes import COLUMNS, HeldFrames, Seen
 from skylake.image.read import read_file
 from skylake.image.reduce import new_row
@@ -144,6 +144,4 @@ def write_repeats(lake: Lake, camera: str, repeats: dict[str, Repeat]) -> None:
         pq.write_table(table, temporary, compression="zstd")
         temporary.replace(path)
     except OSError as error:
-        raise LakeError(
-            f"{lake.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-        ) from error
+        raise cannot_be_written(lake.root, error) from error

@@ -17,7 +17,7 @@ import dask
 from skylake.errors import LakeError, SkylakeError, reason_of
 from skylake.flow.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.compact import run_job
-from skylake.flow.progress import Progress
+from skylake.flow.progress import Progress, counted
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.build import StagedBundle
 from skylake.lake.compact import Plan
@@ -70,7 +70,7 @@ def loosen(lake: Lake, workers: Workers, wanted: Mapping[str, Iterable[str]], pr
             for rest in _rests(snapshot, table, names, staging / f"{table}-rest", workers):
                 commit.merge(rest)
         lake.commit(commit)
-    what = ", ".join(f"{len(names)} parts of {table}" for table, names in chosen.items() if names)
+    what = ", ".join(f"{counted(len(names), 'part')} of {table}" for table, names in chosen.items() if names)
     progress.line(f"loosen: {what} have files of their own")
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 
+def counted(count: int, what: str) -> str:
+    """Return how many there are of something, in words: 1 night, 2 nights."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 class Progress(Protocol):
     """Receives the news of a run; the command line shows them."""
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.cameras import Profile
-from skylake.errors import LakeError, reason_of
+from skylake.errors import cannot_be_written
 from skylake.image.library import Library
 from skylake.image.psf import N_BASIS, N_FIELD, PsfSums
 from skylake.revision import code_version
@@ -152,9 +152,7 @@ def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
         for old in sorted(folder.glob("*.npz"), key=lambda one: one.stat().st_mtime_ns)[:-_NIGHTS]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        raise LakeError(
-            f"{folder}: the lake cannot be written ({reason_of(error)}); mend its permissions or free space"
-        ) from error
+        raise cannot_be_written(folder, error) from error
 
 
 def _path(folder: Path, night: int) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.errors import LakeError, reason_of
+from skylake.errors import cannot_be_written
 
 
 def keep_plane(path: Path, plane: npt.NDArray[Any], what: str) -> None:
@@ -30,6 +30,4 @@ def keep_plane(path: Path, plane: npt.NDArray[Any], what: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, plane)
     except OSError as error:
-        raise LakeError(
-            f"{path}: {what} cannot be written ({reason_of(error)}); free space and run again"
-        ) from error
+        raise cannot_be_written(path, error, what) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
-from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
+from skylake.errors import FrameError, FrameRejected, cannot_be_written
 from skylake.flow import astrometrynet
 from skylake.flow.refining import RefinedFrame, Refiner
 from skylake.image.allsky_solve import AllSkySolution
@@ -219,4 +219,4 @@ def _replace(hdus: Any, path: Path) -> None:
             hdus.writeto(stream, output_verify="silentfix")
         partial.replace(path)
     except OSError as error:
-        raise LakeError(f"{path}: it cannot be written ({reason_of(error)})") from error
+        raise cannot_be_written(path, error, "it") from error

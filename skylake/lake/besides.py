@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.durable import sync_file, sync_folder
-from skylake.errors import LakeError
+from skylake.errors import LakeError, cannot_be_written
 from skylake.lake.layout import Layout
 
 
@@ -59,6 +59,4 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise LakeError(
-            f"{layout.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-        ) from error
+        raise cannot_be_written(layout.root, error) from error

@@ -165,7 +165,9 @@ class _Lenient(string.Formatter):
         if isinstance(key, str) and key not in kwargs and key in self.ask:
             return self.ask[key]()
         value = kwargs[str(key)]
-        return "nothing" if value is None else value
+        if value is None:
+            return "no" if str(key).startswith("n_") else "nothing"
+        return value
 
 
 def fill(template: str, row: Mapping[str, Any], ask: Mapping[str, Callable[[], str]] | None = None) -> str:

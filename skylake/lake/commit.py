@@ -11,7 +11,7 @@ from typing import Any
 
 from skylake.core.ids import config_sha256
 from skylake.durable import on_each_file_system, sync_folder, sync_tree
-from skylake.errors import LakeError
+from skylake.errors import LakeError, mend_of, reason_of
 from skylake.lake.additions import is_addition, make_empty
 from skylake.lake.build import StagedBundle, build_version
 from skylake.lake.claim import Claim, claimed
@@ -122,7 +122,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
     except OSError as error:
         raise LakeError(
             f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
-            f"({error.strerror or error}); the lake stands as it was before"
+            f"({reason_of(error)}); the lake stands as it was before: {mend_of(error) or 'mend that'} and run again"
         ) from error
 
 
@@ -140,7 +140,8 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
         return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake could not be rolled back ({error.strerror or error}); it stands as before"
+            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it stands as before: "
+            f"{mend_of(error) or 'mend that'} and run again"
         ) from error
 
 

@@ -103,15 +103,16 @@ def find_snapshot(layout: Layout, as_of: str | int | datetime | None) -> int:
     if as_of is None:
         return current_number(layout)
     wanted = _number_or_time(as_of)
+    asked = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of).strip()
     current = current_number(layout)
-    number = wanted if isinstance(wanted, int) else _number_at(layout, wanted, current)
+    number = wanted if isinstance(wanted, int) else _number_at(layout, wanted, current, asked)
     if number > current or not is_kept(layout, number):
         raise LakeError(_why_missing(layout, number, current))
     return number
 
 
-def _number_at(layout: Layout, time: datetime, current: int) -> int:
-    """Return the number of the snapshot that was current at a time. Times grow with the numbers.
+def _number_at(layout: Layout, time: datetime, current: int, asked: str) -> int:
+    """Return the number of the snapshot that was current at a time, `asked` as so. Times grow with the numbers.
 
     Of the commits of a night only the last is published: the last published one before a time is meant.
     """
@@ -119,9 +120,7 @@ def _number_at(layout: Layout, time: datetime, current: int) -> int:
     numbers = (kept_numbers if published else recorded_numbers)(layout, current)
     place = bisect_right(numbers, time, key=lambda number: read_entry(layout, number).time_utc)
     if place == 0:
-        raise LakeError(
-            f"{layout.root}: there was no lake at {time.isoformat()}; `skylake history` tells when it began"
-        )
+        raise LakeError(f"{layout.root}: there was no lake at {asked}; `skylake history` tells when it began")
     return numbers[place - 1]
 
 

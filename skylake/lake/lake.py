@@ -16,7 +16,15 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
 from skylake.durable import hold, in_use, replace_durably
-from skylake.errors import LakeError, OvertakenError, SkylakeError, UsageError, is_full, reason_of
+from skylake.errors import (
+    LakeError,
+    OvertakenError,
+    SkylakeError,
+    UsageError,
+    cannot_be_written,
+    is_full,
+    reason_of,
+)
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
@@ -198,9 +206,7 @@ class Lake:
             path.parent.mkdir(exist_ok=True)
             replace_durably(path, text)
         except OSError as error:
-            raise LakeError(
-                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions"
-            ) from error
+            raise cannot_be_written(self.root, error) from error
 
     def profile(self, camera: str) -> Profile:
         """Return the profile under which the frames of a camera were last ingested."""
@@ -212,9 +218,7 @@ class Lake:
         try:
             folder, descriptor = self._staging_folder(name)
         except OSError as error:
-            raise LakeError(
-                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-            ) from error
+            raise cannot_be_written(self.root, error) from error
         try:
             yield folder
         finally:
@@ -243,9 +247,7 @@ class Lake:
             folder.mkdir(parents=True, exist_ok=True)
             folder.touch()
         except OSError as error:
-            raise LakeError(
-                f"{self.root}: the lake cannot be written ({error.strerror}); mend its permissions or free space"
-            ) from error
+            raise cannot_be_written(self.root, error) from error
         try:
             with in_use(folder):
                 yield folder

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from skylake import logs
-from skylake.errors import LakeError
+from skylake.errors import LakeError, cannot_be_written
 
 _log = logs.get(__name__)
 
@@ -47,9 +47,7 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise LakeError(
-            f"{path.parent}: the lake cannot be written ({error.strerror}); mend its permissions"
-        ) from error
+        raise cannot_be_written(path.parent, error) from error
     try:
         if not _lock(path, descriptor, patience_s if wait else 0.0):
             owner = _owner(descriptor)

@@ -71,6 +71,7 @@ class Mends:
         return {
             "lake": lambda: self.lake,
             "file_mend": lambda: self.file(row["table_name"], row["path"]),
+            "pixel_mend": lambda: self.pixel(row["table_name"], row["path"]),
             "part_mend": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
             "bundle_mend": lambda: self.bundle(row["table_name"], row["bundle"]),
             "orphan_mend": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
@@ -168,6 +169,10 @@ class Mends:
         if owner.startswith(COMPACTED) or recorded(layout, table, owner) is not None:
             return self.before(table, owner)
         return f"rm {shlex.quote(str(target))}"
+
+    def pixel(self, table: str, path: str | None) -> str:
+        """Return the command that mends the list of pixels: that of a lost file of the pixel, if there is one."""
+        return self.version(table) if path is None else self.file(table, path)
 
     def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
         """Return the command that makes the part of a file again, and nothing else; None where there is none.

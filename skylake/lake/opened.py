@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pds
 
     from skylake.lake.snapshot import Snapshot
+    from skylake.lake.version import Version
 
 Columns = Sequence[str] | None
 
@@ -45,12 +46,23 @@ class OpenTable:
         return self.snapshot.n_rows(self.name)
 
     @property
+    def _version(self) -> Version:
+        return self.snapshot.version(self.name)
+
+    @property
     def files(self) -> list[Path]:
         """Files of the table."""
-        return self.snapshot.version(self.name).whole_files()
+        return self._version.whole_files()
 
     def dataset(self) -> pds.Dataset:
-        """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs."""
+        """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
+
+        Raises
+        ------
+        LakeError
+            If a file is missing, has another size than it was written with, or is one too many.
+        """
+        self._version.require_files()
         dataset = arrow_dataset(self.files, arrow_schema(self.schema))
         weakref.finalize(dataset, _let_go, self.snapshot)
         return dataset
@@ -106,6 +118,7 @@ class OpenTable:
         import dask.dataframe as dd
 
         self._require(columns)
+        self._version.require_files()
         meta = read_files(self.name, [], columns).to_pandas()
         groups: dict[Path, list[Path]] = {}
         for path in self.files:

@@ -34,6 +34,8 @@ from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version, count_rows
 from skylake.places import Reaching, key, read_keys, read_together, store
 from skylake.schema import load
+from skylake.sky.hats import Leaves, pixel_of
+from skylake.sky.pixels import Pixel
 
 #: Object below a version or catalog that tells what is in it, and that it is whole.
 OBJECTS = "_objects.json"
@@ -217,6 +219,16 @@ class PublishedVersion(Version):
                 f"{self.folder}: descriptions of {n_rows} rows are there of {self._n_told} that were published; "
                 f"{_REMOVED}"
             )
+        return found
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
+        found: dict[Pixel, dict[Path, int | None]] = {}
+        for path in sorted(objects_of((self.folder / OBJECTS).read_bytes())):
+            pixel = pixel_of(path)
+            if pixel is not None and path.endswith(".parquet"):
+                found.setdefault(pixel, {})[self.folder / path] = None
         return found
 
     @cached_property

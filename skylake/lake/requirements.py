@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
-from skylake.errors import LakeError, reason_of
+from skylake.errors import LakeError, Superseded, reason_of
 from skylake.lake.frameids import FrameIds
 from skylake.lake.parts import Part, PartFile
 from skylake.lake.slices import read_files
@@ -99,7 +99,7 @@ def _require_nothing_lost(staged: StagedBundle, base: Version) -> None:
     claimed = {part.name: (part.checksum, part.inputs) for part in staged.members}
     whole = add_digests(file.digest for file in bundle.files)
     if held != claimed or whole != add_digests(checksum for checksum, _ in held.values()):
-        raise LakeError(
+        raise Superseded(
             f"{bundle.name} of {bundle.table} does not hold the rows of its parts, of which another run may have "
             "changed one meanwhile; run again"
         )
@@ -111,11 +111,11 @@ def _require_unchanged(parts: Iterable[Part], base: Version) -> None:
     held = {part.name: (part.checksum, part.inputs) for part in base.some(part.name for part in parts)}
     for part in parts:
         if held.get(part.name) != (part.checksum, part.inputs):
-            raise LakeError(f"another run has changed {part.name} of {part.table} meanwhile; run again")
+            raise Superseded(f"another run has changed {part.name} of {part.table} meanwhile; run again")
 
 
-def _changed(base: Snapshot, table: str, name: str) -> LakeError:
-    return LakeError(f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again")
+def _changed(base: Snapshot, table: str, name: str) -> Superseded:
+    return Superseded(f"{base.layout.root}: another run has changed {name} of {table} meanwhile; run again")
 
 
 def _require_nights_kept(then: Snapshot, base: Snapshot, commit: Commit) -> None:
@@ -183,7 +183,7 @@ def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     gone = {part.name for part, _ in staged} | commit.removed.get("frames", set())
     twice += _frames_held(base, ids.combine_chunks(), gone)
     if twice:
-        raise LakeError(
+        raise Superseded(
             f"{base.layout.root}: frame {min(twice)} would be in the lake twice ({len(set(twice))} such frames): "
             "another run may have ingested it meanwhile; run again, and if that does not help, `skylake forget` the "
             "night that ought not to have it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.errors import LakeError
+from skylake.lake.damage import reading
 from skylake.lake.parts import Key, PartFile
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load
@@ -43,14 +44,20 @@ def read_files(
     """Return the rows of files or slices of a table; without any, a table without rows.
 
     A file of which several slices are wanted is read once.
+
+    Raises
+    ------
+    LakeError
+        If a file is missing or cannot be read.
     """
     schema = arrow_schema(load(table))
     empty = schema.empty_table()
     tables = [empty if columns is None else empty.select(list(columns))]
     for keys, paths in _by_keys(files):
-        dataset = arrow_dataset(paths, schema)
         chosen = _both(filter, None if keys is None else _is_one_of(keys))
-        tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
+        with reading(partial(list, paths)):
+            dataset = arrow_dataset(paths, schema)
+            tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
     return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
 
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 from skylake.durable import hold
 from skylake.errors import LakeError
 from skylake.lake.additions import empty_version, is_addition
+from skylake.lake.damage import damaged, reading
 from skylake.lake.layout import Layout
 from skylake.lake.parts import Part
 from skylake.lake.schemas import open_catalog, require_known
 from skylake.lake.slices import Slice, read_files
 from skylake.lake.version import Version
 from skylake.schema import arrow_schema, load
-from skylake.sky.cone import read_cone
+from skylake.sky.cone import WrongCount, read_cone
 from skylake.sky.pixels import PixelTree
 
 if TYPE_CHECKING:
@@ -142,15 +143,25 @@ class Snapshot:
         columns: Sequence[str] | None = None,
         filter: Any = None,
     ) -> pa.Table:
-        """Return the rows of a HATS table within a cone, those of them for which a filter holds."""
+        """Return the rows of a HATS table within a cone, those of them for which a filter holds.
+
+        Raises
+        ------
+        LakeError
+            If the table has no positions, or a file that the cone touches is missing or damaged.
+        """
         schema = load(table)
         if schema.layout.kind != "hats":
             raise LakeError(
                 f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
             )
-        return read_cone(
-            self.folder(table), ra_deg, dec_deg, radius_deg, columns, filter, arrow_schema(schema)
-        )
+        version = self.version(table)
+        place, form = (ra_deg, dec_deg, radius_deg), arrow_schema(schema)
+        try:
+            with reading(version.whole_files):
+                return read_cone(version.folder, *place, columns, filter, form, version.leaves)
+        except WrongCount as error:
+            raise damaged(error.path, error.why) from error
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
@@ -168,6 +179,7 @@ class Snapshot:
 
         The snapshot stays for as long as the catalog is used, and whatever is made from it.
         """
+        self.version(table).require_files()
         return open_catalog(self.folder(table), table, self, **options)
 
     def catalogs(self) -> list[str]:

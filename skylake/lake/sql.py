@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skylake.errors import LakeError
+from skylake.lake.damage import named_in
 from skylake.lake.provenance import add_views, pattern
 from skylake.lake.remote import PublishedSnapshot
 from skylake.places import is_url, key, store
@@ -39,6 +40,11 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
 
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
     a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
+
+    Raises
+    ------
+    LakeError
+        If a file of a table is missing, has another size than it was written with, or is one too many.
     """
     import duckdb
 
@@ -51,8 +57,22 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         connection.register_filesystem(store(snapshot.layout.root))
         # What was published never changes: what DuckDB has read once it need not read again.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
+    try:
+        _add_tables(connection, snapshot)
+    except duckdb.Error as error:
+        if damage := named_in(error, snapshot.layout.root):
+            raise damage from error
+        raise
+    for name in ("flags", "views"):
+        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
+    return connection
+
+
+def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """Add a view per table and per catalog, and those of the ledger."""
     for name in table_names():
         root = snapshot.folder(name)
+        snapshot.version(name).require_files()
         if snapshot.n_rows(name):
             _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
         else:
@@ -65,9 +85,6 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         add_views(connection, snapshot)
     if isinstance(snapshot, PublishedSnapshot):
         snapshot.require_there()
-    for name in ("flags", "views"):
-        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
-    return connection
 
 
 def catalog_folder(collection: Path) -> Path:

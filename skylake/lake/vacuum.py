@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skylake import logs
 from skylake.durable import GONE, drop_locks, set_aside
-from skylake.errors import LakeError
+from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.library import unneeded_files
@@ -111,7 +111,8 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
         _drop_masters(layout, report)
     except OSError as error:
         raise LakeError(
-            f"{layout.root}: the lake could not be vacuumed ({error.strerror or error}); mend its permissions"
+            f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
+            f"{mend_of(error) or 'mend its permissions'}"
         ) from error
     return report
 
@@ -129,9 +130,7 @@ def sweep(layout: Layout) -> None:
     try:
         _sweep(layout, VacuumReport([]))
     except OSError as error:
-        raise LakeError(
-            f"{layout.root}: the lake cannot be written ({error.strerror or error}); mend its permissions"
-        ) from error
+        raise cannot_be_written(layout.root, error) from error
 
 
 def _sweep(layout: Layout, report: VacuumReport) -> None:

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from skylake.errors import LakeError
 from skylake.lake.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.damage import damaged, require_files
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.slices import Slice, read_told
 from skylake.places import is_url
-from skylake.sky.hats import read_pixels
+from skylake.sky.hats import Leaves, read_pixels, read_properties
 from skylake.sky.pixels import Pixel
 
 
@@ -31,6 +32,7 @@ class Version:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._has_files = is_url(str(folder))
 
     @cached_property
     def fresh(self) -> dict[str, Path]:
@@ -148,11 +150,55 @@ class Version:
         members = [part for name, some in stay for part in read_members(self.bundle_descriptions[name], some)]
         return whole, self.slices(members)
 
+    @cached_property
+    def described_files(self) -> dict[str, PartFile]:
+        """What is known of each file of the table, by its path below the folder, sorted.
+
+        Raises
+        ------
+        LakeError
+            If a description is damaged, or one of a HATS table is missing.
+        """
+        own = [file for path in self.fresh.values() for file in _read_part(path).files]
+        merged = [file for bundle in self.bundles.values() for file in bundle.files]
+        self._require_rows(sum(file.n_rows for file in (*own, *merged)))
+        return {file.path: file for file in sorted([*own, *merged], key=lambda file: file.path)}
+
+    def _require_rows(self, n_rows: int) -> None:
+        """Refuse descriptions that do not tell of all rows of a HATS catalog: with one, its files would be lost."""
+        properties = self.folder / "hats.properties"
+        if properties.is_file():
+            with _described(properties):
+                told = int(read_properties(self.folder)["hats_nrows"])
+            if told != n_rows:
+                raise damaged(properties, f"it tells of {told} rows, and the descriptions of {n_rows}")
+
     def whole_files(self) -> list[Path]:
         """Return all files of the table."""
-        own = [file.path for path in self.fresh.values() for file in _read_part(path).files]
-        merged = [file.path for bundle in self.bundles.values() for file in bundle.files]
-        return [self.folder / path for path in sorted([*own, *merged])]
+        return [self.folder / path for path in self.described_files]
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """Files of each pixel of a HATS table, and the rows that they have."""
+        found: dict[Pixel, dict[Path, int | None]] = {}
+        for path, file in self.described_files.items():
+            if file.pixel is not None:
+                found.setdefault(file.pixel, {})[self.folder / path] = file.n_rows
+        return found
+
+    def require_files(self) -> None:
+        """Refuse a version that lacks a file or has one too many, for readers that look into its folders themselves.
+
+        Files of a published lake count as there: to ask a store for each would take long.
+
+        Raises
+        ------
+        LakeError
+            If there is one; it is named.
+        """
+        if not self._has_files:
+            require_files(self.folder, {path: file.n_bytes for path, file in self.described_files.items()})
+            self._has_files = True
 
 
 def count_rows(parts: Iterable[Path], bundles: Iterable[Path]) -> int:

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray, separation_deg
+from skylake.errors import CatalogError
 from skylake.places import arrow_filesystem, key
-from skylake.sky.hats import leaf_files, read_common_metadata, read_pixels
+from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import cone_ranges, pixel_range
 
 if TYPE_CHECKING:
@@ -24,6 +25,24 @@ _INDEX = "_healpix_29"
 _ROUNDING_DEG = 1e-9
 
 
+class WrongCount(CatalogError):
+    """A file has another number of rows than it ought to have.
+
+    Parameters
+    ----------
+    path : Path
+    why : str
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path, self.why = path, why
+
+    def __reduce__(self) -> tuple[type[WrongCount], tuple[Path, str]]:
+        """Rebuild from both arguments."""
+        return (type(self), (self.path, self.why))
+
+
 def read_cone(
     root: Path,
     ra_deg: float,
@@ -32,6 +51,7 @@ def read_cone(
     columns: Sequence[str] | None = None,
     filter: Any = None,
     schema: pa.Schema | None = None,
+    leaves: Leaves | None = None,
 ) -> pa.Table:
     """Return the rows of a catalog within a cone; without rows where no file touches it.
 
@@ -46,15 +66,31 @@ def read_cone(
         Chooses rows.
     schema : pyarrow.Schema or None
         Schema of the rows; None takes that of the catalog. What a file lacks is null, what is narrower is widened.
+    leaves : mapping or None
+        The files of each pixel and their rows, as they ought to be; None takes those that are in the folders of the
+        pixels that the catalog lists.
+
+    Raises
+    ------
+    WrongCount
+        If a file has another number of rows than it ought to have.
+    OSError, pyarrow.ArrowInvalid
+        If a file is missing or cannot be read.
     """
     import pyarrow.dataset as pds
 
     ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
-    pixels = [pixel for pixel in read_pixels(root) if _touches(ranges, *pixel_range(*pixel))]
+    listed = read_pixels(root) if leaves is None else sorted(leaves)
+    pixels = [pixel for pixel in listed if _touches(ranges, *pixel_range(*pixel))]
     schema = schema or read_common_metadata(root)
     wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
+    files: list[tuple[Path, int | None]] = (
+        [(path, None) for _, path in leaf_files(root, pixels)]
+        if leaves is None
+        else [file for pixel in pixels for file in leaves[pixel].items()]
+    )
     fragments = [
-        fragment for _, path in leaf_files(root, pixels) if (fragment := _fragment(path, ranges)) is not None
+        fragment for path, n_rows in files if (fragment := _fragment(path, ranges, n_rows)) is not None
     ]
     dataset = pds.FileSystemDataset(fragments, schema, pds.ParquetFileFormat())
     # Rows of the same row groups that are far away are dropped before the other columns are put together.
@@ -69,12 +105,15 @@ def read_cone(
     return table if columns is None else table.select(list(columns))
 
 
-def _fragment(path: Path, ranges: IntArray) -> pds.ParquetFileFragment | None:
+def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFileFragment | None:
     """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
     import pyarrow.dataset as pds
 
     fragment = pds.ParquetFileFormat().make_fragment(key(path), arrow_filesystem(path))
-    groups = _row_groups(fragment.metadata, ranges)
+    metadata = fragment.metadata
+    if n_rows is not None and metadata.num_rows != n_rows:
+        raise WrongCount(path, f"the file has {metadata.num_rows} rows instead of {n_rows}")
+    groups = _row_groups(metadata, ranges)
     # The metadata goes with the subset, so that it is not read again.
     return fragment.subset(row_group_ids=groups) if groups else None
 

@@ -25,6 +25,8 @@ from skylake.sky.pixels import Pixel, pixel_range
 _DIRECTORY_SIZE = 10000
 #: Footers that are read at a time.
 _FOOTER_THREADS = 16
+#: Files of each pixel of a catalog, with the rows that each ought to have; None where that is not known.
+Leaves = Mapping[Pixel, Mapping[Path, int | None]]
 _LEAF = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:/|\Z)")
 
 

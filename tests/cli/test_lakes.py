@@ -155,3 +155,28 @@ def test_a_lake_without_its_pointer_is_told(new_lake: Path, skylake_command: Run
     answer = skylake_command("status", new_lake)
     assert answer.status == 3
     assert str(new_lake) in answer.sentence and "'current' is broken" in answer.sentence
+
+
+def test_a_lost_file_is_told_by_status_and_gives_no_short_answer(
+    lake: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path], skylake_command: Run
+) -> None:
+    copy = copy_lake(lake, tmp_path / "copy")
+    path = Lake(copy).open("sources").files[0]
+    path.unlink()
+    sentence = f"{path}: the file is missing, and rows with it; `skylake verify {copy}` tells the command"
+    answer = skylake_command("status", copy, "--json")
+    assert answer.status == 1 and sentence in answer.err and list(answer.json["damaged"]) == ["sources"]
+    answer = skylake_command("sql", copy, "SELECT count(*) FROM sources")
+    assert (answer.status, answer.out) == (3, "") and sentence in answer.err
+
+
+@pytest.mark.parametrize("command", ["status", "sql"])
+def test_a_cut_off_file_is_told_with_what_finds_the_mend(
+    command: str, lake: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path], skylake_command: Run
+) -> None:
+    copy = copy_lake(lake, tmp_path / "copy")
+    path = Lake(copy).open("frames").files[0]
+    path.write_bytes(path.read_bytes()[:-7])
+    answer = skylake_command(command, copy, *(["SELECT 1"] if command == "sql" else []))
+    assert answer.status == 3 and answer.err.startswith(f"skylake: {path}: the file ")
+    assert f"`skylake verify {copy}`" in answer.err and answer.err.count("\n") == 1

@@ -326,7 +326,7 @@ def test_a_catalog_without_band_or_colour_is_told_with_the_option_to_import_it_a
     answer = skylake_command("calibrate", new_lake)
     assert answer.status == 1
     assert answer.out == (
-        "calibrate: 1 nights against bare, version 1; 0 of 4 frames have a zeropoint; 0 nights up to date\n"
+        "calibrate: 1 night against bare, version 1; 0 of 4 frames have a zeropoint; 0 nights up to date\n"
     )
     [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert "4 frames of small have no zeropoint" in warning and f"`{option}`" in warning

@@ -204,9 +204,23 @@ def test_a_real_calibration_finds_the_same(scenario: Scenario, tmp_path: Path) -
 
 
 def test_another_sky_needs_another_lake(made: Lake, scenario: Scenario) -> None:
-    with pytest.raises(UsageError, match="simcat of the lake is of another sky"):
+    with pytest.raises(UsageError, match=r"simcat of the lake is of another sky \(seed is 2 and was 1\);"):
         make_archive(made, replace(scenario, seed=2), Inline())
+    later = replace(scenario, first_night=20240412)
+    with pytest.raises(UsageError, match=r"first_night is 20240412 and was 20240407\).*more --nights"):
+        make_archive(made, later, Inline())
     assert made.snapshot().number == 6
+
+
+def test_nights_that_are_there_are_not_replaced_by_others(
+    made: Lake, scenario: Scenario, checksums: Checksums
+) -> None:
+    before = checksums(made, *TABLES)
+    with pytest.raises(
+        UsageError, match=r"small-20240407 from .* \(frames_per_night is 7 and was 20\).*forget"
+    ):
+        make_archive(made, replace(scenario, frames_per_night=7, nights=6), Inline())
+    assert made.snapshot().number == 6 and checksums(made, *TABLES) == before
 
 
 def test_real_frames_are_not_overwritten(made_once: Lake, scenario: Scenario, tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ def lose_a_bundled_file(patient: Patient) -> str:
     return path.name
 
 
+def lose_a_pixel(patient: Patient) -> str:
+    """The only folder of a pixel, with all its files."""
+    path = patient.bundled("matches")
+    shutil.rmtree(path.parent)
+    return path.parent.name
+
+
 def add_a_file(patient: Patient) -> str:
     path = patient.fresh()
     return Path(shutil.copy(path, path.with_name("stray.parquet"))).name
@@ -503,6 +510,8 @@ LINK, ROLLBACK, INGEST = r"ln -f \S+ ", "skylake rollback ", "skylake ingest .* 
 FAST: list[tuple[Damage, str, str]] = [
     (lose_a_file, "file_present", LINK),
     (lose_a_bundled_file, "file_present", LINK),
+    (lose_a_pixel, "file_present", "mkdir -p .* && ln -f "),
+    (lose_a_pixel, "pixels_listed", "mkdir -p .* && ln -f "),
     (add_a_file, "file_expected", "rm "),
     (swap_two_files, "file_size", LINK),
     (truncate_a_file, "file_size", LINK),

@@ -130,6 +130,8 @@ def test_what_never_was_is_named(lake: Lake, grown: list[Snapshot]) -> None:
         lake.snapshot(17)
     with pytest.raises(LakeError, match=r"there was no lake at 2001-01-01T00:00:00\+00:00"):
         lake.snapshot(datetime(2001, 1, 1, tzinfo=UTC))
+    with pytest.raises(LakeError, match=r"there was no lake at 2001-01-01; `skylake history`"):
+        lake.snapshot("2001-01-01")
 
 
 def test_a_rollback_is_a_new_snapshot_and_can_be_rolled_back(

@@ -1,0 +1,46 @@
+"""The mend that is told fits what the system answered."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from skylake.errors import LakeError, cannot_be_written, mend_of
+from skylake.lake import Lake
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "free space on its disk"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "mend its permissions"),
+        (errno.EROFS, "mount its disk for writing"),
+        (errno.ENXIO, "mend its permissions or free space"),
+    ],
+)
+def test_the_mend_fits_what_the_system_answers(number: int, mend: str) -> None:
+    told = str(cannot_be_written("/lake", OSError(number, "in some language")))
+    assert told.startswith(f"/lake: the lake cannot be written ({os.strerror(number)}); ")
+    assert mend in told and ("permissions" in told) == ("permissions" in mend)
+
+
+def test_an_error_of_ours_has_its_mend_already() -> None:
+    assert mend_of(LakeError("full; free space")) is None
+
+
+def test_a_lake_whose_staging_folder_cannot_be_made_tells_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.create(tmp_path / "lake")
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    told = r"cannot be written \(No space left.*\); free space on its disk and run again"
+    with pytest.raises(LakeError, match=told), lake.stage("test"):
+        pass
