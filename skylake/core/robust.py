@@ -189,8 +189,10 @@ def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precisi
 
 
 def _solve(design: Floats, values: Floats, weights: Floats, mean: Floats, precision: Floats) -> Floats:
-    normal = (design * weights[:, None]).T @ design + np.diag(precision)
-    right = (design * weights[:, None]).T @ values + precision * mean
+    weighted = (design * weights[:, None]).T
+    normal, right = weighted @ design + np.diag(precision), weighted @ values + precision * mean
+    if len(mean) == 1:
+        return right / normal[0] if normal[0, 0] > 0.0 else np.zeros(1)
     return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0])
 
 

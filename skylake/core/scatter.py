@@ -44,19 +44,10 @@ def mean_rho(residuals: FloatArray, errors: FloatArray, scatter: float, cut: flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: float) -> float:
-    """Return the scatter at which the mean of rho is a level, 0 where the errors alone bring it below.
-
-    The root is found by interpolation within a bracket that never grows (Chandrupatla 1997, Advances in Engineering
-    Software 28, 145). The bracket starts in the middle of the residuals: the largest may be off by any power of ten.
-    """
+def _root(residuals: FloatArray, errors: FloatArray, level: float, cut: float, near: float) -> float:
     if mean_rho(residuals, errors, 0.0, cut) <= level:
         return 0.0
-    sizes = np.abs(residuals)
-    low = float(np.median(sizes))
-    if low == 0.0:
-        low = 1e-12 * float(np.max(sizes))
-    high = low
+    low = high = near
     while mean_rho(residuals, errors, high, cut) > level:
         low, high = high, 2.0 * high
     while mean_rho(residuals, errors, low, cut) <= level:
@@ -81,6 +72,25 @@ def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: fl
         if phi * phi < xi and (1.0 - phi) ** 2 < 1.0 - xi:
             share = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
         share = min(1.0 - least, max(least, share))
+
+
+def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: float) -> float:
+    """Return the scatter at which the mean of rho is a level, 0 where the errors alone bring it below.
+
+    The root is found by interpolation within a bracket that never grows (Chandrupatla 1997, Advances in Engineering
+    Software 28, 145). The bracket starts in the middle of the residuals: the largest may be off by any power of ten.
+
+    Parameters
+    ----------
+    residuals, errors : ndarray, shape (n,)
+    level : float
+        Between 0 and 1.
+    cut : float
+        As for :func:`mean_rho`.
+    """
+    sizes, middle = np.abs(residuals), len(residuals) // 2
+    near = float(np.partition(sizes, middle)[middle]) or 1e-12 * float(sizes.max())
+    return float(_root(residuals, errors, level, cut, near))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
