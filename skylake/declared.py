@@ -7,11 +7,29 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skylake.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 Value = TypeVar("Value")
+
+
+def adapter(kind: type[Value]) -> TypeAdapter[Value]:
+    """Return what reads and writes a dataclass, made once: that takes longer than to read any value with it."""
+    wanted: Any = kind
+    made: TypeAdapter[Value] = _adapter(wanted)
+    return made
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def build(kind: type[Value], data: Mapping[str, Any], place: str) -> Value:
@@ -31,11 +49,11 @@ def build(kind: type[Value], data: Mapping[str, Any], place: str) -> Value:
     ConfigurationError
         For a key that no field has, with the nearest that one has, or a value of the wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     _refuse_unknown(data, kind, place, "")
     try:
-        return TypeAdapter(kind).validate_python(dict(data))
+        return adapter(kind).validate_python(dict(data))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -44,7 +62,7 @@ def build(kind: type[Value], data: Mapping[str, Any], place: str) -> Value:
 
 def _refuse_unknown(data: Mapping[str, Any], kind: Any, place: str, prefix: str) -> None:
     """Raise for keys that no field has, down through nested tables."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for key, value in data.items():
         if key not in hints:
             near = difflib.get_close_matches(key, hints, 1)
@@ -55,6 +73,12 @@ def _refuse_unknown(data: Mapping[str, Any], kind: Any, place: str, prefix: str)
             continue
         for name, table in _tables(hints[key], key, value):
             _refuse_unknown(table, inner, place, f"{prefix}{name}.")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass."""
+    return typing.get_type_hints(kind)
 
 
 def _dataclass_of(hint: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -24,6 +25,17 @@ ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that runs the tests in the background lets them ignore interrupts, and so would all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What the collection makes, some thousands of tests and all modules, stays: to look through it again and again for
+# what could go would take a third of the collection, and some of each test.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect from now on what tests leave behind, and nothing else."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from skylake.cameras.profile import Profile
+from skylake.declared import adapter
 from skylake.errors import ConfigurationError
 
 
 def to_json(profile: Profile) -> str:
     """Return a resolved profile, with all its dated blocks, as JSON."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Profile).dump_json(profile, indent=1).decode() + "\n"
+    return adapter(Profile).dump_json(profile, indent=1).decode() + "\n"
 
 
 def from_json(path: Path) -> Profile:
@@ -23,10 +22,10 @@ def from_json(path: Path) -> Profile:
     ConfigurationError
         If the file cannot be read as a profile.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(Profile).validate_json(path.read_bytes())
+        return adapter(Profile).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ConfigurationError(
             f"{path}: the kept profile cannot be read; ingest a frame of the camera again"

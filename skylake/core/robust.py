@@ -9,7 +9,6 @@ the stated errors where values are few.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +36,6 @@ _LEAST_LEFT = 0.5
 #: The mean slope of the weighted residuals is 0.83 of their mean weight for Gaussian data; no less than this counts.
 _LEAST_SLOPE = 0.5
 _ITERATIONS = 50
-#: Of the scale; they get nearer by half at least.
-_REFINEMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,62 +94,15 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
     float
         0 if the stated errors suffice.
     """
+    from skylake.core.scatter import refined_variance, scale_start
+
     n = len(residuals)
     if n <= lost:
         return 0.0
-    level = _SCALE_LEVEL * (n - lost) / n
-    scatter = _root(lambda trial: _mean_rho(residuals, errors, trial) - level, residuals)
-    return float(np.sqrt(_refined(residuals**2, errors**2, scatter**2, lost)))
-
-
-def _refined(squares: Floats, variances: Floats, start: float, lost: int) -> float:
-    """Return the intrinsic variance whose weighted sum of squares is what these weights leave of a Gaussian.
-
-    The weights and the variance are found together; one step of the secant in the reciprocal of the sum, which is
-    all but a straight line, goes with each change of the weights.
-    """
-    n, found = len(squares), start
-    exact = np.maximum(variances, np.finfo(float).tiny)
-    for _ in range(_REFINEMENTS):
-        total = np.maximum(variances + found, np.finfo(float).tiny)
-        with np.errstate(over="ignore"):
-            weights = biweight(np.sqrt(squares / total), _SCALE_REFINED_CUT)
-            counted = float(weights.sum())
-            if counted <= lost + 1.0:
-                break
-            wanted = _REFINED_VARIANCE * counted * (n - lost) / n
-            weighted = weights * squares
-            if float(np.sum(weighted / exact)) <= wanted:
-                before, found = found, 0.0
-            else:
-                sum_of_squares, slope = float(np.sum(weighted / total)), float(np.sum(weighted / total**2))
-                step = (sum_of_squares / wanted - 1.0) * sum_of_squares / slope
-                before, found = found, max(found + step, 0.5 * found)
-        if abs(found - before) <= 1e-9 * before:
-            break
-    return found
-
-
-def _mean_rho(residuals: Floats, errors: Floats, scatter: float) -> float:
-    spread = np.maximum(np.hypot(errors, scatter), np.finfo(float).tiny)
-    with np.errstate(over="ignore"):  # exact values that differ are infinitely far apart
-        u = np.clip(np.abs(residuals) / spread / _SCALE_CUT, 0.0, 1.0)
-    return float(np.mean(1.0 - (1.0 - u * u) ** 3))
-
-
-def _root(excess: Callable[[float], float], residuals: Floats) -> float:
-    """Return where a decreasing function of the scatter is zero; 0 if it is nowhere positive."""
-    if excess(0.0) <= 0.0:
-        return 0.0
-    from scipy.optimize import brentq
-
-    # The bracket starts in the middle of the residuals: the largest may be off by any power of ten.
-    low = high = float(np.median(np.abs(residuals))) or 1e-12 * float(np.max(np.abs(residuals)))
-    while excess(high) > 0.0:
-        low, high = high, 2.0 * high
-    while excess(low) <= 0.0:
-        low, high = 0.5 * low, low
-    return float(brentq(excess, low, high, xtol=1e-300, rtol=1e-10))
+    residuals, errors = (np.ascontiguousarray(values, float) for values in (residuals, errors))
+    start = scale_start(residuals, errors, _SCALE_LEVEL * (n - lost) / n, _SCALE_CUT)
+    variance = refined_variance(residuals, errors, start**2, lost, _SCALE_REFINED_CUT, _REFINED_VARIANCE)
+    return float(np.sqrt(variance))
 
 
 def robust_fit(
@@ -239,8 +189,10 @@ def _start(design: Floats, values: Floats, spread: Floats, mean: Floats, precisi
 
 
 def _solve(design: Floats, values: Floats, weights: Floats, mean: Floats, precision: Floats) -> Floats:
-    normal = (design * weights[:, None]).T @ design + np.diag(precision)
-    right = (design * weights[:, None]).T @ values + precision * mean
+    weighted = (design * weights[:, None]).T
+    normal, right = weighted @ design + np.diag(precision), weighted @ values + precision * mean
+    if len(mean) == 1:
+        return right / normal[0] if normal[0, 0] > 0.0 else np.zeros(1)
     return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0])
 
 

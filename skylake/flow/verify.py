@@ -28,8 +28,9 @@ from skylake.lake.verify import (
     findings,
     readable_files,
     run_checks,
-    run_share,
+    run_shares,
     shares_of,
+    together,
 )
 from skylake.sky.validation import validate
 
@@ -214,26 +215,31 @@ def _run_shares(
     facts: Facts, checks: Sequence[Check], files: Files, workers: Workers, show: int, progress: Progress
 ) -> list[Outcome]:
     """Run checks that read tables, share by share on the workers."""
-    shares = [share for check in checks for share in shares_of(facts, check, files, show)]
-    progress.begin("checks", len(shares))
-    task: Callable[..., Any] = dask.delayed(run_share, pure=False)
-    makers = [partial(task, share) for share in shares]
-    results = run_in_windows(workers, makers, lambda *_: progress.advance())
+    groups = together([share for check in checks for share in shares_of(facts, check, files, show)])
+    progress.begin("checks", sum(len(group) for group in groups))
+    task: Callable[..., Any] = dask.delayed(run_shares, pure=False)
+    makers = [partial(task, group) for group in groups]
+    results = run_in_windows(workers, makers, lambda number, _: progress.advance(len(groups[number])))
     progress.end()
     outcomes = {check.name: Outcome(check) for check in checks}
-    for share, result in zip(shares, results, strict=True):
+    for group, result in zip(groups, results, strict=True):
         if isinstance(result, SkylakeError):
             raise result
         if isinstance(result, BaseException):
             raise LakeError(
-                f"the check {share.check.name} ended ({type(result).__name__}: {result}); verify again"
+                f"the check {group[0].check.name} ended ({type(result).__name__}: {result}); verify again"
             ) from result
-        outcome = outcomes[share.check.name]
-        outcome.rows = [*outcome.rows, *result.rows][:show]
-        outcome.n_found += result.n_found
-        outcome.error = outcome.error or result.error
-        outcome.seconds += result.seconds
+        for share, found in zip(group, result, strict=True):
+            _add(outcomes[share.check.name], found, show)
     return list(outcomes.values())
+
+
+def _add(outcome: Outcome, found: Outcome, show: int) -> None:
+    """Add what was found in a share to what is known of a check."""
+    outcome.rows = [*outcome.rows, *found.rows][:show]
+    outcome.n_found += found.n_found
+    outcome.error = outcome.error or found.error
+    outcome.seconds += found.seconds
 
 
 def _as_dict(facts: Facts, outcome: Outcome) -> dict[str, Any]:

@@ -31,6 +31,8 @@ Files = Mapping[str, tuple[str, ...]]
 _MEMORY = "2GB"
 #: Rows of the largest table in a share.
 _SHARE_ROWS = 10_000_000
+#: Rows that are read by checks which share a connection; to open one takes as long as to read some 100,000 rows.
+_CONNECTION_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Share:
         Files of the tables that the check reads.
     number, count : int
         The share, of so many; a row belongs to the share that its value leaves when divided by the count.
+    n_rows : int
+        Rows that are read for it, of all tables.
     show : int
         Offending rows to return at most.
     """
@@ -52,6 +56,7 @@ class Share:
     files: Files
     number: int
     count: int
+    n_rows: int
     show: int
 
 
@@ -173,15 +178,37 @@ def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share
     for table, n_rows in facts.relations.values("lake_files", "table_name", "n_rows"):
         counts[table] = counts.get(table, 0) + n_rows
     count = max(1, *(-(-counts.get(table, 0) // _SHARE_ROWS) for table in check.tables))
+    n_rows = sum(counts.get(table, 0) for table in check.tables) // count
     own = {table: files[table] for table in check.tables if table in files}
-    return [Share(check, own, number, count, show) for number in range(count)]
+    return [Share(check, own, number, count, n_rows, show) for number in range(count)]
 
 
-def run_share(share: Share) -> Outcome:
-    """Run a check on a share of the rows; runs on a worker."""
-    chosen = (share.check.share or "", share.number, share.count)
-    with connect(share.files, share.check.tables, chosen) as connection:
-        return run_check(connection, share.check, share.show)
+def together(shares: Sequence[Share]) -> list[list[Share]]:
+    """Return shares in groups that a worker runs on one connection: the same rows of each table, and few of them."""
+    groups: list[list[Share]] = []
+    for share in sorted(shares, key=lambda one: (one.check.share or "", one.number, one.count)):
+        first = groups[-1][0] if groups else share
+        same = (first.check.share, first.number, first.count) == (
+            share.check.share,
+            share.number,
+            share.count,
+        )
+        n_rows = sum(one.n_rows for one in groups[-1]) + share.n_rows if groups else 0
+        if groups and same and n_rows <= _CONNECTION_ROWS:
+            groups[-1].append(share)
+        else:
+            groups.append([share])
+    return groups
+
+
+def run_shares(shares: Sequence[Share]) -> list[Outcome]:
+    """Run checks on the same share of the rows; runs on a worker."""
+    first = shares[0]
+    chosen = (first.check.share or "", first.number, first.count)
+    files = {table: paths for share in shares for table, paths in share.files.items()}
+    tables = sorted({table for share in shares for table in share.check.tables})
+    with connect(files, tables, chosen) as connection:
+        return [run_check(connection, share.check, share.show) for share in shares]
 
 
 def findings(facts: Facts, outcome: Outcome) -> list[dict[str, str]]:

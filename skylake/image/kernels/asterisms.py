@@ -243,7 +243,10 @@ def _orient(
         scale *= wide / seen
     guess.lens[0] = focal / scale
     guess.lens[1], guess.lens[2] = wanted.distortion[0], wanted.distortion[1]
-    guess.rotation[:] = camera.T @ sky
+    turned = camera.T @ sky
+    for i in range(3):
+        for j in range(3):
+            guess.rotation[i, j] = turned[i, j]
     if wanted.turn_tolerance >= math.pi:
         return True
     return abs(_angle_between(_position_angle(guess.rotation), wanted.turn)) <= wanted.turn_tolerance

@@ -350,7 +350,9 @@ def windowed_centroids(
                 if resting[lane]:
                     _settle(x[one], y[one], places[:, lane], leash[one], found[one])
                     if not math.isnan(found[one, 0]):
-                        found[one, 2:] = _propagated(sums[:, lane], sky, 0.0 if plane else per_adu)
+                        found[one, 2], found[one, 3] = _propagated(
+                            sums[:, lane], sky, 0.0 if plane else per_adu
+                        )
                 else:
                     noise = (rms[one] * rms[one], per_adu, scale, excess[one])
                     _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],

@@ -140,7 +140,10 @@ def improve(
         right[i] += (start[i - 4] - guess.lens[i - 3]) * scatter**-2
     for i in range(4):
         normal[i, i] *= 1.0 + 1e-9
-    covariance[:] = np.linalg.inv(normal)
+    inverse = np.linalg.inv(normal)
+    for i in range(N_PARAMETERS):
+        for j in range(N_PARAMETERS):
+            covariance[i, j] = inverse[i, j]
     step = covariance @ right
     _turn(guess.rotation, step)
     guess.lens[0] *= math.exp(min(max(step[3], -0.3), 0.3))

@@ -285,8 +285,12 @@ def _list_row(
     for block in range(eights.size):
         if eights[block] == 0:
             continue
-        if found + 8 > place.size and found + np.sum(above[8 * block : 8 * block + 8]) > place.size:
-            return -1
+        if found + 8 > place.size:
+            room = place.size - found
+            for x in range(8 * block, 8 * block + 8):
+                room -= above[x]
+            if room < 0:
+                return -1
         for x in range(8 * block, min(8 * block + 8, width)):
             if above[x] != 0:
                 place[found], value[found], light[found] = y * width + x, row[x], signal[x]

@@ -95,7 +95,10 @@ def sum_cells(
     width = signal.shape[1]
     above, held = np.empty(width, np.float32), np.empty(width, np.float32)
     none, one = np.float32(0.0), np.float32(1.0)
-    covered = np.empty((np.max(np.diff(rows)), width), np.uint8)
+    highest = 0
+    for i in range(shape[0]):
+        highest = max(highest, rows[i + 1] - rows[i])
+    covered = np.empty((highest, width), np.uint8)
     for i in range(shape[0]):
         _paint_discs(covered, rows[i], rows[i + 1], discs)
         for y in range(rows[i], rows[i + 1]):
