@@ -170,8 +170,7 @@ class FilterBand:
     aliases: tuple[str, ...] = ()
     """Other names of the filter in headers."""
     clear_zeropoint: float | None = None
-    """Zeropoint of the filter under a clear sky, for ADU per second: it tells how many stars of the catalog a clear
-    frame of a field should show. None expects `clear_sky.stars` wherever the catalog has them."""
+    """Zeropoint under a clear sky, for ADU per second: how many stars of the catalog a clear frame shows follows."""
 
 
 @dataclass(frozen=True, slots=True)
