@@ -390,7 +390,7 @@ class Camera:
         del values["description"], values["site"]["name"]
         for band in values["filters"].values():
             # What nobody told changes no result, and frames of before stay those of the same configuration.
-            if band["clear_zeropoint"] is None:
+            if band.get("clear_zeropoint", True) is None:
                 del band["clear_zeropoint"]
         return values
 

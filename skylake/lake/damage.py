@@ -26,6 +26,8 @@ _FILE = re.compile(r"['\"]([^'\"]+\.parquet)['\"]")
 
 def damaged(path: Path, why: str) -> LakeError:
     """Return the error that a file of a lake is not what the lake says of it."""
+    if is_url(path):
+        return LakeError(f"{path}: {why}; open the lake again, or publish it again if that does not help")
     return LakeError(f"{path}: {why}; `skylake verify {_lake_of(path)}` tells the command that mends it")
 
 

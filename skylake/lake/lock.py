@@ -29,7 +29,7 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     """Hold the lock on a file of a lake. The system frees it when the process ends, however it ends.
 
-    The file tells who has locked it last.
+    The file tells who has locked it, or was killed over it.
 
     Parameters
     ----------
@@ -60,7 +60,10 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
             )
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         _sign(path, descriptor)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

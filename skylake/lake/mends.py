@@ -45,6 +45,7 @@ class Mends:
             "bundle",
             "orphan",
             "version",
+            "pixel",
             "hats",
             "document",
             "pointer",

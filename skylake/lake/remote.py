@@ -225,7 +225,11 @@ class PublishedVersion(Version):
     def leaves(self) -> Leaves:
         """Files of each pixel of a HATS table, from the list of objects: one request, whatever the nights."""
         found: dict[Pixel, dict[Path, int | None]] = {}
-        for path in sorted(objects_of((self.folder / OBJECTS).read_bytes())):
+        try:
+            objects = (self.folder / OBJECTS).read_bytes()
+        except FileNotFoundError as error:
+            raise LakeError(f"{self.folder / OBJECTS}: it is there no more; {_REMOVED}") from error
+        for path in sorted(objects_of(objects)):
             pixel = pixel_of(path)
             if pixel is not None and path.endswith(".parquet"):
                 found.setdefault(pixel, {})[self.folder / path] = None
@@ -312,12 +316,13 @@ class PublishedSnapshot(Snapshot):
     ) -> pa.Table:
         """Return the rows of a HATS table within a cone, those of them for which a filter holds.
 
-        Files are found by listing the folders of pixels, so the snapshot has to be there afterwards.
+        Which files there are tells the list of objects, so that one that is removed meanwhile is missed.
         """
         try:
             return super().cone(table, ra_deg, dec_deg, radius_deg, columns, filter)
-        finally:
+        except LakeError:
             self.require_there()
+            raise
 
     def n_rows(self, table: str) -> int:
         """Return the number of rows of a table, as the publisher counted them."""

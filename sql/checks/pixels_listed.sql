@@ -2,12 +2,22 @@
 -- fast
 -- says: the pixel Norder={norder} Npix={npix} of {table_name} is {problem}
 -- mend: {pixel_mend}
+WITH wrong AS (
+    SELECT table_name, norder, npix, is_listed
+    FROM pixels
+    WHERE NOT is_listed OR n_files = 0
+),
+
+-- Where a file of the pixel is lost, what brings it back mends both.
+lost AS (
+    SELECT table_name, norder, npix, min(path) AS path
+    FROM lake_files
+    GROUP BY table_name, norder, npix
+)
+
 SELECT
-    p.table_name, p.norder, p.npix,
-    CASE WHEN p.is_listed THEN 'listed and has no file' ELSE 'not listed' END AS problem,
-    -- Where a file of the pixel is lost, what brings it back mends both.
-    CASE WHEN p.is_listed THEN min(l.path) END AS path
-FROM pixels AS p
-LEFT JOIN lake_files AS l USING (table_name, norder, npix)
-WHERE NOT p.is_listed OR p.n_files = 0
-GROUP BY ALL;
+    w.table_name, w.norder, w.npix,
+    CASE WHEN w.is_listed THEN 'listed and has no file' ELSE 'not listed' END AS problem,
+    CASE WHEN w.is_listed THEN l.path END AS path
+FROM wrong AS w
+LEFT JOIN lost AS l USING (table_name, norder, npix);

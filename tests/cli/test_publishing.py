@@ -114,7 +114,7 @@ def test_a_snapshot_that_is_gone_is_told_while_it_is_read(
     import s3fs
 
     store = s3fs.S3FileSystem()
-    store.rm(f"{well('path', url, 'sources').out.strip()}/partition_info.csv")
+    store.rm(f"{well('path', url, 'sources').out.strip()}/_objects.json")
     answer = skylake_command("cone", url, "sources", "10", "10", "60")
     assert answer.status == 3
-    assert answer.sentence.startswith(f"{url}: it is not there")
+    assert answer.sentence.startswith(f"{url}/_versions/sources/") and "is there no more" in answer.sentence
