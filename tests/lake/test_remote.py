@@ -153,6 +153,10 @@ def dense(table: str, make_rows: Any) -> pa.Table:
     rows = make_rows(table, MANY, 3)
     for name, values in {"ra_deg": ra, "dec_deg": dec, "_healpix_29": healpix_index(ra, dec)}.items():
         rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), pa.array(values))
+    if "more_apertures" in rows.column_names:
+        # As most have none; whoever has them has more in a row.
+        place, field = rows.column_names.index("more_apertures"), rows.schema.field("more_apertures")
+        rows = rows.set_column(place, field, pa.nulls(MANY, field.type))
     return rows
 
 
