@@ -149,7 +149,7 @@ def mirrored(lake: Lake) -> tuple[int | None, dict[str, str]]:
 
 def _rows(connection: Any, table: str) -> pa.Table:
     schema = load(table)
-    names = [column.name for column in schema.columns]
+    names = list(schema.flat_names)
     quoted = ", ".join(f'"{name}"' for name in names)
     rows = connection.execute(f'SELECT {quoted} FROM "{table}"').fetchall()
     columns = [list(values) for values in zip(*rows, strict=True)] or [[] for _ in names]

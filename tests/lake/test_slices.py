@@ -39,7 +39,7 @@ def test_no_flipped_bit_of_a_page_is_read_as_another_value(tmp_path: Path, make_
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(random.integers(8))
         path.write_bytes(damaged)
-        with pytest.raises(OSError, match="CRC checksum verification failed"):
+        with pytest.raises(LakeError, match="CRC checksum verification failed"):
             read_files("sources", [path], ["flux_aper2"])
     path.write_bytes(content)
     assert read_files("sources", [path]).equals(rows)

@@ -164,7 +164,7 @@ def test_only_what_a_query_needs_is_read(filled: Lake, tmp_path: Path) -> None:
         if f"Npix={pixel}/" not in str(path):
             path.write_bytes(b"spoiled")
     assert snapshot.cone("sources", star["ra_deg"], star["dec_deg"], 1e-5).equals(expected)
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(LakeError, match=r"cannot be read.*skylake verify"):
         snapshot.read("sources")
 
 

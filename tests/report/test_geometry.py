@@ -42,7 +42,7 @@ def solution(number=800, outward=0.0):
     stars = SkyStars(vectors, residuals.mag)
     every = np.arange(number)
     refined = Refined(lens, stars, Pairs(every, every, np.hypot(dx, dy)), np.stack([dx, dy], axis=1), 0.3, 10)
-    return AllSkySolution(view, 500.0, 10, 0.3, 0.3, 180.0, 300, 290, 0.0, 1.0, residuals, refined)
+    return AllSkySolution(view, 500.0, 10, 0.3, 0.3, 180.0, 300, 290, 0.0, 1.0, 0.5, residuals, refined)
 
 
 @pytest.mark.parametrize("picture", PICTURES)
