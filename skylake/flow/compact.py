@@ -115,6 +115,7 @@ def _compact_table(
         "files_after": after,
         "pixels_divided": len(divided),
     }
+    progress.line(f"compact {table}: {before} files became {after}")
 
 
 def _drop_others(staging: Path, wanted: Collection[str]) -> None:
