@@ -136,7 +136,14 @@ class NightCatalog:
 
     def __enter__(self) -> Path:
         self.folder = tempfile.TemporaryDirectory(prefix="skylake-night-")
-        root = Path(self.folder.name) / "sources"
+        try:
+            return self._fill(Path(self.folder.name) / "sources")
+        except BaseException:
+            self.folder.cleanup()
+            raise
+
+    def _fill(self, root: Path) -> Path:
+        """Write the catalog into a folder and return it."""
         pixels = []
         for file, piece in zip(self.sources.files, self.slices, strict=True):
             target = root / file.path
