@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from skylake.image.epochs import Epoch
     from skylake.image.geometry import Geometry
     from skylake.lake import Lake, Snapshot
@@ -13,13 +16,11 @@ if TYPE_CHECKING:
 
 def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]:
     """Draw an epoch of a camera into a folder; return the files."""
-    from skylake.cli.output import writing
     from skylake.core.sphere import ARCSEC_PER_RADIAN
     from skylake.flow.cluster import Inline
     from skylake.flow.learning import stars_of_epoch
     from skylake.flow.residualfields import field_of_epoch
     from skylake.report import astrometry
-    from skylake.report.style import save
 
     model = epoch.distortion.model
     stars = stars_of_epoch(lake, camera, epoch, Inline())
@@ -34,13 +35,7 @@ def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]
         "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
         "field": astrometry.stored_field(field, epoch.shape, scale, n_frames, f"{name}: residuals as stored"),
     }
-    paths = []
-    for what, figure in figures.items():
-        path = folder / f"{camera}-{epoch.number}.{epoch.version}-{what}.png"
-        with writing(path):
-            save(figure, path)
-        paths.append(str(path))
-    return paths
+    return _saved(figures, folder, f"{camera}-{epoch.number}.{epoch.version}")
 
 
 def draw_sky_geometry(snapshot: Snapshot, geometry: Geometry, camera: str, folder: Path) -> list[str]:
@@ -48,12 +43,10 @@ def draw_sky_geometry(snapshot: Snapshot, geometry: Geometry, camera: str, folde
 
     Where it shows altitudes and azimuths, its distortion, and what is left of the stars of its frames.
     """
-    from skylake.cli.output import writing
     from skylake.core.sphere import ARCSEC_PER_RADIAN
     from skylake.flow.residualfields import field_of_geometry
     from skylake.report import astrometry
     from skylake.report.geometry import horizon_grid
-    from skylake.report.style import save
 
     name, lens, shape = f"{camera}, geometry {geometry.name}", geometry.lens, geometry.shape
     field, n_frames = field_of_geometry(snapshot, camera, geometry)
@@ -63,10 +56,16 @@ def draw_sky_geometry(snapshot: Snapshot, geometry: Geometry, camera: str, folde
         "distortion": astrometry.distortion_map(lens, shape, f"{name}: distortion", whole_sky=True),
         "field": astrometry.stored_field(field, shape, scale, n_frames, f"{name}: residuals as stored"),
     }
-    paths = []
+    return _saved(figures, folder, f"{camera}-{geometry.name}")
+
+
+def _saved(figures: Mapping[str, Figure], folder: Path, stem: str) -> list[str]:
+    """Save figures by what they show; return the files."""
+    from skylake.cli.output import writing
+    from skylake.report.style import save
+
+    paths = {what: folder / f"{stem}-{what}.png" for what in figures}
     for what, figure in figures.items():
-        path = folder / f"{camera}-{geometry.name}-{what}.png"
-        with writing(path):
-            save(figure, path)
-        paths.append(str(path))
-    return paths
+        with writing(paths[what]):
+            save(figure, paths[what])
+    return [str(path) for path in paths.values()]

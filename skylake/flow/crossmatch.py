@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +136,11 @@ class NightCatalog:
         self.sources, self.slices = sources, slices
 
     def __enter__(self) -> Path:
-        self.folder = tempfile.TemporaryDirectory(prefix="skylake-night-")
-        try:
-            return self._fill(Path(self.folder.name) / "sources")
-        except BaseException:
-            self.folder.cleanup()
-            raise
+        with ExitStack() as opened:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="skylake-night-"))
+            root = self._fill(Path(folder) / "sources")
+            self._opened = opened.pop_all()
+        return root
 
     def _fill(self, root: Path) -> Path:
         """Write the catalog into a folder and return it."""
@@ -159,4 +159,4 @@ class NightCatalog:
         return root
 
     def __exit__(self, *_: object) -> None:
-        self.folder.cleanup()
+        self._opened.close()

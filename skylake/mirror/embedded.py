@@ -18,7 +18,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -200,13 +200,13 @@ class EmbeddedServer:
         self._server_lock.acquire()
         # Before it starts: who is killed in between would leave a server that nobody ends.
         self._stop_when_unused.touch(mode=0o600)
-        try:
-            self._data_folder.launch(self._server_lock.fileno())
-        except BaseException:
-            self._stop_when_unused.unlink(missing_ok=True)
-            raise
-        finally:
-            self._server_lock.abandon()
+        with ExitStack() as failed:
+            failed.callback(self._stop_when_unused.unlink, missing_ok=True)
+            try:
+                self._data_folder.launch(self._server_lock.fileno())
+            finally:
+                self._server_lock.abandon()
+            failed.pop_all()
         _LOG.info("PostgreSQL in %s started in %.2f s", self.folder, time.perf_counter() - begin)
 
     def _stop(self) -> None:

@@ -103,10 +103,8 @@ def sources_table(
         "dec_deg": dec_deg[placed],
         **above_horizon(frame, ra_deg[placed], dec_deg[placed], site),
     }
-    schema, own = (
-        load("sources"),
-        {name: values[placed] for name, values in _measured_columns(measured).items()},
-    )
+    schema = load("sources")
+    own = {name: values[placed] for name, values in _measured_columns(measured).items()}
     nest_apertures(own, schema)
     columns |= {name: pa.array(values, from_pandas=True) for name, values in own.items()}
     return conform(pa.table(columns), schema)
