@@ -93,6 +93,7 @@ def compact(
     tables stays the same. A compaction that was interrupted goes on where it stopped.
     """
     from skylake.flow.compact import compact as run_compact
+    from skylake.flow.progress import counted
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
@@ -100,8 +101,11 @@ def compact(
 
     def text() -> None:
         for name, done in report.tables.items():
-            divided = f", {done['pixels_divided']} pixels divided" if done["pixels_divided"] else ""
-            click.echo(f"compact {name}: {done['files_before']} files became {done['files_after']}{divided}")
+            divided = (
+                f", {counted(done['pixels_divided'], 'pixel')} divided" if done["pixels_divided"] else ""
+            )
+            before = counted(done["files_before"], "file")
+            click.echo(f"compact {name}: {before} became {done['files_after']}{divided}")
         if not report.tables:
             click.echo("compact: nothing to gain")
 
@@ -120,14 +124,16 @@ def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
     The settings keep_newest, keep_days and keep_months of skylake.toml say which snapshots stay. Those that
     a reader of skylake holds stay in any case.
     """
+    from skylake.flow.progress import counted
     from skylake.lake import Retention
 
     opened = open_lake(lake)
     report = opened.vacuum(None if keep is None else Retention(keep, 0, 0))
     text = (
-        f"{opened.root}: {len(report.snapshots)} snapshots and {report.n_versions} versions of tables removed, "
-        f"{report.n_masters} files of masters, {report.n_bytes / 1e6:.1f} MB freed"
+        f"{opened.root}: {counted(len(report.snapshots), 'snapshot')} and "
+        f"{counted(report.n_versions, 'version')} of tables removed, {counted(report.n_masters, 'file')} of masters, "
+        f"{report.n_bytes / 1e6:.1f} MB freed"
     )
     if report.n_in_use:
-        text += f"; {report.n_in_use} snapshots stay because they are being read"
+        text += f"; {counted(report.n_in_use, 'snapshot')} kept for those who read now"
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))

@@ -43,6 +43,8 @@ def publish(lake: Path, url: str, keep: int, dry_run: bool, as_json: bool) -> No
 
 
 def _tell(report: PublishReport) -> None:
+    from skylake.flow.progress import counted
+
     be = "would be " if report.dry_run else ""
     if report.tables:
         rows = [(name, *counts.values()) for name, counts in report.tables.items()]
@@ -50,7 +52,8 @@ def _tell(report: PublishReport) -> None:
         click.echo()
     sent, copied = report.bytes_sent / 1e6, report.bytes_copied / 1e6
     click.echo(
-        f"publish: snapshot {report.snapshot} in {report.url}; {report.n_sent} files with {sent:.1f} MB {be}sent, "
-        f"{report.n_copied} with {copied:.1f} MB {be}copied within the store, {len(report.removed)} old snapshots "
-        f"{be}removed"
+        f"publish: snapshot {report.snapshot} in {report.url}; "
+        f"{counted(report.n_sent, 'file')} with {sent:.1f} MB {be}sent, "
+        f"{report.n_copied} with {copied:.1f} MB {be}copied within the store, "
+        f"{counted(len(report.removed), 'old snapshot')} {be}removed"
     )

@@ -226,6 +226,7 @@ def mirror(
     The database is a copy that can be thrown away and made again. With --as-of it shows the lake as it was, until
     the next run.
     """
+    from skylake.flow.progress import counted
     from skylake.mirror.run import mirror_lake, stop_server
 
     opened = open_lake(lake)
@@ -237,8 +238,8 @@ def mirror(
     report = mirror_lake(opened, url, keep_running, rebuild, as_of)
     done = report.outcome
     text = (
-        f"mirror: snapshot {report.snapshot} in {report.where}; {done.n_copied} parts with {done.n_rows_copied} rows "
-        f"copied, {done.n_removed} removed"
+        f"mirror: snapshot {report.snapshot} in {report.where}; {counted(done.n_copied, 'part')} with "
+        f"{counted(done.n_rows_copied, 'row')} copied, {done.n_removed} removed"
     )
 
     def show_text() -> None:
