@@ -63,6 +63,8 @@ def main() -> None:
         conclude(questions(Lake(options.lake), 0.1 if options.quick else 0.01))
         return
     nights, frames = (100, 6) if options.quick else (1000, 66)
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="skylake-benchmark-", dir=options.folder) as folder,
         workers("local", 2) as pool,
