@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError
+from skylake.flow.chunkrows import write_rows
 from skylake.flow.frames import Chunk
 from skylake.flow.gather import Existing, files_sha256, gather_batch
 from skylake.lake import Part
-from skylake.lake.parts import sort_rows
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet
@@ -87,10 +87,7 @@ def gatherer(folder: Path) -> Gather:
         place.mkdir()
         made = []
         for number, (frames, sources) in enumerate(chunks):
-            path = place / f"{number}.parquet"
-            if sources is not None:
-                pq.write_table(sort_rows(sources, load("sources")), path)
-            made.append(Chunk(frames, None if sources is None else path))
+            made.append(Chunk(frames, write_rows([sources], "sources", place / f"{number}.arrow")))
         go.staging = place / "staging"  # type: ignore[attr-defined]
         return gather_batch(BATCH, made, existing, TREE, go.staging, "p")  # type: ignore[attr-defined]
 
