@@ -10,6 +10,7 @@ from typing import Any
 
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
+from skylake.durable import partial_path
 from skylake.errors import FrameError, FrameRejected, cannot_be_written
 from skylake.flow import astrometrynet
 from skylake.flow.refining import RefinedFrame, Refiner
@@ -212,7 +213,7 @@ def write_copy(frame: Path, profile: Profile, header: Any, path: Path) -> None:
 
 
 def _replace(hdus: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
@@ -220,3 +221,5 @@ def _replace(hdus: Any, path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise cannot_be_written(path, error, "it") from error
+    finally:
+        partial.unlink(missing_ok=True)
