@@ -279,7 +279,7 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
     )
     if built.sure_deg > scales[0]:
         text += (
-            f"\npictures narrower than {built.sure_deg:.2g} degrees have too few of its stars to be sure of a solution "
-            "where it has fewest; a deeper catalog has more"
+            f"\npictures narrower than {built.sure_deg:.2g} degrees have too few of its stars to be sure of a "
+            "solution where it has fewest; a deeper catalog has more"
         )
     show.result(row, as_json, lambda: click.echo(text))

@@ -19,7 +19,6 @@ from skylake.errors import FrameRejected
 from skylake.image.astrometry import (
     Pointing,
     StarFinder,
-    check_pointing,
     describe_pointing,
     header_pointing,
     view_pointing,
@@ -42,6 +41,7 @@ from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, clear_sky_of, is_cloudy
+from skylake.image.wcscheck import check_pointing
 
 Floats = npt.NDArray[np.float64]
 
@@ -353,11 +353,11 @@ class _Frame:
             return None
         check = judged.check
         why = "solve the frame anew" if lost is None else str(lost)
-        return FrameRejected(
-            Reason.BAD_WCS,
-            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
-            f"them; {why}"[:_LONGEST_MESSAGE],
+        found = (
+            f"{check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts them"
         )
+        told = f"only {found}" if check.confirmed else f"{found}, no more than by chance"
+        return FrameRejected(Reason.BAD_WCS, f"{told}; {why}"[:_LONGEST_MESSAGE])
 
 
 def _found_row(judged: Judged) -> dict[str, Any]:

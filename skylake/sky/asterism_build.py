@@ -17,8 +17,8 @@ from skylake.core.zones import Zones, sorted_by_zone
 
 #: Stars of a band have fewer brighter ones than this within its reach.
 RANK = 5
-#: Stars per square degree of the narrowest band of an index for pictures of half a degree, sixteen in each, and how many
-#: times fewer each further band has.
+#: Stars per square degree of the narrowest band of an index for pictures of half a degree, sixteen in each, and how
+#: many times fewer each further band has.
 FINEST_DENSITY = 64.0
 RATIO = 4.0
 #: A band denser than so many times that of half a degree is left out if the next one has this share of its stars.

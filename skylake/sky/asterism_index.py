@@ -68,7 +68,10 @@ class AsterismIndex:
         vectors = self.bands[0].zones.vectors
         # Cells of equal area, 2 square degrees; those without a star may be beyond the catalog.
         counts, *_ = np.histogram2d(
-            vectors[:, 2], np.arctan2(vectors[:, 1], vectors[:, 0]), (100, 200), ((-1.0, 1.0), (-math.pi, math.pi))
+            vectors[:, 2],
+            np.arctan2(vectors[:, 1], vectors[:, 0]),
+            (100, 200),
+            ((-1.0, 1.0), (-math.pi, math.pi)),
         )
         fewest = float(np.percentile(counts[counts > 0], 10.0)) / (_SKY_SQUARE_DEGREES / counts.size)
         return math.sqrt(_SURE / fewest)
@@ -100,8 +103,8 @@ def build_index(
     Raises
     ------
     CatalogError
-        If the catalog has no such magnitudes or too few stars, or too many for pictures so narrow, or the file cannot be
-        written.
+        If the catalog has no such magnitudes or too few stars, or too many for pictures so narrow, or the file cannot
+        be written.
     """
     with _building(catalog, None):
         return _built(catalog, band, narrowest_deg, widest_deg)
@@ -148,9 +151,7 @@ def _magnitude(catalog: ReferenceCatalog, band: str | None) -> str:
     return mag_column(band or catalog.bands[0])
 
 
-def _bright_stars(
-    catalog: ReferenceCatalog, magnitude: str, density: float
-) -> tuple[FloatArray, FloatArray]:
+def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> tuple[FloatArray, FloatArray]:
     """Return the brightest stars of every cell of the sky, read file by file."""
     most = math.ceil(_SPARE * max(density, FINEST_DENSITY) * _CELL_SQUARE_DEGREES)
     pieces = []
@@ -236,7 +237,9 @@ def _building(catalog: ReferenceCatalog, tell: Callable[[str], None] | None) -> 
     path = index_path(catalog)
     lock = path.with_name(f".{path.name}.lock")
     try:
-        with locked_alone(lock, lambda: tell and tell(f"{path}: another process builds the index; it is waited for")):
+        with locked_alone(
+            lock, lambda: tell and tell(f"{path}: another process builds the index; it is waited for")
+        ):
             # What a process left that was killed over it.
             for left in path.parent.glob(f".{path.name}.*{PARTIAL}"):
                 left.unlink(missing_ok=True)

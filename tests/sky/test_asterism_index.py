@@ -189,7 +189,9 @@ def test_each_copy_of_an_index_is_read_whole_once(copied: ReferenceCatalog) -> N
     assert open_index(copied).n_stars and list(path.parent.glob(".*.tmp")) == []
 
 
-def test_an_index_of_an_older_format_is_told_and_made_anew(catalog: ReferenceCatalog, index: AsterismIndex) -> None:
+def test_an_index_of_an_older_format_is_told_and_made_anew(
+    catalog: ReferenceCatalog, index: AsterismIndex
+) -> None:
     path = index_path(catalog)
     kept = path.rename(path.with_suffix(".newer"))
     try:
@@ -275,7 +277,9 @@ def test_an_index_that_would_be_too_large_is_refused(catalog: ReferenceCatalog) 
     large = ReferenceCatalog(
         catalog.collection, catalog.name, 2000.0, 300.0, 1_000_000_000, catalog.checksum, catalog.columns
     )
-    with pytest.raises(CatalogError, match=r"pictures of 0\.1 degrees .* 12 million stars; choose 0\.24 degrees"):
+    with pytest.raises(
+        CatalogError, match=r"pictures of 0\.1 degrees .* 12 million stars; choose 0\.24 degrees"
+    ):
         build_index(large, "V", 0.1)
     assert narrowest_possible_deg(2_500_000) == 0.0
 
