@@ -40,6 +40,10 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
+#: Widths of pictures of which nothing is known.
+_NARROWEST_DEG, _WIDEST_DEG = 0.5, 60.0
+#: Stars in the narrowest pictures that an index is made for.
+_NARROWEST_STARS = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class SolveParams:
     Attributes
     ----------
     scale_low, scale_high : float or None
-        Limits of the scale at the centre, arcsec per pixel; None where pictures of 0.5 to 60 degrees are possible.
+        Limits of the scale at the centre, arcsec per pixel; None where pictures of 0.5 degrees (less, if the index is
+        made for them) to 60 degrees are possible.
     centre : tuple of float or None
         Right ascension and declination, degrees, of a place near the centre.
     radius_deg : float
@@ -255,7 +260,7 @@ def solve(
 def _why_unsolved(state: _Search) -> str:
     """Return how far the search came, and what may help."""
     spent = f"among {state.n_guesses} guesses"
-    mend = "check the scale, and that the catalog is as deep as the frame"
+    mend = _beyond_patterns(state) or "check the scale, and that the catalog is as deep as the frame"
     if state.timed_out:
         spent = f"within {state.params.seconds:g} s"
         mend = "allow more seconds, or tell scale or centre more closely"
@@ -263,6 +268,21 @@ def _why_unsolved(state: _Search) -> str:
     if math.isfinite(state.best):
         odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"
     return f"no star pattern fits {spent}; {odds}; {mend}"
+
+
+def _beyond_patterns(state: _Search) -> str | None:
+    """Return what to do about pictures that are wider or narrower than the patterns are for; None if they fit."""
+    params, (height, width) = state.params, state.shape
+    longest = max(width, height) / 3600.0
+    if params.scale_low and params.scale_low * longest > _WIDEST_DEG / 1.2:
+        return (
+            f"pictures of {params.scale_low * longest:.3g} degrees and more are wider than patterns are made for, "
+            f"{_WIDEST_DEG:g}; for a camera that looks up tell site and time, and --all-sky or astrometry.all_sky"
+        )
+    if not state.tried:
+        told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
+        return f"the index has too few stars for pictures{told}; make it with --scales for them, of a deeper catalog"
+    return None
 
 
 def _make_ready(bands: Sequence[Band]) -> None:
@@ -292,8 +312,10 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
-    low = math.radians(params.scale_low / 3600.0) if params.scale_low else math.radians(0.5) / side
-    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(60.0) / side
+    densest = max((band.density for band in bands), default=1.0)
+    narrowest = min(math.radians(_NARROWEST_DEG), math.sqrt(_NARROWEST_STARS / densest))
+    low = math.radians(params.scale_low / 3600.0) if params.scale_low else narrowest / side
+    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(_WIDEST_DEG) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
     scales = scale_steps(low, max(high, low), _SCALE_STEP)
     densities = [local_density(band) for band in bands]

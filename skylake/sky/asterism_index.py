@@ -32,8 +32,8 @@ _SKY_SQUARE_DEGREES = 41252.96
 _CELL_SQUARE_DEGREES = _SKY_SQUARE_DEGREES / (12 * 4**_CELL_ORDER)
 #: So many times more stars are looked at than the narrowest band takes.
 _SPARE = 2.0
-#: Of an index of the whole sky, at most; the file has 200 bytes for each, and to build it takes ten times as much.
-_MOST_STARS = 12_000_000
+#: Of an index, at most; the file has 300 bytes for each, and to build it takes 2,200 bytes of memory.
+_MOST_STARS = 6_000_000
 #: Stars of a picture that is nearly certain to be solved.
 _SURE = 12.0
 

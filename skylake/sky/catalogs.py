@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
 from skylake.errors import CatalogError
-from skylake.sky.cone import read_cone
+from skylake.sky.cone import faintest_of, read_cone
 from skylake.sky.hats import read_common_metadata, read_properties
 
 Floats = npt.NDArray[np.float64]
 
 #: A cone is read this much wider than asked for, so that the next frames of the field find it in memory.
 _SPARE = 1.3
+#: Stars of a field that are held: more than the sources of any frame, and 20 MB.
+MOST_STARS = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,18 @@ class StarField:
     catalog : ReferenceCatalog
     band : str or None
         Band that stars are ranked by; the catalog's first if it has no such band.
+    most : int
+        The brightest so many stars of a field are read, about, however deep the catalog is.
     """
 
-    def __init__(self, catalog: ReferenceCatalog, band: str | None) -> None:
+    def __init__(self, catalog: ReferenceCatalog, band: str | None, most: int = MOST_STARS) -> None:
         if not catalog.bands:
             raise CatalogError(
                 f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN"
             )
         self.catalog = catalog
         self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
+        self._most = most
         self._centre = (0.0, 0.0, -1.0)
         self._faintest = math.inf
         self._stars: pa.Table | None = None
@@ -123,7 +128,7 @@ class StarField:
     ) -> tuple[Floats, Floats, Floats]:
         """Return right ascension, declination and magnitude of the stars within a radius.
 
-        None is fainter than `faintest`.
+        None is fainter than `faintest`, or than the brightest of a field so large that it has more than can be held.
         """
         ra, dec, radius = self._centre
         away = float(separation_deg(ra, dec, ra_deg, dec_deg))
@@ -131,7 +136,9 @@ class StarField:
             self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
             self._faintest = math.ceil(faintest) if math.isfinite(faintest) else math.inf
             columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-            bright = None if math.isinf(self._faintest) else pc.field(self.magnitude) <= self._faintest
+            limit = faintest_of(self.catalog.root, *self._centre, self.magnitude, self._most)
+            limit = min(limit, self._faintest)
+            bright = None if math.isinf(limit) else pc.field(self.magnitude) <= limit
             self._stars = read_cone(self.catalog.root, *self._centre, columns, bright)
         assert self._stars is not None
         ra0, dec0, pm_ra, pm_dec, mag = (

@@ -287,12 +287,10 @@ def test_a_crowded_image_confirms_its_own_wcs_and_no_other(side: int, n: int, cl
         random = np.random.default_rng(seed)
         made = header(CRPIX1=side / 2 + 0.5, CRPIX2=side / 2 + 0.5)
         pointing = point(made, (side, side))
-        middles = random.uniform(0.0, side, (2, clumps, 1)) if clumps else None
-        x, y = (
-            random.uniform(1.0, side - 2.0, (2, n))
-            if middles is None
-            else np.clip((middles + random.normal(0.0, side / 12.0, (2, clumps, n // clumps))).reshape(2, -1), 1.0, side - 2.0)
-        )  # fmt: skip
+        x, y = random.uniform(1.0, side - 2.0, (2, n))
+        if clumps:
+            away = random.normal(0.0, side / 12.0, (2, clumps, n // clumps))
+            x, y = (random.uniform(0.0, side, (2, clumps, 1)) + away).reshape(2, -1).clip(1.0, side - 2.0)
         flux = 10.0 ** random.exponential(0.5, x.size)
         stars = catalog(pointing, x, y, flux)
         # A third of the brightest are missing, places have errors, and the WCS is off by a pixel.

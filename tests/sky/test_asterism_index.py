@@ -278,7 +278,7 @@ def test_an_index_that_would_be_too_large_is_refused(catalog: ReferenceCatalog) 
         catalog.collection, catalog.name, 2000.0, 300.0, 1_000_000_000, catalog.checksum, catalog.columns
     )
     with pytest.raises(
-        CatalogError, match=r"pictures of 0\.1 degrees .* 12 million stars; choose 0\.24 degrees"
+        CatalogError, match=r"pictures of 0\.1 degrees .* 6 million stars; choose 0\.34 degrees"
     ):
         build_index(large, "V", 0.1)
     assert narrowest_possible_deg(2_500_000) == 0.0
