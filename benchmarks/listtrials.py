@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from starfields import SIDE, List, Sky
 
-from skylake.core.sphere import ra_dec, unit_vectors
+from skylake.core.sphere import unit_vectors
 from skylake.image.solve import Solution, SolveParams, solve
 from skylake.lake import Lake
 from skylake.sky.asterism_index import AsterismIndex, ensure_index
@@ -53,8 +53,7 @@ def nothing_known(_: List) -> SolveParams:
 
 
 def near(drawn: List) -> SolveParams:
-    ra, dec = ra_dec(drawn.rotation[2])
-    return hinted(drawn.scale_arcsec, centre=(float(ra), float(dec)), radius_deg=NEAR_DEG)
+    return hinted(drawn.scale_arcsec, centre=drawn.centre, radius_deg=NEAR_DEG)
 
 
 BLIND, LOST, PRIOR, RANDOM = (

@@ -11,9 +11,10 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _HELD_S = 86400.0
 GONE = ".gone"
 #: How the names of files end that are locked in place of folders; they begin with a dot.
 HELD = ".held"
+#: How the names of files end that are being written; they begin with a dot.
+PARTIAL = ".tmp"
 #: File systems of which it was said that they lock no folders.
 _TOLD: set[int] = set()
 #: What a file system says that knows no hard links.
@@ -285,6 +288,32 @@ def _lock_beside(folder: Path, refusal: OSError) -> int:
         os.close(descriptor)
         raise BlockingIOError(error.errno, f"{folder}: it is held, or nothing can be locked here") from error
     return descriptor
+
+
+@contextmanager
+def locked_alone(path: Path, waits: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock on a file, which is made; `waits` is called if another process holds it, then it is waited for.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made, or the file system locks no files.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a name beside a file, to write it under before it takes its place, that no other process has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
 
 
 def replace_durably(path: Path, text: str) -> None:

@@ -272,9 +272,14 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
     built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
     row = {
         "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
-        "file": str(path),
+        "file": str(path), "sure_deg": built.sure_deg,
     }  # fmt: skip
     text = (
         f"{name}: {built.n_asterisms} asterisms of {built.n_stars} stars, {path.stat().st_size / 1e6:.0f} MB"
     )
+    if built.sure_deg > scales[0]:
+        text += (
+            f"\npictures narrower than {built.sure_deg:.2g} degrees have too few of its stars to be sure of a "
+            "solution where it has fewest; a deeper catalog has more"
+        )
     show.result(row, as_json, lambda: click.echo(text))

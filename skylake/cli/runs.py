@@ -87,6 +87,9 @@ def _show_ingest(report: IngestReport) -> None:
         show.complain(unchecked(report.unchecked))
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
+    if report.contradicting:
+        more = len(report.contradicting) - 1
+        show.complain(report.contradicting[0] + (f" (and {more} more like it)" if more else ""))
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
     )

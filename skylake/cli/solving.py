@@ -113,7 +113,7 @@ def solve(
         lambda: show.table([[Path(row["file"]).name, *(row.get(name) for name in names[1:])] for row in rows], names),
     )  # fmt: skip
     for row in rows:
-        if row["status"] != "solved":
+        if row["message"]:
             show.complain(f"{row['file']}: {row['message']}")
     ctx.exit(0 if all(row["status"] == "solved" for row in rows) else 1)
 

@@ -92,7 +92,8 @@ def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) 
         half = math.asin(min(1.0, math.sin(reach) / math.cos(declination))) + _ROUNDING
     limit, n = math.cos(reach), 0
     for zone in range(first, last + 1):
-        low, high = zones.starts[zone], zones.starts[zone + 1]
+        # Files may be damaged while they are mapped.
+        low, high = max(zones.starts[zone], 0), min(zones.starts[zone + 1], zones.ra.size)
         for turn in (-1, 0, 1):
             # A cone over RA 0 reaches into the turn before or after.
             left, right = ra - half + turn * 2.0 * math.pi, ra + half + turn * 2.0 * math.pi

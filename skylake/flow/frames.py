@@ -294,6 +294,16 @@ def unchecked_files(frames: pa.Table) -> list[str]:
     ]
 
 
+def contradicting_files(frames: pa.Table) -> list[str]:
+    """Return the good frames whose stars contradict the profile, each with the sentence that tells in what."""
+    rows = frames.select(["file", "status", "reason", "message"]).to_pylist()
+    return [
+        f"{row['file']}: {row['message']}"
+        for row in rows
+        if row["status"] == Status.OK and row["reason"] is None and row["message"] is not None
+    ]
+
+
 def unexposed_files(frames: pa.Table, camera: Camera) -> list[str]:
     """Return the files of good frames whose cards tell no exposure, though the profile names some that should."""
     rows = frames.select(["file", "status", "flags"]).to_pylist() if camera.header.exposure.cards else []

@@ -18,7 +18,14 @@ from skylake.errors import LakeError, reason_of, together
 from skylake.flow.chunks import reduce_again, reduce_frames, without_repeats
 from skylake.flow.cluster import Workers
 from skylake.flow.discover import find_frames
-from skylake.flow.frames import Chunk, Reduction, peek_nights, unchecked_files, unexposed_files
+from skylake.flow.frames import (
+    Chunk,
+    Reduction,
+    contradicting_files,
+    peek_nights,
+    unchecked_files,
+    unexposed_files,
+)
 from skylake.flow.gather import SHARED, TABLES, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
@@ -94,6 +101,8 @@ class IngestReport:
         Good files whose WCS could not be checked, since the catalog has too few stars where it points.
     unexposed : list of str
         Good files whose cards tell no exposure, though the profile names some that should.
+    contradicting : list of str
+        Good files whose stars contradict the scale or the parity of the profile, with a sentence.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     """
@@ -107,6 +116,7 @@ class IngestReport:
     n_otherwise: int = 0
     unchecked: list[str] = field(default_factory=list)
     unexposed: list[str] = field(default_factory=list)
+    contradicting: list[str] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
 
     @property
@@ -329,19 +339,9 @@ def _publish_window(
     existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
-    sha256, ways = profile.sha256, (TABLES,) if reduction.forcing is None else SHARED
+    how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
     tasks = [
-        gather(
-            batch,
-            chunks.get(batch.night, []),
-            held,
-            tree,
-            staging / str(batch),
-            sha256,
-            checksums,
-            targets,
-            some,
-        )
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)
         for batch, held in zip(batches, existing, strict=True)
         for some in ways
     ]
@@ -378,6 +378,7 @@ def _report_batch(
         report.counts[status] = report.counts.get(status, 0) + 1
     report.problems += [row for row in rows if row["reason"] is not None]
     report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
+    report.contradicting += [told for chunk in chunks for told in contradicting_files(chunk.frames)]
     report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
     n_ok = statuses.count(Status.OK.value)
     report.batches.append(

@@ -138,6 +138,7 @@ def _add(report: IngestReport, further: IngestReport) -> None:
     report.n_otherwise += further.n_otherwise
     report.unchecked += further.unchecked
     report.unexposed += further.unexposed
+    report.contradicting += further.contradicting
     report.half_skies = sorted({*report.half_skies, *further.half_skies})
 
 

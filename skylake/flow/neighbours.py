@@ -22,11 +22,11 @@ from skylake.core.reasons import Reason, Status
 from skylake.flow.cluster import Workers
 from skylake.flow.frames import Chunk
 from skylake.flow.headerlens import header_lenses
-from skylake.image.astrometry import WcsCheck
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text
 from skylake.image.neighbours import EACH_SIDE, Neighbour, Neighbours, Prior
 from skylake.image.placed import INTERPOLATED, NEIGHBOURS
+from skylake.image.wcscheck import WcsCheck
 from skylake.lake import Snapshot
 
 _COLUMNS = [
@@ -138,7 +138,9 @@ def _tells(row: Mapping[str, Any]) -> bool:
     """Tell whether the stars of a frame tell themselves where it points."""
     if row["wcs_source"] in (None, NEIGHBOURS, INTERPOLATED) or row["mjd_mid"] is None:
         return False
-    return WcsCheck(row["wcs_expected"] or 0, row["wcs_matched"] or 0, 0.0).passed
+    # Of a frame that was refused chance may have found the stars.
+    found = WcsCheck(row["wcs_expected"] or 0, row["wcs_matched"] or 0, 0.0, row["reason"] not in _LOST)
+    return found.passed
 
 
 def _headers_wanted(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[int, int]]]:

@@ -10,14 +10,16 @@ from typing import Any
 
 from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
-from skylake.errors import FrameError, FrameRejected, cannot_be_written
+from skylake.core.reasons import Reason
+from skylake.durable import partial_path
+from skylake.errors import FrameError, cannot_be_written
 from skylake.flow import astrometrynet
 from skylake.flow.refining import RefinedFrame, Refiner
 from skylake.image.allsky_solve import AllSkySolution
 from skylake.image.epochs import Epoch, epoch_at
-from skylake.image.hints import SCALE_FACTOR
+from skylake.image.hints import SCALE_FACTOR, contradicted, in_turn, why_unsolved, with_nothing_known
 from skylake.image.read import open_stored, read_file
-from skylake.image.solve import Solution, SolveParams, solve
+from skylake.image.solve import Solution, SolveParams, Unsolved, solve
 from skylake.image.solvewcs import wcs_header
 from skylake.image.starlist import StarList, star_list
 from skylake.lake import Snapshot
@@ -103,11 +105,8 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
-        found, mjd, params = (
-            star_list(raw, reading.camera),
-            reading.mjd_mid,
-            _with_profile(params, reading.camera),
-        )
+        found, mjd = star_list(raw, reading.camera), reading.mjd_mid
+        params = _with_profile(params, reading.camera)
         epoch = None if mjd is None else epoch_at(sky.epochs, mjd, found.image_shape)
         if sky.index is None:
             answered = astrometrynet.solve_list(found, params)
@@ -142,14 +141,21 @@ def _with_profile(params: SolveParams, camera: Camera) -> SolveParams:
 def _solve_list(
     row: dict[str, Any], found: StarList, index: AsterismIndex, params: SolveParams
 ) -> tuple[SolvedFrame, Solution | None]:
-    solution = solve(index.bands, found.x, found.y, found.flux, found.shape, params)
-    told = {
-        "n_sources": len(found.x), "n_guesses": solution.n_guesses, "seconds": solution.seconds,
-        "log_odds": solution.log_odds if math.isfinite(solution.log_odds) else None,
+    places = found.x, found.y, found.flux, found.shape
+    answers: list[Solution | Unsolved] = []
+    for _, answer in in_turn(with_nothing_known(params), lambda one: solve(index.bands, *places, one)):
+        answers.append(answer)
+        if isinstance(answer, Solution) or answer.reason == Reason.TOO_FEW_SOURCES:
+            break
+    best = max(one.log_odds for one in answers)
+    told: dict[str, Any] = {
+        "n_sources": len(found.x), "n_guesses": sum(one.n_guesses for one in answers),
+        "seconds": sum(one.seconds for one in answers), "log_odds": best if math.isfinite(best) else None,
     }  # fmt: skip
+    solution = answers[-1]
     if not isinstance(solution, Solution):
-        raised = FrameRejected(solution.reason, solution.message)
-        return SolvedFrame(row | told | {"reason": raised.reason, "message": str(raised)}), None
+        return SolvedFrame(row | told | {"reason": solution.reason, "message": why_unsolved(answers)}), None
+    told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
     return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
 
 
@@ -212,7 +218,7 @@ def write_copy(frame: Path, profile: Profile, header: Any, path: Path) -> None:
 
 
 def _replace(hdus: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
@@ -220,3 +226,5 @@ def _replace(hdus: Any, path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise cannot_be_written(path, error, "it") from error
+    finally:
+        partial.unlink(missing_ok=True)

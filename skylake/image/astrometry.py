@@ -1,4 +1,4 @@
-"""Where a frame points: the WCS of its header, checked against catalog stars."""
+"""Where a frame points: the WCS of its header, and what follows from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from skylake.core.camera import Camera
 from skylake.core.reasons import Reason
-from skylake.core.sphere import arcsec_of_chord, ra_dec, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import ra_dec, separation_deg, tangent_basis, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
@@ -29,19 +29,12 @@ _EDGE_POINTS = 4
 _MAX_PLANE_DEG = 85.0
 #: Lower stars of an image of the whole sky may be behind trees, or lost in haze.
 _LOWEST_DEG = 15.0
-#: The brightest stars of a field, at most, on which a WCS is judged.
-_MAX_STARS = 100
-#: So many times more sources than stars are searched for them: bands differ, and colours.
-_SOURCES_PER_STAR = 4
 #: Axes of an image that enclose a smaller angle than this are one axis.
 _MIN_SINE = 1e-6
 #: Cards of the scale and rotation of a WCS.
 _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
-_MIN_MATCHES = 5
 #: Logarithm of the ratio of scales up to which a WCS may be that of the camera.
 _SCALE_TOLERANCE = 0.25
-_MIN_FRACTION = 0.3
-_MIN_FRACTION_OF_FEW = 0.5
 _LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
 #: Ecliptic, helioecliptic, supergalactic, terrestrial and planetary axes.
 _OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
@@ -58,29 +51,6 @@ class Stars:
 
 #: Returns the catalog stars within a radius (degrees) of a position, at an epoch (MJD).
 StarFinder = Callable[[float, float, float, float], Stars]
-
-
-@dataclass(frozen=True, slots=True)
-class WcsCheck:
-    """How many of the bright catalog stars were found where the WCS puts them."""
-
-    n_expected: int
-    n_matched: int
-    offset_arcsec: float
-
-    @property
-    def decisive(self) -> bool:
-        """Whether there were enough stars to judge."""
-        return self.n_expected >= _MIN_MATCHES
-
-    @property
-    def passed(self) -> bool:
-        """Whether the WCS can be right.
-
-        Five stars and thirty per cent of them are found; half of them where there are fewer than ten.
-        """
-        enough = min(_MIN_MATCHES, _MIN_FRACTION_OF_FEW * self.n_expected)
-        return self.decisive and self.n_matched >= max(enough, _MIN_FRACTION * self.n_expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,51 +264,6 @@ def _polygon(ra: Floats, dec: Floats) -> str:
     """Return an outline as an STC-S polygon, as ObsCore's s_region."""
     numbers = " ".join(f"{a:.6f} {d:.6f}" for a, d in zip(ra, dec, strict=True))
     return f"POLYGON ICRS {numbers}"
-
-
-def check_pointing(
-    pointing: Pointing,
-    shape: tuple[int, int],
-    x: Floats,
-    y: Floats,
-    flux: Floats,
-    stars: Stars,
-    radius_arcsec: float,
-) -> WcsCheck:
-    """Look for the brightest catalog stars of the field where the WCS puts them.
-
-    As many of the brightest stars as there can be sources are expected among a few times as many of the
-    brightest sources, so neither a deep catalog nor a deep frame makes a right WCS look wrong.
-
-    Parameters
-    ----------
-    pointing : Pointing
-    shape : tuple of int
-        Height and width of the image.
-    x, y, flux : ndarray
-        Sources: 0-based pixels, and any flux to rank them by.
-    stars : Stars
-    radius_arcsec : float
-        Distance within which a star counts as found.
-    """
-    from scipy.spatial import cKDTree
-
-    inside = stars_inside(pointing, shape, stars)
-    brightest = inside[np.argsort(stars.mag[inside], kind="stable")]
-    n_expected = min(len(brightest), len(x), _MAX_STARS)
-    if n_expected == 0:
-        return WcsCheck(0, 0, float("nan"))
-    brightest = brightest[:n_expected]
-    ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * n_expected]
-    sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked]))
-    sources = sources[np.isfinite(sources).all(axis=1)]
-    wanted = unit_vectors(stars.ra_deg[brightest], stars.dec_deg[brightest])
-    distance, _ = cKDTree(sources).query(wanted)
-    arcsec = arcsec_of_chord(np.minimum(distance, 2.0))
-    found = arcsec <= radius_arcsec
-    return WcsCheck(
-        n_expected, int(found.sum()), float(np.median(arcsec[found])) if found.any() else float("nan")
-    )
 
 
 def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy.typing as npt
 
 from skylake.core.camera import Camera
 from skylake.core.equinoxes import equator, equinox_of
-from skylake.core.sphere import ra_dec, unit_vectors
+from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
 from skylake.image.astrometry import Pointing
-from skylake.image.solve import SolveParams
+from skylake.image.solve import Solution, SolveParams, Unsolved
 
 #: The scale of a profile is right to this factor.
 SCALE_FACTOR = 1.2
 #: This share of the time belongs to the attempt near a hint, which may be wrong.
 _NEAR_SHARE = 0.3
+#: And this share of the rest to the attempt that believes nothing; it gets what the others leave besides.
+_LOST_SHARE = 0.2
 #: Hours, minutes and seconds, or degrees, with blanks or colons between them.
 _SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d+)[:\s]\s*(\d+)(?:[:\s]\s*(\d+\.?\d*))?\Z")
 
@@ -27,7 +30,7 @@ _SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d+)[:\s]\s*(\d+)(?:[:\s]\s*(\d+\.?\d*))?
 def attempts(
     header: Any, camera: Camera, raw_step: int = 1, pointing: Pointing | None = None, mjd: float | None = None
 ) -> list[SolveParams]:
-    """Return how to solve a frame: first near the hints, if there are any, then anywhere.
+    """Return how to solve a frame: near the hints, if there are any, then anywhere, then as if nothing were known.
 
     Parameters
     ----------
@@ -51,12 +54,77 @@ def attempts(
     if centre is None and pointing is not None:
         centre = pointing.ra_deg, pointing.dec_deg
     if centre is None:
-        return [anywhere]
+        return with_nothing_known(anywhere)
     near = replace(anywhere, centre=centre, radius_deg=known.radius_deg, seconds=_NEAR_SHARE * known.seconds)
     if scale is None and pointing is not None:
         # The stars contradict this header: the second attempt believes none of it.
         near = replace(near, **_around(pointing.pixel_scale_arcsec))
-    return [near, replace(anywhere, seconds=(1.0 - _NEAR_SHARE) * known.seconds)]
+    return [near, *with_nothing_known(replace(anywhere, seconds=(1.0 - _NEAR_SHARE) * known.seconds))]
+
+
+def with_nothing_known(params: SolveParams) -> list[SolveParams]:
+    """Return an attempt, and one that believes nothing of what it was told, if it was told something."""
+    nothing = replace(
+        params, scale_low=None, scale_high=None, centre=None, rotation_deg=None, parity=None,
+        seconds=_LOST_SHARE * params.seconds,
+    )  # fmt: skip
+    if _told(params) == _told(nothing):
+        return [params]
+    return [replace(params, seconds=(1.0 - _LOST_SHARE) * params.seconds), nothing]
+
+
+def of_profile(tries: Iterable[SolveParams]) -> SolveParams:
+    """Return what attempts take from the profile alone: where it points is no word of it, and may differ."""
+    first = next((one for one in tries if one.centre is None), SolveParams())
+    return replace(first, rotation_deg=None)
+
+
+def _told(params: SolveParams) -> tuple[Any, ...]:
+    return params.scale_low, params.scale_high, params.centre, params.rotation_deg, params.parity
+
+
+def in_turn(
+    tries: Iterable[SolveParams], attempt: Callable[[SolveParams], Solution | Unsolved]
+) -> Iterator[tuple[SolveParams, Solution | Unsolved]]:
+    """Yield attempts and their answers; what one leaves of its time the next may take."""
+    spare = 0.0
+    for params in tries:
+        lent = replace(params, seconds=params.seconds + spare)
+        answer = attempt(lent)
+        yield params, answer
+        spare = max(lent.seconds - answer.seconds, 0.0)
+
+
+def why_unsolved(answers: Iterable[Solution | Unsolved]) -> str:
+    """Return why a frame is not solved: what the search says that looked at most."""
+    unsolved = [one for one in answers if isinstance(one, Unsolved)]
+    most = max(unsolved, key=lambda one: one.n_guesses).message
+    return most if len(unsolved) == 1 else f"{most}; nor does one fit without what was told"
+
+
+def contradicted(told: SolveParams, found: Solution) -> str | None:
+    """Return in words what a solution says against what was told, with figures; None if it says nothing."""
+    words = []
+    low, high = told.scale_low or 0.0, told.scale_high or math.inf
+    if not low <= found.scale_arcsec <= high:
+        words.append(
+            f"the scale is {found.scale_arcsec:.4g} arcsec per pixel, and {low:.4g} to {high:.4g} was told"
+        )
+    if told.parity is not None and found.parity != told.parity:
+        is_, was = ("is", "not to be") if found.parity > 0 else ("is not", "to be")
+        words.append(f"the image {is_} mirrored, and was told {was}")
+    if told.centre is not None:
+        reach = told.radius_deg + 0.5 * math.hypot(*found.shape) * found.scale_arcsec / 3600.0
+        away = float(separation_deg(*told.centre, *found.centre))
+        if away > reach:
+            words.append(f"the centre is {away:.3g} degrees from where it was told")
+    if told.rotation_deg is not None:
+        turn = (found.rotation_deg - told.rotation_deg + 180.0) % 360.0 - 180.0
+        if abs(turn) > told.rotation_tolerance_deg:
+            words.append(
+                f"the rotation is {found.rotation_deg:.4g} degrees, and {told.rotation_deg:g} was told"
+            )
+    return "; ".join(words) or None
 
 
 def _around(scale: float | None) -> dict[str, Any]:

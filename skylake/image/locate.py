@@ -19,7 +19,6 @@ from skylake.errors import FrameRejected
 from skylake.image.astrometry import (
     Pointing,
     StarFinder,
-    check_pointing,
     describe_pointing,
     header_pointing,
     view_pointing,
@@ -28,7 +27,7 @@ from skylake.image.bending import Bending, bending_of
 from skylake.image.clouds import count_found
 from skylake.image.crowded import catalog_crowding
 from skylake.image.epochs import Epoch, epoch_at
-from skylake.image.hints import attempts
+from skylake.image.hints import attempts, contradicted, in_turn, of_profile, why_unsolved
 from skylake.image.located import Judged, Located
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
@@ -42,6 +41,7 @@ from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, clear_sky_of, is_cloudy
+from skylake.image.wcscheck import check_pointing
 
 Floats = npt.NDArray[np.float64]
 
@@ -232,17 +232,19 @@ class _Frame:
         if solver is None or not self.camera.astrometry.solve:
             return None, None
         found, stars = self.measured, self.stars()
-        answer: Solution | Unsolved | None = None
+        answers: list[Solution | Unsolved] = []
         refused: FrameRejected | None = None
         epoch, before = self.epoch, dict(self.row)
-        for params in tries:
-            if epoch is not None:
-                params = replace(params, distortion=epoch.radial(self.shape))
-            answer = solver(found.x[stars], found.y[stars], found.flux["aper1"][stars], self.shape, params)
+        places = found.x[stars], found.y[stars], found.flux["aper1"][stars]
+        bent: dict[str, Any] = {} if epoch is None else {"distortion": epoch.radial(self.shape)}
+        for _, answer in in_turn(tries, lambda params: solver(*places, self.shape, replace(params, **bent))):
+            answers.append(answer)
             if isinstance(answer, Solution):
                 judged = self.refine(self.judge(_pointing_of(answer)), "solved")
                 if not judged.wrong:
+                    wrong = contradicted(of_profile(tries), answer)
                     self.row["wcs_log_odds"] = answer.log_odds
+                    self.row["message"] = wrong and f"solved, but the profile is wrong: {wrong}"
                     return judged, None
                 # What was refused leaves nothing in the row, and does not end the search.
                 self.row.clear()
@@ -251,8 +253,7 @@ class _Frame:
                     Reason.NO_WCS, "a star pattern fits that the other stars do not confirm"
                 )
         if refused is None:
-            assert isinstance(answer, Unsolved), "there is at least one attempt"
-            refused = FrameRejected(Reason.NO_WCS, answer.message)
+            refused = FrameRejected(Reason.NO_WCS, why_unsolved(answers))
         return None, refused
 
     def stars(self) -> npt.NDArray[np.intp]:
@@ -353,11 +354,11 @@ class _Frame:
             return None
         check = judged.check
         why = "solve the frame anew" if lost is None else str(lost)
-        return FrameRejected(
-            Reason.BAD_WCS,
-            f"only {check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts "
-            f"them; {why}"[:_LONGEST_MESSAGE],
+        found = (
+            f"{check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts them"
         )
+        told = f"only {found}" if check.confirmed else f"{found}, no more than by chance"
+        return FrameRejected(Reason.BAD_WCS, f"{told}; {why}"[:_LONGEST_MESSAGE])
 
 
 def _found_row(judged: Judged) -> dict[str, Any]:

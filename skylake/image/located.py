@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.errors import FrameRejected
-from skylake.image.astrometry import Pointing, Stars, WcsCheck
+from skylake.image.astrometry import Pointing, Stars
 from skylake.image.clouds import Found
+from skylake.image.wcscheck import WcsCheck
 
 Floats = npt.NDArray[np.float64]
 

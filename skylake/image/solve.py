@@ -21,6 +21,7 @@ from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, uni
 from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
+from skylake.image.unsolved import WIDEST_DEG, explanation
 
 #: Scales are assumed in such steps, and sizes of asterisms may differ by a bit more than half of one.
 _SCALE_STEP = 1.25
@@ -40,6 +41,10 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
+#: Width of the narrowest pictures of which nothing is known, degrees.
+_NARROWEST_DEG = 0.5
+#: Stars in the narrowest pictures that an index is made for.
+_NARROWEST_STARS = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class SolveParams:
     Attributes
     ----------
     scale_low, scale_high : float or None
-        Limits of the scale at the centre, arcsec per pixel; None where pictures of 0.5 to 60 degrees are possible.
+        Limits of the scale at the centre, arcsec per pixel; None where pictures of 0.5 degrees (less, if the index is
+        made for them) to 60 degrees are possible.
     centre : tuple of float or None
         Right ascension and declination, degrees, of a place near the centre.
     radius_deg : float
@@ -249,20 +255,8 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    return Unsolved(Reason.NO_WCS, _why_unsolved(state), state.best, state.n_guesses, state.seconds)
-
-
-def _why_unsolved(state: _Search) -> str:
-    """Return how far the search came, and what may help."""
-    spent = f"among {state.n_guesses} guesses"
-    mend = "check the scale, and that the catalog is as deep as the frame"
-    if state.timed_out:
-        spent = f"within {state.params.seconds:g} s"
-        mend = "allow more seconds, or tell scale or centre more closely"
-    odds = "no guess came near"
-    if math.isfinite(state.best):
-        odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"
-    return f"no star pattern fits {spent}; {odds}; {mend}"
+    why = explanation(params, shape, state.n_guesses, state.best, state.timed_out, bool(state.tried))
+    return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds)
 
 
 def _make_ready(bands: Sequence[Band]) -> None:
@@ -292,8 +286,10 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
-    low = math.radians(params.scale_low / 3600.0) if params.scale_low else math.radians(0.5) / side
-    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(60.0) / side
+    densest = max((band.density for band in bands), default=1.0)
+    narrowest = min(math.radians(_NARROWEST_DEG), math.sqrt(_NARROWEST_STARS / densest))
+    low = math.radians(params.scale_low / 3600.0) if params.scale_low else narrowest / side
+    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(WIDEST_DEG) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
     scales = scale_steps(low, max(high, low), _SCALE_STEP)
     densities = [local_density(band) for band in bands]

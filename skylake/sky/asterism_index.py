@@ -1,42 +1,41 @@
 """The index of a reference catalog for plate solving: one file beside the catalog, mapped into memory.
 
-The file begins with a line that names the format, then has the length of a header in JSON (8 bytes, little endian),
-the header, and the arrays, each at a multiple of 64 bytes. The header names the version of the format and the checksum
-of the catalog; an index of another version, or of a catalog that was replaced, counts as none.
+The file names the version of its format and the checksum of the catalog; an index of another version, or of a catalog
+that was replaced, counts as none. One process at a time builds it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import mmap
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from skylake.core.asterisms import Band, Quads
+from skylake.core.asterisms import Band
 from skylake.core.bands import mag_column
 from skylake.core.sphere import FloatArray, unit_vectors
-from skylake.core.zones import Zones
+from skylake.durable import PARTIAL, locked_alone
 from skylake.errors import CatalogError, reason_of
-from skylake.sky.asterism_build import FINEST_DENSITY, bands_of
+from skylake.sky.asterism_build import FINEST_DENSITY, RATIO, bands_of, finest_density
+from skylake.sky.asterism_file import VERSION, Content, read_bands, read_limits, write_bands
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import leaf_files, read_pixels
 
-_MAGIC = b"skylake asterisms\n"
-_VERSION = 1
-_ALIGNED = 64
 #: Cells of this order, 0.23 degrees wide, of each of which the brightest stars are looked at.
 _CELL_ORDER = 8
-_CELL_SQUARE_DEGREES = 41252.96 / (12 * 4**_CELL_ORDER)
+_SKY_SQUARE_DEGREES = 41252.96
+_CELL_SQUARE_DEGREES = _SKY_SQUARE_DEGREES / (12 * 4**_CELL_ORDER)
 #: So many times more stars are looked at than the narrowest band takes.
 _SPARE = 2.0
+#: Of an index, at most; the file has 300 bytes for each, and to build it takes 2,200 bytes of memory.
+_MOST_STARS = 6_000_000
+#: Stars of a picture that is nearly certain to be solved: all of the catalog, or those of many that a band takes.
+_SURE, _SURE_OF_MANY = 12.0, 36.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,24 @@ class AsterismIndex:
     def n_stars(self) -> int:
         """Stars of the narrowest band, which has those of all others."""
         return len(self.bands[0].zones.ra)
+
+    @property
+    def sure_deg(self) -> float:
+        """Width from which on pictures are nearly certain to be solved.
+
+        Nine in ten have a dozen stars there; where the index does not take all stars of the catalog, three dozen.
+        """
+        vectors = self.bands[0].zones.vectors
+        # Cells of equal area, 2 square degrees; those without a star may be beyond the catalog.
+        counts, *_ = np.histogram2d(
+            vectors[:, 2],
+            np.arctan2(vectors[:, 1], vectors[:, 0]),
+            (100, 200),
+            ((-1.0, 1.0), (-math.pi, math.pi)),
+        )
+        fewest = float(np.percentile(counts[counts > 0], 10.0)) / (_SKY_SQUARE_DEGREES / counts.size)
+        taken = self.bands[0].density * math.radians(1.0) ** 2
+        return max(math.sqrt(_SURE / fewest), math.sqrt(_SURE_OF_MANY / taken))
 
     @property
     def n_asterisms(self) -> int:
@@ -90,23 +107,44 @@ def build_index(
     Raises
     ------
     CatalogError
-        If the catalog has no such magnitudes or too few stars, or the file cannot be written.
+        If the catalog has no such magnitudes or too few stars, or too many for pictures so narrow, or the file cannot
+        be written.
     """
+    with _building(catalog, None):
+        return _built(catalog, band, narrowest_deg, widest_deg)
+
+
+def _built(
+    catalog: ReferenceCatalog, band: str | None, narrowest_deg: float, widest_deg: float
+) -> AsterismIndex:
+    """Build an index while no other process does."""
     magnitude = _magnitude(catalog, band)
-    try:
-        vectors, magnitudes = _bright_stars(catalog, magnitude)
-        if len(magnitudes) < 100:
-            raise CatalogError(
-                f"{catalog.name}: {len(magnitudes)} stars with magnitudes are too few to solve with; import a larger "
-                "catalog"
-            )
-        bands = bands_of(vectors, magnitudes, widest_deg, narrowest_deg)
-        _write(index_path(catalog), bands, catalog, (narrowest_deg, widest_deg, magnitude))
-    except OSError as error:
+    least = narrowest_possible_deg(catalog.n_rows)
+    if narrowest_deg < least:
         raise CatalogError(
-            f"{index_path(catalog)}: the index cannot be written ({reason_of(error)})"
-        ) from error
+            f"{catalog.name}: an index for pictures of {narrowest_deg:g} degrees would have more than "
+            f"{_MOST_STARS / 1e6:g} million stars; choose {least:.2g} degrees or more, or import a part of the catalog"
+        )
+    density = RATIO * finest_density(narrowest_deg)
+    finer = min(catalog.n_rows, density * _SKY_SQUARE_DEGREES) <= _MOST_STARS
+    vectors, magnitudes = _bright_stars(catalog, magnitude, density if finer else density / RATIO)
+    if len(magnitudes) < 100:
+        raise CatalogError(
+            f"{catalog.name}: {len(magnitudes)} stars with magnitudes are too few to solve with; import a larger "
+            "catalog"
+        )
+    bands = bands_of(vectors, magnitudes, widest_deg, narrowest_deg, finer)
+    content = Content(catalog.checksum, narrowest_deg, widest_deg, magnitude)
+    write_bands(index_path(catalog), bands, content)
     return open_index(catalog)
+
+
+def narrowest_possible_deg(n_stars: int) -> float:
+    """Return how narrow pictures may be that an index of so many stars can be built for; 0 for any."""
+    if n_stars <= _MOST_STARS:
+        return 0.0
+    # Of a larger catalog a band takes as many everywhere on the sky as it wants.
+    return math.ceil(50.0 * math.sqrt(FINEST_DENSITY * _SKY_SQUARE_DEGREES / _MOST_STARS)) / 100.0
 
 
 def _magnitude(catalog: ReferenceCatalog, band: str | None) -> str:
@@ -119,9 +157,9 @@ def _magnitude(catalog: ReferenceCatalog, band: str | None) -> str:
     return mag_column(band or catalog.bands[0])
 
 
-def _bright_stars(catalog: ReferenceCatalog, magnitude: str) -> tuple[FloatArray, FloatArray]:
+def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> tuple[FloatArray, FloatArray]:
     """Return the brightest stars of every cell of the sky, read file by file."""
-    most = math.ceil(_SPARE * FINEST_DENSITY * _CELL_SQUARE_DEGREES)
+    most = math.ceil(_SPARE * max(density, FINEST_DENSITY) * _CELL_SQUARE_DEGREES)
     pieces = []
     for _, path in leaf_files(catalog.root, read_pixels(catalog.root)):
         for batch in pq.ParquetFile(path).iter_batches(
@@ -154,48 +192,6 @@ def _brightest(cells: npt.NDArray[np.int64], mag: FloatArray, most: int) -> npt.
     return order[rank < most]
 
 
-def _arrays(band: Band) -> dict[str, npt.NDArray[Any]]:
-    parts = {f"zones.{name}": value for name, value in band.zones._asdict().items()}
-    parts |= {f"quads.{name}": value for name, value in band.quads._asdict().items()}
-    return {name: value for name, value in parts.items() if isinstance(value, np.ndarray)}
-
-
-def _write(
-    path: Path, bands: list[Band], catalog: ReferenceCatalog, limits: tuple[float, float, str]
-) -> None:
-    tables, offset = [], 0
-    for band in bands:
-        places = {}
-        for name, values in _arrays(band).items():
-            places[name] = [values.dtype.str, list(values.shape), offset]
-            offset += -(-values.nbytes // _ALIGNED) * _ALIGNED
-        tables.append(
-            {
-                "density": band.density, "rank": band.rank, "reach": band.reach, "height": band.zones.height,
-                "n_x": band.quads.n_x, "smallest": band.quads.smallest, "arrays": places,
-            }
-        )  # fmt: skip
-    header = {
-        "version": _VERSION,
-        "checksum": catalog.checksum,
-        "limits": limits,
-        "bytes": offset,
-        "bands": tables,
-    }
-    text = json.dumps(header).encode()
-    # Spaces, so that the arrays begin at a multiple too.
-    text += b" " * (-(len(_MAGIC) + 8 + len(text)) % _ALIGNED)
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("wb") as stream:
-        stream.write(_MAGIC + len(text).to_bytes(8, "little") + text)
-        for values in (one for band in bands for one in _arrays(band).values()):
-            stream.write(np.ascontiguousarray(values).data)
-            stream.write(b"\0" * (-values.nbytes % _ALIGNED))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-
-
 def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
     """Open the index of a catalog.
 
@@ -207,44 +203,18 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
     path = index_path(catalog)
     mend = f"run `skylake catalog index LAKE {catalog.name}`"
     try:
-        with path.open("rb") as stream:
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        header, start = _header(content)
-        if header["version"] != _VERSION or header["checksum"] != catalog.checksum:
-            raise CatalogError(f"{path}: the index is not of this catalog and this skylake; {mend}")
-        if len(content) != start + header["bytes"]:
-            raise ValueError("it is not whole")
-        bands = tuple(_band(table, content, start) for table in header["bands"])
-        narrowest, widest, magnitude = header["limits"]
+        bands, content, version = read_bands(path)
     except FileNotFoundError as error:
         raise CatalogError(f"the catalog {catalog.name} has no index to solve with; {mend}") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CatalogError(f"{path}: the index is damaged ({error}); {mend}") from error
-    return AsterismIndex(bands, narrowest, widest, magnitude)
-
-
-def _header(content: mmap.mmap) -> tuple[dict[str, Any], int]:
-    if content[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("it is no index of asterisms")
-    begin = len(_MAGIC) + 8
-    start = begin + int.from_bytes(content[len(_MAGIC) : begin], "little")
-    return json.loads(content[begin:start]), start
-
-
-def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
-    arrays = {
-        name: np.frombuffer(content, dtype, math.prod(shape), start + offset).reshape(shape)
-        for name, (dtype, shape, offset) in table["arrays"].items()
-    }
-    zones = Zones(
-        arrays["zones.vectors"], arrays["zones.magnitudes"], arrays["zones.ra"], arrays["zones.starts"],
-        table["height"],
-    )  # fmt: skip
-    quads = Quads(
-        arrays["quads.stars"], arrays["quads.codes"], arrays["quads.sizes"], arrays["quads.starts"],
-        table["n_x"], table["smallest"],
-    )  # fmt: skip
-    return Band(table["density"], table["rank"], table["reach"], zones, quads)
+    if version != VERSION:
+        raise CatalogError(
+            f"{path}: the index has version {version} of the format and this skylake reads {VERSION}; {mend}"
+        )
+    if content.checksum != catalog.checksum:
+        raise CatalogError(f"{path}: the index is not of this catalog; {mend}")
+    return AsterismIndex(tuple(bands), content.narrowest_deg, content.widest_deg, content.magnitude)
 
 
 def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> AsterismIndex:
@@ -252,18 +222,33 @@ def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> Aste
     try:
         return open_index(catalog)
     except CatalogError as error:
-        tell(f"{error}; it is built now, which takes a minute or two")
-    narrowest, widest, magnitude = _limits_before(index_path(catalog)) or (0.5, 60.0, "")
-    band = magnitude.removeprefix("mag_")
-    return build_index(catalog, band if band in catalog.bands else None, narrowest, widest)
+        why = str(error)
+    with _building(catalog, tell):
+        try:
+            # Another process may have built it meanwhile.
+            return open_index(catalog)
+        except CatalogError:
+            tell(f"{why}; it is built now, which takes a minute or two")
+        before = read_limits(index_path(catalog))
+        if before is None:
+            return _built(catalog, None, 0.5, 60.0)
+        band = before.magnitude.removeprefix("mag_")
+        narrowest = max(before.narrowest_deg, narrowest_possible_deg(catalog.n_rows))
+        return _built(catalog, band if band in catalog.bands else None, narrowest, before.widest_deg)
 
 
-def _limits_before(path: Path) -> tuple[float, float, str] | None:
-    """Return the limits and the magnitude of an index that may be of another catalog, or damaged."""
+@contextmanager
+def _building(catalog: ReferenceCatalog, tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Be the only process that builds the index of a catalog; wait for another that does, and say so."""
+    path = index_path(catalog)
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        with path.open("rb") as stream:
-            header, _ = _header(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        narrowest, widest, magnitude = header["limits"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return float(narrowest), float(widest), str(magnitude)
+        with locked_alone(
+            lock, lambda: tell and tell(f"{path}: another process builds the index; it is waited for")
+        ):
+            # What a process left that was killed over it.
+            for left in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+                left.unlink(missing_ok=True)
+            yield
+    except OSError as error:
+        raise CatalogError(f"{path}: the index cannot be written ({reason_of(error)})") from error

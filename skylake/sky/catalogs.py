@@ -15,13 +15,15 @@ import pyarrow.compute as pc
 from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
 from skylake.errors import CatalogError
-from skylake.sky.cone import read_cone
+from skylake.sky.cone import faintest_of, read_cone
 from skylake.sky.hats import read_common_metadata, read_properties
 
 Floats = npt.NDArray[np.float64]
 
 #: A cone is read this much wider than asked for, so that the next frames of the field find it in memory.
 _SPARE = 1.3
+#: Stars of a field that are held: more than the sources of any frame, and 20 MB.
+MOST_STARS = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,18 @@ class StarField:
     catalog : ReferenceCatalog
     band : str or None
         Band that stars are ranked by; the catalog's first if it has no such band.
+    most : int
+        The brightest so many stars of a field are read, about, however deep the catalog is.
     """
 
-    def __init__(self, catalog: ReferenceCatalog, band: str | None) -> None:
+    def __init__(self, catalog: ReferenceCatalog, band: str | None, most: int = MOST_STARS) -> None:
         if not catalog.bands:
             raise CatalogError(
                 f"the catalog {catalog.name} has no magnitudes; import it with --mag BAND=COLUMN"
             )
         self.catalog = catalog
         self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
+        self._most = most
         # One value, which is replaced as a whole: after a catalog that cannot be read it is as it was.
         self._field: tuple[float, float, float, float, pa.Table] | None = None
 
@@ -128,7 +133,7 @@ class StarField:
     ) -> tuple[Floats, Floats, Floats]:
         """Return right ascension, declination and magnitude of the stars within a radius.
 
-        None is fainter than `faintest`.
+        None is fainter than `faintest`, or than the brightest of a field so large that it has more than can be held.
         """
         stars = self._around(ra_deg, dec_deg, radius_deg, faintest)
         ra0, dec0, pm_ra, pm_dec, mag = (
@@ -150,7 +155,9 @@ class StarField:
         wide = min(_SPARE * radius_deg + 0.01, 180.0)
         limit = math.ceil(faintest) if math.isfinite(faintest) else math.inf
         columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-        bright = None if math.isinf(limit) else pc.field(self.magnitude) <= limit
+        held = faintest_of(self.catalog.root, ra_deg, dec_deg, wide, self.magnitude, self._most)
+        deepest = min(held, limit)
+        bright = None if math.isinf(deepest) else pc.field(self.magnitude) <= deepest
         stars = read_cone(self.catalog.root, ra_deg, dec_deg, wide, columns, bright)
         self._field = ra_deg, dec_deg, wide, limit, stars
         return stars

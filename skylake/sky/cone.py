@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _INDEX = "_healpix_29"
 #: More than what rounding takes from a difference of declinations.
 _ROUNDING_DEG = 1e-9
+#: Bins in which magnitudes are counted, rows that are counted at a time, and how many times too many may be read.
+_MAGNITUDES = np.round(np.arange(-30.0, 60.05, 0.1), 1)
+_BATCH = 65_536
+_SURELY = 4
 
 
 class WrongCount(CatalogError):
@@ -77,13 +82,75 @@ def read_cone(
     OSError, pyarrow.ArrowInvalid
         If a file is missing or cannot be read.
     """
+    ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
+    wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
+    dataset = _dataset(root, ranges, schema or read_common_metadata(root), leaves)
+    # Rows of the same row groups that are far away are dropped before the other columns are put together.
+    near = _between(ranges)
+    table = dataset.to_table(columns=wanted, filter=near if filter is None else near & filter)
+    table = table.filter(pa.array(_inside(table, ra_deg, dec_deg, radius_deg)))
+    return table if columns is None else table.select(list(columns))
+
+
+def faintest_of(
+    root: Path, ra_deg: float, dec_deg: float, radius_deg: float, column: str, most: int
+) -> float:
+    """Return the value of a column up to which a cone has about `most` rows, read batch by batch; infinity for all.
+
+    Parameters
+    ----------
+    root : Path
+        A HATS catalog with a folder per pixel.
+    ra_deg, dec_deg, radius_deg : float
+    column : str
+        Magnitudes; rows without one do not count.
+    most : int
+        Rows. Four times as many may come where files tell that there are no more, since to count takes as long as to
+        read.
+    """
+    ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
+    dataset = _dataset(root, ranges, read_common_metadata(root), None)
+    if dataset.count_rows() <= _SURELY * most:
+        return float("inf")
+    counts = np.zeros(len(_MAGNITUDES) - 1, np.int64)
+    batches = dataset.to_batches(
+        columns=["ra_deg", "dec_deg", column], filter=_between(ranges), batch_size=_BATCH, batch_readahead=2,
+        fragment_readahead=1,
+    )  # fmt: skip
+    for batch in batches:
+        inside = _inside(batch, ra_deg, dec_deg, radius_deg)
+        values = np.asarray(batch[column].to_numpy(zero_copy_only=False), float)[inside]
+        counts += np.histogram(values[np.isfinite(values)], _MAGNITUDES)[0]
+    total = np.cumsum(counts)
+    if total[-1] <= most:
+        return float("inf")
+    # The first bins that have any are taken, though they may have too many.
+    return float(
+        _MAGNITUDES[1 + max(np.searchsorted(total, most, side="right") - 1, np.flatnonzero(counts)[0])]
+    )
+
+
+def _inside(rows: Any, ra_deg: float, dec_deg: float, radius_deg: float) -> npt.NDArray[np.bool_]:
+    """Tell which rows are within a cone."""
+    ra, dec = np.asarray(rows["ra_deg"]), np.asarray(rows["dec_deg"])
+    # Most rows that came along are told to be outside by their declination alone.
+    inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
+    inside[inside] = within(ra_deg, dec_deg, radius_deg, ra[inside], dec[inside])
+    return inside
+
+
+def _between(ranges: IntArray) -> Any:
+    """Return the condition that a row is within the outermost bounds of ranges."""
+    index = pc.field(_INDEX)
+    return (index >= int(ranges[0, 0])) & (index < int(ranges[-1, 1]))
+
+
+def _dataset(root: Path, ranges: IntArray, schema: pa.Schema, leaves: Leaves | None) -> pds.FileSystemDataset:
+    """Return the row groups of a catalog that ranges of the index touch."""
     import pyarrow.dataset as pds
 
-    ranges = cone_ranges(ra_deg, dec_deg, radius_deg)
     listed = read_pixels(root) if leaves is None else sorted(leaves)
     pixels = [pixel for pixel in listed if _touches(ranges, *pixel_range(*pixel))]
-    schema = schema or read_common_metadata(root)
-    wanted = None if columns is None else list(dict.fromkeys([*columns, "ra_deg", "dec_deg"]))
     files: list[tuple[Path, int | None]] = (
         [(path, None) for _, path in leaf_files(root, pixels)]
         if leaves is None
@@ -92,17 +159,7 @@ def read_cone(
     fragments = [
         fragment for path, n_rows in files if (fragment := _fragment(path, ranges, n_rows)) is not None
     ]
-    dataset = pds.FileSystemDataset(fragments, schema, pds.ParquetFileFormat())
-    # Rows of the same row groups that are far away are dropped before the other columns are put together.
-    index = pc.field(_INDEX)
-    near = (index >= int(ranges[0, 0])) & (index < int(ranges[-1, 1]))
-    table = dataset.to_table(columns=wanted, filter=near if filter is None else near & filter)
-    ra, dec = table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy()
-    # Most rows that came along are told to be outside by their declination alone.
-    inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
-    inside[inside] = within(ra_deg, dec_deg, radius_deg, ra[inside], dec[inside])
-    table = table.filter(pa.array(inside))
-    return table if columns is None else table.select(list(columns))
+    return pds.FileSystemDataset(fragments, schema, pds.ParquetFileFormat())
 
 
 def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFileFragment | None:

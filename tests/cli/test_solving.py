@@ -110,21 +110,30 @@ def test_a_copy_has_the_new_wcs_and_all_else_of_the_frame(survey: Path, well: Ru
     assert math.isclose(WCS(header).wcs.crval[1], row["dec_deg"])
 
 
-def test_a_frame_elsewhere_is_told_unsolved(survey: Path, skylake_command: Run) -> None:
+def test_hints_that_are_wrong_are_told_and_cost_nothing_but_time(
+    survey: Path, tmp_path: Path, skylake_command: Run
+) -> None:
     answer = skylake_command(
-        "solve",
-        survey / "frame.fits",
-        "--lake",
-        survey / "lake",
-        "--centre",
-        200,
-        -20,
-        "--scale",
-        75,
-        100,
-        "--json",
+        "solve", survey / "frame.fits", "--lake", survey / "lake", "--centre", 200, -20, "--scale", 30, 50,
+        "--mirrored", "--seconds", 60, "--out", tmp_path, "--json",
+    )  # fmt: skip
+    assert answer.status == 0
+    (row,) = answer.json
+    assert row["status"] == "solved" and not row["mirrored"] and "30 to 50 was told" in row["message"]
+    assert float(separation_deg(row["ra_deg"], row["dec_deg"], *CENTRE)) < 0.2 * SCALE_DEG
+    assert "the image is not mirrored" in answer.err and "degrees from where it was told" in answer.err
+
+
+def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skylake_command: Run) -> None:
+    random = np.random.default_rng(9)
+    x, y = random.uniform(10.0, SIDE - 10.0, (2, 40))
+    light = render((SIDE, SIDE), x, y, 10.0 ** random.uniform(4.0, 5.0, 40), Moffat(2.5), 20.0, 1.0)
+    fits.PrimaryHDU(random.poisson(light + 200.0).astype(np.float32)).writeto(tmp_path / "points.fits")
+    answer = skylake_command(
+        "solve", tmp_path / "points.fits", "--lake", survey / "lake", "--scale", 75, 100, "--json"
     )
     assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
+    assert "nor does one fit without what was told" in answer.json[0]["message"]
     assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err
     assert answer.json[0]["product"] is None
     # What did not happen has no figure, and the sentence tells what may help.

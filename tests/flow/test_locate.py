@@ -128,6 +128,21 @@ def test_a_frame_whose_header_is_wrong_is_solved(
     assert row.wcs_matched > 0.9 * row.wcs_expected
 
 
+def test_a_profile_that_is_wrong_costs_time_and_is_told(
+    slewing: SimulationResult, blind: Profile, lake: Lake
+) -> None:
+    way = replace(blind.base.astrometry, mirrored=True, seconds=60.0)
+    optics = replace(blind.base.optics, pixel_scale_arcsec=0.5 * SCALE)
+    wrong = replace(blind, base=replace(blind.base, optics=optics, astrometry=way))
+    report = ingest(lake, wrong, slewing.frames[:1], Inline())
+    assert report.counts == {"ok": 1} and report.problems == []
+    row = rows_of(lake).iloc[0]
+    assert row.wcs_source == "solved" and row.pixel_scale_arcsec == pytest.approx(SCALE, rel=1e-3)
+    (told,) = report.contradicting
+    assert told.startswith(str(slewing.frames[0])) and "the profile is wrong" in told
+    assert "the scale is 8" in told and "3.333 to 4.8 was told" in told and "is not mirrored" in told
+
+
 def test_without_patterns_the_sentence_says_how_to_make_them(
     slewing: SimulationResult, blind: Profile, lake: Lake
 ) -> None:

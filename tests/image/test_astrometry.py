@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from skylake.core.camera import Camera, HeaderDialect, Optics
 from skylake.core.sphere import separation_deg
 from skylake.errors import FrameRejected
-from skylake.image.astrometry import Stars, WcsCheck, check_pointing, header_pointing
+from skylake.image.astrometry import Stars, header_pointing
 from skylake.image.crowded import catalog_crowding
+from skylake.image.wcscheck import WcsCheck, check_pointing
 
 SHAPE = (200, 300)
 CAMERA = Camera("lab")
@@ -276,6 +277,47 @@ def test_a_wcs_that_is_off_fails_however_many_sources_there_are() -> None:
     sources = [np.concatenate(pair) for pair in ((x, more_x), (y, more_y), (flux, more_flux * 1e-4))]
     check = check_pointing(pointing, SHAPE, *sources, catalog(pointing, x, y, flux, 0.03), 20.0)
     assert check.decisive and not check.passed
+
+
+@pytest.mark.parametrize(("side", "n"), [(192, 60), (192, 300), (256, 400), (512, 400)])
+@pytest.mark.parametrize("clumps", [0, 4])
+def test_a_crowded_image_confirms_its_own_wcs_and_no_other(side: int, n: int, clumps: int) -> None:
+    right, wrong = 0, 0
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        made = header(CRPIX1=side / 2 + 0.5, CRPIX2=side / 2 + 0.5)
+        pointing = point(made, (side, side))
+        x, y = random.uniform(1.0, side - 2.0, (2, n))
+        if clumps:
+            away = random.normal(0.0, side / 12.0, (2, clumps, n // clumps))
+            x, y = (random.uniform(0.0, side, (2, clumps, 1)) + away).reshape(2, -1).clip(1.0, side - 2.0)
+        flux = 10.0 ** random.exponential(0.5, x.size)
+        stars = catalog(pointing, x, y, flux)
+        # A third of the brightest are missing, places have errors, and the WCS is off by a pixel.
+        seen = random.random(x.size) > 0.3
+        places = (values[seen] + random.normal(0.0, 0.3, seen.sum()) for values in (x, y))
+        args = (*places, flux[seen] * 10.0 ** random.normal(0.0, 0.1, seen.sum()))
+        other = point(header(CRPIX1=side / 2 + 60.5, CRPIX2=side / 2 + 60.5, rotation_deg=22.0), (side, side))
+        radius = 5.0 * pointing.pixel_scale_arcsec
+        right += check_pointing(pointing, (side, side), args[0] + 1.0, *args[1:], stars, radius).passed
+        wrong += check_pointing(other, (side, side), *args, stars, radius).passed
+    assert (right, wrong) == (8, 0)
+
+
+def test_a_source_is_one_star() -> None:
+    pointing, x, y, flux = field(8)
+    pairs = catalog(
+        pointing,
+        np.repeat(x, 5) + np.tile([0.0, 1.0, 2.0, -1.0, -2.0], 8),
+        np.repeat(y, 5),
+        np.repeat(flux, 5),
+    )
+    check = check_pointing(pointing, SHAPE, x, y, flux, pairs, 20.0)
+    assert check.n_expected == 8 and check.n_matched <= 8
+    fainter = (
+        np.concatenate([values, more]) for values, more in zip((x, y, flux), ((10.0,) * 40,) * 3, strict=True)
+    )
+    assert check_pointing(pointing, SHAPE, *fainter, pairs, 20.0).n_matched <= 8
 
 
 def test_a_small_offset_is_measured() -> None:

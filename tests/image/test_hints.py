@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from skylake.core.astrometry import Astrometry
 from skylake.core.attitudes import pointing_of_attitude
 from skylake.core.camera import Camera, Optics
-from skylake.image.hints import attempts, hinted_centre
+from skylake.core.reasons import Reason
+from skylake.image.hints import attempts, contradicted, hinted_centre, in_turn, why_unsolved
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text, lens_text
 from skylake.image.seeds import telescope_attitude
+from skylake.image.solve import Solution, SolveParams, Unsolved
 
 CAMERA = Camera(
     "lab", optics=Optics(pixel_scale_arcsec=4.0), astrometry=Astrometry(ra=("TELRA", "RA"), dec=("TELDEC", "DEC"))
@@ -42,12 +45,55 @@ def test_cards_tell_where_to_look(cards: dict[str, Any], centre: tuple[float, fl
 
 
 def test_a_hint_is_tried_first_and_not_believed() -> None:
-    near, anywhere = attempts({"RA": 3.0, "DEC": 4.0}, CAMERA, 2)
+    near, anywhere, nothing = attempts({"RA": 3.0, "DEC": 4.0}, CAMERA, 2)
     assert near.centre == (3.0, 4.0) and anywhere.centre is None
     assert near.scale_low == anywhere.scale_low == pytest.approx(8.0 / 1.2)
-    assert near.seconds + anywhere.seconds == pytest.approx(CAMERA.astrometry.seconds)
-    (only,) = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry(mirrored=False)))
-    assert (only.scale_low, only.scale_high, only.centre, only.parity) == (None, None, None, -1)
+    assert (nothing.scale_low, nothing.scale_high, nothing.centre, nothing.parity) == (None, None, None, None)
+    assert near.seconds + anywhere.seconds + nothing.seconds == pytest.approx(CAMERA.astrometry.seconds)
+    turned, last = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry(mirrored=False)))
+    assert (turned.scale_low, turned.scale_high, turned.centre, turned.parity) == (None, None, None, -1)
+    assert last.parity is None
+    # Where nothing is told there is but one way.
+    (only,) = attempts({}, replace(CAMERA, optics=Optics(), astrometry=Astrometry()))
+    assert only == SolveParams(seconds=CAMERA.astrometry.seconds)
+
+
+def answer(seconds: float, n_guesses: int, message: str) -> Unsolved:
+    return Unsolved(Reason.NO_WCS, message, 0.0, n_guesses, seconds)
+
+
+def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
+    tries = [SolveParams(scale_low=1.0, seconds=1.0), SolveParams(seconds=0.25), SolveParams(seconds=0.5)]
+    lent = []
+
+    def attempt(params: SolveParams) -> Unsolved:
+        lent.append(params.seconds)
+        return answer(0.125 if params.scale_low else params.seconds + 0.01, len(lent), f"try {len(lent)}")
+
+    done = [one for _, one in in_turn(tries, attempt)]
+    assert lent == [1.0, 1.125, 0.5]
+    assert why_unsolved(done) == "try 3; nor does one fit without what was told"
+    assert why_unsolved(done[:1]) == "try 1"
+
+
+def test_what_the_stars_say_against_what_was_told_is_put_in_words() -> None:
+    found = Solution(
+        np.eye(3)[[1, 2, 0]], 3600.0, (0.0, 0.0), -1, (100, 100), np.zeros(0, np.int64), np.zeros((0, 3)),
+        np.zeros(0), 20.0, 0.1, 1, 0.1,
+    )  # fmt: skip
+    told = SolveParams(scale_low=50.0, scale_high=60.0, parity=-1, centre=found.centre, rotation_deg=5.0)
+    assert contradicted(told, found) is None
+    wrong = SolveParams(
+        scale_low=20.0, scale_high=30.0, parity=1, centre=(40.0, 0.0), radius_deg=2.0, rotation_deg=90.0
+    )
+    sentence = contradicted(wrong, found) or ""
+    for words in (
+        "57.3 arcsec per pixel, and 20 to 30",
+        "is not mirrored, and was told to be",
+        "40 degrees from",
+        "90",
+    ):
+        assert words in sentence
 
 
 def test_of_a_header_that_the_stars_contradict_nothing_is_believed_in_the_end() -> None:
@@ -66,13 +112,14 @@ def test_of_a_header_that_the_stars_contradict_nothing_is_believed_in_the_end() 
     }
     scales = {"CD1_1": -0.002, "CD2_2": 0.002}
     pointing = describe_pointing(WCS(fits.Header(cards | scales)), 100, 100)
-    near, anywhere = attempts({}, replace(CAMERA, optics=Optics()), 1, pointing)
+    near, anywhere = attempts({}, replace(CAMERA, optics=Optics()), 1, pointing)[:2]
     assert near.centre == pytest.approx((3.0, 4.0), abs=0.01) and near.scale_high == pytest.approx(
         7.2 * 1.2, rel=1e-3
     )
     assert (anywhere.centre, anywhere.scale_low, anywhere.scale_high) == (None, None, None)
     # What the profile says of the scale is no word of the header.
-    assert [one.scale_high for one in attempts({}, CAMERA, 1, pointing)] == pytest.approx([4.8, 4.8])
+    near, anywhere, nothing = attempts({}, CAMERA, 1, pointing)
+    assert (near.scale_high, anywhere.scale_high, nothing.scale_high) == (*[pytest.approx(4.8)] * 2, None)
 
 
 numbers = st.floats(-3.0, 3.0)

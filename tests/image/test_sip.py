@@ -117,3 +117,40 @@ def test_other_programs_read_the_same_pixel_convention(tmp_path):
         ra, dec = (float(number) for number in said[said.rindex("(") + 1 : said.rindex(")")].split(","))
         there = lens.to_pixels(unit_vectors(ra, dec))
         assert math.hypot(there[0] - x, there[1] - y) <= 0.02
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_source_extractor_reads_the_same_pixel_convention(tmp_path, mirrored):
+    program = shutil.which("source-extractor") or shutil.which("sex")
+    if program is None:
+        pytest.skip("Source Extractor is not installed")
+    # It reads no SIP, so the lens has no distortion; what is half a pixel off would be so by half a pixel.
+    lens = Lens.aimed(
+        unit_vectors(40.0, 30.0), [0.4, 0.9, 0.3], 3000.0, (140.3, 81.8), "rectilinear", mirrored
+    )
+    random = np.random.default_rng(5)
+    column, row = np.meshgrid(np.arange(20.0, 281.0, 40.0), np.arange(20.0, 181.0, 40.0))
+    x, y = ((places + random.uniform(-4.0, 4.0, places.shape)).ravel() for places in (column, row))
+    across, along = np.arange(300.0), np.arange(200.0)
+    light = sum(
+        np.exp(-((along - b) ** 2)[:, None] / 8.0) * np.exp(-((across - a) ** 2) / 8.0)
+        for a, b in zip(x, y, strict=True)
+    )
+    pixels = (5000.0 * light + random.normal(0.0, 2.0, (200, 300))).astype(np.float32)
+    header = to_sip(lens, pixels.shape).header
+    assert header["CTYPE1"] == "RA---TAN"
+    fits.PrimaryHDU(pixels, header).writeto(tmp_path / "stars.fits")
+    (tmp_path / "wanted").write_text("ALPHAWIN_J2000\nDELTAWIN_J2000\n")
+    (tmp_path / "settings").write_text("")
+    subprocess.run(
+        [program, "stars.fits", "-c", "settings", "-PARAMETERS_NAME", "wanted", "-CATALOG_NAME", "found", "-FILTER",
+         "N", "-CATALOG_TYPE", "ASCII", "-DETECT_THRESH", "10"],
+        cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+    ra, dec = np.loadtxt(tmp_path / "found", unpack=True)
+    found_x, found_y = lens.to_pixels(unit_vectors(ra, dec))
+    away = np.hypot(found_x[:, None] - x, found_y[:, None] - y)
+    assert len(ra) == len(x) and sorted(away.argmin(axis=1)) == list(range(len(x)))
+    nearest = away.argmin(axis=1)
+    assert away.min(axis=1).max() < 0.05
+    assert abs(np.mean(found_x - x[nearest])) < 0.005 and abs(np.mean(found_y - y[nearest])) < 0.005

@@ -195,6 +195,41 @@ def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
     assert found.n_guesses == 0 and found.log_odds == -math.inf
 
 
+def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands: list[Band]) -> None:
+    x, y = np.random.default_rng(12).uniform(0, SIDE - 1, (2, 30))
+    told = []
+    for degrees in (90.0, 0.2):
+        scale = degrees * 3600.0 / SIDE
+        params = SolveParams(scale_low=scale / 1.2, scale_high=scale * 1.2, seconds=0.1)
+        found = solve(bands, x, y, np.arange(30.0, 0.0, -1.0), (SIDE, SIDE), params)
+        assert not isinstance(found, Solution)
+        told.append(found.message)
+    assert (
+        "75 degrees and more are wider than patterns are made for, 60" in told[0] and "--all-sky" in told[0]
+    )
+    assert "too few stars for pictures of 0.24 degrees and less" in told[1] and "--scales" in told[1]
+
+
+def test_an_index_that_is_damaged_while_it_is_mapped_does_no_harm(
+    sky: tuple[Floats, Floats], bands: list[Band]
+) -> None:
+    drawn = draw(sky, 4, width=12.0)
+    spoilt = []
+    for band in bands:
+        stars, starts = band.quads.stars.copy(), band.quads.starts.copy()
+        stars[::2] += np.uint32(2**31)
+        starts[1::7] += np.uint32(2**28)
+        zones = band.zones.starts.copy()
+        zones[-1] += 10**9
+        for values in (stars, starts, zones):
+            values.setflags(write=False)
+        quads = band.quads._replace(stars=stars, starts=starts)
+        spoilt.append(band._replace(quads=quads, zones=band.zones._replace(starts=zones)))
+    params = replace(drawn.params, seconds=2.0)
+    found = solve(spoilt, drawn.x, drawn.y, drawn.flux, (SIDE, SIDE), params)
+    assert not isinstance(found, Solution) or drawn.error_px(found) < 2.0
+
+
 #: A process that has compiled nothing yet solves a picture of a small sky, and is told how long that took.
 FRESH = """
 import numpy as np

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +15,17 @@ import pytest
 
 from skylake.core.asterisms import cells_of, describe_all
 from skylake.core.sphere import unit_vectors
+from skylake.durable import locked_alone, partial_path
 from skylake.errors import CatalogError
-from skylake.sky.asterism_build import RANK, band_densities, leaders
-from skylake.sky.asterism_index import AsterismIndex, build_index, ensure_index, index_path, open_index
+from skylake.sky.asterism_build import RANK, band_densities, bands_of, leaders
+from skylake.sky.asterism_index import (
+    AsterismIndex,
+    build_index,
+    ensure_index,
+    index_path,
+    narrowest_possible_deg,
+    open_index,
+)
 from skylake.sky.catalog_build import build_catalog
 from skylake.sky.catalog_columns import catalog_schema
 from skylake.sky.catalogs import ReferenceCatalog
@@ -118,3 +130,169 @@ def test_an_index_that_is_made_anew_is_for_the_pictures_of_the_last_one(catalog:
 def test_a_band_that_the_catalog_lacks_is_told(catalog: ReferenceCatalog) -> None:
     with pytest.raises(CatalogError, match="no band R; it has V, B"):
         build_index(catalog, "R")
+
+
+@pytest.fixture
+def copied(catalog: ReferenceCatalog, index: AsterismIndex, tmp_path: Path) -> ReferenceCatalog:
+    """The catalog elsewhere, with a copy of its index alone."""
+    assert index.n_stars > 100
+    moved = ReferenceCatalog(
+        tmp_path / "stars", "stars", 2000.0, 300.0, catalog.n_rows, catalog.checksum, catalog.columns
+    )
+    index_path(moved).write_bytes(index_path(catalog).read_bytes())
+    return moved
+
+
+def header_of(path: Path) -> tuple[int, int, dict[str, object]]:
+    content = path.read_bytes()
+    begin = content.index(b"\n") + 9
+    end = begin + int.from_bytes(content[begin - 8 : begin], "little")
+    return begin, end, json.loads(content[begin:end])
+
+
+@pytest.mark.parametrize("name", ["zones.starts", "quads.stars", "quads.starts", "quads.codes"])
+def test_bytes_that_have_changed_are_found_in_every_array(name: str, copied: ReferenceCatalog) -> None:
+    path = index_path(copied)
+    _, end, header = header_of(path)
+    offset = header["bands"][0]["arrays"][name][2]  # type: ignore[index]
+    assert open_index(copied).bands
+    with path.open("r+b") as stream:
+        stream.seek(end + offset + 3)
+        stream.write(b"\x7f")
+    with pytest.raises(CatalogError, match=r"damaged \(its content has changed\).*skylake catalog index"):
+        open_index(copied)
+
+
+def test_a_header_that_has_changed_is_found(copied: ReferenceCatalog) -> None:
+    path = index_path(copied)
+    begin, end, header = header_of(path)
+    changed = path.read_bytes().replace(b'"n_x": ', b'"n_x": 9', 1)
+    path.write_bytes(changed[:begin] + changed[begin : end + 1].rstrip() + changed[end + 1 :])
+    assert header["version"] == 2
+    with pytest.raises(CatalogError, match="damaged"):
+        open_index(copied)
+
+
+def test_each_copy_of_an_index_is_read_whole_once(copied: ReferenceCatalog) -> None:
+    path = index_path(copied)
+    note = path.with_name(f".{path.name}.whole")
+    open_index(copied)
+    first, written = note.read_text(), note.stat().st_mtime_ns
+    open_index(copied)
+    assert note.stat().st_mtime_ns == written
+    os.utime(path, ns=(1, 1))
+    open_index(copied)
+    assert note.read_text() != first
+    # A folder that is no place for a note is read whole each time.
+    note.unlink()
+    note.mkdir()
+    assert open_index(copied).n_stars and list(path.parent.glob(".*.tmp")) == []
+
+
+def test_an_index_of_an_older_format_is_told_and_made_anew(
+    catalog: ReferenceCatalog, index: AsterismIndex
+) -> None:
+    path = index_path(catalog)
+    kept = path.rename(path.with_suffix(".newer"))
+    try:
+        content = kept.read_bytes()
+        begin, end, header = header_of(kept)
+        old = {name: value for name, value in header.items() if name not in ("crc", "own")} | {"version": 1}
+        path.write_bytes(content[:begin] + json.dumps(old).encode().ljust(end - begin) + content[end:])
+        with pytest.raises(CatalogError, match="version 1 of the format and this skylake reads 2; run"):
+            open_index(catalog)
+        told: list[str] = []
+        again = ensure_index(catalog, told.append)
+        assert (again.narrowest_deg, again.n_asterisms) == (index.narrowest_deg, index.n_asterisms)
+        assert len(told) == 1 and "version 1" in told[0] and "built now" in told[0]
+    finally:
+        kept.replace(path)
+
+
+def test_who_waits_for_another_that_builds_takes_what_that_one_has_built(
+    catalog: ReferenceCatalog, index: AsterismIndex
+) -> None:
+    path = index_path(catalog)
+    content = path.read_bytes()
+    kept = path.rename(path.with_suffix(".first"))
+    left = partial_path(path)
+    told: list[str] = []
+    waits = threading.Event()
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        waits.set()
+
+    found: list[AsterismIndex] = []
+    other = threading.Thread(target=lambda: found.append(ensure_index(catalog, tell)))
+    try:
+        left.write_bytes(b"half")
+        with locked_alone(path.with_name(f".{path.name}.lock"), lambda: None):
+            other.start()
+            assert waits.wait(20.0)
+            path.write_bytes(content)
+        other.join(20.0)
+        assert [one.n_asterisms for one in found] == [index.n_asterisms]
+        assert len(told) == 1 and "another process builds the index" in told[0]
+        # What a killed process has left is gone.
+        assert not left.exists() and partial_path(path) != left
+    finally:
+        kept.replace(path)
+
+
+def test_two_builds_at_once_leave_one_whole_index(catalog: ReferenceCatalog) -> None:
+    path = index_path(catalog)
+    kept = path.rename(path.with_suffix(".before"))
+    built: list[float] = []
+
+    def build(narrowest: float) -> None:
+        built.append(build_index(catalog, "V", narrowest).narrowest_deg)
+
+    both = [threading.Thread(target=build, args=(narrowest,)) for narrowest in (12.0, 20.0)]
+    try:
+        for one in both:
+            one.start()
+        for one in both:
+            one.join(60.0)
+        assert sorted(built) == [12.0, 20.0] and open_index(catalog).narrowest_deg == built[-1]
+        assert list(path.parent.glob(".*.tmp")) == []
+    finally:
+        kept.replace(path)
+
+
+def test_narrow_pictures_have_as_many_stars_as_wide_ones_where_the_catalog_has_them() -> None:
+    random = np.random.default_rng(11)
+    # Six degrees, 600 stars in each square degree.
+    vectors = unit_vectors(random.uniform(0.0, 6.0, 21_600), random.uniform(-3.0, 3.0, 21_600))
+    bands = bands_of(vectors, random.uniform(8.0, 16.0, len(vectors)), 1.0, 0.2, False)
+    density = [len(band.zones.ra) / 36.0 for band in bands]
+    assert density[0] * 0.2**2 > 14.0 and 2.5 < density[0] / density[1] < 5.5
+    # Beyond what the catalog has there is nothing to be had.
+    finer = bands_of(vectors, random.uniform(8.0, 16.0, len(vectors)), 1.0, 0.02)
+    assert max(len(band.zones.ra) for band in finer) > 0.8 * len(vectors)
+    assert sum(len(band.zones.ra) > 0.8 * len(vectors) for band in finer) == 1
+
+
+def test_an_index_that_would_be_too_large_is_refused(catalog: ReferenceCatalog) -> None:
+    large = ReferenceCatalog(
+        catalog.collection, catalog.name, 2000.0, 300.0, 1_000_000_000, catalog.checksum, catalog.columns
+    )
+    with pytest.raises(
+        CatalogError, match=r"pictures of 0\.1 degrees .* 6 million stars; choose 0\.34 degrees"
+    ):
+        build_index(large, "V", 0.1)
+    assert narrowest_possible_deg(2_500_000) == 0.0
+
+
+def test_the_width_of_pictures_that_are_sure_is_told(copied: ReferenceCatalog) -> None:
+    # A band of 0.16 stars per square degree, of a catalog that has no more.
+    assert open_index(copied).sure_deg == pytest.approx(15.0, rel=0.01)
+    # A catalog that has ten times as many gives the narrowest pictures a finer band.
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(60_000, 3))
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    bands = bands_of(vectors, random.uniform(5.0, 12.0, len(vectors)), 60.0, 10.0)
+    deeper = AsterismIndex(tuple(bands), 10.0, 60.0, "mag_V")
+    assert deeper.sure_deg == pytest.approx(7.5, rel=0.01)
+    none = bands_of(vectors, random.uniform(5.0, 12.0, len(vectors)), 60.0, 10.0, finer=False)
+    assert len(none) == len(bands) - 1

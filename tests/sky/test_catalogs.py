@@ -57,6 +57,30 @@ def moved(stars: pa.Table, years: float) -> tuple[np.ndarray, np.ndarray]:
     return apply_proper_motion(*columns, years)
 
 
+def test_of_a_field_with_too_many_stars_the_brightest_are_read(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1)
+    catalog = ReferenceCatalog.open(target)
+    every = np.sort(StarField(catalog, "V").at(10.0, 20.0, 180.0, MJD_2025)[2])
+    assert len(every) == len(sky)
+    field = StarField(catalog, "V", most=200)
+    some = np.sort(field.at(10.0, 20.0, 180.0, MJD_2025)[2])
+    assert 150 < len(some) <= 200 and some.tolist() == every[: len(some)].tolist()
+    # The limit is that of the field, and holds for a frame within it.
+    bright = np.sort(field.at(0.0, 90.0, 20.0, MJD_2025)[2])
+    assert 0 < len(bright) < len(some) and bright[-1] <= some[-1]
+    # A small field is read as deep as the catalog goes, and a depth that is asked for holds as before.
+    assert StarField(catalog, "V", most=200).at(0.0, 90.0, 2.0, MJD_2025)[2].max() > 14.0
+    assert StarField(catalog, "V", most=200).at(10.0, 20.0, 180.0, MJD_2025, 5.2)[2].max() <= 5.2
+
+
+def test_stars_of_one_magnitude_are_not_left_out(stars: Stars, build: Build) -> None:
+    random = np.random.default_rng(2)
+    rows = stars(random.uniform(0, 360, 500), random.uniform(-60, 60, 500), mag_V=np.full(500, 9.25))
+    target, _ = build(rows, 1)
+    found = StarField(ReferenceCatalog.open(target), "V", most=50).at(0.0, 0.0, 180.0, MJD_2025)
+    assert len(found[0]) == 500
+
+
 @pytest.fixture
 def moving(stars: Stars) -> pa.Table:
     """Stars around the pole of which a third moves fast, a third not at all and a third by nobody knows what."""

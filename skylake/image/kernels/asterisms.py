@@ -129,8 +129,8 @@ def search(
             middle[0], middle[1] = picture.x[sources].mean(), picture.y[sources].mean()
             n_entries = _look_up(quads, code, asterisms.sizes[quad], wanted, entries)
             for place in range(n_entries):
-                for i in range(4):
-                    members[i] = quads.stars[entries[place], i]
+                if not _name(quads, entries[place], zones, members):
+                    continue
                 guess = Guess(np.empty((3, 3)), np.empty(3), parity)
                 if not _orient(guess, members, sources, rays, zones, wanted, asterisms.focal):
                     continue
@@ -193,7 +193,7 @@ def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entrie
             for xd in range(cell_x(code[2] - t, n_x), cell_x(code[2] + t, n_x) + 1):
                 begin = quads.starts[cell_of(xc, yc, xd, low, n_x)]
                 end = quads.starts[cell_of(xc, yc, xd, high, n_x) + 1]
-                for entry in range(begin, end):
+                for entry in range(begin, min(end, quads.sizes.size)):
                     if abs(quads.sizes[entry] - middle) > width or n == entries.size:
                         continue
                     if (
@@ -205,6 +205,16 @@ def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entrie
                         entries[n] = entry
                         n += 1
     return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _name(quads: Quads, entry: int, zones: Zones, members: IntArray) -> bool:
+    """Write the stars of an asterism; tell whether there are such stars: a file may be damaged while it is mapped."""
+    for i in range(4):
+        members[i] = quads.stars[entry, i]
+        if members[i] >= zones.ra.size:
+            return False
+    return True
 
 
 @numba.njit(cache=True, nogil=True)
