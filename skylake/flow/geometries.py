@@ -16,6 +16,7 @@ from skylake.cameras.clock import iso_of_mjd
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Status
+from skylake.core.refraction import Air
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.learnreport import LearnReport
@@ -33,7 +34,7 @@ from skylake.sky.catalogs import ReferenceCatalog, StarField
 
 #: Frames of a night that are looked at, spread over it.
 _FRAMES = 16
-_FRAME_COLUMNS = ["frame_id", "mjd_mid", "night", "height_px", "width_px", "fwhm_px"]
+_FRAME_COLUMNS = ["frame_id", "mjd_mid", "night", "height_px", "width_px", "fwhm_px", "band"]
 _SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flags"]
 
 
@@ -217,7 +218,7 @@ def learn_night(
                 frame["fwhm_px"] or USUAL_FWHM_PX,
                 night.shape,
                 frame["mjd_mid"],
-                Horizon.of(frame["mjd_mid"], camera.site),
+                Horizon.of(frame["mjd_mid"], camera.site, Air.above(camera.site, frame["band"])),
                 Stars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )

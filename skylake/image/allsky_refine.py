@@ -25,6 +25,9 @@ _USUAL_ORDER = 10
 TURNS = np.array([name in ("w1", "w2", "w3") for name in NAMES])
 #: Fewer pairs tell no turn.
 _FEWEST = 8
+#: Detections are moved so far (pixels), in so many directions, to see how many pairs chance makes. More are believed if
+#: they come seldom (Poisson), less those that a fit brings.
+_BESIDE_PX, _BESIDE, _FALSE_ALARM, _FITTED = 12.0, 4, 1e-3, 3
 #: So many times more stars than detections are looked at for the light of neighbours.
 _DEEPER = 4
 #: Lower stars take no part: refraction there is that of the weather.
@@ -230,7 +233,8 @@ def follow(
 ) -> Refined | None:
     """Turn a geometry to the stars of one frame, and leave all else of it as it is; None if hardly any is found.
 
-    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that.
+    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that. No more
+    of them than chance brings together with detections tell nothing.
     """
     shown = _shown(lens, stars, seen, shape, fwhm_px)
     for radius in _RADII_PX:
@@ -240,8 +244,22 @@ def follow(
         places, errors = seen.places[pairs.detection], seen.errors[pairs.detection]
         lens = fit(lens, shown.directions[pairs.star], places, TURNS, errors=errors)
     pairs = _matched(lens, shown, seen, _RADII_PX[-1])
+    if _by_chance(lens, shown, seen, len(pairs.star)):
+        return None
     residuals = _Sample.of([(shown, seen)], [pairs]).residuals(lens)
     return Refined(lens, shown, pairs, residuals, float("nan"), int(TURNS.sum()))
+
+
+def _by_chance(lens: Lens, stars: SkyStars, seen: Detected, n_pairs: int) -> bool:
+    """Tell whether so many pairs are no more than the same detections make somewhat beside their places."""
+    from scipy.special import pdtrc
+
+    turns = np.arange(_BESIDE) * (2.0 * np.pi / _BESIDE)
+    steps = _BESIDE_PX * np.column_stack([np.cos(turns), np.sin(turns)])
+    moved = [Detected(seen.places + step, seen.errors, seen.flux) for step in steps]
+    expected = float(np.mean([len(_matched(lens, stars, one, _RADII_PX[-1]).star) for one in moved]))
+    # Three angles fitted to chance bring some pairs with them.
+    return bool(pdtrc(n_pairs - 1 - _FITTED, expected) > _FALSE_ALARM)
 
 
 def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:
