@@ -293,9 +293,7 @@ class _Frame:
         """Place a frame of the whole sky: by the geometry of its camera if its stars are there, else by them alone."""
         try:
             when, band = self.row["mjd_mid"], self.row.get("band")
-            scene = SkyScene.of(
-                self.measured, self.shape, when, self.camera, band, self.reference.find_stars
-            )
+            scene = SkyScene.of(self.measured, self.shape, when, self.camera, band, self.reference.find_stars)
             known = place_by_geometry(scene, self.reference.guide.geometries)
             judged = None if known is None else self.judge(view_pointing(known.view))
             if judged is None or (judged.wrong and not self.cloudy(judged)):

@@ -93,7 +93,8 @@ class SkyScene:
             unit_vectors(self.stars.ra_deg, self.stars.dec_deg).reshape(-1, 3)
         )
         up = (directions[:, 2] > 0.0) & np.isfinite(self.stars.mag)
-        return SkyStars(directions[up], self.stars.mag[up])
+        # A catalog gives the stars of the whole sky in the same order for every frame.
+        return SkyStars(directions[up], self.stars.mag[up], np.flatnonzero(up))
 
 
 def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> Detected:
@@ -127,7 +128,8 @@ class SkyPlace:
 def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPlace | None:
     """Place a frame with the geometry in force, turned to its stars; None without a geometry of its size.
 
-    A frame that shows no star has the geometry as it is, ``wcs_source`` is ``geometry`` then. One whose stars want another geometry gets one of its own.
+    A frame that shows no star has the geometry as it is, and ``wcs_source`` says so. One whose stars want
+    another geometry gets one of its own.
     """
     known = in_force([one for one in geometries if one.shape == scene.shape], scene.mjd)
     if known is None:

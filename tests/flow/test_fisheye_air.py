@@ -15,7 +15,6 @@ from skylake.flow.allsky import measure_sky_frame
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
-from skylake.image.allsky_fit import pair
 from skylake.lake import Lake
 from skylake.lake.geometries import read_geometries
 from skylake.settings import Settings

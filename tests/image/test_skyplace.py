@@ -26,7 +26,9 @@ HORIZON = Horizon.of(MJD, CAMERA.site)
 def stars():
     random = np.random.default_rng(0)
     vectors = random.normal(size=(1200, 3))
-    return Stars(*ra_dec(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), random.uniform(1, 6, 1200))
+    return Stars(
+        *ra_dec(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), random.uniform(1, 6, 1200)
+    )
 
 
 def placed(stars, places):
@@ -59,9 +61,12 @@ def test_a_frame_with_stars_says_so(stars, number):
 
 def test_stars_stand_where_the_air_of_the_site_lifts_the_light_of_the_band(stars):
     camera = replace(CAMERA, site=replace(CAMERA.site, pressure_hpa=640.0, temperature_c=-60.0))
-    none = {field.name: np.zeros(0, int if field.name == "flags" else float) for field in fields(Measurements)}
+    none = {
+        field.name: np.zeros(0, int if field.name == "flags" else float) for field in fields(Measurements)
+    }
     measured = Measurements(**none | {"flux": {"aper1": np.zeros(0)}})
     scene = SkyScene.of(measured, SHAPE, MJD, camera, "K", lambda *_: stars)
-    assert scene.horizon.refraction == Horizon.of(
-        MJD, camera.site, Air(640.0, -60.0, 2.159, CAMERA.site.height_m)
-    ).refraction
+    assert (
+        scene.horizon.refraction
+        == Horizon.of(MJD, camera.site, Air(640.0, -60.0, 2.159, CAMERA.site.height_m)).refraction
+    )
