@@ -24,7 +24,7 @@ MAX_ORDER = 9
 #: Points along each side of the image at which polynomials follow the lens, the densest at the edges, and along the
 #: rim of what it shows; and those at which polynomials are judged.
 _POINTS, _RIM_POINTS = 20, 90
-_JUDGED, _RIM = 41, 1001
+_JUDGED, _RIM, _RINGS = 41, 401, 13
 #: The rim is sought by so many halvings.
 _HALVINGS = 18
 #: To this angle from its centre a gnomonic projection is no hindrance, and all programs read it.
@@ -144,9 +144,19 @@ def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
 
 
 def _judged(lens: Imaging, shape: tuple[int, int]) -> Floats:
-    """Return places all over the image, and along the rim of what the lens shows, shape (2, n)."""
+    """Return places all over the image, along the rim of what the lens shows, and on its near side; shape (2, n)."""
     y, x = np.meshgrid(*(np.linspace(-0.5, n - 0.5, _JUDGED) for n in shape), indexing="ij")
-    return np.concatenate([[x.ravel(), y.ravel()], _rim(lens, shape, _RIM)[0]], axis=1)
+    rim, within = _rim(lens, shape, _RIM)
+    # There polynomials of a high order swing fastest.
+    share = 1.0 - 0.4 * np.linspace(0.0, 1.0, _RINGS)[1:] ** 2
+    middle = _middle(lens, shape)
+    near = middle[..., None] + (rim[:, within] - middle)[..., None] * share
+    return np.concatenate([[x.ravel(), y.ravel()], rim, near.reshape(2, -1)], axis=1)
+
+
+def _middle(lens: Imaging, shape: tuple[int, int]) -> Floats:
+    """Return the place on the image that is nearest to the optical axis, shape (2, 1)."""
+    return np.clip([[lens.x0], [lens.y0]], 0.0, [[shape[1] - 1.0], [shape[0] - 1.0]])
 
 
 def _rim(lens: Imaging, shape: tuple[int, int], number: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -154,11 +164,11 @@ def _rim(lens: Imaging, shape: tuple[int, int], number: int) -> tuple[Floats, np
     height, width = shape
     turn = 2.0 * np.pi * np.arange(number) / number
     rays = np.array([np.cos(turn), np.sin(turn)])
-    middle = np.clip([[lens.x0], [lens.y0]], 0.0, [[width - 1.0], [height - 1.0]])
+    middle = _middle(lens, shape)
     room = np.where(rays > 0.0, np.array([[width - 0.5], [height - 0.5]]) - middle, middle + 0.5)
     with np.errstate(divide="ignore"):
         far = np.min(room / np.abs(rays), axis=0)
-    within = ~np.isfinite(lens.to_vectors(*(middle + far * rays))).all(axis=-1)
+    within = np.isnan(np.sum(lens.to_vectors(*(middle + far * rays)), axis=-1))
     inner, outer = np.where(within, 0.0, far), far
     for _ in range(_HALVINGS if within.any() else 0):
         half = 0.5 * (inner + outer)
@@ -224,8 +234,11 @@ class _Trial:
         units = self.scale ** -np.array([p + q for p, q in powers], float)
         coefficients = found.T * units
         matrix = coefficients[:, :2]
-        judged = _terms(self.judged_pixels / self.scale, powers)
-        off = np.linalg.solve(matrix, self.judged_plane - (judged @ found).T)
+        places = self.judged_pixels / self.scale
+        missed = self.judged_plane - (_terms(places, powers) @ found).T
+        # Towards the rim a plane of another kind than the lens is of another scale than in the middle.
+        local = np.stack([_slopes(places, powers, axis) @ found for axis in (0, 1)], axis=-1) / self.scale
+        off = np.linalg.solve(local, missed.T[..., None])[..., 0].T
         forward = np.asarray(np.linalg.solve(matrix, coefficients[:, 2:]), float)
         inverse_powers = [(0, 0), *powers] if order > 1 else []
         inverse, back = self._undone(matrix, inverse_powers)
@@ -290,6 +303,14 @@ def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
     # Products of products: a power for each term would take ten times as long.
     u, v = (np.cumprod(np.vstack([np.ones_like(one), np.tile(one, (most, 1))]), axis=0) for one in places)
     return np.column_stack([u[p] * v[q] for p, q in powers])
+
+
+def _slopes(places: Floats, powers: list[tuple[int, int]], axis: int) -> Floats:
+    """Return the derivatives of such products with one of the coordinates, shape (n, terms)."""
+    factors = np.array([power[axis] for power in powers], float)
+    step = np.array([axis == 0, axis == 1], int)
+    lower = [(max(p - step[0], 0), max(q - step[1], 0)) for p, q in powers]
+    return np.asarray(_terms(places, lower) * factors)
 
 
 def _solved(design: Floats, values: Floats) -> Floats:
