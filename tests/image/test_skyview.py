@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -96,6 +98,21 @@ def test_an_hour_later_the_stars_have_gone_west_and_the_horizon_stays():
     assert (later.ra - SkyCoord(ra, dec, unit="deg").ra).wrap_at(180 * u.deg).deg == pytest.approx(
         15.04, abs=0.3
     )
+
+
+def test_a_header_of_the_whole_sky_is_as_far_off_as_it_says_down_to_the_rim():
+    """Polynomials run away beyond the last place that they were fitted at, and the sky ends between two of them."""
+    bent = Lens.aimed([0.012, 0.005, 1.0], [0.0, 1.0, 0.0], 340.6, (725.96, 526.97), "equidistant", True)
+    bent = replace(bent, radial=(-0.02, 0.003, -0.001), decentring=(4e-4, -2e-4))
+    seen = SkyView(bent, Horizon.of(MJD, SITE), SHAPE)
+    written = seen.header()
+    y, x = (axis.ravel() for axis in np.mgrid[0 : SHAPE[0] : 8.0, 0 : SHAPE[1] : 8.0])
+    shown = np.isfinite(replace(seen, lowest_deg=5.0).to_vectors(x, y)).all(axis=1)
+    ra, dec = WCS(written.header).all_pix2world(x[shown], y[shown], 0)
+    off = np.hypot(*(np.array(seen.icrs_to_pixels(ra, dec)) - [x[shown], y[shown]]))
+    assert 0.7 * written.residual_px < off.max() < 1.02 * written.residual_px
+    # The rim takes part in the fit.
+    assert max(written.residual_px, written.inverse_px) < 0.05
 
 
 @pytest.mark.parametrize("projection", ["equidistant", "equisolid", "stereographic"])
