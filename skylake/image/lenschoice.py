@@ -1,8 +1,8 @@
 """How many parameters a lens gets: as many as predict stars that the fit has not seen.
 
 What the stars do not ask for is not known to be nothing. All parameters are fitted, each under a prior whose width is
-learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets those that the stars tell
-go where they are. Those that unseen stars have no need of are held as near to what is expected as the stars allow
+learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets those go where they are
+that the stars tell. Those that unseen stars have no need of are held as near to what is expected as the stars allow
 (automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error that is told.
 """
 

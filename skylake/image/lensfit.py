@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 #: What lenses do: shares of the half diagonal by which each parameter may move a corner, one standard deviation.
 _USUAL = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
 #: Half of the squared residuals in two coordinates, in variances of one, are below this.
-_MEDIAN_SQUARE = 2.0 * math.log(2.0)
+MEDIAN_SQUARE = 2.0 * math.log(2.0)
 #: Residuals of so many standard deviations of a coordinate have no weight.
 CUT = 5.0
 #: How far off a star is that the lens does not show.
@@ -185,7 +185,7 @@ def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:
     """Return the scatter beyond the stated errors, by the median, and the weights that follow."""
     squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf)
     variance = np.maximum(sigma, _LEAST_SIGMA_PX) ** 2
-    scatter = max(float(np.median(squares - _MEDIAN_SQUARE * variance)) / _MEDIAN_SQUARE, 0.0)
+    scatter = max(float(np.median(squares - MEDIAN_SQUARE * variance)) / MEDIAN_SQUARE, 0.0)
     scatter = scatter if math.isfinite(scatter) else float(np.max(squares[np.isfinite(squares)], initial=1.0))
     return math.sqrt(scatter), biweight(np.sqrt(squares / (variance + scatter)), CUT)
 
@@ -240,9 +240,7 @@ class _Problem:
         spread, _ = self.normal(lens, residuals, derivatives, seen * weighing)
         covariance = np.zeros((len(NAMES), len(NAMES)))
         covariance[np.ix_(self.which, self.which)] = spread / _efficiency(squares[seen], weights[seen], lost)
-        return LensFit(
-            lens, self.which, covariance, residuals, weights, scatter, self.which, self.expected
-        )
+        return LensFit(lens, self.which, covariance, residuals, weights, scatter, self.which, self.expected)
 
     def _lost(self, lens: Lens, derivatives: Floats, seen: Mask) -> float:
         """Return the degrees of freedom that the fit takes from the stars: what is known before takes none."""
