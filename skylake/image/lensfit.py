@@ -132,7 +132,9 @@ class LensFit:
         """Return the standard deviation of places, root mean square over an image, both coordinates together."""
         y, x = (
             axis.ravel()
-            for axis in np.meshgrid(*(np.linspace(0.0, n - 1.0, _GRID) for n in shape), indexing="ij")
+            for axis in np.meshgrid(
+                *((np.arange(_GRID) + 0.5) * n / _GRID - 0.5 for n in shape), indexing="ij"
+            )
         )
         return math.sqrt(float(np.nanmean(np.sum(self.uncertainty(x, y) ** 2, axis=0))))
 

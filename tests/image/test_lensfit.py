@@ -117,10 +117,11 @@ def test_errors_of_a_lens_of_few_stars_are_those_that_there_are(number, strength
     # Pulls of a frame go together: some hundred are worth no more than some twenty of their own.
     assert 0.75 < np.sqrt(np.mean(pulls**2)) < 1.3
     assert abs(pulls.mean()) < 0.3
-    assert np.sqrt(np.mean(np.square(off))) < 0.7 / math.sqrt(number)
-    assert fit.err_px(SHAPE) == pytest.approx(
-        np.sqrt(np.mean(np.sum(fit.uncertainty(*grid()) ** 2, axis=0))), rel=0.15
-    )
+    # All thirteen parameters are not worse than so: what lenses do is known.
+    assert np.median(np.sqrt(np.mean(np.square(off), axis=(1, 2)))) < 0.8 / math.sqrt(number)
+    anywhere = np.random.default_rng(1).uniform(-0.5, np.array(SHAPE[::-1])[:, None] - 0.5, (2, 4000))
+    squares = np.sum(fit.uncertainty(*anywhere) ** 2, axis=0)
+    assert fit.err_px(SHAPE) == pytest.approx(math.sqrt(squares.mean()), rel=0.1)
 
 
 def test_uncertainties_know_of_scatter_beyond_the_stated_errors():
