@@ -73,9 +73,9 @@ def _steps(
     for number in range(_ROUNDS):
         left = residuals[:, None] - np.einsum("kp,pcn->ckn", steps, derivatives)
         weights = _weights(np.sum(left**2, axis=0), sigma, others, robust=number > 0)
-        matrices = (weights @ products).reshape(-1, n_parameters, n_parameters)
+        matrices = np.einsum("kn,np->kp", weights, products).reshape(-1, n_parameters, n_parameters)
         spread = inverse(matrices + np.eye(n_parameters) * (width**-2.0)[:, None])
-        wanted = weights @ slopes + width**-2.0 * off
+        wanted = np.einsum("kn,np->kp", weights, slopes) + width**-2.0 * off
         steps = (spread @ wanted[..., None])[..., 0]
         # The widths are those of the fit to all stars: at first half a Cauchy distribution, then what is left.
         moment = (steps - off) ** 2 + np.diagonal(spread, axis1=1, axis2=2)
