@@ -35,8 +35,8 @@ _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
 _CORE = 0.1
 #: How often the widths of priors are learnt from what they leave: more would forget what the stars cannot tell.
 _ROUNDS = 2
-#: To begin with fits need not be nearer than that.
-_NEAR_PX = 1e-2
+#: To begin with fits need not be nearer than that; nor when parameters are chosen.
+_NEAR_PX, _STILL_PX = 1e-2, 1e-3
 #: A power of the radius stands upon the lower ones.
 POWERS = (("k1", "k2", "k3"),)
 
@@ -122,7 +122,7 @@ def fit_best_lens(
     which = indices(groups)
     few = fit_lens(start, pairs, indices(affordable(len(pairs.x), allowed)), known, _NEAR_PX)
     core = fit_lens(few.lens, pairs, which, usual_core(known), _NEAR_PX)
-    full = fit_lens(core.lens, pairs, which, loosened(core, known))
+    full = fit_lens(core.lens, pairs, which, loosened(core, known), _STILL_PX)
     kept, held_out = list[str](), Unseen()
     if np.count_nonzero(full.weights > 0.0) >= _STARS_FOR_GROUPS[0]:
         kept, held_out = choose_groups(full, pairs, groups, full.expected)

@@ -125,7 +125,9 @@ class LensFit:
     def uncertainty_of(self, vectors: Floats) -> Floats:
         """Return the same for where directions, shape (n, 3), are seen."""
         derivatives = self.lens.derivatives(vectors)[1]
-        spread = np.einsum("icn,icn->cn", np.tensordot(self.covariance, derivatives, axes=1), derivatives)
+        # Without libraries that would wake further threads for it.
+        weighted = np.einsum("ij,jcn->icn", self.covariance, derivatives)
+        spread = np.einsum("icn,icn->cn", weighted, derivatives)
         return np.asarray(np.sqrt(np.maximum(spread, 0.0)))
 
     def err_px(self, shape: tuple[int, int]) -> float:

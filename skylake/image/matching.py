@@ -19,7 +19,8 @@ _SOURCES_PER_STAR = 2
 #: Another one within so many times the distance makes a match ambiguous.
 _RIVAL = 2.0
 _LEAST_STARS = 20
-_MOST_STARS = 800
+#: So many stars are looked for at most.
+MOST_STARS = 800
 #: The standard deviation of a source that does not tell its own, where none does.
 _USUAL_SIGMA_PX = 0.2
 
@@ -100,7 +101,7 @@ def match(
 def _crowd(shape: tuple[int, int], radius_px: float) -> tuple[int, int]:
     """Return how many sources and stars may be used."""
     sources = _CHANCE * shape[0] * shape[1] / (math.pi * max(radius_px, 1e-3) ** 2)
-    number = int(np.clip(sources, _SOURCES_PER_STAR * _LEAST_STARS, _SOURCES_PER_STAR * _MOST_STARS))
+    number = int(np.clip(sources, _SOURCES_PER_STAR * _LEAST_STARS, _SOURCES_PER_STAR * MOST_STARS))
     return number, number // _SOURCES_PER_STAR
 
 

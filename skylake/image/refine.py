@@ -15,7 +15,7 @@ from skylake.image.heldout import held_out_px
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import affordable, fit_best_lens, indices, usual_core, with_projection
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
-from skylake.image.matching import Indices, Sources, Stars, match, on_image
+from skylake.image.matching import MOST_STARS, Indices, Sources, Stars, match, on_image
 from skylake.image.residualfield import ResidualField, rings
 
 Floats = npt.NDArray[np.float64]
@@ -205,7 +205,7 @@ def _reach(fit: LensFit, pairs: Pairs, stars: Stars, shape: tuple[int, int], wid
     """Return how far from its place each star is looked for: five standard deviations of places and of the lens."""
     least = _final_radius(fit, pairs)
     reach = np.full(len(stars.number), least)
-    shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))
+    shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))[:MOST_STARS]
     lens = np.sqrt(np.sum(fit.uncertainty_of(stars.vectors[shown]) ** 2, axis=0) / 2.0)
     reach[shown] = np.minimum(np.hypot(least, _FINAL_SIGMAS * lens), max(least, widest))
     return reach
