@@ -88,7 +88,9 @@ def real_frame(data: Path, catalog: Catalog) -> list[Claim]:
     profile = load("allsky-magic")
     begin = process_time()
     frame = measure_sky_frame(data / "allsky_magic" / "20180817_0055.fits.gz", profile)
-    print(f"\nreal frame: {len(frame.detected.flux)} sources in {process_time() - begin:.1f} s of the processor")
+    print(
+        f"\nreal frame: {len(frame.detected.flux)} sources in {process_time() - begin:.1f} s of the processor"
+    )
     stars = catalog.stars(9.0)
     seconds = []
     for _ in range(4):
@@ -212,7 +214,9 @@ def random_lists(catalog: Catalog, lists: int, processes: int) -> list[Claim]:
     print(f"\n{lists} lists of random points: {accepted} accepted, {took}")
     return [
         Claim(f"accepted of {lists} lists of random points", accepted, None, 0),
-        Claim("median seconds of the processor to reject random points", float(np.median(seconds)), None, 5.0),
+        Claim(
+            "median seconds of the processor to reject random points", float(np.median(seconds)), None, 5.0
+        ),
     ]
 
 

@@ -133,7 +133,26 @@ def refine(
     """
     stars = Stars.ranked(vectors, mag)
     known = Expected.usual(start, shape) if expected is None else expected
-    lens, radius, pairs = start, radius_px, None
+    approached = _approached(start, stars, sources, shape, radius_px, known, groups)
+    if approached is None:
+        return None
+    lens, pairs, radius = approached
+    fit, held_out = fit_best_lens(lens, pairs, known, groups)
+    if expected is None:
+        fit, held_out = _other_projection(fit, held_out, pairs, shape)
+    return _settled(fit, stars, sources, shape, radius, held_out.px, known)
+
+
+def _approached(
+    lens: Lens,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius: float,
+    known: Expected,
+    groups: list[str] | None,
+) -> tuple[Lens, Pairs, float] | None:
+    """Return the lens, pairs and radius when circles need not become smaller; None if too few stars match."""
     while True:
         star, source = match(lens, stars, sources, shape, radius)
         if star.size < _LEAST_STARS:
@@ -143,12 +162,8 @@ def refine(
         fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
         if radius <= _NEAR_ENOUGH * final:
-            break
+            return lens, pairs, radius
         radius = max(_SHRINK * radius, final)
-    fit, held_out = fit_best_lens(lens, pairs, known, groups)
-    if expected is None:
-        fit, held_out = _other_projection(fit, held_out, pairs, shape)
-    return _settled(fit, stars, sources, shape, radius, held_out.px, known)
 
 
 def _final_radius(fit: LensFit, pairs: Pairs) -> float:

@@ -63,7 +63,7 @@ def test_a_lens_and_a_view_of_the_sky_are_not_taken_for_each_other():
     with pytest.raises(ValueError, match="read it with view_of_text"):
         lens_of_text(view_text(seen))
     for text in (lens_text(seen.lens), "{}", "[]", view_text(seen).replace("velocity", "speed")):
-        with pytest.raises(ValueError, match="no view|no lens"):
+        with pytest.raises(ValueError, match=r"no view|no lens"):
             view_of_text(text, SHAPE)
 
 
