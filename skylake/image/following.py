@@ -16,7 +16,7 @@ from skylake.image.changes import (
     change_at,
     find_change,
     likely_division,
-    shows_change,
+    shows_division,
     spread_of,
     tell,
 )
@@ -154,7 +154,7 @@ def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
         return [list(frames)]
     parts = sorted([frames[:start], frames[start:]], key=len)
     known = origin.learn(parts[1]).distortion
-    if not shows_change(known, [tell(known, one.lens, one.pairs, shape) for one in parts[0]], shape):
+    if not shows_division(known, [tell(known, one.lens, one.pairs, shape) for one in parts[0]], shape):
         return [list(frames)]
     return [*divided(frames[:start], origin), *divided(frames[start:], origin)]
 
