@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skylake.core.rotations import rotation_vector
-from skylake.image.changes import displacement
+from skylake.image.changes import displacement, shows_change, shows_division, tell
 from skylake.image.epochs import Epoch, epoch_at, in_force
 from skylake.image.following import Follower, Origin, Seen, divided
 from skylake.image.jointfit import SHARED
@@ -115,15 +115,20 @@ def test_a_change_among_the_first_frames_is_found_wherever_it_lies(first: int) -
         assert displacement(truth, away, SHAPE)[0] < 0.06
 
 
-def test_a_third_of_a_pixel_is_found_where_but_two_frames_precede_it() -> None:
-    """Each of them alone tells little, both together enough: most often, and never anywhere else."""
-    now = changed(CAMERA, 0.3)
-    drawn = [
-        [seen(CAMERA if n < 2 else now, 20000 + 100 * trial + n) for n in range(12)] for trial in range(4)
-    ]
-    found = [[len(part) for part in divided(frames, ORIGIN)] for frames in drawn]
-    assert all(one in ([2, 10], [12]) for one in found)
-    assert found.count([2, 10]) >= 2
+def test_two_frames_that_agree_tell_a_third_of_a_pixel_together_and_one_odd_frame_does_not(
+    learnt: Epoch,
+) -> None:
+    known, now, counts = learnt.distortion, changed(CAMERA, 0.3), [0, 0]
+    for trial in range(12):
+        first = 20000 + 2 * trial
+        two = [tell(known, one.lens, one.pairs, SHAPE) for one in (seen(now, first), seen(now, first + 1))]
+        counts[0] += shows_change(known, two, SHAPE)
+        counts[1] += shows_division(known, two, SHAPE)
+        usual = seen(CAMERA, first + 1)
+        odd = [two[0], tell(known, usual.lens, usual.pairs, SHAPE)]
+        assert not shows_division(known, odd, SHAPE)
+    # Each alone is often not enough.
+    assert counts[1] >= 11 > counts[0]
 
 
 def test_two_changes_among_the_first_frames_are_both_found() -> None:
