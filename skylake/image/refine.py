@@ -140,7 +140,26 @@ def refine(
     """
     stars = Stars.ranked(vectors, mag)
     known = Expected.usual(start, shape) if expected is None else expected
-    lens, radius, pairs = start, radius_px, None
+    approached = _approached(start, stars, sources, shape, radius_px, known, groups)
+    if approached is None:
+        return None
+    fit, unseen = fit_best_lens(*approached, known, groups)
+    if expected is None:
+        fit, _ = _other_projection(fit, unseen, approached[1], shape)
+        known = Expected.usual(fit.lens, shape)
+    return _settled(fit, approached[1], stars, sources, shape, radius_px, known)
+
+
+def _approached(
+    lens: Lens,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius: float,
+    known: Expected,
+    groups: list[str] | None,
+) -> tuple[Lens, Pairs] | None:
+    """Return the lens and the pairs when circles need not become smaller; None if too few stars match."""
     while True:
         star, source = match(lens, stars, sources, shape, radius)
         if star.size < _LEAST_STARS:
@@ -150,13 +169,8 @@ def refine(
         fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
         if radius <= _NEAR_ENOUGH * final:
-            break
+            return lens, pairs
         radius = max(_SHRINK * radius, final)
-    fit, unseen = fit_best_lens(lens, pairs, known, groups)
-    if expected is None:
-        fit, _ = _other_projection(fit, unseen, pairs, shape)
-        known = Expected.usual(fit.lens, shape)
-    return _settled(fit, pairs, stars, sources, shape, radius_px, known)
 
 
 def _final_radius(fit: LensFit, pairs: Pairs) -> float:

@@ -114,14 +114,8 @@ def refine_pointing(
     vectors = unit_vectors(stars.ra_deg, stars.dec_deg)
     if bending is not None:
         vectors = bending.apparent(vectors)
-    if distortion is None:
-        found = refine(start, vectors, stars.mag, sources, shape, radius_px)
-    else:
-        applied, known = distortion.applied(start), distortion.expected(shape)
-        found = refine(applied, vectors, stars.mag, sources, shape, radius_px, known, ["stretch"])
-    if found is None or len(found.stars) < max(
-        _LEAST_STARS, _ABOVE_CHANCE * _by_chance(found, vectors, sources, shape)
-    ):
+    found = _refinement(start, vectors, stars.mag, sources, shape, radius_px, distortion)
+    if found is None or not _is_above_chance(found, vectors, sources, shape):
         return None
     lens = replace(found.lens, bending=bending)
     written = to_sip(lens, shape)
@@ -158,6 +152,26 @@ def refine_known(
         if held is not None and not epoch.contradicted(held.refinement):
             return held, epoch
     return refine_pointing(pointing, stars, sources, shape, radius_px, bending=bending), None
+
+
+def _refinement(
+    start: Lens,
+    vectors: Floats,
+    mag: Floats,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius_px: float,
+    distortion: Distortion | None,
+) -> Refinement | None:
+    if distortion is None:
+        return refine(start, vectors, mag, sources, shape, radius_px)
+    applied, known = distortion.applied(start), distortion.expected(shape)
+    return refine(applied, vectors, mag, sources, shape, radius_px, known, ["stretch"])
+
+
+def _is_above_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> bool:
+    by_chance = _by_chance(found, vectors, sources, shape)
+    return len(found.stars) >= max(_LEAST_STARS, _ABOVE_CHANCE * by_chance)
 
 
 def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> float:

@@ -21,6 +21,7 @@ from skylake.image.allsky_solve import solve_all_sky
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.geometry import CHANGED_PX, Geometry, in_force
 from skylake.image.lens import Lens
+from skylake.image.lenstext import view_text
 from skylake.image.measure import Measurements
 from skylake.image.skyview import SkyView
 
@@ -146,10 +147,11 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
 
 
 def _placed(scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None) -> SkyPlace:
-    row: dict[str, Any] = {"wcs_source": GEOMETRY, "wcs_geometry": geometry}
+    view = SkyView(lens, scene.horizon, scene.shape)
+    row: dict[str, Any] = {"wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view)}
     if found is not None:
         row |= {"wcs_source": "refined"} | _numbers(scene, found)
-    return SkyPlace(SkyView(lens, scene.horizon, scene.shape), geometry, row, found is not None)
+    return SkyPlace(view, geometry, row, found is not None)
 
 
 def place_by_stars(scene: SkyScene) -> SkyPlace:
@@ -162,8 +164,8 @@ def place_by_stars(scene: SkyScene) -> SkyPlace:
     """
     found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
     numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
-    row = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds, **numbers}
-    return SkyPlace(found.view, None, row)
+    source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds}
+    return SkyPlace(found.view, None, source | {"wcs_lens": view_text(found.view)} | numbers)
 
 
 def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:

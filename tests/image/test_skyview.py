@@ -13,6 +13,7 @@ from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
 from skylake.image.ape14 import ViewWCS
 from skylake.image.lens import Lens
+from skylake.image.lenstext import VIEW_MARK, lens_of_text, lens_text, view_of_text, view_text
 from skylake.image.skyview import SkyView
 
 SITE = Site("", -17.8911, 28.7617, 2200.0)
@@ -46,6 +47,26 @@ def test_pixels_lead_to_the_sky_and_back(tilt, mirrored, mjd):
     ):
         again = back(*there(x, y))
         assert np.abs(np.array(again) - [x, y]).max() < 1e-5
+
+
+@given(st.floats(0.0, 15.0), st.booleans(), st.floats(55000.0, 62000.0))
+def test_a_view_is_the_same_after_it_was_written(tilt, mirrored, mjd):
+    seen = view(tilt, "equisolid", mirrored, mjd)
+    again = view_of_text(view_text(seen), SHAPE)
+    assert again.lens == seen.lens and again.shape == seen.shape
+    assert again.horizon.refraction == seen.horizon.refraction
+    assert np.array_equal(again.horizon.axes, seen.horizon.axes)
+    assert np.array_equal(again.horizon.velocity, seen.horizon.velocity)
+
+
+def test_a_lens_and_a_view_of_the_sky_are_not_taken_for_each_other():
+    seen = view()
+    assert VIEW_MARK in view_text(seen) and VIEW_MARK not in lens_text(seen.lens)
+    with pytest.raises(ValueError, match="read it with view_of_text"):
+        lens_of_text(view_text(seen))
+    for text in (lens_text(seen.lens), "{}", "[]", view_text(seen).replace("velocity", "speed")):
+        with pytest.raises(ValueError, match=r"no view|no lens"):
+            view_of_text(text, SHAPE)
 
 
 def test_astropy_makes_skycoords_of_pixels_and_back():
