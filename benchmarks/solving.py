@@ -85,12 +85,16 @@ def simulated(lake: Path, catalog: str, n: int, processes: int) -> list[Claim]:
     print(f"\n{n} drawn lists, {_HEADING}")
     found = {way: rows[:, place].T for place, way in enumerate(ways)}
     for way in ways:
-        show(way, found[way][2], found[way][4])
+        show(way, found[way][2], found[way][4], found[way][5])
     by_width(*found[BLIND][[0, 1, 4]])
     odds, accepted = found[RANDOM][3], int(np.isfinite(found[RANDOM][4]).sum())
     print(f"random points: largest log odds {odds.max():.1f}")
     errors = found[BLIND][4]
-    wrong = sum(int((found[way][4] > WRONG_PX).sum()) for way in ways if way != RANDOM)
+    drawn = [found[way] for way in ways if way != RANDOM]
+    refined = np.concatenate([rows[5] for rows in drawn])
+    wrong = int((refined > WRONG_PX).sum())
+    off = np.nanquantile(refined, [0.5, 0.99])
+    print(f"after refinement: {off[0]:.2f} px in the median, 99 % within {off[1]:.2f} px")
     return [
         Claim("lists not solved [%]", 100.0 * float(np.isnan(errors).mean()), None, 1.0),
         Claim(f"wrong solutions of {3 * n}", float(wrong), None, 0.0),
@@ -111,12 +115,13 @@ def by_width(widths: np.ndarray, stars: np.ndarray, errors: np.ndarray) -> None:
         print(f"  unsolved: list {seed}, {widths[seed]:.2f} degrees, {stars[seed]:.0f} stars in it")
 
 
-def show(what: str, seconds: np.ndarray, errors: np.ndarray) -> None:
-    """Print a line of the table."""
+def show(what: str, seconds: np.ndarray, errors: np.ndarray, refined: np.ndarray | None = None) -> None:
+    """Print a line of the table; what is wrong is told after refinement, where there is one."""
+    judged = errors if refined is None else refined
     solved = ~np.isnan(errors)
     spread = " ".join(f"{value:.4f}" for value in np.quantile(seconds, [0.5, 0.9, 1.0]))
     middle = np.median(errors[solved]) if solved.any() else np.nan
-    print(f"{what}: {solved.sum()} of {len(errors)}, {(errors > WRONG_PX).sum()}, {spread}, {middle:.2f}")
+    print(f"{what}: {solved.sum()} of {len(errors)}, {(judged > WRONG_PX).sum()}, {spread}, {middle:.2f}")
 
 
 def ours(index: AsterismIndex) -> Solver:

@@ -74,6 +74,11 @@ class Sky:
         self.vectors, self.magnitudes = vectors, magnitudes
         self.tree = cKDTree(vectors)
 
+    def brightest(self, axis: Floats, radius: float, most: int) -> np.ndarray:
+        """Return which stars are the brightest so many within a radius, radians, of a direction."""
+        near = np.array(self.tree.query_ball_point(axis, 2.0 * np.sin(0.5 * radius)), np.intp)
+        return near[np.argsort(self.magnitudes[near])[:most]]
+
     def draw(self, seed: int, narrowest_deg: float = 0.7, widest_deg: float = 40.0) -> List:
         """Draw a list: the width of the picture evenly in its logarithm, attitude and parity at random."""
         random = np.random.default_rng(seed)

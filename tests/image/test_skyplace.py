@@ -13,8 +13,10 @@ from skylake.image.allsky_refine import Detected
 from skylake.image.astrometry import Stars
 from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
+from skylake.image.lenstext import view_text
 from skylake.image.measure import Measurements
 from skylake.image.skyplace import SkyScene, place_by_geometry
+from skylake.image.skyview import SkyView
 
 SHAPE, MJD = (600, 800), 60000.2
 CAMERA = cameras.load("sim-fisheye").base
@@ -43,7 +45,8 @@ def test_a_frame_whose_detections_are_no_stars_says_that_only_the_geometry_tells
     random = np.random.default_rng(number)
     places = random.uniform(0.0, 1.0, (number, 2)) * (SHAPE[1] - 1, SHAPE[0] - 1)
     found, known = placed(stars, places)
-    assert found.row == {"wcs_source": "geometry", "wcs_geometry": known.name}
+    lens = view_text(SkyView(LENS, HORIZON, SHAPE))
+    assert found.row == {"wcs_source": "geometry", "wcs_geometry": known.name, "wcs_lens": lens}
     assert not found.by_stars and found.view.lens == LENS
 
 
