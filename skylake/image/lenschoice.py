@@ -120,8 +120,7 @@ def fit_best_lens(
     """
     groups = [group for group in GROUPS if allowed is None or group in allowed]
     which = indices(groups)
-    few = fit_lens(start, pairs, indices(affordable(len(pairs.x), allowed)), known, _NEAR_PX)
-    core = fit_lens(few.lens, pairs, which, usual_core(known), _NEAR_PX)
+    core = fit_lens(start, pairs, which, usual_core(known), _NEAR_PX)
     full = fit_lens(core.lens, pairs, which, loosened(core, known), _STILL_PX)
     kept, held_out = list[str](), Unseen()
     if np.count_nonzero(full.weights > 0.0) >= _STARS_FOR_GROUPS[0]:
@@ -129,8 +128,25 @@ def fit_best_lens(
     if kept == groups:
         return full, held_out
     # Beyond the first few all distances are small, so the fit with all is a good start.
-    last = fit_lens(full.lens, pairs, which, _held(full, pairs, kept))
-    return replace(last, freed=np.array(indices(kept), np.intp)), held_out
+    chosen = replace(full, freed=np.array(indices(kept), np.intp), expected=_held(full, pairs, kept))
+    return fitted_again(chosen, pairs), held_out
+
+
+def fitted_again(fit: LensFit, pairs: Pairs) -> LensFit:
+    """Fit the parameters that were chosen to other pairs.
+
+    With enough stars for all groups those that were not chosen are what is expected, so that a lens without distortion
+    is one, but what they may be stays part of its errors.
+    """
+    wide = fit_lens(fit.lens, pairs, fit.fitted, fit.expected)
+    held = np.setdiff1d(fit.fitted, fit.freed)
+    if held.size == 0 or len(pairs.x) < _STARS_FOR_GROUPS[-1]:
+        return replace(wide, freed=fit.freed)
+    values = wide.lens.parameters()
+    values[held] = fit.expected.values[held]
+    plain = Lens.from_parameters(values, wide.lens.projection, wide.lens.mirrored)
+    simple = fit_lens(plain, pairs, fit.freed, fit.expected)
+    return replace(simple, covariance=wide.covariance, fitted=fit.fitted)
 
 
 def usual_core(known: Expected) -> Expected:

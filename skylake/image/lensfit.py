@@ -234,7 +234,7 @@ class _Problem:
 
     def concluded(self, lens: Lens, residuals: Floats, derivatives: Floats) -> LensFit:
         """Return the fit with its covariance: that of an M-estimate (Huber & Ronchetti 2009, sec. 7.6)."""
-        seen = np.asarray(np.isfinite(residuals).all(axis=0))
+        seen: Mask = np.asarray(np.isfinite(residuals).all(axis=0))
         errors = np.maximum(self.pairs.sigma, _LEAST_SIGMA_PX)
         lost = self._lost(lens, derivatives, seen)
         scatter = intrinsic_scatter(residuals[:, seen].ravel(), np.tile(errors[seen], 2), round(lost))

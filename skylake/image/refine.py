@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,14 @@ from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.crossvalidation import Unseen
 from skylake.image.heldout import held_out_px
 from skylake.image.lens import Lens
-from skylake.image.lenschoice import affordable, fit_best_lens, indices, usual_core, with_projection
+from skylake.image.lenschoice import (
+    affordable,
+    fit_best_lens,
+    fitted_again,
+    indices,
+    usual_core,
+    with_projection,
+)
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
 from skylake.image.matching import MOST_STARS, Indices, Sources, Stars, match, on_image
 from skylake.image.residualfield import ResidualField, rings
@@ -205,7 +212,7 @@ def _settled(
         if np.array_equal(star, matched[0]) and np.array_equal(source, matched[1]):
             break
         matched, pairs = (star, source), _pairs(stars, sources, star, source)
-        fit = replace(fit_lens(fit.lens, pairs, fit.fitted, fit.expected), freed=fit.freed)
+        fit = fitted_again(fit, pairs)
     star, source = matched
     shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))
     share = float(np.isin(shown[:_BRIGHT], star).mean()) if shown.size else math.nan

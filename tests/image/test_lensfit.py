@@ -118,7 +118,7 @@ def test_errors_of_a_lens_of_few_stars_are_those_that_there_are(number, strength
     assert 0.75 < np.sqrt(np.mean(pulls**2)) < 1.3
     assert abs(pulls.mean()) < 0.3
     # All thirteen parameters are not worse than so: what lenses do is known.
-    assert np.median(np.sqrt(np.mean(np.square(off), axis=(1, 2)))) < 0.8 / math.sqrt(number)
+    assert np.median(np.sqrt(np.mean(np.square(off), axis=(1, 2)))) < 1.0 / math.sqrt(number)
     anywhere = np.random.default_rng(1).uniform(-0.5, np.array(SHAPE[::-1])[:, None] - 0.5, (2, 4000))
     squares = np.sum(fit.uncertainty(*anywhere) ** 2, axis=0)
     assert fit.err_px(SHAPE) == pytest.approx(math.sqrt(squares.mean()), rel=0.1)

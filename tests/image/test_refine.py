@@ -82,7 +82,7 @@ def test_stars_that_were_held_out_are_told_like_the_others():
 
 def refined(number, spurious, frames):
     """Fits of drawn frames with few stars, and how far their places are off on a grid, shape (frames, 2, n)."""
-    y, x = (axis.ravel() for axis in np.mgrid[-0.5:767.5:6j, -0.5:1023.5:8j])
+    y, x = (axis.ravel() for axis in np.mgrid[63.5:704.0:128.0, 63.5:960.0:128.0])
     found, off = [], []
     for seed in range(frames):
         vectors, mag, sources, _ = field(number, seed=seed, spurious=spurious)
