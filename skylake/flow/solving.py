@@ -154,7 +154,7 @@ def _solve_list(
     }  # fmt: skip
     solution = answers[-1]
     if not isinstance(solution, Solution):
-        return SolvedFrame(row | told | {"reason": solution.reason, "message": why_unsolved(answers)}), None
+        return SolvedFrame(row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}), None
     told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
     return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
 

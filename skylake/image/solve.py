@@ -174,6 +174,8 @@ class Unsolved:
     n_guesses : int
     seconds : float
         Of the processor.
+    without_patterns : bool
+        Whether the picture is wider or narrower than those that the patterns are made for.
     """
 
     reason: str
@@ -181,6 +183,7 @@ class Unsolved:
     log_odds: float
     n_guesses: int
     seconds: float
+    without_patterns: bool = False
 
 
 @dataclass(slots=True)
@@ -238,8 +241,11 @@ def solve(
     began = time.thread_time()
     chosen = usable_sources(x, y, flux)
     if len(chosen) < _FEWEST_SOURCES:
+        few = {0: "no usable source is", 1: "1 usable source is"}.get(
+            len(chosen), f"{len(chosen)} usable sources are"
+        )
         message = (
-            f"{len(chosen)} usable sources are too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
+            f"{few} too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
             "clouds, a short exposure, or too high a threshold of detection"
         )
         return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
@@ -254,14 +260,17 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    return Unsolved(Reason.NO_WCS, _why_unsolved(state), state.best, state.n_guesses, state.seconds)
+    beyond = _beyond_patterns(state, bands)
+    return Unsolved(
+        Reason.NO_WCS, _why_unsolved(state, beyond), state.best, state.n_guesses, state.seconds, beyond is not None
+    )
 
 
-def _why_unsolved(state: _Search) -> str:
+def _why_unsolved(state: _Search, beyond: str | None) -> str:
     """Return how far the search came, and what may help."""
     spent = f"among {state.n_guesses} guesses"
-    mend = _beyond_patterns(state) or "check the scale, and that the catalog is as deep as the frame"
-    if state.timed_out:
+    mend = beyond or "check the scale, and that the catalog is as deep as the frame"
+    if state.timed_out and beyond is None:
         spent = f"within {state.params.seconds:g} s"
         mend = "allow more seconds, or tell scale or centre more closely"
     odds = "no guess came near"
@@ -270,19 +279,32 @@ def _why_unsolved(state: _Search) -> str:
     return f"no star pattern fits {spent}; {odds}; {mend}"
 
 
-def _beyond_patterns(state: _Search) -> str | None:
+def _beyond_patterns(state: _Search, bands: Sequence[Band]) -> str | None:
     """Return what to do about pictures that are wider or narrower than the patterns are for; None if they fit."""
     params, (height, width) = state.params, state.shape
-    longest = max(width, height) / 3600.0
+    longest, side = max(width, height) / 3600.0, math.sqrt(width * height) / 3600.0
     if params.scale_low and params.scale_low * longest > _WIDEST_DEG / 1.2:
         return (
             f"pictures of {params.scale_low * longest:.3g} degrees and more are wider than patterns are made for, "
             f"{_WIDEST_DEG:g}; for a camera that looks up tell site and time, and --all-sky or astrometry.all_sky"
         )
+    narrowest = math.degrees(_narrowest(bands))
+    if params.scale_high and params.scale_high * side < narrowest:
+        low, high = (params.scale_low or 0.0) * side, params.scale_high * side
+        return (
+            f"the picture is {f'{low:.2g} to {high:.2g}' if low else f'at most {high:.2g}'} degrees wide, and the "
+            f"index is made for those from {narrowest:.2g}; if the catalog is deep enough, `skylake catalog index LAKE "
+            f"NAME --scales {low or high:.2g} {_WIDEST_DEG:g}` makes one for it"
+        )
     if not state.tried:
         told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
         return f"the index has too few stars for pictures{told}; make it with --scales for them, of a deeper catalog"
     return None
+
+
+def _narrowest(bands: Sequence[Band]) -> float:
+    """Return the width of the narrowest pictures that an index is made for, radians."""
+    return math.sqrt(_NARROWEST_STARS / max((band.density for band in bands), default=1.0))
 
 
 def _make_ready(bands: Sequence[Band]) -> None:
@@ -312,8 +334,7 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
-    densest = max((band.density for band in bands), default=1.0)
-    narrowest = min(math.radians(_NARROWEST_DEG), math.sqrt(_NARROWEST_STARS / densest))
+    narrowest = min(math.radians(_NARROWEST_DEG), _narrowest(bands))
     low = math.radians(params.scale_low / 3600.0) if params.scale_low else narrowest / side
     high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(_WIDEST_DEG) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
