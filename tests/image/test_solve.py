@@ -193,6 +193,9 @@ def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES
     assert "4 usable sources" in found.message and "6 are needed" in found.message
     assert found.n_guesses == 0 and found.log_odds == -math.inf
+    for number, words in ((0, "no usable source is too few"), (1, "1 usable source is too few")):
+        less = solve(bands, few[:number], few[:number], few[:number] + 1.0, (SIDE, SIDE), SolveParams())
+        assert not isinstance(less, Solution) and less.message.startswith(words)
 
 
 def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands: list[Band]) -> None:
@@ -209,7 +212,7 @@ def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands
     )
     assert "0.17 to 0.24 degrees wide, and the index is made for those from" in told[1]
     assert "`skylake catalog index LAKE NAME --scales 0.17 60`" in told[1]
-    print(told)
+    assert "too few stars for pictures of 2.4 degrees and less" in told[2] or "no star pattern" in told[2]
 
 
 def test_an_index_that_is_damaged_while_it_is_mapped_does_no_harm(
