@@ -47,7 +47,11 @@ def require_camera(snapshot: Snapshot, text: str) -> str:
     if _is_known(snapshot, name):
         return name
     known = sorted(_with_frames(snapshot))
-    has = f"it has those of {', '.join(known)}" if known else "it has none at all; `skylake ingest` brings them in"
+    has = (
+        f"it has those of {', '.join(known)}"
+        if known
+        else "it has none at all; `skylake ingest` brings them in"
+    )
     raise LakeError(f"{snapshot.layout.root}: the lake has no frames of {name}; {has}")
 
 

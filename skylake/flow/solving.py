@@ -183,7 +183,9 @@ def _solve_list(
     }  # fmt: skip
     solution = answers[-1]
     if not isinstance(solution, Solution):
-        return SolvedFrame(row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}), None
+        return SolvedFrame(
+            row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}
+        ), None
     told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
     return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
 
@@ -214,8 +216,8 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
     header : astropy.io.fits.Header
     path : Path
     shape : tuple of int
-        Height and width of the image, which IMAGEH and IMAGEW tell as those of astrometry.net do: a file without pixels
-        may have no NAXIS1 and NAXIS2 (FITS standard 4.0, section 4.4.1).
+        Height and width of the image, which IMAGEH and IMAGEW tell as those of astrometry.net do: a file without
+        pixels may have no NAXIS1 and NAXIS2 (FITS standard 4.0, section 4.4.1).
     history : str
         What the WCS was made of.
 
@@ -234,7 +236,7 @@ def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) 
 
 
 def write_copy(frame: Path, profile: Profile, header: Any, path: Path, history: str) -> None:
-    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY tells what that is made of.
+    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY tells how it was found.
 
     Raises
     ------

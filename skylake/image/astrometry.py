@@ -129,9 +129,7 @@ def header_pointing(
             Reason.NO_WCS, f"the WCS of the header cannot be used ({why}){SOLVE_FIRST}"
         ) from error
     if not np.isfinite([pointing.ra_deg, pointing.dec_deg, pointing.pixel_scale_arcsec]).all():
-        raise FrameRejected(
-            Reason.NO_WCS, f"the WCS of the header gives no finite position{SOLVE_FIRST}"
-        )
+        raise FrameRejected(Reason.NO_WCS, f"the WCS of the header gives no finite position{SOLVE_FIRST}")
     _refuse_other_scale(pointing, camera, raw_step)
     return pointing
 
@@ -192,9 +190,7 @@ def _refuse_odd_axes(header: Any) -> None:
             )
         value = header.get(f"CRVAL{axis}")
         if _LATITUDE_AXIS.match(kind) and isinstance(value, int | float) and not abs(value) <= 90.0:
-            raise FrameRejected(
-                Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude{SOLVE_FIRST}"
-            )
+            raise FrameRejected(Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude{SOLVE_FIRST}")
 
 
 def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:

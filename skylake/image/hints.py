@@ -100,15 +100,17 @@ def in_turn(
 def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> str:
     """Return why a frame is not solved.
 
-    That is what a search says for which there were no patterns, or the one that looked at most. If nobody told how wide
-    the picture is, it may show the whole sky.
+    That is what a search says for which there were no patterns, or the one that looked at most. If nobody told how
+    wide the picture is, it may show the whole sky.
     """
     unsolved = [one for one in answers if isinstance(one, Unsolved)]
     why = max(unsolved, key=lambda one: (one.without_patterns, one.n_guesses))
+    if why.reason == Reason.TOO_FEW_SOURCES:
+        return why.message
     words = [why.message]
     if len(unsolved) > 1:
         words.append("nor does one fit without what was told")
-    if told.scale_high is None and why.reason != Reason.TOO_FEW_SOURCES:
+    if told.scale_high is None:
         words.append(_WHOLE_SKY)
     return "; ".join(words)
 

@@ -262,7 +262,12 @@ def solve(
             break
     beyond = _beyond_patterns(state, bands)
     return Unsolved(
-        Reason.NO_WCS, _why_unsolved(state, beyond), state.best, state.n_guesses, state.seconds, beyond is not None
+        Reason.NO_WCS,
+        _why_unsolved(state, beyond),
+        state.best,
+        state.n_guesses,
+        state.seconds,
+        beyond is not None,
     )
 
 
@@ -293,8 +298,8 @@ def _beyond_patterns(state: _Search, bands: Sequence[Band]) -> str | None:
         low, high = (params.scale_low or 0.0) * side, params.scale_high * side
         return (
             f"the picture is {f'{low:.2g} to {high:.2g}' if low else f'at most {high:.2g}'} degrees wide, and the "
-            f"index is made for those from {narrowest:.2g}; if the catalog is deep enough, `skylake catalog index LAKE "
-            f"NAME --scales {low or high:.2g} {_WIDEST_DEG:g}` makes one for it"
+            f"index is made for those from {narrowest:.2g}; if the catalog is deep enough, `skylake catalog index "
+            f"LAKE NAME --scales {low or high:.2g} {_WIDEST_DEG:g}` makes one for it"
         )
     if not state.tried:
         told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
