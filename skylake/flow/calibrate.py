@@ -225,8 +225,8 @@ def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
         )
         have = "has" if row["count_all"] == 1 else "have"
         sentences.append(
-            f"{counted(row['count_all'], 'frame')} of {row['camera']} {have} no zeropoint: no star of the "
-            f"catalog {catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+            f"{counted(row['count_all'], 'frame')} of {row['camera']} {have} no zeropoint: no star of the catalog "
+            f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
         )
     return sentences
 

@@ -21,6 +21,7 @@ from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, uni
 from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
+from skylake.image.unsolved import WIDEST_DEG, beyond_patterns, why_no_pattern
 
 #: Scales are assumed in such steps, and sizes of asterisms may differ by a bit more than half of one.
 _SCALE_STEP = 1.25
@@ -40,8 +41,8 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
-#: Widths of pictures of which nothing is known.
-_NARROWEST_DEG, _WIDEST_DEG = 0.5, 60.0
+#: Width of the narrowest pictures of which nothing is known.
+_NARROWEST_DEG = 0.5
 #: Stars in the narrowest pictures that an index is made for.
 _NARROWEST_STARS = 16.0
 
@@ -260,51 +261,9 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    beyond = _beyond_patterns(state, bands)
-    return Unsolved(
-        Reason.NO_WCS,
-        _why_unsolved(state, beyond),
-        state.best,
-        state.n_guesses,
-        state.seconds,
-        beyond is not None,
-    )
-
-
-def _why_unsolved(state: _Search, beyond: str | None) -> str:
-    """Return how far the search came, and what may help."""
-    spent = f"among {state.n_guesses} guesses"
-    mend = beyond or "check the scale, and that the catalog is as deep as the frame"
-    if state.timed_out and beyond is None:
-        spent = f"within {state.params.seconds:g} s"
-        mend = "allow more seconds, or tell scale or centre more closely"
-    odds = "no guess came near"
-    if math.isfinite(state.best):
-        odds = f"the best guess has log odds of {state.best:.1f}, {state.params.log_odds:g} are needed"
-    return f"no star pattern fits {spent}; {odds}; {mend}"
-
-
-def _beyond_patterns(state: _Search, bands: Sequence[Band]) -> str | None:
-    """Return what to do about pictures that are wider or narrower than the patterns are for; None if they fit."""
-    params, (height, width) = state.params, state.shape
-    longest, side = max(width, height) / 3600.0, math.sqrt(width * height) / 3600.0
-    if params.scale_low and params.scale_low * longest > _WIDEST_DEG / 1.2:
-        return (
-            f"pictures of {params.scale_low * longest:.3g} degrees and more are wider than patterns are made for, "
-            f"{_WIDEST_DEG:g}; for a camera that looks up tell site and time, and --all-sky or astrometry.all_sky"
-        )
-    narrowest = math.degrees(_narrowest(bands))
-    if params.scale_high and params.scale_high * side < narrowest:
-        low, high = (params.scale_low or 0.0) * side, params.scale_high * side
-        return (
-            f"the picture is {f'{low:.2g} to {high:.2g}' if low else f'at most {high:.2g}'} degrees wide, and the "
-            f"index is made for those from {narrowest:.2g}; if the catalog is deep enough, `skylake catalog index "
-            f"LAKE NAME --scales {low or high:.2g} {_WIDEST_DEG:g}` makes one for it"
-        )
-    if not state.tried:
-        told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"
-        return f"the index has too few stars for pictures{told}; make it with --scales for them, of a deeper catalog"
-    return None
+    beyond = beyond_patterns(params, shape, math.degrees(_narrowest(bands)), bool(state.tried))
+    why = why_no_pattern(params, state.n_guesses, state.best, state.timed_out, beyond)
+    return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds, beyond is not None)
 
 
 def _narrowest(bands: Sequence[Band]) -> float:
@@ -341,7 +300,7 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     side = math.sqrt(width * height)
     narrowest = min(math.radians(_NARROWEST_DEG), _narrowest(bands))
     low = math.radians(params.scale_low / 3600.0) if params.scale_low else narrowest / side
-    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(_WIDEST_DEG) / side
+    high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(WIDEST_DEG) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.
     scales = scale_steps(low, max(high, low), _SCALE_STEP)
     densities = [local_density(band) for band in bands]
