@@ -7,8 +7,8 @@ environment variable SKYLAKE_REAL_DATA. Takes half an hour of two processors, `-
 
 Lists: pictures all over the sky, 0.7 to 40 degrees wide, evenly in the logarithm, of any rotation and parity; 30 % of
 the stars missing, 30 % of the sources spurious, magnitudes off by 0.3, a distortion of order 5 of 2 % at the corner,
-an axis beside the middle, centroids off by 0.15 px; the pointing is unknown, the scale known to 20 %. Wrong is a solution
-that is off by more than 5 px in the median over the picture. Random lists have the same numbers of points.
+an axis beside the middle, centroids off by 0.15 px; the pointing is unknown, the scale known to 20 %. Wrong is a
+solution that is off by more than 5 px in the median over the picture. Random lists have the same numbers of points.
 
 Times are seconds of the processor, warm, of the search or the refinement alone; those of `solve-field` are of its
 whole process. Both peers bend their WCS by SIP polynomials within that time; beside our refinement stands astropy's

@@ -63,7 +63,7 @@ def beyond_patterns(
         low, high = (params.scale_low or 0.0) * side, params.scale_high * side
         width = f"{low:.2g} to {high:.2g}" if low else f"at most {high:.2g}"
         return (
-            f"the picture is {width} degrees wide, and the index is made for those from {narrowest_deg:.2g}; if the "
+            f"the picture is {width} degrees wide, and the index has stars for those from {narrowest_deg:.2g}; if the "
             f"catalog is deep enough, `skylake catalog index LAKE NAME --scales {low or high:.2g} {WIDEST_DEG:g}` "
             "makes one for it"
         )

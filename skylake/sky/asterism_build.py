@@ -23,6 +23,8 @@ FINEST_DENSITY = 64.0
 RATIO = 4.0
 #: A band denser than so many times that of half a degree is left out if the next one has this share of its stars.
 _USUAL, _SAME = 1.01, 0.8
+#: So is the band that is finer than the narrowest pictures need, if the next one has this share.
+_SAME_FINER = 0.5
 #: Asterisms are made of a star and three of so many nearest ones: more where stars are rare, since then a picture
 #: has few, and each asterism counts.
 _NEIGHBOURS = (4, 5, 6)
@@ -37,7 +39,11 @@ _ZONE = 1.0
 
 
 def bands_of(
-    vectors: FloatArray, magnitudes: FloatArray, widest_deg: float = 60.0, narrowest_deg: float = 0.5
+    vectors: FloatArray,
+    magnitudes: FloatArray,
+    widest_deg: float = 60.0,
+    narrowest_deg: float = 0.5,
+    finer: bool = True,
 ) -> list[Band]:
     """Return the bands of an index, narrowest first.
 
@@ -48,8 +54,11 @@ def bands_of(
     magnitudes : ndarray, shape (n,)
     widest_deg, narrowest_deg : float
         Widths of the pictures that are to be solved.
+    finer : bool
+        Whether to make a band with four times as many stars as :func:`finest_density` where the catalog has them: of
+        sixteen stars in a picture so few asterisms are whole among its sources that one picture in ten is not solved.
     """
-    densities = band_densities(finest_density(narrowest_deg), widest_deg)
+    densities = band_densities(finest_density(narrowest_deg) * (RATIO if finer else 1.0), widest_deg)
     reaches = [math.sqrt(RANK / (math.pi * density)) for density in densities]
     chosen, kept = [], np.arange(len(vectors))
     for reach in reaches:
@@ -57,11 +66,11 @@ def bands_of(
         chosen.append(kept)
     first, usual = 0, _USUAL * FINEST_DENSITY / math.radians(1.0) ** 2
     # Bands that the catalog cannot fill would have the stars, and the asterisms, of the next one.
-    while (
-        first + 1 < len(chosen)
-        and densities[first] > usual
-        and len(chosen[first + 1]) > _SAME * len(chosen[first])
-    ):
+    while first + 1 < len(chosen):
+        share = _SAME_FINER if finer and first == 0 else _SAME
+        droppable = (finer and first == 0) or densities[first] > usual
+        if not (droppable and len(chosen[first + 1]) > share * len(chosen[first])):
+            break
         first += 1
     bands: list[Band] = []
     for density, reach, kept in list(zip(densities, reaches, chosen, strict=True))[first:]:

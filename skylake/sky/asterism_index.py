@@ -21,7 +21,7 @@ from skylake.core.bands import mag_column
 from skylake.core.sphere import FloatArray, unit_vectors
 from skylake.durable import PARTIAL, locked_alone
 from skylake.errors import CatalogError, reason_of
-from skylake.sky.asterism_build import FINEST_DENSITY, bands_of, finest_density
+from skylake.sky.asterism_build import FINEST_DENSITY, RATIO, bands_of, finest_density
 from skylake.sky.asterism_file import VERSION, Content, read_bands, read_limits, write_bands
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import leaf_files, read_pixels
@@ -34,8 +34,8 @@ _CELL_SQUARE_DEGREES = _SKY_SQUARE_DEGREES / (12 * 4**_CELL_ORDER)
 _SPARE = 2.0
 #: Of an index, at most; the file has 300 bytes for each, and to build it takes 2,200 bytes of memory.
 _MOST_STARS = 6_000_000
-#: Stars of a picture that is nearly certain to be solved.
-_SURE = 12.0
+#: Stars of a picture that is nearly certain to be solved: all of the catalog, or those of many that a band takes.
+_SURE, _SURE_OF_MANY = 12.0, 36.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,10 @@ class AsterismIndex:
 
     @property
     def sure_deg(self) -> float:
-        """Width of pictures of which nine in ten have a dozen stars of the index, about what a solution needs."""
+        """Width from which on pictures are nearly certain to be solved.
+
+        Nine in ten have a dozen stars there; where the index does not take all stars of the catalog, three dozen.
+        """
         vectors = self.bands[0].zones.vectors
         # Cells of equal area, 2 square degrees; those without a star may be beyond the catalog.
         counts, *_ = np.histogram2d(
@@ -74,7 +77,8 @@ class AsterismIndex:
             ((-1.0, 1.0), (-math.pi, math.pi)),
         )
         fewest = float(np.percentile(counts[counts > 0], 10.0)) / (_SKY_SQUARE_DEGREES / counts.size)
-        return math.sqrt(_SURE / fewest)
+        taken = self.bands[0].density * math.radians(1.0) ** 2
+        return max(math.sqrt(_SURE / fewest), math.sqrt(_SURE_OF_MANY / taken))
 
     @property
     def n_asterisms(self) -> int:
@@ -121,13 +125,15 @@ def _built(
             f"{catalog.name}: an index for pictures of {narrowest_deg:g} degrees would have more than "
             f"{_MOST_STARS / 1e6:g} million stars; choose {least:.2g} degrees or more, or import a part of the catalog"
         )
-    vectors, magnitudes = _bright_stars(catalog, magnitude, finest_density(narrowest_deg))
+    density = RATIO * finest_density(narrowest_deg)
+    finer = min(catalog.n_rows, density * _SKY_SQUARE_DEGREES) <= _MOST_STARS
+    vectors, magnitudes = _bright_stars(catalog, magnitude, density if finer else density / RATIO)
     if len(magnitudes) < 100:
         raise CatalogError(
             f"{catalog.name}: {len(magnitudes)} stars with magnitudes are too few to solve with; import a larger "
             "catalog"
         )
-    bands = bands_of(vectors, magnitudes, widest_deg, narrowest_deg)
+    bands = bands_of(vectors, magnitudes, widest_deg, narrowest_deg, finer)
     content = Content(catalog.checksum, narrowest_deg, widest_deg, magnitude)
     write_bands(index_path(catalog), bands, content)
     return open_index(catalog)

@@ -212,7 +212,7 @@ def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands
     assert (
         "75 degrees and more are wider than patterns are made for, 60" in told[0] and "--all-sky" in told[0]
     )
-    assert "0.17 to 0.24 degrees wide, and the index is made for those from 4; " in told[1]
+    assert "0.17 to 0.24 degrees wide, and the index has stars for those from 4; " in told[1]
     assert "`skylake catalog index LAKE NAME --scales 0.17 60`" in told[1]
     assert "too few stars for pictures of 2.4 degrees and less" in told[2] and "--scales" in told[2]
 

@@ -264,7 +264,7 @@ def test_narrow_pictures_have_as_many_stars_as_wide_ones_where_the_catalog_has_t
     random = np.random.default_rng(11)
     # Six degrees, 600 stars in each square degree.
     vectors = unit_vectors(random.uniform(0.0, 6.0, 21_600), random.uniform(-3.0, 3.0, 21_600))
-    bands = bands_of(vectors, random.uniform(8.0, 16.0, len(vectors)), 1.0, 0.2)
+    bands = bands_of(vectors, random.uniform(8.0, 16.0, len(vectors)), 1.0, 0.2, False)
     density = [len(band.zones.ra) / 36.0 for band in bands]
     assert density[0] * 0.2**2 > 14.0 and 2.5 < density[0] / density[1] < 5.5
     # Beyond what the catalog has there is nothing to be had.
@@ -284,6 +284,15 @@ def test_an_index_that_would_be_too_large_is_refused(catalog: ReferenceCatalog) 
     assert narrowest_possible_deg(2_500_000) == 0.0
 
 
-def test_pictures_that_have_a_dozen_stars_are_told(index: AsterismIndex) -> None:
-    # 6,000 stars on the whole sky: some nine cells in ten have none or one.
-    assert index.sure_deg == pytest.approx(math.sqrt(12.0 * 41252.96 / 20000.0), rel=0.01)
+def test_the_width_of_pictures_that_are_sure_is_told(copied: ReferenceCatalog) -> None:
+    # A band of 0.16 stars per square degree, of a catalog that has no more.
+    assert open_index(copied).sure_deg == pytest.approx(15.0, rel=0.01)
+    # A catalog that has ten times as many gives the narrowest pictures a finer band.
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(60_000, 3))
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    bands = bands_of(vectors, random.uniform(5.0, 12.0, len(vectors)), 60.0, 10.0)
+    deeper = AsterismIndex(tuple(bands), 10.0, 60.0, "mag_V")
+    assert deeper.sure_deg == pytest.approx(7.5, rel=0.01)
+    none = bands_of(vectors, random.uniform(5.0, 12.0, len(vectors)), 60.0, 10.0, finer=False)
+    assert len(none) == len(bands) - 1
