@@ -95,7 +95,7 @@ STAGES = {
     "targets: tie to growth": (forced, "tie_to_growth"),
     "targets: flags": (forced, "_flags"),
     "tables": (tasks, "_tables"),
-    "write": (tasks, "_write"),
+    "write": (tasks, "write_rows"),
 }
 
 

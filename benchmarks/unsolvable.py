@@ -92,7 +92,8 @@ def draw(random: np.random.Generator, kind: str) -> np.ndarray:
     if kind == "mottled clouds":
         for width, depth in ((4.0, 0.01), (15.0, 0.05), (60.0, 0.2), (200.0, 0.3)):
             bumps = gaussian_filter(random.normal(size=(SIDE, SIDE)), width)
-            level *= 1.0 + depth * bumps / bumps.std()
+            # Layers of cloud multiply the light; however thin, none takes more than all of it.
+            level *= np.exp(depth * bumps / bumps.std())
     pixels = random.normal(level, np.sqrt(level))
     y, x = random.integers(5, SIDE - 5, (2, int(random.integers(30, 600))))
     light = 100.0 * (random.pareto(1.0, len(x)) + 1.0)

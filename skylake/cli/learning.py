@@ -28,7 +28,8 @@ _COLUMNS = [
 
 
 _SKY_COLUMNS = [
-    "name", "from", "last", "n_frames", "n_stars", "rms_px", "held_out_px", "projection", "focal_px", "tilt_deg",
+    "name", "from", "last", "n_frames", "n_stars", "rms_px", "held_out_px", "err_px", "projection", "focal_px",
+    "tilt_deg",
 ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
     from skylake.cli.arguments import open_snapshot
     from skylake.cli.camera_names import require_camera
     from skylake.image.epochs import in_force
+    from skylake.image.geometry import newest
     from skylake.lake.distortions import read_epochs
     from skylake.lake.geometries import read_geometries
 
@@ -85,6 +87,7 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
     camera_name = require_camera(snapshot, camera_name)
     sky = read_geometries(snapshot.layout, camera_name)
     if sky:
+        sky = sky if versions else newest(sky)
         rows = [_sky_row(one) for one in sky]
         if plot is not None:
             from skylake.cli.camera_pictures import draw_sky_geometry
@@ -144,7 +147,8 @@ def _sky_row(geometry: Geometry) -> dict[str, Any]:
     return {
         "name": geometry.name, "from": iso_of_mjd(geometry.first_mjd)[:16],
         "last": iso_of_mjd(geometry.last_mjd)[:16], "n_frames": geometry.n_frames, "n_stars": geometry.n_stars,
-        "rms_px": geometry.rms_px, "held_out_px": geometry.held_out_px, "height_px": geometry.shape[0],
+        "rms_px": geometry.rms_px, "held_out_px": geometry.held_out_px, "err_px": geometry.err_px,
+        "in_force": not geometry.retired, "height_px": geometry.shape[0],
         "width_px": geometry.shape[1], "projection": lens.projection, "mirrored": lens.mirrored,
         "focal_px": lens.focal_px, "x0": lens.x0, "y0": lens.y0, "tilt_deg": tilt_deg(lens),
         "parameters": lens.parameters().tolist(),

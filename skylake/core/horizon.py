@@ -45,7 +45,7 @@ class Horizon:
         mjd_utc : float
         site : Site
         air : Air or None
-            None takes the standard atmosphere at the height of the site.
+            None takes :meth:`~skylake.core.refraction.Air.above` of the site, in green light.
         ut1_utc_s : float
             UT1 - UTC, seconds.
 
@@ -55,7 +55,7 @@ class Horizon:
             If the site has no longitude or latitude.
         """
         up, north, east = horizon_axes(mjd_utc + ut1_utc_s / 86400.0, site)
-        refraction = Refraction.of(Air.standard(site.height_m) if air is None else air)
+        refraction = Refraction.of(Air.above(site) if air is None else air)
         return cls(np.stack([east, north, up]), observer_velocity(mjd_utc, site), refraction)
 
     def to_horizon(self, icrs: npt.ArrayLike) -> FloatArray:

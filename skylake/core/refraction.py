@@ -7,12 +7,14 @@ and an isothermal stratosphere above 11 km, of dry air. The integral, once for e
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.bands import BANDS
+from skylake.core.camera import Site
 from skylake.core.sphere import FloatArray
 
 _EARTH_RADIUS_M = 6378120.0
@@ -54,6 +56,25 @@ class Air:
         exponent = _HYDROSTATIC_K_PER_M / _LAPSE_K_PER_M
         pressure = _SEA_LEVEL_HPA * (kelvin / _SEA_LEVEL_K) ** exponent
         return cls(pressure, kelvin - _ZERO_CELSIUS_K, height_m=height_m)
+
+    @classmethod
+    def above(cls, site: Site, band: str | None = None) -> Air:
+        """Return the air at a site, at the wavelength of a band.
+
+        Parameters
+        ----------
+        site : Site
+            The standard atmosphere at its height stands in for a pressure or temperature that it does not have.
+        band : str or None
+            0.55 micrometres if it is not known.
+        """
+        air, known = cls.standard(site.height_m), BANDS.get(band or "")
+        return replace(
+            air,
+            pressure_hpa=air.pressure_hpa if site.pressure_hpa is None else site.pressure_hpa,
+            temperature_c=air.temperature_c if site.temperature_c is None else site.temperature_c,
+            wavelength_um=air.wavelength_um if known is None else known.wavelength_nm / 1000.0,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from skylake.cameras import Profile, read_header
 from skylake.core.camera import Camera
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Reason
+from skylake.core.refraction import Air
 from skylake.errors import ConfigurationError, FrameFailed, FrameSkipped
 from skylake.image.allsky import SearchParams
 from skylake.image.allsky_refine import Detected
@@ -41,6 +42,8 @@ class SkyFrame:
     mjd_mid : float
         UTC.
     camera : Camera
+    band : str or None
+        Of its filter.
     """
 
     detected: Detected
@@ -48,11 +51,13 @@ class SkyFrame:
     shape: tuple[int, int]
     mjd_mid: float
     camera: Camera
+    band: str | None = None
 
     @property
     def horizon(self) -> Horizon:
-        """The horizon of the site at the middle of the exposure."""
-        return Horizon.of(self.mjd_mid, self.camera.site)
+        """The horizon of the site at the middle of the exposure, under its air."""
+        site = self.camera.site
+        return Horizon.of(self.mjd_mid, site, Air.above(site, self.band))
 
 
 def solve_all_sky_file(
@@ -125,4 +130,5 @@ def measure_sky_frame(path: Path, profile: Profile, library: Library | None = No
         (image.pixels.shape[0], image.pixels.shape[1]),
         reading.mjd_mid,
         camera,
+        reading.band,
     )

@@ -76,7 +76,7 @@ def _run_chunks(
     reduce = dask.delayed(reduce_chunk, pure=False)
     # One object in the graph, however many tasks share it.
     shared = dask.delayed(reduction, pure=False, traverse=False)
-    tasks = [reduce(files, shared, out / f"{number:05d}.parquet") for number, files in enumerate(pieces)]
+    tasks = [reduce(files, shared, out / f"{number:05d}.arrow") for number, files in enumerate(pieces)]
     results = workers.run(tasks, lambda number, _: progress.advance(len(pieces[number])))
     for result in results:
         if isinstance(result, SkylakeError):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED, night_of
@@ -18,8 +17,9 @@ from skylake.core.camera import Camera
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason, Status
-from skylake.errors import FrameError, FrameFailed, cannot_be_written
+from skylake.errors import FrameError, FrameFailed
 from skylake.flow.ahead import ahead
+from skylake.flow.chunkrows import write_rows
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.keptfiles import KeptFiles
@@ -39,9 +39,6 @@ from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
 from skylake.lake.focalplanes import read_placed
 from skylake.lake.geometries import read_geometries
-from skylake.lake.parts import sort_rows
-from skylake.schema import arrow_schema, load
-from skylake.schema.parquet import write_options
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 from skylake.table.forced import forced_table
 from skylake.table.frames import frames_table
@@ -190,25 +187,9 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         reduced.append(rows)
     shutil.rmtree(scratch, ignore_errors=True)
     frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)]))
-    sources = _write([rows.sources for rows in reduced], "sources", out)
-    forced = _write([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.parquet"))
+    sources = write_rows([rows.sources for rows in reduced], "sources", out)
+    forced = write_rows([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.arrow"))
     return Chunk(frames, sources, tuple(repeated), forced)
-
-
-def _write(tables: Sequence[pa.Table | None], name: str, out: Path) -> Path | None:
-    """Write the rows of some frames to a file, sorted; None if there are none."""
-    rows = [table for table in tables if table is not None]
-    if not rows:
-        return None
-    schema = load(name)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Gathering reads it once. The encodings do most of what makes files small, and zstd would double the time.
-        options = write_options(arrow_schema(schema)) | {"compression": "none", "compression_level": None}
-        pq.write_table(sort_rows(pa.concat_tables(rows), schema), out, **options)
-    except OSError as error:
-        raise cannot_be_written(out, error, "detections") from error
-    return out
 
 
 def _finisher(reduction: Reduction) -> Finisher | None:
@@ -338,7 +319,7 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
     if reduction.catalog is None:
         return None
     bands = [band.band for band in reduction.profile.base.filters.values()]
-    field_of = StarField(reduction.catalog, bands[0] if bands else None)
+    field_of = StarField.shared(reduction.catalog, bands[0] if bands else None)
 
     known = reduction.profile.base.astrometry
 

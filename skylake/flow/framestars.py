@@ -17,7 +17,7 @@ from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.image.following import Seen
 from skylake.image.lens import Lens
 from skylake.image.lensfit import Expected
-from skylake.image.lenstext import lens_of_text
+from skylake.image.lenstext import VIEW_MARK, lens_of_text
 from skylake.image.matching import Sources
 from skylake.image.refine import refine
 from skylake.lake import Snapshot
@@ -75,6 +75,8 @@ def _telling_frames(snapshot: Snapshot, camera: str, nights: set[int]) -> list[T
     wanted = (
         (pc.field("status") == Status.OK.value)
         & pc.field("wcs_lens").is_valid()
+        # Of a camera that has seen the whole sky before it got other optics.
+        & ~pc.match_substring(pc.field("wcs_lens"), VIEW_MARK)
         & (pc.field("astrom_n") >= _FEWEST_STARS)
     )
     rows = snapshot.read("frames", names, lambda part: part.camera == camera and part.night in nights, wanted)

@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pds
 
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
+from skylake.flow.chunkrows import pixels_of, read_rows, rows_of_frames, rows_of_pixel
 from skylake.flow.frames import Chunk
 from skylake.lake.layout import part_file
 from skylake.lake.parts import Part, PartFile, sort_rows, stage_part, write_part_file
@@ -21,7 +22,11 @@ from skylake.lake.slices import Slice, read_files, read_told, require_told
 from skylake.schema import load
 from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
-from skylake.sky.pixels import Pixel, PixelTree, pixel_range
+from skylake.sky.pixels import Pixel, PixelTree
+
+#: Tables of a batch, and how two tasks share them, so that a night that comes alone keeps more than one worker busy.
+TABLES = ("frames", "sources", "forced_sources")
+SHARED = (TABLES[:2], TABLES[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,9 @@ def gather_batch(
     profile_sha256: str,
     checksums: Mapping[str, str] | None = None,
     targets: str = "",
-) -> tuple[Part, Part, Part]:
-    """Write the parts of a batch; memory is bounded by one pixel of the night.
+    tables: Sequence[str] = TABLES,
+) -> tuple[Part, ...]:
+    """Write the parts of a batch, or those of some tables; memory is bounded by one pixel of the night.
 
     A frame that is new replaces the one of the same content, and the one that had its file's name.
     `profile_sha256` is that of the profile with which the new ones were reduced, `checksums` those of the masters
@@ -68,7 +74,8 @@ def gather_batch(
 
     Returns
     -------
-    frames, sources, forced_sources : Part
+    tuple of Part
+        In the order of `tables`.
     """
     fresh = _first_of_each([chunk.frames for chunk in chunks])
     old = _kept(existing, fresh)
@@ -78,15 +85,27 @@ def gather_batch(
         inputs["geometries"] = " ".join(geometries)
     if used := masters_configuration(frames, checksums or {}):
         inputs["masters"] = config_sha256(used)
-    frames_part = stage_part(
-        frames, "frames", str(batch), staging / "frames", None, batch.camera, batch.night, inputs
-    )
     kept = set(old["frame_id"].to_pylist())
-    sources, forced = (
-        _part(batch, table, tuple(_gather_rows(batch, table, chunks, existing, kept, tree, staging)), inputs)
-        for table in ("sources", "forced_sources")
-    )
-    return frames_part, sources, forced
+
+    def made(table: str) -> Part:
+        if table == "frames":
+            return stage_part(
+                frames, table, str(batch), staging / table, None, batch.camera, batch.night, inputs
+            )
+        files = tuple(_gather_rows(batch, table, chunks, existing, kept, tree, staging))
+        return _part(batch, table, files, inputs)
+
+    return tuple(made(table) for table in tables)
+
+
+def joined(results: Sequence[Any], each: int) -> list[Any]:
+    """Return the parts of batches from those of their tasks, so many for each; an error where a task has one."""
+    found: list[Any] = []
+    for start in range(0, len(results), each):
+        some = results[start : start + each]
+        failed = [one for one in some if isinstance(one, BaseException)]
+        found.append(failed[0] if failed else tuple(part for parts in some for part in parts))
+    return found
 
 
 def _part(batch: Batch, table: str, files: tuple[PartFile, ...], inputs: dict[str, str]) -> Part:
@@ -173,11 +192,12 @@ def _gather_rows(
     for one in existing.slices(table) if kept else ():
         old_files.setdefault(pixel_of(one.path), []).append(one)
     old_ids = pc.field("frame_id").isin(pa.array(sorted(kept), pa.int64()))
-    pixels = _pixels(table, [path for path, _ in wanted], tree) | {
-        pixel for pixel in old_files if pixel is not None
-    }
+    fresh = [(read_rows(path), ids) for path, ids in wanted]
+    pixels = {pixel for pixel in old_files if pixel is not None}.union(
+        *(pixels_of(rows, tree) for rows, _ in fresh)
+    )
     for pixel in sorted(pixels):
-        pieces = [_rows_of_pixel(path, ids, pixel) for path, ids in wanted]
+        pieces = [rows_of_frames(rows_of_pixel(rows, pixel), ids) for rows, ids in fresh]
         pieces += [read_told(table, where).filter(old_ids) for where in old_files.get(pixel, [])]
         rows = pa.concat_tables(pieces) if pieces else arrow_schema(schema).empty_table()
         if rows.num_rows:
@@ -197,18 +217,3 @@ def _wanted(chunks: Sequence[Chunk], table: str) -> list[tuple[Path, pa.Array]]:
         if path is not None:
             wanted.append((path, pa.array(ids, pa.int64())))
     return wanted
-
-
-def _pixels(table: str, files: Sequence[Path], tree: PixelTree) -> set[Pixel]:
-    found: set[Pixel] = set()
-    for path in files:
-        index = read_files(table, [path], ["_healpix_29"])["_healpix_29"].to_numpy()
-        found |= {tree.pixels[position] for position in np.unique(tree.assign(index))}
-    return found
-
-
-def _rows_of_pixel(path: Path, ids: pa.Array, pixel: Pixel) -> pa.Table:
-    start, end = pixel_range(*pixel)
-    index = pc.field("_healpix_29")
-    chosen = (index >= start) & (index < end) & pc.field("frame_id").isin(ids)
-    return pds.dataset(str(path), format="parquet").to_table(filter=chosen)

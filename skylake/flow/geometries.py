@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
@@ -16,12 +16,13 @@ from skylake.cameras.clock import iso_of_mjd
 from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Status
+from skylake.core.refraction import Air
 from skylake.errors import LakeError, reason_of
 from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.learnreport import LearnReport
 from skylake.flow.progress import Progress, Silent
 from skylake.image.astrometry import Stars
-from skylake.image.geometry import Geometry, in_force, recorded
+from skylake.image.geometry import Geometry, in_force, newest, recorded
 from skylake.image.lens import Lens
 from skylake.image.skynights import geometries_of_night
 from skylake.image.skyplace import USUAL_FWHM_PX, SkyScene, detected_of
@@ -33,7 +34,7 @@ from skylake.sky.catalogs import ReferenceCatalog, StarField
 
 #: Frames of a night that are looked at, spread over it.
 _FRAMES = 16
-_FRAME_COLUMNS = ["frame_id", "mjd_mid", "night", "height_px", "width_px", "fwhm_px"]
+_FRAME_COLUMNS = ["frame_id", "mjd_mid", "night", "height_px", "width_px", "fwhm_px", "band"]
 _SOURCE_COLUMNS = ["frame_id", "x_px", "y_px", "x_err_px", "y_err_px", "flux_aper1", "flags"]
 
 
@@ -63,7 +64,7 @@ def learn_geometries(
 
     One lens is fitted to the stars of frames all over a night. It belongs to the epoch before it, or begins another
     one where the camera was moved. A second run without new frames changes nothing. Frames that come later of a night
-    that was looked at, before the newest one, are looked at with `anew` only.
+    that was looked at, before the newest one, are looked at with `anew` only; what frames name is kept then too.
 
     Raises
     ------
@@ -77,28 +78,40 @@ def learn_geometries(
         return report
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{profile.name}.learning")):
-        held = () if anew else read_geometries(lake.layout, profile.name)
-        new = _nights_with_news(rows, held)
-        epochs: tuple[Geometry, ...] = held
-        for found in _learn(lake, snapshot, profile, new, held, workers, progress or Silent()):
-            epochs = recorded(epochs, found)
+        held = read_geometries(lake.layout, profile.name)
+        known = newest(() if anew else held)
+        new = _nights_with_news(rows, known)
+        start = tuple(replace(one, retired=True) for one in held) if anew else held
+        versions = start
+        for found in _learn(lake, snapshot, profile, new, known, workers, progress or Silent()):
+            versions = recorded(versions, found)
         report.n_frames = sum(len(one.frames) for one in new)
-        if epochs != read_geometries(lake.layout, profile.name):
-            write_geometries(lake.layout, profile.name, epochs)
+        report.changes = [
+            f"{profile.name}: the camera was moved by {iso_of_mjd(one.first_mjd)[:16]} UTC; another geometry begins"
+            for one in _later(newest(versions))
+            if one.number not in {old.number for old in start}
+        ]
+        if anew and _same(newest(versions), newest(held)):
+            versions = held
+        if versions != held:
+            write_geometries(lake.layout, profile.name, versions)
     names = {one.name for one in held}
-    report.made = [one.name for one in epochs if one.name not in names]
-    begun = {one.first_mjd for one in held}
-    report.changes = [
-        f"{profile.name}: the camera was moved by {iso_of_mjd(one.first_mjd)[:16]} UTC; another geometry begins"
-        for one in _later(epochs)
-        if one.first_mjd not in begun
-    ]
+    report.made = [one.name for one in versions if one.name not in names]
     return report
 
 
 def _later(epochs: Sequence[Geometry]) -> list[Geometry]:
     """Return the epochs before which there is one of the same size of images."""
     return [one for number, one in enumerate(epochs) if one.shape in [old.shape for old in epochs[:number]]]
+
+
+def _same(made: Sequence[Geometry], held: Sequence[Geometry]) -> bool:
+    """Tell whether epochs are what is held already, whatever their numbers and versions."""
+
+    def told(one: Geometry) -> Geometry:
+        return replace(one, number=1, version=1)
+
+    return [told(one) for one in made] == [told(one) for one in held]
 
 
 def _frames(snapshot: Snapshot, camera: str) -> pa.Table:
@@ -217,7 +230,7 @@ def learn_night(
                 frame["fwhm_px"] or USUAL_FWHM_PX,
                 night.shape,
                 frame["mjd_mid"],
-                Horizon.of(frame["mjd_mid"], camera.site),
+                Horizon.of(frame["mjd_mid"], camera.site, Air.above(camera.site, frame["band"])),
                 Stars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )

@@ -26,7 +26,7 @@ from skylake.flow.frames import (
     unchecked_files,
     unexposed_files,
 )
-from skylake.flow.gather import gather_batch
+from skylake.flow.gather import SHARED, TABLES, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
@@ -339,14 +339,13 @@ def _publish_window(
     existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
     tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
-    sha256 = profile.sha256
+    how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
     tasks = [
-        gather(
-            batch, chunks.get(batch.night, []), held, tree, staging / str(batch), sha256, checksums, targets
-        )
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)
         for batch, held in zip(batches, existing, strict=True)
+        for some in ways
     ]
-    results = run.workers.run(tasks)
+    results = joined(run.workers.run(tasks), len(ways))
     made = [part for result in results if not isinstance(result, BaseException) for part in result]
     loosen_changed(run.lake, made, later, run.workers, run.progress)
     failures = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
@@ -36,6 +36,9 @@ Floats = npt.NDArray[np.float64]
 #: Nights whose stars are in memory together; frames that a distortion is learnt from at most; and it is learnt anew
 #: when so many times as many frames are there.
 _NIGHTS, _MOST_FRAMES, _MANY_MORE = 16, 60, 2
+#: Frames whose stars are kept, so that those which begin an epoch are not matched anew when it is learnt from more:
+#: 300 stars each, together some 20 MB.
+_MOST_KEPT = 1000
 
 
 def learn(
@@ -125,9 +128,21 @@ class _Work:
     workers: Workers
     progress: Progress
     report: LearnReport
+    #: Frames that were matched; None for those in which hardly a star matches.
+    kept: dict[int, Seen | None] = field(default_factory=dict, repr=False)
 
     def read(self, frames: Sequence[Telling]) -> list[Seen]:
-        """Return the matched stars of frames, in the order of time."""
+        """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
+        self._match([one for one in frames if one.frame_id not in self.kept])
+        found = [self.kept[one.frame_id] for one in frames]
+        for frame_id in list(self.kept)[: max(len(self.kept) - _MOST_KEPT, 0)]:
+            del self.kept[frame_id]
+        return sorted((one for one in found if one is not None), key=lambda one: (one.mjd, one.frame_id))
+
+    def _match(self, frames: Sequence[Telling]) -> None:
+        """Match the stars of frames, and keep them."""
+        if not frames:
+            return
         name = self.lake.settings.default_catalog
         if not name:
             raise LakeError(
@@ -152,7 +167,7 @@ class _Work:
                 raise LakeError(
                     f"{self.camera}: the stars of {night} cannot be read ({reason_of(result)})"
                 ) from result
-        return sorted((one for some in results for one in some), key=lambda one: (one.mjd, one.frame_id))
+            self.kept.update(dict.fromkeys(nights[night]) | {one.frame_id: one for one in result})
 
     def _tables(self, night: int) -> Any:
         """Return where the rows of a night are."""

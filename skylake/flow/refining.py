@@ -42,6 +42,7 @@ class RefinedFrame:
             "rms_px": found.rms_px,
             "rms_arcsec": found.rms_arcsec,
             "held_out_px": found.held_out_px,
+            "err_px": found.err_px,
             "completeness": found.completeness,
             "wcs_px": self.pointing.written.residual_px,
         }
@@ -86,6 +87,7 @@ class Refiner:
         solution: Solution | None = None,
         epoch: Epoch | None = None,
         camera: Camera | None = None,
+        band: str | None = None,
     ) -> RefinedFrame | None:
         """Fit a lens to the stars of a frame.
 
@@ -102,6 +104,8 @@ class Refiner:
             What was learnt of the distortion of the camera, as the lake has it.
         camera : Camera, optional
             Whose site tells refraction.
+        band : str, optional
+            That the frame was taken in, for refraction; without it that of 0.55 micrometres.
 
         Returns
         -------
@@ -118,7 +122,7 @@ class Refiner:
         known = None if epoch is None else epoch.in_file(found.offset, found.step, found.shape)
         bending, word = None, OFF
         if camera is not None:
-            bending, word = bending_of(camera, None, mjd, rough.ra_deg, rough.dec_deg)
+            bending, word = bending_of(camera, band, mjd, rough.ra_deg, rough.dec_deg)
         better, used = refine_known(rough, stars, sources, found.shape, _ROUGH_PX, known, bending)
         if better is None:
             return None

@@ -150,7 +150,7 @@ def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams
     better = (
         None
         if sky.refiner is None
-        else sky.refiner.refine(rough.header, found, mjd, solution, epoch, reading.camera)
+        else sky.refiner.refine(rough.header, found, mjd, solution, epoch, reading.camera, reading.band)
     )
     if better is None:
         return replace(rough, row=solved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +55,11 @@ class TargetList:
         return cls(camera, version, part.checksum, tuple(snapshot.version("targets").slices_of(part)))
 
     def finder(self) -> TargetFinder:
-        """Return a function that gives the targets around a position at a time; it remembers the last field."""
-        return _Finder(self)
+        """Return a function that gives the targets around a position at a time.
+
+        It remembers the last field, and is the same for all tasks that a process does with one list.
+        """
+        return _finder(self)
 
 
 def parts_of(snapshot: Snapshot, camera: str) -> dict[int, Part]:
@@ -72,29 +76,40 @@ def part_name(camera: str, version: int) -> str:
     return f"{camera}-v{version}"
 
 
+@lru_cache(maxsize=1)
+def _finder(targets: TargetList) -> _Finder:
+    return _Finder(targets)
+
+
 class _Finder:
     """Reads targets around a position."""
 
     def __init__(self, targets: TargetList) -> None:
         self.targets = targets
-        self._centre = (0.0, 0.0, -1.0)
-        self._rows: pa.Table | None = None
+        # One value, which is replaced as a whole: after a list that cannot be read it is as it was.
+        self._field: tuple[float, float, float, pa.Table] | None = None
 
     def __call__(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> TargetStars:
-        ra, dec, radius = self._centre
-        if self._rows is None or float(separation_deg(ra, dec, ra_deg, dec_deg)) + radius_deg > radius:
-            self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
-            self._rows = self._read(*self._centre)
-        values = {name: self._rows[name].to_numpy() for name in ("star_id", "ra_deg", "dec_deg")}
-        years = julian_epoch(mjd) - self._rows["epoch"].to_numpy()
-        east, north = (
-            self._rows[name].cast(pa.float64()).to_numpy() for name in ("pm_ra_mas_yr", "pm_dec_mas_yr")
-        )
+        rows = self._around(ra_deg, dec_deg, radius_deg)
+        values = {name: rows[name].to_numpy() for name in ("star_id", "ra_deg", "dec_deg")}
+        years = julian_epoch(mjd) - rows["epoch"].to_numpy()
+        east, north = (rows[name].cast(pa.float64()).to_numpy() for name in ("pm_ra_mas_yr", "pm_dec_mas_yr"))
         now = apply_proper_motion(values["ra_deg"], values["dec_deg"], east, north, years)
         stars = TargetStars(
             values["star_id"], values["ra_deg"], values["dec_deg"], now[0], now[1], self.targets.version
         )
         return stars.take(np.flatnonzero(separation_deg(ra_deg, dec_deg, *now) <= radius_deg))
+
+    def _around(self, ra_deg: float, dec_deg: float, radius_deg: float) -> pa.Table:
+        """Return the rows of a field that holds a cone: the last one, if it does."""
+        if self._field is not None:
+            ra, dec, radius, rows = self._field
+            if float(separation_deg(ra, dec, ra_deg, dec_deg)) + radius_deg <= radius:
+                return rows
+        wide = min(_SPARE * radius_deg + 0.01, 180.0)
+        rows = self._read(ra_deg, dec_deg, wide)
+        self._field = ra_deg, dec_deg, wide, rows
+        return rows
 
     def _read(self, ra_deg: float, dec_deg: float, radius_deg: float) -> pa.Table:
         ranges = cone_ranges(ra_deg, dec_deg, radius_deg)

@@ -92,13 +92,28 @@ class SearchParams:
 
 @dataclass(frozen=True, slots=True)
 class SkyStars:
-    """Stars as they stand above the horizon: directions (east, north, up), shape (n, 3), and magnitudes."""
+    """Stars as they stand above the horizon.
+
+    Attributes
+    ----------
+    directions : ndarray, shape (n, 3)
+        East, north and up.
+    mag : ndarray, shape (n,)
+    number : ndarray of int, shape (n,), or None
+        Tells a star in several frames as the same; None counts them.
+    """
 
     directions: Floats
     mag: Floats
+    number: npt.NDArray[np.intp] | None = None
+
+    @property
+    def numbers(self) -> npt.NDArray[np.intp]:
+        """Which star is which, shape (n,)."""
+        return np.arange(len(self.mag)) if self.number is None else self.number
 
     def __getitem__(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> SkyStars:
-        return SkyStars(self.directions[rows], self.mag[rows])
+        return SkyStars(self.directions[rows], self.mag[rows], self.numbers[rows])
 
     def __len__(self) -> int:
         return len(self.mag)

@@ -24,7 +24,7 @@ _ROUNDS = 8
 #: While the pairs still change.
 _QUICK_ROUNDS = 2
 #: Residuals beyond so many standard deviations have no weight.
-_CUT = 5.0
+CUT = 5.0
 #: The scatter is taken to be no less, pixels.
 _LEAST_SCATTER_PX = 0.02
 
@@ -101,8 +101,7 @@ def fit(
     errors : ndarray, shape (n,), or None
         Of places, pixels, from their noise alone; what the pairs scatter beyond is added.
     """
-    length = np.array([lens.focal_px if name in ("x0", "y0") else 1.0 for name in NAMES])
-    precision = (np.array([_FREEDOM[name] for name in NAMES]) * length)[freed] ** -2.0
+    precision = prior_precision(lens)[freed]
     gone = np.zeros(int(freed.sum()))
     for _ in range(rounds):
         pixels, slopes = lens.derivatives(stars)
@@ -113,8 +112,8 @@ def fit(
             return lens
         # The median of a Rayleigh distribution is 1.177 of its parameter.
         scatter = max(float(np.median(size)) / 1.1774, _LEAST_SCATTER_PX)
-        spread = np.full(len(size), scatter) if errors is None else _spread(size, errors[shown])
-        share = biweight(size / spread, _CUT) * (scatter / spread) ** 2
+        spread = np.full(len(size), scatter) if errors is None else spread_of(size, errors[shown])
+        share = biweight(size / spread, CUT) * (scatter / spread) ** 2
         weights = np.repeat(share[None], 2, axis=0).ravel()
         design = slopes[freed][:, :, shown].reshape(len(gone), -1)
         weighted = design * weights
@@ -130,7 +129,13 @@ def fit(
     return lens
 
 
-def _spread(size: Floats, errors: Floats) -> Floats:
+def prior_precision(lens: Lens) -> Floats:
+    """Return the inverse variances of the parameters, shape (13,), before any star says something."""
+    length = np.array([lens.focal_px if name in ("x0", "y0") else 1.0 for name in NAMES])
+    return np.asarray((np.array([_FREEDOM[name] for name in NAMES]) * length) ** -2.0)
+
+
+def spread_of(size: Floats, errors: Floats) -> Floats:
     """Return the scatter of each pair: its own error, and what the half with the smaller errors shows beyond."""
     sharp = errors <= np.median(errors)
     shown = float(np.median(size[sharp])) / 1.1774

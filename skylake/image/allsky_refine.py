@@ -25,6 +25,9 @@ _USUAL_ORDER = 10
 TURNS = np.array([name in ("w1", "w2", "w3") for name in NAMES])
 #: Fewer pairs tell no turn.
 _FEWEST = 8
+#: Detections are moved so far (pixels), in so many directions, to see how many pairs chance makes; more are believed
+#: if they come seldom (Poisson), less those that a fit brings.
+_BESIDE_PX, _BESIDE, _FALSE_ALARM, _FITTED = 12.0, 4, 1e-3, 3
 #: So many times more stars than detections are looked at for the light of neighbours.
 _DEEPER = 4
 #: Lower stars take no part: refraction there is that of the weather.
@@ -63,7 +66,7 @@ class Refined:
     residuals : ndarray, shape (n, 2)
         Detection minus star, pixels.
     held_out_px : float
-        Root mean square distance of stars that the fit did not know, pixels.
+        Root mean square distance of stars that the fit did not know, in any frame, pixels.
     order : int
         Number of parameters.
     """
@@ -108,11 +111,12 @@ class Refined:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """Directions of stars and places of detections that belong together, from one frame or many."""
+    """Directions of stars and places of detections that belong together, from one frame or many; and which stars."""
 
     directions: Floats
     places: Floats
     errors: Floats
+    number: npt.NDArray[np.intp]
 
     @classmethod
     def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[Pairs]) -> _Sample:
@@ -127,6 +131,7 @@ class _Sample:
             np.concatenate(
                 [seen.errors[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]
             ),
+            np.concatenate([stars.numbers[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]),
         )
 
     def __len__(self) -> int:
@@ -143,9 +148,14 @@ class _Sample:
         plain = Lens.from_parameters(start, lens.projection, lens.mirrored)
         return fit(plain, self.directions[rows], self.places[rows], free(order), errors=self.errors[rows])
 
+    def halves(self) -> Bools:
+        """Return which pairs are of every other star: all of a star, in whatever frame, are in one half."""
+        _, first, star = np.unique(self.number, return_index=True, return_inverse=True)
+        return np.asarray(np.argsort(np.argsort(first))[star] % 2 == 0)
+
     def best_order(self, lens: Lens) -> tuple[int, float]:
-        """Return the number of parameters that leaves least of one half of the pairs after a fit to the other."""
-        half = np.arange(len(self)) % 2 == 0
+        """Return the number of parameters that leaves least of one half of the stars after a fit to the other."""
+        half = self.halves()
         best, least = _ORDERS[0], np.inf
         for order in _ORDERS:
             left = np.zeros((len(half), 2))
@@ -183,7 +193,8 @@ def united(stars: SkyStars, lens: Lens, fwhm_px: float) -> SkyStars:
     kept = np.ones(len(stars), bool)
     kept[one[outshone]] = False
     directions = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    return SkyStars(directions[kept], (stars.mag.min() - 2.5 * np.log10(total))[kept])
+    mag = stars.mag.min() - 2.5 * np.log10(total)
+    return SkyStars(directions[kept], mag[kept], stars.numbers[kept])
 
 
 def refine(
@@ -230,7 +241,8 @@ def follow(
 ) -> Refined | None:
     """Turn a geometry to the stars of one frame, and leave all else of it as it is; None if hardly any is found.
 
-    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that.
+    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that. Those
+    that chance brings together with detections tell nothing.
     """
     shown = _shown(lens, stars, seen, shape, fwhm_px)
     for radius in _RADII_PX:
@@ -240,8 +252,22 @@ def follow(
         places, errors = seen.places[pairs.detection], seen.errors[pairs.detection]
         lens = fit(lens, shown.directions[pairs.star], places, TURNS, errors=errors)
     pairs = _matched(lens, shown, seen, _RADII_PX[-1])
+    if _by_chance(lens, shown, seen, len(pairs.star)):
+        return None
     residuals = _Sample.of([(shown, seen)], [pairs]).residuals(lens)
     return Refined(lens, shown, pairs, residuals, float("nan"), int(TURNS.sum()))
+
+
+def _by_chance(lens: Lens, stars: SkyStars, seen: Detected, n_pairs: int) -> bool:
+    """Tell whether so many pairs are no more than the same detections make somewhat beside their places."""
+    from scipy.special import pdtrc
+
+    turns = np.arange(_BESIDE) * (2.0 * np.pi / _BESIDE)
+    steps = _BESIDE_PX * np.column_stack([np.cos(turns), np.sin(turns)])
+    moved = [Detected(seen.places + step, seen.errors, seen.flux) for step in steps]
+    expected = float(np.mean([len(_matched(lens, stars, one, _RADII_PX[-1]).star) for one in moved]))
+    # Three angles fitted to chance bring some pairs with them.
+    return bool(pdtrc(n_pairs - 1 - _FITTED, expected) > _FALSE_ALARM)
 
 
 def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:

@@ -140,34 +140,39 @@ def solve_all_sky(
     above = above[(above.directions[:, 2] > 0.0) & np.isfinite(above.mag)]
     odds, seconds = float("nan"), 0.0
     if known is None:
-        found = search(detected.places, detected.flux, shape, above, params)
-        if found.lens is None:
-            raise FrameRejected(Reason.NO_WCS, f"the whole sky was not recognised: {found.reason}")
-        known, odds, seconds = found.lens, found.log_odds, found.seconds
+        known, odds, seconds = _searched(detected, shape, above, params)
     began = thread_time()
+    refined = _refined(known, detected, above, shape, fwhm_px)
+    lens = refined.lens
+    bright = visible(lens, above, shape, params.min_altitude_deg, _BRIGHTEST)
+    n_found = len(pair(lens, bright.directions, detected.places, _NEAR_PX).star)
+    residuals = _residuals(refined, detected)
+    rms_arcsec = float(np.sqrt(np.mean(residuals.arcsec**2)))
+    return AllSkySolution(
+        SkyView(lens, horizon, shape), odds, refined.order, refined.held_out_px, refined.rms_px, rms_arcsec,
+        len(bright), n_found, tilt_deg(lens), seconds, thread_time() - began, residuals, refined,
+    )  # fmt: skip
+
+
+def _searched(
+    detected: Detected, shape: tuple[int, int], above: SkyStars, params: SearchParams
+) -> tuple[Lens, float, float]:
+    """Return the lens that a search finds, its log odds, and the seconds that it took."""
+    found = search(detected.places, detected.flux, shape, above, params)
+    if found.lens is None:
+        raise FrameRejected(Reason.NO_WCS, f"the whole sky was not recognised: {found.reason}")
+    return found.lens, found.log_odds, found.seconds
+
+
+def _refined(
+    known: Lens, detected: Detected, above: SkyStars, shape: tuple[int, int], fwhm_px: float
+) -> Refined:
     frames = refine(known, [(detected, above)], shape, fwhm_px)
     if frames is None:
         raise FrameRejected(
             Reason.NO_WCS, "too few stars are where the geometry puts them; clouds, or it moved"
         )
-    refined, lens = frames[0], frames[0].lens
-    bright = visible(lens, above, shape, params.min_altitude_deg, _BRIGHTEST)
-    residuals = _residuals(refined, detected)
-    return AllSkySolution(
-        SkyView(lens, horizon, shape),
-        odds,
-        refined.order,
-        refined.held_out_px,
-        refined.rms_px,
-        float(np.sqrt(np.mean(residuals.arcsec**2))),
-        len(bright),
-        len(pair(lens, bright.directions, detected.places, _NEAR_PX).star),
-        tilt_deg(lens),
-        seconds,
-        thread_time() - began,
-        residuals,
-        refined,
-    )
+    return frames[0]
 
 
 def _residuals(refined: Refined, detected: Detected) -> Residuals:

@@ -118,6 +118,13 @@ def header_pointing(
         wcs = moved_wcs(wcs, offset, raw_step)
     elif offset != (0, 0):
         wcs = wcs[int(offset[1]) :, int(offset[0]) :]
+    pointing = _usable_pointing(wcs, shape)
+    _refuse_other_scale(pointing, camera, raw_step)
+    return pointing
+
+
+def _usable_pointing(wcs: Any, shape: tuple[int, int]) -> Pointing:
+    """Return the pointing of the WCS of a header; raise FrameRejected if it cannot be evaluated."""
     height, width = shape
     try:
         # Numbers beyond all measure, as of an equinox, become infinite or NaN, and are found below.
@@ -130,7 +137,6 @@ def header_pointing(
         ) from error
     if not np.isfinite([pointing.ra_deg, pointing.dec_deg, pointing.pixel_scale_arcsec]).all():
         raise FrameRejected(Reason.NO_WCS, f"the WCS of the header gives no finite position{SOLVE_FIRST}")
-    _refuse_other_scale(pointing, camera, raw_step)
     return pointing
 
 

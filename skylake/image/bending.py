@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.bands import BANDS
 from skylake.core.camera import Camera
 from skylake.core.ephemeris import horizon_axes
 from skylake.core.refraction import Air, Refraction
@@ -125,19 +124,7 @@ def bending_of(
     zenith, centre = horizon_axes(mjd, camera.site)[0], unit_vectors(ra_deg, dec_deg)
     if not float(zenith @ centre) > 0.0:
         return None, BELOW
-    return Bending(_triple(zenith), _triple(centre), air_of(camera, band)), APPLIED
-
-
-def air_of(camera: Camera, band: str | None) -> Air:
-    """Return the air above the site of a camera, at the wavelength of a band."""
-    site, known = camera.site, BANDS.get(band or "")
-    air = Air.standard(site.height_m)
-    return replace(
-        air,
-        pressure_hpa=air.pressure_hpa if site.pressure_hpa is None else site.pressure_hpa,
-        temperature_c=air.temperature_c if site.temperature_c is None else site.temperature_c,
-        wavelength_um=air.wavelength_um if known is None else known.wavelength_nm / 1000.0,
-    )
+    return Bending(_triple(zenith), _triple(centre), Air.above(camera.site, band)), APPLIED
 
 
 def _triple(vector: npt.ArrayLike) -> Triple:

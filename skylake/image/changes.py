@@ -31,6 +31,9 @@ MEMORY = _WINDOWS[-1]
 #: The chance in one window of a change that there is not, and that whichever of its frames is left out. Five
 #: windows for each frame, and most of their frames in common: one false alarm in some hundred thousand frames.
 _FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
+#: A division of frames is judged once, not with each frame that comes: without any one of them more may be chance, if
+#: no frame is less likely to have what the others tell.
+_WITHOUT_ONE_OF_SOME, _DISAGREEING = 1e-3, 1e-3
 #: Starts whose sum of squares is less than that of the best by no more may be the right one: one frame in a thousand
 #: adds as much by chance (chi-square of seven numbers). Pauses count that are so many times that before the best.
 _NEARLY, _PAUSE = 25.0, 3.0
@@ -197,7 +200,7 @@ def likely_division(
     -------
     int or None
         The first frame after the change, by its place; None where chance alone would divide them so. Whether it
-        is a change is to be judged by :func:`shows_change`, against what is learnt from one side.
+        is a change is to be judged by :func:`shows_division`, against what is learnt from one side.
     """
     starts = range(_FEWEST_BESIDE, len(told) - _FEWEST_BESIDE + 1)
     if not starts:
@@ -225,7 +228,33 @@ def _between(
     return _judge(known, beside, shape)[:2]
 
 
-def shows_change(distortion: Distortion, window: Sequence[Told], shape: tuple[int, int]) -> bool:
+def shows_division(distortion: Distortion, beside: Sequence[Told], shape: tuple[int, int]) -> bool:
+    """Tell whether the frames on one side of a likely division want another distortion than those on the other.
+
+    As :func:`shows_change`; besides, frames that agree with each other need tell less each: one that is spoilt
+    would not agree with the others.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        Learnt from the other side.
+    beside : sequence of Told
+        At least two.
+    shape : tuple of int
+    """
+    if shows_change(distortion, beside, shape):
+        return True
+    if not shows_change(distortion, beside, shape, _WITHOUT_ONE_OF_SOME):
+        return False
+    apart = (
+        _between(distortion, [one], [*beside[:n], *beside[n + 1 :]], shape) for n, one in enumerate(beside)
+    )
+    return all(_chance(squares / distortion.spread, number) > _DISAGREEING for squares, number in apart)
+
+
+def shows_change(
+    distortion: Distortion, window: Sequence[Told], shape: tuple[int, int], without_one: float = _WITHOUT_ONE
+) -> bool:
     """Tell whether frames want another distortion, and not one of them alone.
 
     Parameters
@@ -235,9 +264,11 @@ def shows_change(distortion: Distortion, window: Sequence[Told], shape: tuple[in
     window : sequence of Told
         At least two.
     shape : tuple of int
+    without_one : float
+        The chance that is left of a change that there is not, whichever frame is left out.
     """
     whole = reduce(add, window)
-    wanted = [(whole, _FALSE_ALARM), *((whole - one, _WITHOUT_ONE) for one in window)]
+    wanted = [(whole, _FALSE_ALARM), *((whole - one, without_one) for one in window)]
     for told, chance in wanted:
         squares, number, away = _judge(distortion, told, shape)
         if number == 0 or _chance(squares / distortion.spread, number) > chance:

@@ -140,11 +140,15 @@ def learn_distortion(
     full = fit_jointly(joint.lenses, frames, known, able, shares)
     kept = needed_groups(full, frames, known, able, shares) if groups is None else list(groups)
     joint = full if kept == able else fit_jointly(full.lenses, frames, known, kept, shares)
-    values = np.median([lens.parameters() for lens in joint.lenses], axis=0)
-    values[:3] = joint.lenses[0].rotation
-    model = Lens.from_parameters(values, joint.lenses[0].projection, joint.lenses[0].mirrored)
     covariance = _with_unknown(full.covariance, known)
-    return Distortion(model, covariance, scatter, len(frames), n_stars), joint.lenses
+    return Distortion(_model_of(joint.lenses), covariance, scatter, len(frames), n_stars), joint.lenses
+
+
+def _model_of(lenses: Sequence[Lens]) -> Lens:
+    """Return the lens that stands for lenses of one distortion: medians, and the attitude of the first."""
+    values = np.median([lens.parameters() for lens in lenses], axis=0)
+    values[:3] = lenses[0].rotation
+    return Lens.from_parameters(values, lenses[0].projection, lenses[0].mirrored)
 
 
 def fitted_groups(model: Lens, shape: tuple[int, int]) -> list[str]:

@@ -88,9 +88,8 @@ def place_by_few_stars(
     """
     measured = np.column_stack([sources.x, sources.y])[:_MOST_SOURCES]
     places, which = _brightest(start, vectors, mag, shape, len(measured))
-    if min(len(measured), which.size) < _LEAST_STARS:
-        return None
-    shift = _best_shift(places, measured, radius_px)
+    enough = min(len(measured), which.size) >= _LEAST_STARS
+    shift = _best_shift(places, measured, radius_px) if enough else None
     if shift is None:
         return None
     star, source = _nearest(places + shift, measured, _SHIFTED_PX)

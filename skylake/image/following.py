@@ -16,7 +16,7 @@ from skylake.image.changes import (
     change_at,
     find_change,
     likely_division,
-    shows_change,
+    shows_division,
     spread_of,
     tell,
 )
@@ -147,16 +147,26 @@ def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
     list of list of Seen
         One list if nothing has changed.
     """
-    distortion, shape = origin.learn(frames).distortion, origin.shape
+    return [some for some, _ in _learnt_parts(frames, origin)]
+
+
+def _learnt_parts(
+    frames: Sequence[Seen], origin: Origin, learnt: Epoch | None = None
+) -> list[tuple[list[Seen], Epoch]]:
+    """Return the parts of :func:`divided`, and what is learnt from each; `learnt` is that of all, if it is known."""
+    whole = origin.learn(frames) if learnt is None else learnt
+    distortion, shape = whole.distortion, origin.shape
     told = [tell(distortion, one.lens, one.pairs, shape) for one in frames]
     start = likely_division(distortion, told, [one.mjd for one in frames], shape)
     if start is None:
-        return [list(frames)]
-    parts = sorted([frames[:start], frames[start:]], key=len)
-    known = origin.learn(parts[1]).distortion
-    if not shows_change(known, [tell(known, one.lens, one.pairs, shape) for one in parts[0]], shape):
-        return [list(frames)]
-    return [*divided(frames[:start], origin), *divided(frames[start:], origin)]
+        return [(list(frames), whole)]
+    sides = [frames[:start], frames[start:]]
+    shorter, longer = sorted(sides, key=len)
+    other = origin.learn(longer)
+    known = other.distortion
+    if not shows_division(known, [tell(known, one.lens, one.pairs, shape) for one in shorter], shape):
+        return [(list(frames), whole)]
+    return [part for side in sides for part in _learnt_parts(side, origin, other if side is longer else None)]
 
 
 class Follower:
@@ -224,12 +234,12 @@ class Follower:
         if len(frames) < _FEWEST_FRAMES or stars < _FEWEST_STARS:
             self._waiting = frames
             return
-        first, *others = divided(frames, self._origin)
-        self.epochs = [replace(self._origin.learn(first), number=self._number)]
+        (first, learnt), *others = _learnt_parts(frames, self._origin)
+        self.epochs = [replace(learnt, number=self._number)]
         self._before, self._learnt = first[0].mjd, first
         for frame in first:
             self._note(frame)
-        for some in others:
+        for some, _ in others:
             if len(some) < _FEWEST_FRAMES:
                 for frame in some:
                     self.take(frame)

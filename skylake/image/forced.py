@@ -7,6 +7,7 @@ is the one to use by default; and the flux of the simultaneous fit.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def force_targets(
     height, width = extracted.signal.shape
     near = np.flatnonzero(_beyond_edge(x, y, (height, width)) <= _MOST_SHIFT_PX)
     stars = extracted.stars
-    catalog = None if stars is None else stars_on_image(pointing, stars, (height, width))
+    catalog = None if stars is None else partial(stars_on_image, pointing, stars, (height, width))
     shift = find_shift(x[near], y[near], extracted.measured, (height, width), catalog)
     if shift is None:
         # Where few stars are seen, targets that are not say nothing of the place.

@@ -164,7 +164,8 @@ class Lens:
         """Return the 0-based pixels of directions of shape (..., 3); NaN beyond what the lens shows."""
         flat = np.asarray(vectors, float)
         u, v, *_ = self._projected(flat.reshape(-1, 3))
-        x, y = self._imaged(*self._decentred(*self._bent_radially(u, v)))
+        u, v = self._bent_radially(u, v)
+        x, y = self._imaged(*self._decentred(*self._unfolded(u, v)))
         return x.reshape(flat.shape[:-1]), y.reshape(flat.shape[:-1])
 
     def _projected(self, vectors: Floats) -> tuple[Floats, ...]:
@@ -192,6 +193,17 @@ class Lens:
         square, cross = u * u + v * v, 2.0 * u * v
         return u + p1 * (square + 2.0 * u * u) + p2 * cross, v + p1 * cross + p2 * (square + 2.0 * v * v)
 
+    def _unfolded(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
+        """Return places, NaN where decentring folds the image over: where its Jacobian is not positive.
+
+        That is symmetric and grows in proportion to the place, so the places where it is positive are a convex part
+        of the plane, in which no two come to the same.
+        """
+        if self.decentring == (0.0, 0.0):
+            return u, v
+        whole = _positive(self._decentring_derivatives(u, v)[0])
+        return np.where(whole, u, np.nan), np.where(whole, v, np.nan)
+
     def _imaged(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
         a1, a2 = self.stretch
         x = self.x0 + self.focal_px * ((1.0 + a1) * u + a2 * v)
@@ -217,7 +229,7 @@ class Lens:
         deeper = np.array([upward, -hand * across, zero])
         ideal = ratio * turn + slope * np.array([across, upward])[:, None] * deeper
         radial, by_radius = self._radial_derivatives(u, v)
-        u, v = self._bent_radially(u, v)
+        u, v = self._unfolded(*self._bent_radially(u, v))
         bend, by_bend = self._decentring_derivatives(u, v)
         pixels = np.array(self._imaged(*self._decentred(u, v)))
         u, v = self._decentred(u, v)
@@ -301,13 +313,12 @@ class Lens:
             for _ in range(_ROUNDS):
                 moved_u, moved_v = self._decentred(u, v)
                 off_u, off_v = moved_u - wide, moved_v - high
-                ((along_u, across), (_, along_v)), _ = self._decentring_derivatives(u, v)
+                slopes, _ = self._decentring_derivatives(u, v)
+                (along_u, across), (_, along_v) = slopes
                 determinant = along_u * along_v - across * across
                 u = u - (along_v * off_u - across * off_v) / determinant
                 v = v - (along_u * off_v - across * off_u) / determinant
-            lost = ~(np.hypot(off_u, off_v) <= _CONVERGED * (1.0 + np.hypot(wide, high))) | ~(
-                determinant > 0.0
-            )
+            lost = ~(np.hypot(off_u, off_v) <= _CONVERGED * (1.0 + np.hypot(wide, high))) | ~_positive(slopes)
         return np.where(lost, np.nan, u), np.where(lost, np.nan, v)
 
     def _undone(self, radius: Floats) -> Floats:
@@ -333,6 +344,12 @@ class Lens:
         while float(self._radial(np.array(0.5 * reach))[0]) > largest and reach > 1e-9 * limit:
             reach *= 0.5
         return reach
+
+
+def _positive(slopes: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which symmetric matrices, shape (2, 2, n), have positive eigenvalues alone; NaN has not."""
+    (first, across), (_, second) = slopes
+    return np.asarray((first * second > across * across) & (first + second > 0.0))
 
 
 def _times(left: Floats, right: Floats) -> Floats:

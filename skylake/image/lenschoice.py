@@ -1,4 +1,10 @@
-"""How many parameters a lens gets: as many as predict stars that the fit has not seen."""
+"""How many parameters a lens gets: as many as predict stars that the fit has not seen.
+
+What the stars do not ask for is not known to be nothing. All parameters are fitted, each under a prior whose width is
+learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets those go where they are
+that the stars tell. Those that unseen stars have no need of are held as near to what is expected as the stars allow
+(automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error that is told.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +13,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.crossvalidation import FOLDS, LinearProblem, Unseen
+from skylake.image.crossvalidation import FOLDS, LinearProblem, Unseen, inverse
 from skylake.image.lens import Lens
 from skylake.image.lensfit import Expected, LensFit, Pairs, fit_lens, precision
+
+Floats = npt.NDArray[np.float64]
 
 #: What belongs together and is freed together. Attitude and focal length always are.
 GROUPS = {
@@ -23,6 +31,12 @@ GROUPS = {
 BASIC = (0, 1, 2, 3)
 #: Stars that it takes to free so many groups, in that order: each fit keeps some coordinates for each parameter.
 _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
+#: Half of all lenses are as near to what is expected, as a share of how far any is.
+_CORE = 0.1
+#: How often the widths of priors are learnt from what they leave: more would forget what the stars cannot tell.
+_ROUNDS = 2
+#: To begin with fits need not be nearer than that; nor when parameters are chosen.
+_NEAR_PX, _STILL_PX = 1e-2, 1e-3
 #: A power of the radius stands upon the lower ones.
 POWERS = (("k1", "k2", "k3"),)
 
@@ -83,14 +97,6 @@ def _parts(used: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     return parts
 
 
-def simplified(lens: Lens, groups: list[str], expected: Expected) -> Lens:
-    """Return the lens with what is expected for the parameters of all other groups."""
-    values = lens.parameters()
-    held = [number for group in GROUPS if group not in groups for number in GROUPS[group]]
-    values[held] = expected.values[held]
-    return Lens.from_parameters(values, lens.projection, lens.mirrored)
-
-
 def fit_best_lens(
     start: Lens, pairs: Pairs, known: Expected, allowed: list[str] | None = None
 ) -> tuple[LensFit, Unseen]:
@@ -108,18 +114,66 @@ def fit_best_lens(
     Returns
     -------
     fit : LensFit
+        Of all groups that are allowed. Freed are those that unseen stars ask for.
     held_out : Unseen
         NaN with too few stars to leave some out.
     """
-    groups = affordable(len(pairs.x), allowed)
-    full = fit_lens(start, pairs, indices(groups), known)
-    if np.count_nonzero(full.weights > 0.0) < _STARS_FOR_GROUPS[0]:
-        return full, Unseen()
-    kept, held_out = choose_groups(full, pairs, groups, known)
+    groups = [group for group in GROUPS if allowed is None or group in allowed]
+    which = indices(groups)
+    few = fit_lens(start, pairs, indices(affordable(len(pairs.x), allowed)), known, _NEAR_PX)
+    core = fit_lens(few.lens, pairs, which, usual_core(known), _NEAR_PX)
+    full = fit_lens(core.lens, pairs, which, loosened(core, known), _STILL_PX)
+    kept, held_out = list[str](), Unseen()
+    if np.count_nonzero(full.weights > 0.0) >= _STARS_FOR_GROUPS[0]:
+        kept, held_out = choose_groups(full, pairs, groups, full.expected)
     if kept == groups:
         return full, held_out
     # Beyond the first few all distances are small, so the fit with all is a good start.
-    return fit_lens(simplified(full.lens, kept, known), pairs, indices(kept), known), held_out
+    last = fit_lens(full.lens, pairs, which, _held(full, pairs, kept))
+    return replace(last, freed=np.array(indices(kept), np.intp)), held_out
+
+
+def usual_core(known: Expected) -> Expected:
+    """Return what is expected of most lenses."""
+    return replace(known, sigma=_CORE * known.sigma)
+
+
+def loosened(fit: LensFit, known: Expected) -> Expected:
+    """Return what is expected once a fit has told how far parameters are from what they mostly are.
+
+    A Cauchy distribution is one of Gaussian ones of many widths; this is the mean precision of those that explain
+    the parameter as it was found, with its error.
+    """
+    away = _second_moment(fit.lens.parameters() - known.values, np.diag(fit.covariance), known)
+    return replace(known, sigma=np.sqrt(0.5 * ((_CORE * known.sigma) ** 2 + away)))
+
+
+def _held(full: LensFit, pairs: Pairs, kept: list[str]) -> Expected:
+    """Return what is expected if all groups but some are no larger than the stars make likely."""
+    which, loose = full.fitted, np.array([number for group in kept for number in GROUPS[group]], int)
+    known = full.expected
+    held = np.setdiff1d(which[np.isfinite(known.sigma[which])], loose)
+    seen = np.isfinite(full.residuals).all(axis=0)
+    derivatives = np.where(seen, np.nan_to_num(full.lens.derivatives(pairs.vectors)[1]), 0.0)[which]
+    weighing = full.weights * precision(pairs, full.scatter_px)
+    matrix = np.tensordot(derivatives * weighing, derivatives, axes=([1, 2], [1, 2]))
+    gradient = np.tensordot(derivatives * weighing, np.nan_to_num(full.residuals), axes=([1, 2], [0, 1]))
+    off = np.where(np.isfinite(known.sigma), known.values - full.lens.parameters(), 0.0)[which]
+    sigma = known.sigma.copy()
+    for _ in range(_ROUNDS):
+        prior = sigma[which] ** -2.0
+        spread = inverse(matrix + np.diag(prior))
+        step = np.zeros(len(sigma))
+        step[which] = spread @ (gradient + prior * off) - off
+        variance = np.zeros(len(sigma))
+        variance[which] = np.diag(spread)
+        sigma[held] = np.sqrt(_second_moment(step, variance, known)[held])
+    return replace(known, sigma=sigma)
+
+
+def _second_moment(away: Floats, variance: Floats, known: Expected) -> Floats:
+    """Return the mean square distance of parameters from what is expected; infinite where nothing is."""
+    return np.where(np.isfinite(known.sigma), away**2 + variance, np.inf)
 
 
 def with_projection(lens: Lens, projection: str) -> Lens:

@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 #: What lenses do: shares of the half diagonal by which each parameter may move a corner, one standard deviation.
 _USUAL = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
 #: Half of the squared residuals in two coordinates, in variances of one, are below this.
-_MEDIAN_SQUARE = 2.0 * math.log(2.0)
+MEDIAN_SQUARE = 2.0 * math.log(2.0)
 #: Residuals of so many standard deviations of a coordinate have no weight.
 CUT = 5.0
 #: How far off a star is that the lens does not show.
@@ -27,6 +27,10 @@ _ITERATIONS = 30
 _HALVINGS = 6
 #: A step that moves stars no farther than this, root mean square, is the last.
 STILL_PX = 1e-4
+#: Errors are told for so many places along each side of an image.
+_GRID = 12
+#: How many values the errors stated for stars are worth against what is left of them.
+_FORMAL_WEIGHT = 5.0
 #: No star is known better.
 _LEAST_SIGMA_PX = 1e-4
 
@@ -87,7 +91,7 @@ class LensFit:
     ----------
     lens : Lens
     freed : ndarray of int
-        The parameters that were fitted, indices into :data:`~skylake.image.lens.NAMES`.
+        The parameters that the stars ask for, indices into :data:`~skylake.image.lens.NAMES`.
     covariance : ndarray, shape (13, 13)
         Of a step of :meth:`Lens.moved`; 0 where a parameter was not fitted.
     residuals : ndarray, shape (2, n)
@@ -96,6 +100,10 @@ class LensFit:
         Share of its weight that each star kept, 0 to 1.
     scatter_px : float
         Scatter of each coordinate beyond the stated errors.
+    fitted : ndarray of int
+        All parameters that moved: those that are not freed stay near what is expected, but count for the errors.
+    expected : Expected
+        What was known of them before.
     """
 
     lens: Lens
@@ -104,12 +112,33 @@ class LensFit:
     residuals: Floats
     weights: Floats
     scatter_px: float
+    fitted: npt.NDArray[np.intp]
+    expected: Expected
 
     def uncertainty(self, x: Floats, y: Floats) -> Floats:
-        """Return the standard deviations of both coordinates of places on the image, shape (2, n), pixels."""
-        derivatives = self.lens.derivatives(self.lens.to_vectors(x, y))[1]
-        spread = np.einsum("icn,icn->cn", np.tensordot(self.covariance, derivatives, axes=1), derivatives)
-        return np.asarray(np.sqrt(spread))
+        """Return the standard deviations of both coordinates of places on the image, shape (2, n), pixels.
+
+        NaN where the lens shows nothing.
+        """
+        return self.uncertainty_of(self.lens.to_vectors(x, y))
+
+    def uncertainty_of(self, vectors: Floats) -> Floats:
+        """Return the same for where directions, shape (n, 3), are seen."""
+        derivatives = self.lens.derivatives(vectors)[1]
+        # Without libraries that would wake further threads for it.
+        weighted = np.einsum("ij,jcn->icn", self.covariance, derivatives)
+        spread = np.einsum("icn,icn->cn", weighted, derivatives)
+        return np.asarray(np.sqrt(np.maximum(spread, 0.0)))
+
+    def err_px(self, shape: tuple[int, int]) -> float:
+        """Return the standard deviation of places, root mean square over an image, both coordinates together."""
+        y, x = (
+            axis.ravel()
+            for axis in np.meshgrid(
+                *((np.arange(_GRID) + 0.5) * n / _GRID - 0.5 for n in shape), indexing="ij"
+            )
+        )
+        return math.sqrt(float(np.nanmean(np.sum(self.uncertainty(x, y) ** 2, axis=0))))
 
 
 def fit_lens(
@@ -160,7 +189,7 @@ def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:
     """Return the scatter beyond the stated errors, by the median, and the weights that follow."""
     squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf)
     variance = np.maximum(sigma, _LEAST_SIGMA_PX) ** 2
-    scatter = max(float(np.median(squares - _MEDIAN_SQUARE * variance)) / _MEDIAN_SQUARE, 0.0)
+    scatter = max(float(np.median(squares - MEDIAN_SQUARE * variance)) / MEDIAN_SQUARE, 0.0)
     scatter = scatter if math.isfinite(scatter) else float(np.max(squares[np.isfinite(squares)], initial=1.0))
     return math.sqrt(scatter), biweight(np.sqrt(squares / (variance + scatter)), CUT)
 
@@ -205,24 +234,38 @@ class _Problem:
 
     def concluded(self, lens: Lens, residuals: Floats, derivatives: Floats) -> LensFit:
         """Return the fit with its covariance: that of an M-estimate (Huber & Ronchetti 2009, sec. 7.6)."""
-        seen = np.isfinite(residuals).all(axis=0)
+        seen = np.asarray(np.isfinite(residuals).all(axis=0))
         errors = np.maximum(self.pairs.sigma, _LEAST_SIGMA_PX)
-        scatter = intrinsic_scatter(residuals[:, seen].ravel(), np.tile(errors[seen], 2), len(self.which))
+        lost = self._lost(lens, derivatives, seen)
+        scatter = intrinsic_scatter(residuals[:, seen].ravel(), np.tile(errors[seen], 2), round(lost))
         weighing = precision(self.pairs, scatter)
         squares = np.nan_to_num(np.sum(residuals**2, axis=0) * weighing, nan=np.inf)
         weights = biweight(np.sqrt(squares), CUT)
         spread, _ = self.normal(lens, residuals, derivatives, seen * weighing)
         covariance = np.zeros((len(NAMES), len(NAMES)))
-        covariance[np.ix_(self.which, self.which)] = spread / _efficiency(squares[seen], weights[seen])
-        return LensFit(lens, self.which, covariance, residuals, weights, scatter)
+        covariance[np.ix_(self.which, self.which)] = spread / _efficiency(squares[seen], weights[seen], lost)
+        return LensFit(lens, self.which, covariance, residuals, weights, scatter, self.which, self.expected)
+
+    def _lost(self, lens: Lens, derivatives: Floats, seen: Mask) -> float:
+        """Return the degrees of freedom that the fit takes from the stars: what is known before takes none."""
+        weighing = seen * precision(self.pairs, 0.0)
+        spread, _ = self.normal(lens, np.zeros((2, len(seen))), derivatives, weighing)
+        prior = self.expected.sigma[self.which] ** -2.0
+        return len(self.which) - float(np.diag(spread) @ prior)
 
 
-def _efficiency(squares: Floats, weights: Floats) -> float:
-    """Return the information that the weights leave, as a share of that of Gaussian residuals of unit variance."""
+def _efficiency(squares: Floats, weights: Floats, lost: float) -> float:
+    """Return the information that the weights leave, as a share of that of Gaussian residuals of unit variance.
+
+    The residuals are smaller than the errors by what the fit has taken, `lost` degrees of freedom.
+    """
     if squares.size == 0:
         return 1.0
     inner = np.clip(1.0 - squares / CUT**2, 0.0, 1.0)
     # The mean slope of the weighted residual over the directions in the plane.
     slope = float(np.mean(weights - 2.0 * inner * squares / CUT**2))
-    mean_square = float(np.mean(weights**2 * np.minimum(squares, CUT**2))) / 2.0
+    # Where few are left to tell, the errors stated for the stars do.
+    freedom = max(2.0 * len(squares) - lost, 0.0)
+    sum_of_squares = float(np.sum(weights**2 * np.minimum(squares, CUT**2))) + _FORMAL_WEIGHT
+    mean_square = sum_of_squares / (freedom + _FORMAL_WEIGHT)
     return max(slope, 0.5 * float(weights.mean()), 1e-3) ** 2 / max(mean_square, 1e-3)

@@ -299,9 +299,8 @@ class _Frame:
     def in_the_sky(self) -> Located:
         """Place a frame of the whole sky: by the geometry of its camera if its stars are there, else by them alone."""
         try:
-            scene = SkyScene.of(
-                self.measured, self.shape, self.row["mjd_mid"], self.camera.site, self.reference.find_stars
-            )
+            when, band = self.row["mjd_mid"], self.row.get("band")
+            scene = SkyScene.of(self.measured, self.shape, when, self.camera, band, self.reference.find_stars)
             known = place_by_geometry(scene, self.reference.guide.geometries)
             judged = None if known is None else self.judge(view_pointing(known.view))
             if judged is None or (judged.wrong and not self.cloudy(judged)):
@@ -312,6 +311,8 @@ class _Frame:
             return Located(None, error)
         assert known is not None
         self.row.update(known.row)
+        if not known.by_stars:
+            self.row["flags"] |= FrameFlag.WCS_UNCHECKED
         return self.noted(judged, None)
 
     def refine(self, judged: Judged, source: str) -> Judged:

@@ -19,7 +19,8 @@ _SOURCES_PER_STAR = 2
 #: Another one within so many times the distance makes a match ambiguous.
 _RIVAL = 2.0
 _LEAST_STARS = 20
-_MOST_STARS = 800
+#: So many stars are looked for at most.
+MOST_STARS = 800
 #: The standard deviation of a source that does not tell its own, where none does.
 _USUAL_SIGMA_PX = 0.2
 
@@ -62,11 +63,12 @@ class Stars:
 
 
 def match(
-    lens: Lens, stars: Stars, sources: Sources, shape: tuple[int, int], radius_px: float
+    lens: Lens, stars: Stars, sources: Sources, shape: tuple[int, int], radius_px: float | Floats
 ) -> tuple[Indices, Indices]:
     """Match stars and sources that are each other's nearest, and have no rival.
 
-    The wider the circle, the brighter the stars that are looked for, so that few sources lie in it by chance.
+    The wider the circle, the brighter the stars that are looked for, so that few sources lie in it by chance. An array
+    of radii, shape (n,), gives each star a circle of its own: corners of an image are known less well than its middle.
 
     Returns
     -------
@@ -75,9 +77,11 @@ def match(
     """
     from scipy.spatial import cKDTree
 
-    n_sources, n_stars = _crowd(shape, radius_px)
+    reach = np.broadcast_to(np.asarray(radius_px, float), len(stars.number))
     x, y = lens.to_pixels(stars.vectors)
-    star = np.flatnonzero(on_image(x, y, shape))[:n_stars]
+    star = np.flatnonzero(on_image(x, y, shape))
+    n_sources, n_stars = _crowd(shape, float(np.median(reach[star])) if star.size else 0.0)
+    star = star[:n_stars]
     # Where many catalog stars have no source, as in the light of the Moon, sources are fewer: they bound the stars.
     star = star[: max(_LEAST_STARS, _SOURCES_PER_STAR * len(sources.x))]
     n_sources = min(n_sources, len(sources.x))
@@ -88,17 +92,16 @@ def match(
     distance, nearest = cKDTree(measured).query(predicted, k=2)
     back, nearest_star = cKDTree(predicted).query(measured, k=2)
     source = np.minimum(nearest[:, 0], n_sources - 1)
-    mutual = (distance[:, 0] <= radius_px) & (nearest_star[source, 0] == np.arange(star.size))
-    alone = distance[:, 1] > np.minimum(_RIVAL * distance[:, 0], radius_px)
-    wanted_once = back[source, 1] > np.minimum(_RIVAL * distance[:, 0], radius_px)
-    good = mutual & alone & wanted_once
+    mutual = (distance[:, 0] <= reach[star]) & (nearest_star[source, 0] == np.arange(star.size))
+    rival = np.minimum(_RIVAL * distance[:, 0], reach[star])
+    good = mutual & (distance[:, 1] > rival) & (back[source, 1] > rival)
     return star[good], source[good]
 
 
 def _crowd(shape: tuple[int, int], radius_px: float) -> tuple[int, int]:
     """Return how many sources and stars may be used."""
-    sources = _CHANCE * shape[0] * shape[1] / (math.pi * radius_px**2)
-    number = int(np.clip(sources, _SOURCES_PER_STAR * _LEAST_STARS, _SOURCES_PER_STAR * _MOST_STARS))
+    sources = _CHANCE * shape[0] * shape[1] / (math.pi * max(radius_px, 1e-3) ** 2)
+    number = int(np.clip(sources, _SOURCES_PER_STAR * _LEAST_STARS, _SOURCES_PER_STAR * MOST_STARS))
     return number, number // _SOURCES_PER_STAR
 
 

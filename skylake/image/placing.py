@@ -108,7 +108,7 @@ def find_shift(
     y: Floats,
     measured: Measurements,
     shape: tuple[int, ...],
-    catalog: tuple[Floats, Floats] | None,
+    catalog: Callable[[], tuple[Floats, Floats]] | None,
 ) -> tuple[float, float] | None:
     """Return by how much targets lie beside where the WCS of a frame puts them.
 
@@ -123,8 +123,9 @@ def find_shift(
     measured : Measurements
     shape : tuple of int
         Height and width of the image.
-    catalog : tuple of ndarray or None
-        Where the WCS puts the bright stars of a catalog, if it was found to be right.
+    catalog : callable or None
+        Tells where the WCS puts the bright stars of a catalog, if it was found to be right; it is asked only if the
+        targets do not tell.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def find_shift(
         return None
     found = shift_to_targets(x, y, measured)
     if found is None and catalog is not None:
-        found = shift_to_targets(*catalog, measured)
+        found = shift_to_targets(*catalog(), measured)
         return (np.nan, np.nan) if found is None else found[:2]
     if found is None:
         found = _shift_to_few(x, y, measured, shape)
@@ -199,7 +200,8 @@ def _match(
 
     if len(x) == 0 or clean.size == 0:
         return None
-    tree = cKDTree(np.column_stack([x, y]))
+    # It is asked for a few thousand places: building it is what takes time.
+    tree = cKDTree(np.column_stack([x, y]), balanced_tree=False, compact_nodes=False)
     places = np.column_stack([measured.x[clean], measured.y[clean]])
     shift = np.zeros(2)
     near = np.zeros(clean.size, bool)

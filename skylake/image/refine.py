@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.image.crossvalidation import Unseen
+from skylake.image.heldout import held_out_px
 from skylake.image.lens import Lens
-from skylake.image.lenschoice import affordable, fit_best_lens, indices, with_projection
+from skylake.image.lenschoice import affordable, fit_best_lens, indices, usual_core, with_projection
 from skylake.image.lensfit import CUT, Expected, LensFit, Pairs, fit_lens, precision
-from skylake.image.matching import Indices, Sources, Stars, match, on_image
+from skylake.image.matching import MOST_STARS, Indices, Sources, Stars, match, on_image
 from skylake.image.residualfield import ResidualField, rings
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +29,8 @@ _LEAST_RADIUS_PX = 0.5
 #: Fewer stars leave less scatter, for ever; a circle this much larger than the last will do.
 _NEAR_ENOUGH = 1.2
 _LEAST_STARS = 4
+#: How often stars are matched anew with the lens that they gave.
+_MATCHES = 4
 #: The brightest stars of the image, whose completeness is told.
 _BRIGHT = 50
 #: From this angle between axis and corner the projection matters, and is chosen.
@@ -51,10 +54,13 @@ class Refinement:
     stars, sources : ndarray of int, shape (n,)
         Rows of the catalog and of the list of sources that were given.
     radius_px : float
-        Within which stars were matched at last.
+        Within which stars were matched at last, root mean square: each has its own, where the lens is known less well.
     held_out_px : float
         Root mean square distance of all matched stars from where the others predict them, each counting alike; NaN
-        with too few stars.
+        with fewer than eight stars.
+    err_px : float
+        Standard deviation of the places where the lens puts stars, root mean square over the image, both coordinates
+        together.
     completeness : float
         Share of the brightest catalog stars on the image that have a source; NaN without any.
     """
@@ -65,6 +71,7 @@ class Refinement:
     sources: Indices
     radius_px: float
     held_out_px: float
+    err_px: float
     completeness: float
 
     @property
@@ -133,7 +140,26 @@ def refine(
     """
     stars = Stars.ranked(vectors, mag)
     known = Expected.usual(start, shape) if expected is None else expected
-    lens, radius, pairs = start, radius_px, None
+    approached = _approached(start, stars, sources, shape, radius_px, known, groups)
+    if approached is None:
+        return None
+    fit, unseen = fit_best_lens(*approached, known, groups)
+    if expected is None:
+        fit, _ = _other_projection(fit, unseen, approached[1], shape)
+        known = Expected.usual(fit.lens, shape)
+    return _settled(fit, approached[1], stars, sources, shape, radius_px, known)
+
+
+def _approached(
+    lens: Lens,
+    stars: Stars,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius: float,
+    known: Expected,
+    groups: list[str] | None,
+) -> tuple[Lens, Pairs] | None:
+    """Return the lens and the pairs when circles need not become smaller; None if too few stars match."""
     while True:
         star, source = match(lens, stars, sources, shape, radius)
         if star.size < _LEAST_STARS:
@@ -143,12 +169,8 @@ def refine(
         fit = fit_lens(lens, pairs, indices(free), known, _STILL_PX)
         lens, final = fit.lens, _final_radius(fit, pairs)
         if radius <= _NEAR_ENOUGH * final:
-            break
+            return lens, pairs
         radius = max(_SHRINK * radius, final)
-    fit, held_out = fit_best_lens(lens, pairs, known, groups)
-    if expected is None:
-        fit, held_out = _other_projection(fit, held_out, pairs, shape)
-    return _settled(fit, stars, sources, shape, radius, held_out.px, known)
 
 
 def _final_radius(fit: LensFit, pairs: Pairs) -> float:
@@ -162,23 +184,45 @@ def _pairs(stars: Stars, sources: Sources, star: Indices, source: Indices) -> Pa
 
 def _settled(
     fit: LensFit,
+    pairs: Pairs,
     stars: Stars,
     sources: Sources,
     shape: tuple[int, int],
-    radius: float,
-    held_out: float,
+    widest: float,
     known: Expected,
 ) -> Refinement | None:
-    """Match once more with the lens that was chosen, and fit its parameters to all these stars."""
-    star, source = match(fit.lens, stars, sources, shape, radius)
-    if star.size < _LEAST_STARS:
-        return None
-    pairs = _pairs(stars, sources, star, source)
-    last = fit_lens(fit.lens, pairs, fit.freed, known)
-    bright = np.flatnonzero(on_image(*last.lens.to_pixels(stars.vectors), shape))[:_BRIGHT]
-    share = float(np.isin(bright, star).mean()) if bright.size else math.nan
+    """Match again with the lens that was chosen, and fit its parameters to all these stars.
+
+    Where the lens is not known well the circles are as wide as that, so that stars do not get lost because few of
+    their kind, as in the corners, have told of it.
+    """
+    matched: tuple[Indices, Indices] = np.zeros(0, np.intp), np.zeros(0, np.intp)
+    for _ in range(_MATCHES):
+        reach = _reach(fit, pairs, stars, shape, widest)
+        star, source = match(fit.lens, stars, sources, shape, reach)
+        if star.size < _LEAST_STARS:
+            return None
+        if np.array_equal(star, matched[0]) and np.array_equal(source, matched[1]):
+            break
+        matched, pairs = (star, source), _pairs(stars, sources, star, source)
+        fit = replace(fit_lens(fit.lens, pairs, fit.fitted, fit.expected), freed=fit.freed)
+    star, source = matched
+    shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))
+    share = float(np.isin(shown[:_BRIGHT], star).mean()) if shown.size else math.nan
+    radius = math.sqrt(float(np.mean(reach[shown] ** 2))) if shown.size else widest
+    held_out = held_out_px(fit, pairs, usual_core(known))
     numbers = stars.number[star], sources.number[source]
-    return Refinement(last, pairs, *numbers, radius, held_out, share)
+    return Refinement(fit, pairs, *numbers, radius, held_out, fit.err_px(shape), share)
+
+
+def _reach(fit: LensFit, pairs: Pairs, stars: Stars, shape: tuple[int, int], widest: float) -> Floats:
+    """Return how far from its place each star is looked for: five standard deviations of places and of the lens."""
+    least = _final_radius(fit, pairs)
+    reach = np.full(len(stars.number), least)
+    shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))[:MOST_STARS]
+    lens = np.sqrt(np.sum(fit.uncertainty_of(stars.vectors[shown]) ** 2, axis=0) / 2.0)
+    reach[shown] = np.minimum(np.hypot(least, _FINAL_SIGMAS * lens), max(least, widest))
+    return reach
 
 
 def _other_projection(

@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 _LEAST_STARS = 6
 #: Matches are so many times more than chance would give.
 _ABOVE_CHANCE = 3.0
+#: Sources in the neighbourhood of a place that tell how dense they are there, on the mean.
+_NEIGHBOURS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class RefinedPointing:
             "astrom_held_out_px": found.held_out_px,
             "astrom_completeness": found.completeness,
             "astrom_wcs_px": self.written.residual_px,
+            "wcs_err_px": found.err_px,
             **found.rings(shape),
         }
         return {
@@ -111,14 +114,8 @@ def refine_pointing(
     vectors = unit_vectors(stars.ra_deg, stars.dec_deg)
     if bending is not None:
         vectors = bending.apparent(vectors)
-    if distortion is None:
-        found = refine(start, vectors, stars.mag, sources, shape, radius_px)
-    else:
-        applied, known = distortion.applied(start), distortion.expected(shape)
-        found = refine(applied, vectors, stars.mag, sources, shape, radius_px, known, ["stretch"])
-    if found is None or len(found.stars) < max(
-        _LEAST_STARS, _ABOVE_CHANCE * _by_chance(found, vectors, sources, shape)
-    ):
+    found = _refinement(start, vectors, stars.mag, sources, shape, radius_px, distortion)
+    if found is None or not _is_above_chance(found, vectors, sources, shape):
         return None
     lens = replace(found.lens, bending=bending)
     written = to_sip(lens, shape)
@@ -157,8 +154,44 @@ def refine_known(
     return refine_pointing(pointing, stars, sources, shape, radius_px, bending=bending), None
 
 
+def _refinement(
+    start: Lens,
+    vectors: Floats,
+    mag: Floats,
+    sources: Sources,
+    shape: tuple[int, int],
+    radius_px: float,
+    distortion: Distortion | None,
+) -> Refinement | None:
+    if distortion is None:
+        return refine(start, vectors, mag, sources, shape, radius_px)
+    applied, known = distortion.applied(start), distortion.expected(shape)
+    return refine(applied, vectors, mag, sources, shape, radius_px, known, ["stretch"])
+
+
+def _is_above_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> bool:
+    by_chance = _by_chance(found, vectors, sources, shape)
+    return len(found.stars) >= max(_LEAST_STARS, _ABOVE_CHANCE * by_chance)
+
+
 def _by_chance(found: Refinement, vectors: Floats, sources: Sources, shape: tuple[int, int]) -> float:
-    """Return how many stars would have a source within the radius if sources lay anywhere."""
-    n_stars = int(np.count_nonzero(on_image(*found.lens.to_pixels(vectors), shape)))
-    density = len(sources.x) / (shape[0] * shape[1])
-    return min(n_stars, len(sources.x)) * -math.expm1(-density * math.pi * found.radius_px**2)
+    """Return how many stars would have a source within the radius by chance.
+
+    Sources are taken to lie anywhere, but as densely as they do around each star, whose own is left out: clumps of
+    stars upon clumps of something else have many neighbours.
+    """
+    from scipy.spatial import cKDTree
+
+    x, y = found.lens.to_pixels(vectors)
+    shown = on_image(x, y, shape)
+    n_stars, n_sources = int(np.count_nonzero(shown)), len(sources.x)
+    if min(n_stars, n_sources) == 0:
+        return 0.0
+    usual = n_sources / (shape[0] * shape[1])
+    reach = max(math.sqrt(_NEIGHBOURS / (math.pi * usual)), 3.0 * found.radius_px)
+    places = cKDTree(np.column_stack([sources.x, sources.y]))
+    stars = np.column_stack([x[shown], y[shown]])
+    near = places.query_ball_point(stars, reach, return_length=True)
+    near = near - places.query_ball_point(stars, found.radius_px, return_length=True)
+    density = np.maximum(near / (math.pi * (reach**2 - found.radius_px**2)), usual)
+    return min(n_stars, n_sources) * float(np.mean(-np.expm1(-density * math.pi * found.radius_px**2)))

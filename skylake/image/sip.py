@@ -21,8 +21,12 @@ Floats = npt.NDArray[np.float64]
 
 #: SIP allows no more.
 MAX_ORDER = 9
-#: Points along each side of the image at which polynomials follow the lens; the densest at the edges.
-_POINTS = 20
+#: Points along each side of the image at which polynomials follow the lens, the densest at the edges, and along the
+#: rim of what it shows; and those at which polynomials are judged.
+_POINTS, _RIM_POINTS = 20, 90
+_JUDGED, _RIM, _RINGS = 41, 401, 13
+#: The rim is sought by so many halvings.
+_HALVINGS = 18
 #: To this angle from its centre a gnomonic projection is no hindrance, and all programs read it.
 _PLANE_RAD = math.radians(50.0)
 #: Beyond this angle it is not tried.
@@ -65,9 +69,10 @@ class SipHeader:
     order : int
         Of the polynomials; 1 for none.
     residual_px : float
-        Largest distance between where the lens and where the WCS puts a pixel on the sky, in pixels.
+        Largest distance between where the lens and where the WCS puts a pixel on the sky, in pixels, at places that
+        the fit did not know: all over the image, and along the rim of what the lens shows.
     inverse_px : float
-        Largest distance of pixels from where the inverse polynomials put their positions, in pixels.
+        Largest distance of pixels from where the inverse polynomials put their positions, in pixels; at the same ones.
     """
 
     header: Any
@@ -96,7 +101,9 @@ def to_sip(
     ValueError
         If the lens shows hardly any of the image.
     """
-    trials = [_Trial.of(lens, shape, kind) for kind in _kinds(lens, shape)]
+    kinds = _kinds(lens, shape)
+    judged = _judged(lens, shape)
+    trials = [_Trial.of(lens, shape, kind, judged) for kind in kinds]
     orders = range(1, MAX_ORDER + 1) if order is None else (order,)
     best: tuple[float, _Trial, _Polynomials] | None = None
     for number in orders:
@@ -136,6 +143,40 @@ def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
     return x.ravel(), y.ravel()
 
 
+def _judged(lens: Imaging, shape: tuple[int, int]) -> Floats:
+    """Return places all over the image, along the rim of what the lens shows, and on its near side; shape (2, n)."""
+    y, x = np.meshgrid(*(np.linspace(-0.5, n - 0.5, _JUDGED) for n in shape), indexing="ij")
+    rim, within = _rim(lens, shape, _RIM)
+    # There polynomials of a high order swing fastest.
+    share = 1.0 - 0.4 * np.linspace(0.0, 1.0, _RINGS)[1:] ** 2
+    middle = _middle(lens, shape)
+    near = middle[..., None] + (rim[:, within] - middle)[..., None] * share
+    return np.concatenate([[x.ravel(), y.ravel()], rim, near.reshape(2, -1)], axis=1)
+
+
+def _middle(lens: Imaging, shape: tuple[int, int]) -> Floats:
+    """Return the place on the image that is nearest to the optical axis, shape (2, 1)."""
+    return np.clip([[lens.x0], [lens.y0]], 0.0, [[shape[1] - 1.0], [shape[0] - 1.0]])
+
+
+def _rim(lens: Imaging, shape: tuple[int, int], number: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return where rays from the middle leave what the lens shows, shape (2, n), and which do so within the image."""
+    height, width = shape
+    turn = 2.0 * np.pi * np.arange(number) / number
+    rays = np.array([np.cos(turn), np.sin(turn)])
+    middle = _middle(lens, shape)
+    room = np.where(rays > 0.0, np.array([[width - 0.5], [height - 0.5]]) - middle, middle + 0.5)
+    with np.errstate(divide="ignore"):
+        far = np.min(room / np.abs(rays), axis=0)
+    within = np.isnan(np.sum(lens.to_vectors(*(middle + far * rays)), axis=-1))
+    inner, outer = np.where(within, 0.0, far), far
+    for _ in range(_HALVINGS if within.any() else 0):
+        half = 0.5 * (inner + outer)
+        seen = np.isfinite(lens.to_vectors(*(middle + half * rays))).all(axis=-1)
+        inner, outer = np.where(seen, half, inner), np.where(seen, outer, half)
+    return middle + inner * rays, within
+
+
 @dataclass(frozen=True, slots=True)
 class _Polynomials:
     """A matrix (degrees per pixel), and the terms of SIP by their powers: for u and v, and for the way back."""
@@ -160,24 +201,29 @@ class _Trial:
     scale: float
     pixels: Floats
     plane: Floats
+    judged_pixels: Floats
+    judged_plane: Floats
 
     @classmethod
-    def of(cls, lens: Imaging, shape: tuple[int, int], kind: Projection) -> _Trial:
-        """Project directions all over the image."""
-        x, y = _grid(shape)
+    def of(cls, lens: Imaging, shape: tuple[int, int], kind: Projection, judged: Floats) -> _Trial:
+        """Project directions all over the image, and at places where polynomials are judged, shape (2, n)."""
         x0, y0 = lens.x0, lens.y0
         if not (0.0 <= x0 <= shape[1] - 1.0 and 0.0 <= y0 <= shape[0] - 1.0):
             x0, y0 = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
-        vectors, direction = lens.to_vectors(x, y), lens.to_vectors(x0, y0)
+        direction = lens.to_vectors(x0, y0)
         ra, dec = ra_dec(direction)
         east, north = tangent_basis(ra, dec)
-        across, upward, depth = vectors @ east, vectors @ north, vectors @ direction
-        sine = np.hypot(across, upward)
-        shown = np.isfinite(depth) & (depth > math.cos(kind.limit))
-        ratio = kind.spread(sine[shown], depth[shown])[0]
-        plane = np.degrees(ratio * np.array([across[shown], upward[shown]]))
-        pixels = np.array([x[shown] - x0, y[shown] - y0])
-        return cls(kind, (x0, y0), direction, 0.5 * max(shape), pixels, plane)
+        both = []
+        rim, within = _rim(lens, shape, _RIM_POINTS)
+        for x, y in (np.concatenate([_grid(shape), rim[:, within]], axis=1), judged):
+            vectors = lens.to_vectors(x, y)
+            across, upward, depth = vectors @ east, vectors @ north, vectors @ direction
+            sine = np.hypot(across, upward)
+            shown = np.isfinite(depth) & (depth > math.cos(kind.limit))
+            ratio = kind.spread(sine[shown], depth[shown])[0]
+            plane = np.degrees(ratio * np.array([across[shown], upward[shown]]))
+            both += [np.array([x[shown] - x0, y[shown] - y0]), plane]
+        return cls(kind, (x0, y0), direction, 0.5 * max(shape), *both)
 
     def fitted(self, order: int) -> _Polynomials:
         """Fit polynomials of an order both ways."""
@@ -188,7 +234,11 @@ class _Trial:
         units = self.scale ** -np.array([p + q for p, q in powers], float)
         coefficients = found.T * units
         matrix = coefficients[:, :2]
-        off = np.linalg.solve(matrix, self.plane - (design @ found).T)
+        places = self.judged_pixels / self.scale
+        missed = self.judged_plane - (_terms(places, powers) @ found).T
+        # Towards the rim a plane of another kind than the lens is of another scale than in the middle.
+        local = np.stack([_slopes(places, powers, axis) @ found for axis in (0, 1)], axis=-1) / self.scale
+        off = np.linalg.solve(local, missed.T[..., None])[..., 0].T
         forward = np.asarray(np.linalg.solve(matrix, coefficients[:, 2:]), float)
         inverse_powers = [(0, 0), *powers] if order > 1 else []
         inverse, back = self._undone(matrix, inverse_powers)
@@ -209,9 +259,9 @@ class _Trial:
         if not powers:
             return np.zeros((2, 0)), 0.0
         linear = np.asarray(np.linalg.solve(matrix, self.plane), float)
-        design = _terms(linear / self.scale, powers)
-        found = _solved(design, (self.pixels - linear).T)
-        off = self.pixels - linear - (design @ found).T
+        found = _solved(_terms(linear / self.scale, powers), (self.pixels - linear).T)
+        judged = np.asarray(np.linalg.solve(matrix, self.judged_plane), float)
+        off = self.judged_pixels - judged - (_terms(judged / self.scale, powers) @ found).T
         units = self.scale ** -np.array([p + q for p, q in powers], float)
         return np.asarray(found.T * units), float(np.hypot(*off).max())
 
@@ -249,8 +299,18 @@ class _Trial:
 
 def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
     """Return the products of powers of two coordinates, shape (n, terms)."""
-    u, v = places
-    return np.column_stack([u**p * v**q for p, q in powers])
+    most = max((max(power) for power in powers), default=0)
+    # Products of products: a power for each term would take ten times as long.
+    u, v = (np.cumprod(np.vstack([np.ones_like(one), np.tile(one, (most, 1))]), axis=0) for one in places)
+    return np.column_stack([u[p] * v[q] for p, q in powers])
+
+
+def _slopes(places: Floats, powers: list[tuple[int, int]], axis: int) -> Floats:
+    """Return the derivatives of such products with one of the coordinates, shape (n, terms)."""
+    factors = np.array([power[axis] for power in powers], float)
+    step = np.array([axis == 0, axis == 1], int)
+    lower = [(max(p - step[0], 0), max(q - step[1], 0)) for p, q in powers]
+    return np.asarray(_terms(places, lower) * factors)
 
 
 def _solved(design: Floats, values: Floats) -> Floats:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from skylake.core.camera import Site
+from skylake.core.camera import Camera
 from skylake.core.flags import SourceFlag
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Reason
+from skylake.core.refraction import Air
 from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.allsky import SkyStars
@@ -20,6 +21,7 @@ from skylake.image.allsky_solve import solve_all_sky
 from skylake.image.astrometry import StarFinder, Stars
 from skylake.image.geometry import CHANGED_PX, Geometry, in_force
 from skylake.image.lens import Lens
+from skylake.image.lenstext import view_text
 from skylake.image.measure import Measurements
 from skylake.image.skyview import SkyView
 
@@ -27,6 +29,8 @@ from skylake.image.skyview import SkyView
 NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
 #: Width that is taken where no source tells, pixels.
 USUAL_FWHM_PX = 2.5
+#: What wcs_source says of a frame whose stars told nothing of where it points.
+GEOMETRY = "geometry"
 #: So many stars tell a geometry of their own.
 _MANY = 60
 
@@ -57,9 +61,19 @@ class SkyScene:
 
     @classmethod
     def of(
-        cls, measured: Measurements, shape: tuple[int, int], mjd: float, site: Site, find_stars: StarFinder
+        cls,
+        measured: Measurements,
+        shape: tuple[int, int],
+        mjd: float,
+        camera: Camera,
+        band: str | None,
+        find_stars: StarFinder,
     ) -> SkyScene:
-        """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken."""
+        """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken.
+
+        Stars stand where the air above the site of the camera lifts them, at the wavelength of the band.
+        """
+        site = camera.site
         if not site.known:
             raise FrameRejected(
                 Reason.NO_WCS, "the profile has no site, which tells what the whole sky shows; give [site]"
@@ -70,7 +84,8 @@ class SkyScene:
         width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
         fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
         stars = find_stars(0.0, 90.0, 180.0, mjd)
-        return cls(found, fwhm, shape, mjd, Horizon.of(mjd, site), stars)
+        horizon = Horizon.of(mjd, site, Air.above(site, band))
+        return cls(found, fwhm, shape, mjd, horizon, stars)
 
     @property
     def above(self) -> SkyStars:
@@ -79,7 +94,8 @@ class SkyScene:
             unit_vectors(self.stars.ra_deg, self.stars.dec_deg).reshape(-1, 3)
         )
         up = (directions[:, 2] > 0.0) & np.isfinite(self.stars.mag)
-        return SkyStars(directions[up], self.stars.mag[up])
+        # A catalog gives the stars of the whole sky in the same order for every frame.
+        return SkyStars(directions[up], self.stars.mag[up], np.flatnonzero(up))
 
 
 def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> Detected:
@@ -100,17 +116,21 @@ class SkyPlace:
         Name of the geometry that it was placed with; None for one of its own.
     row : dict
         Columns of ``frames``.
+    by_stars : bool
+        Whether stars of the frame told it, or confirmed it.
     """
 
     view: SkyView
     geometry: str | None
     row: dict[str, Any]
+    by_stars: bool = True
 
 
 def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPlace | None:
     """Place a frame with the geometry in force, turned to its stars; None without a geometry of its size.
 
-    A frame that shows no star keeps the geometry as it is. One whose stars want another geometry gets one of its own.
+    A frame that shows no star has the geometry as it is, and ``wcs_source`` says so. One whose stars want
+    another geometry gets one of its own.
     """
     known = in_force([one for one in geometries if one.shape == scene.shape], scene.mjd)
     if known is None:
@@ -127,10 +147,11 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
 
 
 def _placed(scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None) -> SkyPlace:
-    row: dict[str, Any] = {"wcs_source": "refined", "wcs_geometry": geometry}
+    view = SkyView(lens, scene.horizon, scene.shape)
+    row: dict[str, Any] = {"wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view)}
     if found is not None:
-        row |= _numbers(scene, found)
-    return SkyPlace(SkyView(lens, scene.horizon, scene.shape), geometry, row)
+        row |= {"wcs_source": "refined"} | _numbers(scene, found)
+    return SkyPlace(view, geometry, row, found is not None)
 
 
 def place_by_stars(scene: SkyScene) -> SkyPlace:
@@ -143,8 +164,8 @@ def place_by_stars(scene: SkyScene) -> SkyPlace:
     """
     found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
     numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
-    row = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds, **numbers}
-    return SkyPlace(found.view, None, row)
+    source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds}
+    return SkyPlace(found.view, None, source | {"wcs_lens": view_text(found.view)} | numbers)
 
 
 def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:

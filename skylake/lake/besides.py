@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from skylake.errors import LakeError, cannot_be_written
 from skylake.lake.layout import Layout
 
 
-def read_rows(path: Path, schema: pa.Schema, what: str, mend: str) -> list[dict[str, Any]]:
+def read_rows(
+    path: Path, schema: pa.Schema, what: str, mend: str, later: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return the rows of such a table; none if there is no file.
 
     Parameters
@@ -23,6 +26,8 @@ def read_rows(path: Path, schema: pa.Schema, what: str, mend: str) -> list[dict[
         What the columns are.
     what, mend : str
         What is in the file, and what people do once they have removed one that cannot be read.
+    later : sequence of str
+        Columns that a file of an older program may lack; they are None then.
 
     Raises
     ------
@@ -36,10 +41,13 @@ def read_rows(path: Path, schema: pa.Schema, what: str, mend: str) -> list[dict[
     except OSError as error:
         raise LakeError(f"{path}: {what} cannot be read ({error.strerror})") from error
     try:
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content)).cast(schema).to_pylist()
+        table = pq.read_table(pa.BufferReader(content))
+        lacking = [name for name in later if name not in table.column_names]
+        held = pa.schema([one for one in schema if one.name not in lacking])
+        rows: list[dict[str, Any]] = table.cast(held).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise LakeError(f"{path}: {what} cannot be read; remove the file and {mend}") from error
-    return rows
+    return [row | dict.fromkeys(lacking) for row in rows]
 
 
 def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:

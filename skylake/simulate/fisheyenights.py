@@ -17,6 +17,7 @@ from skylake.cameras import load
 from skylake.cameras.clock import iso_of_mjd
 from skylake.core.camera import Camera
 from skylake.core.horizon import Horizon
+from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
 from skylake.simulate.seeds import generator
 from skylake.simulate.wholesky import Fisheye, draw_stars
@@ -40,7 +41,7 @@ class FisheyeNights:
     Attributes
     ----------
     camera : str
-        Profile; its site, detector and exposure are taken.
+        Profile; its site with its air, its detector and the band of its default filter are taken.
     nights, frames_per_night : int
     first_night : int
         Local evening of the first night, YYYYMMDD.
@@ -147,7 +148,10 @@ def _draw(
     if clouded:
         light *= 2.0
     else:
-        _add_stars(light, lens, Horizon.of(mjd, camera.site).to_horizon(vectors), mag, wanted.exposure_s)
+        band = camera.filter_band(camera.default_filter)
+        air = Air.above(camera.site, band.band if band else None)
+        shown = Horizon.of(mjd, camera.site, air).to_horizon(vectors)
+        _add_stars(light, lens, shown, mag, wanted.exposure_s)
     noise = random.normal(0.0, camera.detector.read_noise_e or 8.0, light.shape)
     return np.clip(np.rint(_BIAS_ADU + random.poisson(light) + noise), 0, 65535).astype(np.uint16)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,13 @@ class StarField:
         self.catalog = catalog
         self.magnitude = mag_column(band if band in catalog.bands else catalog.bands[0])
         self._most = most
-        self._centre = (0.0, 0.0, -1.0)
-        self._faintest = math.inf
-        self._stars: pa.Table | None = None
+        # One value, which is replaced as a whole: after a catalog that cannot be read it is as it was.
+        self._field: tuple[float, float, float, float, pa.Table] | None = None
+
+    @classmethod
+    def shared(cls, catalog: ReferenceCatalog, band: str | None) -> StarField:
+        """Return the field that all tasks share which a process does with one catalog and band."""
+        return _shared_field(catalog, band)
 
     def at(
         self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float, faintest: float = math.inf
@@ -130,23 +135,34 @@ class StarField:
 
         None is fainter than `faintest`, or than the brightest of a field so large that it has more than can be held.
         """
-        ra, dec, radius = self._centre
-        away = float(separation_deg(ra, dec, ra_deg, dec_deg))
-        if away + radius_deg > radius or faintest > self._faintest:
-            self._centre = (ra_deg, dec_deg, min(_SPARE * radius_deg + 0.01, 180.0))
-            self._faintest = math.ceil(faintest) if math.isfinite(faintest) else math.inf
-            columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-            limit = faintest_of(self.catalog.root, *self._centre, self.magnitude, self._most)
-            limit = min(limit, self._faintest)
-            bright = None if math.isinf(limit) else pc.field(self.magnitude) <= limit
-            self._stars = read_cone(self.catalog.root, *self._centre, columns, bright)
-        assert self._stars is not None
+        stars = self._around(ra_deg, dec_deg, radius_deg, faintest)
         ra0, dec0, pm_ra, pm_dec, mag = (
-            np.asarray(self._stars[name].cast(pa.float64()).to_numpy(), float)
-            for name in self._stars.column_names
+            np.asarray(stars[name].cast(pa.float64()).to_numpy(), float) for name in stars.column_names
         )
         years = float(julian_epoch(mjd)) - self.catalog.epoch
         moved_ra, moved_dec = apply_proper_motion(ra0, dec0, pm_ra, pm_dec, years)
         near = separation_deg(ra_deg, dec_deg, moved_ra, moved_dec) <= radius_deg
         near &= ~(mag > faintest)
         return moved_ra[near], moved_dec[near], mag[near]
+
+    def _around(self, ra_deg: float, dec_deg: float, radius_deg: float, faintest: float) -> pa.Table:
+        """Return the stars of a field that holds a cone: the last one, if it does."""
+        if self._field is not None:
+            ra, dec, radius, limit, stars = self._field
+            away = float(separation_deg(ra, dec, ra_deg, dec_deg))
+            if away + radius_deg <= radius and faintest <= limit:
+                return stars
+        wide = min(_SPARE * radius_deg + 0.01, 180.0)
+        limit = math.ceil(faintest) if math.isfinite(faintest) else math.inf
+        columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
+        held = faintest_of(self.catalog.root, ra_deg, dec_deg, wide, self.magnitude, self._most)
+        deepest = min(held, limit)
+        bright = None if math.isinf(deepest) else pc.field(self.magnitude) <= deepest
+        stars = read_cone(self.catalog.root, ra_deg, dec_deg, wide, columns, bright)
+        self._field = ra_deg, dec_deg, wide, limit, stars
+        return stars
+
+
+@lru_cache(maxsize=1)
+def _shared_field(catalog: ReferenceCatalog, band: str | None) -> StarField:
+    return StarField(catalog, band)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skylake.core.sphere import IntArray, separation_deg
+from skylake.core.sphere import IntArray, within
 from skylake.errors import CatalogError
 from skylake.places import arrow_filesystem, key
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
@@ -135,7 +135,7 @@ def _inside(rows: Any, ra_deg: float, dec_deg: float, radius_deg: float) -> npt.
     ra, dec = np.asarray(rows["ra_deg"]), np.asarray(rows["dec_deg"])
     # Most rows that came along are told to be outside by their declination alone.
     inside = np.abs(dec - dec_deg) <= radius_deg + _ROUNDING_DEG
-    inside[inside] = separation_deg(ra_deg, dec_deg, ra[inside], dec[inside]) <= radius_deg
+    inside[inside] = within(ra_deg, dec_deg, radius_deg, ra[inside], dec[inside])
     return inside
 
 

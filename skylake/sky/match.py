@@ -96,7 +96,11 @@ def count_candidates(group: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) 
     """Return, for each pair, how many pairs its left member has within the group."""
     if len(group) == 0:
         return np.zeros(0, np.int64)
-    _, inverse, counts = np.unique(
-        np.column_stack([group, left]), axis=0, return_inverse=True, return_counts=True
+    order = np.lexsort((left, group))
+    starts = np.flatnonzero(
+        np.concatenate([[True], (np.diff(group[order]) != 0) | (np.diff(left[order]) != 0)])
     )
-    return np.asarray(counts[inverse.reshape(-1)], np.int64)
+    counts = np.diff(starts, append=len(order))
+    found = np.empty(len(order), np.int64)
+    found[order] = np.repeat(counts, counts)
+    return found

@@ -226,11 +226,11 @@ COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, solved where these told it alone, seeded where they were near to where the cards of the telescope put the detector, mosaic where other detectors of the exposure tell it, neighbours where few stars told it with the lens of frames before and after, or interpolated where only these did';
+COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, solved where these told it alone, seeded where they were near to where the cards of the telescope put the detector, mosaic where other detectors of the exposure tell it, neighbours where few stars told it with the lens of frames before and after, interpolated where only these did, or geometry where nothing but the geometry of a camera of the whole sky tells it, no star of the frame';
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Name of the reference catalog that the WCS was checked or made with';
 
-COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by a WCS that came from neighbours or was interpolated, root mean square over the image, both coordinates together [pixel]';
+COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by the lens of the frame, root mean square over the image, both coordinates together; null where the WCS is that of the header, and for the whole sky [pixel]';
 
 COMMENT ON COLUMN frames.wcs_neighbours IS 'frame_id of the frames before and after that tell where a frame points which does not tell it alone, a hyphen for none, and a digest of what they tell';
 
@@ -248,7 +248,7 @@ COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against 
 
 COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
 
-COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the distortion of the camera that the lens has, where it was learnt from other frames; null for a lens that was fitted to the stars of the frame alone';
+COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the distortion of the camera that the lens has, where it was learnt from other frames, or of the geometry of a camera of the whole sky; null for a lens that was fitted to the stars of the frame alone';
 
 COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,6 +99,28 @@ def test_the_standard_air_thins_with_height():
     assert low.pressure_hpa == pytest.approx(1013.25)
     assert high.pressure_hpa == pytest.approx(775.4, abs=0.5)
     assert high.temperature_c == pytest.approx(0.7, abs=0.1)
+
+
+def test_the_air_is_that_of_the_site_at_the_wavelength_of_the_band():
+    standard = Air.above(LA_PALMA, "V")
+    assert (standard.wavelength_um, standard.height_m) == (0.545, 2200.0)
+    assert standard.pressure_hpa == Air.standard(2200.0).pressure_hpa
+    told = Air.above(replace(LA_PALMA, pressure_hpa=745.5, temperature_c=8.0), "K")
+    assert (told.pressure_hpa, told.temperature_c, told.wavelength_um) == (745.5, 8.0, 2.159)
+    assert Air.above(LA_PALMA).wavelength_um == 0.55
+
+
+def test_a_horizon_lifts_by_the_air_of_its_site():
+    site = Site("a cold plateau", 0.0, -75.0, 3200.0, pressure_hpa=640.0, temperature_c=-60.0)
+    low = horizontal_vectors(np.array([5.0, 10.0]), 0.0)
+
+    def lift(horizon):
+        true = np.degrees(np.arcsin(horizon.to_icrs(low) @ horizon.axes[2]))
+        return 3600.0 * (np.array([5.0, 10.0]) - true)
+
+    # Aberration moves them by less than 21 arcsec.
+    assert lift(Horizon.of(MJD, site)) == pytest.approx([510.0, 270.0], abs=22.0)
+    assert lift(Horizon.of(MJD, replace(site, pressure_hpa=None, temperature_c=None)))[0] < 450.0
 
 
 def test_no_site_is_no_horizon():

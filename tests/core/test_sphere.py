@@ -24,6 +24,7 @@ from skylake.core.sphere import (
     separation_deg,
     tangent_basis,
     unit_vectors,
+    within,
 )
 
 #: What rounding takes at 360 degrees: a few billionths of an arcsecond.
@@ -254,3 +255,23 @@ def test_julian_epochs_are_those_of_astropy() -> None:
 
     mjd = np.array([33282.0, 51544.5, 56324.25, 60000.0])
     np.testing.assert_allclose(julian_epoch(mjd), Time(mjd, format="mjd", scale="tt").jyear, atol=1e-11)
+
+
+@given(ras, decs, ras, decs, st.floats(0.0, 180.0))
+@example(0.0, 90.0, 123.0, 90.0, 1e-9)
+@example(359.9, 0.0, 0.1, 0.0, 0.2000001)
+@example(12.0, 34.0, 192.0, -34.0, 179.9999999)
+def test_places_within_a_radius_are_those_whose_separation_is_no_more(
+    ra1: float, dec1: float, ra2: float, dec2: float, radius: float
+) -> None:
+    distance = float(separation_deg(ra1, dec1, ra2, dec2))
+    # Beside the edge, where rounding may put a place on either side of it.
+    for limit in (radius, distance * (1.0 - 1e-7) - 1e-9, distance * (1.0 + 1e-7) + 1e-9):
+        if 0.0 <= limit <= 180.0 and abs(distance - limit) > 1e-10:
+            assert bool(within(ra1, dec1, limit, ra2, dec2)) == (distance <= limit)
+
+
+def test_nowhere_is_within_no_radius() -> None:
+    for radius in (0.1, 90.0, 179.0):
+        assert not within(10.0, 20.0, radius, [np.nan, 10.0], [20.0, np.nan]).any()
+    assert within(10.0, 20.0, 0.0, 10.0, 20.0)

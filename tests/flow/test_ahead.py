@@ -64,7 +64,7 @@ def test_only_the_file_that_cannot_be_read_is_told_so(
     frames[1].write_bytes(b"")
     missing = tmp_path / "missing.fits"
     paths = [str(path) for path in (frames[0], frames[1], missing, frames[2])]
-    rows = reduce_chunk(paths, Reduction(profile), tmp_path / "chunk.parquet").frames
+    rows = reduce_chunk(paths, Reduction(profile), tmp_path / "chunk.arrow").frames
     assert rows["file"].to_pylist() == paths
     assert rows["status"].to_pylist() == ["ok", "failed", "failed", "ok"]
     assert rows["reason"].to_pylist() == [None, "empty_file", "unreadable", None]

@@ -19,6 +19,7 @@ from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
+from skylake.flow.framestars import telling_frames
 from skylake.flow.geometries import _has_news, _Night
 from skylake.flow.ingest import ingest
 from skylake.flow.learning import learn
@@ -27,9 +28,11 @@ from skylake.image.allsky_refine import Detected
 from skylake.image.astrometry import Stars
 from skylake.image.geometry import Geometry
 from skylake.image.lens import Lens
+from skylake.image.lenstext import view_of_text
 from skylake.image.residualfield import ResidualField
 from skylake.image.skynights import geometries_of_night
 from skylake.image.skyplace import SkyScene
+from skylake.image.skyview import SkyView
 from skylake.lake import Lake
 from skylake.lake.geometries import geometries_file, read_geometries
 from skylake.lake.sql import connect
@@ -80,6 +83,10 @@ def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
     return sorted(lake.snapshot().read(table).to_pylist(), key=lambda row: row.get("mjd_mid") or 0.0)
 
 
+def view_of(row: dict[str, Any]) -> SkyView:
+    return view_of_text(row["wcs_lens"], (row["height_px"], row["width_px"]))
+
+
 def off_px(lens: Lens, night: int) -> float:
     """Return how far a lens is from the truth above 15 degrees, root mean square."""
     grid = horizontal_vectors(*np.meshgrid(np.arange(15.0, 90.0, 5.0), np.arange(0.0, 360.0, 15.0)))
@@ -92,7 +99,7 @@ def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: F
     frames = rows(first, "frames")
     assert [row["status"] for row in frames] == ["ok", "rejected", "ok", "ok"]
     for row in (frames[0], frames[2], frames[3]):
-        assert (row["wcs_source"], row["wcs_geometry"], row["wcs_lens"]) == ("solved", None, None)
+        assert (row["wcs_source"], row["wcs_geometry"]) == ("solved", None)
         assert row["astrom_n"] > 400 and row["astrom_rms_px"] < 0.3 and row["wcs_matched"] > 90
         assert row["altitude_deg"] > 85.0 and row["pixel_scale_arcsec"] == pytest.approx(SCALE, rel=0.01)
     sources = first.snapshot().read("sources").to_pandas()
@@ -121,6 +128,41 @@ def test_a_frame_that_is_solved_alone_points_where_its_row_of_frames_does(
     assert np.hypot(told["x0"] - middle[0], told["y0"] - middle[1]) > 2.0
     where = told["ra_deg"], told["dec_deg"], row["ra_deg"], row["dec_deg"]
     assert 3600.0 * float(separation_deg(*where)) < 0.2 * SCALE
+
+
+def test_the_row_of_a_frame_gives_the_whole_geometry_that_it_was_solved_with(
+    first: Lake, archive: FisheyeResult
+):
+    solution = AllSkySolver(first.snapshot(), "simcat", PROFILE)(archive.frames[0]).all_sky
+    (row,) = [row for row in rows(first, "frames") if row["file"].endswith(archive.frames[0].name)]
+    assert solution is not None
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(40.0, 640.0, 40.0), np.arange(40.0, 640.0, 40.0)))
+    altitude, azimuth = solution.view.pixels_to_alt_az(x, y)
+    shown = altitude > 5.0
+    assert shown.sum() > 100
+    places = view_of(row).alt_az_to_pixels(altitude[shown], azimuth[shown])
+    assert np.hypot(places[0] - x[shown], places[1] - y[shown]).max() < 0.01
+    assert off_px(view_of(row).lens, 0) < 0.2
+
+
+def test_frames_of_the_whole_sky_do_not_tell_of_the_distortion_of_other_optics(first: Lake):
+    """A camera may have got a lens of another kind."""
+    assert telling_frames(first.snapshot(), "sim-fisheye") == []
+
+
+def test_sources_are_where_the_geometry_of_their_frame_has_them(lake: Lake, tmp_path: Path):
+    """Of frames that were solved, and of those that the geometry of the lake was turned to."""
+    later = simulate_fisheye(
+        FisheyeNights(nights=1, frames_per_night=1, first_night=20240303), tmp_path / "later"
+    )
+    ingest(lake, PROFILE, later.frames, Inline())
+    good = [row for row in rows(lake, "frames") if row["status"] == "ok"]
+    assert {row["wcs_source"] for row in good} == {"solved", "refined"}
+    sources = lake.snapshot().read("sources").to_pandas()
+    for row in good:
+        mine = sources[sources.frame_id == row["frame_id"]]
+        x, y = view_of(row).icrs_to_pixels(mine.ra_deg.to_numpy(), mine.dec_deg.to_numpy())
+        assert np.hypot(x - mine.x_px.to_numpy(), y - mine.y_px.to_numpy()).max() < 0.01
 
 
 def test_the_geometry_of_a_night_is_kept_and_is_the_true_one(first: Lake):

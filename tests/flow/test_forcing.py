@@ -55,7 +55,7 @@ def forcing_of(lake: Lake, **psfs: Any) -> Forcing:
 
 
 def reduced(forcing: Forcing, archive: SimulationResult, profile: Profile, out: Path) -> Chunk:
-    return reduce_chunk([str(archive.frames[0])], Reduction(profile, forcing=forcing), out / "chunk.parquet")
+    return reduce_chunk([str(archive.frames[0])], Reduction(profile, forcing=forcing), out / "chunk.arrow")
 
 
 def without_form(size: tuple[int, int]) -> PsfModel:

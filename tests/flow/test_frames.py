@@ -16,6 +16,7 @@ from skylake import cameras
 from skylake.core.camera import ValueCards
 from skylake.errors import LakeError
 from skylake.flow.catalogs import import_catalog
+from skylake.flow.chunkrows import read_rows
 from skylake.flow.frames import (
     Reduction,
     lost_frame,
@@ -65,11 +66,11 @@ def test_a_name_that_tells_the_time_tells_the_night(tmp_path: Path, profile: Any
 def test_a_chunk_has_one_row_per_frame_and_their_detections_sorted(
     frames: list[Path], profile: Any, tmp_path: Path
 ) -> None:
-    chunk = reduce_chunk(texts(frames[:3]), Reduction(profile), tmp_path / "new" / "chunk.parquet")
+    chunk = reduce_chunk(texts(frames[:3]), Reduction(profile), tmp_path / "new" / "chunk.arrow")
     assert chunk.frames["file"].to_pylist() == texts(frames[:3])
     assert chunk.frames.schema.equals(arrow_schema(load("frames")))
-    assert chunk.sources == tmp_path / "new" / "chunk.parquet"
-    sources = pq.read_table(chunk.sources)
+    assert chunk.sources == tmp_path / "new" / "chunk.arrow"
+    sources = read_rows(chunk.sources)
     assert tuple(sources.schema.names) == load("sources").names
     index = sources["_healpix_29"].to_numpy()
     assert (np.diff(index) >= 0).all()
@@ -81,27 +82,27 @@ def test_a_chunk_has_one_row_per_frame_and_their_detections_sorted(
 
 
 def test_rows_do_not_depend_on_the_company(frames: list[Path], profile: Any, tmp_path: Path) -> None:
-    together = reduce_chunk(texts(frames[:3]), Reduction(profile), tmp_path / "together.parquet")
+    together = reduce_chunk(texts(frames[:3]), Reduction(profile), tmp_path / "together.arrow")
     alone = [
-        reduce_chunk([str(path)], Reduction(profile), tmp_path / f"{number}.parquet")
+        reduce_chunk([str(path)], Reduction(profile), tmp_path / f"{number}.arrow")
         for number, path in enumerate(frames[:3])
     ]
     assert pa.concat_tables([chunk.frames for chunk in alone]).equals(together.frames)
     key = [("frame_id", "ascending"), ("source_no", "ascending")]
-    single = pa.concat_tables([pq.read_table(chunk.sources) for chunk in alone]).sort_by(key)
-    assert single.equals(pq.read_table(together.sources).sort_by(key))
+    single = pa.concat_tables([read_rows(chunk.sources) for chunk in alone]).sort_by(key)
+    assert single.equals(read_rows(together.sources).sort_by(key))
 
 
 def test_frames_without_detections_write_no_file(frames: list[Path], profile: Any, tmp_path: Path) -> None:
     frames[0].write_bytes(b"")
-    chunk = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "chunk.arrow")
     assert chunk.sources is None
     assert chunk.frames["reason"].to_pylist() == ["empty_file"]
-    assert not (tmp_path / "chunk.parquet").exists()
+    assert not (tmp_path / "chunk.arrow").exists()
 
 
 def test_no_files_are_no_rows(profile: Any, tmp_path: Path) -> None:
-    chunk = reduce_chunk([], Reduction(profile), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk([], Reduction(profile), tmp_path / "chunk.arrow")
     assert (chunk.frames.num_rows, chunk.sources, chunk.repeated) == (0, None, ())
 
 
@@ -110,14 +111,14 @@ def test_the_second_name_of_a_content_is_repeated_wherever_the_first_is_known_fr
 ) -> None:
     twin = frames[0].with_name("twin.fits")
     os.link(frames[0], twin)
-    both = reduce_chunk([str(frames[0]), str(twin)], Reduction(profile), tmp_path / "both.parquet")
+    both = reduce_chunk([str(frames[0]), str(twin)], Reduction(profile), tmp_path / "both.arrow")
     assert (both.frames["file"].to_pylist(), both.repeated) == ([str(frames[0])], (str(twin),))
     known = {both.frames["frame_id"][0].as_py(): str(frames[0])}
-    later = reduce_chunk([str(twin)], Reduction(profile, None, known), tmp_path / "later.parquet")
+    later = reduce_chunk([str(twin)], Reduction(profile, None, known), tmp_path / "later.arrow")
     assert (later.frames.num_rows, later.repeated) == (0, (str(twin),))
-    again = reduce_chunk([str(frames[0])], Reduction(profile, None, known), tmp_path / "again.parquet")
+    again = reduce_chunk([str(frames[0])], Reduction(profile, None, known), tmp_path / "again.arrow")
     assert again.frames.equals(both.frames), "known under its own name it is reduced"
-    reduce_chunk([str(frames[1])], Reduction(profile, None, known), tmp_path / "other.parquet")
+    reduce_chunk([str(frames[1])], Reduction(profile, None, known), tmp_path / "other.arrow")
     assert list(known) == both.frames["frame_id"].to_pylist(), "what was told is not changed"
 
 
@@ -126,7 +127,7 @@ def test_a_disk_that_cannot_be_written_is_not_the_fault_of_the_frames(
 ) -> None:
     (tmp_path / "in_the_way").write_text("a file where a folder is needed")
     with pytest.raises(LakeError, match="detections cannot be written"):
-        reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "in_the_way" / "chunk.parquet")
+        reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "in_the_way" / "chunk.arrow")
 
 
 def test_a_lost_frame_has_the_identity_that_it_has_when_found(
@@ -136,7 +137,7 @@ def test_a_lost_frame_has_the_identity_that_it_has_when_found(
     (row,) = chunk.frames.to_pylist()
     assert (row["status"], row["reason"], row["file"]) == ("failed", "worker_lost", str(frames[0]))
     assert "MemoryError" in row["message"]
-    found = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "chunk.parquet")
+    found = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "chunk.arrow")
     assert found.frames["frame_id"].to_pylist() == [row["frame_id"]]
     frames[0].unlink()
     (gone,) = lost_frame(str(frames[0]), profile, MemoryError()).frames.to_pylist()
@@ -165,13 +166,13 @@ def test_a_wrong_pointing_is_told_by_the_catalog_alone(
     from astropy.io import fits
 
     fits.setval(frames[0], "CRVAL1", value=0.7)
-    unchecked = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "a.parquet")
+    unchecked = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "a.arrow")
     assert unchecked.frames["status"].to_pylist() == ["ok"]
     import_catalog(lake, "simcat", "table", [archive.catalog], columns)
     catalog = ReferenceCatalog.open(lake.layout.catalog("simcat"))
-    checked = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.parquet")
+    checked = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.arrow")
     assert checked.frames["reason"].to_pylist() == ["bad_wcs", None]
-    detected = pc.unique(pq.read_table(tmp_path / "b.parquet")["frame_id"])
+    detected = pc.unique(read_rows(tmp_path / "b.arrow")["frame_id"])
     assert detected.to_pylist() == checked.frames["frame_id"].to_pylist()[1:]
 
 
@@ -183,11 +184,11 @@ def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
     from skylake.cli.runs import unchecked
 
     fits.setval(frames[0], "CRVAL2", value=40.0)
-    alone = reduce_chunk(texts(frames[:1]), Reduction(profile), tmp_path / "a.parquet")
+    alone = reduce_chunk(texts(frames[:1]), Reduction(profile), tmp_path / "a.arrow")
     assert unchecked_files(alone.frames) == []
     import_catalog(lake, "simcat", "table", [archive.catalog], columns)
     catalog = ReferenceCatalog.open(lake.layout.catalog("simcat"))
-    both = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.parquet")
+    both = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.arrow")
     assert both.frames["status"].to_pylist() == ["ok", "ok"]
     assert unchecked_files(both.frames) == texts(frames[:1])
     assert f"{frames[0]}: the catalog has too few stars there" in unchecked(unchecked_files(both.frames))
@@ -201,7 +202,7 @@ def test_frames_whose_exposure_is_assumed_are_named_unless_the_profile_knows_tha
     from skylake.cli.runs import unexposed
 
     fits.setval(frames[0], "EXPTIME", value=-5.0)
-    both = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "a.parquet").frames
+    both = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "a.arrow").frames
     assert unexposed_files(both, profile.base) == texts(frames[:1])
     assert f"{frames[0]}: no card tells an exposure, so 1 s is assumed" in unexposed(texts(frames[:1]))
     none = replace(profile.base.header, exposure=ValueCards())
@@ -218,7 +219,7 @@ def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(
     for path in catalog.collection.rglob("*.parquet"):
         path.unlink()
         path.mkdir()
-    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "chunk.arrow")
     assert chunk.frames["status"].to_pylist() == ["failed", "failed"]
     assert chunk.frames["reason"].to_pylist() == ["error", "empty_file"]
     assert chunk.frames["night"].to_pylist() == [0, 0]
@@ -248,7 +249,7 @@ def test_an_odd_header_costs_its_own_frame_alone(
         file[0].header.update(cards)
     untimed = bool(cards.keys() & {"DATE-OBS", "TIMESYS"})
     assert peek_nights(texts(frames[:2]), profile) == [20241001, 0 if untimed else 20241001]
-    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk(texts(frames[:2]), Reduction(profile), tmp_path / "chunk.arrow")
     assert chunk.frames["reason"].to_pylist() == [None, reason]
     assert np.isfinite(chunk.frames["read_noise_e"].to_numpy()).all()
     if reason == "bad_header":
@@ -265,10 +266,10 @@ def test_a_row_that_fits_no_schema_costs_its_own_frame_alone(
     # Reading a profile refuses such a band, so only a fault of skylake could bring one about.
     long = replace(profile.base.filters["R"], band="R" * 40)
     odd = replace(profile, base=replace(profile.base, filters=profile.base.filters | {"R": long}), periods=())
-    chunk = reduce_chunk(texts(frames[:3]), Reduction(odd), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk(texts(frames[:3]), Reduction(odd), tmp_path / "chunk.arrow")
     assert chunk.frames["reason"].to_pylist() == [None, "error", None]
     assert "column 'band'" in chunk.frames["message"][1].as_py()
-    assert pc.count_distinct(pq.read_table(tmp_path / "chunk.parquet")["frame_id"]).as_py() == 2
+    assert pc.count_distinct(read_rows(tmp_path / "chunk.arrow")["frame_id"]).as_py() == 2
 
 
 def test_a_name_that_is_no_text_is_a_row(frames: list[Path], profile: Any, tmp_path: Path) -> None:
@@ -278,9 +279,9 @@ def test_a_name_that_is_no_text_is_a_row(frames: list[Path], profile: Any, tmp_p
     frames[1].rename(empty)
     Path(empty).write_bytes(b"")
     assert peek_nights([odd, empty], profile) == [20241001, 0]
-    chunk = reduce_chunk([odd, empty, str(frames[2])], Reduction(profile), tmp_path / "chunk.parquet")
+    chunk = reduce_chunk([odd, empty, str(frames[2])], Reduction(profile), tmp_path / "chunk.arrow")
     assert chunk.frames["status"].to_pylist() == ["ok", "failed", "ok"]
     assert chunk.frames["file"][0].as_py().endswith("odd\\udcff.fits")
     known = dict(zip(*(chunk.frames[name].to_pylist() for name in ("frame_id", "file")), strict=True))
-    again = reduce_chunk([odd, empty], Reduction(profile, None, known), tmp_path / "again.parquet")
+    again = reduce_chunk([odd, empty], Reduction(profile, None, known), tmp_path / "again.arrow")
     assert again.frames.num_rows == 2, "known under its own name it is reduced"

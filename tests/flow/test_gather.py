@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError
+from skylake.flow.chunkrows import write_rows
 from skylake.flow.frames import Chunk
-from skylake.flow.gather import Existing, files_sha256, gather_batch
+from skylake.flow.gather import SHARED, TABLES, Existing, files_sha256, gather_batch, joined
 from skylake.lake import Part
-from skylake.lake.parts import sort_rows
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet
@@ -87,10 +87,7 @@ def gatherer(folder: Path) -> Gather:
         place.mkdir()
         made = []
         for number, (frames, sources) in enumerate(chunks):
-            path = place / f"{number}.parquet"
-            if sources is not None:
-                pq.write_table(sort_rows(sources, load("sources")), path)
-            made.append(Chunk(frames, None if sources is None else path))
+            made.append(Chunk(frames, write_rows([sources], "sources", place / f"{number}.arrow")))
         go.staging = place / "staging"  # type: ignore[attr-defined]
         return gather_batch(BATCH, made, existing, TREE, go.staging, "p")  # type: ignore[attr-defined]
 
@@ -228,3 +225,26 @@ def test_rows_that_changed_on_the_disk_get_no_new_digest(gather: Gather, table: 
         gather([(frame_rows([3]), source_rows([3]))], existing)
     made, _, _ = gather([(frame_rows([1, 2]), source_rows([1, 2]))], existing)
     assert made.checksum == parts[0].checksum, "where nothing is kept, the night is mended"
+
+
+def test_tasks_that_share_a_night_make_the_parts_of_one(gather: Gather, tmp_path: Path) -> None:
+    rows = write_rows([source_rows([1, 2])], "sources", tmp_path / "a.arrow")
+    chunks = [Chunk(frame_rows([1, 2]), rows)]
+
+    def parts(name: str, *tables: str) -> tuple[Part, ...]:
+        return gather_batch(BATCH, chunks, NOTHING, TREE, tmp_path / name, "p", tables=tables)
+
+    whole = parts("whole", *TABLES)
+    assert [part.table for part in whole] == list(TABLES)
+    assert joined([parts(f"shared-{number}", *some) for number, some in enumerate(SHARED)], len(SHARED)) == [
+        whole
+    ]
+
+
+def test_a_night_of_which_a_task_failed_is_that_error() -> None:
+    error = LakeError("no room")
+    assert joined([("a", "b"), ("c",), ("d", "e"), error, error, ("f",)], 2) == [
+        ("a", "b", "c"),
+        error,
+        error,
+    ]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.flow.chunkrows import read_rows
 from skylake.flow.cluster import Inline
 from skylake.flow.frames import Reduction, reduce_chunk
 from skylake.flow.keptfiles import KeptFiles
@@ -67,19 +67,19 @@ def pooled(frames: list[str], profile: Profile, folder: Path) -> list[Path]:
 def reduced(frames: list[str], reduction: Reduction, out: Path) -> tuple[Any, Any]:
     chunk = reduce_chunk(frames, reduction, out)
     assert chunk.sources is not None
-    return chunk.frames, pq.read_table(chunk.sources)
+    return chunk.frames, read_rows(chunk.sources)
 
 
 def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
     frames: list[str], profile: Profile, tmp_path: Path
 ) -> None:
-    wanted = reduced(frames, Reduction(profile), tmp_path / "a.parquet")
+    wanted = reduced(frames, Reduction(profile), tmp_path / "a.arrow")
     kept = pooled(frames, profile, tmp_path / "found")
     assert len(kept) == 3
     rows = wanted[0].to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert rows[0]["n_streaks"] == 1
-    found = reduced(frames, Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.parquet")
+    found = reduced(frames, Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow")
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
     # Each file was asked for once, and its room is free.
@@ -90,13 +90,11 @@ def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
 def test_a_damaged_file_is_as_good_as_none(
     frames: list[str], profile: Profile, tmp_path: Path, size: int
 ) -> None:
-    wanted = reduced(frames[:1], Reduction(profile), tmp_path / "a.parquet")
+    wanted = reduced(frames[:1], Reduction(profile), tmp_path / "a.arrow")
     (path,) = pooled(frames[:1], profile, tmp_path / "found")
     assert path.stat().st_size > size
     path.write_bytes(path.read_bytes()[:size])
-    found = reduced(
-        frames[:1], Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.parquet"
-    )
+    found = reduced(frames[:1], Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow")
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
 

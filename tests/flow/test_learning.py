@@ -16,6 +16,7 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.learning import learn
+from skylake.flow.progress import Silent
 from skylake.image.epochs import in_force
 from skylake.lake import Lake
 from skylake.lake.distortions import distortions_file, read_epochs
@@ -68,6 +69,16 @@ def learnt_once(
 @pytest.fixture
 def lake(learnt_once: Lake, tmp_path: Path) -> Lake:
     return Lake(shutil.copytree(learnt_once.root, tmp_path / "lake", symlinks=True))
+
+
+class Matched(Silent):
+    """Counts the nights of which stars are matched."""
+
+    def __init__(self) -> None:
+        self.nights = 0
+
+    def begin(self, what: str, total: int) -> None:
+        self.nights += total if what == "stars" else 0
 
 
 def rows_of(lake: Lake) -> pd.DataFrame:
@@ -131,7 +142,12 @@ def test_frames_that_come_later_and_are_older_belong_to_the_first_epoch_unless_t
     assert 4 <= told.n_older <= 6 and told.changes == []
     sentence = told.sentences[0]
     assert "frames are older than its first epoch" in sentence and "--anew" in sentence
-    assert learn(lake, always.name, Inline(), anew=True).n_older == 0
+    matched = Matched()
+    anew = learn(lake, always.name, Inline(), anew=True, progress=matched)
+    assert (anew.n_older, anew.n_frames) == (0, 24)
+    # Of the newer epoch there are many more frames than began it; these are learnt from, and not matched, again.
+    assert max(one.distortion.n_frames for one in in_force(read_epochs(lake.layout, always.name))) > 12
+    assert matched.nights == 4
 
 
 def test_a_change_begins_an_epoch_and_says_which_nights_to_place_anew(

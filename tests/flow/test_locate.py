@@ -98,7 +98,7 @@ def test_frames_without_headers_have_the_values_of_those_with_them(
     assert all(one.number.sum() > 100 and np.nanmedian(np.hypot(one.dx, one.dy)) < 0.2 for one in fields)
     assert (found.astrom_n > 150).all() and (found.astrom_completeness > 0.9).all()
     assert (found.wcs_catalog == "simcat").all() and (told.wcs_catalog == "simcat").all()
-    assert found.wcs_neighbours.isna().all() and found.wcs_err_px.isna().all()
+    assert found.wcs_neighbours.isna().all() and found.wcs_err_px.between(0.01, 0.15).all()
     names = ["airmass", "altitude_deg", "moon_separation_deg"]
     np.testing.assert_allclose(found[names], told[names], rtol=2e-6)
     # A star on the very edge may be within for one and not for the other.

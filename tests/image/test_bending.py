@@ -14,7 +14,7 @@ from skylake.core.horizon import Horizon, horizontal_vectors
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.image.astrometry import Stars
-from skylake.image.bending import Bending, air_of, bending_of
+from skylake.image.bending import Bending, bending_of
 from skylake.image.lens import Lens
 from skylake.image.lenstext import lens_of_text, lens_text
 from skylake.image.matching import Sources
@@ -120,10 +120,7 @@ def test_it_is_told_why_there_is_no_refraction(camera):
     )
 
 
-def test_the_air_is_that_of_the_profile_at_the_wavelength_of_the_band(camera):
-    standard = air_of(replace(camera, site=SITE), "V")
-    assert (standard.wavelength_um, standard.height_m) == (0.545, 2600.0)
-    assert standard.pressure_hpa == pytest.approx(739.0, abs=3.0)
-    told = air_of(replace(camera, site=replace(SITE, pressure_hpa=745.5, temperature_c=8.0)), "K")
-    assert (told.pressure_hpa, told.temperature_c, told.wavelength_um) == (745.5, 8.0, 2.159)
-    assert air_of(replace(camera, site=SITE), None).wavelength_um == 0.55
+def test_a_field_has_the_air_of_the_profile_at_the_wavelength_of_the_band(camera):
+    site = replace(SITE, pressure_hpa=745.5, temperature_c=8.0)
+    bending, _ = bending_of(replace(camera, site=site), "K", MJD, *map(float, ra_dec(HORIZON.axes[2])))
+    assert bending.air == Air(745.5, 8.0, 2.159, 2600.0)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,22 @@ def test_a_pixel_has_a_direction_and_the_direction_that_pixel(drawn, seed):
     assert seen.mean() > 0.8
     assert np.abs(np.linalg.norm(vectors[seen], axis=1) - 1.0).max() < 1e-14
     assert np.hypot(back[0] - x, back[1] - y)[seen].max() < 1e-8 * max(1.0, lens.focal_px / 1e3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lenses(), st.integers(0, 1000), st.floats(0.1, 0.5), st.floats(-math.pi, math.pi))
+def test_no_two_directions_are_shown_in_one_pixel(drawn, seed, strength, way):
+    """Decentring that is far too strong folds the plane over."""
+    lens, half = drawn
+    rho = float(PROJECTIONS[lens.projection].radius(half))
+    folded = replace(lens, decentring=(strength * math.cos(way) / rho, strength * math.sin(way) / rho))
+    directions = np.random.default_rng(seed).normal(size=(400, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    x, y = folded.to_pixels(directions)
+    assert np.array_equal(folded.derivatives(directions)[0], [x, y], equal_nan=True)
+    back = folded.to_vectors(x, y)
+    told = np.isfinite(back).all(axis=1)
+    assert np.abs(back[told] - directions[told]).max(initial=0.0) < 1e-6
 
 
 @settings(max_examples=25, deadline=None)

@@ -102,6 +102,28 @@ def test_told_uncertainties_are_those_that_there_are():
     assert spread == pytest.approx([1.0, 1.0], abs=0.13)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.02])
+@pytest.mark.parametrize("number", [8, 14, 30, 80])
+def test_errors_of_a_lens_of_few_stars_are_those_that_there_are(number, strength):
+    """What stars do not ask for is not known to be nothing."""
+    lens = drawn(21, strength=strength)
+    x, y = (axis[::37] for axis in grid())
+    off, told = [], []
+    for seed in range(16):
+        fit, _ = best(lens, seen(lens, number, seed))
+        off.append(np.array(fit.lens.to_pixels(lens.to_vectors(x, y))) - [x, y])
+        told.append(fit.uncertainty(x, y))
+    pulls = np.array(off) / np.array(told)
+    # Pulls of a frame go together: some hundred are worth no more than some twenty of their own.
+    assert 0.75 < np.sqrt(np.mean(pulls**2)) < 1.3
+    assert abs(pulls.mean()) < 0.3
+    # All thirteen parameters are not worse than so: what lenses do is known.
+    assert np.median(np.sqrt(np.mean(np.square(off), axis=(1, 2)))) < 0.8 / math.sqrt(number)
+    anywhere = np.random.default_rng(1).uniform(-0.5, np.array(SHAPE[::-1])[:, None] - 0.5, (2, 4000))
+    squares = np.sum(fit.uncertainty(*anywhere) ** 2, axis=0)
+    assert fit.err_px(SHAPE) == pytest.approx(math.sqrt(squares.mean()), rel=0.1)
+
+
 def test_uncertainties_know_of_scatter_beyond_the_stated_errors():
     lens, known = drawn(21), Expected.usual(drawn(21), SHAPE)
     stated = seen(lens, 300, 1, 0.3)

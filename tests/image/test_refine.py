@@ -80,6 +80,43 @@ def test_stars_that_were_held_out_are_told_like_the_others():
     assert 1.0 < found.held_out_px / found.rms_px < 1.1
 
 
+def refined(number, spurious, frames):
+    """Fits of drawn frames with few stars, and how far their places are off on a grid, shape (frames, 2, n)."""
+    y, x = (axis.ravel() for axis in np.mgrid[-0.5:767.5:6j, -0.5:1023.5:8j])
+    found, off = [], []
+    for seed in range(frames):
+        vectors, mag, sources, _ = field(number, seed=seed, spurious=spurious)
+        found.append(refine(rough(4.0), vectors, mag, sources, SHAPE, 20.0))
+        off.append(np.array(found[-1].lens.to_pixels(TRUTH.to_vectors(x, y))) - [x, y])
+    return found, np.array(off), np.array([one.fit.uncertainty(x, y) for one in found])
+
+
+@pytest.mark.parametrize(
+    ("number", "spurious", "stars"), [(14, 0.0, 8), (22, 0.0, 13), (48, 0.3, 29), (130, 0.3, 79)]
+)
+def test_errors_are_those_that_there_are_however_few_stars_are_matched(number, spurious, stars):
+    found, off, told = refined(number, spurious, 15)
+    pulls = off / told
+    assert np.median([len(one.stars) for one in found]) == pytest.approx(stars, abs=4)
+    # Frames whose stars leave out a corner have the largest errors, and are few.
+    assert np.sqrt(np.mean(pulls**2)) < 1.5 and np.median(np.abs(pulls)) / 0.6745 == pytest.approx(
+        1.0, abs=0.3
+    )
+    assert abs(np.mean(np.clip(pulls, -3.0, 3.0))) < 0.3
+    each = np.sqrt(np.mean(np.sum(off**2, axis=1), axis=1))
+    assert np.median(each) / np.median([one.err_px for one in found]) == pytest.approx(1.0, abs=0.4)
+
+
+@pytest.mark.parametrize("number", [20, 40])
+def test_held_out_stars_are_as_far_off_as_new_ones(number):
+    found, off, _ = refined(number, 0.3, 15)
+    new = np.sqrt(np.mean(np.sum(off**2, axis=1), axis=1) + 2.0 * 0.1**2)
+    held_out = np.array([one.held_out_px for one in found])
+    assert np.median(held_out / new) == pytest.approx(1.0, abs=0.3)
+    # The fit that has seen them is nearer.
+    assert np.mean([one.rms_px for one in found]) < 0.85 * held_out.mean()
+
+
 def test_random_points_are_not_taken_for_stars():
     vectors, mag, _, _ = field()
     sky, start = Stars(*ra_dec(vectors), mag), pointing_of(rough(), SHAPE)

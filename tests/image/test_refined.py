@@ -79,6 +79,18 @@ def test_with_the_distortion_of_the_camera_few_stars_suffice(lens, rough):
     assert away(found.pointing, lens).max() < 0.3
 
 
+def test_clumps_upon_clumps_are_no_stars(lens, rough):
+    """Sources near the middle lie as densely as the stars of a cluster there: most of these have one close by."""
+    taken = 0
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        stars_at, points = (450.0 + random.normal(0.0, 35.0, (2, 150)) for _ in range(2))
+        sky = lens.to_vectors(stars_at[0], stars_at[1] - 150.0)
+        sources = Sources.ranked(points[0], points[1] - 150.0, np.full(150, 0.1), random.random(150))
+        taken += refine_pointing(rough, Stars(*ra_dec(sky), random.random(150)), sources, SHAPE) is not None
+    assert taken == 0
+
+
 def test_a_header_of_another_field_is_not_made_better(lens, rough):
     stars, _ = seen(lens)
     _, others = seen(lens, 300, 9)

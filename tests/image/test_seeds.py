@@ -162,6 +162,23 @@ def test_no_shift_is_believed_where_sources_are_no_stars() -> None:
     assert believed == 0
 
 
+@pytest.mark.parametrize("blob", [40.0, 60.0, 100.0])
+def test_no_shift_is_believed_where_a_clump_lies_on_a_clump(blob: float) -> None:
+    lens, believed = Lens.aimed([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], 4000.0, (249.5, 199.5)), 0
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        x, y = (random.normal(middle, blob, (2, 150)) for middle in (249.5, 199.5))
+        off = random.uniform(-60.0, 60.0, 2)
+        sources = Sources.ranked(x[0], y[0], np.full(150, 0.2), random.random(150))
+        vectors = lens.to_vectors(x[1] + off[0], y[1] + off[1])
+        believed += find_shift(lens, vectors, random.random(150), sources, SHAPE, 120.0, 1.0) is not None
+        # The same clump, seen again, is.
+        again = Sources.ranked(x[1], y[1], np.full(150, 0.2), random.random(150))
+        found = find_shift(lens, vectors, random.random(150), again, SHAPE, 120.0, 1.0)
+        assert found is not None and math.hypot(found[1].dx + off[0], found[1].dy + off[1]) < 3.0
+    assert believed == 0
+
+
 def test_few_stars_suffice_where_there_is_little_else() -> None:
     found = sum(
         find_shift(*sky(seed, 9, 3, (30.0, -40.0), 0.0), SHAPE, 80.0, 0.0) is not None for seed in range(10)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -11,6 +13,7 @@ from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
 from skylake.image.ape14 import ViewWCS
 from skylake.image.lens import Lens
+from skylake.image.lenstext import VIEW_MARK, lens_of_text, lens_text, view_of_text, view_text
 from skylake.image.skyview import SkyView
 
 SITE = Site("", -17.8911, 28.7617, 2200.0)
@@ -44,6 +47,26 @@ def test_pixels_lead_to_the_sky_and_back(tilt, mirrored, mjd):
     ):
         again = back(*there(x, y))
         assert np.abs(np.array(again) - [x, y]).max() < 1e-5
+
+
+@given(st.floats(0.0, 15.0), st.booleans(), st.floats(55000.0, 62000.0))
+def test_a_view_is_the_same_after_it_was_written(tilt, mirrored, mjd):
+    seen = view(tilt, "equisolid", mirrored, mjd)
+    again = view_of_text(view_text(seen), SHAPE)
+    assert again.lens == seen.lens and again.shape == seen.shape
+    assert again.horizon.refraction == seen.horizon.refraction
+    assert np.array_equal(again.horizon.axes, seen.horizon.axes)
+    assert np.array_equal(again.horizon.velocity, seen.horizon.velocity)
+
+
+def test_a_lens_and_a_view_of_the_sky_are_not_taken_for_each_other():
+    seen = view()
+    assert VIEW_MARK in view_text(seen) and VIEW_MARK not in lens_text(seen.lens)
+    with pytest.raises(ValueError, match="read it with view_of_text"):
+        lens_of_text(view_text(seen))
+    for text in (lens_text(seen.lens), "{}", "[]", view_text(seen).replace("velocity", "speed")):
+        with pytest.raises(ValueError, match=r"no view|no lens"):
+            view_of_text(text, SHAPE)
 
 
 def test_astropy_makes_skycoords_of_pixels_and_back():
@@ -96,6 +119,21 @@ def test_an_hour_later_the_stars_have_gone_west_and_the_horizon_stays():
     assert (later.ra - SkyCoord(ra, dec, unit="deg").ra).wrap_at(180 * u.deg).deg == pytest.approx(
         15.04, abs=0.3
     )
+
+
+def test_a_header_of_the_whole_sky_is_as_far_off_as_it_says_down_to_the_rim():
+    """Polynomials run away beyond the last place that they were fitted at, and the sky ends between two of them."""
+    bent = Lens.aimed([0.012, 0.005, 1.0], [0.0, 1.0, 0.0], 340.6, (725.96, 526.97), "equidistant", True)
+    bent = replace(bent, radial=(-0.02, 0.003, -0.001), decentring=(4e-4, -2e-4))
+    seen = SkyView(bent, Horizon.of(MJD, SITE), SHAPE)
+    written = seen.header()
+    y, x = (axis.ravel() for axis in np.mgrid[0 : SHAPE[0] : 8.0, 0 : SHAPE[1] : 8.0])
+    shown = np.isfinite(replace(seen, lowest_deg=5.0).to_vectors(x, y)).all(axis=1)
+    ra, dec = WCS(written.header).all_pix2world(x[shown], y[shown], 0)
+    off = np.hypot(*(np.array(seen.icrs_to_pixels(ra, dec)) - [x[shown], y[shown]]))
+    assert 0.7 * written.residual_px < off.max() < 1.02 * written.residual_px
+    # The rim takes part in the fit.
+    assert max(written.residual_px, written.inverse_px) < 0.05
 
 
 @pytest.mark.parametrize("projection", ["equidistant", "equisolid", "stereographic"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,28 @@ def test_the_next_frames_of_a_field_read_nothing(moving: pa.Table, build: Build)
     assert len(field.at(10.0, 89.65, 0.5, MJD_2025)[0]) > 0
     with pytest.raises(FileNotFoundError):
         field.at(10.0, 88.7, 0.5, MJD_2025)
+
+
+def test_a_field_that_could_not_be_read_is_not_taken_for_the_last_one(moving: pa.Table, build: Build) -> None:
+    target, _ = build(moving)
+    field = StarField(ReferenceCatalog.open(target), "V")
+    assert len(field.at(10.0, 89.7, 0.5, MJD_2025)[0]) > 0
+    shutil.move(target / "stars" / "dataset", target / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            field.at(10.0, 88.7, 0.5, MJD_2025)
+    shutil.move(target / "elsewhere", target / "stars" / "dataset")
+    fresh = StarField(ReferenceCatalog.open(target), "V").at(10.0, 88.7, 0.5, MJD_2025)
+    assert all(
+        (one == other).all() for one, other in zip(field.at(10.0, 88.7, 0.5, MJD_2025), fresh, strict=True)
+    )
+
+
+def test_tasks_of_a_process_share_the_field_of_one_catalog(moving: pa.Table, build: Build) -> None:
+    catalog = ReferenceCatalog.open(build(moving)[0])
+    again = ReferenceCatalog.open(catalog.collection)
+    assert StarField.shared(catalog, "V") is StarField.shared(again, "V")
+    assert StarField.shared(catalog, "B") is not StarField.shared(replace(catalog, checksum="other"), "B")
 
 
 @pytest.mark.parametrize(("band", "column"), [("B", "mag_B"), ("R", "mag_V"), (None, "mag_V")])

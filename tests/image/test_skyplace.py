@@ -1,0 +1,72 @@
+"""Where a frame of the whole sky points, by its stars or by the geometry alone, under the air of its site."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from skylake import cameras
+from skylake.core.horizon import Horizon
+from skylake.core.refraction import Air
+from skylake.core.sphere import ra_dec
+from skylake.image.allsky_refine import Detected
+from skylake.image.astrometry import Stars
+from skylake.image.geometry import Geometry
+from skylake.image.lens import Lens
+from skylake.image.measure import Measurements
+from skylake.image.skyplace import SkyScene, place_by_geometry
+
+SHAPE, MJD = (600, 800), 60000.2
+CAMERA = cameras.load("sim-fisheye").base
+LENS = Lens.aimed([0.0, 0.0, 1.0], [0.0, 1.0, 0.0], 250.0, (400.0, 300.0), "equidistant")
+HORIZON = Horizon.of(MJD, CAMERA.site)
+
+
+@pytest.fixture(scope="module")
+def stars():
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(1200, 3))
+    return Stars(
+        *ra_dec(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), random.uniform(1, 6, 1200)
+    )
+
+
+def placed(stars, places):
+    seen = Detected(places, np.full(len(places), 0.1), np.linspace(2.0, 1.0, len(places)))
+    scene = SkyScene(seen, 2.2, SHAPE, MJD, HORIZON, stars)
+    known = Geometry(LENS, SHAPE, MJD - 0.1, MJD + 0.1, 5, 500, 0.2, 0.2)
+    return place_by_geometry(scene, [known]), known
+
+
+@pytest.mark.parametrize("number", [0, 200, 1500])
+def test_a_frame_whose_detections_are_no_stars_says_that_only_the_geometry_tells_it(stars, number):
+    random = np.random.default_rng(number)
+    places = random.uniform(0.0, 1.0, (number, 2)) * (SHAPE[1] - 1, SHAPE[0] - 1)
+    found, known = placed(stars, places)
+    assert found.row == {"wcs_source": "geometry", "wcs_geometry": known.name}
+    assert not found.by_stars and found.view.lens == LENS
+
+
+@pytest.mark.parametrize("number", [14, 150])
+def test_a_frame_with_stars_says_so(stars, number):
+    scene = SkyScene(Detected(np.zeros((0, 2)), np.zeros(0), np.zeros(0)), 2.2, SHAPE, MJD, HORIZON, stars)
+    above = scene.above
+    high = above[np.argsort(above.mag)]
+    high = high[high.directions[:, 2] > 0.3][:number]
+    noise = np.random.default_rng(1).normal(0.0, 0.1, (number, 2))
+    found, known = placed(stars, np.stack(LENS.to_pixels(high.directions), axis=1) + noise)
+    assert (found.row["wcs_source"], found.geometry, found.by_stars) == ("refined", known.name, True)
+    assert found.row["astrom_n"] > 0.7 * number
+
+
+def test_stars_stand_where_the_air_of_the_site_lifts_the_light_of_the_band(stars):
+    camera = replace(CAMERA, site=replace(CAMERA.site, pressure_hpa=640.0, temperature_c=-60.0))
+    none = {
+        field.name: np.zeros(0, int if field.name == "flags" else float) for field in fields(Measurements)
+    }
+    measured = Measurements(**none | {"flux": {"aper1": np.zeros(0)}})
+    scene = SkyScene.of(measured, SHAPE, MJD, camera, "K", lambda *_: stars)
+    assert (
+        scene.horizon.refraction
+        == Horizon.of(MJD, camera.site, Air(640.0, -60.0, 2.159, CAMERA.site.height_m)).refraction
+    )
