@@ -183,7 +183,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
     ("document", "number"),
     [
         (document, number)
-        for document in ("docs/astrometry.md", "docs/calibrations.md")
+        for document in ("docs/astrometry.md", "docs/calibrations.md", "docs/catalogs.md")
         for number in range(len(blocks(document, "toml")))
     ],
 )

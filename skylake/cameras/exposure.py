@@ -52,6 +52,8 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
             "header.exposure of the profile"
         )
         _refuse(reading, Reason.BAD_HEADER, name, note)
+    elif not wanted.cards:
+        _assume(reading, "profile", "header.exposure.cards = [] says that no card tells it: 1 s", "ok")
     elif not found:
         _assume(reading, "profile", _why_none(cards, wanted, numbers))
     elif wanted.combine == "first" and max(values) - min(values) > _TOLERANCE * max(values):
@@ -89,7 +91,7 @@ def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
 def _why_none(cards: Cards, wanted: ValueCards, numbers: Numbers) -> str:
     """Return why no card gives an exposure: what those hold that are there, or which were looked at."""
     told = "; ".join(filter(None, [numbers.refusal, _unread(cards, wanted)]))
-    told = told or f"none of {', '.join(wanted.cards) or 'no cards'} holds a number of seconds"
+    told = told or f"none of {', '.join(wanted.cards)} holds a number of seconds"
     return f"{told}; 1 s is assumed"
 
 
@@ -119,6 +121,6 @@ def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> N
     reading.fail(reason, note)
 
 
-def _assume(reading: HeaderReading, source: str, note: str) -> None:
+def _assume(reading: HeaderReading, source: str, note: str, verdict: Verdict = "assumed") -> None:
     reading.flags |= FrameFlag.EXPOSURE_ASSUMED
-    reading.readings.append(Reading("exposure_s", 1.0, source, "assumed", note))
+    reading.readings.append(Reading("exposure_s", 1.0, source, verdict, note))

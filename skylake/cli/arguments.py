@@ -137,6 +137,14 @@ camera_option = click.option(
     metavar="C",
     help="Name of a camera profile, or a .toml file.",
 )
+camera_of_lake_option = click.option(
+    "--camera",
+    "-c",
+    "camera_name",
+    required=True,
+    metavar="C",
+    help="Camera whose frames the lake holds, or the .toml file they were ingested with.",
+)
 out_option = click.option(
     "-o",
     "out",

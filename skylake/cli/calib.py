@@ -162,9 +162,14 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
     """
+    from skylake.cli.camera_names import name_in_lake
+
+    snapshot = open_lake(lake).snapshot()
+    if camera_name is not None:
+        camera_name = name_in_lake(snapshot, camera_name)
     rows = [
         row
-        for row in open_lake(lake).snapshot().read("masters", ["camera", *_LISTED]).to_pylist()
+        for row in snapshot.read("masters", ["camera", *_LISTED]).to_pylist()
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))

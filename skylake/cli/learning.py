@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    camera_of_lake_option,
     cluster_options,
     lake_argument,
     open_lake,
@@ -34,9 +35,7 @@ _SKY_COLUMNS = [
 
 @click.command(short_help="Learn the distortion of a camera from the frames of a lake.")
 @lake_argument
-@click.option(
-    "--camera", "-c", "camera_name", required=True, metavar="C", help="Camera whose frames the lake holds."
-)
+@camera_of_lake_option
 @click.option("--anew", is_flag=True, help="Forget what was learnt, and go through all nights.")
 @cluster_options
 @show.as_json
@@ -52,10 +51,12 @@ def learn(
     """
     import dataclasses
 
+    from skylake.cli.camera_names import require_camera
     from skylake.flow.learning import learn as run_learn
 
     opened = open_lake(lake)
-    opened.profile(camera_name)  # a camera that the lake does not know is told now
+    camera_name = require_camera(opened.snapshot(), camera_name)
+    opened.profile(camera_name)  # a profile that is lost is told now
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = run_learn(opened, camera_name, pool, anew, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
@@ -65,9 +66,7 @@ def learn(
 
 @click.command(short_help="Show the distortion of a camera, epoch by epoch.")
 @readable_lake_argument
-@click.option(
-    "--camera", "-c", "camera_name", required=True, metavar="C", help="Camera whose frames the lake holds."
-)
+@camera_of_lake_option
 @click.option("--versions", is_flag=True, help="Show all versions of each epoch, not the newest alone.")
 @click.option("--plot", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Draw each epoch: distortion, and what is left of the stars of its frames.")  # fmt: skip
@@ -78,12 +77,14 @@ def geometry(lake: Path, camera_name: str, versions: bool, plot: Path | None, as
     Of a camera that sees the whole sky they are those of its geometry.
     """
     from skylake.cli.arguments import open_snapshot
+    from skylake.cli.camera_names import require_camera
     from skylake.image.epochs import in_force
     from skylake.image.geometry import newest
     from skylake.lake.distortions import read_epochs
     from skylake.lake.geometries import read_geometries
 
     snapshot = open_snapshot(lake, None)
+    camera_name = require_camera(snapshot, camera_name)
     sky = read_geometries(snapshot.layout, camera_name)
     if sky:
         sky = sky if versions else newest(sky)

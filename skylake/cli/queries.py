@@ -232,6 +232,7 @@ def map_(
 
     import pyarrow.compute as pc
 
+    from skylake.cli.camera_names import name_in_lake
     from skylake.cli.output import writing
     from skylake.errors import UsageError
     from skylake.report.files import write_healpix_fits
@@ -242,6 +243,7 @@ def map_(
     if name not in MAPS:
         raise UsageError(f"there is no map {name!r}; the maps are {', '.join(MAPS)}")
     snapshot = open_snapshot(lake, as_of)
+    camera = None if camera is None else name_in_lake(snapshot, camera)
     chosen: dict[str, Any] = {"camera": camera, "band": band, "night": night}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     filters = [pc.field(key) == value for key, value in chosen.items()]

@@ -39,7 +39,7 @@ _ALL_SKY_COLUMNS = [
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
 )  # fmt: skip
 @click.argument(
-    "frames", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FRAME…"
+    "frames", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FRAME…"
 )  # fmt: skip
 @click.option(
     "--lake", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
@@ -88,6 +88,7 @@ def solve(
 ) -> None:
     """Find where each FRAME points, from its stars and a catalog of LAKE; nothing else need be known.
 
+    A folder stands for the FITS frames in it and below, without the NAME.solved.fits of an earlier run.
     A lens is then fitted to all stars that the frame and the catalog share, and its WCS written: for a frame NAME.fits
     to NAME.wcs, a FITS file of cards alone, or with --write to NAME.solved.fits, a copy of the frame. The index of the
     catalog is built at the first use; `skylake catalog index` does it beforehand. The exit status is 1 if a frame was
@@ -96,6 +97,7 @@ def solve(
     from skylake import cameras
     from skylake.cli.solving_products import draw, write_wcs
 
+    frames = _files(frames)
     stems = [(out or path.parent) / path.name.partition(".fit")[0] for path in frames]
     _require_different(frames, stems)
     profile = cameras.load(camera_name)
@@ -116,6 +118,25 @@ def solve(
         if row["message"]:
             show.complain(f"{row['file']}: {row['message']}")
     ctx.exit(0 if all(row["status"] == "solved" for row in rows) else 1)
+
+
+def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return files, and the frames in folders; what a run has written itself counts only where it is named."""
+    from skylake.errors import UsageError
+    from skylake.flow.discover import find_frames
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found, complaints = find_frames([path])
+        if complaints:
+            raise UsageError("; ".join(complaints))
+        files += [one for one in found if not one.name.endswith(".solved.fits")]
+    if not files:
+        raise UsageError("there is no frame to solve; the folders hold only what was solved before")
+    return tuple(dict.fromkeys(files))
 
 
 def _require_different(frames: Sequence[Path], stems: Sequence[Path]) -> None:

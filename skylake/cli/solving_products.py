@@ -20,9 +20,9 @@ def write_wcs(solved: SolvedFrame, path: Path, profile: Profile, stem: Path, cop
         return None
     target = stem.with_name(f"{stem.name}.solved.fits" if copy else f"{stem.name}.wcs")
     if copy:
-        write_copy(path, profile, solved.header, target)
+        write_copy(path, profile, solved.header, target, solved.history)
     else:
-        write_header(solved.header, target)
+        write_header(solved.header, target, solved.shape, solved.history)
     return str(target)
 
 

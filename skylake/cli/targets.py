@@ -8,13 +8,19 @@ from pathlib import Path
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import cluster_options, lake_argument, open_lake, start_workers
+from skylake.cli.arguments import (
+    camera_of_lake_option,
+    cluster_options,
+    lake_argument,
+    open_lake,
+    start_workers,
+)
 from skylake.cli.progress import progress
 
 
 @click.command(short_help="Choose the stars that every frame is measured at.")
 @lake_argument
-@click.option("--camera", "-c", "camera", required=True, metavar="C", help="Name of the camera.")
+@camera_of_lake_option
 @click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")
 @click.option("--no-catalog", is_flag=True, help="Take no stars from a catalog.")
 @click.option("--faint", type=float, metavar="MAG", help="Magnitude of the faintest stars; all otherwise.")
@@ -27,7 +33,7 @@ from skylake.cli.progress import progress
 @show.as_json
 def targets(
     lake: Path,
-    camera: str,
+    camera_name: str,
     catalog: str | None,
     no_catalog: bool,
     faint: float | None,
@@ -44,11 +50,13 @@ def targets(
     `ingest` measures all of them on each frame that it reduces from then on, detected or not, into the table
     `forced_sources`; `ingest --redo` does so for frames that were reduced before.
     """
+    from skylake.cli.camera_names import require_camera
     from skylake.flow.targets import TargetOptions, make_targets
 
     if catalog is not None and no_catalog:
         raise click.UsageError("--catalog and --no-catalog contradict each other; give one of them")
     opened = open_lake(lake)
+    camera = require_camera(opened.snapshot(), camera_name)
     name = None if no_catalog else catalog or opened.settings.default_catalog or None
     options = TargetOptions(name, band, faint, seen, share)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,7 +137,13 @@ def calibrate(
     reference = ReferenceCatalog.open(lake.layout.catalog(name))
     version = version or largest_version(lake.snapshot(), name) or 1
     report = CalibrateReport(name, version)
-    undisturbed(lambda: _calibrate(lake, reference, version, workers, progress, report), progress)
+    try:
+        undisturbed(lambda: _calibrate(lake, reference, version, workers, progress, report), progress)
+    except LakeError:
+        # Nights beside the one that failed may have no zeropoints for a reason of their own.
+        for sentence in _warnings(lake.snapshot(), name, version):
+            progress.line(sentence)
+        raise
     report.warnings = _warnings(lake.snapshot(), name, version)
     return report
 
@@ -216,9 +223,10 @@ def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
             if row["reason"] == NO_BAND
             else (f"colour {row['colour']}", f"--colour {row['colour']}=COLUMN")
         )
+        have = "has" if row["count_all"] == 1 else "have"
         sentences.append(
-            f"{row['count_all']} frames of {row['camera']} have no zeropoint: no star of the catalog {catalog} that "
-            f"they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+            f"{counted(row['count_all'], 'frame')} of {row['camera']} {have} no zeropoint: no star of the catalog "
+            f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
         )
     return sentences
 
@@ -321,7 +329,7 @@ def _commit(
         commit.replace(matches, staging / night.name / "matches")
     commit.replace(zeropoints, staging / night.name / "zeropoints")
     snapshot = lake.commit(commit)
-    rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp"])
+    rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp", "reason"])
     n_zeropoints = len(rows) - rows["zp"].null_count
     report.n_renewed += night.why_zeropoints is not Why.NEW
     report.batches.append(
@@ -334,5 +342,12 @@ def _commit(
         }
     )
     run.progress.line(
-        f"calibrate {night.name}: {n_zeropoints} of {rows.num_rows} frames, {matches.n_rows} matches"
+        f"calibrate {night.name}: {n_zeropoints} of {counted(rows.num_rows, 'frame')}, "
+        f"{counted(matches.n_rows, 'match', 'matches')}{_reasons(rows)}"
     )
+
+
+def _reasons(rows: pa.Table) -> str:
+    """Return how many frames have no zeropoint for which reason, to end a line with; nothing if all have one."""
+    counts = Counter(reason for reason in rows["reason"].to_pylist() if reason is not None)
+    return "".join(f"; {reason}: {count}" for reason, count in sorted(counts.items()))

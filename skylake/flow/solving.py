@@ -23,6 +23,7 @@ from skylake.image.solve import Solution, SolveParams, Unsolved, solve
 from skylake.image.solvewcs import wcs_header
 from skylake.image.starlist import StarList, star_list
 from skylake.lake import Snapshot
+from skylake.revision import code_version
 from skylake.sky.asterism_index import AsterismIndex, build_index, ensure_index
 from skylake.sky.catalogs import ReferenceCatalog
 
@@ -58,6 +59,28 @@ class SolvedFrame:
     found: StarList | None = None
     all_sky: AllSkySolution | None = None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the image of the WCS of a solved frame."""
+        if self.all_sky is not None:
+            return self.all_sky.view.shape
+        assert self.found is not None
+        return self.found.shape
+
+    @property
+    def history(self) -> str:
+        """One line for a header: which program found the WCS, by which stars and how well."""
+        solver, catalog, number, rms = (
+            self.row.get(name) for name in ("solver", "catalog", "n_matched", "rms_px")
+        )
+        told = [
+            f"WCS by skylake {code_version()}" + (f" after {solver}" if solver != "skylake" else ""),
+            f"catalog {catalog}" if catalog else "",
+            f"{number} stars" if number is not None else "",
+            f"rms {rms:.3f} px" if rms is not None else "",
+        ]
+        return ", ".join(filter(None, told))
+
 
 @dataclass(frozen=True, slots=True)
 class KnownSky:
@@ -69,12 +92,15 @@ class KnownSky:
         None where astrometry.net solves, by its own.
     refiner : Refiner or None
         None without a catalog: then solutions stay as rough as they are.
+    catalog : str or None
+        Its name.
     epochs : tuple of Epoch
         What was learnt of the distortion of the camera.
     """
 
     index: AsterismIndex | None
     refiner: Refiner | None
+    catalog: str | None = None
     epochs: tuple[Epoch, ...] = ()
 
 
@@ -96,12 +122,15 @@ def known_sky(snapshot: Snapshot, name: str | None, indexed: bool, tell: Callabl
     index = ensure_index(catalog, tell) if indexed else None
     # The depth of a frame is told in the magnitudes of the index.
     band = None if index is None else index.magnitude.removeprefix("mag_")
-    return KnownSky(index, Refiner(catalog, band))
+    return KnownSky(index, Refiner(catalog, band), name)
 
 
 def solve_frame(path: Path, profile: Profile, sky: KnownSky, params: SolveParams) -> SolvedFrame:
     """Solve one frame, without an index by astrometry.net, and refine it by the stars of the catalog."""
-    row: dict[str, Any] = {"file": str(path), "status": "unsolved", "reason": None, "message": None}
+    row: dict[str, Any] = {
+        "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": sky.catalog,
+        "solver": "astrometry.net" if sky.index is None else "skylake",
+    }  # fmt: skip
     try:
         raw = open_stored(read_file(str(path)), profile.base.header.extension)
         reading = read_header(raw.header, profile, path.name)
@@ -154,7 +183,9 @@ def _solve_list(
     }  # fmt: skip
     solution = answers[-1]
     if not isinstance(solution, Solution):
-        return SolvedFrame(row | told | {"reason": solution.reason, "message": why_unsolved(answers)}), None
+        return SolvedFrame(
+            row | told | {"reason": solution.reason, "message": why_unsolved(answers, params)}
+        ), None
     told["log_odds"], told["message"] = solution.log_odds, contradicted(params, solution)
     return SolvedFrame(row | told | _describe(solution), wcs_header(solution), None, found), solution
 
@@ -177,8 +208,18 @@ def _describe(solution: Solution) -> dict[str, Any]:
     }
 
 
-def write_header(header: Any, path: Path) -> None:
+def write_header(header: Any, path: Path, shape: tuple[int, int], history: str) -> None:
     """Write the WCS alone, as a FITS file without pixels.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    path : Path
+    shape : tuple of int
+        Height and width of the image, which IMAGEH and IMAGEW tell as those of astrometry.net do: a file without
+        pixels may have no NAXIS1 and NAXIS2 (FITS standard 4.0, section 4.4.1).
+    history : str
+        What the WCS was made of.
 
     Raises
     ------
@@ -187,11 +228,15 @@ def write_header(header: Any, path: Path) -> None:
     """
     from astropy.io import fits
 
-    _replace(fits.HDUList([fits.PrimaryHDU(header=header)]), path)
+    cards = header.copy()
+    cards["IMAGEW"] = shape[1], "[pix] width of the image"
+    cards["IMAGEH"] = shape[0], "[pix] height of the image"
+    cards.add_history(history)
+    _replace(fits.HDUList([fits.PrimaryHDU(header=cards)]), path)
 
 
-def write_copy(frame: Path, profile: Profile, header: Any, path: Path) -> None:
-    """Write a copy of a frame whose image has the WCS; all else stays as it is.
+def write_copy(frame: Path, profile: Profile, header: Any, path: Path, history: str) -> None:
+    """Write a copy of a frame whose image has the WCS; all else stays as it is, and HISTORY tells how it was found.
 
     Raises
     ------
@@ -214,6 +259,7 @@ def write_copy(frame: Path, profile: Profile, header: Any, path: Path) -> None:
             for name in list(old[pattern]) if any(mark in pattern for mark in "?*") else [pattern]:
                 old.remove(name, ignore_missing=True, remove_all=True)
         old.update(header)
+        old.add_history(history)
         _replace(hdus, path)
 
 

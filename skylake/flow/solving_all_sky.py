@@ -39,11 +39,14 @@ class AllSkySolver:
             )
         bands = [one.band for one in profile.base.filters.values()]
         self._field = StarField(ReferenceCatalog.open(snapshot.catalog(name)), bands[0] if bands else None)
-        self._profile = profile
+        self._profile, self._catalog = profile, name
 
     def __call__(self, path: Path) -> SolvedFrame:
         """Solve a frame; one that cannot be has the reason in its row."""
-        row: dict[str, Any] = {"file": str(path), "status": "unsolved", "reason": None, "message": None}
+        row: dict[str, Any] = {
+            "file": str(path), "status": "unsolved", "reason": None, "message": None, "catalog": self._catalog,
+            "solver": "skylake",
+        }  # fmt: skip
         try:
             found = solve_all_sky_file(path, self._profile, self._stars)
         except FrameError as error:
@@ -70,7 +73,10 @@ def described(found: AllSkySolution) -> dict[str, Any]:
     """
     height, width = found.view.shape
     ra, dec = found.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
-    told = found.report() | {"ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored}
+    told = found.report() | {
+        "ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored,
+        "completeness": found.refined.completeness,
+    }  # fmt: skip
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in told.items()

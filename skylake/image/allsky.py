@@ -359,12 +359,19 @@ def _fault(found: Candidate, shape: tuple[int, int], params: SearchParams) -> st
         )
     tilt = tilt_deg(found.lens)
     if tilt > params.max_tilt_deg:
-        return f"the axis would be {tilt:.1f} degrees from the zenith; the time or the site is wrong, or max_tilt_deg"
+        return (
+            f"the axis would be {tilt:.1f} degrees from the zenith, and {params.max_tilt_deg:g} are believed: "
+            "the time or the site is wrong; check header.time, site.longitude_deg (east positive) and "
+            "site.latitude_deg in the profile"
+        )
     offset = math.hypot(found.lens.x0 - 0.5 * (shape[1] - 1), found.lens.y0 - 0.5 * (shape[0] - 1)) / min(
         shape
     )
     if offset > params.max_offset:
-        return f"the axis would be {offset:.2f} of the image from its middle; it was cropped, or max_offset is wrong"
+        return (
+            f"the axis would be {offset:.2f} of the image from its middle, and {params.max_offset:g} are believed; "
+            "was it cropped?"
+        )
     return None
 
 

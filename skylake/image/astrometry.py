@@ -36,6 +36,8 @@ _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 #: Logarithm of the ratio of scales up to which a WCS may be that of the camera.
 _SCALE_TOLERANCE = 0.25
 _LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
+#: What helps where a header tells nothing, unless the stars were asked already.
+SOLVE_FIRST = "; solve the frame first"
 #: Ecliptic, helioecliptic, supergalactic, terrestrial and planetary axes.
 _OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
 
@@ -110,7 +112,7 @@ def header_pointing(
     wcs = _read_wcs(header)
     if wcs is None:
         raise FrameRejected(
-            Reason.NO_WCS, "the header has no celestial WCS (CTYPE1 and CTYPE2); solve the frame first"
+            Reason.NO_WCS, f"the header has no celestial WCS (CTYPE1 and CTYPE2){SOLVE_FIRST}"
         )
     if raw_step != 1:
         wcs = moved_wcs(wcs, offset, raw_step)
@@ -131,12 +133,10 @@ def _usable_pointing(wcs: Any, shape: tuple[int, int]) -> Pointing:
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         why = " ".join(str(error).split())
         raise FrameRejected(
-            Reason.NO_WCS, f"the WCS of the header cannot be used ({why}); solve the frame first"
+            Reason.NO_WCS, f"the WCS of the header cannot be used ({why}){SOLVE_FIRST}"
         ) from error
     if not np.isfinite([pointing.ra_deg, pointing.dec_deg, pointing.pixel_scale_arcsec]).all():
-        raise FrameRejected(
-            Reason.NO_WCS, "the WCS of the header gives no finite position; solve the frame first"
-        )
+        raise FrameRejected(Reason.NO_WCS, f"the WCS of the header gives no finite position{SOLVE_FIRST}")
     return pointing
 
 
@@ -192,13 +192,11 @@ def _refuse_odd_axes(header: Any) -> None:
         if _OTHER_AXIS.match(kind):
             raise FrameRejected(
                 Reason.NO_WCS,
-                f"CTYPE{axis} = {kind[:8]!r} is neither equatorial nor galactic; solve the frame first",
+                f"CTYPE{axis} = {kind[:8]!r} is neither equatorial nor galactic{SOLVE_FIRST}",
             )
         value = header.get(f"CRVAL{axis}")
         if _LATITUDE_AXIS.match(kind) and isinstance(value, int | float) and not abs(value) <= 90.0:
-            raise FrameRejected(
-                Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude; solve the frame first"
-            )
+            raise FrameRejected(Reason.NO_WCS, f"CRVAL{axis} = {value:g} is no latitude{SOLVE_FIRST}")
 
 
 def _to_icrs(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from skylake.core.camera import Camera
 from skylake.core.equinoxes import equator, equinox_of
+from skylake.core.reasons import Reason
 from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
 from skylake.image.astrometry import Pointing
 from skylake.image.solve import Solution, SolveParams, Unsolved
@@ -23,6 +24,7 @@ SCALE_FACTOR = 1.2
 _NEAR_SHARE = 0.3
 #: And this share of the rest to the attempt that believes nothing; it gets what the others leave besides.
 _LOST_SHARE = 0.2
+_WHOLE_SKY = "one of the whole sky needs site, time and --all-sky (astrometry.all_sky in a profile)"
 #: Hours, minutes and seconds, or degrees, with blanks or colons between them.
 _SEXAGESIMAL = re.compile(r"([+-]?)\s*(\d+)[:\s]\s*(\d+)(?:[:\s]\s*(\d+\.?\d*))?\Z")
 
@@ -95,11 +97,22 @@ def in_turn(
         spare = max(lent.seconds - answer.seconds, 0.0)
 
 
-def why_unsolved(answers: Iterable[Solution | Unsolved]) -> str:
-    """Return why a frame is not solved: what the search says that looked at most."""
+def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> str:
+    """Return why a frame is not solved.
+
+    That is what a search says for which there were no patterns, or the one that looked at most. If nobody told how
+    wide the picture is, it may show the whole sky.
+    """
     unsolved = [one for one in answers if isinstance(one, Unsolved)]
-    most = max(unsolved, key=lambda one: one.n_guesses).message
-    return most if len(unsolved) == 1 else f"{most}; nor does one fit without what was told"
+    why = max(unsolved, key=lambda one: (one.without_patterns, one.n_guesses))
+    if why.reason == Reason.TOO_FEW_SOURCES:
+        return why.message
+    words = [why.message]
+    if len(unsolved) > 1:
+        words.append("nor does one fit without what was told")
+    if told.scale_high is None:
+        words.append(_WHOLE_SKY)
+    return "; ".join(words)
 
 
 def contradicted(told: SolveParams, found: Solution) -> str | None:

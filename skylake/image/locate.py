@@ -17,6 +17,7 @@ from skylake.core.frame import Image
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 from skylake.image.astrometry import (
+    SOLVE_FIRST,
     Pointing,
     StarFinder,
     describe_pointing,
@@ -132,6 +133,11 @@ def _without_stars(lost: FrameRejected | None, camera: Camera) -> FrameRejected 
     return _both(lost, FrameRejected(Reason.NO_WCS, mend))
 
 
+def _asked(lost: FrameRejected) -> FrameRejected:
+    """Return why a header tells nothing, without the advice to ask the stars, which was done."""
+    return FrameRejected(lost.reason, str(lost).removesuffix(SOLVE_FIRST))
+
+
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
     return FrameRejected(Reason(first.reason), f"{first}; {then}"[:_LONGEST_MESSAGE])
 
@@ -168,7 +174,7 @@ class _Frame:
             if solved is not None:
                 judged, lost = solved, None
             elif why is not None:
-                lost = why if lost is None else _both(lost, why)
+                lost = why if lost is None else _both(_asked(lost), why)
             elif lost is not None and not self.camera.astrometry.solve:
                 lost = _both(
                     lost,
@@ -253,7 +259,7 @@ class _Frame:
                     Reason.NO_WCS, "a star pattern fits that the other stars do not confirm"
                 )
         if refused is None:
-            refused = FrameRejected(Reason.NO_WCS, why_unsolved(answers))
+            refused = FrameRejected(Reason.NO_WCS, why_unsolved(answers, of_profile(tries)))
         return None, refused
 
     def stars(self) -> npt.NDArray[np.intp]:

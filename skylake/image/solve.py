@@ -21,7 +21,7 @@ from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, uni
 from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
-from skylake.image.unsolved import WIDEST_DEG, explanation
+from skylake.image.unsolved import WIDEST_DEG, beyond_patterns, why_no_pattern
 
 #: Scales are assumed in such steps, and sizes of asterisms may differ by a bit more than half of one.
 _SCALE_STEP = 1.25
@@ -41,7 +41,7 @@ _BLOCK = 200
 _MOST_SOURCES = 400
 _FEWEST_SOURCES = 6
 _FEWEST_PAIRS = 6
-#: Width of the narrowest pictures of which nothing is known, degrees.
+#: Width of the narrowest pictures of which nothing is known.
 _NARROWEST_DEG = 0.5
 #: Stars in the narrowest pictures that an index is made for.
 _NARROWEST_STARS = 16.0
@@ -175,6 +175,8 @@ class Unsolved:
     n_guesses : int
     seconds : float
         Of the processor.
+    without_patterns : bool
+        Whether the picture is wider or narrower than those that the patterns are made for.
     """
 
     reason: str
@@ -182,6 +184,7 @@ class Unsolved:
     log_odds: float
     n_guesses: int
     seconds: float
+    without_patterns: bool = False
 
 
 @dataclass(slots=True)
@@ -239,8 +242,11 @@ def solve(
     began = time.thread_time()
     chosen = usable_sources(x, y, flux)
     if len(chosen) < _FEWEST_SOURCES:
+        few = {0: "no usable source is", 1: "1 usable source is"}.get(
+            len(chosen), f"{len(chosen)} usable sources are"
+        )
         message = (
-            f"{len(chosen)} usable sources are too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
+            f"{few} too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
             "clouds, a short exposure, or too high a threshold of detection"
         )
         return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
@@ -255,8 +261,14 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    why = explanation(params, shape, state.n_guesses, state.best, state.timed_out, bool(state.tried))
-    return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds)
+    beyond = beyond_patterns(params, shape, math.degrees(_narrowest(bands)), bool(state.tried))
+    why = why_no_pattern(params, state.n_guesses, state.best, state.timed_out, beyond)
+    return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds, beyond is not None)
+
+
+def _narrowest(bands: Sequence[Band]) -> float:
+    """Return the width of the narrowest pictures that an index is made for, radians."""
+    return math.sqrt(_NARROWEST_STARS / max((band.density for band in bands), default=1.0))
 
 
 def _make_ready(bands: Sequence[Band]) -> None:
@@ -286,8 +298,7 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
-    densest = max((band.density for band in bands), default=1.0)
-    narrowest = min(math.radians(_NARROWEST_DEG), math.sqrt(_NARROWEST_STARS / densest))
+    narrowest = min(math.radians(_NARROWEST_DEG), _narrowest(bands))
     low = math.radians(params.scale_low / 3600.0) if params.scale_low else narrowest / side
     high = math.radians(params.scale_high / 3600.0) if params.scale_high else math.radians(WIDEST_DEG) / side
     # Of wide pictures there are few possible ones, so they are quickly tried.

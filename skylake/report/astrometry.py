@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_there
@@ -13,6 +15,7 @@ from skylake.report.style import BLUE, GREY, RED, Floats, canvas, say_nothing_th
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     from skylake.image.lens import Lens
     from skylake.image.refine import Refinement
@@ -26,6 +29,8 @@ _LONGEST = 2.0
 _PER_STEP = 12
 #: Points of a distortion map, along the longer side; every so many-th has an arrow.
 _POINTS, _ARROWS = 160, 16
+#: Room that a label of a contour line wants around itself, in parts of the longer side.
+_LABEL_ROOM = 0.035
 _NICE = np.array([1.0, 2.0, 5.0, 10.0])
 
 
@@ -98,13 +103,12 @@ def stored_field(
         x, y = np.meshgrid((np.arange(columns) + 0.5) * shape[1] / columns - 0.5,
                            (np.arange(rows) + 0.5) * shape[0] / rows - 0.5)  # fmt: skip
         seen, length = field.number > 0, np.hypot(field.dx, field.dy)
-        extent = (-0.5, shape[1] - 0.5, -0.5, shape[0] - 0.5)
-        image = axes.imshow(length, origin="lower", extent=extent, cmap="Greys", vmin=0.0, alpha=0.55)
-        figure.colorbar(image, ax=axes, label="length of the mean residual [px]", shrink=0.9)
-        unit = max(float(np.percentile(length[seen], 90)), 1e-9) / (0.8 * max(shape) / max(rows, columns))
+        empty = _on_lengths(axes, np.where(seen, length, np.nan), shape)
+        # Nine of ten arrows stay in their cells, and the longest hardly leaves its own.
+        most = max(float(np.percentile(length[seen], 90)) / 0.8, float(length[seen].max()) / 1.2, 1e-9)
         arrows = axes.quiver(
-            x[seen], y[seen], field.dx[seen], field.dy[seen], angles="xy", scale_units="xy", scale=unit,
-            color=RED, width=0.004, pivot="middle",
+            x[seen], y[seen], field.dx[seen], field.dy[seen], angles="xy", scale_units="xy",
+            scale=most / (max(shape) / max(rows, columns)), color=RED, width=0.004, pivot="middle", clip_on=False,
         )  # fmt: skip
         key = _round(float(np.median(length[seen])) * scale_arcsec)
         axes.quiverkey(
@@ -113,11 +117,29 @@ def stored_field(
         )  # fmt: skip
         _frame(axes, shape)
         axes.grid(visible=False)
+        frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
         axes.legend(
-            [Line2D([], [], color=RED)], [f"means of {int(field.number.sum())} stars of {n_frames} frames"],
-            loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False,
+            [Line2D([], [], color=RED), empty],
+            [f"means of {int(field.number.sum())} stars of {frames}", "no star"],
+            loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, ncols=2,
         )  # fmt: skip
         return figure
+
+
+def _on_lengths(axes: Axes, length: Floats, shape: tuple[int, int]) -> Patch:
+    """Draw lengths (NaN where there is none) as grey cells; return what the legend shows for those without one."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    extent = (-0.5, shape[1] - 0.5, -0.5, shape[0] - 0.5)
+    pale = ListedColormap(colormaps["Greys"](np.linspace(0.0, 0.45, 256)))
+    image = axes.imshow(length, origin="lower", extent=extent, cmap=pale, vmin=0.0)
+    axes.figure.colorbar(image, ax=axes, label="length of the mean residual [px]", shrink=0.9)
+    # White is a residual of nothing, so what is not known is hatched.
+    hatched: Any = {"hatch": "////", "facecolor": "white", "edgecolor": "#b9bec3", "linewidth": 0.0}
+    axes.patch.set(**hatched)
+    return Patch(**hatched)
 
 
 def residuals_against_radius(found: FrameResiduals, title: str) -> Figure:
@@ -186,6 +208,7 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
     The lens of a camera that sees the whole sky leads from directions above the horizon, and shows nothing below it.
     """
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     with canvas(title, (8.4, 1.2 + 6.6 * _aspect(shape))) as (figure, axes):
         x, y, dx, dy = _distortion(lens, shape, whole_sky)
@@ -199,18 +222,53 @@ def distortion_map(lens: Lens, shape: tuple[int, int], title: str, whole_sky: bo
         figure.colorbar(image, ax=axes, label=f"distance from the {lens.projection} place [px]", shrink=0.9)
         if float(np.nanmax(size)) > 1e-3:
             lines = axes.contour(x, y, size, colors="white", linewidths=0.7)
-            axes.clabel(lines, fmt="%g", fontsize=8)
+            places = _label_places(lines.allsegs, np.isfinite(size), shape)
+            if places:
+                axes.clabel(lines, fmt="%g", fontsize=8, manual=places)
         every = max(1, len(x[0]) // _ARROWS)
         part = np.s_[every // 2 :: every, every // 2 :: every]
         axes.quiver(x[part], y[part], dx[part], dy[part], angles="xy", color=RED, width=0.002)
         _frame(axes, shape)
         axes.grid(visible=False)
         axes.legend(
-            [Line2D([], [], color=RED), Line2D([], [], color="#bbbbbb")],
+            [Line2D([], [], color=RED), (Patch(color=image.cmap(0.4)), Line2D([], [], color="white", lw=1.2))],
             ["where to, arrows not to scale", "equal distance [px]"],
             loc="upper right", bbox_to_anchor=(1.0, -0.09), ncols=2, frameon=False,
         )  # fmt: skip
         return figure
+
+
+def _label_places(
+    lines: Sequence[Sequence[Floats]], known: npt.NDArray[np.bool_], shape: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """Return where labels of contour lines have room: away from the edges of the image, and of what is known.
+
+    Parameters
+    ----------
+    lines : sequence of sequence of ndarray, shape (n, 2)
+        Pieces of the lines of each level, pixels.
+    known : ndarray of bool, shape (rows, columns)
+        Points, evenly over the image, at which there is something to draw on.
+    shape : tuple of int
+        Height and width of the image.
+    """
+    from scipy.ndimage import binary_erosion
+
+    room = max(1, round(_LABEL_ROOM * max(known.shape)))
+    free = binary_erosion(known, np.ones((2 * room + 1, 2 * room + 1), bool))
+    step = (np.array(shape[::-1]) - 1.0) / (np.array(known.shape[::-1]) - 1.0)
+    places: list[tuple[float, float]] = []
+    for piece in (piece for level in lines for piece in level):
+        columns, rows = np.rint(piece / step).astype(int).T
+        inside = piece[free[rows, columns]]
+        if len(inside) == 0 or float(np.ptp(piece, axis=0).max()) < 2.0 * _LABEL_ROOM * max(shape):
+            continue
+        # As far as can be from the labels that are there, and not all in one corner at the start.
+        taken = np.array(places or [piece.mean(axis=0)])
+        apart = np.hypot(*(inside[:, None, :] - taken).T).min(axis=0)
+        x, y = inside[int(np.argmax(apart))]
+        places.append((float(x), float(y)))
+    return places
 
 
 def _distortion(lens: Lens, shape: tuple[int, int], whole_sky: bool) -> tuple[Floats, Floats, Floats, Floats]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from astropy.io import fits
 
@@ -68,6 +70,14 @@ def test_a_card_that_is_left_out_is_named(value: object, told: str) -> None:
     beside = read_header(header(value, EXPOSURE=20.0), GENERIC)
     assert beside.exposure_s == 20.0 and told in of(beside, "exposure_s").note
     assert not beside.flags & FrameFlag.EXPOSURE_ASSUMED
+
+
+def test_a_profile_that_names_no_card_is_believed_and_nobody_is_warned() -> None:
+    camera = replace(GENERIC.base, header=replace(GENERIC.base.header, exposure=ValueCards()))
+    reading = read_header(header(20.0), replace(GENERIC, base=camera))
+    told = of(reading, "exposure_s")
+    assert (told.value, told.verdict) == (1.0, "ok") and "no cards" not in told.note
+    assert reading.flags & FrameFlag.EXPOSURE_ASSUMED and reading.exposure_s == 1.0
 
 
 @pytest.mark.parametrize(("value", "unit"), [(20000.0, "milliseconds"), (0.0056, "minutes or hours")])

@@ -47,9 +47,30 @@ def test_a_camera_of_which_nothing_is_known_has_no_epoch(lake: Path, well: Run) 
     assert well("camera", "geometry", lake, "-c", "small", "--json").json == []
 
 
-def test_a_camera_that_the_lake_does_not_know_is_told(lake: Path, skylake_command: Run) -> None:
-    answer = skylake_command("camera", "learn", lake, "-c", "nobody", "--cluster", "inline")
-    assert answer.status == 3 and "nobody" in answer.sentence
+@pytest.mark.parametrize(
+    "command", [("camera", "learn"), ("camera", "geometry"), ("targets",)], ids=lambda command: command[-1]
+)
+def test_a_camera_that_the_lake_does_not_know_is_told_with_those_it_knows(
+    lake: Path, new_lake: Path, command: tuple[str, ...], skylake_command: Run
+) -> None:
+    answer = skylake_command(*command, lake, "-c", "nobody")
+    assert answer.status == 3
+    assert answer.sentence == f"{lake}: the lake has no frames of nobody; it has those of small"
+    answer = skylake_command(*command, new_lake, "-c", "sim")
+    assert answer.status == 3 and "no frames of sim; it has none at all; `skylake ingest`" in answer.sentence
+
+
+def test_a_camera_is_named_by_the_file_of_its_profile_too(
+    learnt: Path, camera: Path, well: Run, skylake_command: Run, tmp_path: Path
+) -> None:
+    (row,) = well("camera", "geometry", learnt, "-c", camera, "--json").json
+    assert row["name"] == EPOCH.name
+    told = well("camera", "learn", learnt, "-c", camera, "--cluster", "inline", "--json").json
+    assert told["camera"] == "small"
+    assert well("map", learnt, "visits", "--camera", camera).out == well("map", learnt, "visits").out
+    (other := tmp_path / "other.toml").write_text('name = "other"\nlike = "sim"\n')
+    answer = skylake_command("camera", "learn", learnt, "-c", other)
+    assert answer.status == 3 and "no frames of other; it has those of small" in answer.sentence
 
 
 def test_frames_with_right_headers_tell_nothing_to_learn(lake: Path, well: Run) -> None:

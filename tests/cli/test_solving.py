@@ -67,6 +67,10 @@ def test_a_frame_is_solved_and_its_wcs_written(survey: Path, well: Run) -> None:
     assert float(separation_deg(row["ra_deg"], row["dec_deg"], *CENTRE)) < 0.2 * SCALE_DEG
     assert row["scale_arcsec"] == pytest.approx(3600.0 * SCALE_DEG, rel=1e-3)
     header = fits.getheader(row["product"])
+    assert (header["IMAGEW"], header["IMAGEH"]) == (SIDE, SIDE)
+    (history,) = header["HISTORY"]
+    assert history.startswith("WCS by skylake 0.1.0")
+    assert history.endswith(f", catalog made-up, {row['n_matched']} stars, rms {row['rms_px']:.3f} px")
     # astropy warns of a WCS of two axes in a file without pixels.
     assert header.pop("NAXIS") == 0
     wcs = WCS(header)
@@ -104,10 +108,28 @@ def test_a_copy_has_the_new_wcs_and_all_else_of_the_frame(survey: Path, well: Ru
         header = solved[0].header
         del header["DATE-OBS"]
     assert header["OBSERVER"] == "nobody" and "CROTA2" not in header
+    assert "IMAGEW" not in header and "catalog made-up" in str(header["HISTORY"])
     assert header["A_FOCUS"] == 3.5 and "A_0_2" not in header
     # The lens that drew the frame has no distortion, so that there is nothing for SIP to tell.
     assert header["CTYPE1"] == "RA---TAN" and "A_ORDER" not in header
     assert math.isclose(WCS(header).wcs.crval[1], row["dec_deg"])
+
+
+def test_a_folder_stands_for_the_frames_in_it(
+    survey: Path, tmp_path: Path, well: Run, skylake_command: Run
+) -> None:
+    (tmp_path / "night").mkdir()
+    for name in ("a.fits", "b.solved.fits"):
+        (tmp_path / "night" / name).symlink_to(survey / "frame.fits")
+    hints = ("--lake", survey / "lake", "--scale", 75, 100, "--seconds", 60)
+    rows = well("solve", tmp_path / "night", *hints, "--json").json
+    assert [row["product"] for row in rows] == [str(tmp_path / "night" / "a.wcs")]
+    # One that skylake wrote is solved again where it is named itself.
+    named = well("solve", tmp_path / "night" / "b.solved.fits", *hints, "--json").json
+    assert named[0]["status"] == "solved"
+    (tmp_path / "empty").mkdir()
+    answer = skylake_command("solve", tmp_path / "empty", *hints)
+    assert answer.status == 2 and "no FITS frame" in answer.sentence
 
 
 def test_hints_that_are_wrong_are_told_and_cost_nothing_but_time(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -151,6 +152,28 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     assert report.counts == {"rejected": 1}
     assert report.problems[0]["reason"] == "no_wcs"
     assert "skylake catalog index LAKE simcat" in report.problems[0]["message"]
+
+
+def test_what_was_tried_already_is_no_advice(
+    slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
+) -> None:
+    """A header without a WCS is to be solved, but not once its stars were asked and are too few."""
+    path = Path(shutil.copy2(slewing.frames[0], tmp_path / "few.fits"))
+    with fits.open(path, mode="update") as file:
+        pixels = np.random.default_rng(2).normal(1000.0, 10.0, file[0].data.shape)
+        y, x = np.mgrid[-6:7, -6:7]
+        for place in (60, 120, 180):
+            pixels[place - 6 : place + 7, place - 6 : place + 7] += 8000.0 * np.exp(-(x**2 + y**2) / 4.0)
+        file[0].data = np.clip(pixels, 0, 65535).astype(np.uint16)
+        del file[0].header["CTYPE1"], file[0].header["CTYPE2"]
+    dialect = replace(blind.base.header, wcs="header")
+    asked = replace(blind, base=replace(blind.base, header=dialect, gates={}))
+    (problem,) = ingest(lake, asked, [path], Inline()).problems
+    assert problem["reason"] == "no_wcs"
+    assert re.match(
+        r"the header has no celestial WCS \(CTYPE1 and CTYPE2\); \d usable sources are too few .* of detection\Z",
+        problem["message"],
+    )
 
 
 def test_clouds_and_hot_pixels_are_soon_given_up_with_a_sentence(

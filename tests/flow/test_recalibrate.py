@@ -14,6 +14,7 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.errors import LakeError
 from skylake.flow import cluster
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate
@@ -22,6 +23,7 @@ from skylake.flow.cluster import Inline, run_in_windows
 from skylake.flow.crossmatch import _aperture_radius_px
 from skylake.flow.ingest import ingest
 from skylake.flow.parameters import calibration_sha256
+from skylake.flow.progress import Silent
 from skylake.lake import Lake
 from skylake.sky.pixels import PixelTree
 
@@ -146,6 +148,38 @@ def test_a_catalog_without_band_or_colour_is_named_with_the_option_to_import_it(
         (sentence,) = report.warnings
         assert sentence.startswith("2 frames of small have no zeropoint") and f"`{option}`" in sentence
     assert set(lake.snapshot().read("zeropoints")["reason"].to_pylist()) == {reason}
+
+
+class Listening(Silent):
+    """Keeps the lines that are told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_what_the_catalog_lacks_is_told_although_another_night_fails(
+    lake: Lake, archive: Any, columns: Any, profile: Profile
+) -> None:
+    import_catalog(
+        lake, "bare", "table", [archive.catalog],
+        replace(columns, magnitudes={"R": "V"}, magnitude_errors={}, colours={}),
+    )  # fmt: skip
+    ingest(lake, profile, [archive.frames[0], archive.frames[-1]], Inline())
+    nights = sorted(part.night for part in lake.snapshot().parts("frames").values())
+    for one in lake.snapshot().slices("sources", lambda part: part.night == nights[0]):
+        one.path.unlink()
+        one.path.write_bytes(b"PAR1 no more")
+    told = Listening()
+    with pytest.raises(LakeError, match=f"small-{nights[0]}: .*calibrated"):
+        calibrate(lake, Inline(), progress=told)
+    assert any(line.startswith("1 frame of small has no zeropoint") for line in told.lines)
+    assert any(
+        line.startswith(f"calibrate small-{nights[1]}: 0 of 1 frame, ") and line.endswith("; no_band: 1")
+        for line in told.lines
+    )
 
 
 def test_a_catalog_that_has_all_is_not_complained_about(calibrated: Lake) -> None:

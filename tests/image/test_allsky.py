@@ -107,6 +107,15 @@ def test_a_wrong_time_or_site_is_refused(hours, latitude):
     assert refused.value.reason == "no_wcs"
 
 
+def test_a_turn_that_only_the_tilt_tells_names_what_the_profile_may_have_wrong():
+    params = SearchParams(max_tilt_deg=0.1)
+    scene = draw(5)
+    with pytest.raises(FrameRejected, match=r"axis would be .* the time or the site is wrong") as refused:
+        solve_all_sky(scene.detected, SHAPE, 2.5, STARS, Horizon.of(MJD, SITE), params)
+    assert "site.longitude_deg (east positive)" in str(refused.value)
+    assert "max_" not in str(refused.value)
+
+
 def test_a_frame_of_clouds_is_refused_at_once():
     places = np.random.default_rng(0).uniform(0.0, 1000.0, (12, 2))
     with pytest.raises(FrameRejected, match="12 detections"):

@@ -72,8 +72,16 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
 
     done = [one for _, one in in_turn(tries, attempt)]
     assert lent == [1.0, 1.125, 0.5]
-    assert why_unsolved(done) == "try 3; nor does one fit without what was told"
-    assert why_unsolved(done[:1]) == "try 1"
+    told = SolveParams(scale_low=1.0, scale_high=2.0)
+    assert why_unsolved(done, told) == "try 3; nor does one fit without what was told"
+    assert why_unsolved(done[:1], told) == "try 1"
+    # A width for which there are no patterns says more than a long search for any width.
+    narrow = replace(done[0], message="no patterns", n_guesses=0, without_patterns=True)
+    assert why_unsolved([narrow, *done], told).startswith("no patterns; ")
+    # Of a width that nobody told the picture may show the whole sky, but no word of that where there are no stars.
+    assert "--all-sky" in why_unsolved(done[:1], SolveParams())
+    few = replace(done[0], reason=Reason.TOO_FEW_SOURCES)
+    assert why_unsolved([few], SolveParams()) == "try 1"
 
 
 def test_what_the_stars_say_against_what_was_told_is_put_in_words() -> None:

@@ -193,21 +193,28 @@ def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES
     assert "4 usable sources" in found.message and "6 are needed" in found.message
     assert found.n_guesses == 0 and found.log_odds == -math.inf
+    for number, words in ((0, "no usable source is too few"), (1, "1 usable source is too few")):
+        less = solve(bands, few[:number], few[:number], few[:number] + 1.0, (SIDE, SIDE), SolveParams())
+        assert not isinstance(less, Solution) and less.message.startswith(words)
 
 
 def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands: list[Band]) -> None:
     x, y = np.random.default_rng(12).uniform(0, SIDE - 1, (2, 30))
     told = []
-    for degrees in (90.0, 0.2):
+    # A catalog that has not as many stars as the index wants for its narrowest pictures.
+    thin = [band._replace(density=25.0 * band.density) for band in bands]
+    for degrees, index in ((90.0, bands), (0.2, bands), (2.0, thin)):
         scale = degrees * 3600.0 / SIDE
         params = SolveParams(scale_low=scale / 1.2, scale_high=scale * 1.2, seconds=0.1)
-        found = solve(bands, x, y, np.arange(30.0, 0.0, -1.0), (SIDE, SIDE), params)
-        assert not isinstance(found, Solution)
+        found = solve(index, x, y, np.arange(30.0, 0.0, -1.0), (SIDE, SIDE), params)
+        assert not isinstance(found, Solution) and found.without_patterns
         told.append(found.message)
     assert (
         "75 degrees and more are wider than patterns are made for, 60" in told[0] and "--all-sky" in told[0]
     )
-    assert "too few stars for pictures of 0.24 degrees and less" in told[1] and "--scales" in told[1]
+    assert "0.17 to 0.24 degrees wide, and the index has stars for those from 4; " in told[1]
+    assert "`skylake catalog index LAKE NAME --scales 0.17 60`" in told[1]
+    assert "too few stars for pictures of 2.4 degrees and less" in told[2] and "--scales" in told[2]
 
 
 def test_an_index_that_is_damaged_while_it_is_mapped_does_no_harm(

@@ -1,0 +1,72 @@
+"""Cameras of a lake by what people write for them: a name, or the profile that a camera was ingested with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skylake.lake import Snapshot
+
+
+def name_in_lake(snapshot: Snapshot, text: str) -> str:
+    """Return the name that a lake has for a camera.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    text : str
+        That name, or the path of a profile; one of several chips stands behind a colon. What is neither is returned
+        as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is the path of a file that is no profile, or is not there, or of a camera of several chips.
+    """
+    from skylake import cameras
+
+    if _is_known(snapshot, text) or not _is_path(text):
+        return text
+    return cameras.load(text).name
+
+
+def require_camera(snapshot: Snapshot, text: str) -> str:
+    """Return the name of a camera, as :func:`name_in_lake`, of which the lake has, or had, frames.
+
+    Raises
+    ------
+    LakeError
+        If the lake knows no such camera.
+    ConfigurationError
+        As :func:`name_in_lake`.
+    """
+    from skylake.errors import LakeError
+
+    name = name_in_lake(snapshot, text)
+    if _is_known(snapshot, name):
+        return name
+    known = sorted(_with_frames(snapshot))
+    has = (
+        f"it has those of {', '.join(known)}"
+        if known
+        else "it has none at all; `skylake ingest` brings them in"
+    )
+    raise LakeError(f"{snapshot.layout.root}: the lake has no frames of {name}; {has}")
+
+
+def _is_known(snapshot: Snapshot, name: str) -> bool:
+    from skylake.core.batch import is_plain_name
+
+    if not is_plain_name(name):
+        return False
+    # A camera whose frames were all forgotten keeps its profile, and what was learnt of it.
+    return name in _with_frames(snapshot) or snapshot.layout.profile(name).is_file()
+
+
+def _with_frames(snapshot: Snapshot) -> set[str]:
+    return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+
+
+def _is_path(text: str) -> bool:
+    return any(mark in text for mark in "/:") or Path(text).suffix == ".toml" or Path(text).is_file()
