@@ -51,7 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     lake = Lake(options.lake)
     sky = known_sky(lake.snapshot(), options.catalog, True, print)
-    with tempfile.TemporaryDirectory(prefix="skylake-benchmark-") as folder:
+    # Beside the lake, so that links can be made of its files.
+    with tempfile.TemporaryDirectory(prefix="skylake-benchmark-", dir=lake.root.parent) as folder:
         paths = draw_all(Path(folder), options.frames)
         copied = Lake(shutil.copytree(lake.root, Path(folder) / "lake", symlinks=True, copy_function=os.link))
         rows = [*solved(paths, sky), *ingested(paths, copied)]
