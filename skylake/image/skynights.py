@@ -20,10 +20,14 @@ _BRIGHT = 50
 
 @dataclass(slots=True)
 class _Stretch:
-    """Frames one after another that have a geometry in common."""
+    """Frames one after another that have a geometry in common: that of the first of them."""
 
-    lens: Lens
+    first: Refined
     scenes: list[SkyScene] = field(default_factory=list)
+
+    @property
+    def lens(self) -> Lens:
+        return self.first.lens
 
 
 def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[Geometry]:
@@ -39,8 +43,8 @@ def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[
     Returns
     -------
     list of Geometry
-        None from frames in which no geometry is recognised. A single frame between others that tells another one than
-        they begins none: its clock is wrong.
+        None from frames in which no geometry is recognised. A single frame that tells another one than the
+        others of its night, or than they and the one before, begins none: its clock is wrong.
     """
     stretches: list[_Stretch] = []
     lens = known
@@ -49,11 +53,19 @@ def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[
         if own is None:
             continue
         if not stretches or apart_px(stretches[-1].lens, own, scene.detected) > CHANGED_PX:
-            stretches.append(_Stretch(own.lens))
+            stretches.append(_Stretch(own))
         stretches[-1].scenes.append(scene)
         lens = stretches[-1].lens
     several = [one for one in _united(stretches) if len(one.scenes) > 1]
-    return [found for one in several or stretches if (found := _geometry(one)) is not None]
+    return [found for one in several or _credible(stretches, known) if (found := _geometry(one)) is not None]
+
+
+def _credible(stretches: Sequence[_Stretch], known: Lens | None) -> Sequence[_Stretch]:
+    """Return those of frames of which no two agree that have the geometry before; all if none has."""
+    if known is None:
+        return stretches
+    borne_out = [one for one in stretches if apart_px(known, one.first, one.scenes[0].detected) <= CHANGED_PX]
+    return borne_out or stretches
 
 
 def _united(stretches: Sequence[_Stretch]) -> list[_Stretch]:
@@ -67,7 +79,7 @@ def _united(stretches: Sequence[_Stretch]) -> list[_Stretch]:
             if own is not None and apart_px(found[-1].lens, own, one.scenes[0].detected) <= CHANGED_PX:
                 found[-1].scenes += one.scenes
                 continue
-        found.append(_Stretch(one.lens, list(one.scenes)))
+        found.append(_Stretch(one.first, list(one.scenes)))
     return found
 
 

@@ -308,20 +308,35 @@ def test_an_old_night_with_an_epoch_is_not_looked_at_again():
     assert _has_news(night, (replace(within, shape=(10, 10)),), newest=False)
 
 
-def test_a_single_frame_with_a_wrong_time_begins_no_geometry(first: Lake):
+def drawn_night(first: Lake, late_s: tuple[float, ...]) -> list[SkyScene]:
+    """Frames of one night of the camera of the archive whose clocks are late by some seconds."""
     catalog = ReferenceCatalog.open(first.layout.catalog("simcat"))
     stars = StarField(catalog, "V").at(0.0, 90.0, 180.0, 60370.0, 6.5)
     above = Stars(*stars)
     scenes = []
-    for number, late_s in enumerate((0.0, 0.0, 240.0, 0.0, 0.0)):
+    for number, late in enumerate(late_s):
         mjd, site = 60370.2 + 0.01 * number, PROFILE.base.site
         random = np.random.default_rng(number)
-        shown = Horizon.of(mjd + late_s / 86400.0, site).to_horizon(unit_vectors(above.ra_deg, above.dec_deg))
+        shown = Horizon.of(mjd + late / 86400.0, site).to_horizon(unit_vectors(above.ra_deg, above.dec_deg))
         places, flux = draw_list(
             random, WANTED.lens(0), (640, 640), shown, above.mag, SkyListParams(5.5, cloud_mag=0.0)
         )
         detected = Detected(places, np.full(len(flux), 0.25), flux)
         scenes.append(SkyScene(detected, 2.2, (640, 640), mjd, Horizon.of(mjd, site), above))
+    return scenes
+
+
+def test_a_single_frame_with_a_wrong_time_begins_no_geometry(first: Lake):
+    scenes = drawn_night(first, (0.0, 0.0, 240.0, 0.0, 0.0))
     (geometry,) = geometries_of_night(scenes, None)
     assert (geometry.n_frames, geometry.first_mjd, geometry.last_mjd) == (4, scenes[0].mjd, scenes[-1].mjd)
     assert off_px(geometry.lens, 0) < 0.1
+
+
+def test_of_two_frames_the_one_with_a_wrong_time_begins_no_geometry(first: Lake):
+    (before,) = geometries_of_night(drawn_night(first, (0.0, 0.0)), None)
+    for late_s in ((0.0, 240.0), (240.0, 0.0)):
+        scenes = drawn_night(first, late_s)
+        (geometry,) = geometries_of_night(scenes, before.lens)
+        assert (geometry.n_frames, geometry.first_mjd) == (1, scenes[late_s.index(0.0)].mjd)
+        assert off_px(geometry.lens, 0) < 0.1
