@@ -80,9 +80,9 @@ def write_bands(path: Path, bands: Sequence[Band], content: Content) -> None:
             os.fsync(stream.fileno())
             status = os.fstat(stream.fileno())
         partial.replace(path)
-    except BaseException:
+    finally:
+        # Renamed by now, unless something went wrong.
         partial.unlink(missing_ok=True)
-        raise
     _note(path, _state(status, crc))
 
 
