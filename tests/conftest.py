@@ -39,13 +39,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+#: What the names of groups begin with that take minutes.
+LONG = ("docs", "lsdb")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one process, where they share its fixtures; what takes long comes first."""
     long = []
     for item in items:
         group = item.get_closest_marker("xdist_group")
-        if item.get_closest_marker("slow") or (group is not None and group.args[0].startswith("docs")):
+        if item.get_closest_marker("slow") or (group is not None and group.args[0].startswith(LONG)):
             long.append(item)
         elif group is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
