@@ -101,7 +101,7 @@ def test_pulls_of_pairs_have_the_width_one(widths: float, ratio: float, flux: fl
         assert 0.9 < star.std() < 1.1
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.3, 0.95])
 @pytest.mark.parametrize("separation", [0.0, 0.01, 0.1, 0.3])
 def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
     separation: float, share: float
@@ -109,7 +109,8 @@ def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
     x, y = places_of_pairs(separation)
     each = np.full(x.size, FAINT)
     pixels = exposed(light_of(x, y, each), np.random.default_rng(3))
-    plane = Variances(np.full(SHAPE, share * NOISE**2, np.float32), Agreement())
+    agreement = Agreement(1.0, np.full((5, 5), (1.0 - share) * NOISE**2))
+    plane = Variances(np.zeros(SHAPE, np.float32), agreement)
     pairs, alone = (fit(pixels, x[:n], y[:n], variances=plane) for n in (x.size, x.size // 2))
     assert (pairs.variance > 0.0).all()
     assert (alone.variance > 0.0).all()
