@@ -69,6 +69,24 @@ def read_rows(path: Path) -> pa.Table:
         ) from error
 
 
+def message_of(rows: pa.Table) -> bytes:
+    """Return rows as one message, as they stand in memory.
+
+    Between processes a table goes column by column, with an object for each and for each type: for the hundreds of
+    columns of ``frames`` that takes a thousand times as long as the bytes themselves.
+    """
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def table_of(message: bytes) -> pa.Table:
+    """Return the rows of a message; they lie in its bytes, which are not copied."""
+    with pa.ipc.open_stream(message) as reader:
+        return reader.read_all()
+
+
 def pixels_of(rows: pa.Table, tree: PixelTree) -> set[Pixel]:
     """Return the pixels of a tree in which rows lie."""
     return {tree.pixels[position] for position in np.unique(tree.assign(rows[_INDEX].to_numpy()))}

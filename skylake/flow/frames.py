@@ -19,7 +19,7 @@ from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.ahead import ahead
-from skylake.flow.chunkrows import write_rows
+from skylake.flow.chunkrows import message_of, table_of, write_rows
 from skylake.flow.forcing import Forcing, note_failure
 from skylake.flow.guard import guard
 from skylake.flow.keptfiles import KeptFiles
@@ -64,10 +64,21 @@ class Chunk:
     repeated: tuple[str, ...] = ()
     forced: Path | None = None
 
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., Chunk], tuple[bytes, Path | None, tuple[str, ...], Path | None]]:
+        """Go to another process with the rows as one message."""
+        return (_chunk_of, (message_of(self.frames), self.sources, self.repeated, self.forced))
+
     @property
     def tables(self) -> dict[str, Path | None]:
         """The files by table."""
         return {"sources": self.sources, "forced_sources": self.forced}
+
+
+def _chunk_of(frames: bytes, sources: Path | None, repeated: tuple[str, ...], forced: Path | None) -> Chunk:
+    """Return a chunk that another process has sent."""
+    return Chunk(table_of(frames), sources, repeated, forced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -338,7 +338,8 @@ def _publish_window(
     folder = staging / "existing"
     existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
-    tree = dask.delayed(run.lake.tree_of("sources"), pure=False, traverse=False)
+    # Each task has its own copy: those of one night would else all go to the worker that holds what they share.
+    tree = run.lake.tree_of("sources")
     how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
     tasks = [
         gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -131,8 +132,7 @@ def _ask_frames(
     pieces = []
     for group, files in chosen.items():
         asked = [file for file in files if file not in memories[group.night].sums]
-        size = max(1, min(_CHUNK, -(-len(asked) // workers.count)))
-        pieces += [(group, asked[start : start + size]) for start in range(0, len(asked), size)]
+        pieces += [(group, some) for some in shared_out(asked, workers.count)]
     results = workers.run([task(files, shared) for _, files in pieces]) if pieces else []
     for (group, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
@@ -142,6 +142,13 @@ def _ask_frames(
             continue
         for file, one in zip(files, result, strict=True):
             memories[group.night].note_sums(file, one)
+
+
+def shared_out(files: Sequence[str], count: int) -> list[Sequence[str]]:
+    """Return files in pieces for tasks, by which each of `count` workers gets as many, but for one in each piece."""
+    pieces = count * -(-len(files) // (_CHUNK * count))
+    ends = [len(files) * k // pieces for k in range(pieces + 1)] if files else [0]
+    return [files[start:end] for start, end in pairwise(ends) if end > start]
 
 
 def _science_frames(

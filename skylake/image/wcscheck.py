@@ -132,6 +132,7 @@ def _met(pointing: Pointing, x: Floats, y: Floats, wanted: Floats) -> Floats:
 
 def _beyond(found: npt.NDArray[np.intp], n: int, chance: Floats) -> bool:
     """Tell whether more of `n` stars were found within one of the radii than chance explains."""
-    from scipy.stats import binom
+    # The survival function of the binomial distribution; scipy.stats, which has it too, takes a second to load.
+    from scipy.special import bdtrc
 
-    return bool((binom.sf(found - 1, n, chance) <= _CHANCE / len(found)).any())
+    return bool((bdtrc(found - 1.0, n, chance) <= _CHANCE / len(found)).any())

@@ -29,6 +29,13 @@ detector.width_px = 256
 detector.height_px = 256
 gates.n_sources.min = 20
 """
+PLAIN = """
+name = "plain"
+like = "generic"
+default_filter = "V"
+reduction.steps = ["trim"]
+gates.n_sources.min = 3
+"""
 #: Pixels of this order meet at the middle of the field, at RA 0.
 PIXEL_ORDER = 5
 #: A corner of the sky at the seam of right ascension, and the poles.
@@ -41,6 +48,14 @@ COLUMNS = CatalogColumns(
 )  # fmt: skip
 
 Run = Callable[..., IngestReport]
+
+
+@pytest.fixture(scope="session")
+def plain_profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """A camera of which nothing is known but its filter."""
+    path = tmp_path_factory.mktemp("profile") / "plain.toml"
+    path.write_text(PLAIN)
+    return cameras.load(path)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import pickletools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError
 from skylake.flow.chunkrows import pixels_of, read_rows, rows_of_frames, rows_of_pixel, write_rows
+from skylake.flow.frames import Chunk
 from skylake.lake.parts import sort_rows
 from skylake.schema import arrow_schema, conform, load
 from skylake.sky.pixels import PixelTree, pixel_range
@@ -79,3 +82,19 @@ def test_a_file_that_was_cut_off_is_named(tmp_path: Path, kept: int) -> None:
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match=r"a\.arrow: the rows of frames cannot be read"):
         read_rows(tmp_path / "a.arrow")
+
+
+def test_a_chunk_goes_between_processes_as_one_message() -> None:
+    values = {"frame_id": np.arange(3), "camera": ["one", None, "three"], "rms_px": [0.1, np.nan, None]}
+    rows = arrow_schema(load("frames")).empty_table().schema
+    frames = pa.table(
+        {field.name: pa.array(values.get(field.name, [None] * 3), field.type) for field in rows}, rows
+    )
+    # Of a slice only its own rows are sent.
+    chunk = Chunk(frames.slice(1), Path("sources"), ("repeated",), None)
+    sent = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL)
+    came = pickle.loads(sent)
+    assert came.frames.equals(chunk.frames) and came.frames.schema.equals(rows, check_metadata=True)
+    assert (came.sources, came.repeated, came.forced) == (chunk.sources, chunk.repeated, chunk.forced)
+    # No object stands for a column, of which there are hundreds.
+    assert len(list(pickletools.genops(sent))) < frames.num_columns

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow.chunkrows import read_rows
 from skylake.flow.cluster import Inline
@@ -21,21 +20,7 @@ from skylake.flow.psfpool import pool_psfs
 from skylake.image.kept import Kept
 from skylake.simulate import Moffat, render
 
-PROFILE = """
-name = "plain"
-like = "generic"
-default_filter = "V"
-reduction.steps = ["trim"]
-gates.n_sources.min = 3
-"""
 SIZE = 160
-
-
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
-    path = tmp_path_factory.mktemp("p") / "plain.toml"
-    path.write_text(PROFILE)
-    return cameras.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +43,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
-def pooled(frames: list[str], profile: Profile, folder: Path) -> list[Path]:
+def pooled(frames: list[str], plain_profile: Profile, folder: Path) -> list[Path]:
     """The files that are kept when frames have told their point spread function."""
-    pool_psfs({20240407: frames}, profile, Inline(), found=folder)
+    pool_psfs({20240407: frames}, plain_profile, Inline(), found=folder)
     return sorted(folder.iterdir())
 
 
@@ -71,15 +56,17 @@ def reduced(frames: list[str], reduction: Reduction, out: Path) -> tuple[Any, An
 
 
 def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
-    frames: list[str], profile: Profile, tmp_path: Path
+    frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
-    wanted = reduced(frames, Reduction(profile), tmp_path / "a.arrow")
-    kept = pooled(frames, profile, tmp_path / "found")
+    wanted = reduced(frames, Reduction(plain_profile), tmp_path / "a.arrow")
+    kept = pooled(frames, plain_profile, tmp_path / "found")
     assert len(kept) == 3
     rows = wanted[0].to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert rows[0]["n_streaks"] == 1
-    found = reduced(frames, Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow")
+    found = reduced(
+        frames, Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+    )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
     # Each file was asked for once, and its room is free.
@@ -88,21 +75,23 @@ def test_frames_that_told_the_psf_are_not_searched_twice_and_give_the_same(
 
 @pytest.mark.parametrize("size", [0, 100, 5000, 17_000])
 def test_a_damaged_file_is_as_good_as_none(
-    frames: list[str], profile: Profile, tmp_path: Path, size: int
+    frames: list[str], plain_profile: Profile, tmp_path: Path, size: int
 ) -> None:
-    wanted = reduced(frames[:1], Reduction(profile), tmp_path / "a.arrow")
-    (path,) = pooled(frames[:1], profile, tmp_path / "found")
+    wanted = reduced(frames[:1], Reduction(plain_profile), tmp_path / "a.arrow")
+    (path,) = pooled(frames[:1], plain_profile, tmp_path / "found")
     assert path.stat().st_size > size
     path.write_bytes(path.read_bytes()[:size])
-    found = reduced(frames[:1], Reduction(profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow")
+    found = reduced(
+        frames[:1], Reduction(plain_profile, kept=KeptFiles(tmp_path / "found")), tmp_path / "b.arrow"
+    )
     assert found[0].equals(wanted[0])
     assert found[1].equals(wanted[1])
 
 
 def test_all_that_is_kept_comes_back_to_the_last_bit(
-    frames: list[str], profile: Profile, tmp_path: Path
+    frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
-    (path,) = pooled(frames[:1], profile, tmp_path / "found")
+    (path,) = pooled(frames[:1], plain_profile, tmp_path / "found")
     content = path.read_bytes()
     kept = Kept.read(BytesIO(content))
     again = BytesIO()
@@ -114,20 +103,20 @@ def test_all_that_is_kept_comes_back_to_the_last_bit(
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(
-    frames: list[str], profile: Profile, tmp_path: Path
+    frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     (tmp_path / "found").write_text("no folder")
-    psfs = pool_psfs({20240407: frames}, profile, Inline(), found=tmp_path / "found")
-    wanted = pool_psfs({20240407: frames}, profile, Inline())
+    psfs = pool_psfs({20240407: frames}, plain_profile, Inline(), found=tmp_path / "found")
+    wanted = pool_psfs({20240407: frames}, plain_profile, Inline())
     assert {key: one.to_bytes() for key, one in psfs.items()} == {
         key: one.to_bytes() for key, one in wanted.items()
     }
 
 
 def test_no_more_files_are_kept_than_there_is_room_for(
-    frames: list[str], profile: Profile, tmp_path: Path
+    frames: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
-    (path,) = pooled(frames[:1], profile, tmp_path / "found")
+    (path,) = pooled(frames[:1], plain_profile, tmp_path / "found")
     kept = Kept.read(BytesIO(path.read_bytes()))
     files = KeptFiles(tmp_path / "many", may_add=True)
     for number in range(70):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow import psfpool
 from skylake.flow.cluster import Inline
@@ -18,21 +17,7 @@ from skylake.flow.psfpool import PsfKey, pool_psfs
 from skylake.image.psf import PsfModel
 from skylake.simulate import Moffat, render
 
-PROFILE = """
-name = "plain"
-like = "generic"
-default_filter = "V"
-reduction.steps = ["trim"]
-gates.n_sources.min = 3
-"""
 SIZE = 96
-
-
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
-    path = tmp_path_factory.mktemp("p") / "plain.toml"
-    path.write_text(PROFILE)
-    return cameras.load(path)
 
 
 def write_frame(path: Path, minute: int, fwhm: float | None = 3.0) -> str:
@@ -67,9 +52,9 @@ def same(one: dict[PsfKey, PsfModel], other: dict[PsfKey, PsfModel]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(night: list[str], profile: Profile) -> dict[PsfKey, PsfModel]:
+def whole(night: list[str], plain_profile: Profile) -> dict[PsfKey, PsfModel]:
     """The functions of all of the night."""
-    return pool_psfs({1: night}, profile, Inline())
+    return pool_psfs({1: night}, plain_profile, Inline())
 
 
 @pytest.fixture(scope="module")
@@ -81,52 +66,54 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize("order", ["in time", "anyhow"])
 def test_a_night_that_comes_piece_by_piece_ends_as_one_that_comes_at_once(
-    night: list[str], whole: dict[PsfKey, PsfModel], profile: Profile, tmp_path: Path, order: str
+    night: list[str], whole: dict[PsfKey, PsfModel], plain_profile: Profile, tmp_path: Path, order: str
 ) -> None:
     files = night if order == "in time" else np.random.default_rng(5).permutation(night).tolist()
     found: dict[PsfKey, PsfModel] = {}
     for count in (1, 11, 25, 26):
-        found = pool_psfs({1: sorted(files[:count])}, profile, Inline(), keep=tmp_path)
+        found = pool_psfs({1: sorted(files[:count])}, plain_profile, Inline(), keep=tmp_path)
     assert same(found, whole)
     (one,) = whole.values()
     assert one.quality.n_frames == 20
 
 
-def test_what_is_remembered_is_not_asked_again(night: list[str], profile: Profile, tmp_path: Path) -> None:
+def test_what_is_remembered_is_not_asked_again(
+    night: list[str], plain_profile: Profile, tmp_path: Path
+) -> None:
     workers = Counting()
-    first = pool_psfs({1: night[:8]}, profile, workers, keep=tmp_path)
+    first = pool_psfs({1: night[:8]}, plain_profile, workers, keep=tmp_path)
     before, workers.tasks = workers.tasks, 0
-    assert same(pool_psfs({1: night[:8]}, profile, workers, keep=tmp_path), first)
+    assert same(pool_psfs({1: night[:8]}, plain_profile, workers, keep=tmp_path), first)
     assert before == 3
     assert workers.tasks == 0
-    pool_psfs({1: night[:9]}, profile, workers, keep=tmp_path)
+    pool_psfs({1: night[:9]}, plain_profile, workers, keep=tmp_path)
     # The header of the new frame, and its stars if it takes the place of another.
     assert 1 <= workers.tasks <= 2
 
 
 def test_a_file_that_changed_and_a_damaged_memory_are_asked_again(
-    night: list[str], profile: Profile, tmp_path: Path
+    night: list[str], plain_profile: Profile, tmp_path: Path
 ) -> None:
     folder = tmp_path / "memory"
     files = [write_frame(tmp_path / f"{i}.fits", i) for i in range(3)]
-    narrow = pool_psfs({1: files}, profile, Inline(), keep=folder)
+    narrow = pool_psfs({1: files}, plain_profile, Inline(), keep=folder)
     write_frame(tmp_path / "1.fits", 1, fwhm=4.0)
     os.utime(files[1], ns=(1, 1))
-    wide = pool_psfs({1: files}, profile, Inline(), keep=folder)
-    assert same(wide, pool_psfs({1: files}, profile, Inline()))
+    wide = pool_psfs({1: files}, plain_profile, Inline(), keep=folder)
+    assert same(wide, pool_psfs({1: files}, plain_profile, Inline()))
     assert not same(wide, narrow)
     (memory,) = folder.iterdir()
     memory.write_bytes(memory.read_bytes()[:1000])
-    assert same(pool_psfs({1: files}, profile, Inline(), keep=folder), wide)
+    assert same(pool_psfs({1: files}, plain_profile, Inline(), keep=folder), wide)
 
 
-def test_old_nights_are_forgotten(night: list[str], profile: Profile, tmp_path: Path) -> None:
+def test_old_nights_are_forgotten(night: list[str], plain_profile: Profile, tmp_path: Path) -> None:
     for number in range(1, 6):
-        pool_psfs({number: night[number : number + 1]}, profile, Inline(), keep=tmp_path)
+        pool_psfs({number: night[number : number + 1]}, plain_profile, Inline(), keep=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3.npz", "4.npz", "5.npz"]
 
 
-def test_frames_that_are_asked_are_spread_over_the_night(profile: Profile) -> None:
+def test_frames_that_are_asked_are_spread_over_the_night(plain_profile: Profile) -> None:
     """The largest gap is no more than a few times the mean one, for any night and any count of its frames."""
     for start in (0.05, 0.4, 0.8):
         times = 60408.0 + start + np.arange(400) * 0.001
