@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from skylake.core.camera import ReductionSteps, Step
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 
+#: Gives what a camera calls a filter that a header names; None for one that it does not know.
+FilterKey = Callable[[str | None], str | None]
 #: Kinds of masters, each named by the step that needs it.
 KINDS = ("bias", "dark", "flat", "bad_pixels")
 #: A dark is scaled up by so much at most: what is wrong with it, by noise or by its bias, grows along.
@@ -90,12 +92,22 @@ class Rules:
         Whether a dark of another exposure may be scaled, which it may if the bias was taken off before.
     flat_temperature_tolerance_c : float or None
         The tolerance for flats; None takes them at any temperature.
+    filter_key : callable or None
+        Gives what a camera calls a filter of some name, None for an unknown one; None takes names as they are.
     """
 
     exposure_tolerance: float = 0.01
     temperature_tolerance_c: float = 3.0
     scalable: bool = True
     flat_temperature_tolerance_c: float | None = None
+    filter_key: FilterKey | None = None
+
+    def same_filter(self, first: str | None, second: str | None) -> bool:
+        """Tell whether two names are those of one filter."""
+        keys = [
+            name if self.filter_key is None else self.filter_key(name) or name for name in (first, second)
+        ]
+        return keys[0] == keys[1]
 
     def degrees(self, kind: str) -> float:
         """Return the tolerance in temperature for masters of a kind."""
@@ -123,8 +135,12 @@ class Library:
             return f"name with --lake a lake whose `skylake calib build --camera {profile}` made one"
         return f"{make} with `skylake calib build {self.lake} --camera {profile} FILE…`, then try again"
 
-    def pick(self, steps: ReductionSteps, wanted: Wanted, profile: str) -> dict[str, Master]:
+    def pick(
+        self, steps: ReductionSteps, wanted: Wanted, profile: str, filter_key: FilterKey | None = None
+    ) -> dict[str, Master]:
         """Return the masters that the steps of a profile, as ``--camera`` takes it, need for a frame, by kind.
+
+        A filter is what `filter_key` calls it, as in :class:`Rules`.
 
         Raises
         ------
@@ -132,7 +148,7 @@ class Library:
             ``no_master`` if there is none that fits; the sentence says why, names the command to type, and the profile
             and the key that ask for it.
         """
-        rules = rules_of(steps)
+        rules = replace(rules_of(steps), filter_key=filter_key)
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
             found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
@@ -195,7 +211,9 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
     ]
     if kind == "flat":
-        found.append((lambda one: one.filter == wanted.filter, f"is of filter {wanted.filter}"))
+        found.append(
+            (lambda one: rules.same_filter(one.filter, wanted.filter), f"is of filter {wanted.filter}")
+        )
     if kind == "dark":
         if wanted.exposure_s is None:
             found.append((lambda one: False, "can be told to fit, since the frame's exposure is unknown"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import ReductionSteps
+from skylake.core.camera import Camera, FilterBand, ReductionSteps
 from skylake.errors import FrameFailed
 from skylake.image.library import Library, Master, Rules, Wanted, choose
 
@@ -242,3 +242,22 @@ def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity(
         library.pick(replace(steps, use={"flat": ("lost",)}), WANTED, "lab")
     with pytest.raises(FrameFailed, match="none of the 1 masters of kind flat is of filter V"):
         library.pick(replace(steps, use={"flat": ("red",)}), WANTED, "lab")
+
+
+def test_a_flat_is_of_a_filter_by_any_of_its_names() -> None:
+    names = {"V": ("V", "Johnson V", "vis"), "r": ("r",), "R": ("R", "vis")}
+    known = Camera("lab", filters={key: FilterBand(key, aliases=some[1:]) for key, some in names.items()})
+    steps = ReductionSteps(("flat",))
+
+    def fits(of_master: str | None, of_frame: str | None) -> bool:
+        library, wanted = Library(Path(), (master(filter=of_master),)), replace(WANTED, filter=of_frame)
+        try:
+            return library.pick(steps, wanted, "lab", known.filter_key)["flat"].filter == of_master
+        except FrameFailed:
+            return False
+
+    assert fits("Johnson V", "V") and fits("V", "johnson v") and fits("v", "Johnson V") and fits("odd", "odd")
+    assert fits(None, None)
+    assert not fits("r", "R") and not fits("V", "R") and not fits("odd", "Odd") and not fits(None, "V")
+    # A name that two filters have is neither.
+    assert not fits("V", "vis") and not fits("R", "vis") and fits("vis", "vis")
