@@ -7,6 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO ?= demo
 
+# Python keeps what it compiles of the sources, whatever the environment says: workers and commands are processes of
+# their own, and without that each would spend half a second on it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint format generated deployed-schemas bench clean help
 
 help:

@@ -101,11 +101,16 @@ class Tally:
             self.pulls.setdefault(name, []).append(pull)
 
     def add_forced(self, frame: Drawn, measured: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Add what was measured at the true places."""
+        """Add what was measured at the true places.
+
+        Of a star itself a hybrid flux holds what its aperture does in the mean over places within a pixel.
+        """
         for name in FORCED:
             if name in measured:
                 flux, error = measured[name]
                 true = frame.held(np.arange(len(flux)), frame.x, frame.y, radius(name))
+                if name.startswith("hybrid"):
+                    true = frame.flux * (true.sum() / frame.flux.sum())
                 self.forced.setdefault(name, []).append((flux - true) / error)
 
     def beside_known(self) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import hashlib
 import json
@@ -38,13 +39,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+#: What the names of groups begin with that take minutes.
+LONG = ("docs", "lsdb")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one process, where they share its fixtures; what takes long comes first."""
     long = []
     for item in items:
         group = item.get_closest_marker("xdist_group")
-        if item.get_closest_marker("slow") or (group is not None and group.args == ("docs",)):
+        if item.get_closest_marker("slow") or (group is not None and group.args[0].startswith(LONG)):
             long.append(item)
         elif group is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
@@ -52,14 +57,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `make demo` leaves it, with fewer frames."""
+def demo_folder(tmp_path_factory: pytest.TempPathFactory, copy_lake: Callable[[Path, Path], Path]) -> Path:
+    """A folder as `make demo` leaves it, with fewer frames; one process makes it, and each has a copy of its own."""
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-made"
+    with made.with_suffix(".lock").open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not made.is_dir():
+            _make_demo(made)
     folder = tmp_path_factory.mktemp("demo")
+    copy_lake(made / "demo", folder / "demo")
+    return folder
+
+
+def _make_demo(made: Path) -> None:
+    making = made.with_suffix(".making")
+    making.mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "skylake", "demo", "--frames", "12", "demo"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=making, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return folder
+    making.rename(made)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -41,7 +40,8 @@ SET_UP = {"make demo", "make test", ". .venv/bin/activate"}
 #: Commands that say with 1 that some frames of the simulation were rejected on purpose.
 MAY_REJECT = re.compile(r"skylake (run|ingest) ")
 
-pytestmark = pytest.mark.xdist_group("docs")
+#: The process that follows a document; each of these takes a minute or two. The others share one.
+GROUPS = {"README.md": "docs-readme", "docs/tutorial.md": "docs-tutorial"}
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -129,28 +129,43 @@ def folder(demo_folder: Path) -> Path:
     return demo_folder
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(document, marks=pytest.mark.xdist_group(GROUPS.get(document, "docs")))
+        for document in DOCUMENTS
+    ],
+)
 def test_the_commands_of_a_document_run_in_their_order(
-    document: str, folder: Path, store: dict[str, str], run_forked: Run
+    document: str, run_forked: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     wanted = [command for command in commands(document) if command not in SET_UP]
     assert wanted
-    shutil.rmtree(folder / "lake", ignore_errors=True)
+    used = " ".join(wanted)
+    # What begins with nothing needs no demo.
+    folder = request.getfixturevalue("folder") if "demo/" in used or ".toml" in used else tmp_path
     to_the_letter = document in ON_WORKERS
     place = {} if to_the_letter else {"SKYLAKE_CLUSTER": "inline"}
+    variables = place | store_of(used, request)
     for command in wanted:
-        done = (run_in_shell if to_the_letter else run_forked)(command, folder, store | place)
+        done = (run_in_shell if to_the_letter else run_forked)(command, folder, variables)
         accepted = (0, 1) if MAY_REJECT.match(command) else (0,)
         assert done.returncode in accepted, f"$ {command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
 
 
+def store_of(text: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the environment for commands or programs, with the bucket where they speak of one."""
+    return request.getfixturevalue("store") if "s3://" in text else {}
+
+
+@pytest.mark.xdist_group("docs")
 @pytest.mark.parametrize("document", ["README.md", "docs/reading.md"])
-def test_the_python_of_a_document_runs(document: str, folder: Path, store: dict[str, str]) -> None:
+def test_the_python_of_a_document_runs(document: str, folder: Path, request: pytest.FixtureRequest) -> None:
     programs = blocks(document, "python")
     assert programs
     for program in programs:
-        done = run([sys.executable, "-W", "ignore", "-c", program], folder, store)
+        done = run([sys.executable, "-W", "ignore", "-c", program], folder, store_of(program, request))
         assert done.returncode == 0, f"{program}\n{done.stderr}"
         assert done.stdout.strip()
 

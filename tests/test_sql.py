@@ -104,12 +104,12 @@ DAMAGE = {
     "zeropoint_once": "INSERT INTO zeropoints FROM zeropoints LIMIT 1",
 }
 
-pytestmark = pytest.mark.xdist_group("docs")
+pytestmark = pytest.mark.xdist_group("docs-sql")
 
 
-@pytest.fixture
-def copy(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The tables of a lake, in memory, to be damaged."""
+@pytest.fixture(scope="module")
+def tables(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The tables of a lake, in memory. Tests do not change them."""
     with Lake(demo_folder / "demo" / "lake").snapshot().duckdb() as lake, duckdb.connect() as connection:
         for name in TABLES:
             rows = lake.table(name).to_arrow_table()
@@ -124,6 +124,14 @@ def copy(demo_folder: Path, facts: Facts) -> Iterator[duckdb.DuckDBPyConnection]
         for statement in FILLING:
             connection.execute(statement)
         yield connection
+
+
+@pytest.fixture
+def copy(tables: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The same, to be damaged: what a test does to them is undone."""
+    tables.begin()
+    yield tables
+    tables.rollback()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 from pyarrow.lib import ArrowException
@@ -78,14 +79,29 @@ def _outcome(task: Any) -> Any:
 
 
 class Distributed:
-    """Tasks run on the workers of a dask cluster."""
+    """Tasks run on the workers of a dask cluster, which may be started when the first ones come.
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.count = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+    Parameters
+    ----------
+    connect : callable
+        Gives a client of the cluster, and is called once.
+    count : int
+        Number of workers.
+    """
+
+    def __init__(self, connect: Callable[[], Any], count: int) -> None:
+        self._connect = connect
+        self.count = count
+
+    @cached_property
+    def client(self) -> Any:
+        """The client of the cluster."""
+        return self._connect()
 
     def run(self, tasks: Sequence[Any], done: Done | None = None) -> list[Any]:
         """Run tasks; see :class:`Workers`."""
+        if not tasks:
+            return []
         from distributed import as_completed
 
         futures = self.client.compute(list(tasks))
@@ -104,6 +120,8 @@ class Distributed:
 def workers(where: str, count: int) -> Iterator[Workers]:
     """Start or join workers, and release them at the end.
 
+    Local ones are started when there is something for them to do, as that takes seconds.
+
     Parameters
     ----------
     where : str
@@ -116,22 +134,26 @@ def workers(where: str, count: int) -> Iterator[Workers]:
     UsageError
         If `where` is none of these.
     WorkerError
-        If the workers cannot be had.
+        If the workers cannot be had; of local ones this is raised by the first tasks.
     """
     count = count or len(os.sched_getaffinity(0))
     if where == "inline":
         yield Inline()
     elif where == "local":
-        with _local(count) as client:
-            yield Distributed(client)
+        with ExitStack() as started:
+            yield Distributed(lambda: started.enter_context(_local(count)), count)
     elif where == "slurm":
         with _slurm(count) as client:
-            yield Distributed(client)
+            yield _joined(client)
     elif "://" in where:
         with _remote(where) as client:
-            yield Distributed(client)
+            yield _joined(client)
     else:
         raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tcp://host:port")
+
+
+def _joined(client: Any) -> Distributed:
+    return Distributed(lambda: client, max(len(client.scheduler_info(n_workers=-1)["workers"]), 1))
 
 
 @contextmanager
@@ -166,16 +188,23 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def _interrupts_held() -> Iterator[Callable[[], None]]:
     """Start processes that leave Ctrl-C to this one, which ends them in good order.
 
-    They inherit the mask of signals. An interrupt that comes meanwhile waits, and is raised by the function that is
-    given, or at the end.
+    They inherit the mask of signals. An interrupt that comes meanwhile, to whatever thread, waits, and is raised by
+    the function that is given, or at the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    waiting: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
 
+    @cache
     def hear() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if waiting:
+            waiting.clear()
+            signal.raise_signal(signal.SIGINT)
 
     try:
         yield hear

@@ -16,7 +16,7 @@ from skylake.core.frame import Pixels
 from skylake.image.annulus import LocalSky, local_sky
 from skylake.image.circles import Circles
 from skylake.image.kernels import pairs, stamps
-from skylake.image.kernels.covariances import local_variance
+from skylake.image.kernels.covariances import local_variance, noise_overlaps
 from skylake.image.kernels.forced_apertures import sum_pixels
 from skylake.image.psf import FramePsf
 from skylake.image.variances import Agreement
@@ -65,7 +65,7 @@ class StarFit:
     ----------
     flux, variance : ndarray
         ADU and ADU^2; NaN for a star of which no good pixel is there. The variance holds the noise of the sky, of the
-        photons of all stars, and what is not known of the neighbours.
+        photons of all stars, and what is not known of the neighbours; it is positive.
     taken : ndarray
         Flux with which the star was subtracted; it differs a little from the last word.
     increase : ndarray
@@ -205,15 +205,21 @@ def fit_stars(
         flux, steps = system.solve(products - around_it.level * drawn.sums, taken)
     around, under = circles or Circles.none(), _under(rms, drawn)
     told = variances or Variances(_NO_PLANE, Agreement())
+    excess = told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32)
     sums, bad, beyond, chi2 = sum_pixels(
         *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
         taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves,
         around.main, around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
-        told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32),
+        excess,
+    )  # fmt: skip
+    matrix = system.diagonal, system.starts, system.partners, system.values, _OVERLAP
+    shared = noise_overlaps(
+        *matrix, drawn.stamps, drawn.half, *places, signal, left, good, clean, gain, told.plane, told.agreement.scale,
+        excess - under * under,
     )  # fmt: skip
     error, increase = local_variance(
-        system.diagonal, system.starts, system.partners, system.values, _OVERLAP, beyond, under, _TOGETHER
-    )  # fmt: skip
+        *matrix, beyond, shared, under, taken, _RIDGE / (1.0 + _RIDGE), _TOGETHER
+    )
     error += (around_it.error * drawn.sums / system.diagonal) ** 2
     return _in_order(drawn, StarFit(
         flux, taken, error, increase, chi2, _share(drawn), around_it.level, around_it.error, around_it.known, left,

@@ -17,16 +17,22 @@ from skylake.simulate import Scenario, ScheduleParams, StarParams
 Run = Callable[..., Any]
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    """A lake with three nights, under a name that shells and patterns stumble over."""
-    root = tmp_path / "it's [a] lake"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with three nights. Tests do not change it."""
+    root = tmp_path_factory.mktemp("whole") / "lake"
     scenario = Scenario(
         nights=3, frames_per_night=4, stars=StarParams(per_frame=60.0), schedule=ScheduleParams(fields=1)
     )
     made = Lake.create(root, Settings(cluster="inline", pixel_order=0))
     make_archive(made, scenario, Inline(), Silent())
     return root
+
+
+@pytest.fixture
+def lake(whole: Path, tmp_path: Path, copy_lake: Callable[[Path, Path], Path]) -> Path:
+    """A copy of it, to be damaged, under a name that shells and patterns stumble over."""
+    return copy_lake(whole, tmp_path / "it's [a] lake")
 
 
 def test_a_whole_lake_is_told_to_be_well(lake: Path, well: Run) -> None:

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
+import psutil
 import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError, UsageError, WorkerError
+from skylake.flow import cluster
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
@@ -80,6 +84,40 @@ def local() -> Iterator[Distributed]:
     with workers("local", 2) as found:
         assert isinstance(found, Distributed)
         yield found
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_local_workers_are_started_by_the_first_task() -> None:
+    """A run that finds nothing to do does not wait for them."""
+    with workers("local", 1) as pool:
+        before = children()
+        assert (pool.count, pool.run([])) == (1, [])
+        assert children() == before
+        (worker,) = pool.run([dask.delayed(os.getpid)()])
+        assert worker in children() - before
+    assert worker not in children()
+
+
+def test_an_interrupt_while_workers_start_comes_when_they_have() -> None:
+    """Another thread may be the one that the system gives it to."""
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), cluster._interrupts_held() as heard:
+            signal.pthread_kill(other.ident or 0, signal.SIGINT)
+            time.sleep(0.1)
+            reached = True
+            heard()
+    finally:
+        idle.set()
+        other.join()
+    assert reached
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_workers_are_not_profiled(local: Distributed) -> None:

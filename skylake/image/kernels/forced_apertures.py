@@ -12,7 +12,7 @@ from skylake.image.kernels.stamps import crosses, cut, misses, read_ahead
 
 _ZERO = np.float32(0.0)
 #: No pixel is quieter than this share of the variance of the sky.
-_LEAST_VARIANCE = np.float32(0.1)
+LEAST_VARIANCE = np.float32(0.1)
 #: What is held of the pixels of a stamp.
 SEEN, REST, BEYOND, USE = range(4)
 
@@ -139,7 +139,7 @@ def _rest(
     """
     noise, chi2, squares, i = _ZERO, _ZERO, _ZERO, np.uint64(star)
     # Padding has no variance.
-    least = _LEAST_VARIANCE * variance
+    least = LEAST_VARIANCE * variance
     if partial:
         for k in range(len(whole)):
             if room[USE, k] * whole[k] != _ZERO:

@@ -1,0 +1,148 @@
+"""Errors of fitted fluxes of stars that overlap: as large as the scatter about the truth, however near they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from skylake.image.kernels.covariances import local_variance
+from skylake.image.kernels.shapes import draw_stamps
+from skylake.image.psf import FramePsf, PsfModel, Shape
+from skylake.image.psffit import StarFit, Variances, fit_stars
+from skylake.image.variances import Agreement
+
+Floats = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
+
+SHAPE = (260, 300)
+FWHM = 2.6
+GAIN = 1.5
+NOISE = 20.0
+SPACING = 22
+#: A bright star has three times as much noise from its photons as from the sky.
+FAINT, BRIGHT = 1e3, 1e5
+DRAWS = 40
+
+
+def psf() -> FramePsf:
+    model = PsfModel.moffat(FWHM, SHAPE)
+    return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), 12.0)
+
+
+def places_of_pairs(separation: float, seed: int = 1) -> tuple[Floats, Floats]:
+    """Pairs far from one another, in all directions: first one star of each, then the other."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[20 : SHAPE[0] - 18 : SPACING, 20 : SHAPE[1] - 18 : SPACING].reshape(2, -1)
+    x, y = (values + random.uniform(-0.5, 0.5, x.size) for values in (x, y))
+    angle = random.uniform(0.0, 2.0 * np.pi, x.size)
+    return (
+        np.concatenate([x, x + separation * np.cos(angle)]),
+        np.concatenate([y, y + separation * np.sin(angle)]),
+    )
+
+
+def light_of(x: Floats, y: Floats, flux: Floats) -> Floats:
+    """Stars as the model draws them, on a sky without light."""
+    half, pad = 20, 24
+    canvas = np.zeros((SHAPE[0] + 2 * pad, SHAPE[1] + 2 * pad))
+    columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+    dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
+    side = 2 * half + 1
+    stamps = draw_stamps(dx, dy, psf().coefficients(x, y), psf().inverse, half)[:, : side * side]
+    for stamp, column, row, total in zip(stamps, columns, rows, flux, strict=True):
+        canvas[row + pad - half : row + pad + half + 1, column + pad - half : column + pad + half + 1] += (
+            total * stamp.reshape(side, side)
+        )
+    return canvas[pad:-pad, pad:-pad]
+
+
+def exposed(light: Floats, random: np.random.Generator) -> Single:
+    noise = random.normal(0.0, NOISE, light.shape)
+    return np.asarray(random.poisson(light * GAIN) / GAIN + noise, np.float32)
+
+
+def fit(
+    pixels: Single,
+    x: Floats,
+    y: Floats,
+    good: npt.NDArray[np.uint8] | None = None,
+    variances: Variances | None = None,
+) -> StarFit:
+    good = np.ones(SHAPE, np.uint8) if good is None else good
+    rms = np.full(SHAPE, NOISE, np.float32)
+    return fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, variances=variances)
+
+
+def told(light: Floats) -> Variances:
+    """A plane of variances that agrees with the noise only when it is scaled and something is added."""
+    plane = (light / GAIN + NOISE**2 + 50.0) / 0.8
+    return Variances(plane.astype(np.float32), Agreement(0.8, np.full((5, 5), NOISE**2 + 50.0)))
+
+
+@pytest.mark.parametrize("kind", ["photons", "plane", "holes"])
+@pytest.mark.parametrize("flux", [FAINT, BRIGHT])
+@pytest.mark.parametrize("ratio", [1.0, 10.0])
+@pytest.mark.parametrize("widths", [0.3, 0.5, 1.0, 2.0])
+def test_pulls_of_pairs_have_the_width_one(widths: float, ratio: float, flux: float, kind: str) -> None:
+    x, y = places_of_pairs(widths * FWHM)
+    each = np.repeat([flux, flux / ratio], x.size // 2)
+    light, good = light_of(x, y, each), np.ones(SHAPE, np.uint8)
+    variances = told(light) if kind == "plane" else None
+    if kind == "holes":
+        good[np.rint(y).astype(int) + 1, np.rint(x).astype(int)] = 0
+    random, pulls = np.random.default_rng(7), []
+    for _ in range(DRAWS):
+        pixels = np.where(good == 1, exposed(light, random), np.float32(1e7))
+        found = fit(pixels, x, y, good, variances)
+        pulls.append((found.flux - each) / np.sqrt(found.variance))
+    for star in np.split(np.array(pulls), 2, axis=1):
+        assert abs(star.mean()) < 0.1
+        assert 0.9 < star.std() < 1.1
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.3, 0.95])
+@pytest.mark.parametrize("separation", [0.0, 0.01, 0.1, 0.3])
+def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
+    separation: float, share: float
+) -> None:
+    x, y = places_of_pairs(separation)
+    each = np.full(x.size, FAINT)
+    pixels = exposed(light_of(x, y, each), np.random.default_rng(3))
+    agreement = Agreement(1.0, np.full((5, 5), (1.0 - share) * NOISE**2))
+    plane = Variances(np.zeros(SHAPE, np.float32), agreement)
+    pairs, alone = (fit(pixels, x[:n], y[:n], variances=plane) for n in (x.size, x.size // 2))
+    assert (pairs.variance > 0.0).all()
+    assert (alone.variance > 0.0).all()
+    larger = np.sqrt(pairs.variance / np.median(alone.variance))
+    assert np.isfinite(larger).all()
+    assert larger.min() > 3.0
+
+
+def test_what_cannot_be_told_apart_is_uncertain_by_what_both_have() -> None:
+    """However bright: the ridge shares the light out, which no noise of photons tells."""
+    x, y = places_of_pairs(0.001)
+    each = np.repeat([10.0 * BRIGHT, BRIGHT], x.size // 2)
+    found = fit(exposed(light_of(x, y, each), np.random.default_rng(4)), x, y)
+    off, error = np.abs(found.flux - each), np.sqrt(found.variance)
+    assert off.min() > 3.0 * BRIGHT
+    assert (error > 0.5 * off).all()
+    assert (error < 2.0 * BRIGHT * 11.0).all()
+
+
+def test_pairs_that_are_left_out_make_no_variance_negative() -> None:
+    """Without its smallest element the matrix of these stars has an eigenvalue below 0."""
+    ridge = 1e-4
+    diagonal, starts = np.full(3, 1.0 + ridge), np.array([0, 0, 1, 3])
+    partners, values = np.array([0, 0, 1]), np.array([1.0 - 1e-6, 0.0205, 0.0195])
+    matrix = np.array(
+        [[1.0 + ridge, values[0], values[1]], [values[0], 1.0 + ridge, 0.0], [values[1], 0.0, 1.0 + ridge]]
+    )
+    assert np.linalg.eigvalsh(matrix).min() < 0.0
+    none, rms = np.zeros(3), np.ones(3, np.float32)
+    variance, increase = local_variance(
+        diagonal, starts, partners, values, 0.02, none, none, rms, none, ridge / (1.0 + ridge), 8
+    )
+    assert (variance[:2] > 1e3).all()
+    assert (increase[:2] > 1e3).all()
+    assert variance[2] > 0.9
