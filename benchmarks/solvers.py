@@ -22,6 +22,8 @@ ToSky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Solver = Callable[[StarList, SolveParams], tuple[float, ToSky | None]]
 #: The package is given so many of the brightest sources, of which the first make its asterisms.
 MOST_SOURCES, MOST_LEADING = 200, 80
+#: What the package says where its index files are for pictures of other scales.
+NO_FILES = "index files do not overlap"
 #: Seconds of the clock for `solve-field`, whose own limit is one of the processor: others may use the machine too.
 BUSY_S = 3600.0
 
@@ -59,13 +61,20 @@ def _package(files: list[Path]) -> Solver:
             corner = 0.5 * np.hypot(*sources.shape) * params.scale_high / 3600.0
             near = astrometry.PositionHint(*params.centre, min(params.radius_deg + corner, 180.0))
         began = time.process_time()
-        answer = solver.solve(
-            stars=stars, size_hint=astrometry.SizeHint(params.scale_low, params.scale_high), position_hint=near,
-            solution_parameters=astrometry.SolutionParameters(
-                logodds_callback=lambda _: astrometry.Action.STOP,
-                slices_generator=lambda n: [(0, min(n, MOST_LEADING))],
-            ),
-        )  # fmt: skip
+        try:
+            answer = solver.solve(
+                stars=stars, size_hint=astrometry.SizeHint(params.scale_low, params.scale_high), position_hint=near,
+                solution_parameters=astrometry.SolutionParameters(
+                    logodds_callback=lambda _: astrometry.Action.STOP,
+                    slices_generator=lambda n: [(0, min(n, MOST_LEADING))],
+                ),
+            )  # fmt: skip
+        except TypeError as error:
+            # It says so in this way where none of its files is for such a scale.
+            if NO_FILES not in str(error):
+                raise
+            print(f"astrometry (PyPI): not solved: {error}")
+            return time.process_time() - began, None
         seconds = time.process_time() - began
         if not answer.has_match():
             return seconds, None

@@ -10,7 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from skylake.image.solve import SolveParams
+from skylake.image.starlist import StarList
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,3 +106,23 @@ def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
     places = {name: verdict for name, verdict in found.items() if not name.startswith("CPU")}
     assert len(places) == 4
     assert places == dict.fromkeys(places, "met")
+
+
+def test_a_peer_whose_files_are_for_pictures_of_other_scales_has_not_solved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package says so by a TypeError."""
+    pytest.importorskip("astrometry")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from solvers import peers
+
+    solvers = peers(Path("/usr/share/astrometry"))
+    if "astrometry (PyPI)" not in solvers:
+        pytest.skip("there are no index files (Debian's astrometry-data-tycho2)")
+    random = np.random.default_rng(1)
+    x, y, flux = random.uniform(0.0, 1000.0, (3, 30))
+    sources = StarList(x, y, flux, np.full(30, np.nan), (1000, 1000))
+    capsys.readouterr()
+    seconds, to_sky = solvers["astrometry (PyPI)"](sources, SolveParams(scale_low=1e5, scale_high=2e5))
+    assert to_sky is None and 0.0 <= seconds < 60.0
+    assert "not solved: index files do not overlap" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.bands import BANDS
-from skylake.core.camera import Site
+from skylake.core.camera import Camera, Site
 from skylake.core.sphere import FloatArray
 
 _EARTH_RADIUS_M = 6378120.0
@@ -76,6 +76,12 @@ class Air:
             wavelength_um=air.wavelength_um if known is None else known.wavelength_nm / 1000.0,
         )
 
+    @classmethod
+    def heeded(cls, camera: Camera, band: str | None = None) -> Air:
+        """Return the air above the site of a camera; none if its profile says ``astrometry.refraction = false``."""
+        air = cls.above(camera.site, band)
+        return air if camera.astrometry.refraction else replace(air, pressure_hpa=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Refraction:
@@ -93,6 +99,11 @@ class Refraction:
     def of(cls, air: Air) -> Refraction:
         """Return the refraction of the air at a site."""
         return _of(air)
+
+    @property
+    def bends(self) -> bool:
+        """Whether there is any."""
+        return any(self.coefficients)
 
     def lifts(self, apparent: npt.ArrayLike) -> FloatArray:
         """Return how much lower stars are than they appear; below the horizon as much as there."""

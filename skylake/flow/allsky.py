@@ -55,9 +55,8 @@ class SkyFrame:
 
     @property
     def horizon(self) -> Horizon:
-        """The horizon of the site at the middle of the exposure, under its air."""
-        site = self.camera.site
-        return Horizon.of(self.mjd_mid, site, Air.above(site, self.band))
+        """The horizon of the site at the middle of the exposure, under its air if the profile heeds it."""
+        return Horizon.of(self.mjd_mid, self.camera.site, Air.heeded(self.camera, self.band))
 
 
 def solve_all_sky_file(

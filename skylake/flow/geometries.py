@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.cameras.clock import iso_of_mjd
-from skylake.core.camera import Site
+from skylake.core.camera import Camera
 from skylake.core.horizon import Horizon
 from skylake.core.reasons import Status
 from skylake.core.refraction import Air
@@ -49,9 +49,9 @@ class _Night:
 
 @dataclass(frozen=True, slots=True)
 class SkyCamera:
-    """What tells where stars stand for a camera: its site, and the stars of a catalog down to a magnitude."""
+    """What tells where stars stand for a camera: its site and air, and the stars of a catalog down to a magnitude."""
 
-    site: Site
+    camera: Camera
     catalog: ReferenceCatalog
     band: str | None
     faintest: float
@@ -173,7 +173,7 @@ def _learn(
         )
     bands = [one.band for one in profile.base.filters.values()]
     camera = SkyCamera(
-        profile.base.site,
+        profile.base,
         ReferenceCatalog.open(snapshot.catalog(name)),
         bands[0] if bands else None,
         profile.base.astrometry.all_sky_mag,
@@ -230,7 +230,7 @@ def learn_night(
                 frame["fwhm_px"] or USUAL_FWHM_PX,
                 night.shape,
                 frame["mjd_mid"],
-                Horizon.of(frame["mjd_mid"], camera.site, Air.above(camera.site, frame["band"])),
+                Horizon.of(frame["mjd_mid"], camera.camera.site, Air.heeded(camera.camera, frame["band"])),
                 Stars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )

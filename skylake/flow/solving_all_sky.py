@@ -12,6 +12,7 @@ from skylake.flow.allsky import solve_all_sky_file
 from skylake.flow.solving import SolvedFrame
 from skylake.image.allsky_solve import AllSkySolution
 from skylake.image.astrometry import Stars
+from skylake.image.skyplace import refraction_word
 from skylake.lake import Snapshot
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 
@@ -75,7 +76,7 @@ def described(found: AllSkySolution) -> dict[str, Any]:
     ra, dec = found.view.pixels_to_icrs(0.5 * (width - 1), 0.5 * (height - 1))
     told = found.report() | {
         "ra_deg": float(ra), "dec_deg": float(dec), "mirrored": found.view.lens.mirrored,
-        "completeness": found.refined.completeness,
+        "completeness": found.refined.completeness, "refraction": refraction_word(found.view.horizon),
     }  # fmt: skip
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

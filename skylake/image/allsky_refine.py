@@ -31,7 +31,7 @@ _BESIDE_PX, _BESIDE, _FALSE_ALARM, _FITTED = 12.0, 4, 1e-3, 3
 #: So many times more stars than detections are looked at for the light of neighbours.
 _DEEPER = 4
 #: Lower stars take no part: refraction there is that of the weather.
-_LEAST_ALTITUDE_DEG = 5.0
+LEAST_ALTITUDE_DEG = 5.0
 #: A fit with more parameters must leave less of the variance of stars held out than this.
 _GAIN = 0.995
 #: Width of the window of centroids in full widths at half maximum; neighbours count up to so many of it away.
@@ -285,7 +285,7 @@ def apart_px(lens: Lens, own: Refined, seen: Detected) -> float:
 def _shown(lens: Lens, stars: SkyStars, seen: Detected, shape: tuple[int, int], fwhm_px: float) -> SkyStars:
     number = len(seen.flux)
     faint = visible(lens, stars, shape, 0.0, _DEEPER * number)
-    return visible(lens, united(faint, lens, fwhm_px), shape, _LEAST_ALTITUDE_DEG, number)
+    return visible(lens, united(faint, lens, fwhm_px), shape, LEAST_ALTITUDE_DEG, number)
 
 
 def visible(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,12 @@ class Distortion:
     def expected(self, shape: tuple[int, int]) -> Expected:
         """Return what is expected of a frame of the camera: this distortion, and a stretch near the usual one."""
         return Expected(self.model.parameters(), Expected.usual(self.model, shape).sigma)
+
+    def expected_with_errors(self, shape: tuple[int, int]) -> Expected:
+        """Return the same with the errors of the distortion, which are then part of those of a lens that has it."""
+        covariance = np.zeros((len(NAMES), len(NAMES)))
+        covariance[np.ix_(SHARED, SHARED)] = self.spread * self.covariance
+        return replace(self.expected(shape), covariance=covariance)
 
     def applied(self, lens: Lens) -> Lens:
         """Return a lens with the focal length of another and this distortion.

@@ -59,10 +59,19 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is known of a lens before its stars are seen: values and standard deviations, shape (13,) each."""
+    """What is known of a lens before its stars are seen.
+
+    Attributes
+    ----------
+    values, sigma : ndarray, shape (13,)
+        What parameters are, and standard deviations by which those that are fitted may differ.
+    covariance : ndarray, shape (13, 13), or None
+        Of the values of those that are not fitted; None takes them for exact.
+    """
 
     values: Floats
     sigma: Floats
+    covariance: Floats | None = None
 
     @classmethod
     def usual(cls, lens: Lens, shape: tuple[int, int]) -> Expected:
@@ -244,7 +253,20 @@ class _Problem:
         spread, _ = self.normal(lens, residuals, derivatives, seen * weighing)
         covariance = np.zeros((len(NAMES), len(NAMES)))
         covariance[np.ix_(self.which, self.which)] = spread / _efficiency(squares[seen], weights[seen], lost)
+        if self.expected.covariance is not None:
+            covariance += self._of_the_others(spread, derivatives, seen * weighing)
         return LensFit(lens, self.which, covariance, residuals, weights, scatter, self.which, self.expected)
+
+    def _of_the_others(self, spread: Floats, derivatives: Floats, weighing: Floats) -> Floats:
+        """Return the covariance that comes of parameters that are not fitted; those that are follow them."""
+        others = np.setdiff1d(np.arange(len(NAMES)), self.which)
+        weighted = derivatives[self.which] * weighing
+        across = np.tensordot(weighted, derivatives[others], axes=([1, 2], [1, 2]))
+        follows = np.zeros((len(NAMES), len(others)))
+        follows[others, np.arange(len(others))] = 1.0
+        follows[self.which] = -spread @ across
+        assert self.expected.covariance is not None
+        return np.asarray(follows @ self.expected.covariance[np.ix_(others, others)] @ follows.T)
 
     def _lost(self, lens: Lens, derivatives: Floats, seen: Mask) -> float:
         """Return the degrees of freedom that the fit takes from the stars: what is known before takes none."""

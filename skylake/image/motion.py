@@ -10,6 +10,7 @@ predicted from every pair around it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.ephemeris import earth_rotation
+from skylake.core.robust import MAD_TO_SIGMA
 from skylake.image.lens import Lens
 
 Floats = npt.NDArray[np.float64]
@@ -35,6 +37,13 @@ _FALSE_ALARM = 1e-3
 _LEAST_STEP_PX = 1.0
 #: So many frames have to be predicted by others before it can be said how well that goes.
 _LEAST_PREDICTED = 2
+#: The chance at which a frame is left alone where its field has too few frames to tell of a step.
+_DOUBT = 1e-2
+#: Frames may be so many times farther apart than those of other fields over which others were predicted.
+_LONGER = 2.0
+#: Where two frames are all that is known, they may be no farther apart than this; and what is taken for the least way
+#: that a camera moves, since two frames may agree by chance (pixels).
+_SHORT_DAYS, _MOST_MOVED_PX, _CHANCE_PX = 10.0 / 1440.0, 20.0, 0.7
 
 
 def to_ground(mjd: npt.ArrayLike, ground: Ground) -> Floats:
@@ -129,7 +138,9 @@ class Track:
         to_sky = np.swapaxes(to_ground(mjd, ground), -1, -2)
         return cls(mjd, np.array(matrices) @ to_sky, ground, upright, metric, math.sqrt(misfit))
 
-    def between(self, mjd: float, before: int, fit_px: float = 0.0) -> Between | None:
+    def between(
+        self, mjd: float, before: int, fit_px: float = 0.0, others: Sequence[Track] = ()
+    ) -> Between | None:
         """Return where the camera points at an instant between the frames `before` and the next.
 
         Parameters
@@ -138,27 +149,83 @@ class Track:
         before : int
         fit_px : float
             How well stars tell the place of a frame: so much of what frames differ by is no motion.
+        others : sequence of Track
+            Other fields of the night. Where the frames of this one are too few to predict each other, those of others
+            tell how well that goes, and how far the camera moves between frames.
 
         Returns
         -------
         Between or None
-            None if the frames do not tell how well they predict each other, or tell that the field is another after
-            the instant than before it.
+            None if the frames tell that the field may be another after the instant than before it, or are too far
+            apart for what is known of the camera.
         """
-        triples = _Triples.of(self, before)
-        if triples.n_predicted < _LEAST_PREDICTED or triples.parted():
+        triples, others = _Triples.of(self, before), [one for one in others if len(one.mjd) > 2]
+        if triples.n_predicted < _LEAST_PREDICTED:
+            triples = _Triples.beside(others)
+            if triples.n_predicted < _LEAST_PREDICTED:
+                return self._between_two(mjd, before)
+            if not self._moves_as(others, before):
+                return None
+        elif triples.parted():
             return None
         first, last = self.mjd[before], self.mjd[before + 1]
         terms = _terms(np.array([first]), np.array([mjd]), np.array([last]))
-        # Few frames tell their variance badly: that of Student's distribution.
+        # Few frames tell their variance badly. Of Student's factor, n / (n - 1), less is left where they are more,
+        # since terms of which none is below 0 come out too large then.
         n = triples.n_predicted
         parts = triples.variances(np.ones(triples.squares.size, bool))
         # The frame that was predicted had an error of its own, which belongs to none that is still to be placed.
-        variance = (float(terms[0] @ parts) - min(fit_px**2, float(parts[0]))) * n / (n - 1)
-        share = (mjd - first) / (last - first)
+        variance = (float(terms[0] @ parts) - min(fit_px**2, float(parts[0]))) * (1.0 + 2.0 / (n * (n - 1)))
+        return Between(self._lens_at(mjd, before), math.sqrt(max(variance, 0.0) + self.misfit_px**2))
+
+    def _lens_at(self, mjd: float, before: int) -> Lens:
+        """Return the lens on the shortest turn from a frame to the next."""
+        share = (mjd - self.mjd[before]) / (self.mjd[before + 1] - self.mjd[before])
         attitude = _moved(self.attitudes[[before]], self.attitudes[[before + 1]], np.array([share]))[0]
-        lens = self.lens.turned(attitude @ to_ground(mjd, self.ground))
-        return Between(lens, math.sqrt(max(variance, 0.0) + self.misfit_px**2))
+        return self.lens.turned(attitude @ to_ground(mjd, self.ground))
+
+    def _between_two(self, mjd: float, before: int) -> Between | None:
+        """Return the same where nothing but the two frames tells of the camera, if they are near to each other.
+
+        How far it has moved between them bounds the error. Wind that differs from frame to frame gives three quarters
+        of the squared distance, a step anywhere between them or a random walk a quarter, a steady drift nothing.
+        """
+        gap = float(self.mjd[before + 1] - self.mjd[before])
+        moved = gap * float(np.linalg.norm(self._rates()[before]))
+        if gap > _SHORT_DAYS or moved > _MOST_MOVED_PX:
+            return None
+        variance = 0.75 * (moved**2 + _CHANCE_PX**2)
+        return Between(self._lens_at(mjd, before), math.sqrt(variance + self.misfit_px**2))
+
+    def _moves_as(self, others: Sequence[Track], before: int) -> bool:
+        """Tell whether the camera has moved between two frames as between those of other fields, and in such a time.
+
+        A drift takes it along a little more or less in each field; a step, as to another place of a field, is known by
+        being longer than the others by more than chance.
+        """
+        from scipy.special import fdtrc
+
+        gap = float(self.mjd[before + 1] - self.mjd[before])
+        if gap > _LONGER * max(float(np.max(one.mjd[2:] - one.mjd[:-2])) for one in others):
+            return False
+        usual = np.concatenate([one._rates(2) for one in others])
+        middle = np.median(usual, axis=0)
+        spread = float(np.sum((MAD_TO_SIGMA * np.median(np.abs(usual - middle), axis=0)) ** 2))
+        away = float(np.sum((self._rates()[before] - middle) ** 2))
+        if away * gap**2 <= _LEAST_STEP_PX**2:
+            return True
+        return bool(spread > 0.0 and fdtrc(2, 2 * len(usual), away / spread) >= _DOUBT)
+
+    def _rates(self, apart: int = 1) -> Floats:
+        """Return how the camera turned from frames to others `apart` later, pixels a day about three axes, (n, 3)."""
+        from scipy.spatial.transform import Rotation
+
+        length = self.mjd[apart:] - self.mjd[:-apart]
+        later, earlier = self.attitudes[apart:], self.attitudes[:-apart]
+        turns = Rotation.from_matrix(later @ np.swapaxes(earlier, -1, -2)).as_rotvec()
+        moves = turns @ np.linalg.cholesky(self.metric) / np.where(length > 0.0, length, 1.0)[:, None]
+        # Frames of one and the same time tell no rate.
+        return np.asarray(np.where(length[:, None] > 0.0, moves, 0.0))
 
 
 def _grid(lens: Lens, shape: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -235,9 +302,25 @@ class _Triples:
     @classmethod
     def of(cls, track: Track, before: int) -> _Triples:
         """Predict each frame of a track from each pair around it."""
+        i, j, k = (axis.ravel() for axis in np.meshgrid(*[np.arange(len(track.mjd))] * 3, indexing="ij"))
+        return cls._predicted(track, i, j, k, before)
+
+    @classmethod
+    def beside(cls, tracks: Sequence[Track]) -> _Triples:
+        """Predict each frame of other fields from the one before and the one after it."""
+        found = []
+        for track in tracks:
+            j = np.arange(1, len(track.mjd) - 1)
+            found.append(cls._predicted(track, j - 1, j, j + 1, -1))
+        squares = np.concatenate([np.zeros(0), *(one.squares for one in found)])
+        terms = np.concatenate([np.zeros((0, 3)), *(one.terms for one in found)])
+        return cls(squares, terms, np.arange(squares.size), np.zeros(squares.size, bool))
+
+    @classmethod
+    def _predicted(cls, track: Track, i: Indices, j: Indices, k: Indices, before: int) -> _Triples:
+        """Predict frames `j` from pairs of frames `i` and `k`, where they lie between them in time."""
         from scipy.spatial.transform import Rotation
 
-        i, j, k = (axis.ravel() for axis in np.meshgrid(*[np.arange(len(track.mjd))] * 3, indexing="ij"))
         mjd = track.mjd
         some = (mjd[i] < mjd[j]) & (mjd[j] < mjd[k])
         i, j, k = i[some], j[some], k[some]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from skylake.image.motion import Between, Ground, Track, stillest, to_ground
 #: Frames on either side, at most, and how long before or after they may be.
 EACH_SIDE = 5
 _LONGEST_DAYS = 1.0 / 24.0
+#: So many frames of a field tell how well they predict each other; where there are fewer, so many other fields do.
+_ENOUGH, _FIELDS = 4, 8
 #: A frame lies within so many errors, and no nearer or farther than this, of where its neighbours put it (pixels).
 _SIGMAS = 4.0
 _NEAR_PX, _FAR_PX = 3.0, 20.0
@@ -128,15 +131,32 @@ class Neighbours:
         # At one and the same time there is nothing in between.
         if not before[0].mjd < mjd < after[0].mjd:
             return None
-        shared = max(frames, key=lambda one: one.n_stars).lens
-        times, lenses = np.array([one.mjd for one in frames]), [one.lens for one in frames]
-        track = Track.of(times, lenses, shared, self.shape, self.ground)
+        track = self._track(frames)
         fit_px, bias_px = (
             float(np.sqrt(np.mean(np.square(values))))
             for values in ([one.fit_px for one in frames], [one.bias_px for one in frames])
         )
-        found = track.between(mjd, len(before) - 1, fit_px)
+        # With four frames these tell by themselves how well they predict each other.
+        others = self._elsewhere(before[0], after[0]) if len(frames) < _ENOUGH else []
+        found = track.between(mjd, len(before) - 1, fit_px, others)
         return None if found is None else replace(found, err_px=math.hypot(found.err_px, bias_px))
+
+    def _elsewhere(self, before: Neighbour, after: Neighbour) -> list[Track]:
+        """Return the tracks of other fields of the night, of those nearest in time."""
+        cuts = [0, *(number + 1 for number, slewed in enumerate(self.slewed) if slewed), len(self.frames)]
+        runs = [self.frames[start:end] for start, end in itertools.pairwise(cuts)]
+        middle = 0.5 * (before.mjd + after.mjd)
+        # Frames before and after a long pause predict none between them.
+        others = [run for run in runs if before not in run and len(run) > 2]
+        others = [run for run in others if run[-1].mjd - run[0].mjd <= _LONGEST_DAYS]
+        others.sort(key=lambda run: abs(0.5 * (run[0].mjd + run[-1].mjd) - middle))
+        return [self._track(run) for run in others[:_FIELDS]]
+
+    def _track(self, frames: Sequence[Neighbour]) -> Track:
+        """Return frames of one field, all seen through the lens of that with the most stars."""
+        shared = max(frames, key=lambda one: one.n_stars).lens
+        times, lenses = np.array([one.mjd for one in frames]), [one.lens for one in frames]
+        return Track.of(times, lenses, shared, self.shape, self.ground)
 
     def _carried(self, frame: Neighbour, mjd: float) -> Lens:
         """Return the lens of a frame at another time, if the camera has not moved against its ground."""

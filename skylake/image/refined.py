@@ -165,7 +165,7 @@ def _refinement(
 ) -> Refinement | None:
     if distortion is None:
         return refine(start, vectors, mag, sources, shape, radius_px)
-    applied, known = distortion.applied(start), distortion.expected(shape)
+    applied, known = distortion.applied(start), distortion.expected_with_errors(shape)
     return refine(applied, vectors, mag, sources, shape, radius_px, known, ["stretch"])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.camera import Camera
 from skylake.core.flags import SourceFlag
@@ -16,14 +17,18 @@ from skylake.core.refraction import Air
 from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from skylake.errors import FrameRejected
 from skylake.image.allsky import SkyStars
+from skylake.image.allsky_errors import covariance_of, turned_covariance, view_err_px
 from skylake.image.allsky_refine import Detected, Refined, apart_px, follow, refine
 from skylake.image.allsky_solve import solve_all_sky
 from skylake.image.astrometry import StarFinder, Stars
+from skylake.image.bending import APPLIED, OFF
 from skylake.image.geometry import CHANGED_PX, Geometry, in_force
 from skylake.image.lens import Lens
 from skylake.image.lenstext import view_text
 from skylake.image.measure import Measurements
 from skylake.image.skyview import SkyView
+
+Floats = npt.NDArray[np.float64]
 
 #: Centroids that mean nothing: of what is cut off, spoilt, or too crowded to have one.
 NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
@@ -71,7 +76,8 @@ class SkyScene:
     ) -> SkyScene:
         """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken.
 
-        Stars stand where the air above the site of the camera lifts them, at the wavelength of the band.
+        Stars stand where the air above the site of the camera lifts them, at the wavelength of the band, unless the
+        profile says that refraction is left to the lens.
         """
         site = camera.site
         if not site.known:
@@ -84,7 +90,7 @@ class SkyScene:
         width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
         fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
         stars = find_stars(0.0, 90.0, 180.0, mjd)
-        horizon = Horizon.of(mjd, site, Air.above(site, band))
+        horizon = Horizon.of(mjd, site, Air.heeded(camera, band))
         return cls(found, fwhm, shape, mjd, horizon, stars)
 
     @property
@@ -103,6 +109,11 @@ def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -
     clear = ((flags & NO_PLACE) == 0) & (flux > 0.0) & np.isfinite(x_err) & np.isfinite(y_err)
     errors = np.hypot(x_err, y_err) / np.sqrt(2.0)
     return Detected(np.stack([x, y], axis=1)[clear], errors[clear], flux[clear])
+
+
+def refraction_word(horizon: Horizon) -> str:
+    """Return what ``frames.astrom_refraction`` tells of a frame of the whole sky."""
+    return APPLIED if horizon.refraction.bends else OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +149,25 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
     above = scene.above
     held = follow(known.lens, scene.detected, above, scene.shape, scene.fwhm_px)
     if held is None:
-        return _placed(scene, known.lens, None, known.name)
+        return _placed(scene, known.lens, None, known.name, known.covariance)
     own = refine(held.lens, [(scene.detected, above)], scene.shape, scene.fwhm_px)
     many = own is not None and len(own[0].pairs.star) >= _MANY
     if own is not None and many and apart_px(held.lens, own[0], scene.detected) > CHANGED_PX:
-        return _placed(scene, own[0].lens, own[0], None)
-    return _placed(scene, held.lens, held, known.name)
+        return _placed(scene, own[0].lens, own[0], None, covariance_of([(own[0], scene.detected)]))
+    covariance = known.covariance
+    if covariance.any():
+        covariance = turned_covariance(held, scene.detected, covariance)
+    return _placed(scene, held.lens, held, known.name, covariance)
 
 
-def _placed(scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None) -> SkyPlace:
+def _placed(
+    scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None, covariance: Floats
+) -> SkyPlace:
     view = SkyView(lens, scene.horizon, scene.shape)
-    row: dict[str, Any] = {"wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view)}
+    row: dict[str, Any] = {
+        "wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view),
+        "wcs_err_px": _err_px(view, covariance),
+    }  # fmt: skip
     if found is not None:
         row |= {"wcs_source": "refined"} | _numbers(scene, found)
     return SkyPlace(view, geometry, row, found is not None)
@@ -165,7 +184,17 @@ def place_by_stars(scene: SkyScene) -> SkyPlace:
     found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
     numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
     source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds}
-    return SkyPlace(found.view, None, source | {"wcs_lens": view_text(found.view)} | numbers)
+    covariance = covariance_of([(found.refined, scene.detected)])
+    told = {"wcs_lens": view_text(found.view), "wcs_err_px": _err_px(found.view, covariance)}
+    return SkyPlace(found.view, None, source | told | numbers)
+
+
+def _err_px(view: SkyView, covariance: Floats) -> float | None:
+    """Return what ``wcs_err_px`` tells; None of a geometry whose errors are not known, as older ones."""
+    if not covariance.any():
+        return None
+    err = view_err_px(view.lens, view.shape, covariance)
+    return err if np.isfinite(err) else None
 
 
 def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:
@@ -175,6 +204,6 @@ def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:
         "astrom_rms_arcsec": found.rms_px * ARCSEC_PER_RADIAN / found.lens.focal_px,
         "astrom_held_out_px": found.held_out_px if np.isfinite(found.held_out_px) else None,
         "astrom_parameters": found.order,
-        "astrom_refraction": "applied",
+        "astrom_refraction": refraction_word(scene.horizon),
         **found.numbers(scene.detected, scene.shape),
     }

@@ -230,7 +230,7 @@ COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refi
 
 COMMENT ON COLUMN frames.wcs_catalog IS 'Name of the reference catalog that the WCS was checked or made with';
 
-COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by the lens of the frame, root mean square over the image, both coordinates together; null where the WCS is that of the header, and for the whole sky [pixel]';
+COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by the lens of the frame, root mean square over the image, both coordinates together; null where the WCS is that of the header [pixel]';
 
 COMMENT ON COLUMN frames.wcs_neighbours IS 'frame_id of the frames before and after that tell where a frame points which does not tell it alone, a hyphen for none, and a digest of what they tell';
 

@@ -1,5 +1,7 @@
 """The air of the site and the band of the filter lift the stars of a camera that sees the whole sky."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,14 @@ def archive(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Fishe
     return simulate_fisheye(wanted, tmp_path_factory.mktemp("fisheye"))
 
 
+@pytest.fixture(scope="module")
+def columns() -> CatalogColumns:
+    return CatalogColumns(
+        ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec", magnitudes={"V": "V"},
+        magnitude_errors={"V": "V_err"}, colours={"B-V": "B-V"},
+    )  # fmt: skip
+
+
 def test_stars_near_the_horizon_are_where_the_air_of_the_site_lifts_them(
     profile: Profile, archive: FisheyeResult
 ):
@@ -67,13 +77,9 @@ def test_stars_near_the_horizon_are_where_the_air_of_the_site_lifts_them(
 
 
 def test_the_geometry_of_a_night_does_not_take_the_air_for_the_lens(
-    profile: Profile, archive: FisheyeResult, tmp_path: Path
+    profile: Profile, archive: FisheyeResult, columns: CatalogColumns, tmp_path: Path
 ):
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=0))
-    columns = CatalogColumns(
-        ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec", magnitudes={"V": "V"},
-        magnitude_errors={"V": "V_err"}, colours={"B-V": "B-V"},
-    )  # fmt: skip
     import_catalog(lake, "simcat", "table", [archive.catalog], columns, margin_arcsec=4000.0)
     assert ingest(lake, profile, archive.frames, Inline()).counts == {"ok": 1}
     (geometry,) = read_geometries(lake.layout, "thin")
@@ -83,3 +89,29 @@ def test_the_geometry_of_a_night_does_not_take_the_air_for_the_lens(
     away = (truth - truth.mean(axis=0)) / np.linalg.norm(truth - truth.mean(axis=0), axis=1, keepdims=True)
     learnt = float(np.mean(np.sum(off * away, axis=1)))
     assert abs(learnt) < 0.05
+
+
+def test_refraction_that_the_profile_leaves_to_the_lens_is_not_taken_off(
+    profile: Profile, archive: FisheyeResult, columns: CatalogColumns, tmp_path: Path
+):
+    """With a quarter of the air the lens follows it; what it does to stars is then that of no air."""
+    way = replace(profile.base.astrometry, refraction=False)
+    left = replace(profile, base=replace(profile.base, astrometry=way))
+    frame = measure_sky_frame(archive.frames[0], left)
+    low = horizontal_vectors(10.0, 70.0)
+    assert frame.horizon.to_icrs(low) == pytest.approx(
+        Horizon.of(frame.mjd_mid, profile.base.site, Air(0.0, 0.0)).to_icrs(low), abs=1e-12
+    )
+    told = []
+    for one in (profile, left):
+        lake = Lake.create(tmp_path / str(len(told)), Settings(cluster="inline", pixel_order=0))
+        import_catalog(lake, "simcat", "table", [archive.catalog], columns, margin_arcsec=4000.0)
+        assert ingest(lake, one, archive.frames, Inline()).counts == {"ok": 1}
+        (row,) = lake.snapshot().read("frames").to_pylist()
+        (geometry,) = read_geometries(lake.layout, "thin")
+        lift = json.loads(row["wcs_lens"])["horizon"]["refraction"]
+        told.append((row["astrom_refraction"], any(lift), geometry.lens.to_pixels(low)))
+    (heeded, air, here), (ignored, none, there) = told
+    assert (heeded, air, ignored, none) == ("applied", True, "off", False)
+    # The learnt lens has what the air does to low stars, which are 1.2 arcminutes higher.
+    assert float(np.hypot(*np.subtract(here, there))) > 0.02

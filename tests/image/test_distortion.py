@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 
 from skylake.core.rotations import rotation_vector
+from skylake.core.sphere import ra_dec
+from skylake.image.astrometry import Stars
 from skylake.image.distortion import compare_distortion, counted_once, learn_distortion
 from skylake.image.jointfit import OWN, identities
 from skylake.image.lens import Lens
 from skylake.image.lenschoice import BASIC, fit_best_lens
 from skylake.image.lensfit import Expected, Pairs, fit_lens
+from skylake.image.matching import Sources
+from skylake.image.refined import refine_pointing
+from skylake.image.seeding import pointing_of
 
 SHAPE = (768, 1024)
 FOCAL = 2600.0
@@ -46,9 +51,11 @@ def frames(camera, seeds, number=25):
     return [lens for lens, _ in found], [pairs for _, pairs in found]
 
 
-def away(lens, truth):
+def away(lens, truth, edge=0.0):
     """Root mean square distance over the image between two lenses, pixels."""
-    y, x = (axis.ravel() for axis in np.mgrid[0 : SHAPE[0] - 1 : 12j, 0 : SHAPE[1] - 1 : 12j])
+    y, x = (
+        axis.ravel() for axis in np.mgrid[edge : SHAPE[0] - 1 - edge : 12j, edge : SHAPE[1] - 1 - edge : 12j]
+    )
     there = lens.to_pixels(truth.to_vectors(x, y))
     return math.sqrt(np.mean((there[0] - x) ** 2 + (there[1] - y) ** 2))
 
@@ -62,6 +69,24 @@ def bare(lens):
 def learnt():
     lenses, pairs = frames(CAMERA, range(30))
     return learn_distortion([bare(lens) for lens in lenses], pairs, SHAPE)
+
+
+@pytest.mark.parametrize("number", [15, 150])
+def test_errors_of_frames_hold_those_of_the_distortion_that_was_learnt(number):
+    """Three frames of 25 stars tell it worse than many stars of a frame tell all else."""
+    pulls = []
+    for camera in range(8):
+        lenses, pairs = frames(CAMERA, range(3000 + 3 * camera, 3003 + 3 * camera))
+        distortion, _ = learn_distortion([bare(lens) for lens in lenses], pairs, SHAPE)
+        for seed in range(2):
+            lens, mine = frame(CAMERA, 4000 + 2 * camera + seed, number)
+            mag = np.linspace(6.0, 9.0, number)
+            sources = Sources.ranked(mine.x, mine.y, mine.sigma, 10.0 ** (-0.4 * mag))
+            stars, start = Stars(*ra_dec(mine.vectors), mag), pointing_of(lens, SHAPE)
+            found = refine_pointing(start, stars, sources, SHAPE, distortion=distortion)
+            # In the middles of cells, as errors are told of the image.
+            pulls.append(away(found.lens, lens, 37.0) / found.refinement.err_px)
+    assert 0.75 < np.sqrt(np.mean(np.square(pulls))) < 1.35
 
 
 def test_many_frames_of_few_stars_tell_the_distortion(learnt):

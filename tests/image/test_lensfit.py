@@ -124,6 +124,19 @@ def test_errors_of_a_lens_of_few_stars_are_those_that_there_are(number, strength
     assert fit.err_px(SHAPE) == pytest.approx(math.sqrt(squares.mean()), rel=0.1)
 
 
+@pytest.mark.parametrize(("number", "strength"), [(60, 0.0), (200, 0.0), (60, 0.02)])
+def test_errors_of_a_lens_of_many_stars_are_those_that_there_are(number, strength):
+    """With and without distortion, some of which is less than so many stars tell; in the middles of cells."""
+    lens = drawn(21, strength=strength)
+    y, x = (axis.ravel() for axis in np.mgrid[31.5 : SHAPE[0] : 64.0, 42.2 : SHAPE[1] : 85.33])
+    pulls = []
+    for seed in range(30):
+        fit, _ = best(lens, seen(lens, number, 500 + seed))
+        off = np.array(fit.lens.to_pixels(lens.to_vectors(x, y))) - [x, y]
+        pulls.append(math.sqrt(np.mean(np.sum(off**2, axis=0))) / fit.err_px(SHAPE))
+    assert 0.83 < np.sqrt(np.mean(np.square(pulls))) < 1.2
+
+
 def test_uncertainties_know_of_scatter_beyond_the_stated_errors():
     lens, known = drawn(21), Expected.usual(drawn(21), SHAPE)
     stated = seen(lens, 300, 1, 0.3)
