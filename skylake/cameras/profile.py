@@ -13,6 +13,7 @@ from typing import Any
 from skylake.cameras.chips import chip_blocks, of_chip
 from skylake.cameras.rules import rules_of_profile
 from skylake.cameras.skycontent import sky_checksums
+from skylake.cameras.unused import refuse_unused
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
@@ -134,7 +135,9 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
         raise ConfigurationError(f"{path}: it has no [[chip]], so there is no chip {wanted!r}")
     if wanted and wanted not in chips:
         raise ConfigurationError(f"{path}: there is no chip {wanted!r}; there are {', '.join(chips)}")
-    return tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
+    found = tuple(_built(path, data, chip) for chip in chips or [""] if wanted in ("", chip))
+    refuse_unused(_told(path), data, str(path))
+    return found
 
 
 def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
@@ -168,12 +171,7 @@ def _find(name: str) -> Path:
 def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigurationError(f"{path}: the key 'like' leads back to the same profile; remove it")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: the profile cannot be read: {error}") from error
+    data = _told(path)
     parent = data.pop("like", None)
     if parent is None:
         return data
@@ -183,6 +181,16 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: like: {error}") from error
     return _merge(_resolve_like(found, (*seen, path)), data)
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """Return what a file says itself."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: the profile cannot be read: {error}") from error
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class HeaderReading:
     """All that the header of a frame gives under a profile.
 
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
-    is filed. Times are MJD, UTC. ``profile`` is what ``--camera`` takes for the profile that it was read under.
+    is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel. ``profile`` is what ``--camera``
+    takes for the profile that it was read under.
     """
 
     camera: Camera
@@ -80,6 +81,22 @@ class HeaderReading:
     readings: list[Reading] = field(default_factory=list)
     problem: tuple[Reason, str] | None = None
     profile: str = "the profile"
+
+    @property
+    def n_averaged(self) -> int:
+        """Raw pixels of which a pixel of the reduced image is the mean: two in a plane of both greens, else one."""
+        reduction = self.camera.reduction
+        return 2 if "bayer" in reduction.steps and reduction.colour == "G" else 1
+
+    @property
+    def image_gain(self) -> float:
+        """Electrons of all raw pixels of a pixel of the reduced image per its ADU: a mean has fewer ADU than a sum."""
+        return self.gain * self.n_averaged
+
+    @property
+    def image_read_noise(self) -> float:
+        """Read noise of a pixel of the reduced image in these electrons, rms."""
+        return self.read_noise * math.sqrt(self.n_averaged)
 
     @property
     def exposure_known(self) -> bool:

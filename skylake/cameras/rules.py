@@ -69,6 +69,7 @@ def rules_of_profile(camera: Camera) -> Iterator[Rule]:
         _rules_of_detector_and_site(camera),
         _rules_of_gates(camera),
         _rules_of_reduction(camera),
+        _rules_of_areas(camera),
     )
 
 
@@ -124,6 +125,13 @@ def _rules_of_apertures(camera: Camera) -> Iterator[Rule]:
     yield list(radii) != sorted(set(radii)), "apertures.radii_px", "radii grow"
     too_small = max(radii, default=0.0) >= camera.apertures.total_radius_px
     yield too_small, "apertures.total_radius_px", "it is larger than every radius of radii_px"
+    annulus = camera.apertures.sky_annulus_px
+    inside = annulus is not None and annulus[1] <= max(radii, default=0.0)
+    yield (
+        inside,
+        "apertures.sky_annulus_px",
+        "it lies inside the largest radius of radii_px; give larger radii",
+    )
     known = (*camera.apertures.circles, "kron")
     yield flux not in known, "apertures.flux", f"{flux!r} is none of {', '.join(known)}"
 
@@ -143,7 +151,9 @@ def _rules_of_names(camera: Camera) -> Iterator[Rule]:
 
 
 def _rules_of_detector_and_site(camera: Camera) -> Iterator[Rule]:
-    site = camera.site
+    site, linear, full = camera.site, camera.detector.linearity_adu, camera.detector.saturation_adu
+    above = linear is not None and full is not None and linear > full
+    yield above, "detector.linearity_adu", "it is above saturation_adu; exchange them, or leave it out"
     yield not -90.0 <= (site.latitude_deg or 0.0) <= 90.0, "site.latitude_deg", "give degrees from -90 to 90"
     off = not -180.0 <= (site.longitude_deg or 0.0) <= 360.0
     yield off, "site.longitude_deg", "give degrees from -180 to 360, east positive"
@@ -229,3 +239,40 @@ def _rules_of_reduction(camera: Camera) -> Iterator[Rule]:
     relative = sky.file is not None and not Path(sky.file).is_absolute()
     yield relative, "reduction.sky.file", "give the absolute path, which all workers find"
     yield not 1 <= sky.min_frames <= sky.n_frames, "reduction.sky.min_frames", "from 1 to sky.n_frames"
+
+
+def _rules_of_areas(camera: Camera) -> Iterator[Rule]:
+    """Return the rules of what is where on the detector."""
+    detector, steps = camera.detector, camera.reduction.steps
+    spans = {key: getattr(detector, key) for key in ("trim_x", "trim_y", "overscan_x", "overscan_y")}
+    areas = [(key, span, key[-1]) for key, span in spans.items() if span is not None]
+    for x0, x1, y0, y1 in detector.unlit:
+        areas += [("unlit", (x0, x1), "x"), ("unlit", (y0, y1), "y")]
+    for key, span, axis in areas:
+        size = detector.width_px if axis == "x" else detector.height_px
+        what = (
+            f"it ends beyond the {size} pixels of the detector; mend it, or detector.width_px and height_px"
+        )
+        yield size is not None and span[1] > size, f"detector.{key}", what
+    smallest = min(detector.width_px or math.inf, detector.height_px or math.inf)
+    nothing = 2 * detector.reference_border_px >= smallest
+    yield (
+        nothing,
+        "detector.reference_border_px",
+        "it leaves nothing of the detector; mend it, or its size",
+    )
+    meets = {axis: _meet(spans[f"overscan_{axis}"], spans[f"trim_{axis}"]) for axis in "xy"}
+    for axis, meet in meets.items():
+        wrong = meet is True and False not in meets.values() and {"overscan", "trim"} <= set(steps)
+        yield (
+            wrong,
+            f"detector.overscan_{axis}",
+            f"trim_{axis} leaves a part of it in the image; mend one of them",
+        )
+
+
+def _meet(first: tuple[int, int] | None, second: tuple[int, int] | None) -> bool | None:
+    """Tell whether two ranges have pixels in common; None where one of them is not told."""
+    if first is None or second is None:
+        return None
+    return first[0] < second[1] and second[0] < first[1]

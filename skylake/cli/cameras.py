@@ -278,6 +278,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
     import dataclasses
 
     from skylake.cameras import Reading, describe_header, read_header
+    from skylake.cameras.unused import unused_readings
     from skylake.errors import FrameError
     from skylake.image.astrometry import header_pointing
     from skylake.image.calibrate import calibrate
@@ -297,7 +298,7 @@ def _check(file: Path, profile: Profile) -> dict[str, Any]:
         readings = _with_dates(describe_header(raw.header, reading), reading)
         if raw.n_further and profile.base.header.extension is None:
             readings.append(_further_images(raw.n_further, raw.extension))
-        readings += _cards_of_use(raw.header, reading)
+        readings += _cards_of_use(raw.header, reading) + unused_readings(reading.camera)
         readings += _telescope(raw.header, reading.camera, reading.mjd_mid)
         image = calibrate(raw, reading.camera, reading.saturation_adu)
         readings += _site(reading) + _sun(reading)

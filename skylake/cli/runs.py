@@ -102,6 +102,8 @@ def _show_ingest(report: IngestReport) -> None:
             f"ingest: of all that the lake has of the camera, {nights} {was} made with another configuration; "
             "--redo renews those whose frames are named"
         )
+    for sentence in report.overlapping:
+        show.complain(sentence)
     if report.half_skies:
         click.echo(half_skies(report))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,3 +64,23 @@ def mag_column(band: str) -> str:
 def colour_column(colour: str) -> str:
     """Return the name of the catalog column of a colour such as ``B-V``."""
     return "colour_" + colour.replace("-", "_")
+
+
+def filter_called(name: str | None, names: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the key of the filter that has a name; None if it is unknown.
+
+    The case of letters counts where it must, r being another filter than R, and else does not. A name that could be
+    two filters is unknown.
+
+    Parameters
+    ----------
+    name : str or None
+    names : mapping
+        Names of each filter by its key.
+    """
+    wanted = (name or "").strip()
+    for same in (str, str.lower):
+        found = [key for key, some in names.items() if same(wanted) in map(same, some)]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from skylake.core.astrometry import Astrometry
+from skylake.core.bands import filter_called
 from skylake.core.ids import config_sha256
 from skylake.core.place import Place
 from skylake.core.reduction import BadPixels, CosmicRays, SkyFrames
@@ -353,20 +354,13 @@ class Camera:
     injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
 
-    def filter_band(self, name: str | None) -> FilterBand | None:
-        """Return the band of a filter by its name or an alias; None if unknown.
+    def filter_key(self, name: str | None) -> str | None:
+        """Return what a filter is called in the profile, whatever name or alias a header has; None if unknown."""
+        return filter_called(name, {key: (key, *band.aliases) for key, band in self.filters.items()})
 
-        The case of letters counts where it must, r being another filter than R, and else does not. A name
-        that could be two filters is unknown.
-        """
-        wanted = (name or "").strip()
-        for same in (str, str.lower):
-            found = [
-                band for key, band in self.filters.items() if same(wanted) in map(same, (key, *band.aliases))
-            ]
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
+    def filter_band(self, name: str | None) -> FilterBand | None:
+        """Return the band of a filter by its name or an alias; None if unknown."""
+        return self.filters.get(self.filter_key(name) or "")
 
     @property
     def image_shape(self) -> tuple[int, int] | None:

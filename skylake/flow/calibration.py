@@ -168,7 +168,8 @@ def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
         float("nan") if reading.mjd_mid is None else reading.mjd_mid,
         raw.extension,
         read_binning(raw.header, reading.camera.header),
-        reading.filter,
+        # Flats whose headers call one filter by several names make one master.
+        reading.camera.filter_key(reading.filter) or reading.filter,
         told_exposure(reading),
         reading.ccd_temperature_c,
     )

@@ -87,8 +87,8 @@ def _masters_of_other_kinds(
     some: Sequence[Made], temperature_c: float | None, library: Library, camera: Camera
 ) -> list[Master]:
     """Return the masters of the library that show bad pixels of the kinds that were not made."""
-    wanted = replace(some[-1].group.first.wanted, exposure_s=1.0, temperature_c=temperature_c)
-    # Hot pixels are seen whatever the exposure.
+    wanted = replace(some[-1].group.first.wanted, exposure_s=0.0, temperature_c=temperature_c)
+    # Hot pixels are seen whatever the exposure, and nothing is scaled.
     rules = replace(rules_of(camera.reduction), scalable=True)
     found: list[Master] = []
     kinds: set[Step] = {"dark", "flat"}

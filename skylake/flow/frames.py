@@ -33,7 +33,7 @@ from skylake.image.library import Library
 from skylake.image.locate import Solver
 from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
-from skylake.image.reduce import Finisher, ReducedFrame, new_row, reduce_frame
+from skylake.image.reduce import Finisher, ReducedFrame, describe_header_row, new_row, reduce_frame
 from skylake.image.seeds import Guide
 from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
@@ -252,7 +252,26 @@ def _measure(
 
 
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
-    reduced = ReducedFrame(new_row(profile, path, content))
+    """Return the row of a frame that nobody foresaw to fail, with what its header tells, for its night is there."""
+    told = {} if content is None else guard(partial(_told_by_header, path, profile))
+    if not isinstance(told, FrameError):
+        rows = guard(partial(_filed, new_row(profile, path, content) | told, profile, error))
+        if not isinstance(rows, FrameError):
+            return rows
+    # Reading the header, or what it tells, is what went wrong.
+    return _filed(new_row(profile, path, content), profile, error)
+
+
+def _told_by_header(path: str, profile: Profile) -> dict[str, Any]:
+    header = peek_header(path, profile.base.header.extension)
+    if header is None:
+        return {}
+    row = describe_header_row(read_header(header, profile, Path(path).name))
+    return row | {"flags": int(row["flags"])}
+
+
+def _filed(row: dict[str, Any], profile: Profile, error: FrameError) -> _Rows:
+    reduced = ReducedFrame(row)
     reduced.file_under(error)
     return _tables(reduced, profile)
 

@@ -34,6 +34,7 @@ from skylake.flow.meanwhile import undisturbed
 from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
 from skylake.flow.onesided import nights_with_later_sky
+from skylake.flow.overlaps import overlapping
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
@@ -105,6 +106,8 @@ class IngestReport:
         Good files whose stars contradict the scale or the parity of the profile, with a sentence.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
+    overlapping : list of str
+        A sentence for each camera whose exposures last beyond the start of the next frame.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class IngestReport:
     unexposed: list[str] = field(default_factory=list)
     contradicting: list[str] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
+    overlapping: list[str] = field(default_factory=list)
 
     @property
     def all_well(self) -> bool:
@@ -173,7 +177,9 @@ def ingest(
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
-    report.half_skies = nights_with_later_sky(lake.snapshot(), profile, nights)
+    end = lake.snapshot()
+    report.half_skies = nights_with_later_sky(end, profile, nights)
+    report.overlapping = overlapping(end, profile, nights)
     if failures:
         raise LakeError(together(failures)) from failures[0]
     return report
@@ -291,14 +297,12 @@ def _ingest_window(
 
             chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
         names, done = [str(Batch(profile.name, one)) for one in later], set[int]()
-        return undisturbed(
-            lambda: _publish_window(run, _left(chunks, done), reduction, staging, names, done), run.progress
-        )
 
+        def publish() -> list[LakeError]:
+            left = {night: some for night, some in chunks.items() if night not in done}
+            return _publish_window(run, left, reduction, staging, names, done)
 
-def _left(chunks: dict[int, list[Chunk]], done: set[int]) -> dict[int, list[Chunk]]:
-    """Return what is left to publish."""
-    return {night: some for night, some in chunks.items() if night not in done}
+        return undisturbed(publish, run.progress)
 
 
 def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:
@@ -318,13 +322,9 @@ def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -
 
 
 def _publish_window(
-    run: _Run,
-    chunks: dict[int, list[Chunk]],
-    reduction: Reduction,
-    staging: Path,
-    later: Sequence[str],
+    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str],
     done: set[int],
-) -> list[LakeError]:
+) -> list[LakeError]:  # fmt: skip
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
     Nights that exchange frames are one commit, or all of them stay as they were. Those that are published are `done`.

@@ -13,7 +13,7 @@ from skylake.core.reasons import Status
 from skylake.flow.skyframes import SkyFrame, neighbours_of, takes_sky
 from skylake.lake import Snapshot
 
-_COLUMNS = ["mjd_mid", "filter", "exposure_s", "flags", "status", "file"]
+_COLUMNS = ["mjd_mid", "filter", "exposure_s", "width_px", "height_px", "flags", "status", "file"]
 
 
 def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[int]:
@@ -52,4 +52,5 @@ def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
 
 
 def _like(row: dict[str, Any]) -> SkyFrame:
-    return SkyFrame(row["file"], row["mjd_mid"], row["filter"], row["exposure_s"] or 0.0)
+    size = None if row["width_px"] is None else (row["height_px"], row["width_px"])
+    return SkyFrame(row["file"], row["mjd_mid"], row["filter"], row["exposure_s"] or 0.0, size)

@@ -26,7 +26,7 @@ from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.library import Library
 from skylake.image.psf import PsfModel, PsfSums, solve_psf
 from skylake.image.psfstars import sums_of_frame
-from skylake.image.read import peek_header, read_file
+from skylake.image.read import peek_header, peeked_size, read_file
 from skylake.image.reduce import reduce_frame
 
 _log = logs.get(__name__)
@@ -240,8 +240,7 @@ def _peek(path: str, profile: Profile) -> Peeked | None:
     reading = read_header(header, profile, Path(path).name)
     if reading.problem is not None or reading.mjd_mid is None:
         return None
-    width, height = (int(header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}", 0))) for axis in (1, 2))
-    return Peeked(reading.mjd_mid, reading.filter, (height, width))
+    return Peeked(reading.mjd_mid, reading.filter, peeked_size(header))
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,12 +285,16 @@ def _unplaced(frame: SingleFrame) -> Frame | None:
     camera, signal = reading.camera, image.pixels - background.level
     try:
         found = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance,
             image.read_variance,
         )  # fmt: skip
     except FrameRejected:
         return None
     background = refine_background(image, background, found, camera.extraction, signal)
-    measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
+    measured = measure_sources(
+        image, background, signal, found, camera, reading.image_gain, reading.exposure_s
+    )
     corrections = aperture_corrections(image, background, signal, found, measured, camera.apertures)
-    return Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
+    return Frame(
+        image, background, measured, camera, reading.image_gain, reading.exposure_s, corrections.factor
+    )

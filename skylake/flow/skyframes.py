@@ -15,6 +15,7 @@ import numpy as np
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
+from skylake.cameras.kinds import read_binning
 from skylake.core.frame import Image, Pixels, SkyPlane
 from skylake.core.reasons import Reason
 from skylake.core.reduction import SkyFrames
@@ -26,7 +27,7 @@ from skylake.flow.skyfiles import kept_sky
 from skylake.image.calibrate import calibrate
 from skylake.image.conditions import conditions_of
 from skylake.image.library import Library
-from skylake.image.read import open_stored, peek_header, read_file
+from skylake.image.read import open_stored, peek_header, peeked_size, read_file
 from skylake.image.skyframe import above_zero, combined_sky, subtracted_sky, without_sources
 
 _log = logs.get(__name__)
@@ -41,12 +42,17 @@ _PEEK_CHUNK = 64
 
 
 class SkyFrame(NamedTuple):
-    """A frame that may show the sky of another: its file, time (MJD, UTC), filter and exposure."""
+    """A frame that may show the sky of another: its file, time (MJD, UTC), filter, exposure, size and binning.
+
+    Height and width, and the binning, are None where nobody knows them.
+    """
 
     file: str
     mjd: float
     filter: str | None
     exposure_s: float
+    size: tuple[int, int] | None = None
+    binning: str | None = None
 
     @property
     def order(self) -> tuple[float, str]:
@@ -54,16 +60,19 @@ class SkyFrame(NamedTuple):
         return self.mjd, self.file
 
     def is_like(self, other: SkyFrame) -> bool:
-        """Tell whether filter and exposure are those of another frame."""
-        return self.filter == other.filter and math.isclose(
-            self.exposure_s, other.exposure_s, rel_tol=_SAME_EXPOSURE
+        """Tell whether filter and exposure are those of another frame, and size and binning where both are known."""
+        known = (self.size, other.size), (self.binning, other.binning)
+        return (
+            self.filter == other.filter
+            and math.isclose(self.exposure_s, other.exposure_s, rel_tol=_SAME_EXPOSURE)
+            and all(ours == theirs or ours is None or theirs is None for ours, theirs in known)
         )
 
 
 def neighbours_of(
     here: SkyFrame, frames: Sequence[SkyFrame], params: SkyFrames, contents: Contents | None = None
 ) -> list[SkyFrame]:
-    """Return the nearest frames of the same filter and exposure, half before and half after where there are.
+    """Return the nearest frames of the same kind, half before and half after where there are.
 
     Parameters
     ----------
@@ -143,8 +152,10 @@ def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
     for file in files:
         header = peek_header(file, profile.base.header.extension)
         reading = read_header(header if header is not None else {}, profile, Path(file).name)
-        if reading.problem is None and reading.mjd_mid is not None:
-            found.append(SkyFrame(file, reading.mjd_mid, reading.filter, reading.exposure_s))
+        if header is None or reading.problem is not None or reading.mjd_mid is None:
+            continue
+        size, binning = peeked_size(header), read_binning(header, reading.camera.header)
+        found.append(SkyFrame(file, reading.mjd_mid, reading.filter, reading.exposure_s, size, binning))
     return found
 
 
@@ -285,7 +296,7 @@ def _too_dark(levels: Sequence[float], count: int, params: SkyFrames) -> FrameFa
 def _too_few(count: int, params: SkyFrames) -> FrameFailed:
     return FrameFailed(
         Reason.NO_SKY_FRAME,
-        f"only {count} usable frames of the same filter and exposure were taken within {params.within_minutes:g} "
-        f"minutes, and the sky takes {params.min_frames}; ingest the night as a whole, or mend reduction.sky of the "
-        "profile",
+        f"only {count} usable frames of the same filter, exposure, size and binning were taken within "
+        f"{params.within_minutes:g} minutes, and the sky takes {params.min_frames}; ingest the night as a whole, or "
+        "mend reduction.sky of the profile",
     )

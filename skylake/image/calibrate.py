@@ -39,9 +39,9 @@ class Conditions:
     saturation_adu : float or None
         Raw level from which a pixel counts as saturated.
     gain : float
-        Electrons per ADU.
+        Electrons per ADU of a raw pixel.
     read_noise : float
-        Electrons, rms.
+        Electrons, rms, of a raw pixel.
     gain_known : bool
         Whether somebody tells the gain: header, profile or a photon transfer.
     exposure_s : float or None
@@ -352,6 +352,9 @@ class _Chain:
         if self.read_variance is not None:
             self.read_variance /= len(cells)
         self.row_variance /= len(cells)
+        # The mean has the electrons of all these pixels in it, and fewer ADU than their sum.
+        gain, noise = self.conditions.gain * len(cells), self.conditions.read_noise * len(cells) ** 0.5
+        self.conditions = replace(self.conditions, gain=gain, read_noise=noise)
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:

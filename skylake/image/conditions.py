@@ -60,7 +60,8 @@ def conditions_of(
     camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
-        chosen = library.pick(camera.reduction, wanted_masters(raw, reading), reading.profile)
+        wanted = wanted_masters(raw, reading)
+        chosen = library.pick(camera.reduction, wanted, reading.profile, camera.filter_key)
     conditions = Conditions(
         reading.saturation_adu,
         reading.gain,

@@ -25,7 +25,7 @@ class Extracted:
         The row of ``frames``.
     camera : Camera
     gain : float
-        Electrons per ADU.
+        Electrons per ADU of a pixel of the image, which may be the mean of two raw ones.
     exposure_s : float
     image : Image
         Mask and variances; its pixels with the sky are gone by then, and those of the signal in their place.

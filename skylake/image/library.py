@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,20 @@ from skylake.core.camera import ReductionSteps, Step
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 
+#: Gives what a camera calls a filter that a header names; None for one that it does not know.
+FilterKey = Callable[[str | None], str | None]
 #: Kinds of masters, each named by the step that needs it.
 KINDS = ("bias", "dark", "flat", "bad_pixels")
+#: A dark is scaled up by so much at most: what is wrong with it, by noise or by its bias, grows along.
+_LARGEST_SCALE = 10.0
+#: Noise of a scaled dark that does no harm, in units of the read noise of a single frame.
+_NO_HARM = 0.5
+#: Darks whose noise differs by no more than this factor are as quiet as each other.
+_AS_QUIET = 1.5
+#: Masters that are so many days further from the frame than the nearest are as near: those of one night.
+_SAME_NIGHT_D = 1.0
+#: Degrees of which nothing is made among masters of one night; dark current changes by a twentieth of itself.
+_SAME_DEGREES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +92,22 @@ class Rules:
         Whether a dark of another exposure may be scaled, which it may if the bias was taken off before.
     flat_temperature_tolerance_c : float or None
         The tolerance for flats; None takes them at any temperature.
+    filter_key : callable or None
+        Gives what a camera calls a filter of some name, None for an unknown one; None takes names as they are.
     """
 
     exposure_tolerance: float = 0.01
     temperature_tolerance_c: float = 3.0
     scalable: bool = True
     flat_temperature_tolerance_c: float | None = None
+    filter_key: FilterKey | None = None
+
+    def same_filter(self, first: str | None, second: str | None) -> bool:
+        """Tell whether two names are those of one filter."""
+        keys = [
+            name if self.filter_key is None else self.filter_key(name) or name for name in (first, second)
+        ]
+        return keys[0] == keys[1]
 
     def degrees(self, kind: str) -> float:
         """Return the tolerance in temperature for masters of a kind."""
@@ -113,8 +135,12 @@ class Library:
             return f"name with --lake a lake whose `skylake calib build --camera {profile}` made one"
         return f"{make} with `skylake calib build {self.lake} --camera {profile} FILE…`, then try again"
 
-    def pick(self, steps: ReductionSteps, wanted: Wanted, profile: str) -> dict[str, Master]:
+    def pick(
+        self, steps: ReductionSteps, wanted: Wanted, profile: str, filter_key: FilterKey | None = None
+    ) -> dict[str, Master]:
         """Return the masters that the steps of a profile, as ``--camera`` takes it, need for a frame, by kind.
+
+        A filter is what `filter_key` calls it, as in :class:`Rules`.
 
         Raises
         ------
@@ -122,7 +148,7 @@ class Library:
             ``no_master`` if there is none that fits; the sentence says why, names the command to type, and the profile
             and the key that ask for it.
         """
-        rules = rules_of(steps)
+        rules = replace(rules_of(steps), filter_key=filter_key)
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
             found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
@@ -152,10 +178,12 @@ def choose(
     """Return the master that fits best, or a clause that says why none does.
 
     A master fits that is valid at the time of the frame and is of its chip, binning, filter (flats), exposure (darks)
-    and temperature (flats only where the rules say how far they may be off). Of those that fit the one nearest in time
-    is taken, a dark of the same exposure before one that has to be scaled. Ties go to the later one, then to that of
-    more frames, then to the last by name. Where some are named, only these are looked at, and neither when they are
-    valid nor how warm the detector was.
+    and temperature (flats only where the rules say how far they may be off). A dark that has to be scaled is at least
+    a tenth as long as the frame. A dark of the same exposure goes before one that has to be scaled, and of these those
+    go first whose noise, as it is scaled, is little or near the least. Of what is left the nearest in time is taken,
+    among masters of one night the nearest in temperature. Ties go to the later one, then to that of more frames, then
+    to the last by name. Where some are named, only these are looked at, and neither when they are valid, nor how warm
+    the detector was, nor by how much they have to be scaled.
     """
     left = [master for master in masters if master.kind == kind]
     if not left:
@@ -169,7 +197,11 @@ def choose(
         if not kept:
             return f"none of the {len(left)} masters of kind {kind} {told}"
         left = kept
-    return min(left, key=lambda master: _distance(master, kind, wanted, rules))
+    noise = [_scaled_noise(master, kind, wanted, rules) for master in left]
+    left = [master for master, one in zip(left, noise, strict=True) if one <= _AS_QUIET * min(noise)]
+    nearest = min(_days(master, wanted) for master in left)
+    night = [master for master in left if _days(master, wanted) <= nearest + _SAME_NIGHT_D]
+    return min(night, key=lambda master: _distance(master, kind, wanted, rules))
 
 
 def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tuple[Any, str]]:
@@ -179,7 +211,9 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
     ]
     if kind == "flat":
-        found.append((lambda one: one.filter == wanted.filter, f"is of filter {wanted.filter}"))
+        found.append(
+            (lambda one: rules.same_filter(one.filter, wanted.filter), f"is of filter {wanted.filter}")
+        )
     if kind == "dark":
         if wanted.exposure_s is None:
             found.append((lambda one: False, "can be told to fit, since the frame's exposure is unknown"))
@@ -190,6 +224,13 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
             found.append((lambda one: (one.exposure_s or 0.0) > 0.0, "has an exposure to scale it by"))
     if not valid:
         return found
+    if kind == "dark" and rules.scalable and wanted.exposure_s is not None:
+        text = (
+            f"is at least 1/{_LARGEST_SCALE:g} of the exposure of {wanted.exposure_s:g} s long (scaled by more, its "
+            "noise would swamp the frame; one that reduction.use.dark names is taken even so)"
+        )
+        shortest = wanted.exposure_s / _LARGEST_SCALE
+        found.append((lambda one: one.exposure_s >= shortest, text))
     if wanted.temperature_c is not None:
         text = f"was taken within {rules.degrees(kind):g} degrees of {wanted.temperature_c:g} C"
         found.append((lambda one: _same_temperature(one, wanted, rules.degrees(kind)), text))
@@ -209,12 +250,36 @@ def _same_temperature(master: Master, wanted: Wanted, degrees: float) -> bool:
     return abs(master.temperature_c - wanted.temperature_c) <= degrees
 
 
+def _scaled_noise(master: Master, kind: str, wanted: Wanted, rules: Rules) -> float:
+    """Return the noise of a dark as it is scaled, in read noises of a frame; 0 for what is not scaled.
+
+    What does no harm is as good as the least.
+    """
+    if kind != "dark" or _same_exposure(master, wanted, rules):
+        return 0.0
+    assert master.exposure_s is not None and wanted.exposure_s is not None
+    noise = wanted.exposure_s / master.exposure_s / math.sqrt(max(master.n_frames, 1))
+    return max(noise, _NO_HARM)
+
+
+def _days(master: Master, wanted: Wanted) -> float:
+    unknown = master.mjd_mid is None or math.isnan(wanted.mjd)
+    return math.inf if unknown else abs((master.mjd_mid or 0.0) - wanted.mjd)
+
+
 def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:
-    scaled = kind == "dark" and not _same_exposure(master, wanted, rules)
-    days = math.inf if master.mjd_mid is None or math.isnan(wanted.mjd) else abs(master.mjd_mid - wanted.mjd)
-    later = -(master.mjd_mid or 0.0)
+    degrees, later = _degrees(master, wanted, rules.degrees(kind)), -(master.mjd_mid or 0.0)
     # Two of one name are no library of ours; which is taken shall not depend on their order even so.
-    return scaled, days, later, -master.n_frames, _last_first(master.name), repr(master)
+    return degrees, _days(master, wanted), later, -master.n_frames, _last_first(master.name), repr(master)
+
+
+def _degrees(master: Master, wanted: Wanted, tolerance: float) -> float:
+    """Return how far a master is off in temperature, as far as that matters; one of which nobody knows it the most."""
+    if wanted.temperature_c is None or math.isinf(tolerance):
+        return 0.0
+    if master.temperature_c is None:
+        return max(tolerance, _SAME_DEGREES)
+    return max(abs(master.temperature_c - wanted.temperature_c), _SAME_DEGREES)
 
 
 def _last_first(name: str) -> tuple[int, ...]:

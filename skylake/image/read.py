@@ -68,6 +68,12 @@ def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
         return None
 
 
+def peeked_size(header: Any) -> tuple[int, int]:
+    """Return height and width of the image that a header is of, packed or not; 0 where it does not tell them."""
+    width, height = (int(header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}", 0))) for axis in (1, 2))
+    return height, width
+
+
 def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
     """Decode the image of a file to native float32; parameters and errors are those of :func:`open_stored`."""
     found = open_stored(content, extension)

@@ -193,8 +193,8 @@ def describe_header_row(reading: HeaderReading) -> dict[str, Any]:
         "filter": reading.filter,
         "band": reading.band,
         "object": reading.object,
-        "gain_e_per_adu": reading.gain,
-        "read_noise_e": reading.read_noise,
+        "gain_e_per_adu": reading.image_gain,
+        "read_noise_e": reading.image_read_noise,
         "saturation_adu": reading.saturation_adu,
         "ccd_temperature_c": reading.ccd_temperature_c,
         "config_sha256": camera.sha256,
@@ -239,7 +239,7 @@ def _calibrate(
     conditions, names = conditions_of(raw, reading, library, sky, str(reduced.row["file"]))
     assumed = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
     flags = (reduced.row["flags"] & ~assumed) | (reading.flags & assumed)
-    reduced.row.update(gain_e_per_adu=reading.gain, read_noise_e=reading.read_noise, flags=flags)
+    reduced.row.update(gain_e_per_adu=reading.image_gain, read_noise_e=reading.image_read_noise, flags=flags)
     reduced.row["masters"] = " ".join(names) or None
     return calibrate(raw, reading.camera, conditions)
 
@@ -271,9 +271,8 @@ def _measure(
         image, background, signal, detections, measured, camera.apertures, located.crowding
     )
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    note_limits(
-        row, Frame(image, background, measured, camera, reading.gain, reading.exposure_s, corrections.factor)
-    )
+    gain, exposure_s = reading.image_gain, reading.exposure_s
+    note_limits(row, Frame(image, background, measured, camera, gain, exposure_s, corrections.factor))
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections, located.found)
     flux_err = with_response_error(image, measured.x, measured.y, measured.flux, measured.flux_err)
@@ -286,7 +285,7 @@ def _measure(
         image = replace(image, pixels=signal)
         reduced.finished = finish(
             Extracted(
-                row, camera, reading.gain, reading.exposure_s, image, background, signal, detections, measured,
+                row, camera, gain, exposure_s, image, background, signal, detections, measured,
                 corrections, pointing, found.trails, located.stars,
             )
         )  # fmt: skip
@@ -319,7 +318,8 @@ def _found(
     if known is not None:
         note_trails(row, image, signal, found, known.measured, camera.apertures, known.trails)
         return background, known
-    measured = measure_sources(image, background, signal, found, camera, reading.gain, reading.exposure_s)
+    gain, exposure_s = reading.image_gain, reading.exposure_s
+    measured = measure_sources(image, background, signal, found, camera, gain, exposure_s)
     trails = note_trails(row, image, signal, found, measured, camera.apertures)
     fresh = Kept(found, measured, trails)
     if keeper is not None:
@@ -348,7 +348,7 @@ def _detect(
     camera = reading.camera
     try:
         return detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.gain, image.variance,
+            signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance,
             image.read_variance,
         )  # fmt: skip
     except FrameRejected as error:

@@ -51,8 +51,8 @@ def extracted_nothing(
     detections, measured = _no_detections(shape), _no_sources(camera.apertures.fluxes)
     corrections = aperture_corrections(image, background, signal, detections, measured, camera.apertures)
     return Extracted(
-        row, camera, reading.gain, reading.exposure_s, replace(image, pixels=signal), background, signal, detections,
-        measured, corrections, pointing_of_lens(prior.between.lens, shape),
+        row, camera, reading.image_gain, reading.exposure_s, replace(image, pixels=signal), background, signal,
+        detections, measured, corrections, pointing_of_lens(prior.between.lens, shape),
     )  # fmt: skip
 
 

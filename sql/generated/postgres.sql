@@ -206,9 +206,9 @@ COMMENT ON COLUMN frames.width_px IS 'Width of the image after trimming [pixel]'
 
 COMMENT ON COLUMN frames.height_px IS 'Height of the image after trimming [pixel]';
 
-COMMENT ON COLUMN frames.gain_e_per_adu IS 'Gain [electron/adu]';
+COMMENT ON COLUMN frames.gain_e_per_adu IS 'Gain of a pixel of the reduced image: where it is the mean of two green pixels of a Bayer mosaic, twice that of one [electron/adu]';
 
-COMMENT ON COLUMN frames.read_noise_e IS 'Read noise, rms [electron]';
+COMMENT ON COLUMN frames.read_noise_e IS 'Read noise of a pixel of the reduced image, rms, in the electrons of gain_e_per_adu: where it is the mean of two raw pixels, that of their sum [electron]';
 
 COMMENT ON COLUMN frames.saturation_adu IS 'Raw level from which a pixel counts as saturated [adu]';
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skylake.cameras import Profile, load
+from skylake.cameras.unused import unused_readings
 from skylake.errors import ConfigurationError
 
 Made = Callable[[str], Profile]
@@ -71,12 +72,19 @@ NOT_NEGATIVE = [
 ]
 
 
+BESIDE = {
+    "detector.saturation_adu": "detector.linearity_adu = 1",
+    "reduction.sky.within_minutes": 'reduction.steps = ["sky"]',
+}
+
+
 @pytest.mark.parametrize("key", POSITIVE)
 def test_what_must_be_positive_is_neither_zero_nor_less(made: Made, key: str) -> None:
     for value in (0, -1):
         said = refused(made, f"{key} = {value}")
         assert f"mine.toml: {key}: give a number above 0" in said and "\n" not in said
-    made(f"{key} = 1")
+    # What else the key asks for is told with it.
+    made(f"{key} = 1\n{BESIDE.get(key, '')}")
 
 
 @pytest.mark.parametrize("key", NOT_NEGATIVE)
@@ -136,3 +144,95 @@ def test_the_step_linearity_takes_a_curve_that_is_measured(made: Made) -> None:
     assert "detector.linearity: the step linearity needs it" in refused(made, step)
     assert "reduction.measured: linearity is for the step linearity" in refused(made, measured)
     made(f"{step}\ndetector.linearity = [1e-6]")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('steps = ["trim"]\n[detector]\nbayer_pattern = "RGGB"', "detector.bayer_pattern: it does nothing"),
+        ('steps = ["overscan"]\n[detector]\ntrim_x = [10, 100]', "detector.trim_x: it does nothing"),
+        (
+            'steps = ["trim"]\n[detector]\noverscan_x = [0, 10]',
+            "reduction.steps does not name overscan; add that",
+        ),
+        (
+            'steps = ["trim"]\ncolour = "B"',
+            "reduction.colour: it does nothing, since reduction.steps does not name bayer",
+        ),
+        ('steps = ["trim"]\n[reduction.sky]\nn_frames = 4', "reduction.sky.n_frames: it does nothing"),
+        ("[detector]\nunlit = [[0, 9, 0, 9]]", "detector.unlit: it does nothing"),
+    ],
+)
+def test_a_key_that_does_nothing_without_a_step_is_refused_with_that_step(
+    made: Made, lines: str, said: str
+) -> None:
+    assert said in refused(made, f"[reduction]\n{lines}")
+
+
+def test_a_key_may_serve_the_steps_of_a_period_or_of_the_profile_that_told_it(
+    made: Made, tmp_path: Path
+) -> None:
+    colour = made(
+        '[detector]\nbayer_pattern = "RGGB"\ntrim_x = [10, 100]\n[reduction]\nsteps = ["overscan"]\n'
+        '[[period]]\nuntil = 2020-01-01\nreduction.steps = ["trim", "bayer"]\nreduction.colour = "B"'
+    )
+    assert colour.at(0.0).reduction.colour == "B"
+    made('[detector]\nbayer_pattern = "RGGB"\n[reduction]\nsteps = ["trim", "bad_pixels"]')
+    # How sources are hidden serves `calib build` too.
+    made("[reduction.sky]\ngrow_px = 6")
+    made(
+        '[detector]\nbayer_pattern = "RGGB"\ntrim_x = [10, 100]\n[reduction]\nsteps = ["trim", "bayer"]\ncolour = "B"'
+    )
+    (tmp_path / "grey.toml").write_text('like = "mine.toml"\nname = "grey"\nreduction.steps = ["overscan"]\n')
+    grey = load(tmp_path / "grey.toml").base
+    assert [one.quantity for one in unused_readings(grey)] == [
+        "detector.bayer_pattern",
+        "detector.trim_x",
+        "reduction.colour",
+    ]
+    assert all("does not name" in one.note for one in unused_readings(grey))
+    assert unused_readings(load("sim").base) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[detector]\noverscan_x = [0, 10]\ntrim_x = [5, 100]", "detector.overscan_x: trim_x leaves a part"),
+        (
+            "[detector]\noverscan_y = [90, 110]\ntrim_y = [5, 100]",
+            "detector.overscan_y: trim_y leaves a part",
+        ),
+        ("[detector]\ntrim_x = [10, 5000]", "detector.trim_x: it ends beyond the 1024 pixels"),
+        ("[detector]\noverscan_y = [1000, 1025]", "detector.overscan_y: it ends beyond the 1024 pixels"),
+        (
+            '[detector]\nunlit = [[0, 9, 0, 2000]]\n[reduction]\nsteps = ["unlit"]',
+            "detector.unlit: it ends beyond the 1024 pixels",
+        ),
+        (
+            '[detector]\nreference_border_px = 512\n[reduction]\nsteps = ["reference"]',
+            "detector.reference_border_px: it leaves nothing",
+        ),
+        ("[detector]\nlinearity_adu = 70000.0", "detector.linearity_adu: it is above saturation_adu"),
+        (
+            "apertures.sky_annulus_px = [2.0, 4.0]",
+            "apertures.sky_annulus_px: it lies inside the largest radius",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str, said: str) -> None:
+    assert said in refused(made, lines)
+
+
+def test_what_only_touches_is_no_contradiction(made: Made) -> None:
+    made("[detector]\noverscan_x = [0, 10]\ntrim_x = [10, 1024]\nlinearity_adu = 60000.0")
+    # Overscan of two amplifiers above each other, left and right of what is trimmed.
+    made("[detector]\noverscan_x = [0, 10]\noverscan_y = [0, 10]\ntrim_x = [0, 1024]\ntrim_y = [10, 1024]")
+    made("[detector]\noverscan_x = [0, 10]\ntrim_y = [5, 100]")
+    made("apertures.sky_annulus_px = [7.0, 14.0]")
+
+
+def test_a_curve_without_a_zero_level_is_noted(made: Made) -> None:
+    step = "detector.linearity = [1e-6]\nreduction.steps ="
+    (told,) = unused_readings(made(f'{step} ["linearity"]').base)
+    assert told.quantity == "reduction.steps" and "zero level" in told.note
+    assert unused_readings(made(f'{step} ["overscan", "linearity"]').base) == []

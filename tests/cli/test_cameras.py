@@ -98,6 +98,19 @@ def test_an_unknown_camera_is_named_with_those_that_are(frame: Path, skylake_com
         )
 
 
+def test_a_check_notes_keys_that_another_profile_told_and_no_step_uses(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    coloured, grey = tmp_path / "coloured.toml", tmp_path / "grey.toml"
+    mosaic = 'detector.bayer_pattern = "RGGB"\nreduction.steps = ["trim", "bayer"]\n'
+    coloured.write_text(f'like = {json.dumps(str(camera))}\nname = "coloured"\n{mosaic}')
+    grey.write_text('like = "coloured.toml"\nname = "grey"\nreduction.steps = ["trim"]\n')
+    [checked] = skylake_command("camera", "check", "-c", grey, frame, "--json").json
+    told = readings(checked)["detector.bayer_pattern"]
+    assert checked["usable"] and (told["value"], told["verdict"]) == ("RGGB", "ambiguous")
+    assert told["note"].startswith("reduction.steps does not name bayer")
+
+
 def test_a_check_reads_a_header_as_it_is_in_truth(
     frame: Path, sky: Path, camera: Path, skylake_command: Run
 ) -> None:

@@ -200,3 +200,14 @@ def test_a_sample_is_every_so_manieth_row_of_the_whole(tmp_path: Path, levels: t
     for term in (Term(paths[0], levels), Term(paths[0], levels, paths[1])):
         np.testing.assert_array_equal(term.sample(3), term.rows(0, 41)[::3])
         np.testing.assert_array_equal(term.rows(7, 20), term.rows(0, 41)[7:20])
+
+
+def test_flats_of_several_names_of_one_filter_make_one_master(lake: Lake, tmp_path: Path) -> None:
+    dome = Dome(tmp_path)
+    paths = [dome.flat(number, 2e4) for number in range(6)]
+    for path in paths[::2]:
+        fits.setval(path, "FILTER", value="v")
+    camera = profile(tmp_path, "bias", "flat")
+    assert build_masters(lake, camera, [*dome.zeros("BIAS", 3), *paths], Inline()).all_well
+    (flat,) = [one for one in library_of(lake.snapshot(), "lab").masters if one.kind == "flat"]
+    assert (flat.filter, flat.n_frames) == ("V", 6)

@@ -136,7 +136,7 @@ def test_a_lost_frame_has_the_identity_that_it_has_when_found(
     chunk = lost_frame(str(frames[0]), profile, MemoryError())
     (row,) = chunk.frames.to_pylist()
     assert (row["status"], row["reason"], row["file"]) == ("failed", "worker_lost", str(frames[0]))
-    assert "MemoryError" in row["message"]
+    assert "MemoryError" in row["message"] and row["night"] == 20241001
     found = reduce_chunk([str(frames[0])], Reduction(profile), tmp_path / "chunk.arrow")
     assert found.frames["frame_id"].to_pylist() == [row["frame_id"]]
     frames[0].unlink()
@@ -222,7 +222,12 @@ def test_an_error_that_nobody_foresaw_is_a_row_and_no_end(
     chunk = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "chunk.arrow")
     assert chunk.frames["status"].to_pylist() == ["failed", "failed"]
     assert chunk.frames["reason"].to_pylist() == ["error", "empty_file"]
-    assert chunk.frames["night"].to_pylist() == [0, 0]
+    # What was read of the first is kept, so it is filed under its night.
+    assert chunk.frames["night"].to_pylist() == [20241001, 0]
+    good = reduce_chunk(texts(frames[:1]), Reduction(profile), tmp_path / "good.arrow").frames
+    for name in ("frame_id", "mjd_start", "mjd_mid", "mjd_end", "exposure_s", "filter", "config_sha256"):
+        assert good[name][0].as_py() is not None
+        assert chunk.frames[name][0] == good[name][0], name
     assert "please report it" in chunk.frames["message"][0].as_py()
 
 

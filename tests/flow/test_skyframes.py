@@ -187,6 +187,28 @@ def test_ingest_takes_the_sky_off_and_later_frames_find_those_of_the_lake(
     assert not list((lake.root / "_staging").iterdir())
 
 
+def test_frames_of_another_size_or_binning_are_no_neighbours(profile: Profile, tmp_path: Path) -> None:
+    """The camera reads a quarter of the detector in between, once with other pixels, and each kind has its own sky."""
+    path = tmp_path / "any.toml"
+    path.write_text(PROFILE.replace("detector.width_px = 160\ndetector.height_px = 160\n", ""))
+    paths, anything = draw_night(tmp_path)[:9], cameras.load(path)
+    for number, cut in ((3, True), (5, False)):
+        with fits.open(paths[number], mode="update") as units:
+            units[0].data = units[0].data[:80, :80].copy() if cut else units[0].data
+            units[0].header.update({} if cut else {"XBINNING": 2, "YBINNING": 2})
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    report = ingest(lake, anything, paths, Inline())
+    assert report.counts == {"ok": 7, "failed": 2}, report.problems
+    assert {(Path(one["file"]).stem, one["reason"]) for one in report.problems} == {
+        ("ir-3", "no_sky_frame"),
+        ("ir-5", "no_sky_frame"),
+    }
+    assert all(
+        "only 0 usable frames of the same filter, exposure, size" in one["message"] for one in report.problems
+    )
+    assert [one["night"] for one in report.batches] == [20240407]
+
+
 def test_a_sky_that_knew_no_later_frames_is_flagged_and_its_night_told_once_they_are_there(
     profile: Profile, night: list[Path], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.core.camera import ReductionSteps
+from skylake.core.camera import Camera, FilterBand, ReductionSteps
 from skylake.errors import FrameFailed
 from skylake.image.library import Library, Master, Rules, Wanted, choose
 
@@ -72,9 +72,29 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
     same = [
         one for one in fitting if kind != "dark" or (one.exposure_s == 10.0) == (found.exposure_s == 10.0)
     ]
+    # A dark that is scaled is as quiet as the others, nearly.
+    noise = {one.n_frames: max(3.0 / one.n_frames**0.5, 0.5) for one in same}
+    if kind == "dark" and found.exposure_s == 10.0:
+        assert noise[found.n_frames] <= 1.5 * min(noise.values())
+        same = [one for one in same if noise[one.n_frames] <= 1.5 * min(noise.values())]
     days = [abs(one.mjd_mid - WANTED.mjd) for one in same if one.mjd_mid is not None]
-    if days:
-        assert found.mjd_mid is not None and abs(found.mjd_mid - WANTED.mjd) == min(days)
+    if not days:
+        return
+    assert found.mjd_mid is not None
+    far = abs(found.mjd_mid - WANTED.mjd)
+    assert far <= min(days) + 1.0
+    night = [
+        one for one in same if one.mjd_mid is not None and abs(one.mjd_mid - WANTED.mjd) <= min(days) + 1.0
+    ]
+    if kind != "flat" or of_flats is not None:
+        # The temperature of one that tells none may be anything.
+        assert _off(found) == min(map(_off, night))
+        night = [one for one in night if _off(one) == _off(found)]
+    assert far == min(abs(one.mjd_mid - WANTED.mjd) for one in night if one.mjd_mid is not None)
+
+
+def _off(one: Master) -> float:
+    return {-20.0: 0.0, None: 1.0, -10.0: 2.0}[one.temperature_c]
 
 
 @given(masters, st.randoms())
@@ -153,6 +173,53 @@ def test_a_dark_is_scaled_only_where_the_bias_is_taken_off() -> None:
         library.pick(ReductionSteps(("dark",)), WANTED, "c")
 
 
+def dark(name: str, exposure_s: float, days: float = 0.0, **changes: object) -> Master:
+    """A dark of ten frames, taken so many days before the frame."""
+    known = {"kind": "dark", "exposure_s": exposure_s, "mjd_mid": WANTED.mjd - days, "n_frames": 10}
+    return master(name=name, **(known | changes))
+
+
+def chosen(wanted: Wanted, *some: Master) -> str:
+    found = choose(some, "dark", wanted, Rules())
+    return found if isinstance(found, str) else found.name
+
+
+def test_noise_that_scaling_brings_goes_before_minutes() -> None:
+    """Of a frame of 120 s: 20 s are scaled by 6, so ten of them add 1.9 times the read noise; 300 s add an eighth."""
+    long = replace(WANTED, exposure_s=120.0)
+    assert chosen(long, dark("short", 20.0, 0.01), dark("long", 300.0, 0.02)) == "long"
+    assert chosen(long, dark("short", 20.0, 0.01), dark("long", 300.0, 20.0)) == "long"
+    # Where the noise of both does no harm, or is much the same, the nearer one counts.
+    assert chosen(long, dark("near", 100.0, 0.01), dark("long", 300.0, 20.0)) == "near"
+    assert chosen(long, dark("near", 20.0, 0.01), dark("more", 20.0, 20.0, n_frames=12)) == "near"
+    # Frames make up for what scaling does.
+    assert chosen(long, dark("many", 30.0, 0.01, n_frames=64), dark("long", 300.0, 20.0)) == "many"
+    assert chosen(long, dark("same", 120.0, 20.0), dark("long", 300.0, 0.01)) == "same"
+
+
+def test_no_dark_is_scaled_by_more_than_ten_unless_it_is_named() -> None:
+    long, short = replace(WANTED, exposure_s=120.0), dark("short", 1.0)
+    told = chosen(long, short)
+    assert told.startswith(
+        "none of the 1 masters of kind dark is at least 1/10 of the exposure of 120 s long"
+    )
+    assert "reduction.use.dark" in told
+    assert choose([short], "dark", long, Rules(), ["short"]) is short
+    assert chosen(long, short, dark("tenth", 12.0, 9.0)) == "tenth"
+    assert chosen(WANTED, dark("hour", 3600.0)) == "hour"
+
+
+def test_among_masters_of_one_night_the_nearest_in_temperature_is_taken() -> None:
+    cold, warm = dark("cold", 30.0, 0.3), dark("warm", 30.0, 0.1, temperature_c=-17.5)
+    assert chosen(WANTED, cold, warm) == "cold"
+    assert chosen(replace(WANTED, temperature_c=-17.0), cold, warm) == "warm"
+    assert chosen(replace(WANTED, temperature_c=None), cold, warm) == "warm"
+    # Half a degree is nothing, a night a week earlier is another, and one that tells nothing is the last.
+    assert chosen(WANTED, cold, dark("near", 30.0, 0.1, temperature_c=-19.6)) == "near"
+    assert chosen(WANTED, dark("cold", 30.0, 7.0), warm) == "warm"
+    assert chosen(WANTED, dark("untold", 30.0, 0.01, temperature_c=None), warm) == "warm"
+
+
 def test_undated_frames_take_masters_that_hold_for_ever() -> None:
     undated = replace(WANTED, mjd=float("nan"))
     assert choose([master(valid_from_mjd=1.0)], "flat", undated, Rules()) != master(valid_from_mjd=1.0)
@@ -175,3 +242,22 @@ def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity(
         library.pick(replace(steps, use={"flat": ("lost",)}), WANTED, "lab")
     with pytest.raises(FrameFailed, match="none of the 1 masters of kind flat is of filter V"):
         library.pick(replace(steps, use={"flat": ("red",)}), WANTED, "lab")
+
+
+def test_a_flat_is_of_a_filter_by_any_of_its_names() -> None:
+    names = {"V": ("V", "Johnson V", "vis"), "r": ("r",), "R": ("R", "vis")}
+    known = Camera("lab", filters={key: FilterBand(key, aliases=some[1:]) for key, some in names.items()})
+    steps = ReductionSteps(("flat",))
+
+    def fits(of_master: str | None, of_frame: str | None) -> bool:
+        library, wanted = Library(Path(), (master(filter=of_master),)), replace(WANTED, filter=of_frame)
+        try:
+            return library.pick(steps, wanted, "lab", known.filter_key)["flat"].filter == of_master
+        except FrameFailed:
+            return False
+
+    assert fits("Johnson V", "V") and fits("V", "johnson v") and fits("v", "Johnson V") and fits("odd", "odd")
+    assert fits(None, None)
+    assert not fits("r", "R") and not fits("V", "R") and not fits("odd", "Odd") and not fits(None, "V")
+    # A name that two filters have is neither.
+    assert not fits("V", "vis") and not fits("R", "vis") and fits("vis", "vis")
