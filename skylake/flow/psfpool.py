@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -14,6 +14,7 @@ import dask
 
 from skylake import logs
 from skylake.cameras import Profile, read_header
+from skylake.core.batch import UNDATED
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.ahead import ahead
 from skylake.flow.cluster import Workers
@@ -105,9 +106,20 @@ def pool_psfs(
     if folder is not None:
         for night, memory in memories.items():
             remember(folder, night, digest, memory)
-    for night in sorted({group.night for group in left} - {key.night for key in sums}):
-        _log.warning("no frame of %d tells the point spread function; a Moffat profile stands in", night)
+    _warn_of(left, sums)
     return {key: solve_psf(one) for key, one in sums.items()}
+
+
+def _warn_of(asked: Iterable[PsfKey], told: Iterable[PsfKey]) -> None:
+    """Log the nights none of whose frames told anything; targets are not measured on frames without a time."""
+    for night in sorted({group.night for group in asked} - {key.night for key in told} - {UNDATED}):
+        names = sorted({group.filter or "no filter" for group in asked if group.night == night})
+        _log.warning(
+            "no frame of the night %d (%s) tells the point spread function: none can be used, or bright lonely stars "
+            "are too few; a Moffat profile stands in",
+            night,
+            ", ".join(names),
+        )
 
 
 def _told(

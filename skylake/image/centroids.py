@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, SourceFlag
 from skylake.image.detect import Detections
 from skylake.image.kernels import centroids as kernel
 from skylake.image.photometry import TILE_PX, UNUSABLE, Scene, circular_fluxes, nearest_pixel, radial_profiles
@@ -20,6 +20,9 @@ _MAX_WALK_PX = 2.0
 _SAMPLE = 200
 #: Detections whose flux exceeds that of their noise by this factor are clear.
 _CLEAR_SNR = 30.0
+#: So many of them that touch no other are enough; what touches another and is as elongated may be a piece of a trail.
+_FEWEST_LONELY = 5
+_ELONGATED = 2.0
 #: Light of these detections is looked for within so many of their axes.
 _REACH_AXES = 4.0
 #: The window is no smaller than that.
@@ -90,7 +93,7 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     """Return the standard deviation of a window of the median half-light radius of the stars."""
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
     clear = (detections.flux > _CLEAR_SNR * noise) & ((detections.flags & int(SPOILED)) == 0)
-    chosen = np.flatnonzero(clear)
+    chosen = _likely_stars(detections, clear)
     if chosen.size == 0:
         return _MIN_SIGMA_PX
     chosen = chosen[np.argsort(-detections.flux[chosen], kind="stable")]
@@ -104,6 +107,21 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     return (
         max(_MIN_SIGMA_PX, _SIGMA_PER_HALF_LIGHT * float(np.median(known))) if known.size else _MIN_SIGMA_PX
     )
+
+
+def _likely_stars(detections: Detections, clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the clear detections that are most likely stars, whatever stars of this frame look like.
+
+    Detection cuts the trail of a satellite into pieces that touch each other, often more of them than there are bright
+    stars; so those that touch no other come first. Where there are too few of them, as in crowded fields, what is both
+    elongated and touching is left out, as long as anything is left.
+    """
+    touching = (detections.flags & int(SourceFlag.BLENDED)) != 0
+    piece = touching & (detections.a > _ELONGATED * detections.b)
+    for kept, fewest in ((clear & ~touching, _FEWEST_LONELY), (clear & ~piece, 1)):
+        if np.count_nonzero(kept) >= fewest:
+            return np.flatnonzero(kept)
+    return np.flatnonzero(clear)
 
 
 def _left_footprint(

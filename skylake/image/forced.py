@@ -285,6 +285,9 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
+    # No pixel tells of such a star, and what stands in for it would be a flux of zero.
+    for values in (*flux.values(), *flux_err.values(), contamination):
+        values[np.isnan(fit.flux)] = np.nan
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
 
 

@@ -263,7 +263,10 @@ def _ring_edges(apertures: Apertures) -> Floats:
 
 def _assumed(measured: Measurements, apertures: Apertures) -> ApertureCorrections:
     """Return the corrections of a Moffat profile with the median width of the sources."""
-    widths = measured.fwhm[np.isfinite(measured.fwhm)]
+    # Pieces of a trail, blends and what is saturated are wider than a star.
+    known = np.isfinite(measured.fwhm)
+    clean = known & ((measured.flags & int(UNCLEAN)) == 0)
+    widths = measured.fwhm[clean if clean.any() else known]
     fwhm = float(np.median(widths)) if widths.size else 0.5 * apertures.radii_px[0]
     alpha = 0.5 * fwhm / np.sqrt(2.0 ** (1.0 / _BETA) - 1.0)
 

@@ -15,7 +15,7 @@ from skylake.errors import FrameRejected
 from skylake.image.detections import RAISE, Detections
 from skylake.image.kernels import footprints
 from skylake.image.kernels.footprints import sharpness, sum_footprints
-from skylake.image.kernels.matched import list_significant, sample_filtered, star_curvatures
+from skylake.image.kernels.matched import list_significant, sample_filtered
 from skylake.image.kernels.watershed import (
     join_basins,
     join_wings,
@@ -24,6 +24,7 @@ from skylake.image.kernels.watershed import (
     number_basins,
     summits,
 )
+from skylake.image.kernels.widths import star_curvatures
 from skylake.image.variances import agree, sampled
 
 Plane = npt.NDArray[np.uint8]
@@ -223,9 +224,12 @@ def star_width(signal: Pixels, rms: Pixels, mask: Plane) -> float | None:
 
 def _median_width(signal: Pixels, rms: Pixels, mask: Plane, step: int) -> float | None:
     for every in (8, 2, 1):
-        squares = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
-        if len(squares) >= _ENOUGH_STARS:
+        squares, alone = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
+        if np.count_nonzero(alone) >= _ENOUGH_STARS:
             break
+    # The noise on a trail has many peaks, and they tell nothing of stars; in a crowd, no star may stand alone.
+    if np.count_nonzero(alone) >= _FEWEST_STARS:
+        squares = squares[alone]
     if len(squares) < _FEWEST_STARS:
         return None
     return float(np.clip(_FWHM * np.sqrt(np.median(squares)), *_WIDTHS))

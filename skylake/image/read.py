@@ -20,9 +20,10 @@ import numpy as np
 
 from skylake.core.frame import FileContent, RawImage, StoredImage
 from skylake.core.reasons import Reason
-from skylake.errors import FrameFailed, FrameUnavailable
+from skylake.errors import FrameFailed, FrameRejected, FrameUnavailable
 from skylake.image.compressed import open_tiles
 from skylake.image.inherit import inherited
+from skylake.image.kernels.fused import BEYOND_MEASURE
 from skylake.image.linear import decode
 from skylake.image.units import DTYPES, Unit, number, plane, walk
 
@@ -152,3 +153,33 @@ def _stored(data: bytes, unit: Unit) -> StoredImage:
         zero=number(header, "BZERO", 0.0),
         blank=blank if isinstance(blank, int) else None,
     )
+
+
+def refuse_constant(image: StoredImage, saturation_adu: float | None) -> None:
+    """Raise for an image all of whose raw pixels hold one value, in which a dark and a flat would draw a picture.
+
+    One that is saturated everywhere was read out, and one without any valid number is told where pixels are read.
+
+    Parameters
+    ----------
+    image : StoredImage
+    saturation_adu : float or None
+        Level of saturation, ADU as in the file.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_sources`` if the image is constant.
+    """
+    first = image.stored[0, 0]
+    value = image.zero + image.scale * float(first)
+    valid = abs(value) < BEYOND_MEASURE and first != image.blank
+    if not valid or image.stored.size == 1 or (saturation_adu is not None and value >= saturation_adu):
+        return
+    # Hardly a frame goes beyond its first row.
+    if (image.stored[0] == first).all() and (image.stored == first).all():
+        raise FrameRejected(
+            Reason.NO_SOURCES,
+            f"all pixels of HDU {image.extension} hold the value {value:g}: the detector was not read out; leave the "
+            "file out, or name another HDU in header.extension of the profile",
+        )

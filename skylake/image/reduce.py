@@ -38,7 +38,7 @@ from skylake.image.neighbours import Prior
 from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.pointingrow import pointing_row, sky_row
 from skylake.image.quality import source_metrics
-from skylake.image.read import open_stored
+from skylake.image.read import open_stored, refuse_constant
 from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
@@ -212,6 +212,7 @@ def _open(
     """Return what the header of a frame tells, the header, and the image in a list of its own."""
     raw = open_stored(content, profile.base.header.extension)
     reading = _read_header(reduced, raw, profile)
+    refuse_constant(raw, reading.saturation_adu)
     # What was unpacked is half as large as the image, and gone by the end.
     return reading, raw.header, [_calibrate(reduced, raw, reading, library, sky)]
 

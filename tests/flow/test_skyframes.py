@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from astropy.io import fits
 from skylake import cameras
 from skylake.cameras import Profile
 from skylake.cli.runs import half_skies
+from skylake.core.batch import UNDATED
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image
 from skylake.errors import FrameFailed
@@ -133,7 +135,10 @@ def test_a_night_without_a_psf_is_told(
     profile: Profile, night: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pool_psfs({20240407: [str(night[9])]}, profile, Inline()) == {}
-    assert "no frame of 20240407 tells the point spread function" in caplog.text
+    assert re.search(r"no frame of the night 20240407 \(.+\) tells the point spread function", caplog.text)
+    caplog.clear()
+    # Frames of no night fail, and nothing stands in for anything.
+    assert pool_psfs({UNDATED: [str(night[9])]}, profile, Inline()) == {} and not caplog.records
 
 
 def test_a_frame_by_itself_takes_the_sky_of_its_folder_as_ingest_does(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from skylake.core.camera import Camera
-from skylake.core.flags import PixelFlag
+from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.core.frame import Image
 from skylake.image.extracted import Extracted
 from skylake.image.forced import measure_targets
@@ -84,3 +84,30 @@ def test_errors_of_apertures_that_are_filled_are_honest(
     for name, parts in pulls.items():
         together = np.concatenate(parts)
         assert 0.9 < together.std() < 1.1, name
+
+
+@pytest.mark.parametrize("planed", [False, True])
+def test_a_target_of_which_no_pixel_is_usable_has_no_flux_and_one_with_a_few_has_an_error(
+    planed: bool, make_field: Callable[..., Any], measure: Callable[..., Any], as_image: Callable[..., Image],
+    camera: Camera,
+) -> None:  # fmt: skip
+    x, y = places("saturated", 7)
+    field = make_field(x, y, np.full(x.size, 6e3), SHAPE, seed=7)
+    image = as_image(field.pixels)
+    if planed:
+        variance = np.maximum(field.pixels, 0.0) / np.float32(2.0) + np.float32(9.0)
+        image = Image(image.pixels, image.mask, (0, 0), variance, read_variance=9.0)
+    one = brought(field, image, measure, camera)
+    psf = psf_of_frame(None, one)
+    image.mask[120:230, 150:300] |= np.uint8(PixelFlag.INVALID)
+    nothing = np.zeros(x.size)
+    targets = TargetStars(np.arange(x.size), nothing, nothing, nothing, nothing, 1)
+    with np.errstate(invalid="raise", divide="raise"):
+        found = measure_targets(one, targets, x, y, psf)
+    inside = (x > 170) & (x < 280) & (y > 140) & (y < 210)
+    assert inside.sum() >= 6 and (found.flags[inside] & SourceFlag.FIT_FAILED).all()
+    for name in ("hybrid1", "hybrid2", "hybrid3", "aper1", "aper2", "aper3", "psf"):
+        assert np.isnan(found.flux[name][inside]).all() and np.isnan(found.flux_err[name][inside]).all()
+        known = np.isfinite(found.flux[name])
+        assert known.sum() > 0.8 * x.size and (found.flux_err[name][known] > 0.0).all()
+    assert np.isnan(found.contamination[inside]).all()

@@ -216,6 +216,21 @@ def test_too_few_stars_take_the_profile_of_their_width(
         assert found.error[name] >= 0.04
 
 
+def test_what_is_no_star_does_not_widen_the_profile_that_stands_in(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    measured = measure(grid_field(5, flux=(2e3, 4e3), shape=(320, 320)))
+    usual, sources = corrections(measured), measured.sources
+    # Most detections are pieces of a trail.
+    piece = np.arange(len(sources)) % 3 > 0
+    fwhm = np.where(piece, 2.5 * sources.fwhm, sources.fwhm)
+    flags = sources.flags | np.where(piece, np.int32(SourceFlag.STREAK), np.int32(0))
+    found = corrections(replace(measured, sources=replace(sources, fwhm=fwhm, flags=flags)))
+    assert usual.assumed and found.assumed
+    for name in RADII:
+        assert found.factor[name] == pytest.approx(usual.factor[name], rel=0.02)
+
+
 def test_spoiled_stars_are_not_measured(fields: list[Any]) -> None:
     measured = fields[0]
     for flag in (SourceFlag.SATURATED, SourceFlag.EDGE, SourceFlag.BAD_PIXEL, SourceFlag.BLENDED):

@@ -102,6 +102,19 @@ def test_the_filter_is_as_wide_as_the_stars(grid_field: Callable[..., Any], fwhm
     assert kernel[0] + 2.0 * kernel[1:].sum() == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.4, 0.9])
+def test_the_noise_on_a_trail_does_not_widen_the_filter(grid_field: Callable[..., Any], slope: float) -> None:
+    field = grid_field(50, flux=(2e4, 3e5))
+    rms = np.full(field.pixels.shape, field.sky_noise, np.float32)
+    mask, trailed = np.zeros(rms.shape, np.uint8), field.pixels - field.sky
+    usual = star_width(trailed, rms, mask)
+    for column in range(512):
+        for first in (20, 240, 460) if slope == 0.0 else (15,):
+            row = round(first + slope * column)
+            trailed[row : row + 5, column] += 500.0
+    assert star_width(trailed, rms, mask) == pytest.approx(usual, rel=0.02)
+
+
 def test_too_few_bright_stars_tell_no_width(make_field: Callable[..., Any]) -> None:
     field = make_field([60.0, 100.0], [60.0, 100.0], [1e5, 2e5], (160, 160))
     rms = np.full(field.pixels.shape, field.sky_noise, np.float32)

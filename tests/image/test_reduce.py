@@ -190,8 +190,8 @@ PICTURES: dict[str, tuple[Any, str, str, str]] = {
     "all NaN": (np.full((60, 60), np.nan, "f4"), "failed", "no_valid_pixels", "no pixel holds a valid.*HDU 0.*BLANK"),
     "beyond measure": (np.full((60, 60), 3e38, "f4"), "failed", "no_valid_pixels", "no pixel holds a valid"),
     "all infinite": (np.full((60, 60), np.inf, "f4"), "failed", "no_valid_pixels", "no pixel holds a valid"),
-    "constant": (np.full((60, 60), 300.0, "f4"), "rejected", "no_sources", "no noise.*shutter"),
-    "zeros": (np.zeros((60, 60), "i2"), "rejected", "no_sources", "no noise.*shutter"),
+    "constant": (np.full((60, 60), 300.0, "f4"), "rejected", "no_sources", "value 300: the detector was not read"),
+    "zeros": (np.zeros((60, 60), "i2"), "rejected", "no_sources", "value 0: the detector was not read out.*extension"),
     "no stars": (NOISE, "rejected", "no_sources", r"no source above [\d.]+ sigma; clouds, a closed dome"),
     "few stars": (FEW, "rejected", "too_few_sources", r"n_sources is 3, below the limit 20 of gates.n_sources"),
     "a single pixel": (np.array([[7.0]], "f4"), "rejected", "no_sources", "no noise"),
@@ -207,6 +207,17 @@ def test_a_picture_without_stars_is_told(
     reduced = reduce_pixels(pixels, gates={"n_sources": Gate(min=20)})
     assert outcome(reduced) == (status, reason)
     assert re.search(sentence, reduced.row["message"])
+
+
+@pytest.mark.parametrize(
+    ("saturation", "sentence"), [(None, "value 65535: the detector was not"), (6e4, "no noise")]
+)
+def test_a_detector_that_is_saturated_everywhere_was_read_out(
+    reduce_pixels: Reduce, camera: Camera, saturation: float | None, sentence: str
+) -> None:
+    detector = replace(camera.detector, saturation_adu=saturation)
+    reduced = reduce_pixels(np.full((60, 60), 65535, "u2"), detector=detector)
+    assert outcome(reduced) == ("rejected", "no_sources") and sentence in reduced.row["message"]
 
 
 def test_a_frame_of_another_size_names_both_sizes(

@@ -13,6 +13,8 @@ from skylake.image.kernels.stamps import crosses, cut, misses, read_ahead
 _ZERO = np.float32(0.0)
 #: No pixel is quieter than this share of the variance of the sky.
 LEAST_VARIANCE = np.float32(0.1)
+#: Sums of overlaps are known to this share.
+_ROUNDING = np.float32(1e-5)
 #: What is held of the pixels of a stamp.
 SEEN, REST, BEYOND, USE = range(4)
 
@@ -296,7 +298,9 @@ def sum_pixels(
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             plain, rested, beyond, area = _weigh(tables, start, size, room)
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
-            sums[star, circle, 2] = variance * (area - lost) + beyond
+            # Where hardly a pixel is good, what is left of their overlap is rounding.
+            sky_noise = variance * max(area - lost, _ROUNDING * area)
+            sums[star, circle, 2] = max(sky_noise + beyond, LEAST_VARIANCE * sky_noise)
             sums[star, circle, 3] = _held(light, circle, min(far, half), coefficients, star)
             if circle == main:
                 sums[star, circle, 4] = _own_light(tables, start, size, half, stamps, star, core, far, drawn)
