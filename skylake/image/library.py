@@ -30,8 +30,8 @@ _SAME_DEGREES = 0.5
 _MENDS = {
     "can be told to fit, since the frame's exposure is unknown": "name the card that holds it in "
     "header.exposure.cards of {0}, or correct the card (`skylake camera check` shows what was looked at)",
-    "can be told to fit, since the frame's filter is unknown": "give default_filter, or name the card that holds it in "
-    "header.filter, of {0}",
+    "can be told to fit, since the frame's filter is unknown": "give default_filter, or name the card that holds it "
+    "in header.filter, of {0}",
 }
 _NO_EXPOSURE, _NO_FILTER = _MENDS
 

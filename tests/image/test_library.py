@@ -267,7 +267,11 @@ def test_a_flat_is_of_a_filter_by_any_of_its_names() -> None:
     ("kind", "changes", "mend"),
     [
         ("dark", {"exposure_s": None}, "name the card that holds it in header.exposure.cards of own.toml"),
-        ("flat", {"filter": None}, "give default_filter, or name the card that holds it in header.filter, of own.toml"),
+        (
+            "flat",
+            {"filter": None},
+            "give default_filter, or name the card that holds it in header.filter, of own",
+        ),
     ],
 )
 def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[str, None], mend: str) -> None:
