@@ -85,7 +85,12 @@ def test_a_sky_far_below_zero_is_told_as_what_it_is(
 ) -> None:
     """A dark that was scaled to an exposure in the wrong unit leaves no sources, which clouds do as well."""
     here = replace(camera, gates={"n_sources": Gate(min=40)}, reduction=ReductionSteps(steps))
-    row = {"flags": 0, "status": "ok", "sky_adu": sky_adu, "sky_rms_adu": 900.0 if sky_adu < -100 else 9.0}
+    row: dict[str, Any] = {
+        "flags": 0,
+        "status": "ok",
+        "sky_adu": sky_adu,
+        "sky_rms_adu": 900.0 if sky_adu < -100 else 9.0,
+    }
     many = row | {"n_sources": 0}
     apply_gates(many, here)
     assert many["reason"] == "too_few_sources"
