@@ -271,30 +271,33 @@ class _Trial:
 
         suffix = "-SIP" if found.order > 1 else ""
         ra, dec = ra_dec(self.direction)
-        header = fits.Header()
-        header["WCSAXES"] = 2
-        header["CTYPE1"], header["CTYPE2"] = (
-            f"RA---{self.kind.code}{suffix}",
-            f"DEC--{self.kind.code}{suffix}",
-        )
-        header["CUNIT1"], header["CUNIT2"] = "deg", "deg"
-        header["CRVAL1"], header["CRVAL2"] = float(ra), float(dec)
-        header["CRPIX1"], header["CRPIX2"] = self.reference[0] + 1.0, self.reference[1] + 1.0
-        for row in (1, 2):
-            for column in (1, 2):
-                header[f"CD{row}_{column}"] = float(found.matrix[row - 1, column - 1])
+        cards: list[tuple[str, Any]] = [
+            ("WCSAXES", 2),
+            ("CTYPE1", f"RA---{self.kind.code}{suffix}"),
+            ("CTYPE2", f"DEC--{self.kind.code}{suffix}"),
+            ("CUNIT1", "deg"),
+            ("CUNIT2", "deg"),
+            ("CRVAL1", float(ra)),
+            ("CRVAL2", float(dec)),
+            ("CRPIX1", self.reference[0] + 1.0),
+            ("CRPIX2", self.reference[1] + 1.0),
+        ]
+        cards += [(f"CD{i + 1}_{j + 1}", float(found.matrix[i, j])) for i in (0, 1) for j in (0, 1)]
         # At the poles the default is another.
-        header["LONPOLE"], header["RADESYS"] = 180.0, "ICRS"
+        cards += [("LONPOLE", 180.0), ("RADESYS", "ICRS")]
         if found.order > 1:
             for names, powers, terms in (
                 (("A", "B"), found.powers, found.forward),
                 (("AP", "BP"), found.inverse_powers, found.inverse),
             ):
                 for name, values in zip(names, terms, strict=True):
-                    header[f"{name}_ORDER"] = found.order
-                    for (p, q), value in zip(powers, values, strict=True):
-                        header[f"{name}_{p}_{q}"] = float(value)
-        return header
+                    cards.append((f"{name}_ORDER", found.order))
+                    cards += [
+                        (f"{name}_{p}_{q}", float(value))
+                        for (p, q), value in zip(powers, values, strict=True)
+                    ]
+        # All at once: a header looks at all its cards for each that is added.
+        return fits.Header(cards)
 
 
 def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
