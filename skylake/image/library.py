@@ -236,7 +236,8 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
     if kind == "dark" and rules.scalable and wanted.exposure_s is not None:
         text = (
             f"is at least 1/{_LARGEST_SCALE:g} of the exposure of {wanted.exposure_s:g} s long (scaled by more, its "
-            "noise would swamp the frame; one that reduction.use.dark names is taken even so)"
+            "noise would swamp the frame; one that reduction.use.dark names is taken even so; if the frame was not "
+            "exposed for so long, mend header.exposure of the profile)"
         )
         shortest = wanted.exposure_s / _LARGEST_SCALE
         found.append((lambda one: one.exposure_s >= shortest, text))

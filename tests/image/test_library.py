@@ -285,3 +285,9 @@ def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[s
     # Where there is none at all, one has to be made.
     with pytest.raises(FrameFailed, match="make one with `skylake calib build /data/lake"):
         Library(Path(), some[:1], "/data/lake").pick(steps, replace(WANTED, **changes), "own.toml")  # type: ignore[arg-type]
+
+
+def test_an_exposure_that_no_dark_is_long_enough_for_may_be_a_wrong_one() -> None:
+    """A build of a dark of 60000 s is no mend for 60 s whose unit is taken for another."""
+    told = choose([master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), Rules())
+    assert isinstance(told, str) and "mend header.exposure of the profile" in told
