@@ -191,6 +191,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "period",
         "optics",
         "chip",
+        "detector",
     }
 
 

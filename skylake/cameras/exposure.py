@@ -16,6 +16,16 @@ _TOLERANCE = 0.01
 _SHORTEST_S = 1e-6
 #: Most frames are exposed for no less and no more: others deserve a look at the unit of the card.
 _USUAL_S = (0.02, 3600.0)
+#: Where the card is taken to be in a smaller unit than seconds, half a minute of seconds comes out short.
+_USUAL_SCALED_S = 0.5
+#: Units that cards have, as scales.
+_LADDER = {
+    1e-6: "microseconds",
+    1e-3: "milliseconds",
+    1.0: "seconds",
+    60.0: "minutes",
+    3600.0: "hours",
+}
 #: Characters of a card's text that a sentence shows.
 _MAX_SHOWN = 40
 #: Units that comments of cards state: in brackets, as the FITS standard 4.0 (section 4.3.2) asks, or in words.
@@ -65,7 +75,7 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     else:
         reading.exposure_s = exposure
         used = source if wanted.combine == "mean" else found[0][0]
-        notes = [numbers.refusal, _unread(cards, wanted), _unusual(used, exposure)]
+        notes = [numbers.refusal, _unread(cards, wanted), _unusual(used, exposure, wanted.scale)]
         reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))
 
 
@@ -107,12 +117,21 @@ def _unread(cards: Cards, wanted: ValueCards) -> str:
     return "; ".join(told)
 
 
-def _unusual(name: str, exposure_s: float) -> str:
+def _unusual(name: str, exposure_s: float, scale: float) -> str:
+    """Return the remark on an exposure that few frames have, with the unit that would make it usual; else nothing."""
     low, high = _USUAL_S
+    low = max(low, _USUAL_SCALED_S) if scale < 1.0 else low
     if low <= exposure_s <= high:
         return ""
-    scale, unit = ("0.001", "milliseconds") if exposure_s > high else ("60 or 3600", "minutes or hours")
-    return f"unusual; if {name} is in {unit}, header.exposure.scale = {scale} in the profile says so"
+    smaller = [one for one in _LADDER if one < scale * (1.0 - _TOLERANCE)]
+    larger = [one for one in _LADDER if one > scale * (1.0 + _TOLERANCE)]
+    # Minutes and hours are as likely as each other where seconds are too short; next to others it is the next unit.
+    others = smaller[-1:] if exposure_s > high else larger[: 2 if scale == 1.0 else 1]
+    if not others:
+        return f"unusual; see whether header.exposure.scale = {scale:g} of the profile is right"
+    units, scales = " or ".join(_LADDER[one] for one in others), " or ".join(f"{one:g}" for one in others)
+    now = "" if scale == 1.0 else f" instead of {scale:g}"
+    return f"unusual; if {name} is in {units}, header.exposure.scale = {scales}{now} in the profile says so"
 
 
 def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:

@@ -198,7 +198,32 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     for key, value in changes.items():
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if key == "gates" and isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = {name: merged[key][name] for name in _order_of_gates(list(old), list(value))}
     return merged
+
+
+def _order_of_gates(old: list[str], new: list[str]) -> list[str]:
+    """Return in which order gates are judged, of which the first that rejects tells the cause.
+
+    Those that a file names stand in its order: new ones before all that it has from another profile, or right after
+    the one of these that it names before them. One of which it changes the limits stays among the others where it was:
+    who wants more sources of a camera does not want to hear of these before clouds.
+    """
+    changed = [name for name in new if name in old]
+    followers: dict[str | None, list[str]] = {}
+    before: str | None = None
+    for name in new:
+        if name in old:
+            before = name
+        else:
+            followers.setdefault(before, []).append(name)
+    left = iter(changed)
+    placed = [next(left) if name in changed else name for name in old]
+    told = list(followers.get(None, []))
+    for name in placed:
+        told += [name, *followers.get(name, [])]
+    return told
 
 
 def _bounds(block: Mapping[str, Any], path: Path, where: str) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from skylake.cli.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skylake.cameras import Profile
     from skylake.flow.masters import BuildReport
 
 #: Two measurements that are farther apart, in standard errors, are not the same.
@@ -36,6 +37,8 @@ _LISTED = [
     "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px", "mjd_mid", "valid_from_mjd",
     "valid_to_mjd",
 ]  # fmt: skip
+
+_LIMITS = ("valid_from_mjd", "valid_to_mjd")
 
 
 @click.group()
@@ -102,11 +105,11 @@ def build(
     options = BuildOptions(kind, form, min_frames, not all_nights, valid_from, valid_to)  # type: ignore[arg-type]
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = build_camera_masters(opened, chips, files, pool, options, shown)
-    show.result(dataclasses.asdict(report), as_json, lambda: _show_build(report))
+    show.result(dataclasses.asdict(report), as_json, lambda: _show_build(report, chips))
     ctx.exit(0 if report.all_well else 1)
 
 
-def _show_build(report: BuildReport) -> None:
+def _show_build(report: BuildReport, chips: Sequence[Profile]) -> None:
     for one in report.left_out:
         show.complain(f"{one['file']}: left out/{one['reason']}: {one['message']}")
     for sentence in report.warnings:
@@ -114,15 +117,20 @@ def _show_build(report: BuildReport) -> None:
     for row in report.masters:
         if row.get("gain_e_per_adu") is not None:
             click.echo(f"{row['name']}: {_transfer(row)}")
-    for sentence in _two_read_noises(report.masters):
-        click.echo(sentence)
+    # A profile that takes both from photon transfers needs no advice to do so.
+    if not all({"gain", "read_noise"} <= set(one.base.reduction.measured) for one in chips):
+        for sentence in _two_read_noises(report.masters):
+            click.echo(sentence)
     made = ", ".join(row["name"] for row in report.masters) or "nothing"
     click.echo(f"calib build: made {made}")
 
 
 def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
-    """Return why a master bias and a photon transfer of one detector tell different read noises, where they do."""
-    told = []
+    """Return why a master bias and a photon transfer of one detector tell different read noises, where they do.
+
+    Of the photon transfers of several filters the first is named.
+    """
+    told: dict[str, str] = {}
     noisy = [
         row
         for row in masters
@@ -134,13 +142,14 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
             continue
         apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])
         if apart > _TOLD_APART * math.hypot(bias["read_noise_err"], transfer["read_noise_err"]):
-            told.append(
+            told.setdefault(
+                bias["name"],
                 f"read noise: {bias['name']} tells {bias['read_noise_e']:.4g} electrons by the gain of header or "
                 f"profile, {transfer['name']} {transfer['read_noise_e']:.4g} by the gain that it measured, "
                 f"{transfer['gain_e_per_adu']:.4g}; if that is right, give it as detector.gain_e_per_adu, or take "
-                'both by reduction.measured = ["gain", "read_noise"]'
+                'both by reduction.measured = ["gain", "read_noise"]',
             )
-    return told
+    return list(told.values())
 
 
 def _transfer(row: dict[str, Any]) -> str:
@@ -161,6 +170,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     """List the masters of LAKE.
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
+    The last column tells for which time each may be used.
     """
     from skylake.cli.camera_names import name_in_lake
 
@@ -173,8 +183,19 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
         if camera_name in (None, row["camera"]) and kind in (None, row["kind"])
     ]
     rows.sort(key=lambda row: (row["camera"], row["kind"], row["mjd_mid"] or 0.0, row["name"]))
-    told = [key for key in _LISTED if any(row[key] is not None for row in rows)] or _LISTED
-    show.result(rows, as_json, lambda: show.table([[row[key] for key in told] for row in rows], told))
+    # What limits the use of a master is told in words.
+    worded = [key for key in _LISTED if key not in _LIMITS]
+    told = [key for key in worded if any(row[key] is not None for row in rows)] or worded
+    lines = [[*(row[key] for key in told), _validity(row)] for row in rows]
+    show.result(rows, as_json, lambda: show.table(lines, [*told, "valid"]))
+
+
+def _validity(row: dict[str, Any]) -> str:
+    """Return for which time a master may be used, in words."""
+    first, last = (row[key] if row[key] is None else f"MJD {row[key]:.5f}" for key in _LIMITS)
+    if first is None and last is None:
+        return "always"  # neither validity_days, a dated block of the profile nor an option limits it
+    return " ".join([*(["from", first] if first else []), *(["until", last] if last else [])])
 
 
 @calib.command("show")
@@ -202,6 +223,7 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     def text() -> None:
         units = _units(row["kind"])
         lines = [[key, show.as_text(value, key), units.get(key)] for key, value in shown.items()]
+        lines.append(["valid", _validity(row), None])
         show.table(lines, ["column", "value", "unit"])
         click.echo("\nmade of")
         for file, sha256 in row["inputs"].items():

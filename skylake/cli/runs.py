@@ -113,7 +113,8 @@ def unchecked(files: Sequence[str]) -> str:
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
     return (
         f"{files[0]}{more}: the catalog has too few stars there to check the WCS; either it does not reach so far, or "
-        "the WCS is wrong (flag WCS_UNCHECKED, `skylake catalog coverage`)"
+        "the WCS is wrong (flag WCS_UNCHECKED; `skylake catalog cone LAKE NAME RA DEC RADIUS_ARCSEC` prints the stars "
+        "that the catalog NAME has at a place)"
     )
 
 

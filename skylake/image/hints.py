@@ -109,7 +109,7 @@ def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> s
         return why.message
     words = [why.message]
     if len(unsolved) > 1:
-        words.append("nor does one fit without what was told")
+        words.append("nor does one fit with scale, centre and parity left open, as if none was told")
     if told.scale_high is None:
         words.append(_WHOLE_SKY)
     return "; ".join(words)

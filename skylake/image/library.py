@@ -26,6 +26,14 @@ _AS_QUIET = 1.5
 _SAME_NIGHT_D = 1.0
 #: Degrees of which nothing is made among masters of one night; dark current changes by a twentieth of itself.
 _SAME_DEGREES = 0.5
+#: What no master can help against, and what does, of the profile.
+_MENDS = {
+    "can be told to fit, since the frame's exposure is unknown": "name the card that holds it in "
+    "header.exposure.cards of {0}, or correct the card (`skylake camera check` shows what was looked at)",
+    "can be told to fit, since the frame's filter is unknown": "give default_filter, or name the card that holds it "
+    "in header.filter, of {0}",
+}
+_NO_EXPOSURE, _NO_FILTER = _MENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +161,9 @@ class Library:
         for kind in needed(steps.steps):
             found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
             if isinstance(found, str):
-                mend = f"{self.how_to('make one', profile)}, or take {kind!r} out of reduction.steps of {profile}"
+                make = next((mend for clause, mend in _MENDS.items() if found.endswith(clause)), None)
+                mend = self.how_to("make one", profile) if make is None else make.format(profile)
+                mend = f"{mend}, or take {kind!r} out of reduction.steps of {profile}"
                 raise FrameFailed(Reason.NO_MASTER, f"{found}; {mend}")
             chosen[kind] = found
         return chosen
@@ -211,12 +221,11 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
     ]
     if kind == "flat":
-        found.append(
-            (lambda one: rules.same_filter(one.filter, wanted.filter), f"is of filter {wanted.filter}")
-        )
+        text = _NO_FILTER if wanted.filter is None else f"is of filter {wanted.filter}"
+        found.append((lambda one: rules.same_filter(one.filter, wanted.filter), text))
     if kind == "dark":
         if wanted.exposure_s is None:
-            found.append((lambda one: False, "can be told to fit, since the frame's exposure is unknown"))
+            found.append((lambda one: False, _NO_EXPOSURE))
         elif not rules.scalable:
             text = f"has the exposure of {wanted.exposure_s:g} s, and the steps take off no bias by which to scale it"
             found.append((lambda one: _same_exposure(one, wanted, rules), text))
@@ -227,7 +236,8 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
     if kind == "dark" and rules.scalable and wanted.exposure_s is not None:
         text = (
             f"is at least 1/{_LARGEST_SCALE:g} of the exposure of {wanted.exposure_s:g} s long (scaled by more, its "
-            "noise would swamp the frame; one that reduction.use.dark names is taken even so)"
+            "noise would swamp the frame; one that reduction.use.dark names is taken even so; if the frame was not "
+            "exposed for so long, mend header.exposure of the profile)"
         )
         shortest = wanted.exposure_s / _LARGEST_SCALE
         found.append((lambda one: one.exposure_s >= shortest, text))

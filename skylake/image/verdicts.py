@@ -24,6 +24,10 @@ _FLOODED = 0.5
 _CLEAR = 0.9
 #: A star of so many standard deviations of the sky in the first aperture is surely found under a clear sky.
 _SURELY_SEEN = 10.0
+#: No sky is so many standard deviations of a pixel below zero.
+_BELOW_ZERO = 3.0
+#: Steps that take off more than there is if their master is a wrong one.
+_SUBTRACTED = ("bias", "dark")
 #: A right WCS puts stars within this many pixels of their sources.
 CHECK_RADIUS_PX = 5.0
 
@@ -74,7 +78,21 @@ def apply_gates(row: dict[str, Any], camera: Camera, found: Found | None = None)
     row["gates_failed"] = " ".join(verdict.failed) or None
     if verdict.rejection is not None:
         reason, message = _explained(row, camera, found, *verdict.rejection)
-        row.update(status=Status.REJECTED.value, reason=str(reason), message=message)
+        row.update(status=Status.REJECTED.value, reason=str(reason), message=message + _too_dark(row, camera))
+
+
+def _too_dark(row: dict[str, Any], camera: Camera) -> str:
+    """Return what follows from a sky far below zero, which no gate is on: too much was taken off; else nothing."""
+    level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
+    if level is None or rms is None or not level < -_BELOW_ZERO * rms:
+        return ""
+    steps = [step for step in _SUBTRACTED if step in camera.reduction.steps]
+    if not steps:
+        return ""
+    return (
+        f"; its sky is at {level:.5g} ADU, so the {' or '.join(steps)} is wrong, or the exposure of the frame "
+        "(header.exposure of the profile), by which a dark is scaled"
+    )
 
 
 def _explained(
@@ -117,7 +135,8 @@ def empty_frame(
         row.update(n_expected=found.n_expected, found_fraction=0.0 if known else None)
     apply_gates(row, camera)
     if row["status"] == Status.OK:
-        return why
+        too_dark = _too_dark(row, camera)
+        return FrameRejected(why.reason, f"{why}{too_dark}") if too_dark else why
     return FrameRejected(Reason(row["reason"]), str(row["message"]))
 
 

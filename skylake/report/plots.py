@@ -159,9 +159,10 @@ def lightcurve(
             return figure
         start = float(np.floor(bjd[known | hidden].min()))
         names = sorted(set(band[known | hidden].tolist()))
+        colours = dict(zip(names, itertools.cycle(_BAND_COLOURS), strict=False))
         shown = [
             (known & ~spoiled & (band == name), colour, f"{name}, ", measured)
-            for name, colour in zip(names, itertools.cycle(_BAND_COLOURS), strict=False)
+            for name, colour in colours.items()
         ]
         for rows, colour, name, label in (*shown, (known & spoiled, GREY, "", "flagged")):
             if rows.any():
@@ -169,11 +170,13 @@ def lightcurve(
                     bjd[rows] - start, mag[rows], mag_err[rows], fmt="o", ms=3.5, lw=0.9, color=colour,
                     label=f"{name}{rows.sum()} {label}",
                 )  # fmt: skip
-        if limit is not None and (shown_limits := hidden & ~spoiled).any():
-            axes.plot(
-                bjd[shown_limits] - start, limit[shown_limits], "v", ms=4, mfc="none", color=GREY,
-                label=f"{shown_limits.sum()} non-detections, fainter than this",
-            )  # fmt: skip
+        for name, colour in colours.items():
+            rows = hidden & ~spoiled & (band == name)
+            if limit is not None and rows.any():
+                axes.plot(
+                    bjd[rows] - start, limit[rows], "v", ms=4, mfc="none", color=colour,
+                    label=f"{name}, {rows.sum()} non-detections, fainter than this",
+                )  # fmt: skip
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")

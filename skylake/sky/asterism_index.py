@@ -201,7 +201,9 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
         If there is none, or it is damaged, or of another catalog or version.
     """
     path = index_path(catalog)
-    mend = f"run `skylake catalog index LAKE {catalog.name}`"
+    # Catalogs of a lake are beside each other in its folder of them.
+    lake = path.parents[1] if path.parent.name == "catalogs" else "LAKE"
+    mend = f"run `skylake catalog index {lake} {catalog.name}`"
     try:
         bands, content, version = read_bands(path)
     except FileNotFoundError as error:

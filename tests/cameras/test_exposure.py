@@ -88,6 +88,30 @@ def test_an_exposure_that_few_frames_have_is_taken_and_remarked(value: float, un
     assert of(read_header(header(20.0), GENERIC), "exposure_s").note == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "scale", "advice"),
+    [
+        (60, 0.001, "is in seconds, header.exposure.scale = 1 instead of 0.001"),
+        (60_000_000, 0.001, "is in microseconds, header.exposure.scale = 1e-06 instead of 0.001"),
+        (300, 60.0, "is in seconds, header.exposure.scale = 1 instead of 60"),
+        (0.0001, 60.0, "is in hours, header.exposure.scale = 3600 instead of 60"),
+        (20000, 1.0, "is in milliseconds, header.exposure.scale = 0.001 in"),
+        (20, 1e-6, "is in milliseconds, header.exposure.scale = 0.001 instead of 1e-06"),
+        (5e9, 1e-6, "see whether header.exposure.scale = 1e-06 of the profile is right"),
+    ],
+)
+def test_advice_on_an_unusual_exposure_knows_the_scale_that_there_is(
+    value: float, scale: float, advice: str
+) -> None:
+    """It is judged as it is scaled: to write a scale down that stands there already helps nobody."""
+    assert advice in of(read_header(header(value), scaled(scale)), "exposure_s").note
+
+
+@pytest.mark.parametrize(("value", "scale"), [(60_000, 0.001), (500, 0.001), (20, 60.0), (0.02, 1.0)])
+def test_a_usual_exposure_is_not_remarked_in_any_unit(value: float, scale: float) -> None:
+    assert of(read_header(header(value), scaled(scale)), "exposure_s").note == ""
+
+
 def test_a_time_that_cannot_be_read_is_named_beside_one_that_can() -> None:
     cards = {"DATE-OBS": "08.04.2024 03:10", "EXPTIME": 20.0, "MJD-OBS": 60408.1}
     reading = read_header(cards, GENERIC)

@@ -10,6 +10,7 @@ import pytest
 from skylake.cameras import Profile, load
 from skylake.cameras.unused import unused_readings
 from skylake.errors import ConfigurationError
+from skylake.image.quality import judge
 
 Made = Callable[[str], Profile]
 
@@ -236,3 +237,30 @@ def test_a_curve_without_a_zero_level_is_noted(made: Made) -> None:
     (told,) = unused_readings(made(f'{step} ["linearity"]').base)
     assert told.quantity == "reduction.steps" and "zero level" in told.note
     assert unused_readings(made(f'{step} ["overscan", "linearity"]').base) == []
+
+
+def gates(path: Path) -> list[str]:
+    return list(load(path).base.gates)
+
+
+def test_gates_are_judged_in_the_order_of_the_file_that_names_them(tmp_path: Path) -> None:
+    own, child = tmp_path / "own.toml", tmp_path / "child.toml"
+    lines = "".join(f"gates.{name}.max = 1.0\n" for name in ("sky_saturation", "fwhm_px"))
+    own.write_text(f'like = "generic"\nname = "own"\n{lines}gates.n_sources.min = 20\n', encoding="utf-8")
+    assert gates(own) == ["sky_saturation", "fwhm_px", "n_sources"], "causes before what follows"
+    camera = load(own).base
+    assert (camera.gates["n_sources"].min, camera.gates["fwhm_px"].max) == (20.0, 1.0)
+    verdict = judge({"sky_saturation": 2.0, "n_sources": 0}, camera.gates)
+    assert verdict.rejection is not None and verdict.rejection[0] == "sky_saturated"
+    head = 'like = "own.toml"\nname = "child"\n'
+    for lines, order in (
+        # Another limit is no other cause.
+        ("gates.n_sources.min = 9\n", "sky_saturation fwhm_px n_sources"),
+        ("gates.mean_ellipticity.max = 0.3\n", "mean_ellipticity sky_saturation fwhm_px n_sources"),
+        ("gates.fwhm_px.max = 3\ngates.sky_saturation.max = 0.5\n", "fwhm_px sky_saturation n_sources"),
+        ("gates.fwhm_px.max = 3\ngates.sky_adu.max = 9\n", "sky_saturation fwhm_px sky_adu n_sources"),
+        ("[[period]]\nfrom = 2020-01-01\ngates.n_sources.min = 7\n", "sky_saturation fwhm_px n_sources"),
+    ):
+        child.write_text(head + lines, encoding="utf-8")
+        assert gates(child) == order.split()
+        assert list(load(child).at(60000.0).gates) == order.split()

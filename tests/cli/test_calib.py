@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from astropy.io import fits
 
-from skylake.cli.calib import _two_read_noises
+from skylake.cameras import load_chips
+from skylake.cli.calib import _show_build, _two_read_noises, _validity
+from skylake.flow.masters import BuildReport
 from skylake.simulate import Scenario, StarParams, simulate
 
 Run = Callable[..., Any]
@@ -63,6 +65,79 @@ def test_two_read_noises_of_one_detector_are_told_with_the_gains_that_they_are_b
     assert 'reduction.measured = ["gain", "read_noise"]' in told
     assert _two_read_noises([bias, transfer | {"read_noise_e": 8.05}]) == []
     assert _two_read_noises([bias, transfer | {"extension": 1}]) == []
+    assert len(_two_read_noises([bias, transfer, transfer | {"name": "of another filter"}])) == 1
+
+
+@pytest.mark.parametrize(("measured", "advised"), [(["gain"], True), (["gain", "read_noise"], False)])
+def test_who_takes_gain_and_read_noise_from_photon_transfers_is_not_advised_to(
+    profile: Path, measured: list[str], advised: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f'like = "{profile}"\n[reduction]\nmeasured = {measured}\n', encoding="utf-8")
+    here = {"extension": 0, "binning": "1x1", "read_noise_err": 0.02, "gain_err": 0.01}
+    bias = here | {"kind": "bias", "name": "b", "read_noise_e": 8.0}
+    transfer = here | {"kind": "transfer", "name": "t", "read_noise_e": 6.4, "gain_e_per_adu": 1.2}
+    _show_build(BuildReport([bias, transfer]), load_chips(own))
+    said = capsys.readouterr().out
+    assert "t: gain 1.2" in said and ("read noise: b tells" in said) == advised
+
+
+def checked(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    (told,) = answer.json
+    # A second row on a quantity names cards that may hold it.
+    return told, {row["quantity"]: row for row in reversed(told["readings"])}
+
+
+def test_a_check_of_a_raw_frame_names_its_masters_or_tells_all_that_needs_none(
+    built: Path, profile: Path, frames: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    own = tmp_path / "own.toml"
+    lines = 'measured = ["gain"]\n[header.temperature]\ncards = ["NONE"]\n'
+    own.write_text(f'like = "{profile}"\n[reduction]\n{lines}', encoding="utf-8")
+    frame = next((frames.parent / "frames").rglob("*.fits"))
+    alone = skylake_command("camera", "check", "-c", own, frame, "--json")
+    told, rows = checked(alone)
+    assert (alone.status, told["usable"], told["reason"]) == (1, False, "no_master")
+    assert {"centre", "pixel_scale_arcsec", "sun_altitude_deg", "gates"} < set(rows) and "masters" not in rows
+    assert rows["gain"]["value"] is None and "from the photon transfer" in rows["gain"]["note"]
+    assert rows["ccd_temperature_c"]["verdict"] == "missing"
+    assert "masters fit at any temperature" in rows["ccd_temperature_c"]["note"]
+    assert "header.temperature.cards" in rows["ccd_temperature_c"]["note"]
+    within = skylake_command("camera", "check", "-c", own, "--lake", built, frame, "--json")
+    told, rows = checked(within)
+    assert (within.status, told["usable"], told["reason"]) == (0, True, None)
+    (transfer,) = skylake_command("calib", "list", built, "--kind", "transfer", "--json").json
+    assert (rows["gain"]["value"], rows["gain"]["source"]) == (transfer["gain_e_per_adu"], transfer["name"])
+    assert rows["masters"]["value"] == 4 and "raw-bias-" in rows["masters"]["note"]
+    _, plain = checked(skylake_command("camera", "check", "-c", profile, "--lake", built, frame, "--json"))
+    assert plain["ccd_temperature_c"]["verdict"] == "ok" and plain["gain"]["source"] != transfer["name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "idle"), [("bias", {"filter", "exposure_s"}), ("dark", {"filter"}), ("flat", set())]
+)
+def test_a_check_says_as_what_a_calibration_frame_is_taken(
+    profile: Path, frames: Path, kind: str, idle: set[str], tmp_path: Path, skylake_command: Run
+) -> None:
+    """Whoever sees that a card is read wrongly has not built masters of the wrong frames."""
+    first = next(file for file in sorted(frames.rglob("*.fits")) if kind in file.name)
+    frame = tmp_path / "one.fits"
+    with fits.open(first) as file:
+        file[0].header.remove("FILTER", ignore_missing=True)
+        file[0].header["EXPTIME"] = 0.0
+        file.writeto(frame)
+    answer = skylake_command("camera", "check", "-c", profile, frame, "--json")
+    told, rows = checked(answer)
+    assert (answer.status, told["usable"], told["taken_as"]) == (0, False, kind)
+    assert rows["kind"]["note"] == f"-> {kind}; no frame of the sky"
+    assert {"filter", "exposure_s"} - set(rows) == idle
+    text = skylake_command("camera", "check", "-c", profile, frame).out
+    assert text.startswith(f"{frame}: {kind}, no frame of the sky\n")
+    fits.setval(frame, "OBSTYPE", value="arc lamp")
+    answer = skylake_command("camera", "check", "-c", profile, frame, "--json")
+    told, rows = checked(answer)
+    assert (answer.status, told["taken_as"], told["reason"]) == (1, None, "not_science")
+    assert "neither in header.bias_kinds" in rows["kind"]["note"]
 
 
 def test_masters_are_listed_by_camera_and_kind(built: Path, well: Run) -> None:
@@ -171,6 +246,29 @@ def test_wrong_use_is_one_sentence(
 ) -> None:
     answer = skylake_command("calib", "build", built, "-c", profile, frames, *arguments)
     assert answer.status == 2 and match in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (None, None, "always"), (60401.0, None, "from MJD 60401.00000"), (None, 60409.5, "until MJD 60409.50000"),
+        (60401.0, 60409.5, "from MJD 60401.00000 until MJD 60409.50000"),
+    ],
+)  # fmt: skip
+def test_a_validity_is_told_also_where_nothing_limits_it(
+    first: float | None, last: float | None, words: str
+) -> None:
+    assert _validity({"valid_from_mjd": first, "valid_to_mjd": last}) == words
+
+
+def test_the_validity_of_masters_is_listed_and_shown(built: Path, well: Run) -> None:
+    rows = well("calib", "list", built, "--json").json
+    header, _, *lines = well("calib", "list", built).out.splitlines()
+    assert header.split()[-1] == "valid" and "valid_to_mjd" not in header
+    assert all(line.endswith(_validity(row)) for line, row in zip(lines, rows, strict=True))
+    text = well("calib", "show", built, rows[0]["name"]).out
+    (shown,) = [line for line in text.splitlines() if line.split()[:1] == ["valid"]]
+    assert _validity(rows[0]) in shown
 
 
 def test_a_validity_that_is_told_is_kept(frames: Path, profile: Path, tmp_path: Path, well: Run) -> None:

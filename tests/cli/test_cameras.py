@@ -259,6 +259,24 @@ def test_a_check_holds_scale_and_sun_against_the_profile(
     assert found["sun_altitude_deg"]["value"] > 0.0 and "the Sun is up" in found["sun_altitude_deg"]["note"]
 
 
+def test_a_check_tells_the_gates_in_force_and_which_there_are_not(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    [checked] = skylake_command("camera", "check", frame, "--json").json
+    told = readings(checked)["gates"]
+    assert (told["value"], told["source"]) == (1, "profile")
+    assert (
+        told["note"] == "n_sources >= 5; none on sun_altitude_deg, mean_ellipticity, fwhm_px, found_fraction"
+    )
+    own = tmp_path / "own.toml"
+    own.write_text(
+        f'like = {json.dumps(str(camera))}\nname = "own"\ngates.fwhm_px = {{ min = 1.5, max = 6 }}\n'
+    )
+    [checked] = skylake_command("camera", "check", "-c", own, frame, "--json").json
+    note = readings(checked)["gates"]["note"]
+    assert "fwhm_px >= 1.5 and <= 6, " in note and note.endswith("n_sources >= 20"), note
+
+
 def test_a_check_tells_of_images_that_are_not_taken(
     frame: Path, camera: Path, tmp_path: Path, new_lake: Path, skylake_command: Run
 ) -> None:

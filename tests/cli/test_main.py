@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -212,3 +213,18 @@ def test_an_interrupt_is_one_sentence_and_status_130(environment: dict[str, str]
         out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (130, "")
     assert err == "skylake: interrupted; what was committed is safe\n"
+
+
+def test_every_command_that_a_sentence_names_is_there() -> None:
+    source = Path(errors.__file__).parent
+    # Texts go on from line to line.
+    texts = [re.sub(r'"\s*\n\s*f?"', "", file.read_text(encoding="utf-8")) for file in source.rglob("*.py")]
+    named = {words for text in texts for words in re.findall(r"`skylake ([a-z]+(?: [a-z]+)?)", text)}
+    assert len(named) > 20
+    for words in named:
+        first, _, second = words.partition(" ")
+        command = cli.commands.get(first)
+        assert command is not None, f"skylake {words}"
+        assert not second or not isinstance(command, click.Group) or second in command.commands, (
+            f"skylake {words}"
+        )

@@ -135,6 +135,7 @@ def test_a_light_curve_can_be_a_picture(
     answer = well("lc", lake, "--object", int(star(sky)["star_id"]), "--plot", picture)
     assert (answer.out, answer.err) == ("", f"wrote {picture}\n")
     assert picture.read_bytes().startswith(magic)
+    assert "nothing is printed then" in " ".join(well("lc", "--help").out.split())
 
 
 @pytest.mark.parametrize(

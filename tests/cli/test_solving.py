@@ -155,7 +155,10 @@ def test_a_frame_of_no_stars_is_told_unsolved(survey: Path, tmp_path: Path, skyl
         "solve", tmp_path / "points.fits", "--lake", survey / "lake", "--scale", 75, 100, "--json"
     )
     assert answer.status == 1 and answer.json[0]["status"] == "unsolved"
-    assert "nor does one fit without what was told" in answer.json[0]["message"]
+    assert (
+        "nor does one fit with scale, centre and parity left open, as if none was told"
+        in answer.json[0]["message"]
+    )
     assert answer.json[0]["reason"] == "no_wcs" and "no star pattern fits" in answer.err
     assert answer.json[0]["product"] is None
     # What did not happen has no figure, and the sentence tells what may help.

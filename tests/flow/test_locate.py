@@ -151,7 +151,7 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     report = ingest(lake, blind, slewing.frames[:1], Inline())
     assert report.counts == {"rejected": 1}
     assert report.problems[0]["reason"] == "no_wcs"
-    assert "skylake catalog index LAKE simcat" in report.problems[0]["message"]
+    assert f"skylake catalog index {lake.root} simcat" in report.problems[0]["message"]
 
 
 def test_what_was_tried_already_is_no_advice(

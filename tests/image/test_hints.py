@@ -73,7 +73,10 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     done = [one for _, one in in_turn(tries, attempt)]
     assert lent == [1.0, 1.125, 0.5]
     told = SolveParams(scale_low=1.0, scale_high=2.0)
-    assert why_unsolved(done, told) == "try 3; nor does one fit without what was told"
+    assert (
+        why_unsolved(done, told)
+        == "try 3; nor does one fit with scale, centre and parity left open, as if none was told"
+    )
     assert why_unsolved(done[:1], told) == "try 1"
     # A width for which there are no patterns says more than a long search for any width.
     narrow = replace(done[0], message="no patterns", n_guesses=0, without_patterns=True)

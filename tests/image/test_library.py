@@ -261,3 +261,33 @@ def test_a_flat_is_of_a_filter_by_any_of_its_names() -> None:
     assert not fits("r", "R") and not fits("V", "R") and not fits("odd", "Odd") and not fits(None, "V")
     # A name that two filters have is neither.
     assert not fits("V", "vis") and not fits("R", "vis") and fits("vis", "vis")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "mend"),
+    [
+        ("dark", {"exposure_s": None}, "name the card that holds it in header.exposure.cards of own.toml"),
+        (
+            "flat",
+            {"filter": None},
+            "give default_filter, or name the card that holds it in header.filter, of own",
+        ),
+    ],
+)
+def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[str, None], mend: str) -> None:
+    steps = ReductionSteps(("bias", "dark") if kind == "dark" else ("flat",))
+    some = (master(kind="bias"), master(kind="dark", exposure_s=30.0), master())
+    library = Library(Path(), some, "/data/lake")
+    with pytest.raises(FrameFailed) as caught:
+        library.pick(steps, replace(WANTED, **changes), "own.toml")  # type: ignore[arg-type]
+    assert mend in str(caught.value) and "calib build" not in str(caught.value)
+    assert library.pick(steps, WANTED, "own.toml")[kind].kind == kind
+    # Where there is none at all, one has to be made.
+    with pytest.raises(FrameFailed, match="make one with `skylake calib build /data/lake"):
+        Library(Path(), some[:1], "/data/lake").pick(steps, replace(WANTED, **changes), "own.toml")  # type: ignore[arg-type]
+
+
+def test_an_exposure_that_no_dark_is_long_enough_for_may_be_a_wrong_one() -> None:
+    """A build of a dark of 60000 s is no mend for 60 s whose unit is taken for another."""
+    told = choose([master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), Rules())
+    assert isinstance(told, str) and "mend header.exposure of the profile" in told

@@ -12,12 +12,15 @@ from astropy.io import fits
 from scipy.signal import fftconvolve
 
 from skylake.cameras import Profile
-from skylake.core.camera import Camera, ClearSky, Gate
+from skylake.core.camera import Camera, ClearSky, Gate, ReductionSteps
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import FileContent
+from skylake.core.reasons import Reason
+from skylake.errors import FrameRejected
 from skylake.image.astrometry import Pointing, Stars, header_pointing
 from skylake.image.clouds import count_found
 from skylake.image.reduce import ReducedFrame, reduce_frame
+from skylake.image.verdicts import apply_gates, empty_frame
 from skylake.simulate import Moffat
 
 #: In the order of causes and what follows from them.
@@ -68,6 +71,33 @@ def take(
 
 def verdict(frame: ReducedFrame) -> tuple[str, str | None]:
     return frame.row["status"], frame.row.get("reason")
+
+
+@pytest.mark.parametrize(
+    ("sky_adu", "steps", "said"),
+    [
+        (-18578.0, ("bias", "dark"), True), (-20.0, ("bias", "dark"), False), (-18578.0, ("trim",), False),
+        (300.0, ("bias", "dark"), False),
+    ],
+)  # fmt: skip
+def test_a_sky_far_below_zero_is_told_as_what_it_is(
+    camera: Camera, sky_adu: float, steps: Any, said: bool
+) -> None:
+    """A dark that was scaled to an exposure in the wrong unit leaves no sources, which clouds do as well."""
+    here = replace(camera, gates={"n_sources": Gate(min=40)}, reduction=ReductionSteps(steps))
+    row: dict[str, Any] = {
+        "flags": 0,
+        "status": "ok",
+        "sky_adu": sky_adu,
+        "sky_rms_adu": 900.0 if sky_adu < -100 else 9.0,
+    }
+    many = row | {"n_sources": 0}
+    apply_gates(many, here)
+    assert many["reason"] == "too_few_sources"
+    why = empty_frame(dict(row), here, None, None, FrameRejected(Reason.NO_SOURCES, "no source"))
+    assert why.reason == "no_sources"
+    for message in (many["message"], str(why)):
+        assert ("the bias or dark is wrong, or the exposure of the frame" in message) == said, message
 
 
 def test_a_good_frame_passes_all_gates_and_has_all_values(take: Take) -> None:

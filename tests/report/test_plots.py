@@ -122,6 +122,20 @@ def test_a_light_curve_in_two_bands_tells_them_apart() -> None:
     assert axes.get_ylabel() == "R, V [mag]"
 
 
+def test_non_detections_of_two_bands_are_told_apart_as_their_detections_are() -> None:
+    """Each band has a limit of its own; alike they looked like two populations."""
+    band = np.where(np.arange(len(MJD)) % 2 == 0, "V", "R").astype(object)
+    limit = np.where(np.arange(len(MJD)) < len(MJD) // 2, 17.0, np.nan)
+    axes = plots.lightcurve(MJD, MAG, 0 * MAG, NO_FLAG, band, "a star", limit).axes[0]
+    colours: dict[str, set[str]] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        line = handle.lines[0] if hasattr(handle, "lines") else handle
+        colours.setdefault(label.partition(",")[0], set()).add(line.get_color())
+    assert [len(colours[name]) for name in ("R", "V")] == [1, 1] and colours["R"] != colours["V"]
+    labels = axes.get_legend_handles_labels()[1]
+    assert sum("non-detections" in label for label in labels) == 2
+
+
 def test_east_is_left_and_right_ascensions_are_those_of_the_sky() -> None:
     """Also across right ascension 0."""
     for middle in (0.0, 0.3, 359.8, 120.0):
