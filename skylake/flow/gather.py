@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,8 @@ from skylake.schema.arrow import arrow_schema
 from skylake.sky.hats import pixel_of
 from skylake.sky.pixels import Pixel, PixelTree
 
+#: So many pixels of a tree are few kilobytes.
+_FEW_PIXELS = 1024
 #: Tables of a batch, and how two tasks share them, so that a night that comes alone keeps more than one worker busy.
 TABLES = ("frames", "sources", "forced_sources")
 SHARED = (TABLES[:2], TABLES[2:])
@@ -96,6 +99,17 @@ def gather_batch(
         return _part(batch, table, files, inputs)
 
     return tuple(made(table) for table in tables)
+
+
+def for_tasks(tree: PixelTree) -> Any:
+    """Return a tree as an argument of tasks.
+
+    A large one travels once. Of a small one each task has its own: tasks that share something go to the worker that
+    holds it, and those of a night that comes alone are to go to two.
+    """
+    if len(tree.pixels) <= _FEW_PIXELS:
+        return tree
+    return dask.delayed(tree, pure=False, traverse=False)
 
 
 def joined(results: Sequence[Any], each: int) -> list[Any]:

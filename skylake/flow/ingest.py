@@ -26,7 +26,7 @@ from skylake.flow.frames import (
     unchecked_files,
     unexposed_files,
 )
-from skylake.flow.gather import SHARED, TABLES, gather_batch, joined
+from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
@@ -338,8 +338,7 @@ def _publish_window(
     folder = staging / "existing"
     existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
-    # Each task has its own copy: those of one night would else all go to the worker that holds what they share.
-    tree = run.lake.tree_of("sources")
+    tree = for_tasks(run.lake.tree_of("sources"))
     how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
     tasks = [
         gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)

@@ -83,7 +83,8 @@ def test_a_cut_of_the_power_does_no_harm_but_for_code_that_forces_nothing(tmp_pa
         pytest.skip(f"the power cannot be cut here: {why_not}")
     cuts = powercut.PowerCuts(tmp_path, table_nights=4)
     assert cuts.cut_often(2, seed=1) == []
-    assert cuts.cut_often(2, seed=1, forced=False) != [], "the trial can fail"
+    # Two of three such cuts do harm; what the kernel has written by then is chance.
+    assert any(cuts.cut_often(1, seed, forced=False) for seed in range(12)), "the trial can fail"
 
 
 def test_a_state_in_the_midst_of_a_commit_is_found_out(lake: Lake, make_rows: MakeRows, put: Put) -> None:
