@@ -19,9 +19,11 @@ from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Distributed, Inline, workers
+from skylake.flow.gather import for_tasks
 from skylake.flow.ingest import ingest
 from skylake.flow.progress import Silent
 from skylake.lake import Lake
+from skylake.sky.pixels import PixelTree
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -133,6 +135,18 @@ def test_local_workers_are_processes_of_one_thread(local: Distributed) -> None:
     assert len(set(found.values()) - {os.getpid()}) == 2
     assert set(local.client.nthreads().values()) == {1}
     assert list(local.client.run(threads_of_libraries).values()) == [["1", "1", "1"]] * 2
+
+
+def place_of(tree: PixelTree) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def test_the_two_tasks_of_a_night_that_comes_alone_go_to_two_workers(local: Distributed) -> None:
+    tree, task = for_tasks(PixelTree.uniform(1)), dask.delayed(place_of, pure=False)
+    # From the second time on it is known how long they take.
+    for _ in range(4):
+        assert len(set(local.run([task(tree), task(tree)]))) == 2
 
 
 def test_results_come_in_the_order_of_the_tasks_and_news_once_each(local: Distributed) -> None:
