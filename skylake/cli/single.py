@@ -86,8 +86,8 @@ def reduce(
     NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
     frames of the night, as such a sky, takes those in the same folder, and those of the lake. A frame that does
     not tell where it points is placed by the frames of its night that the lake holds, as ingest would; without --lake
-    no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused before any is reduced. The
-    exit status is 1 if a frame failed or was rejected.
+    no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused before any is reduced.
+    The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
     from skylake.cli.runs import unchecked, unexposed
