@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,12 +86,14 @@ def reduce(
     NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
     frames of the night, as such a sky, takes those in the same folder, and those of the lake. A frame that does
     not tell where it points is placed by the frames of its night that the lake holds, as ingest would; without --lake
-    no neighbours are asked. Nothing is written to a lake. The exit status is 1 if a frame failed or was rejected.
+    no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused before any is reduced.
+    The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
     from skylake.cli.runs import unchecked, unexposed
     from skylake.flow.single import bench_for
 
+    _refuse_namesakes(frames)
     profile = cameras.load(camera_name)
     products = _Products(out, form, plots, stars if inject else 0)
     with bench_for(frames, profile, None if lake is None else open_lake(lake)) as bench:
@@ -114,6 +117,25 @@ def reduce(
     ctx.exit(1 if any(row["status"] in ("failed", "rejected") for row in rows) else 0)
 
 
+def _stem(path: Path) -> str:
+    """Return how the names of the products of a frame begin."""
+    return path.name.partition(".fit")[0]
+
+
+def _refuse_namesakes(frames: Sequence[Path]) -> None:
+    """Raise if the products of one frame would take the place of those of another."""
+    from skylake.errors import UsageError
+
+    known: dict[str, Path] = {}
+    for path in frames:
+        other = known.setdefault(_stem(path), path)
+        if other is not path:
+            raise UsageError(
+                f"{other} and {path} would both give {_stem(path)}.frame.json; reduce them one by one, each with an "
+                "--out of its own"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class _Products:
     """What is written of each frame: where, in which format, with pictures or not, and how many stars are injected."""
@@ -128,7 +150,7 @@ class _Products:
         from skylake.errors import FrameError
         from skylake.flow.frames import unchecked_files, unexposed_files
 
-        stem = self.out / path.name.partition(".fit")[0]
+        stem = self.out / _stem(path)
         try:
             frame = bench.reduce(path)
         except FrameError as error:

@@ -20,6 +20,7 @@ from skylake.image.badpix import repair
 from skylake.image.cosmic import find_cosmic_rays
 from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass, unlit_variance
+from skylake.image.mapped import give_back
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
 from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window, unlit_level
@@ -334,6 +335,7 @@ class _Chain:
         pixels = self._touch()
         mark_invalid(pixels, self.mask)
         self.mask |= master.mask
+        give_back(master.mask)
         repair(pixels, self.mask, _BAD, self._stride())
 
     def _stride(self) -> int:
@@ -379,7 +381,7 @@ class _Chain:
             square = sky.error**2
             self.variance += square
             if self.read_variance is not None:
-                self.read_variance += float(np.median(square))
+                self.read_variance += float(np.median(square, overwrite_input=True))
         self.mask |= sky.unknown * np.uint8(PixelFlag.REPAIRED)
 
 

@@ -7,16 +7,20 @@ something that is wider than a cosmic ray and as symmetric as a star is given ba
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels
 from skylake.core.reduction import CosmicRays
+from skylake.image.lacosmic import search
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (
     PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.SATURATED
     | PixelFlag.NEAR_SATURATED
 )  # fmt: skip
+Places = npt.NDArray[np.int64]
+
 #: A star has at least this part of its peak in the faintest of the four neighbours, and this in their mean.
 _LEAST_NEIGHBOUR, _MEAN_NEIGHBOUR = 0.03, 0.12
 #: Groups of more pixels than this are tracks, which are no stars.
@@ -25,8 +29,6 @@ _LARGEST_CORE = 40
 _SKY_PX = 8
 #: Side of the squares in which noise is measured, and of how many rows one is read for it.
 _SQUARE_PX, _STRIDE = 64, 4
-#: The widest median of the method, in pixels; on images that are narrower it writes beyond the end of its memory.
-_LEAST_SIDE = 7
 
 
 def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
@@ -43,77 +45,72 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
         it would pass for cosmic rays: what the measured noise exceeds the told one by is added, and what it lacks is
         taken off the read noise.
     """
-    if min(image.pixels.shape) < _LEAST_SIDE:
-        return np.zeros(image.pixels.shape, bool)
-    from astroscrappy import detect_cosmics
-
-    electrons = image.pixels * np.float32(gain)
     left_out = image.having(_LEFT_OUT)
-    by_width = params.psf_fwhm_px is not None
     read_noise = max(read_noise, 1e-3)
-    told = electrons + np.float32(read_noise**2)
-    if image.variance is not None:
-        told = image.variance * np.float32(gain * gain)
-    excess = max(_excess(electrons, told, left_out), 1e-6 - read_noise**2)
-    hits, _ = detect_cosmics(
-        electrons,
-        inmask=left_out,
-        invar=None if image.variance is None else np.maximum(told + np.float32(excess), np.float32(1e-6)),
-        gain=1.0,
-        readnoise=float(np.sqrt(read_noise**2 + excess)),
-        sigclip=params.sigma,
-        sigfrac=params.neighbour_fraction,
-        objlim=params.object_limit,
-        satlevel=np.inf,
-        niter=params.iterations,
-        cleantype="medmask",
-        fsmode="convolve" if by_width else "median",
-        psfmodel="gauss",
-        psffwhm=params.psf_fwhm_px or 2.5,
-        psfsize=7,
-        verbose=False,
-    )
-    hits = np.asarray(hits, bool) & ~left_out
-    return hits & ~_cores_of_stars(image.pixels, hits)
+    excess = max(_excess(image, gain, read_noise, left_out), 1e-6 - read_noise**2)
+    hits = search(image, left_out, params, gain, read_noise, excess)
+    _spare_cores(image.pixels, hits)
+    return hits
 
 
-def _excess(electrons: Pixels, told: Pixels, left_out: Mask) -> float:
+def _excess(image: Image, gain: float, read_noise: float, left_out: Mask) -> float:
     """Return what the variance of pixels is above the one that is told, in the middle of squares of the image.
 
-    It is measured by second differences along rows, which gradients and wide stars do not get into.
+    In electrons squared. It is measured by second differences along rows, which gradients and wide stars do not get
+    into.
     """
-    rows, side = slice(None, None, _STRIDE), _SQUARE_PX
-    middle, lines, told = electrons[rows, 1:-1], electrons[rows], told[rows, 1:-1]
-    differences = np.abs(2.0 * middle - lines[:, :-2] - lines[:, 2:])
-    hidden = left_out[rows, 1:-1] | left_out[rows, :-2] | left_out[rows, 2:]
-    found = []
-    for y in range(0, lines.shape[0], side // _STRIDE):
+    side, found = _SQUARE_PX, []
+    for y in range(0, image.pixels.shape[0], side):
+        rows = slice(y, y + side, _STRIDE)
+        lines, hidden = image.pixels[rows] * np.float32(gain), left_out[rows]
+        middle = lines[:, 1:-1]
+        if image.variance is None:
+            told = middle + np.float32(read_noise**2)
+        else:
+            told = image.variance[rows, 1:-1] * np.float32(gain * gain)
+        differences = np.abs(2.0 * middle - lines[:, :-2] - lines[:, 2:])
+        seen = ~(hidden[:, 1:-1] | hidden[:, :-2] | hidden[:, 2:])
         for x in range(0, middle.shape[1], side):
-            square = slice(y, y + side // _STRIDE), slice(x, x + side)
-            seen = differences[square][~hidden[square]]
-            if seen.size >= side:
-                noise = 1.4826 * float(np.median(seen)) / np.sqrt(6.0)
-                found.append(noise**2 - float(np.median(told[square][~hidden[square]])))
+            columns = slice(x, x + side)
+            chosen = seen[:, columns]
+            if np.count_nonzero(chosen) >= side:
+                noise = 1.4826 * float(np.median(differences[:, columns][chosen])) / np.sqrt(6.0)
+                found.append(noise**2 - float(np.median(told[:, columns][chosen])))
     return float(np.median(found)) if found else 0.0
 
 
-def _cores_of_stars(pixels: Pixels, hits: Mask) -> Mask:
-    """Return those hits that are the core of something as round as a star: light falls off on all four sides."""
-    from scipy.ndimage import find_objects, label
+def _spare_cores(pixels: Pixels, hits: Mask) -> None:
+    """Take off hits, in place, those that are the core of something round: light falls off on all four sides."""
+    y, x = np.nonzero(hits)
+    group = _groups(y, x, hits.shape[1])
+    order = np.argsort(group, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if 0 < members.size <= _LARGEST_CORE:
+            brightest = members[np.argmax(pixels[y[members], x[members]])]
+            if _is_round(pixels, int(y[brightest]), int(x[brightest])):
+                hits[y[members], x[members]] = False
 
-    groups, _ = label(hits, np.ones((3, 3)))
-    cores = np.zeros(hits.shape, bool)
-    for number, place in enumerate(find_objects(groups), start=1):
-        members = groups[place] == number
-        if np.count_nonzero(members) <= _LARGEST_CORE and _is_round(pixels, place, members):
-            cores[place] |= members
-    return cores
+
+def _groups(y: Places, x: Places, width: int) -> npt.NDArray[np.int32]:
+    """Return the number of the group of each pixel, in the order of rows; those that touch are of one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    # With a column to spare the last pixel of a row does not touch the first of the next.
+    place = y * (width + 1) + x
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for step in (1, width, width + 1, width + 2):
+        at = np.searchsorted(place, place + step)
+        touching = np.flatnonzero(place[np.minimum(at, place.size - 1)] == place + step)
+        first.append(touching)
+        second.append(at[touching])
+    pair = np.concatenate(first), np.concatenate(second)
+    links = coo_array((np.ones(pair[0].size, np.int8), pair), shape=(place.size, place.size))
+    return np.asarray(connected_components(links, directed=False)[1])
 
 
-def _is_round(pixels: Pixels, place: tuple[slice, slice], members: Mask) -> bool:
+def _is_round(pixels: Pixels, y: int, x: int) -> bool:
     """Tell whether the brightest pixel of a group has light on all four sides."""
-    row, column = np.unravel_index(int(np.argmax(np.where(members, pixels[place], -np.inf))), members.shape)
-    y, x = int(row) + place[0].start, int(column) + place[1].start
     if not (0 < y < pixels.shape[0] - 1 and 0 < x < pixels.shape[1] - 1):
         return False
     window = pixels[max(0, y - _SKY_PX) : y + _SKY_PX + 1, max(0, x - _SKY_PX) : x + _SKY_PX + 1]

@@ -22,6 +22,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Stars that are put into the frame at a time stand so many full widths apart, and at least some pixels.
 _APART_WIDTHS, _APART_PX = 8.0, 20.0
+#: As many pixels of the image have one of them at most, or background and noise would rise and dim the image; that is
+#: how many there are on any image, however small.
+_AREA_PX, _FEWEST = 64**2, 8
 #: More stars than are missing are tried, as some do not count.
 _SPARE = 1.1
 #: Half width of the stamp of a star, in full widths.
@@ -167,7 +170,8 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
         if x.size == 0:
             break
         # No more light than is needed is added to the field at a time.
-        some = random.permutation(x.size)[: int(_SPARE * (trial.stars - injected.sum())) + 1]
+        most = max(_FEWEST, frame.image.pixels.size // _AREA_PX)
+        some = random.permutation(x.size)[: min(most, int(_SPARE * (trial.stars - injected.sum())) + 1)]
         x, y = x[some], y[some]
         which = random.integers(trial.bins, size=x.size)
         there = _among(frame, frame.measured, x, y, fluxes[which], reach)

@@ -19,6 +19,7 @@ from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
 from skylake.image.combine import Combined, CombineOptions, combine_in_blocks, own_noise
+from skylake.image.mapped import give_back
 from skylake.image.masters import median_level
 
 _SMOOTH_PX = 3
@@ -130,17 +131,29 @@ def subtracted_sky(image: Image, sky: UnitSky, one_sided: bool = False) -> SkyPl
     FrameFailed
         ``no_sky_frame`` if the frame has no level above zero.
     """
-    level = sky_level(np.where(image.masked, np.float32(np.nan), image.pixels), sky.mean)
+    level = _level_of_good(image, sky.mean)
     if not level > 0.0:
         raise FrameFailed(
             Reason.NO_SKY_FRAME,
             f"the frame has a level of {level:.3g} ADU before the step sky, which takes a sky above zero; see whether "
             "bias and dark take off too much",
         )
-    unknown, middle = ~np.isfinite(sky.mean) | ~np.isfinite(sky.error), median_level(sky.mean)
+    unknown, middle = ~(np.isfinite(sky.mean) & np.isfinite(sky.error)), median_level(sky.mean)
+    made_up = _MADE_UP * own_noise(sky.mean)
     pixels = np.where(unknown, np.float32(middle), sky.mean)
+    # Of the planes of a file no two are in memory at a time.
+    give_back(sky.mean)
     repair(pixels, unknown * np.uint8(PixelFlag.INVALID), PixelFlag.INVALID)
-    error = np.where(unknown, np.float32(_MADE_UP * own_noise(sky.mean)), sky.error)
     pixels *= np.float32(level)
+    error = np.where(unknown, np.float32(made_up), sky.error)
+    give_back(sky.error)
     error *= np.float32(level)
     return SkyPlane(pixels, error, unknown, level * middle, one_sided)
+
+
+def _level_of_good(image: Image, sky: Pixels) -> float:
+    """Return :func:`sky_level` of the pixels that say something of the sky."""
+    ratio = np.where(image.masked, np.float32(np.nan), image.pixels)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio /= sky
+    return median_level(ratio)

@@ -18,6 +18,8 @@ from skylake.image.mosaic import bayer_cells
 
 #: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
 _REFERENCE_ROWS = 11
+#: Rows that are made linear at a time: what is worked out on the way is larger than they are.
+_ROWS = 128
 _NEWTON_STEPS = 30
 #: Rows over which levels of the overscan are smoothed at most, and how many there have to be at least.
 _SMOOTH_ROWS, _FEWEST_ROWS = 201, 64
@@ -255,14 +257,16 @@ def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float
 
     The variance follows by the slope of the curve. Signals below zero are noise, and stay.
     """
-    signal = np.maximum(pixels, np.float32(0.0))
-    for power, coefficient in enumerate(coefficients, start=2):
-        pixels += np.float32(coefficient) * signal**power
-    if variance is not None:
-        slope = np.ones_like(signal)
+    for start in range(0, len(pixels), _ROWS):
+        rows = slice(start, start + _ROWS)
+        signal = np.maximum(pixels[rows], np.float32(0.0))
         for power, coefficient in enumerate(coefficients, start=2):
-            slope += np.float32(power * coefficient) * signal ** (power - 1)
-        variance *= slope * slope
+            pixels[rows] += np.float32(coefficient) * signal**power
+        if variance is not None:
+            slope = np.ones_like(signal)
+            for power, coefficient in enumerate(coefficients, start=2):
+                slope += np.float32(power * coefficient) * signal ** (power - 1)
+            variance[rows] *= slope * slope
 
 
 def delinearised(signal: npt.ArrayLike, coefficients: tuple[float, ...]) -> npt.NDArray[np.float64]:

@@ -54,6 +54,19 @@ def test_what_it_gives_is_what_ingest_puts_into_the_lake(
     assert len(ours) > 20
 
 
+@pytest.mark.parametrize("name", ["0001.fits", "0001.fits.fz"])
+def test_frames_whose_products_have_one_name_are_refused_before_any_is_reduced(
+    name: str, frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    paths = [tmp_path / "a" / "0001.fits", tmp_path / "b" / name]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(frame.read_bytes())
+    answer = skylake_command("reduce", *paths, "-c", camera, "--out", tmp_path / "out")
+    assert answer.status == 2 and not (tmp_path / "out").exists()
+    assert all(str(path) in answer.err for path in paths) and "--out" in answer.err
+
+
 def test_completeness_is_a_curve_with_errors(frame: Path, camera: Path, tmp_path: Path, well: Run) -> None:
     answer = well("reduce", frame, "-c", camera, "--out", tmp_path, "--inject", "--stars", 600, "--json")
     (row,) = answer.json

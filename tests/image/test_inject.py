@@ -112,6 +112,17 @@ def test_stars_that_fall_on_one_like_them_are_left_out(
     assert curve.n_found[0] <= curve.n_injected[0] and 0.5 < curve.fraction[0] < 0.95
 
 
+def test_injected_stars_do_not_dim_the_image_for_each_other(sparse: Any, camera: Camera) -> None:
+    """As large a share of faint stars is found among many bright ones in one call as with few in each of many."""
+    frame, bright = frame_of(sparse, camera), (0.6, 20.0)
+    many = inject(frame, Trial(stars=1200, bins=2, range=bright))
+    few = [inject(frame, Trial(stars=60, bins=2, range=bright, seed=seed)) for seed in range(10, 30)]
+    tried, found = (sum(getattr(one, name)[0] for one in few) for name in ("n_injected", "n_found"))
+    error = np.sqrt(0.25 / tried + 0.25 / many.n_injected[0])
+    assert 0.4 < found / tried < 0.6
+    assert abs(many.fraction[0] - found / tried) < 3.0 * error
+
+
 def test_no_star_is_found_under_the_mask(sparse: Any, camera: Camera, curve: Completeness) -> None:
     mask = sparse.image.mask.copy()
     mask[:, :256] |= np.uint8(PixelFlag.HOT)
