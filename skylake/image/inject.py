@@ -34,6 +34,13 @@ _MAX_STARS, _MIN_STARS, _BETA = 60, 5, 3.5
 _STAMP_SNR = 50.0
 #: Stars of a cell that tell where its completeness falls, and fluxes at which that may be.
 _FEWEST_IN_CELL, _CENTRES = 15, 401
+#: The steepest fall that noise lets be, in the decimal logarithm of flux: that of stars that are found from S/N 17 on.
+_LEAST_WIDTH = 0.025
+#: Points of the grid over height, place and width of the fall, how often it closes in on what is likely, and which
+#: logarithm below the largest is not.
+_GRID, _ZOOMS, _UNLIKELY = (17, 41, 17), 4, 12.0
+#: So sure must be that the fall is where fluxes are.
+_SURE = 0.95
 #: A rejected frame has stars like any other.
 _UNCLEAN = int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)
 #: A star is found if something is detected within half a full width, and one pixel, with a flux right to a factor.
@@ -201,41 +208,53 @@ def wilson(found: npt.NDArray[np.int64], tried: npt.NDArray[np.int64]) -> tuple[
 
 
 def half_light(curve: Completeness) -> HalfLight:
-    """Fit the fall of completeness with an error function by maximum likelihood of the counts.
+    """Fit the fall of completeness with an error function to the counts.
 
-    ``fraction = bright / 2 (1 + erf(log10(flux / flux_half) / (sqrt(2) width)))``; the error of the flux is that of
-    the inverse of the information matrix.
+    ``fraction = bright / 2 (1 + erf(log10(flux / flux_half) / (sqrt(2) width)))``. Values are means of the likelihood
+    of the counts over all bright, log flux_half and log width that may be, and the error is its standard deviation:
+    where the fall is steeper than the fluxes are dense, it is that of a place anywhere between two of them. All are
+    NaN where the fall is not surely among the fluxes.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit, ndtr
-
     known = curve.n_injected > 0
     place, n, k = np.log10(curve.flux[known]), curve.n_injected[known], curve.n_found[known]
     nothing = HalfLight(float("nan"), float("nan"), float("nan"), float("nan"))
     if not k.any() or place.size < 4 or k[-1] == 0:
         return nothing
-
-    def share(values: Floats) -> Floats:
-        bright, centre, width = expit(values[0]), values[1], np.exp(values[2])
-        return np.asarray(np.clip(bright * ndtr((place - centre) / width), 1e-9, 1.0 - 1e-9))
-
-    def cost(values: Floats) -> float:
-        p = share(values)
-        return float(-np.sum(k * np.log(p) + (n - k) * np.log1p(-p)))
-
-    middle = float(place[np.argmin(np.abs(k / n - 0.5 * k[-1] / n[-1]))])
-    best = minimize(
-        cost, np.array([3.0, middle, np.log(0.15)]), method="Nelder-Mead", options={"maxiter": 4000}
-    )
-    slopes = np.array([(share(best.x + step) - share(best.x - step)) / 2e-4 for step in 1e-4 * np.eye(3)])
-    p = share(best.x)
-    information = (slopes * (n / (p * (1.0 - p)))) @ slopes.T
-    with np.errstate(invalid="ignore"):
-        error = float(np.sqrt(np.linalg.pinv(information)[1, 1]))
-    if not place[0] < best.x[1] < place[-1]:
+    reach = place[-1] - place[0]
+    beyond = reach / (place.size - 1)
+    low = np.array([0.0, place[0] - beyond, np.log(_LEAST_WIDTH)])
+    high = np.array([1.0, place[-1] + beyond, np.log(reach)])
+    for _ in range(_ZOOMS):
+        axes = [np.linspace(start, end, size) for start, end, size in zip(low, high, _GRID, strict=True)]
+        likelihood = _log_likelihood(axes, place, n, k)
+        near = np.nonzero(likelihood > likelihood.max() - _UNLIKELY)
+        low = np.array([axis[max(0, one.min() - 1)] for axis, one in zip(axes, near, strict=True)])
+        high = np.array(
+            [axis[min(len(axis) - 1, one.max() + 1)] for axis, one in zip(axes, near, strict=True)]
+        )
+    weight = np.exp(likelihood - likelihood.max())
+    weight /= weight.sum()
+    bright, centres, widths = (weight.sum(axis=others) for others in ((1, 2), (0, 2), (0, 1)))
+    if centres[(axes[1] > place[0]) & (axes[1] < place[-1])].sum() < _SURE:
         return nothing
-    flux = float(10.0 ** best.x[1])
-    return HalfLight(flux, flux * np.log(10.0) * error, float(expit(best.x[0])), float(np.exp(best.x[2])))
+    centre = float(centres @ axes[1])
+    error = float(np.sqrt(centres @ (axes[1] - centre) ** 2))
+    flux = float(10.0**centre)
+    return HalfLight(
+        flux, flux * np.log(10.0) * error, float(bright @ axes[0]), float(np.exp(widths @ axes[2]))
+    )
+
+
+def _log_likelihood(
+    axes: list[Floats], place: Floats, n: npt.NDArray[np.int64], k: npt.NDArray[np.int64]
+) -> Floats:
+    """Return the log likelihood of counts for each bright, centre and log width of a grid."""
+    from scipy.special import ndtr
+
+    bright, centre, log_width = axes
+    fall = ndtr((place - centre[:, None, None]) / np.exp(log_width)[:, None])
+    share = np.clip(bright[:, None, None, None] * fall, 1e-9, 1.0 - 1e-9)
+    return np.asarray(np.log(share) @ k + np.log1p(-share) @ (n - k))
 
 
 def half_light_in_cells(curve: Completeness, half: HalfLight) -> Floats:

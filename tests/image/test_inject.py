@@ -159,6 +159,32 @@ def test_the_error_of_the_half_is_confirmed_by_repetition() -> None:
     assert np.median([one.width for one in found]) == pytest.approx(0.12, rel=0.1)
 
 
+@pytest.mark.parametrize("width", [0.03, 0.06, 0.12])
+def test_the_error_of_the_half_is_right_for_few_stars_and_steep_falls(width: float) -> None:
+    """Fluxes are 0.13 dex apart, and the half lies anywhere between two of them."""
+    random, pulls = np.random.default_rng(4), []
+    flux = np.geomspace(10.0, 500.0, 14)
+    for _ in range(250):
+        half = 50.0 * 10.0 ** random.uniform(-0.065, 0.065)
+        tried = random.multinomial(300, np.full(14, 1.0 / 14.0))
+        found = random.binomial(tried, 0.97 * ndtr(np.log10(flux / half) / width))
+        one = half_light(curve_of(flux, tried, found))
+        pulls.append((one.flux - half) / one.flux_err)
+    assert 0.85 < np.std(pulls) < 1.15 and np.abs(pulls).max() < 5.0
+
+
+def test_the_error_of_a_step_is_that_of_a_place_between_two_fluxes() -> None:
+    flux, tried = np.geomspace(10.0, 500.0, 14), np.full(14, 21)
+    one = half_light(curve_of(flux, tried, np.where(np.arange(14) < 6, 0, 21)))
+    assert flux[5] < one.flux < flux[6] and 0.02 < one.flux_err / one.flux < 0.1
+
+
+def test_a_fall_at_the_end_of_the_fluxes_has_no_half_and_no_error() -> None:
+    flux, tried = np.geomspace(10.0, 500.0, 14), np.full(14, 21)
+    one = half_light(curve_of(flux, tried, np.where(np.arange(14) < 13, 0, 3)))
+    assert np.isnan(one.flux) and np.isnan(one.flux_err)
+
+
 def test_counts_that_tell_no_half_give_none() -> None:
     flux, tried = np.geomspace(1.0, 50.0, 12), np.full(12, 100)
     for found in (np.zeros(12, np.int64), tried):
