@@ -248,7 +248,7 @@ def test_holes_are_told_and_hold_no_stars(spoilt: Spoilt) -> None:
 
 def test_a_frame_of_zeros_is_rejected_and_says_why(spoilt: Spoilt) -> None:
     row = spoilt.row("zeros")
-    assert (row.status, row.reason) == ("rejected", "no_sources") and "shutter" in row.message
+    assert (row.status, row.reason) == ("rejected", "no_sources") and "was not read out" in row.message
     assert spoilt.found("zeros").empty
 
 
