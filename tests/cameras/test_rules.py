@@ -225,11 +225,18 @@ def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str,
 
 
 def test_what_only_touches_is_no_contradiction(made: Made) -> None:
-    made("[detector]\noverscan_x = [0, 10]\ntrim_x = [10, 1024]\nlinearity_adu = 60000.0")
+    beside = made(
+        "[detector]\noverscan_x = [0, 10]\ntrim_x = [10, 1024]\nlinearity_adu = 60000.0"
+    ).base.detector
+    assert (beside.overscan_x, beside.trim_x, beside.linearity_adu) == ((0, 10), (10, 1024), 60000.0)
     # Overscan of two amplifiers above each other, left and right of what is trimmed.
-    made("[detector]\noverscan_x = [0, 10]\noverscan_y = [0, 10]\ntrim_x = [0, 1024]\ntrim_y = [10, 1024]")
-    made("[detector]\noverscan_x = [0, 10]\ntrim_y = [5, 100]")
-    made("apertures.sky_annulus_px = [7.0, 14.0]")
+    above = made(
+        "[detector]\noverscan_x = [0, 10]\noverscan_y = [0, 10]\ntrim_x = [0, 1024]\ntrim_y = [10, 1024]"
+    )
+    assert (above.base.detector.overscan_y, above.base.detector.trim_y) == ((0, 10), (10, 1024))
+    across = made("[detector]\noverscan_x = [0, 10]\ntrim_y = [5, 100]").base.detector
+    assert (across.overscan_x, across.trim_y) == ((0, 10), (5, 100))
+    assert made("apertures.sky_annulus_px = [7.0, 14.0]").base.apertures.sky_annulus_px == (7.0, 14.0)
 
 
 def test_a_curve_without_a_zero_level_is_noted(made: Made) -> None:
