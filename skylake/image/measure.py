@@ -30,6 +30,7 @@ from skylake.image.photometry import (
     nearest_pixel,
     radial_profiles,
 )
+from skylake.image.placebias import place_bias
 from skylake.image.rows import beyond_ellipses
 
 Floats = npt.NDArray[np.float64]
@@ -43,6 +44,8 @@ _PROFILE_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0, 11.0, 15.0, 20.
 _WIDEST_PX = 8.0
 #: What pixels add to the square of a full width: once in the image, once more where rings cut them.
 _PIXEL_WIDTH_SQUARE = 1.4
+#: What they add to the width of the image alone.
+_PIXEL_WIDTH = (0.5 * _PIXEL_WIDTH_SQUARE) ** 0.5
 #: A star narrower than that cannot be told from a single pixel.
 _MIN_WIDTH_PX = 0.5
 #: Full width at half maximum of a Gaussian, in standard deviations.
@@ -110,7 +113,8 @@ def measure_sources(
 
     Flux errors hold the noise of the background and the photon noise of the source itself: those of the
     variance plane where the image has one, else ``err^2 = sum(rms^2) + flux / gain``; see
-    :func:`~skylake.image.photometry.circular_fluxes`.
+    :func:`~skylake.image.photometry.circular_fluxes`. What faint sources gain because their places were found in the
+    same noise is taken off; see :func:`~skylake.image.placebias.place_bias`.
 
     Parameters
     ----------
@@ -140,6 +144,7 @@ def measure_sources(
         scene, found, camera.apertures, x, y, flags, snr, filled
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
+    _take_off_place_bias(flux, found, camera.apertures, fwhm, reach, (x_err, y_err))
     height, width = signal.shape
     edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
@@ -293,6 +298,23 @@ def _kron_flux(
         flux[filled.some], error[filled.some] = filled.ellipses(scene, x, y, a, b, found.theta)
     error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(a, b, found.theta))
     return flux, error, kron, a
+
+
+def _take_off_place_bias(
+    flux: dict[str, Floats],
+    found: _Found,
+    apertures: Apertures,
+    fwhm: Floats,
+    reach: Floats,
+    place_errors: tuple[Floats, Floats],
+) -> None:
+    """Take off what fluxes gain on average because their places were found in the same noise."""
+    stellar = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 0.0
+    # What is extended has a gentler profile, and its centroid a larger error.
+    width = np.maximum(np.hypot(stellar, _PIXEL_WIDTH), _WIDTH_PER_RMS * np.sqrt(found.a * found.b))
+    radii = dict(zip(apertures.circles, apertures.radii_px, strict=True)) | {"kron": reach}
+    for name, radius in radii.items():
+        flux[name] -= place_bias(radius, width, *place_errors) * np.maximum(flux[name], 0.0)
 
 
 def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) -> None:
