@@ -15,6 +15,7 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels
 from skylake.core.reduction import CosmicRays
 from skylake.image.lacosmic import search
+from skylake.image.mosaic import colour_planes
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (
@@ -67,17 +68,15 @@ def find_in_mosaic(image: Image, params: CosmicRays, gain: float, read_noise: fl
         As for :func:`find_cosmic_rays`.
     """
     hits = np.zeros(image.pixels.shape, bool)
-    for y in (0, 1):
-        for x in (0, 1):
-            here = slice(y, None, 2), slice(x, None, 2)
-            variance = None if image.variance is None else np.ascontiguousarray(image.variance[here])
-            plane = replace(
-                image,
-                pixels=np.ascontiguousarray(image.pixels[here]),
-                mask=np.ascontiguousarray(image.mask[here]),
-                variance=variance,
-            )
-            hits[here] = find_cosmic_rays(plane, params, gain, read_noise)
+    for here in colour_planes(is_mosaic=True):
+        variance = None if image.variance is None else np.ascontiguousarray(image.variance[here])
+        plane = replace(
+            image,
+            pixels=np.ascontiguousarray(image.pixels[here]),
+            mask=np.ascontiguousarray(image.mask[here]),
+            variance=variance,
+        )
+        hits[here] = find_cosmic_rays(plane, params, gain, read_noise)
     return hits
 
 
