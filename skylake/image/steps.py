@@ -96,10 +96,10 @@ class ZeroLevel:
 def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     """Return the zero level of each raw row: the clipped mean of its overscan, or of all where that is rows.
 
-    A median of whole numbers is one of them, however many there are, so that of a detector with a read noise of few ADU
-    rows would differ for that alone. What is wrong with the level of a row is wrong with all its pixels, and many times
-    worse for a star than as much in single pixels. So levels of rows that differ no more than noise explains are
-    smoothed.
+    A median of whole numbers is one of them, however many there are, so that of a detector with a read noise of few
+    ADU rows would differ for that alone. What is wrong with the level of a row is wrong with all its pixels, and many
+    times worse for a star than as much in single pixels. So levels of rows that differ no more than noise explains
+    are smoothed.
 
     Returns
     -------
