@@ -42,7 +42,10 @@ _RANK_BITS = 20
 
 
 class PsfKey(NamedTuple):
-    """What frames have in common that are measured with one point spread function; the size is height and width."""
+    """What frames have in common that are measured with one point spread function.
+
+    The filter is as the camera calls it, whatever names headers have for it; the size is height and width.
+    """
 
     night: int
     filter: str | None
@@ -240,7 +243,7 @@ def _peek(path: str, profile: Profile) -> Peeked | None:
     reading = read_header(header, profile, Path(path).name)
     if reading.problem is not None or reading.mjd_mid is None:
         return None
-    return Peeked(reading.mjd_mid, reading.filter, peeked_size(header))
+    return Peeked(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
 
 
 @dataclass(frozen=True, slots=True)

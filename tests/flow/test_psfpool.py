@@ -72,6 +72,14 @@ def test_each_filter_and_size_has_its_own(plain_profile: Profile, tmp_path: Path
     assert widths["B"] / widths["V"] == pytest.approx(4.0 / 3.0, rel=0.05)
 
 
+def test_names_of_one_filter_share_one(plain_profile: Profile, tmp_path: Path) -> None:
+    names = ["V", "johnson v", "Bessel V", "v"]
+    files = [write_frame(tmp_path / f"{i}.fits", i, FILTER=name) for i, name in enumerate(names)]
+    files.append(write_frame(tmp_path / "unknown.fits", 9, FILTER="none of them"))
+    wanted = {(1, "V", (160, 160)): 4, (1, "none of them", (160, 160)): 1}
+    assert n_frames(files, plain_profile) == wanted
+
+
 def test_frames_that_tell_nothing_are_replaced(plain_profile: Profile, tmp_path: Path) -> None:
     empty = {0, 3, 6, 9, 12, 15, 18, 21}
     files = [write_frame(tmp_path / f"{i:02d}.fits", i, fwhm=None if i in empty else 3.0) for i in range(25)]
