@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skylake.cameras import Profile
 from skylake.flow.cluster import Inline
-from skylake.flow.psfpool import PsfKey, pool_psfs, psf_for, shared_out
+from skylake.flow.psfpool import PsfKey, pool_psfs, psf_for
 from skylake.simulate import Moffat, render
 
 
@@ -112,15 +110,3 @@ def test_frames_without_a_wcs_tell_it_as_well(plain_profile: Profile, tmp_path: 
     )
     assert without[key].quality.n_frames == 2
     assert without[key].shape == with_wcs[key].shape
-
-
-@given(st.integers(0, 200), st.integers(1, 40))
-def test_frames_are_shared_out_evenly(n_files: int, n_workers: int) -> None:
-    files = [str(k) for k in range(n_files)]
-    pieces = shared_out(files, n_workers)
-    assert [file for piece in pieces for file in piece] == files
-    sizes = [len(piece) for piece in pieces]
-    assert all(0 < size <= 4 for size in sizes)
-    assert max(sizes, default=1) - min(sizes, default=1) <= 1
-    # As many pieces for each worker, unless there are fewer files.
-    assert len(pieces) % n_workers == 0 or set(sizes) == {1}
