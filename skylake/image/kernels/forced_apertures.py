@@ -322,7 +322,9 @@ def sum_pixels(
             if partial or planes:
                 plain, rested, beyond, area = _weigh(tables, start, size, room)
             else:
-                plain, rested, beyond, area = _weigh_light(tables, start, size, views[SEEN], views[REST], scales[0])
+                plain, rested, beyond, area = _weigh_light(
+                    tables, start, size, views[SEEN], views[REST], scales[0]
+                )
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
             # Where hardly a pixel is good, what is left of their overlap is rounding.
             sky_noise = variance * max(area - lost, _ROUNDING * area)
