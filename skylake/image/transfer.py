@@ -240,20 +240,28 @@ def photon_transfer(
     if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
     gain, gain_err = 1.0 / slope, slope_err / slope**2
-    noise = float(np.sqrt(read)) * gain if np.isfinite(read) else float("nan")
-    noise_err = (
-        noise * float(np.hypot(0.5 * read_err / read, gain_err / gain)) if noise > 0.0 else float("nan")
-    )
-    singles = [float(np.median(one.variance / (1.0 + one.ratio))) for one in pairs]
-    levels = [float(np.median(one.level)) for one in pairs]
-    curve = _mean_variance(
-        level, *(one / (1.0 + ratio) for one in (variance, error, variance - fit.residuals))
-    )
-    return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles), curve)
+    noise, noise_err = _read_noise((read, read_err), (gain, gain_err))
+    singles = np.array([np.median(one.variance / (1.0 + one.ratio)) for one in pairs])
+    levels = np.array([np.median(one.level) for one in pairs])
+    curve = _mean_variance(level, ratio, variance, error, variance - fit.residuals)
+    return PhotonTransfer(gain, gain_err, noise, noise_err, levels, singles, curve)
 
 
-def _mean_variance(level: Floats, variance: Floats, error: Floats, fitted: Floats) -> MeanVariance:
+def _read_noise(variance: tuple[float, float], gain: tuple[float, float]) -> tuple[float, float]:
+    """Return the read noise in electrons and its error; NaN where the variance, ADU^2, is not known."""
+    read, read_err = variance
+    noise = float(np.sqrt(read)) * gain[0] if np.isfinite(read) else float("nan")
+    if not noise > 0.0:
+        return noise, float("nan")
+    return noise, noise * float(np.hypot(0.5 * read_err / read, gain[1] / gain[0]))
+
+
+def _mean_variance(
+    level: Floats, ratio: Floats, variance: Floats, error: Floats, fitted: Floats
+) -> MeanVariance:
     """Return the robust mean of what tiles of like level show, some groups of as many tiles each."""
+    # Differences have 1 + ratio times the noise of light of a single frame.
+    variance, error, fitted = (one / (1.0 + ratio) for one in (variance, error, fitted))
     pieces = np.array_split(np.argsort(level, kind="stable"), min(_GROUPS, len(level)))
     rows = []
     for some in pieces:

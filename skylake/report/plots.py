@@ -217,7 +217,6 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
     A few fields that are small against their distances have a picture each, side by side, with one scale of colours.
     """
     from matplotlib.patches import Patch
-    from matplotlib.ticker import MaxNLocator
 
     with canvas(title, (8.0, 4.8)) as (figure, axes):
         if len(pixels) == 0:
@@ -231,12 +230,11 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             across = len(fields) if len(fields) < 4 else -(-len(fields) // 2)
             figure.set_size_inches(8.0, 4.2 if len(fields) < 4 else 6.4)
             panels = figure.subplots(-(-len(fields) // across), across, squeeze=False).ravel()
+            steps = _PANEL_TICKS[min(across, 3)]
             shapes = [
-                _on_a_plane(panel, pixels[rows], order) for panel, rows in zip(panels, fields, strict=False)
+                _on_a_plane(panel, pixels[rows], order, steps)
+                for panel, rows in zip(panels, fields, strict=False)
             ]
-            for panel in panels[: len(fields)]:
-                # Panels are narrow, and labels of right ascension long.
-                panel.xaxis.set_major_locator(MaxNLocator(_PANEL_TICKS[min(across, 3)], steps=[1, 2, 5, 10]))
             for panel in panels[len(fields) :]:
                 figure.delaxes(panel)
             parts = [values[rows] for rows in fields]
@@ -265,8 +263,15 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         return figure
 
 
-def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int) -> Floats:
-    """Prepare axes for a region of the sky, and return the corners of its pixels on them."""
+def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int, steps: int | None = None) -> Floats:
+    """Prepare axes for a region of the sky, and return the corners of its pixels on them.
+
+    `steps` of right ascension are shown at most: panels may be narrow, and the labels are long.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if steps is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 5, 10]))
     east, dec, middle = _outlines(pixels, order)
     axes.margins(0.05)
     axes.xaxis.set_inverted(True)
