@@ -243,9 +243,7 @@ def photon_transfer(
     noise, noise_err = _read_noise((read, read_err), (gain, gain_err))
     singles = np.array([np.median(one.variance / (1.0 + one.ratio)) for one in pairs])
     levels = np.array([np.median(one.level) for one in pairs])
-    curve = _mean_variance(
-        level, *(one / (1.0 + ratio) for one in (variance, error, variance - fit.residuals))
-    )
+    curve = _mean_variance(level, ratio, variance, error, variance - fit.residuals)
     return PhotonTransfer(gain, gain_err, noise, noise_err, levels, singles, curve)
 
 
@@ -258,8 +256,12 @@ def _read_noise(variance: tuple[float, float], gain: tuple[float, float]) -> tup
     return noise, noise * float(np.hypot(0.5 * read_err / read, gain[1] / gain[0]))
 
 
-def _mean_variance(level: Floats, variance: Floats, error: Floats, fitted: Floats) -> MeanVariance:
+def _mean_variance(
+    level: Floats, ratio: Floats, variance: Floats, error: Floats, fitted: Floats
+) -> MeanVariance:
     """Return the robust mean of what tiles of like level show, some groups of as many tiles each."""
+    # Differences have 1 + ratio times the noise of light of a single frame.
+    variance, error, fitted = (one / (1.0 + ratio) for one in (variance, error, fitted))
     pieces = np.array_split(np.argsort(level, kind="stable"), min(_GROUPS, len(level)))
     rows = []
     for some in pieces:
