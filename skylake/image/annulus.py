@@ -89,7 +89,7 @@ def _lens(distance: Floats, one: float, two: float) -> Floats:
     # Where one circle is empty, or lies in the middle of the other.
     across = np.maximum(away, 1e-12)
     first = np.clip((away**2 + one**2 - two**2) / (2.0 * across * max(one, 1e-12)), -1.0, 1.0)
-    second = np.clip((away**2 + two**2 - one**2) / (2.0 * across * two), -1.0, 1.0)
+    second = np.clip((away**2 + two**2 - one**2) / (2.0 * across * max(two, 1e-12)), -1.0, 1.0)
     kite = np.sqrt(np.maximum((one + two) ** 2 - away**2, 0.0) * np.maximum(away**2 - (one - two) ** 2, 0.0))
     return np.asarray(one**2 * np.arccos(first) + two**2 * np.arccos(second) - 0.5 * kite)
 

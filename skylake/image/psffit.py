@@ -296,7 +296,7 @@ def _inside(position: Places, size: int) -> Places:
 def _draw(
     x: Floats, y: Floats, psf: FramePsf, signal: Pixels, good: npt.NDArray[np.uint8], clean: bool
 ) -> tuple[_Drawn, Single]:
-    """Draw the stars cell by cell, so that neighbours on the image are neighbours in memory. The image is copied, too."""
+    """Draw the stars cell by cell, so that neighbours on the image are so in memory; return a copy of the image."""
     half = core_half_size(psf.fwhm_px)
     columns, rows = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
     order: Places | None = None

@@ -248,9 +248,9 @@ def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
     one = members[0]
     for i in range(1, size):
         two = members[i]
-        if math.hypot(x[one] - x[two], y[one] - y[two]) < _SAME_PLACE_PX:
-            if round(x[one]) != round(x[two]) or round(y[one]) != round(y[two]):
-                return True
+        near = math.hypot(x[one] - x[two], y[one] - y[two]) < _SAME_PLACE_PX
+        if near and (round(x[one]) != round(x[two]) or round(y[one]) != round(y[two])):
+            return True
     return False
 
 
