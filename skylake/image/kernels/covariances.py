@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel, part
 from skylake.image.kernels.forced_apertures import LEAST_VARIANCE
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single
@@ -16,12 +16,12 @@ _ZERO = np.float32(0.0)
 _OVERLAP, _NOISE = 0, 1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _strong(place: int, i: int, j: int, values: Doubles, diagonal: Doubles, least: float) -> bool:
     return bool(abs(values[place]) > least * math.sqrt(diagonal[i] * diagonal[j]))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@part(fastmath={"contract", "reassoc", "nsz"})
 def _noise_of_row(
     stamps: Single, i: int, j: int, one: int, two: int, signal: Single, left: Single, plane: Single, planes: bool,
     good: Bytes, clean: bool, row: int, start: int, end: int,
@@ -40,7 +40,7 @@ def _noise_of_row(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def noise_overlaps(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, stamps: Single, half: int,
     columns: Places, rows: Places, signal: Single, left: Single, good: Bytes, clean: bool, gain: float, plane: Single,
@@ -94,7 +94,7 @@ def noise_overlaps(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _both_ways(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noises: Doubles
 ) -> tuple[Places, Places, Doubles]:
@@ -124,7 +124,7 @@ def _both_ways(
     return first, others, elements
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _choose(
     star: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles, members: Places
 ) -> int:
@@ -144,7 +144,7 @@ def _choose(
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _strength(
     star: int, other: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles
 ) -> float:
@@ -154,7 +154,7 @@ def _strength(
     return 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _fill(
     members: Places, first: Places, others: Places, elements: Doubles, diagonal: Doubles, noise: Doubles,
     matrix: Doubles, noises: Doubles,
@@ -170,7 +170,7 @@ def _fill(
                     matrix[i, j], noises[i, j] = elements[place, _OVERLAP], elements[place, _NOISE]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def local_variance(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noise: Doubles,
     noises: Doubles, rms: Single, flux: Doubles, ridge: float, most: int,
@@ -227,7 +227,7 @@ def local_variance(
     return variance, increase
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _first_column_of_inverse(matrix: Doubles, size: int, least: Doubles, column: Doubles) -> None:
     """Solve for the first unit vector by elimination; the matrix is used up.
 
