@@ -70,7 +70,7 @@ def _digest(plot: Callable[..., Figure], shown: tuple[Any, ...]) -> str:
     for value in shown:
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             content.update(f" {value.dtype.str} {value.shape} ".encode())
-            content.update(np.ascontiguousarray(value))
+            content.update(value.tobytes())
         else:
             content.update(f" {value.tolist() if isinstance(value, np.ndarray) else value!r} ".encode())
     return content.hexdigest()
