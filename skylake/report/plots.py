@@ -314,7 +314,13 @@ def _draw_pixels(
     for axes, corners, some in zip(panels, shapes, values, strict=True):
         outlines, place = _placed(axes, corners)
         drawn = PolyCollection(
-            outlines, array=some, cmap=colours, norm=norm, edgecolors="face", linewidths=0.2, transform=place
+            list(outlines),
+            array=some,
+            cmap=colours,
+            norm=norm,
+            edgecolors="face",
+            linewidths=0.2,
+            transform=place,
         )
         axes.add_collection(drawn, autolim=place is axes.transData)
         axes.autoscale_view()
