@@ -39,7 +39,8 @@ class Forcing:
             if too_uncertain(row, extracted.camera):
                 row.update(_frame_row(self.targets.version, None))
                 return None
-            psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
+            called = extracted.camera.called_filter(row.get("filter"))
+            psf = psf_for(self.psfs, PsfKey(int(row["night"]), called, (height, width)))
             forced = guard(partial(force_targets, extracted, find_targets, psf))
             if isinstance(forced, FrameError):
                 row["targets_version"] = self.targets.version

@@ -268,7 +268,9 @@ def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
 
 def _level(pixels: Pixels) -> float:
     finite = pixels[np.isfinite(pixels)]
-    return float(np.median(finite)) if finite.size else float("nan")
+    if not finite.size:
+        return float("nan")
+    return float(_clipped_mean(finite[None], reach(spread_of(finite, fine=0.0), step_of(finite)))[0])
 
 
 def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float, ...]) -> None:

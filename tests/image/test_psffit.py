@@ -19,8 +19,8 @@ GAIN = 1.5
 NOISE = 20.0
 
 
-def psf() -> FramePsf:
-    model = PsfModel.moffat(2.6, SHAPE)
+def psf(fwhm_px: float = 2.6) -> FramePsf:
+    model = PsfModel.moffat(fwhm_px, SHAPE)
     return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), RADIUS)
 
 
@@ -147,6 +147,25 @@ def test_a_bad_pixel_changes_nothing_of_stars_far_away() -> None:
     np.testing.assert_allclose(spoiled.variance, clean.variance, rtol=1e-5)
     np.testing.assert_allclose(spoiled.chi2, clean.chi2, rtol=1e-5)
     np.testing.assert_array_equal(spoiled.bad, clean.bad)
+
+
+@pytest.mark.parametrize("fwhm_px", [1.9, 2.6, 3.2, 3.8, 5.2])
+def test_sums_in_a_circle_do_not_depend_on_others(fwhm_px: float) -> None:
+    """The stamp of the fit is as large as that of the first circle, of a later one, or of none."""
+    x, y, flux = crowd(80, 5)
+    pixels, rms = image_of(x, y, flux, NOISE), np.full(SHAPE, NOISE, np.float32)
+    good, radii = np.ones(SHAPE, np.uint8), (3.0, 5.0, 8.0)
+
+    def sums(radii: tuple[float, ...]) -> Floats:
+        circles = Circles.of(radii, 0)
+        return fit_stars(pixels, good, rms, x, y, psf(fwhm_px), GAIN, level_sky=False, circles=circles).sums
+
+    together = sums(radii)
+    for number, radius in enumerate(radii):
+        alone = sums((radius,))[:, 0]
+        # The light that the main circle holds is asked of no other.
+        for column in (0, 1, 2, 3):
+            np.testing.assert_allclose(together[:, number, column], alone[:, column], rtol=1e-5, atol=1e-2)
 
 
 def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle() -> None:

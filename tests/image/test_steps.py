@@ -38,6 +38,16 @@ def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
     assert np.nanstd(raw[border:-border, border:-border]) > 100.0
 
 
+def test_channels_of_whole_numbers_differ_by_parts_of_one() -> None:
+    random = np.random.default_rng(5)
+    offsets = np.repeat(random.uniform(0.0, 30.0, 8), 40)
+    raw = np.rint(1000.0 + offsets + random.normal(0.0, 1.5, (256, 320))).astype(np.float32)
+    level = reference_correction(raw, 8, 8)[100] - (1000.0 + offsets)
+    print("channels are off by", level[20::40])
+    # Medians would be off by 0.26.
+    assert level[20::40].std() < 0.12
+
+
 @pytest.mark.parametrize("steps", [(), ("trim",), ("trim", "bayer"), ("bayer",)])
 @pytest.mark.parametrize("colour", ["R", "G", "G2"])
 def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...], colour: str) -> None:
