@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 import pytest
 
@@ -160,6 +161,23 @@ def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() 
     (drawn,) = axes.collections
     assert axes.name == "mollweide"
     assert len(sky) - 4 * 2**3 * 2 < len(drawn.get_paths()) <= len(sky)
+
+
+def test_a_pixel_on_a_map_of_the_whole_sky_is_where_the_labels_say() -> None:
+    sky = np.arange(12 * 4**3)
+    figure = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map")
+    axes, (drawn,) = figure.axes[0], figure.axes[0].collections
+    figure.canvas.draw()
+    labels = {
+        label.get_text(): tick for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    }
+    middle = round(float(next(text for text, tick in labels.items() if tick == 0.0).rstrip("°")))
+    for pixel, path in zip(drawn.get_array().astype(int), drawn.get_paths(), strict=True):
+        ra, dec = healpy.pix2ang(8, pixel, nest=True, lonlat=True)
+        west = np.radians((middle - ra + 180.0) % 360.0 - 180.0)
+        centre = axes.transData.transform([west, np.radians(dec)])
+        if abs(dec) < 60.0 and abs(west) < 2.5:
+            assert drawn.get_transform().transform_path(path).contains_point(centre), pixel
 
 
 def test_the_legend_tells_how_many_of_each_band_and_their_median() -> None:
