@@ -45,7 +45,7 @@ def grid(half: int) -> tuple[Single, Single]:
     return columns, rows
 
 
-@part(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def draw(
     out: Single,
     columns: Single,
