@@ -31,6 +31,10 @@ class Forcing:
     targets: TargetList
     psfs: Mapping[PsfKey, PsfModel] = field(default_factory=dict)
 
+    def usual(self, row: Mapping[str, Any], size: tuple[int, int]) -> PsfModel | None:
+        """Return the point spread function of the night of a frame, by its row, height and width."""
+        return psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), size))
+
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""
 
@@ -39,7 +43,7 @@ class Forcing:
             if too_uncertain(row, extracted.camera):
                 row.update(_frame_row(self.targets.version, None))
                 return None
-            psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
+            psf = self.usual(row, (height, width))
             forced = guard(partial(force_targets, extracted, find_targets, psf))
             if isinstance(forced, FrameError):
                 row["targets_version"] = self.targets.version
