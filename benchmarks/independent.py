@@ -253,10 +253,21 @@ def judge(tallies: Mapping[str, Mapping[str, Tally]], limits: Mapping[str, np.nd
     for name, found in tallies.items():
         ours, others = found[OURS], {k: tally for k, tally in found.items() if k != OURS}
         snr = limits[name][1]
-        rival = others.get("Source Extractor", next(iter(others.values()), ours))
+        rival = others.get("Source Extractor", next(iter(others.values()), None))
+        without = None if rival else "neither Source Extractor nor photutils is there"
+        rival = rival or ours
         some = (snr >= 4.0) & (snr <= 12.0)
         missed = [100.0 * (1.0 - float(tally.completeness[0][some].mean())) for tally in (ours, rival)]
-        claims.append(Claim(f"{name}: missed at S/N 4 to 12 [%]", *missed, missed[1]))
+        limit = np.nan if without else missed[1]
+        claims.append(
+            Claim(
+                f"{name}: missed at S/N 4 to 12 [%]",
+                missed[0],
+                None if without else missed[1],
+                limit,
+                without,
+            )
+        )
         false = [float(np.mean(tally.false)) for tally in (ours, rival)]
         claims.append(Claim(f"{name}: false detections per frame", *false, 40.0))
         known_places = found.get("photutils", ours)

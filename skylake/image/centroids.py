@@ -18,8 +18,9 @@ Floats = npt.NDArray[np.float64]
 _MAX_WALK_PX = 2.0
 #: The window of the frame is that of so many of its clear detections.
 _SAMPLE = 200
-#: Detections whose flux exceeds that of their noise by this factor are clear.
-_CLEAR_SNR = 30.0
+#: Detections whose flux exceeds that of their noise by the first factor are clear; where there are none, as through
+#: clouds, those by the next, or all.
+_CLEAR_SNR = (30.0, 10.0, 0.0)
 #: So many of them that touch no other are enough; what touches another and is as elongated may be a piece of a trail.
 _FEWEST_LONELY = 5
 _ELONGATED = 2.0
@@ -92,8 +93,9 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
 def _frame_window(scene: Scene, detections: Detections) -> float:
     """Return the standard deviation of a window of the median half-light radius of the stars."""
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
-    clear = (detections.flux > _CLEAR_SNR * noise) & ((detections.flags & int(SPOILED)) == 0)
-    chosen = _likely_stars(detections, clear)
+    whole = (detections.flags & int(SPOILED)) == 0
+    clear = [whole & (detections.flux > least * noise) for least in _CLEAR_SNR]
+    chosen = _likely_stars(detections, next((one for one in clear if one.any()), whole))
     if chosen.size == 0:
         return _MIN_SIGMA_PX
     chosen = chosen[np.argsort(-detections.flux[chosen], kind="stable")]

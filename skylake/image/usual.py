@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,8 @@ from skylake.image.psf import FramePsf, PsfModel, Shape
 from skylake.image.psfstars import psf_of_frame
 
 Floats = npt.NDArray[np.float64]
-#: Gives the point spread function of the night of a frame, by its row, height and width; None where it is not known.
-UsualPsf = Callable[[dict[str, Any], tuple[int, int]], PsfModel | None]
+#: Gives the point spread function of the night of a frame; None where it is not known.
+UsualPsf = Callable[[Extracted], PsfModel | None]
 
 #: Places along each axis of the image at which apertures are filled, and the order of the polynomials through them.
 _PLACES, _ORDER = 7, 2
@@ -45,7 +44,7 @@ def corrections_of(extracted: Extracted, usual: UsualPsf | None) -> ApertureCorr
         and of a form that differs from frame to frame.
     """
     corrections, (height, width) = extracted.corrections, extracted.signal.shape
-    model = None if usual is None or not corrections.assumed else usual(extracted.row, (height, width))
+    model = None if usual is None or not corrections.assumed else usual(extracted)
     if model is None or model.size != (height, width):
         return corrections
     apertures, psf = extracted.camera.apertures, psf_of_frame(model, extracted)

@@ -217,7 +217,7 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     points = curve["points"]
     # A target that no catalog has is of the catalog of detections.
     whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
+    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     band = np.array([point["band"] or "instrumental" for point in points], object)
     mag, mag_err = (
         np.array([np.nan if point[name] is None else point[name] for point in points], float)

@@ -22,7 +22,7 @@ from skylake.flow.frames import Chunk, Reduction, peek_nights, reduce_chunk
 from skylake.flow.psfpool import PsfKey, pool_psfs
 from skylake.flow.targetlist import TargetList
 from skylake.flow.targets import TargetOptions, make_targets
-from skylake.image.psf import PsfModel
+from skylake.image.psf import PsfModel, PsfQuality
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
@@ -117,6 +117,23 @@ def test_a_frame_of_few_stars_takes_the_aperture_corrections_of_its_night(
     for name in ("apcor_aper1", "apcor_aper2", "apcor_aper3"):
         assert abs(after[name] - true[name]) < 3.0 * np.hypot(after[f"{name}_err"], true[f"{name}_err"])
         assert after[f"{name}_err"] < 0.6 * before[f"{name}_err"]
+
+
+def test_a_frame_is_measured_with_the_function_of_its_filter_whatever_its_header_calls_it(
+    listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    """That of another filter has more stars, and would stand in for one that is not found."""
+    plain = reduced(forcing_of(listed_once), archive, profile, tmp_path / "plain")
+    night, name, size = plain.frames["night"][0].as_py(), plain.frames["filter"][0].as_py(), (256, 256)
+    band = profile.base.filters[name]
+    filters = {"other": band, "own": replace(band, aliases=(name,))}
+    renamed = replace(profile, base=replace(profile.base, filters=filters, default_filter="own"))
+    other = replace(without_form(size), quality=PsfQuality(n_stars=9))
+    psfs = {PsfKey(night, "own", size): PsfModel.moffat(3.0, size), PsfKey(night, "other", size): other}
+    found = reduced(forcing_of(listed_once, psfs=psfs), archive, renamed, tmp_path / "renamed")
+    (row,) = found.frames.to_pylist()
+    assert (row["status"], row["reason"], row["filter"]) == ("ok", None, name)
+    assert found.forced is not None and row["n_targets"] > 20
 
 
 def test_a_broken_list_is_told_and_measured_once_it_is_mended(

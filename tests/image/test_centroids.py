@@ -175,3 +175,20 @@ def test_stars_much_longer_than_wide_have_centroids(
         pull = ((value[index] - true) / error[index])[~failed & (apart < 3.0)]
         print("pull", pull.mean(), pull.std(), 0.7413 * np.subtract(*np.percentile(pull, [75, 25])))
         assert abs(pull.mean()) < 0.4 and 0.75 < pull.std() < 1.25
+
+
+def test_a_frame_without_a_bright_star_has_places_as_good_as_they_say(
+    grid_field: Callable[..., Any], measure: Callable[..., Any]
+) -> None:
+    # None of these stars is clear, as through clouds: the window is still theirs.
+    pulls = []
+    for seed in (31, 32, 33):
+        field = grid_field(seed, flux=(600.0, 750.0), step=34, shape=(768, 768))
+        sources = measure(field).sources
+        index, distance = field.nearest(sources.x, sources.y)
+        pulls.append((sources.x[index] - field.x)[distance < 2.0] / sources.x_err[index][distance < 2.0])
+    together = np.concatenate(pulls)
+    print(together.size, "places, median and width of the pulls:", np.median(together), together.std())
+    assert together.size > 1200
+    assert abs(np.median(together)) < 0.1
+    assert 0.9 < together.std() < 1.1

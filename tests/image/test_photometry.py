@@ -213,7 +213,8 @@ def test_a_variance_plane_does_not_matter_to_fluxes(
     variance = np.maximum(field.pixels, 0.0) / np.float32(GAIN) + np.float32((NOISE_E / GAIN) ** 2)
     plain, planed = measure(field, image).sources, measure(field, replace(image, variance=variance)).sources
     for name in ("aper1", "aper2", "aper3", "kron"):
-        np.testing.assert_array_equal(plain.flux[name], planed.flux[name])
+        # But for what is taken off for the errors of places, which it is behind.
+        assert (np.abs(plain.flux[name] - planed.flux[name]) < 0.01 * plain.flux_err[name]).all()
         np.testing.assert_allclose(planed.flux_err[name], plain.flux_err[name], rtol=0.1)
     np.testing.assert_array_equal(plain.x, planed.x)
     np.testing.assert_allclose(planed.x_err, plain.x_err, rtol=0.1)

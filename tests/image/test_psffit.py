@@ -148,6 +148,27 @@ def test_a_bad_pixel_changes_nothing_of_stars_far_away(image_of: ImageOf, psf: F
     np.testing.assert_array_equal(spoiled.bad, clean.bad)
 
 
+@pytest.mark.parametrize("fwhm_px", [1.9, 2.6, 3.2, 3.8, 5.2])
+def test_sums_in_a_circle_do_not_depend_on_others(
+    image_of: ImageOf, lengthened_psf: Callable[..., FramePsf], fwhm_px: float
+) -> None:
+    """The stamp of the fit is as large as that of the first circle, of a later one, or of none."""
+    x, y, flux = crowd(80, 5)
+    pixels, rms = image_of(x, y, flux, NOISE), np.full(SHAPE, NOISE, np.float32)
+    good, radii, psf = np.ones(SHAPE, np.uint8), (3.0, 5.0, 8.0), lengthened_psf(SHAPE, fwhm_px)
+
+    def sums(radii: tuple[float, ...]) -> Floats:
+        circles = Circles.of(radii, 0)
+        return fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles).sums
+
+    together = sums(radii)
+    for number, radius in enumerate(radii):
+        alone = sums((radius,))[:, 0]
+        # The light that the main circle holds is asked of no other.
+        for column in (0, 1, 2, 3):
+            np.testing.assert_allclose(together[:, number, column], alone[:, column], rtol=1e-5, atol=1e-2)
+
+
 def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle(image_of: ImageOf, psf: FramePsf) -> None:
     x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
     pixels, rms = image_of(x, y, np.array([1e4, 1e4])), np.full(SHAPE, NOISE, np.float32)

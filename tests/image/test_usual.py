@@ -76,7 +76,7 @@ def few(bench: Bench) -> list[tuple[Any, Extracted]]:
 
 
 def usual(model: PsfModel) -> Callable[..., PsfModel]:
-    return lambda row, size: model
+    return lambda extracted: model
 
 
 def pulls(
@@ -114,7 +114,7 @@ def test_a_frame_that_measures_its_corrections_keeps_them(bench: Bench, model: P
 def test_a_night_that_tells_nothing_leaves_what_is_assumed(few: Any, model: PsfModel) -> None:
     _, one = few[0]
     assert corrections_of(one, None) is one.corrections
-    assert corrections_of(one, lambda row, size: None) is one.corrections
+    assert corrections_of(one, lambda extracted: None) is one.corrections
     assert corrections_of(one, usual(replace(model, size=(300, 300)))) is one.corrections
 
 

@@ -159,7 +159,7 @@ def test_thin_clouds_cost_no_frame(take: Take) -> None:
 STRICT = GATES | {"n_sources": Gate(min=60)}
 
 
-@pytest.mark.parametrize("transparency", [0.015, 0.01])
+@pytest.mark.parametrize("transparency", [0.0125, 0.01])
 def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: float) -> None:
     """Stars of all magnitudes lose the same light, so those that were bright enough are all there, and no others."""
     frame = take(transparency, gates=STRICT)
@@ -168,7 +168,7 @@ def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: fl
     assert "n_sources is" in frame.row["message"] and "too little light" in frame.row["message"]
 
 
-@pytest.mark.parametrize("transparency", [0.015, 0.01])
+@pytest.mark.parametrize("transparency", [0.0125, 0.01])
 def test_a_sparse_field_under_a_clear_sky_is_not_cloudy(
     take: Take, camera: Camera, transparency: float
 ) -> None:

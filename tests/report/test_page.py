@@ -184,7 +184,7 @@ def test_the_picture_of_a_curve_has_all_its_points() -> None:
     points = [point, point | {"mag": None, "mag_err": None}, point | {"flags": 1, "mag": 10.5}]
     curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0}
     (axes,) = curve_figure(curve | {"points": points, "measured": "detected"}).axes
-    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000, its detections"
+    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000 deg, its detections"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 detections", "1 flagged"]
     assert axes.get_ylabel() == "V [mag]"
     assert axes.yaxis_inverted()

@@ -211,6 +211,15 @@ def test_the_running_scatter_is_that_of_the_stars() -> None:
     assert np.diff(ends, axis=1).ravel() / 2 == pytest.approx([0.02, 0.1], rel=0.15)
 
 
+def test_matches_that_the_picture_of_residuals_does_not_show_are_counted() -> None:
+    residual = np.append(RANDOM.normal(0.0, 0.02, 100), [0.9, -1.1, 3.0])
+    axes = plots.residuals_against_magnitude(np.full(103, 10.0), residual, "cat").axes[0]
+    labels = axes.get_legend_handles_labels()[1]
+    assert "103 matches, 3 of them beyond the picture" in labels
+    within = plots.residuals_against_magnitude(np.full(100, 10.0), residual[:100], "cat").axes[0]
+    assert "100 matches" in within.get_legend_handles_labels()[1]
+
+
 def test_outliers_of_a_map_do_not_take_all_its_colours() -> None:
     values = np.append(np.linspace(-0.1, 0.1, 500), [50.0, -50.0])
     norm = plots._norm(values)

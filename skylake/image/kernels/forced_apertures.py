@@ -52,6 +52,24 @@ def _weigh(
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _weigh_light(
+    tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return what :func:`_weigh` does where all that the variance has beyond that of the sky is the photons' of light.
+
+    That is done as the pixels are looked at, which is faster than to keep it.
+    """
+    plain, left, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(size):
+        part, one, two = tables[np.uint64(start + k)], seen[np.uint64(k)], rest[np.uint64(k)]
+        plain += part * one
+        left += part * two
+        noise += part * part * max(one - two, _ZERO)
+        area += part * part
+    return plain, left, noise * photons, area
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
     tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> float:  # fmt: skip
@@ -277,13 +295,18 @@ def sum_pixels(
         _load(
             signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip
+        loaded = core
         noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
             size = padded_size(half)
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
-            if partial or half != core:
+            if partial or (planes and half != loaded):
                 _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
+            elif half != loaded:
+                cut(signal, column, row, half, views[SEEN])
+                cut(left, column, row, half, views[REST])
+            loaded = half
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
@@ -296,7 +319,12 @@ def sum_pixels(
                 sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
                 _fill(room, half, flux[star], stamps, star, core, far, drawn)
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
-            plain, rested, beyond, area = _weigh(tables, start, size, room)
+            if partial or planes:
+                plain, rested, beyond, area = _weigh(tables, start, size, room)
+            else:
+                plain, rested, beyond, area = _weigh_light(
+                    tables, start, size, views[SEEN], views[REST], scales[0]
+                )
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
             # Where hardly a pixel is good, what is left of their overlap is rounding.
             sky_noise = variance * max(area - lost, _ROUNDING * area)

@@ -30,12 +30,12 @@ def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
 
 @numba.njit(cache=True, nogil=True)
 def list_pairs(
-    columns: Places, rows: Places, cells: Places, across: int, n_cells: int, reach: int
+    columns: Places, rows: Places, cells: Places, across: int, n_cells: int, reach: int, far: int
 ) -> tuple[Places, Places]:
     """Return `starts` and the earlier stars no farther away than `reach` in column and row.
 
-    Stars are sorted by cell; there are `across` cells in a row of cells, with an empty one at each edge, and no cell
-    is smaller than `reach`.
+    Stars are sorted by cell; there are `across` cells in a row of cells, with `far` empty ones or more at each edge,
+    and so many cells are no smaller than `reach`.
     """
     n = len(columns)
     first = np.zeros(n_cells + 1, np.int64)
@@ -47,9 +47,10 @@ def list_pairs(
     for writing in (False, True):
         count = 0
         for i in range(n):
-            above = cells[i] - across
-            for start, end in ((first[above - 1], first[above + 2]), (first[cells[i] - 1], i)):
-                for j in range(start, end):
+            for up in range(far, -1, -1):
+                cell = cells[i] - up * across
+                end = first[cell + far + 1] if up else i
+                for j in range(first[cell - far], end):
                     if _near(i, j, columns, rows, reach):
                         if writing:
                             partners[count] = j

@@ -19,7 +19,7 @@ Bytes = npt.NDArray[np.uint8]
 _ZERO = np.float32(0.0)
 #: Pixels of a row that come from memory together, and rows that are asked for together.
 _LINE = 16
-_BAND = 25
+_BAND = 12
 
 
 @numba.njit(cache=True, nogil=True)
@@ -49,6 +49,22 @@ def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
             total += image[np.uint64(y), np.uint64(x)]
     sink[0] = total
     return row + _BAND
+
+
+@numba.njit(cache=True, nogil=True)
+def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
+    """Copy the next rows of an image when a stamp ends in one beyond `done`; return the last.
+
+    It brings them near the processor as :func:`read_ahead` does, and to copy the image takes no look of its own at it.
+    """
+    if row < done:
+        return done
+    height, width = image.shape
+    end = max(done, min(row + _BAND, height))
+    for y in range(done, end):
+        for x in range(width):
+            copy[np.uint64(y), np.uint64(x)] = image[np.uint64(y), np.uint64(x)]
+    return end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -92,11 +108,12 @@ def _product(stamp: Single, light: Single) -> np.float32:
 @numba.njit(cache=True, nogil=True)
 def draw_and_project(
     dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int, columns: Places, rows: Places,
-    image: Single, good: Bytes, clean: bool,
+    image: Single, good: Bytes, clean: bool, copy: Single,
 ) -> tuple[Single, Doubles, Doubles, Doubles, Places]:  # fmt: skip
     """Draw stars of flux 1, and return their stamps and what :func:`project` needs of the image below them.
 
-    `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel.
+    `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel. `copy` is set to the
+    image.
 
     Returns
     -------
@@ -114,9 +131,9 @@ def draw_and_project(
     counts = np.zeros(n, np.int64)
     light, use, whole = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     whole[:pixels] = np.float32(1.0)
-    ahead, sink = 0, np.empty(1, np.float32)
+    ahead = 0
     for star in range(n):
-        ahead = read_ahead(image, ahead, rows[star] + half, sink)
+        ahead = copy_ahead(image, copy, ahead, rows[star] + half)
         draw(stamps[star], across, down, dx[star], dy[star], inverse, coefficients[star])
         stamps[star, pixels:] = _ZERO
         edge = crosses(columns[star], rows[star], half, image.shape)
@@ -131,6 +148,7 @@ def draw_and_project(
         cut(good, columns[star], rows[star], half, use)
         products[star], squares[star], sums[star], count = _sums(stamps[star], light, use)
         counts[star] = np.int64(count)
+    copy_ahead(image, copy, ahead, image.shape[0])
     return stamps, products, squares, sums, counts
 
 
