@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from skylake.flow.single import Bench, SingleFrame
-    from skylake.image.inject import Completeness
+    from skylake.image.completeness import Completeness
 
 #: Columns of a curve of completeness: unit and meaning.
 _CURVE = {
@@ -252,7 +252,8 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
     from skylake.cli.output import write_table, writing
     from skylake.flow.single import completeness_of
-    from skylake.image.inject import Trial, half_light, half_light_in_cells
+    from skylake.image.completeness import half_light, half_light_in_cells
+    from skylake.image.inject import Trial
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 
