@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones, find_cone
 
@@ -134,7 +134,7 @@ def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     return size
 
 
-@part
+@kernel
 def _coordinates(vectors: FloatArray, order: IntArray, size: float, code: FloatArray) -> None:
     a, b = vectors[order[0]], vectors[order[1]]
     mx, my, mz = a[0] + b[0], a[1] + b[1], a[2] + b[2]

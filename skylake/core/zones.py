@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray, ra_dec
 
 Single = npt.NDArray[np.float32]
@@ -110,7 +110,7 @@ def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) 
     return n
 
 
-@part
+@kernel
 def _bisect(values: Single, low: int, high: int, wanted: float) -> int:
     """Return the first place from `low` on, below `high`, whose value is not smaller than wanted."""
     while low < high:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -22,7 +22,7 @@ _CLIP_SIGMA = 3.0
 _CLIP_ROUNDS = 2
 
 
-@part
+@kernel
 def _select(values: Pixels, first: int, last: int, wanted: int) -> float:
     """Return the value of a rank, and bring all smaller ones before it (Hoare 1961, CACM 4, 321)."""
     while first < last:
@@ -45,7 +45,7 @@ def _select(values: Pixels, first: int, last: int, wanted: int) -> float:
     return values[wanted]
 
 
-@part
+@kernel
 def _clipped(values: Pixels, number: int) -> tuple[float, float]:
     """Return mean and standard error of the first `number` values, which are put into another order."""
     top = number - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.sums import ANY_ORDER
 
 #: asin(s) / s as a polynomial of s^2 up to 1/4, to 1e-11.
@@ -20,7 +20,7 @@ _ASIN = (
 )
 
 
-@part(error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def strip(t: float, radius: float) -> float:
     """Return the area of the upper half of a disc between 0 and t, negative below 0.
 
@@ -39,7 +39,7 @@ def strip(t: float, radius: float) -> float:
     return area if sine >= 0.0 else -area
 
 
-@part(error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def corner(x: float, y: float, strip_x: float, strip_y: float, square: float) -> float:
     """Return the area of a disc around the origin with smaller x and smaller y than a point.
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.forced_apertures import LEAST_VARIANCE
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single
@@ -20,12 +20,12 @@ _SAME_PLACE_PX = 0.2
 SKY_STEP = 0.25
 
 
-@part
+@kernel
 def _strong(place: int, i: int, j: int, values: Doubles, diagonal: Doubles, least: float) -> bool:
     return bool(abs(values[place]) > least * math.sqrt(diagonal[i] * diagonal[j]))
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise_of_row(
     stamps: Single, i: int, j: int, one: int, two: int, signal: Single, left: Single, plane: Single, planes: bool,
     good: Bytes, clean: bool, row: int, start: int, end: int,
@@ -98,7 +98,7 @@ def noise_overlaps(
     return found
 
 
-@part
+@kernel
 def _both_ways(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noises: Doubles
 ) -> tuple[Places, Places, Doubles]:
@@ -128,7 +128,7 @@ def _both_ways(
     return first, others, elements
 
 
-@part
+@kernel
 def _choose(
     star: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles, members: Places
 ) -> int:
@@ -148,7 +148,7 @@ def _choose(
     return size
 
 
-@part
+@kernel
 def _strength(
     star: int, other: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles
 ) -> float:
@@ -158,7 +158,7 @@ def _strength(
     return 0.0
 
 
-@part
+@kernel
 def _fill(
     members: Places, first: Places, others: Places, elements: Doubles, diagonal: Doubles, noise: Doubles,
     matrix: Doubles, noises: Doubles,
@@ -238,7 +238,7 @@ def local_variance(
     return variance, increase
 
 
-@part
+@kernel
 def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
     """Tell whether the first star has a neighbour at its place, but in another pixel.
 
@@ -254,7 +254,7 @@ def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
     return False
 
 
-@part
+@kernel
 def _sky_variance(
     members: Places, size: int, column: Doubles, skies: Doubles, x: Doubles, y: Doubles, common: Doubles
 ) -> float:
@@ -273,7 +273,7 @@ def _sky_variance(
     return max(total, 0.0)
 
 
-@part
+@kernel
 def _first_column(
     matrix: Doubles, size: int, amounts: Doubles, turns: int, column: Doubles, moved: Doubles
 ) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.sums import (
     ANY_ORDER,
     AREA,
@@ -31,7 +31,7 @@ from skylake.image.kernels.sums import (
 _SLICES = 5
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
     """Return the coefficients of dx^2, dy^2 and dx dy of the ellipse of size 1."""
     cosine, sine = math.cos(theta), math.sin(theta)
@@ -43,7 +43,7 @@ def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
     )
 
 
-@part(error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipse(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float,
     xx: float, yy: float, xy: float, scale: float, parts: Floats, sums: Floats,
@@ -80,7 +80,7 @@ def _add_ellipse(
             add_part(signal, mask, variance, unusable, spoiled, row, column, covered / _SLICES, sums)
 
 
-@part(error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats, right: Floats) -> None:
     """Set the ends, shape (slices, lanes), of ellipses on the slices of a row, from the middle of the squares.
 
@@ -99,7 +99,7 @@ def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats,
             right[piece, lane] = middle + half
 
 
-@part(error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipses(
     cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats,
     ends: Floats, parts: Floats, sums: Floats,
@@ -131,7 +131,7 @@ def _add_ellipses(
                     sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _place_squares(
     starts: npt.NDArray[np.uint64], dx: Floats, dy: Floats, half: int, n: int, height: int, width: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -138,7 +138,7 @@ def sharpness(signal: Pixels, rms: Pixels, peak: Places, along: float, across: f
     return result
 
 
-@part
+@kernel
 def _brightest(signal: Pixels, y: int, x: int) -> tuple[int, int]:
     """Return the brightest of a pixel and its neighbours."""
     best_y, best_x = y, x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
@@ -36,7 +36,7 @@ def aperture_table(radius: float, half: int, phases: int) -> Single:
     return table
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
     tables: Single, start: int, size: int, room: Single
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -51,7 +51,7 @@ def _weigh(
     return plain, rest, noise, area
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh_light(
     tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -69,7 +69,7 @@ def _weigh_light(
     return plain, left, noise * photons, area
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
     tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> float:  # fmt: skip
@@ -93,7 +93,7 @@ def _own_light(
     return float(total)
 
 
-@part
+@kernel
 def _fill(
     room: Single, half: int, flux: np.float32, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> None:
@@ -114,7 +114,7 @@ def _fill(
         room[REST, k], room[BEYOND, k] = _ZERO, _ZERO
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
@@ -125,7 +125,7 @@ def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.f
             room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
-@part
+@kernel
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
     size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
@@ -148,7 +148,7 @@ def _load(
         cut(good, column, row, half, rows[USE])
 
 
-@part(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
@@ -175,7 +175,7 @@ def _rest(
     return noise, chi2, squares
 
 
-@part
+@kernel
 def _made_up(
     tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
     drawn: Single, variance: np.float32,
@@ -202,7 +202,7 @@ def _made_up(
     return share, lost, common
 
 
-@part
+@kernel
 def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     bad = 0
     for k in range((2 * half + 1) ** 2):
@@ -210,13 +210,13 @@ def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     return bad
 
 
-@part
+@kernel
 def _phase(dx: float, dy: float, phases: int) -> int:
     column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
     return min(row, phases - 1) * phases + min(column, phases - 1)
 
 
-@part
+@kernel
 def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: int) -> float:
     held = 0.0
     for term in range(light.shape[2]):

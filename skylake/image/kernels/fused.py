@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Rows = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint8]
@@ -119,7 +119,7 @@ def reduce_floats(
     return invalid
 
 
-@part
+@kernel
 def _scale(row: Any, scale: Any, zero: Any) -> None:
     if scale != np.float32(1.0):
         for x in range(row.size):
@@ -129,21 +129,21 @@ def _scale(row: Any, scale: Any, zero: Any) -> None:
             row[x] += zero
 
 
-@part
+@kernel
 def _number(word: Any, swap: Any, flip: Any) -> Any:
     """Return the signed integer that 16 bits stand for; the shift is a constant, so that no register is widened."""
     other = np.uint16((word << np.uint16(8)) | (word >> np.uint16(8)))
     return np.int16((other if swap else word) ^ flip)
 
 
-@part
+@kernel
 def _decode(source: Any, code: Any, row: Any) -> None:
     swap, flip, scale, start = code
     for x in range(row.size):
         row[x] = np.float32(_number(source[x], swap, flip)) * scale + start
 
 
-@part
+@kernel
 def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
     swap, flip, _, _ = code
     for x in range(row.size):
@@ -151,7 +151,7 @@ def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
             row[x] = np.nan
 
 
-@part
+@kernel
 def _offset(y: int, planes: Any, numbers: Any, scratch: Any) -> Any:
     """Return what is taken off each pixel of a row: zero level, bias and dark."""
     levels, bias, dark = planes[0], planes[1], planes[3]
@@ -169,7 +169,7 @@ def _offset(y: int, planes: Any, numbers: Any, scratch: Any) -> Any:
     return offset
 
 
-@part
+@kernel
 def _reduce_source(
     source: Any, code: Any, row: Any, mask: Any, offset: Any, factor: Any, numbers: Any
 ) -> None:
@@ -183,7 +183,7 @@ def _reduce_source(
         mask[x] = _bits(raw, value, saturation, linearity)
 
 
-@part
+@kernel
 def _reduce_row(row: Any, mask: Any, offset: Any, factor: Any, numbers: Any) -> None:
     """Judge and reduce a decoded row."""
     saturation, linearity = numbers[0], numbers[1]
@@ -194,7 +194,7 @@ def _reduce_row(row: Any, mask: Any, offset: Any, factor: Any, numbers: Any) -> 
         mask[x] = mask[x] | _bits(raw, value, saturation, linearity)
 
 
-@part
+@kernel
 def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
     bits = SATURATED if raw >= saturation else np.uint8(0)
     bits |= NEAR_SATURATED if raw >= linearity else np.uint8(0)
@@ -202,7 +202,7 @@ def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
     return np.uint8(bits)
 
 
-@part
+@kernel
 def _any_invalid(mask: Any) -> int:
     some = np.uint8(0)
     for x in range(mask.size):
@@ -210,7 +210,7 @@ def _any_invalid(mask: Any) -> int:
     return int(some & INVALID)
 
 
-@part
+@kernel
 def _vary(y: int, row: Any, variance: Any, numbers: Any, planes: Any, scratch: Any) -> None:
     """Carry the variance of a row of raw pixels through what is about to be done to it."""
     _, _, scale, read_variance, inverse_gain, begins, weight = numbers

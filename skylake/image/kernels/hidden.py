@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.sums import Bytes, Floats, Pixels
 
@@ -26,7 +26,7 @@ _MIN_PIXELS = 6
 _LEAST_NOISE = 0.25
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _profile(table: Floats, step: float, radius: float) -> tuple[float, float]:
     """Return the brightness at a radius, and its slope."""
     place = radius / step
@@ -37,7 +37,7 @@ def _profile(table: Floats, step: float, radius: float) -> tuple[float, float]:
     return table[k] + (place - k) * slope, slope / step
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _variance(
     signal: Pixels, variance: Pixels, row: int, column: int, noise: tuple[float, float, float, float]
 ) -> float:
@@ -50,7 +50,7 @@ def _variance(
     return noise[0] + max(signal[row, column], 0.0) * noise[1]
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _equations(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, flux: float, table: Floats,
     step: float, reach: float, noise: tuple[float, float, float, float], normal: Floats, spread: Floats, right: Floats,
@@ -82,7 +82,7 @@ def _equations(
     return good, bad
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _place(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
     reach: float, noise: tuple[float, float, float, float], found: Floats,
@@ -116,7 +116,7 @@ def _place(
     return False
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _common(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
     reach: float, noise: tuple[float, float, float, float],
@@ -133,7 +133,7 @@ def _common(
     return total
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _flux(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, radius: float, table: Floats,
     step: float, reach: float, noise: tuple[float, float, float, float], scale: tuple[float, float], wrong: float,

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single
 
 Doubles = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ _ZERO = np.float32(0.0)
 _LEAST_PIVOT = 1e-3
 
 
-@part
+@kernel
 def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
     return bool(abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach)
 
@@ -126,7 +126,7 @@ def incomplete_cholesky(
     return pivots, factor
 
 
-@part
+@kernel
 def _precondition(
     pivots: Doubles, factor: Doubles, starts: Places, partners: Places, left: Doubles, out: Doubles
 ) -> None:
@@ -142,7 +142,7 @@ def _precondition(
             out[partners[place]] -= factor[place] * out[i]
 
 
-@part
+@kernel
 def _multiply(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, vector: Doubles, out: Doubles
 ) -> None:

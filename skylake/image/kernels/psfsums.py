@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,7 +15,7 @@ N_TERMS = 26
 _N_RADIAL = 8
 
 
-@part
+@kernel
 def _functions(u: float, v: float, radial: Floats, out: Floats) -> None:
     """Set `out`, shape (26,), to the basis functions: harmonics, order by order, times Chebyshev polynomials."""
     uu, vv = u * u, v * v

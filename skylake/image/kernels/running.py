@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 #: A window with fewer good pixels has no median.
 _LEAST_PIXELS = 5
 
 
-@part
+@kernel
 def _place(values: Any, count: int, value: Any) -> int:
     """Return how many of ascending values are smaller than one."""
     low, high = 0, count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Single = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
@@ -26,13 +26,13 @@ _FOUR = np.float32(4.0)
 _FAR = np.float32(1e4)
 
 
-@part
+@kernel
 def padded_size(half: int) -> int:
     """Return the length of a stamp with its padding."""
     return -(-((2 * half + 1) ** 2) // PADDED) * PADDED
 
 
-@part
+@kernel
 def grid(half: int) -> tuple[Single, Single]:
     """Return column and row of the pixels of a stamp relative to its middle, shape (padded size,)."""
     side = 2 * half + 1
@@ -126,7 +126,7 @@ def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Doub
     return found
 
 
-@part
+@kernel
 def _functions(u: float, v: float, out: Double) -> None:
     """Set `out`, shape (26,), to the functions whose coefficients :func:`draw` takes."""
     h = 1.0 / (1.0 + u * u + v * v)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single, draw, grid
 
 Doubles = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ _LINE = 16
 _BAND = 12
 
 
-@part
+@kernel
 def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
     """Copy the pixels under a stamp; those beyond the edge of the image stay as they are."""
     side, left, top = 2 * half + 1, column - half, row - half
@@ -33,7 +33,7 @@ def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: S
             out[np.uint64(start + place)] = image[y, np.uint64(left + place)]
 
 
-@part
+@kernel
 def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
     """Bring the next rows of an image near the processor when a stamp ends in one beyond `done`; return the last.
 
@@ -67,13 +67,13 @@ def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
     return end
 
 
-@part
+@kernel
 def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
     """Tell whether a stamp reaches beyond the edge of the image."""
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
 
-@part
+@kernel
 def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     """Tell whether a stamp that lies within the image has a pixel that is not good."""
     for y in range(row - half, row + half + 1):
@@ -85,7 +85,7 @@ def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     return False
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
     for k in range(len(stamp)):
@@ -97,7 +97,7 @@ def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.flo
     return product, square, total, count
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _product(stamp: Single, light: Single) -> np.float32:
     product = _ZERO
     for k in range(len(stamp)):
@@ -215,7 +215,7 @@ def subtract_wings(
                 image[y, np.uint64(left + column)] -= amount * stamp[np.uint64(start + column)]
 
 
-@part(fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _add_line(
     image: Single, good: Bytes, clean: bool, row: int, start: int, end: int, middle: np.float32, reach: np.float32
 ) -> tuple[np.float32, np.float32]:  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import part
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -30,7 +30,7 @@ ANY_ORDER = {"reassoc", "contract"}
 LANES = 64
 
 
-@part(fastmath=ANY_ORDER)
+@kernel(fastmath=ANY_ORDER)
 def add_run(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
     sums: Floats,
@@ -62,7 +62,7 @@ def add_run(
     sums[HIDDEN] += hidden
 
 
-@part(fastmath=ANY_ORDER)
+@kernel(fastmath=ANY_ORDER)
 def add_part(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, column: int, part: float,
     sums: Floats,
@@ -81,7 +81,7 @@ def add_part(
         sums[NOISE] += square * variance[r, c]
 
 
-@part
+@kernel
 def any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float) -> bool:
     """Tell whether a tile within `reach` of a place has any of some bits."""
     first, last = max(0, int(x - reach) // tile), min(tiles.shape[1], int(x + reach + 1.0) // tile + 1)
@@ -93,7 +93,7 @@ def any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float
     return (found & bits) != 0
 
 
-@part
+@kernel
 def gather(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, starts: npt.NDArray[np.uint64],
     side: int, cube: npt.NDArray[np.float32],

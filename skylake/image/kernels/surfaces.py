@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -51,7 +51,7 @@ def expand_splines(
             out[x] = value if value > floor else floor
 
 
-@part
+@kernel
 def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Floats, Floats]) -> None:
     """Set the pixels of some rows to 1 whose centres lie within discs, all others to 0."""
     x, y, radius = discs
@@ -117,7 +117,7 @@ def sum_cells(
     return total, number
 
 
-@part(fastmath={"reassoc"})
+@kernel(fastmath={"reassoc"})
 def _sum(values: Pixels) -> np.float32:
     """Return the sum of some hundred values, in any order."""
     total = np.float32(0.0)

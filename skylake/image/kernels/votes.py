@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -71,7 +71,7 @@ def vote(
                     _count(counts, n_rows, n_columns, window, cell, found)
 
 
-@part(error_model="numpy")
+@kernel(error_model="numpy")
 def _count(
     counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.kernels import kernel, part
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -182,7 +182,7 @@ def join_basins(
     return joined, body, rival, highest
 
 
-@part
+@kernel
 def summit(joined: Places, body: Plane, basin: int) -> int:
     """Return the basin with which one was joined in the end, and shorten the way to it."""
     while joined[basin] != basin:
@@ -234,7 +234,7 @@ def join_wings(
             joined[low], body[low] = high, 0
 
 
-@part
+@kernel
 def _light(
     place: Places, value: Pixels, middle: int, point: int, shape: tuple[int, int], samples: Floats
 ) -> tuple[float, float]:
@@ -263,7 +263,7 @@ def _light(
     return light, 1.4826 * (light - ordered[n // 4])
 
 
-@part
+@kernel
 def _between(place: Places, value: Pixels, row: float, column: float, width: int) -> float:
     """Return the filtered image between pixels, interpolated linearly."""
     y, x = int(row), int(column)
