@@ -1,7 +1,7 @@
 """How functions are compiled by numba.
 
-Everybody's first night waits for the compiler, so nothing is compiled for callers in C, of whom there are none. What is
-compiled is kept on disk, by one process for all (:mod:`skylake.core.compiled`); it runs without Python's lock.
+Everybody's first night waits for the compiler, so nothing is compiled for callers in C, of whom there are none. What
+is compiled is kept on disk, by one process for all (:mod:`skylake.core.compiled`); it runs without Python's lock.
 """
 
 from __future__ import annotations
