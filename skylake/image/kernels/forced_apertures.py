@@ -203,6 +203,29 @@ def _made_up(
 
 
 @kernel
+def _stand_in(
+    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
+    drawn: Single, variance: np.float32, flux: np.float32, squares: np.float32, sums: Doubles,
+) -> np.float32:  # fmt: skip
+    """Set what sums have of pixels that are not good, and fill these; return the square of their overlap."""
+    share, lost, common = _made_up(tables, start, half, room, stamps, star, core, reach, drawn, variance)
+    sums[5], sums[6] = share, common / squares if squares > _ZERO else _ZERO
+    _fill(room, half, flux, stamps, star, core, reach, drawn)
+    return lost
+
+
+@kernel
+def _read_all(signal: Single, left: Single, plane: Single, done: int, row: int, sink: Single) -> int:
+    """Bring the next rows of the images near; see :func:`read_ahead`."""
+    if row < done:
+        return done
+    if plane.shape[0] == signal.shape[0]:
+        read_ahead(plane, done, row, sink)
+    read_ahead(left, done, row, sink)
+    return read_ahead(signal, done, row, sink)
+
+
+@kernel
 def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     bad = 0
     for k in range((2 * half + 1) ** 2):
@@ -277,54 +300,44 @@ def sum_pixels(
     n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
     sums, bad, noise, chi2 = np.zeros((n, circles, 7)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
-    views = room[SEEN], room[REST], room[BEYOND], room[USE]
-    sink = np.empty(1, np.float32)
-    whole = np.zeros(padded_size(core), np.float32)
+    views = seen, rest, _, _ = room[SEEN], room[REST], room[BEYOND], room[USE]
+    whole, sink = np.zeros(padded_size(core), np.float32), np.empty(1, np.float32)
     whole[: (2 * core + 1) ** 2] = np.float32(1.0)
-    ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
+    ahead, planes = 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
         scales = (np.float32(1.0 / gain), np.float32(scale), excess[star] - variance)
-        ahead = read_ahead(signal, ahead, row + outer, sink)
-        other = read_ahead(left, other, row + outer, sink)
-        if planes:
-            third = read_ahead(plane, third, row + outer, sink)
+        ahead = _read_all(signal, left, plane, ahead, row + outer, sink)
         # One saturated star in a frame must not make all the others slow.
-        partial = crosses(column, row, outer, signal.shape)
-        partial = partial or (not clean and misses(good, column, row, outer))
-        _load(
-            signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
-        )  # fmt: skip
+        partial = crosses(column, row, outer, signal.shape) or (
+            not clean and misses(good, column, row, outer)
+        )
+        _load(signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views)
         loaded = core
         noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
-            half = halves[circle]
-            size = padded_size(half)
+            half, size = halves[circle], padded_size(halves[circle])
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
             if partial or (planes and half != loaded):
                 _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
             elif half != loaded:
-                cut(signal, column, row, half, views[SEEN])
-                cut(left, column, row, half, views[REST])
+                cut(signal, column, row, half, seen)
+                cut(left, column, row, half, rest)
             loaded = half
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
             lost = _ZERO
             if partial:
-                share, lost, common = _made_up(
-                    tables, start, half, room, stamps, star, core, far, drawn, variance
-                )
-                sums[star, circle, 5] = share
-                sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
-                _fill(room, half, flux[star], stamps, star, core, far, drawn)
+                lost = _stand_in(
+                    tables, start, half, room, stamps, star, core, far, drawn, variance, flux[star], squares,
+                    sums[star, circle],
+                )  # fmt: skip
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             if partial or planes:
                 plain, rested, beyond, area = _weigh(tables, start, size, room)
             else:
-                plain, rested, beyond, area = _weigh_light(
-                    tables, start, size, views[SEEN], views[REST], scales[0]
-                )
+                plain, rested, beyond, area = _weigh_light(tables, start, size, seen, rest, scales[0])
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
             # Where hardly a pixel is good, what is left of their overlap is rounding.
             sky_noise = variance * max(area - lost, _ROUNDING * area)
