@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
@@ -19,7 +19,7 @@ _ROUNDING = np.float32(1e-5)
 SEEN, REST, BEYOND, USE = range(4)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def aperture_table(radius: float, half: int, phases: int) -> Single:
     """Return the parts of the pixels of a stamp within a circle, shape (phases, phases, padded size).
 
@@ -36,7 +36,7 @@ def aperture_table(radius: float, half: int, phases: int) -> Single:
     return table
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
     tables: Single, start: int, size: int, room: Single
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -51,7 +51,25 @@ def _weigh(
     return plain, rest, noise, area
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
+def _weigh_light(
+    tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return what :func:`_weigh` does where all that the variance has beyond that of the sky is the photons' of light.
+
+    That is done as the pixels are looked at, which is faster than to keep it.
+    """
+    plain, left, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(size):
+        part, one, two = tables[np.uint64(start + k)], seen[np.uint64(k)], rest[np.uint64(k)]
+        plain += part * one
+        left += part * two
+        noise += part * part * max(one - two, _ZERO)
+        area += part * part
+    return plain, left, noise * photons, area
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
     tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> float:  # fmt: skip
@@ -75,7 +93,7 @@ def _own_light(
     return float(total)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     room: Single, half: int, flux: np.float32, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> None:
@@ -96,7 +114,7 @@ def _fill(
         room[REST, k], room[BEYOND, k] = _ZERO, _ZERO
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
@@ -107,7 +125,7 @@ def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.f
             room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
     size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
@@ -130,7 +148,7 @@ def _load(
         cut(good, column, row, half, rows[USE])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
@@ -157,7 +175,7 @@ def _rest(
     return noise, chi2, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _made_up(
     tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
     drawn: Single, variance: np.float32,
@@ -184,7 +202,30 @@ def _made_up(
     return share, lost, common
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
+def _stand_in(
+    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
+    drawn: Single, variance: np.float32, flux: np.float32, squares: np.float32, sums: Doubles,
+) -> np.float32:  # fmt: skip
+    """Set what sums have of pixels that are not good, and fill these; return the square of their overlap."""
+    share, lost, common = _made_up(tables, start, half, room, stamps, star, core, reach, drawn, variance)
+    sums[5], sums[6] = share, common / squares if squares > _ZERO else _ZERO
+    _fill(room, half, flux, stamps, star, core, reach, drawn)
+    return lost
+
+
+@kernel
+def _read_all(signal: Single, left: Single, plane: Single, done: int, row: int, sink: Single) -> int:
+    """Bring the next rows of the images near; see :func:`read_ahead`."""
+    if row < done:
+        return done
+    if plane.shape[0] == signal.shape[0]:
+        read_ahead(plane, done, row, sink)
+    read_ahead(left, done, row, sink)
+    return read_ahead(signal, done, row, sink)
+
+
+@kernel
 def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     bad = 0
     for k in range((2 * half + 1) ** 2):
@@ -192,13 +233,13 @@ def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     return bad
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _phase(dx: float, dy: float, phases: int) -> int:
     column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
     return min(row, phases - 1) * phases + min(column, phases - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: int) -> float:
     held = 0.0
     for term in range(light.shape[2]):
@@ -206,7 +247,7 @@ def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: 
     return held
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
@@ -259,44 +300,44 @@ def sum_pixels(
     n, circles, outer = len(columns), len(halves), max(core, halves.max() if len(halves) else 0)
     sums, bad, noise, chi2 = np.zeros((n, circles, 7)), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     room, drawn = np.zeros((4, padded_size(outer)), np.float32), np.zeros(padded_size(outer), np.float32)
-    views = room[SEEN], room[REST], room[BEYOND], room[USE]
-    sink = np.empty(1, np.float32)
-    whole = np.zeros(padded_size(core), np.float32)
+    views = seen, rest, _, _ = room[SEEN], room[REST], room[BEYOND], room[USE]
+    whole, sink = np.zeros(padded_size(core), np.float32), np.empty(1, np.float32)
     whole[: (2 * core + 1) ** 2] = np.float32(1.0)
-    ahead, other, third, planes = 0, 0, 0, plane.shape[0] == signal.shape[0]
+    ahead, planes = 0, plane.shape[0] == signal.shape[0]
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
         scales = (np.float32(1.0 / gain), np.float32(scale), excess[star] - variance)
-        ahead = read_ahead(signal, ahead, row + outer, sink)
-        other = read_ahead(left, other, row + outer, sink)
-        if planes:
-            third = read_ahead(plane, third, row + outer, sink)
+        ahead = _read_all(signal, left, plane, ahead, row + outer, sink)
         # One saturated star in a frame must not make all the others slow.
-        partial = crosses(column, row, outer, signal.shape)
-        partial = partial or (not clean and misses(good, column, row, outer))
-        _load(
-            signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
-        )  # fmt: skip
+        partial = crosses(column, row, outer, signal.shape) or (
+            not clean and misses(good, column, row, outer)
+        )
+        _load(signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views)
+        loaded = core
         noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
-            half = halves[circle]
-            size = padded_size(half)
+            half, size = halves[circle], padded_size(halves[circle])
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
-            if partial or half != core:
+            if partial or (planes and half != loaded):
                 _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
+            elif half != loaded:
+                cut(signal, column, row, half, seen)
+                cut(left, column, row, half, rest)
+            loaded = half
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
             lost = _ZERO
             if partial:
-                share, lost, common = _made_up(
-                    tables, start, half, room, stamps, star, core, far, drawn, variance
-                )
-                sums[star, circle, 5] = share
-                sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
-                _fill(room, half, flux[star], stamps, star, core, far, drawn)
+                lost = _stand_in(
+                    tables, start, half, room, stamps, star, core, far, drawn, variance, flux[star], squares,
+                    sums[star, circle],
+                )  # fmt: skip
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
-            plain, rested, beyond, area = _weigh(tables, start, size, room)
+            if partial or planes:
+                plain, rested, beyond, area = _weigh(tables, start, size, room)
+            else:
+                plain, rested, beyond, area = _weigh_light(tables, start, size, seen, rest, scales[0])
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
             # Where hardly a pixel is good, what is left of their overlap is rounding.
             sky_noise = variance * max(area - lost, _ROUNDING * area)
