@@ -101,6 +101,8 @@ def build(
 
     if valid_from is not None and valid_to is not None and valid_from >= valid_to:
         raise click.UsageError("--valid-from is not before --valid-to; name the earlier time first")
+    if form == "mask" and kind in ("bias", "dark"):
+        raise click.UsageError(f"--form mask takes frames of the sky; leave --kind {kind} out")
     opened = open_lake(lake)
     chips = cameras.load_chips(camera_name)
     options = BuildOptions(kind, form, min_frames, not all_nights, valid_from, valid_to)  # type: ignore[arg-type]

@@ -229,6 +229,7 @@ def test_frames_of_no_use_are_named_and_the_status_is_1(
     [
         (["--valid-from", "2024-05-01", "--valid-to", "2024-04-01"], "name the earlier time first"),
         (["--valid-from", "soon"], "is no time"),
+        (["--form", "mask", "--kind", "dark"], "leave --kind dark out"),
         (["--kind", "arc"], "arc"),
     ],
 )
