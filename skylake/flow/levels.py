@@ -66,5 +66,5 @@ def several_levels(prepared: Mapping[str, PreparedFile], pieces: Sequence[Sequen
         names = ", ".join(Path(file).name for file in piece[:_NAMED])
         more = f" and {len(piece) - _NAMED} more" if len(piece) > _NAMED else ""
         level = float(np.median([prepared[file].level for file in piece]))
-        told.append(f"{level:.5g} ADU ({names}{more})")
+        told.append(f"{level:.0f} ADU ({names}{more})")
     return " and ".join(told)

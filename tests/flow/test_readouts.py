@@ -26,9 +26,9 @@ SHAPE, READ_E, SKY_E = (64, 96), 6.0, 400.0
 #: Zero level of each gain, ADU.
 ZERO = {1.0: 1000.0, 0.25: 3000.0}
 PROFILE = """
-like = "sim"
+like = "generic"
 name = "two"
-header.filter = ["FILTER"]
+header.kind = ["OBSTYPE"]
 reduction.steps = ["bias", "flat"]
 """
 
