@@ -92,7 +92,8 @@ def build(
     """Make master bias, dark and flat, masks of bad pixels, and a photon transfer of FILE…, which may be folders.
 
     Frames are told apart by their headers, and go into one master per night, chip, binning, gain, readout,
-    temperature, exposure (darks) and filter (flats). What is of no use is named and left out; the exit status is 1 then.
+    temperature, exposure (darks) and filter (flats). What is of no use is named and left out; the exit status is 1
+    then.
     """
     from skylake import cameras
     from skylake.flow.masters import BuildOptions
