@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,6 @@ def test_another_build_at_the_commit_costs_neither_run_its_masters(tmp_path: Pat
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
     busy = Busy(lake.root)
     paths = {night: biases(tmp_path, night) for night in (4, 5, 6)}
-    busy.others = [
-        lambda night=night: build_masters(lake, profile, paths[night], Inline()) for night in (5, 6)
-    ]  # type: ignore[misc]
+    busy.others = [partial(build_masters, lake, profile, paths[night], Inline()) for night in (5, 6)]
     assert build_masters(busy, profile, paths[4], Inline()).all_well
     assert busy.others == [] and nights(lake) == [20241004, 20241005, 20241006]

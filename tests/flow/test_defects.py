@@ -141,7 +141,7 @@ def test_a_build_takes_the_masters_that_the_profile_names(lake: Lake, tmp_path: 
     assert report.masters == [] and "mend reduction.use.bias" in report.left_out[0]["message"]
 
 
-def flickering(folder: Path, pixels: tuple[np.ndarray, np.ndarray], count: int = 12) -> list[Path]:
+def flickering(folder: Path, pixels: tuple[np.ndarray, ...], count: int = 12) -> list[Path]:
     """Darks in which some pixels are bright every other time, and on average no more than others."""
     paths = frames(folder, "DARK", -10.0, count)
     for number, path in enumerate(paths):

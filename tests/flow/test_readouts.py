@@ -175,10 +175,8 @@ def test_levels_that_drift_make_one_master(lake: Lake, tmp_path: Path) -> None:
 def windows(lake: Lake, tmp_path: Path, camera: Profile) -> BuildReport:
     """Build masters of whole frames, and a day later of windows."""
     build(lake, camera, series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
-    small = {"shape": (32, 48), "day": 5}
-    return build_masters(
-        lake, camera, series(tmp_path, "BIAS", **small) + series(tmp_path, "FLAT", **small), Inline()
-    )
+    small = [path for kind in ("BIAS", "FLAT") for path in series(tmp_path, kind, shape=(32, 48), day=5)]
+    return build_masters(lake, camera, small, Inline())
 
 
 def test_a_window_is_not_taken_for_the_corner_of_the_detector(lake: Lake, tmp_path: Path) -> None:
