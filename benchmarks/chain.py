@@ -218,9 +218,10 @@ def compare(folder: Path, size: int, rounds: int) -> list[Claim]:
         print(f"{name:32s} {value:8.1f} best {1e3 * float(np.median(taken[name])):8.1f} median")
     show(profiles, best)
     other = best.get("Source Extractor")
-    target = 0.5 * other if other else np.inf
+    target, missing = (0.5 * other, None) if other else (np.nan, "Source Extractor is not installed")
     return [
-        Claim(f"raw file to table, {name} [ms CPU]", best[name], other, target) for name in ("plain", "fpack")
+        Claim(f"raw file to table, {name} [ms CPU]", best[name], other, target, missing)
+        for name in ("plain", "fpack")
     ]
 
 

@@ -39,7 +39,7 @@ from drawn import ZEROPOINT, Drawn, Renderer, bounds, draw, many, renderers
 from scipy.spatial import cKDTree
 from scipy.stats import norm
 
-from skylake.image.inject import wilson
+from skylake.image.completeness import wilson
 
 #: Bins of magnitude, and those of a quick run, which has fewer stars.
 EDGES, WIDE = (np.append(np.arange(11.0, 19.5, step), 20.25) for step in (1.0, 2.0))
@@ -253,10 +253,21 @@ def judge(tallies: Mapping[str, Mapping[str, Tally]], limits: Mapping[str, np.nd
     for name, found in tallies.items():
         ours, others = found[OURS], {k: tally for k, tally in found.items() if k != OURS}
         snr = limits[name][1]
-        rival = others.get("Source Extractor", next(iter(others.values()), ours))
+        rival = others.get("Source Extractor", next(iter(others.values()), None))
+        without = None if rival else "neither Source Extractor nor photutils is there"
+        rival = rival or ours
         some = (snr >= 4.0) & (snr <= 12.0)
         missed = [100.0 * (1.0 - float(tally.completeness[0][some].mean())) for tally in (ours, rival)]
-        claims.append(Claim(f"{name}: missed at S/N 4 to 12 [%]", *missed, missed[1]))
+        limit = np.nan if without else missed[1]
+        claims.append(
+            Claim(
+                f"{name}: missed at S/N 4 to 12 [%]",
+                missed[0],
+                None if without else missed[1],
+                limit,
+                without,
+            )
+        )
         false = [float(np.mean(tally.false)) for tally in (ours, rival)]
         claims.append(Claim(f"{name}: false detections per frame", *false, 40.0))
         known_places = found.get("photutils", ours)

@@ -6,6 +6,7 @@ Only figures of quality are tested; how long something takes is left to `make be
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def claims(*options: str, script: str = "zeropoints") -> dict[str, str]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     lines = done.stdout.partition("\nclaim: ")[2].splitlines()[1:]
     verdicts = {line.rpartition(": ")[0]: line.rpartition(", ")[2] for line in lines}
-    assert done.returncode == (0 if set(verdicts.values()) == {"met"} else 1), done.stdout + done.stderr
+    assert verdicts and done.returncode == ("missed" in verdicts.values()), done.stdout + done.stderr
     return verdicts
 
 
@@ -83,9 +84,16 @@ def test_faint_stars_are_found_and_little_else() -> None:
 @pytest.mark.slow
 def test_stars_that_an_independent_renderer_draws_are_measured_within_their_errors() -> None:
     found = claims("--quick", script="independent")
-    # What Source Extractor finds is the limit of one of them, where it is installed.
-    assert len(found) == 20
-    assert found == dict.fromkeys(found, "met")
+    # What Source Extractor finds is the limit of one of them for each renderer, where it is installed.
+    judged = {name: verdict for name, verdict in found.items() if "missed at" not in name}
+    assert len(found) == 20 and len(judged) == 18
+    assert judged == dict.fromkeys(judged, "met")
+    beside = {verdict for name, verdict in found.items() if name not in judged}
+    assert beside <= (
+        {"met"}
+        if shutil.which("source-extractor")
+        else {"not judged (neither Source Extractor nor photutils is there)"}
+    )
 
 
 @pytest.mark.slow

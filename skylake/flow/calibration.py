@@ -166,8 +166,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
 
 def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
     # Flats whose headers call one filter by several names make one master.
-    name = reading.camera.filter_key(reading.filter) or reading.filter
-    return replace(wanted_masters(raw, reading), filter=name)
+    return replace(wanted_masters(raw, reading), filter=reading.camera.called_filter(reading.filter))
 
 
 def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -> PreparedFile | FrameError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,37 @@ def local_sky(
     level, error, number = annulus_sky(signal, clean, x, y, inner, outer)
     known = number >= _MIN_CLEAN_SKY * np.pi * (outer**2 - inner**2)
     return LocalSky(np.where(known, level, else_level), np.where(known, error, 0.0), known)
+
+
+@lru_cache(maxsize=4)
+def common_parts(inner: float, outer: float, step: float) -> Floats:
+    """Return the part of its area that an annulus has in common with one as large some distance away.
+
+    Where noise is that of the pixels, it is the correlation of the skies in the two.
+
+    Parameters
+    ----------
+    inner, outer : float
+        Radii, pixels.
+    step : float
+        Distances are 0, 1, 2, ... times this many pixels, as far as annuli touch.
+    """
+    distance = np.arange(0.0, 2.0 * outer, step)
+    shared = (
+        _lens(distance, outer, outer) + _lens(distance, inner, inner) - 2.0 * _lens(distance, inner, outer)
+    )
+    return np.asarray(shared / (np.pi * (outer**2 - inner**2)))
+
+
+def _lens(distance: Floats, one: float, two: float) -> Floats:
+    """Return the area that two circles have in common."""
+    away = np.clip(distance, abs(two - one), one + two)
+    # Where one circle is empty, or lies in the middle of the other.
+    across = np.maximum(away, 1e-12)
+    first = np.clip((away**2 + one**2 - two**2) / (2.0 * across * max(one, 1e-12)), -1.0, 1.0)
+    second = np.clip((away**2 + two**2 - one**2) / (2.0 * across * max(two, 1e-12)), -1.0, 1.0)
+    kite = np.sqrt(np.maximum((one + two) ** 2 - away**2, 0.0) * np.maximum(away**2 - (one - two) ** 2, 0.0))
+    return np.asarray(one**2 * np.arccos(first) + two**2 * np.arccos(second) - 0.5 * kite)
 
 
 def annulus_sky(

@@ -69,7 +69,7 @@ class Circles:
 
 @lru_cache(maxsize=4)
 def _circles(radii: tuple[float, ...], main: int) -> Circles:
-    halves = [int(np.ceil(radius + 0.5)) for radius in radii]
+    halves = [int(np.ceil(radius)) for radius in radii]
     phases = [_PHASES[0] if radius < _SMALL_PX else _PHASES[1] for radius in radii]
     tables = [aperture_table(*one).reshape(-1) for one in zip(radii, halves, phases, strict=True)]
     means = tuple(_mean(*one) for one in zip(radii, halves, strict=True))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from skylake.core.camera import Apertures, Camera
 from skylake.core.flags import UNCLEAN, PixelFlag, SourceFlag
 from skylake.core.frame import Image, Pixels
-from skylake.image.annulus import local_sky, starless
+from skylake.image.annulus import LocalSky, local_sky, starless
 from skylake.image.background import Background
 from skylake.image.centroids import windowed_centroids
 from skylake.image.detect import Detections
@@ -138,10 +138,11 @@ def measure_sources(
     places = np.array([x, y, x_err, y_err])
     sums, filled = _circle_fluxes(scene, found, camera.apertures, places, flags)
     x, y, x_err, y_err = places
-    flux, flux_err, sky = _aperture_fluxes(scene, background, detections, camera.apertures, x, y, sums, flags)
+    around = _local_sky(scene, detections, camera.apertures, x, y, flags)
+    flux, flux_err, sky = _aperture_fluxes(scene, background, camera.apertures, x, y, sums, around, flags)
     snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
-        scene, found, camera.apertures, x, y, flags, snr, filled
+        scene, found, camera.apertures, x, y, flags, snr, filled, around
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
     _take_off_place_bias(flux, found, camera.apertures, fwhm, reach, (x_err, y_err))
@@ -231,45 +232,44 @@ def _circle_fluxes(
 def _aperture_fluxes(
     scene: Scene,
     background: Background,
-    detections: Detections,
     apertures: Apertures,
     x: Floats,
     y: Floats,
     sums: tuple[Floats, Floats],
+    around: LocalSky,
     flags: Integers,
 ) -> tuple[dict[str, Floats], dict[str, Floats], Floats]:
     """Return fluxes, errors and the sky level per pixel; apertures beyond the profile's are NaN."""
     height, width = scene.signal.shape
     sky = np.asarray(background.level[nearest_pixel(y, height), nearest_pixel(x, width)], float)
-    local, local_err = _local_sky(scene, detections, apertures, x, y, flags)
     total, error = sums
     flux: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in apertures.fluxes}
     flux_err: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in apertures.fluxes}
     for k, (name, radius) in enumerate(zip(apertures.circles, apertures.radii_px, strict=True)):
         area = np.pi * radius**2
-        flux[name] = total[k] - area * local
-        flux_err[name] = np.hypot(error[k], area * local_err)
+        flux[name] = total[k] - area * around.level
+        flux_err[name] = np.hypot(error[k], area * around.error)
     reach = max(apertures.radii_px)
     cut = (x < reach - 0.5) | (x > width - 0.5 - reach) | (y < reach - 0.5) | (y > height - 0.5 - reach)
     flags[cut] |= SourceFlag.EDGE
-    return flux, flux_err, sky + local
+    return flux, flux_err, sky + around.level
 
 
 def _local_sky(
     scene: Scene, detections: Detections, apertures: Apertures, x: Floats, y: Floats, flags: Integers
-) -> tuple[Floats, Floats]:
-    """Return level and error of the sky in an annulus above the background map, zero where none is asked.
+) -> LocalSky:
+    """Return the sky in an annulus above the background map, zero where none is asked.
 
     Pixels in and around any detection are left out, so neighbours do not raise the sky, and what is too
     faint or too odd to be a detection is clipped.
     """
     if apertures.sky_annulus_px is None:
-        return np.zeros(len(x)), np.zeros(len(x))
+        return LocalSky.of_blocks(np.zeros(len(x)))
     # The light of a neighbour does not end at its isophote.
     clean = starless(detections.segments, scene.mask, _WIDEN_PX)
     found = local_sky(scene.signal, clean, x, y, apertures.sky_annulus_px, np.zeros(len(x)))
     flags[~found.known] |= SourceFlag.LOCAL_SKY_FAILED
-    return found.level, found.error
+    return found
 
 
 def _kron_flux(
@@ -281,6 +281,7 @@ def _kron_flux(
     flags: Integers,
     snr: Floats,
     filled: Filled | None,
+    around: LocalSky,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
     a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
@@ -297,7 +298,8 @@ def _kron_flux(
     if filled is not None:
         flux[filled.some], error[filled.some] = filled.ellipses(scene, x, y, a, b, found.theta)
     error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(a, b, found.theta))
-    return flux, error, kron, a
+    area = np.pi * a * b
+    return flux - area * around.level, np.hypot(error, area * around.error), kron, a
 
 
 def _take_off_place_bias(

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.kernels.psfsums import star_equations
-from skylake.image.kernels.shapes import draw_stamps, light_of_terms, star_coefficients
+from skylake.image.kernels.shapes import draw, light_of_terms, star_coefficients
 
 Floats = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -274,12 +274,15 @@ class FramePsf:
         The light within this radius is the whole star.
     chi2 : float
         Reduced chi-square of the bright lonely stars of this frame, the median over them; NaN where there are too few.
+    width_err : float
+        Relative error of the width, where so few stars tell it that it matters; else 0.
     """
 
     model: PsfModel
     shape: Shape
     total_radius_px: float
     chi2: float = float("nan")
+    width_err: float = 0.0
 
     @property
     def fwhm_px(self) -> float:
@@ -295,9 +298,10 @@ class FramePsf:
 
     def values(self, coefficients: Single, dx: Floats, dy: Floats) -> Floats:
         """Return the brightness of the first star of some coefficients in pixels that lie at -dx, -dy from it."""
-        many = np.ascontiguousarray(np.broadcast_to(coefficients[:1], (len(dx), N_BASIS)))
-        stamps = draw_stamps(dx.astype(np.float32), dy.astype(np.float32), many, self.inverse, 0)
-        return np.asarray(stamps[:, 0], float)
+        found, none = np.empty(len(dx), np.float32), np.float32(0.0)
+        columns, rows = (-dx).astype(np.float32), (-dy).astype(np.float32)
+        draw(found, columns, rows, none, none, self.inverse, coefficients[0])
+        return found.astype(float)
 
     @property
     def inverse(self) -> Single:

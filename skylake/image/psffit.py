@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.image.annulus import LocalSky, local_sky
+from skylake.image.annulus import LocalSky, common_parts, local_sky
+from skylake.image.blocksky import block_sky
 from skylake.image.circles import Circles
 from skylake.image.kernels import pairs, stamps
-from skylake.image.kernels.covariances import local_variance, noise_overlaps
+from skylake.image.kernels.covariances import SKY_STEP, local_variance, noise_overlaps
 from skylake.image.kernels.forced_apertures import sum_pixels
 from skylake.image.psf import FramePsf
 from skylake.image.variances import Agreement
@@ -29,8 +30,11 @@ Places = npt.NDArray[np.int64]
 _CORE_WIDTHS = 1.5
 _CORE_LIMITS = (4, 12)
 LARGEST_HALF = _CORE_LIMITS[1]
-#: Side of the cells by which stars are sorted, pixels; no two farther apart than two cells may overlap.
-_CELL_PX = 2 * _CORE_LIMITS[1] + 1
+#: Side of the cells by which stars are sorted, pixels. Of small ones, the part of the image below a row of them stays
+#: near the processor.
+_CELL_PX = 9
+#: Empty cells at each edge: stars may lie a stamp beyond that of the image, and overlap others a stamp farther.
+_EDGE_CELLS = -(-2 * (2 * LARGEST_HALF + 1) // _CELL_PX)
 #: The light of a star beyond its stamp is taken off where it exceeds this share of the noise of a pixel.
 _WING_SIGMA = 0.25
 #: Wings are drawn in squares of some sizes, each this much larger than the one before.
@@ -42,19 +46,16 @@ _TOLERANCE = 0.01
 #: Single precision of the pixels knows no better than that.
 _PRECISION = 1e-7
 _MOST_STEPS = 200
-#: Two stars at one place would have no fluxes of their own without this.
+#: Two stars at one place would have no fluxes of their own without this share of the diagonal.
 _RIDGE = 1e-4
+#: How often the system is solved at least. Each time after the first, what the ridge kept back is given back: only
+#: of stars that cannot be told apart is anything kept.
+_TURNS = 2
 #: Neighbours that overlap less than this share count for nothing in the error of a star.
 _OVERLAP = 0.02
 #: Stars whose covariance is computed together.
 _TOGETHER = 8
-#: Side of the blocks in which the sky is made even, pixels; every so many rows are enough for their mean.
-_BLOCK_PX = 64
-_BLOCK_STEP = 3
-_BLOCK_CLIP = 3.0
-#: A block needs this share of its pixels.
-_BLOCK_MIN = 0.2
-_NO_PLANE = np.empty((0, 0), np.float32)
+_NO_PLANE, _NOTHING = np.empty((0, 0), np.float32), np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +127,27 @@ class _Drawn:
     sums: Floats
     counts: Places
 
+    def places(self) -> tuple[Floats, Floats]:
+        """Return x and y of the stars."""
+        return self.columns + self.dx.astype(float), self.rows + self.dy.astype(float)
+
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """The normal matrix: its diagonal, the elements of pairs, and a triangular factor."""
+    """The normal matrix: its diagonal, what of it is a ridge, the elements of pairs, and a triangular factor."""
 
     diagonal: Floats
+    ridge: Floats
     starts: Places
     partners: Places
     values: Floats
     pivots: Floats
     factor: Floats
     enough: float
+
+    def again(self, right: Floats, before: Floats) -> tuple[Floats, int]:
+        """Return the solution for a right-hand side, with what the ridge kept back from one before."""
+        return self.solve(right + self.ridge * before, before)
 
     def solve(self, right: Floats, start: Floats) -> tuple[Floats, int]:
         """Return the solution for a right-hand side."""
@@ -188,21 +198,20 @@ def fit_stars(
         Radii, pixels, between which what is left tells the sky of each star; None takes that of the blocks.
     """
     clean, noise = bool(good.all()), _usual(rms)
-    drawn = _draw(x, y, psf, signal, good, clean)
+    drawn, left = _draw(x, y, psf, signal, good, clean)
     places = drawn.columns, drawn.rows
     system = _system(drawn, good, clean, noise)
     flux, _ = system.solve(drawn.products, drawn.products / system.diagonal)
-    left = signal.copy()
     wings = _Wings.of(drawn, psf, flux, noise)
     wings.subtract(left, drawn, psf, flux)
     products = stamps.project(drawn.stamps, drawn.half, *places, left, good, clean)
-    taken, steps = system.solve(products, flux)
+    taken, steps = system.again(products, flux)
     stamps.subtract(left, drawn.stamps, drawn.half, *places, taken.astype(np.float32))
     wings.subtract(left, drawn, psf, taken - flux)
     flux, around_it = taken, LocalSky.of_blocks(np.zeros(len(x)))
     if level_sky:
         around_it = _sky(left, good, clean, noise, drawn, annulus)
-        flux, steps = system.solve(products - around_it.level * drawn.sums, taken)
+        flux, steps = system.again(products - around_it.level * drawn.sums, taken)
     around, under = circles or Circles.none(), _under(rms, drawn)
     told = variances or Variances(_NO_PLANE, Agreement())
     excess = told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32)
@@ -218,9 +227,9 @@ def fit_stars(
         excess - under * under,
     )  # fmt: skip
     error, increase = local_variance(
-        *matrix, beyond, shared, under, taken, _RIDGE / (1.0 + _RIDGE), _TOGETHER
-    )
-    error += (around_it.error * drawn.sums / system.diagonal) ** 2
+        *matrix, beyond, shared, under, taken, system.ridge, _TURNS, _TOGETHER, around_it.error * drawn.sums,
+        *drawn.places(), _NOTHING if annulus is None else common_parts(*annulus, SKY_STEP),
+    )  # fmt: skip
     return _in_order(drawn, StarFit(
         flux, taken, error, increase, chi2, _share(drawn), around_it.level, around_it.error, around_it.known, left,
         drawn.columns, drawn.rows, sums, bad, steps,
@@ -265,13 +274,10 @@ def by_place(x: Floats, y: Floats) -> Places:
 
 
 def _cells(columns: Places, rows: Places) -> tuple[Places, int, int]:
-    """Return the cell of each star, and how many there are across and down with an empty one at each edge.
-
-    Stars may lie up to a cell beyond the edge of the image.
-    """
-    across = int(columns.max(initial=0)) // _CELL_PX + 4
-    down = int(rows.max(initial=0)) // _CELL_PX + 4
-    return (rows // _CELL_PX + 2) * across + columns // _CELL_PX + 2, across, down
+    """Return the cell of each star, and how many there are across and down with empty ones at each edge."""
+    across = int(columns.max(initial=0)) // _CELL_PX + 2 * _EDGE_CELLS
+    down = int(rows.max(initial=0)) // _CELL_PX + 2 * _EDGE_CELLS
+    return (rows // _CELL_PX + _EDGE_CELLS) * across + columns // _CELL_PX + _EDGE_CELLS, across, down
 
 
 def core_half_size(fwhm_px: float) -> int:
@@ -289,8 +295,8 @@ def _inside(position: Places, size: int) -> Places:
 
 def _draw(
     x: Floats, y: Floats, psf: FramePsf, signal: Pixels, good: npt.NDArray[np.uint8], clean: bool
-) -> _Drawn:
-    """Draw the stars cell by cell, so that neighbours on the image are neighbours in memory."""
+) -> tuple[_Drawn, Single]:
+    """Draw the stars cell by cell, so that neighbours on the image are so in memory; return a copy of the image."""
     half = core_half_size(psf.fwhm_px)
     columns, rows = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
     order: Places | None = None
@@ -299,21 +305,25 @@ def _draw(
         columns, rows, x, y = columns[order], rows[order], x[order], y[order]
     dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
     coefficients = psf.coefficients(x, y)
+    left = np.empty(signal.shape, np.float32)
     found = stamps.draw_and_project(
-        dx, dy, coefficients, psf.inverse, half, columns, rows, signal, good, clean
+        dx, dy, coefficients, psf.inverse, half, columns, rows, signal, good, clean, left
     )
-    return _Drawn(order, columns, rows, dx, dy, coefficients, half, *found)
+    return _Drawn(order, columns, rows, dx, dy, coefficients, half, *found), left
 
 
 def _system(drawn: _Drawn, good: npt.NDArray[np.uint8], clean: bool, noise: float) -> _System:
     """Return the normal matrix; a star without a good pixel gets an equation that says nothing of the others."""
     columns, rows = drawn.columns, drawn.rows
     cells, across, down = _cells(columns, rows)
-    starts, partners = pairs.list_pairs(columns, rows, cells, across, across * down, 2 * drawn.half)
+    reach, far = 2 * drawn.half, -(-2 * drawn.half // _CELL_PX)
+    starts, partners = pairs.list_pairs(columns, rows, cells, across, across * down, reach, far)
     values = pairs.overlaps(starts, partners, drawn.stamps, drawn.half, columns, rows, good, clean)
-    diagonal = np.where(drawn.squares > 0.0, drawn.squares, 1.0) * (1.0 + _RIDGE)
+    diagonal = np.where(drawn.squares > 0.0, drawn.squares, 1.0)
+    ridge = _RIDGE * diagonal
+    diagonal = diagonal + ridge
     pivots, factor = pairs.incomplete_cholesky(diagonal, starts, partners, values)
-    return _System(diagonal, starts, partners, values, pivots, factor, (_TOLERANCE * noise) ** 2)
+    return _System(diagonal, ridge, starts, partners, values, pivots, factor, (_TOLERANCE * noise) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,28 +378,8 @@ def _sky(
     annulus: tuple[float, float] | None,
 ) -> LocalSky:  # fmt: skip
     """Return what is left of the sky at the stars: in an annulus, where one is asked for, else between blocks."""
-    level = _level(left, good, clean, noise, (drawn.columns, drawn.rows))
+    level = block_sky(left, good, clean, noise, (drawn.columns, drawn.rows))
     if annulus is None:
         return LocalSky.of_blocks(level)
     # The stars are taken off, so that neighbours leave the annulus as it is.
-    x, y = drawn.columns + drawn.dx.astype(float), drawn.rows + drawn.dy.astype(float)
-    return local_sky(left, good.view(np.bool_), x, y, annulus, level)
-
-
-def _level(
-    left: Single, good: npt.NDArray[np.uint8], clean: bool, noise: float, places: tuple[Places, Places]
-) -> Floats:
-    """Return the mean of what is left at the places of the stars, between the centres of blocks."""
-    means, counts = stamps.block_means(left, good, clean, _BLOCK_PX, _BLOCK_STEP, noise, _BLOCK_CLIP)
-    height, width = left.shape
-    needed = _BLOCK_MIN * (height / means.shape[0]) * (width / means.shape[1]) / _BLOCK_STEP
-    known = counts >= needed
-    means = np.where(known, means, np.median(means[known]) if known.any() else 0.0)
-    column = (places[0] + 0.5) * means.shape[1] / width - 0.5
-    row = (places[1] + 0.5) * means.shape[0] / height - 0.5
-    column, row = np.clip(column, 0, means.shape[1] - 1), np.clip(row, 0, means.shape[0] - 1)
-    j, i = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
-    right, lower = np.minimum(j + 1, means.shape[1] - 1), np.minimum(i + 1, means.shape[0] - 1)
-    s, t = column - j, row - i
-    upper = means[i, j] * (1.0 - s) + means[i, right] * s
-    return np.asarray(upper * (1.0 - t) + (means[lower, j] * (1.0 - s) + means[lower, right] * s) * t)
+    return local_sky(left, good.view(np.bool_), *drawn.places(), annulus, level)

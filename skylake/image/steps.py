@@ -11,10 +11,12 @@ import numpy.typing as npt
 from skylake.core.camera import Camera, Detector
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
-from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
+from skylake.image.coarse import reach, spread_of, step_of
 from skylake.image.linear import decode
 from skylake.image.mosaic import bayer_cells
+
+Floats = npt.NDArray[np.float64]
 
 #: Rows over which the side columns of reference pixels are averaged: a row alone has too few of them.
 _REFERENCE_ROWS = 11
@@ -92,10 +94,12 @@ class ZeroLevel:
 
 
 def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
-    """Return the zero level of each raw row: the median of its overscan, or of all where that is rows.
+    """Return the zero level of each raw row: the clipped mean of its overscan, or of all where that is rows.
 
-    What is wrong with the level of a row is wrong with all its pixels, and many times worse for a star than as much in
-    single pixels. So medians of rows that differ no more than noise explains are smoothed.
+    A median of whole numbers is one of them, however many there are, so that of a detector with a read noise of few
+    ADU rows would differ for that alone. What is wrong with the level of a row is wrong with all its pixels, and many
+    times worse for a star than as much in single pixels. So levels of rows that differ no more than noise explains
+    are smoothed.
 
     Returns
     -------
@@ -117,11 +121,10 @@ def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     strip = decode(source, (y, x))
     strip = np.where(np.isfinite(strip), strip, np.nan)
     by_row = detector.overscan_y is None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        level = np.nanmedian(strip, axis=1 if by_row else None)
+    noise = _noise_of(strip)
+    level = _clipped_mean(strip if by_row else strip.reshape(1, -1), reach(noise, step_of(strip)))
     levels = np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
-    error = _error_of_median(strip, strip.shape[1] if by_row else strip.size)
+    error = float(np.nan_to_num(noise)) / np.sqrt(strip.shape[1] if by_row else strip.size)
     if not by_row:
         return ZeroLevel(levels, error)
     # Of one or two columns nobody can tell noise from rows that differ.
@@ -132,7 +135,7 @@ def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
     """Return levels of rows with less noise, where they are as smooth as that noise lets them be.
 
     A parabola is fitted to the rows about each (Savitzky & Golay 1964, Anal. Chem. 36, 1627). Where these differ from
-    it by more than their errors, as at a ramp, a row keeps its own median; and so do all if all together do.
+    it by more than their errors, as at a ramp, a row keeps its own level; and so do all if the others together do.
     """
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import savgol_filter
@@ -148,7 +151,8 @@ def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
     kept = uniform_filter1d(square, _LOCAL_ROWS, mode="nearest") > 1.0 + _SIGNIFICANT * np.sqrt(
         2.0 / _LOCAL_ROWS
     )
-    if np.mean(square) > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / number):
+    others = int(np.count_nonzero(~kept))
+    if others and np.mean(square[~kept]) > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / others):
         kept[:] = True
     made = levels.copy()
     made[known] = np.where(kept, seen, smooth)
@@ -159,9 +163,9 @@ def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
 
 
 def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:
-    """Return zero level and dark current of an image in one: the median of areas that see no light.
+    """Return zero level and dark current of an image in one: the clipped mean of areas that see no light.
 
-    The error is that of the median, or what the medians of the areas differ by if that is more.
+    The error is that of the mean, or what the levels of the areas differ by if that is more.
 
     Raises
     ------
@@ -180,26 +184,41 @@ def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:
         raise FrameFailed(
             Reason.WRONG_SIZE, "the unlit areas hold no pixel of the image; mend detector.unlit"
         )
-    every, medians = np.concatenate(areas), np.array([np.median(area) for area in areas], float)
-    error = np.sqrt(0.5 * np.pi / every.size) * sigma_mad(every)
+    every = np.concatenate(areas)
+    # An area into which light falls may differ from the others, and is no noise.
+    noise = float(np.median([spread_of(area, fine=0.0) for area in areas]))
+    most = reach(noise, float(np.median([step_of(area) for area in areas])))
+    level, *levels = (_clipped_mean(area[None], most)[0] for area in (every, *areas))
+    error = noise / np.sqrt(every.size)
     if len(areas) > 1:
-        error = max(error, float(medians.std(ddof=1)) / np.sqrt(len(areas)))
-    return ZeroLevel(np.full(height, np.median(every), np.float32), float(error))
+        error = max(error, float(np.std(levels, ddof=1)) / np.sqrt(len(areas)))
+    return ZeroLevel(np.full(height, level, np.float32), float(error))
 
 
-def _error_of_median(strip: Pixels, count: int) -> float:
-    """Return the standard error of the median of so many pixels of an overscan.
+def _noise_of(strip: Pixels) -> float:
+    """Return the noise of a pixel of an overscan, zero where too few of them tell it.
 
-    The noise is told by second differences along rows, which neither levels of rows nor a slope of the bias get into;
-    where there are too few columns for them, by those along columns.
+    It is that of second differences along rows, which neither levels of rows nor a slope of the bias get into; where
+    there are too few columns for them, along columns. That of one to three whole numbers is told to a per cent, as it
+    has to be: a tenth too small, and noise looks like rows that differ.
     """
     lines = strip if strip.shape[1] >= 3 else strip.T
     if lines.shape[1] < 3:
         return 0.0
-    noise = sigma_mad(lines[:, 2:] - 2.0 * lines[:, 1:-1] + lines[:, :-2]) / np.sqrt(6.0)
-    # Medians of many values are as uncertain as means of pi/2 times fewer, those of one or two are means.
-    factor = np.sqrt(0.5 * np.pi) if count > 2 else 1.0
-    return float(np.nan_to_num(noise * factor / np.sqrt(count)))
+    return spread_of(lines[:, 2:] - 2.0 * lines[:, 1:-1] + lines[:, :-2], fine=0.0) / float(np.sqrt(6.0))
+
+
+def _clipped_mean(lines: Pixels, most: float) -> Floats:
+    """Return the mean of what is no farther than that from the median of each line; NaN of a line of NaN."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        median = np.nanmedian(lines, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(lines - median) <= most
+    # Far from all is nothing: of an even number of two kinds of values the median is between them.
+    counts = near.sum(axis=1)
+    mean = np.sum(lines - median, axis=1, where=near, dtype=float) / np.maximum(counts, 1)
+    return np.asarray(median[:, 0] + mean)
 
 
 def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
@@ -249,7 +268,9 @@ def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
 
 def _level(pixels: Pixels) -> float:
     finite = pixels[np.isfinite(pixels)]
-    return float(np.median(finite)) if finite.size else float("nan")
+    if not finite.size:
+        return float("nan")
+    return float(_clipped_mean(finite[None], reach(spread_of(finite, fine=0.0), step_of(finite)))[0])
 
 
 def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float, ...]) -> None:

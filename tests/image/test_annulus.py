@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skylake.core.flags import SourceFlag
-from skylake.image.annulus import annulus_sky
+from skylake.image.annulus import annulus_sky, common_parts
 
 SHAPE = (80, 100)
 
@@ -112,3 +112,20 @@ def test_what_is_too_small_for_a_detection_does_not_move_the_flux(
     assert len(plain) == len(hot) == 1 and not hot.flags[0] & SourceFlag.LOCAL_SKY_FAILED
     moved = (hot.flux["aper3"] - plain.flux["aper3"]) / plain.flux_err["aper3"]
     assert abs(moved[0]) < 0.5
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(0.0, 12.0), (10.0, 16.0), (15.0, 20.0)])
+def test_common_parts_are_those_of_the_areas_of_annuli(inner: float, outer: float) -> None:
+    step = 0.5
+    parts = common_parts(inner, outer, step)
+    fine = np.arange(-2.0 * outer, 3.0 * outer, 0.1)
+    x, y = np.meshgrid(fine, fine)
+    one = (np.hypot(x, y) >= inner) & (np.hypot(x, y) < outer)
+    for number in (0, 1, 5, len(parts) // 2, len(parts) - 1):
+        away = np.hypot(x - number * step, y)
+        assert parts[number] == pytest.approx(
+            float((one & (away >= inner) & (away < outer)).sum() / one.sum()), abs=3e-3
+        )
+    assert parts[0] == pytest.approx(1.0)
+    assert len(parts) * step >= 2.0 * outer
+    assert (parts >= 0.0).all()

@@ -38,6 +38,16 @@ def test_reference_pixels_take_off_what_channels_and_rows_have() -> None:
     assert np.nanstd(raw[border:-border, border:-border]) > 100.0
 
 
+def test_channels_of_whole_numbers_differ_by_parts_of_one() -> None:
+    random = np.random.default_rng(5)
+    offsets = np.repeat(random.uniform(0.0, 30.0, 8), 40)
+    raw = np.rint(1000.0 + offsets + random.normal(0.0, 1.5, (256, 320))).astype(np.float32)
+    level = reference_correction(raw, 8, 8)[100] - (1000.0 + offsets)
+    print("channels are off by", level[20::40])
+    # Medians would be off by 0.26.
+    assert level[20::40].std() < 0.12
+
+
 @pytest.mark.parametrize("steps", [(), ("trim",), ("trim", "bayer"), ("bayer",)])
 @pytest.mark.parametrize("colour", ["R", "G", "G2"])
 def test_the_grid_of_an_image_is_known_without_its_pixels(steps: tuple[str, ...], colour: str) -> None:
@@ -123,7 +133,7 @@ def test_what_unlit_corners_tell_is_taken_off_before_trimming_and_its_error_is_i
 @pytest.mark.parametrize("width", [2, 3, 5, 32])
 def test_the_error_of_the_overscan_is_that_of_its_median(width: int) -> None:
     random = np.random.default_rng(width)
-    # Rows that differ from one another keep their own medians.
+    # Rows that differ from one another keep their own levels.
     true = (
         300.0 + 20.0 * np.sin(np.arange(4000) / 300.0) + random.normal(0.0, 30.0 if width > 2 else 0.0, 4000)
     )
@@ -148,3 +158,33 @@ def test_what_was_linearised_goes_back_to_what_was_seen(c2: float, c3: float) ->
 def test_a_signal_that_no_curve_reaches_has_none_that_was_seen() -> None:
     # x - 1e-5 x^2 is nowhere above 25,000.
     assert np.isnan(delinearised([20000.0, 30000.0], (-1e-5,))).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 3.0])
+def test_whole_numbers_do_not_make_rows_differ(noise: float) -> None:
+    random = np.random.default_rng(round(10 * noise))
+    rounded = float(np.hypot(noise, 12.0**-0.5))
+    off, own = [], []
+    for number in range(12):
+        true = 1000.0 + number / 12.0
+        stored = np.rint(true + random.normal(0.0, noise, (1024, 30))).astype(np.float32)
+        zero = overscan_level(StoredImage(stored, {}, 0), Detector(overscan_x=(0, 30)))
+        assert zero is not None
+        off.append(zero.levels - true)
+        own.append(zero.own_error)
+    print("rows differ by", [f"{one.std():.3f}" for one in off], "told", own)
+    # A median would be half an ADU off. Noise that is much less than a step does not move the mean as it should.
+    assert np.sqrt(np.mean(np.square(off))) < (0.02 if noise > 0.5 else 0.08) + 0.3 * rounded / np.sqrt(30.0)
+    assert np.count_nonzero(np.array(own) > 0.5 * rounded / np.sqrt(30.0)) <= 1
+
+
+def test_unlit_areas_of_whole_numbers_tell_parts_of_one() -> None:
+    random = np.random.default_rng(3)
+    pulls = []
+    for number in range(40):
+        true = 500.0 + number / 40.0
+        stored = np.rint(true + random.normal(0.0, 1.5, (80, 100))).astype(np.float32)
+        zero = unlit_level(StoredImage(stored, {}, 0), Detector(unlit=CORNERS))
+        pulls.append((zero.levels[0] - true) / zero.error)
+    print("mean and width of the pulls:", np.mean(pulls), np.std(pulls))
+    assert abs(np.mean(pulls)) < 0.4 and 0.6 < np.std(pulls) < 1.3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.forced_apertures import LEAST_VARIANCE
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single
@@ -14,14 +14,18 @@ from skylake.image.kernels.shapes import Single
 _ZERO = np.float32(0.0)
 #: Columns of what is held of a pair: the element of the normal matrix, and that of the variance beyond the sky's.
 _OVERLAP, _NOISE = 0, 1
+#: Stars no farther apart than this, pixels, can hardly be told apart.
+_SAME_PLACE_PX = 0.2
+#: Correlations of local skies are told at distances of so many pixels.
+SKY_STEP = 0.25
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _strong(place: int, i: int, j: int, values: Doubles, diagonal: Doubles, least: float) -> bool:
     return bool(abs(values[place]) > least * math.sqrt(diagonal[i] * diagonal[j]))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise_of_row(
     stamps: Single, i: int, j: int, one: int, two: int, signal: Single, left: Single, plane: Single, planes: bool,
     good: Bytes, clean: bool, row: int, start: int, end: int,
@@ -40,7 +44,7 @@ def _noise_of_row(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def noise_overlaps(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, stamps: Single, half: int,
     columns: Places, rows: Places, signal: Single, left: Single, good: Bytes, clean: bool, gain: float, plane: Single,
@@ -94,7 +98,7 @@ def noise_overlaps(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _both_ways(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noises: Doubles
 ) -> tuple[Places, Places, Doubles]:
@@ -124,7 +128,7 @@ def _both_ways(
     return first, others, elements
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _choose(
     star: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles, members: Places
 ) -> int:
@@ -144,7 +148,7 @@ def _choose(
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _strength(
     star: int, other: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles
 ) -> float:
@@ -154,7 +158,7 @@ def _strength(
     return 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     members: Places, first: Places, others: Places, elements: Doubles, diagonal: Doubles, noise: Doubles,
     matrix: Doubles, noises: Doubles,
@@ -170,10 +174,11 @@ def _fill(
                     matrix[i, j], noises[i, j] = elements[place, _OVERLAP], elements[place, _NOISE]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def local_variance(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noise: Doubles,
-    noises: Doubles, rms: Single, flux: Doubles, ridge: float, most: int,
+    noises: Doubles, rms: Single, flux: Doubles, ridge: Doubles, turns: int, most: int, skies: Doubles, x: Doubles,
+    y: Doubles, common: Doubles,
 ) -> tuple[Doubles, Doubles]:  # fmt: skip
     """Return the variance of each flux, and by how much neighbours increase that from the sky.
 
@@ -193,9 +198,14 @@ def local_variance(
         What `noise` is for pairs, see :func:`noise_overlaps`.
     rms : ndarray of float32, shape (n,)
         Noise of the sky per pixel.
-    flux : ndarray, shape (n,)
-    ridge : float
-        Share of the diagonal that no pixel has told.
+    flux, ridge : ndarray, shape (n,)
+        The second is the part of the diagonal that no pixel has told.
+    turns : int
+        How often the system was solved, each time with the ridge times the last solution on its right.
+    skies, x, y : ndarray, shape (n,)
+        What the error of the local sky adds to the right side of the system, and where the stars are, pixels.
+    common : ndarray
+        Correlation of the local skies of two stars that are 0, 1, 2, ... times `SKY_STEP` pixels apart; 0 beyond.
 
     Returns
     -------
@@ -205,44 +215,90 @@ def local_variance(
     n = len(diagonal)
     variance, increase = np.empty(n), np.empty(n)
     members, matrix, column = np.empty(most, np.int64), np.empty((most, most)), np.empty(most)
-    shared, least_pivots = np.empty((most, most)), np.empty(most)
+    shared, amounts, moved = np.empty((most, most)), np.empty(most), np.empty(most)
     first, others, elements = _both_ways(diagonal, starts, partners, values, least, noises)
     for star in range(n):
         size = _choose(star, first, others, elements, diagonal, members)
         _fill(members[:size], first, others, elements, diagonal, noise, matrix, shared)
         for i in range(size):
-            least_pivots[i] = ridge * matrix[i, i]
-        _first_column_of_inverse(matrix, size, least_pivots, column)
-        beyond, moved = 0.0, 0.0
+            amounts[i] = ridge[members[i]]
+        counted = 1 if _split(members, size, x, y) else turns
+        _first_column(matrix, size, amounts, counted, column, moved)
+        beyond, lost = 0.0, 0.0
         for i in range(size):
             for j in range(size):
                 beyond += column[i] * column[j] * shared[i, j]
-            # A lonely star loses the same share everywhere, which is tied to growth curves with all else.
-            part = column[i] * diagonal[members[i]] - (1.0 if i == 0 else 0.0)
-            moved += (ridge * part * flux[members[i]]) ** 2
+            lost += (moved[i] * flux[members[i]]) ** 2
+        if len(common):
+            lost += _sky_variance(members, size, column, skies, x, y, common)
         sky = float(rms[star]) ** 2 * column[0]
         # What a plane of variances has too little, or rounding, never makes it less than the quietest pixels would.
-        variance[star] = max(sky + beyond, LEAST_VARIANCE * sky) + moved
+        variance[star] = max(sky + beyond, LEAST_VARIANCE * sky) + lost
         increase[star] = column[0] * diagonal[star]
     return variance, increase
 
 
-@numba.njit(cache=True, nogil=True)
-def _first_column_of_inverse(matrix: Doubles, size: int, least: Doubles, column: Doubles) -> None:
-    """Solve for the first unit vector by elimination; the matrix is used up.
+@kernel
+def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
+    """Tell whether the first star has a neighbour at its place, but in another pixel.
 
-    It is positive definite but for the pairs that were left out; with them no pivot would be less than `least`.
+    Their stamps are not the same pixels, and what lies beyond one of them was taken off with the first fluxes, as the
+    ridge has shared them out. Later turns do not mend that.
+    """
+    one = members[0]
+    for i in range(1, size):
+        two = members[i]
+        near = math.hypot(x[one] - x[two], y[one] - y[two]) < _SAME_PLACE_PX
+        if near and (round(x[one]) != round(x[two]) or round(y[one]) != round(y[two])):
+            return True
+    return False
+
+
+@kernel
+def _sky_variance(
+    members: Places, size: int, column: Doubles, skies: Doubles, x: Doubles, y: Doubles, common: Doubles
+) -> float:
+    """Return what the errors of the local skies add to the variance of the first star.
+
+    Skies of neighbours are much the same, but what differs between them is taken for light that they share.
+    """
+    total = 0.0
+    for i in range(size):
+        one = members[i]
+        for j in range(size):
+            two = members[j]
+            step = round(math.hypot(x[one] - x[two], y[one] - y[two]) / SKY_STEP)
+            if step < len(common):
+                total += column[i] * column[j] * skies[one] * skies[two] * common[step]
+    return max(total, 0.0)
+
+
+@kernel
+def _first_column(
+    matrix: Doubles, size: int, amounts: Doubles, turns: int, column: Doubles, moved: Doubles
+) -> None:
+    """Solve for the first unit vector in some turns; `moved` is what the ridge leaves of it. The matrix is used up.
+
+    It is positive definite but for the pairs that were left out; with them no pivot would be less than the ridge.
     """
     for i in range(size):
-        column[i] = 1.0 if i == 0 else 0.0
-    for i in range(size):
-        matrix[i, i] = max(matrix[i, i], least[i])
+        matrix[i, i] = max(matrix[i, i], amounts[i])
         for k in range(i + 1, size):
             factor = matrix[k, i] / matrix[i, i]
-            for j in range(i, size):
-                matrix[k, j] -= factor * matrix[i, j]
-            column[k] -= factor * column[i]
-    for i in range(size - 1, -1, -1):
-        for j in range(i + 1, size):
-            column[i] -= matrix[i, j] * column[j]
-        column[i] /= matrix[i, i]
+            for j in range(i + 1, k + 1):
+                matrix[k, j] -= factor * matrix[j, i]
+        for k in range(i + 1, size):
+            matrix[k, i] /= matrix[i, i]
+    for i in range(size):
+        column[i], moved[i] = 0.0, 1.0 if i == 0 else 0.0
+    for _ in range(turns):
+        for i in range(size):
+            for k in range(i + 1, size):
+                moved[k] -= matrix[k, i] * moved[i]
+        for i in range(size - 1, -1, -1):
+            moved[i] /= matrix[i, i]
+            for k in range(i + 1, size):
+                moved[i] -= matrix[k, i] * moved[k]
+        for i in range(size):
+            column[i] += moved[i]
+            moved[i] *= amounts[i]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
@@ -19,7 +19,7 @@ _ROUNDING = np.float32(1e-5)
 SEEN, REST, BEYOND, USE = range(4)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def aperture_table(radius: float, half: int, phases: int) -> Single:
     """Return the parts of the pixels of a stamp within a circle, shape (phases, phases, padded size).
 
@@ -36,7 +36,7 @@ def aperture_table(radius: float, half: int, phases: int) -> Single:
     return table
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
     tables: Single, start: int, size: int, room: Single
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -51,7 +51,25 @@ def _weigh(
     return plain, rest, noise, area
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
+def _weigh_light(
+    tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+    """Return what :func:`_weigh` does where all that the variance has beyond that of the sky is the photons' of light.
+
+    That is done as the pixels are looked at, which is faster than to keep it.
+    """
+    plain, left, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(size):
+        part, one, two = tables[np.uint64(start + k)], seen[np.uint64(k)], rest[np.uint64(k)]
+        plain += part * one
+        left += part * two
+        noise += part * part * max(one - two, _ZERO)
+        area += part * part
+    return plain, left, noise * photons, area
+
+
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
     tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> float:  # fmt: skip
@@ -75,7 +93,7 @@ def _own_light(
     return float(total)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     room: Single, half: int, flux: np.float32, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> None:
@@ -96,7 +114,7 @@ def _fill(
         room[REST, k], room[BEYOND, k] = _ZERO, _ZERO
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
@@ -107,7 +125,7 @@ def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.f
             room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
     size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
@@ -130,7 +148,7 @@ def _load(
         cut(good, column, row, half, rows[USE])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
@@ -157,7 +175,7 @@ def _rest(
     return noise, chi2, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _made_up(
     tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
     drawn: Single, variance: np.float32,
@@ -184,7 +202,7 @@ def _made_up(
     return share, lost, common
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     bad = 0
     for k in range((2 * half + 1) ** 2):
@@ -192,13 +210,13 @@ def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     return bad
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _phase(dx: float, dy: float, phases: int) -> int:
     column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
     return min(row, phases - 1) * phases + min(column, phases - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: int) -> float:
     held = 0.0
     for term in range(light.shape[2]):
@@ -206,7 +224,7 @@ def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: 
     return held
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
@@ -277,13 +295,18 @@ def sum_pixels(
         _load(
             signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views,
         )  # fmt: skip
+        loaded = core
         noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half = halves[circle]
             size = padded_size(half)
             start = first + _phase(dx[star], dy[star], phases[circle]) * size
-            if partial or half != core:
+            if partial or (planes and half != loaded):
                 _load(signal, left, plane, good, partial, column, row, half, size, scales, room, views)
+            elif half != loaded:
+                cut(signal, column, row, half, views[SEEN])
+                cut(left, column, row, half, views[REST])
+            loaded = half
             if far > core and half > core and (partial or circle == main):
                 across, down = grid(half)
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
@@ -296,7 +319,12 @@ def sum_pixels(
                 sums[star, circle, 6] = common / squares if squares > _ZERO else _ZERO
                 _fill(room, half, flux[star], stamps, star, core, far, drawn)
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
-            plain, rested, beyond, area = _weigh(tables, start, size, room)
+            if partial or planes:
+                plain, rested, beyond, area = _weigh(tables, start, size, room)
+            else:
+                plain, rested, beyond, area = _weigh_light(
+                    tables, start, size, views[SEEN], views[REST], scales[0]
+                )
             sums[star, circle, 0], sums[star, circle, 1] = plain, rested
             # Where hardly a pixel is good, what is left of their overlap is rounding.
             sky_noise = variance * max(area - lost, _ROUNDING * area)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single
 
 Doubles = npt.NDArray[np.float64]
@@ -23,19 +23,19 @@ _ZERO = np.float32(0.0)
 _LEAST_PIVOT = 1e-3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
     return bool(abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def list_pairs(
-    columns: Places, rows: Places, cells: Places, across: int, n_cells: int, reach: int
+    columns: Places, rows: Places, cells: Places, across: int, n_cells: int, reach: int, far: int
 ) -> tuple[Places, Places]:
     """Return `starts` and the earlier stars no farther away than `reach` in column and row.
 
-    Stars are sorted by cell; there are `across` cells in a row of cells, with an empty one at each edge, and no cell
-    is smaller than `reach`.
+    Stars are sorted by cell; there are `across` cells in a row of cells, with `far` empty ones or more at each edge,
+    and so many cells are no smaller than `reach`.
     """
     n = len(columns)
     first = np.zeros(n_cells + 1, np.int64)
@@ -47,9 +47,10 @@ def list_pairs(
     for writing in (False, True):
         count = 0
         for i in range(n):
-            above = cells[i] - across
-            for start, end in ((first[above - 1], first[above + 2]), (first[cells[i] - 1], i)):
-                for j in range(start, end):
+            for up in range(far, -1, -1):
+                cell = cells[i] - up * across
+                end = first[cell + far + 1] if up else i
+                for j in range(first[cell - far], end):
                     if _near(i, j, columns, rows, reach):
                         if writing:
                             partners[count] = j
@@ -60,7 +61,7 @@ def list_pairs(
     return starts, partners
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def overlaps(
     starts: Places, partners: Places, stamps: Single, half: int, columns: Places, rows: Places, good: Bytes,
     clean: bool,
@@ -97,7 +98,7 @@ def overlaps(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def incomplete_cholesky(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles
 ) -> tuple[Doubles, Doubles]:
@@ -125,7 +126,7 @@ def incomplete_cholesky(
     return pivots, factor
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _precondition(
     pivots: Doubles, factor: Doubles, starts: Places, partners: Places, left: Doubles, out: Doubles
 ) -> None:
@@ -141,7 +142,7 @@ def _precondition(
             out[partners[place]] -= factor[place] * out[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _multiply(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, vector: Doubles, out: Doubles
 ) -> None:
@@ -153,7 +154,7 @@ def _multiply(
         out[i] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def conjugate_gradients(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, pivots: Doubles, factor: Doubles,
     right: Doubles, start: Doubles, enough: float, most: int,

@@ -6,10 +6,10 @@ for pixels that take part and 0 for the others.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single, draw, grid
 
 Doubles = npt.NDArray[np.float64]
@@ -19,10 +19,10 @@ Bytes = npt.NDArray[np.uint8]
 _ZERO = np.float32(0.0)
 #: Pixels of a row that come from memory together, and rows that are asked for together.
 _LINE = 16
-_BAND = 25
+_BAND = 12
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
     """Copy the pixels under a stamp; those beyond the edge of the image stay as they are."""
     side, left, top = 2 * half + 1, column - half, row - half
@@ -33,7 +33,7 @@ def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: S
             out[np.uint64(start + place)] = image[y, np.uint64(left + place)]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
     """Bring the next rows of an image near the processor when a stamp ends in one beyond `done`; return the last.
 
@@ -51,13 +51,29 @@ def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
     return row + _BAND
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
+def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
+    """Copy the next rows of an image when a stamp ends in one beyond `done`; return the last.
+
+    It brings them near the processor as :func:`read_ahead` does, and to copy the image takes no look of its own at it.
+    """
+    if row < done:
+        return done
+    height, width = image.shape
+    end = max(done, min(row + _BAND, height))
+    for y in range(done, end):
+        for x in range(width):
+            copy[np.uint64(y), np.uint64(x)] = image[np.uint64(y), np.uint64(x)]
+    return end
+
+
+@kernel
 def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
     """Tell whether a stamp reaches beyond the edge of the image."""
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     """Tell whether a stamp that lies within the image has a pixel that is not good."""
     for y in range(row - half, row + half + 1):
@@ -69,7 +85,7 @@ def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
     for k in range(len(stamp)):
@@ -81,7 +97,7 @@ def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.flo
     return product, square, total, count
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _product(stamp: Single, light: Single) -> np.float32:
     product = _ZERO
     for k in range(len(stamp)):
@@ -89,14 +105,15 @@ def _product(stamp: Single, light: Single) -> np.float32:
     return product
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def draw_and_project(
     dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int, columns: Places, rows: Places,
-    image: Single, good: Bytes, clean: bool,
+    image: Single, good: Bytes, clean: bool, copy: Single,
 ) -> tuple[Single, Doubles, Doubles, Doubles, Places]:  # fmt: skip
     """Draw stars of flux 1, and return their stamps and what :func:`project` needs of the image below them.
 
-    `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel.
+    `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel. `copy` is set to the
+    image.
 
     Returns
     -------
@@ -114,9 +131,9 @@ def draw_and_project(
     counts = np.zeros(n, np.int64)
     light, use, whole = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     whole[:pixels] = np.float32(1.0)
-    ahead, sink = 0, np.empty(1, np.float32)
+    ahead = 0
     for star in range(n):
-        ahead = read_ahead(image, ahead, rows[star] + half, sink)
+        ahead = copy_ahead(image, copy, ahead, rows[star] + half)
         draw(stamps[star], across, down, dx[star], dy[star], inverse, coefficients[star])
         stamps[star, pixels:] = _ZERO
         edge = crosses(columns[star], rows[star], half, image.shape)
@@ -131,10 +148,11 @@ def draw_and_project(
         cut(good, columns[star], rows[star], half, use)
         products[star], squares[star], sums[star], count = _sums(stamps[star], light, use)
         counts[star] = np.int64(count)
+    copy_ahead(image, copy, ahead, image.shape[0])
     return stamps, products, squares, sums, counts
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def project(
     stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes, clean: bool
 ) -> Doubles:
@@ -157,7 +175,7 @@ def project(
     return products
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Places, flux: Single) -> None:
     """Subtract stars from an image, as far as their stamps reach."""
     side = 2 * half + 1
@@ -175,7 +193,7 @@ def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Pl
                 )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def subtract_wings(
     image: Single, half: int, core: int, columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single,
     coefficients: Single, flux: Single,
@@ -197,7 +215,7 @@ def subtract_wings(
                 image[y, np.uint64(left + column)] -= amount * stamp[np.uint64(start + column)]
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _add_line(
     image: Single, good: Bytes, clean: bool, row: int, start: int, end: int, middle: np.float32, reach: np.float32
 ) -> tuple[np.float32, np.float32]:  # fmt: skip
@@ -218,7 +236,7 @@ def _add_line(
     return total, count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def block_means(
     image: Single, good: Bytes, clean: bool, size: int, step: int, noise: float, clip: float
 ) -> tuple[Doubles, Places]:
