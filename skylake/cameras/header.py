@@ -6,6 +6,7 @@ import re
 
 from skylake.cameras.chips import refuse_other_chip
 from skylake.cameras.exposure import read_exposure
+from skylake.cameras.kinds import read_readout
 from skylake.cameras.moments import read_time
 from skylake.cameras.profile import Profile
 from skylake.cameras.reading import (
@@ -56,6 +57,7 @@ def _read_under(camera: Camera, profile: Profile, cards: Cards, file_name: str) 
     _read_object(reading, cards)
     _read_filter(reading, cards)
     _read_detector(reading, cards)
+    _read_readout(reading, cards)
     return reading
 
 
@@ -135,6 +137,8 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
         setattr(reading, quantity, fallback if picked is None else picked[0])
+    # A profile may take another gain, as that of a photon transfer, in its place.
+    reading.header_gain = None if FrameFlag.GAIN_ASSUMED in reading.flags else reading.gain
     numbers = read_numbers(cards, header.saturation, "saturation_adu")
     saturation = numbers.pick(header.saturation)
     reading.saturation_adu = saturation[0] if saturation else detector.saturation_adu
@@ -151,6 +155,18 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     if (temperature := numbers.pick(header.temperature)) is not None:
         reading.ccd_temperature_c = temperature[0]
         reading.readings.append(Reading("ccd_temperature_c", temperature[0], temperature[1]))
+
+
+def _read_readout(reading: HeaderReading, cards: Cards) -> None:
+    names = reading.camera.header.readout
+    reading.readout = read_readout(cards, reading.camera.header)
+    if reading.readout is not None:
+        reading.readings.append(Reading("readout", reading.readout, " ".join(names)))
+    elif names:
+        note = (
+            f"nothing in {', '.join(names)}: masters of any readout fit; mend header.readout of the profile"
+        )
+        reading.readings.append(Reading("readout", None, "", "missing", note))
 
 
 def _others(numbers: Numbers, combine: str) -> tuple[Verdict, str]:

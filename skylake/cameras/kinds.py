@@ -1,11 +1,11 @@
-"""What a calibration frame is, and how its pixels were binned, by the dialect of a profile."""
+"""What a calibration frame is, and how its pixels were binned and read out, by the dialect of a profile."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal
 
-from skylake.cameras.reading import Cards, read_text
+from skylake.cameras.reading import MAX_TITLE, Cards, cut, read_text
 from skylake.core.camera import HeaderDialect
 
 CalibrationKind = Literal["bias", "dark", "flat"]
@@ -39,3 +39,22 @@ def read_binning(cards: Cards, header: HeaderDialect) -> str:
     if not usable:
         return "1x1"
     return f"{usable[0]}x{usable[1] if len(usable) > 1 else usable[0]}"
+
+
+def read_readout(cards: Cards, header: HeaderDialect) -> str | None:
+    """Return how the detector was read out, such as ``OFFSET=10; READOUTM=fast``; None where no card tells it.
+
+    Numbers that are the same are told the same, and neither case nor the number of blanks makes a difference.
+    """
+    told = [(name, read_text(cards, name)) for name in header.readout]
+    return (
+        cut("; ".join(f"{name}={_plain(text)}" for name, text in told if text is not None), MAX_TITLE)[0]
+        or None
+    )
+
+
+def _plain(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return " ".join(text.lower().split())

@@ -59,8 +59,9 @@ class HeaderReading:
     """All that the header of a frame gives under a profile.
 
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
-    is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel. ``profile`` is what ``--camera``
-    takes for the profile that it was read under.
+    is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
+    a card tells, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
+    read under.
     """
 
     camera: Camera
@@ -74,6 +75,8 @@ class HeaderReading:
     object: str | None = None
     kind: str | None = None
     gain: float = 1.0
+    header_gain: float | None = None
+    readout: str | None = None
     read_noise: float = 0.0
     saturation_adu: float | None = None
     ccd_temperature_c: float | None = None

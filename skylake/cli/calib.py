@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 #: Two measurements that are farther apart, in standard errors, are not the same.
 _TOLD_APART = 3.0
 _LISTED = [
-    "name", "kind", "filter", "exposure_s", "n_frames", "level", "noise", "rejected_fraction", "flat_level_adu",
-    "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px", "mjd_mid", "valid_from_mjd",
-    "valid_to_mjd",
+    "name", "kind", "filter", "header_gain", "readout", "exposure_s", "n_frames", "level", "noise",
+    "rejected_fraction", "flat_level_adu", "gain_e_per_adu", "gain_err", "read_noise_e", "linearity_c2", "n_bad_px",
+    "mjd_mid", "valid_from_mjd", "valid_to_mjd",
 ]  # fmt: skip
 
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
@@ -92,8 +92,9 @@ def build(
 ) -> None:
     """Make master bias, dark and flat, masks of bad pixels, and a photon transfer of FILE…, which may be folders.
 
-    Frames are told apart by their headers, and go into one master per night, chip, binning, temperature, exposure
-    (darks) and filter (flats). What is of no use is named and left out; the exit status is 1 then.
+    Frames are told apart by their headers, and go into one master per night, chip, binning, gain, readout,
+    temperature, exposure (darks) and filter (flats). What is of no use is named and left out; the exit status is 1
+    then.
     """
     from skylake import cameras
     from skylake.flow.masters import BuildOptions
@@ -133,6 +134,8 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
 
     Of the photon transfers of several filters the first is named.
     """
+    from skylake.image.library import same_gain, same_readout
+
     told: dict[str, str] = {}
     noisy = [
         row
@@ -141,6 +144,8 @@ def _two_read_noises(masters: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for bias, transfer in itertools.product(noisy, noisy):
         alike = all(bias[key] == transfer[key] for key in ("extension", "binning"))
+        alike = alike and same_gain(bias.get("header_gain"), transfer.get("header_gain"))
+        alike = alike and same_readout(bias.get("readout"), transfer.get("readout"))
         if not alike or (bias["kind"], transfer["kind"]) != ("bias", "transfer"):
             continue
         apart = abs(bias["read_noise_e"] - transfer["read_noise_e"])

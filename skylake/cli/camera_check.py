@@ -251,9 +251,9 @@ def _note_masters(
     from skylake.image.measured import take_measured
 
     camera = reading.camera
-    if reading.mjd_mid is None:
+    wanted = attempt(lambda: wanted_masters(raw, reading))
+    if reading.mjd_mid is None or wanted is None:
         return rows
-    wanted = wanted_masters(raw, reading)
     transfers = attempt(lambda: take_measured(reading, wanted, library))
     source = " ".join(one.name for one in transfers or ())
     for quantity, value in (("gain", reading.gain), ("read_noise", reading.read_noise)):

@@ -112,6 +112,8 @@ class HeaderDialect:
     """Values of the kind card, in lower case, or words in it, of the frames that masters are made of."""
     binning: tuple[str, ...] = ("XBINNING", "YBINNING")
     """One card with both numbers, or one for each axis; a frame that has none of them is 1 x 1."""
+    readout: tuple[str, ...] = ()
+    """Cards that tell how the detector was read out, as mode, speed and offset: masters fit frames alike in all."""
     wcs: Literal["header", "none"] = "header"
     """'none' where the header's WCS is known to be wrong."""
     extension: int | str | None = None

@@ -71,9 +71,11 @@ def image_master(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
         "flat_level_adu": float(np.median([one.level for one in files])) if group.kind == "flat" else None,
         "n_bad_px": quality.n_invalid_px,
     }
-    write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error)
+    bad = _bad_bits(group, combined, camera)
+    # A later mask cannot tell from the mean which pixels were unstable.
+    write_entry(maker, row, files[0].offset, files[0].used, cards, pixels=mean, error=error, bad=bad)
     mask = maker.staging / f"{row['name']}.npy"
-    np.save(mask, _bad_bits(group, combined, camera))
+    np.save(mask, bad)
     return Made(group, prepared, mask, row)
 
 

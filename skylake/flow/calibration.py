@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from skylake.cameras import HeaderReading, Profile, read_header
-from skylake.cameras.kinds import CalibrationKind, calibration_kind, read_binning
+from skylake.cameras.kinds import CalibrationKind, calibration_kind
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
@@ -20,7 +20,7 @@ from skylake.flow.guard import guard
 from skylake.flow.scratch import keep_plane
 from skylake.image.calibrate import Conditions
 from skylake.image.combine import Combined, CombineOptions, combine
-from skylake.image.conditions import told_exposure
+from skylake.image.conditions import told_exposure, wanted_masters
 from skylake.image.library import Library, Master, Wanted, choose, needed, rules_of
 from skylake.image.lightfield import coarse_map
 from skylake.image.masterfile import load_master
@@ -61,7 +61,7 @@ class Exposure:
 class PreparedFile:
     """A prepared frame on disk: its pixels as ADU in a .npy file, and what is known of it.
 
-    ``used`` maps the masters that were used on it to their SHA-256.
+    ``used`` maps the masters that were used on it to their SHA-256; ``raw_size`` is width and height before trimming.
     """
 
     path: Path
@@ -70,6 +70,7 @@ class PreparedFile:
     levels: tuple[float, ...]
     sha256: str
     used: Mapping[str, str]
+    raw_size: tuple[int, int]
 
     @property
     def level(self) -> float:
@@ -164,15 +165,8 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
 
 
 def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
-    return Wanted(
-        float("nan") if reading.mjd_mid is None else reading.mjd_mid,
-        raw.extension,
-        read_binning(raw.header, reading.camera.header),
-        # Flats whose headers call one filter by several names make one master.
-        reading.camera.called_filter(reading.filter),
-        told_exposure(reading),
-        reading.ccd_temperature_c,
-    )
+    # Flats whose headers call one filter by several names make one master.
+    return replace(wanted_masters(raw, reading), filter=reading.camera.called_filter(reading.filter))
 
 
 def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -> PreparedFile | FrameError:
@@ -186,14 +180,14 @@ def prepare_file(one: Exposure, profile: Profile, library: Library, out: Path) -
     made = guard(lambda: _prepare(one, profile, library))
     if isinstance(made, FrameError):
         return made
-    pixels, offset, levels, sha256, used = made
+    pixels, offset, levels, sha256, used, raw_size = made
     keep_plane(out, pixels, "a prepared frame")
-    return PreparedFile(out, (pixels.shape[0], pixels.shape[1]), offset, levels, sha256, used)
+    return PreparedFile(out, (pixels.shape[0], pixels.shape[1]), offset, levels, sha256, used, raw_size)
 
 
 def _prepare(
     one: Exposure, profile: Profile, library: Library
-) -> tuple[Pixels, tuple[int, int], tuple[float, ...], str, dict[str, str]]:
+) -> tuple[Pixels, tuple[int, int], tuple[float, ...], str, dict[str, str], tuple[int, int]]:
     content = read_file(one.file)
     raw = open_stored(content, profile.base.header.extension)
     reading = read_header(raw.header, profile, Path(one.file).name)
@@ -215,7 +209,8 @@ def _prepare(
     )
     made = prepare(raw, camera, one.kind, conditions)
     used = {master.name: master.sha256 for master in chosen.values()}
-    return made.pixels, made.offset, made.levels, hashlib.sha256(content.data).hexdigest(), used
+    digest, (height, width) = hashlib.sha256(content.data).hexdigest(), raw.shape
+    return made.pixels, made.offset, made.levels, digest, used, (width, height)
 
 
 def combine_rows(terms: Sequence[Term], rows: tuple[int, int], options: CombineOptions) -> Combined:

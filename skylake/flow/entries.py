@@ -60,7 +60,7 @@ class Made:
 
     @property
     def use(self) -> tuple[Any, ...]:
-        """What masks and photon transfers have in common: chip, binning, night, period."""
+        """What masks have in common with the masters that they follow from: chip, binning, night, period."""
         first = self.group.first
         return first.wanted.extension, first.wanted.binning, self.group.night, first.config_sha256
 
@@ -76,6 +76,8 @@ def describe(
     used = {name: sha256 for one in prepared.values() for name, sha256 in one.used.items()} | dict(used or {})
     inputs = {file: one.sha256 for file, one in sorted(prepared.items())} | dict(sorted(used.items()))
     first = group.first
+    # A frame of another size may be the first, but then it was left out.
+    raw_size = next(iter(prepared.values())).raw_size
     valid_from, valid_to = validity(group, maker.profile)
     return {
         "camera": maker.profile.name,
@@ -84,9 +86,13 @@ def describe(
         "extension": first.wanted.extension,
         "binning": first.wanted.binning,
         "filter": None,
+        "header_gain": group.header_gain,
+        "readout": first.wanted.readout,
         "exposure_s": None,
         "temperature_c": group.temperature_c,
         "mjd_mid": group.mjd,
+        "raw_width_px": raw_size[0],
+        "raw_height_px": raw_size[1],
         "valid_from_mjd": valid_from,
         "valid_to_mjd": valid_to,
         "n_frames": len(prepared),
@@ -109,6 +115,8 @@ def write_entry(
         "FILTER": row["filter"],
         "EXPTIME": (row["exposure_s"], "[s] exposure of the frames"),
         "BINNING": row["binning"],
+        "HDRGAIN": (row["header_gain"], "[e-/ADU] gain in the headers of the frames"),
+        "READOUT": row["readout"],
         "CCDTEMP": (row["temperature_c"], "[deg C] median temperature"),
         "MJD-AVG": (row["mjd_mid"], "mean time of the frames, UTC"),
         "NFRAMES": row["n_frames"],

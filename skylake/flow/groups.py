@@ -13,6 +13,7 @@ from skylake.cameras import Profile
 from skylake.cameras.kinds import CalibrationKind
 from skylake.core.camera import ReductionSteps
 from skylake.flow.calibration import Exposure
+from skylake.image.library import SAME_GAIN
 
 #: Flats between which so much time passes, days, are of two series, such as those of dusk and dawn.
 _SERIES_GAP_D = 2.0 / 24.0
@@ -65,6 +66,12 @@ class Group:
         return float(np.median(found)) if found else None
 
     @property
+    def header_gain(self) -> float | None:
+        """Median gain that the headers tell."""
+        found = [one.wanted.gain for one in self.frames if one.wanted.gain is not None]
+        return float(np.median(found)) if found else None
+
+    @property
     def text(self) -> str:
         """What it is, for people."""
         parts: list[str] = [self.kind]
@@ -78,8 +85,9 @@ class Group:
 def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, least: int = 1) -> list[Group]:
     """Return the groups of frames that become masters, bias before darks before flats.
 
-    Frames of one group are of one kind, chip, binning, night, period of the camera and temperature; darks also of one
-    exposure, flats of one filter and, since dust and light change, of one dusk or dawn.
+    Frames of one group are of one kind, chip, binning, gain and readout of their headers, night, period of the camera
+    and temperature; darks also of one exposure, flats of one filter and, since dust and light change, of one dusk or
+    dawn.
 
     Parameters
     ----------
@@ -94,8 +102,8 @@ def group(frames: Sequence[Exposure], profile: Profile, by_night: bool = True, l
     for one in frames:
         wanted = one.wanted
         key = (
-            one.kind, wanted.extension, wanted.binning, one.night if by_night else 0, one.config_sha256,
-            wanted.filter if one.kind == "flat" else None,
+            one.kind, wanted.extension, wanted.binning, wanted.readout, one.night if by_night else 0,
+            one.config_sha256, wanted.filter if one.kind == "flat" else None,
         )  # fmt: skip
         found.setdefault(key, []).append(one)
     groups = []
@@ -129,7 +137,13 @@ def _series(order: list[Exposure], least: int) -> list[list[Exposure]]:
 
 
 def _alike(frames: list[Exposure], reduction: ReductionSteps) -> list[list[Exposure]]:
-    pieces = split(frames, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c)
+    pieces = [
+        same
+        for piece in split(frames, lambda one: one.wanted.gain, lambda first: SAME_GAIN * first)
+        for same in split(
+            piece, lambda one: one.wanted.temperature_c, lambda _: reduction.temperature_tolerance_c
+        )
+    ]
     if frames[0].kind != "dark":
         return pieces
     tolerance = reduction.exposure_tolerance

@@ -22,6 +22,8 @@ from skylake.flow.defects import bad_pixel_rows
 from skylake.flow.discover import find_frames
 from skylake.flow.entries import Made, Maker
 from skylake.flow.groups import Group, group
+from skylake.flow.levels import of_one_level, several_levels
+from skylake.flow.meanwhile import undisturbed
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.skymasks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.flow.transfers import drop_pixels, read_noise, transfer_row
@@ -123,7 +125,9 @@ def build_masters(
         for one in group(frames, profile, options.by_night, least):
             make(one)
         run.make_masks()
-        _commit(lake, snapshot, profile, run.rows, staging)
+        del snapshot  # or it would count as being read
+        # Another run of the camera may have added masters meanwhile; both are wanted.
+        undisturbed(lambda: _commit(lake, profile, run.rows, staging), run.progress)
     report.masters = run.rows
     return report
 
@@ -180,6 +184,8 @@ class _Build:
     def make(self, group: Group) -> None:
         """Make the master of a group, if enough of its frames can be used."""
         prepared = self._prepare(group)
+        if group.kind == "bias":
+            prepared = self._of_one_level(group, prepared)
         if len(prepared) < self.options.min_frames:
             self._leave_out(
                 prepared,
@@ -266,6 +272,29 @@ class _Build:
                 )
         return {file: one for file, one in found.items() if one.shape == usual}
 
+    def _of_one_level(self, group: Group, found: dict[str, PreparedFile]) -> dict[str, PreparedFile]:
+        """Return bias frames of one level: a few of another are left out, and of two series no master is made."""
+        pieces = of_one_level(found)
+        mend = (
+            "if the detector was read out in several ways, name the cards that tell gain, mode or offset in "
+            f"header.readout of {self.profile.call_name}"
+        )
+        if len(pieces) > 1 and len(pieces[1]) >= self.options.min_frames:
+            self.report.warnings.append(
+                f"{group.text}: the levels of the frames differ by far more than their noise, "
+                f"{several_levels(found, pieces)}, so no master is made of them; {mend}, or give each in a "
+                "call of its own"
+            )
+            return {}
+        for file in [file for piece in pieces[1:] for file in piece]:
+            self.report.leave_out(
+                file,
+                Reason.BAD_CALIBRATION,
+                f"its level differs from that of the others of {group.text} by far more than their noise, "
+                f"{several_levels(found, [[file], pieces[0]])}; leave it out, or {mend}",
+            )
+        return {file: found[file] for file in found if file in pieces[0]} if pieces else {}
+
     def make_masks(self) -> None:
         """Make the masks of bad pixels that follow from what was made."""
         for row in bad_pixel_rows(self.maker, self.made, self.library):
@@ -293,12 +322,17 @@ def _whole(result: Any) -> Any:
     return result
 
 
-def _commit(
-    lake: Lake, snapshot: Snapshot, profile: Profile, rows: Sequence[dict[str, Any]], staging: Path
-) -> None:
+def _commit(lake: Lake, profile: Profile, rows: Sequence[dict[str, Any]], staging: Path) -> None:
+    """Add rows to those that the library has at the moment.
+
+    Raises
+    ------
+    Superseded
+        If another run has changed the library of the camera meanwhile.
+    """
     if not rows:
         return
-    camera = profile.name
+    camera, snapshot = profile.name, lake.snapshot()
     where = snapshot.slices("masters", lambda part: part.name == camera)
     held = [row for one in where for row in read_told("masters", one).to_pylist()]
     every = with_new(held, rows)
@@ -306,7 +340,7 @@ def _commit(
         "configuration": profile.sha256,
         "masters": config_sha256({str(row["name"]): row["sha256"] for row in every}),
     }
-    folder = staging / "masters"
+    folder = staging / f"masters-{snapshot.number}"
     part = stage_part(masters_table(every), "masters", camera, folder, None, camera, None, inputs)
     commit = Commit("calib", camera, base=snapshot.number)
     commit.configure(profile.configurations)

@@ -13,7 +13,7 @@ from skylake.core.camera import Camera
 from skylake.core.frame import Pixels
 from skylake.errors import LakeError, reason_of
 from skylake.flow.entries import Made, Maker, describe, write_entry
-from skylake.image.library import Library, Master, Rules, choose
+from skylake.image.library import Library, Master, Rules, choose, same_gain, same_readout
 from skylake.image.masters import steps_for
 from skylake.image.steps import delinearised
 from skylake.image.transfer import Floats, Linearity, bias_variance, linearity, photon_transfer
@@ -56,17 +56,20 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
 
 
 def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
-    """Return the prepared bias frames nearest in time that are of the chip, binning and period of a flat."""
+    """Return the prepared bias frames nearest in time that are of the chip, readout and period of a flat."""
 
-    def use(one: Made) -> tuple[Any, ...]:
-        first = one.group.first
-        return first.wanted.extension, first.wanted.binning, first.config_sha256
+    def alike(one: Made) -> bool:
+        here, there = one.group.first, flat.group.first
+        same = here.wanted.extension == there.wanted.extension and here.wanted.binning == there.wanted.binning
+        gain = same_gain(one.group.header_gain, flat.group.header_gain)
+        readout = same_readout(here.wanted.readout, there.wanted.readout)
+        return same and gain and readout and here.config_sha256 == there.config_sha256
 
     def distance(one: Made) -> tuple[bool, float]:
         away = abs((one.group.mjd or 0.0) - (flat.group.mjd or 0.0))
         return one.group.night != flat.group.night, away
 
-    fit = [one for one in made if one.group.kind == "bias" and use(one) == use(flat)]
+    fit = [one for one in made if one.group.kind == "bias" and alike(one)]
     return [file.path for file in min(fit, key=distance).prepared.values()] if fit else []
 
 

@@ -90,18 +90,29 @@ def calibrate(
     if not isinstance(conditions, Conditions):
         conditions = Conditions(saturation_adu=conditions)
     source = raw if isinstance(raw, StoredImage) else StoredImage(raw.pixels, raw.header, raw.extension)
-    if camera.image_shape is not None and source.shape != camera.image_shape:
-        height, width = source.shape
+    refuse_other_size(source.shape, camera)
+    steps = camera.reduction.steps
+    if until is not None and until in steps:
+        steps = steps[: steps.index(until)]
+    return _Chain(source, camera, conditions, steps).run()
+
+
+def refuse_other_size(shape: tuple[int, int], camera: Camera) -> None:
+    """Refuse a raw image, by its height and width, that has not the size in the profile.
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size``.
+    """
+    if camera.image_shape is not None and shape != camera.image_shape:
+        height, width = shape
         detector = camera.detector
         raise FrameFailed(
             Reason.WRONG_SIZE,
             f"the image has {width} x {height} pixels and {camera.name} has {detector.width_px} x "
             f"{detector.height_px}; use the profile of its camera or mend detector.width_px and height_px",
         )
-    steps = camera.reduction.steps
-    if until is not None and until in steps:
-        steps = steps[: steps.index(until)]
-    return _Chain(source, camera, conditions, steps).run()
 
 
 def _begin_after(steps: tuple[Step, ...], camera: Camera) -> tuple[int, bool]:
@@ -360,8 +371,7 @@ class _Chain:
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:
-        pixels = self._finished()
-        image = self._image(pixels)
+        image = self._image(pixels := self._finished())
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
         find = find_in_mosaic if self._stride() > 1 else find_cosmic_rays
         hits = find(image, params, conditions.gain, conditions.read_noise)

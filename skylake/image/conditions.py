@@ -11,10 +11,11 @@ from skylake.cameras.kinds import read_binning
 from skylake.core.camera import Detector
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, SkyPlane, StoredImage
-from skylake.image.calibrate import Conditions
+from skylake.image.calibrate import Conditions, refuse_other_size
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
 from skylake.image.measured import take_measured
+from skylake.image.steps import trim_window
 
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
 SkyFinder = Callable[[str, Image], SkyPlane]
@@ -31,15 +32,30 @@ def gain_known(reading: HeaderReading) -> bool:
 
 
 def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
-    """Return what the masters of a frame have to fit."""
-    assert reading.mjd_mid is not None
+    """Return what the masters of a frame have to fit; the time is NaN where it is unknown.
+
+    Raises
+    ------
+    FrameFailed
+        ``wrong_size`` if the image has not the size in the profile, or trimming leaves nothing of it.
+    """
+    camera = reading.camera
+    refuse_other_size(raw.shape, camera)
+    height, width = raw.shape
+    rows, columns = slice(0, height), slice(0, width)
+    if "trim" in camera.reduction.steps:
+        rows, columns = trim_window(raw.shape, camera.detector)
     return Wanted(
-        reading.mjd_mid,
+        float("nan") if reading.mjd_mid is None else reading.mjd_mid,
         raw.extension,
-        read_binning(raw.header, reading.camera.header),
+        read_binning(raw.header, camera.header),
         reading.filter,
         told_exposure(reading),
         reading.ccd_temperature_c,
+        reading.header_gain,
+        reading.readout,
+        (width, height),
+        (columns.stop - columns.start, rows.stop - rows.start),
     )
 
 
@@ -53,14 +69,15 @@ def conditions_of(
     Raises
     ------
     FrameFailed
-        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged.
+        ``no_master`` if a step needs one and none fits, ``bad_master`` if it is damaged, ``wrong_size`` as in
+        :func:`wanted_masters`.
     """
     library = library or Library(Path())
-    transfers = take_measured(reading, wanted_masters(raw, reading), library)
+    wanted = wanted_masters(raw, reading)
+    transfers = take_measured(reading, wanted, library)
     camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
-        wanted = wanted_masters(raw, reading)
         chosen = library.pick(camera.reduction, wanted, reading.profile, camera.filter_key)
     conditions = Conditions(
         reading.saturation_adu,

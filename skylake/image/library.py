@@ -26,6 +26,10 @@ _AS_QUIET = 1.5
 _SAME_NIGHT_D = 1.0
 #: Degrees of which nothing is made among masters of one night; dark current changes by a twentieth of itself.
 _SAME_DEGREES = 0.5
+#: Gains of headers that differ by less are the same setting of the detector.
+SAME_GAIN = 0.01
+#: What hardly depends on how the detector was read out; one that the profile names is taken whatever that was.
+_OF_LIGHT = ("flat", "bad_pixels")
 #: What no master can help against, and what does, of the profile.
 _MENDS = {
     "can be told to fit, since the frame's exposure is unknown": "name the card that holds it in "
@@ -42,7 +46,9 @@ class Master:
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
     made of, None where they told no time. Gain, read noise and linearity are what a photon transfer has measured;
-    the frames of a bias tell the read noise as well.
+    the frames of a bias tell the read noise as well. ``header_gain`` and ``readout`` are what the headers of its
+    frames tell, and the raw size is theirs before trimming; None where nobody knows, as of masters that were made
+    before these were kept.
     """
 
     name: str
@@ -63,6 +69,12 @@ class Master:
     linearity_c2: float | None = None
     linearity_c2_err: float | None = None
     read_noise_err: float | None = None
+    header_gain: float | None = None
+    readout: str | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    raw_width_px: int | None = None
+    raw_height_px: int | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:
@@ -77,7 +89,11 @@ class Master:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a master has to fit: a frame's time (MJD, UTC), chip, binning, filter, exposure and temperature."""
+    """What a master has to fit: a frame's time (MJD, UTC), chip, binning, filter, exposure, temperature and readout.
+
+    Gain and readout are those that its header tells, None where it tells none; then any fits. Sizes are width and
+    height, as the frame comes and as trimming leaves it; None, if nobody asks for them.
+    """
 
     mjd: float
     extension: int
@@ -85,6 +101,10 @@ class Wanted:
     filter: str | None = None
     exposure_s: float | None = None
     temperature_c: float | None = None
+    gain: float | None = None
+    readout: str | None = None
+    raw_size: tuple[int, int] | None = None
+    trimmed_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +119,7 @@ class Rules:
     scalable : bool
         Whether a dark of another exposure may be scaled, which it may if the bias was taken off before.
     flat_temperature_tolerance_c : float or None
-        The tolerance for flats; None takes them at any temperature.
+        The tolerance for flats and photon transfers; None takes them at any temperature.
     filter_key : callable or None
         Gives what a camera calls a filter of some name, None for an unknown one; None takes names as they are.
     """
@@ -119,7 +139,8 @@ class Rules:
 
     def degrees(self, kind: str) -> float:
         """Return the tolerance in temperature for masters of a kind."""
-        if kind != "flat":
+        # A photon transfer is measured by flats, at their temperature.
+        if kind not in ("flat", "transfer"):
             return self.temperature_tolerance_c
         return math.inf if self.flat_temperature_tolerance_c is None else self.flat_temperature_tolerance_c
 
@@ -187,13 +208,15 @@ def choose(
 ) -> Master | str:
     """Return the master that fits best, or a clause that says why none does.
 
-    A master fits that is valid at the time of the frame and is of its chip, binning, filter (flats), exposure (darks)
-    and temperature (flats only where the rules say how far they may be off). A dark that has to be scaled is at least
-    a tenth as long as the frame. A dark of the same exposure goes before one that has to be scaled, and of these those
-    go first whose noise, as it is scaled, is little or near the least. Of what is left the nearest in time is taken,
-    among masters of one night the nearest in temperature. Ties go to the later one, then to that of more frames, then
-    to the last by name. Where some are named, only these are looked at, and neither when they are valid, nor how warm
-    the detector was, nor by how much they have to be scaled.
+    A master fits that is valid at the time of the frame and is of its chip, binning, size (photon transfers have
+    none), gain and readout, filter (flats), exposure (darks) and temperature (flats and photon transfers only where
+    the rules say how far they may be off). A dark that has to be scaled is at least a tenth as long as the frame. A
+    dark of the same exposure goes before one that has to be scaled, and of these those go first whose noise, as it is
+    scaled, is little or near the least. Of what is left the nearest in time is taken, among masters of one night one
+    that tells gain and readout, and the nearest in temperature. Ties go to the later one, then to that of more frames,
+    then to the last by name. Where some are named, only these are looked at, and neither when they are valid, nor how
+    warm the detector was, nor by how much they have to be scaled; flats and masks of another readout are taken where
+    none of those named is of the frame's.
     """
     left = [master for master in masters if master.kind == kind]
     if not left:
@@ -207,6 +230,9 @@ def choose(
         if not kept:
             return f"none of the {len(left)} masters of kind {kind} {told}"
         left = kept
+    if named is not None and kind in _OF_LIGHT:
+        alike = [one for one in left if same_gain(one.header_gain, wanted.gain)]
+        left = [one for one in alike if same_readout(one.readout, wanted.readout)] or left
     noise = [_scaled_noise(master, kind, wanted, rules) for master in left]
     left = [master for master, one in zip(left, noise, strict=True) if one <= _AS_QUIET * min(noise)]
     nearest = min(_days(master, wanted) for master in left)
@@ -220,6 +246,18 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         (lambda one: one.extension == wanted.extension, f"is of extension {wanted.extension}"),
         (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
     ]
+    if kind != "transfer" and wanted.raw_size is not None:
+        text = (
+            f"is of raw frames of {wanted.raw_size[0]} x {wanted.raw_size[1]} pixels (a window has masters of its "
+            "own, and so has a binning, which header.binning of the profile tells)"
+        )
+        found.append((lambda one: same_size(one, wanted), text))
+    if valid or kind not in _OF_LIGHT:
+        even_so = f" (one that reduction.use.{kind} names is taken even so)" if kind in _OF_LIGHT else ""
+        text = f"was taken with the gain of {wanted.gain or 0.0:g} that the header tells{even_so}"
+        found.append((lambda one: same_gain(one.header_gain, wanted.gain), text))
+        text = f"has the readout {wanted.readout}, by header.readout of the profile{even_so}"
+        found.append((lambda one: same_readout(one.readout, wanted.readout), text))
     if kind == "flat":
         text = _NO_FILTER if wanted.filter is None else f"is of filter {wanted.filter}"
         found.append((lambda one: rules.same_filter(one.filter, wanted.filter), text))
@@ -246,6 +284,30 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         found.append((lambda one: _same_temperature(one, wanted, rules.degrees(kind)), text))
     found.append((lambda one: one.holds_at(wanted.mjd), f"is valid at MJD {wanted.mjd:.4f}"))
     return found
+
+
+def same_gain(first: float | None, second: float | None) -> bool:
+    """Tell whether two gains of headers are one setting of the detector; one that nobody tells may be any."""
+    if first is None or second is None:
+        return True
+    return abs(first - second) <= SAME_GAIN * max(abs(first), abs(second))
+
+
+def same_readout(first: str | None, second: str | None) -> bool:
+    """Tell whether two readouts of headers are the same; one that nobody tells may be any."""
+    return first is None or second is None or first == second
+
+
+def same_size(master: Master, wanted: Wanted) -> bool:
+    """Tell whether a master is of frames of the size of a frame, so that no window is taken for a corner.
+
+    Of one that does not tell the size of its frames its own counts, which is that before or after trimming.
+    """
+    if master.raw_width_px is not None and master.raw_height_px is not None:
+        return (master.raw_width_px, master.raw_height_px) == wanted.raw_size
+    if master.width_px is None or master.height_px is None:
+        return True
+    return (master.width_px, master.height_px) in (wanted.raw_size, wanted.trimmed_size)
 
 
 def _same_exposure(master: Master, wanted: Wanted, rules: Rules) -> bool:
@@ -279,8 +341,19 @@ def _days(master: Master, wanted: Wanted) -> float:
 
 def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:
     degrees, later = _degrees(master, wanted, rules.degrees(kind)), -(master.mjd_mid or 0.0)
+    # What tells no gain may be of several, as one that was made before headers were asked for it.
+    told = ((master.header_gain, wanted.gain), (master.readout, wanted.readout))
+    untold = sum((first is None) != (second is None) for first, second in told)
     # Two of one name are no library of ours; which is taken shall not depend on their order even so.
-    return degrees, _days(master, wanted), later, -master.n_frames, _last_first(master.name), repr(master)
+    return (
+        untold,
+        degrees,
+        _days(master, wanted),
+        later,
+        -master.n_frames,
+        _last_first(master.name),
+        repr(master),
+    )
 
 
 def _degrees(master: Master, wanted: Wanted, tolerance: float) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -84,6 +85,7 @@ def write_master(
     error: Pixels | None = None,
     mask: MaskPlane | None = None,
     tables: Mapping[str, Mapping[str, Any]] | None = None,
+    bad: MaskPlane | None = None,
 ) -> str:
     """Write a master and return the SHA-256 of the file.
 
@@ -97,6 +99,8 @@ def write_master(
         As in :class:`MasterFrame`, a flat as such.
     tables : mapping or None
         Further tables, such as the curve of a photon transfer: name to columns.
+    bad : ndarray of uint8 or None
+        Bits of the pixels that the frames behind it show to be bad; :func:`load_bad` reads them.
     """
     from astropy.io import fits
 
@@ -109,8 +113,9 @@ def write_master(
         if plane is not None:
             # Without quantisation floats come back bit for bit.
             units.append(fits.CompImageHDU(plane, name=name, compression_type="GZIP_2", quantize_level=0.0))
-    if mask is not None:
-        units.append(fits.CompImageHDU(mask, name="MASK", compression_type="GZIP_1"))
+    for name, bits in (("MASK", mask), ("BAD", bad)):
+        if bits is not None:
+            units.append(fits.CompImageHDU(bits, name=name, compression_type="GZIP_1"))
     for name, columns in (tables or {}).items():
         made = [fits.Column(key, _format(values), array=values) for key, values in columns.items()]
         units.append(fits.BinTableHDU.from_columns(made, name=name))
@@ -170,8 +175,25 @@ def load_master(root: Path, master: Master) -> MasterFrame:
     return replace(_load(str(root / master.file), master.sha256), name=master.name)
 
 
+def load_bad(root: Path, master: Master) -> MaskPlane | None:
+    """Return the bits of the pixels that the frames of a master show to be bad, height x width; None if it keeps none.
+
+    Raises as :func:`load_master` does.
+    """
+    from astropy.io import fits
+
+    path = str(root / master.file)
+    with _opened(path), fits.open(io.BytesIO(_bytes_of(path, master.sha256)), memmap=False) as units:
+        found: MaskPlane | None = _read_plane(units, "BAD", np.uint8)
+    return found
+
+
 @lru_cache(maxsize=_KEPT)
 def _load(path: str, sha256: str) -> MasterFrame:
+    return read_master(_bytes_of(path, sha256), path)
+
+
+def _bytes_of(path: str, sha256: str) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -184,7 +206,20 @@ def _load(path: str, sha256: str) -> MasterFrame:
             Reason.BAD_MASTER,
             f"{path}: the master is not as it was written; build it anew with `skylake calib build`",
         )
-    return read_master(data, path)
+    return data
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[None]:
+    """Say of a file that cannot be read as a master what to do about it."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
+        why = " ".join(str(error).split())
+        raise FrameFailed(
+            Reason.BAD_MASTER,
+            f"{path}: the master is damaged ({why}); build it anew with `skylake calib build`",
+        ) from error
 
 
 def read_master(data: bytes, path: str) -> MasterFrame:
@@ -197,25 +232,18 @@ def read_master(data: bytes, path: str) -> MasterFrame:
     """
     from astropy.io import fits
 
-    try:
-        with fits.open(io.BytesIO(data), memmap=False) as units:
-            header = units[0].header
-            kind, exposure = str(header["KIND"]), header.get("EXPTIME")
-            pixels = _read_plane(units, "MASTER", np.float32, inverse=kind == "flat")
-            spread = _read_plane(units, "ERROR", np.float32)
-            mask = _read_plane(units, "MASK", np.uint8)
-            used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
-            offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
-            n_frames = int(header.get("NFRAMES") or 0)
-            told = all(card in header for card in _GRADIENT)
-            gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if told else None
-            tables = _read_tables(units)
-    except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
-        why = " ".join(str(error).split())
-        raise FrameFailed(
-            Reason.BAD_MASTER,
-            f"{path}: the master is damaged ({why}); build it anew with `skylake calib build`",
-        ) from error
+    with _opened(path), fits.open(io.BytesIO(data), memmap=False) as units:
+        header = units[0].header
+        kind, exposure = str(header["KIND"]), header.get("EXPTIME")
+        pixels = _read_plane(units, "MASTER", np.float32, inverse=kind == "flat")
+        spread = _read_plane(units, "ERROR", np.float32)
+        mask = _read_plane(units, "MASK", np.uint8)
+        used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
+        offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
+        n_frames = int(header.get("NFRAMES") or 0)
+        told = all(card in header for card in _GRADIENT)
+        gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if told else None
+        tables = _read_tables(units)
     return MasterFrame(
         kind,
         pixels,

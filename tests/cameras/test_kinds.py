@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skylake import cameras
-from skylake.cameras.kinds import calibration_kind, read_binning
+from skylake.cameras.kinds import calibration_kind, read_binning, read_readout
 from skylake.core.camera import HeaderDialect
 from skylake.errors import ConfigurationError
 
@@ -66,3 +66,19 @@ def test_steps_that_make_no_sense_are_refused(lines: str, match: str, tmp_path: 
     path.write_text(f'name = "x"\nlike = "generic"\n[reduction]\n{lines}\n')
     with pytest.raises(ConfigurationError, match=match):
         cameras.load(path)
+
+
+@pytest.mark.parametrize(
+    ("cards", "readout"),
+    [
+        ({}, None),
+        ({"MODE": " "}, None),
+        ({"MODE": "High  Gain", "OFFSET": 10}, "MODE=high gain; OFFSET=10"),
+        ({"OFFSET": "10.0", "MODE": "HIGH gain"}, "MODE=high gain; OFFSET=10"),
+        ({"OFFSET": 12}, "OFFSET=12"),
+        ({"MODE": True}, "MODE=true"),
+    ],
+)
+def test_a_readout_is_the_same_however_it_is_written(cards: dict[str, object], readout: str | None) -> None:
+    assert read_readout(cards, HeaderDialect(readout=("MODE", "OFFSET"))) == readout
+    assert read_readout(cards, HeaderDialect()) is None

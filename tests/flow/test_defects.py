@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow.cluster import Inline
 from skylake.flow.masters import build_masters, library_of
-from skylake.image.library import Library, Wanted
+from skylake.image.library import Library, Master, Wanted, choose, rules_of
 from skylake.image.masterfile import load_master
 from skylake.lake import Lake
 from skylake.settings import Settings
@@ -33,6 +34,14 @@ reduction.steps = ["bias", "dark", "flat", "bad_pixels"]
 def profile(folder: Path, more: str = "") -> Profile:
     path = folder / "lab.toml"
     path.write_text(PROFILE + more)
+    return cameras.load(path)
+
+
+def without_darks(folder: Path, more: str = "") -> Profile:
+    """The same camera, of which no dark is taken off."""
+    profile(folder)
+    path = folder / "bare.toml"
+    path.write_text(f'like = "lab.toml"\nreduction.steps = ["bias", "flat", "bad_pixels"]\n{more}')
     return cameras.load(path)
 
 
@@ -130,3 +139,65 @@ def test_a_build_takes_the_masters_that_the_profile_names(lake: Lake, tmp_path: 
     path.write_text(f'like = "lab.toml"\n{steps}reduction.use.bias = ["lost"]\n')
     report = build_masters(lake, cameras.load(path), flats, Inline())
     assert report.masters == [] and "mend reduction.use.bias" in report.left_out[0]["message"]
+
+
+def flickering(folder: Path, pixels: tuple[np.ndarray, ...], count: int = 12) -> list[Path]:
+    """Darks in which some pixels are bright every other time, and on average no more than others."""
+    paths = frames(folder, "DARK", -10.0, count)
+    for number, path in enumerate(paths):
+        with fits.open(path, mode="update") as units:
+            units[0].data[pixels] += 300.0 * (-1.0) ** number
+            units[0].data[HOT] = ZERO_ADU
+    return paths
+
+
+def test_pixels_that_flickered_in_the_darks_of_another_night_stay_in_the_mask(
+    lake: Lake, tmp_path: Path
+) -> None:
+    camera, where = profile(tmp_path), np.unravel_index(np.arange(25) * 203 + 700, SHAPE)
+    early = [*frames(tmp_path, "BIAS", -10.0), *flickering(tmp_path, where), *frames(tmp_path, "FLAT", -10.0)]
+    (first,) = [row for row in build(lake, camera, early) if row["kind"] == "bad_pixels"]
+    late = [*frames(tmp_path, "BIAS", -10.0, day=6), *frames(tmp_path, "FLAT", -10.0, day=6)]
+    later = [row for row in build(lake, camera, late) if row["kind"] == "bad_pixels"]
+    assert first["n_unstable_px"] == 25
+    assert [row["n_unstable_px"] for row in later] == [25] * len(later) and later
+    library = library_of(lake.snapshot(), "lab")
+    kept = {one.name: one for one in library.masters}[later[-1]["name"]]
+    mask = load_master(library.root, kept).mask
+    assert mask is not None and ((mask[where] & 32) > 0).all()
+
+
+def test_flats_alone_make_a_mask_for_any_temperature_and_keep_the_hot_pixels_of_each(
+    lake: Lake, tmp_path: Path
+) -> None:
+    camera = without_darks(tmp_path)
+    (alone,) = [
+        row
+        for row in build(lake, camera, frames(tmp_path, "BIAS", 5.0) + frames(tmp_path, "FLAT", 5.0))
+        if row["kind"] == "bad_pixels"
+    ]
+    assert alone["temperature_c"] is None and alone["n_dead_px"] == 1
+    zeros = [frames(tmp_path, kind, degrees) for kind in ("BIAS", "DARK") for degrees in (-20.0, -10.0)]
+    build(lake, camera, [path for some in zeros for path in some])
+    late = frames(tmp_path, "FLAT", -20.0, day=6)
+    masks = {
+        row["temperature_c"]: row["n_hot_px"]
+        for row in build(lake, camera, late)
+        if row["kind"] == "bad_pixels"
+    }
+    # Hot at -10 C alone: neither the mask of -20 C nor that of any temperature has it.
+    assert masks == {None: 0, -20.0: 0, -10.0: 1}
+    library = library_of(lake.snapshot(), "lab")
+    cold, warm = (mask_at(library, profile(tmp_path), degrees) for degrees in (-20.5, -9.0))
+    assert cold[DEAD] and warm[DEAD] and warm[HOT] and not cold[HOT]
+
+
+def test_a_photon_transfer_is_of_any_temperature_as_flats_are(lake: Lake, tmp_path: Path) -> None:
+    camera = without_darks(tmp_path, 'reduction.measured = ["gain"]\n')
+    build(lake, camera, frames(tmp_path, "BIAS", 5.0) + frames(tmp_path, "FLAT", 5.0))
+    library, wanted = library_of(lake.snapshot(), "lab"), Wanted(60588.2, 0, "1x1", "V", 60.0, -20.0)
+    rules = rules_of(camera.base.reduction)
+    found = choose(library.masters, "transfer", wanted, rules)
+    assert isinstance(found, Master) and found.temperature_c == 5.0
+    told = choose(library.masters, "transfer", wanted, replace(rules, flat_temperature_tolerance_c=3.0))
+    assert told == "none of the 1 masters of kind transfer was taken within 3 degrees of -20 C"
