@@ -57,11 +57,12 @@ def calib() -> None:
 )
 @click.option(
     "--form",
-    type=click.Choice(["plain", "difference", "super"]),
+    type=click.Choice(["plain", "difference", "super", "mask"]),
     default="plain",
     show_default=True,
     help="How flats are made. difference: of bright less faint ones, which takes away what adds to all alike. super: "
-    "of frames of the sky, their sources left out (with --kind flat).",
+    "of frames of the sky, their sources left out (with --kind flat). mask: no flat, but a mask of bad pixels, of "
+    "frames of the sky between which the stars move.",
 )
 @click.option(
     "--min-frames", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",

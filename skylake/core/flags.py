@@ -47,6 +47,7 @@ class FrameFlag(IntFlag):
     UNEVEN_IMAGES = 1 << 14
     WCS_INTERPOLATED = 1 << 15
     MANY_COSMIC_RAYS = 1 << 16
+    SKY_BELOW_ZERO = 1 << 17
 
 
 class PixelFlag(IntFlag):

@@ -25,6 +25,7 @@ from skylake.flow.groups import Group, group
 from skylake.flow.levels import of_one_level, several_levels
 from skylake.flow.meanwhile import undisturbed
 from skylake.flow.progress import Progress, Silent
+from skylake.flow.skymasks import MASK_FRAMES, sky_mask_row, thinned
 from skylake.flow.transfers import drop_pixels, read_noise, transfer_row
 from skylake.image.library import Library, Master
 from skylake.image.masters import FlatForm
@@ -43,8 +44,9 @@ class BuildOptions:
     ----------
     kind : {'bias', 'dark', 'flat'} or None
         What all frames are; None goes by their headers.
-    form : {'plain', 'difference', 'super'}
-        How flats are made: of flats, of the differences of bright and faint flats, or of frames of the sky.
+    form : {'plain', 'difference', 'super', 'mask'}
+        How flats are made: of flats, of the differences of bright and faint flats, or of frames of the sky; with
+        'mask' frames of the sky make no flat but a mask of bad pixels.
     min_frames : int
         Fewer frames make no master.
     by_night : bool
@@ -117,9 +119,11 @@ def build_masters(
         run = _Build(lake, profile, workers, options, progress or Silent(), staging, report)
         run.library = library_of(snapshot, profile.name)
         frames = run.look(files)
-        least = max(options.min_frames, DIFFERENCE_FLATS if options.form == "difference" else 1)
+        take = {"difference": DIFFERENCE_FLATS, "mask": MASK_FRAMES}
+        least = max(options.min_frames, take.get(options.form, 1))
+        make = run.make_mask if options.form == "mask" else run.make
         for one in group(frames, profile, options.by_night, least):
-            run.make(one)
+            make(one)
         run.make_masks()
         del snapshot  # or it would count as being read
         # Another run of the camera may have added masters meanwhile; both are wanted.
@@ -161,7 +165,9 @@ class _Build:
         pieces = [names[i : i + _LOOK_CHUNK] for i in range(0, len(names), _LOOK_CHUNK)]
         task = dask.delayed(look_at, pure=False)
         self.progress.begin("headers", len(names))
-        makers = [partial(task, piece, self.profile, self.options.kind) for piece in pieces]
+        # A mask of frames of the sky begins as a flat of them does.
+        kind = "flat" if self.options.form == "mask" else self.options.kind
+        makers = [partial(task, piece, self.profile, kind) for piece in pieces]
         results = run_in_windows(
             self.workers, makers, lambda number, _: self.progress.advance(len(pieces[number]))
         )
@@ -181,16 +187,14 @@ class _Build:
         if group.kind == "bias":
             prepared = self._of_one_level(group, prepared)
         if len(prepared) < self.options.min_frames:
-            for file in prepared:
-                self.report.leave_out(
-                    file,
-                    Reason.BAD_CALIBRATION,
-                    f"only {len(prepared)} usable frames of {group.text}, and a master takes "
-                    f"{self.options.min_frames}; give more, or allow fewer with --min-frames",
-                )
+            self._leave_out(
+                prepared,
+                f"only {len(prepared)} usable frames of {group.text}, and a master takes "
+                f"{self.options.min_frames}; give more, or allow fewer with --min-frames",
+            )
             return
         made = image_master(self.maker, group, prepared)
-        self._warn(group)
+        self._warn(group, group.kind)
         if group.kind == "bias":
             made.row.update(read_noise(self.maker, made))
         self._add(made.row)
@@ -201,12 +205,33 @@ class _Build:
         drop_pixels(made)
         self.made.append(made)
 
-    def _warn(self, group: Group) -> None:
+    def make_mask(self, group: Group) -> None:
+        """Make the mask of bad pixels that frames of the sky show, if there are enough and their stars move."""
+        group = thinned(group)
+        prepared = self._prepare(group)
+        if len(prepared) < MASK_FRAMES:
+            self._leave_out(
+                prepared,
+                f"only {len(prepared)} usable frames of the sky, and a mask takes {MASK_FRAMES}; give more",
+            )
+            return
+        row = sky_mask_row(self.maker, group, prepared)
+        if isinstance(row, str):
+            self._leave_out(prepared, row)
+            return
+        self._warn(group, "bad_pixels")
+        self._add(row)
+
+    def _leave_out(self, files: Iterable[str], why: str) -> None:
+        for file in files:
+            self.report.leave_out(file, Reason.BAD_CALIBRATION, why)
+
+    def _warn(self, group: Group, kind: str) -> None:
         steps = self.profile.at(group.mjd).reduction.steps
-        if group.kind not in steps:
+        if kind not in steps:
             self.report.warnings.append(
-                f"{group.text}: the steps of {self.profile.name} do not name {group.kind}, so no frame is reduced "
-                f"with its master; add {group.kind!r} to reduction.steps of the profile"
+                f"{group.text}: the steps of {self.profile.name} do not name {kind}, so no frame is reduced "
+                f"with its master; add {kind!r} to reduction.steps of the profile"
             )
 
     def _prepare(self, group: Group) -> dict[str, PreparedFile]:

@@ -17,7 +17,7 @@ from skylake.core.reasons import Reason
 from skylake.core.response import ResponseError
 from skylake.errors import FrameFailed
 from skylake.image.badpix import repair
-from skylake.image.cosmic import find_cosmic_rays
+from skylake.image.cosmic import find_cosmic_rays, find_in_mosaic
 from skylake.image.kernels.fused import mark_invalid
 from skylake.image.linear import LinearPass, decode, run_again, run_pass, unlit_variance
 from skylake.image.mapped import give_back
@@ -374,7 +374,8 @@ class _Chain:
         pixels = self._finished()
         image = self._image(pixels)
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
-        hits = find_cosmic_rays(image, params, conditions.gain, conditions.read_noise)
+        find = find_in_mosaic if self._stride() > 1 else find_cosmic_rays
+        hits = find(image, params, conditions.gain, conditions.read_noise)
         self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
         repair(pixels, self.mask, PixelFlag.COSMIC_RAY, self._stride())
 

@@ -6,6 +6,8 @@ something that is wider than a cosmic ray and as symmetric as a star is given ba
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,7 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask, Pixels
 from skylake.core.reduction import CosmicRays
 from skylake.image.lacosmic import search
+from skylake.image.mosaic import colour_planes
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (
@@ -50,6 +53,30 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     excess = max(_excess(image, gain, read_noise, left_out), 1e-6 - read_noise**2)
     hits = search(image, left_out, params, gain, read_noise, excess)
     _spare_cores(image.pixels, hits)
+    return hits
+
+
+def find_in_mosaic(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
+    """Return the pixels that cosmic rays have hit in a mosaic of colours, whose cells are of two by two pixels.
+
+    Each of the four planes is searched alone: the steps from one colour to the next are sharper than any cosmic ray,
+    and would pass for noise. Lengths, as that of the width of stars, are in pixels of a plane.
+
+    Parameters
+    ----------
+    image, params, gain, read_noise
+        As for :func:`find_cosmic_rays`.
+    """
+    hits = np.zeros(image.pixels.shape, bool)
+    for here in colour_planes(is_mosaic=True):
+        variance = None if image.variance is None else np.ascontiguousarray(image.variance[here])
+        plane = replace(
+            image,
+            pixels=np.ascontiguousarray(image.pixels[here]),
+            mask=np.ascontiguousarray(image.mask[here]),
+            variance=variance,
+        )
+        hits[here] = find_cosmic_rays(plane, params, gain, read_noise)
     return hits
 
 

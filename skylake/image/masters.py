@@ -17,7 +17,7 @@ from skylake.errors import FrameFailed
 from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.combine import Combined, CombineOptions, frame_noise, frame_step, own_noise
 
-FlatForm = Literal["plain", "difference", "super"]
+FlatForm = Literal["plain", "difference", "super", "mask"]
 
 #: All steps in the order that detectors ask for, for profiles that do not name the one for which a master is made.
 _ORDER: tuple[Step, ...] = ("trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat")

@@ -17,6 +17,13 @@ _MAX_SIP = 20
 Colour = Literal["R", "G", "G1", "G2", "B"]
 
 
+def colour_planes(is_mosaic: bool) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of each plane of a mosaic whose cells are of two by two pixels; else of all."""
+    if not is_mosaic:
+        return [(slice(None), slice(None))]
+    return [(slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)]
+
+
 def bayer_cells(pattern: str, colour: Colour, offset: tuple[float, float]) -> list[tuple[int, int]]:
     """Return the places (x, y) in a cell of two by two pixels that have a colour.
 

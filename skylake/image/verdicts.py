@@ -26,8 +26,8 @@ _CLEAR = 0.9
 _SURELY_SEEN = 10.0
 #: No sky is so many standard deviations of a pixel below zero.
 _BELOW_ZERO = 3.0
-#: Steps that take off more than there is if their master is a wrong one.
-_SUBTRACTED = ("bias", "dark")
+#: Steps that take off more than there is if their master, or their area of the detector, is a wrong one.
+_SUBTRACTED = ("overscan", "unlit", "reference", "bias", "dark")
 #: A right WCS puts stars within this many pixels of their sources.
 CHECK_RADIUS_PX = 5.0
 
@@ -76,22 +76,34 @@ def apply_gates(row: dict[str, Any], camera: Camera, found: Found | None = None)
     verdict = judge(row, camera.gates)
     row["flags"] |= verdict.flags
     row["gates_failed"] = " ".join(verdict.failed) or None
+    if _is_below_zero(row):
+        row["flags"] |= FrameFlag.SKY_BELOW_ZERO
+    told = [row.get("message")]
     if verdict.rejection is not None:
-        reason, message = _explained(row, camera, found, *verdict.rejection)
-        row.update(status=Status.REJECTED.value, reason=str(reason), message=message + _too_dark(row, camera))
+        reason, sentence = _explained(row, camera, found, *verdict.rejection)
+        row.update(status=Status.REJECTED.value, reason=str(reason))
+        told = [sentence]
+    # A frame may pass all gates, and its stars be well, and yet all that is above zero in it be wrong.
+    row["message"] = "; ".join(part for part in (*told, _too_dark(row, camera)) if part) or None
+
+
+def _is_below_zero(row: dict[str, Any]) -> bool:
+    """Tell whether a sky is farther below zero than noise explains."""
+    level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
+    return level is not None and rms is not None and level < -_BELOW_ZERO * rms
 
 
 def _too_dark(row: dict[str, Any], camera: Camera) -> str:
     """Return what follows from a sky far below zero, which no gate is on: too much was taken off; else nothing."""
-    level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
-    if level is None or rms is None or not level < -_BELOW_ZERO * rms:
+    detector, chosen = camera.detector, camera.reduction.steps
+    has_overscan = detector.overscan_x is not None or detector.overscan_y is not None
+    steps = [step for step in _SUBTRACTED if step in chosen and (step != "overscan" or has_overscan)]
+    if not steps or not _is_below_zero(row):
         return ""
-    steps = [step for step in _SUBTRACTED if step in camera.reduction.steps]
-    if not steps:
-        return ""
+    scaled = ", or the exposure of the frame (header.exposure of the profile), by which a dark is scaled"
     return (
-        f"; its sky is at {level:.5g} ADU, so the {' or '.join(steps)} is wrong, or the exposure of the frame "
-        "(header.exposure of the profile), by which a dark is scaled"
+        f"its sky is at {row['sky_adu']:.5g} ADU, so the {' or '.join(steps)} is wrong"
+        f"{scaled if 'dark' in steps else ''}"
     )
 
 
@@ -136,7 +148,7 @@ def empty_frame(
     apply_gates(row, camera)
     if row["status"] == Status.OK:
         too_dark = _too_dark(row, camera)
-        return FrameRejected(why.reason, f"{why}{too_dark}") if too_dark else why
+        return FrameRejected(why.reason, f"{why}; {too_dark}") if too_dark else why
     return FrameRejected(Reason(row["reason"]), str(row["message"]))
 
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
+from skylake.core.camera import Camera, Detector, ReductionSteps
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image
+from skylake.core.frame import Image, RawImage
 from skylake.core.reduction import CosmicRays
+from skylake.image.calibrate import Conditions, calibrate
 from skylake.image.cosmic import find_cosmic_rays
 from skylake.simulate import Moffat, render
 
@@ -137,3 +140,71 @@ def test_images_of_few_rows_or_columns_neither_hang_nor_crash(shape: tuple[int, 
     assert run.returncode == 0, run.stderr
     if min(shape) < 7:
         assert run.stdout.strip() == "0"
+
+
+#: The colours of the sky in a cell of two by two pixels.
+CELL = np.array([[0.5, 1.0], [1.0, 0.35]])
+COLOURS = ("R", "G1", "G2", "B")
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    pixels: np.ndarray
+    hits: np.ndarray
+    stars: np.ndarray
+    cores: np.ndarray
+
+    def reduced(self, *steps: str, colour: str = "G1", overscan: bool = False) -> Image:
+        detector = Detector(
+            bayer_pattern="RGGB",
+            gain_e_per_adu=GAIN,
+            read_noise_e=READ_NOISE,
+            overscan_x=(0, 4) if overscan else None,
+        )
+        camera = Camera("mosaic", detector=detector, reduction=ReductionSteps(steps=steps, colour=colour))
+        raw = RawImage(self.pixels.copy(), fits.Header(), 0)
+        return calibrate(raw, camera, Conditions(None, GAIN, READ_NOISE, gain_known=True))
+
+
+def mosaic(sky_e: float, fwhm: float = 3.0) -> Mosaic:
+    """Return a mosaic of colours with stars, and single pixels that are hit, far from those."""
+    random, shape = np.random.default_rng(5), (512, 512)
+    x, y = random.uniform(10, 501, (2, 60))
+    stars = render(shape, x, y, 10 ** random.uniform(3.0, 5.0, 60), Moffat(fwhm))
+    electrons = (stars * GAIN + sky_e) * np.tile(CELL, (256, 256))
+    pixels = (random.poisson(electrons) + random.normal(0.0, READ_NOISE, shape)) / GAIN
+    cores = np.zeros(shape, bool)
+    cores[np.round(y).astype(int), np.round(x).astype(int)] = True
+    hits = np.zeros(shape, bool)
+    hits[tuple(random.integers(20, 492, (2, 150)))] = True
+    hits &= stars < 1.0
+    pixels[hits] += 1500.0
+    return Mosaic(pixels.astype(np.float32), hits, stars, cores & ~hits)
+
+
+@pytest.mark.parametrize("sky_e", [500.0, 2000.0])
+@pytest.mark.parametrize(("fwhm", "lost"), [(3.0, 0.02), (4.0, 0.002)])
+@pytest.mark.parametrize("steps", [("cosmic_rays", "bayer"), ("bayer", "cosmic_rays")])
+def test_rays_on_a_mosaic_of_colours_are_found_in_every_order_under_every_sky(
+    sky_e: float, fwhm: float, lost: float, steps: tuple[str, ...]
+) -> None:
+    one = mosaic(sky_e, fwhm)
+    found = np.zeros(one.hits.shape, bool)
+    for number, colour in enumerate(COLOURS):
+        here = slice(number // 2, None, 2), slice(number % 2, None, 2)
+        found[here] = one.reduced(*steps, colour=colour).having(PixelFlag.COSMIC_RAY)
+        assert found[here][one.hits[here]].mean() >= 0.95, colour
+    assert found[one.cores].mean() <= 0.05
+    assert one.stars[found & ~one.hits].sum() <= lost * one.stars.sum()
+
+
+def test_rays_on_a_mosaic_that_stays_one_are_found_and_filled_by_their_colour() -> None:
+    one = mosaic(2000.0)
+    image = one.reduced("overscan", "cosmic_rays", overscan=True)
+    found = image.having(PixelFlag.COSMIC_RAY)
+    assert found[one.hits].mean() >= 0.95
+    assert one.stars[found & ~one.hits].sum() <= 0.02 * one.stars.sum()
+    # As far off as noise is, and not by what colours differ.
+    clean = np.median(image.pixels.reshape(256, 2, 256, 2), axis=(0, 2))
+    expected = np.tile(clean, (256, 256))[found & one.hits]
+    assert np.median(np.abs(image.pixels[found & one.hits] - expected)) < 50.0

@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 
 from skylake.cameras import Profile
 from skylake.core.camera import Camera, ClearSky, Gate, ReductionSteps
-from skylake.core.flags import SourceFlag
+from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
@@ -101,6 +101,42 @@ def test_a_sky_far_below_zero_is_told_as_what_it_is(
     assert why.reason == "no_sources"
     for message in (many["message"], str(why)):
         assert ("the bias or dark is wrong, or the exposure of the frame" in message) == said, message
+
+
+@pytest.mark.parametrize(
+    ("level", "steps", "told"),
+    [
+        (-700.0, ("bias",), "its sky is at -700 ADU, so the bias is wrong"),
+        (-700.0, ("overscan", "trim"), "its sky is at -700 ADU, so the overscan is wrong"),
+        (-700.0, (), None),
+        (-15.0, ("bias", "dark"), None),
+        (0.4, ("bias", "dark"), None),
+    ],
+)
+def test_a_sky_below_zero_is_told_of_a_frame_that_passes_all_gates(
+    camera: Camera, level: float, steps: Any, told: str | None
+) -> None:
+    """Noise is at both sides of zero: that of a frame of no light, or of one whose sky was taken off."""
+    detector = replace(camera.detector, overscan_x=(0, 8))
+    here = replace(camera, gates={}, reduction=ReductionSteps(steps), detector=detector)
+    row = {"flags": 0, "status": "ok", "sky_adu": level, "sky_rms_adu": 6.0}
+    apply_gates(row, here)
+    assert row["status"] == "ok" and row.get("reason") is None and row["message"] == told
+    assert bool(row["flags"] & FrameFlag.SKY_BELOW_ZERO) == (level < -100.0)
+
+
+def test_what_was_told_of_a_good_frame_stays_beside_its_sky(camera: Camera) -> None:
+    here = replace(camera, gates={}, reduction=ReductionSteps(("bias",)))
+    row = {"flags": 0, "status": "ok", "message": "solved", "sky_adu": -700.0, "sky_rms_adu": 6.0}
+    apply_gates(row, here)
+    assert row["message"] == "solved; its sky is at -700 ADU, so the bias is wrong"
+
+
+def test_a_frame_of_which_too_much_was_taken_off_is_flagged_though_its_stars_are_well(take: Take) -> None:
+    for less, expected in ((1000.0, True), (300.0, False)):
+        frame = take(change=lambda pixels, less=less: pixels - less)
+        assert verdict(frame) == ("ok", None) and len(frame.sources) > 40
+        assert bool(frame.row["flags"] & FrameFlag.SKY_BELOW_ZERO) == expected
 
 
 def test_a_good_frame_passes_all_gates_and_has_all_values(take: Take) -> None:

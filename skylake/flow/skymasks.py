@@ -1,0 +1,104 @@
+"""Masks of bad pixels that frames of the sky show: ``skylake calib build --form mask``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from skylake.core.flags import PixelFlag
+from skylake.errors import LakeError, reason_of
+from skylake.flow.calibration import PreparedFile, Term, combine_rows
+from skylake.flow.cluster import run_in_windows
+from skylake.flow.entries import Maker, describe, write_entry
+from skylake.flow.groups import Group
+from skylake.flow.scratch import keep_plane
+from skylake.image.combine import CombineOptions, block_rows, frame_noise, join
+from skylake.image.skymask import high_passed, sky_mask, steep_places
+
+#: Stars leave too few values of a pixel if there are fewer frames; more than so many take room and tell little more.
+MASK_FRAMES, _MOST_FRAMES = 12, 400
+#: Frames by which noise is told.
+_SAMPLES = 9
+#: Stars and clouds are outliers on one side, nearer than those of darks and flats.
+_CLIP_SIGMA = 2.5
+
+
+def thinned(group: Group) -> Group:
+    """Return a group of no more frames than a mask takes, evenly over their time."""
+    count = len(group.frames)
+    if count <= _MOST_FRAMES:
+        return group
+    chosen = np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int)
+    return replace(group, frames=tuple(group.frames[number] for number in chosen))
+
+
+def sky_mask_row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile]) -> dict[str, Any] | str:
+    """Write the mask of bad pixels that frames of the sky show, and return its row.
+
+    The pixels of the prepared frames are gone then.
+
+    Returns
+    -------
+    dict or str
+        Why there is none, as a sentence, where stars do not move from frame to frame.
+
+    Raises
+    ------
+    LakeError
+        If a task fails, its worker dies, or a file cannot be written.
+    """
+    files, camera = list(prepared.values()), maker.camera(group)
+    is_mosaic = camera.detector.bayer_pattern is not None
+    some = [files[number] for number in (0, len(files) // 2, -1)]
+    steep = steep_places((np.asarray(one.open()) for one in some), is_mosaic)
+    task = dask.delayed(pass_high, pure=False)
+    _results(maker, group, [partial(task, one.path, is_mosaic) for one in files])
+    shape, noise = files[0].shape, frame_noise([one.open() for one in files[:_SAMPLES]])
+    options = CombineOptions(threshold=_CLIP_SIGMA, start="mode", constant=noise**2)
+    terms, task = [Term(one.path) for one in files], dask.delayed(combine_rows, pure=False)
+    makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), shape)]
+    combined = join(_results(maker, group, makers))
+    middle, limits = np.asarray(files[len(files) // 2].open()), camera.reduction.bad_pixels
+    found = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
+    for one in files:
+        one.path.unlink(missing_ok=True)
+    if not found.is_of_moving_stars:
+        return (
+            f"{found.standing:.0%} of the stars are on the same pixels in all {len(files)} frames, where nobody can "
+            "tell them from hot pixels; give frames between which the telescope moved by ten pixels and more, such "
+            "as those of several fields"
+        )
+    row = describe(maker, group, prepared, kind="bad_pixels")
+    for name, bit in (("hot", PixelFlag.HOT), ("dead", PixelFlag.DEAD), ("unstable", PixelFlag.UNSTABLE)):
+        row[f"n_{name}_px"] = int(np.count_nonzero(found.mask & np.uint8(bit)))
+    row["n_bad_px"] = int(np.count_nonzero(found.mask))
+    write_entry(maker, row, files[0].offset, files[0].used, mask=found.mask)
+    return row
+
+
+def pass_high(path: Path, is_mosaic: bool) -> None:
+    """Let the file of a prepared frame hold what single pixels exceed those about them by. Runs on a worker.
+
+    Raises
+    ------
+    LakeError
+        If the file cannot be written.
+    """
+    keep_plane(path, high_passed(np.load(path), is_mosaic), "a prepared frame")
+
+
+def _results(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Return what tasks give, or raise what one of them ended with."""
+    results = run_in_windows(maker.workers, makers)
+    for one in results:
+        if isinstance(one, BaseException):
+            raise LakeError(
+                f"{group.text}: the frames could not be combined ({reason_of(one, with_file=True)}); run again"
+            ) from one
+    return results
