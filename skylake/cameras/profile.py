@@ -200,7 +200,17 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
         if key == "gates" and isinstance(old, dict) and isinstance(value, dict):
             merged[key] = {name: merged[key][name] for name in _order_of_gates(list(old), list(value))}
+        if key == "detector" and isinstance(old, dict) and isinstance(value, dict):
+            merged[key] |= _lower_linearity(old, value)
     return merged
+
+
+def _lower_linearity(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
+    """Return how far pixels respond linearly, where a detector that others take after saturates below that."""
+    linear, full = old.get("linearity_adu"), new.get("saturation_adu")
+    if "linearity_adu" in new or not isinstance(linear, int | float) or not isinstance(full, int | float):
+        return {}
+    return {"linearity_adu": full} if full < linear else {}
 
 
 def _order_of_gates(old: list[str], new: list[str]) -> list[str]:

@@ -207,7 +207,8 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     """Show all that is known of the master NAME: quality, validity, and what it was made of.
 
     Of a flat, what it may have of a gradient by chance, as parts of the response from the middle to the edge.
-    --plot draws its pixels and their histogram, or its bad pixels.
+    --plot draws its pixels and their histogram, its bad pixels, or of a photon transfer how noise and response go
+    with the signal.
     """
     from skylake.errors import UsageError
 
@@ -258,17 +259,17 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
     import numpy as np
 
     from skylake.cli.output import writing
-    from skylake.errors import UsageError
     from skylake.image.library import Master
     from skylake.image.masterfile import load_master
     from skylake.report.masterplot import mask_picture, master_picture
     from skylake.report.style import save
+    from skylake.report.transferplot import transfer_picture
 
-    if not row["file"] or row["kind"] == "transfer":
-        raise UsageError(f"{row['name']} has no pixels to draw; masters of other kinds do")
     content = load_master(open_lake(lake).root, Master.from_row(row))
     title = f"{row['camera']}: {row['name']}"
-    if content.pixels is None:
+    if row["kind"] == "transfer":
+        figure = transfer_picture(row, content.tables, title)
+    elif content.pixels is None:
         assert content.mask is not None
         figure = mask_picture(content.mask, title)
     else:

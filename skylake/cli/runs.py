@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +27,11 @@ from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
     from skylake.flow.ingest import IngestReport
+    from skylake.lake import Lake
+
+#: Columns of ``frames`` that tell where a frame points, and by which catalog.
+PLACE = ("wcs_catalog", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
+_HALF_SKY_ARCSEC = 180.0 * 3600.0
 
 
 @click.command(short_help="Reduce frames to rows of `frames` and `sources`.")
@@ -72,11 +78,11 @@ def ingest(
         chips = tuple(with_rotation(one, rotation) for one in chips)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = ingest_camera(opened, chips, paths, pool, IngestOptions(redo, first, last), shown)
-    show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report))
+    show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report, opened))
     ctx.exit(0 if report.all_well else 1)
 
 
-def _show_ingest(report: IngestReport) -> None:
+def _show_ingest(report: IngestReport, lake: Lake) -> None:
     for sentence in report.complaints:
         show.complain(sentence)
     for problem in report.problems:
@@ -84,7 +90,7 @@ def _show_ingest(report: IngestReport) -> None:
     for file in report.repeated:
         show.complain(f"{file}: the same bytes as another file, which stands for both")
     if report.unchecked:
-        show.complain(unchecked(report.unchecked))
+        show.complain(unchecked(report.unchecked, lake.root, _first_row(lake, report.unchecked[0])))
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
     if report.contradicting:
@@ -108,14 +114,31 @@ def _show_ingest(report: IngestReport) -> None:
         click.echo(half_skies(report))
 
 
-def unchecked(files: Sequence[str]) -> str:
-    """Return the sentence that names frames which point where the catalog has hardly a star."""
+def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any]) -> str:
+    """Return the sentence that names frames which point where the catalog has hardly a star.
+
+    `row` is that of the first of them in ``frames``.
+    """
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    across = math.hypot(row["width_px"], row["height_px"]) * row["pixel_scale_arcsec"]
+    radius = math.ceil(min(0.5 * across, _HALF_SKY_ARCSEC))
+    catalog, place = row["wcs_catalog"], f"{row['ra_deg']:.4f} {row['dec_deg']:.4f} {radius}"
     return (
-        f"{files[0]}{more}: the catalog has too few stars there to check the WCS; either it does not reach so far, or "
-        "the WCS is wrong (flag WCS_UNCHECKED; `skylake catalog cone LAKE NAME RA DEC RADIUS_ARCSEC` prints the stars "
-        "that the catalog NAME has at a place)"
+        f"{files[0]}{more}: the catalog {catalog} has too few stars there to check the WCS; either it does not reach "
+        f"so far, or the WCS is wrong (flag WCS_UNCHECKED; `skylake catalog cone {shlex.quote(str(lake))} {catalog} "
+        f"{place}` prints the stars that it has there)"
     )
+
+
+def _first_row(lake: Lake, file: str) -> dict[str, Any]:
+    """Return what a lake knows of the place of a frame."""
+    import pyarrow.compute as pc
+
+    # Of a file with several chips others may not have a place.
+    placed = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
+    rows = lake.snapshot().read("frames", list(PLACE), filter=placed)
+    found: dict[str, Any] = rows.to_pylist()[0]
+    return found
 
 
 def unexposed(files: Sequence[str]) -> str:
@@ -314,7 +337,7 @@ def nightly(
         outcome = run_nightly(opened, options, pool, shown)
 
     def text() -> None:
-        _show_ingest(outcome.ingest)
+        _show_ingest(outcome.ingest, opened)
         for line in outcome.lines:
             click.echo(line)
 

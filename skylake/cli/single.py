@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from skylake.flow.single import Bench, SingleFrame
-    from skylake.image.inject import Completeness
+    from skylake.image.completeness import Completeness
 
 #: Columns of a curve of completeness: unit and meaning.
 _CURVE = {
@@ -96,7 +96,8 @@ def reduce(
     _refuse_namesakes(frames)
     profile = cameras.load(camera_name)
     products = _Products(out, form, plots, stars if inject else 0)
-    with bench_for(frames, profile, None if lake is None else open_lake(lake)) as bench:
+    opened = None if lake is None else open_lake(lake)
+    with bench_for(frames, profile, opened) as bench:
         rows = [products.of(path, bench) for path in frames]
 
     def text() -> None:
@@ -110,8 +111,8 @@ def reduce(
         if row["status"] in ("failed", "rejected"):
             show.complain(f"{row['file']}: {row['message']}")
             continue
-        if row["wcs_unchecked"]:
-            show.complain(unchecked([row["file"]]))
+        if row["wcs_unchecked"] and opened is not None:
+            show.complain(unchecked([row["file"]], opened.root, row))
         if row["exposure_assumed"]:
             show.complain(unexposed([row["file"]]))
     ctx.exit(1 if any(row["status"] in ("failed", "rejected") for row in rows) else 0)
@@ -147,6 +148,7 @@ class _Products:
 
     def of(self, path: Path, bench: Bench) -> dict[str, Any]:
         """Reduce a frame, write its products, and return what is told of it."""
+        from skylake.cli.runs import PLACE
         from skylake.errors import FrameError
         from skylake.flow.frames import unchecked_files, unexposed_files
 
@@ -156,7 +158,10 @@ class _Products:
         except FrameError as error:
             return {"file": str(path), "status": error.status, "reason": error.reason, "message": str(error)}
         row = frame.frame.to_pylist()[0]
-        told = {name: row[name] for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px")}
+        told = {
+            name: row[name]
+            for name in ("file", "status", "reason", "message", "n_sources", "fwhm_px", *PLACE)
+        }
         told["wcs_unchecked"] = bool(unchecked_files(frame.frame))
         told["exposure_assumed"] = bool(unexposed_files(frame.frame, bench.reduction.profile.base))
         told["products"] = [str(one) for one in _write(frame, stem, self.form)]
@@ -247,7 +252,8 @@ def _inject(frame: SingleFrame, stem: Path, stars: int, zeropoint: float | None)
 
     from skylake.cli.output import write_table, writing
     from skylake.flow.single import completeness_of
-    from skylake.image.inject import Trial, half_light, half_light_in_cells
+    from skylake.image.completeness import half_light, half_light_in_cells
+    from skylake.image.inject import Trial
     from skylake.report.checkplot import completeness_curve
     from skylake.report.style import save
 

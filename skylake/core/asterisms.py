@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones, find_cone
 
@@ -91,7 +91,7 @@ def local_density(band: Band) -> float:
     return max(whole, min(band.density, float(np.median(counts)) / cap))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     """Write the order A, B, C, D and the code of four stars; return the chord AB.
 
@@ -134,7 +134,7 @@ def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _coordinates(vectors: FloatArray, order: IntArray, size: float, code: FloatArray) -> None:
     a, b = vectors[order[0]], vectors[order[1]]
     mx, my, mz = a[0] + b[0], a[1] + b[1], a[2] + b[2]
@@ -148,7 +148,7 @@ def _coordinates(vectors: FloatArray, order: IntArray, size: float, code: FloatA
         code[2 * place + 1] = (c[0] * fx + c[1] * fy + c[2] * fz) / size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def describe_all(vectors: FloatArray, members: IntArray, codes: FloatArray, sizes: FloatArray) -> None:
     """Describe many asterisms; their members are put in the order A, B, C, D.
 
@@ -173,31 +173,31 @@ def describe_all(vectors: FloatArray, members: IntArray, codes: FloatArray, size
             members[quad, i] = own[order[i]]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cell_x(x: float, n_x: int) -> int:
     """Return the cell of a coordinate x of a code."""
     return min(max(int(x * n_x), 0), n_x - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cell_y(y: float, n_x: int) -> int:
     """Return the cell of a coordinate y of a code."""
     return min(max(int((y / _Y_LIMIT + 1.0) * n_x), 0), 2 * n_x - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cell_of(xc: int, yc: int, xd: int, yd: int, n_x: int) -> int:
     """Return the cell of a code by the cells of its coordinates; neighbours in the last come together."""
     return ((xc * 2 * n_x + yc) * n_x + xd) * 2 * n_x + yd
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def unpacked_x(byte: int) -> float:
     """Return x of a packed code."""
     return byte / _STEPS
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def unpacked_y(byte: int) -> float:
     """Return y of a packed code."""
     return (byte / _STEPS * 2.0 - 1.0) * _Y_LIMIT

@@ -358,6 +358,10 @@ class Camera:
         """Return what a filter is called in the profile, whatever name or alias a header has; None if unknown."""
         return filter_called(name, {key: (key, *band.aliases) for key, band in self.filters.items()})
 
+    def called_filter(self, name: str | None) -> str | None:
+        """Return the one name of a filter for all names of it: that of the profile, or as it is if it is unknown."""
+        return self.filter_key(name) or name
+
     def filter_band(self, name: str | None) -> FilterBand | None:
         """Return the band of a filter by its name or an alias; None if unknown."""
         return self.filters.get(self.filter_key(name) or "")

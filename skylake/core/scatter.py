@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from skylake.core.compiled import compile_once
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray
-
-compile_once()
 
 #: Less than any error; what is divided by it is as good as infinite.
 _TINY = float(np.finfo(float).tiny)
@@ -24,7 +21,7 @@ _REFINED_TOLERANCE = 1e-9
 _REFINEMENTS = 100
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def mean_rho(residuals: FloatArray, errors: FloatArray, scatter: float, cut: float) -> float:
     """Return the mean of rho(u) / rho(inf) of the biweight, 0 to 1.
 
@@ -43,7 +40,7 @@ def mean_rho(residuals: FloatArray, errors: FloatArray, scatter: float, cut: flo
     return total / len(residuals)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _root(residuals: FloatArray, errors: FloatArray, level: float, cut: float, near: float) -> float:
     if mean_rho(residuals, errors, 0.0, cut) <= level:
         return 0.0
@@ -93,7 +90,7 @@ def scale_start(residuals: FloatArray, errors: FloatArray, level: float, cut: fl
     return float(_root(residuals, errors, level, cut, near))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def refined_variance(
     residuals: FloatArray, errors: FloatArray, start: float, lost: int, cut: float, expected: float
 ) -> float:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.compiled import compile_once
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray, ra_dec
-
-compile_once()
 
 Single = npt.NDArray[np.float32]
 
@@ -68,7 +65,7 @@ def sorted_by_zone(vectors: FloatArray, magnitudes: FloatArray, height: float) -
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) -> int:
     """Write the stars within a cone to `found`; return how many there are, at most as many as fit.
 
@@ -113,7 +110,7 @@ def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) 
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _bisect(values: Single, low: int, high: int, wanted: float) -> int:
     """Return the first place from `low` on, below `high`, whose value is not smaller than wanted."""
     while low < high:

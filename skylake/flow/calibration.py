@@ -169,7 +169,7 @@ def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
         raw.extension,
         read_binning(raw.header, reading.camera.header),
         # Flats whose headers call one filter by several names make one master.
-        reading.camera.filter_key(reading.filter) or reading.filter,
+        reading.camera.called_filter(reading.filter),
         told_exposure(reading),
         reading.ccd_temperature_c,
     )

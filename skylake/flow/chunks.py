@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from skylake.errors import SkylakeError
 from skylake.flow.cluster import Workers
 from skylake.flow.frames import Chunk, Reduction, lost_frame, reduce_chunk
 from skylake.flow.heldframes import Seen
+from skylake.flow.pieces import dwindling
 from skylake.flow.progress import Progress, Silent
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -39,13 +39,8 @@ def reduce_frames(
     window: dict[int, list[str]], reduction: Reduction, workers: Workers, staging: Path, progress: Progress
 ) -> dict[int, list[Chunk]]:
     """Return the reduced chunks of each night. A chunk that kills its worker is tried frame by frame."""
-    total = sum(len(files) for files in window.values())
-    # Neighbours that tell the sky are reduced anew for each piece, so these are few then.
-    per_worker = 1 if reduction.neighbours else 4
-    size = max(1, min(_CHUNK, math.ceil(total / (per_worker * workers.count))))
-    pieces = [
-        (night, files[i : i + size]) for night, files in window.items() for i in range(0, len(files), size)
-    ]
+    # Neighbours that tell the sky are reduced anew for each piece.
+    pieces = dwindling(window, workers.count, _CHUNK, few=bool(reduction.neighbours))
     results = _run_chunks([files for _, files in pieces], reduction, workers, staging / "chunks", progress)
     chunks: dict[int, list[Chunk]] = {}
     for number, ((night, files), result) in enumerate(zip(pieces, results, strict=True)):

@@ -31,15 +31,21 @@ class Forcing:
     targets: TargetList
     psfs: Mapping[PsfKey, PsfModel] = field(default_factory=dict)
 
+    def usual(self, extracted: Extracted) -> PsfModel | None:
+        """Return the point spread function of the night of a frame; None where it is not known."""
+        row, (height, width) = extracted.row, extracted.signal.shape
+        called = extracted.camera.called_filter(row.get("filter"))
+        return psf_for(self.psfs, PsfKey(int(row["night"]), called, (height, width)))
+
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""
 
         def finish(extracted: Extracted) -> ForcedMeasurements | None:
-            row, (height, width) = extracted.row, extracted.signal.shape
+            row = extracted.row
             if too_uncertain(row, extracted.camera):
                 row.update(_frame_row(self.targets.version, None))
                 return None
-            psf = psf_for(self.psfs, PsfKey(int(row["night"]), row.get("filter"), (height, width)))
+            psf = self.usual(extracted)
             forced = guard(partial(force_targets, extracted, find_targets, psf))
             if isinstance(forced, FrameError):
                 row["targets_version"] = self.targets.version

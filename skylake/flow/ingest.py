@@ -35,6 +35,7 @@ from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
 from skylake.flow.onesided import nights_with_later_sky
 from skylake.flow.overlaps import overlapping
+from skylake.flow.pieces import shared_out
 from skylake.flow.progress import Progress, Silent
 from skylake.flow.psfpool import pool_psfs
 from skylake.flow.publish import commit_nights, existing_parts, failure, loosen_changed
@@ -214,7 +215,7 @@ def _plan(
 ) -> dict[int, list[str]]:
     """Return the files of each night, in the order of nights."""
     names = [str(path) for path in files]
-    pieces = [names[i : i + _PEEK_CHUNK] for i in range(0, len(names), _PEEK_CHUNK)]
+    pieces = shared_out(names, workers.count, _PEEK_CHUNK)
     peek = dask.delayed(peek_nights, pure=False)
     progress.begin("headers", len(names))
     tasks = [peek(piece, profile) for piece in pieces]

@@ -38,11 +38,13 @@ def nights_with_later_sky(snapshot: Snapshot, profile: Profile, nights: Collecti
 def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
     rows = snapshot.read("frames", _COLUMNS, lambda part: part.camera == profile.name and part.night == night)
     flagged = pc.not_equal(pc.bit_wise_and(rows["flags"], int(FrameFlag.SKY_ONE_SIDED)), 0)
-    halves = [_like(row) for row in rows.filter(flagged).to_pylist()]
+    halves = [_like(row, profile) for row in rows.filter(flagged).to_pylist()]
     if not halves:
         return False
     shown = pc.and_(pc.is_valid(rows["mjd_mid"]), pc.not_equal(rows["status"], Status.SKIPPED.value))
-    frames = sorted((_like(row) for row in rows.filter(shown).to_pylist()), key=lambda one: one.order)
+    frames = sorted(
+        (_like(row, profile) for row in rows.filter(shown).to_pylist()), key=lambda one: one.order
+    )
     good = set(rows.filter(pc.equal(rows["status"], Status.OK.value))["file"].to_pylist())
     for here in halves:
         near = neighbours_of(here, frames, profile.at(here.mjd).reduction.sky)
@@ -51,6 +53,7 @@ def _has_later_sky(snapshot: Snapshot, profile: Profile, night: int) -> bool:
     return False
 
 
-def _like(row: dict[str, Any]) -> SkyFrame:
+def _like(row: dict[str, Any], profile: Profile) -> SkyFrame:
     size = None if row["width_px"] is None else (row["height_px"], row["width_px"])
-    return SkyFrame(row["file"], row["mjd_mid"], row["filter"], row["exposure_s"] or 0.0, size)
+    called = profile.at(row["mjd_mid"]).called_filter(row["filter"])
+    return SkyFrame(row["file"], row["mjd_mid"], called, row["exposure_s"] or 0.0, size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from skylake.flow.cluster import Workers
 from skylake.flow.copies import Contents
 from skylake.flow.guard import guard
 from skylake.flow.keptfiles import KeptFiles
+from skylake.flow.pieces import shared_out
 from skylake.flow.psfmemory import Peeked, PsfMemory, made_with, recall, remember
 from skylake.flow.skyframes import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.library import Library
@@ -42,7 +42,10 @@ _RANK_BITS = 20
 
 
 class PsfKey(NamedTuple):
-    """What frames have in common that are measured with one point spread function; the size is height and width."""
+    """What frames have in common that are measured with one point spread function.
+
+    The filter is as the camera calls it, whatever names headers have for it; the size is height and width.
+    """
 
     night: int
     filter: str | None
@@ -144,7 +147,7 @@ def _ask_frames(
     pieces = []
     for group, files in chosen.items():
         asked = [file for file in files if file not in memories[group.night].sums]
-        pieces += [(group, some) for some in shared_out(asked, workers.count)]
+        pieces += [(group, some) for some in shared_out(asked, workers.count, _CHUNK)]
     results = workers.run([task(files, shared) for _, files in pieces]) if pieces else []
     for (group, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
@@ -154,13 +157,6 @@ def _ask_frames(
             continue
         for file, one in zip(files, result, strict=True):
             memories[group.night].note_sums(file, one)
-
-
-def shared_out(files: Sequence[str], count: int) -> list[Sequence[str]]:
-    """Return files in pieces for tasks, by which each of `count` workers gets as many, but for one in each piece."""
-    pieces = count * -(-len(files) // (_CHUNK * count))
-    ends = [len(files) * k // pieces for k in range(pieces + 1)] if files else [0]
-    return [files[start:end] for start, end in pairwise(ends) if end > start]
 
 
 def _science_frames(
@@ -207,7 +203,7 @@ def _ask_headers(
     pieces = []
     for night, files in nights.items():
         asked = [file for file in files if file not in memories[night].headers]
-        pieces += [(night, asked[start : start + _PEEK_CHUNK]) for start in range(0, len(asked), _PEEK_CHUNK)]
+        pieces += [(night, some) for some in shared_out(asked, workers.count, _PEEK_CHUNK)]
     results = workers.run([peek(files, profile) for _, files in pieces]) if pieces else []
     for (night, files), result in zip(pieces, results, strict=True):
         if isinstance(result, BaseException):
@@ -240,7 +236,7 @@ def _peek(path: str, profile: Profile) -> Peeked | None:
     reading = read_header(header, profile, Path(path).name)
     if reading.problem is not None or reading.mjd_mid is None:
         return None
-    return Peeked(reading.mjd_mid, reading.filter, peeked_size(header))
+    return Peeked(reading.mjd_mid, reading.camera.called_filter(reading.filter), peeked_size(header))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,12 @@ from skylake.flow.skyframes import SkySource, sky_frames, takes_sky
 from skylake.image.astrometry import StarFinder
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.calibrate import calibrate
+from skylake.image.completeness import Completeness
 from skylake.image.conditions import conditions_of
 from skylake.image.detect import detect_sources
 from skylake.image.extracted import Extracted
 from skylake.image.growth import aperture_corrections
-from skylake.image.inject import Completeness, Frame, Trial, inject
+from skylake.image.inject import Frame, Trial, inject
 from skylake.image.measure import measure_sources
 from skylake.image.neighbours import Prior
 from skylake.image.read import open_stored, read_file
@@ -129,6 +130,7 @@ class Bench:
             epochs=self.reduction.epochs,
             catalog=self.reduction.catalog_name,
             guide=self.reduction.guide,
+            usual=None if self.reduction.forcing is None else self.reduction.forcing.usual,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):
@@ -240,7 +242,11 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
         if forcing is not None:
             folders = scratch / "psf", _memory(lake, profile, scratch / "memory")
             psfs = pool_psfs(files, profile, Inline(), reduction.library, *folders, neighbours)
-            finish = Forcing(forcing.targets, psfs).finisher(forcing.targets.finder())
+            forcing = Forcing(forcing.targets, psfs)
+            reduction, finish = (
+                replace(reduction, forcing=forcing),
+                forcing.finisher(forcing.targets.finder()),
+            )
         catalog = "" if lake is None else lake.settings.default_catalog
         yield Bench(reduction, star_finder(reduction), sky, finish, snapshot, catalog)
 

@@ -44,7 +44,8 @@ _PEEK_CHUNK = 64
 class SkyFrame(NamedTuple):
     """A frame that may show the sky of another: its file, time (MJD, UTC), filter, exposure, size and binning.
 
-    Height and width, and the binning, are None where nobody knows them.
+    The filter is as the camera calls it, since headers may have several names for one. Height and width, and the
+    binning, are None where nobody knows them.
     """
 
     file: str
@@ -155,7 +156,8 @@ def peek_sky(files: Sequence[str], profile: Profile) -> list[SkyFrame]:
         if header is None or reading.problem is not None or reading.mjd_mid is None:
             continue
         size, binning = peeked_size(header), read_binning(header, reading.camera.header)
-        found.append(SkyFrame(file, reading.mjd_mid, reading.filter, reading.exposure_s, size, binning))
+        called = reading.camera.called_filter(reading.filter)
+        found.append(SkyFrame(file, reading.mjd_mid, called, reading.exposure_s, size, binning))
     return found
 
 

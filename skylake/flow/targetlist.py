@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
+from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.image.placing import TargetFinder, TargetStars
 from skylake.lake import Part, Snapshot
 from skylake.lake.slices import Slice, read_files
@@ -98,7 +98,7 @@ class _Finder:
         stars = TargetStars(
             values["star_id"], values["ra_deg"], values["dec_deg"], now[0], now[1], self.targets.version
         )
-        return stars.take(np.flatnonzero(separation_deg(ra_deg, dec_deg, *now) <= radius_deg))
+        return stars.take(np.flatnonzero(within(ra_deg, dec_deg, radius_deg, *now)))
 
     def _around(self, ra_deg: float, dec_deg: float, radius_deg: float) -> pa.Table:
         """Return the rows of a field that holds a cone: the last one, if it does."""

@@ -16,7 +16,7 @@ from skylake.flow.entries import Made, Maker, describe, write_entry
 from skylake.image.library import Library, Master, Rules, choose
 from skylake.image.masters import steps_for
 from skylake.image.steps import delinearised
-from skylake.image.transfer import bias_variance, linearity, photon_transfer
+from skylake.image.transfer import Floats, Linearity, bias_variance, linearity, photon_transfer
 
 #: Pairs of frames behind a photon transfer, at most.
 _PAIRS = 8
@@ -33,7 +33,8 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     held = None if biases else _held_bias(flat, library, maker.camera(flat.group).reduction.use.get("bias"))
     task = dask.delayed(measure_transfer, pure=False)
     camera = maker.camera(flat.group)
-    linear = _linearity(flat, camera)
+    response = _linearity(flat, camera)
+    linear = _linearity_row(response)
     curvature = _curvature(linear, camera, max(one.level for one in files))
     paths = [one.path for one in files]
     (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
@@ -49,7 +50,8 @@ def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Librar
     row["filter"] = flat.group.filter
     row["flat_level_adu"] = float(np.median([one.level for one in files]))
     row |= linear
-    write_entry(maker, row, files[0].offset, tables={"TRANSFER": found["curve"]})
+    tables = found["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
+    write_entry(maker, row, files[0].offset, tables=tables)
     return row
 
 
@@ -121,20 +123,29 @@ def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float
     return 0.0, _UNKNOWN_RESPONSE / brightest if brightest > 0.0 else 0.0
 
 
-def _linearity(made: Made, camera: Camera) -> dict[str, float | None]:
-    """Return c2 of the signal as it is before any correction, whatever the profile had the flats corrected by."""
+def _linearity(made: Made, camera: Camera) -> Linearity | None:
+    """Return the response to light before any correction, whatever the profile had the flats corrected by."""
     exposures = {one.file: one.wanted.exposure_s for one in made.group.frames}
     times = [exposures[file] for file in made.prepared]
     known = [time for time in times if time is not None]
     if len(known) < len(times):
-        return {}
+        return None
     curve = camera.detector.linearity
     applied = curve if "linearity" in steps_for("flat", camera.reduction) else ()
     seen = np.array([delinearised(one.levels, applied).mean() for one in made.prepared.values()])
-    found = linearity(seen, known, _LEVEL_ERROR * seen, curve[1:]) if np.isfinite(seen).all() else None
+    return linearity(seen, known, _LEVEL_ERROR * seen, curve[1:]) if np.isfinite(seen).all() else None
+
+
+def _linearity_row(found: Linearity | None) -> dict[str, float | None]:
     if found is None:
         return {}
     return {"linearity_c2": found.coefficient, "linearity_c2_err": found.coefficient_err}
+
+
+def _response_table(found: Linearity) -> dict[str, Floats]:
+    order = np.argsort(found.levels, kind="stable")
+    columns = {"LEVEL": found.levels, "RATIO": found.ratios, "RATIO_ERR": found.errors, "FIT": found.fitted}
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _pairs(paths: Sequence[Path]) -> list[tuple[Pixels, Pixels]]:
@@ -157,13 +168,20 @@ def measure_transfer(
     found = photon_transfer(_pairs(flats), _pairs(biases), read_variance, curvature)
     if found is None:
         return None
+    curve = found.curve
     return {
         "gain_e_per_adu": found.gain,
         "gain_err": found.gain_err,
         "read_noise_e": _number(found.read_noise),
         "read_noise_err": _number(found.read_noise_err),
-        "curve": {"LEVEL": found.levels, "VARIANCE": found.variances},
-    }
+        "tables": {
+            "TRANSFER": {"LEVEL": found.levels, "VARIANCE": found.variances},
+            "TILES": {
+                "LEVEL": curve.level, "VARIANCE": curve.variance, "VARIANCE_ERR": curve.variance_err,
+                "FIT": curve.fitted,
+            },
+        },
+    }  # fmt: skip
 
 
 def _number(value: float) -> float | None:

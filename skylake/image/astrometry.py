@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from skylake.core.camera import Camera
 from skylake.core.reasons import Reason
-from skylake.core.sphere import ra_dec, separation_deg, tangent_basis, unit_vectors
+from skylake.core.sphere import ra_dec, separation_deg, tangent_basis, unit_vectors, within
 from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
@@ -274,13 +274,9 @@ def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> np
     """Return the indices of stars with a magnitude that fall on the image, not too near the horizon."""
     if isinstance(pointing.lens, SkyView):
         return _stars_in_view(pointing.lens, stars)
-    near = np.flatnonzero(
-        (
-            separation_deg(pointing.ra_deg, pointing.dec_deg, stars.ra_deg, stars.dec_deg)
-            <= min(pointing.radius_deg, _MAX_PLANE_DEG)
-        )
-        & np.isfinite(stars.mag)
-    )
+    reach = min(pointing.radius_deg, _MAX_PLANE_DEG)
+    around = within(pointing.ra_deg, pointing.dec_deg, reach, stars.ra_deg, stars.dec_deg)
+    near = np.flatnonzero(around & np.isfinite(stars.mag))
     if near.size == 0:
         return near
     # The linear part is enough to tell who is inside, and always defined, unlike the inverse of SIP.

@@ -47,6 +47,7 @@ def count_found(
     stars: Stars,
     radius_arcsec: float,
     clear: ClearSky,
+    inside: npt.NDArray[np.intp] | None = None,
 ) -> Found:
     """Look for the stars that a clear frame shows, each of which counts by the square root of its flux.
 
@@ -63,6 +64,8 @@ def count_found(
     radius_arcsec : float
         Distance within which a star counts as found.
     clear : ClearSky
+    inside : ndarray of int or None
+        What :func:`~skylake.image.astrometry.stars_inside` gives for these stars, if that is known.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def count_found(
     """
     from scipy.spatial import cKDTree
 
-    wanted = _expected(pointing, shape, stars, clear)
+    wanted = _expected(stars_inside(pointing, shape, stars) if inside is None else inside, stars, clear)
     if wanted.size == 0:
         return Found(0, float("nan"))
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * wanted.size]
@@ -90,11 +93,8 @@ def count_found(
     return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
 
 
-def _expected(
-    pointing: Pointing, shape: tuple[int, int], stars: Stars, clear: ClearSky
-) -> npt.NDArray[np.intp]:
-    """Return the stars that a clear frame shows, the brightest first."""
-    inside = stars_inside(pointing, shape, stars)
+def _expected(inside: npt.NDArray[np.intp], stars: Stars, clear: ClearSky) -> npt.NDArray[np.intp]:
+    """Return those of the stars on an image that a clear frame shows, the brightest first."""
     low, high = clear.mag_range
     inside = inside[(stars.mag[inside] >= low) & (stars.mag[inside] <= high)]
     return np.asarray(inside[np.argsort(stars.mag[inside], kind="stable")][: clear.stars])

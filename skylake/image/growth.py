@@ -8,6 +8,7 @@ over the field, as a polynomial of the place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,17 @@ class ApertureCorrections:
         return none | {
             name: values for name, values in found.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
         }
+
+
+def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[str, Any]:
+    """Return what ``frames`` tells of the aperture corrections of a frame."""
+    row: dict[str, Any] = {"n_apcor": corrections.n_stars}
+    for name in apertures.fluxes:
+        row[f"apcor_{name}"] = corrections.factor[name]
+        row[f"apcor_{name}_err"] = corrections.error[name]
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
+        row[f"{name}_radius_px"] = radius
+    return row
 
 
 def aperture_corrections(

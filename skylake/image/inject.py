@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from skylake.core.frame import Image, Pixels
 from skylake.errors import FrameRejected
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.cells import SIDE, cell_of
+from skylake.image.completeness import Completeness, wilson
 from skylake.image.detect import detect_sources
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.quality import frame_limit
@@ -27,20 +28,13 @@ _APART_WIDTHS, _APART_PX = 8.0, 20.0
 _AREA_PX, _FEWEST = 64**2, 8
 #: More stars than are missing are tried, as some do not count.
 _SPARE = 1.1
+#: Stars of a bin have so many fluxes within it: where they are found from one flux on, only those near it tell which.
+_STEPS = 5
 #: Half width of the stamp of a star, in full widths.
 _STAMP_WIDTHS = 4.0
 #: Stars whose mean is the stamp: at most, and at least; else it is a Moffat profile (Trujillo et al. 2001).
 _MAX_STARS, _MIN_STARS, _BETA = 60, 5, 3.5
 _STAMP_SNR = 50.0
-#: Stars of a cell that tell where its completeness falls, and fluxes at which that may be.
-_FEWEST_IN_CELL, _CENTRES = 15, 401
-#: The steepest fall that noise lets be, in the decimal logarithm of flux: that of stars that are found from S/N 17 on.
-_LEAST_WIDTH = 0.025
-#: Points of the grid over height, place and width of the fall, how often it closes in on what is likely, and which
-#: logarithm below the largest is not.
-_GRID, _ZOOMS, _UNLIKELY = (17, 41, 17), 4, 12.0
-#: So sure must be that the fall is where fluxes are.
-_SURE = 0.95
 #: A rejected frame has stars like any other.
 _UNCLEAN = int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)
 #: A star is found if something is detected within half a full width, and one pixel, with a flux right to a factor.
@@ -95,9 +89,9 @@ class Trial:
     stars : int
         Stars in all.
     bins : int
-        Different fluxes.
+        Bins of flux in which they are counted.
     range : tuple of float
-        Fluxes go from so much to so much of that of a star of S/N 5.
+        The middles of the bins go from so much to so much of the flux of a star of S/N 5.
     seed : int
         Of their places and noise.
     """
@@ -108,57 +102,6 @@ class Trial:
     seed: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Completeness:
-    """Which share of stars is found, by flux; arrays of shape (n,), ascending in flux.
-
-    Attributes
-    ----------
-    flux : ndarray
-        Total flux, ADU per second.
-    n_injected, n_found : ndarray of int
-    n_chance : ndarray of int
-        Stars that fell where the frame has a source like them without their help. It cannot be told whether they are
-        found, so they do not count.
-    fraction, low, high : ndarray
-        Share that is found, and its 68 % interval (Wilson 1927, JASA 22, 209).
-    limiting_flux : float
-        Total flux of a star of S/N 5 in the aperture of calibrations, as ``frames.flux_limit``.
-    cells : ndarray of int, shape (2, 9, n)
-        Injected and found stars in each of 3 x 3 cells of the image; empty where that is not known.
-    """
-
-    flux: Floats
-    n_injected: npt.NDArray[np.int64]
-    n_found: npt.NDArray[np.int64]
-    fraction: Floats
-    low: Floats
-    high: Floats
-    limiting_flux: float
-    n_chance: npt.NDArray[np.int64]
-    cells: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 0, 0), np.int64))
-
-
-@dataclass(frozen=True, slots=True)
-class HalfLight:
-    """Where completeness falls to half of what it is for bright stars.
-
-    Attributes
-    ----------
-    flux, flux_err : float
-        Total flux, ADU per second; NaN where the counts do not tell it.
-    bright : float
-        Share of bright stars that is found: what blends and bad pixels leave.
-    width : float
-        Standard deviation of the fall, in the decimal logarithm of flux.
-    """
-
-    flux: float
-    flux_err: float
-    bright: float
-    width: float
-
-
 def inject(frame: Frame, trial: Trial) -> Completeness:
     """Put stars into a frame again and again, detect and measure all anew, and count which are found.
 
@@ -167,117 +110,41 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
     source of the frame would be taken for without them are left out.
     """
     fluxes = frame.limit * np.geomspace(*trial.range, trial.bins)
+    fine, bin_of = _fine_fluxes(fluxes)
     fwhm = _full_width(frame.measured)
     stamp, reach = _stamp(frame, fwhm), max(_FOUND_PX, _FOUND_WIDTHS * fwhm)
     random = np.random.default_rng(trial.seed)
-    injected, found, chance = np.zeros((3, trial.bins), np.int64)
-    cells = np.zeros((2, SIDE**2, trial.bins), np.int64)
-    while injected.sum() < trial.stars:
+    chance, cells = np.zeros(trial.bins, np.int64), np.zeros((2, SIDE**2, fine.size), np.int64)
+    # No more light than is needed is added to the field at a time.
+    most = max(_FEWEST, frame.image.pixels.size // _AREA_PX)
+    while (done := int(cells[0].sum())) < trial.stars:
         x, y = _places(frame.image.pixels.shape, fwhm, random)
         if x.size == 0:
             break
-        # No more light than is needed is added to the field at a time.
-        most = max(_FEWEST, frame.image.pixels.size // _AREA_PX)
-        some = random.permutation(x.size)[: min(most, int(_SPARE * (trial.stars - injected.sum())) + 1)]
+        some = random.permutation(x.size)[: min(most, int(_SPARE * (trial.stars - done)) + 1)]
         x, y = x[some], y[some]
-        which = random.integers(trial.bins, size=x.size)
-        there = _among(frame, frame.measured, x, y, fluxes[which], reach)
-        measured = _measured_anew(frame, _with_stars(frame, stamp, x, y, fluxes[which], random))
-        seen = np.zeros(x.size, bool) if measured is None else _among(
-            frame, measured, x, y, fluxes[which], reach
-        )  # fmt: skip
-        chance += np.bincount(which[there], minlength=trial.bins)
-        injected += np.bincount(which[~there], minlength=trial.bins)
-        found += np.bincount(which[seen & ~there], minlength=trial.bins)
+        which = random.integers(fine.size, size=x.size)
+        there = _among(frame, frame.measured, x, y, fine[which], reach)
+        measured = _measured_anew(frame, _with_stars(frame, stamp, x, y, fine[which], random))
+        seen = (
+            np.zeros(x.size, bool) if measured is None else _among(frame, measured, x, y, fine[which], reach)
+        )
+        chance += np.bincount(bin_of[which[there]], minlength=trial.bins)
         place = cell_of(x, y, frame.image.pixels.shape)
         np.add.at(cells[0], (place[~there], which[~there]), 1)
         np.add.at(cells[1], (place[seen & ~there], which[seen & ~there]), 1)
+    injected, found = cells.sum(axis=1).reshape(2, trial.bins, -1).sum(axis=2)
     low, high = wilson(found, injected)
     with np.errstate(invalid="ignore"):
         fraction = found / injected
-    return Completeness(fluxes, injected, found, fraction, low, high, frame.limit, chance, cells)
+    return Completeness(fluxes, injected, found, fraction, low, high, frame.limit, chance, fine, cells)
 
 
-def wilson(found: npt.NDArray[np.int64], tried: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Return the 68 % interval of a share from counts (Wilson 1927, JASA 22, 209); 0 to 1 where nothing was tried."""
-    tried = np.maximum(tried, 1e-12)
-    share = found / tried
-    centre = (share + 0.5 / tried) / (1.0 + 1.0 / tried)
-    half = np.sqrt(share * (1.0 - share) / tried + 0.25 / tried**2) / (1.0 + 1.0 / tried)
-    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
-
-
-def half_light(curve: Completeness) -> HalfLight:
-    """Fit the fall of completeness with an error function to the counts.
-
-    ``fraction = bright / 2 (1 + erf(log10(flux / flux_half) / (sqrt(2) width)))``. Values are means of the likelihood
-    of the counts over all bright, log flux_half and log width that may be, and the error is its standard deviation:
-    where the fall is steeper than the fluxes are dense, it is that of a place anywhere between two of them. All are
-    NaN where the fall is not surely among the fluxes.
-    """
-    known = curve.n_injected > 0
-    place, n, k = np.log10(curve.flux[known]), curve.n_injected[known], curve.n_found[known]
-    nothing = HalfLight(float("nan"), float("nan"), float("nan"), float("nan"))
-    if not k.any() or place.size < 4 or k[-1] == 0:
-        return nothing
-    reach = place[-1] - place[0]
-    beyond = reach / (place.size - 1)
-    low = np.array([0.0, place[0] - beyond, np.log(_LEAST_WIDTH)])
-    high = np.array([1.0, place[-1] + beyond, np.log(reach)])
-    for _ in range(_ZOOMS):
-        axes = [np.linspace(start, end, size) for start, end, size in zip(low, high, _GRID, strict=True)]
-        likelihood = _log_likelihood(axes, place, n, k)
-        near = np.nonzero(likelihood > likelihood.max() - _UNLIKELY)
-        low = np.array([axis[max(0, one.min() - 1)] for axis, one in zip(axes, near, strict=True)])
-        high = np.array(
-            [axis[min(len(axis) - 1, one.max() + 1)] for axis, one in zip(axes, near, strict=True)]
-        )
-    weight = np.exp(likelihood - likelihood.max())
-    weight /= weight.sum()
-    bright, centres, widths = (weight.sum(axis=others) for others in ((1, 2), (0, 2), (0, 1)))
-    if centres[(axes[1] > place[0]) & (axes[1] < place[-1])].sum() < _SURE:
-        return nothing
-    centre = float(centres @ axes[1])
-    error = float(np.sqrt(centres @ (axes[1] - centre) ** 2))
-    flux = float(10.0**centre)
-    return HalfLight(
-        flux, flux * np.log(10.0) * error, float(bright @ axes[0]), float(np.exp(widths @ axes[2]))
-    )
-
-
-def _log_likelihood(
-    axes: list[Floats], place: Floats, n: npt.NDArray[np.int64], k: npt.NDArray[np.int64]
-) -> Floats:
-    """Return the log likelihood of counts for each bright, centre and log width of a grid."""
-    from scipy.special import ndtr
-
-    bright, centre, log_width = axes
-    fall = ndtr((place - centre[:, None, None]) / np.exp(log_width)[:, None])
-    share = np.clip(bright[:, None, None, None] * fall, 1e-9, 1.0 - 1e-9)
-    return np.asarray(np.log(share) @ k + np.log1p(-share) @ (n - k))
-
-
-def half_light_in_cells(curve: Completeness, half: HalfLight) -> Floats:
-    """Return the total flux at which completeness falls to half in each of 3 x 3 cells, ADU per second.
-
-    The fall has the width and the height of that of the whole image, and its place is that of the largest likelihood;
-    it is NaN for cells of few stars, or where the counts do not tell it.
-    """
-    from scipy.special import ndtr
-
-    flux = np.full(SIDE**2, np.nan)
-    if curve.cells.size == 0 or not np.isfinite(half.flux):
-        return flux
-    places = np.log10(curve.flux)
-    centres = np.linspace(places[0], places[-1], _CENTRES)
-    share = half.bright * ndtr((places - centres[:, None]) / half.width)
-    share = np.clip(share, 1e-6, 1.0 - 1e-6)
-    for number, (n, k) in enumerate(zip(*curve.cells, strict=True)):
-        likelihood = np.log(share) @ k + np.log1p(-share) @ (n - k)
-        best = int(np.argmax(likelihood))
-        if n.sum() >= _FEWEST_IN_CELL and 0 < best < _CENTRES - 1:
-            flux[number] = 10.0 ** centres[best]
-    return flux
+def _fine_fluxes(fluxes: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Return some fluxes within each bin, at even distances over all of them, and the bin of each."""
+    step = np.log(fluxes[-1] / fluxes[0]) / max(len(fluxes) - 1, 1)
+    within = (np.arange(_STEPS) + 0.5) / _STEPS - 0.5
+    return (fluxes[:, None] * np.exp(step * within)).ravel(), np.repeat(np.arange(len(fluxes)), _STEPS)
 
 
 def _full_width(measured: Measurements) -> float:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from skylake.core.flags import UNCLEAN
 from skylake.image.cells import SIDE
-from skylake.image.inject import Frame, Trial, half_light, half_light_in_cells, inject
+from skylake.image.completeness import half_light, half_light_in_cells
+from skylake.image.inject import Frame, Trial, inject
 from skylake.image.quality import frame_limit
 
 Floats = npt.NDArray[np.float64]

@@ -22,6 +22,7 @@ from skylake.image.astrometry import (
     StarFinder,
     describe_pointing,
     header_pointing,
+    stars_inside,
     view_pointing,
 )
 from skylake.image.bending import Bending, bending_of
@@ -198,10 +199,9 @@ class _Frame:
             check_radius_arcsec(self.camera, pointing.pixel_scale_arcsec),
         )
         places = found.x, found.y, found.flux["aper1"]
-        check = check_pointing(pointing, self.shape, *places, stars, radius)
-        counted = count_found(
-            pointing, self.shape, *places, stars, radius, clear_sky_of(self.row, self.camera)
-        )
+        inside, clear = stars_inside(pointing, self.shape, stars), clear_sky_of(self.row, self.camera)
+        check = check_pointing(pointing, self.shape, *places, stars, radius, inside)
+        counted = count_found(pointing, self.shape, *places, stars, radius, clear, inside)
         return Judged(pointing, stars, check, counted, radius)
 
     def cloudy(self, judged: Judged) -> bool:

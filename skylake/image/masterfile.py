@@ -6,12 +6,13 @@ import hashlib
 import io
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.reasons import Reason
@@ -19,6 +20,8 @@ from skylake.core.response import Gradient
 from skylake.errors import FrameFailed, FrameUnavailable, reason_of
 from skylake.image.library import Master
 from skylake.image.mapped import mapped
+
+Floats = npt.NDArray[np.float64]
 
 #: Masters that a worker keeps at hand: one night of a camera with some filters.
 _KEPT = 6
@@ -50,6 +53,8 @@ class MasterFrame:
         Frames behind it; 0 if unknown.
     gradient : Gradient or None
         What a flat has of a gradient by chance; None where its file does not tell.
+    tables : mapping
+        The curves of a photon transfer: name to columns, of float64.
     """
 
     kind: str
@@ -62,6 +67,7 @@ class MasterFrame:
     used: tuple[str, ...] = ()
     n_frames: int = 0
     gradient: Gradient | None = None
+    tables: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -203,6 +209,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
             n_frames = int(header.get("NFRAMES") or 0)
             told = all(card in header for card in _GRADIENT)
             gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if told else None
+            tables = _read_tables(units)
     except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
         why = " ".join(str(error).split())
         raise FrameFailed(
@@ -219,6 +226,7 @@ def read_master(data: bytes, path: str) -> MasterFrame:
         used=used,
         n_frames=n_frames,
         gradient=gradient,
+        tables=tables,
     )
 
 
@@ -229,6 +237,17 @@ def _read_plane(units: Any, name: str, kind: Any, inverse: bool = False) -> Any:
     plane = np.ascontiguousarray(units[name].data, kind)
     del units[name].data
     return mapped(_inverse(plane) if inverse else plane)
+
+
+def _read_tables(units: Any) -> dict[str, dict[str, Floats]]:
+    from astropy.io import fits
+
+    return {
+        str(unit.name): {name: np.array(unit.data[name], np.float64) for name in unit.columns.names}
+        for unit in units[1:]
+        # A compressed image is a table too, but not one that was asked for.
+        if type(unit) is fits.BinTableHDU
+    }
 
 
 def _inverse(flat: Pixels) -> Pixels:

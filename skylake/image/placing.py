@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.core.sphere import separation_deg, unit_vectors
+from skylake.core.sphere import unit_vectors, within
 from skylake.image.astrometry import Pointing, Stars, stars_inside
 from skylake.image.measure import Measurements
 from skylake.image.skyview import SkyView
@@ -73,10 +73,10 @@ def sky_to_pixels(pointing: Pointing, ra_deg: Floats, dec_deg: Floats) -> tuple[
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     x, y = np.full(len(ra_deg), np.nan), np.full(len(ra_deg), np.nan)
-    distance = separation_deg(pointing.ra_deg, pointing.dec_deg, ra_deg, dec_deg)
     # A view tells by itself what it does not show; a lens and a plane know no horizon.
     most = 180.0 if isinstance(pointing.lens, SkyView) else _MAX_PLANE_DEG
-    near = np.flatnonzero(distance <= min(1.1 * pointing.radius_deg + 0.01, most))
+    reach = min(1.1 * pointing.radius_deg + 0.01, most)
+    near = np.flatnonzero(within(pointing.ra_deg, pointing.dec_deg, reach, ra_deg, dec_deg))
     if near.size == 0:
         return x, y
     if pointing.lens is not None:

@@ -274,12 +274,15 @@ class FramePsf:
         The light within this radius is the whole star.
     chi2 : float
         Reduced chi-square of the bright lonely stars of this frame, the median over them; NaN where there are too few.
+    width_err : float
+        Relative error of the width, where so few stars tell it that it matters; else 0.
     """
 
     model: PsfModel
     shape: Shape
     total_radius_px: float
     chi2: float = float("nan")
+    width_err: float = 0.0
 
     @property
     def fwhm_px(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,10 @@ _ODD = 4.0
 _ROUNDS = 6
 _STEP = 0.01
 _DONE = 1e-3
+#: Fewer stars tell the width of a frame alone, fainter ones too; so much do the logarithms of the widths of the frames
+#: of a night differ.
+_MIN_SNR_OF_FEW = 10.0
+_NIGHT_SPREAD = 0.15
 #: Width and elongation beyond these are not believed: the former as a factor to what detection saw.
 _WIDTH_FACTOR = 2.0
 _MAX_ELONGATION = 0.45
@@ -132,19 +137,24 @@ def sums_of_frame(extracted: Extracted) -> PsfSums | None:
 def psf_of_frame(model: PsfModel | None, extracted: Extracted) -> FramePsf:
     """Return the point spread function of a frame: the form of a night with the width of the frame.
 
-    Without a form it is a Moffat profile; with too few stars its width is that of the detections, or of the night.
+    Without a form it is a Moffat profile, with too few stars as wide as the detections. Of a form that is known few
+    and faint stars tell the width too.
     """
     height, width = extracted.signal.shape
     radius = extracted.camera.apertures.total_radius_px
-    if model is None or model.size != (height, width):
+    known = model is not None and model.size == (height, width)
+    if model is None or not known:
         model = PsfModel.moffat(_seen_width(extracted), (height, width))
-    start = FramePsf(model, model.shape, radius)
-    stars = choose_stars(extracted, _shape_half(extracted))
-    if len(stars.x) < _MIN_STARS:
-        return start
+    start, half = FramePsf(model, model.shape, radius), _shape_half(extracted)
+    stars = choose_stars(extracted, half)
     shape, fine = fit_shape(stars, start, extracted.gain)
-    psf = FramePsf(model, shape, radius) if fine.sum() >= _MIN_STARS else start
-    return replace(psf, chi2=_disagreement(stars, psf, extracted.gain))
+    if fine.sum() >= _MIN_STARS:
+        psf = FramePsf(model, shape, radius)
+    elif known:
+        psf = _with_width(start, choose_stars(extracted, half, _MIN_SNR_OF_FEW), extracted.gain)
+    else:
+        psf = start
+    return psf if len(stars.x) < _MIN_STARS else replace(psf, chi2=_disagreement(stars, psf, extracted.gain))
 
 
 def _disagreement(stars: PsfStars, psf: FramePsf, gain: float) -> float:
@@ -166,7 +176,7 @@ def _shape_half(extracted: Extracted) -> int:
     return int(np.clip(np.ceil(_SHAPE_WIDTHS * _seen_width(extracted)), 3, 10))
 
 
-def choose_stars(extracted: Extracted, half: int) -> PsfStars:
+def choose_stars(extracted: Extracted, half: int, least_snr: float = _MIN_SNR) -> PsfStars:
     """Return bright, clean, lonely stars with the pixels around them, without those of other detections."""
     from scipy.ndimage import maximum_filter
 
@@ -174,7 +184,7 @@ def choose_stars(extracted: Extracted, half: int) -> PsfStars:
     name = f"aper{camera.apertures.radii_px.index(camera.apertures.calibrated_radius_px) + 1}"
     flux = measured.flux[name] * extracted.exposure_s
     error = measured.flux_err[name] * extracted.exposure_s
-    usable = (flux > _MIN_SNR * error) & ((measured.flags & int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)) == 0)
+    usable = (flux > least_snr * error) & ((measured.flags & int(UNCLEAN & ~SourceFlag.FRAME_REJECTED)) == 0)
     usable &= measured.edge_distance > half + 1
     candidates = np.flatnonzero(usable)
     crowding = np.nan_to_num(measured.crowding[candidates], nan=1.0)
@@ -214,6 +224,8 @@ def fit_shape(stars: PsfStars, start: FramePsf, gain: float) -> tuple[Shape, npt
     first = start.shape
     values = np.array([0.0, first.plus, first.cross])
     fine = np.ones(len(stars.x), bool)
+    if len(fine) < _MIN_STARS:
+        return first, fine
     shape = first
     weights = _weights(stars, stars.drawn(start), gain)
     for turn in range(_ROUNDS):
@@ -225,7 +237,10 @@ def fit_shape(stars: PsfStars, start: FramePsf, gain: float) -> tuple[Shape, npt
             fine = (flux > 0) & (chi2 <= _ODD * max(float(np.median(chi2)), 1.0))
         if fine.sum() < _MIN_STARS:
             return first, fine
-        step = _step(stars, psf, drawn, flux, residual, weights * fine, values, first.width)
+        slopes = _slopes(stars, psf, drawn, flux, weights * fine, values, first.width)
+        normal = slopes @ slopes.T
+        right = slopes @ (np.sqrt(weights * fine)[:, None] * residual).reshape(-1)
+        step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(3), right)
         values = values + np.clip(step, -0.3, 0.3)
         shape = _shape(values, first.width)
         if turn >= 1 and np.abs(step).max() < _DONE:
@@ -255,16 +270,16 @@ def _residuals(stars: PsfStars, drawn: Floats) -> tuple[Floats, Floats]:
     return flux, use * (stars.values - flux[:, None] * drawn)
 
 
-def _step(
-    stars: PsfStars, psf: FramePsf, drawn: Floats, flux: Floats, residual: Floats, weights: Floats, values: Floats,
-    width: float,
+def _slopes(
+    stars: PsfStars, psf: FramePsf, drawn: Floats, flux: Floats, weights: Floats, values: Floats, width: float,
+    numbers: Sequence[int] = (0, 1, 2),
 ) -> Floats:  # fmt: skip
-    """Return the next step of Gauss-Newton."""
+    """Return by how much the weighted pixels of all stars change with some of the values, shape (numbers, pixels)."""
     slopes = []
     drawn = drawn * stars.good
     whole = np.maximum(np.sum(drawn**2, axis=1), 1e-30)
     scale = (flux * np.sqrt(weights))[:, None]
-    for number in range(3):
+    for number in numbers:
         moved = values.copy()
         moved[number] += _STEP
         other = stars.drawn(FramePsf(psf.model, _shape(moved, width), psf.total_radius_px)) * stars.good
@@ -272,7 +287,33 @@ def _step(
         # What a change of flux could do as well is left out.
         slope = slope - drawn * (np.sum(drawn * slope, axis=1) / whole)[:, None]
         slopes.append((scale * slope).reshape(-1))
-    matrix = np.array(slopes)
-    normal = matrix @ matrix.T
-    right = matrix @ (np.sqrt(weights)[:, None] * residual).reshape(-1)
-    return np.asarray(np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(3), right))
+    return np.array(slopes)
+
+
+def _with_width(start: FramePsf, stars: PsfStars, gain: float) -> FramePsf:
+    """Return the point spread function of a night with the width that a few stars of a frame tell, and its error.
+
+    The widths of a night scatter by some share, which keeps noise from being taken for a width; without stars that is
+    the error.
+    """
+    first = start.shape
+    values, prior = np.array([0.0, first.plus, first.cross]), _NIGHT_SPREAD**-2
+    psf, error = start, _NIGHT_SPREAD
+    for _ in range(_ROUNDS if len(stars.x) else 0):
+        drawn = stars.drawn(psf)
+        flux, residual = _residuals(stars, drawn)
+        weights = _weights(stars, drawn, gain)
+        degrees = np.maximum(stars.good.sum(axis=1) - 1, 1)
+        chi2 = weights * np.sum(residual**2, axis=1) / degrees
+        fine = (flux > 0) & (chi2 <= _ODD * max(float(np.median(chi2)), 1.0))
+        slope = _slopes(stars, psf, drawn, flux, weights * fine, values, first.width, (0,))[0]
+        normal = float(slope @ slope) + prior
+        right = float(slope @ (np.sqrt(weights * fine)[:, None] * residual).reshape(-1)) - prior * values[0]
+        step = float(np.clip(right / normal, -0.3, 0.3))
+        values[0] += step
+        psf, error = FramePsf(start.model, _shape(values, first.width), start.total_radius_px), normal**-0.5
+        if abs(step) < _DONE:
+            break
+    if abs(values[0]) > np.log(_WIDTH_FACTOR):
+        return replace(start, width_err=_NIGHT_SPREAD)
+    return replace(psf, width_err=error)

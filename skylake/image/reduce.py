@@ -26,7 +26,7 @@ from skylake.image.conditions import SkyFinder, conditions_of
 from skylake.image.detect import Detections, detect_sources
 from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
-from skylake.image.growth import ApertureCorrections, aperture_corrections
+from skylake.image.growth import ApertureCorrections, apcor_row, aperture_corrections
 from skylake.image.inject import Frame
 from skylake.image.kept import Keeper, Kept
 from skylake.image.kernels.tiles import count_bits
@@ -43,6 +43,7 @@ from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.undetected import extracted_nothing
+from skylake.image.usual import UsualPsf, corrections_of
 from skylake.image.verdicts import apply_gates, drop_sky_of_flood, empty_frame, note_sky
 from skylake.revision import code_version
 
@@ -122,6 +123,7 @@ def reduce_frame(
     catalog: str | None = None,
     prior: Prior | None = None,
     keeper: Keeper | None = None,
+    usual: UsualPsf | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -155,6 +157,8 @@ def reduce_frame(
         What its neighbours tell of a frame that does not tell itself where it points; needs `find_stars`.
     keeper : Keeper or None
         Keeps what is found on the frame, and knows what was found when it was reduced before in the same way.
+    usual : callable or None
+        Gives the point spread function of the night, whose aperture corrections stand in on a frame of few stars.
 
     Returns
     -------
@@ -169,7 +173,7 @@ def reduce_frame(
     try:
         reading, header, images = _open(reduced, content, profile, library, sky)
         # Nobody else holds the image, so that its memory is free once its pixels have done their part.
-        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced, keeper)
+        _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced, keeper, usual)
     except FrameError as error:
         reduced.file_under(error)
     if "sky_adu" in reduced.row:
@@ -246,7 +250,7 @@ def _calibrate(
 
 def _measure(
     reduced: ReducedFrame, header: Any, image: Image, reading: HeaderReading, reference: Reference | None,
-    finish: Finisher | None, prior: Prior | None, unplaced: bool, keeper: Keeper | None,
+    finish: Finisher | None, prior: Prior | None, unplaced: bool, keeper: Keeper | None, usual: UsualPsf | None,
 ) -> None:  # fmt: skip
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
@@ -260,18 +264,23 @@ def _measure(
         background, found = _found(row, image, signal, background, reading, detect, keeper)
     except FrameRejected as error:
         reduced.file_under(error)
-        nothing = extracted_nothing(row, image, background, signal, reading, prior)
+        nothing = extracted_nothing(row, image, background, signal, reading, prior, usual)
         reduced.finished = finish(nothing) if finish and nothing else None
         raise
     detections, measured = found.detections, found.measured
     located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
         row.update(sky_row(reading, located.pointing))
+    gain, exposure_s = reading.image_gain, reading.exposure_s
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, located.crowding
     )
+    extracted = Extracted(
+        row, camera, gain, exposure_s, replace(image, pixels=signal), background, signal, detections, measured,
+        corrections, located.pointing, found.trails, located.stars,
+    )  # fmt: skip
+    corrections = corrections_of(extracted, usual)
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
-    gain, exposure_s = reading.image_gain, reading.exposure_s
     note_limits(row, Frame(image, background, measured, camera, gain, exposure_s, corrections.factor))
     note_cells(row, measured, image.pixels.shape)
     _judge(row, camera, measured, corrections, located.found)
@@ -282,13 +291,11 @@ def _measure(
         reduced.ra_deg, reduced.dec_deg = pointing.to_sky(measured.x, measured.y)
     measured.flags[:] |= _flags_of_all(row)
     if finish is not None:
-        image = replace(image, pixels=signal)
+        # The pixels with their sky have done their part.
+        image = extracted.image
         reduced.finished = finish(
-            Extracted(
-                row, camera, gain, exposure_s, image, background, signal, detections, measured,
-                corrections, pointing, found.trails, located.stars,
-            )
-        )  # fmt: skip
+            replace(extracted, measured=measured, corrections=corrections, pointing=pointing)
+        )
 
 
 def _note_place(row: dict[str, Any], reading: HeaderReading, told: Pointing | None) -> None:
@@ -380,19 +387,9 @@ def _judge(
     found: Found | None,
 ) -> None:
     """Add aperture corrections, metrics and verdict to the row."""
-    row.update(_apcor_row(camera, corrections))
+    row.update(apcor_row(camera.apertures, corrections))
     if corrections.assumed:
         row["flags"] |= FrameFlag.APCOR_ASSUMED
     metrics = source_metrics(measured)
     row.update({name: getattr(metrics, name) for name in metrics.__slots__})
     apply_gates(row, camera, found)
-
-
-def _apcor_row(camera: Camera, corrections: ApertureCorrections) -> dict[str, Any]:
-    row: dict[str, Any] = {"n_apcor": corrections.n_stars}
-    for name in camera.apertures.fluxes:
-        row[f"apcor_{name}"] = corrections.factor[name]
-        row[f"apcor_{name}_err"] = corrections.error[name]
-    for name, radius in zip(camera.apertures.circles, camera.apertures.radii_px, strict=True):
-        row[f"{name}_radius_px"] = radius
-    return row

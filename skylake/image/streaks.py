@@ -15,6 +15,7 @@ from skylake.core.frame import Image, MaskPlane, Pixels
 from skylake.image.detections import Detections
 from skylake.image.kernels.strips import read_strip
 from skylake.image.measure import Measurements
+from skylake.image.structure import is_structure
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,6 +57,11 @@ class Trail:
     x1: float
     y1: float
     width: float
+
+    @property
+    def ends(self) -> tuple[float, float, float, float]:
+        """Both ends: x and y of the first and of the second."""
+        return self.x0, self.y0, self.x1, self.y1
 
     @property
     def length(self) -> float:
@@ -113,8 +119,9 @@ def find_trails(
 
     What detection has made of a trail lies on a line: the lines with most of such pieces are looked for in the space
     of their angles and distances (Duda & Hart 1972, Comm. ACM 15, 11), and each is then judged by the pixels along
-    it, piece by piece, by medians, to which stars do not matter. The search ends when five lines in a row were none,
-    however many trails there are.
+    it, piece by piece, by medians, to which stars do not matter. What the detector or a bright star makes is left out
+    (:func:`~skylake.image.structure.is_structure`). The search ends when five lines in a row were none, however many
+    trails there are.
 
     Parameters
     ----------
@@ -129,6 +136,7 @@ def find_trails(
     """
     x, y = _pieces(detections)
     trails: list[Trail] = []
+    others: list[Trail] = []
     failed = 0
     while failed < _FAILED_LINES:
         line = _best_line(x, y, signal.shape)
@@ -136,12 +144,13 @@ def find_trails(
             break
         tried = (_follow(signal, mask, noise, line, fwhm, piece) for piece in _PIECES_PX)
         trail = next((one for one in tried if one is not None), None)
-        if trail is None or _is_one_of(trails, trail):
+        if trail is None or _is_one_of([*trails, *others], trail):
             failed += 1
             rest = ~line.near(x, y)
         else:
             failed = 0
-            trails.append(trail)
+            made = is_structure(trail.ends, signal, mask, noise, fwhm)
+            (others if made else trails).append(trail)
             rest = ~near_trails([trail], x, y, 2.0 * _NEAR_PX + 0.5 * fwhm)
         x, y = x[rest], y[rest]
     return tuple(trails)

@@ -70,7 +70,8 @@ def tie_to_growth(
     bright &= (flags & ~np.int32(SourceFlag.FRAME_REJECTED)) == 0
     bright &= np.abs(sums.contamination) < _CONTAMINATION
     if bright.sum() < _MIN_STARS:
-        return 1.0, _ERRORS[1]
+        # A fit to the core takes a star for brighter in proportion to its width.
+        return 1.0, float(np.hypot(_ERRORS[1], psf.width_err))
     tie = float(np.median(whole[bright] / fit.flux[bright]))
     outermost = len(apertures.radii_px)
     whole, error = (one[bright] for one in _brought_to_total(extracted, sums, relative, outermost))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.frame import Pixels
-from skylake.core.robust import robust_fit, robust_mean
+from skylake.core.robust import Fit, robust_fit, robust_mean
 from skylake.image.coarse import reach, step_of
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +29,8 @@ _CLIPS = 3
 _LEAST_SIGNIFICANCE = 3.0
 #: Exposures that have to be there for the response against signal, each of them twice or more.
 _LEAST_EXPOSURES = 3
+#: Groups of tiles of like level in which the curve of a photon transfer is kept.
+_GROUPS = 48
 #: The light is not steady if rates of one exposure differ by this many errors, or all go one way by this many.
 _UNSTEADY = 4.0
 _DRIFT = 5.0
@@ -55,6 +57,26 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanVariance:
+    """How the variance of a pixel grows with its signal; arrays of shape (n,), in the order of level, ADU and ADU^2.
+
+    Attributes
+    ----------
+    level : ndarray
+        Mean signal of some tiles of like level.
+    variance, variance_err : ndarray
+        Variance of a single frame there, and its standard error.
+    fitted : ndarray
+        What gain, read noise and response make of it.
+    """
+
+    level: Floats
+    variance: Floats
+    variance_err: Floats
+    fitted: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class PhotonTransfer:
     """Gain and read noise with their standard errors, and the curve that they come from.
 
@@ -66,6 +88,8 @@ class PhotonTransfer:
         Electrons, rms; NaN without pairs of bias frames.
     levels, variances : ndarray, shape (n pairs,)
         Level of each pair of flats, ADU, and variance of a single frame, ADU^2.
+    curve : MeanVariance
+        Of all tiles, those of like level together.
     """
 
     gain: float
@@ -74,6 +98,7 @@ class PhotonTransfer:
     read_noise_err: float
     levels: Floats
     variances: Floats
+    curve: MeanVariance
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +107,8 @@ class Linearity:
 
     Attributes
     ----------
-    levels, ratios, errors : ndarray, shape (n,)
-        Signal in ADU, and ADU per second over that of a faint signal.
+    levels, ratios, errors, fitted : ndarray, shape (n,)
+        Signal in ADU, and ADU per second over that of a faint signal; `fitted` is what the coefficient makes of it.
     coefficient, coefficient_err : float
         c2 of the linear signal x + c2 x^2, per ADU, for detector.linearity of a profile.
     """
@@ -91,6 +116,7 @@ class Linearity:
     levels: Floats
     ratios: Floats
     errors: Floats
+    fitted: Floats
     coefficient: float
     coefficient_err: float
 
@@ -209,27 +235,50 @@ def photon_transfer(
     )
     if not np.isfinite(read) and len(level) < 2:
         return None
-    slope, slope_err = _slope(level, ratio, (variance, error), (read, read_err), curvature)
+    fit = _fit(level, ratio, (variance, error), (read, read_err), curvature)
+    slope, slope_err = float(fit.coefficients[1]), float(fit.errors[1])
     if not slope > _LEAST_SIGNIFICANCE * slope_err:
         return None
     gain, gain_err = 1.0 / slope, slope_err / slope**2
-    noise = float(np.sqrt(read)) * gain if np.isfinite(read) else float("nan")
-    noise_err = (
-        noise * float(np.hypot(0.5 * read_err / read, gain_err / gain)) if noise > 0.0 else float("nan")
-    )
-    singles = [float(np.median(one.variance / (1.0 + one.ratio))) for one in pairs]
-    levels = [float(np.median(one.level)) for one in pairs]
-    return PhotonTransfer(gain, gain_err, noise, noise_err, np.array(levels), np.array(singles))
+    noise, noise_err = _read_noise((read, read_err), (gain, gain_err))
+    singles = np.array([np.median(one.variance / (1.0 + one.ratio)) for one in pairs])
+    levels = np.array([np.median(one.level) for one in pairs])
+    curve = _mean_variance(level, ratio, variance, error, variance - fit.residuals)
+    return PhotonTransfer(gain, gain_err, noise, noise_err, levels, singles, curve)
 
 
-def _slope(
+def _read_noise(variance: tuple[float, float], gain: tuple[float, float]) -> tuple[float, float]:
+    """Return the read noise in electrons and its error; NaN where the variance, ADU^2, is not known."""
+    read, read_err = variance
+    noise = float(np.sqrt(read)) * gain[0] if np.isfinite(read) else float("nan")
+    if not noise > 0.0:
+        return noise, float("nan")
+    return noise, noise * float(np.hypot(0.5 * read_err / read, gain[1] / gain[0]))
+
+
+def _mean_variance(
+    level: Floats, ratio: Floats, variance: Floats, error: Floats, fitted: Floats
+) -> MeanVariance:
+    """Return the robust mean of what tiles of like level show, some groups of as many tiles each."""
+    # Differences have 1 + ratio times the noise of light of a single frame.
+    variance, error, fitted = (one / (1.0 + ratio) for one in (variance, error, fitted))
+    pieces = np.array_split(np.argsort(level, kind="stable"), min(_GROUPS, len(level)))
+    rows = []
+    for some in pieces:
+        # Tiles of a group differ in level, so the mean is that of what they have beyond the fit.
+        beyond, usual = robust_mean(variance[some] - fitted[some], error[some]), float(fitted[some].mean())
+        rows.append((level[some].mean(), usual + beyond.coefficients[0], beyond.errors[0], usual))
+    return MeanVariance(*np.array(rows, float).T)
+
+
+def _fit(
     level: Floats,
     ratio: Floats,
     variances: tuple[Floats, Floats],
     read: tuple[float, float],
     curvature: tuple[float, float],
-) -> tuple[float, float]:
-    """Return 1/gain and its error by the variances of tiles, what is known of the read noise, and of the response."""
+) -> Fit:
+    """Fit R and 1/gain, in this order, to variances of tiles, by what is known of read noise and response."""
     c2, c2_err = curvature
     light = level * (1.0 + ratio) * (1.0 + c2 * level) / (1.0 + 2.0 * c2 * level) ** 2
     design, told = np.column_stack([1.0 + ratio**2, light]), np.array([read[0], 0.0])
@@ -242,7 +291,7 @@ def _slope(
         design = np.column_stack([design, -3.0 * level / brightest * light])
         known = np.append(known, c2_err * brightest * max(float(fit.coefficients[1]), 0.0))
         fit = robust_fit(design, *variances, prior=(np.append(np.nan_to_num(told), 0.0), known))
-    return float(fit.coefficients[1]), float(fit.errors[1])
+    return fit
 
 
 def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
@@ -313,4 +362,5 @@ def linearity(
     gradient = np.array([-slope / faint**2, 1.0 / faint])
     coefficient_err = float(np.sqrt(gradient @ fit.covariance @ gradient))
     errors = np.hypot(inverse_err, fit.intrinsic) * rate**2 * faint
-    return Linearity(level, rate * faint, errors, slope / faint, coefficient_err)
+    fitted = 1.0 / (known + slope / faint * level)
+    return Linearity(level, rate * faint, errors, fitted, slope / faint, coefficient_err)

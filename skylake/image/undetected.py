@@ -17,6 +17,7 @@ from skylake.image.growth import aperture_corrections
 from skylake.image.measure import Measurements
 from skylake.image.neighbours import Prior
 from skylake.image.placed import pointing_of_lens
+from skylake.image.usual import UsualPsf, corrections_of
 
 
 def extracted_nothing(
@@ -26,6 +27,7 @@ def extracted_nothing(
     signal: Pixels,
     reading: HeaderReading,
     prior: Prior | None,
+    usual: UsualPsf | None = None,
 ) -> Extracted | None:
     """Return what is known of a frame without detections, if its neighbours tell where it points.
 
@@ -37,6 +39,8 @@ def extracted_nothing(
         As for a frame with detections.
     prior : Prior or None
         What the neighbours tell.
+    usual : callable or None
+        Gives the point spread function of the night, and with it aperture corrections.
 
     Returns
     -------
@@ -50,10 +54,11 @@ def extracted_nothing(
     camera, shape = reading.camera, (signal.shape[0], signal.shape[1])
     detections, measured = _no_detections(shape), _no_sources(camera.apertures.fluxes)
     corrections = aperture_corrections(image, background, signal, detections, measured, camera.apertures)
-    return Extracted(
+    nothing = Extracted(
         row, camera, reading.image_gain, reading.exposure_s, replace(image, pixels=signal), background, signal,
         detections, measured, corrections, pointing_of_lens(prior.between.lens, shape),
     )  # fmt: skip
+    return replace(nothing, corrections=corrections_of(nothing, usual))
 
 
 def _no_detections(shape: tuple[int, int]) -> Detections:

@@ -71,6 +71,7 @@ def check_pointing(
     flux: Floats,
     stars: Stars,
     radius_arcsec: float,
+    inside: npt.NDArray[np.intp] | None = None,
 ) -> WcsCheck:
     """Look for the brightest catalog stars of the field where the WCS puts them.
 
@@ -87,13 +88,15 @@ def check_pointing(
     stars : Stars
     radius_arcsec : float
         Distance within which a star counts as found.
+    inside : ndarray of int or None
+        What :func:`~skylake.image.astrometry.stars_inside` gives for these stars, if that is known.
 
     Notes
     -----
     How many stars chance brings follows from the number of sources, if they lay evenly, and is counted with the
     sources moved aside, since they may lie in clumps; the larger of both counts.
     """
-    inside = stars_inside(pointing, shape, stars)
+    inside = stars_inside(pointing, shape, stars) if inside is None else inside
     brightest = inside[np.argsort(stars.mag[inside], kind="stable")]
     n_expected = min(len(brightest), len(x), _MAX_STARS)
     if n_expected == 0:
@@ -102,12 +105,14 @@ def check_pointing(
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * n_expected]
     wanted = unit_vectors(stars.ra_deg[brightest], stars.dec_deg[brightest]).reshape(-1, 3)
     radii = radius_arcsec * np.array(_RADII)
-    arcsec = _met(pointing, x[ranked], y[ranked], wanted)
-    found = arcsec <= radius_arcsec
     reach_px = radius_arcsec / pointing.pixel_scale_arcsec
+    # All at once: what a WCS does before the first place takes as long as hundreds of them.
+    places = [(x[ranked] + reach_px * dx, y[ranked] + reach_px * dy) for dx, dy in ((0.0, 0.0), *_MOVES)]
+    sky = pointing.to_sky(*(np.concatenate(axis) for axis in zip(*places, strict=True)))
+    arcsec, *aside = (_met(one, wanted) for one in unit_vectors(*sky).reshape(len(places), -1, 3))
+    found = arcsec <= radius_arcsec
     moved = np.zeros(len(radii))
-    for dx, dy in _MOVES:
-        others = _met(pointing, x[ranked] + reach_px * dx, y[ranked] + reach_px * dy, wanted)
+    for others in aside:
         moved += np.count_nonzero(others[:, None] <= radii, axis=0) / len(_MOVES)
     even = 1.0 - np.exp(-len(ranked) * math.pi * (reach_px * np.array(_RADII)) ** 2 / (shape[0] * shape[1]))
     chance = np.minimum(np.maximum(even, moved / n_expected), 1.0)
@@ -116,11 +121,10 @@ def check_pointing(
     return WcsCheck(n_expected, int(found.sum()), offset, confirmed)
 
 
-def _met(pointing: Pointing, x: Floats, y: Floats, wanted: Floats) -> Floats:
+def _met(sources: Floats, wanted: Floats) -> Floats:
     """Return how far each star is from its source, arcsec: the nearest, to which no other star is nearer."""
     from scipy.spatial import cKDTree
 
-    sources = unit_vectors(*pointing.to_sky(x, y)).reshape(-1, 3)
     sources = sources[np.isfinite(sources).all(axis=1)]
     if not len(sources):
         return np.full(len(wanted), np.inf)

@@ -17,6 +17,9 @@ FWHM_COLUMNS = tuple(f"fwhm_cell{number}_px" for number in range(1, 10))
 ELLIPTICITY_COLUMNS = tuple(f"ellipticity_cell{number}" for number in range(1, 10))
 #: Spans of time side by side, at most.
 _MOST_SPANS = 6
+#: How bright red, green and blue are to the eye, and from what brightness on black is read better than white.
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+_BRIGHT = 0.45
 
 
 def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floats, camera: str) -> Figure:
@@ -81,8 +84,8 @@ def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -
         shown = axes.imshow(cells, origin="lower", cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
         axes.set_facecolor("#dddddd")
         for row, column in np.argwhere(np.isfinite(cells)):
-            dark = cells[row, column] < 0.6 * low + 0.4 * high
-            colour = "white" if dark else "black"
+            bright = float(np.dot(_LUMINANCE, shown.to_rgba(cells[row, column])[:3]))
+            colour = "black" if bright > _BRIGHT else "white"
             text = form.format(cells[row, column])
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
         axes.set_xticks([])
@@ -94,6 +97,8 @@ def _draw_line(panels: npt.NDArray[np.object_], maps: list[Floats], form: str) -
 def _when(mjd: Floats) -> str:
     """Return the time of some frames in two lines, by hours where they are of one day."""
     first, last = dates([float(mjd.min()), float(mjd.max())])
+    if f"{first:%Y-%m-%d %H:%M}" == f"{last:%Y-%m-%d %H:%M}":
+        return f"{first:%Y-%m-%d}\n{first:%H:%M}"
     if first.date() == last.date():
         return f"{first:%Y-%m-%d}\n{first:%H:%M} to {last:%H:%M}"
     return f"{first:%Y-%m-%d}\nto {last:%Y-%m-%d}"

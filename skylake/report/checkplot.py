@@ -99,6 +99,9 @@ def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: st
 
 def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
     """Draw the level of the background; contours tell its noise."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     height, width = level.shape
     with canvas(title, (_INCHES, _INCHES * height / width * 0.86 + 0.6)) as (figure, axes):
         some = np.asarray(level[::_SAMPLE_PX, ::_SAMPLE_PX], float)
@@ -111,8 +114,11 @@ def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
             place = np.arange(0, width, _SAMPLE_PX), np.arange(0, height, _SAMPLE_PX)
             lines = axes.contour(*place, noise, levels=5, colors="white", linewidths=0.8)
             axes.clabel(lines, fmt="%.3g", fontsize=8)
-            axes.plot([], [], "-", color=GREY, label="noise per pixel [ADU]")
-            axes.legend(loc="upper right", fontsize=8)
+            # Below the map, where it hides none, with the white of the lines on a colour of the map.
+            axes.legend(
+                [(Patch(color=shown.cmap(0.4)), Line2D([], [], color="white", lw=1.2))], ["noise per pixel [ADU]"],
+                loc="upper left", bbox_to_anchor=(0.0, -0.06), fontsize=8, frameon=False,
+            )  # fmt: skip
         axes.grid(False)
         axes.set_xlabel("x [pixel]")
         axes.set_ylabel("y [pixel]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
 from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
-from skylake.report.style import save
+from skylake.report.pictures import Picture, draw
 from skylake.table.combine import MAPS, combine
 from skylake.table.forced_photometry import DETECTED_SNR
 
@@ -36,14 +35,6 @@ _MEASURED = {"forced": "forced measurements", "detected": "detections"}
 _MEASURED_TITLE = {"forced": "forced photometry", "detected": "its detections"}
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of the page: its file beside the page, and what it shows."""
-
-    file: str
-    caption: str
-
-
 def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
     """Write ``index.html`` and its pictures into a folder.
 
@@ -51,7 +42,7 @@ def write_report(lake: Lake, out: Path, as_of: str | None = None) -> list[Path]:
     ----------
     lake : Lake
     out : Path
-        Made if it is not there.
+        Made if it is not there. A picture in it that would show the same is left alone.
     as_of : str or None
         Number of a snapshot, or a time: the lake as it was. None means as it is.
 
@@ -116,32 +107,33 @@ def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]
         mine = zeropoints.filter(pc.equal(zeropoints["camera"], camera))
         band = np.asarray(pc.fill_null(mine["band"], "no band").to_pylist(), object)
         mjd, zp, zp_err = (collect.floats(mine, name) for name in ("mjd_mid", "zp", "zp_err"))
-        figure = plots.zeropoint_against_time(mjd, zp, zp_err, band, camera)
-        pictures.append(
-            _keep(figure, out, f"zeropoint-{camera}.png", f"Zeropoint of every calibrated frame of {camera}.")
-        )
+        caption = f"Zeropoint of every calibrated frame of {camera}."
+        shown: tuple[Any, ...] = (mjd, zp, zp_err, band, camera)
+        pictures.append(draw(out, f"zeropoint-{camera}.png", caption, plots.zeropoint_against_time, *shown))
         pictures += _match_pictures(snapshot, catalog, camera, out)
         frames = collect.frames_of(
             snapshot, camera, ["mjd_mid", "sky_adu", "exposure_s", "fwhm_px", "status"]
         )
         good = frames.filter(pc.equal(frames["status"], "ok"))
         sky = collect.floats(good, "sky_adu") / collect.floats(good, "exposure_s")
-        figure = plots.sky_and_seeing(
-            collect.floats(good, "mjd_mid"), sky, collect.floats(good, "fwhm_px"), camera
-        )
-        pictures.append(
-            _keep(figure, out, f"sky-{camera}.png", f"Sky background and width of stars, {camera}.")
-        )
+        caption = f"Sky background and width of stars, {camera}."
+        shown = (collect.floats(good, "mjd_mid"), sky, collect.floats(good, "fwhm_px"), camera)
+        pictures.append(draw(out, f"sky-{camera}.png", caption, plots.sky_and_seeing, *shown))
         pictures += _cell_pictures(snapshot, camera, out)
         pictures += _forced_pictures(snapshot, camera, out)
+    return pictures + _map_pictures(snapshot, out)
+
+
+def _map_pictures(snapshot: Snapshot, out: Path) -> list[Picture]:
+    pictures = []
     rows = snapshot.read("maps")
     for name in ("visits", "residual", "limit", "completeness"):
         made = combine(rows, name)
         if name in ("limit", "completeness") and made.pixels.size == 0:
             continue
-        title = f"All cameras: {name}"
-        figure = plots.sky_map(made.pixels, made.values, made.order, MAPS[name].label, title)
-        pictures.append(_keep(figure, out, f"map-{name}.png", f"Map of {MAPS[name].label}."))
+        caption = f"Map of {MAPS[name].label}."
+        shown = (made.pixels, made.values, made.order, MAPS[name].label, f"All cameras: {name}")
+        pictures.append(draw(out, f"map-{name}.png", caption, plots.sky_map, *shown))
     return pictures
 
 
@@ -157,9 +149,9 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
         for some in (cellplots.FWHM_COLUMNS, cellplots.ELLIPTICITY_COLUMNS)
     )
     mjd, uneven = collect.floats(frames, "mjd_mid"), collect.floats(frames, "n_uneven_cells")
-    figure = cellplots.cells_over_time(mjd, fwhm, ellipticity, uneven, camera)
+    shown = (mjd, fwhm, ellipticity, uneven, camera)
     caption = f"Width and ellipticity of stars in 3 x 3 parts of the image of {camera}; grey: too few stars."
-    return [_keep(figure, out, f"cells-{camera}.png", caption)]
+    return [draw(out, f"cells-{camera}.png", caption, cellplots.cells_over_time, *shown)]
 
 
 def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
@@ -169,9 +161,9 @@ def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture
     if rows.num_rows == 0:
         return []
     mag, mag_err, scatter, n_clean = (collect.floats(rows, name) for name in columns)
-    figure = forcedplots.scatter_against_magnitude(mag, mag_err, scatter, n_clean, camera)
+    shown = (mag, mag_err, scatter, n_clean, camera)
     caption = f"How well forced photometry of {camera} repeats; the line is what the errors let expect."
-    return [_keep(figure, out, f"forced-{camera}.png", caption)]
+    return [draw(out, f"forced-{camera}.png", caption, forcedplots.scatter_against_magnitude, *shown)]
 
 
 def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) -> list[Picture]:
@@ -187,28 +179,23 @@ def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) ->
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
     x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
-    over_field = plots.residuals_over_field(x, y, bright, width, height, camera)
     mag = collect.floats(found.matches, "ref_mag")
-    against_mag = plots.residuals_against_magnitude(mag, residual, catalog or "none")
+    over_field = (x, y, bright, width, height, camera)
+    against_mag = (mag, residual, catalog or "none")
+    where = f"Where on the detector of {camera} stars come out too bright or faint."
+    how_well = f"How well {camera} reproduces catalog magnitudes."
     return [
-        _keep(
-            over_field,
-            out,
-            f"field-{camera}.png",
-            f"Where on the detector of {camera} stars come out too bright or faint.",
-        ),
-        _keep(
-            against_mag, out, f"residuals-{camera}.png", f"How well {camera} reproduces catalog magnitudes."
-        ),
+        draw(out, f"field-{camera}.png", where, plots.residuals_over_field, *over_field),
+        draw(out, f"residuals-{camera}.png", how_well, plots.residuals_against_magnitude, *against_mag),
     ]
 
 
 def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
     pictures = []
     for number, star in enumerate(collect.most_variable(lake, snapshot, _MAX_STARS), start=1):
-        figure = curve_figure(curve_of_object(snapshot, star["object_id"], star["catalog"]))
+        curve = curve_of_object(snapshot, star["object_id"], star["catalog"])
         caption = f"Star {star['object_id']} of {star['catalog']}: most scatter for its brightness, number {number}."
-        pictures.append(_keep(figure, out, f"star-{number}.png", caption))
+        pictures.append(draw(out, f"star-{number}.png", caption, curve_figure, curve))
     return pictures
 
 
@@ -217,7 +204,7 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     points = curve["points"]
     # A target that no catalog has is of the catalog of detections.
     whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
-    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f}"
+    title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     band = np.array([point["band"] or "instrumental" for point in points], object)
     mag, mag_err = (
         np.array([np.nan if point[name] is None else point[name] for point in points], float)
@@ -236,8 +223,3 @@ def _limit(point: dict[str, Any]) -> float:
     if flux is None or error is None or limit is None or flux >= DETECTED_SNR * error:
         return float("nan")
     return float(limit)
-
-
-def _keep(figure: Figure, out: Path, file: str, caption: str) -> Picture:
-    save(figure, out / file)
-    return Picture(file, caption)

@@ -25,6 +25,10 @@ _FEW_COUNTS = 20
 _NOTHING = "#dddddd"
 #: Matches per cell of a residual picture, at least on average.
 _PER_CELL = 8
+#: Up to so many matches each is a dot that can be seen alone.
+_FEW_MATCHES = 2000
+#: Steps of right ascension in a panel, at most, by the number of panels beside each other.
+_PANEL_TICKS = {1: 8, 2: 4, 3: 3}
 
 
 def zeropoint_against_time(
@@ -116,7 +120,11 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
             say_nothing_there(axes, "no calibrated matches yet")
             return figure
         m, r = mag[known], residual[known]
-        axes.plot(m, r, ".", ms=2.0, color=BLUE, alpha=0.25, rasterized=True, label=f"{len(m)} matches")
+        limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
+        beyond = int(np.count_nonzero(np.abs(r) > limit))
+        label = f"{len(m)} matches" + (f", {beyond} of them beyond the picture" if beyond else "")
+        size, alpha = (5.0, 0.6) if len(m) < _FEW_MATCHES else (2.0, 0.25)
+        axes.plot(m, r, ".", ms=size, mew=0.0, color=BLUE, alpha=alpha, rasterized=True, label=label)
         edges = np.arange(np.floor(m.min() * 2) / 2, m.max() + 0.5, 0.5)
         which = np.digitize(m, edges)
         groups = [(m[which == i], r[which == i]) for i in range(1, len(edges) + 1)]
@@ -128,7 +136,6 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
             axes.errorbar(
                 centre, middle, spread, fmt="o", color=RED, ms=4, capsize=2, label="median and robust scatter"
             )
-        limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
         axes.set_ylim(limit, -limit)
         axes.set_xlabel("catalog magnitude [mag]")
         axes.set_ylabel("residual [mag]")
@@ -223,8 +230,10 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             across = len(fields) if len(fields) < 4 else -(-len(fields) // 2)
             figure.set_size_inches(8.0, 4.2 if len(fields) < 4 else 6.4)
             panels = figure.subplots(-(-len(fields) // across), across, squeeze=False).ravel()
+            steps = _PANEL_TICKS[min(across, 3)]
             shapes = [
-                _on_a_plane(panel, pixels[rows], order) for panel, rows in zip(panels, fields, strict=False)
+                _on_a_plane(panel, pixels[rows], order, steps)
+                for panel, rows in zip(panels, fields, strict=False)
             ]
             for panel in panels[len(fields) :]:
                 figure.delaxes(panel)
@@ -254,8 +263,15 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
         return figure
 
 
-def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int) -> Floats:
-    """Prepare axes for a region of the sky, and return the corners of its pixels on them."""
+def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int, steps: int | None = None) -> Floats:
+    """Prepare axes for a region of the sky, and return the corners of its pixels on them.
+
+    `steps` of right ascension are shown at most: panels may be narrow, and the labels are long.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if steps is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 5, 10]))
     east, dec, middle = _outlines(pixels, order)
     axes.margins(0.05)
     axes.xaxis.set_inverted(True)
@@ -312,10 +328,17 @@ def _draw_pixels(
     every = np.concatenate(values)
     colours, norm = "RdBu_r" if _has_both_signs(every) else "viridis", _norm(every)
     for axes, corners, some in zip(panels, shapes, values, strict=True):
+        outlines, place = _placed(axes, corners)
         drawn = PolyCollection(
-            list(corners), array=some, cmap=colours, norm=norm, edgecolors="face", linewidths=0.2
+            list(outlines),
+            array=some,
+            cmap=colours,
+            norm=norm,
+            edgecolors="face",
+            linewidths=0.2,
+            transform=place,
         )
-        axes.add_collection(drawn)
+        axes.add_collection(drawn, autolim=place is axes.transData)
         axes.autoscale_view()
         axes.set_xlabel("right ascension [deg]")
         axes.set_ylabel("declination [deg]")
@@ -323,3 +346,15 @@ def _draw_pixels(
     if np.array_equal(every, np.rint(every)) and np.ptp(every) < _FEW_COUNTS:
         bar.locator = MaxNLocator(integer=True)
         bar.update_ticks()
+
+
+def _placed(axes: Axes, corners: Floats) -> tuple[Floats, Any]:
+    """Return outlines as they are to be drawn, and the transformation from there to the picture.
+
+    An outline that matplotlib projects itself takes it a millisecond, twice; all of them at once take nothing.
+    """
+    if axes.name != "mollweide":
+        return corners, axes.transData
+    whole_sky: Any = axes
+    projected = whole_sky.transProjection.transform(corners.reshape(-1, 2)).reshape(corners.shape)
+    return projected, whole_sky.transAffine + axes.transAxes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,12 +52,12 @@ def canvas(title: str, size: tuple[float, float] = (8.0, 4.5)) -> Iterator[tuple
         yield figure, axes
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure; the format follows from the suffix."""
+def save(figure: Figure, path: Path, more: Mapping[str, str] | None = None) -> None:
+    """Write a figure, with more texts in its metadata; the format follows from the suffix."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = dict.fromkeys(_METADATA.get(path.suffix, ()))
+    metadata = {**dict.fromkeys(_METADATA.get(path.suffix, ())), **(more or {})}
     with matplotlib.rc_context({"svg.hashsalt": "skylake"}):
         figure.savefig(path, metadata=metadata)
 

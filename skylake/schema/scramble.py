@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.compiled import compile_once
-
-compile_once()
+from skylake.core.kernels import kernel
 
 Words = npt.NDArray[np.uint64]
 
@@ -18,7 +15,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def scramble(words: Words, salt: np.uint64) -> Words:
     """Return each word, after it met the salt and was spread and mixed; all words of one salt stay apart.
 
@@ -41,7 +38,7 @@ def scramble(words: Words, salt: np.uint64) -> Words:
     return mixed
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mix(words: Words) -> Words:
     """Return each word mixed; zero stays zero.
 

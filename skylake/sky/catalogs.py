@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.bands import mag_column
-from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg
+from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
 from skylake.sky.cone import faintest_of, read_cone
 from skylake.sky.hats import read_common_metadata, read_properties
@@ -141,7 +141,7 @@ class StarField:
         )
         years = float(julian_epoch(mjd)) - self.catalog.epoch
         moved_ra, moved_dec = apply_proper_motion(ra0, dec0, pm_ra, pm_dec, years)
-        near = separation_deg(ra_deg, dec_deg, moved_ra, moved_dec) <= radius_deg
+        near = within(ra_deg, dec_deg, radius_deg, moved_ra, moved_dec)
         near &= ~(mag > faintest)
         return moved_ra[near], moved_dec[near], mag[near]
 

@@ -84,23 +84,31 @@ def _nearest(
     partner: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
     """Mark, for each member of each group, its pair of smallest separation."""
-    order = np.lexsort((partner, separation, member, group))
-    first = np.ones(len(order), bool)
-    first[1:] = (np.diff(group[order]) != 0) | (np.diff(member[order]) != 0)
+    order, counts = _runs(group, member)
+    # Hardly any member has more pairs than one, among which to choose.
+    several = np.repeat(counts > 1, counts)
     nearest = np.zeros(len(order), bool)
-    nearest[order] = first
+    nearest[order[~several]] = True
+    rows = order[several]
+    rows = rows[np.lexsort((partner[rows], separation[rows], member[rows], group[rows]))]
+    counts = counts[counts > 1]
+    nearest[rows[np.cumsum(counts) - counts]] = True
     return nearest
+
+
+def _runs(
+    group: npt.NDArray[np.int64], member: npt.NDArray[np.int64]
+) -> tuple[Indices, npt.NDArray[np.int64]]:
+    """Return the order by group and member, and how many pairs each member of a group has, in that order."""
+    order = np.lexsort((member, group))
+    starts = np.ones(len(order), bool)
+    starts[1:] = (np.diff(group[order]) != 0) | (np.diff(member[order]) != 0)
+    return order, np.diff(np.flatnonzero(starts), append=len(order))
 
 
 def count_candidates(group: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return, for each pair, how many pairs its left member has within the group."""
-    if len(group) == 0:
-        return np.zeros(0, np.int64)
-    order = np.lexsort((left, group))
-    starts = np.flatnonzero(
-        np.concatenate([[True], (np.diff(group[order]) != 0) | (np.diff(left[order]) != 0)])
-    )
-    counts = np.diff(starts, append=len(order))
+    order, counts = _runs(group, left)
     found = np.empty(len(order), np.int64)
     found[order] = np.repeat(counts, counts)
     return found

@@ -74,7 +74,6 @@ NOT_NEGATIVE = [
 
 
 BESIDE = {
-    "detector.saturation_adu": "detector.linearity_adu = 1",
     "reduction.sky.within_minutes": 'reduction.steps = ["sky"]',
 }
 
@@ -222,6 +221,17 @@ def test_a_key_may_serve_the_steps_of_a_period_or_of_the_profile_that_told_it(
 )
 def test_what_contradicts_itself_is_refused_with_the_key(made: Made, lines: str, said: str) -> None:
     assert said in refused(made, lines)
+
+
+def test_an_inherited_linearity_ends_where_the_detector_saturates(made: Made) -> None:
+    profile = made(
+        "[detector]\nsaturation_adu = 45000.0\n[[period]]\nfrom = 2024-01-01\ndetector.saturation_adu = 30000.0"
+    )
+    for camera, full in ((profile.base, 45000.0), (profile.at(60400.0), 30000.0)):
+        assert (camera.detector.linearity_adu, camera.detector.saturation_adu) == (full, full)
+    # What a file itself says of both is not mended for it.
+    both = "[detector]\nsaturation_adu = 45000.0\nlinearity_adu = 50000.0"
+    assert "detector.linearity_adu: it is above saturation_adu" in refused(made, both)
 
 
 def test_what_only_touches_is_no_contradiction(made: Made) -> None:

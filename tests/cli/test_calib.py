@@ -167,21 +167,12 @@ def test_a_master_is_shown_with_what_it_was_made_of(built: Path, well: Run) -> N
     assert "rejected_fraction" in text and all(Path(file).name in text for file in row["inputs"])
 
 
-@pytest.mark.parametrize("kind", ["bias", "flat", "bad_pixels"])
+@pytest.mark.parametrize("kind", ["bias", "flat", "bad_pixels", "transfer"])
 def test_a_master_can_be_a_picture(built: Path, kind: str, tmp_path: Path, well: Run) -> None:
     name = well("calib", "list", built, "--kind", kind, "--json").json[0]["name"]
     answer = well("calib", "show", built, name, "--plot", tmp_path / "master.png")
     assert answer.err == f"wrote {tmp_path / 'master.png'}\n"
     assert (tmp_path / "master.png").stat().st_size > 3000
-
-
-def test_a_photon_transfer_has_no_picture(
-    built: Path, tmp_path: Path, well: Run, skylake_command: Run
-) -> None:
-    name = well("calib", "list", built, "--kind", "transfer", "--json").json[0]["name"]
-    answer = skylake_command("calib", "show", built, name, "--plot", tmp_path / "master.png")
-    assert answer.status == 2 and "has no pixels to draw" in answer.err
-    assert not (tmp_path / "master.png").exists()
 
 
 def test_times_are_shown_to_the_second_and_photon_transfers_with_their_gain(built: Path, well: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,29 @@ def test_a_frame_that_nobody_knows_the_place_of_has_its_completeness_and_one_wit
     assert [path.name for path in (tmp_path / "out").glob("*.completeness.ecsv")] == [
         "lost.completeness.ecsv"
     ]
+
+
+def test_where_the_catalog_has_no_stars_a_command_is_told_that_shows_what_it_has(
+    frame: Path, camera: Path, sky: Path, folder: Path, tmp_path: Path, columns: tuple[str, ...], well: Run
+) -> None:
+    """It runs as it stands, in a lake whose name has to be quoted."""
+    root, beyond = folder / "lake with one frame", tmp_path / "beyond.fits"
+    pixels, header = fits.getdata(frame, header=True)
+    header["CRVAL2"] -= 40.0
+    fits.writeto(beyond, pixels, header)
+    well("init", root, "--cluster", "inline", "--pixel-order", 3)
+    well("catalog", "import", root, "simcat", "--format", "table", sky / "catalog.parquet", *columns)
+    reduced = well("reduce", beyond, "-c", camera, "--out", tmp_path, "--lake", root)
+    told = well("ingest", root, "--camera", camera, beyond).err.splitlines()[-1]
+    assert "the catalog simcat has too few stars there" in told and told in reduced.err.splitlines()
+    program, *arguments = shlex.split(told.split("`")[1])
+    assert (program, arguments[:2]) == ("skylake", ["catalog", "cone"])
+    (row,) = well("sql", root, "SELECT ra_deg, dec_deg FROM frames", "--format", "json").json
+    assert [float(one) for one in arguments[-3:-1]] == pytest.approx(
+        [row["ra_deg"], row["dec_deg"]], abs=1e-4
+    )
+    lines = well(*arguments).out.splitlines()
+    assert "ra_deg" in lines[0] and len(lines) < 5
 
 
 def test_with_a_lake_the_frame_is_what_the_lake_holds_and_limits_are_magnitudes(

@@ -158,6 +158,22 @@ def test_results_come_in_the_order_of_the_tasks_and_news_once_each(local: Distri
     assert [seen[number] for number in range(4)] == results
 
 
+def note(number: int, diary: Path) -> None:
+    with diary.open("a") as file:
+        file.write(f"{number}\n")
+
+
+def test_tasks_begin_in_their_order(tmp_path: Path) -> None:
+    """The first time, when the worker is started by them, and later."""
+    task = dask.delayed(note, pure=False)
+    with workers("local", 1) as pool:
+        for turn in range(3):
+            diary = tmp_path / str(turn)
+            pool.run([task(number, diary) for number in range(30)])
+            begun = [int(line) for line in diary.read_text().splitlines()]
+            assert max(abs(number - place) for place, number in enumerate(begun)) <= 3
+
+
 def test_a_scheduler_is_joined_by_its_address(local: Distributed) -> None:
     with workers(local.client.scheduler.address, 0) as joined:
         assert joined.count == 2

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from astropy.io import fits
 
 from skylake.cameras import Profile
+from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 from skylake.flow.cluster import Inline
 from skylake.flow.forcing import Forcing
-from skylake.flow.frames import Chunk, Reduction, reduce_chunk
-from skylake.flow.psfpool import PsfKey
+from skylake.flow.frames import Chunk, Reduction, peek_nights, reduce_chunk
+from skylake.flow.psfpool import PsfKey, pool_psfs
 from skylake.flow.targetlist import TargetList
 from skylake.flow.targets import TargetOptions, make_targets
-from skylake.image.psf import PsfModel
+from skylake.image.psf import PsfModel, PsfQuality
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 
@@ -79,6 +81,59 @@ def test_a_point_spread_function_that_cannot_be_drawn_leaves_the_detections(
     assert (row["status"], row["reason"]) == ("ok", Reason.TARGETS_FAILED)
     assert "targets were not measured" in row["message"]
     assert (row["n_targets"], row["targets_version"], row["psf_stars"]) == (None, 1, None)
+
+
+def behind_clouds(path: Path, out: Path, share: float) -> Path:
+    """A frame of which a share of the light of the stars is left, and all of the noise of the sky."""
+    with fits.open(path) as units:
+        unit = next(one for one in units if one.data is not None)
+        pixels, header = np.asarray(unit.data, np.float64), unit.header
+        level = float(np.median(pixels))
+        noise = 1.4826 * float(np.median(np.abs(pixels - level)))
+        lost = np.random.default_rng(5).normal(0.0, noise * np.sqrt(1.0 - share**2), pixels.shape)
+        clouded = level + share * (pixels - level) + lost
+        fits.PrimaryHDU(clouded.astype(np.float32), header).writeto(out)
+    return out
+
+
+def test_a_frame_of_few_stars_takes_the_aperture_corrections_of_its_night(
+    listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    clear, files = archive.frames[0], [str(path) for path in archive.frames[:6]]
+    cloudy = behind_clouds(clear, tmp_path / "cloudy.fits", 0.02)
+    (night,) = peek_nights([str(clear)], profile)
+    alone = forcing_of(listed_once)
+    told = forcing_of(listed_once, psfs=pool_psfs({night: files}, profile, Inline()))
+
+    def row_of(path: Path, forcing: Forcing) -> dict[str, Any]:
+        chunk = reduce_chunk([str(path)], Reduction(profile, forcing=forcing), tmp_path / "chunk.arrow")
+        (row,) = chunk.frames.to_pylist()
+        return dict(row)
+
+    true, before, after = row_of(clear, told), row_of(cloudy, alone), row_of(cloudy, told)
+    assert true["n_apcor"] > 0 and not true["flags"] & FrameFlag.APCOR_ASSUMED
+    for row in (before, after):
+        assert row["n_apcor"] == 0 and row["flags"] & FrameFlag.APCOR_ASSUMED
+    for name in ("apcor_aper1", "apcor_aper2", "apcor_aper3"):
+        assert abs(after[name] - true[name]) < 3.0 * np.hypot(after[f"{name}_err"], true[f"{name}_err"])
+        assert after[f"{name}_err"] < 0.6 * before[f"{name}_err"]
+
+
+def test_a_frame_is_measured_with_the_function_of_its_filter_whatever_its_header_calls_it(
+    listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    """That of another filter has more stars, and would stand in for one that is not found."""
+    plain = reduced(forcing_of(listed_once), archive, profile, tmp_path / "plain")
+    night, name, size = plain.frames["night"][0].as_py(), plain.frames["filter"][0].as_py(), (256, 256)
+    band = profile.base.filters[name]
+    filters = {"other": band, "own": replace(band, aliases=(name,))}
+    renamed = replace(profile, base=replace(profile.base, filters=filters, default_filter="own"))
+    other = replace(without_form(size), quality=PsfQuality(n_stars=9))
+    psfs = {PsfKey(night, "own", size): PsfModel.moffat(3.0, size), PsfKey(night, "other", size): other}
+    found = reduced(forcing_of(listed_once, psfs=psfs), archive, renamed, tmp_path / "renamed")
+    (row,) = found.frames.to_pylist()
+    assert (row["status"], row["reason"], row["filter"]) == ("ok", None, name)
+    assert found.forced is not None and row["n_targets"] > 20
 
 
 def test_a_broken_list_is_told_and_measured_once_it_is_mended(

@@ -191,7 +191,8 @@ def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
     both = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.arrow")
     assert both.frames["status"].to_pylist() == ["ok", "ok"]
     assert unchecked_files(both.frames) == texts(frames[:1])
-    assert f"{frames[0]}: the catalog has too few stars there" in unchecked(unchecked_files(both.frames))
+    told = unchecked(unchecked_files(both.frames), lake.root, both.frames.to_pylist()[0])
+    assert f"{frames[0]}: the catalog simcat has too few stars there" in told
 
 
 def test_frames_whose_exposure_is_assumed_are_named_unless_the_profile_knows_that_no_card_tells_it(

@@ -49,7 +49,7 @@ def test_milliseconds_without_a_unit_are_told_with_the_key_that_mends_them(
     )
     assert "frame-0.fits: 20000 s, and the next begins 60 s later" in told
     assert "header.exposure.scale = 0.001" in told and plain_profile.call_name in told
-    _show_ingest(report)
+    _show_ingest(report, lake)
     assert capsys.readouterr().err.splitlines()[-1].endswith(told)
     mended = tmp_path / "mended.toml"
     mended.write_text(f"like = '{plain_profile.call_name}'\nheader.exposure.scale = 0.001\n")

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skylake.cameras import Profile
 from skylake.flow.cluster import Inline
-from skylake.flow.psfpool import PsfKey, pool_psfs, psf_for, shared_out
+from skylake.flow.psfpool import PsfKey, pool_psfs, psf_for
 from skylake.simulate import Moffat, render
 
 
@@ -72,6 +70,14 @@ def test_each_filter_and_size_has_its_own(plain_profile: Profile, tmp_path: Path
     assert widths["B"] / widths["V"] == pytest.approx(4.0 / 3.0, rel=0.05)
 
 
+def test_names_of_one_filter_share_one(plain_profile: Profile, tmp_path: Path) -> None:
+    names = ["V", "johnson v", "Bessel V", "v"]
+    files = [write_frame(tmp_path / f"{i}.fits", i, FILTER=name) for i, name in enumerate(names)]
+    files.append(write_frame(tmp_path / "unknown.fits", 9, FILTER="none of them"))
+    wanted = {(1, "V", (160, 160)): 4, (1, "none of them", (160, 160)): 1}
+    assert n_frames(files, plain_profile) == wanted
+
+
 def test_frames_that_tell_nothing_are_replaced(plain_profile: Profile, tmp_path: Path) -> None:
     empty = {0, 3, 6, 9, 12, 15, 18, 21}
     files = [write_frame(tmp_path / f"{i:02d}.fits", i, fwhm=None if i in empty else 3.0) for i in range(25)]
@@ -104,15 +110,3 @@ def test_frames_without_a_wcs_tell_it_as_well(plain_profile: Profile, tmp_path: 
     )
     assert without[key].quality.n_frames == 2
     assert without[key].shape == with_wcs[key].shape
-
-
-@given(st.integers(0, 200), st.integers(1, 40))
-def test_frames_are_shared_out_evenly(n_files: int, n_workers: int) -> None:
-    files = [str(k) for k in range(n_files)]
-    pieces = shared_out(files, n_workers)
-    assert [file for piece in pieces for file in piece] == files
-    sizes = [len(piece) for piece in pieces]
-    assert all(0 < size <= 4 for size in sizes)
-    assert max(sizes, default=1) - min(sizes, default=1) <= 1
-    # As many pieces for each worker, unless there are fewer files.
-    assert len(pieces) % n_workers == 0 or set(sizes) == {1}

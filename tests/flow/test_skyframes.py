@@ -228,6 +228,19 @@ def test_a_sky_that_knew_no_later_frames_is_flagged_and_its_night_told_once_they
     assert flagged() == {"ir-0", "ir-5"} and report.half_skies == []
 
 
+def test_names_of_one_filter_show_each_others_sky(profile: Profile, tmp_path: Path) -> None:
+    """Some headers name the filter by an alias, among them those of all frames that come later."""
+    paths = draw_night(tmp_path)[:6]
+    for path in (paths[1], *paths[4:]):
+        fits.setval(path, "FILTER", value="Johnson V")
+    source = SkySource(frames_of(paths, profile), profile, None, tmp_path / "sky")
+    assert source(str(paths[2]), image_of(paths[2], profile)).one_sided is False
+    assert {Path(one.file) for one in source._neighbours(str(paths[2]))} == {*paths} - {paths[2]}
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline"))
+    ingest(lake, profile, paths[:4], Inline())
+    assert ingest(lake, profile, paths[4:], Inline()).half_skies == [20240407]
+
+
 def test_frames_of_one_moment_are_no_copies_unless_their_bytes_are(profile: Profile, tmp_path: Path) -> None:
     """A series four times a second, whose headers tell whole seconds, and a copy of each of its frames."""
     paths = draw_night(tmp_path)[:8]

@@ -18,7 +18,9 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import FileContent, Image
 from skylake.image.background import Background, estimate_background, refine_background
 from skylake.image.detect import Detections, detect_sources
+from skylake.image.kernels.shapes import draw_stamps
 from skylake.image.measure import Measurements, measure_sources
+from skylake.image.psf import FramePsf, PsfModel, Shape
 from skylake.simulate import Moffat, render
 
 settings.register_profile("skylake", deadline=None)
@@ -181,6 +183,49 @@ def measure(camera: Camera, as_image: Callable[..., Image]) -> Callable[..., Mea
         return Measured(field, image, background, signal, found, sources)
 
     return go
+
+
+@pytest.fixture(scope="session")
+def with_variance() -> Callable[..., Image]:
+    """A function that gives an image of plain fields the plane of variances of its photons and read noise, ADU^2."""
+
+    def give(image: Image) -> Image:
+        read = np.float32((READ_NOISE_E / GAIN) ** 2)
+        variance = np.maximum(image.pixels, 0.0) / np.float32(GAIN) + read
+        return replace(image, variance=variance, read_variance=float(read))
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def lengthened_psf() -> Callable[..., FramePsf]:
+    """A function that makes a point spread function of stars that are a little longer than wide."""
+
+    def make(shape: tuple[int, int], fwhm: float = 2.6, radius: float = 12.0) -> FramePsf:
+        model = PsfModel.moffat(fwhm, shape)
+        return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), radius)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def drawn_light() -> Callable[..., Floats]:
+    """A function that draws stars as the model has them, on a sky without light or noise."""
+
+    def draw(psf: FramePsf, shape: tuple[int, int], x: Floats, y: Floats, flux: Floats) -> Floats:
+        half, pad = 20, 24
+        canvas = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad))
+        columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+        dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
+        side = 2 * half + 1
+        stamps = draw_stamps(dx, dy, psf.coefficients(x, y), psf.inverse, half)[:, : side * side]
+        for stamp, column, row, total in zip(stamps, columns, rows, flux, strict=True):
+            canvas[
+                row + pad - half : row + pad + half + 1, column + pad - half : column + pad + half + 1
+            ] += total * stamp.reshape(side, side)
+        return canvas[pad:-pad, pad:-pad]
+
+    return draw
 
 
 @pytest.fixture(scope="session", params=["skylake", "sep"])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from skylake.image.kernels.covariances import local_variance
-from skylake.image.kernels.shapes import draw_stamps
-from skylake.image.psf import FramePsf, PsfModel, Shape
+from skylake.image.psf import FramePsf
 from skylake.image.psffit import StarFit, Variances, fit_stars
 from skylake.image.variances import Agreement
 
 Floats = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
+LightOf = Callable[..., Floats]
+Fit = Callable[..., StarFit]
 
 SHAPE = (260, 300)
 FWHM = 2.6
@@ -25,9 +29,33 @@ FAINT, BRIGHT = 1e3, 1e5
 DRAWS = 40
 
 
-def psf() -> FramePsf:
-    model = PsfModel.moffat(FWHM, SHAPE)
-    return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), 12.0)
+@pytest.fixture(scope="module")
+def psf(lengthened_psf: Callable[..., FramePsf]) -> FramePsf:
+    return lengthened_psf(SHAPE, FWHM)
+
+
+@pytest.fixture(scope="module")
+def light_of(psf: FramePsf, drawn_light: Callable[..., Floats]) -> LightOf:
+    """A function that draws stars as the model has them, on a sky without light."""
+    return partial(drawn_light, psf, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def fit(psf: FramePsf) -> Fit:
+    """A function that fits stars with what is known of the noise."""
+
+    def go(
+        pixels: Single,
+        x: Floats,
+        y: Floats,
+        good: npt.NDArray[np.uint8] | None = None,
+        variances: Variances | None = None,
+    ) -> StarFit:
+        good = np.ones(SHAPE, np.uint8) if good is None else good
+        rms = np.full(SHAPE, NOISE, np.float32)
+        return fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, variances=variances)
+
+    return go
 
 
 def places_of_pairs(separation: float, seed: int = 1) -> tuple[Floats, Floats]:
@@ -42,36 +70,9 @@ def places_of_pairs(separation: float, seed: int = 1) -> tuple[Floats, Floats]:
     )
 
 
-def light_of(x: Floats, y: Floats, flux: Floats) -> Floats:
-    """Stars as the model draws them, on a sky without light."""
-    half, pad = 20, 24
-    canvas = np.zeros((SHAPE[0] + 2 * pad, SHAPE[1] + 2 * pad))
-    columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
-    dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
-    side = 2 * half + 1
-    stamps = draw_stamps(dx, dy, psf().coefficients(x, y), psf().inverse, half)[:, : side * side]
-    for stamp, column, row, total in zip(stamps, columns, rows, flux, strict=True):
-        canvas[row + pad - half : row + pad + half + 1, column + pad - half : column + pad + half + 1] += (
-            total * stamp.reshape(side, side)
-        )
-    return canvas[pad:-pad, pad:-pad]
-
-
 def exposed(light: Floats, random: np.random.Generator) -> Single:
     noise = random.normal(0.0, NOISE, light.shape)
     return np.asarray(random.poisson(light * GAIN) / GAIN + noise, np.float32)
-
-
-def fit(
-    pixels: Single,
-    x: Floats,
-    y: Floats,
-    good: npt.NDArray[np.uint8] | None = None,
-    variances: Variances | None = None,
-) -> StarFit:
-    good = np.ones(SHAPE, np.uint8) if good is None else good
-    rms = np.full(SHAPE, NOISE, np.float32)
-    return fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, variances=variances)
 
 
 def told(light: Floats) -> Variances:
@@ -84,7 +85,9 @@ def told(light: Floats) -> Variances:
 @pytest.mark.parametrize("flux", [FAINT, BRIGHT])
 @pytest.mark.parametrize("ratio", [1.0, 10.0])
 @pytest.mark.parametrize("widths", [0.3, 0.5, 1.0, 2.0])
-def test_pulls_of_pairs_have_the_width_one(widths: float, ratio: float, flux: float, kind: str) -> None:
+def test_pulls_of_pairs_have_the_width_one(
+    light_of: LightOf, fit: Fit, widths: float, ratio: float, flux: float, kind: str
+) -> None:
     x, y = places_of_pairs(widths * FWHM)
     each = np.repeat([flux, flux / ratio], x.size // 2)
     light, good = light_of(x, y, each), np.ones(SHAPE, np.uint8)
@@ -103,7 +106,9 @@ def test_pulls_of_pairs_have_the_width_one(widths: float, ratio: float, flux: fl
 
 @pytest.mark.parametrize("ratio", [1.0, 10.0])
 @pytest.mark.parametrize("separation", [1.0, 2.0])
-def test_very_bright_pairs_are_shared_out_without_bias(separation: float, ratio: float) -> None:
+def test_very_bright_pairs_are_shared_out_without_bias(
+    light_of: LightOf, fit: Fit, separation: float, ratio: float
+) -> None:
     """At a S/N of thousands what the ridge keeps back would be the larger part of the error."""
     x, y = places_of_pairs(separation)
     each = np.repeat([3e7, 3e7 / ratio], x.size // 2)
@@ -120,7 +125,9 @@ def test_very_bright_pairs_are_shared_out_without_bias(separation: float, ratio:
 
 @pytest.mark.parametrize("flux", [FAINT, BRIGHT, 100.0 * BRIGHT])
 @pytest.mark.parametrize("separation", [0.0, 0.01, 0.03, 0.1, 0.25])
-def test_pairs_at_nearly_one_place_stay_calm_and_are_uncertain(separation: float, flux: float) -> None:
+def test_pairs_at_nearly_one_place_stay_calm_and_are_uncertain(
+    light_of: LightOf, fit: Fit, separation: float, flux: float
+) -> None:
     """Neither grows beyond what noise explains, their sum is right, and errors tell what cannot be known."""
     x, y = places_of_pairs(separation)
     n = x.size // 2
@@ -138,11 +145,10 @@ def test_pairs_at_nearly_one_place_stay_calm_and_are_uncertain(separation: float
 @pytest.mark.parametrize("radii", [(10.0, 16.0), (15.0, 20.0)])
 @pytest.mark.parametrize("widths", [0.4, 1.0])
 def test_the_error_of_the_sky_of_annuli_counts_in_blends_for_what_it_is(
-    widths: float, radii: tuple[float, float]
+    lengthened_psf: Callable[..., FramePsf], widths: float, radii: tuple[float, float]
 ) -> None:
     """What differs between the skies of neighbours goes to one and is taken from the other."""
-    model = PsfModel.moffat(5.0, SHAPE)
-    broad = FramePsf(model, Shape(model.shape.width, 0.06, -0.04), 12.0)
+    broad = lengthened_psf(SHAPE, 5.0)
     x, y = places_of_pairs(5.0 * widths)
     random, good = np.random.default_rng(5), np.ones(SHAPE, np.uint8)
     rms, pulls = np.full(SHAPE, NOISE, np.float32), []
@@ -156,7 +162,7 @@ def test_the_error_of_the_sky_of_annuli_counts_in_blends_for_what_it_is(
 @pytest.mark.parametrize("share", [-1.0, 0.0, 0.3, 0.95])
 @pytest.mark.parametrize("separation", [0.0, 0.01, 0.1, 0.3])
 def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
-    separation: float, share: float
+    light_of: LightOf, fit: Fit, separation: float, share: float
 ) -> None:
     x, y = places_of_pairs(separation)
     each = np.full(x.size, FAINT)
@@ -171,7 +177,7 @@ def test_a_plane_below_the_noise_of_the_sky_leaves_errors_of_duplicates_large(
     assert larger.min() > 3.0
 
 
-def test_what_cannot_be_told_apart_is_uncertain_by_what_both_have() -> None:
+def test_what_cannot_be_told_apart_is_uncertain_by_what_both_have(light_of: LightOf, fit: Fit) -> None:
     """However bright: the ridge shares the light out, which no noise of photons tells."""
     x, y = places_of_pairs(0.001)
     each = np.repeat([10.0 * BRIGHT, BRIGHT], x.size // 2)

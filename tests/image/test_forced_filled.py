@@ -51,7 +51,7 @@ def brought(field: Any, image: Image, measure: Callable[..., Any], camera: Camer
 @pytest.mark.parametrize("kind", ["edge", "saturated"])
 def test_errors_of_apertures_that_are_filled_are_honest(
     kind: str, planed: bool, make_field: Callable[..., Any], measure: Callable[..., Any],
-    as_image: Callable[..., Image], camera: Camera,
+    as_image: Callable[..., Image], with_variance: Callable[..., Image], camera: Camera,
 ) -> None:  # fmt: skip
     pulls: dict[str, list[Floats]] = {"hybrid1": [], "hybrid2": [], "aper1": []}
     worst = 0.0
@@ -64,8 +64,7 @@ def test_errors_of_apertures_that_are_filled_are_honest(
         )  # fmt: skip
         image = as_image(field.pixels)
         if planed:
-            variance = np.maximum(field.pixels, 0.0) / np.float32(2.0) + np.float32(9.0)
-            image = Image(image.pixels, image.mask, (0, 0), variance, read_variance=9.0)
+            image = with_variance(image)
         one = brought(field, image, measure, camera)
         psf = psf_of_frame(None, one)
         if kind == "saturated":
@@ -89,14 +88,13 @@ def test_errors_of_apertures_that_are_filled_are_honest(
 @pytest.mark.parametrize("planed", [False, True])
 def test_a_target_of_which_no_pixel_is_usable_has_no_flux_and_one_with_a_few_has_an_error(
     planed: bool, make_field: Callable[..., Any], measure: Callable[..., Any], as_image: Callable[..., Image],
-    camera: Camera,
+    with_variance: Callable[..., Image], camera: Camera,
 ) -> None:  # fmt: skip
     x, y = places("saturated", 7)
     field = make_field(x, y, np.full(x.size, 6e3), SHAPE, seed=7)
     image = as_image(field.pixels)
     if planed:
-        variance = np.maximum(field.pixels, 0.0) / np.float32(2.0) + np.float32(9.0)
-        image = Image(image.pixels, image.mask, (0, 0), variance, read_variance=9.0)
+        image = with_variance(image)
     one = brought(field, image, measure, camera)
     psf = psf_of_frame(None, one)
     image.mask[120:230, 150:300] |= np.uint8(PixelFlag.INVALID)

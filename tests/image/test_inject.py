@@ -15,7 +15,8 @@ from scipy.special import ndtr
 
 from skylake.core.camera import Camera
 from skylake.core.flags import PixelFlag
-from skylake.image.inject import Completeness, Frame, Trial, half_light, inject, wilson
+from skylake.image.completeness import Completeness, half_light, wilson
+from skylake.image.inject import Frame, Trial, inject
 from skylake.image.quality import frame_limit
 
 Integers = npt.NDArray[np.int64]
@@ -171,6 +172,47 @@ def test_the_error_of_the_half_is_right_for_few_stars_and_steep_falls(width: flo
         one = half_light(curve_of(flux, tried, found))
         pulls.append((one.flux - half) / one.flux_err)
     assert 0.85 < np.std(pulls) < 1.15 and np.abs(pulls).max() < 5.0
+
+
+def fine_curve(flux: npt.NDArray[np.float64], tried: Integers, found: Integers) -> Completeness:
+    """Counts of stars all of which lie in one cell, at five fluxes in each bin."""
+    coarse = curve_of(flux[2::5], tried.reshape(-1, 5).sum(axis=1), found.reshape(-1, 5).sum(axis=1))
+    cells = np.zeros((2, 9, flux.size), np.int64)
+    cells[:, 4] = tried, found
+    return replace(coarse, fine_flux=flux, cells=cells)
+
+
+@pytest.mark.parametrize(("stars", "width"), [(3000, 0.03), (1000, 0.05), (300, 0.1), (300, 0.3)])
+def test_the_error_of_the_half_is_right_where_some_tens_of_stars_tell_the_fall(
+    stars: int, width: float
+) -> None:
+    random = np.random.default_rng(6)
+    pulls: list[float] = []
+    shares: list[float] = []
+    flux = np.geomspace(10.0, 500.0, 70)
+    for _ in range(120):
+        half = 70.0 * 10.0 ** random.uniform(-0.065, 0.065)
+        tried = random.multinomial(stars, np.full(70, 1.0 / 70.0))
+        found = random.binomial(tried, 0.97 * ndtr(np.log10(flux / half) / width))
+        curve = fine_curve(flux, tried, found)
+        one = half_light(curve)
+        pulls.append((one.flux - half) / one.flux_err)
+        if len(shares) < 20:
+            shares.append(one.flux_err / half_light(replace(curve, fine_flux=np.zeros(0))).flux_err)
+    assert abs(np.mean(pulls)) < 0.25 and 0.88 < np.std(pulls) < 1.12
+    # In bins as wide as the fall few of the stars tell where it is.
+    assert np.median(shares) < (0.85 if width < 0.05 else 1.1)
+
+
+def test_injected_stars_have_some_fluxes_in_each_bin(curve: Completeness) -> None:
+    assert curve.fine_flux.size == 5 * TRIAL.bins
+    step = np.diff(np.log(curve.fine_flux))
+    np.testing.assert_allclose(step, step[0])
+    np.testing.assert_allclose(curve.fine_flux[2::5], curve.flux)
+    flux, tried, found = curve.counts()
+    assert flux is curve.fine_flux and (tried >= found).all() and tried.min() > 10
+    np.testing.assert_array_equal(tried.reshape(-1, 5).sum(axis=1), curve.n_injected)
+    np.testing.assert_array_equal(found.reshape(-1, 5).sum(axis=1), curve.n_found)
 
 
 def test_the_error_of_a_step_is_that_of_a_place_between_two_fluxes() -> None:

@@ -56,7 +56,9 @@ def test_masks_and_tables_are_kept(tmp_path: Path) -> None:
     mask[2, 3] = PixelFlag.HOT | PixelFlag.DEAD
     found = load_master(tmp_path, write(tmp_path / "b.fits", "bad_pixels", mask=mask))
     np.testing.assert_array_equal(found.mask, mask)
-    write(tmp_path / "t.fits", "transfer", tables={"TRANSFER": {"LEVEL": np.array([1.0, 2.0])}})
+    curve = write(tmp_path / "t.fits", "transfer", tables={"TRANSFER": {"LEVEL": np.array([1.0, 2.0])}})
+    assert load_master(tmp_path, curve).tables["TRANSFER"]["LEVEL"].tolist() == [1.0, 2.0]
+    assert found.tables == {}
     with fits.open(tmp_path / "t.fits") as units:
         assert units["TRANSFER"].data["LEVEL"].tolist() == [1.0, 2.0]
 

@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from skylake.image.circles import Circles
-from skylake.image.kernels.shapes import draw_stamps
-from skylake.image.psf import FramePsf, PsfModel, Shape
+from skylake.image.psf import FramePsf
 from skylake.image.psffit import StarFit, by_place, fit_stars
 
 Floats = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
+ImageOf = Callable[..., Single]
+Fit = Callable[..., StarFit]
 
 SHAPE = (260, 300)
-RADIUS = 12.0
 GAIN = 1.5
 NOISE = 20.0
 
 
-def psf(fwhm_px: float = 2.6) -> FramePsf:
-    model = PsfModel.moffat(fwhm_px, SHAPE)
-    return FramePsf(model, Shape(model.shape.width, 0.06, -0.04), RADIUS)
+@pytest.fixture(scope="module")
+def psf(lengthened_psf: Callable[..., FramePsf]) -> FramePsf:
+    return lengthened_psf(SHAPE)
 
 
-def image_of(
-    x: Floats, y: Floats, flux: Floats, noise: float = 0.0, seed: int = 1
-) -> npt.NDArray[np.float32]:
-    """Stars as the model draws them, on a sky without light."""
-    half, pad = 20, 24
-    canvas = np.zeros((SHAPE[0] + 2 * pad, SHAPE[1] + 2 * pad))
-    columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
-    dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
-    side = 2 * half + 1
-    stamps = draw_stamps(dx, dy, psf().coefficients(x, y), psf().inverse, half)[:, : side * side]
-    for stamp, column, row, light in zip(stamps, columns, rows, flux, strict=True):
-        canvas[row + pad - half : row + pad + half + 1, column + pad - half : column + pad + half + 1] += (
-            light * stamp.reshape(side, side)
-        )
-    random = np.random.default_rng(seed)
-    canvas = canvas[pad:-pad, pad:-pad]
-    if noise:
-        electrons = random.poisson(canvas * GAIN) / GAIN
-        canvas = electrons + random.normal(0.0, noise, canvas.shape)
-    return canvas.astype(np.float32)
+@pytest.fixture(scope="module")
+def image_of(psf: FramePsf, drawn_light: Callable[..., Floats]) -> ImageOf:
+    """A function that draws stars as the model has them, with or without noise."""
+
+    def image(x: Floats, y: Floats, flux: Floats, noise: float = 0.0, seed: int = 1) -> Single:
+        light = drawn_light(psf, SHAPE, x, y, flux)
+        if noise:
+            random = np.random.default_rng(seed)
+            light = random.poisson(light * GAIN) / GAIN + random.normal(0.0, noise, SHAPE)
+        return light.astype(np.float32)
+
+    return image
 
 
-def fit(
-    pixels: npt.NDArray[np.float32], x: Floats, y: Floats, bad: tuple[slice, slice] | None = None
-) -> StarFit:
-    good = np.ones(SHAPE, np.uint8)
-    if bad is not None:
-        good[bad] = 0
-    return fit_stars(pixels, good, np.full(SHAPE, NOISE, np.float32), x, y, psf(), GAIN, level_sky=False)
+@pytest.fixture(scope="module")
+def fit(psf: FramePsf) -> Fit:
+    """A function that fits stars, where there are bad pixels without these."""
+
+    def go(pixels: Single, x: Floats, y: Floats, bad: tuple[slice, slice] | None = None) -> StarFit:
+        good = np.ones(SHAPE, np.uint8)
+        if bad is not None:
+            good[bad] = 0
+        return fit_stars(pixels, good, np.full(SHAPE, NOISE, np.float32), x, y, psf, GAIN, level_sky=False)
+
+    return go
 
 
 def crowd(n: int, seed: int) -> tuple[Floats, Floats, Floats]:
@@ -61,7 +60,7 @@ def crowd(n: int, seed: int) -> tuple[Floats, Floats, Floats]:
     return x, y, 10.0 ** random.uniform(2.5, 5.5, n)
 
 
-def test_without_noise_every_flux_of_a_crowd_is_found() -> None:
+def test_without_noise_every_flux_of_a_crowd_is_found(image_of: ImageOf, fit: Fit) -> None:
     x, y, flux = crowd(700, 3)
     found = fit(image_of(x, y, flux), x, y)
     apart = found.increase < 10.0
@@ -72,7 +71,7 @@ def test_without_noise_every_flux_of_a_crowd_is_found() -> None:
     assert found.steps < 100
 
 
-def test_the_order_of_the_stars_does_not_matter() -> None:
+def test_the_order_of_the_stars_does_not_matter(image_of: ImageOf, fit: Fit) -> None:
     x, y, flux = crowd(300, 4)
     pixels = image_of(x, y, flux, NOISE)
     one = fit(pixels, x, y)
@@ -83,7 +82,7 @@ def test_the_order_of_the_stars_does_not_matter() -> None:
     assert one.left == pytest.approx(two.left, abs=0.05)
 
 
-def test_pulls_of_a_crowd_have_the_width_one() -> None:
+def test_pulls_of_a_crowd_have_the_width_one(image_of: ImageOf, fit: Fit) -> None:
     pulls = []
     for seed in range(6):
         x, y, flux = crowd(250, 10 + seed)
@@ -96,7 +95,7 @@ def test_pulls_of_a_crowd_have_the_width_one() -> None:
     assert 0.9 < 0.5 * (high - low) < 1.1
 
 
-def test_a_blend_is_shared_out_without_bias() -> None:
+def test_a_blend_is_shared_out_without_bias(image_of: ImageOf, fit: Fit) -> None:
     random = np.random.default_rng(5)
     n = 60
     grid = np.array([(25.0 + 28 * (k % 10), 25.0 + 30 * (k // 10)) for k in range(n)])
@@ -108,7 +107,7 @@ def test_a_blend_is_shared_out_without_bias() -> None:
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.01)
 
 
-def test_what_is_left_has_no_stars() -> None:
+def test_what_is_left_has_no_stars(image_of: ImageOf, fit: Fit) -> None:
     x, y, flux = crowd(500, 6)
     pixels = image_of(x, y, flux, NOISE)
     found = fit(pixels, x, y)
@@ -118,7 +117,7 @@ def test_what_is_left_has_no_stars() -> None:
     assert np.nanmedian(found.chi2) == pytest.approx(1.0, abs=0.1)
 
 
-def test_bad_pixels_take_no_part() -> None:
+def test_bad_pixels_take_no_part(image_of: ImageOf, fit: Fit) -> None:
     x, y = np.array([100.0, 160.0, 200.3]), np.array([100.0, 100.0, 100.6])
     pixels = image_of(x, y, np.array([1e4, 1e4, 1e4]))
     bad = (slice(98, 103), slice(101, 103))
@@ -130,7 +129,7 @@ def test_bad_pixels_take_no_part() -> None:
     assert found.share[1:] == pytest.approx(1.0)
 
 
-def test_a_bad_pixel_changes_nothing_of_stars_far_away() -> None:
+def test_a_bad_pixel_changes_nothing_of_stars_far_away(image_of: ImageOf, psf: FramePsf) -> None:
     """They are summed by another way than those that have one in their circles."""
     x, y, flux = crowd(80, 5)
     x = 0.7 * x
@@ -140,7 +139,7 @@ def test_a_bad_pixel_changes_nothing_of_stars_far_away() -> None:
         good = np.ones(SHAPE, np.uint8)
         good[130 : 130 + bad, 290] = 0
         circles = Circles.of((3.0, 5.0, 8.0), 1)
-        found.append(fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, circles=circles))
+        found.append(fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles))
     clean, spoiled = found
     np.testing.assert_allclose(spoiled.sums, clean.sums, rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(spoiled.flux, clean.flux, rtol=1e-6, atol=1e-3)
@@ -150,15 +149,17 @@ def test_a_bad_pixel_changes_nothing_of_stars_far_away() -> None:
 
 
 @pytest.mark.parametrize("fwhm_px", [1.9, 2.6, 3.2, 3.8, 5.2])
-def test_sums_in_a_circle_do_not_depend_on_others(fwhm_px: float) -> None:
+def test_sums_in_a_circle_do_not_depend_on_others(
+    image_of: ImageOf, lengthened_psf: Callable[..., FramePsf], fwhm_px: float
+) -> None:
     """The stamp of the fit is as large as that of the first circle, of a later one, or of none."""
     x, y, flux = crowd(80, 5)
     pixels, rms = image_of(x, y, flux, NOISE), np.full(SHAPE, NOISE, np.float32)
-    good, radii = np.ones(SHAPE, np.uint8), (3.0, 5.0, 8.0)
+    good, radii, psf = np.ones(SHAPE, np.uint8), (3.0, 5.0, 8.0), lengthened_psf(SHAPE, fwhm_px)
 
     def sums(radii: tuple[float, ...]) -> Floats:
         circles = Circles.of(radii, 0)
-        return fit_stars(pixels, good, rms, x, y, psf(fwhm_px), GAIN, level_sky=False, circles=circles).sums
+        return fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles).sums
 
     together = sums(radii)
     for number, radius in enumerate(radii):
@@ -168,18 +169,18 @@ def test_sums_in_a_circle_do_not_depend_on_others(fwhm_px: float) -> None:
             np.testing.assert_allclose(together[:, number, column], alone[:, column], rtol=1e-5, atol=1e-2)
 
 
-def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle() -> None:
+def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle(image_of: ImageOf, psf: FramePsf) -> None:
     x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
     pixels, rms = image_of(x, y, np.array([1e4, 1e4])), np.full(SHAPE, NOISE, np.float32)
     for row, column in ((92, 100), (108, 100), (100, 92), (100, 108), (100, 100), (94, 105)):
         good = np.ones(SHAPE, np.uint8)
         good[row, column] = 0
         circles = Circles.of((3.0, 5.0, 8.0), 2)
-        found = fit_stars(pixels, good, rms, x, y, psf(), GAIN, level_sky=False, circles=circles)
+        found = fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles)
         assert found.bad.tolist() == [1, 0]
 
 
-def test_a_star_without_a_good_pixel_has_no_flux() -> None:
+def test_a_star_without_a_good_pixel_has_no_flux(image_of: ImageOf, fit: Fit) -> None:
     x, y = np.array([100.0, 180.0]), np.array([100.0, 100.0])
     pixels = image_of(x, y, np.array([1e4, 1e4]))
     found = fit(pixels, x, y, (slice(80, 121), slice(80, 121)))
@@ -188,7 +189,7 @@ def test_a_star_without_a_good_pixel_has_no_flux() -> None:
     assert found.flux[1] == pytest.approx(1e4, rel=2e-3)
 
 
-def test_two_stars_at_one_place_are_told() -> None:
+def test_two_stars_at_one_place_are_told(image_of: ImageOf, fit: Fit) -> None:
     x, y = np.array([100.0, 100.0, 180.0]), np.array([100.0, 100.0, 100.0])
     found = fit(image_of(x, y, np.array([5e3, 5e3, 1e4])), x, y)
     assert np.isfinite(found.flux).all()
@@ -196,26 +197,25 @@ def test_two_stars_at_one_place_are_told() -> None:
     assert (found.increase > 100).tolist() == [True, True, False]
 
 
-def test_a_star_on_the_edge_is_fitted_with_what_is_there() -> None:
+def test_a_star_on_the_edge_is_fitted_with_what_is_there(image_of: ImageOf, fit: Fit) -> None:
     x, y = np.array([0.2, 150.0]), np.array([259.3, 0.0])
     found = fit(image_of(x, y, np.array([1e4, 2e4])), x, y)
     assert found.flux == pytest.approx([1e4, 2e4], rel=2e-3)
     assert (found.share < 0.8).all()
 
 
-def test_no_stars_are_no_error() -> None:
+def test_no_stars_are_no_error(fit: Fit) -> None:
     nothing = np.zeros(0)
     found = fit(np.zeros(SHAPE, np.float32), nothing, nothing)
     assert len(found.flux) == 0
 
 
-def test_the_residual_sky_is_taken_off() -> None:
+def test_the_residual_sky_is_taken_off(image_of: ImageOf, psf: FramePsf) -> None:
     x, y, flux = crowd(150, 8)
     pixels = image_of(x, y, flux, NOISE) + np.float32(15.0)
     good, rms = np.ones(SHAPE, np.uint8), np.full(SHAPE, NOISE, np.float32)
     off = [
-        np.median(fit_stars(pixels, good, rms, x, y, psf(), GAIN, level).flux - flux)
-        for level in (False, True)
+        np.median(fit_stars(pixels, good, rms, x, y, psf, GAIN, level).flux - flux) for level in (False, True)
     ]
     assert off[0] > 100.0
     assert abs(off[1]) < 0.25 * off[0]

@@ -86,6 +86,25 @@ def test_outliers_and_missing_pixels_do_not_matter() -> None:
     assert np.all(np.diff(found.variances) < 0.0)
 
 
+def test_tiles_of_like_level_scatter_about_the_fit_by_their_errors() -> None:
+    """Also where the response is curved; the curve has the noise of single frames at the signal of theirs."""
+    pulls = []
+    for seed in range(20):
+        random, gain, c2 = np.random.default_rng(seed), 1.5, 1e-6
+        light = flats(random, gain, 8.0, [2000.0, 2100.0, 9000.0, 9000.0, 30000.0, 27000.0])
+        seen = [((np.sqrt(1.0 + 4.0 * c2 * one) - 1.0) / (2.0 * c2)).astype(np.float32) for one in light]
+        found = photon_transfer(pairs(seen), pairs(biases(random, gain, 8.0, 4)), curvature=(c2, 0.0))
+        assert found is not None
+        curve = found.curve
+        assert len(curve.level) == 48 and np.all(np.diff(curve.level) > 0.0)
+        # Of light x + c2 x^2 the noise is that of its electrons over the slope of the response.
+        slope = 1.0 + 2.0 * c2 * curve.level
+        true = (curve.level + c2 * curve.level**2) / gain / slope**2 + (8.0 / gain) ** 2
+        assert curve.fitted == pytest.approx(true, rel=0.02)
+        pulls.append((curve.variance - curve.fitted) / curve.variance_err)
+    assert abs(np.mean(pulls)) < 0.1 and 0.8 < np.std(pulls) < 1.2
+
+
 def test_levels_of_many_kinds_give_the_read_noise_in_the_fit() -> None:
     random = np.random.default_rng(2)
     found = photon_transfer(pairs(flats(random, 2.0, 10.0, [100.0, 100.0, 20000.0, 20000.0])))
@@ -122,6 +141,8 @@ def test_a_curved_response_is_found_within_its_error() -> None:
         assert found is not None
         pulls.append((found.coefficient - c2) / found.coefficient_err)
         assert np.all(np.diff(found.ratios[::2]) < 0.01)
+        assert found.fitted == pytest.approx(1.0 / (1.0 + found.coefficient * seen), rel=1e-12)
+        assert found.ratios == pytest.approx(found.fitted, abs=0.01)
     assert abs(np.mean(pulls)) < 0.5 and 0.7 < np.std(pulls) < 1.4
     assert found.coefficient == pytest.approx(c2, rel=0.1)
 

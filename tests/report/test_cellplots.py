@@ -32,3 +32,14 @@ def test_no_cells_are_told() -> None:
     nothing = np.full((3, 9), np.nan)
     figure = cells_over_time(np.arange(3.0), nothing, nothing, np.zeros(3), "cam")
     assert "no frame has stars enough" in figure.axes[0].texts[0].get_text()
+
+
+def test_a_span_of_one_frame_has_one_time_and_numbers_are_read_on_every_colour() -> None:
+    fwhm = np.linspace(2.0, 4.0, 9)[None, :]
+    figure = cells_over_time(np.array([60500.0]), fwhm, fwhm / 10.0, np.zeros(1), "cam")
+    above = figure.axes[0]
+    assert above.get_title() == "2024-07-09\n00:00"
+    (shown,) = above.images
+    for text, value in zip(above.texts, fwhm[0], strict=True):
+        ground = float(np.dot([0.2126, 0.7152, 0.0722], shown.to_rgba(value)[:3]))
+        assert abs((text.get_color() == "white") - ground) > 0.44

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import healpy
@@ -73,3 +74,38 @@ def test_scatter_of_targets_is_held_against_their_errors(tmp_path: Path) -> None
     save(figure, tmp_path / "forced.png")
     nothing = forcedplots.scatter_against_magnitude(mag, single, scatter, np.ones(400), "cam")
     assert "no target has" in nothing.axes[0].texts[0].get_text()
+
+
+def test_right_ascensions_of_panels_do_not_touch() -> None:
+    """Two fields of a degree each, seen in few pixels: their right ascensions have up to six digits."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    pixels = np.array(
+        [
+            129066,
+            129067,
+            129152,
+            129153,
+            129154,
+            129155,
+            129156,
+            129158,
+            129337,
+            129339,
+            129340,
+            129342,
+            129343,
+            129428,
+        ]
+    )
+    values = np.linspace(-0.08, 0.08, len(pixels))
+    figure = plots.sky_map(pixels, values, 7, "zeropoint residual [mag]", "All cameras: residual")
+    FigureCanvasAgg(figure).draw()
+    panels = [axes for axes in figure.axes if axes.get_xlabel() == "right ascension [deg]"]
+    assert len(panels) == 2
+    for axes in panels:
+        low, high = sorted(axes.get_xlim())
+        labels = [one for one in axes.get_xticklabels() if low <= one.get_position()[0] <= high]
+        boxes = sorted((one.get_window_extent() for one in labels), key=lambda box: box.x0)
+        assert len(boxes) >= 2
+        assert all(after.x0 - before.x1 > 6.0 for before, after in pairwise(boxes))

@@ -168,6 +168,25 @@ def test_a_lake_as_it_was_has_the_page_that_it_had(
     assert write_report(bare, tmp_path / "now")[0].read_bytes() != files[0].read_bytes()
 
 
+def test_only_pictures_that_would_show_something_else_are_drawn_again(
+    bare: Lake, archive: Any, profile: Any, tmp_path: Path
+) -> None:
+    def drawn() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in write_report(bare, tmp_path / "out")[1:]}
+
+    ingest(bare, profile, archive.frames[:1], Inline())
+    first = drawn()
+    (tmp_path / "empty.fits").touch()
+    ingest(bare, profile, [tmp_path / "empty.fits"], Inline())
+    assert drawn() == first
+    assert "empty_file" in (tmp_path / "out" / "index.html").read_text(), "the page itself is new"
+    ingest(bare, profile, archive.frames[1:2], Inline())
+    second = drawn()
+    assert {name for name in second if second[name] != first[name]} == {"cells-small.png", "sky-small.png"}
+    for path in write_report(bare, tmp_path / "fresh"):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(bare: Lake, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(LakeError, match="out: the report cannot be written"):
@@ -184,7 +203,7 @@ def test_the_picture_of_a_curve_has_all_its_points() -> None:
     points = [point, point | {"mag": None, "mag_err": None}, point | {"flags": 1, "mag": 10.5}]
     curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0}
     (axes,) = curve_figure(curve | {"points": points, "measured": "detected"}).axes
-    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000, its detections"
+    assert axes.get_title("left") == "c 7 at 1.00000 -2.00000 deg, its detections"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 detections", "1 flagged"]
     assert axes.get_ylabel() == "V [mag]"
     assert axes.yaxis_inverted()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 import pytest
 
@@ -162,6 +163,23 @@ def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() 
     assert len(sky) - 4 * 2**3 * 2 < len(drawn.get_paths()) <= len(sky)
 
 
+def test_a_pixel_on_a_map_of_the_whole_sky_is_where_the_labels_say() -> None:
+    sky = np.arange(12 * 4**3)
+    figure = plots.sky_map(sky, sky * 1.0, 3, "visits", "a map")
+    axes, (drawn,) = figure.axes[0], figure.axes[0].collections
+    figure.canvas.draw()
+    labels = {
+        label.get_text(): tick for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    }
+    middle = round(float(next(text for text, tick in labels.items() if tick == 0.0).rstrip("°")))
+    for pixel, path in zip(drawn.get_array().astype(int), drawn.get_paths(), strict=True):
+        ra, dec = healpy.pix2ang(8, pixel, nest=True, lonlat=True)
+        west = np.radians((middle - ra + 180.0) % 360.0 - 180.0)
+        centre = axes.transData.transform([west, np.radians(dec)])
+        if abs(dec) < 60.0 and abs(west) < 2.5:
+            assert drawn.get_transform().transform_path(path).contains_point(centre), pixel
+
+
 def test_the_legend_tells_how_many_of_each_band_and_their_median() -> None:
     zp = np.where(np.arange(N) < 20, 18.0, 19.0)
     band = np.where(np.arange(N) < 20, "R", "V").astype(object)
@@ -209,6 +227,15 @@ def test_the_running_scatter_is_that_of_the_stars() -> None:
     (bars,) = axes.containers
     ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
     assert np.diff(ends, axis=1).ravel() / 2 == pytest.approx([0.02, 0.1], rel=0.15)
+
+
+def test_matches_that_the_picture_of_residuals_does_not_show_are_counted() -> None:
+    residual = np.append(RANDOM.normal(0.0, 0.02, 100), [0.9, -1.1, 3.0])
+    axes = plots.residuals_against_magnitude(np.full(103, 10.0), residual, "cat").axes[0]
+    labels = axes.get_legend_handles_labels()[1]
+    assert "103 matches, 3 of them beyond the picture" in labels
+    within = plots.residuals_against_magnitude(np.full(100, 10.0), residual[:100], "cat").axes[0]
+    assert "100 matches" in within.get_legend_handles_labels()[1]
 
 
 def test_outliers_of_a_map_do_not_take_all_its_colours() -> None:

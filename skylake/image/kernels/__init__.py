@@ -1,12 +1,10 @@
 """Compiled loops over pixels and sources; nothing else lives here, and nothing here is called without its wrapper.
 
+Those that Python calls are a ``kernel`` of :mod:`skylake.core.kernels`, those that only others here call a ``part``.
+
 Kernels are cached on disk, and the cache of one does not see changes in other files. So a kernel calls functions of
 its own module, and those few of :mod:`~skylake.image.kernels.sums`.
 
 Everybody's first night waits for the compiler. An array that is assigned to a part of another, ``np.diff`` or
 ``np.median`` takes it three seconds, since their messages are compiled along; a loop takes nothing.
 """
-
-from skylake.core.compiled import compile_once
-
-compile_once()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -21,7 +22,7 @@ _CLIP_SIGMA = 3.0
 _CLIP_ROUNDS = 2
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _select(values: Pixels, first: int, last: int, wanted: int) -> float:
     """Return the value of a rank, and bring all smaller ones before it (Hoare 1961, CACM 4, 321)."""
     while first < last:
@@ -44,7 +45,7 @@ def _select(values: Pixels, first: int, last: int, wanted: int) -> float:
     return values[wanted]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clipped(values: Pixels, number: int) -> tuple[float, float]:
     """Return mean and standard error of the first `number` values, which are put into another order."""
     top = number - 1
@@ -66,7 +67,7 @@ def _clipped(values: Pixels, number: int) -> tuple[float, float]:
     return centre + mean, sigma / math.sqrt(max(left, 1))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def annulus_means(
     signal: Pixels, clean: Mask, x: Floats, y: Floats, inner: float, outer: float, found: Floats
 ) -> None:
@@ -89,7 +90,7 @@ def annulus_means(
             found[0, source], found[1, source] = _clipped(values, number)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def clear_of_sources(
     segments: npt.NDArray[np.int32], mask: Bytes, unusable: int, reach: int, clear: Mask
 ) -> None:

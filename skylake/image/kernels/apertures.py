@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import corner, strip
 from skylake.image.kernels.sums import (
     ANY_ORDER,
@@ -29,7 +29,7 @@ from skylake.image.kernels.sums import (
 )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_edge(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
     start: int, left: float, low: float, square: float, strips: Floats, strip_low: float, strip_high: float,
@@ -47,7 +47,7 @@ def _add_edge(
         before = after
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_circle(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float, radius: float,
     strips: Floats, heights: Floats, sums: Floats,
@@ -85,7 +85,7 @@ def _add_circle(
                       strip_low, strip_high, sums)  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _fill_corners(
     places: Floats, strips: Floats, height: Floats, strip: Floats, square: float, n: int, corners: Floats
 ) -> None:
@@ -101,7 +101,7 @@ def _fill_corners(
             corners[k, lane] = inside if x * x + y * y < square else outside
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_circles(
     cube: npt.NDArray[np.float32],
     middle: int,
@@ -152,7 +152,7 @@ def _add_circles(
         before, after = after, before
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def circle_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
     radii: Floats, sums: Floats,
@@ -195,7 +195,7 @@ def circle_sums(
             n_waiting, any_spoiled = 0, False
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def stamp_sums(
     signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], variance: npt.NDArray[np.float32], x: Floats,
     y: Floats, radii: Floats, sums: Floats,
@@ -209,7 +209,7 @@ def stamp_sums(
                         strips, heights, sums[source, k])  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _whole(sums: Floats) -> float:
     """Return the flux, scaled up by the area that is hidden; NaN where all is."""
     if sums[HIDDEN] == 0.0:
@@ -219,7 +219,7 @@ def _whole(sums: Floats) -> float:
     return sums[FLUX] * (1.0 + sums[HIDDEN] / sums[AREA])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def profiles(
     signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, total: Floats,
     reach: Floats, edges: Floats, sums: Floats, widths: Floats, half_light: Floats,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from skylake.core.asterisms import SIZE_STEP, Quads, cell_of, cell_x, cell_y, unpacked_x, unpacked_y
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones
 from skylake.image.kernels.attitude import Guess, Picture
@@ -92,7 +92,7 @@ class Answer(NamedTuple):
     looked_at: int
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def search(
     asterisms: Asterisms,
     first: int,
@@ -150,7 +150,7 @@ def search(
     return Answer(best.odds, best.guess, best.n_pairs, best.pairs, looked_at)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _vary(
     asterisms: Asterisms,
     quad: int,
@@ -179,7 +179,7 @@ def _vary(
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entries: IntArray) -> int:
     """Write the asterisms of an index with nearly this code and size; return how many there are."""
     n, n_x, t = 0, quads.n_x, wanted.tolerance
@@ -207,7 +207,7 @@ def _look_up(quads: Quads, code: FloatArray, size: float, wanted: Wanted, entrie
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _name(quads: Quads, entry: int, zones: Zones, members: IntArray) -> bool:
     """Write the stars of an asterism; tell whether there are such stars: a file may be damaged while it is mapped."""
     for i in range(4):
@@ -217,7 +217,7 @@ def _name(quads: Quads, entry: int, zones: Zones, members: IntArray) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _orient(
     guess: Guess,
     members: IntArray,
@@ -262,7 +262,7 @@ def _orient(
     return abs(_angle_between(_position_angle(guess.rotation), wanted.turn)) <= wanted.turn_tolerance
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _direction(zones: Zones, members: IntArray, sky: FloatArray) -> None:
     """Write the direction between A and B."""
     norm = 0.0
@@ -273,7 +273,7 @@ def _direction(zones: Zones, members: IntArray, sky: FloatArray) -> None:
         sky[k] /= math.sqrt(norm)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _frame(ax: float, ay: float, az: float, bx: float, by: float, bz: float, axes: FloatArray) -> float:
     """Write the axes of the frame of two unit vectors; return their distance."""
     size = math.sqrt((bx - ax) ** 2 + (by - ay) ** 2 + (bz - az) ** 2)
@@ -288,7 +288,7 @@ def _frame(ax: float, ay: float, az: float, bx: float, by: float, bz: float, axe
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _position_angle(rotation: FloatArray) -> float:
     """Return the position angle, east of north, of the picture's y axis at its centre."""
     x, y, z = rotation[2, 0], rotation[2, 1], rotation[2, 2]
@@ -299,6 +299,6 @@ def _position_angle(rotation: FloatArray) -> float:
     return math.atan2(east, north)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _angle_between(first: float, second: float) -> float:
     return (first - second + math.pi) % (2.0 * math.pi) - math.pi

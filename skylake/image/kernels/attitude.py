@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray
 
 #: Parameters of a guess: three turns, logarithm of the focal length, two distortions.
@@ -67,7 +67,7 @@ class Guess(NamedTuple):
     parity: int
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_nearest(
     x: FloatArray, y: FloatArray, width: float, height: float, nearest: npt.NDArray[np.int32]
 ) -> None:
@@ -85,7 +85,7 @@ def fill_nearest(
             nearest[row, column] = found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def place_star(guess: Guess, half: float, vector: npt.NDArray[np.float32], place: FloatArray) -> bool:
     """Write pixel x, y and gnomonic X, Y of a star to `place`; tell whether it is before the camera."""
     r = guess.rotation
@@ -101,7 +101,7 @@ def place_star(guess: Guess, half: float, vector: npt.NDArray[np.float32], place
     return g > 0.5
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def derive(guess: Guess, half: float, place: FloatArray, slopes: FloatArray) -> None:
     """Write the derivatives of pixel x and y by the parameters, shape (2, 6)."""
     gx, gy, focal, p = place[2], place[3], guess.lens[0], guess.parity
@@ -126,13 +126,13 @@ def derive(guess: Guess, half: float, place: FloatArray, slopes: FloatArray) -> 
         slopes[row, 5] = value * square * square
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def inside(picture: Picture, place: FloatArray) -> bool:
     """Tell whether a place is in the picture."""
     return abs(place[0]) < 0.5 * picture.width and abs(place[1]) < 0.5 * picture.height
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def nearest_source(picture: Picture, place: FloatArray) -> int:
     """Return the source that is nearest to a place in the picture."""
     rows, columns = picture.nearest.shape
@@ -141,7 +141,7 @@ def nearest_source(picture: Picture, place: FloatArray) -> int:
     return picture.nearest[max(row, 0), max(column, 0)]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def view_radius(guess: Guess, half: float) -> float:
     """Return the angle from the axis to a corner of the picture, radians, with something to spare."""
     return min(math.atan(half / guess.lens[0]) * 1.08, 1.5)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.sums import ANY_ORDER, LANES, Bytes, Cube, Floats, Pixels, any_bit, gather
 
 _ZERO = np.float32(0.0)
@@ -27,7 +27,7 @@ _STILL_PX = 1e-4
 _LEAST_SLOPE = 0.25
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: float) -> None:
     """Set the window of one axis to the Gaussian at pixels `first` to `last` (excluded)."""
     factor = -0.5 / (sigma * sigma)
@@ -41,7 +41,7 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
         ratio *= step
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _moments(
     signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
     windows: Floats,
@@ -74,7 +74,7 @@ def _moments(
     return light, along, across, wide, high
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]:
     """Return the standard errors of a centroid from nine sums, the variance of the sky and that per ADU of the star.
 
@@ -94,7 +94,7 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
     return math.sqrt(max(of_x, 0.0)) / determinant, math.sqrt(max(of_y, 0.0)) / determinant
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _errors(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
     box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float, float],
@@ -129,7 +129,7 @@ def _errors(
     return _propagated(sums, 1.0 if plane else noise[0], 0.0 if plane else noise[1])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int, int, int, int]:
     """Return first and last row, first and last column (last excluded) around a place, within the image."""
     return (
@@ -140,7 +140,7 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _single(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool,
     noise: tuple[float, float, float, float], x: float, y: float, sigma: float, leash: float, windows: Floats,
@@ -172,7 +172,7 @@ def _single(
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
     """Set windows, shape (2 half + 1, lanes), around places `dx` from the middle."""
     ratio, step = np.empty(LANES), np.empty(LANES)
@@ -187,7 +187,7 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
             ratio[lane] *= step[lane]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
     cube: Cube, plane: int, row: int, half: int, dx: Pixels, columns: Pixels, first: Pixels, second: Pixels,
     third: Pixels,
@@ -210,7 +210,7 @@ def _row_moments(
             third[lane] += columns[k, lane] * cube[plane, row, k, lane] * x * x
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _lane_moments(
     cube: npt.NDArray[np.float32],
     half: int,
@@ -237,7 +237,7 @@ def _lane_moments(
             sums[4, lane] += weight * one[lane] * y * y
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _lane_errors(
     cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
     rows: Floats, sums: Floats,
@@ -263,7 +263,7 @@ def _lane_errors(
                 sums[place + 2, lane] += square * two[lane] * y
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _add_excess(cube: Cube, scale: np.float32, excess: Pixels) -> None:
     """Bring the variances of squares to what they are to be, where pixels are usable."""
     for row in range(cube.shape[1]):
@@ -273,7 +273,7 @@ def _add_excess(cube: Cube, scale: np.float32, excess: Pixels) -> None:
                 cube[2, row, column, lane] = scale * cube[2, row, column, lane] + more
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _iterate(
     cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
     resting: npt.NDArray[np.bool_],
@@ -302,7 +302,7 @@ def _iterate(
     _fill_lanes(places[1], sigma, half, windows[1])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> None:
     """Set a centroid from its place in the square around the start, if it is not too far from there."""
     px, py = math.floor(x + 0.5) + place[0], math.floor(y + 0.5) + place[1]
@@ -310,7 +310,7 @@ def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> N
         found[0], found[1] = px, py
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def windowed_centroids(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
     per_adu: float, scale: float, excess: Floats, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numba
-
+from skylake.core.kernels import kernel
 from skylake.image.kernels.sums import ANY_ORDER
 
 #: asin(s) / s as a polynomial of s^2 up to 1/4, to 1e-11.
@@ -21,7 +20,7 @@ _ASIN = (
 )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def strip(t: float, radius: float) -> float:
     """Return the area of the upper half of a disc between 0 and t, negative below 0.
 
@@ -40,7 +39,7 @@ def strip(t: float, radius: float) -> float:
     return area if sine >= 0.0 else -area
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def corner(x: float, y: float, strip_x: float, strip_y: float, square: float) -> float:
     """Return the area of a disc around the origin with smaller x and smaller y than a point.
 
@@ -55,7 +54,7 @@ def corner(x: float, y: float, strip_x: float, strip_y: float, square: float) ->
     return 2.0 * (quarter + strip_y) if x > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def coverage(dx: float, dy: float, radius: float) -> float:
     """Return the part of a pixel within a circle.
 

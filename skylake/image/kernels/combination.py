@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -14,7 +15,7 @@ _MAD_TO_SIGMA = 1.482602218505602
 _PASSES = 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _half_sample_mode(values: Floats, n: int) -> Any:
     """Return the half-sample mode of sorted values (Bickel & Fruehwirth 2006, Comp. Stat. Data Anal. 50, 3500)."""
     first, count = 0, n
@@ -35,12 +36,12 @@ def _half_sample_mode(values: Floats, n: int) -> Any:
     return 0.5 * (values[first] + values[first + count - 1])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _median(values: Floats, n: int) -> Any:
     return 0.5 * (values[(n - 1) // 2] + values[n // 2])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _median_deviation(values: Floats, n: int, centre: float) -> Any:
     """Return the median absolute deviation of sorted values from a centre, by merging from the centre outwards."""
     right = 0
@@ -60,7 +61,7 @@ def _median_deviation(values: Floats, n: int, centre: float) -> Any:
     return middle if n % 2 else 0.5 * (last + middle)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _deviation_below(values: Floats, n: int, centre: float) -> Any:
     """Return the median deviation from a centre of the sorted values that are not above it."""
     count = 0
@@ -69,7 +70,7 @@ def _deviation_below(values: Floats, n: int, centre: float) -> Any:
     return centre - 0.5 * (values[(count - 1) // 2] + values[count // 2]) if count > 1 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _insert(values: Floats, roots: Floats, count: int, value: float, root: float) -> None:
     """Put a value, with the root of its weight, where it belongs among ascending ones; there are tens of them."""
     place = count
@@ -79,7 +80,7 @@ def _insert(values: Floats, roots: Floats, count: int, value: float, root: float
     values[place], roots[place] = value, root
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sorted_values(
     stack: npt.NDArray[np.float32], y: int, x: int, weights: Floats, values: Floats, roots: Floats
 ) -> int:
@@ -93,7 +94,7 @@ def _sorted_values(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _of_unit_weight(
     values: Floats, roots: Floats, count: int, centre: float, scaled: Floats, unused: Floats
 ) -> None:
@@ -102,7 +103,7 @@ def _of_unit_weight(
         _insert(scaled, unused, i, centre + roots[i] * (values[i] - centre), 1.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clip(values: Floats, roots: Floats, count: int, centre: float, limit: float) -> Any:
     """Return the mean of the values within a limit of it, their number, their weight, and their sum of squares."""
     kept, total, weight = 0, 0.0, 0.0
@@ -127,7 +128,7 @@ def _clip(values: Floats, roots: Floats, count: int, centre: float, limit: float
     return centre, n_kept, weight, sum_square
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expected: float) -> Any:
     """Return what :func:`combine_stack` tells of a pixel: the planes in their order, and how many values were kept."""
     threshold, by_mode, alike = rules
@@ -155,7 +156,7 @@ def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expecte
     return centre, sum_square / (kept - 1) if kept > 1 else np.nan, deviation, inner, weight, kept
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def combine_stack(
     stack: npt.NDArray[np.float32],
     weights: Floats,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.forced_apertures import LEAST_VARIANCE
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single
@@ -20,12 +20,12 @@ _SAME_PLACE_PX = 0.2
 SKY_STEP = 0.25
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _strong(place: int, i: int, j: int, values: Doubles, diagonal: Doubles, least: float) -> bool:
     return bool(abs(values[place]) > least * math.sqrt(diagonal[i] * diagonal[j]))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise_of_row(
     stamps: Single, i: int, j: int, one: int, two: int, signal: Single, left: Single, plane: Single, planes: bool,
     good: Bytes, clean: bool, row: int, start: int, end: int,
@@ -44,7 +44,7 @@ def _noise_of_row(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def noise_overlaps(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, stamps: Single, half: int,
     columns: Places, rows: Places, signal: Single, left: Single, good: Bytes, clean: bool, gain: float, plane: Single,
@@ -98,7 +98,7 @@ def noise_overlaps(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _both_ways(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noises: Doubles
 ) -> tuple[Places, Places, Doubles]:
@@ -128,7 +128,7 @@ def _both_ways(
     return first, others, elements
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _choose(
     star: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles, members: Places
 ) -> int:
@@ -148,7 +148,7 @@ def _choose(
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _strength(
     star: int, other: int, first: Places, others: Places, elements: Doubles, diagonal: Doubles
 ) -> float:
@@ -158,7 +158,7 @@ def _strength(
     return 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     members: Places, first: Places, others: Places, elements: Doubles, diagonal: Doubles, noise: Doubles,
     matrix: Doubles, noises: Doubles,
@@ -174,7 +174,7 @@ def _fill(
                     matrix[i, j], noises[i, j] = elements[place, _OVERLAP], elements[place, _NOISE]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def local_variance(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noise: Doubles,
     noises: Doubles, rms: Single, flux: Doubles, ridge: Doubles, turns: int, most: int, skies: Doubles, x: Doubles,
@@ -238,7 +238,7 @@ def local_variance(
     return variance, increase
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
     """Tell whether the first star has a neighbour at its place, but in another pixel.
 
@@ -254,7 +254,7 @@ def _split(members: Places, size: int, x: Doubles, y: Doubles) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sky_variance(
     members: Places, size: int, column: Doubles, skies: Doubles, x: Doubles, y: Doubles, common: Doubles
 ) -> float:
@@ -273,7 +273,7 @@ def _sky_variance(
     return max(total, 0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _first_column(
     matrix: Doubles, size: int, amounts: Doubles, turns: int, column: Doubles, moved: Doubles
 ) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.sums import (
     ANY_ORDER,
     AREA,
@@ -31,7 +31,7 @@ from skylake.image.kernels.sums import (
 _SLICES = 5
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
     """Return the coefficients of dx^2, dy^2 and dx dy of the ellipse of size 1."""
     cosine, sine = math.cos(theta), math.sin(theta)
@@ -43,7 +43,7 @@ def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipse(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float,
     xx: float, yy: float, xy: float, scale: float, parts: Floats, sums: Floats,
@@ -80,7 +80,7 @@ def _add_ellipse(
             add_part(signal, mask, variance, unusable, spoiled, row, column, covered / _SLICES, sums)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats, right: Floats) -> None:
     """Set the ends, shape (slices, lanes), of ellipses on the slices of a row, from the middle of the squares.
 
@@ -99,7 +99,7 @@ def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats,
             right[piece, lane] = middle + half
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipses(
     cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats,
     ends: Floats, parts: Floats, sums: Floats,
@@ -131,7 +131,7 @@ def _add_ellipses(
                     sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _place_squares(
     starts: npt.NDArray[np.uint64], dx: Floats, dy: Floats, half: int, n: int, height: int, width: int
 ) -> None:
@@ -148,7 +148,7 @@ def _place_squares(
         starts[lane] = (inner_row - half) * width + inner_column - half
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def ellipse_sums(
     signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
     a: Floats, b: Floats, theta: Floats, scale: Floats, order: npt.NDArray[np.intp], largest: int, sums: Floats,
@@ -196,7 +196,7 @@ def ellipse_sums(
             n_waiting, any_spoiled, half = 0, False, 0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=ANY_ORDER)
+@kernel(error_model="numpy", fastmath=ANY_ORDER)
 def kron_radii(
     signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, a: Floats, b: Floats,
     theta: Floats, reach: float, radii: Floats,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -20,7 +21,7 @@ WEIGHT, WX, WY, NOISE_X, NOISE_Y, PHOTONS_X, PHOTONS_Y = range(11, 18)
 _COLUMNS = 18
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sum_footprints(
     place: Places, value: Pixels, light: Pixels, basin: Places, source: Places, body: Plane,
     peak: Places, height: Pixels, segments: Places,
@@ -98,7 +99,7 @@ def sum_footprints(
     return sums
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sharpness(signal: Pixels, rms: Pixels, peak: Places, along: float, across: float) -> Floats:
     """Return how much light is beside the brightest pixel of each peak, compared with a star.
 
@@ -137,7 +138,7 @@ def sharpness(signal: Pixels, rms: Pixels, peak: Places, along: float, across: f
     return result
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _brightest(signal: Pixels, y: int, x: int) -> tuple[int, int]:
     """Return the brightest of a pixel and its neighbours."""
     best_y, best_x = y, x

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.pairs import Bytes, Doubles, Places
 from skylake.image.kernels.shapes import Single, draw, grid, padded_size
@@ -19,7 +19,7 @@ _ROUNDING = np.float32(1e-5)
 SEEN, REST, BEYOND, USE = range(4)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def aperture_table(radius: float, half: int, phases: int) -> Single:
     """Return the parts of the pixels of a stamp within a circle, shape (phases, phases, padded size).
 
@@ -36,7 +36,7 @@ def aperture_table(radius: float, half: int, phases: int) -> Single:
     return table
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
     tables: Single, start: int, size: int, room: Single
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -51,7 +51,7 @@ def _weigh(
     return plain, rest, noise, area
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh_light(
     tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
@@ -69,7 +69,7 @@ def _weigh_light(
     return plain, left, noise * photons, area
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
     tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> float:  # fmt: skip
@@ -93,7 +93,7 @@ def _own_light(
     return float(total)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     room: Single, half: int, flux: np.float32, stamps: Single, star: int, core: int, reach: int, drawn: Single
 ) -> None:
@@ -114,7 +114,7 @@ def _fill(
         room[REST, k], room[BEYOND, k] = _ZERO, _ZERO
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.float32, np.float32]) -> None:
     """Set what the variance of pixels has beyond that of the sky."""
     if planes:
@@ -125,7 +125,7 @@ def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.f
             room[BEYOND, k] = max(room[SEEN, k] - room[REST, k], _ZERO) * scales[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _load(
     signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
     size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
@@ -148,7 +148,7 @@ def _load(
         cut(good, column, row, half, rows[USE])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
     stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
@@ -175,7 +175,7 @@ def _rest(
     return noise, chi2, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _made_up(
     tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
     drawn: Single, variance: np.float32,
@@ -202,7 +202,7 @@ def _made_up(
     return share, lost, common
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _stand_in(
     tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
     drawn: Single, variance: np.float32, flux: np.float32, squares: np.float32, sums: Doubles,
@@ -214,7 +214,7 @@ def _stand_in(
     return lost
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _read_all(signal: Single, left: Single, plane: Single, done: int, row: int, sink: Single) -> int:
     """Bring the next rows of the images near; see :func:`read_ahead`."""
     if row < done:
@@ -225,7 +225,7 @@ def _read_all(signal: Single, left: Single, plane: Single, done: int, row: int, 
     return read_ahead(signal, done, row, sink)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     bad = 0
     for k in range((2 * half + 1) ** 2):
@@ -233,13 +233,13 @@ def _count_bad(tables: Single, start: int, half: int, room: Single) -> int:
     return bad
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _phase(dx: float, dy: float, phases: int) -> int:
     column, row = int((dx + 0.5) * phases), int((dy + 0.5) * phases)
     return min(row, phases - 1) * phases + min(column, phases - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: int) -> float:
     held = 0.0
     for term in range(light.shape[2]):
@@ -247,7 +247,7 @@ def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: 
     return held
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,

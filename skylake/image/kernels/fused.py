@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Rows = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint8]
@@ -22,7 +23,7 @@ INVALID, SATURATED, NEAR_SATURATED = np.uint8(1), np.uint8(2), np.uint8(4)
 BEYOND_MEASURE = np.float32(1e15)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def reduce_integers(
     stored: npt.NDArray[np.uint16], form: Any, window: Any, numbers: Any, planes: Any, out: Any
 ) -> int:
@@ -79,7 +80,7 @@ def reduce_integers(
     return invalid
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def reduce_floats(
     stored: npt.NDArray[np.uint32], form: Any, window: Any, numbers: Any, planes: Any, out: Any, bits: Any
 ) -> int:
@@ -118,7 +119,7 @@ def reduce_floats(
     return invalid
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _scale(row: Any, scale: Any, zero: Any) -> None:
     if scale != np.float32(1.0):
         for x in range(row.size):
@@ -128,21 +129,21 @@ def _scale(row: Any, scale: Any, zero: Any) -> None:
             row[x] += zero
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _number(word: Any, swap: Any, flip: Any) -> Any:
     """Return the signed integer that 16 bits stand for; the shift is a constant, so that no register is widened."""
     other = np.uint16((word << np.uint16(8)) | (word >> np.uint16(8)))
     return np.int16((other if swap else word) ^ flip)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _decode(source: Any, code: Any, row: Any) -> None:
     swap, flip, scale, start = code
     for x in range(row.size):
         row[x] = np.float32(_number(source[x], swap, flip)) * scale + start
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
     swap, flip, _, _ = code
     for x in range(row.size):
@@ -150,7 +151,7 @@ def _blank(source: Any, code: Any, blank: Any, row: Any) -> None:
             row[x] = np.nan
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _offset(y: int, planes: Any, numbers: Any, scratch: Any) -> Any:
     """Return what is taken off each pixel of a row: zero level, bias and dark."""
     levels, bias, dark = planes[0], planes[1], planes[3]
@@ -168,7 +169,7 @@ def _offset(y: int, planes: Any, numbers: Any, scratch: Any) -> Any:
     return offset
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _reduce_source(
     source: Any, code: Any, row: Any, mask: Any, offset: Any, factor: Any, numbers: Any
 ) -> None:
@@ -182,7 +183,7 @@ def _reduce_source(
         mask[x] = _bits(raw, value, saturation, linearity)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _reduce_row(row: Any, mask: Any, offset: Any, factor: Any, numbers: Any) -> None:
     """Judge and reduce a decoded row."""
     saturation, linearity = numbers[0], numbers[1]
@@ -193,7 +194,7 @@ def _reduce_row(row: Any, mask: Any, offset: Any, factor: Any, numbers: Any) -> 
         mask[x] = mask[x] | _bits(raw, value, saturation, linearity)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
     bits = SATURATED if raw >= saturation else np.uint8(0)
     bits |= NEAR_SATURATED if raw >= linearity else np.uint8(0)
@@ -201,7 +202,7 @@ def _bits(raw: Any, value: Any, saturation: Any, linearity: Any) -> Any:
     return np.uint8(bits)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _any_invalid(mask: Any) -> int:
     some = np.uint8(0)
     for x in range(mask.size):
@@ -209,7 +210,7 @@ def _any_invalid(mask: Any) -> int:
     return int(some & INVALID)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _vary(y: int, row: Any, variance: Any, numbers: Any, planes: Any, scratch: Any) -> None:
     """Carry the variance of a row of raw pixels through what is about to be done to it."""
     _, _, scale, read_variance, inverse_gain, begins, weight = numbers
@@ -240,7 +241,7 @@ def _vary(y: int, row: Any, variance: Any, numbers: Any, planes: Any, scratch: A
             variance[x] *= factor[x] * factor[x]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mark_invalid(pixels: Rows, mask: Bits) -> int:
     """Mark pixels that are not finite or beyond all measure, and return the number of rows in which there are some."""
     count = 0

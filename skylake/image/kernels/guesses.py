@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones, find_cone
 from skylake.image.kernels.attitude import (
@@ -42,7 +42,7 @@ _GIVEN_UP = -4.0
 _GROWTH = 0.012
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def first_odds(
     guess: Guess,
     picture: Picture,
@@ -96,7 +96,7 @@ def first_odds(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def improve(
     guess: Guess,
     picture: Picture,
@@ -151,7 +151,7 @@ def improve(
     guess.lens[2] = min(max(guess.lens[2] + step[5], -0.3), 0.3)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _turn(rotation: FloatArray, step: FloatArray) -> None:
     """Turn an attitude by a small rotation vector, in place (Rodrigues), and keep it orthogonal."""
     angle = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
@@ -167,7 +167,7 @@ def _turn(rotation: FloatArray, step: FloatArray) -> None:
         rotation[2, k] = z * cos + (a * y - b * x) * sin + c * along
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def pair_up(
     guess: Guess,
     picture: Picture,
@@ -209,7 +209,7 @@ def pair_up(
     return n_pairs
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def place_variance(
     guess: Guess, half: float, place: FloatArray, slopes: FloatArray, covariance: FloatArray
 ) -> float:
@@ -223,7 +223,7 @@ def place_variance(
     return max(0.5 * total, 0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def refine(
     guess: Guess,
     picture: Picture,
@@ -261,7 +261,7 @@ def refine(
     return last_odds(guess, picture, zones, members, sigma, covariance, found, owner), n
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def last_odds(
     guess: Guess,
     picture: Picture,
@@ -303,7 +303,7 @@ def last_odds(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def magnitude_scale(picture: Picture, zones: Zones, owner: IntArray) -> tuple[float, float]:
     """Return the zeropoint of the pairs and the range of the magnitudes of all sources."""
     offsets = np.empty(owner.size)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.circles import coverage
 from skylake.image.kernels.sums import Bytes, Floats, Pixels
 
@@ -26,7 +26,7 @@ _MIN_PIXELS = 6
 _LEAST_NOISE = 0.25
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _profile(table: Floats, step: float, radius: float) -> tuple[float, float]:
     """Return the brightness at a radius, and its slope."""
     place = radius / step
@@ -37,7 +37,7 @@ def _profile(table: Floats, step: float, radius: float) -> tuple[float, float]:
     return table[k] + (place - k) * slope, slope / step
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _variance(
     signal: Pixels, variance: Pixels, row: int, column: int, noise: tuple[float, float, float, float]
 ) -> float:
@@ -50,7 +50,7 @@ def _variance(
     return noise[0] + max(signal[row, column], 0.0) * noise[1]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _equations(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, flux: float, table: Floats,
     step: float, reach: float, noise: tuple[float, float, float, float], normal: Floats, spread: Floats, right: Floats,
@@ -82,7 +82,7 @@ def _equations(
     return good, bad
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _place(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
     reach: float, noise: tuple[float, float, float, float], found: Floats,
@@ -116,7 +116,7 @@ def _place(
     return False
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _common(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
     reach: float, noise: tuple[float, float, float, float],
@@ -133,7 +133,7 @@ def _common(
     return total
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _flux(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, radius: float, table: Floats,
     step: float, reach: float, noise: tuple[float, float, float, float], scale: tuple[float, float], wrong: float,
@@ -163,7 +163,7 @@ def _flux(
     return seen + filled, total + (wrong * filled) ** 2
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def fill_circles(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, rms: Floats, inverse_gain: float, factor: float,
     excess: Floats, table: Floats, step: float, reach: float, radii: Floats, wrong: float, hidden: Flags,

@@ -6,9 +6,10 @@ never exists as a whole. A listed pixel is known by its place in the list, in th
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -25,7 +26,7 @@ _LEAST_TRUST = np.float32(0.05)
 _DEAD = np.float32(-10.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def list_significant(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
     noise: np.float32, trust: tuple[Pixels, np.float32, np.float32, np.float32],
@@ -107,13 +108,13 @@ def list_significant(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _white(kernel: Pixels) -> np.float32:
     """Return one over the standard deviation of what the filter makes of white noise of unit variance."""
     return np.float32(1.0 / (kernel[0] ** 2 + 2.0 * np.sum(kernel[1:] ** 2)))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _any(flags: Plane) -> bool:
     some = 0
     for k in range(flags.size):
@@ -121,7 +122,7 @@ def _any(flags: Plane) -> bool:
     return some != 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _weigh(
     row: Pixels,
     rms: Pixels,
@@ -151,7 +152,7 @@ def _weigh(
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sum_doubts(doubts: Pixels, doubtful: Plane, y: int, squared: Pixels, out: Pixels) -> None:
     """Sum across rows what is missing of the weights; rows of which nothing is missing are left out."""
     half, size = squared.size - 1, doubts.shape[0]
@@ -163,7 +164,7 @@ def _sum_doubts(doubts: Pixels, doubtful: Plane, y: int, squared: Pixels, out: P
                 out[x] += weight * row[x]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _trusted(row: Pixels, lost: Pixels, share: np.float32) -> None:
     """Scale a filtered row to the noise that is left where some pixels count less."""
     for x in range(row.size):
@@ -171,7 +172,7 @@ def _trusted(row: Pixels, lost: Pixels, share: np.float32) -> None:
         row[x] /= np.sqrt(left if left > _LEAST_TRUST else _LEAST_TRUST)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sample_filtered(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, every: int
 ) -> Pixels:
@@ -215,7 +216,7 @@ def sample_filtered(
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _smooth_along(
     row: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, padded: Pixels, out: Pixels
 ) -> None:
@@ -238,7 +239,7 @@ def _smooth_along(
             out[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _three(kernel: Pixels, t: int) -> tuple[np.float32, np.float32, np.float32]:
     """Return three weights of the kernel, 0 beyond its end."""
     none = np.float32(0.0)
@@ -247,7 +248,7 @@ def _three(kernel: Pixels, t: int) -> tuple[np.float32, np.float32, np.float32]:
     return kernel[t], b, c
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
     half, size, width = kernel.size - 1, ring.shape[0], ring.shape[1]
     middle, first = ring[y % size], kernel[0]
@@ -263,7 +264,7 @@ def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
             row[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: np.float32) -> None:
     none, most = np.float32(0.0), _MOST
     for x in range(rms.size):
@@ -272,7 +273,7 @@ def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: 
         row[x] = ratio if ratio < most else most
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _list_row(
     row: Pixels, signal: Pixels, least: np.float32, y: int, above: Plane, numbers: Places,
     place: Places, value: Pixels, light: Pixels, found: int,
@@ -299,7 +300,7 @@ def _list_row(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _climb(
     rows: Pixels, numbers: Places, y: int, place: Places, uphill: Places, start: int, stop: int
 ) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def crowding_shares(x: Floats, y: Floats, flux: Floats, radius: float, width: float, shares: Floats) -> None:
     """Set `shares` to the flux that neighbours bring into an aperture, in units of the own; `y` ascends.
 
@@ -33,7 +34,7 @@ def crowding_shares(x: Floats, y: Floats, flux: Floats, radius: float, width: fl
                     shares[right] += held * flux[left] / flux[right]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def brightest_neighbours(x: Floats, y: Floats, flux: Floats, reach: float, shares: Floats) -> None:
     """Set `shares` to the flux of the brightest neighbour within `reach`, in units of the own; `y` ascends."""
     shares[:] = 0.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single
 
 Doubles = npt.NDArray[np.float64]
@@ -23,12 +23,12 @@ _ZERO = np.float32(0.0)
 _LEAST_PIVOT = 1e-3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _near(i: int, j: int, columns: Places, rows: Places, reach: int) -> bool:
     return bool(abs(columns[i] - columns[j]) <= reach and abs(rows[i] - rows[j]) <= reach)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def list_pairs(
     columns: Places, rows: Places, cells: Places, across: int, n_cells: int, reach: int, far: int
 ) -> tuple[Places, Places]:
@@ -61,7 +61,7 @@ def list_pairs(
     return starts, partners
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def overlaps(
     starts: Places, partners: Places, stamps: Single, half: int, columns: Places, rows: Places, good: Bytes,
     clean: bool,
@@ -98,7 +98,7 @@ def overlaps(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def incomplete_cholesky(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles
 ) -> tuple[Doubles, Doubles]:
@@ -126,7 +126,7 @@ def incomplete_cholesky(
     return pivots, factor
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _precondition(
     pivots: Doubles, factor: Doubles, starts: Places, partners: Places, left: Doubles, out: Doubles
 ) -> None:
@@ -142,7 +142,7 @@ def _precondition(
             out[partners[place]] -= factor[place] * out[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _multiply(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, vector: Doubles, out: Doubles
 ) -> None:
@@ -154,7 +154,7 @@ def _multiply(
         out[i] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def conjugate_gradients(
     diagonal: Doubles, starts: Places, partners: Places, values: Doubles, pivots: Doubles, factor: Doubles,
     right: Doubles, start: Doubles, enough: float, most: int,

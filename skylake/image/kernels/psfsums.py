@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -14,7 +15,7 @@ N_TERMS = 26
 _N_RADIAL = 8
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _functions(u: float, v: float, radial: Floats, out: Floats) -> None:
     """Set `out`, shape (26,), to the basis functions: harmonics, order by order, times Chebyshev polynomials."""
     uu, vv = u * u, v * v
@@ -42,7 +43,7 @@ def _functions(u: float, v: float, radial: Floats, out: Floats) -> None:
         start += terms if order == 0 else 2 * terms
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def star_equations(
     values: Floats, weights: Floats, dx: Floats, dy: Floats, inverse: Floats, scale: float
 ) -> tuple[Floats, Floats]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 #: Farther neighbours tell nothing of a pixel.
 _REACH = 16
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_from_neighbours(
     pixels: npt.NDArray[np.float32],
     bad: npt.NDArray[np.uint8],

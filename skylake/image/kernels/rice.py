@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
@@ -18,7 +19,7 @@ _AHEAD = 8
 _BYTE, _TOP = np.uint64(8), np.uint64(56)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def unpack_tiles(
     data: Bytes, starts: Places, lengths: Places, tile: tuple[int, int], block: int, bits: int, out: Any
 ) -> int:
@@ -59,7 +60,7 @@ def unpack_tiles(
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _unpack(data: Bytes, out: Any, block: int, bits: int) -> bool:
     """Decode one tile; tell whether its bytes were enough."""
     few = 3 if bits == 8 else 4 if bits == 16 else 5
@@ -86,7 +87,7 @@ def _unpack(data: Bytes, out: Any, block: int, bits: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(data: Bytes, word: Any, known: int, place: int) -> tuple[Any, int, int]:
     """Return the word with more than 32 bits known, how many, and where the next bytes are."""
     if known > 32:
@@ -94,7 +95,7 @@ def _fill(data: Bytes, word: Any, known: int, place: int) -> tuple[Any, int, int
     return word | (_four(data, place) << np.uint64(32 - known)), known + 32, place + 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _four(data: Bytes, place: int) -> Any:
     """Return four bytes as a number; beyond the end of the data there are zeros."""
     four = np.uint64(0)
@@ -107,7 +108,7 @@ def _four(data: Bytes, place: int) -> Any:
     return four
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _plain_block(data: Bytes, state: Any, bits: int, last: Any, out: Any) -> Any:
     """Decode pixels whose differences are written with all bits."""
     word, known, place = state
@@ -120,7 +121,7 @@ def _plain_block(data: Bytes, state: Any, bits: int, last: Any, out: Any) -> Any
     return word, known, place, last
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _block(data: Bytes, state: Any, split: int, last: Any, out: Any) -> Any:
     """Decode pixels whose differences are written as so many zeros, a one, and some plain bits."""
     word, known, place = state
@@ -146,7 +147,7 @@ def _block(data: Bytes, state: Any, split: int, last: Any, out: Any) -> Any:
     return word, known, place, last
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _signed(value: Any) -> Any:
     """Return 0, -1, 1, -2 … for 0, 1, 2, 3 …, which are the bits of a number without sign."""
     return np.int32(((value >> np.int32(1)) & np.int32(0x7FFFFFFF)) ^ -(value & np.int32(1)))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 #: A window with fewer good pixels has no median.
 _LEAST_PIXELS = 5
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _place(values: Any, count: int, value: Any) -> int:
     """Return how many of ascending values are smaller than one."""
     low, high = 0, count
@@ -25,7 +26,7 @@ def _place(values: Any, count: int, value: Any) -> int:
     return low
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def running_medians(
     lines: npt.NDArray[np.float32],
     left_out: npt.NDArray[np.bool_],

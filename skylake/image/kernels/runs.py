@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Numbers = npt.NDArray[np.int32]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def list_runs(plane: Numbers) -> Numbers:
     """Return start, length and number of the runs of one number but 0, shape (3, n), in a plane seen as one row."""
     flat = plane.reshape(-1)
@@ -30,7 +31,7 @@ def list_runs(plane: Numbers) -> Numbers:
     return runs
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_runs(plane: Numbers, runs: Numbers) -> None:
     """Put runs into a plane of zeros."""
     flat = plane.reshape(-1)

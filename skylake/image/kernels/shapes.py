@@ -5,9 +5,10 @@ A stamp is a flat array: pixel k lies in row k // side and column k % side.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Single = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
@@ -25,13 +26,13 @@ _FOUR = np.float32(4.0)
 _FAR = np.float32(1e4)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def padded_size(half: int) -> int:
     """Return the length of a stamp with its padding."""
     return -(-((2 * half + 1) ** 2) // PADDED) * PADDED
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def grid(half: int) -> tuple[Single, Single]:
     """Return column and row of the pixels of a stamp relative to its middle, shape (padded size,)."""
     side = 2 * half + 1
@@ -44,7 +45,7 @@ def grid(half: int) -> tuple[Single, Single]:
     return columns, rows
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def draw(
     out: Single,
     columns: Single,
@@ -88,7 +89,7 @@ def draw(
         out[k] = h * h * (round_part + h * (low + h * high))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def draw_stamps(dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int) -> Single:
     """Return the stamps of stars of flux 1, shape (n, padded size of a stamp)."""
     columns, rows = grid(half)
@@ -98,7 +99,7 @@ def draw_stamps(dx: Single, dy: Single, coefficients: Single, inverse: Single, h
     return stamps
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Double, whole: Double) -> Single:
     """Return the coefficients of stars of flux 1, shape (n, 26).
 
@@ -125,7 +126,7 @@ def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Doub
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _functions(u: float, v: float, out: Double) -> None:
     """Set `out`, shape (26,), to the functions whose coefficients :func:`draw` takes."""
     h = 1.0 / (1.0 + u * u + v * v)
@@ -149,7 +150,7 @@ def _functions(u: float, v: float, out: Double) -> None:
         start += terms if order == 0 else 2 * terms
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def light_of_terms(x: Double, y: Double, weights: Single, inverse: Single) -> Double:
     """Return the light that belongs to each coefficient of :func:`draw`, shape (m, 26).
 

@@ -6,9 +6,10 @@ so that one pass over the pixels is enough wherever the sky is smooth.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -34,7 +35,7 @@ _CROWDED = 0.3
 _LOWER_SHARE = 0.158655
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def tile_statistics(
     pixels: Pixels, mask: Plane, excluded: np.uint8, rows: Edges, columns: Edges, least: float
 ) -> tuple[Floats, Floats]:
@@ -83,7 +84,7 @@ def tile_statistics(
     return level, noise
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     counts: Counts,
     pixels: Pixels,
@@ -112,7 +113,7 @@ def _fill(
     return (place[1] - place[0]) * width - counts[_BINS]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _summary(counts: Counts, number: int, low: float, step: float) -> tuple[bool, float, float, float]:
     """Return whether the range was wide enough, median, mode and standard deviation of a histogram."""
     median = _quantile(counts, 0, _BINS - 1, 0.5 * number)
@@ -144,7 +145,7 @@ def _summary(counts: Counts, number: int, low: float, step: float) -> tuple[bool
     return enclosed, low + step * median, low + step * mode, step * sigma
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _quantile(counts: Counts, first: int, last: int, wanted: float) -> float:
     """Return where, in bins, as many are reached as wanted."""
     reached = 0.0
@@ -155,7 +156,7 @@ def _quantile(counts: Counts, first: int, last: int, wanted: float) -> float:
     return float(last + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _box(counts: Counts, median: float, sigma: float) -> float:
     """Return the width, in bins, over which the numbers of a detector are to be spread.
 
@@ -173,7 +174,7 @@ def _box(counts: Counts, median: float, sigma: float) -> float:
     return spacing * np.ceil(_BOX / spacing)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _smooth_median(counts: Counts, first: int, last: int, box: float) -> float:
     """Return the median of some bins, in bins, where each number is spread over a box."""
     reached, area = np.zeros(_BINS + 1), np.zeros(_BINS + 1)
@@ -192,7 +193,7 @@ def _smooth_median(counts: Counts, first: int, last: int, box: float) -> float:
     return 0.5 * (low + high)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _area(reached: Floats, area: Floats, x: float) -> float:
     """Return the integral of the cumulative distribution up to a place, in bins."""
     if x <= 0.0:
@@ -204,7 +205,7 @@ def _area(reached: Floats, area: Floats, x: float) -> float:
     return area[k] + part * (reached[k] + 0.5 * part * (reached[k + 1] - reached[k]))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _afresh(
     counts: Counts, pixels: Pixels, mask: Plane, excluded: np.uint8, place: tuple[int, int, int, int]
 ) -> tuple[int, float, float, float]:

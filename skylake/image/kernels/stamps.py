@@ -6,10 +6,10 @@ for pixels that take part and 0 for the others.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.shapes import Single, draw, grid
 
 Doubles = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ _LINE = 16
 _BAND = 12
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: Single) -> None:
     """Copy the pixels under a stamp; those beyond the edge of the image stay as they are."""
     side, left, top = 2 * half + 1, column - half, row - half
@@ -33,7 +33,7 @@ def cut(image: npt.NDArray[np.generic], column: int, row: int, half: int, out: S
             out[np.uint64(start + place)] = image[y, np.uint64(left + place)]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
     """Bring the next rows of an image near the processor when a stamp ends in one beyond `done`; return the last.
 
@@ -51,7 +51,7 @@ def read_ahead(image: Single, done: int, row: int, sink: Single) -> int:
     return row + _BAND
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
     """Copy the next rows of an image when a stamp ends in one beyond `done`; return the last.
 
@@ -67,13 +67,13 @@ def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
     return end
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
     """Tell whether a stamp reaches beyond the edge of the image."""
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     """Tell whether a stamp that lies within the image has a pixel that is not good."""
     for y in range(row - half, row + half + 1):
@@ -85,7 +85,7 @@ def misses(good: Bytes, column: int, row: int, half: int) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     product, square, total, count = _ZERO, _ZERO, _ZERO, _ZERO
     for k in range(len(stamp)):
@@ -97,7 +97,7 @@ def _sums(stamp: Single, light: Single, use: Single) -> tuple[np.float32, np.flo
     return product, square, total, count
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _product(stamp: Single, light: Single) -> np.float32:
     product = _ZERO
     for k in range(len(stamp)):
@@ -105,7 +105,7 @@ def _product(stamp: Single, light: Single) -> np.float32:
     return product
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def draw_and_project(
     dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int, columns: Places, rows: Places,
     image: Single, good: Bytes, clean: bool, copy: Single,
@@ -152,7 +152,7 @@ def draw_and_project(
     return stamps, products, squares, sums, counts
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def project(
     stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes, clean: bool
 ) -> Doubles:
@@ -175,7 +175,7 @@ def project(
     return products
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Places, flux: Single) -> None:
     """Subtract stars from an image, as far as their stamps reach."""
     side = 2 * half + 1
@@ -193,7 +193,7 @@ def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Pl
                 )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def subtract_wings(
     image: Single, half: int, core: int, columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single,
     coefficients: Single, flux: Single,
@@ -215,7 +215,7 @@ def subtract_wings(
                 image[y, np.uint64(left + column)] -= amount * stamp[np.uint64(start + column)]
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 def _add_line(
     image: Single, good: Bytes, clean: bool, row: int, start: int, end: int, middle: np.float32, reach: np.float32
 ) -> tuple[np.float32, np.float32]:  # fmt: skip
@@ -236,7 +236,7 @@ def _add_line(
     return total, count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def block_means(
     image: Single, good: Bytes, clean: bool, size: int, step: int, noise: float, clip: float
 ) -> tuple[Doubles, Places]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Doubles = npt.NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_strip(
     signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], bad: np.uint8, along: Doubles, half: int,
     line: tuple[float, float, float, float],

@@ -11,9 +11,10 @@ Loops over lanes write to few arrays each: LLVM gives up where more than eight p
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -29,7 +30,7 @@ ANY_ORDER = {"reassoc", "contract"}
 LANES = 64
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@kernel(fastmath=ANY_ORDER)
 def add_run(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
     sums: Floats,
@@ -61,7 +62,7 @@ def add_run(
     sums[HIDDEN] += hidden
 
 
-@numba.njit(cache=True, nogil=True, fastmath=ANY_ORDER)
+@kernel(fastmath=ANY_ORDER)
 def add_part(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, column: int, part: float,
     sums: Floats,
@@ -80,7 +81,7 @@ def add_part(
         sums[NOISE] += square * variance[r, c]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float) -> bool:
     """Tell whether a tile within `reach` of a place has any of some bits."""
     first, last = max(0, int(x - reach) // tile), min(tiles.shape[1], int(x + reach + 1.0) // tile + 1)
@@ -92,7 +93,7 @@ def any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float
     return (found & bits) != 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def gather(
     signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, starts: npt.NDArray[np.uint64],
     side: int, cube: npt.NDArray[np.float32],

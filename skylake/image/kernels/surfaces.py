@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -12,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def expand_splines(
     level: Pixels, level_curvature: Pixels, noise: Pixels, noise_curvature: Pixels,
     knot: Places, weights: Pixels, floor: np.float32, levels: Pixels, noises: Pixels,
@@ -50,7 +51,7 @@ def expand_splines(
             out[x] = value if value > floor else floor
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Floats, Floats]) -> None:
     """Set the pixels of some rows to 1 whose centres lie within discs, all others to 0."""
     x, y, radius = discs
@@ -64,7 +65,7 @@ def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Flo
             covered[row - start, left : right + 1] = 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def sum_cells(
     signal: Pixels, mask: Plane, excluded: np.uint8, discs: tuple[Floats, Floats, Floats], noise: Pixels,
     clip: np.float32, rows: Places, columns: Places,
@@ -116,7 +117,7 @@ def sum_cells(
     return total, number
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
+@kernel(fastmath={"reassoc"})
 def _sum(values: Pixels) -> np.float32:
     """Return the sum of some hundred values, in any order."""
     total = np.float32(0.0)
@@ -125,7 +126,7 @@ def _sum(values: Pixels) -> np.float32:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def add_cells(level: Pixels, signal: Pixels, rows: Pixels, cell: Places, share: Pixels) -> None:
     """Add cell means, which are interpolated along x already, to a surface; take them off what is above it.
 

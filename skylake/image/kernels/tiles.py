@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def tile_bits(mask: Bytes, tile: int, tiles: Bytes) -> None:
     """Set `tiles` to the bits that occur in squares of `tile` pixels."""
     height, width = mask.shape
@@ -25,7 +26,7 @@ def tile_bits(mask: Bytes, tile: int, tiles: Bytes) -> None:
             tiles[first // tile, column // tile] |= line[column]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def count_bits(mask: Bytes, sets: Bytes) -> npt.NDArray[np.int64]:
     """Return how many pixels have any of the bits of each of some sets, shape (sets,)."""
     counts = np.zeros(sets.size, np.int64)
@@ -39,7 +40,7 @@ def count_bits(mask: Bytes, sets: Bytes) -> npt.NDArray[np.int64]:
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def footprint_bits(
     mask: Bytes, tiles: Bytes, tile: int, bits: int, segments: npt.NDArray[np.int32], found: Bytes
 ) -> None:
@@ -54,7 +55,7 @@ def footprint_bits(
                         found[segments[row, column]] |= here
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def circle_bits(
     mask: Bytes, tiles: Bytes, tile: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], radius: float,
     found: Bytes,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def vote(
     distance: Floats, azimuth: Floats, x: Floats, y: Floats, ranks: Places, focal: Floats, n_turns: int,
     window: Floats, cell: float, best: Floats,
@@ -70,7 +71,7 @@ def vote(
                     _count(counts, n_rows, n_columns, window, cell, found)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _count(
     counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats
 ) -> None:

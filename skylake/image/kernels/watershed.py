@@ -7,9 +7,10 @@ pass to the lowest, so that what is compared is always a whole mountain.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from skylake.core.kernels import kernel
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -27,7 +28,7 @@ _SAMPLES = 48
 _FEWEST_SAMPLES = 6
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def number_basins(uphill: Places) -> Places:
     """Replace the ways up by numbers of basins, in place, and return the place of the peak of each.
 
@@ -62,7 +63,7 @@ def number_basins(uphill: Places) -> Places:
     return peak
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def list_passes(
     place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
 ) -> tuple[Places, Places, Pixels, Places]:
@@ -119,7 +120,7 @@ def list_passes(
     return first[:n], second[:n], passes[:n], spot[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def join_basins(
     first: Places, second: Places, passes: Pixels, spot: Places, order: npt.NDArray[np.int64],
     place: Places, value: Pixels, peak: Places, shape: tuple[int, int], least: np.float32, clear: Pixels,
@@ -181,7 +182,7 @@ def join_basins(
     return joined, body, rival, highest
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def summit(joined: Places, body: Plane, basin: int) -> int:
     """Return the basin with which one was joined in the end, and shorten the way to it."""
     while joined[basin] != basin:
@@ -191,7 +192,7 @@ def summit(joined: Places, body: Plane, basin: int) -> int:
     return basin
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def summits(joined: Places, body: Plane) -> Places:
     """Return the basin with which each was joined in the end; `body` holds of the whole way then."""
     top = np.empty_like(joined)
@@ -200,7 +201,7 @@ def summits(joined: Places, body: Plane) -> Places:
     return top
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def join_wings(
     joined: Places, body: Plane, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
     least: np.float32,
@@ -233,7 +234,7 @@ def join_wings(
             joined[low], body[low] = high, 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _light(
     place: Places, value: Pixels, middle: int, point: int, shape: tuple[int, int], samples: Floats
 ) -> tuple[float, float]:
@@ -262,7 +263,7 @@ def _light(
     return light, 1.4826 * (light - ordered[n // 4])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _between(place: Places, value: Pixels, row: float, column: float, width: int) -> float:
     """Return the filtered image between pixels, interpolated linearly."""
     y, x = int(row), int(column)
@@ -277,7 +278,7 @@ def _between(place: Places, value: Pixels, row: float, column: float, width: int
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mark_touching(
     first: Places, second: Places, passes: Pixels, joined: Places, body: Plane, number: Places,
     height: Pixels, least: np.float32, share: np.float32,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.kernels import kernel
 from skylake.image.kernels.matched import Pixels, Plane
 
 #: No more peaks than that are asked.
@@ -14,7 +14,7 @@ _MOST_PEAKS = 4096
 _ALONE_STEPS = 6
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def star_curvatures(
     signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, sigma: np.float32, step: int, every: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -64,7 +64,7 @@ def star_curvatures(
     return squares[:n], alone[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _stands_alone(signal: Pixels, y: int, x: int, reach: int) -> bool:
     """Tell whether the pixels of a square about a peak, as far as they are in the image, are less than half of it."""
     height, width = signal.shape
@@ -76,7 +76,7 @@ def _stands_alone(signal: Pixels, y: int, x: int, reach: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _curvature(signal: Pixels, low: np.float32, y: int, x: int, step: int) -> float:
     """Return the square of the width of a peak; 0 where the pixels beside it are no light."""
     peak, total = signal[y, x], 0.0
@@ -90,7 +90,7 @@ def _curvature(signal: Pixels, low: np.float32, y: int, x: int, step: int) -> fl
     return 2.0 * step**2 / total if total > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _is_peak(signal: Pixels, mask: Plane, excluded: np.uint8, y: int, x: int) -> bool:
     for row in range(y - 1, y + 2):
         for column in range(x - 1, x + 2):

@@ -1,0 +1,57 @@
+"""Files in pieces for tasks, so that all workers of a run have done at about the same time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+#: Pieces that each worker has of frames at least; the last ones are no more of those that are left than one of so many
+#: for each worker.
+_EACH, _LEFT_EACH = 4, 2
+
+
+def shared_out(files: Sequence[str], count: int, most: int) -> list[Sequence[str]]:
+    """Return files in pieces by which each worker gets as many, but for one in each piece.
+
+    Parameters
+    ----------
+    files : sequence of str
+    count : int
+        Number of workers.
+    most : int
+        Files in a piece, at most.
+    """
+    pieces = count * -(-len(files) // (most * count))
+    ends = [len(files) * k // pieces for k in range(pieces + 1)] if files else [0]
+    return [files[start:end] for start, end in pairwise(ends) if end > start]
+
+
+def dwindling(
+    nights: Mapping[int, Sequence[str]], count: int, most: int, few: bool = False
+) -> list[tuple[int, list[str]]]:
+    """Return the files of nights in pieces, each of one night, which become small towards the end.
+
+    Parameters
+    ----------
+    nights : mapping of int to sequence of str
+        Files of each night.
+    count : int
+        Number of workers.
+    most : int
+        Files in a piece, at most.
+    few : bool
+        Whether pieces are to be as few as there are workers, if they hold so many.
+    """
+    left = sum(len(files) for files in nights.values())
+    largest = max(1, min(most, math.ceil(left / ((1 if few else _EACH) * count))))
+    pieces = []
+    for night, files in nights.items():
+        start = 0
+        while start < len(files):
+            # A worker by itself waits for nobody.
+            size = largest if few or count == 1 else min(largest, math.ceil(left / (_LEFT_EACH * count)))
+            pieces.append((night, list(files[start : start + size])))
+            left -= len(pieces[-1][1])
+            start += size
+    return pieces
