@@ -106,8 +106,7 @@ def refuse_other_size(shape: tuple[int, int], camera: Camera) -> None:
         ``wrong_size``.
     """
     if camera.image_shape is not None and shape != camera.image_shape:
-        height, width = shape
-        detector = camera.detector
+        (height, width), detector = shape, camera.detector
         raise FrameFailed(
             Reason.WRONG_SIZE,
             f"the image has {width} x {height} pixels and {camera.name} has {detector.width_px} x "
