@@ -106,8 +106,7 @@ def refuse_other_size(shape: tuple[int, int], camera: Camera) -> None:
         ``wrong_size``.
     """
     if camera.image_shape is not None and shape != camera.image_shape:
-        height, width = shape
-        detector = camera.detector
+        (height, width), detector = shape, camera.detector
         raise FrameFailed(
             Reason.WRONG_SIZE,
             f"the image has {width} x {height} pixels and {camera.name} has {detector.width_px} x "
@@ -371,7 +370,8 @@ class _Chain:
         self.offset, self.raw_step = (self.offset[0] + x, self.offset[1] + y), 2
 
     def _cosmic_rays(self) -> None:
-        image = self._image(pixels := self._finished())
+        pixels = self._finished()
+        image = self._image(pixels)
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
         find = find_in_mosaic if self._stride() > 1 else find_cosmic_rays
         hits = find(image, params, conditions.gain, conditions.read_noise)
