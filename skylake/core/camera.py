@@ -388,8 +388,10 @@ class Camera:
         """Everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
+        # What nobody told changes no result, and frames of before stay those of the same configuration.
+        if not self.header.readout:
+            del values["header"]["readout"]
         for band in values["filters"].values():
-            # What nobody told changes no result, and frames of before stay those of the same configuration.
             if band.get("clear_zeropoint", True) is None:
                 del band["clear_zeropoint"]
         return values

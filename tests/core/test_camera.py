@@ -140,3 +140,9 @@ def test_the_hash_is_that_of_the_values_not_of_the_object() -> None:
     assert copy == CAMERA and copy.sha256 == CAMERA.sha256 == load("skycam-z").base.sha256
     other_order = dict(reversed(CAMERA.gates.items()))
     assert dataclasses.replace(CAMERA, gates=other_order).sha256 == CAMERA.sha256
+
+
+def test_cards_of_the_readout_that_nobody_names_leave_the_configuration_as_it_was() -> None:
+    assert "readout" not in CAMERA.configuration["header"]
+    header = dataclasses.replace(CAMERA.header, readout=("SPEED",))
+    assert dataclasses.replace(CAMERA, header=header).configuration["header"]["readout"] == ("SPEED",)
