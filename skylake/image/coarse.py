@@ -45,25 +45,18 @@ def step_of(values: npt.ArrayLike) -> float:
     return float(gaps.min()) if len(gaps) else 0.0
 
 
-def spread_of(values: npt.ArrayLike, fine: float = _FINE) -> float:
+def spread_of(values: npt.ArrayLike) -> float:
     """Return the standard deviation of values without their outliers; NaN without a finite one.
 
     It is 1.4826 times the median absolute deviation. Where the values are coarse, that is a number of steps, which is
     0 where most values are equal: there it is the root of the variance, clipped at four standard deviations, but never
     nearer than two steps and a half.
-
-    Parameters
-    ----------
-    values : array_like
-        NaN is left out.
-    fine : float
-        Values are coarse whose step is above this share of their scatter; with 0, all that have a step.
     """
     found = np.asarray(values, np.float64).reshape(-1)
     found = found[np.isfinite(found)]
     sigma = sigma_mad(found)
     step = step_of(found)
-    if not step > fine * sigma:
+    if not step > _FINE * sigma:
         return sigma
     away = (found - np.median(found)) ** 2
     for _ in range(_CLIPS):

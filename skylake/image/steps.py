@@ -12,7 +12,6 @@ from skylake.core.camera import Camera, Detector
 from skylake.core.frame import Pixels, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
-from skylake.image.coarse import reach, spread_of, step_of
 from skylake.image.linear import decode
 from skylake.image.mosaic import bayer_cells
 
@@ -27,6 +26,10 @@ _NEWTON_STEPS = 30
 _SMOOTH_ROWS, _FEWEST_ROWS = 201, 64
 #: Rows that tell together whether levels differ more than noise does, by so many standard errors of its square.
 _LOCAL_ROWS, _SIGNIFICANT = 31, 4.0
+#: Levels are means of what is so many standard deviations from the median; noise is told by what is within more.
+_NEAR, _CLIP = 3.5, 4.0
+#: What is so few steps from the usual value belongs to the noise, however small that is.
+_KEPT_STEPS = 4.0
 
 
 def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slice]:
@@ -121,8 +124,9 @@ def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     strip = decode(source, (y, x))
     strip = np.where(np.isfinite(strip), strip, np.nan)
     by_row = detector.overscan_y is None
-    noise = _noise_of(strip)
-    level = _clipped_mean(strip if by_row else strip.reshape(1, -1), reach(noise, step_of(strip)))
+    step = _step_of(source, strip)
+    noise = _noise_of(strip, step)
+    level = _clipped_mean(strip if by_row else strip.reshape(1, -1), noise, step)
     levels = np.ascontiguousarray(np.broadcast_to(level, (height,)), np.float32)
     error = float(np.nan_to_num(noise)) / np.sqrt(strip.shape[1] if by_row else strip.size)
     if not by_row:
@@ -186,39 +190,66 @@ def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:
         )
     every = np.concatenate(areas)
     # An area into which light falls may differ from the others, and is no noise.
-    noise = float(np.median([spread_of(area, fine=0.0) for area in areas]))
-    most = reach(noise, float(np.median([step_of(area) for area in areas])))
-    level, *levels = (_clipped_mean(area[None], most)[0] for area in (every, *areas))
+    step = _step_of(source, every)
+    noise = float(np.median([_spread(area, step) for area in areas]))
+    level, *levels = (_clipped_mean(area[None], noise, step)[0] for area in (every, *areas))
     error = noise / np.sqrt(every.size)
     if len(areas) > 1:
         error = max(error, float(np.std(levels, ddof=1)) / np.sqrt(len(areas)))
     return ZeroLevel(np.full(height, level, np.float32), float(error))
 
 
-def _noise_of(strip: Pixels) -> float:
+def _step_of(source: StoredImage, pixels: Pixels) -> float:
+    """Return the step in which values of an image go, ADU; 0 for numbers that are not whole."""
+    if source.stored.dtype.kind in "iu":
+        return abs(source.scale)
+    finite = pixels[np.isfinite(pixels)]
+    return float(np.array_equal(finite, np.rint(finite)))
+
+
+def _spread(values: Pixels, step: float) -> float:
+    """Return the standard deviation of values in steps, without their outliers; NaN without a finite one.
+
+    The median deviation is a number of steps, and up to a tenth off for a noise of a few; the mean square of what it
+    says is no outlier is not.
+    """
+    away = np.abs(values[np.isfinite(values)] - np.float32(np.nanmedian(values)))
+    sigma = 1.4826 * float(np.median(away))
+    near = away[away <= max(_CLIP * sigma, _KEPT_STEPS * step)].astype(float)
+    return float(np.sqrt(np.mean(near**2)))
+
+
+def _noise_of(strip: Pixels, step: float) -> float:
     """Return the noise of a pixel of an overscan, zero where too few of them tell it.
 
     It is that of second differences along rows, which neither levels of rows nor a slope of the bias get into; where
-    there are too few columns for them, along columns. That of one to three whole numbers is told to a per cent, as it
-    has to be: a tenth too small, and noise looks like rows that differ.
+    there are too few columns for them, along columns.
     """
     lines = strip if strip.shape[1] >= 3 else strip.T
     if lines.shape[1] < 3:
         return 0.0
-    return spread_of(lines[:, 2:] - 2.0 * lines[:, 1:-1] + lines[:, :-2], fine=0.0) / float(np.sqrt(6.0))
+    differences = lines[:, 2:] - 2.0 * lines[:, 1:-1] + lines[:, :-2]
+    if not np.isfinite(differences).any():
+        return 0.0
+    return _spread(differences, step) / float(np.sqrt(6.0))
 
 
-def _clipped_mean(lines: Pixels, most: float) -> Floats:
-    """Return the mean of what is no farther than that from the median of each line; NaN of a line of NaN."""
+def _clipped_mean(lines: Pixels, noise: float, step: float) -> Floats:
+    """Return the mean of each line about its median, without what noise does not explain; NaN of a line of NaN.
+
+    The second time it is taken about the first, since a median of whole numbers may be half a step off.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        median = np.nanmedian(lines, axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(lines - median) <= most
-    # Far from all is nothing: of an even number of two kinds of values the median is between them.
-    counts = near.sum(axis=1)
-    mean = np.sum(lines - median, axis=1, where=near, dtype=float) / np.maximum(counts, 1)
-    return np.asarray(median[:, 0] + mean)
+        centre = np.nanmedian(lines, axis=1).astype(float)
+    most = max(_NEAR * noise, _KEPT_STEPS / 2.0 * step)
+    for _ in range(2):
+        away = lines - centre[:, None]
+        with np.errstate(invalid="ignore"):
+            near = np.abs(away) <= most
+        # Nothing is near the median of an even number of two kinds of values.
+        centre = centre + np.sum(away, axis=1, where=near) / np.maximum(near.sum(axis=1), 1)
+    return np.asarray(centre)
 
 
 def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
@@ -270,7 +301,8 @@ def _level(pixels: Pixels) -> float:
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         return float("nan")
-    return float(_clipped_mean(finite[None], reach(spread_of(finite, fine=0.0), step_of(finite)))[0])
+    step = float(np.array_equal(finite, np.rint(finite)))
+    return float(_clipped_mean(finite[None], _spread(finite, step), step)[0])
 
 
 def linearise(pixels: Pixels, variance: Pixels | None, coefficients: tuple[float, ...]) -> None:

@@ -188,3 +188,25 @@ def test_unlit_areas_of_whole_numbers_tell_parts_of_one() -> None:
         pulls.append((zero.levels[0] - true) / zero.error)
     print("mean and width of the pulls:", np.mean(pulls), np.std(pulls))
     assert abs(np.mean(pulls)) < 0.4 and 0.6 < np.std(pulls) < 1.3
+
+
+@pytest.mark.parametrize("kind", ["lit column", "lit columns", "bleeding", "hot pixels"])
+def test_light_in_an_overscan_is_left_out(kind: str) -> None:
+    random = np.random.default_rng(6)
+    raw = 1000.3 + random.normal(0.0, 3.0, (1024, 32))
+    if kind == "lit column":
+        raw[:, 0] = 30000.0 + random.normal(0.0, 150.0, 1024)
+    elif kind == "lit columns":
+        raw[:, :3] = 4000.0 + random.normal(0.0, 50.0, (1024, 3))
+    elif kind == "bleeding":
+        raw[500:600, :10] += 60000.0 * np.exp(-np.arange(10) / 2.0)
+    else:
+        raw += np.where(random.random(raw.shape) < 0.02, random.exponential(5000.0, raw.shape), 0.0)
+    zero = overscan_level(
+        StoredImage(np.rint(np.minimum(raw, 65535.0)).astype(">u2"), {}, 0), Detector(overscan_x=(0, 32))
+    )
+    assert zero is not None
+    off = zero.levels - 1000.3
+    print(kind, "bias", off.mean(), "rms", off.std(), "told", zero.error)
+    assert abs(off.mean()) < 0.1 and np.abs(off).max() < 3.0
+    assert 0.7 * off.std() < zero.error < 1.4 * off.std()
