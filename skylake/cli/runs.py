@@ -114,12 +114,17 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         click.echo(half_skies(report))
 
 
-def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any]) -> str:
+def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -> str:
     """Return the sentence that names frames which point where the catalog has hardly a star.
 
-    `row` is that of the first of them in ``frames``.
+    `row` is that of the first of them in ``frames``; None where it is not there any more.
     """
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    if row is None:
+        return (
+            f"{files[0]}{more}: the catalog has too few stars there to check the WCS; either it does not reach so "
+            "far, or the WCS is wrong (flag WCS_UNCHECKED)"
+        )
     across = math.hypot(row["width_px"], row["height_px"]) * row["pixel_scale_arcsec"]
     radius = math.ceil(min(0.5 * across, _HALF_SKY_ARCSEC))
     catalog, place = row["wcs_catalog"], f"{row['ra_deg']:.4f} {row['dec_deg']:.4f} {radius}"
@@ -130,15 +135,14 @@ def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any]) -> str:
     )
 
 
-def _first_row(lake: Lake, file: str) -> dict[str, Any]:
-    """Return what a lake knows of the place of a frame."""
+def _first_row(lake: Lake, file: str) -> dict[str, Any] | None:
+    """Return what a lake knows of the place of a frame; None where another run has taken it out meanwhile."""
     import pyarrow.compute as pc
 
     # Of a file with several chips others may not have a place.
     placed = (pc.field("file") == file) & pc.field("wcs_catalog").is_valid() & pc.field("ra_deg").is_valid()
     rows = lake.snapshot().read("frames", list(PLACE), filter=placed)
-    found: dict[str, Any] = rows.to_pylist()[0]
-    return found
+    return next(iter(rows.to_pylist()), None)
 
 
 def unexposed(files: Sequence[str]) -> str:

@@ -16,9 +16,11 @@ from skylake.flow.psfpool import PsfKey, psf_for
 from skylake.flow.targetlist import TargetList
 from skylake.image.extracted import Extracted
 from skylake.image.forced import ForcedMeasurements, force_targets
+from skylake.image.growth import ApertureCorrections
 from skylake.image.placing import TargetFinder
 from skylake.image.psf import PsfModel
 from skylake.image.reduce import Finisher
+from skylake.image.usual import corrections_of
 
 #: What is not known of a frame whose targets were not measured.
 _OF_TARGETS = ("n_targets", "targets_dx_px", "targets_dy_px", "psf_stars", "psf_chi2")
@@ -36,6 +38,15 @@ class Forcing:
         row, (height, width) = extracted.row, extracted.signal.shape
         called = extracted.camera.called_filter(row.get("filter"))
         return psf_for(self.psfs, PsfKey(int(row["night"]), called, (height, width)))
+
+    def corrections(self, extracted: Extracted) -> ApertureCorrections:
+        """Return the aperture corrections of a frame, those of its night where its own stars are too few.
+
+        A form that cannot be drawn leaves those that were assumed: it spoils the targets, which tell why, but not the
+        detections.
+        """
+        found = guard(lambda: corrections_of(extracted, self.usual(extracted)))
+        return extracted.corrections if isinstance(found, FrameError) else found
 
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""

@@ -35,7 +35,7 @@ from skylake.image.neighbours import Prior
 from skylake.image.read import peek_header, read_file
 from skylake.image.reduce import Finisher, ReducedFrame, describe_header_row, new_row, reduce_frame
 from skylake.image.seeds import Guide
-from skylake.image.usual import UsualPsf
+from skylake.image.usual import UsualCorrections
 from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
 from skylake.lake.focalplanes import read_placed
@@ -189,7 +189,7 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         catalog=reduction.catalog_name,
         priors=reduction.priors,
         keeper=reduction.kept,
-        usual=None if reduction.forcing is None else reduction.forcing.usual,
+        usual=None if reduction.forcing is None else reduction.forcing.corrections,
     )
     for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
@@ -244,7 +244,7 @@ def _measure(
     catalog: str | None,
     priors: Mapping[str, Prior | None],
     keeper: KeptFiles | None,
-    usual: UsualPsf | None,
+    usual: UsualCorrections | None,
 ) -> _Rows:
     prior = priors.get(row["file"])
     reduced = reduce_frame(

@@ -130,7 +130,7 @@ class Bench:
             epochs=self.reduction.epochs,
             catalog=self.reduction.catalog_name,
             guide=self.reduction.guide,
-            usual=None if self.reduction.forcing is None else self.reduction.forcing.usual,
+            usual=None if self.reduction.forcing is None else self.reduction.forcing.corrections,
         )
         reduced = guard(work)
         if isinstance(reduced, FrameError):

@@ -58,7 +58,8 @@ def sky_mask_row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
     some = [files[number] for number in (0, len(files) // 2, -1)]
     steep = steep_places((np.asarray(one.open()) for one in some), is_mosaic)
     task = dask.delayed(pass_high, pure=False)
-    _results(maker, group, [partial(task, one.path, is_mosaic) for one in files])
+    paths = _results(maker, group, [partial(task, one.path, is_mosaic) for one in files])
+    files = [replace(one, path=path) for one, path in zip(files, paths, strict=True)]
     shape, noise = files[0].shape, frame_noise([one.open() for one in files[:_SAMPLES]])
     options = CombineOptions(threshold=_CLIP_SIGMA, start="mode", constant=noise**2)
     terms, task = [Term(one.path) for one in files], dask.delayed(combine_rows, pure=False)
@@ -82,15 +83,26 @@ def sky_mask_row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
     return row
 
 
-def pass_high(path: Path, is_mosaic: bool) -> None:
-    """Let the file of a prepared frame hold what single pixels exceed those about them by. Runs on a worker.
+def pass_high(path: Path, is_mosaic: bool) -> Path:
+    """Put in place of a prepared frame what single pixels exceed those about them by, in a file of another name.
+
+    Runs on a worker, and again if that dies: what is done is not done twice.
+
+    Returns
+    -------
+    Path
+        Of the file; that of the frame is gone.
 
     Raises
     ------
     LakeError
         If the file cannot be written.
     """
-    keep_plane(path, high_passed(np.load(path), is_mosaic), "a prepared frame")
+    high = path.with_suffix(".high.npy")
+    if path.exists():
+        keep_plane(high, high_passed(np.load(path), is_mosaic), "a prepared frame")
+        path.unlink()
+    return high
 
 
 def _results(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:

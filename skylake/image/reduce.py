@@ -43,7 +43,7 @@ from skylake.image.responses import with_response_error
 from skylake.image.seeds import Guide
 from skylake.image.streaks import note_trails
 from skylake.image.undetected import extracted_nothing
-from skylake.image.usual import UsualPsf, corrections_of
+from skylake.image.usual import UsualCorrections
 from skylake.image.verdicts import apply_gates, drop_sky_of_flood, empty_frame, note_sky
 from skylake.revision import code_version
 
@@ -123,7 +123,7 @@ def reduce_frame(
     catalog: str | None = None,
     prior: Prior | None = None,
     keeper: Keeper | None = None,
-    usual: UsualPsf | None = None,
+    usual: UsualCorrections | None = None,
 ) -> ReducedFrame:
     """Reduce one frame.
 
@@ -158,7 +158,7 @@ def reduce_frame(
     keeper : Keeper or None
         Keeps what is found on the frame, and knows what was found when it was reduced before in the same way.
     usual : callable or None
-        Gives the point spread function of the night, whose aperture corrections stand in on a frame of few stars.
+        Gives the aperture corrections of a frame, for which those of its night stand in where it has few stars.
 
     Returns
     -------
@@ -250,7 +250,8 @@ def _calibrate(
 
 def _measure(
     reduced: ReducedFrame, header: Any, image: Image, reading: HeaderReading, reference: Reference | None,
-    finish: Finisher | None, prior: Prior | None, unplaced: bool, keeper: Keeper | None, usual: UsualPsf | None,
+    finish: Finisher | None, prior: Prior | None, unplaced: bool, keeper: Keeper | None,
+    usual: UsualCorrections | None,
 ) -> None:  # fmt: skip
     row, camera = reduced.row, reading.camera
     _count_pixels(row, image)
@@ -279,7 +280,7 @@ def _measure(
         row, camera, gain, exposure_s, replace(image, pixels=signal), background, signal, detections, measured,
         corrections, located.pointing, found.trails, located.stars,
     )  # fmt: skip
-    corrections = corrections_of(extracted, usual)
+    corrections = corrections if usual is None else usual(extracted)
     measured = replace(measured, apcor=corrections.relative(measured.x, measured.y))
     note_limits(row, Frame(image, background, measured, camera, gain, exposure_s, corrections.factor))
     note_cells(row, measured, image.pixels.shape)

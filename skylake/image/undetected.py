@@ -17,7 +17,7 @@ from skylake.image.growth import aperture_corrections
 from skylake.image.measure import Measurements
 from skylake.image.neighbours import Prior
 from skylake.image.placed import pointing_of_lens
-from skylake.image.usual import UsualPsf, corrections_of
+from skylake.image.usual import UsualCorrections
 
 
 def extracted_nothing(
@@ -27,7 +27,7 @@ def extracted_nothing(
     signal: Pixels,
     reading: HeaderReading,
     prior: Prior | None,
-    usual: UsualPsf | None = None,
+    usual: UsualCorrections | None = None,
 ) -> Extracted | None:
     """Return what is known of a frame without detections, if its neighbours tell where it points.
 
@@ -40,7 +40,7 @@ def extracted_nothing(
     prior : Prior or None
         What the neighbours tell.
     usual : callable or None
-        Gives the point spread function of the night, and with it aperture corrections.
+        Gives the aperture corrections of a frame, those of its night where its own stars are too few.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def extracted_nothing(
         row, camera, reading.image_gain, reading.exposure_s, replace(image, pixels=signal), background, signal,
         detections, measured, corrections, pointing_of_lens(prior.between.lens, shape),
     )  # fmt: skip
-    return replace(nothing, corrections=corrections_of(nothing, usual))
+    return nothing if usual is None else replace(nothing, corrections=usual(nothing))
 
 
 def _no_detections(shape: tuple[int, int]) -> Detections:

@@ -16,8 +16,8 @@ from skylake.image.psf import FramePsf, PsfModel, Shape
 from skylake.image.psfstars import psf_of_frame
 
 Floats = npt.NDArray[np.float64]
-#: Gives the point spread function of the night of a frame; None where it is not known.
-UsualPsf = Callable[[Extracted], PsfModel | None]
+#: Gives the aperture corrections of a frame, those of its night where its own stars are too few.
+UsualCorrections = Callable[[Extracted], ApertureCorrections]
 
 #: Places along each axis of the image at which apertures are filled, and the order of the polynomials through them.
 _PLACES, _ORDER = 7, 2
@@ -27,15 +27,15 @@ _FORM_ERROR = 0.03
 _LEAST_WIDTH_ERROR = 0.005
 
 
-def corrections_of(extracted: Extracted, usual: UsualPsf | None) -> ApertureCorrections:
+def corrections_of(extracted: Extracted, model: PsfModel | None) -> ApertureCorrections:
     """Return the aperture corrections of a frame, those of its night where its own stars are too few.
 
     Parameters
     ----------
     extracted : Extracted
         With the corrections that its stars tell, or that were assumed.
-    usual : callable or None
-        Gives the point spread function of its night.
+    model : PsfModel or None
+        The form of the point spread function of its night, if it is known.
 
     Returns
     -------
@@ -44,8 +44,7 @@ def corrections_of(extracted: Extracted, usual: UsualPsf | None) -> ApertureCorr
         and of a form that differs from frame to frame.
     """
     corrections, (height, width) = extracted.corrections, extracted.signal.shape
-    model = None if usual is None or not corrections.assumed else usual(extracted)
-    if model is None or model.size != (height, width):
+    if model is None or not corrections.assumed or model.size != (height, width):
         return corrections
     apertures, psf = extracted.camera.apertures, psf_of_frame(model, extracted)
     radii = (*apertures.radii_px, round(apertures.kron_factor * psf.fwhm_px, 1))

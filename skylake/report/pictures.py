@@ -1,7 +1,7 @@
 """Pictures of the page, drawn anew only where what they show has changed.
 
-A picture holds the digest of what it was drawn of: the values, and the code that draws. A file that is whole and has
-the same digest is left alone, so a night without frames costs no drawing.
+A picture holds the digest of what it was drawn of: the values, the version of the code, and the code that draws. A
+file that is whole and has the same digest is left alone, so a night without frames costs no drawing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skylake.report.style import save
+from skylake.revision import code_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def draw(folder: Path, file: str, caption: str, plot: Callable[..., Figure], *sh
 
 def _digest(plot: Callable[..., Figure], shown: tuple[Any, ...]) -> str:
     content = hashlib.sha256(
-        f"{code_of(Path(__file__).parent)} {plot.__module__}.{plot.__qualname__}".encode()
+        f"{code_version()} {code_of(Path(__file__).parent)} {plot.__module__}.{plot.__qualname__}".encode()
     )
     for value in shown:
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:

@@ -95,13 +95,20 @@ def _draw_left(axes: Axes, level: Floats, left: Floats, error: Floats) -> None:
     """Draw residuals about a line at zero."""
     axes.axhline(0.0, color=RED, lw=1.0)
     _draw_points(axes, level, left, error, "residuals")
-    axes.set_xlim(0.0, 1.04 * float(level.max()))
+    axes.set_xlim(min(0.0, float(np.nanmin(level))), 1.04 * float(np.nanmax(level)))
 
 
 def _curve(level: Floats, fitted: Floats, start: float | None) -> tuple[Floats, Floats]:
     """Return a smooth curve through what a fit makes of some levels, from what it is without a signal if known."""
     from scipy.interpolate import PchipInterpolator
 
+    known = np.isfinite(level) & np.isfinite(fitted)
+    if start is not None:
+        # Noise may put the faintest flats below the level of no light.
+        known &= level > 0.0
+    if not known.any():
+        return np.zeros(0), np.zeros(0)
+    level, fitted = level[known], fitted[known]
     order = np.argsort(level, kind="stable")
     pieces = np.split(order, np.flatnonzero(np.diff(level[order]) > _ALIKE * level.max()) + 1)
     first = [] if start is None else [start]

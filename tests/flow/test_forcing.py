@@ -83,6 +83,28 @@ def test_a_point_spread_function_that_cannot_be_drawn_leaves_the_detections(
     assert (row["n_targets"], row["targets_version"], row["psf_stars"]) == (None, 1, None)
 
 
+def test_detections_of_a_frame_of_few_stars_are_kept_where_nothing_can_be_drawn(
+    listed_once: Lake, archive: SimulationResult, profile: Profile, tmp_path: Path
+) -> None:
+    """Its aperture corrections would be those of the night."""
+    cloudy = str(behind_clouds(archive.frames[0], tmp_path / "cloudy.fits", 0.02))
+    found = {}
+    for name in ("plain", "broken"):
+        psfs: dict[PsfKey, PsfModel] = {}
+        if name == "broken":
+            (row,) = found["plain"].frames.to_pylist()
+            psfs = {PsfKey(row["night"], row["filter"], (256, 256)): without_form((256, 256))}
+        reduction = Reduction(profile, forcing=forcing_of(listed_once, psfs=psfs))
+        found[name] = reduce_chunk([cloudy], reduction, tmp_path / f"{name}.arrow")
+    plain, broken = ((one.frames.to_pylist()[0], one.sources) for one in found.values())
+    assert plain[1] is not None and broken[1] is not None
+    assert plain[1].read_bytes() == broken[1].read_bytes()
+    for name in ("status", "n_detected", "apcor_aper2"):
+        assert plain[0][name] == broken[0][name]
+    assert broken[0]["flags"] & FrameFlag.APCOR_ASSUMED
+    assert "targets were not measured" in broken[0]["message"]
+
+
 def behind_clouds(path: Path, out: Path, share: float) -> Path:
     """A frame of which a share of the light of the stars is left, and all of the noise of the sky."""
     with fits.open(path) as units:

@@ -191,6 +191,8 @@ def test_frames_beyond_the_catalog_are_named_and_frames_without_one_are_not(
     both = reduce_chunk(texts(frames[:2]), Reduction(profile, catalog), tmp_path / "b.arrow")
     assert both.frames["status"].to_pylist() == ["ok", "ok"]
     assert unchecked_files(both.frames) == texts(frames[:1])
+    gone = unchecked(unchecked_files(both.frames), lake.root, None)
+    assert gone.startswith(str(frames[0])) and "WCS_UNCHECKED" in gone
     told = unchecked(unchecked_files(both.frames), lake.root, both.frames.to_pylist()[0])
     assert f"{frames[0]}: the catalog simcat has too few stars there" in told
 

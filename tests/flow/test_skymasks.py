@@ -13,7 +13,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow.cluster import Inline
 from skylake.flow.masters import BuildOptions, build_masters, library_of
-from skylake.flow.skymasks import MASK_FRAMES
+from skylake.flow.skymasks import MASK_FRAMES, pass_high
 from skylake.image.library import Wanted
 from skylake.image.masterfile import load_master
 from skylake.lake import Lake
@@ -89,3 +89,13 @@ def test_too_few_frames_make_no_mask(lake: Lake, profile: Profile, tmp_path: Pat
     report = build_masters(lake, profile, paths, Inline(), BuildOptions(form="mask"))
     assert report.masters == [] and len(report.left_out) == MASK_FRAMES - 1
     assert "a mask takes 12" in report.left_out[0]["message"]
+
+
+def test_a_frame_that_is_filtered_again_is_not_filtered_twice(tmp_path: Path) -> None:
+    """As by a worker that takes over from one that died after its work."""
+    path = tmp_path / "0.npy"
+    np.save(path, np.random.default_rng(1).normal(SKY, 10.0, SHAPE).astype(np.float32))
+    high = pass_high(path, False)
+    once = np.load(high)
+    assert pass_high(path, False) == high and not path.exists()
+    np.testing.assert_array_equal(np.load(high), once)

@@ -75,17 +75,13 @@ def few(bench: Bench) -> list[tuple[Any, Extracted]]:
     return frames
 
 
-def usual(model: PsfModel) -> Callable[..., PsfModel]:
-    return lambda extracted: model
-
-
 def pulls(
     few: Sequence[tuple[Any, Extracted]], model: PsfModel, name: str, radius: float
 ) -> tuple[Floats, Floats]:
     """Return by how much factors are off, and that in units of their errors."""
     off, error = [], []
     for field, one in few:
-        found = corrections_of(one, usual(model))
+        found = corrections_of(one, model)
         true = field.held(14.0)[0] / field.held(radius)[0]
         off.append(found.factor[name] / true - 1.0)
         error.append(found.error[name] / true)
@@ -108,18 +104,17 @@ def test_few_stars_take_the_wings_of_their_night(few: Any, model: PsfModel, name
 def test_a_frame_that_measures_its_corrections_keeps_them(bench: Bench, model: PsfModel) -> None:
     _, one = bench.frame(2.8, 60, (2e4, 3e5), 3)
     assert not one.corrections.assumed
-    assert corrections_of(one, usual(model)) is one.corrections
+    assert corrections_of(one, model) is one.corrections
 
 
 def test_a_night_that_tells_nothing_leaves_what_is_assumed(few: Any, model: PsfModel) -> None:
     _, one = few[0]
     assert corrections_of(one, None) is one.corrections
-    assert corrections_of(one, lambda extracted: None) is one.corrections
-    assert corrections_of(one, usual(replace(model, size=(300, 300)))) is one.corrections
+    assert corrections_of(one, replace(model, size=(300, 300))) is one.corrections
 
 
 def test_what_is_taken_from_the_night_is_marked_as_assumed(few: Any, model: PsfModel) -> None:
-    found = corrections_of(few[0][1], usual(model))
+    found = corrections_of(few[0][1], model)
     assert found.assumed and found.n_stars == 0
     assert all(found.error[name] > 0.0 for name in ("aper1", "aper2", "aper3", "kron"))
 
@@ -138,4 +133,4 @@ def test_without_stars_the_width_is_as_uncertain_as_that_of_any_frame(bench: Ben
     _, one = bench.frame(2.8, N_FEW, (400.0, 500.0), 9)
     psf = psf_of_frame(model, one)
     assert psf.shape == model.shape and psf.width_err == pytest.approx(0.15)
-    assert corrections_of(one, usual(model)).error["aper1"] > 0.05
+    assert corrections_of(one, model).error["aper1"] > 0.05

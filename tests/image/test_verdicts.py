@@ -195,6 +195,12 @@ def test_thin_clouds_cost_no_frame(take: Take) -> None:
 STRICT = GATES | {"n_sources": Gate(min=60)}
 
 
+def test_clouds_through_which_enough_stars_are_clean_cost_no_frame(take: Take) -> None:
+    frame = take(0.015, gates=STRICT)
+    assert verdict(frame) == ("ok", None)
+    assert frame.row["n_sources"] >= 60 and 0.7 < frame.row["found_fraction"] < 0.9
+
+
 @pytest.mark.parametrize("transparency", [0.0125, 0.01])
 def test_even_clouds_that_leave_the_brightest_stars(take: Take, transparency: float) -> None:
     """Stars of all magnitudes lose the same light, so those that were bright enough are all there, and no others."""

@@ -71,3 +71,13 @@ def test_a_read_noise_that_nobody_knows_is_not_drawn(tmp_path: Path) -> None:
     one = {name: values[:1] for name, values in TILES.items()}
     save(transfer_picture(row, {"TILES": one}, "lab: one group"), tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("odd", [-0.5, 0.0, np.nan])
+def test_levels_that_no_light_or_none_at_all_has_are_no_part_of_the_curve(odd: float, tmp_path: Path) -> None:
+    level = np.array([odd, *LEVEL[1:]])
+    figure = transfer_picture(ROW, {"TILES": TILES | {"LEVEL": level}}, "lab: unlit corners")
+    x, y = curve(figure.axes[0])
+    assert (x[0], x[-1]) == (0.0, LEVEL[-1]) and np.isfinite(y).all()
+    save(figure, tmp_path / "transfer.png")
+    assert (tmp_path / "transfer.png").stat().st_size > 10000
