@@ -152,6 +152,7 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     assert report.counts == {"rejected": 1}
     assert report.problems[0]["reason"] == "no_wcs"
     assert f"skylake catalog index {lake.root} simcat" in report.problems[0]["message"]
+    assert "left open" not in report.problems[0]["message"]
 
 
 def test_what_was_tried_already_is_no_advice(
