@@ -6,7 +6,7 @@ import re
 
 from skylake.cameras.chips import refuse_other_chip
 from skylake.cameras.exposure import read_exposure
-from skylake.cameras.kinds import read_readout
+from skylake.cameras.kinds import calibration_kind, read_readout
 from skylake.cameras.moments import read_time
 from skylake.cameras.profile import Profile
 from skylake.cameras.reading import (
@@ -70,6 +70,8 @@ def _read_kind(reading: HeaderReading, cards: Cards) -> None:
         reading.kind, note = cut(text, MAX_NAME)
         wanted = tuple(value.lower() for value in header.science_kinds)
         science = text.lower() in wanted if wanted else not _CALIBRATION_KINDS.search(text.lower())
+        # What calib build takes for a master is no frame of the sky besides.
+        science = science and calibration_kind(reading.kind, header) is None
         reading.readings.append(Reading("kind", reading.kind, name, "ok", note))
         if not science:
             reading.fail(

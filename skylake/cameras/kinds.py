@@ -16,12 +16,17 @@ _MAX_BINNING = 64
 
 
 def calibration_kind(text: str | None, header: HeaderDialect) -> CalibrationKind | None:
-    """Return which master a frame is for by the text of its kind card; None for a frame of the sky."""
+    """Return which master a frame is for by the text of its kind card; None for a frame of the sky.
+
+    A whole value of ``science_kinds`` tells more than a word in it.
+    """
     told = (text or "").strip().lower()
     names = {"bias": header.bias_kinds, "dark": header.dark_kinds, "flat": header.flat_kinds}
     for kind in _ORDER:
         if told in names[kind]:
             return kind
+    if told in (value.lower() for value in header.science_kinds):
+        return None
     words = set(re.findall(r"[a-z0-9]+", told))
     for kind in _ORDER:
         if words & set(names[kind]):

@@ -220,16 +220,9 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
     from skylake.cameras.kinds import calibration_kind
     from skylake.core.reasons import Reason
 
-    kind = calibration_kind(reading.kind, reading.camera.header)
-    if reading.problem is not None and reading.problem[0] != Reason.NOT_SCIENCE:
+    if reading.problem is None or reading.problem[0] != Reason.NOT_SCIENCE:
         return rows
-    if reading.problem is None:
-        if kind is None:
-            return rows
-        note = f"a {kind} for calib build, a frame of the sky for ingest; mend header.{kind}_kinds or science_kinds"
-        return [
-            replace(one, verdict="ambiguous", note=note) if one.quantity == "kind" else one for one in rows
-        ]
+    kind = calibration_kind(reading.kind, reading.camera.header)
     note = "no frame of the sky, and neither in header.bias_kinds, dark_kinds nor flat_kinds"
     if kind is not None:
         result["taken_as"], note = kind, f"-> {kind}; no frame of the sky"

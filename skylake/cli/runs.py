@@ -62,8 +62,9 @@ def ingest(
     """Reduce the frames below PATH… to rows of `frames` and `sources`, night by night.
 
     Frames that the lake holds already are left alone, so the command can be repeated at will. Every frame
-    becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected. Of a
-    camera of several chips each is a row for each exposure, and those with few stars are placed by the others.
+    becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected, or
+    targets could not be measured. Of a camera of several chips each is a row for each exposure, and those with few
+    stars are placed by the others.
     """
     from skylake import cameras
     from skylake.cameras.chips import with_rotation
@@ -99,6 +100,8 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
     )
+    if report.n_without_targets:
+        counts += f", targets of {report.n_without_targets} not measured"
     known = f", {report.n_known} known before" if report.n_known else ""
     click.echo(f"ingest: {counts}{known}")
     if report.n_otherwise:

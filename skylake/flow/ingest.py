@@ -13,7 +13,7 @@ import dask
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.camera import Camera
-from skylake.core.reasons import Status
+from skylake.core.reasons import Reason, Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.chunks import reduce_again, reduce_frames, without_repeats
 from skylake.flow.cluster import Workers
@@ -125,9 +125,14 @@ class IngestReport:
     overlapping: list[str] = field(default_factory=list)
 
     @property
+    def n_without_targets(self) -> int:
+        """Good frames whose targets could not be measured."""
+        return sum(problem["reason"] == Reason.TARGETS_FAILED for problem in self.problems)
+
+    @property
     def all_well(self) -> bool:
-        """Whether every frame was used or skipped on purpose."""
-        return not self.complaints and not any(
+        """Whether every frame was used, with its targets, or skipped on purpose."""
+        return not (self.complaints or self.n_without_targets) and not any(
             self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
         )
 
@@ -382,16 +387,8 @@ def _report_batch(
     report.contradicting += [told for chunk in chunks for told in contradicting_files(chunk.frames)]
     report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
     n_ok = statuses.count(Status.OK.value)
-    report.batches.append(
-        {
-            "camera": batch.camera,
-            "night": batch.night,
-            "frames": len(rows),
-            "ok": n_ok,
-            "sources": sources.n_rows,
-            "forced_sources": forced.n_rows,
-        }
-    )
+    entry = {"camera": batch.camera, "night": batch.night, "frames": len(rows), "ok": n_ok}
+    report.batches.append(entry | {"sources": sources.n_rows, "forced_sources": forced.n_rows})
     targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
     progress.line(
         f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"

@@ -108,7 +108,7 @@ def why_unsolved(answers: Iterable[Solution | Unsolved], told: SolveParams) -> s
     if why.reason == Reason.TOO_FEW_SOURCES:
         return why.message
     words = [why.message]
-    if len(unsolved) > 1:
+    if len(unsolved) > 1 and not why.without_index:
         words.append("nor does one fit with scale, centre and parity left open, as if none was told")
     if told.scale_high is None:
         words.append(_WHOLE_SKY)

@@ -10,6 +10,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,6 +44,11 @@ def read_file(path: str | Path) -> FileContent:
         status = path.stat()
         raw = path.read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            raise FrameUnavailable(
+                Reason.UNREADABLE,
+                f"the file is a link to nowhere, {os.path.realpath(path)} is not there; mend or remove the link",
+            ) from error
         why = error.strerror or type(error).__name__
         raise FrameUnavailable(
             Reason.UNREADABLE, f"the file cannot be read ({why}); mend its permissions or the mount"

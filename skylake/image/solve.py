@@ -177,6 +177,8 @@ class Unsolved:
         Of the processor.
     without_patterns : bool
         Whether the picture is wider or narrower than those that the patterns are made for.
+    without_index : bool
+        Whether there was no index to search.
     """
 
     reason: str
@@ -185,6 +187,7 @@ class Unsolved:
     n_guesses: int
     seconds: float
     without_patterns: bool = False
+    without_index: bool = False
 
 
 @dataclass(slots=True)

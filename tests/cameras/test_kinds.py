@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from skylake import cameras
 from skylake.cameras.kinds import calibration_kind, read_binning, read_readout
 from skylake.core.camera import HeaderDialect
+from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError
 
 
@@ -24,6 +27,28 @@ def test_a_profile_may_name_its_own() -> None:
     header = HeaderDialect(flat_kinds=("lamp on",), bias_kinds=("b",))
     assert calibration_kind("Lamp On", header) == "flat" and calibration_kind("B", header) == "bias"
     assert calibration_kind("skyflat", header) is None
+
+
+@pytest.mark.parametrize(("text", "kind"), [("bias_001", "bias"), ("Lamp_On 3", "flat"), ("ngc_001", None)])
+def test_what_calib_build_takes_is_no_frame_of_the_sky(text: str, kind: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        'name = "x"\nlike = "generic"\n[header]\nkind = ["IRAFNAME"]\nbias_kinds = ["bias"]\nflat_kinds = ["on"]\n'
+    )
+    profile = cameras.load(path)
+    assert calibration_kind(text, profile.base.header) == kind
+    reading = cameras.read_header(
+        {"IRAFNAME": text, "DATE-OBS": "2024-04-08T03:10:20", "EXPTIME": 20.0}, profile
+    )
+    reason = reading.problem and reading.problem[0]
+    assert reason == (None if kind is None else Reason.NOT_SCIENCE)
+
+
+def test_a_whole_value_of_the_sky_tells_more_than_a_word_in_it() -> None:
+    """Ingest and calib build go by the same."""
+    header = HeaderDialect(kind=("KIND",), science_kinds=("dark cloud",))
+    assert calibration_kind("Dark Cloud", header) is None
+    assert calibration_kind("dark cover", header) == "dark"
 
 
 @pytest.mark.parametrize(

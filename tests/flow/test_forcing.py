@@ -14,6 +14,7 @@ import pytest
 from astropy.io import fits
 
 from skylake.cameras import Profile
+from skylake.cli.runs import _show_ingest
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 from skylake.flow.cluster import Inline
@@ -159,7 +160,7 @@ def test_a_frame_is_measured_with_the_function_of_its_filter_whatever_its_header
 
 
 def test_a_broken_list_is_told_and_measured_once_it_is_mended(
-    listed: Lake, frames: list[Path], run: Run, tmp_path: Path
+    listed: Lake, frames: list[Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = Path(shutil.copytree(listed.root, tmp_path / "kept", symlinks=True))
     break_list(listed)
@@ -167,6 +168,10 @@ def test_a_broken_list_is_told_and_measured_once_it_is_mended(
     assert report.counts == {"ok": 1}
     assert [(one["status"], one["reason"]) for one in report.problems] == [("ok", Reason.TARGETS_FAILED)]
     file = str(frames[0])
+    _show_ingest(report, listed)
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == "ingest: 1 ok, targets of 1 not measured" and not report.all_well
+    assert f"{file}: ok/targets_failed: its targets were not measured" in told.err
 
     def rows(table: str) -> Any:
         found = listed.snapshot().read(table)
@@ -178,6 +183,6 @@ def test_a_broken_list_is_told_and_measured_once_it_is_mended(
     for sound in kept.glob("_versions/targets/*/dataset/**/*.parquet"):
         shutil.copy2(sound, listed.root / sound.relative_to(kept))
     again = run(listed, frames[:1])
-    assert (again.n_known, again.counts, again.problems) == (0, {"ok": 1}, [])
+    assert (again.n_known, again.counts, again.problems, again.all_well) == (0, {"ok": 1}, [], True)
     assert rows("forced_sources").num_rows > 20
     assert rows("frames")["reason"].to_pylist() == [None]

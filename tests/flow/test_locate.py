@@ -148,10 +148,15 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     slewing: SimulationResult, blind: Profile, lake: Lake
 ) -> None:
     lake.layout.catalog("simcat").with_name("simcat.asterisms").unlink()
-    report = ingest(lake, blind, slewing.frames[:1], Inline())
+    # Of a scale that is told there would be a second attempt without it.
+    told = replace(
+        blind, base=replace(blind.base, optics=replace(blind.base.optics, pixel_scale_arcsec=SCALE))
+    )
+    report = ingest(lake, told, slewing.frames[:1], Inline())
     assert report.counts == {"rejected": 1}
     assert report.problems[0]["reason"] == "no_wcs"
     assert f"skylake catalog index {lake.root} simcat" in report.problems[0]["message"]
+    assert "nor does one" not in report.problems[0]["message"]
 
 
 def test_what_was_tried_already_is_no_advice(

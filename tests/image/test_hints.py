@@ -81,6 +81,9 @@ def test_what_an_attempt_leaves_of_its_time_the_next_may_take() -> None:
     # A width for which there are no patterns says more than a long search for any width.
     narrow = replace(done[0], message="no patterns", n_guesses=0, without_patterns=True)
     assert why_unsolved([narrow, *done], told).startswith("no patterns; ")
+    # Where there is nothing to search, nothing was searched with less told.
+    lacking = replace(done[0], message="no index", n_guesses=0, without_index=True)
+    assert why_unsolved([lacking, lacking], told) == "no index"
     # Of a width that nobody told the picture may show the whole sky, but no word of that where there are no stars.
     assert "--all-sky" in why_unsolved(done[:1], SolveParams())
     few = replace(done[0], reason=Reason.TOO_FEW_SOURCES)

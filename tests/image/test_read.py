@@ -248,15 +248,24 @@ def test_an_extension_that_is_no_image_is_told(extension: int | str, sentence: s
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> None:
-    dangling = tmp_path / "dangling.fits"
-    dangling.symlink_to(tmp_path / "gone")
-    for path in (tmp_path / "gone.fits", tmp_path, dangling):
+    for path in (tmp_path / "gone.fits", tmp_path):
         with pytest.raises(
             FrameUnavailable, match=r"cannot be read .*; mend its permissions or the mount"
         ) as caught:
             read_file(path)
         assert (caught.value.reason, caught.value.status) == ("unreadable", "failed")
         assert peek_header(path) is None
+
+
+def test_a_link_to_nowhere_is_told_with_its_target(tmp_path: Path) -> None:
+    dangling = tmp_path / "dangling.fits"
+    dangling.symlink_to("gone.fits")
+    with pytest.raises(FrameUnavailable, match="link to nowhere") as caught:
+        read_file(dangling)
+    assert str(tmp_path.resolve() / "gone.fits") in str(caught.value)
+    assert "permissions" not in str(caught.value)
+    assert (caught.value.reason, caught.value.status) == ("unreadable", "failed")
+    assert peek_header(dangling) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
