@@ -11,11 +11,16 @@ DEMO ?= demo
 # their own, and without that each would spend half a second on it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format generated deployed-schemas bench clean help
+# Three processes on two cores, since tests also wait; threads of the linear algebra would be in their way.
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup \
+	--no-loadscope-reorder --durations 25
+
+.PHONY: demo test trials lint format generated deployed-schemas bench clean help
 
 help:
 	@echo "make demo              simulate two nights, run everything on them, tell where to look"
 	@echo "make test              run the tests"
+	@echo "make trials            run those that take minutes: claims of benchmarks, kills of publishing"
 	@echo "make lint              check style, types and layers"
 	@echo "make generated         write the DDL and the reference pages in docs/ anew"
 	@echo "make deployed-schemas  record the schemas that have a new version"
@@ -25,8 +30,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/skylake demo $(DEMO)
 
 test: $(VENV)/.developing
-	@# Three processes on two cores, since tests also wait; threads of the linear algebra would be in their way.
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations 25
+	$(PYTEST) -m "not slow"
+
+trials: $(VENV)/.developing
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

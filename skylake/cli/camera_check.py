@@ -388,10 +388,12 @@ def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]
         if "trim" in camera.reduction.steps:
             rows, columns = trim_window(raw.shape, camera.detector)
         shape = (rows.stop - rows.start) // raw_step, (columns.stop - columns.start) // raw_step
-        return header_pointing(raw.header, camera, shape, offset, raw_step)
+        return header_pointing(raw.header, camera, shape, offset, raw_step), raw_step
 
-    found = attempt(pointing)
-    if found is None:
+    seen = attempt(pointing)
+    if seen is None:
         return []
+    # The profile has the scale of raw pixels, and planes of a mosaic have every other of them.
+    found, step = seen
     place = f"{found.ra_deg:.4f} {found.dec_deg:+.4f}"
-    return [Reading("centre", place, "WCS"), _scale(found.pixel_scale_arcsec, camera)]
+    return [Reading("centre", place, "WCS"), _scale(found.pixel_scale_arcsec / step, camera)]

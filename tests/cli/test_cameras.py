@@ -259,6 +259,20 @@ def test_a_check_holds_scale_and_sun_against_the_profile(
     assert found["sun_altitude_deg"]["value"] > 0.0 and "the Sun is up" in found["sun_altitude_deg"]["note"]
 
 
+def test_a_check_tells_the_scale_of_raw_pixels_of_a_mosaic(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    coloured = tmp_path / "coloured.toml"
+    mosaic = 'detector.bayer_pattern = "RGGB"\nreduction.steps = ["trim", "bayer"]\n'
+    coloured.write_text(f'like = {json.dumps(str(camera))}\nname = "coloured"\n{mosaic}')
+    told = []
+    for profile in (camera, coloured):
+        [checked] = skylake_command("camera", "check", "-c", profile, frame, "--json").json
+        told.append(readings(checked)["pixel_scale_arcsec"])
+    assert told[1]["verdict"] == "ok"
+    assert told[1]["value"] == pytest.approx(told[0]["value"], rel=1e-3)
+
+
 def test_a_check_tells_the_gates_in_force_and_which_there_are_not(
     frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
 ) -> None:
