@@ -54,7 +54,7 @@ class PixelFlag(IntFlag):
     """Bits of the mask plane of an image, one byte for each pixel."""
 
     INVALID = 1 << 0
-    """No valid number: not finite, or beyond all measure."""
+    """No valid number: not finite, beyond all measure, or not read out."""
     SATURATED = 1 << 1
     NEAR_SATURATED = 1 << 2
     HOT = 1 << 3

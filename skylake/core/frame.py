@@ -126,6 +126,18 @@ class TakenSky:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What is told of pixels that were not read out: their share of the raw pixels, and the value they hold, ADU."""
+
+    share: float
+    value: float
+
+    def __str__(self) -> str:
+        share = f"{100.0 * self.share:.2g}%"
+        return f"{share} of the raw pixels hold {self.value:g}, as if not read out; they are left out"
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A calibrated image with what is known of each pixel. All arrays have one shape.
 
@@ -152,6 +164,8 @@ class Image:
         What the flat may be wrong by for neighbouring pixels alike; no part of the variances.
     row_variance : float
         What the pixels of a row have in common of their variance, each row for itself, ADU^2.
+    unread : Unread or None
+        Told of masked pixels that were not read out; None if all were.
     """
 
     pixels: Pixels
@@ -163,6 +177,7 @@ class Image:
     sky: TakenSky = TakenSky()
     response_error: ResponseError | None = None
     row_variance: float = 0.0
+    unread: Unread | None = None
 
     @property
     def masked(self) -> Mask:

@@ -12,7 +12,7 @@ import numpy as np
 
 from skylake.core.camera import Camera, Step
 from skylake.core.flags import PixelFlag
-from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky
+from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky, Unread
 from skylake.core.reasons import Reason
 from skylake.core.response import ResponseError
 from skylake.errors import FrameFailed
@@ -24,6 +24,7 @@ from skylake.image.mapped import give_back
 from skylake.image.masterfile import MasterFrame
 from skylake.image.mosaic import bayer_cells, take_mask, take_plane
 from skylake.image.steps import linearise, overscan_level, reference_correction, trim_window, unlit_level
+from skylake.image.unread import blank_unread
 
 _BAD = PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE
 _ZERO_STEPS = ("overscan", "unlit", "reference", "bias")
@@ -69,8 +70,8 @@ def calibrate(
 ) -> Image:
     """Prepare the raw image of a camera for measurement. The raw image stays as it is.
 
-    A pixel that is not finite or beyond all measure, or whose row has no overscan that is finite, is masked and filled
-    with the median of the image.
+    A pixel that is not finite, beyond all measure or not read out, or whose row has no overscan that is finite, is
+    masked and filled with the median of the image.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ class _Chain:
         self.window = trim_window(source.shape, camera.detector) if "trim" in steps else whole
         rows, columns = self.window
         self.offset: tuple[float, float] = (columns.start, rows.start)
-        self.raw_step = 1
+        self.raw_step, self.begun = 1, False
         self.mask: MaskPlane = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         self.pixels: Pixels | None = None
         self.variance: Pixels | None = None
@@ -154,10 +155,9 @@ class _Chain:
         self.response_error: ResponseError | None = None
         self.taken = TakenSky()
         self.begin_after, self.zero_in_dark = _begin_after(steps, camera)
-        self.begun = False
         #: Squared error of the zero level of a row, ADU^2, and what of it each row has for itself.
-        self.level_variance, self.row_variance = 0.0, 0.0
-        self.invalid_rows = 0
+        self.level_variance, self.row_variance, self.invalid_rows = 0.0, 0.0, 0
+        self.unread: Unread | None = None
         # Whether something else than a pass, which marks what is no number, has changed the pixels since.
         self.touched = False
         self.work = self._fresh_work(first=True)
@@ -177,16 +177,15 @@ class _Chain:
     def _image(self, pixels: Pixels) -> Image:
         return Image(
             pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken,
-            self.response_error, self.row_variance,
+            self.response_error, self.row_variance, self.unread,
         )  # fmt: skip
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
             return LinearPass()
-        saturation, linearity = self.conditions.saturation_adu, self.camera.detector.linearity_adu
-        return LinearPass(
-            np.inf if saturation is None else saturation, np.inf if linearity is None else linearity
-        )
+        levels = self.conditions.saturation_adu, self.camera.detector.linearity_adu
+        saturation, linearity = (np.inf if level is None else level for level in levels)
+        return LinearPass(saturation, linearity)
 
     def _begin(self) -> None:
         """Let the variance begin with the pass that is being gathered."""
@@ -205,7 +204,8 @@ class _Chain:
             self.pixels, self.invalid_rows = run_pass(
                 self.source, self.window, self.work, self.mask, self.variance
             )
-            self.touched = False
+            self.unread = blank_unread(self.pixels, self.source, self.window, self.conditions.saturation_adu)
+            self.touched = self.unread is not None
         elif not self.work.is_empty:
             self.invalid_rows = run_again(self.pixels, self.work, self.mask, self.variance)
             self.touched = False

@@ -376,6 +376,8 @@ def _count_pixels(row: dict[str, Any], image: Image) -> None:
     row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
     if n_invalid:
         row["flags"] |= FrameFlag.NAN_PIXELS
+    if image.unread is not None:
+        row["message"] = str(image.unread)
     if n_hit > _MANY_HIT * image.mask.size:
         row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
 

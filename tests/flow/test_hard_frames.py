@@ -40,6 +40,7 @@ reduction.cosmic_rays.psf_fwhm_px = 2.2
 reduction.cosmic_rays.object_limit = 2.0
 """
 HOLE = (slice(100, 180), slice(200, 300))
+BLOCK, HALF = (slice(100, 270), slice(150, 320)), (slice(256, None), slice(None))
 BRIGHT = ((200.3, 150.2, 5e7), (400.0, 400.0, 2e7))
 
 
@@ -62,6 +63,12 @@ def holes(pixels: Floats, _: np.random.Generator) -> Floats:
     """A block and half a column are NaN."""
     pixels[HOLE] = np.nan
     pixels[300:, 40] = np.nan
+    return pixels
+
+
+def without(pixels: Floats, part: tuple[slice, slice], value: float) -> Floats:
+    """A part of the detector holds one value."""
+    pixels[part] = value
     return pixels
 
 
@@ -96,6 +103,10 @@ SPOILT: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
     "storm": storm,
     "nebula": nebula,
     "zeros": lambda pixels, _: np.zeros_like(pixels),
+    "block of zeros": lambda pixels, _: without(pixels, BLOCK, 0.0),
+    "block of NaN": lambda pixels, _: without(pixels, BLOCK, np.nan),
+    "half zeros": lambda pixels, _: without(pixels, HALF, 0.0),
+    "half NaN": lambda pixels, _: without(pixels, HALF, np.nan),
 }
 
 
@@ -186,7 +197,7 @@ def test_spoilt_frames_end_as_rows_and_their_neighbours_do_not_notice(folder: Pa
         shutil.copy(folder / f"{name}.fits", alone)
     pure = spoil(folder.parent / "pure", alone)
     assert len(spoilt.frames) == len(SPOILT) + 2
-    assert spoilt.report.counts == {"ok": 7, "rejected": 1}
+    assert spoilt.report.counts == {"ok": 11, "rejected": 1}
     for name in ("good", "next"):
         pd.testing.assert_frame_equal(
             spoilt.found(name).reset_index(drop=True), pure.found(name).reset_index(drop=True)
@@ -250,6 +261,19 @@ def test_a_frame_of_zeros_is_rejected_and_says_why(spoilt: Spoilt) -> None:
     row = spoilt.row("zeros")
     assert (row.status, row.reason) == ("rejected", "no_sources") and "was not read out" in row.message
     assert spoilt.found("zeros").empty
+
+
+@pytest.mark.parametrize(("part", "share"), [("block", "11%"), ("half", "50%")])
+def test_zeros_that_were_not_read_out_cost_no_more_stars_than_pixels_without_a_value(
+    spoilt: Spoilt, part: str, share: str
+) -> None:
+    zeros = next(name for name in (f"{part} of zeros", f"{part} zeros") if name in SPOILT)
+    row, plain = spoilt.row(zeros), spoilt.row(zeros.replace("zeros", "NaN"))
+    assert (row.status, row.n_masked_px) == ("ok", plain.n_masked_px) and row["flags"] & FrameFlag.NAN_PIXELS
+    assert row.n_sources == pytest.approx(plain.n_sources, rel=0.02)
+    assert row.sky_adu == pytest.approx(plain.sky_adu, abs=0.1 * plain.sky_rms_adu)
+    assert row.message == f"{share} of the raw pixels hold 0, as if not read out; they are left out"
+    assert pd.isna(plain.message)
 
 
 def test_tracks_of_particles_are_no_stars(spoilt: Spoilt) -> None:
