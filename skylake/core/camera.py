@@ -1,7 +1,7 @@
 """What skylake knows of a camera: its header dialect, detector, optics, site, filters and limits.
 
-The classes here are plain values. Profiles are TOML files read by :mod:`skylake.cameras`; the fields
-below are their keys, so this file is also the reference of the profile format.
+The classes here are plain values. Profiles are TOML files read by :mod:`skylake.cameras`; the fields below are
+their keys, so this file is also the reference of the profile format.
 """
 
 from __future__ import annotations
@@ -104,8 +104,7 @@ class HeaderDialect:
     kind: tuple[str, ...] = ()
     """Cards that say what a frame is (OBSTYPE, IMAGETYP …)."""
     science_kinds: tuple[str, ...] = ()
-    """Values of the kind card, in lower case, that are frames of the sky; empty accepts any but the known
-    names of calibration frames."""
+    """Values of the kind card, in lower case, that are frames of the sky; empty takes any but those of calibrations."""
     bias_kinds: tuple[str, ...] = ("bias", "zero")
     dark_kinds: tuple[str, ...] = ("dark",)
     flat_kinds: tuple[str, ...] = ("flat", "skyflat", "domeflat", "twilight")
@@ -389,11 +388,10 @@ class Camera:
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
         # What nobody told changes no result, and frames of before stay those of the same configuration.
-        if not self.header.readout:
-            del values["header"]["readout"]
-        for band in values["filters"].values():
-            if band.get("clear_zeropoint", True) is None:
-                del band["clear_zeropoint"]
+        bands = ((band, "clear_zeropoint") for band in values["filters"].values())
+        for part, key in ((values["header"], "readout"), *bands):
+            if part.get(key) in (None, ()):
+                part.pop(key, None)
         return values
 
     @property

@@ -72,6 +72,8 @@ def find_unread(
         Share of the window, and the value that most of these pixels hold.
     """
     stored = source.stored[window]
+    if not _any_suspect(stored):
+        return None
     samples = _samples(stored)
     constant = (samples == samples[0]).all(axis=0)
     if not constant.any():
@@ -92,6 +94,18 @@ def find_unread(
             mask |= _grown(tiles, stored == kind)
             told.append(value)
     return (mask, Unread(float(mask.mean()), told[0])) if told else None
+
+
+def _any_suspect(stored: npt.NDArray[np.generic]) -> bool:
+    """Tell whether any tile holds one value at all places; most are out at the first pair, which is a fast look."""
+    height, width = (side - side % _TILE_PX for side in stored.shape)
+    (row, column), (_, beside), *others = _PLACES
+    first, second = (stored[row:height:_TILE_PX, start:width:_TILE_PX] for start in (column, beside))
+    y, x = np.nonzero(first == second)
+    for row, column in others:
+        same = stored[y * _TILE_PX + row, x * _TILE_PX + column] == first[y, x]
+        y, x = y[same], x[same]
+    return len(y) > 0
 
 
 def _samples(stored: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
