@@ -104,7 +104,7 @@ class HeaderDialect:
     kind: tuple[str, ...] = ()
     """Cards that say what a frame is (OBSTYPE, IMAGETYP …)."""
     science_kinds: tuple[str, ...] = ()
-    """Values of the kind card, in lower case, that are frames of the sky; empty takes any but those of calibrations."""
+    """Values of the kind card, in lower case, of frames of the sky; empty takes any but those of calibrations."""
     bias_kinds: tuple[str, ...] = ("bias", "zero")
     dark_kinds: tuple[str, ...] = ("dark",)
     flat_kinds: tuple[str, ...] = ("flat", "skyflat", "domeflat", "twilight")
