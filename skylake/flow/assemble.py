@@ -113,7 +113,7 @@ def _chance_gradient(maker: Maker, group: Group, terms: Sequence[Term]) -> Gradi
     """Return what the mean of flats has of a gradient by chance, since the light of each has another one."""
     step = _step(terms)
     task = dask.delayed(coarse_term, pure=False)
-    maps = _results(maker, group, [partial(task, term, step) for term in terms])
+    maps = results_of(maker, group, [partial(task, term, step) for term in terms])
     return chance_gradient(maps, [term.weight for term in terms])
 
 
@@ -166,7 +166,7 @@ def _combine(maker: Maker, group: Group, terms: Sequence[Term], form: FlatForm) 
     options = combine_options(group.kind, samples, group.first.gain, form)
     task = dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), (shape[0], shape[1]))]
-    return join(_results(maker, group, makers))
+    return join(results_of(maker, group, makers))
 
 
 def _masked(maker: Maker, group: Group, terms: Sequence[Term], first: Pixels) -> list[Term]:
@@ -177,11 +177,11 @@ def _masked(maker: Maker, group: Group, terms: Sequence[Term], first: Pixels) ->
     np.save(flat, first)
     task = dask.delayed(hide_sources, pure=False)
     makers = [partial(task, one.path, flat, params, folder / one.path.name) for one in terms]
-    paths = _results(maker, group, makers)
+    paths = results_of(maker, group, makers)
     return [replace(one, path=path) for one, path in zip(terms, paths, strict=True)]
 
 
-def _results(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
+def results_of(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
     """Return what tasks give.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,8 @@ import dask
 import numpy as np
 
 from skylake.core.flags import PixelFlag
-from skylake.errors import LakeError, reason_of
+from skylake.flow.assemble import results_of
 from skylake.flow.calibration import PreparedFile, Term, combine_rows
-from skylake.flow.cluster import run_in_windows
 from skylake.flow.entries import Maker, describe, write_entry
 from skylake.flow.groups import Group
 from skylake.flow.scratch import keep_plane
@@ -58,13 +57,13 @@ def sky_mask_row(maker: Maker, group: Group, prepared: Mapping[str, PreparedFile
     some = [files[number] for number in (0, len(files) // 2, -1)]
     steep = steep_places((np.asarray(one.open()) for one in some), is_mosaic)
     task = dask.delayed(pass_high, pure=False)
-    paths = _results(maker, group, [partial(task, one.path, is_mosaic) for one in files])
+    paths = results_of(maker, group, [partial(task, one.path, is_mosaic) for one in files])
     files = [replace(one, path=path) for one, path in zip(files, paths, strict=True)]
     shape, noise = files[0].shape, frame_noise([one.open() for one in files[:_SAMPLES]])
     options = CombineOptions(threshold=_CLIP_SIGMA, start="mode", constant=noise**2)
     terms, task = [Term(one.path) for one in files], dask.delayed(combine_rows, pure=False)
     makers = [partial(task, terms, rows, options) for rows in block_rows(len(terms), shape)]
-    combined = join(_results(maker, group, makers))
+    combined = join(results_of(maker, group, makers))
     middle, limits = np.asarray(files[len(files) // 2].open()), camera.reduction.bad_pixels
     found = sky_mask(combined, middle, steep, len(files), limits, is_mosaic)
     for one in files:
@@ -103,14 +102,3 @@ def pass_high(path: Path, is_mosaic: bool) -> Path:
         keep_plane(high, high_passed(np.load(path), is_mosaic), "a prepared frame")
         path.unlink()
     return high
-
-
-def _results(maker: Maker, group: Group, makers: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Return what tasks give, or raise what one of them ended with."""
-    results = run_in_windows(maker.workers, makers)
-    for one in results:
-        if isinstance(one, BaseException):
-            raise LakeError(
-                f"{group.text}: the frames could not be combined ({reason_of(one, with_file=True)}); run again"
-            ) from one
-    return results
