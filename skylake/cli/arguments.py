@@ -44,7 +44,7 @@ def moment(text: Any) -> float:
 
 
 def moment_text(mjd: float | None) -> str:
-    """Return a Modified Julian Date as :func:`moment` reads it, to the minute; a midnight as its date, None as empty."""
+    """Return a Modified Julian Date as :func:`moment` takes it, to the minute; a midnight as a date, None as empty."""
     if mjd is None:
         return ""
     # To the nearest minute, so that a midnight does not become the minute before it.

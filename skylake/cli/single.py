@@ -208,8 +208,9 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
     if measured is not None:
         x, y, flags = measured.x, measured.y, measured.flags
     signal, radius = frame.image.pixels - level, row.get("aper2_radius_px") or 6.0
+    trails = [] if frame.extracted is None else [trail.ends for trail in frame.extracted.trails]
     figures = {
-        "frame": annotated_frame(signal, frame.background.median_rms, x, y, flags, radius, title),
+        "frame": annotated_frame(signal, frame.background.median_rms, x, y, flags, radius, title, trails),
         "background": background_maps(level, frame.background.rms, f"{title}: background"),
         "histogram": pixel_histogram(signal, frame.background.median_rms, f"{title}: pixels"),
     }

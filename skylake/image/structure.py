@@ -228,7 +228,7 @@ def _core_and_shoulder(part: Floats, width: float) -> tuple[float, float]:
         _mean(profile[(side > _OUTER_SKY[0] * width) & (side <= _OUTER_SKY[1] * width)])
         for side in (place, -place)
     ]
-    sky, distance = float(np.fmin(*sides)), np.abs(place)
+    sky, distance = min((side for side in sides if np.isfinite(side)), default=np.nan), np.abs(place)
     core = _mean(profile[distance <= 0.5 * width]) - sky
     return core, _mean(profile[(distance > _SHOULDER[0] * width) & (distance <= _SHOULDER[1] * width)]) - sky
 

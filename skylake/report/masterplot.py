@@ -105,7 +105,7 @@ def _circle_odd(axes: Axes, pixels: Plane, bad: npt.NDArray[np.uint8] | None) ->
 
 
 def _near(pixels: Plane) -> Plane:
-    """Return the median of four pixels beside each, which single bad pixels do not reach; NaN where too few are known."""
+    """Return the median of four pixels beside each, which single bad pixels do not reach; NaN if one has none."""
     wide = np.pad(pixels, _NEAR_PX, mode="reflect") if min(pixels.shape) > _NEAR_PX else None
     if wide is None:
         return np.full_like(pixels, np.nan)
