@@ -40,6 +40,14 @@ _LISTED = [
 ]  # fmt: skip
 
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
+_BUILD_EXAMPLE = """\b
+skylake calib build LAKE --camera raw.toml night/calibration
+skylake calib build LAKE --camera allsky-magic --form mask night/frames
+"""
+_SHOW_EXAMPLE = """\b
+skylake calib list LAKE --kind flat
+skylake calib show LAKE raw-flat-20240407-f977e04452a5 --plot flat.png
+"""
 
 
 @click.group()
@@ -47,7 +55,9 @@ def calib() -> None:
     """Make, list and show the masters with which frames are reduced."""
 
 
-@calib.command()
+@calib.command(
+    short_help="Make masters, masks of bad pixels and photon transfers of frames.", epilog=_BUILD_EXAMPLE
+)
 @lake_argument
 @camera_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
@@ -179,7 +189,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     """List the masters of LAKE.
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
-    The last columns tell the middle of its exposures, and for which time each may be used, both UTC.
+    The last columns tell when its frames were taken (the middle), and for which time each may be used, UTC.
     """
     from skylake.cli.camera_names import name_in_lake
 
@@ -207,7 +217,7 @@ def _validity(row: dict[str, Any]) -> str:
     return " ".join([*(["from", first] if first else []), *(["until", last] if last else [])])
 
 
-@calib.command("show")
+@calib.command("show", epilog=_SHOW_EXAMPLE)
 @readable_lake_argument
 @click.argument("name")
 @plot_option
@@ -216,8 +226,8 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     """Show all that is known of the master NAME: quality, validity, and what it was made of.
 
     Of a flat, what it may have of a gradient by chance, as parts of the response from the middle to the edge.
-    --plot draws its pixels and their histogram, its bad pixels, or of a photon transfer how noise and response go
-    with the signal.
+    --plot draws its pixels, with circles around bad ones, and their histogram; of a mask the bad pixels by their
+    kind; and of a photon transfer how noise and response go with the signal.
     """
     from skylake.errors import UsageError
 
