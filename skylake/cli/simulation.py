@@ -130,8 +130,6 @@ def simulate(
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
     """
-    from skylake.flow.progress import counted
-
     options: dict[str, Any] = {
         "camera": camera_name,
         "nights": nights,
@@ -150,16 +148,28 @@ def simulate(
         "header.absent_wcs_fraction": no_wcs,
     }
     if all_sky:
-        made = make_fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
-        told = f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
+        made, told = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
     elif tables:
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
-        made = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
-        told = f"{counted(made['nights'], 'night')}, {made['sources']} sources"
+        made, told = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
     else:
         made = make(scenario_from(scenario, options), out, workers)
         told = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
     show.result(made, as_json, lambda: click.echo(f"simulate: {told} in {out}"))
+
+
+def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    """Simulate a camera of the whole sky; return what was made, and that in words."""
+    made = make_fisheye(options, out)
+    return made, f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
+
+
+def _tables(scenario: Scenario, out: Path, workers: int | None) -> tuple[dict[str, Any], str]:
+    """Fill a lake with tables; return what was made, and that in words."""
+    from skylake.flow.progress import counted
+
+    made = make_tables(scenario, out, workers)
+    return made, f"{counted(made['nights'], 'night')}, {made['sources']} sources"
 
 
 #: Options that frames of the whole sky know.
