@@ -79,8 +79,8 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
         if unusual and not _allowed(exposure, wanted):
             limit = "maximum" if exposure > _USUAL_S[1] else "minimum"
             reading.doubt(
-                f"an exposure of {exposure:g} s is {unusual}; if it is right, a header.exposure.{limit} of the "
-                "profile that allows for it says that"
+                f"an exposure of {exposure:g} s is {unusual}; if it is right, set header.exposure.{limit} of the "
+                "profile"
             )
         notes = [numbers.refusal, _unread(cards, wanted), unusual]
         reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))

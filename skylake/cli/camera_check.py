@@ -332,7 +332,9 @@ def _of_sky(
     rows = [*rows, *_telescope(raw.header, camera, reading.mjd_mid), *_sun(reading), _gates(camera)]
     if attempt.result["reason"] is None:
         try_steps(raw, reading, library, file, attempt)
-    return rows + _place(raw, camera, attempt)
+    # What looks like a bias, dark or flat points nowhere.
+    looks_odd = any(one.quantity == "kind" and one.verdict == "ambiguous" for one in rows)
+    return rows if looks_odd else rows + _place(raw, camera, attempt)
 
 
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:
