@@ -42,7 +42,7 @@ _LISTED = [
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
 _BUILD_EXAMPLE = """\b
 skylake calib build LAKE --camera raw.toml night/calibration
-skylake calib build LAKE --camera allsky-magic --form mask night/frames
+skylake calib build LAKE --camera fisheye.toml --form mask night/frames
 """
 _SHOW_EXAMPLE = """\b
 skylake calib list LAKE --kind flat
