@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from skylake.lake import Lake, Snapshot
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+#: The day of which the Modified Julian Date is 0.
+_MJD_EPOCH = datetime.datetime(1858, 11, 17)
 
 
 def night(text: Any) -> int:
@@ -38,7 +40,16 @@ def moment(text: Any) -> float:
         raise click.BadParameter(f"{text!r} is no time; write it as 2024-05-01 or 2024-05-01T12:00") from None
     if time.tzinfo is not None:
         time = time.astimezone(datetime.UTC).replace(tzinfo=None)
-    return (time - datetime.datetime(1858, 11, 17)).total_seconds() / 86400.0
+    return (time - _MJD_EPOCH).total_seconds() / 86400.0
+
+
+def moment_text(mjd: float | None) -> str:
+    """Return a Modified Julian Date as :func:`moment` takes it, to the minute; a midnight as a date, None as empty."""
+    if mjd is None:
+        return ""
+    # To the nearest minute, so that a midnight does not become the minute before it.
+    time = _MJD_EPOCH + datetime.timedelta(minutes=round(mjd * 1440.0))
+    return f"{time:%Y-%m-%dT%H:%M}".removesuffix("T00:00")
 
 
 def right_ascension(text: Any) -> float:

@@ -17,6 +17,7 @@ from skylake.cli.arguments import (
     cluster_options,
     lake_argument,
     moment,
+    moment_text,
     open_lake,
     plot_option,
     readable_lake_argument,
@@ -39,6 +40,14 @@ _LISTED = [
 ]  # fmt: skip
 
 _LIMITS = ("valid_from_mjd", "valid_to_mjd")
+_BUILD_EXAMPLE = """\b
+skylake calib build LAKE --camera raw.toml night/calibration
+skylake calib build LAKE --camera fisheye.toml --form mask night/frames
+"""
+_SHOW_EXAMPLE = """\b
+skylake calib list LAKE --kind flat
+skylake calib show LAKE raw-flat-20240407-f977e04452a5 --plot flat.png
+"""
 
 
 @click.group()
@@ -46,7 +55,9 @@ def calib() -> None:
     """Make, list and show the masters with which frames are reduced."""
 
 
-@calib.command()
+@calib.command(
+    short_help="Make masters, masks of bad pixels and photon transfers of frames.", epilog=_BUILD_EXAMPLE
+)
 @lake_argument
 @camera_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
@@ -178,7 +189,7 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     """List the masters of LAKE.
 
     Level and noise are in ADU, those of flats in parts of the median; columns that none of them has are left out.
-    The last column tells for which time each may be used.
+    The last columns tell when its frames were taken (the middle), and for which time each may be used, UTC.
     """
     from skylake.cli.camera_names import name_in_lake
 
@@ -194,19 +205,19 @@ def list_(lake: Path, camera_name: str | None, kind: str | None, as_json: bool) 
     # What limits the use of a master is told in words.
     worded = [key for key in _LISTED if key not in _LIMITS]
     told = [key for key in worded if any(row[key] is not None for row in rows)] or worded
-    lines = [[*(row[key] for key in told), _validity(row)] for row in rows]
-    show.result(rows, as_json, lambda: show.table(lines, [*told, "valid"]))
+    lines = [[*(row[key] for key in told), moment_text(row["mjd_mid"]), _validity(row)] for row in rows]
+    show.result(rows, as_json, lambda: show.table(lines, [*told, "taken", "valid"]))
 
 
 def _validity(row: dict[str, Any]) -> str:
     """Return for which time a master may be used, in words."""
-    first, last = (row[key] if row[key] is None else f"MJD {row[key]:.5f}" for key in _LIMITS)
-    if first is None and last is None:
+    first, last = (moment_text(row[key]) for key in _LIMITS)
+    if not first and not last:
         return "always"  # neither validity_days, a dated block of the profile nor an option limits it
     return " ".join([*(["from", first] if first else []), *(["until", last] if last else [])])
 
 
-@calib.command("show")
+@calib.command("show", epilog=_SHOW_EXAMPLE)
 @readable_lake_argument
 @click.argument("name")
 @plot_option
@@ -215,8 +226,8 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     """Show all that is known of the master NAME: quality, validity, and what it was made of.
 
     Of a flat, what it may have of a gradient by chance, as parts of the response from the middle to the edge.
-    --plot draws its pixels and their histogram, its bad pixels, or of a photon transfer how noise and response go
-    with the signal.
+    --plot draws its pixels, with circles around bad ones, and their histogram; of a mask the bad pixels by their
+    kind; and of a photon transfer how noise and response go with the signal.
     """
     from skylake.errors import UsageError
 
@@ -232,7 +243,7 @@ def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:
     def text() -> None:
         units = _units(row["kind"])
         lines = [[key, show.as_text(value, key), units.get(key)] for key, value in shown.items()]
-        lines.append(["valid", _validity(row), None])
+        lines += [["taken", moment_text(row["mjd_mid"]), None], ["valid", _validity(row), None]]
         show.table(lines, ["column", "value", "unit"])
         click.echo("\nmade of")
         for file, sha256 in row["inputs"].items():
@@ -268,12 +279,13 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
 
     from skylake.cli.output import writing
     from skylake.image.library import Master
-    from skylake.image.masterfile import load_master
+    from skylake.image.masterfile import load_bad, load_master
     from skylake.report.masterplot import mask_picture, master_picture
     from skylake.report.style import save
     from skylake.report.transferplot import transfer_picture
 
-    content = load_master(open_lake(lake).root, Master.from_row(row))
+    root, master = open_lake(lake).root, Master.from_row(row)
+    content = load_master(root, master)
     title = f"{row['camera']}: {row['name']}"
     if row["kind"] == "transfer":
         figure = transfer_picture(row, content.tables, title)
@@ -284,7 +296,8 @@ def _draw(lake: Path, row: dict[str, Any], plot: Path) -> None:
         # Flats are read as what frames are multiplied by.
         pixels = np.float32(1.0) / content.pixels if row["kind"] == "flat" else content.pixels
         label = "response" if row["kind"] == "flat" else f"{row['kind']} [ADU]"
-        figure = master_picture(np.asarray(pixels, np.float32), content.error, label, title)
+        bad = load_bad(root, master)
+        figure = master_picture(np.asarray(pixels, np.float32), content.error, label, title, bad)
     with writing(plot):
         save(figure, plot)
     click.echo(f"wrote {plot}", err=True)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from skylake.cameras import Profile
 
 
+_CHECK_EXAMPLE = """\b
+skylake camera check --camera sim night/frame-0042.fits
+skylake camera check --camera raw.toml --lake LAKE night/*.fits
+"""
+
+
 @click.group()
 def camera() -> None:
     """Camera profiles, how they read headers, and the distortion of cameras."""
@@ -61,7 +67,7 @@ def show_(name: str, date: str | None) -> None:
     click.echo(json.dumps(dataclasses.asdict(profile.at(mjd)), indent=1))
 
 
-@camera.command()
+@camera.command(epilog=_CHECK_EXAMPLE)
 @click.option(
     "--camera",
     "-c",

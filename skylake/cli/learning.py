@@ -33,6 +33,11 @@ _SKY_COLUMNS = [
 ]  # fmt: skip
 
 
+_EXAMPLE = """\b
+skylake camera geometry LAKE --camera sim --plot geometry
+"""
+
+
 @click.command(short_help="Learn the distortion of a camera from the frames of a lake.")
 @lake_argument
 @camera_of_lake_option
@@ -64,7 +69,7 @@ def learn(
         show.complain(sentence)
 
 
-@click.command(short_help="Show the distortion of a camera, epoch by epoch.")
+@click.command(short_help="Show the distortion of a camera, epoch by epoch.", epilog=_EXAMPLE)
 @readable_lake_argument
 @camera_of_lake_option
 @click.option("--versions", is_flag=True, help="Show all versions of each epoch, not the newest alone.")

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from skylake.lake import Snapshot
 
 _FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
+_FLAGS_EXAMPLE = """\b
+skylake flags 18
+skylake flags 0x440e --table frames
+"""
 _SQL_EXAMPLE = """\b
 skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER BY ALL"
 """
@@ -229,11 +233,6 @@ def map_(
 
     The FITS file is NESTED, in equatorial coordinates, as healpy and others read it.
     """
-    import functools
-    import operator
-
-    import pyarrow.compute as pc
-
     from skylake.cli.camera_names import name_in_lake
     from skylake.cli.output import writing
     from skylake.errors import UsageError
@@ -248,19 +247,12 @@ def map_(
     camera = None if camera is None else name_in_lake(snapshot, camera)
     chosen: dict[str, Any] = {"camera": camera, "band": band, "night": night}
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    filters = [pc.field(key) == value for key, value in chosen.items()]
-    rows = snapshot.read("maps", filter=functools.reduce(operator.and_, filters) if filters else None)
     which = ", ".join(f"{key} {value}" for key, value in chosen.items()) or "all cameras and nights"
-    if chosen and rows.num_rows == 0:
-        raise UsageError(
-            f"the maps hold nothing of {which}; `skylake status` lists cameras, nights and bands"
-        )
-    made = combine(rows, name)
+    made, kind = combine(_map_rows(snapshot, chosen, which), name), MAPS[name]
     if len(made.pixels) == 0:
         raise UsageError(
             f"the map {name} has no pixel yet; `skylake calibrate` and then `skylake aggregate` fill the maps"
         )
-    kind = MAPS[name]
     if out is not None:
         cards = [(key.upper(), value, f"{key} of the map") for key, value in chosen.items()]
         cards.append(("SNAPSHOT", snapshot.number, "snapshot of the lake"))
@@ -275,7 +267,25 @@ def map_(
         show.table(zip(made.pixels.tolist(), made.values.tolist(), strict=True), ["healpix_pixel", name])
 
 
-@click.command()
+def _map_rows(snapshot: Snapshot, chosen: dict[str, Any], which: str) -> pa.Table:
+    """Return the rows of ``maps`` whose columns have the chosen values; `which` says so in words."""
+    import functools
+    import operator
+
+    import pyarrow.compute as pc
+
+    from skylake.errors import UsageError
+
+    filters = [pc.field(key) == value for key, value in chosen.items()]
+    rows = snapshot.read("maps", filter=functools.reduce(operator.and_, filters) if filters else None)
+    if chosen and rows.num_rows == 0:
+        raise UsageError(
+            f"the maps hold nothing of {which}; `skylake status` lists cameras, nights and bands"
+        )
+    return rows
+
+
+@click.command(epilog=_FLAGS_EXAMPLE)
 @click.argument("value", type=bits)
 @click.option("--table", type=click.Choice(["sources", "frames"]), default="sources", show_default=True,
               help="Whose flags.")  # fmt: skip

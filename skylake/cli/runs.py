@@ -33,9 +33,13 @@ if TYPE_CHECKING:
 #: Columns of ``frames`` that tell where a frame points, and by which catalog.
 PLACE = ("wcs_catalog", "ra_deg", "dec_deg", "pixel_scale_arcsec", "width_px", "height_px")
 _HALF_SKY_ARCSEC = 180.0 * 3600.0
+_INGEST_EXAMPLE = """\b
+skylake ingest LAKE --camera sim night/
+skylake ingest LAKE --camera sim --redo --from 20240407 --to 20240407 night/
+"""
 
 
-@click.command(short_help="Reduce frames to rows of `frames` and `sources`.")
+@click.command(short_help="Reduce frames to rows of `frames` and `sources`.", epilog=_INGEST_EXAMPLE)
 @lake_argument
 @camera_option
 @files_argument

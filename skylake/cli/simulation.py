@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 #: What a simulation of tables takes where neither an option nor the scenario says otherwise: fields all
 #: around the sky, so that every night of the year has some, and clouds.
 TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_fraction": 0.1}
+_EXAMPLE = """\b
+skylake simulate archive --camera sim --nights 1 --frames 12 --seed 5
+skylake simulate raw-night --camera raw.toml --raw --nights 1 --frames 2
+skylake simulate years --tables --nights 300
+skylake simulate fisheye --all-sky --nights 1
+"""
 
 
-@click.command()
+@click.command(epilog=_EXAMPLE)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--camera", "-c", "camera_name", metavar="C", help="Camera profile, or a .toml file; sim by default."
@@ -32,22 +38,34 @@ TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_frac
 @click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")
 @click.option("--stars", type=float, metavar="N", help="Detectable stars per frame, about; 2000 by default.")
 @click.option(
-    "--fields", type=click.IntRange(min=0), metavar="N", help="Survey fields besides the target field."
+    "--fields",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Survey fields besides the target field; none by default.",
 )
 @click.option(
     "--target-fraction",
     type=click.FloatRange(0, 1),
     metavar="X",
-    help="Fraction of the frames on the target field.",
+    help="Fraction of the frames on the target field; half by default, all without --fields.",
 )
 @click.option(
-    "--clouds", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames behind clouds."
+    "--clouds",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Fraction of the frames behind clouds; 0 by default.",
 )
 @click.option(
-    "--wrong-wcs", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames whose WCS is wrong."
+    "--wrong-wcs",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Fraction of the frames whose WCS is wrong; 0 by default.",
 )
 @click.option(
-    "--no-wcs", type=click.FloatRange(0, 1), metavar="X", help="Fraction of the frames without a WCS."
+    "--no-wcs",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Fraction of the frames without a WCS; 0 by default.",
 )
 @click.option(
     "--raw",
@@ -55,7 +73,9 @@ TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_frac
     default=None,
     help="Leave bias, dark and vignetting in, and make calibration frames.",
 )
-@click.option("--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files.")
+@click.option(
+    "--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files; fits by default."
+)
 @click.option(
     "--tables",
     is_flag=True,
@@ -103,8 +123,9 @@ def simulate(
 
     With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
     ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
-    in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise. Nights
-    that the lake has stay: with the same options but more --nights others are added, and other options are refused.
+    in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise, and clouds
+    before a tenth of the frames unless --clouds does. Nights that the lake has stay: with the same options but more
+    --nights others are added, and other options are refused.
 
     With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
     Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
@@ -127,22 +148,28 @@ def simulate(
         "header.absent_wcs_fraction": no_wcs,
     }
     if all_sky:
-        made = make_fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
-        text = f"simulate: {made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars in {out}"
-        show.result(made, as_json, lambda: click.echo(text))
-        return
-    if tables:
-        from skylake.flow.progress import counted
-
+        made, told = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
+    elif tables:
         _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
-        archive = make_tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
-        nights_made = counted(archive["nights"], "night")
-        told = f"simulate: {nights_made}, {archive['sources']} sources in {out}"
-        show.result(archive, as_json, lambda: click.echo(told))
-        return
-    made = make(scenario_from(scenario, options), out, workers)
-    text = f"simulate: {made['frames']} frames, {made['catalog_stars']} catalog stars in {out}"
-    show.result(made, as_json, lambda: click.echo(text))
+        made, told = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+    else:
+        made = make(scenario_from(scenario, options), out, workers)
+        told = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
+    show.result(made, as_json, lambda: click.echo(f"simulate: {told} in {out}"))
+
+
+def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    """Simulate a camera of the whole sky; return what was made, and that in words."""
+    made = make_fisheye(options, out)
+    return made, f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
+
+
+def _tables(scenario: Scenario, out: Path, workers: int | None) -> tuple[dict[str, Any], str]:
+    """Fill a lake with tables; return what was made, and that in words."""
+    from skylake.flow.progress import counted
+
+    made = make_tables(scenario, out, workers)
+    return made, f"{counted(made['nights'], 'night')}, {made['sources']} sources"
 
 
 #: Options that frames of the whole sky know.

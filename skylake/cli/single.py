@@ -31,12 +31,26 @@ _CURVE = {
     "mag_inst": ("mag", "Instrumental magnitude, -2.5 log10 of the total flux"),
     "mag": ("mag", "Magnitude of a star of the pivot colour by the zeropoint of the frame"),
 }
-_EXAMPLE = """\b
+_EPILOG = """\b
+What there is of a frame NAME.fits:
+  NAME.sources.fits       its sources
+  NAME.frame.json         its row in the table of frames
+  NAME.forced.fits        its targets, with a --lake that has some
+  NAME.frame.png          with --plots: its pixels and sources
+  NAME.background.png     with --plots
+  NAME.histogram.png      with --plots: its pixels beside the noise of the sky
+  NAME.sky.fits, .png     with --plots: the sky that was taken off in the near
+                          infrared, which reduction.sky.file of a profile takes
+  NAME.completeness.ecsv, .png
+                          with --inject
+
+\b
 skylake reduce night/frame-0042.fits --camera sim --out products --plots
+skylake reduce night/frame-0042.fits --camera sim --lake LAKE --out products --inject
 """
 
 
-@click.command(short_help="Reduce single frames to catalogs and pictures, without a lake.", epilog=_EXAMPLE)
+@click.command(short_help="Reduce single frames to catalogs and pictures, without a lake.", epilog=_EPILOG)
 @camera_option
 @click.argument(
     "frames", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FRAME…"
@@ -78,16 +92,12 @@ def reduce(
     stars: int,
     as_json: bool,
 ) -> None:
-    """Reduce each FRAME by itself, as ingest would, and write what it gives into DIR.
+    """Reduce each FRAME by itself, as ingest would, and write what it gives, as listed below, into DIR.
 
-    For a frame NAME.fits that is NAME.sources.fits (its sources), NAME.frame.json (its row in the table of frames),
-    with --lake and targets NAME.forced.fits, with --plots NAME.frame.png, NAME.background.png and NAME.histogram.png,
-    and with --inject NAME.completeness.ecsv and .png. With --plots the sky that a near-infrared camera takes off is
-    NAME.sky.fits, which reduction.sky.file of a profile takes for other frames, and NAME.sky.png. What needs other
-    frames of the night, as such a sky, takes those in the same folder, and those of the lake. A frame that does
-    not tell where it points is placed by the frames of its night that the lake holds, as ingest would; without --lake
-    no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused before any is reduced.
-    The exit status is 1 if a frame failed or was rejected.
+    What needs other frames of the night, as such a sky, takes those in the same folder, and those of the lake. A
+    frame that does not tell where it points is placed by the frames of its night that the lake holds, as ingest
+    would; without --lake no neighbours are asked. Nothing is written to a lake. Two frames of one NAME are refused
+    before any is reduced. The exit status is 1 if a frame failed or was rejected.
     """
     from skylake import cameras
     from skylake.cli.runs import unchecked, unexposed
@@ -208,8 +218,9 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
     if measured is not None:
         x, y, flags = measured.x, measured.y, measured.flags
     signal, radius = frame.image.pixels - level, row.get("aper2_radius_px") or 6.0
+    trails = [] if frame.extracted is None else [trail.ends for trail in frame.extracted.trails]
     figures = {
-        "frame": annotated_frame(signal, frame.background.median_rms, x, y, flags, radius, title),
+        "frame": annotated_frame(signal, frame.background.median_rms, x, y, flags, radius, title, trails),
         "background": background_maps(level, frame.background.rms, f"{title}: background"),
         "histogram": pixel_histogram(signal, frame.background.median_rms, f"{title}: pixels"),
     }

@@ -17,8 +17,12 @@ from skylake.cli.arguments import (
 )
 from skylake.cli.progress import progress
 
+_EXAMPLE = """\b
+skylake targets LAKE --camera sim --faint 15
+"""
 
-@click.command(short_help="Choose the stars that every frame is measured at.")
+
+@click.command(short_help="Choose the stars that every frame is measured at.", epilog=_EXAMPLE)
 @lake_argument
 @camera_of_lake_option
 @click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")

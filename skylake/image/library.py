@@ -186,10 +186,10 @@ class Library:
         rules = replace(rules_of(steps), filter_key=filter_key)
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
-            found = choose(self.masters, kind, wanted, rules, steps.use.get(kind))
+            named = steps.use.get(kind)
+            found = choose(self.masters, kind, wanted, rules, named)
             if isinstance(found, str):
-                make = next((mend for clause, mend in _MENDS.items() if found.endswith(clause)), None)
-                mend = self.how_to("make one", profile) if make is None else make.format(profile)
+                mend = self._mend(found, kind, profile, named is not None)
                 mend = f"{mend}, or take {kind!r} out of reduction.steps of {profile}"
                 cause = why_lacking(kind)
                 raise FrameFailed(
@@ -197,6 +197,15 @@ class Library:
                 )
             chosen[kind] = found
         return chosen
+
+    def _mend(self, clause: str, kind: str, profile: str, named: bool) -> str:
+        """Return what mends that no master fits, for the reason that a clause tells."""
+        mend = next((text for end, text in _MENDS.items() if clause.endswith(end)), None)
+        if mend is not None:
+            return mend.format(profile)
+        if named:
+            return f"name others in reduction.use.{kind} of {profile}, take that key out for whichever fits"
+        return self.how_to("make one", profile)
 
 
 def rules_of(steps: ReductionSteps) -> Rules:
@@ -237,7 +246,8 @@ def choose(
     for fits, told in _criteria(kind, wanted, rules, named is None):
         kept = [master for master in left if fits(master)]
         if not kept:
-            return f"none of the {len(left)} masters of kind {kind} {told}"
+            those = f"masters of kind {kind}" if named is None else f"masters that reduction.use.{kind} names"
+            return f"none of the {len(left)} {those} {told}"
         left = kept
     if named is not None and kind in _OF_LIGHT:
         alike = [one for one in left if same_gain(one.header_gain, wanted.gain)]
@@ -263,9 +273,14 @@ def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tupl
         found.append((lambda one: same_size(one, wanted), text))
     if valid or kind not in _OF_LIGHT:
         even_so = f" (one that reduction.use.{kind} names is taken even so)" if kind in _OF_LIGHT else ""
+        if not valid:
+            even_so = (
+                ", and at another gain ADU are others (if its card tells no setting of the detector, leave it aside "
+                "by header.gain.cards = [] in the profile)"
+            )
         text = f"was taken with the gain of {wanted.gain or 0.0:g} that the header tells{even_so}"
         found.append((lambda one: same_gain(one.header_gain, wanted.gain), text))
-        text = f"has the readout {wanted.readout}, by header.readout of the profile{even_so}"
+        text = f"has the readout {wanted.readout}, by header.readout of the profile{even_so if valid else ''}"
         found.append((lambda one: same_readout(one.readout, wanted.readout), text))
     if kind == "flat":
         text = _NO_FILTER if wanted.filter is None else f"is of filter {wanted.filter}"

@@ -146,33 +146,18 @@ def measure_sources(
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
     _take_off_place_bias(flux, found, camera.apertures, fwhm, reach, (x_err, y_err))
-    height, width = signal.shape
-    edge = np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5
+    edge = _edge_distance(signal.shape, x, y)
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
     _flag_saturation(scene, detections, order, camera.apertures, x, y, flags)
     measured = Measurements(
-        x=x,
-        y=y,
-        x_err=x_err,
-        y_err=y_err,
-        edge_distance=edge,
+        x=x, y=y, x_err=x_err, y_err=y_err, edge_distance=edge,
         flux={name: values / exposure_s for name, values in flux.items()},
         flux_err={name: values / exposure_s for name, values in flux_err.items()},
-        crowding=np.zeros(len(x)),
-        kron_radius=kron_radius,
-        flux_max=found.peak,
-        sky=sky + image.sky.level,
-        sky_rms=scene.rms_at(x, y),
-        n_pixels=detections.n_pixels[order],
-        fwhm=fwhm,
-        half_light=half_light,
-        a=found.a,
-        b=found.b,
-        theta=np.degrees(found.theta),
-        flags=flags,
-        number=order,
-        apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
-    ).ordered(np.lexsort((x, y)))
+        crowding=np.zeros(len(x)), kron_radius=kron_radius, flux_max=found.peak,
+        sky=sky + image.sky.level, sky_rms=scene.rms_at(x, y), n_pixels=detections.n_pixels[order],
+        fwhm=fwhm, half_light=half_light, a=found.a, b=found.b, theta=np.degrees(found.theta),
+        flags=flags, number=order, apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
+    ).ordered(np.lexsort((x, y)))  # fmt: skip
     _set_crowding(measured, detections.flux, camera.apertures)
     return measured
 
@@ -253,6 +238,12 @@ def _aperture_fluxes(
     cut = (x < reach - 0.5) | (x > width - 0.5 - reach) | (y < reach - 0.5) | (y > height - 0.5 - reach)
     flags[cut] |= SourceFlag.EDGE
     return flux, flux_err, sky + around.level
+
+
+def _edge_distance(shape: tuple[int, ...], x: Floats, y: Floats) -> Floats:
+    """Return how far places are from the nearest edge of the image."""
+    height, width = shape
+    return np.asarray(np.minimum.reduce([x, width - 1 - x, y, height - 1 - y]) + 0.5)
 
 
 def _local_sky(

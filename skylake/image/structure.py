@@ -1,7 +1,8 @@
 """What lies on a straight line and is no trail: columns and rows, steps between amplifiers, spikes of bright stars.
 
-Light that came through the optics is as wide as a star across its line, and a trail is about as bright all along it.
-What the detector makes has borders between pixels, and what belongs to a star fades with the distance from it.
+A trail is as wide as a star across its line, and about as bright all along it. What the detector makes has borders
+between pixels, what belongs to a star fades with the distance from it, and the glow along a horizon or the rim of a
+fisheye is wider than stars.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ _PIECE_PX, _FEWEST_PIECES = 8, 4
 _BEYOND_PIECES, _BRIGHT = 6, 20.0
 #: A line fades if the nearer half is so many times as bright as the farther, by so many standard deviations.
 _FADING, _FADING_SIGMA = 1.5, 4.0
+#: Light is wider than twice a star if between these distances from its middle, in full widths, it is brighter than so
+#: much of its core, by so many standard deviations; the sky is farther out, as what is wide reaches farther.
+_SHOULDER, _OUTER_SKY, _WIDE, _WIDE_SIGMA = (1.0, 2.0), (2.5, 4.5), 0.36, 3.0
+#: The middle is looked for in parts of so many pixels, within so many full widths: what is wide may be bent.
+_PART_PX, _BENT = 32, 1.5
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 #: Narrower stars than that are as wide as a pixel.
 _NARROWEST = 1.0
@@ -65,7 +71,8 @@ def is_structure(ends: Ends, signal: Pixels, mask: MaskPlane, noise: float, fwhm
     -------
     bool
         True for what has borders between pixels, or runs exactly along a column or row from edge to edge; for a step
-        from one level of sky to another; and for what fades with the distance from a bright star.
+        from one level of sky to another; for what is wider than twice a star; and for what fades with the distance
+        from a bright star.
     """
     width = max(fwhm, _NARROWEST)
     if abs(_drift(ends)) >= _ALIGNED_PX:
@@ -76,7 +83,10 @@ def is_structure(ends: Ends, signal: Pixels, mask: MaskPlane, noise: float, fwhm
             _from_edge_to_edge(ends, signal.shape) and _is_exact(strip, noise, width)
         ):
             return True
-    return _is_step(_profile(strip), width) or _fades(ends, signal, mask, noise, width)
+    if _is_step(_profile(strip), width) or _fades(ends, signal, mask, noise, width):
+        return True
+    reach = int(np.ceil((_OUTER_SKY[1] + _BENT) * width))
+    return _is_wide(_strip(ends, signal, mask, _BAD, reach), noise, width)
 
 
 def _drift(ends: Ends) -> float:
@@ -191,6 +201,36 @@ def _is_step(profile: Floats, width: float) -> bool:
     core = profile[_across(len(profile) // 2) <= max(_CORE * width, 1.0)]
     light = _mean(core)
     return bool(light - sides.max() < _STEP * (light - sides.mean()))
+
+
+def _is_wide(strip: Floats, noise: float, width: float) -> bool:
+    """Tell whether light is more than twice as wide across the line as stars, in the mean over parts of the line."""
+    parts = np.array_split(strip, max(1, strip.shape[1] // _PART_PX), axis=1)
+    known = [
+        light for light in (_core_and_shoulder(part, width) for part in parts) if np.isfinite(light).all()
+    ]
+    if not known:
+        return False
+    core, shoulder = np.mean(known, axis=0)
+    n_core, n_shoulder = 1.0 + 2.0 * (width // 2.0), 2.0 * max(width * (_SHOULDER[1] - _SHOULDER[0]), 1.0)
+    # Of medians along the line.
+    error = 1.25 * noise * np.sqrt((_WIDE**2 / n_core + 1.0 / n_shoulder) / strip.shape[1])
+    return bool(shoulder - _WIDE * core > _WIDE_SIGMA * error)
+
+
+def _core_and_shoulder(part: Floats, width: float) -> tuple[float, float]:
+    """Return the light in the core and beside it above the darker of the two sides, ADU; NaN where it is not seen."""
+    profile, half = _profile(part), len(part) // 2
+    smooth = np.convolve(np.nan_to_num(profile), np.ones(3) / 3.0, "same")
+    smooth[_across(half) > max(_BENT * width, 1.0)] = -np.inf
+    place = np.arange(-half, half + 1.0) - (float(np.argmax(smooth)) - half)
+    sides = [
+        _mean(profile[(side > _OUTER_SKY[0] * width) & (side <= _OUTER_SKY[1] * width)])
+        for side in (place, -place)
+    ]
+    sky, distance = min((side for side in sides if np.isfinite(side)), default=np.nan), np.abs(place)
+    core = _mean(profile[distance <= 0.5 * width]) - sky
+    return core, _mean(profile[(distance > _SHOULDER[0] * width) & (distance <= _SHOULDER[1] * width)]) - sky
 
 
 def _fades(ends: Ends, signal: Pixels, mask: MaskPlane, noise: float, width: float) -> bool:

@@ -32,6 +32,8 @@ _POINTS, _ARROWS = 160, 16
 #: Room that a label of a contour line wants around itself, in parts of the longer side.
 _LABEL_ROOM = 0.035
 _NICE = np.array([1.0, 2.0, 5.0, 10.0])
+#: Fewer stars are drawn larger.
+_FEW_STARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,10 @@ def residuals_against_radius(found: FrameResiduals, title: str) -> Figure:
         x, y = found.x - 0.5 * (found.shape[1] - 1), found.y - 0.5 * (found.shape[0] - 1)
         radius = np.maximum(np.hypot(x, y), 1e-9)
         outward, around = (found.dx * x + found.dy * y) / radius, (found.dy * x - found.dx * y) / radius
+        # Of few stars each is to be seen.
+        size, alpha = (7.0, 0.6) if len(radius) < _FEW_STARS else (3.0, 0.35)
         for colour, parts, name in ((BLUE, outward, "away from the middle"), (RED, around, "across that")):
-            axes.plot(radius, parts, ".", ms=3.0, color=colour, alpha=0.35, rasterized=True)
+            axes.plot(radius, parts, ".", ms=size, mew=0.0, color=colour, alpha=alpha, rasterized=True)
             spread = MAD_TO_SIGMA * float(np.median(np.abs(parts)))
             axes.errorbar(
                 *_steps(radius, parts), fmt="o", ms=5, color=colour, mec="white", mew=0.6, capsize=2,

@@ -17,6 +17,8 @@ FWHM_COLUMNS = tuple(f"fwhm_cell{number}_px" for number in range(1, 10))
 ELLIPTICITY_COLUMNS = tuple(f"ellipticity_cell{number}" for number in range(1, 10))
 #: Spans of time side by side, at most.
 _MOST_SPANS = 6
+#: Side of a map, at most.
+_LARGEST_INCHES = 2.2
 #: How bright red, green and blue are to the eye, and from what brightness on black is read better than white.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _BRIGHT = 0.45
@@ -43,6 +45,8 @@ def cells_over_time(mjd: Floats, fwhm: Floats, ellipticity: Floats, uneven: Floa
             return figure
         spans = [rows[known[rows]] for rows in _spans(mjd) if known[rows].any()]
         figure.delaxes(axes)
+        # Maps are square: a figure that is higher would hold empty space between them.
+        figure.set_size_inches(8.0, 2.0 * min(6.4 / len(spans), _LARGEST_INCHES) + 1.2)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         grid = figure.subplots(2, len(spans), squeeze=False)
         for line, (values, label, form) in enumerate(

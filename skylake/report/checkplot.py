@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.flags import SPOILED, UNCLEAN
+from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
 from skylake.report.style import BLUE, GREY, RED, Floats, canvas
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,7 +22,7 @@ Pixels = npt.NDArray[np.float32]
 _SHOWN_SIGMA = (-3.0, 20.0)
 _SAMPLE_PX = 4
 _INCHES = 9.0
-_OCHRE = "#c08a1e"
+_OCHRE, _PURPLE = "#c08a1e", "#8e3fa8"
 
 
 def annotated_frame(
@@ -31,10 +33,11 @@ def annotated_frame(
     flags: npt.NDArray[np.int32],
     radius_px: float,
     title: str,
+    trails: Sequence[tuple[float, float, float, float]] = (),
 ) -> Figure:
     """Draw a frame minus its background with a circle around every source, by what its flags say.
 
-    Clean sources are those that ``n_sources`` of ``frames`` counts.
+    Clean sources are those that ``n_sources`` of ``frames`` counts, also in a frame that was rejected.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ def annotated_frame(
     radius_px : float
         Radius of the circles.
     title : str
+    trails : sequence of tuple
+        Both ends of trails of satellites, as far as they are known: x and y of the first and of the second, pixels.
     """
     height, width = signal.shape
     with canvas(title, (_INCHES, _INCHES * height / width * 0.86 + 0.6)) as (figure, axes):
@@ -65,22 +70,28 @@ def annotated_frame(
         places = np.column_stack([x, y])
         for label, chosen, colour in _kinds(flags):
             _circle(axes, places[chosen], radius_px, label, colour)
-        axes.grid(False)
-        axes.set_xlabel("x [pixel]")
-        axes.set_ylabel("y [pixel]")
-        # Below the picture, where it hides no source.
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.06), ncols=3, fontsize=8, frameon=False)
+        for x0, y0, x1, y1 in trails:
+            axes.plot([x0, x1], [y0, y1], "--", lw=0.8, color=_PURPLE)
+        _label_pixels(axes)
+        axes.set_xlim(-0.5, width - 0.5)
+        axes.set_ylim(-0.5, height - 0.5)
+        # Outside the picture, where it hides no source.
+        figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)
         return figure
 
 
 def _kinds(flags: npt.NDArray[np.int32]) -> list[tuple[str, npt.NDArray[np.bool_], str]]:
     """Return what is told of sources by their flags: a label, which they are, and a colour."""
+    # What became of the frame tells nothing of a source.
+    flags = flags & ~int(SourceFlag.FRAME_REJECTED)
     spoiled, clean = flags & int(SPOILED) != 0, flags & int(UNCLEAN) == 0
-    return [
+    trailed = flags & int(SourceFlag.STREAK) != 0
+    kinds = [
         ("clean", clean, BLUE),
         ("blended", ~clean & ~spoiled, _OCHRE),
-        ("spoiled: saturated, bad pixel, edge …", spoiled, RED),
+        ("spoiled: saturated, bad pixel, edge …", spoiled & ~trailed, RED),
     ]
+    return [*kinds, ("on a trail", trailed, _PURPLE)] if trailed.any() else kinds
 
 
 def _circle(axes: Axes, places: Floats, radius_px: float, label: str, colour: str) -> None:
@@ -114,15 +125,18 @@ def background_maps(level: Pixels, rms: Pixels, title: str) -> Figure:
             place = np.arange(0, width, _SAMPLE_PX), np.arange(0, height, _SAMPLE_PX)
             lines = axes.contour(*place, noise, levels=5, colors="white", linewidths=0.8)
             axes.clabel(lines, fmt="%.3g", fontsize=8)
-            # Below the map, where it hides none, with the white of the lines on a colour of the map.
-            axes.legend(
-                [(Patch(color=shown.cmap(0.4)), Line2D([], [], color="white", lw=1.2))], ["noise per pixel [ADU]"],
-                loc="upper left", bbox_to_anchor=(0.0, -0.06), fontsize=8, frameon=False,
-            )  # fmt: skip
-        axes.grid(False)
-        axes.set_xlabel("x [pixel]")
-        axes.set_ylabel("y [pixel]")
+            # Outside the map, where it hides none, with the white of the lines on a colour of the map.
+            swatch: Any = Patch(color=shown.cmap(0.4)), Line2D([], [], color="white", lw=1.2)
+            label = "noise per pixel [ADU]"
+            figure.legend([swatch], [label], loc="outside lower left", fontsize=8, frameon=False)
+        _label_pixels(axes)
         return figure
+
+
+def _label_pixels(axes: Axes) -> None:
+    axes.grid(False)
+    axes.set_xlabel("x [pixel]")
+    axes.set_ylabel("y [pixel]")
 
 
 def completeness_curve(
@@ -164,5 +178,6 @@ def completeness_curve(
         kind = "instrumental magnitude -2.5 log10(total flux in ADU/s)" if zeropoint is None else "magnitude"
         axes.set_xlabel(f"{kind} [mag]")
         axes.set_ylabel("share of stars that is found")
-        axes.legend(loc="lower left")
+        # Outside the picture: a curve may go anywhere in it.
+        figure.legend(loc="outside lower left", ncols=3, fontsize=8, frameon=False)
         return figure

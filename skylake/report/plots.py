@@ -28,7 +28,11 @@ _PER_CELL = 8
 #: Up to so many matches each is a dot that can be seen alone.
 _FEW_MATCHES = 2000
 #: Steps of right ascension in a panel, at most, by the number of panels beside each other.
-_PANEL_TICKS = {1: 8, 2: 4, 3: 3}
+_PANEL_TICKS = {1: 8, 2: 4, 3: 2}
+#: Height of a panel of a field, the least and the most.
+_PANEL_INCHES = (1.8, 3.6)
+#: An axis shows at least so much about the median on either side, as a part of it: less is no change that matters.
+_LEAST_SPAN = 0.05
 
 
 def zeropoint_against_time(
@@ -204,11 +208,22 @@ def sky_and_seeing(mjd: Floats, sky: Floats, fwhm: Floats, camera: str) -> Figur
         right.plot(dates(mjd), fwhm, "x", ms=4, color=RED, label="FWHM (right)")
         right.set_ylabel("FWHM [px]")
         right.grid(visible=False)
+        for side, values in ((axes, sky), (right, fwhm)):
+            _widen(side, values)
         _label_times(axes)
         handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
         # Above the picture: what lies on the right axis is not known to the search for an empty corner.
         axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, frameon=False)
         return figure
+
+
+def _widen(axes: Axes, values: Floats) -> None:
+    """Let an axis show enough about the median for small changes to look small; what it shows already stays."""
+    known = values[np.isfinite(values)]
+    if known.size:
+        middle, (low, high) = float(np.median(known)), axes.get_ylim()
+        reach = _LEAST_SPAN * abs(middle)
+        axes.set_ylim(min(low, middle - reach), max(high, middle + reach))
 
 
 def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: str, title: str) -> Figure:
@@ -228,8 +243,12 @@ def sky_map(pixels: npt.NDArray[np.int64], values: Floats, order: int, label: st
             figure.delaxes(axes)
             figure.suptitle(f"{title}, {text}", x=0.01, ha="left", fontsize=11, fontweight="bold")
             across = len(fields) if len(fields) < 4 else -(-len(fields) // 2)
-            figure.set_size_inches(8.0, 4.2 if len(fields) < 4 else 6.4)
-            panels = figure.subplots(-(-len(fields) // across), across, squeeze=False).ravel()
+            down = -(-len(fields) // across)
+            tallest = max(_tallness(pixels[rows], order) for rows in fields)
+            # A panel as tall as the tallest field needs it, beside labels and scale.
+            tall = float(np.clip(tallest * (6.7 / across - 0.75), *_PANEL_INCHES))
+            figure.set_size_inches(8.0, down * (tall + 0.6) + 0.4)
+            panels = figure.subplots(down, across, squeeze=False).ravel()
             steps = _PANEL_TICKS[min(across, 3)]
             shapes = [
                 _on_a_plane(panel, pixels[rows], order, steps)
@@ -271,7 +290,8 @@ def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int, steps: in
     from matplotlib.ticker import MaxNLocator
 
     if steps is not None:
-        axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
+        axes.tick_params(labelsize=8)
     east, dec, middle = _outlines(pixels, order)
     axes.margins(0.05)
     axes.xaxis.set_inverted(True)
@@ -279,7 +299,17 @@ def _on_a_plane(axes: Axes, pixels: npt.NDArray[np.int64], order: int, steps: in
     axes.set_aspect(1.0 / max(float(np.cos(np.radians(dec.mean()))), 0.05), adjustable="datalim")
     # A region across RA 0 is drawn beyond 360 or below 0, and labelled as is usual.
     axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6) % 360:g}")
+    # Beyond a pole there is no sky.
+    axes.yaxis.set_major_formatter(
+        lambda value, _: f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}") if abs(value) <= 90.0 else ""
+    )
     return np.stack([middle + east, dec], axis=-1)
+
+
+def _tallness(pixels: npt.NDArray[np.int64], order: int) -> float:
+    """Return how many times as high as wide a region of the sky is."""
+    east, dec, _ = _outlines(pixels, order)
+    return float(np.ptp(dec) / (np.ptp(east) * max(np.cos(np.radians(dec.mean())), 0.05)))
 
 
 def _outlines(pixels: npt.NDArray[np.int64], order: int) -> tuple[Floats, Floats, float]:

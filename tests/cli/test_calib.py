@@ -11,6 +11,7 @@ import pytest
 from astropy.io import fits
 
 from skylake.cameras import load_chips
+from skylake.cli.arguments import moment
 from skylake.cli.calib import _show_build, _two_read_noises, _validity
 from skylake.flow.masters import BuildReport
 from skylake.simulate import Scenario, StarParams, simulate
@@ -277,8 +278,8 @@ def test_wrong_use_is_one_sentence(
 @pytest.mark.parametrize(
     ("first", "last", "words"),
     [
-        (None, None, "always"), (60401.0, None, "from MJD 60401.00000"), (None, 60409.5, "until MJD 60409.50000"),
-        (60401.0, 60409.5, "from MJD 60401.00000 until MJD 60409.50000"),
+        (None, None, "always"), (60401.0, None, "from 2024-04-01"), (None, 60409.5, "until 2024-04-09T12:00"),
+        (60401.0, 60409.5 - 1e-6, "from 2024-04-01 until 2024-04-09T12:00"),
     ],
 )  # fmt: skip
 def test_a_validity_is_told_also_where_nothing_limits_it(
@@ -290,7 +291,10 @@ def test_a_validity_is_told_also_where_nothing_limits_it(
 def test_the_validity_of_masters_is_listed_and_shown(built: Path, well: Run) -> None:
     rows = well("calib", "list", built, "--json").json
     header, _, *lines = well("calib", "list", built).out.splitlines()
-    assert header.split()[-1] == "valid" and "valid_to_mjd" not in header
+    assert header.split()[-3:] == ["mjd_mid", "taken", "valid"] and "valid_to_mjd" not in header
+    for line, row in zip(lines, rows, strict=True):
+        taken = line.removesuffix(_validity(row)).split()[-1]
+        assert moment(taken) == pytest.approx(row["mjd_mid"], abs=0.5 / 1440.0)
     assert all(line.endswith(_validity(row)) for line, row in zip(lines, rows, strict=True))
     text = well("calib", "show", built, rows[0]["name"]).out
     (shown,) = [line for line in text.splitlines() if line.split()[:1] == ["valid"]]

@@ -118,6 +118,22 @@ def test_a_gain_without_masters_is_told_unless_the_profile_names_a_flat(lake: La
     assert flat in names and sky == pytest.approx(SKY_E / 0.25, rel=0.02)
 
 
+def test_a_bias_that_is_named_but_of_another_gain_is_told_with_what_mends_it(
+    lake: Lake, tmp_path: Path
+) -> None:
+    rows = build(lake, profile(tmp_path), series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
+    (bias,) = [row["name"] for row in rows if row["kind"] == "bias"]
+    other, named = frame(tmp_path, "EXPOSE", 30, 0.25), f'reduction.use.bias = ["{bias}"]\n'
+    with pytest.raises(FrameFailed) as caught:
+        reduced(lake, profile(tmp_path, named), other)
+    sentence = str(caught.value)
+    assert "masters that reduction.use.bias names was taken with the gain of 0.25" in sentence
+    assert "name others in reduction.use.bias" in sentence and "calib build" not in sentence
+    assert "header.gain.cards = []" in sentence
+    own = profile(tmp_path, f"{named}header.gain.cards = []\ndetector.gain_e_per_adu = 0.25\n")
+    assert bias in reduced(lake, own, other)[2]
+
+
 def test_cameras_without_a_card_of_the_gain_have_one_master_of_each_kind(lake: Lake, tmp_path: Path) -> None:
     camera = profile(tmp_path, "detector.gain_e_per_adu = 1.0\n")
     paths = series(tmp_path, "BIAS", GAIN=None) + series(tmp_path, "FLAT", GAIN=None)

@@ -240,7 +240,10 @@ def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity(
         FrameFailed, match=r"reduction\.use\.flat of the profile names no master of kind flat"
     ):
         library.pick(replace(steps, use={"flat": ("lost",)}), WANTED, "lab")
-    with pytest.raises(FrameFailed, match="none of the 1 masters of kind flat is of filter V"):
+    with pytest.raises(
+        FrameFailed,
+        match=r"none of the 1 masters that reduction\.use\.flat names is of filter V; name others in reduction\.use",
+    ):
         library.pick(replace(steps, use={"flat": ("red",)}), WANTED, "lab")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
@@ -20,6 +23,7 @@ from skylake.image.forced import ForcedMeasurements, measure_targets
 from skylake.image.kernels.strips import read_strip
 from skylake.image.placing import TargetStars
 from skylake.image.psfstars import psf_of_frame
+from skylake.image.read import read_file
 from skylake.image.reduce import ReducedFrame, reduce_frame
 from skylake.image.streaks import Trail, find_trails, near_trails
 from skylake.simulate import Moffat
@@ -221,3 +225,12 @@ def test_pixels_along_a_line_are_those_nearest_to_it(angle: float, half: int, se
     wanted = np.where(inside & (mask[place] & 2 == 0), signal[place], np.nan)
     found = read_strip(signal, mask, np.uint8(2), along, half, (float(x), float(y), *run))
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.skipif(
+    "SKYLAKE_REAL_DATA" not in os.environ, reason="SKYLAKE_REAL_DATA names no folder of real frames"
+)
+def test_the_horizon_of_a_real_fisheye_is_no_trail() -> None:
+    path = Path(os.environ["SKYLAKE_REAL_DATA"]) / "allsky_magic" / "20180817_0055.fits.gz"
+    frame = reduce_frame(read_file(path), cameras.load("allsky-magic"))
+    assert frame.row["n_detected"] > 2000 and frame.row["n_streaks"] == 0

@@ -176,3 +176,18 @@ def test_a_line_of_which_nothing_is_seen_is_no_error() -> None:
     shape = (200, 100)
     mask = np.full(shape, 1, np.uint8)
     assert not is_structure((50.0, 10.0, 50.0, 190.0), np.zeros(shape, np.float32), mask, 1.0, 3.0)
+
+
+@pytest.mark.parametrize("bend", [0.0, 4.0])
+def test_the_rim_of_a_fisheye_is_no_trail_and_a_trail_out_of_focus_is_one(bend: float) -> None:
+    """A rim is three times as wide as stars and more, and bent; a trail is as wide as a star, or somewhat more."""
+    shape, fwhm, noise = (200, 400), 2.5, 10.0
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    middle = 90.3 + 0.03 * (x - 200.0) + bend * ((x - 200.0) / 150.0) ** 2
+    random, mask = np.random.default_rng(4), np.zeros(shape, np.uint8)
+    ends = (50.0, 85.8 + bend / 3.0, 350.0, 94.8 + bend / 3.0)
+    for times, made in ((1.0, False), (1.6, False), (3.5, True)):
+        sigma = times * fwhm / 2.35
+        light = 40.0 * np.exp(-0.5 * ((y - middle) / sigma) ** 2)
+        signal = (light + random.normal(0.0, noise, shape)).astype(np.float32)
+        assert is_structure(ends, signal, mask, noise, fwhm) == made

@@ -32,6 +32,19 @@ def test_a_master_is_shown_with_the_histogram_of_its_pixels(tmp_path: Path) -> N
     assert (tmp_path / "bias.png").stat().st_size > 5000
 
 
+def test_bad_pixels_of_a_master_have_circles() -> None:
+    """They are single pixels of a million, which a picture does not show."""
+    pixels = RANDOM.normal(300.0, 2.0, (60, 90)).astype(np.float32)
+    pixels[10, 20], pixels[40, 70] = 9000.0, 100.0
+    bad = np.zeros(pixels.shape, np.uint8)
+    bad[10, 20], bad[5, 6] = PixelFlag.HOT, PixelFlag.UNSTABLE
+    picture = master_picture(pixels, None, "dark [ADU]", "cam: a dark", bad).axes[0]
+    texts = [text.get_text() for text in picture.get_legend().get_texts()]
+    assert texts == ["hot: 1", "unstable: 1", "others, more than 8 x the scatter off those near them: 1"]
+    circles = {line.get_label(): line.get_xydata().tolist() for line in picture.lines}
+    assert [circles[text] for text in texts] == [[[20.0, 10.0]], [[6.0, 5.0]], [[70.0, 40.0]]]
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_master_without_any_spread_makes_a_picture(value: float, tmp_path: Path) -> None:
     plane = np.full((20, 30), value, np.float32)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import healpy
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from skylake.report import plots
 from skylake.report.style import save
@@ -153,6 +155,41 @@ def test_east_is_left_and_right_ascensions_are_those_of_the_sky() -> None:
         ticks = [float(text.get_text()) for text in axes.get_xticklabels()]
         assert all(0.0 <= tick < 360.0 for tick in ticks)
         assert all(abs((tick - middle + 180.0) % 360.0 - 180.0) < 2.0 for tick in ticks)
+
+
+def test_fields_beside_each_other_have_labels_that_do_not_touch() -> None:
+    import healpy
+
+    fields = [(359.98, 10.0), (83.63, 22.01), (201.5, -47.0), (150.0, 2.2), (266.4, -29.0)]
+    discs = [
+        healpy.query_disc(512, healpy.ang2vec(*place, lonlat=True), np.radians(0.25), nest=True)
+        for place in fields
+    ]
+    pixels = np.unique(np.concatenate(discs))
+    figure = plots.sky_map(pixels, np.arange(len(pixels)) * 1.0, 9, "visits", "a map")
+    FigureCanvasAgg(figure).draw()
+    panels = [axes for axes in figure.axes if axes.get_xlabel()]
+    assert len(panels) == len(fields)
+    for axes in panels:
+        low, high = sorted(axes.get_xlim())
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        boxes = [text.get_window_extent() for place, text in ticks if low <= place <= high]
+        boxes.sort(key=lambda box: float(box.x0))
+        assert len(boxes) > 1
+        assert all(box.x1 < after.x0 for box, after in itertools.pairwise(boxes))
+        # Little is shown of the sky around the field.
+        (drawn,) = axes.collections
+        spans = [path.get_extents() for path in drawn.get_paths()]
+        field = max(span.y1 for span in spans) - min(span.y0 for span in spans)
+        assert np.ptp(axes.get_ylim()) < 1.8 * field
+
+
+def test_sky_and_seeing_that_hardly_change_look_so() -> None:
+    mjd, sky = 60000.0 + np.arange(9) / 24.0, 8.04 + 0.001 * np.arange(9.0)
+    left, right = plots.sky_and_seeing(mjd, sky, np.linspace(2.0, 4.0, 9), "cam").axes
+    assert np.ptp(left.get_ylim()) > 0.09 * 8.04, "a thousandth is no cloud"
+    low, high = right.get_ylim()
+    assert low < 2.0 and 4.0 < high < 4.5, "what changes fills the picture"
 
 
 def test_a_map_of_the_whole_sky_leaves_out_no_pixel_but_those_across_its_edge() -> None:

@@ -248,6 +248,13 @@ def _held(light: Doubles, circle: int, square: int, coefficients: Single, star: 
 
 
 @kernel
+def _is_partial(good: Bytes, clean: bool, column: int, row: int, outer: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether the image lacks pixels around a star, by its edge or as they are not good."""
+    # One saturated star in a frame must not make all the others slow.
+    return crosses(column, row, outer, shape) or (not clean and misses(good, column, row, outer))
+
+
+@kernel
 def sum_pixels(
     columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
     core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
@@ -307,13 +314,9 @@ def sum_pixels(
     for star in range(n):
         column, row, far, variance, first = columns[star], rows[star], reach[star], rms[star] * rms[star], 0
         scales = (np.float32(1.0 / gain), np.float32(scale), excess[star] - variance)
-        ahead = _read_all(signal, left, plane, ahead, row + outer, sink)
-        # One saturated star in a frame must not make all the others slow.
-        partial = crosses(column, row, outer, signal.shape) or (
-            not clean and misses(good, column, row, outer)
-        )
+        ahead, loaded = _read_all(signal, left, plane, ahead, row + outer, sink), core
+        partial = _is_partial(good, clean, column, row, outer, signal.shape)
         _load(signal, left, plane, good, partial, column, row, core, len(whole), scales, room, views)
-        loaded = core
         noise[star], chi2[star], squares = _rest(stamps, star, whole, room, partial, variance, sky[star])
         for circle in range(circles):
             half, size = halves[circle], padded_size(halves[circle])
@@ -329,10 +332,8 @@ def sum_pixels(
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
             lost = _ZERO
             if partial:
-                lost = _stand_in(
-                    tables, start, half, room, stamps, star, core, far, drawn, variance, flux[star], squares,
-                    sums[star, circle],
-                )  # fmt: skip
+                lost = _stand_in(tables, start, half, room, stamps, star, core, far, drawn, variance, flux[star],
+                                 squares, sums[star, circle])  # fmt: skip
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             if partial or planes:
                 plain, rested, beyond, area = _weigh(tables, start, size, room)
