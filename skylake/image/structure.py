@@ -43,8 +43,9 @@ _FADING, _FADING_SIGMA = 1.5, 4.0
 #: Light is wider than twice a star if between these distances from its middle, in full widths, it is brighter than so
 #: much of its core, by so many standard deviations; the sky is farther out, as what is wide reaches farther.
 _SHOULDER, _OUTER_SKY, _WIDE, _WIDE_SIGMA = (1.0, 2.0), (2.5, 4.5), 0.36, 3.0
-#: The middle is looked for in parts of so many pixels, within so many full widths: what is wide may be bent.
-_PART_PX, _BENT = 32, 1.5
+#: The middle is looked for in parts of so many pixels, within so many full widths: what is wide may be bent. Where a
+#: larger share of the pixels there is masked, the core is saturated, and how high it would be is not seen.
+_PART_PX, _BENT, _MASKED = 32, 1.5, 0.1
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 #: Narrower stars than that are as wide as a pixel.
 _NARROWEST = 1.0
@@ -221,8 +222,10 @@ def _is_wide(strip: Floats, noise: float, width: float) -> bool:
 def _core_and_shoulder(part: Floats, width: float) -> tuple[float, float]:
     """Return the light in the core and beside it above the darker of the two sides, ADU; NaN where it is not seen."""
     profile, half = _profile(part), len(part) // 2
-    smooth = np.convolve(np.nan_to_num(profile), np.ones(3) / 3.0, "same")
-    smooth[_across(half) > max(_BENT * width, 1.0)] = -np.inf
+    near = _across(half) <= max(_BENT * width, 1.0)
+    if (np.isnan(part[near]).mean(axis=1) > _MASKED).any():
+        return float("nan"), float("nan")
+    smooth = np.where(near, np.convolve(np.nan_to_num(profile), np.ones(3) / 3.0, "same"), -np.inf)
     place = np.arange(-half, half + 1.0) - (float(np.argmax(smooth)) - half)
     sides = [
         _mean(profile[(side > _OUTER_SKY[0] * width) & (side <= _OUTER_SKY[1] * width)])

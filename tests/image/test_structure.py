@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from skylake.core.flags import PixelFlag
 from skylake.image.streaks import Trail, find_trails
 from skylake.image.structure import is_structure
 from skylake.simulate import Moffat, render
@@ -191,3 +192,19 @@ def test_the_rim_of_a_fisheye_is_no_trail_and_a_trail_out_of_focus_is_one(bend: 
         light = 40.0 * np.exp(-0.5 * ((y - middle) / sigma) ** 2)
         signal = (light + random.normal(0.0, noise, shape)).astype(np.float32)
         assert is_structure(ends, signal, mask, noise, fwhm) == made
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
+@pytest.mark.parametrize("peak", [0.5, 2.0, 5.0, 20.0])
+def test_a_trail_that_saturates_is_one(fwhm: float, peak: float) -> None:
+    """What is left of it beside its core is wider than a star."""
+    shape, saturation, noise, middle = (300, 300), 1000.0, 10.0, 149.5
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    for angle in (0.3, 0.8, 1.2):
+        random, along = np.random.default_rng(3), np.array([np.cos(angle), np.sin(angle)])
+        distance = (x - middle) * along[1] - (y - middle) * along[0]
+        light = peak * saturation * (1.0 + (distance / (0.7 * fwhm)) ** 2) ** -2.0
+        pixels = (light + random.normal(0.0, noise, shape)).astype(np.float32)
+        mask = np.where(pixels > saturation, np.uint8(PixelFlag.SATURATED), np.uint8(0))
+        ends = (*(middle - 130.0 * along), *(middle + 130.0 * along))
+        assert not is_structure(ends, np.minimum(pixels, np.float32(saturation)), mask, noise, fwhm)
