@@ -213,9 +213,9 @@ def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats,
 def _unknown_offsets(zeropoints: pa.Table, zero: npt.NDArray[np.intp], offset: Floats) -> Floats:
     """Return the mean square distance of unknown colours from the pivot, given that of the mean of the known ones.
 
-    Few stars tell it now too small, now too large, and where it is too small deviations exceed their errors by more than
-    they fall short elsewhere. So what usual fields have counts as some stars more. The view ``zeropoints_of_stars``
-    of ``sql/duckdb`` has the same.
+    Few stars tell it now too small, now too large, and where it is too small deviations exceed their errors by more
+    than they fall short elsewhere. So what usual fields have counts as some stars more. The view
+    ``zeropoints_of_stars`` of ``sql/duckdb`` has the same.
     """
     spread = np.nan_to_num(column_floats(zeropoints, "colour_spread")[zero])
     n_used = np.nan_to_num(column_floats(zeropoints, "n_used")[zero])
