@@ -119,7 +119,7 @@ def _warn_of(asked: Iterable[PsfKey], told: Iterable[PsfKey]) -> None:
         names = sorted({group.filter or "no filter" for group in asked if group.night == night})
         _log.warning(
             "no frame of the night %d (%s) tells the point spread function: none can be used, or bright lonely stars "
-            "are too few; a Moffat profile stands in",
+            "are too few; a Moffat profile stands in for those that do not tell it themselves",
             night,
             ", ".join(names),
         )

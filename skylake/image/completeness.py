@@ -13,8 +13,12 @@ Floats = npt.NDArray[np.float64]
 
 #: Stars of a cell that tell where its completeness falls, and fluxes at which that may be.
 _FEWEST_IN_CELL, _CENTRES = 15, 401
-#: The steepest fall that noise lets be, in the decimal logarithm of flux: that of stars that are found from S/N 17 on.
-_LEAST_WIDTH = 0.025
+#: The steepest fall that noise lets be, in the decimal logarithm of flux: that of stars that are found from S/N 29 on.
+#: Were it nearer to falls that occur, only wider ones would be likely for these, and their errors too large.
+_LEAST_WIDTH = 0.015
+#: A fall narrower than this share of the distance between two fluxes is a step wherever it lies; no counts tell how
+#: narrow it is.
+_STEP = 0.2
 #: Points of the grid over height, place and width of the fall, how often it closes in on what is likely, and which
 #: logarithm below the largest is not.
 _GRID, _ZOOMS, _UNLIKELY = (17, 41, 17), 4, 12.0
@@ -99,8 +103,8 @@ def half_light(curve: Completeness) -> HalfLight:
     of the counts over all bright, log flux_half and log width that may be, and the error is its standard deviation:
     where the fall is steeper than the fluxes are dense, it is that of a place anywhere between two of them. Of bright
     the angle is taken whose squared sine it is (Jeffreys 1946, Proc. R. Soc. A 186, 453), or few stars would make it
-    too small. Where fewer than some tens of stars are within the fall, the error holds what its width leaves open, and
-    is up to a quarter too large for the steepest. All are NaN where the fall is not surely among the fluxes.
+    too small. Where fewer than some tens of stars are within the fall, the error holds what its width leaves open.
+    All are NaN where the fall is not surely among the fluxes.
     """
     flux, n, k = curve.counts()
     known = n > 0
@@ -110,7 +114,7 @@ def half_light(curve: Completeness) -> HalfLight:
         return nothing
     reach = place[-1] - place[0]
     beyond = reach / (place.size - 1)
-    low = np.array([0.0, place[0] - beyond, np.log(_LEAST_WIDTH)])
+    low = np.array([0.0, place[0] - beyond, np.log(max(_LEAST_WIDTH, _STEP * beyond))])
     high = np.array([0.5 * np.pi, place[-1] + beyond, np.log(reach)])
     for _ in range(_ZOOMS):
         axes = [np.linspace(start, end, size) for start, end, size in zip(low, high, _GRID, strict=True)]

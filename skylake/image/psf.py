@@ -234,13 +234,13 @@ def sum_stars(
     )
 
 
-def solve_psf(sums: PsfSums) -> PsfModel:
+def solve_psf(sums: PsfSums, most_order: int = 2) -> PsfModel:
     """Return the model that fits the stars of some frames best.
 
-    Its variation over the field is of second order where there are enough stars. A weak prior holds the variation
+    Its variation over the field is of `most_order` where there are enough stars. A weak prior holds the variation
     of what the stars do not tell to a share of the round part.
     """
-    order = int(np.searchsorted(_STARS_FOR_ORDER, sums.n_stars, side="right")) - 1
+    order = min(int(np.searchsorted(_STARS_FOR_ORDER, sums.n_stars, side="right")) - 1, most_order)
     used = np.arange(_TERMS_OF_ORDER[order] * N_BASIS)
     matrix, vector = sums.matrix[np.ix_(used, used)], sums.vector[used]
     precision = np.full(len(used), _PRIOR**-2)

@@ -12,7 +12,7 @@ from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL, PixelFlag, SourceFlag
 from skylake.core.reasons import Status
 from skylake.image.extracted import Extracted
 from skylake.image.kernels.shapes import draw_stamps
-from skylake.image.psf import FramePsf, PsfModel, PsfSums, Shape, sum_stars
+from skylake.image.psf import FramePsf, PsfModel, PsfSums, Shape, solve_psf, sum_stars
 
 Floats = npt.NDArray[np.float64]
 
@@ -137,14 +137,17 @@ def sums_of_frame(extracted: Extracted) -> PsfSums | None:
 def psf_of_frame(model: PsfModel | None, extracted: Extracted) -> FramePsf:
     """Return the point spread function of a frame: the form of a night with the width of the frame.
 
-    Without a form it is a Moffat profile, with too few stars as wide as the detections. Of a form that is known few
-    and faint stars tell the width too.
+    Without a form it has that of its own stars, the same all over the field: what takes off too much or too little of
+    the wings of all stars makes their sky too low or too high. With too few stars it is a Moffat profile as wide as
+    the detections. Of a form that is known few and faint stars tell the width too.
     """
     height, width = extracted.signal.shape
     radius = extracted.camera.apertures.total_radius_px
     known = model is not None and model.size == (height, width)
     if model is None or not known:
-        model = PsfModel.moffat(_seen_width(extracted), (height, width))
+        own = sums_of_frame(extracted)
+        plain = PsfModel.moffat(_seen_width(extracted), (height, width))
+        model = plain if own is None else solve_psf(own, most_order=0)
     start, half = FramePsf(model, model.shape, radius), _shape_half(extracted)
     stars = choose_stars(extracted, half)
     shape, fine = fit_shape(stars, start, extracted.gain)

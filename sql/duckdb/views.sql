@@ -20,6 +20,11 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
     CASE WHEN extinction_err IS NULL OR mean_airmass IS NULL THEN 0.0
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
+-- Mean square distance from the pivot of the colour of a star that nobody knows, given the spread of the colours of n stars and
+-- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.table.photometry.
+CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
+    (4.0 * pow(0.45, 2) + n * (pow(spread, 2) + pow(mean_offset, 2))) / (4.0 + n);
+
 -- The calibration in force: of each frame and catalog the row of the largest version.
 CREATE VIEW zeropoints_in_force AS
 SELECT *
@@ -60,7 +65,7 @@ FROM (
             coalesce(pow(z.extinction_err * (z.mean_airmass - 1), 2), 0.0) AS zenith_variance,
             CASE WHEN z.colour_term_err IS NULL OR z.mean_colour IS NULL OR z.pivot_colour IS NULL THEN 0.0
                 ELSE pow(coalesce(z.colour_term, 0.0), 2)
-                    * (pow(coalesce(z.colour_spread, 0), 2) + pow(z.mean_colour - z.pivot_colour, 2))
+                    * unknown_offsets(coalesce(z.colour_spread, 0), z.mean_colour - z.pivot_colour, z.n_used)
             END AS colour_variance
         FROM zeropoints_in_force AS z
         WHERE z.zp IS NOT NULL
@@ -68,7 +73,8 @@ FROM (
 ) AS t;
 
 -- Every detection of a calibrated frame as a magnitude of a star of the pivot colour. Its colour is not known here:
--- zp_err, the error of the zp beside it for this star, counts how far the colours of the frame's stars are from the pivot.
+-- zp_err, the error of the zp beside it for this star, counts how far the colours of the frame's stars are from the pivot,
+-- and where these are few those of usual fields.
 -- mag_random_err is the part of mag_err that is the frame's own, mag_systematic_err that which the frames of a star share.
 -- A flux that is not positive has no magnitude; its flux and error remain.
 CREATE VIEW calibrated_sources AS

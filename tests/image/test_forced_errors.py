@@ -77,3 +77,27 @@ def test_errors_of_bright_stars_are_those_of_the_model_and_no_more(
     low, high = np.percentile(np.concatenate(pulls), [15.865, 84.135])
     assert 0.9 < 0.5 * (high - low) < 1.1
     assert np.concatenate(noises).min() < 0.0022
+
+
+def test_a_crowd_whose_night_has_no_point_spread_function_has_no_factor_in_common(
+    extracted: Callable[..., Extracted], make_field: Callable[..., Any]
+) -> None:
+    ratios = []
+    for seed in range(81, 87):
+        random = np.random.default_rng(seed)
+        # As many stars of each flux as a power law has, down to those that nobody sees.
+        flux = 300.0 * (1.0 - random.uniform(size=1500) * (1.0 - 2e4**-0.75)) ** (-1.0 / 0.75)
+        x, y = random.uniform(0.0, SHAPE[1] - 1.0, (2, flux.size))
+        field = make_field(x, y, flux, SHAPE, Moffat(2.7), seed=seed)
+        one = extracted(field)
+        nothing = np.zeros(flux.size)
+        targets = TargetStars(np.arange(flux.size), nothing, nothing, nothing, nothing, 1)
+        psf = psf_of_frame(None, one)
+        found = measure_targets(one, targets, x, y, psf)
+        bright = (flux > 5e4) & (found.edge_distance > 15.0) & (found.flags == 0)
+        radius = one.camera.apertures.radii_px[2]
+        ratios.append((found.flux["hybrid3"] * EXPOSURE_S / (flux * field.held(radius)))[bright])
+        assert psf.model.quality.n_stars > 30 and psf.model.quality.field_order == 0
+    together = np.concatenate(ratios)
+    assert together.size > 80
+    assert np.median(together) == pytest.approx(1.0, abs=0.002)

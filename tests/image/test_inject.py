@@ -27,7 +27,8 @@ TRIAL = Trial(stars=2500, bins=10)
 
 def curve_of(flux: npt.NDArray[np.float64], tried: Integers, found: Integers) -> Completeness:
     low, high = wilson(found, tried)
-    return Completeness(flux, tried, found, found / tried, low, high, float("nan"), 0 * tried)
+    share = found / np.maximum(tried, 1)
+    return Completeness(flux, tried, found, share, low, high, float("nan"), 0 * tried)
 
 
 def frame_of(measured: Any, camera: Camera, **changes: Any) -> Frame:
@@ -203,6 +204,23 @@ def test_the_error_of_the_half_is_right_where_some_tens_of_stars_tell_the_fall(
     assert abs(np.mean(pulls)) < 0.25 and 0.88 < np.std(pulls) < 1.12
     # In bins as wide as the fall few of the stars tell where it is.
     assert np.median(shares) < (0.85 if width < 0.05 else 1.1)
+
+
+@pytest.mark.parametrize(("stars", "width"), [(300, 0.03), (100, 0.2)])
+def test_the_error_of_the_half_is_neither_too_large_nor_too_small_where_few_stars_tell_the_fall(
+    stars: int, width: float
+) -> None:
+    random, pulls = np.random.default_rng(11), []
+    flux = np.geomspace(10.0, 500.0, 70)
+    for _ in range(500):
+        half = 70.0 * 10.0 ** random.uniform(-0.065, 0.065)
+        tried = random.multinomial(stars, np.full(70, 1.0 / 70.0))
+        found = random.binomial(tried, 0.97 * ndtr(np.log10(flux / half) / width))
+        one = half_light(fine_curve(flux, tried, found))
+        # Magnitudes of halves that the counts do not tell are NaN.
+        pulls.append(np.log(one.flux / half) * one.flux / one.flux_err)
+    assert np.isfinite(pulls).mean() > 0.97
+    assert 0.92 < np.sqrt(np.nanmean(np.square(pulls))) < 1.08
 
 
 def test_injected_stars_have_some_fluxes_in_each_bin(curve: Completeness) -> None:

@@ -112,6 +112,7 @@ def calibrated(snapshot: Snapshot) -> pd.DataFrame:
     rows["mag"] = -2.5 * np.log10(flux) + rows["zp"] - lost
     photon = (2.5 / np.log(10) * rows["total_flux_err"] / flux) ** 2
     spread = rows["colour_spread"] ** 2 + (rows["mean_colour"] - rows["pivot_colour"]) ** 2
+    spread = (4.0 * 0.45**2 + rows["n_used"] * spread) / (4.0 + rows["n_used"])
     pivot = (rows["colour_term_err"] * (rows["mean_colour"] - rows["pivot_colour"])).fillna(0.0)
     has = rows["extinction_err"].notna() & rows["mean_airmass"].notna()
     at_airmass = (rows["extinction_err"] * (beyond - (rows["mean_airmass"] - 1.0))).where(has, 0.0)

@@ -98,12 +98,13 @@ def test_the_largest_circle_stands_for_the_kron_flux(radii: tuple[float | None, 
 
 def test_the_colour_term_counts_from_the_pivot() -> None:
     zero = zeropoints(
-        "aper1", colour_term=0.1, colour_term_err=0.02, pivot_colour=0.6, mean_colour=0.7, colour_spread=0.3
-    )
+        "aper1", colour_term=0.1, colour_term_err=0.02, pivot_colour=0.6, mean_colour=0.7, colour_spread=0.3,
+        n_used=12,
+    )  # fmt: skip
     found = calibrate_forced(measured([99.0, 99.0]), np.array([1.6, np.nan]), frames(3.0, 5.0, 8.0), zero)
     assert found.zp == pytest.approx([20.1, 20.0])
     known = np.hypot(0.005, 0.02 * 0.9)
-    unknown = np.sqrt(0.005**2 + (0.02 * 0.1) ** 2 + 0.1**2 * (0.3**2 + 0.1**2))
+    unknown = np.sqrt(0.005**2 + (0.02 * 0.1) ** 2 + 0.1**2 * (4 * 0.45**2 + 12 * (0.3**2 + 0.1**2)) / 16)
     assert found.zp_err == pytest.approx([known, unknown])
     assert found.zp_random_err == pytest.approx([0.004, 0.004])
     assert found.zp_systematic_err == pytest.approx(np.sqrt(np.array([known, unknown]) ** 2 - 0.004**2))

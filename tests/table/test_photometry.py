@@ -38,6 +38,7 @@ zero_rows = st.fixed_dictionaries(
         "colour_term_err": st.none() | st.floats(0.0, 0.03),
         "mean_colour": st.none() | floats,
         "colour_spread": st.floats(0.0, 0.5),
+        "n_used": st.integers(3, 300),
         "flux": st.sampled_from(FLUXES),
         "colour_term": st.none() | floats,
         "pivot_colour": st.none() | floats,
@@ -64,7 +65,9 @@ def zp_error_at(zero: dict[str, Any], colour: float | None) -> float:
     if not told:
         return float(fit)
     if colour is None:
-        off = (zero["colour_term"] or 0.0) * np.hypot(zero["colour_spread"], offset)
+        # Fields as they usually are count as four stars of 0.45 mag about the pivot.
+        squares = [0.45**2] * 4 + [zero["colour_spread"] ** 2 + offset**2] * zero["n_used"]
+        off = (zero["colour_term"] or 0.0) * np.sqrt(np.mean(squares))
         return float(np.sqrt(fit**2 + (term_err * offset) ** 2 + off**2))
     return float(np.hypot(fit, term_err * (colour - zero["mean_colour"])))
 
@@ -150,32 +153,39 @@ def test_a_star_without_colour_is_calibrated_as_one_of_the_pivot_colour(
     np.testing.assert_allclose(mag, [15.0, 15.0, 15.2], atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def drawn_nights(make_night: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Deviations from the truth in units of the stated error, colours, and whether they were told, of 300 nights."""
-    band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))
+def draw_nights(
+    make_night: Callable[..., Any], n_nights: int, n_known: int, **errors: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deviations from the truth in units of the stated error, colours, and whether they are told: those of half."""
+    band = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=3, colour_range=(-0.5, 2.5)))
     pulls, colours, told = [], [], []
-    for seed in range(300):
-        night = make_night(seed, n_frames=1, n_stars=16, catalog_error=0.03, apcor_error=0.0)
-        zeros = zeropoints_table(night.frames, night.matches, {"V": band}, "simcat", 1)
+    for seed in range(n_nights):
+        night = make_night(seed, n_frames=1, n_stars=2 * n_known, apcor_error=0.0, **errors)
         colour = night.matches["ref_colour"].to_numpy()
+        seen = np.arange(len(colour)) % 2 == 0
+        given = pa.array(np.where(seen, colour, np.nan), pa.float32(), from_pandas=True)
+        matches = with_column(night.matches, "ref_colour", given)
+        zeros = zeropoints_table(night.frames, matches, {"V": band}, "simcat", 1)
         # The catalog's magnitudes have errors; true ones follow from the flux, which here has none.
         flux = 10.0 ** (-0.4 * (12.0 - night.zp[0] - 0.12 * (colour - 0.7))) / 1.15
-        seen = np.arange(len(colour)) % 2 == 0
-        given_colour = pa.array(np.where(seen, colour, np.nan), pa.float32(), from_pandas=True)
-        matches = night.matches
-        for name, values in (
-            ("flux_aper2", pa.array(flux, pa.float32())),
-            ("flux_aper2_err", pa.array(1e-6 * flux, pa.float32())),
-            ("ref_colour", given_colour),
-        ):
-            place = matches.schema.get_field_index(name)
-            matches = matches.set_column(place, matches.schema.field(name), values)
+        matches = with_column(matches, "flux_aper2", pa.array(flux, pa.float32()))
+        matches = with_column(matches, "flux_aper2_err", pa.array(1e-6 * flux, pa.float32()))
         found = calibrate_matches(matches, night.frames, zeros)
         pulls.append((found.mag - 12.0) / found.mag_err)
         colours.append(colour)
         told.append(seen)
     return np.concatenate(pulls), np.concatenate(colours), np.concatenate(told)
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(name), values)
+
+
+@pytest.fixture(scope="module")
+def drawn_nights(make_night: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """300 nights of sixteen stars."""
+    return draw_nights(make_night, 300, 16, catalog_error=0.03)
 
 
 @pytest.mark.parametrize(("blue", "red"), [(0.1, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.2), (1.2, 1.5)])
@@ -192,6 +202,15 @@ def test_magnitudes_are_as_uncertain_as_they_say_at_every_colour(
 def test_stars_of_unknown_colour_are_as_uncertain_as_they_say(drawn_nights: tuple[np.ndarray, ...]) -> None:
     pulls, _, told = drawn_nights
     assert 0.8 < pulls[~told].std() < 1.25
+
+
+@pytest.mark.parametrize("n_stars", [4, 6])
+def test_stars_of_unknown_colour_are_as_uncertain_as_they_say_where_few_tell_the_spread(
+    make_night: Callable[..., Any], n_stars: int
+) -> None:
+    pulls, _, told = draw_nights(make_night, 400, n_stars, catalog_error=0.005, intrinsic=0.0)
+    # Colours are even over 1.4 mag, about 0.1 mag from the pivot.
+    assert 0.9 < np.sqrt(np.mean(pulls[~told] ** 2)) < 1.1
 
 
 def test_magnitudes_at_all_altitudes_are_as_uncertain_as_they_say(make_night: Callable[..., Any]) -> None:
