@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -130,14 +131,7 @@ class Lens:
     @property
     def rho_limit(self) -> float:
         """The radius up to which the lens maps one direction to one pixel, in focal lengths before distortion."""
-        kind = self._kind
-        largest = float(kind.radius(kind.limit))
-        # In units of the largest radius, so that what is nothing there is seen to be nothing.
-        terms = [(2 * n + 1) * k * largest ** (2 * n) for n, k in enumerate((1.0, *self.radial))]
-        terms[0] -= _LEAST_SLOPE
-        roots = largest**2 * np.roots([term if abs(term) > _NEGLIGIBLE else 0.0 for term in reversed(terms)])
-        turns = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots.real)) & (roots.real > 0)]
-        return min(largest, math.sqrt(turns.min())) if turns.size else largest
+        return _rho_limit(self.projection, self.radial)
 
     @property
     def _kind(self) -> Projection:
@@ -350,6 +344,19 @@ def _positive(slopes: Floats) -> npt.NDArray[np.bool_]:
     """Tell which symmetric matrices, shape (2, 2, n), have positive eigenvalues alone; NaN has not."""
     (first, across), (_, second) = slopes
     return np.asarray((first * second > across * across) & (first + second > 0.0))
+
+
+@lru_cache(maxsize=256)
+def _rho_limit(projection: str, radial: tuple[float, ...]) -> float:
+    """Return where the polynomial turns back; a fit asks for it again and again."""
+    kind = PROJECTIONS[projection]
+    largest = float(kind.radius(kind.limit))
+    # In units of the largest radius, so that what is nothing there is seen to be nothing.
+    terms = [(2 * n + 1) * k * largest ** (2 * n) for n, k in enumerate((1.0, *radial))]
+    terms[0] -= _LEAST_SLOPE
+    roots = largest**2 * np.roots([term if abs(term) > _NEGLIGIBLE else 0.0 for term in reversed(terms)])
+    turns = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots.real)) & (roots.real > 0)]
+    return min(largest, math.sqrt(turns.min())) if turns.size else largest
 
 
 def _times(left: Floats, right: Floats) -> Floats:
