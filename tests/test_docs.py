@@ -7,6 +7,7 @@ cluster, a catalog of the world) and are checked for their options only.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,11 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
 from skylake.cli.main import cli
 from skylake.core.reasons import Reason
+from skylake.simulate import Scenario
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -154,6 +157,34 @@ def test_the_commands_of_a_document_run_in_their_order(
         assert "Traceback" not in done.stderr
 
 
+def test_the_scenario_of_the_page_on_simulations_is_what_its_commands_make(
+    run_forked: Run, tmp_path: Path
+) -> None:
+    (scenario,) = blocks("docs/simulating.md", "toml")
+    (tmp_path / "cloudy.toml").write_text(scenario, encoding="utf-8")
+    for command in commands("docs/simulating.md"):
+        done = run_forked(command, tmp_path, {})
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
+    made = {
+        name: pq.read_table(tmp_path / name / "truth" / "frames.parquet").to_pylist()
+        for name in ("cloudy", "clear")
+    }
+    told = tomllib.loads(scenario)
+    assert len(made["cloudy"]) == told["frames_per_night"] and len(made["clear"]) == 2
+    assert {row["exposure_s"] for rows in made.values() for row in rows} == {told["exposure_s"]}
+
+
+def test_the_page_on_simulations_names_every_table_of_a_scenario() -> None:
+    page = (ROOT / "docs/simulating.md").read_text(encoding="utf-8")
+    scenario = Scenario()
+    tables = [
+        one.name
+        for one in dataclasses.fields(scenario)
+        if dataclasses.is_dataclass(getattr(scenario, one.name))
+    ]
+    assert tables and [name for name in tables if f"| `{name}` |" not in page] == []
+
+
 def store_of(text: str, request: pytest.FixtureRequest) -> dict[str, str]:
     """Return the environment for commands or programs, with the bucket where they speak of one."""
     return request.getfixturevalue("store") if "s3://" in text else {}
@@ -235,7 +266,13 @@ def _unknown_options(words: list[str]) -> list[str]:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in [*DOCUMENTS, "docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"]:
+    for document in [
+        *DOCUMENTS,
+        "docs/simulating.md",
+        "docs/architecture.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ]:
         text = (ROOT / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (ROOT / document).parent.joinpath(target).exists(), f"{document} links to {target}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 import warnings
 from datetime import date, datetime, timedelta
 
@@ -113,6 +114,11 @@ def _utc(mjd: float, scale: str) -> float:
         warnings.simplefilter("ignore", erfa.ErfaWarning)
         first, second = erfa.taiutc(2400000.5, tai)
     return float((first - 2400000.5) + second)
+
+
+def now_mjd() -> float:
+    """Return the MJD (UTC) that the clock of this machine shows."""
+    return time.time() / SECONDS_PER_DAY + 40587.0
 
 
 def is_plausible(mjd: float) -> bool:

@@ -75,7 +75,14 @@ def read_exposure(reading: HeaderReading, cards: Cards) -> None:
     else:
         reading.exposure_s = exposure
         used = source if wanted.combine == "mean" else found[0][0]
-        notes = [numbers.refusal, _unread(cards, wanted), _unusual(used, exposure, wanted.scale)]
+        unusual = _unusual(used, exposure, wanted.scale)
+        if unusual and not _allowed(exposure, wanted):
+            limit = "maximum" if exposure > _USUAL_S[1] else "minimum"
+            reading.doubt(
+                f"an exposure of {exposure:g} s is {unusual}; if it is right, set header.exposure.{limit} of the "
+                "profile"
+            )
+        notes = [numbers.refusal, _unread(cards, wanted), unusual]
         reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))
 
 
@@ -132,6 +139,11 @@ def _unusual(name: str, exposure_s: float, scale: float) -> str:
     units, scales = " or ".join(_LADDER[one] for one in others), " or ".join(f"{one:g}" for one in others)
     now = "" if scale == 1.0 else f" instead of {scale:g}"
     return f"unusual; if {name} is in {units}, header.exposure.scale = {scales}{now} in the profile says so"
+
+
+def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
+    """Tell whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
+    return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
 
 
 def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:

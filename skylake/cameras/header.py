@@ -135,6 +135,8 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
             note = numbers.refusal or f"no number in {', '.join(wanted.cards) or 'any card'}"
             note = f"{note}; {key} of the profile stands in: see that it is that of the detector"
             reading.readings.append(Reading(quantity, fallback, "profile", "assumed", note))
+            if quantity == "gain" and numbers.high and wanted.maximum is None:
+                reading.doubt(_no_gain(numbers, fallback))
         else:
             verdict, note = _others(numbers, wanted.combine)
             reading.readings.append(Reading(quantity, picked[0], picked[1], verdict, note))
@@ -157,6 +159,14 @@ def _read_detector(reading: HeaderReading, cards: Cards) -> None:
     if (temperature := numbers.pick(header.temperature)) is not None:
         reading.ccd_temperature_c = temperature[0]
         reading.readings.append(Reading("ccd_temperature_c", temperature[0], temperature[1]))
+
+
+def _no_gain(numbers: Numbers, fallback: float) -> str:
+    """Return what is said of a gain that is none, under a profile that has no limit of its own."""
+    return (
+        f"{numbers.refusal}, as a setting of the camera is no gain; {fallback:g} electrons per ADU of "
+        "detector.gain_e_per_adu stand in: see that they are right, and set header.gain.maximum of the profile"
+    )
 
 
 def _read_readout(reading: HeaderReading, cards: Cards) -> None:

@@ -9,6 +9,8 @@ from skylake.cameras.clock import (
     SECONDS_PER_DAY,
     calendar_mjd,
     is_plausible,
+    iso_of_mjd,
+    now_mjd,
     offset_hours,
     parse_time,
     scale_of,
@@ -20,6 +22,8 @@ from skylake.core.reasons import Reason
 
 #: Characters of a card's text that a sentence shows.
 _MAX_SHOWN = 40
+#: Clocks of cameras and computers may differ by half an hour; most time zones by more.
+_AHEAD_DAYS = 0.5 / 24.0
 #: Cards without a time that a sentence names.
 _MOST_TOLD = 3
 _VERDICTS: dict[Reason, Verdict] = {
@@ -147,8 +151,21 @@ def _accept(reading: HeaderReading, source: str, start: float, found: _Found) ->
     odd = [text for names, text in found.unread if not used & set(names)]
     if odd:
         notes.append(f"{', '.join(odd[:_MOST_TOLD])} and is left out; correct the header or mend header.time")
-    reading.readings.append(
-        Reading("mjd_start", start, source, "ambiguous" if odd else "ok", "; ".join(notes))
+    ahead = start - now_mjd()
+    if ahead > _AHEAD_DAYS:
+        notes.append(_to_come(source, start, ahead))
+        reading.doubt(notes[-1])
+    verdict: Verdict = "ambiguous" if odd or ahead > _AHEAD_DAYS else "ok"
+    reading.readings.append(Reading("mjd_start", start, source, verdict, "; ".join(notes)))
+
+
+def _to_come(source: str, start: float, ahead: float) -> str:
+    """Return what is said of a time that the clock of this machine has not reached."""
+    when = f"{24.0 * ahead:.1f} hours" if ahead < 1.0 else f"{ahead:.0f} days"
+    zone = ", or give header.time.zone_hours" if ahead < 1.0 else ""
+    return (
+        f"the time of {source}, {iso_of_mjd(start)[:19]} UTC, is still to come, in {when} by the clock of this "
+        f"machine; correct the header{zone}, or set the clock"
     )
 
 

@@ -19,10 +19,11 @@ Cards = Mapping[str, object]
 MAX_NAME = 64
 #: Longest name of a target.
 MAX_TITLE = 256
-#: What no camera exceeds, where the profile says nothing: a day, a CMOS sensor, an infrared array …
+#: What no camera exceeds, where the profile says nothing: a day, a sensor whose wells are told in 8 bits, an infrared
+#: array … Software for CMOS cameras writes settings such as 139 or 300 into GAIN.
 _PLAUSIBLE: dict[str, tuple[float, float]] = {
     "exposure_s": (0.0, 86400.0),
-    "gain": (1e-3, 1e3),
+    "gain": (1e-3, 1e2),
     "read_noise": (0.0, 1e4),
     "saturation_adu": (1.0, 1e10),
     "ccd_temperature_c": (-273.15, 200.0),
@@ -61,7 +62,7 @@ class HeaderReading:
     ``problem`` is None for a frame that can be processed, else the reason and sentence under which it
     is filed. Times are MJD, UTC; gain and read noise are those of a raw pixel, and ``header_gain`` is the gain that
     a card tells, whatever is taken in its place. ``profile`` is what ``--camera`` takes for the profile that it was
-    read under.
+    read under. ``doubts`` are sentences on what a header tells that can hardly be so.
     """
 
     camera: Camera
@@ -84,6 +85,7 @@ class HeaderReading:
     readings: list[Reading] = field(default_factory=list)
     problem: tuple[Reason, str] | None = None
     profile: str = "the profile"
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def n_averaged(self) -> int:
@@ -110,6 +112,11 @@ class HeaderReading:
         """File the frame under a reason, unless an earlier one was found."""
         if self.problem is None:
             self.problem = (reason, message)
+
+    def doubt(self, sentence: str) -> None:
+        """Say of a frame that can be processed that its header tells what can hardly be so."""
+        self.doubts.append(sentence)
+        self.flags |= FrameFlag.HEADER_DOUBTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,45 +225,13 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
     kind = calibration_kind(reading.kind, reading.camera.header)
     note = "no frame of the sky, and neither in header.bias_kinds, dark_kinds nor flat_kinds"
     if kind is not None:
-        result["taken_as"], note = kind, f"-> {kind}; no frame of the sky"
+        result["taken_as"], note = kind, f"-> {kind}; no frame of the sky, but for `skylake calib build`"
     idle = {"bias": ("filter", "band", "exposure_s"), "dark": ("filter", "band")}.get(kind or "", ())
     return [
         replace(one, note=note) if one.quantity == "kind" else one
         for one in rows
         if one.quantity not in idle or one.verdict == "ok"
     ]
-
-
-def _note_masters(
-    raw: StoredImage, reading: HeaderReading, rows: list[Reading], library: Library, attempt: _Attempt
-) -> list[Reading]:
-    """Tell which masters an ingest would take, and that gain and read noise are those of a photon transfer."""
-    from skylake.cameras import Reading
-    from skylake.image.conditions import wanted_masters
-    from skylake.image.library import needed
-    from skylake.image.measured import take_measured
-
-    camera = reading.camera
-    wanted = attempt(lambda: wanted_masters(raw, reading))
-    if reading.mjd_mid is None or wanted is None:
-        return rows
-    transfers = attempt(lambda: take_measured(reading, wanted, library))
-    source = " ".join(one.name for one in transfers or ())
-    for quantity, value in (("gain", reading.gain), ("read_noise", reading.read_noise)):
-        if quantity in camera.reduction.measured:
-            lacks = "the library has none" if library.lake else "name the lake that has one with --lake"
-            note = "from the photon transfer, as reduction.measured says" + (
-                "" if transfers else f"; {lacks}"
-            )
-            told = Reading(
-                quantity, value if transfers else None, source, "ok" if transfers else "missing", note
-            )
-            rows = [told if one.quantity == quantity and one.verdict != "ambiguous" else one for one in rows]
-    chosen = attempt(lambda: library.pick(camera.reduction, wanted, reading.profile, camera.filter_key))
-    if chosen and needed(camera.reduction.steps):
-        names = ", ".join(one.name for one in chosen.values())
-        rows = [*rows, Reading("masters", len(chosen), library.lake, "ok", names)]
-    return rows
 
 
 class _Attempt:
@@ -321,7 +289,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     if reading.problem is not None:
         attempt.fail(*reading.problem)
     if result["taken_as"] is None:
-        rows = _of_sky(raw, reading, rows, _library(snapshot, profile), attempt)
+        rows = _of_sky(raw, reading, rows, _library(snapshot, profile), file, attempt)
         result["usable"] = result["reason"] is None
     result["readings"] = [dataclasses.asdict(one) for one in rows]
     return result
@@ -349,21 +317,24 @@ def _of_header(
 
 
 def _of_sky(
-    raw: StoredImage, reading: HeaderReading, rows: list[Reading], library: Library, attempt: _Attempt
+    raw: StoredImage,
+    reading: HeaderReading,
+    rows: list[Reading],
+    library: Library,
+    file: Path,
+    attempt: _Attempt,
 ) -> list[Reading]:
     """Return what is told of a frame of the sky, also where its pixels cannot be prepared."""
-    from skylake.image.calibrate import calibrate
-    from skylake.image.conditions import conditions_of
+    from skylake.cli.camera_steps import note_masters, try_steps
 
     camera = reading.camera
-    rows = _note_masters(raw, reading, rows, library, attempt)
+    rows = note_masters(raw, reading, rows, library, file, attempt)
     rows = [*rows, *_telescope(raw.header, camera, reading.mjd_mid), *_sun(reading), _gates(camera)]
     if attempt.result["reason"] is None:
-        conditions = attempt(lambda: conditions_of(raw, reading, library, None, str(raw.extension))[0])
-        # The sky that the near infrared takes off is made of other frames.
-        if conditions is not None:
-            attempt(lambda: calibrate(raw, reading.camera, conditions, until="sky"))
-    return rows + _place(raw, camera, attempt)
+        try_steps(raw, reading, library, file, attempt)
+    # What looks like a bias, dark or flat points nowhere.
+    looks_odd = any(one.quantity == "kind" and one.verdict == "ambiguous" for one in rows)
+    return rows if looks_odd else rows + _place(raw, camera, attempt)
 
 
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:

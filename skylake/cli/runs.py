@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,9 +95,8 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(unchecked(report.unchecked, lake.root, _first_row(lake, report.unchecked[0])))
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
-    if report.contradicting:
-        more = len(report.contradicting) - 1
-        show.complain(report.contradicting[0] + (f" (and {more} more like it)" if more else ""))
+    for sentence in _one_of_each(report.contradicting):
+        show.complain(sentence)
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
     )
@@ -115,6 +115,17 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(sentence)
     if report.half_skies:
         click.echo(half_skies(report))
+
+
+def _one_of_each(sentences: Sequence[str]) -> list[str]:
+    """Return one of the sentences on files that differ in their numbers alone, and how many are like it."""
+    alike: dict[str, list[str]] = {}
+    for one in sentences:
+        _, _, told = one.partition(": ")
+        alike.setdefault(re.sub(r"[\d.+-]+", "", told), []).append(one)
+    return [
+        first + (f" (and {len(others)} more like it)" if others else "") for first, *others in alike.values()
+    ]
 
 
 def unchecked(files: Sequence[str], lake: Path, row: Mapping[str, Any] | None) -> str:

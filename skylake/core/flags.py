@@ -48,6 +48,7 @@ class FrameFlag(IntFlag):
     WCS_INTERPOLATED = 1 << 15
     MANY_COSMIC_RAYS = 1 << 16
     SKY_BELOW_ZERO = 1 << 17
+    HEADER_DOUBTED = 1 << 18
 
 
 class PixelFlag(IntFlag):

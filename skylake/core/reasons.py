@@ -54,6 +54,7 @@ class Reason(StrEnum):
     SKY_TOO_BRIGHT = "sky_too_bright"
     SKY_SATURATED = "sky_saturated"
     CLOUDY = "cloudy"
+    INVERTED = "inverted"
     NO_WCS = "no_wcs"
     BAD_WCS = "bad_wcs"
 

@@ -328,7 +328,7 @@ def unchecked_files(frames: pa.Table) -> list[str]:
 
 
 def contradicting_files(frames: pa.Table) -> list[str]:
-    """Return the good frames whose stars contradict the profile, each with the sentence that tells in what."""
+    """Return the good frames that have a message, as one that contradicts the profile, each with that sentence."""
     rows = frames.select(["file", "status", "reason", "message"]).to_pylist()
     return [
         f"{row['file']}: {row['message']}"

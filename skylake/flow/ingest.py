@@ -104,7 +104,7 @@ class IngestReport:
     unexposed : list of str
         Good files whose cards tell no exposure, though the profile names some that should.
     contradicting : list of str
-        Good files whose stars contradict the scale or the parity of the profile, with a sentence.
+        Good files whose stars contradict the profile, or whose header or pixels are told of, with a sentence.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     overlapping : list of str

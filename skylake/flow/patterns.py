@@ -40,4 +40,4 @@ class Patterns:
                 self._lacking = str(error)
         if self._index is None:
             return Unsolved(Reason.NO_WCS, self._lacking, -math.inf, 0, 0.0, without_index=True)
-        return solve(self._index.bands, x, y, flux, shape, params)
+        return solve(self._index.bands, x, y, flux, shape, params, self._index.called)

@@ -172,7 +172,8 @@ def _solve_list(
 ) -> tuple[SolvedFrame, Solution | None]:
     places = found.x, found.y, found.flux, found.shape
     answers: list[Solution | Unsolved] = []
-    for _, answer in in_turn(with_nothing_known(params), lambda one: solve(index.bands, *places, one)):
+    tries = with_nothing_known(params)
+    for _, answer in in_turn(tries, lambda one: solve(index.bands, *places, one, index.called)):
         answers.append(answer)
         if isinstance(answer, Solution) or answer.reason == Reason.TOO_FEW_SOURCES:
             break

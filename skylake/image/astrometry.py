@@ -20,6 +20,7 @@ from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
 from skylake.image.skyview import SkyView
+from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,6 +30,8 @@ _EDGE_POINTS = 4
 _MAX_PLANE_DEG = 85.0
 #: Lower stars of an image of the whole sky may be behind trees, or lost in haze.
 _LOWEST_DEG = 15.0
+#: Characters of the words of a library that a sentence shows.
+_MAX_SHOWN = 150
 #: Axes of an image that enclose a smaller angle than this are one axis.
 _MIN_SINE = 1e-6
 #: Cards of the scale and rotation of a WCS.
@@ -36,8 +39,6 @@ _LINEAR_CARD = re.compile(r"(CD|PC)[12]_[12]\Z|CDELT[12]\Z")
 #: Logarithm of the ratio of scales up to which a WCS may be that of the camera.
 _SCALE_TOLERANCE = 0.25
 _LATITUDE_AXIS = re.compile(r"(DEC|GLAT)(-|\Z)")
-#: What helps where a header tells nothing, unless the stars were asked already.
-SOLVE_FIRST = "; solve the frame first"
 #: Ecliptic, helioecliptic, supergalactic, terrestrial and planetary axes.
 _OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
 
@@ -109,6 +110,7 @@ def header_pointing(
             "header.wcs = 'none' in the profile says that headers of this camera have no usable WCS",
         )
     _refuse_odd_axes(header)
+    refuse_no_scale(header)
     wcs = _read_wcs(header)
     if wcs is None:
         raise FrameRejected(
@@ -131,7 +133,7 @@ def _usable_pointing(wcs: Any, shape: tuple[int, int]) -> Pointing:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             pointing = describe_pointing(wcs, height, width)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split())[:_MAX_SHOWN]
         raise FrameRejected(
             Reason.NO_WCS, f"the WCS of the header cannot be used ({why}){SOLVE_FIRST}"
         ) from error

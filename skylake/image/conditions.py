@@ -12,6 +12,7 @@ from skylake.core.camera import Detector
 from skylake.core.flags import FrameFlag
 from skylake.core.frame import Image, SkyPlane, StoredImage
 from skylake.image.calibrate import Conditions, refuse_other_size
+from skylake.image.lacking import why_lacking
 from skylake.image.library import Library, Wanted, needed
 from skylake.image.masterfile import load_master
 from skylake.image.measured import take_measured
@@ -78,7 +79,8 @@ def conditions_of(
     camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
-        chosen = library.pick(camera.reduction, wanted, reading.profile, camera.filter_key)
+        why = partial(why_lacking, raw.header, reading, Path(file).name)
+        chosen = library.pick(camera.reduction, wanted, reading.profile, camera.filter_key, why)
     conditions = Conditions(
         reading.saturation_adu,
         reading.gain,

@@ -125,6 +125,9 @@ def inject(frame: Frame, trial: Trial) -> Completeness:
         x, y = x[some], y[some]
         which = random.integers(fine.size, size=x.size)
         there = _among(frame, frame.measured, x, y, fine[which], reach)
+        # No more of those that count than are missing.
+        wanted = np.cumsum(~there) <= trial.stars - done
+        x, y, which, there = x[wanted], y[wanted], which[wanted], there[wanted]
         measured = _measured_anew(frame, _with_stars(frame, stamp, x, y, fine[which], random))
         seen = (
             np.zeros(x.size, bool) if measured is None else _among(frame, measured, x, y, fine[which], reach)

@@ -165,11 +165,17 @@ class Library:
         return f"{make} with `skylake calib build {self.lake} --camera {profile} FILE…`, then try again"
 
     def pick(
-        self, steps: ReductionSteps, wanted: Wanted, profile: str, filter_key: FilterKey | None = None
+        self,
+        steps: ReductionSteps,
+        wanted: Wanted,
+        profile: str,
+        filter_key: FilterKey | None = None,
+        why_lacking: Callable[[str], str | None] = lambda kind: None,
     ) -> dict[str, Master]:
         """Return the masters that the steps of a profile, as ``--camera`` takes it, need for a frame, by kind.
 
-        A filter is what `filter_key` calls it, as in :class:`Rules`.
+        A filter is what `filter_key` calls it, as in :class:`Rules`. Where none fits, the sentence begins with what
+        `why_lacking` says of its kind.
 
         Raises
         ------
@@ -185,7 +191,10 @@ class Library:
                 make = next((mend for clause, mend in _MENDS.items() if found.endswith(clause)), None)
                 mend = self.how_to("make one", profile) if make is None else make.format(profile)
                 mend = f"{mend}, or take {kind!r} out of reduction.steps of {profile}"
-                raise FrameFailed(Reason.NO_MASTER, f"{found}; {mend}")
+                cause = why_lacking(kind)
+                raise FrameFailed(
+                    Reason.NO_MASTER, "; ".join(one for one in (cause, found, mend) if one is not None)
+                )
             chosen[kind] = found
         return chosen
 

@@ -17,7 +17,6 @@ from skylake.core.frame import Image
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 from skylake.image.astrometry import (
-    SOLVE_FIRST,
     Pointing,
     StarFinder,
     describe_pointing,
@@ -43,6 +42,7 @@ from skylake.image.skyplace import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.solve import Solution, SolveParams, Unsolved
 from skylake.image.solvewcs import wcs_header
 from skylake.image.verdicts import check_radius_arcsec, clear_sky_of, is_cloudy
+from skylake.image.wcscards import SOLVE_FIRST
 from skylake.image.wcscheck import check_pointing
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +58,6 @@ _POINT = 0.8
 _SOLVED_PX = 20.0
 #: A frame with so many sources of which hardly any is a star does not point where its neighbours say.
 _MANY_SOURCES = 20
-_LONGEST_MESSAGE = 290
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def _asked(lost: FrameRejected) -> FrameRejected:
 
 
 def _both(first: FrameRejected, then: FrameRejected) -> FrameRejected:
-    return FrameRejected(Reason(first.reason), f"{first}; {then}"[:_LONGEST_MESSAGE])
+    return FrameRejected(Reason(first.reason), f"{first}; {then}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +364,7 @@ class _Frame:
             f"{check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts them"
         )
         told = f"only {found}" if check.confirmed else f"{found}, no more than by chance"
-        return FrameRejected(Reason.BAD_WCS, f"{told}; {why}"[:_LONGEST_MESSAGE])
+        return FrameRejected(Reason.BAD_WCS, f"{told}; {why}")
 
 
 def _found_row(judged: Judged) -> dict[str, Any]:

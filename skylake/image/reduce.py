@@ -12,7 +12,7 @@ import numpy as np
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.batch import UNDATED, night_of
 from skylake.core.camera import Camera
-from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
+from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent, Image, Pixels, StoredImage
 from skylake.core.ids import frame_id
 from skylake.core.reasons import Reason, Status
@@ -28,13 +28,14 @@ from skylake.image.epochs import Epoch
 from skylake.image.extracted import Extracted
 from skylake.image.growth import ApertureCorrections, apcor_row, aperture_corrections
 from skylake.image.inject import Frame
+from skylake.image.inverted import refuse_inverted
 from skylake.image.kept import Keeper, Kept
-from skylake.image.kernels.tiles import count_bits
 from skylake.image.library import Library
 from skylake.image.limits import note_limits
 from skylake.image.locate import Reference, Solver, locate, point, require_right
 from skylake.image.measure import Measurements, measure_sources
 from skylake.image.neighbours import Prior
+from skylake.image.notes import Notes, count_pixels, note_left_out
 from skylake.image.placed import note_between, pointing_of_lens
 from skylake.image.pointingrow import pointing_row, sky_row
 from skylake.image.quality import source_metrics
@@ -47,8 +48,6 @@ from skylake.image.usual import UsualCorrections
 from skylake.image.verdicts import apply_gates, drop_sky_of_flood, empty_frame, note_sky
 from skylake.revision import code_version
 
-#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
-_MANY_HIT = 0.005
 #: What is done with a frame whose sources are measured and whose WCS is right, such as forced photometry.
 Finisher = Callable[[Extracted], Any]
 
@@ -68,6 +67,8 @@ class ReducedFrame:
         Positions of the sources, ICRS; None for a frame of which nobody knows where it points.
     finished : Any
         What the finisher gave; None for a frame that did not come so far.
+    notes : Notes
+        What is told besides the verdict.
     """
 
     row: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class ReducedFrame:
     ra_deg: np.ndarray[Any, Any] | None = None
     dec_deg: np.ndarray[Any, Any] | None = None
     finished: Any = None
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def status(self) -> str:
@@ -176,6 +178,7 @@ def reduce_frame(
         _measure(reduced, header, images.pop(), reading, reference, finish, prior, unplaced, keeper, usual)
     except FrameError as error:
         reduced.file_under(error)
+    reduced.notes.add_to(reduced.row)
     if "sky_adu" in reduced.row:
         drop_sky_of_flood(reduced.row)
     reduced.row["flags"] = int(reduced.row["flags"])
@@ -226,6 +229,7 @@ def _read_header(reduced: ReducedFrame, raw: StoredImage, profile: Profile) -> H
     reduced.row.update(describe_header_row(reading), extension=raw.extension)
     if raw.n_further and profile.base.header.extension is None:
         reduced.row["flags"] |= FrameFlag.MORE_IMAGES
+    reduced.notes.always += reading.doubts
     if reading.problem is not None:
         reason, message = reading.problem
         raise (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)
@@ -254,7 +258,7 @@ def _measure(
     usual: UsualCorrections | None,
 ) -> None:  # fmt: skip
     row, camera = reduced.row, reading.camera
-    _count_pixels(row, image)
+    count_pixels(row, image, reduced.notes)
     told = point(header, camera, image)
     _note_place(row, reading, told[0])
     background = estimate_background(image, camera.extraction)
@@ -272,6 +276,7 @@ def _measure(
     located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
         row.update(sky_row(reading, located.pointing))
+        note_left_out(row, reduced.notes, header, None if located.lost else told[1])
     gain, exposure_s = reading.image_gain, reading.exposure_s
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, located.crowding
@@ -352,34 +357,24 @@ def _detect(
     reference: Reference | None,
     prior: Prior | None,
 ) -> Detections:
-    """Find sources; where there are none, say why."""
+    """Find sources; where there are none, or holes in their place, say why."""
     camera = reading.camera
+    searched = background, image.mask, camera.extraction
     try:
-        return detect_sources(
+        found = detect_sources(
             signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance,
             image.read_variance,
         )  # fmt: skip
     except FrameRejected as error:
+        refuse_inverted(signal, *searched, n_found=0)
         if prior is not None and prior.between is not None:
             pointing = pointing_of_lens(prior.between.lens, (signal.shape[0], signal.shape[1]))
             note_between(row, prior.between)
             row.update(pointing_row(pointing), **sky_row(reading, pointing))
         find_stars = None if reference is None else reference.find_stars
         raise empty_frame(row, camera, pointing, find_stars, error) from error
-
-
-def _count_pixels(row: dict[str, Any], image: Image) -> None:
-    """Add the size of an image, and how many of its pixels are of no use, to the row."""
-    height, width = image.pixels.shape
-    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
-    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
-    row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
-    if n_invalid:
-        row["flags"] |= FrameFlag.NAN_PIXELS
-    if image.unread is not None:
-        row["message"] = str(image.unread)
-    if n_hit > _MANY_HIT * image.mask.size:
-        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
+    refuse_inverted(signal, *searched, n_found=len(found.x))
+    return found
 
 
 def _judge(

@@ -21,7 +21,7 @@ from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, uni
 from skylake.image.asterisms import leading, make_asterisms, picture_of, predict, rays_of, scale_steps
 from skylake.image.kernels.asterisms import Answer, Wanted, search
 from skylake.image.kernels.attitude import Guess, Picture
-from skylake.image.unsolved import WIDEST_DEG, beyond_patterns, why_no_pattern
+from skylake.image.unsolved import WIDEST_DEG, beyond_patterns, too_few, why_no_pattern
 
 #: Scales are assumed in such steps, and sizes of asterisms may differ by a bit more than half of one.
 _SCALE_STEP = 1.25
@@ -223,6 +223,7 @@ def solve(
     flux: FloatArray,
     shape: tuple[int, int],
     params: SolveParams,
+    index: str = "",
 ) -> Solution | Unsolved:
     """Find where a picture points.
 
@@ -237,6 +238,8 @@ def solve(
     shape : tuple of int
         Height and width of the picture.
     params : SolveParams
+    index : str
+        Its lake and catalog, as a command takes them.
 
     Notes
     -----
@@ -245,13 +248,7 @@ def solve(
     began = time.thread_time()
     chosen = usable_sources(x, y, flux)
     if len(chosen) < _FEWEST_SOURCES:
-        few = {0: "no usable source is", 1: "1 usable source is"}.get(
-            len(chosen), f"{len(chosen)} usable sources are"
-        )
-        message = (
-            f"{few} too few to tell where the frame points, {_FEWEST_SOURCES} are needed: "
-            "clouds, a short exposure, or too high a threshold of detection"
-        )
+        message = too_few(len(chosen), _FEWEST_SOURCES)
         return Unsolved(Reason.TOO_FEW_SOURCES, message, -math.inf, 0, time.thread_time() - began)
     _make_ready(bands)
     x, y, flux = (np.asarray(values, float)[chosen] for values in (x, y, flux))
@@ -264,7 +261,7 @@ def solve(
             return _solution(found, band, state, chosen)
         if state.timed_out:
             break
-    beyond = beyond_patterns(params, shape, math.degrees(_narrowest(bands)), bool(state.tried))
+    beyond = beyond_patterns(params, shape, math.degrees(_narrowest(bands)), bool(state.tried), index)
     why = why_no_pattern(params, state.n_guesses, state.best, state.timed_out, beyond)
     return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds, beyond is not None)
 

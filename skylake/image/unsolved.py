@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 WIDEST_DEG = 60.0
 
 
+def too_few(n_sources: int, n_needed: int) -> str:
+    """Return why so few usable sources are not searched for."""
+    told = {0: "no usable source is", 1: "1 usable source is"}.get(
+        n_sources, f"{n_sources} usable sources are"
+    )
+    return (
+        f"{told} too few to tell where the frame points, {n_needed} are needed: "
+        "clouds, a short exposure, or too high a threshold of detection"
+    )
+
+
 def why_no_pattern(
     params: SolveParams, n_guesses: int, best: float, timed_out: bool, beyond: str | None
 ) -> str:
@@ -39,7 +50,7 @@ def why_no_pattern(
 
 
 def beyond_patterns(
-    params: SolveParams, shape: tuple[int, int], narrowest_deg: float, tried: bool
+    params: SolveParams, shape: tuple[int, int], narrowest_deg: float, tried: bool, index: str = ""
 ) -> str | None:
     """Return what to do about pictures that are wider or narrower than the patterns are for; None if they fit.
 
@@ -52,6 +63,8 @@ def beyond_patterns(
         Width of the narrowest pictures that the index is made for.
     tried : bool
         Whether any pattern was looked up.
+    index : str
+        The lake and the catalog of the index, as a command takes them; empty where nobody knows.
     """
     longest, side = max(shape) / 3600.0, math.sqrt(shape[0] * shape[1]) / 3600.0
     if params.scale_low and params.scale_low * longest > WIDEST_DEG / 1.2:
@@ -64,8 +77,8 @@ def beyond_patterns(
         width = f"{low:.2g} to {high:.2g}" if low else f"at most {high:.2g}"
         return (
             f"the picture is {width} degrees wide, and the index has stars for those from {narrowest_deg:.2g}; if the "
-            f"catalog is deep enough, `skylake catalog index LAKE NAME --scales {low or high:.2g} {WIDEST_DEG:g}` "
-            "makes one for it"
+            f"catalog is deep enough, `skylake catalog index {index or 'LAKE NAME'} --scales {low or high:.2g} "
+            f"{WIDEST_DEG:g}` makes one for it"
         )
     if not tried:
         told = "" if not params.scale_high else f" of {params.scale_high * longest:.3g} degrees and less"

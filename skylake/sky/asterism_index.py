@@ -50,12 +50,15 @@ class AsterismIndex:
         Pictures that it was made for.
     magnitude : str
         Column that stars were ranked by.
+    called : str
+        Its lake and catalog, as a command takes them.
     """
 
     bands: tuple[Band, ...]
     narrowest_deg: float
     widest_deg: float
     magnitude: str
+    called: str = ""
 
     @property
     def n_stars(self) -> int:
@@ -203,7 +206,8 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
     path = index_path(catalog)
     # Catalogs of a lake are beside each other in its folder of them.
     lake = path.parents[1] if path.parent.name == "catalogs" else "LAKE"
-    mend = f"run `skylake catalog index {lake} {catalog.name}`"
+    called = f"{lake} {catalog.name}"
+    mend = f"run `skylake catalog index {called}`"
     try:
         bands, content, version = read_bands(path)
     except FileNotFoundError as error:
@@ -216,7 +220,7 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
         )
     if content.checksum != catalog.checksum:
         raise CatalogError(f"{path}: the index is not of this catalog; {mend}")
-    return AsterismIndex(tuple(bands), content.narrowest_deg, content.widest_deg, content.magnitude)
+    return AsterismIndex(tuple(bands), content.narrowest_deg, content.widest_deg, content.magnitude, called)
 
 
 def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> AsterismIndex:

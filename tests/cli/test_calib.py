@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,11 @@ def test_a_check_of_a_raw_frame_names_its_masters_or_tells_all_that_needs_none(
     frame = next((frames.parent / "frames").rglob("*.fits"))
     alone = skylake_command("camera", "check", "-c", own, frame, "--json")
     told, rows = checked(alone)
-    assert (alone.status, told["usable"], told["reason"]) == (1, False, "no_master")
-    assert {"centre", "pixel_scale_arcsec", "sun_altitude_deg", "gates"} < set(rows) and "masters" not in rows
+    assert (alone.status, told["usable"], told["reason"]) == (0, True, None)
+    assert {"centre", "pixel_scale_arcsec", "sun_altitude_deg", "gates"} < set(rows)
+    assert rows["masters"]["verdict"] == "missing" and "--lake" in rows["masters"]["note"]
+    assert rows["masters"]["note"].startswith("bias, dark, flat, bad_pixels: ")
+    assert rows["steps"]["note"] == "bias, dark, flat, bad_pixels"
     assert rows["gain"]["value"] is None and "from the photon transfer" in rows["gain"]["note"]
     assert rows["ccd_temperature_c"]["verdict"] == "missing"
     assert "masters fit at any temperature" in rows["ccd_temperature_c"]["note"]
@@ -111,6 +115,36 @@ def test_a_check_of_a_raw_frame_names_its_masters_or_tells_all_that_needs_none(
     assert rows["masters"]["value"] == 4 and "raw-bias-" in rows["masters"]["note"]
     _, plain = checked(skylake_command("camera", "check", "-c", profile, "--lake", built, frame, "--json"))
     assert plain["ccd_temperature_c"]["verdict"] == "ok" and plain["gain"]["source"] != transfer["name"]
+
+
+@pytest.mark.parametrize(
+    ("cards", "told"),
+    [
+        (
+            {"IMAGETYP": "Bias Frame"},
+            "a bias (IMAGETYP = 'Bias Frame'), and .*: name IMAGETYP in header.kind of ",
+        ),
+        ({"OBJECT": "Dark 30"}, "a dark (OBJECT = 'Dark 30')"),
+        ({"EXPTIME": 0.0}, "a bias (EXPTIME = 0)"),
+        ({}, "a frame of the sky"),
+        ({"OBJECT": "Dark nebula B33"}, "a frame of the sky"),
+    ],
+)
+def test_a_check_says_that_a_frame_of_the_sky_may_be_none(
+    profile: Path, frames: Path, tmp_path: Path, skylake_command: Run, cards: dict[str, Any], told: str
+) -> None:
+    own, frame = tmp_path / "own.toml", tmp_path / "one.fits"
+    own.write_text(f'like = "{profile}"\nheader.kind = []\n', encoding="utf-8")
+    with fits.open(next((frames.parent / "frames").rglob("*.fits"))) as file:
+        file[0].header.remove("OBSTYPE")
+        if "sky" not in told:
+            file[0].header.remove("CTYPE1")
+        file[0].header.update(cards)
+        file.writeto(frame)
+    answer = skylake_command("camera", "check", "-c", own, frame, "--json")
+    found, rows = checked(answer)
+    assert (answer.status, found["reason"]) == (0, None)
+    assert re.search(told.replace("(", r"\(").replace(")", r"\)"), rows["kind"]["note"])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +163,7 @@ def test_a_check_says_as_what_a_calibration_frame_is_taken(
     answer = skylake_command("camera", "check", "-c", profile, frame, "--json")
     told, rows = checked(answer)
     assert (answer.status, told["usable"], told["taken_as"]) == (0, False, kind)
-    assert rows["kind"]["note"] == f"-> {kind}; no frame of the sky"
+    assert rows["kind"]["note"] == f"-> {kind}; no frame of the sky, but for `skylake calib build`"
     assert {"filter", "exposure_s"} - set(rows) == idle
     text = skylake_command("camera", "check", "-c", profile, frame).out
     assert text.startswith(f"{frame}: {kind}, no frame of the sky\n")

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
+from skylake.cli.runs import _one_of_each
+
 Run = Callable[..., Any]
 
 
@@ -337,3 +339,10 @@ def test_a_catalog_without_band_or_colour_is_told_with_the_option_to_import_it_a
         == nightly.json["calibrate"]["warnings"]
         == [warning.removeprefix("skylake: ")]
     )
+
+
+def test_one_of_each_sentence_on_good_frames_is_shown_and_the_others_are_counted() -> None:
+    long = [f"/night-{n}.fits: an exposure of {n}.5e+04 s is unusual" for n in (1, 22, 333)]
+    late = "/a.fits: the time of DATE-OBS, 2090-01-01T00:00:00 UTC, is still to come"
+    assert _one_of_each([long[0], late, *long[1:]]) == [f"{long[0]} (and 2 more like it)", late]
+    assert _one_of_each([]) == []

@@ -19,8 +19,10 @@ from skylake.core.sphere import separation_deg
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
+from skylake.flow.patterns import Patterns
 from skylake.image.lenstext import lens_of_text
 from skylake.image.residualfield import ResidualField
+from skylake.image.solve import Solution, SolveParams
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, SimulationResult, StarParams, simulate
@@ -142,6 +144,15 @@ def test_a_profile_that_is_wrong_costs_time_and_is_told(
     (told,) = report.contradicting
     assert told.startswith(str(slewing.frames[0])) and "the profile is wrong" in told
     assert "the scale is 8" in told and "3.333 to 4.8 was told" in told and "is not mirrored" in told
+
+
+def test_a_picture_too_narrow_for_the_index_has_the_command_that_can_be_run(lake: Lake) -> None:
+    x, y = np.random.default_rng(1).uniform(0.0, 255.0, (2, 30))
+    narrow = SolveParams(scale_low=0.1, scale_high=0.12, seconds=0.1)
+    patterns = Patterns(ReferenceCatalog.open(lake.layout.catalog("simcat")))
+    found = patterns(x, y, np.arange(30.0, 0.0, -1.0), (256, 256), narrow)
+    assert not isinstance(found, Solution)
+    assert f"`skylake catalog index {lake.root} simcat --scales " in found.message
 
 
 def test_without_patterns_the_sentence_says_how_to_make_them(

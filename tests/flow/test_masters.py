@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -496,6 +497,31 @@ def test_measured_gain_and_read_noise_take_the_place_of_assumed_ones(
             "SELECT configuration FROM configurations WHERE sha256 = ?", [part.inputs["masters"]]
         ).fetchall()
     assert json.loads(configuration)["masters"][transfer["name"]] == transfer["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        (
+            {"FILTER": "Rc special"},
+            r"the filter 'Rc special' of the frame is none of .*raw\.toml \(V, R\): give it .* aliases .*; none of ",
+        ),
+        (
+            {"OBSTYPE": "", "IMAGETYP": "Bias Frame", "EXPTIME": 0.0},
+            r"the frame looks like a bias \(IMAGETYP = 'Bias Frame'\), .*: name IMAGETYP in header.kind of .*raw",
+        ),
+    ],
+)
+def test_a_frame_that_lacks_a_master_for_what_it_is_says_that_first(
+    built: Lake, night: SimulationResult, profile: Profile, tmp_path: Path, cards: dict[str, Any], words: str
+) -> None:
+    def change(unit: fits.PrimaryHDU) -> None:
+        unit.header.update(cards)
+
+    path = changed(night.frames[0], tmp_path / "odd.fits", change)
+    (problem,) = ingest(built, profile, [path], Inline()).problems
+    assert (problem["status"], problem["reason"]) == ("failed", "no_master")
+    assert re.match(words, problem["message"])
 
 
 def test_a_value_that_was_never_measured_fails_the_frames(

@@ -54,6 +54,7 @@ def curve(sparse: Any, camera: Camera) -> Completeness:
 
 
 def test_bright_stars_are_found_and_faint_ones_are_not(curve: Completeness) -> None:
+    assert curve.n_injected.sum() == TRIAL.stars
     assert curve.n_injected.sum() >= TRIAL.stars and curve.n_injected.min() > 100
     assert curve.fraction[-1] > 0.9 and curve.fraction[0] < 0.1
     assert (np.diff(curve.fraction) > -0.05).all()

@@ -62,7 +62,7 @@ def outcome(reduced: ReducedFrame) -> tuple[str, str | None]:
     silent = row.get("message") is None or (row["status"] == "ok" and unread)
     assert (row["status"] == "ok") == (row.get("reason") is None) == silent
     if row["status"] != "ok":
-        assert "\n" not in row["message"] and 10 < len(row["message"]) < 300
+        assert "\n" not in row["message"] and 10 < len(row["message"]) < 500
         assert not row["message"].endswith(".")
     assert row["frame_id"] > 0 and row["camera"] == "lab" and row["config_sha256"]
     return row["status"], row.get("reason")

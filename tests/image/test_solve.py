@@ -206,14 +206,14 @@ def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands
     for degrees, index in ((90.0, bands), (0.2, bands), (2.0, thin)):
         scale = degrees * 3600.0 / SIDE
         params = SolveParams(scale_low=scale / 1.2, scale_high=scale * 1.2, seconds=0.1)
-        found = solve(index, x, y, np.arange(30.0, 0.0, -1.0), (SIDE, SIDE), params)
+        found = solve(index, x, y, np.arange(30.0, 0.0, -1.0), (SIDE, SIDE), params, "my/lake gaia")
         assert not isinstance(found, Solution) and found.without_patterns
         told.append(found.message)
     assert (
         "75 degrees and more are wider than patterns are made for, 60" in told[0] and "--all-sky" in told[0]
     )
     assert "0.17 to 0.24 degrees wide, and the index has stars for those from 4; " in told[1]
-    assert "`skylake catalog index LAKE NAME --scales 0.17 60`" in told[1]
+    assert "`skylake catalog index my/lake gaia --scales 0.17 60`" in told[1]
     assert "too few stars for pictures of 2.4 degrees and less" in told[2] and "--scales" in told[2]
 
 

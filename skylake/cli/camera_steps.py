@@ -1,0 +1,127 @@
+"""What `skylake camera check` tells of the way of a raw frame: its kind, the steps, and the masters that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from skylake.cameras import HeaderReading, Reading
+    from skylake.core.frame import StoredImage
+    from skylake.image.library import Library, Wanted
+
+_Made = TypeVar("_Made")
+#: Does what may fail, and keeps why it did.
+Attempt = Callable[[Callable[[], Any]], Any]
+
+
+def note_masters(
+    raw: StoredImage,
+    reading: HeaderReading,
+    rows: list[Reading],
+    library: Library,
+    file: Path,
+    attempt: Attempt,
+) -> list[Reading]:
+    """Tell as what a frame is taken, its steps and masters, and that gain and read noise are of a photon transfer.
+
+    Without a lake it is only a note that there are no masters.
+    """
+    from skylake.cameras import Reading
+    from skylake.image.conditions import wanted_masters
+
+    rows = [*rows, *_kind_of(raw, reading, file)]
+    steps = reading.camera.reduction.steps
+    rows.append(Reading("steps", len(steps), "profile", "ok", ", ".join(steps)))
+    wanted = attempt(lambda: wanted_masters(raw, reading))
+    if reading.mjd_mid is None or wanted is None:
+        return rows
+    return _chosen(
+        raw, reading, _measured(reading, rows, wanted, library, attempt), wanted, library, file, attempt
+    )
+
+
+def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Reading]:
+    """Return that a frame is taken for one of the sky, where no card tells that, and whether it looks like another."""
+    from skylake.cameras import Reading
+    from skylake.cameras.suspects import suspected_kind
+
+    if reading.kind is not None:
+        return []
+    told = suspected_kind(raw.header, reading, file.name)
+    if told is not None:
+        return [Reading("kind", None, "", "ambiguous", told)]
+    looked = ", ".join(reading.camera.header.kind) or "any card, as header.kind names none"
+    return [Reading("kind", None, "", "ok", f"nothing in {looked}: a frame of the sky")]
+
+
+def _measured(
+    reading: HeaderReading, rows: list[Reading], wanted: Wanted, library: Library, attempt: Attempt
+) -> list[Reading]:
+    """Return the readings with gain and read noise of photon transfers, where the profile asks for them."""
+    from skylake.cameras import Reading
+    from skylake.image.measured import take_measured
+
+    transfers = attempt(lambda: take_measured(reading, wanted, library)) if library.lake else None
+    source = " ".join(one.name for one in transfers or ())
+    for quantity, value in (("gain", reading.gain), ("read_noise", reading.read_noise)):
+        if quantity in reading.camera.reduction.measured:
+            lacks = "the library has none" if library.lake else "name the lake that has one with --lake"
+            note = "from the photon transfer, as reduction.measured says" + (
+                "" if transfers else f"; {lacks}"
+            )
+            told = Reading(
+                quantity, value if transfers else None, source, "ok" if transfers else "missing", note
+            )
+            rows = [told if one.quantity == quantity and one.verdict != "ambiguous" else one for one in rows]
+    return rows
+
+
+def _chosen(
+    raw: StoredImage, reading: HeaderReading, rows: list[Reading], wanted: Wanted, library: Library, file: Path,
+    attempt: Attempt,
+) -> list[Reading]:  # fmt: skip
+    """Return the readings with the masters that an ingest would take."""
+    from skylake.cameras import Reading
+    from skylake.image.lacking import why_lacking
+    from skylake.image.library import needed
+
+    camera = reading.camera
+    kinds = needed(camera.reduction.steps)
+    if not kinds:
+        return rows
+    if not library.lake:
+        note = f"{', '.join(kinds)}: `skylake calib build` makes them in a lake; --lake tells which would be taken"
+        return [*rows, Reading("masters", None, "", "missing", note)]
+    chosen = attempt(
+        lambda: library.pick(
+            camera.reduction, wanted, reading.profile, camera.filter_key,
+            lambda kind: why_lacking(raw.header, reading, file.name, kind),
+        )
+    )  # fmt: skip
+    if chosen:
+        names = ", ".join(one.name for one in chosen.values())
+        rows = [*rows, Reading("masters", len(chosen), library.lake, "ok", names)]
+    return rows
+
+
+def try_steps(
+    raw: StoredImage, reading: HeaderReading, library: Library, file: Path, attempt: Attempt
+) -> None:
+    """Do the steps of a frame of the sky, as far as what they need is at hand."""
+    from skylake.image.calibrate import Conditions, calibrate
+    from skylake.image.conditions import conditions_of
+    from skylake.image.library import needed
+
+    steps = reading.camera.reduction.steps
+    masters = needed(steps)
+    if masters and not library.lake:
+        alone = Conditions(reading.saturation_adu, reading.gain, reading.read_noise)
+        first = next(step for step in steps if step in masters or step == "sky")
+        attempt(lambda: calibrate(raw, reading.camera, alone, until=first))
+        return
+    conditions = attempt(lambda: conditions_of(raw, reading, library, None, str(file))[0])
+    # The sky that the near infrared takes off is made of other frames.
+    if conditions is not None:
+        attempt(lambda: calibrate(raw, reading.camera, conditions, until="sky"))

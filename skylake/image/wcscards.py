@@ -1,0 +1,57 @@
+"""The cards of the scale and rotation of a WCS, held against what a WCS needs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from skylake.core.reasons import Reason
+from skylake.errors import FrameRejected
+
+#: What helps where a header tells nothing, unless the stars were asked already.
+SOLVE_FIRST = "; solve the frame first"
+_PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
+
+
+def refuse_no_scale(header: Any) -> None:
+    """Raise for a WCS whose cards tell no scale, or one of zero: wcslib calls it none, or takes degrees for pixels.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs``.
+    """
+    if not (header.get("CTYPE1") and header.get("CTYPE2")):
+        return
+    names = [f"CD{i}_{j}" for i, j in _PLACES]
+    unit = (0.0, 0.0, 0.0, 0.0)
+    if not any(name in header for name in names):
+        names, unit = [f"PC{i}_{j}" for i, j in _PLACES], (1.0, 0.0, 0.0, 1.0)
+    names += ["CDELT1", "CDELT2"] if names[0] == "PC1_1" else []
+    told = [name for name in names if name in header]
+    if not told:
+        raise FrameRejected(
+            Reason.NO_WCS, f"the WCS of the header has no scale (neither CD1_1 … nor CDELT1){SOLVE_FIRST}"
+        )
+    values = [header.get(name, one) for name, one in zip(names, (*unit, 1.0, 1.0), strict=False)]
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in values):
+        return
+    matrix = np.array(values[:4], float).reshape(2, 2) * np.array(values[4:] or (1.0, 1.0), float)[:, None]
+    if not (np.abs(matrix).sum(axis=0) > 0.0).all() or not (np.abs(matrix).sum(axis=1) > 0.0).all():
+        zeros = ", ".join(f"{name} = {header[name]:g}" for name in told if header[name] == 0.0)
+        raise FrameRejected(
+            Reason.NO_WCS, f"the WCS of the header has a scale of zero along an axis ({zeros}){SOLVE_FIRST}"
+        )
+
+
+def left_out(header: Any, lost: FrameRejected | None) -> str | None:
+    """Return what is told of a frame that is placed although the WCS of its header cannot be used; else None.
+
+    A header without a WCS, or one that the profile does not trust, is nothing to tell.
+    """
+    told = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
+    if lost is None or lost.reason != Reason.NO_WCS or not told or "wcs = 'none'" in str(lost):
+        return None
+    return f"{str(lost).removesuffix(SOLVE_FIRST)}, and is left out: correct its cards"
