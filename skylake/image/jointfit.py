@@ -13,7 +13,7 @@ from skylake.core.robust import biweight, intrinsic_scatter
 from skylake.image.crossvalidation import FOLDS, LinearProblem, inverse
 from skylake.image.lens import NAMES, Lens
 from skylake.image.lenschoice import GROUPS, POWERS, indices
-from skylake.image.lensfit import CUT, Expected, Pairs, differences, fit_lens, precision
+from skylake.image.lensfit import CUT, Expected, Pairs, differences, fit_lens, known_or, precision
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -117,7 +117,7 @@ def _assembled(
     for (residuals, derivatives), pairs, share in zip(found, frames, counted, strict=True):
         weighted = derivatives * _weights(residuals, pairs, scatter) * share
         matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))
-        slope = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
+        slope = np.tensordot(weighted, known_or(0.0, residuals), axes=([1, 2], [0, 1]))
         own = inverse(matrix[np.ix_(OWN, OWN)] + np.diag(prior[OWN]))
         part = _Frame(own, matrix[OWN], slope[OWN], derivatives)
         normal = normal + matrix - part.across.T @ own @ part.across
@@ -128,7 +128,7 @@ def _assembled(
 
 def _weights(residuals: Floats, pairs: Pairs, scatter: float) -> Floats:
     precise = precision(pairs, scatter)
-    squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf) * precise
+    squares = known_or(np.inf, np.sum(residuals**2, axis=0)) * precise
     return np.asarray(precise * biweight(np.sqrt(squares), CUT))
 
 
@@ -155,7 +155,7 @@ def needed_groups(
         own = np.zeros((len(OWN) * len(taken), *left.shape))
         own[place * len(OWN) : (place + 1) * len(OWN)] = derivatives[OWN]
         columns.append(np.concatenate([derivatives[SHARED], own]))
-        residuals.append(np.nan_to_num(left))
+        residuals.append(known_or(0.0, left))
         weights.append(_weights(left, frames[number], joint.scatter_px) * shares[number])
     prior = np.append(known.sigma[SHARED] ** -2.0, np.tile(known.sigma[OWN] ** -2.0, len(taken)))
     off = np.zeros(len(prior))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -130,14 +131,7 @@ class Lens:
     @property
     def rho_limit(self) -> float:
         """The radius up to which the lens maps one direction to one pixel, in focal lengths before distortion."""
-        kind = self._kind
-        largest = float(kind.radius(kind.limit))
-        # In units of the largest radius, so that what is nothing there is seen to be nothing.
-        terms = [(2 * n + 1) * k * largest ** (2 * n) for n, k in enumerate((1.0, *self.radial))]
-        terms[0] -= _LEAST_SLOPE
-        roots = largest**2 * np.roots([term if abs(term) > _NEGLIGIBLE else 0.0 for term in reversed(terms)])
-        turns = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots.real)) & (roots.real > 0)]
-        return min(largest, math.sqrt(turns.min())) if turns.size else largest
+        return _rho_limit(self.projection, self.radial)
 
     @property
     def _kind(self) -> Projection:
@@ -201,7 +195,7 @@ class Lens:
         """
         if self.decentring == (0.0, 0.0):
             return u, v
-        whole = _positive(self._decentring_derivatives(u, v)[0])
+        whole = _positive(self._decentring_slopes(u, v))
         return np.where(whole, u, np.nan), np.where(whole, v, np.nan)
 
     def _imaged(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
@@ -222,45 +216,25 @@ class Lens:
             0-based; NaN beyond what the lens shows.
         derivatives : ndarray, shape (13, 2, n)
         """
-        u, v, across, upward, depth, ratio, slope = self._projected(vectors)
-        zero, hand = np.zeros_like(u), self._handed
-        # A small turn moves a direction by its cross product with it.
-        turn = np.array([[zero, hand * depth, -hand * upward], [-depth, zero, hand * across]])
-        deeper = np.array([upward, -hand * across, zero])
-        ideal = ratio * turn + slope * np.array([across, upward])[:, None] * deeper
-        radial, by_radius = self._radial_derivatives(u, v)
-        u, v = self._unfolded(*self._bent_radially(u, v))
-        bend, by_bend = self._decentring_derivatives(u, v)
-        pixels = np.array(self._imaged(*self._decentred(u, v)))
-        u, v = self._decentred(u, v)
-        inner = np.concatenate([_times(radial, ideal), by_radius], axis=1)
-        before = np.concatenate([_times(bend, inner), by_bend], axis=1)
-        (a1, a2), focal = self.stretch, self.focal_px
-        scaled = focal * np.einsum("ij,jkn->kin", [[1.0 + a1, a2], [a2, 1.0 - a1]], before)
-        place = pixels - np.array([[self.x0], [self.y0]])
-        one = np.ones_like(u)
-        fixed = np.array([place, [one, zero], [zero, one]])
-        stretch = focal * np.array([[u, -v], [v, u]])
-        return pixels, np.concatenate([scaled[:3], fixed, scaled[3:], stretch])
+        # What only looks at lenses does without the compiler.
+        from skylake.image.kernels.lenses import derive
 
-    def _radial_derivatives(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
-        """Return the derivatives of the polynomial with the place and with k1, k2, k3; shapes (2, 2, n), (2, 3, n)."""
-        k1, k2, k3 = self.radial
-        square = u * u + v * v
-        factor = 1.0 + square * (k1 + square * (k2 + square * k3))
-        change = 2.0 * (k1 + square * (2.0 * k2 + square * 3.0 * k3))
-        cross = change * u * v
-        powers = np.array([square, square**2, square**3])
-        by_place = np.array([[factor + change * u * u, cross], [cross, factor + change * v * v]])
-        return by_place, np.array([u * powers, v * powers])
+        u, v, *directions = self._projected(vectors)
+        ideal = np.stack([u, v, *directions], axis=-1)
+        bent = np.array(self._unfolded(*self._bent_radially(u, v)))
+        place = np.array(self._decentred(bent[0], bent[1]))
+        terms = np.array([*self.radial, *self.decentring, *self.stretch])
+        derivatives = np.empty((len(NAMES), *place.shape))
+        derive(ideal, bent, place, terms, self.focal_px, self._handed, derivatives)
+        return np.array(self._imaged(place[0], place[1])), derivatives
 
-    def _decentring_derivatives(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
-        """Return the derivatives of the decentring with the place and with p1, p2; both of shape (2, 2, n)."""
+    def _decentring_slopes(self, u: Floats, v: Floats) -> Floats:
+        """Return the derivatives of the decentring with the place, shape (2, 2, n)."""
         p1, p2 = self.decentring
-        square, cross = u * u + v * v, 2.0 * u * v
         across = 2.0 * (p1 * v + p2 * u)
-        by_place = [[1.0 + 6.0 * p1 * u + 2.0 * p2 * v, across], [across, 1.0 + 2.0 * p1 * u + 6.0 * p2 * v]]
-        return np.array(by_place), np.array([[square + 2.0 * u * u, cross], [cross, square + 2.0 * v * v]])
+        return np.array(
+            [[1.0 + 6.0 * p1 * u + 2.0 * p2 * v, across], [across, 1.0 + 2.0 * p1 * u + 6.0 * p2 * v]]
+        )
 
     def to_vectors(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
         """Return the directions of 0-based pixels, shape (..., 3); NaN where the lens shows nothing."""
@@ -283,7 +257,7 @@ class Lens:
         sphere = np.where(rho > 0.0, np.sin(theta) / safe, 1.0 + 0.0 * theta) / self._kind.slope(theta)
         length, slope = self._radial(rho)
         a1, a2 = self.stretch
-        ((along_u, across), (_, along_v)), _ = self._decentring_derivatives(u, v)
+        (along_u, across), (_, along_v) = self._decentring_slopes(u, v)
         bent = along_u * along_v - across * across
         plane = np.where(rho > 0.0, length / safe, 1.0) * slope * bent * (1.0 - a1 * a1 - a2 * a2)
         return np.asarray((sphere / plane / self.focal_px**2).reshape(wide.shape))
@@ -313,7 +287,7 @@ class Lens:
             for _ in range(_ROUNDS):
                 moved_u, moved_v = self._decentred(u, v)
                 off_u, off_v = moved_u - wide, moved_v - high
-                slopes, _ = self._decentring_derivatives(u, v)
+                slopes = self._decentring_slopes(u, v)
                 (along_u, across), (_, along_v) = slopes
                 determinant = along_u * along_v - across * across
                 u = u - (along_v * off_u - across * off_v) / determinant
@@ -352,6 +326,14 @@ def _positive(slopes: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((first * second > across * across) & (first + second > 0.0))
 
 
-def _times(left: Floats, right: Floats) -> Floats:
-    """Return the products of matrices of shapes (2, 2, n) and (2, k, n)."""
-    return np.asarray(left[:, 0, None] * right[0] + left[:, 1, None] * right[1])
+@lru_cache(maxsize=256)
+def _rho_limit(projection: str, radial: tuple[float, ...]) -> float:
+    """Return where the polynomial turns back; a fit asks for it again and again."""
+    kind = PROJECTIONS[projection]
+    largest = float(kind.radius(kind.limit))
+    # In units of the largest radius, so that what is nothing there is seen to be nothing.
+    terms = [(2 * n + 1) * k * largest ** (2 * n) for n, k in enumerate((1.0, *radial))]
+    terms[0] -= _LEAST_SLOPE
+    roots = largest**2 * np.roots([term if abs(term) > _NEGLIGIBLE else 0.0 for term in reversed(terms)])
+    turns = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots.real)) & (roots.real > 0)]
+    return min(largest, math.sqrt(turns.min())) if turns.size else largest

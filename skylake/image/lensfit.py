@@ -189,6 +189,11 @@ def differences(lens: Lens, pairs: Pairs) -> tuple[Floats, Floats]:
     return np.array([pairs.x, pairs.y]) - places, np.where(np.isfinite(places).all(axis=0), derivatives, 0.0)
 
 
+def known_or(instead: float, values: Floats) -> Floats:
+    """Return values with another one in place of NaN."""
+    return np.where(np.isnan(values), instead, values)
+
+
 def precision(pairs: Pairs, scatter: float) -> Floats:
     """Return the weight of each coordinate of the stars: one over its variance, with a scatter beyond the errors."""
     return np.asarray(1.0 / (np.maximum(pairs.sigma, _LEAST_SIGMA_PX) ** 2 + scatter**2))
@@ -196,7 +201,7 @@ def precision(pairs: Pairs, scatter: float) -> Floats:
 
 def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:
     """Return the scatter beyond the stated errors, by the median, and the weights that follow."""
-    squares = np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf)
+    squares = known_or(np.inf, np.sum(residuals**2, axis=0))
     variance = np.maximum(sigma, _LEAST_SIGMA_PX) ** 2
     scatter = max(float(np.median(squares - MEDIAN_SQUARE * variance)) / MEDIAN_SQUARE, 0.0)
     scatter = scatter if math.isfinite(scatter) else float(np.max(squares[np.isfinite(squares)], initial=1.0))
@@ -218,7 +223,7 @@ class _Problem:
         mine = derivatives[self.which]
         weighted = mine * weighing
         matrix = np.tensordot(weighted, mine, axes=([1, 2], [1, 2]))
-        gradient = np.tensordot(weighted, np.nan_to_num(residuals), axes=([1, 2], [0, 1]))
+        gradient = np.tensordot(weighted, known_or(0.0, residuals), axes=([1, 2], [0, 1]))
         prior = self.expected.sigma[self.which] ** -2.0
         off = np.where(prior > 0.0, self.expected.values[self.which] - lens.parameters()[self.which], 0.0)
         return inverse(matrix + np.diag(prior)), gradient + prior * off
@@ -237,7 +242,7 @@ class _Problem:
         return trial, found, derivatives
 
     def _cost(self, lens: Lens, residuals: Floats, weighing: Floats) -> float:
-        squares = np.minimum(np.nan_to_num(np.sum(residuals**2, axis=0), nan=np.inf), _FAR_PX**2)
+        squares = np.minimum(known_or(np.inf, np.sum(residuals**2, axis=0)), _FAR_PX**2)
         off = np.where(np.isfinite(self.expected.sigma), lens.parameters() - self.expected.values, 0.0)
         return float(weighing @ squares + np.sum((off / self.expected.sigma) ** 2))
 
@@ -248,7 +253,7 @@ class _Problem:
         lost = self._lost(lens, derivatives, seen)
         scatter = intrinsic_scatter(residuals[:, seen].ravel(), np.tile(errors[seen], 2), round(lost))
         weighing = precision(self.pairs, scatter)
-        squares = np.nan_to_num(np.sum(residuals**2, axis=0) * weighing, nan=np.inf)
+        squares = known_or(np.inf, np.sum(residuals**2, axis=0) * weighing)
         weights = biweight(np.sqrt(squares), CUT)
         spread, _ = self.normal(lens, residuals, derivatives, seen * weighing)
         covariance = np.zeros((len(NAMES), len(NAMES)))

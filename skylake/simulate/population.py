@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +104,14 @@ def stars_around(
 
 
 def _cells_around(ra_deg: float, dec_deg: float, radius_deg: float) -> npt.NDArray[np.int64]:
-    cells = np.arange(12 * 4**CELL_ORDER)
     # No point of a cell of this order is farther than 1.05 degrees from its centre.
-    near = separation_deg(ra_deg, dec_deg, *healpix_centre(cells, CELL_ORDER)) <= radius_deg + 1.05
-    return cells[near]
+    return np.flatnonzero(separation_deg(ra_deg, dec_deg, *_centres()) <= radius_deg + 1.05)
+
+
+@cache
+def _centres() -> tuple[_Array, _Array]:
+    """Return the centres of all cells, which every field asks for."""
+    return healpix_centre(np.arange(12 * 4**CELL_ORDER), CELL_ORDER)
 
 
 def stars_of_cells(

@@ -156,7 +156,8 @@ def star_table(stars: Stars) -> pa.Table:
     for each class is told in :mod:`skylake.simulate.variables`; they are null for constant stars.
     """
     constant = stars.kind == Kind.CONSTANT
-    names = [KIND_NAMES.get(Kind(kind)) for kind in stars.kind]
+    told = {int(kind): name for kind, name in KIND_NAMES.items()}
+    names = [told.get(kind) for kind in stars.kind.tolist()]
     columns = {
         "star_id": pa.array(stars.star_id),
         "ra_deg": pa.array(stars.ra_deg),

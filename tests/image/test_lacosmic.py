@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
+from astroscrappy.utils import sepmedfilt5, sepmedfilt7, sepmedfilt9
 
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, Mask
 from skylake.core.reduction import CosmicRays
-from skylake.image.lacosmic import search
+from skylake.image.lacosmic import search, separable_medians
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE, EXCESS = 1.5, 8.0, 30.0
@@ -80,3 +83,22 @@ def test_pieces_give_the_mask_of_the_whole(params: CosmicRays, with_variance: bo
     assert np.count_nonzero(once) > 1000 and np.count_nonzero(expected & ~once) > 20
     found = search(image, left_out, params, GAIN, READ_NOISE, EXCESS)
     assert np.count_nonzero(found != expected) == 0
+
+
+@pytest.mark.parametrize("width", [5, 7, 9])
+def test_medians_of_whatever_order_are_medians(width: int) -> None:
+    """Comparisons in a fixed order that are right for all rows of zeros and ones are right for all values."""
+    rows = np.array(list(product((0.0, 1.0), repeat=width)), np.float32)
+    square = np.repeat(rows[:, None, :], width, axis=1)
+    found = [separable_medians(one, width)[width // 2, width // 2] for one in square]
+    turned = [separable_medians(np.ascontiguousarray(one.T), width)[width // 2, width // 2] for one in square]
+    assert found == turned == np.median(rows, axis=1).tolist()
+
+
+@pytest.mark.parametrize(("width", "theirs"), [(5, sepmedfilt5), (7, sepmedfilt7), (9, sepmedfilt9)])
+@pytest.mark.parametrize("shape", [(60, 41), (11, 90), (9, 9)])
+def test_medians_are_those_of_astroscrappy_up_to_the_border(
+    width: int, theirs, shape: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(width).normal(100.0, 10.0, shape).astype(np.float32)
+    assert separable_medians(image, width).tolist() == theirs(image).tolist()

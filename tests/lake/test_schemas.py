@@ -65,7 +65,7 @@ READERS = {
 }
 CASES = [(table, reader) for table, readers in READERS.items() for reader in readers]
 
-#: Reads all tables in all ways: root of the lake, folder for what was read.
+#: Reads all tables of lakes in all ways: for each the root, and the folder for what was read.
 READ = """
 import json
 import pickle
@@ -81,8 +81,6 @@ from skylake.flow.crossmatch import NightCatalog
 from skylake.lake import Lake
 from skylake.lake.opened import OpenTable
 
-root, target = sys.argv[1], Path(sys.argv[2])
-snapshot = Lake(root).snapshot()
 dask.config.set(scheduler="synchronous")
 
 def framed(catalog):
@@ -91,41 +89,47 @@ def framed(catalog):
     nested = {name: frame[name].array.struct_array for name in frame.nested_columns}
     return pa.table({"_healpix_29": pa.array(frame.index.array)} | columns | nested)
 
-def count(**options):
-    return len(snapshot.lsdb("sources", **options).compute(progress_bar=False))
+def in_all_ways(snapshot, connection, table):
+    found = {
+        "arrow": snapshot.read(table),
+        "duckdb": connection.table(table).to_arrow_table(),
+        "parts": pa.concat_tables([snapshot.read_part(table, part) for part in snapshot.parts(table)]),
+        "polars": OpenTable(snapshot, table).lazy_polars().collect().to_arrow(),
+        "pandas": pa.Table.from_pandas(snapshot.pandas(table), preserve_index=False),
+        "dask": pa.Table.from_pandas(OpenTable(snapshot, table).dask().compute(), preserve_index=False),
+    }
+    if table != "frames":
+        found["cone"] = snapshot.cone(table, 0.0, 0.0, 20.0)
+        found["lsdb"] = framed(snapshot.lsdb(table))
+    if table == "sources":
+        pieces = []
+        for part in snapshot.parts(table).values():
+            with NightCatalog(part, snapshot.version(table).slices_of(part)) as night:
+                pieces.append(framed(lsdb.open_catalog(night)))
+        found["night"] = pa.concat_tables(pieces)
+    return found
 
-with snapshot.duckdb() as connection:
-    for table in ("sources", "lightcurves", "frames"):
-        found = {
-            "arrow": snapshot.read(table),
-            "duckdb": connection.table(table).to_arrow_table(),
-            "parts": pa.concat_tables([snapshot.read_part(table, part) for part in snapshot.parts(table)]),
-            "polars": OpenTable(snapshot, table).lazy_polars().collect().to_arrow(),
-            "pandas": pa.Table.from_pandas(snapshot.pandas(table), preserve_index=False),
-            "dask": pa.Table.from_pandas(OpenTable(snapshot, table).dask().compute(), preserve_index=False),
-        }
-        if table != "frames":
-            found["cone"] = snapshot.cone(table, 0.0, 0.0, 20.0)
-            found["lsdb"] = framed(snapshot.lsdb(table))
-        if table == "sources":
-            pieces = []
-            for part in snapshot.parts(table).values():
-                with NightCatalog(part, snapshot.version(table).slices_of(part)) as night:
-                    pieces.append(framed(lsdb.open_catalog(night)))
-            found["night"] = pa.concat_tables(pieces)
-        for reader, rows in found.items():
-            pq.write_table(rows, target / f"{table}.{reader}.parquet")
+def by_lsdb(snapshot):
+    def count(**options):
+        return len(snapshot.lsdb("sources", **options).compute(progress_bar=False))
 
-catalog = snapshot.lsdb("sources")
-facts = {
-    "new column": count(columns=["frame_id", "ellipticity"]),
-    "filter": count(filters=[("frame_id", "<", 1010)]),
-    "null": count(filters=pc.field("ellipticity").is_null()),
-    "cone": len(catalog.cone_search(0.0, 0.0, 20 * 3600.0).compute(progress_bar=False)),
-    "sent": len(pickle.loads(cloudpickle.dumps(catalog)).compute(progress_bar=False)),
-    "folder": str(catalog.hc_structure.catalog_base_dir) == str(snapshot.folder("sources")),
-}
-(target / "lsdb.json").write_text(json.dumps(facts))
+    catalog = snapshot.lsdb("sources")
+    return {
+        "new column": count(columns=["frame_id", "ellipticity"]),
+        "filter": count(filters=[("frame_id", "<", 1010)]),
+        "null": count(filters=pc.field("ellipticity").is_null()),
+        "cone": len(catalog.cone_search(0.0, 0.0, 20 * 3600.0).compute(progress_bar=False)),
+        "sent": len(pickle.loads(cloudpickle.dumps(catalog)).compute(progress_bar=False)),
+        "folder": str(catalog.hc_structure.catalog_base_dir) == str(snapshot.folder("sources")),
+    }
+
+for root, target in zip(sys.argv[1::2], map(Path, sys.argv[2::2]), strict=True):
+    snapshot = Lake(root).snapshot()
+    with snapshot.duckdb() as connection:
+        for table in ("sources", "lightcurves", "frames"):
+            for reader, rows in in_all_ways(snapshot, connection, table).items():
+                pq.write_table(rows, target / f"{table}.{reader}.parquet")
+    (target / "lsdb.json").write_text(json.dumps(by_lsdb(snapshot)))
 """
 #: Commits a part of each table: root of the lake, folder of its rows.
 WRITE = """
@@ -178,7 +182,7 @@ class Evolved:
 
 
 def run(tree: Path, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(tree)}
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tree)
 
@@ -186,7 +190,9 @@ def run(tree: Path, code: str, *arguments: object) -> subprocess.CompletedProces
 def evolve(tree: Path) -> None:
     """Make a copy of this source tree whose schemas have gone on, and record them with the command for that."""
     for name in ("skylake", "schemas", "sql", "pipelines"):
-        shutil.copytree(SOURCE / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # With what was compiled of it, but for what other tests are about to keep.
+        unfinished = shutil.ignore_patterns("*.tmp.*", "*.pyc.*", "*.lock")
+        shutil.copytree(SOURCE / name, tree / name, ignore=unfinished)
     for table in KEYS:
         path = tree / "schemas" / f"{table}.yaml"
         schema = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -235,12 +241,11 @@ def evolved(tmp_path_factory: pytest.TempPathFactory, make_rows: Any, put: Any, 
     done = run(tree, COMPACT, folder / "compacted")
     assert done.returncode == 0, done.stderr
     rows["compacted"] = rows["mixed"]
-    read = {}
-    for name in rows:
-        read[name] = folder / f"read-{name}"
-        read[name].mkdir()
-        done = run(tree, READ, folder / name, read[name])
-        assert done.returncode == 0, done.stderr
+    read = {name: folder / f"read-{name}" for name in rows}
+    for target in read.values():
+        target.mkdir()
+    done = run(tree, READ, *(place for name in rows for place in (folder / name, read[name])))
+    assert done.returncode == 0, done.stderr
     assert digests(folder / "old") == before, "reading has written"
     return Evolved(tree, folder / "old", folder / "mixed", read, rows)
 
