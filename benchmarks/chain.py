@@ -77,7 +77,7 @@ STAGES = {
     "calibrate": (reduce, "_calibrate"),
     "WCS": (reduce, "point"),
     "Sun and Moon": (reduce, "sky_row"),
-    "count pixels": (reduce, "_count_pixels"),
+    "count pixels": (reduce, "count_pixels"),
     "background": (reduce, "estimate_background"),
     "detect": (reduce, "detect_sources"),
     "refine background": (reduce, "refine_background"),

@@ -116,6 +116,16 @@ def test_real_frames_are_refined_to_a_quarter_of_a_pixel() -> None:
     assert places == dict.fromkeys(places, "met")
 
 
+def test_the_stages_whose_time_is_told_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import chain
+    import throughput
+
+    for module, name in (chain.STAGES | throughput.FURTHER).values():
+        assert callable(getattr(module, name))
+    assert all(callable(getattr(throughput.ingesting, name)) for name in throughput.STAGES.values())
+
+
 def test_a_peer_whose_files_are_for_pictures_of_other_scales_has_not_solved(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
