@@ -8,8 +8,10 @@ import pytest
 
 from skylake.core.camera import Extraction
 from skylake.core.frame import Image
+from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 from skylake.image.background import estimate_background
+from skylake.image.detect import detect_sources
 from skylake.image.inverted import refuse_inverted
 from skylake.simulate import Moffat, render
 
@@ -39,19 +41,31 @@ def dead(seed: int, side: int, even: bool) -> npt.NDArray[np.float64]:
     return lack
 
 
-def check(pixels: npt.NDArray[np.float64], parameters: Extraction, n_found: int) -> None:
+def verdict(
+    pixels: npt.NDArray[np.float64], parameters: Extraction, n_found: int
+) -> tuple[Reason | None, str, int]:
+    """Return why a frame is refused, the sentence, and how many holes it has."""
     image = Image(pixels.astype(np.float32), np.zeros((SIDE, SIDE), np.uint8), (0.0, 0.0))
     background = estimate_background(image, parameters)
-    refuse_inverted(image.pixels - background.level, background, image.mask, parameters, n_found)
+    signal = image.pixels - background.level
+    try:
+        n_holes = len(detect_sources(-signal, background.rms, image.mask, parameters).flux)
+    except FrameRejected:
+        n_holes = 0
+    try:
+        refuse_inverted(signal, background, image.mask, parameters, n_found)
+    except FrameRejected as error:
+        return error.reason, str(error), n_holes
+    return None, "", n_holes
 
 
 @pytest.mark.parametrize("parameters", ENGINES, ids=["skylake", "sep"])
 @pytest.mark.parametrize("seed", range(4))
 def test_stars_that_are_darker_than_the_sky_are_no_stars(seed: int, parameters: Extraction) -> None:
     for pixels in (sky_of(seed) - stars(seed), -(sky_of(seed) + stars(seed))):
-        with pytest.raises(FrameRejected, match=r"stars are darker than the sky and 3 brighter") as caught:
-            check(pixels, parameters, 3)
-        assert caught.value.reason == "inverted"
+        reason, sentence, n_holes = verdict(pixels, parameters, 3)
+        assert reason == Reason.INVERTED
+        assert f"{n_holes} stars are darker than the sky and 3 brighter" in sentence
 
 
 @pytest.mark.parametrize("parameters", ENGINES, ids=["skylake", "sep"])
@@ -59,11 +73,16 @@ def test_stars_that_are_darker_than_the_sky_are_no_stars(seed: int, parameters: 
 def test_clouds_over_a_bad_detector_are_clouds(seed: int, parameters: Extraction) -> None:
     for side in (1, 2, 3):
         for even in (True, False):
-            check(sky_of(seed) - dead(seed, side, even), parameters, 0)
-    check(sky_of(seed), parameters, 0)
+            reason, _, n_holes = verdict(sky_of(seed) - dead(seed, side, even), parameters, 0)
+            assert reason is None
+            # There are enough of them, but for single pixels that are too sharp for stars: it is their depths that tell.
+            assert n_holes > 50 or (side, even, parameters.engine) == (1, True, "skylake")
+    assert verdict(sky_of(seed), parameters, 0)[0] is None
 
 
 @pytest.mark.parametrize("parameters", ENGINES, ids=["skylake", "sep"])
 def test_a_frame_with_stars_is_none_whatever_lies_between_them(parameters: Extraction) -> None:
-    check(sky_of(1) + stars(1), parameters, 0)
-    check(sky_of(1) - stars(1), parameters, 100)
+    assert verdict(sky_of(1) + stars(1), parameters, 0)[0] is None
+    holes = sky_of(1) - stars(1)
+    assert verdict(holes, parameters, 9)[0] == Reason.INVERTED
+    assert verdict(holes, parameters, 100)[0] is None
