@@ -276,7 +276,8 @@ def _measure(
     located = locate(row, reading, header, image, told, measured, reference, prior)
     if located.pointing is not told[0]:
         row.update(sky_row(reading, located.pointing))
-        note_left_out(row, reduced.notes, header, None if located.lost else told[1])
+        if not located.lost and camera.header.wcs != "none":
+            note_left_out(row, reduced.notes, header, told[1])
     gain, exposure_s = reading.image_gain, reading.exposure_s
     corrections = aperture_corrections(
         image, background, signal, detections, measured, camera.apertures, located.crowding

@@ -49,9 +49,9 @@ def refuse_no_scale(header: Any) -> None:
 def left_out(header: Any, lost: FrameRejected | None) -> str | None:
     """Return what is told of a frame that is placed although the WCS of its header cannot be used; else None.
 
-    A header without a WCS, or one that the profile does not trust, is nothing to tell.
+    A header without a WCS is nothing to tell.
     """
     told = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
-    if lost is None or lost.reason != Reason.NO_WCS or not told or "wcs = 'none'" in str(lost):
+    if lost is None or lost.reason != Reason.NO_WCS or not told:
         return None
     return f"{str(lost).removesuffix(SOLVE_FIRST)}, and is left out: correct its cards"
