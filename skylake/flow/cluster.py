@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from pyarrow.lib import ArrowException
@@ -166,26 +169,86 @@ def _joined(client: Any) -> Distributed:
 @contextmanager
 def _local(count: int) -> Iterator[Any]:
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
+    from distributed.security import Security
 
     # One thread per worker: sep holds the interpreter lock, and numpy must not start threads of its own.
     threads = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")}
     # The profile of dask, which nobody sees here, looks at all threads a hundred times a second; a thread that starts
-    # at that moment can block the worker for ever (CPython 3.11).
-    settings = threads | {"distributed.worker.daemon": False, "distributed.worker.profile.enabled": False}
+    # at that moment can block the worker for ever (CPython 3.11). The nannies look after workers that are lost.
+    settings = threads | {
+        "distributed.worker.daemon": False,
+        "distributed.worker.profile.enabled": False,
+        "distributed.deploy.lost-worker-timeout": "1 day",
+    }
+    # What connects to a scheduler or worker of dask may run code there. So they listen to this machine alone, where
+    # everybody else is kept out by certificates that only the memory of these processes holds.
+    security = Security.temporary()
     with dask.config.set(settings), _interrupts_held() as heard:
         try:
-            # Without an address the scheduler would insist on port 8787, which another run may hold.
-            cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False}, silence_logs=50,
-            )  # fmt: skip
+            cluster = _local_cluster(count, security)
         except (OSError, RuntimeError, TimeoutError) as error:
-            raise WorkerError(f"local workers cannot be started ({error}); try --cluster inline") from error
+            raise WorkerError(
+                f"local workers cannot be started ({_cause(error)}); free memory for them, or try --cluster inline"
+            ) from error
         with cluster:
             heard()
             with Client(cluster, set_as_default=False) as client:
                 yield client
+
+
+def _local_cluster(count: int, security: Any) -> Any:
+    from distributed import SpecCluster
+    from distributed.system import MEMORY_LIMIT
+
+    from skylake.flow.servers import ClosedScheduler, PatientNanny
+
+    lost: list[bool] = []
+
+    def gave_up() -> None:
+        lost.append(True)
+        if len(lost) == count:
+            # Tasks would wait for a worker for ever; so they end (NoWorkerError) as soon as the scheduler looks.
+            cluster.scheduler.no_workers_timeout = 0.1
+
+    here = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+    of_worker = here | {
+        "nthreads": 1,
+        "memory_limit": MEMORY_LIMIT // count,
+        "local_directory": _scratch_folder(),
+        "silence_logs": 50,
+        "gave_up": gave_up,
+    }
+    cluster = SpecCluster(
+        scheduler={"cls": ClosedScheduler, "options": here | {"port": 0}},
+        workers={number: {"cls": PatientNanny, "options": of_worker} for number in range(count)},
+        security=security,
+        silence_logs=50,
+    )
+    return cluster
+
+
+def _scratch_folder() -> str:
+    """Return a folder for what workers keep on disk, which nobody else has made or can enter.
+
+    That of dask may be anybody's; and Python looks for modules in it.
+    """
+    import dask
+
+    folder = Path(dask.config.get("temporary-directory") or tempfile.gettempdir())
+    own = folder / f"dask-scratch-space-{os.geteuid()}"
+    with suppress(FileExistsError):
+        own.mkdir(mode=0o700, parents=True)
+    state = own.lstat()
+    is_ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & 0o077
+    return str(own) if is_ours else tempfile.mkdtemp(prefix=f"{own.name}-", dir=folder)
+
+
+def _cause(error: BaseException) -> str:
+    """Return what an error of dask comes from, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
