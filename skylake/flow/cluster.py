@@ -16,10 +16,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from pyarrow.lib import ArrowException
 
+from skylake import logs
 from skylake.errors import SkylakeError, UsageError, WorkerError
+
+_log = logs.get(__name__)
 
 Done = Callable[[int, Any], None]
 
@@ -108,6 +112,7 @@ class Distributed:
             return []
         import dask
         from distributed import as_completed
+        from distributed.scheduler import NoWorkerError
 
         # A client that connects has settings of its own, which are not to be mixed with these.
         client = self.client
@@ -120,6 +125,11 @@ class Distributed:
         for future in as_completed(futures, loop=client.loop):
             number = numbers[future.key]
             results[number] = future.exception() if future.status != "finished" else future.result()
+            if isinstance(results[number], NoWorkerError):
+                raise WorkerError(
+                    "no worker is left, as each one that starts is killed; free memory for them, or give --cluster "
+                    "inline, and run again"
+                )
             if done is not None:
                 done(number, results[number])
             future.release()
@@ -153,7 +163,9 @@ def workers(where: str, count: int) -> Iterator[Workers]:
         with ExitStack() as started:
             yield Distributed(lambda: started.enter_context(_local(count)), count)
     elif where == "slurm":
-        with _slurm(count) as client:
+        from skylake.flow.slurm import slurm
+
+        with slurm(count) as client:
             yield _joined(client)
     elif "://" in where:
         with _remote(where) as client:
@@ -189,7 +201,7 @@ def _local(count: int) -> Iterator[Any]:
             cluster = _local_cluster(count, security)
         except (OSError, RuntimeError, TimeoutError) as error:
             raise WorkerError(
-                f"local workers cannot be started ({_cause(error)}); free memory for them, or try --cluster inline"
+                f"local workers cannot be started ({cause_of(error)}); free memory for them, or give --cluster inline"
             ) from error
         with cluster:
             heard()
@@ -244,7 +256,7 @@ def _scratch_folder() -> str:
     return str(own) if is_ours else tempfile.mkdtemp(prefix=f"{own.name}-", dir=folder)
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """Return what an error of dask comes from, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -283,26 +295,22 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _slurm(count: int) -> Iterator[Any]:
-    from distributed import Client
-
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise WorkerError("slurm needs the package dask-jobqueue; install skylake[slurm]") from error
-    # Cores, memory, queue and walltime come from the user's dask configuration (jobqueue.slurm).
-    with SLURMCluster() as cluster, Client(cluster, set_as_default=False) as client:
-        cluster.scale(count)
-        client.wait_for_workers(1)
-        yield client
-
-
-@contextmanager
 def _remote(address: str) -> Iterator[Any]:
     from distributed import Client
 
+    if address.startswith("tcp://") and not _is_here(address):
+        _log.warning(
+            "%s: tcp:// asks nobody for a certificate, so who reaches this scheduler can run code as you; "
+            "use tls://, as docs/operating.md describes",
+            address,
+        )
     try:
         client = Client(address, timeout="20s", set_as_default=False)
+    except (FileNotFoundError, TypeError) as error:
+        raise WorkerError(
+            f"{address}: the certificates of tls:// are missing; your dask configuration names their files as "
+            "distributed.comm.tls.ca-file, client.cert and client.key, as docs/operating.md shows"
+        ) from error
     except (OSError, TimeoutError, ValueError) as error:
         raise WorkerError(f"{address}: no dask scheduler answers there ({error})") from error
     with client:
@@ -311,3 +319,9 @@ def _remote(address: str) -> Iterator[Any]:
                 f"{address}: the scheduler has no workers; start some with `dask worker {address}`"
             )
         yield client
+
+
+def _is_here(address: str) -> bool:
+    """Tell whether an address is of this machine alone."""
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

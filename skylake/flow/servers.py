@@ -1,7 +1,7 @@
 """Scheduler, workers and their nannies as a run starts them on this machine.
 
-They are those of dask but for two things. They serve no HTTP, for which dask asks nobody for a certificate. And a worker
-that is killed while it starts is started again.
+They are those of dask but for two things. They serve no HTTP, for which dask asks nobody for a certificate; and a
+worker that is killed while it starts is started again.
 """
 
 from __future__ import annotations
