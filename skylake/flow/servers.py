@@ -29,6 +29,9 @@ class ClosedScheduler(Scheduler):  # type: ignore[misc]
 class ClosedWorker(Worker):  # type: ignore[misc]
     """A worker without HTTP."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "dashboard": False})
+
     def start_http_server(self, *arguments: Any, **options: Any) -> None:
         """Serve nothing."""
 
