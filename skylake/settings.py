@@ -1,8 +1,14 @@
-"""Settings of a lake: the file ``skylake.toml`` at its root."""
+"""Settings of a lake: the file ``skylake.toml`` at its root, and what its user says of it in a file of their own.
+
+A lake may be somebody else's. So it names no address with which skylake would connect: what answers there could have
+it run anything.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +20,7 @@ FILE_NAME = "skylake.toml"
 
 _COMMENTS = {
     "default_catalog": "Reference catalog of calibrations; the first import sets it.",
-    "mirror_url": "PostgreSQL to mirror into; empty keeps an embedded server inside the lake.",
-    "cluster": "Where frames are processed: local, inline, slurm or the address tcp://host:port of a scheduler.",
+    "cluster": "Where frames are processed: local, inline or slurm.",
     "workers": "Worker processes; 0 takes one per core.",
     "pixel_order": "HEALPix order of the pixels that a new table begins with. Each pixel is a folder.",
     "pixel_rows": "Rows above which compaction divides a pixel of a table into finer ones.",
@@ -26,12 +31,15 @@ _COMMENTS = {
 }
 
 
+#: What only the user says of a lake; see :func:`user_setting`.
+_OF_USER = ("cluster", "mirror_url")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of a lake; the texts in ``skylake.toml`` say what each means."""
 
     default_catalog: str = ""
-    mirror_url: str = ""
     cluster: str = "local"
     workers: int = 0
     pixel_order: int = 2
@@ -50,12 +58,10 @@ def read_settings(path: Path) -> Settings:
     ConfigurationError
         For a key that is unknown or a value of the wrong type.
     """
-    import tomllib
-
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    data = _parse(path)
+    for name in _addresses(data):
+        del data[name]
+    data.pop("mirror_url", None)
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for key, value in data.items():
         if key not in known:
@@ -74,6 +80,72 @@ def read_settings(path: Path) -> Settings:
     if not 0 <= settings.map_order <= 13:
         raise ConfigurationError(f"{path}: map_order must be between 0 and 13")
     return settings
+
+
+def user_file() -> Path:
+    """Return the file in which users say what belongs to their lakes."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(folder) / "skylake" / "config.toml"
+
+
+def user_setting(lake: Path, name: str) -> str:
+    """Return what the user's own file says of a lake; empty if it says nothing.
+
+    Parameters
+    ----------
+    lake : Path
+        Folder of the lake.
+    name : {'cluster', 'mirror_url'}
+        Which setting.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    path = user_file()
+    data = _parse(path) if path.is_file() else {}
+    for key, section in data.items():
+        if not isinstance(section, dict):
+            raise ConfigurationError(
+                f'{path}: {key} is of no lake; write it below the folder of one, as ["/data/lake"]'
+            )
+        for one, value in section.items():
+            if one not in _OF_USER or not isinstance(value, str):
+                raise ConfigurationError(
+                    f"{path}: {one} cannot be set for a lake here; the settings are {', '.join(_OF_USER)}, as texts"
+                )
+    sections = [data[key] for key in data if Path(key).expanduser().resolve() == lake.resolve()]
+    return str(next((section[name] for section in sections if name in section), ""))
+
+
+def misplaced(lake: Path, name: str) -> str | None:
+    """Return what to do about an address in the settings of a lake, which is not used; None if there is none."""
+    path = lake / FILE_NAME
+    if not path.is_file() or name not in _addresses(_parse(path)):
+        return None
+    return (
+        f"{path}: {name} is not taken from a lake, which may be somebody else's; move that line below "
+        f"{user_section(lake)}, or delete it"
+    )
+
+
+def user_section(lake: Path) -> str:
+    """Return where in the user's own file a lake has its settings."""
+    return f"[{json.dumps(str(lake.resolve()), ensure_ascii=False)}] in {user_file()}"
+
+
+def _addresses(data: dict[str, Any]) -> list[str]:
+    return [name for name in _OF_USER if "://" in str(data.get(name, ""))]
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
 
 
 def write_settings(path: Path, settings: Settings) -> None:

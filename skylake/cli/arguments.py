@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from skylake import logs
+
 if TYPE_CHECKING:
     from skylake.flow.cluster import Workers
     from skylake.lake import Lake, Snapshot
+    from skylake.settings import Settings
+
+_log = logs.get(__name__)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: The day of which the Modified Julian Date is 0.
@@ -174,6 +179,17 @@ plot_option = click.option(
 )
 
 
+mirror_url_option = click.option(
+    "--to",
+    "url",
+    metavar="URL",
+    envvar="SKYLAKE_MIRROR_URL",
+    show_envvar=True,
+    help="PostgreSQL to mirror into, postgresql://user@host/database. Otherwise that of your configuration, or an "
+    "embedded PostgreSQL inside the lake.",
+)
+
+
 def cluster_options(command: Command) -> Command:
     """Add --cluster and --workers."""
     for option in (
@@ -189,8 +205,8 @@ def cluster_options(command: Command) -> Command:
             metavar="WHERE",
             envvar="SKYLAKE_CLUSTER",
             show_envvar=True,
-            help="local (processes on this machine), inline (in this process), slurm, or the tcp://host:port of a "
-            "dask scheduler; the lake's settings tell the default.",
+            help="local (processes on this machine), inline (in this process), slurm, or the tls://host:port of a "
+            "dask scheduler. Otherwise that of your configuration, or of the lake's settings.",
         ),
     ):
         command = option(command)
@@ -211,8 +227,20 @@ def open_snapshot(path: Path, as_of: str | None) -> Snapshot:
 
 @contextmanager
 def start_workers(lake: Lake, cluster: str | None, count: int | None) -> Iterator[Workers]:
-    """Start the workers of the options, or of the lake's settings."""
-    from skylake.flow.cluster import workers
+    """Start the workers of the options, of the user's configuration or of the lake's settings."""
+    with workers_of(lake.root, lake.settings, cluster, count) as started:
+        yield started
 
-    with workers(cluster or lake.settings.cluster, count or lake.settings.workers) as started:
+
+@contextmanager
+def workers_of(root: Path, settings: Settings, cluster: str | None, count: int | None) -> Iterator[Workers]:
+    """Start workers for a lake that may be damaged; see :func:`start_workers`."""
+    from skylake.flow.cluster import workers
+    from skylake.settings import misplaced, user_setting
+
+    where = cluster or user_setting(root, "cluster")
+    unused = None if where else misplaced(root, "cluster")
+    if unused is not None:
+        _log.warning("%s", unused)
+    with workers(where or settings.cluster, count or settings.workers) as started:
         yield started

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     metavar="WHERE",
     default="local",
     show_default=True,
-    help="Where frames are processed by default.",
+    help="Where frames are processed by default: local, inline or slurm.",
 )
 @click.option(
     "--workers",
@@ -51,9 +51,15 @@ if TYPE_CHECKING:
 )
 def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: int) -> None:
     """Make an empty lake in the folder LAKE."""
+    from skylake.errors import UsageError
     from skylake.lake import Lake
-    from skylake.settings import Settings
+    from skylake.settings import Settings, user_section
 
+    if "://" in cluster:
+        raise UsageError(
+            f'a lake keeps no address; make it without --cluster, and write `cluster = "{cluster}"` below '
+            f"{user_section(lake)}"
+        )
     Lake.create(
         lake, Settings(pixel_order=pixel_order, map_order=map_order, cluster=cluster, workers=workers)
     )

@@ -19,6 +19,7 @@ from skylake.cli.arguments import (
     cluster_options,
     files_argument,
     lake_argument,
+    mirror_url_option,
     night,
     open_lake,
     readable_lake_argument,
@@ -254,8 +255,7 @@ def aggregate(
 
 @click.command(short_help="Copy the small tables into PostgreSQL.")
 @lake_argument
-@click.option("--to", "url", metavar="URL", help="postgresql://user:password@host/database; otherwise that of "
-              "the lake's settings, or an embedded PostgreSQL inside the lake.")  # fmt: skip
+@mirror_url_option
 @click.option(
     "--keep-running", is_flag=True, help="Leave the embedded server running, and print how to connect."
 )
@@ -331,7 +331,7 @@ def run() -> None:
     metavar="FOLDER",
     help="Where the report goes; LAKE/report by default.",
 )
-@click.option("--to", "url", metavar="URL", help="PostgreSQL to mirror into.")
+@mirror_url_option
 @cluster_options
 @show.as_json
 @click.pass_context

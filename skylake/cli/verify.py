@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import as_of_option, cluster_options, lake_argument
+from skylake.cli.arguments import as_of_option, cluster_options, lake_argument, workers_of
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def verify(
     Nothing in the lake is changed. The exit status is 1 if something is broken, and 3 if there is no lake.
     """
     from skylake.flow.cluster import Inline
-    from skylake.flow.cluster import workers as start
     from skylake.flow.verify import VerifyOptions, open_facts
     from skylake.flow.verify import verify as run_verify
 
@@ -56,8 +55,7 @@ def verify(
     facts = open_facts(lake, options)
     with progress() as shown:
         if deep:
-            settings = facts.settings
-            with start(cluster or settings.cluster, workers or settings.workers) as pool:
+            with workers_of(facts.layout.root, facts.settings, cluster, workers) as pool:
                 report = run_verify(facts, pool, options, shown)
         else:
             report = run_verify(facts, Inline(), options, shown)

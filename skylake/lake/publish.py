@@ -307,7 +307,7 @@ def _time_of(layout: Layout, number: int) -> str | None:
 
 
 def _open_settings(path: Path) -> str:
-    """Return the settings without the address of the mirror, in which there may be a password."""
+    """Return the settings without an address of a mirror from former days, in which there may be a password."""
     import tomlkit
 
     document = tomlkit.parse(path.read_text(encoding="utf-8"))

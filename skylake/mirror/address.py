@@ -40,6 +40,12 @@ def parse(url: str) -> sa.URL:
     return address.set(drivername="postgresql+psycopg").update_query_dict(missing)
 
 
+def has_password(url: str) -> bool:
+    """Tell whether a URL holds a password."""
+    address = parse(url)
+    return bool(address.password) or any("password" in name for name in address.query)
+
+
 def shown(address: sa.URL) -> str:
     """Return what messages call the database: its URL without password and options, but the host."""
     query = {name: text for name, text in address.query.items() if name == "host"}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
+from skylake.errors import ConfigurationError
 from skylake.lake import Lake, Snapshot
+from skylake.mirror import address
 from skylake.mirror.embedded import EmbeddedServer
 from skylake.mirror.postgres import Mirror, Outcome
 from skylake.schema.sql import MIRRORED
+from skylake.settings import misplaced, user_file, user_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def mirror_lake(
     ----------
     lake : Lake
     url : str or None
-        Database; None takes that of the settings, or an embedded server inside the lake.
+        Database; None takes that of the user's configuration, or an embedded server inside the lake.
     keep_running : bool
         Leave the embedded server running, so that it can be queried.
     rebuild : bool
@@ -60,13 +65,15 @@ def mirror_lake(
 
     Raises
     ------
+    ConfigurationError
+        If the user's configuration cannot be used, or lets others read a password, or the lake names a database.
     LakeError
         If there is no such snapshot.
     MirrorError
         If the database cannot be used.
     """
     then = None if as_of is None else lake.snapshot(as_of)
-    url = url or lake.settings.mirror_url or None
+    url = url or _own_url(lake.root)
     is_embedded = url is None
     with ExitStack() as stack:
         psql = None
@@ -87,6 +94,23 @@ def mirror_lake(
         # An address is of use only while the server runs.
         where = f"{lake.layout.database} (stopped again)" if is_embedded and not psql else mirror.shown
         return MirrorReport(snapshot.number, outcome, where, psql)
+
+
+def _own_url(root: Path) -> str | None:
+    """Return the database that the user's configuration names for a lake."""
+    url = user_setting(root, "mirror_url")
+    if not url:
+        unused = misplaced(root, "mirror_url")
+        if unused is not None:
+            raise ConfigurationError(unused)
+        return None
+    file = user_file()
+    if address.has_password(url) and file.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"{file}: others may read the password of mirror_url; run `chmod 600 {shlex.quote(str(file))}`, or leave "
+            "the password to ~/.pgpass, or give the URL in SKYLAKE_MIRROR_URL"
+        )
+    return url
 
 
 def stop_server(lake: Lake) -> bool:

@@ -17,11 +17,11 @@ Run = Callable[..., Any]
 
 def test_init_makes_a_lake_with_the_settings_asked_for(tmp_path: Path, well: Run) -> None:
     root = tmp_path / "deep" / "lake"
-    options = ("--pixel-order", 1, "--map-order", 5, "--cluster", "tcp://host:8786", "--workers", 3)
+    options = ("--pixel-order", 1, "--map-order", 5, "--cluster", "slurm", "--workers", 3)
     answer = well("init", root, *options)
     assert answer.out.startswith(f"made the lake {root}; next: skylake catalog import {root} NAME")
     assert answer.err == ""
-    assert Lake(root).settings == Settings(pixel_order=1, map_order=5, cluster="tcp://host:8786", workers=3)
+    assert Lake(root).settings == Settings(pixel_order=1, map_order=5, cluster="slurm", workers=3)
     well("init", tmp_path / "plain")
     assert Lake(tmp_path / "plain").settings == Settings()
 
