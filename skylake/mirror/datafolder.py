@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ WAIT_S = 60
 
 _SOCKET_PREFIX = "skylake-postgres-"
 _INITIALISING = "initialising-"
+#: File in the data folder with the name of the file that the user who made it has beside their other ones.
+_MARK = "skylake-mark"
 _LOG_BYTES = 1_000_000
 
 #: Longest path of a socket: 108 bytes on Linux and 104 elsewhere, with a zero at the end.
@@ -120,6 +123,26 @@ class DataFolder:
         """Return what the server says of itself; None where none has been started."""
         return Postmaster.read(self.data / "postmaster.pid")
 
+    def require_own(self) -> None:
+        """See to it that the server, if there is one, was made by the user as whom it will run.
+
+        Who makes the data folder of a PostgreSQL has it run any program: by a setting, or by a trigger on a table.
+
+        Raises
+        ------
+        MirrorError
+            If it came with a lake of somebody else.
+        """
+        if not self.data.exists() or self.identity.mode == "user":
+            return
+        mark = self.data / _MARK
+        name = mark.read_text(encoding="ascii", errors="replace") if mark.is_file() else ""
+        if not (name.isalnum() and (_marks() / name).is_file()):
+            raise MirrorError(
+                f"{self.folder} was not made here by you, and a database runs whatever its maker likes; delete it, "
+                f"which is only a copy, and run the command again, {_OR}"
+            )
+
     def prepare(self) -> None:
         """Clear up after a killed server or a killed start, and make the data folder where it is missing.
 
@@ -199,6 +222,7 @@ class DataFolder:
 
     def _initialise(self) -> None:
         """Make the data folder beside its place and rename it, so that it is never there half-made."""
+        name = _new_mark(self.data)
         fresh = Path(tempfile.mkdtemp(prefix=_INITIALISING, dir=self.folder))
         self.identity.own(self.folder)
         arguments = [self.binaries.program("initdb"), f"--pgdata={fresh}", *_INITDB]
@@ -209,6 +233,8 @@ class DataFolder:
         if made.returncode != 0:
             shutil.rmtree(fresh)
             raise self._failure("cannot be set up", made.stderr.splitlines())
+        (fresh / _MARK).write_text(name, encoding="ascii")
+        self.identity.own(fresh)
         fresh.rename(self.data)
 
     def _make_socket_folder(self) -> Path:
@@ -250,6 +276,25 @@ class DataFolder:
         otherwise = otherwise or f"delete {self.folder}, which is only a copy, and run the command again"
         mend = next(known, otherwise)
         return MirrorError(f"the embedded PostgreSQL in {self.folder} {what} ({text}); {mend}, {_OR}")
+
+
+def _marks() -> Path:
+    """Return the folder in which users note the servers that they have made."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "skylake" / "servers"
+
+
+def _new_mark(data: Path) -> str:
+    """Note a server that is about to be made, under a name that nobody can guess."""
+    marks, name = _marks(), secrets.token_hex(16)
+    try:
+        marks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (marks / name).write_text(f"{data}\n", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise MirrorError(
+            f"{marks}: the server cannot be noted ({error.strerror}); set XDG_STATE_HOME to a folder of yours, {_OR}"
+        ) from error
+    return name
 
 
 def remove_socket_folder(path: Path | None) -> None:

@@ -118,13 +118,15 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the folder cannot be used, another version of PostgreSQL made it, or the server does not start.
+            If the folder cannot be used, somebody else or another version of PostgreSQL made it, or the server does
+            not start.
         """
         with self._folder_faults():
             self.folder.mkdir(mode=0o700, exist_ok=True)
             if self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)
             with self._start_lock.exclusive():
+                self._data_folder.require_own()
                 if self._stopping.exists():
                     # Who was killed over it may have told the server to end, which still answers for a moment.
                     self._stop()
@@ -157,11 +159,12 @@ class EmbeddedServer:
         Raises
         ------
         MirrorError
-            If the server does not stop.
+            If the server does not stop, or somebody else made it.
         """
         if not self.folder.is_dir():
             return
         with self._folder_faults(), self._start_lock.exclusive():
+            self._data_folder.require_own()
             self._users_lock.release()
             self._stop()
 

@@ -254,6 +254,7 @@ binaries.bundled()
 os.setgroups([])
 os.setgid({0})
 os.setuid({0})
+os.environ["XDG_STATE_HOME"] = f"/tmp/sky-state-{{os.getppid()}}"
 """
 
 

@@ -428,3 +428,22 @@ def test_a_disk_that_fills_up_while_mirroring_is_a_sentence(folder: Path, python
         pytest.skip(f"no disk can be mounted here: {err.splitlines()[-1:]}")
     # Which of the two depends on whether the table or the log of the server meets the end of the disk first.
     assert re.search("refused: .*(No space left.*free space|nothing was changed)", out), out + err
+
+
+def test_a_server_that_came_with_a_lake_is_not_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maker would have it run anything."""
+    (home / "data" / "postgresql.auto.conf").write_text(
+        f"archive_mode = 'on'\narchive_command = 'touch {home}/taken'\n"
+        f"ssl_passphrase_command = 'touch {home}/taken'\nrestore_command = 'touch {home}/taken'\n"
+    )
+    monkeypatch.setenv("XDG_STATE_HOME", str(home.parent / "of another user"))
+    for act in (EmbeddedServer(home).start, EmbeddedServer(home).stop):
+        with pytest.raises(
+            MirrorError, match=r"postgres was not made here by you.*; delete it, which is only"
+        ):
+            act()
+    shutil.rmtree(home)
+    with EmbeddedServer(home) as server:
+        assert server.running
+    with EmbeddedServer(home) as server:
+        assert server.running, "its own it knows again"
