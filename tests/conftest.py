@@ -48,8 +48,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the user of this machine has set and noted out of the tests, and the other way round."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        for name in ("config", "state"):
+            (home / name).mkdir()
+            patch.setenv(f"XDG_{name.upper()}_HOME", str(home / name))
         yield
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.errors import CatalogError
 from skylake.lake.layout import Layout
 from skylake.lake.relations import Relations
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
-from skylake.sky.hats import read_properties
+from skylake.sky.hats import read_collection, read_properties
 
 _THREADS = 16
 _INDEX = "_healpix_29"
@@ -127,9 +128,9 @@ def add_catalogs(relations: Relations, layout: Layout, default: str) -> None:
     found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
     for path in found:
         try:
-            outer = read_properties(path, "collection.properties")
+            outer = read_collection(path)
             inner = [outer["hats_primary_table_url"], outer["default_margin"]]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, CatalogError) as error:
             relations.add(
                 "lake_catalogs", catalog=path.name, folder=str(path.relative_to(layout.root)),
                 problem=f"its collection.properties cannot be used ({type(error).__name__}: {first_line(error)})",

@@ -57,6 +57,10 @@ class PartFile:
     n_bytes: int = 0
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        if self.path.startswith("/") or ".." in self.path.split("/"):
+            raise ValueError(f"the file {self.path} leads out of the table")
+
     @property
     def pixel(self) -> Pixel | None:
         """Pixel of the file in a HATS table."""
@@ -96,6 +100,10 @@ class Part:
     inputs: dict[str, str] = field(default_factory=dict)
     software_version: str = field(default_factory=code_version)
     schema_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if "/" in self.name:
+            raise ValueError(f"{self.name} is no name of a part")
 
     @property
     def n_rows(self) -> int:

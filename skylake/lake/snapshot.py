@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from skylake.core.batch import is_plain_name
 from skylake.durable import hold
 from skylake.errors import LakeError
 from skylake.lake.additions import empty_version, is_addition
@@ -185,7 +186,7 @@ class Snapshot:
     def catalogs(self) -> list[str]:
         """Return the names of the reference catalogs."""
         found = self.layout.catalogs.glob("*/collection.properties")
-        return sorted(path.parent.name for path in found)
+        return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
 
     def catalog(self, name: str) -> Path:
         """Return the folder of a reference catalog, which need not be there."""

@@ -12,7 +12,7 @@ from skylake.lake.remote import PublishedSnapshot
 from skylake.places import is_url, key, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names
-from skylake.sky.hats import read_properties
+from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,7 +89,7 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> No
 
 def catalog_folder(collection: Path) -> Path:
     """Return the folder of a catalog itself inside its collection."""
-    return collection / read_properties(collection, "collection.properties")["hats_primary_table_url"]
+    return collection / read_collection(collection)["hats_primary_table_url"]
 
 
 def duckdb_columns(schema: TableSchema) -> str:

@@ -16,7 +16,7 @@ from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
 from skylake.sky.cone import faintest_of, read_cone
-from skylake.sky.hats import read_common_metadata, read_properties
+from skylake.sky.hats import read_collection, read_common_metadata, read_properties
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class ReferenceCatalog:
             If it is not there or damaged.
         """
         try:
-            outer = read_properties(collection, "collection.properties")
+            outer = read_collection(collection)
             root = collection / outer["hats_primary_table_url"]
             inner = read_properties(root)
             columns = tuple(read_common_metadata(root).names)

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake import __version__
+from skylake.core.batch import is_plain_name
+from skylake.errors import CatalogError
 from skylake.schema import TableSchema, arrow_schema
 from skylake.sky.pixels import Pixel, pixel_range
 
@@ -186,6 +188,23 @@ def read_properties(root: Path, file_name: str = "hats.properties") -> dict[str,
     lines = (root / file_name).read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def read_collection(root: Path) -> dict[str, str]:
+    """Return the properties of a collection in a lake, whose catalogs are folders of it.
+
+    Raises
+    ------
+    CatalogError
+        If they lead elsewhere.
+    """
+    properties = read_properties(root, "collection.properties")
+    for key in ("hats_primary_table_url", "all_margins", "default_margin"):
+        if not all(is_plain_name(name) for name in properties.get(key, root.name).split()):
+            raise CatalogError(
+                f"{root}: {key} leads out of the catalog; delete that folder and import the catalog"
+            )
+    return properties
 
 
 def write_collection(root: Path, name: str, margin: str, margin_arcsec: float) -> None:

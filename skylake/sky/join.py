@@ -22,7 +22,7 @@ from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
 from skylake.errors import CatalogError
 from skylake.sky.compiled import keep_compiled
-from skylake.sky.hats import read_properties
+from skylake.sky.hats import read_collection, read_properties
 from skylake.sky.match import Aperture, pairs_within
 
 #: Columns that the join needs of the left side, and gives back with every pair.
@@ -160,7 +160,7 @@ def join_catalog(
     """
     import lsdb
 
-    properties = read_properties(collection, "collection.properties")
+    properties = read_collection(collection)
     margin = float(properties["skylake_margin_arcsec"])
     if radius_arcsec > margin:
         raise CatalogError(
