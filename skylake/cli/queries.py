@@ -48,8 +48,26 @@ skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER 
 )
 @out_option
 @as_of_option
-def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str | None) -> None:
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="File outside of the lake that the query reads, as in FROM 'stars.csv'; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--unsafe", is_flag=True, help="Allow everything that DuckDB can do: to write files, to load extensions."
+)
+def sql(
+    lake: Path,
+    query: str,
+    form: str | None,
+    out: Path | None,
+    as_of: str | None,
+    files: tuple[Path, ...],
+    unsafe: bool,
+) -> None:
     """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
+
+    The query reads the tables and the files given by --file, and nothing else; it cannot write. Of several statements
+    each that has a result prints it.
 
     Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
     forced_lightcurves, maps, targets, masters), reference catalogs those of the schema `catalogs`. Views join them:
@@ -63,18 +81,50 @@ def sql(lake: Path, query: str, form: str | None, out: Path | None, as_of: str |
     from skylake.cli.output import write_table
     from skylake.errors import UsageError
     from skylake.lake.damage import named_in
+    from skylake.lake.sql import require_no_copy, require_reading, restrict
 
     query = _query(query)
+    form = form or ("table" if out is None else None)
     snapshot = open_snapshot(lake, as_of)
     with snapshot.duckdb() as connection:
+        if not unsafe:
+            restrict(connection, snapshot, files)
         try:
-            table = _answer(connection, query)
+            statements = connection.extract_statements(query)
+            for statement in () if unsafe else statements:
+                require_reading(statement)
+            _require_one(statements, form)
+            n_written = 0
+            for statement in statements:
+                if not unsafe:
+                    require_no_copy(connection, statement)
+                table = _answer(connection, statement)
+                if table is None:
+                    continue
+                if n_written:
+                    click.echo()
+                write_table(_unique_names(table), out, form)
+                n_written += 1
         except duckdb.Error as error:
-            if damage := named_in(error, snapshot.layout.root):
+            refused = isinstance(error, duckdb.PermissionException)
+            if not refused and (damage := named_in(error, snapshot.layout.root)):
                 raise damage from error
-            raise UsageError(f"the query failed: {' '.join(str(error).split())}") from error
-    if table is not None:
-        write_table(_unique_names(table), out, form or ("table" if out is None else None))
+            advice = "; name a file to read with --file, or open everything with --unsafe" if refused else ""
+            raise UsageError(f"the query failed: {' '.join(str(error).split())}{advice}") from error
+
+
+def _require_one(statements: list[duckdb.Statement], form: str | None) -> None:
+    """Refuse more than one result where there is room for one."""
+    from skylake.errors import UsageError
+
+    if form == "table" or len(statements) < 2:
+        return
+    n_results = sum(map(_has_answer, statements))
+    if n_results > 1:
+        raise UsageError(
+            f"the query has {n_results} results, and a file or a format other than 'table' holds one; "
+            "give one SELECT at a time"
+        )
 
 
 def _query(text: str) -> str:
@@ -92,17 +142,25 @@ def _query(text: str) -> str:
     return text
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table | None:
-    """Return the answer, which may have no rows; None for a statement that has none, such as SET."""
+def _has_answer(statement: duckdb.Statement) -> bool:
+    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
     import duckdb
 
-    statements = connection.extract_statements(query)
-    relation: duckdb.DuckDBPyRelation | None = connection.query(query)
-    if not statements or relation is None:
-        return None
-    table = relation.to_arrow_table()
-    is_question = statements[-1].type == duckdb.StatementType.SELECT
-    return table if is_question or table.num_rows else None
+    kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT
+    if result not in kinds or len(kinds) == 1:
+        return result in kinds
+    # Such a statement is a PIVOT, or one that changes rows and may return them.
+    return (
+        re.match(r"(PIVOT|UNPIVOT|FROM|SELECT|WITH|\()|.*\bRETURNING\b", statement.query.strip(), re.I | re.S)
+        is not None
+    )
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
+    """Run a statement; return its answer, None if it has none."""
+    relation: duckdb.DuckDBPyRelation | None = connection.query(statement)
+    # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
+    return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
 
 
 def _unique_names(table: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ from skylake.lake.claim import Claim, claimed
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
-from skylake.lake.links import mark_current
+from skylake.lake.links import mark_current, require_own
 from skylake.lake.lock import locked
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
@@ -93,7 +93,8 @@ class Commit:
 
 
 def committing(layout: Layout) -> AbstractContextManager[None]:
-    """Hold the lock of the one committer."""
+    """Hold the lock of the one committer of a lake whose own folders are no links: not even since it was opened."""
+    require_own(layout)
     return locked(layout.lock_file)
 
 

@@ -17,6 +17,7 @@ from skylake.lake.descriptions import add_descriptions
 from skylake.lake.footers import add_catalogs, add_disk_files
 from skylake.lake.layout import Layout
 from skylake.lake.library import add_master_files
+from skylake.lake.links import foreign_links
 from skylake.lake.pointers import add_ledger, add_snapshots
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import load, table_names
@@ -70,10 +71,14 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     settings = _settings(layout, relations)
     chosen = add_snapshots(layout, relations, number)
     add_ledger(layout, relations)
+    pointers = {link for (link,) in relations.values("pointers", "link")}
+    for one in foreign_links(layout):
+        if (name := str(one.path.relative_to(layout.root))) not in pointers:
+            relations.problem(name, "link", one.why)
     folders = {}
     for table in table_names() if chosen is not None else ():
         folder = (layout.snapshot(chosen or 0) / table).resolve()
-        if folder.is_dir():
+        if folder.is_dir() and folder.parent == layout.versions(table):
             folders[table] = folder
             _add_table(layout, relations, table, folder)
             add_descriptions(layout, relations, table, folder)

@@ -28,6 +28,7 @@ from skylake.errors import (
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import find_snapshot, history
 from skylake.lake.layout import Layout
+from skylake.lake.links import require_own
 from skylake.lake.lock import locked
 from skylake.lake.opened import OpenTable
 from skylake.lake.records import Entry, read_entry
@@ -55,7 +56,7 @@ class Lake:
     Raises
     ------
     LakeError
-        If there is no lake.
+        If there is no lake, or a link is in the place of one of its own folders.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -68,6 +69,8 @@ class Lake:
                     else f"skylake init {shlex.quote(str(root))}"
                 )
                 raise LakeError(f"{root}: there is no lake; make one with `{mend}`")
+            if not is_url(root):
+                require_own(self.layout)
             self.settings = read_settings(self.layout.settings_file)
 
     @classmethod

@@ -1,8 +1,9 @@
-"""The links of snapshots to versions of tables: which are lost, and where they led."""
+"""The links of a lake: which are lost and where they led, and those that have no place in it."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ from skylake.sky.hats import replace_text
 
 #: What of a record of the ledger tells that its commit has touched a table.
 _TOUCHING = ("replaced", "removed", "merged", "loosened")
+#: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
+_OWN = {
+    "_snapshots": 1, "_versions": 2, "_staging": 2, "_cameras": 1, "_postgres": 1, "catalogs": 2, "calibrations": 1,
+    "_ledger/configurations": 0,
+}  # fmt: skip
+#: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
+_MADE_ANEW = ("_staging", "_lock", "_compacting", "_newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,106 @@ class Links:
 
     needed: frozenset[tuple[str, str]]
     lost: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignLink:
+    """A symbolic link through which skylake would write, delete or read outside of the lake.
+
+    Attributes
+    ----------
+    path : Path
+    why : str
+        What is wrong with it, in words.
+    mend : str
+        Command that puts something else in its place.
+    """
+
+    path: Path
+    why: str
+    mend: str
+
+
+def require_own(layout: Layout) -> None:
+    """Refuse a lake with a link in the place of one of its own folders, or one of whose own links leads out of it.
+
+    This lists a dozen folders, and asks the system about no file.
+
+    Raises
+    ------
+    LakeError
+        That names the link, and the command that replaces it.
+    """
+    for link in foreign_links(layout):
+        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.mend}`")
+
+
+def foreign_links(layout: Layout) -> Iterator[ForeignLink]:
+    """Yield the symbolic links of a lake that have no place in it."""
+    root = layout.root
+    pointers = set(table_names())
+    for path in _links_in(root):
+        if path == layout.current:
+            if not leads_to(path, layout.snapshots):
+                yield ForeignLink(path, _leads_out(path), _pointed_anew(layout))
+        elif path.name in pointers:
+            if str(path.readlink()) != f"current/{path.name}":
+                mend = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
+                yield ForeignLink(path, _leads_out(path), mend)
+        elif path.name.startswith("_") or path.name in _OWN:
+            yield _in_place_of_own(layout, path)
+    for name, depth in _OWN.items():
+        if depth == 0 and (root / name).is_symlink():
+            yield _in_place_of_own(layout, root / name)
+        elif depth > 0 and not (root / name).is_symlink():
+            yield from (_in_place_of_own(layout, path) for path in _links_below(root / name, depth))
+
+
+def _links_in(folder: Path) -> list[Path]:
+    """Return the links in a folder; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_symlink())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _links_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the links in a folder, and in the folders that it holds."""
+    yield from _links_in(folder)
+    if depth > 1 and folder.is_dir():
+        with os.scandir(folder) as entries:
+            inner = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        for path in inner:
+            yield from _links_below(Path(path), depth - 1)
+
+
+def leads_to(link: Path, parent: Path) -> bool:
+    """Tell whether a link names something in a folder, through no other link."""
+    return Path(os.path.normpath(link.parent / link.readlink())).parent == parent
+
+
+def _leads_out(link: Path) -> str:
+    return f"the link leads to {link.readlink()}, where it does not belong"
+
+
+def _pointed_anew(layout: Layout) -> str:
+    """Return the command that points a lake to the snapshot that the name of its link tells, else to the newest."""
+    name = layout.current.readlink().name
+    if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
+        name = max((path.name for path in layout.snapshots.glob("[0-9]*")), default="000001")
+    return f"ln -sfn _snapshots/{name} {shlex.quote(str(layout.current))}"
+
+
+def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
+    """Return a link in the place of a folder of the lake: what it leads to is copied, never moved into the lake."""
+    target, link = path.resolve(), shlex.quote(str(path))
+    why = f"a link (to {path.readlink()}) is in the place of what skylake writes and deletes itself"
+    mend = f"rm {link}"
+    if path.relative_to(layout.root).parts[0] not in _MADE_ANEW and target.exists():
+        mend += f" && cp -a {shlex.quote(str(target))} {link}"
+        why += ", and other disks have to be mounted there, as with `mount --bind`"
+    return ForeignLink(path, why, mend)
 
 
 def mark_current(layout: Layout, number: int) -> None:
@@ -90,10 +198,13 @@ def read_links(layout: Layout) -> Links:
         if not snapshot.name.isdecimal():
             continue
         number = int(snapshot.name)
-        found = {(path.name, path.readlink().name) for path in snapshot.iterdir() if path.is_symlink()}
+        links = [path for path in snapshot.iterdir() if path.is_symlink()]
+        named = {path.name for path in links}
+        found = {
+            (path.name, path.readlink().name) for path in links if leads_to(path, layout.versions(path.name))
+        }
         needed |= found
         whole = {table for table, version in found if (table, version) in there}
-        named = {table for table, _ in found}
         lost += [
             (number, table)
             for table in table_names()

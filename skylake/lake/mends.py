@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from skylake.lake.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
 from skylake.lake.facts import Facts
 from skylake.lake.layout import PARTS_FOLDER
-from skylake.lake.links import lost_version
+from skylake.lake.links import foreign_links, lost_version
 from skylake.lake.parts import Part, PartFile, is_as_written
 from skylake.lake.recover import recorded, recovered
 from skylake.lake.relations import UNREADABLE
@@ -217,6 +217,8 @@ class Mends:
     def document(self, path: str, kind: str, table: str | None) -> str:
         """Return the command that mends a description."""
         target = self.facts.layout.root / path
+        if kind == "link":
+            return next(one.mend for one in foreign_links(self.facts.layout) if one.path == target)
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
         if kind == "camera profile":

@@ -8,7 +8,7 @@ from typing import Any
 
 from skylake.lake.additions import is_addition
 from skylake.lake.layout import Layout
-from skylake.lake.links import pointed_back
+from skylake.lake.links import leads_to, pointed_back
 from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import table_names
 
@@ -61,7 +61,7 @@ def _current(layout: Layout) -> tuple[int | None, str | None]:
     if not link.is_symlink():
         return None, "is a folder or file where a link should be" if link.exists() else "is missing"
     name = link.readlink().name
-    if link.readlink().parent.name != layout.snapshots.name or not name.isdecimal():
+    if not leads_to(link, layout.snapshots) or not name.isdecimal():
         return None, f"leads to {link.readlink()}, which is no snapshot"
     if not layout.snapshot(int(name)).is_dir():
         return int(name), f"leads to the snapshot {int(name)}, which is missing"
@@ -82,7 +82,7 @@ def _link_of_table(link: Path) -> tuple[str | None, str | None]:
     if not link.is_symlink():
         return None, "is no link" if link.exists() else "is missing"
     target = link.readlink()
-    if target.parent.name != link.name or target.parent.parent.name != "_versions":
+    if not leads_to(link, link.parents[2] / "_versions" / link.name):
         return str(target), f"leads to {target}, which is no version of the table"
     return str(target), None if link.is_dir() else f"leads to {target}, which is missing"
 

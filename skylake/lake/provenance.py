@@ -121,5 +121,9 @@ def _read(folder: Path, names: str, columns: dict[str, str], form: str, more: st
 
 def pattern(folder: Path, names: str) -> str:
     """Return the pattern of some files of a folder, quoted for SQL; the name of the folder is taken literally."""
-    plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(folder))
-    return f"{plain}/{names}".replace("'", "''")
+    return f"{plain(folder)}/{names}".replace("'", "''")
+
+
+def plain(folder: Path) -> str:
+    """Return a folder as a pattern that it alone fits."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(folder))

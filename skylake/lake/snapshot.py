@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,6 +73,11 @@ class Snapshot:
         if is_addition(self.layout, self.number, table):
             return empty_version(table)
         folder = (self.layout.snapshot(self.number) / table).resolve()
+        if folder.parent != self.layout.versions(table) and folder.is_dir():
+            raise LakeError(
+                f"{self.layout.snapshot(self.number) / table}: the link leads to {folder}, which is no version of the "
+                f"table; `skylake verify {shlex.quote(str(self.layout.root))}` gives the command that replaces it"
+            )
         if not folder.is_dir():
             raise LakeError(
                 f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` tells the "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skylake.errors import LakeError
+from skylake.errors import LakeError, UsageError
 from skylake.lake.damage import named_in
-from skylake.lake.provenance import add_views, pattern
+from skylake.lake.provenance import add_views, pattern, plain
 from skylake.lake.remote import PublishedSnapshot
 from skylake.places import is_url, key, store
 from skylake.resources import folder
@@ -32,6 +35,26 @@ _TYPES = {
     "string": "VARCHAR",
     "text": "VARCHAR",
     "timestamp": "TIMESTAMP WITH TIME ZONE",
+}
+#: Settings of a connection that only reads; after the last of them no setting can be changed any more.
+_READING = (
+    "autoload_known_extensions = false",
+    "autoinstall_known_extensions = false",
+    "allow_community_extensions = false",
+    "python_enable_replacements = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+_NO_COPY = "COPY: `skylake sql` only reads; write results with -o FILE, or give --unsafe"
+#: How statements begin that only read, or make something in the memory of the connection. A PIVOT is of a type MULTI.
+_ASKS = r"(?:SELECT|FROM|WITH|VALUES|PIVOT|UNPIVOT)\b|\("
+_MAKES = r"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TEMP(?:ORARY)?\s+)?(?:TABLE|VIEW|MACRO|FUNCTION)\b"
+_BEGINNINGS = {
+    "SELECT": "",
+    "EXPLAIN": rf"EXPLAIN\s+(?:ANALYZE\s+)?(?:{_ASKS})",
+    "MULTI": f"{_ASKS}|{_MAKES}",
+    "CREATE": _MAKES,
+    "SET": r"SET\s+VARIABLE\b",
 }
 
 
@@ -68,6 +91,82 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: Iterable[Path] = ()) -> None:
+    """Let a connection of :func:`connect` reach nothing but the tables, catalogs and ledger of its snapshot.
+
+    It loads no extension, and no setting of it can be changed any more. DuckDB would write where it may read, so
+    statements have to pass :func:`require_reading` too.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    snapshot : Snapshot
+    files : iterable of Path
+        More files that may be read.
+    """
+    folders = [snapshot.folder(name) for name in table_names()]
+    folders += [snapshot.catalog(name) for name in snapshot.catalogs()]
+    folders.append(snapshot.layout.ledger)
+    # By their own names, and by those of what links lead to.
+    paths = [one for file in files for one in (file.absolute(), file.resolve())]
+    # DuckDB compares the files that it finds, and before that the pattern by which it looks for them.
+    names = {name for folder in folders for name in (str(folder), plain(folder))}
+    connection.execute(f"SET allowed_directories = {_texts(sorted(names))}")
+    connection.execute(f"SET allowed_paths = {_texts(map(str, paths))}")
+    for setting in _READING:
+        connection.execute(f"SET {setting}")
+
+
+def require_reading(statement: duckdb.Statement) -> None:
+    """Refuse a statement that does not only read.
+
+    Raises
+    ------
+    UsageError
+        If it may write a file, change a setting or reach out of the connection in another way.
+    """
+    text = statement.query.strip()
+    try:
+        kind = statement.type.name
+    except ValueError:  # one that the Python package of DuckDB has no name for
+        kind = ""
+    beginning = _BEGINNINGS.get(kind)
+    if beginning is None or not re.match(beginning, text, re.IGNORECASE):
+        first = re.match(r"\w*", text)
+        raise UsageError(
+            f"{first[0].upper() if first else text}: `skylake sql` only reads; leave the statement out, write results "
+            "with -o FILE, or give --unsafe"
+        )
+    if "copy" in text.lower() and kind not in ("SELECT", "CREATE"):
+        raise UsageError(_NO_COPY)
+
+
+def require_no_copy(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> None:
+    """Refuse a statement that passed :func:`require_reading` and has a COPY as a common table expression.
+
+    The plan tells it from the word in a text. It can be made only when what stands before the statement has run.
+
+    Raises
+    ------
+    UsageError
+        If the statement would write a file.
+    """
+    if "copy" in statement.query.lower() and _copies(connection, statement.query):
+        raise UsageError(_NO_COPY)
+
+
+def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Tell whether the plan of a statement writes files."""
+    rows = connection.execute(f"EXPLAIN (FORMAT json) {text}").fetchall()
+    waiting = [plan for _, value in rows for plan in json.loads(value)]
+    while waiting:
+        node = waiting.pop()
+        if "COPY" in node["name"].upper():
+            return True
+        waiting += node.get("children", ())
+    return False
+
+
 def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
     """Add a view per table and per catalog, and those of the ledger."""
     for name in table_names():
@@ -79,7 +178,7 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> No
             connection.register(name, empty_table(load(name)))
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f'{CATALOGS}."{name}"', catalog_folder(snapshot.catalog(name)))
+        _view(connection, f"{CATALOGS}.{_quoted(name)}", catalog_folder(snapshot.catalog(name)))
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
         add_views(connection, snapshot)
@@ -110,7 +209,13 @@ def _type(column: Column) -> str:
 
 
 def _quoted(name: str) -> str:
-    return f'"{name}"'
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _texts(values: Iterable[str]) -> str:
+    """Return texts as a list of SQL."""
+    quoted = (value.replace("'", "''") for value in values)
+    return "[" + ", ".join(f"'{value}'" for value in quoted) + "]"
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
@@ -122,7 +124,11 @@ def test_a_query_can_stand_in_a_file_and_answer_nothing(lake: Path, tmp_path: Pa
     file = tmp_path / "my query.sql"
     file.write_text("-- how many\nSELECT count(*) AS n FROM frames;\n")
     assert well("sql", lake, f"@{file}", "--format", "json").json == [{"n": 8}]
-    for silent in ("SET threads = 1", "CREATE TEMP TABLE mine (x INTEGER)", "/* nothing but a comment */"):
+    for silent in (
+        "SET VARIABLE mine = 1",
+        "CREATE TEMP TABLE mine (x INTEGER)",
+        "/* nothing but a comment */",
+    ):
         assert well("sql", lake, silent).out == ""
 
 
@@ -176,3 +182,134 @@ def test_an_answer_that_cannot_be_written_is_one_sentence(
     answer = skylake_command("sql", lake, "SELECT 1 AS a", *options)
     assert answer.status == status
     assert words in answer.sentence
+
+
+#: Statements that reach out of the lake, or write; FILE is a committed part, FOLDER its version, LAKE the lake.
+ATTACKS = (
+    "COPY (SELECT 1) TO 'FILE'",
+    "COPY (SELECT 1) TO 'FILE' (FORMAT parquet, USE_TMP_FILE false)",
+    "COPY frames TO 'FOLDER/dataset/more.parquet'",
+    "COPY (PIVOT frames ON night USING count(*)) TO 'FOLDER/x.csv'",
+    "COPY frames FROM 'FILE'",
+    "SELECT 1; COPY (SELECT 1) TO 'FILE'",
+    "WITH x AS (COPY (SELECT 1) TO 'FILE') FROM x",
+    "WITH x AS (/* */ CoPy (SELECT 1) TO 'FOLDER/x.csv' (USE_TMP_FILE false)) SELECT 1",
+    "CREATE TABLE t AS WITH x AS (COPY (SELECT 1) TO 'FOLDER/x.csv') FROM x",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO 'FOLDER/x.csv'",
+    "EXPLAIN (ANALYZE) WITH x AS (COPY (SELECT 1) TO 'FOLDER/x.csv') FROM x",
+    "FROM query('WITH x AS (CO' || 'PY (SELECT 1) TO ''FOLDER/x.csv'') FROM x')",
+    "PREPARE p AS COPY (SELECT 1) TO 'FOLDER/x.csv'; EXECUTE p",
+    "EXPORT DATABASE 'FOLDER/export'",
+    "IMPORT DATABASE 'FOLDER'",
+    "ATTACH 'FOLDER/new.db'",
+    "ATTACH 'FILE' AS f",
+    "USE memory",
+    "INSERT INTO frames SELECT * FROM frames",
+    "DELETE FROM frames",
+    "DROP VIEW frames",
+    "CREATE OR REPLACE PERSISTENT SECRET s (TYPE http, BEARER_TOKEN 'x')",
+    "CREATE SECRET (TYPE http)",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_text('LAKE/skylake.toml')",
+    "SELECT * FROM read_text('FOLDER/../../../skylake.toml')",
+    "SELECT * FROM read_blob('LAKE/_newest')",
+    "FROM 'LAKE/../catalog.parquet'",
+    "FROM glob('/etc/*')",
+    "FROM glob('LAKE/*')",
+    "FROM sniff_csv('/etc/passwd')",
+    "FROM parquet_metadata('LAKE/../catalog.parquet')",
+    "CREATE VIEW v AS FROM read_text('/etc/passwd')",
+    "CREATE MACRO m(f) AS TABLE FROM read_text(f); FROM m('/etc/passwd')",
+    "FROM query('FROM read_text(''/etc/passwd'')')",
+    "FROM 'https://example.org/x.csv'",
+    "FROM 's3://bucket/x.parquet'",
+    "SELECT getenv('HOME')",
+    "FROM query_of_python",
+    "INSTALL httpfs",
+    "FORCE INSTALL spatial FROM community",
+    "LOAD httpfs",
+    "LOAD 'FOLDER/x.duckdb_extension'",
+    "UPDATE EXTENSIONS",
+    "SET enable_external_access = true",
+    "SET allowed_directories = ['/']",
+    "SET temp_directory = '/tmp'",
+    "RESET lock_configuration",
+    "PRAGMA enable_profiling = 'json'",
+    "CALL enable_logging(storage_path := 'FOLDER/log')",
+    "FROM enable_logging(storage_path := 'FOLDER/log')",
+    "FROM enable_profiling(save_location := 'FOLDER/x.json')",
+    "SELECT * FROM sql_auto_complete('SEL')",
+    "CHECKPOINT",
+    "VACUUM",
+)
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    found = sorted(path for path in root.rglob("*") if not path.is_symlink())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
+@pytest.mark.parametrize("query", ATTACKS)
+def test_a_query_only_reads_and_only_the_lake(
+    query: str, lake: Path, tmp_path_factory: pytest.TempPathFactory, skylake_command: Run
+) -> None:
+    query_of_python = {"a": [1]}  # DuckDB would look for such names in the frames of Python
+    copy = tmp_path_factory.getbasetemp() / "attacked" / "lake"
+    if not copy.is_dir():
+        copy.parent.mkdir()
+        subprocess.run(["cp", "-a", str(lake), str(copy)], check=True)
+        pq.write_table(pa.table(query_of_python), copy.parent / "catalog.parquet")
+    version = Lake(copy).snapshot().folder("frames")
+    file = next(version.glob("dataset/*.parquet"))
+    before = tree(copy.parent)
+    query = query.replace("FILE'", f"{file}'").replace("FOLDER", str(version)).replace("LAKE", str(copy))
+    answer = skylake_command("sql", copy, query)
+    assert answer.status == 2, answer
+    assert "`skylake sql` only reads" in answer.sentence or "the query failed: " in answer.sentence
+    assert "--unsafe" in answer.sentence or "Permission Error" not in answer.sentence
+    assert tree(copy.parent) == before
+
+
+def test_what_a_reader_asks_is_answered(lake: Path, well: Run) -> None:
+    for query in (
+        "SHOW TABLES", "DESCRIBE frames", "SUMMARIZE SELECT night FROM frames", "EXPLAIN SELECT 1", "FROM ledger",
+        "EXPLAIN ANALYZE SELECT count(*) FROM frames", "FROM parts", "FROM configurations", "VALUES (1)", "(SELECT 1)",
+        "PIVOT (SELECT night, status FROM frames) ON night USING count(*)", "SELECT 'copy' AS copied",
+        "WITH n AS (SELECT night FROM frames) FROM n", "FROM query('SELECT 1')", "FROM pragma_table_info('frames')",
+    ):  # fmt: skip
+        assert well("sql", lake, query).out, query
+
+
+def test_files_that_are_named_are_read_and_all_is_open_with_unsafe(
+    lake: Path, tmp_path: Path, well: Run, skylake_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("it's.csv", "other.csv"):
+        (tmp_path / name).write_text("night\n20241001\n")
+    (tmp_path / "link.csv").symlink_to("other.csv")
+    query = "SELECT count(*) AS n FROM frames JOIN 'it''s.csv' USING (night)"
+    refused = skylake_command("sql", lake, query)
+    assert refused.status == 2
+    assert "name a file to read with --file" in refused.sentence
+    n = well("sql", lake, query, "--unsafe", "--format", "json").json
+    assert well("sql", lake, query, "--file", "it's.csv", "--format", "json").json == n
+    both = "SELECT count(*) AS n FROM 'link.csv' JOIN 'it''s.csv' USING (night)"
+    options = ("--file", tmp_path / "it's.csv", "--file", "link.csv", "--format", "json")
+    assert well("sql", lake, both, *options).json == [{"n": 1}]
+    assert skylake_command("sql", lake, "FROM 'other.csv'", *options[:2]).status == 2
+    well("sql", lake, "COPY (SELECT 1 AS a) TO 'new.csv'; SET threads = 1", "--unsafe")
+    assert (tmp_path / "new.csv").read_text() == "a\n1\n"
+
+
+def test_each_result_is_printed(lake: Path, tmp_path: Path, well: Run, skylake_command: Run) -> None:
+    script = "SELECT 1 AS a; CREATE TEMP TABLE t AS SELECT 2 AS b; FROM t; SELECT 3 AS c WHERE false; SET VARIABLE x=1"
+    assert well("sql", lake, script).out == "a\n-\n1\n\nb\n-\n2\n\nc\n-\n"
+    for options in (("--format", "csv"), ("--format", "json"), ("-o", tmp_path / "x.parquet")):
+        answer = skylake_command("sql", lake, script, *options)
+        assert answer.status == 2
+        assert (
+            "the query has 3 results, and a file or a format other than 'table' holds one" in answer.sentence
+        )
+    assert not (tmp_path / "x.parquet").exists()
+    one = "CREATE TEMP TABLE t AS SELECT 2 AS b; FROM t"
+    assert well("sql", lake, one, "--format", "json").json == [{"b": 2}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -108,3 +109,87 @@ def test_what_is_not_certain_is_not_told(nights: Lake) -> None:
 
 def damage(version: Path) -> None:
     (version / "_parts" / "c-3.json").unlink()
+
+
+#: What is in the place of a link, and what else the lake needs to have it.
+OWN = (
+    "_staging", "_staging/lasting-x", "_versions", "_versions/sources", "_versions/sources/000003", "_snapshots",
+    "_snapshots/000002", "_ledger", "_ledger/configurations", "_cameras", "_cameras/sim.psf", "_postgres",
+    "_postgres/data", "calibrations", "calibrations/sim", "catalogs", "catalogs/sky", "catalogs/sky/sky", "_lock",
+)  # fmt: skip
+
+
+def command_of(error: pytest.ExceptionInfo[LakeError]) -> str:
+    """The command that a sentence gives last."""
+    return str(error.value).split("`")[-2]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_link_in_the_place_of_an_own_folder_is_refused_and_nothing_behind_it_is_touched(
+    name: str, nights: Lake, tmp_path: Path
+) -> None:
+    own, elsewhere = nights.root / name, tmp_path / "else where"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    if own.exists():
+        own.rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+    precious = elsewhere / "precious" / "file.fits" if elsewhere.is_dir() else elsewhere
+    if elsewhere.is_dir():
+        precious.parent.mkdir()
+        precious.write_text("mine")
+    own.symlink_to(elsewhere)
+    for attempt in (lambda: nights.vacuum(Retention(1, 0, 0)), lambda: Lake(nights.root)):
+        with pytest.raises(
+            LakeError, match="in the place of what skylake writes and deletes itself"
+        ) as error:
+            attempt()
+        assert str(error.value).startswith(f"{own}: ")
+    facts = gather_facts(nights.layout)
+    found = [row for row in facts.relations.values("documents", "path", "kind") if row[1] == "link"]
+    assert found == [(name, "link")]
+    command = command_of(error)
+    assert Mends(facts).document(name, "link", None) == command
+    subprocess.run(command, shell=True, check=True)
+    precious_too = own / "precious"
+    if precious_too.exists() and name != "catalogs":
+        shutil.rmtree(precious_too)  # of the copy, where it would be taken for one of the lake's own
+    lake = Lake(nights.root)
+    assert lake.snapshot().n_rows("sources") == 120
+    lake.vacuum(Retention(1, 0, 0))
+    assert precious.exists() and (
+        precious.is_dir() or precious == elsewhere or precious.read_text() == "mine"
+    )
+
+
+@pytest.mark.parametrize("name", ["current", "sources", "_snapshots/000004/sources"])
+def test_the_links_of_a_lake_do_not_lead_out_of_it(name: str, nights: Lake, tmp_path: Path) -> None:
+    link = nights.root / name
+    outside = tmp_path / "outside" / link.resolve().relative_to(nights.root)
+    shutil.copytree(link.resolve(), outside, symlinks=True)
+    link.unlink()
+    link.symlink_to(outside)
+    with pytest.raises(LakeError, match=re.escape(f"{link}: the link leads to {outside}")) as error:
+        Lake(nights.root).snapshot().read("sources")
+    facts = gather_facts(nights.layout)
+    if name.startswith("_snapshots"):
+        rows = facts.relations.values("snapshot_tables", "snapshot", "table_name", "is_verified", "problem")
+        [row] = [row for row in rows if row[-1] is not None]
+        assert "skylake verify" in command_of(error)
+        command = Mends(facts).snapshot(*row[:-1])
+    else:
+        [problem] = [one for one in facts.relations.values("pointers", "link", "problem") if one[1]]
+        assert problem[0] == name
+        command = command_of(error)
+    subprocess.run(command, shell=True, check=True)
+    assert Lake(nights.root).snapshot().read("sources").num_rows == 120
+
+
+def test_a_lake_may_be_reached_through_a_link(
+    nights: Lake, tmp_path: Path, make_rows: MakeRows, put: Put
+) -> None:
+    (tmp_path / "there").symlink_to(nights.root)
+    lake = Lake(tmp_path / "there")
+    put(lake, ("sources", "c-4", make_rows("sources", 40, 4)))
+    lake.vacuum(Retention(1, 0, 0))
+    assert Lake(nights.root).snapshot().n_rows("sources") == 160
