@@ -20,7 +20,7 @@ MAGIC = {b"\x1f\x8b": gzip, b"BZ": bz2}
 #: What these raise for damaged bytes.
 DAMAGE = (OSError, EOFError, ValueError, zlib.error)
 #: Bytes that are read, and bytes that are unpacked, at a time.
-_READ, _UNPACKED = 1 << 18, 1 << 22
+_READ, _UNPACKED = 1 << 20, 1 << 22
 
 
 def unpack(stream: IO[bytes], n_bytes: int) -> bytes:
