@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
 from skylake.core.response import ResponseError
+from skylake.errors import FrameFailed
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -27,13 +28,16 @@ class FileContent:
     n_bytes, modified_ns : int
         Size and time of modification of the file on disk.
     data : bytes
-        Content after gunzip or bunzip2; the raw bytes where these fail.
+        Content after gunzip or bunzip2; the raw bytes where these fail, the path of a file too large to be read.
+    failure : FrameFailed or None
+        Why the content is not to be read or unpacked.
     """
 
     path: str
     n_bytes: int
     modified_ns: int
     data: bytes
+    failure: FrameFailed | None = None
 
 
 @dataclass(frozen=True, slots=True)

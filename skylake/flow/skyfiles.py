@@ -73,6 +73,8 @@ def kept_sky(path: str, shape: tuple[int, int]) -> KeptSky:
 def _load(path: str) -> KeptSky:
     try:
         content = read_file(path)
+        if content.failure is not None:
+            raise content.failure
     except FrameError as error:
         raise FrameUnavailable(
             Reason.NO_SKY_FRAME,

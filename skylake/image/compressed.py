@@ -6,9 +6,11 @@ file, which the first pass of the reduction takes as they are. All else is decod
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
+import struct
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from skylake.core.frame import StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
 from skylake.image.kernels.rice import unpack_tiles
-from skylake.image.units import Unit, number, plane, readable
+from skylake.image.packed import DAMAGE, gunzipped
+from skylake.image.units import SMALL_BYTES, Unit, number, plane, readable, refuse_inflated
 
 Places = npt.NDArray[np.int64]
 
@@ -35,6 +38,8 @@ _OF_TABLE = re.compile(
 _NO_NAME = "COMPRESSED_IMAGE"
 #: A descriptor of bytes in the heap: two integers of 32 or of 64 bits.
 _DESCRIPTOR = re.compile(r"1?([PQ])B(\(\d*\))?\Z")
+#: Nothing unpacks to more times its bytes by gzip.
+_MAX_GZIP = 1040
 #: Types of the stored numbers by their bytes, and those that the bits of a pixel are unpacked to.
 _STORED = {1: (np.uint8, np.uint8), 2: (np.int16, np.uint16), 4: (np.int32, np.uint32)}
 
@@ -59,8 +64,106 @@ def open_tiles(data: bytes, unit: Unit) -> StoredImage:
     FrameFailed
         With reason ``corrupt`` if that is not possible, ``no_image`` for a cube.
     """
+    _refuse_absurd_cards(unit)
     tiles = _find_tiles(data, unit)
     return _by_astropy(data, unit) if tiles is None else _unpacked(data, unit, tiles)
+
+
+def refuse_absurd(data: bytes, unit: Unit) -> None:
+    """Raise for tiles that would fill the memory, or that astropy would write beyond the end of an array.
+
+    Raises
+    ------
+    FrameFailed
+        ``corrupt``, or ``no_image`` for other than a picture.
+    """
+    from astropy.io import fits
+
+    _refuse_absurd_cards(unit)
+    with fits.open(io.BytesIO(data), memmap=False, disable_image_compression=True) as units:
+        columns = units[unit.index].columns.dtype
+    n_rows, row = unit.header["NAXIS2"], unit.header["NAXIS1"]
+    heap = unit.data_offset + _count(unit.header, "THEAP", row * n_rows)
+    rows = np.frombuffer(data, np.uint8, row * n_rows, unit.data_offset).reshape(n_rows, row)
+    sizes = _pixels_of_tiles(unit.header)
+    for name in {"COMPRESSED_DATA", "GZIP_COMPRESSED_DATA"} & set(columns.names or ()):
+        kind, offset = columns.fields[name][:2]
+        if kind.shape != (2,):
+            continue
+        pairs = np.ascontiguousarray(rows[:, offset : offset + kind.itemsize]).view(
+            kind.base.newbyteorder(">")
+        )
+        packing = "GZIP" if name != "COMPRESSED_DATA" else str(unit.header.get("ZCMPTYPE"))
+        for number_, (length, place) in enumerate(pairs[: len(sizes)].tolist()):
+            packed = data[heap + place : heap + place + length] if min(length, place) >= 0 else b""
+            if packed and not _fits(packed, packing, int(sizes[number_])):
+                raise FrameFailed(
+                    Reason.CORRUPT,
+                    f"the compressed image is damaged (tile {number_ + 1} does not hold the {sizes[number_]} pixels "
+                    "that its header implies); copy the file again",
+                )
+
+
+def _refuse_absurd_cards(unit: Unit) -> None:
+    """Raise for cards that imply no image, or one that the bytes of the file cannot hold."""
+    header = unit.header
+    n_axes = header.get("ZNAXIS")
+    if n_axes not in (2, 3, 4):
+        raise FrameFailed(
+            Reason.NO_IMAGE,
+            f"the card ZNAXIS in HDU {unit.index} holds {n_axes!r}, and a picture has 2 axes; name another HDU in "
+            "header.extension of the profile",
+        )
+    for name in (f"{word}{axis + 1}" for word in ("ZNAXIS", "ZTILE") for axis in range(n_axes)):
+        if _count(header, name, int(name.startswith("ZTILE"))) < 1:
+            what = f"holds {header[name]!r}, which is no number of pixels" if name in header else "is missing"
+            raise FrameFailed(
+                Reason.CORRUPT, f"the card {name} of the compressed image {what}; copy the file again"
+            )
+    n_tiles = math.prod(len(lengths) for lengths in _lengths(header))
+    if n_tiles > header["NAXIS2"]:
+        raise FrameFailed(
+            Reason.CORRUPT,
+            f"the cards ZNAXIS1 … of the compressed image imply {n_tiles} tiles, and there are {header['NAXIS2']}; "
+            "copy the file again",
+        )
+    axes = [header[f"ZNAXIS{axis + 1}"] for axis in range(n_axes)]
+    plane(axes, unit.index)
+    n_bytes = max(abs(_count(header, "ZBITPIX", 8)) // 8, 1)
+    refuse_inflated(math.prod(axes) * n_bytes, unit.data_bytes, _MAX_GZIP)
+
+
+def _lengths(header: Any) -> list[range]:
+    """Return where the tiles begin along each axis."""
+    axes = range(1, header["ZNAXIS"] + 1)
+    tiles = [header.get(f"ZTILE{axis}", header["ZNAXIS1"] if axis == 1 else 1) for axis in axes]
+    return [range(0, header[f"ZNAXIS{axis}"], tile) for axis, tile in zip(axes, tiles, strict=True)]
+
+
+def _pixels_of_tiles(header: Any) -> Places:
+    """Return how many pixels each tile has, in the order of the rows of their table."""
+    pixels = np.ones(1, np.int64)
+    for axis, starts in reversed(list(enumerate(_lengths(header), 1))):
+        ends = np.minimum(np.array(starts) + starts.step, header[f"ZNAXIS{axis}"])
+        pixels = np.multiply.outer(pixels, ends - np.array(starts)).ravel()
+    return pixels
+
+
+def _fits(packed: bytes, packing: str, n_pixels: int) -> bool:
+    """Tell whether the bytes of a tile do not unpack to more than its pixels."""
+    if packing == "HCOMPRESS_1":
+        # The decoder believes the size that is told within the tile.
+        shape = struct.unpack(">2i", packed[2:10].ljust(8, b"\0"))
+        return min(shape) > 0 and math.prod(shape) == n_pixels
+    if not packing.startswith("GZIP") or len(packed) * _MAX_GZIP <= SMALL_BYTES:
+        return True
+    length = 0
+    with contextlib.suppress(*DAMAGE):  # What else is wrong is reported by the decoder.
+        for piece in gunzipped(io.BytesIO(packed)):
+            length += len(piece)
+            if length > 8 * n_pixels:
+                return False
+    return True
 
 
 def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
@@ -83,13 +186,10 @@ def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
         or columns & {"ZSCALE", "ZZERO", "ZBLANK"}
     ):
         return None
-    axes = [_count(header, f"ZNAXIS{n + 1}") for n in range(_count(header, "ZNAXIS"))]
-    if len(axes) < 2 or not math.prod(axes):
-        return None
-    height, width = plane(axes, unit.index)
-    tile = _count(header, "ZTILE2", 1), _count(header, "ZTILE1", width)
+    height, width = plane([header[f"ZNAXIS{n + 1}"] for n in range(header["ZNAXIS"])], unit.index)
+    tile = header.get("ZTILE2", 1), min(header.get("ZTILE1", width), width)
     found = _descriptors(data, unit, ">i4" if kind[1] == "P" else ">i8")
-    if min(tile) < 1 or found is None or len(found) != -(-height // tile[0]) * -(-width // tile[1]):
+    if found is None or len(found) != -(-height // tile[0]) * -(-width // tile[1]):
         return None
     lengths, starts = found[:, 0], found[:, 1]
     # A tile without bytes is held in another column.
@@ -163,6 +263,7 @@ def _by_astropy(data: bytes, unit: Unit) -> StoredImage:
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", AstropyWarning)
         try:
+            refuse_absurd(data, unit)
             with fits.open(io.BytesIO(data), memmap=False) as units:
                 image = units[unit.index]
                 if not isinstance(image, fits.CompImageHDU):
@@ -180,6 +281,7 @@ def _by_astropy(data: bytes, unit: Unit) -> StoredImage:
             AttributeError,
             MemoryError,
             RuntimeError,
+            re.error,
             zlib.error,
             fits.VerifyError,
             CfitsioException,

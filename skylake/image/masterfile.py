@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ from skylake.core.frame import MaskPlane, Pixels
 from skylake.core.reasons import Reason
 from skylake.core.response import Gradient
 from skylake.errors import FrameFailed, FrameUnavailable, reason_of
+from skylake.image.compressed import refuse_absurd
 from skylake.image.library import Master
 from skylake.image.mapped import mapped
+from skylake.image.units import walk
 
 Floats = npt.NDArray[np.float64]
 
@@ -214,7 +217,7 @@ def _opened(path: str) -> Iterator[None]:
     """Say of a file that cannot be read as a master what to do about it."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, zlib.error) as error:
+    except (OSError, ValueError, LookupError, TypeError, re.error, zlib.error, FrameFailed) as error:
         why = " ".join(str(error).split())
         raise FrameFailed(
             Reason.BAD_MASTER,
@@ -232,6 +235,10 @@ def read_master(data: bytes, path: str) -> MasterFrame:
     """
     from astropy.io import fits
 
+    with _opened(path):
+        for unit in walk(io.BytesIO(data)):
+            if unit.tile_compressed:
+                refuse_absurd(data, unit)
     with _opened(path), fits.open(io.BytesIO(data), memmap=False) as units:
         header = units[0].header
         kind, exposure = str(header["KIND"]), header.get("EXPTIME")

@@ -6,16 +6,13 @@ needed, in the same pass as the calibration, and so are integers of compressed t
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,13 +23,22 @@ from skylake.image.compressed import open_tiles
 from skylake.image.inherit import inherited
 from skylake.image.kernels.fused import BEYOND_MEASURE
 from skylake.image.linear import decode
-from skylake.image.units import DTYPES, Unit, number, plane, walk
+from skylake.image.packed import DAMAGE, MAGIC, unpack
+from skylake.image.units import DTYPES, MAX_BYTES, Unit, number, plane, walk
 
-_MAGIC = {b"\x1f\x8b": gzip, b"BZ": bz2}
+#: How files begin that people take for frames, and what these are.
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\xfd7zXZ": "packed by xz; run unxz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; run unzstd",
+    b"\x1f\x9d": "packed by compress; run uncompress",
+}
 
 
 def read_file(path: str | Path) -> FileContent:
     """Read a file and undo gzip or bzip2.
+
+    A file that would fill the memory is not read, or not unpacked: it fails when its image is opened.
 
     Raises
     ------
@@ -40,9 +46,14 @@ def read_file(path: str | Path) -> FileContent:
         If the file cannot be opened or read at the moment.
     """
     path = Path(path)
+    failure: FrameFailed | None = None
     try:
         status = path.stat()
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            if status.st_size > MAX_BYTES:
+                data, failure = os.fsencode(path.absolute()), _too_large(status.st_size)
+            else:
+                data, failure = _data(stream, status.st_size)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise FrameUnavailable(
@@ -53,12 +64,30 @@ def read_file(path: str | Path) -> FileContent:
         raise FrameUnavailable(
             Reason.UNREADABLE, f"the file cannot be read ({why}); mend its permissions or the mount"
         ) from error
-    module = _MAGIC.get(raw[:2])
-    try:
-        data = raw if module is None else module.decompress(raw)
-    except (OSError, EOFError, ValueError, zlib.error):
-        data = raw
-    return FileContent(str(path.absolute()), status.st_size, status.st_mtime_ns, data)
+    return FileContent(str(path.absolute()), status.st_size, status.st_mtime_ns, data, failure)
+
+
+def _data(stream: BinaryIO, n_bytes: int) -> tuple[bytes, FrameFailed | None]:
+    """Return the content of a file, unpacked if that can be done, and what is wrong if it must not be."""
+    failure = None
+    packed = stream.read(2) in MAGIC
+    stream.seek(0)
+    if packed:
+        try:
+            return unpack(stream, n_bytes), None
+        except FrameFailed as error:
+            failure = error
+        except DAMAGE:
+            pass  # Such a file is known by its bytes as they are.
+        stream.seek(0)
+    return stream.read(), failure
+
+
+def _too_large(n_bytes: int) -> FrameFailed:
+    return FrameFailed(
+        Reason.CORRUPT,
+        f"the file has {n_bytes} bytes, and at most {MAX_BYTES} are read; cut it into smaller ones or leave it out",
+    )
 
 
 def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
@@ -66,18 +95,18 @@ def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as plain:
-            module = _MAGIC.get(plain.read(2))
+            module = MAGIC.get(plain.read(2))
         opener: Any = open if module is None else module.open
         with opener(path, "rb") as stream:
             return _choose(walk(stream), extension).header
-    except (OSError, EOFError, ValueError, zlib.error, FrameFailed):
+    except (*DAMAGE, FrameFailed):
         return None
 
 
 def peeked_size(header: Any) -> tuple[int, int]:
-    """Return height and width of the image that a header is of, packed or not; 0 where it does not tell them."""
-    width, height = (int(header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}", 0))) for axis in (1, 2))
-    return height, width
+    """Return height and width of the image that a header is of, packed or not; 0 where it has no such number."""
+    width, height = (header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}")) for axis in (1, 2))
+    return (height, width) if type(width) is int and type(height) is int else (0, 0)
 
 
 def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
@@ -103,8 +132,13 @@ def open_stored(content: FileContent, extension: int | str | None = None) -> Sto
     """
     if not content.data:
         raise FrameFailed(Reason.EMPTY_FILE, "the file is empty; copy it again from its origin")
-    if content.data[:2] in _MAGIC:
+    if content.failure is not None:
+        raise content.failure
+    if content.data[:2] in MAGIC:
         raise FrameFailed(Reason.TRUNCATED, "the compressed file ends too early or is damaged; copy it again")
+    for magic, what in _FOREIGN.items():
+        if content.data.startswith(magic):
+            raise FrameFailed(Reason.NOT_FITS, f"the file is {what}")
     if not content.data.startswith(b"SIMPLE"):
         raise FrameFailed(
             Reason.NOT_FITS,

@@ -22,6 +22,16 @@ _MAX_HEADER_BLOCKS = 2000
 _PRINTABLE = bytes(code if 32 <= code < 127 else 63 if code > 127 else 32 for code in range(256))
 #: No disk holds a unit of so many bytes.
 _MAX_UNIT_BYTES = 1 << 50
+#: Most pixels of an image: those of a scanned photographic plate.
+_MAX_PIXELS = 1 << 29
+#: Most bytes of a file, unpacked.
+MAX_BYTES = 1 << 32
+#: What unpacks to no more than this many bytes does no harm.
+SMALL_BYTES = 1 << 26
+#: What is more becomes smaller than this by no packing: noise does not, and constants 130 times by Rice.
+MAX_PACKING = 200
+#: Astropy takes such keywords for patterns; the standard has none.
+_PATTERN = re.compile(r"[?*]|\.\.\.\Z")
 #: Cards without which pixels would be read wrongly.
 _VITAL = re.compile(r"(SIMPLE|XTENSION|EXTNAME|Z?(BITPIX|NAXIS\d*|BSCALE|BZERO|BLANK|IMAGE)|[PG]COUNT)\Z")
 
@@ -109,6 +119,8 @@ def _parse_header(text: bytes) -> Any:
 def readable(header: Any) -> Any:
     """Return a header with every value readable: what breaks the standard, such as text without quotes, is text.
 
+    Cards with keywords that cannot be asked for are left out.
+
     Raises
     ------
     FrameFailed
@@ -117,6 +129,9 @@ def readable(header: Any) -> Any:
     from astropy.io import fits
 
     for number, card in reversed(list(enumerate(header.cards))):
+        if _PATTERN.search(card.keyword):
+            del header[number]
+            continue
         try:
             card.value  # noqa: B018
         except fits.VerifyError:
@@ -151,7 +166,44 @@ def plane(axes: list[int], index: int) -> tuple[int, int]:
             f"the image in HDU {index} is a cube of {shape} ({cards}); only single planes are read: write them to "
             "files of their own, or name an HDU with a plane in header.extension of the profile",
         )
+    if axes[0] * axes[1] > _MAX_PIXELS:
+        raise FrameFailed(
+            Reason.NO_IMAGE,
+            f"the image in HDU {index} has {axes[0]} x {axes[1]} pixels, and at most {_MAX_PIXELS} are read: cut it "
+            "into smaller ones, or name another HDU in header.extension of the profile",
+        )
     return axes[1], axes[0]
+
+
+def refuse_inflated(n_unpacked: int, n_packed: int, packing: int = MAX_PACKING) -> None:
+    """Raise for what would fill the memory once it is unpacked.
+
+    Parameters
+    ----------
+    n_unpacked : int
+        Bytes that the headers imply.
+    n_packed : int
+        Bytes that there are.
+    packing : int
+        How many times more the first may be than the second, beyond :data:`SMALL_BYTES`.
+
+    Raises
+    ------
+    FrameFailed
+        ``corrupt``.
+    """
+    if n_unpacked > MAX_BYTES:
+        raise FrameFailed(
+            Reason.CORRUPT,
+            f"the headers imply {n_unpacked} bytes unpacked, and at most {MAX_BYTES} are read; cut the image into "
+            "smaller ones or leave the file out",
+        )
+    if n_unpacked > max(SMALL_BYTES, packing * n_packed):
+        raise FrameFailed(
+            Reason.CORRUPT,
+            f"the headers imply {n_unpacked} bytes unpacked from {n_packed}, which no image of the sky gives; copy "
+            "the file again or leave it out",
+        )
 
 
 def number(header: Any, name: str, default: float) -> float:
