@@ -188,6 +188,8 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> 
 
 def _brightest(cells: npt.NDArray[np.int64], mag: FloatArray, most: int) -> npt.NDArray[np.intp]:
     """Return the places of the brightest stars of each cell."""
+    if not len(cells) or np.bincount(cells - cells.min()).max() <= most:
+        return np.arange(len(cells))
     order = np.lexsort((mag, cells))
     grouped = cells[order]
     first = np.flatnonzero(np.diff(grouped, prepend=-1))
