@@ -72,6 +72,8 @@ def catalog() -> None:
 @click.option("--margin", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="ARCSEC",
               help="Width of the margin cache; matches may reach no farther.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
+@click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
+              "point, one file of up to 500 MB; only a catalog that calibrates alone does without.")  # fmt: skip
 @show.as_json
 def import_(
     lake: Path,
@@ -90,16 +92,17 @@ def import_(
     epoch: float,
     margin: float,
     replace: bool,
+    indexed: bool,
     as_json: bool,
 ) -> None:
     """Import FILE… into LAKE as the reference catalog NAME.
 
     The first catalog becomes the lake's default. Its stars are divided into the pixels of the lake, with
-    a margin cache, as a HATS collection that lsdb opens.
+    a margin cache, as a HATS collection that lsdb opens. The index that finds where frames point is built too.
     """
     import dataclasses
 
-    from skylake.flow.catalogs import import_catalog
+    from skylake.flow.catalogs import import_catalog, index_imported
 
     opened = open_lake(lake)
     columns = None
@@ -107,6 +110,8 @@ def import_(
         columns = _columns(ra, ra_unit, dec, identifier, mag, mag_err, colour, pm, pm_ra_coordinate, epoch)
     with progress() as shown:
         report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
+        if indexed:
+            index_imported(opened, report, shown)
     for reason, n_rows in report.dropped.items():
         show.complain(f"{name}: {n_rows} rows were left out ({reason})")
     if report.n_duplicate_ids:
@@ -120,9 +125,13 @@ def import_(
             f"{name}: the catalog has no magnitudes, so it checks positions and calibrates nothing; import it again "
             "with --mag BAND=COLUMN and --replace"
         )
+    elif report.without_index is not None:
+        show.complain(f"{report.without_index}; without an index no frame is solved by its stars")
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
         ", the default" if report.is_default else ""
     )
+    if report.sure_deg is not None:
+        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
 
 
@@ -274,12 +283,12 @@ def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, 
         "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
         "file": str(path), "sure_deg": built.sure_deg,
     }  # fmt: skip
-    text = (
-        f"{name}: {built.n_asterisms} asterisms of {built.n_stars} stars, {path.stat().st_size / 1e6:.0f} MB"
-    )
-    if built.sure_deg > scales[0]:
-        text += (
-            f"\npictures narrower than {built.sure_deg:.2g} degrees have too few of its stars to be sure of a "
-            "solution where it has fewest; a deeper catalog has more"
-        )
+    text = f"{name}: {_index_text(built.n_asterisms, path.stat().st_size, built.sure_deg)}"
     show.result(row, as_json, lambda: click.echo(text))
+
+
+def _index_text(n_asterisms: int, n_bytes: int, sure_deg: float) -> str:
+    return (
+        f"index of {n_asterisms} asterisms, {n_bytes / 1e6:.0f} MB, for pictures of {sure_deg:.2g} degrees and more; "
+        "of narrower ones some are not solved, and a deeper catalog solves more"
+    )

@@ -45,7 +45,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     from skylake import cameras
     from skylake.cli.nightly import NightlyOptions, run_nightly
     from skylake.cli.simulation import make, scenario_from
-    from skylake.flow.catalogs import import_catalog
+    from skylake.flow.catalogs import import_catalog, index_imported
     from skylake.lake import Lake
     from skylake.settings import Settings
     from skylake.sky.catalog_columns import CatalogColumns
@@ -60,7 +60,10 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     )  # fmt: skip
     options = NightlyOptions(cameras.load("sim").name, (simulated / "frames",), folder / "report")
     with progress() as shown:
-        import_catalog(lake, "simcat", "table", [simulated / "catalog.parquet"], columns, progress=shown)
+        catalog = import_catalog(
+            lake, "simcat", "table", [simulated / "catalog.parquet"], columns, progress=shown
+        )
+        index_imported(lake, catalog, shown)
         with start_workers(lake, None, workers) as pool:
             outcome = run_nightly(lake, options, pool, shown)
     star = _variable_picture(lake, simulated, folder / "report")

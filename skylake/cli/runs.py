@@ -26,6 +26,7 @@ from skylake.cli.arguments import (
     start_workers,
 )
 from skylake.cli.progress import progress
+from skylake.core.reasons import Reason
 
 if TYPE_CHECKING:
     from skylake.flow.ingest import IngestReport
@@ -37,6 +38,7 @@ _HALF_SKY_ARCSEC = 180.0 * 3600.0
 _INGEST_EXAMPLE = """\b
 skylake ingest LAKE --camera sim night/
 skylake ingest LAKE --camera sim --redo --from 20240407 --to 20240407 night/
+skylake ingest LAKE --camera sim --retry no_wcs --retry bad_wcs night/
 """
 
 
@@ -47,6 +49,8 @@ skylake ingest LAKE --camera sim --redo --from 20240407 --to 20240407 night/
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
+@click.option("--retry", type=click.Choice([reason.value for reason in Reason]), multiple=True, metavar="REASON",
+              help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.")  # fmt: skip
 @click.option("--rotation", type=click.FloatRange(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
               "east of north, in place of what headers and profile tell.")  # fmt: skip
 @cluster_options
@@ -60,6 +64,7 @@ def ingest(
     first: int | None,
     last: int | None,
     redo: bool,
+    retry: tuple[str, ...],
     rotation: float | None,
     cluster: str | None,
     workers: int | None,
@@ -67,7 +72,8 @@ def ingest(
 ) -> None:
     """Reduce the frames below PATH… to rows of `frames` and `sources`, night by night.
 
-    Frames that the lake holds already are left alone, so the command can be repeated at will. Every frame
+    Frames that the lake holds already are left alone, so the command can be repeated at will. Those that lacked a
+    catalog, its index, a geometry or masters are reduced again once that is there or has changed. Every frame
     becomes one row of `frames`, whatever becomes of it; the exit status is 1 if some failed or were rejected, or
     targets could not be measured. Of a camera of several chips each is a row for each exposure, and those with few
     stars are placed by the others.
@@ -83,8 +89,9 @@ def ingest(
     chips = cameras.load_chips(camera_name)
     if rotation is not None:
         chips = tuple(with_rotation(one, rotation) for one in chips)
+    options = IngestOptions(redo, first, last, retry=frozenset(retry))
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = ingest_camera(opened, chips, paths, pool, IngestOptions(redo, first, last), shown)
+        report = ingest_camera(opened, chips, paths, pool, options, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report, opened))
     ctx.exit(0 if report.all_well else 1)
 

@@ -18,6 +18,8 @@ from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.core.zones import Zones, find_cone
 
+Bytes = npt.NDArray[np.uint8]
+
 #: No star is farther from the line AB than it is long; its distance is below sqrt(3) / 2.
 _Y_LIMIT = 0.9
 #: Sizes are kept as logarithms in steps of this, from the smallest on.
@@ -53,6 +55,14 @@ class Quads(NamedTuple):
     starts: npt.NDArray[np.uint32]
     n_x: int
     smallest: float
+
+
+class Described(NamedTuple):
+    """Asterisms in any order: the first three of :class:`Quads`."""
+
+    stars: npt.NDArray[np.uint32]
+    codes: Bytes
+    sizes: Bytes
 
 
 class Band(NamedTuple):
@@ -91,7 +101,7 @@ def local_density(band: Band) -> float:
     return max(whole, min(band.density, float(np.median(counts)) / cap))
 
 
-@kernel
+@kernel(error_model="numpy")
 def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     """Write the order A, B, C, D and the code of four stars; return the chord AB.
 
@@ -109,9 +119,12 @@ def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     longest, first, second = -1.0, 0, 1
     for i in range(3):
         for j in range(i + 1, 4):
-            square = 0.0
-            for k in range(3):
-                square += (vectors[i, k] - vectors[j, k]) ** 2
+            dx, dy, dz = (
+                vectors[i, 0] - vectors[j, 0],
+                vectors[i, 1] - vectors[j, 1],
+                vectors[i, 2] - vectors[j, 2],
+            )
+            square = dx * dx + dy * dy + dz * dz
             if square > longest:
                 longest, first, second = square, i, j
     size = math.sqrt(longest)
@@ -134,7 +147,7 @@ def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
     return size
 
 
-@kernel
+@kernel(error_model="numpy")
 def _coordinates(vectors: FloatArray, order: IntArray, size: float, code: FloatArray) -> None:
     a, b = vectors[order[0]], vectors[order[1]]
     mx, my, mz = a[0] + b[0], a[1] + b[1], a[2] + b[2]
@@ -203,34 +216,74 @@ def unpacked_y(byte: int) -> float:
     return (byte / _STEPS * 2.0 - 1.0) * _Y_LIMIT
 
 
-def packed_codes(codes: FloatArray) -> npt.NDArray[np.uint8]:
-    """Return codes as bytes; the largest error is 0.002 in x and 0.0035 in y."""
-    scaled = codes.copy()
-    scaled[:, 1::2] = 0.5 * (codes[:, 1::2] / _Y_LIMIT + 1.0)
-    return np.clip(np.rint(scaled * _STEPS), 0, _STEPS).astype(np.uint8)
+@kernel
+def packed_x(x: float) -> int:
+    """Return the byte of a coordinate x of a code; the largest error is 0.002."""
+    return min(max(int(x * _STEPS + 0.5), 0), int(_STEPS))
 
 
-def cells_of(codes: FloatArray, n_x: int) -> IntArray:
-    """Return the cells of codes, shape (q,)."""
-    x = np.clip((codes[:, 0::2] * n_x).astype(np.int64), 0, n_x - 1)
-    y = np.clip(((codes[:, 1::2] / _Y_LIMIT + 1.0) * n_x).astype(np.int64), 0, 2 * n_x - 1)
-    return np.asarray(((x[:, 0] * 2 * n_x + y[:, 0]) * n_x + x[:, 1]) * 2 * n_x + y[:, 1])
+@kernel
+def packed_y(y: float) -> int:
+    """Return the byte of a coordinate y of a code; the largest error is 0.0035."""
+    return packed_x(0.5 * (y / _Y_LIMIT + 1.0))
 
 
-def sorted_quads(members: IntArray, codes: FloatArray, sizes: FloatArray, smallest: float) -> Quads:
-    """Return described asterisms sorted by cells, a few in each.
+@kernel
+def packed_size(size: float, smallest: float) -> int:
+    """Return the byte of a chord; -1 for one that is smaller than the smallest, or twenty times larger."""
+    steps = math.log(max(size, 1e-12) / smallest) / SIZE_STEP
+    return int(steps + 0.5) if -0.5 < steps < _STEPS + 0.5 else -1
 
-    Those smaller than `smallest`, or twenty times larger, are left out, so that a byte holds the others.
+
+def sorted_quads(blocks: list[Described], smallest: float) -> Quads:
+    """Return described asterisms sorted by the cells of their packed codes, a few in each.
+
+    Parameters
+    ----------
+    blocks : list of Described
+        Emptied, so that a block is not in memory any longer than it has to be.
+    smallest : float
+        The chord of size 0.
     """
-    packed = np.rint(np.log(np.maximum(sizes, 1e-12) / smallest) / SIZE_STEP)
-    kept = np.flatnonzero((packed >= 0) & (packed <= _STEPS))
+    number = sum(len(block.sizes) for block in blocks)
     # There are 4 n_x ** 4 cells, of which symmetry leaves a quarter.
-    n_x = int(np.clip(round((kept.size / 4.0) ** 0.25), 2, 40))
-    cells = cells_of(codes[kept], n_x)
-    order = np.argsort(cells, kind="stable")
-    kept, cells = kept[order], cells[order]
-    starts = np.searchsorted(cells, np.arange(4 * n_x**4 + 1)).astype(np.uint32)
-    return Quads(
-        members[kept].astype(np.uint32), packed_codes(codes[kept]), packed[kept].astype(np.uint8), starts,
-        n_x, smallest,
-    )  # fmt: skip
+    n_x = int(np.clip(round((number / 4.0) ** 0.25), 2, 40))
+    of_x = np.array([cell_x(unpacked_x(byte), n_x) for byte in range(256)])
+    of_y = np.array([cell_y(unpacked_y(byte), n_x) for byte in range(256)])
+    starts = np.zeros(4 * n_x**4 + 1, np.uint32)
+    for block in blocks:
+        _count(block.codes, of_x, of_y, n_x, starts)
+    np.cumsum(starts, out=starts)
+    sorted_ = Described(
+        np.empty((number, 4), np.uint32), np.empty((number, 4), np.uint8), np.empty(number, np.uint8)
+    )
+    while blocks:
+        _put(blocks.pop(), of_x, of_y, n_x, starts, sorted_)
+    return Quads(*sorted_, starts, n_x, smallest)
+
+
+@kernel
+def _count(codes: Bytes, of_x: IntArray, of_y: IntArray, n_x: int, counts: npt.NDArray[np.uint32]) -> None:
+    """Count the asterisms of each cell."""
+    for quad in range(codes.shape[0]):
+        a, b, c, d = codes[quad, 0], codes[quad, 1], codes[quad, 2], codes[quad, 3]
+        counts[cell_of(of_x[a], of_y[b], of_x[c], of_y[d], n_x)] += 1
+
+
+@kernel
+def _put(
+    block: Described, of_x: IntArray, of_y: IntArray, n_x: int, ends: npt.NDArray[np.uint32], out: Described
+) -> None:
+    """Put asterisms into their cells, each before the ones that are there: the end of a cell becomes its start."""
+    # Few words in place of many bytes: 16 of stars, and 4 of a code.
+    stars, from_stars = out.stars.view(np.uint64), block.stars.view(np.uint64)
+    codes, from_codes = out.codes.view(np.uint32), block.codes.view(np.uint32)
+    for quad in range(block.sizes.size - 1, -1, -1):
+        a, b = block.codes[quad, 0], block.codes[quad, 1]
+        c, d = block.codes[quad, 2], block.codes[quad, 3]
+        cell = cell_of(of_x[a], of_y[b], of_x[c], of_y[d], n_x)
+        place = ends[cell] - np.uint32(1)
+        ends[cell] = place
+        stars[place, 0], stars[place, 1] = from_stars[quad, 0], from_stars[quad, 1]
+        codes[place, 0] = from_codes[quad, 0]
+        out.sizes[place] = block.sizes[quad]

@@ -53,16 +53,32 @@ def sorted_by_zone(vectors: FloatArray, magnitudes: FloatArray, height: float) -
     height : float
         Wanted height of the zones, radians; made a little smaller where it does not divide the sky evenly.
     """
+    ra = np.radians(ra_dec(vectors)[0])
+    return _arranged(vectors.astype(np.float32), magnitudes.astype(np.float32), ra.astype(np.float32), height)
+
+
+def in_zones(zones: Zones, height: float) -> Zones:
+    """Return the same stars in zones of another height."""
+    return _arranged(zones.vectors, zones.magnitudes, zones.ra, height)
+
+
+def chosen_stars(zones: Zones, kept: npt.NDArray[np.bool_]) -> Zones:
+    """Return some of the stars, in the same zones."""
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return Zones(
+        zones.vectors[kept], zones.magnitudes[kept], zones.ra[kept], before[zones.starts], zones.height
+    )
+
+
+def _arranged(vectors: Single, magnitudes: Single, ra: Single, height: float) -> Zones:
     n_zones = max(1, math.ceil(math.pi / height))
     height = math.pi / n_zones
-    ra = np.radians(ra_dec(vectors)[0]).astype(np.float32)
-    declination = np.arcsin(np.clip(vectors[:, 2], -1.0, 1.0))
+    # Not by the sine, which is nearly the same for all stars at a pole.
+    declination = np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1]), dtype=np.float64)
     zone = np.minimum(((declination + 0.5 * math.pi) / height).astype(np.int64), n_zones - 1)
-    order = np.lexsort((ra, zone))
-    starts = np.searchsorted(zone[order], np.arange(n_zones + 1)).astype(np.int64)
-    return Zones(
-        vectors[order].astype(np.float32), magnitudes[order].astype(np.float32), ra[order], starts, height
-    )
+    order = np.argsort(zone * 8.0 + ra, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(zone, minlength=n_zones))]).astype(np.int64)
+    return Zones(vectors[order], magnitudes[order], ra[order], starts, height)
 
 
 @kernel

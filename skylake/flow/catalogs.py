@@ -9,12 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from skylake.core.batch import is_plain_name
-from skylake.errors import UsageError
+from skylake.errors import CatalogError, UsageError
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Lake
+from skylake.sky.asterism_index import index_path, renew_index
 from skylake.sky.catalog_build import build_catalog
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalog_files import import_batches
+from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
 
 #: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
@@ -39,6 +41,12 @@ class CatalogReport:
         Stars whose identifier another star of their pixel has.
     is_default : bool
         Whether the catalog is the one that calibrations use.
+    n_asterisms, index_bytes : int
+        Of its index for plate solving; 0 where none was built.
+    sure_deg : float or None
+        Width from which on pictures are nearly certain to be solved with it.
+    without_index : str or None
+        Why it can have none, a sentence.
     """
 
     name: str
@@ -47,6 +55,10 @@ class CatalogReport:
     dropped: dict[str, int] = field(default_factory=dict)
     n_duplicate_ids: int = 0
     is_default: bool = False
+    n_asterisms: int = 0
+    index_bytes: int = 0
+    sure_deg: float | None = None
+    without_index: str | None = None
 
 
 def import_catalog(
@@ -118,6 +130,32 @@ def import_catalog(
     report.is_default = lake.settings.default_catalog == name
     progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
     return report
+
+
+def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None = None) -> None:
+    """Build the index of a catalog that was imported, for the pictures that an earlier one of its name was made for.
+
+    A catalog with too few stars, or without magnitudes, has none: the report says so.
+
+    Raises
+    ------
+    CatalogError
+        If the index cannot be written.
+    """
+    progress = progress or Silent()
+    catalog = ReferenceCatalog.open(lake.layout.catalog(report.name))
+    progress.begin(f"index of {report.name}", 0)
+    try:
+        index = renew_index(catalog)
+    except CatalogError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        report.without_index = str(error)
+    else:
+        report.n_asterisms, report.sure_deg = index.n_asterisms, index.sure_deg
+        report.index_bytes = index_path(catalog).stat().st_size
+    finally:
+        progress.end()
 
 
 def _counted(files: Sequence[Path], columns: CatalogColumns, report: CatalogReport) -> Iterator[pa.Table]:

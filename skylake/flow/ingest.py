@@ -29,7 +29,7 @@ from skylake.flow.frames import (
 from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
 from skylake.flow.keptfiles import KeptFiles
-from skylake.flow.known import Known, identify, write_repeats
+from skylake.flow.known import Known, identify, lacked_by, read_tried, write_repeats, write_tried
 from skylake.flow.meanwhile import undisturbed
 from skylake.flow.moves import Moves
 from skylake.flow.neighbours import Priors, place_lost
@@ -65,6 +65,8 @@ class IngestOptions:
         File to how the telescope pointed, of frames whose siblings in a mosaic tell.
     neighbours : bool
         Whether frames before and after are asked where a frame points that does not tell it.
+    retry : frozenset of str
+        Reasons of frames to reduce again, whether or not there is something new for them.
     """
 
     redo: bool = False
@@ -72,6 +74,7 @@ class IngestOptions:
     last_night: int | None = None
     attitudes: Mapping[str, Attitude] = field(default_factory=dict)
     neighbours: bool = True
+    retry: frozenset[str] = frozenset()
 
     def takes(self, night: int) -> bool:
         """Tell whether a night is to be taken."""
@@ -147,8 +150,9 @@ def ingest(
 ) -> IngestReport:
     """Ingest frames of one camera.
 
-    Files that the lake holds already are left alone unless ``options.redo``; each night that gets new frames is one
-    commit, and so are nights together that exchange frames. Targets that the camera has at the start are measured.
+    Files that the lake holds already are left alone unless ``options.redo``, or there is by now what they lacked; each
+    night that gets new frames is one commit, and so are nights together that exchange frames. Targets that the camera
+    has at the start are measured.
 
     Raises
     ------
@@ -162,14 +166,14 @@ def ingest(
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
     lake.keep_profile(profile)
-    known = Known.read(lake, profile.name, options.redo)
-    fresh = files if options.redo else [path for path in files if not known.holds(path)]
-    report.n_known = len(files) - len(fresh)
-    nights = _plan(fresh, profile, workers, options, progress)
     # The snapshot is held for as long as workers read targets and masters from it.
     start = lake.snapshot()
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
+    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction))
+    fresh = files if options.redo else [path for path in files if not known.holds(path)]
+    report.n_known = len(files) - len(fresh)
+    nights = _plan(fresh, profile, workers, options, progress)
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report, options.neighbours)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -178,10 +182,14 @@ def ingest(
     size = 1 if profile.base.astrometry.all_sky else _WINDOW * workers.count
     for window in _windows(nights, size):
         later = [night for night in nights if night > max(window)]
+        n_before = len(report.problems)
         failures += _ingest_window(run, window, reduction, later)
+        known.note_tried(report.problems[n_before:], reduction)
         reduction = _with_geometry(run, reduction, failures)
     progress.end()
     _remember(lake, profile, known, report.repeated, workers)
+    if known.tried != read_tried(lake, profile.name):
+        write_tried(lake, profile.name, known.tried)
     report.n_otherwise = _count_otherwise(lake, profile)
     end = lake.snapshot()
     report.half_skies = nights_with_later_sky(end, profile, nights)

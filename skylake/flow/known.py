@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.cameras import Profile
+from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
+from skylake.durable import partial_path
 from skylake.errors import FrameError, cannot_be_written
+from skylake.flow.frames import Reduction
 from skylake.flow.heldframes import COLUMNS, HeldFrames, Seen
 from skylake.image.read import read_file
 from skylake.image.reduce import new_row
 from skylake.lake import Lake
+from skylake.sky.asterism_index import index_name
 
 #: What may go better another time; such frames are taken up again by the next run.
 _RETRIED = {
-    Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value, Reason.NO_MASTER.value,
-    Reason.BAD_MASTER.value, Reason.NO_SKY_FRAME.value, Reason.TARGETS_FAILED.value,
+    Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value, Reason.BAD_MASTER.value,
+    Reason.NO_SKY_FRAME.value, Reason.TARGETS_FAILED.value,
 }  # fmt: skip
 
 Repeat = tuple[int, int | None, int | None]
@@ -46,22 +52,41 @@ class Known:
     seen : Seen
         Every frame that is not to be taken in again under another name: those of the lake, unless they are done anew,
         and those of this run.
+    again : frozenset of str
+        Reasons of frames that are to be tried again.
+    lacked : dict
+        Reason to what the lake has now of what frames with this reason lacked (:func:`lacked_by`).
+    tried : dict
+        File to what the lake had of that when the frame was last tried.
     """
 
     frames: HeldFrames
     repeats: dict[str, Repeat]
     seen: Seen
+    again: frozenset[str] = frozenset()
+    lacked: Mapping[str, str] = field(default_factory=dict)
+    tried: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, lake: Lake, camera: str, redo: bool = False) -> Known:
-        """Read them; with `redo` no frame counts as seen."""
+    def read(
+        cls,
+        lake: Lake,
+        camera: str,
+        redo: bool = False,
+        again: Iterable[str] = (),
+        lacked: Mapping[str, str] | None = None,
+    ) -> Known:
+        """Read them; with `redo` no frame counts as seen. Without `lacked` no frame is tried again for want of it."""
         frames = HeldFrames(lake.snapshot().read("frames", COLUMNS, lambda part: part.camera == camera))
         repeats = {
             file: one
             for file, one in read_repeats(lake, camera).items()
             if frames.file_of(one[0]) is not None
         }
-        return cls(frames, repeats, Seen(None if redo else frames))
+        seen, lacked = Seen(None if redo else frames), lacked or {}
+        return cls(
+            frames, repeats, seen, frozenset(again), lacked, read_tried(lake, camera) if lacked else {}
+        )
 
     def holds(self, path: Path) -> bool:
         """Tell whether a file is known and has not changed, and another try is of no use."""
@@ -71,9 +96,22 @@ class Known:
         except OSError:
             return False
         now = (status.st_size, status.st_mtime_ns)
-        if known is not None and known.reason not in _RETRIED and known[1:3] == now:
+        if known is not None and known[1:3] == now and not self._is_due(str(path), known.reason):
             return True
         return repeat is not None and repeat[1:] == now
+
+    def _is_due(self, file: str, reason: str | None) -> bool:
+        """Tell whether a frame that ended with a reason is to be tried again."""
+        if reason is None or reason in _RETRIED or reason in self.again:
+            return reason is not None
+        return reason in self.lacked and self.tried.get(file) != self.lacked[reason]
+
+    def note_tried(self, problems: Iterable[Mapping[str, Any]], reduction: Reduction) -> None:
+        """Note what frames were tried with that have been reduced again in vain."""
+        lacked = lacked_by(reduction)
+        for problem in problems:
+            if problem["reason"] in lacked:
+                self.tried[problem["file"]] = lacked[problem["reason"]]
 
     def of_nights(self, nights: Iterable[int]) -> dict[int, str]:
         """Return the frames of some nights, frame_id to file.
@@ -96,6 +134,28 @@ class Known:
         }
 
 
+def lacked_by(reduction: Reduction) -> dict[str, str]:
+    """Return, by reason, a digest of what the lake has of what frames with this reason lacked.
+
+    It is another one where a frame that found no place, or no master, may find it: after an import, a new index, a
+    geometry that was learnt, new masters, or a change of the profile. Versions of a geometry do not count, of which
+    there may be one every night.
+    """
+    catalog, way = reduction.catalog, reduction.profile.base.astrometry
+    sky: dict[str, Any] = {
+        "catalog": None if catalog is None else [catalog.name, catalog.checksum],
+        "index": None if catalog is None or way.all_sky or not way.solve else index_name(catalog),
+        "epochs": sorted({one.number for one in reduction.epochs}),
+        "chips": sorted({one.period_mjd for one in reduction.guide.chips}),
+        "geometries": sorted({one.number for one in reduction.guide.geometries}),
+    }
+    masters = {} if reduction.library is None else reduction.library.checksums
+    placed, reduced = (
+        config_sha256({"profile": reduction.profile.sha256, "has": has}) for has in (sky, masters)
+    )
+    return {Reason.NO_WCS: placed, Reason.BAD_WCS: placed, Reason.NO_MASTER: reduced}
+
+
 def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
     """Return what is remembered of files with known content; None for those that cannot be read any more."""
     found: list[Repeat | None] = []
@@ -108,6 +168,39 @@ def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
         row = new_row(profile, content.path, content)
         found.append((row["frame_id"], row["file_bytes"], row["file_modified_ns"]))
     return found
+
+
+def read_tried(lake: Lake, camera: str) -> dict[str, str]:
+    """Return what the lake had of what frames lacked when they were last tried, by file."""
+    try:
+        found: dict[str, str] = json.loads(_tried_path(lake, camera).read_bytes())
+    except (OSError, ValueError):
+        # Nothing is lost: such frames are tried once more.
+        return {}
+    return found
+
+
+def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
+    """Remember what the lake had of what frames lacked.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    path = _tried_path(lake, camera)
+    partial = partial_path(path)
+    try:
+        partial.write_text(json.dumps(tried, indent=0, sort_keys=True), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_be_written(lake.root, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _tried_path(lake: Lake, camera: str) -> Path:
+    return lake.layout.profile(camera).with_suffix(".tried.json")
 
 
 def _path(lake: Lake, camera: str) -> Path:

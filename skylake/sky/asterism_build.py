@@ -6,14 +6,24 @@ the surroundings of a star, so that the solver can choose among the sources of a
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 
-from skylake.core.asterisms import Band, Quads, describe_all, sorted_quads
+from skylake.core.asterisms import (
+    Band,
+    Described,
+    Quads,
+    describe,
+    packed_size,
+    packed_x,
+    packed_y,
+    sorted_quads,
+)
+from skylake.core.kernels import kernel
 from skylake.core.sphere import FloatArray, IntArray
-from skylake.core.zones import Zones, sorted_by_zone
+from skylake.core.zones import Zones, chosen_stars, find_cone, in_zones, sorted_by_zone
 
 #: Stars of a band have fewer brighter ones than this within its reach.
 RANK = 5
@@ -29,13 +39,13 @@ _SAME_FINER = 0.5
 #: has few, and each asterism counts.
 _NEIGHBOURS = (4, 5, 6)
 _RARE = (1.1, 1.35)
-#: Stars that are looked at for brighter ones within reach.
-_CROWD = 48
+#: Most stars that are looked at around one.
+_CROWD = 4096
+#: How far neighbours are looked for at first, in distances where the fifth is expected, and the factor to the next.
+_FIRST_LOOK, _WIDER = 1.7, 1.6
 _CHUNK = 50_000
 #: Size of the smallest asterisms, in units of the mean distance of stars.
 _SMALLEST = 0.25
-#: Zones are so high, in units of the reach.
-_ZONE = 1.0
 
 
 def bands_of(
@@ -60,21 +70,25 @@ def bands_of(
     """
     densities = band_densities(finest_density(narrowest_deg) * (RATIO if finer else 1.0), widest_deg)
     reaches = [math.sqrt(RANK / (math.pi * density)) for density in densities]
-    chosen, kept = [], np.arange(len(vectors))
-    for reach in reaches:
-        kept = kept[leaders(vectors[kept], magnitudes[kept], RANK, reach)]
-        chosen.append(kept)
+    stars = sorted_by_zone(vectors, magnitudes, reaches[0])
+    chosen: list[Zones] = []
+    if finer and len(reaches) > 1:
+        # Mostly a catalog has not many more stars than the next band takes: that is soon known.
+        usual_stars = _thinned(stars, reaches[1])
+        if len(usual_stars.ra) > _SAME_FINER * len(stars.ra):
+            chosen, densities, reaches, finer = [usual_stars], densities[1:], reaches[1:], False
+    for reach in reaches[len(chosen) :]:
+        chosen.append(_thinned(chosen[-1] if chosen else stars, reach))
     first, usual = 0, _USUAL * FINEST_DENSITY / math.radians(1.0) ** 2
     # Bands that the catalog cannot fill would have the stars, and the asterisms, of the next one.
     while first + 1 < len(chosen):
         share = _SAME_FINER if finer and first == 0 else _SAME
         droppable = (finer and first == 0) or densities[first] > usual
-        if not (droppable and len(chosen[first + 1]) > share * len(chosen[first])):
+        if not (droppable and len(chosen[first + 1].ra) > share * len(chosen[first].ra)):
             break
         first += 1
     bands: list[Band] = []
-    for density, reach, kept in list(zip(densities, reaches, chosen, strict=True))[first:]:
-        zones = sorted_by_zone(vectors[kept], magnitudes[kept], _ZONE * reach)
+    for density, reach, zones in list(zip(densities, reaches, chosen, strict=True))[first:]:
         bands.append(_frozen(Band(density, RANK, reach, zones, _quads(zones, density))))
     return bands
 
@@ -101,66 +115,144 @@ def band_densities(finest_per_square_degree: float, widest_deg: float) -> list[f
     return [density / square_degree for density in densities]
 
 
-def leaders(vectors: FloatArray, magnitudes: FloatArray, rank: int, reach: float) -> IntArray:
-    """Return the stars with fewer than `rank` brighter ones within `reach` (radians)."""
-    from scipy.spatial import cKDTree
+def _thinned(stars: Zones, reach: float) -> Zones:
+    """Return the leaders among some stars, in zones as high as the reach: a cone lies in three of them."""
+    stars = in_zones(stars, reach)
+    return chosen_stars(stars, leaders(stars, RANK, reach))
 
-    tree = cKDTree(vectors)
-    order = np.argsort(magnitudes, kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    place = np.append(place, len(order))
-    kept = np.zeros(len(vectors), bool)
-    for start in range(0, len(vectors), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        _, near = tree.query(
-            vectors[part], k=min(_CROWD, len(vectors)), distance_upper_bound=2.0 * math.sin(0.5 * reach)
-        )
-        near = near.reshape(len(vectors[part]), -1)
-        kept[part] = (place[near] < place[:-1][part, None]).sum(axis=1) < rank
-    return np.flatnonzero(kept)
+
+@kernel
+def leaders(zones: Zones, rank: int, reach: float) -> npt.NDArray[np.bool_]:
+    """Tell of each star whether it has fewer than `rank` brighter ones within `reach` (radians)."""
+    found, centre = np.empty(_CROWD, np.int64), np.empty(3)
+    kept = np.zeros(zones.ra.size, np.bool_)
+    for star in range(zones.ra.size):
+        _direction(zones, star, centre)
+        brighter, mine = 0, zones.magnitudes[star]
+        for place in range(find_cone(zones, centre, reach, found)):
+            other = found[place]
+            # Of stars that are as bright as each other one comes first.
+            if zones.magnitudes[other] < mine or (zones.magnitudes[other] == mine and other < star):
+                brighter += 1
+                if brighter == rank:
+                    break
+        kept[star] = brighter < rank
+    return kept
 
 
 def _quads(zones: Zones, density: float) -> Quads:
     """Return the asterisms of a band."""
-    from scipy.spatial import cKDTree
-
-    vectors = zones.vectors.astype(np.float64)
-    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-    if len(vectors) <= _NEIGHBOURS[-1]:
-        return sorted_quads(np.zeros((0, 4), np.int64), np.zeros((0, 4)), np.zeros(0), 1.0)
-    tree = cKDTree(vectors)
-    pieces: list[tuple[IntArray, FloatArray, FloatArray]] = []
-    for start in range(0, len(vectors), _CHUNK):
-        distance, near = tree.query(vectors[start : start + _CHUNK], k=_NEIGHBOURS[-1] + 1)
-        members = _members(near, distance, density)
-        codes, sizes = np.empty(members.shape), np.empty(len(members))
-        describe_all(vectors, members, codes, sizes)
-        # Smaller types, since those of the whole sky come together.
-        pieces.append((members.astype(np.uint32), codes.astype(np.float32), sizes.astype(np.float32)))
-    members, codes, sizes = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    once = np.sort(np.unique(_keys(members), return_index=True)[1])
-    return sorted_quads(members[once], codes[once], sizes[once], _SMALLEST / math.sqrt(density))
+    n_stars, most = zones.ra.size, _NEIGHBOURS[-1]
+    smallest = _SMALLEST / math.sqrt(density)
+    blocks: list[Described] = []
+    if n_stars > most:
+        near, counts = np.empty((n_stars, most), np.int32), np.empty(n_stars, np.int8)
+        _find_nearest(zones, density, near, counts)
+        room = _CHUNK * math.comb(most, 3)
+        scratch = Described(
+            np.empty((room, 4), np.uint32), np.empty((room, 4), np.uint8), np.empty(room, np.uint8)
+        )
+        for first in range(0, n_stars, _CHUNK):
+            made = _describe(zones, near, counts, smallest, first, min(first + _CHUNK, n_stars), scratch)
+            blocks.append(Described(*(values[:made].copy() for values in scratch)))
+    return sorted_quads(blocks, smallest)
 
 
-def _members(near: IntArray, distance: FloatArray, density: float) -> IntArray:
-    """Return the members of the asterisms of some stars, each once, shape (q, 4)."""
+@kernel
+def _direction(zones: Zones, star: int, vector: FloatArray) -> None:
+    """Write the unit vector of a star; in single precision it is none."""
+    x, y, z = zones.vectors[star, 0], zones.vectors[star, 1], zones.vectors[star, 2]
+    vector[0], vector[1], vector[2] = x, y, z
+    vector /= math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+
+
+@kernel
+def _find_nearest(
+    zones: Zones, density: float, near: npt.NDArray[np.int32], counts: npt.NDArray[np.int8]
+) -> None:
+    """Write the nearest stars of each star of a band, and of how many of them asterisms are made."""
+    most = near.shape[1]
+    found, squares = np.empty(_CROWD, np.int64), np.empty(most + 1)
+    centre, other = np.empty(3), np.empty(3)
     expected = math.sqrt(_NEIGHBOURS[1] / (math.pi * density))
-    rarity = distance[:, _NEIGHBOURS[1]] / expected
-    few = np.array(_NEIGHBOURS)[np.searchsorted(_RARE, rarity)]
-    found = []
-    for count in _NEIGHBOURS:
-        rows = near[few == count]
-        for three in itertools.combinations(range(1, count + 1), 3):
-            found.append(np.sort(rows[:, [0, *three]], axis=1))
-    members = np.concatenate(found).astype(np.int64)
-    return members[np.unique(_keys(members), return_index=True)[1]]
+    for star in range(near.shape[0]):
+        _direction(zones, star, centre)
+        reach, n_found = _FIRST_LOOK * expected, 0
+        while n_found <= most and reach < 0.5 * math.pi:
+            n_found = find_cone(zones, centre, reach, found)
+            reach *= _WIDER
+        n = 0
+        for place in range(n_found):
+            if found[place] == star:
+                continue
+            _direction(zones, found[place], other)
+            square = (other[0] - centre[0]) ** 2 + (other[1] - centre[1]) ** 2 + (other[2] - centre[2]) ** 2
+            rank = n
+            while rank > 0 and squares[rank - 1] > square:
+                squares[rank] = squares[rank - 1]
+                if rank < most:
+                    near[star, rank] = near[star, rank - 1]
+                rank -= 1
+            if rank < most:
+                squares[rank], near[star, rank] = square, found[place]
+                n = min(n + 1, most)
+        counts[star] = min(n, _NEIGHBOURS[0])
+        if n >= _NEIGHBOURS[1]:
+            rarity = math.sqrt(squares[_NEIGHBOURS[1] - 1]) / expected
+            for step in range(2):
+                if rarity > _RARE[step]:
+                    counts[star] = min(n, _NEIGHBOURS[step + 1])
 
 
-def _keys(members: IntArray) -> IntArray:
-    """Return a number for each set of four; two sets have the same once in a hundred thousand skies."""
-    key = np.zeros(len(members), np.uint64)
-    for column in np.sort(members, axis=1).T:
-        key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
-    return key.view(np.int64)
+@kernel
+def _describe(
+    zones: Zones,
+    near: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int8],
+    smallest: float,
+    first: int,
+    end: int,
+    out: Described,
+) -> int:
+    """Describe the asterisms of the stars from `first` on, below `end`; return how many there are."""
+    four, vectors = np.empty(4, np.int64), np.empty((4, 3))
+    order, code, made = np.empty(4, np.int64), np.empty(4), 0
+    for star in range(first, end):
+        four[0] = star
+        _direction(zones, star, vectors[0])
+        for a in range(counts[star] - 2):
+            four[1] = near[star, a]
+            _direction(zones, four[1], vectors[1])
+            for b in range(a + 1, counts[star] - 1):
+                four[2] = near[star, b]
+                _direction(zones, four[2], vectors[2])
+                for c in range(b + 1, counts[star]):
+                    four[3] = near[star, c]
+                    if _is_made(near, counts, four):
+                        continue
+                    _direction(zones, four[3], vectors[3])
+                    size = packed_size(describe(vectors, order, code), smallest)
+                    if size < 0:
+                        continue
+                    out.sizes[made] = size
+                    for i in range(4):
+                        out.stars[made, i] = four[order[i]]
+                        out.codes[made, i] = packed_y(code[i]) if i % 2 else packed_x(code[i])
+                    made += 1
+    return made
+
+
+@kernel
+def _is_made(near: npt.NDArray[np.int32], counts: npt.NDArray[np.int8], four: IntArray) -> bool:
+    """Tell whether a star before the first of four has the others among its neighbours: it makes the asterism."""
+    for member in range(1, 4):
+        if four[member] > four[0]:
+            continue
+        star, n = four[member], 0
+        for place in range(counts[star]):
+            other = near[star, place]
+            if other == four[0] or other == four[1] or other == four[2] or other == four[3]:
+                n += 1
+        if n == 3:
+            return True
+    return False

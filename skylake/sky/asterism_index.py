@@ -32,7 +32,7 @@ _SKY_SQUARE_DEGREES = 41252.96
 _CELL_SQUARE_DEGREES = _SKY_SQUARE_DEGREES / (12 * 4**_CELL_ORDER)
 #: So many times more stars are looked at than the narrowest band takes.
 _SPARE = 2.0
-#: Of an index, at most; the file has 300 bytes for each, and to build it takes 2,200 bytes of memory.
+#: Of an index, at most; the file has 300 bytes for each, and to build it takes 600 bytes of memory.
 _MOST_STARS = 6_000_000
 #: Stars of a picture that is nearly certain to be solved: all of the catalog, or those of many that a band takes.
 _SURE, _SURE_OF_MANY = 12.0, 36.0
@@ -87,6 +87,13 @@ class AsterismIndex:
     def n_asterisms(self) -> int:
         """Asterisms of all bands."""
         return sum(len(band.quads.sizes) for band in self.bands)
+
+
+def _called(catalog: ReferenceCatalog) -> str:
+    """Return the lake and the name of a catalog as a command takes them."""
+    # Catalogs of a lake are beside each other in its folder of them.
+    folder = catalog.collection.parent
+    return f"{folder.parent if folder.name == 'catalogs' else 'LAKE'} {catalog.name}"
 
 
 def index_path(catalog: ReferenceCatalog) -> Path:
@@ -188,6 +195,8 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> 
 
 def _brightest(cells: npt.NDArray[np.int64], mag: FloatArray, most: int) -> npt.NDArray[np.intp]:
     """Return the places of the brightest stars of each cell."""
+    if not len(cells) or np.bincount(cells - cells.min()).max() <= most:
+        return np.arange(len(cells))
     order = np.lexsort((mag, cells))
     grouped = cells[order]
     first = np.flatnonzero(np.diff(grouped, prepend=-1))
@@ -204,9 +213,7 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
         If there is none, or it is damaged, or of another catalog or version.
     """
     path = index_path(catalog)
-    # Catalogs of a lake are beside each other in its folder of them.
-    lake = path.parents[1] if path.parent.name == "catalogs" else "LAKE"
-    called = f"{lake} {catalog.name}"
+    called = _called(catalog)
     mend = f"run `skylake catalog index {called}`"
     try:
         bands, content, version = read_bands(path)
@@ -223,6 +230,16 @@ def open_index(catalog: ReferenceCatalog) -> AsterismIndex:
     return AsterismIndex(tuple(bands), content.narrowest_deg, content.widest_deg, content.magnitude, called)
 
 
+def index_name(catalog: ReferenceCatalog) -> str | None:
+    """Return what tells the index of a catalog from another one of it; None if there is none to solve with."""
+    try:
+        index = open_index(catalog)
+    except CatalogError:
+        return None
+    limits = f"{index.narrowest_deg:g} {index.widest_deg:g} {index.magnitude}"
+    return f"{VERSION} {limits} {index.n_stars} {index.n_asterisms}"
+
+
 def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> AsterismIndex:
     """Open the index of a catalog; where there is none that fits, build it, for what the last one was asked for."""
     try:
@@ -234,13 +251,23 @@ def ensure_index(catalog: ReferenceCatalog, tell: Callable[[str], None]) -> Aste
             # Another process may have built it meanwhile.
             return open_index(catalog)
         except CatalogError:
-            tell(f"{why}; it is built now, which takes a minute or two")
-        before = read_limits(index_path(catalog))
-        if before is None:
-            return _built(catalog, None, 0.5, 60.0)
-        band = before.magnitude.removeprefix("mag_")
-        narrowest = max(before.narrowest_deg, narrowest_possible_deg(catalog.n_rows))
-        return _built(catalog, band if band in catalog.bands else None, narrowest, before.widest_deg)
+            tell(f"{why}; it is built now, which takes some seconds")
+        return _built_as_before(catalog)
+
+
+def renew_index(catalog: ReferenceCatalog) -> AsterismIndex:
+    """Build the index of a catalog as :func:`build_index` does, for what the last one was asked for."""
+    with _building(catalog, None):
+        return _built_as_before(catalog)
+
+
+def _built_as_before(catalog: ReferenceCatalog) -> AsterismIndex:
+    before = read_limits(index_path(catalog))
+    if before is None:
+        return _built(catalog, None, 0.5, 60.0)
+    band = before.magnitude.removeprefix("mag_")
+    narrowest = max(before.narrowest_deg, narrowest_possible_deg(catalog.n_rows))
+    return _built(catalog, band if band in catalog.bands else None, narrowest, before.widest_deg)
 
 
 @contextmanager
@@ -257,4 +284,5 @@ def _building(catalog: ReferenceCatalog, tell: Callable[[str], None] | None) -> 
                 left.unlink(missing_ok=True)
             yield
     except OSError as error:
-        raise CatalogError(f"{path}: the index cannot be written ({reason_of(error)})") from error
+        mend = f"clear that up, then run `skylake catalog index {_called(catalog)}`"
+        raise CatalogError(f"{path}: the index cannot be written ({reason_of(error)}); {mend}") from error

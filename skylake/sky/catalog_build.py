@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from skylake.durable import exchange, in_use, is_in_use, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
 from skylake.schema import TableSchema, conform
-from skylake.schema.parquet import write_options, write_parquet
+from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
 from skylake.sky.pixels import Pixel, PixelTree
 
@@ -172,7 +172,7 @@ def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[in
     for number, batch in enumerate(batches):
         pixels = tree.assign(batch["_healpix_29"].to_numpy())
         for pixel, rows in _groups(pixels):
-            _write_scratch(batch.take(rows), folder / str(pixel) / f"{number:06d}.parquet")
+            _write_scratch(batch.take(rows), folder / str(pixel) / f"{number:06d}.arrow")
             counts[pixel] = counts.get(pixel, 0) + len(rows)
     return counts
 
@@ -180,7 +180,14 @@ def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[in
 def _write_scratch(rows: pa.Table, path: Path) -> None:
     """Write rows for the second pass; unlike the catalog they need not survive a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, path, **write_options(rows.schema))
+    # A third of the time that Parquet takes for many small files.
+    with pa.ipc.new_file(path, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(rows)
+
+
+def _read_scratch(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as stream:
+        return pa.ipc.open_file(stream).read_all()
 
 
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
@@ -194,9 +201,7 @@ def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[i
 
 
 def _gather(folder: Path, schema: TableSchema) -> pa.Table:
-    rows = pa.concat_tables(
-        [pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet"))]
-    )
+    rows = pa.concat_tables([_read_scratch(path) for path in sorted(folder.iterdir())])
     return conform(rows, schema).sort_by([(name, "ascending") for name in schema.layout.sort])
 
 
@@ -237,7 +242,7 @@ def _build_margin(
         which, pixels = fine.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
         for neighbour, chosen in _groups(pixels):
             near = rows.take(pa.array(which).take(chosen))
-            _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.parquet")
+            _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.arrow")
             counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
     margin = f"{name}_margin"
     filled = []

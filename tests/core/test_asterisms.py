@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from skylake.core.asterisms import (
+    SIZE_STEP,
+    Described,
     cell_of,
     cell_x,
     cell_y,
-    cells_of,
     describe,
-    describe_all,
-    packed_codes,
+    packed_size,
+    packed_x,
+    packed_y,
     sorted_quads,
     unpacked_x,
     unpacked_y,
@@ -51,20 +55,35 @@ def test_a_mirrored_asterism_has_the_signs_of_y_reversed() -> None:
 
 
 def test_codes_are_in_their_cells_and_survive_packing() -> None:
-    vectors = np.concatenate([_four(seed) for seed in range(400)])
-    members = np.arange(1600).reshape(-1, 4)
-    codes, sizes = np.empty((400, 4)), np.empty(400)
-    describe_all(vectors, members, codes, sizes)
-    cells = cells_of(codes, 9)
-    one_by_one = [cell_of(cell_x(a, 9), cell_y(b, 9), cell_x(c, 9), cell_y(d, 9), 9) for a, b, c, d in codes]
-    assert cells.tolist() == one_by_one
-    packed = packed_codes(codes)
-    back = [[unpacked_x(a), unpacked_y(b), unpacked_x(c), unpacked_y(d)] for a, b, c, d in packed.astype(int)]
-    assert np.abs(np.array(back) - codes).max() < 0.0036
-    quads = sorted_quads(members, codes, sizes, float(sizes.min()))
-    cells = cells_of(codes, quads.n_x)
-    for quad in range(0, 400, 7):
-        here = quads.stars[quads.starts[cells[quad]] : quads.starts[cells[quad] + 1]].tolist()
-        # A byte holds sizes up to twenty times the smallest.
-        assert (members[quad].tolist() in here) == (sizes[quad] < 20.0 * sizes.min())
-    assert 300 < len(quads.sizes) <= 400
+    smallest, n = 0.02, 400
+    described = Described(
+        np.arange(4 * n, dtype=np.uint32).reshape(n, 4), np.empty((n, 4), np.uint8), np.empty(n, np.uint8)
+    )
+    for seed in range(n):
+        size, order, code = _described(_four(seed))
+        described.stars[seed] = 4 * seed + order
+        packed = [packed_x(code[0]), packed_y(code[1]), packed_x(code[2]), packed_y(code[3])]
+        back = [unpacked_x(packed[0]), unpacked_y(packed[1]), unpacked_x(packed[2]), unpacked_y(packed[3])]
+        assert np.abs(np.array(back) - code).max() < 0.0036
+        described.codes[seed], described.sizes[seed] = packed, packed_size(size, smallest)
+        assert abs(smallest * math.exp(described.sizes[seed] * SIZE_STEP) / size - 1.0) < 0.0061
+    # Of several blocks, none of which stays in memory.
+    blocks = [Described(*(values[part] for values in described)) for part in (slice(0, 150), slice(150, n))]
+    quads = sorted_quads(blocks, smallest)
+    assert blocks == [] and len(quads.sizes) == quads.starts[-1] == n
+    n_x = quads.n_x
+    for seed, (a, b, c, d) in enumerate(described.codes.tolist()):
+        x, y = (
+            (cell_x(unpacked_x(a), n_x), cell_x(unpacked_x(c), n_x)),
+            (cell_y(unpacked_y(b), n_x), cell_y(unpacked_y(d), n_x)),
+        )
+        cell = cell_of(x[0], y[0], x[1], y[1], n_x)
+        here = slice(int(quads.starts[cell]), int(quads.starts[cell + 1]))
+        place = quads.stars[here].tolist().index(described.stars[seed].tolist())
+        assert quads.codes[here][place].tolist() == [a, b, c, d]
+        assert quads.sizes[here][place] == described.sizes[seed]
+
+
+def test_a_byte_holds_chords_up_to_twenty_times_the_smallest() -> None:
+    assert packed_size(0.02, 0.02) == 0 and packed_size(0.0198, 0.02) == -1 == packed_size(0.0, 0.02)
+    assert 0 < packed_size(20.0 * 0.02, 0.02) <= 255 and packed_size(22.0 * 0.02, 0.02) == -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skylake.core.asterisms import cells_of, describe_all
+from skylake.core.asterisms import cell_of, cell_x, cell_y, describe_all, unpacked_x, unpacked_y
 from skylake.core.sphere import unit_vectors
+from skylake.core.zones import sorted_by_zone
 from skylake.durable import locked_alone, partial_path
 from skylake.errors import CatalogError
 from skylake.sky.asterism_build import RANK, band_densities, bands_of, leaders
@@ -58,7 +60,13 @@ def test_asterisms_of_the_file_are_those_of_their_stars(index: AsterismIndex) ->
         same = (members == band.quads.stars).all(axis=1)
         assert same.mean() > 0.999
         cells = np.repeat(np.arange(len(band.quads.starts) - 1), np.diff(band.quads.starts.astype(np.int64)))
-        assert np.mean(cells_of(codes, band.quads.n_x)[same] == cells[same]) > 0.999
+        n_x, packed = band.quads.n_x, band.quads.codes
+        assert np.abs(packed[same, 0] / 255.0 - codes[same, 0]).max() < 0.0021
+        for quad in range(0, len(packed), 97):
+            x = [cell_x(unpacked_x(packed[quad, k]), n_x) for k in (0, 2)]
+            y = [cell_y(unpacked_y(packed[quad, k]), n_x) for k in (1, 3)]
+            assert cell_of(x[0], y[0], x[1], y[1], n_x) == cells[quad]
+        assert len(np.unique(np.sort(members, axis=1), axis=0)) == len(members)
         assert sizes.min() >= 0.99 * band.quads.smallest
     assert index.n_asterisms > 5 * index.n_stars / 2 and index.magnitude == "mag_V"
 
@@ -72,14 +80,34 @@ def test_bands_thin_out_evenly_over_the_sky(index: AsterismIndex) -> None:
     assert np.abs(np.histogram(heights, 4, (-1, 1))[0] / numbers[-1] - 0.25).max() < 0.12
 
 
+def test_asterisms_are_a_star_and_three_of_its_nearest_at_the_poles_too() -> None:
+    random = np.random.default_rng(6)
+    vectors = random.normal(size=(3000, 3)) * [1.0, 1.0, 4.0]
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    [band] = bands_of(vectors, random.uniform(5.0, 12.0, 3000), 10.0, 10.0, finer=False)
+    stars = band.zones.vectors.astype(float)
+    near = np.argsort(-(stars @ stars.T), axis=1)[:, 1:7]
+    at_least = {tuple(sorted((star, *near[star, :3].tolist()))) for star in range(len(stars))}
+    at_most = {
+        tuple(sorted((star, *three)))
+        for star in range(len(stars))
+        for three in itertools.combinations(near[star].tolist(), 3)
+    }
+    # The largest ones are left out.
+    found = {tuple(four) for four in np.sort(band.quads.stars, axis=1).tolist()}
+    assert len(found) == len(band.quads.sizes) > 4 * len(stars)
+    assert found <= at_most and len(at_least - found) < 0.05 * len(at_least)
+
+
 def test_leaders_have_few_brighter_neighbours() -> None:
     random = np.random.default_rng(4)
     vectors = unit_vectors(random.uniform(0, 20, 400), random.uniform(-10, 10, 400))
     magnitudes = random.uniform(5, 12, 400)
     reach = math.radians(3.0)
-    near = vectors @ vectors.T > math.cos(reach)
-    brighter = (near & (magnitudes[None] < magnitudes[:, None])).sum(axis=1)
-    assert leaders(vectors, magnitudes, RANK, reach).tolist() == np.flatnonzero(brighter < RANK).tolist()
+    zones = sorted_by_zone(vectors, magnitudes, reach)
+    near = zones.vectors.astype(float) @ zones.vectors.astype(float).T > math.cos(reach)
+    brighter = (near & (zones.magnitudes[None] < zones.magnitudes[:, None])).sum(axis=1)
+    assert leaders(zones, RANK, reach).tolist() == (brighter < RANK).tolist()
 
 
 def test_the_widest_pictures_have_thirty_stars_of_the_last_band() -> None:
