@@ -65,6 +65,9 @@ _SOLVED = (
     "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog with the "
     "patterns that `skylake catalog index` makes"
 )
+_WHOLE_SKY = (
+    "an ingest finds it from site, time and the bright stars of a catalog of the lake, which needs no index"
+)
 
 
 def _with_dates(readings: list[Reading], header: HeaderReading) -> list[Reading]:
@@ -340,9 +343,16 @@ def _of_sky(
 def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]:
     """Tell where the header says that the image is, which takes no pixels."""
     from skylake.cameras import Reading
+    from skylake.core.reasons import Reason
     from skylake.image.astrometry import header_pointing
+    from skylake.image.skyplace import NO_SITE
     from skylake.image.steps import image_grid, trim_window
 
+    if camera.astrometry.all_sky:
+        if camera.site.known:
+            return [Reading("centre", None, "site, time and stars", "ok", _WHOLE_SKY)]
+        attempt.fail(Reason.NO_WCS, NO_SITE)
+        return [Reading("centre", None, "", "missing", NO_SITE)]
     if camera.header.wcs == "none" and camera.astrometry.solve:
         return [Reading("centre", None, "the stars", "ok", _SOLVED)]
 

@@ -99,7 +99,11 @@ def ingest(
 def _show_ingest(report: IngestReport, lake: Lake) -> None:
     for sentence in report.complaints:
         show.complain(sentence)
+    # One sentence at the end is for these.
+    together = {(one.camera, file) for one in report.contradictions for file in one.files}
     for problem in report.problems:
+        if (problem["camera"], problem["file"]) in together:
+            continue
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
     for file in report.repeated:
         show.complain(f"{file}: the same bytes as another file, which stands for both")
@@ -107,7 +111,10 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(unchecked(report.unchecked, lake.root, _first_row(lake, report.unchecked[0])))
     if report.unexposed:
         show.complain(unexposed(report.unexposed))
-    for sentence in _one_of_each(report.contradicting):
+    alone = [
+        one for one in report.contradicting if not any(one.startswith(f"{file}: ") for _, file in together)
+    ]
+    for sentence in _one_of_each(alone):
         show.complain(sentence)
     counts = (
         ", ".join(f"{number} {status}" for status, number in sorted(report.counts.items())) or "nothing new"
@@ -127,6 +134,8 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(sentence)
     if report.half_skies:
         click.echo(half_skies(report))
+    for one in report.contradictions:
+        show.complain(one.sentence)
 
 
 def _one_of_each(sentences: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from skylake.core.reasons import Reason, Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.chunks import reduce_again, reduce_frames, without_repeats
 from skylake.flow.cluster import Workers
+from skylake.flow.contradictions import Contradiction, contradictions
 from skylake.flow.discover import find_frames
 from skylake.flow.frames import (
     Chunk,
@@ -48,7 +49,7 @@ from skylake.lake.geometries import read_geometries
 _WINDOW = 128
 #: Headers read in one task.
 _PEEK_CHUNK = 256
-_REPORTED = ["camera", "file", "status", "reason", "message"]
+_REPORTED = ["camera", "night", "mjd_mid", "file", "status", "reason", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class IngestReport:
         Good files whose cards tell no exposure, though the profile names some that should.
     contradicting : list of str
         Good files whose stars contradict the profile, or whose header or pixels are told of, with a sentence.
+    contradictions : list of Contradiction
+        What several frames say against the profile in the same way.
     half_skies : list of int
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     overlapping : list of str
@@ -124,6 +127,7 @@ class IngestReport:
     unchecked: list[str] = field(default_factory=list)
     unexposed: list[str] = field(default_factory=list)
     contradicting: list[str] = field(default_factory=list)
+    contradictions: list[Contradiction] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
     overlapping: list[str] = field(default_factory=list)
 
@@ -192,6 +196,7 @@ def ingest(
         write_tried(lake, profile.name, known.tried)
     report.n_otherwise = _count_otherwise(lake, profile)
     end = lake.snapshot()
+    report.contradictions = contradictions(run.told, profile)
     report.half_skies = nights_with_later_sky(end, profile, nights)
     report.overlapping = overlapping(end, profile, nights)
     if failures:
@@ -268,6 +273,8 @@ class _Run:
     known: Known
     report: IngestReport
     neighbours: bool
+    #: Rows of frames of the sky that are committed.
+    told: list[dict[str, Any]] = field(default_factory=list)
 
     def asks_neighbours(self, reduction: Reduction) -> bool:
         """Tell whether frames before and after are asked where lost frames point."""
@@ -373,7 +380,8 @@ def _publish_window(
         commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
         done.update(group)
         for batch, parts in some.items():
-            _report_batch(run.report, profile.base, batch, chunks.get(batch.night, []), parts, run.progress)
+            some_chunks = chunks.get(batch.night, [])
+            run.told.extend(_report_batch(run.report, profile.base, batch, some_chunks, parts, run.progress))
     return failures
 
 
@@ -384,13 +392,15 @@ def _report_batch(
     chunks: list[Chunk],
     parts: Sequence[Part],
     progress: Progress,
-) -> None:
+) -> list[dict[str, Any]]:
+    """Add a batch to the report; return the rows of its frames of the sky."""
     _, sources, forced = parts
     rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
     statuses = [row["status"] for row in rows]
     for status in statuses:
         report.counts[status] = report.counts.get(status, 0) + 1
-    report.problems += [row for row in rows if row["reason"] is not None]
+    named = ("camera", "file", "status", "reason", "message")
+    report.problems += [{name: row[name] for name in named} for row in rows if row["reason"] is not None]
     report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
     report.contradicting += [told for chunk in chunks for told in contradicting_files(chunk.frames)]
     report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
@@ -401,3 +411,4 @@ def _report_batch(
     progress.line(
         f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
     )
+    return [row for row in rows if row["status"] != Status.SKIPPED]

@@ -139,6 +139,7 @@ def _add(report: IngestReport, further: IngestReport) -> None:
     report.unchecked += further.unchecked
     report.unexposed += further.unexposed
     report.contradicting += further.contradicting
+    report.contradictions += further.contradictions
     report.overlapping += further.overlapping
     report.half_skies = sorted({*report.half_skies, *further.half_skies})
 

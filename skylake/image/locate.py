@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from skylake.cameras import HeaderReading
 from skylake.core.camera import Camera
+from skylake.core.corrections import correction
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import Image
 from skylake.core.reasons import Reason
@@ -28,7 +29,7 @@ from skylake.image.bending import Bending, bending_of
 from skylake.image.clouds import count_found
 from skylake.image.crowded import catalog_crowding
 from skylake.image.epochs import Epoch, epoch_at
-from skylake.image.hints import attempts, contradicted, in_turn, of_profile, why_unsolved
+from skylake.image.hints import SCALE_FACTOR, attempts, contradicted, in_turn, of_profile, why_unsolved
 from skylake.image.located import Judged, Located
 from skylake.image.matching import Sources
 from skylake.image.measure import Measurements
@@ -113,7 +114,7 @@ def locate(
         return Located(told[0], _without_stars(told[1], reading.camera))
     shape, camera = (image.pixels.shape[0], image.pixels.shape[1]), reading.camera
     row["wcs_catalog"] = reference.catalog
-    frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference)
+    frame = _Frame(row, camera, reading.exposure_s, shape, measured, reference, image.raw_step)
     if camera.astrometry.all_sky:
         return frame.in_the_sky()
     placed = None if prior is None else frame.between(prior)
@@ -152,6 +153,7 @@ class _Frame:
     shape: tuple[int, int]
     measured: Measurements
     reference: Reference
+    raw_step: int
 
     @property
     def epoch(self) -> Epoch | None:
@@ -249,7 +251,9 @@ class _Frame:
                 if not judged.wrong:
                     wrong = contradicted(of_profile(tries), answer)
                     self.row["wcs_log_odds"] = answer.log_odds
-                    self.row["message"] = wrong and f"solved, but the profile is wrong: {wrong}"
+                    self.row["message"] = (
+                        wrong and f"solved, but the profile is wrong: {wrong}; {self.mend(answer)}"
+                    )
                     return judged, None
                 # What was refused leaves nothing in the row, and does not end the search.
                 self.row.clear()
@@ -260,6 +264,16 @@ class _Frame:
         if refused is None:
             refused = FrameRejected(Reason.NO_WCS, why_unsolved(answers, of_profile(tries)))
         return None, refused
+
+    def mend(self, found: Solution) -> str:
+        """Return the advice to give the profile the scale and the parity of a solution."""
+        known, raw_scale = self.camera.optics.pixel_scale_arcsec, found.scale_arcsec / self.raw_step
+        values: dict[str, float | bool] = {}
+        if known is not None and not 1.0 / SCALE_FACTOR <= raw_scale / known <= SCALE_FACTOR:
+            values["optics.pixel_scale_arcsec"] = raw_scale
+        if self.camera.astrometry.mirrored not in (None, found.parity > 0):
+            values["astrometry.mirrored"] = found.parity > 0
+        return correction(values)
 
     def stars(self) -> npt.NDArray[np.intp]:
         """Return the sources that may be stars, and have their places."""

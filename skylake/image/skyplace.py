@@ -32,6 +32,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Centroids that mean nothing: of what is cut off, spoilt, or too crowded to have one.
 NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
+NO_SITE = (
+    "the profile has no site, which the whole sky needs; set longitude_deg and latitude_deg under [site]"
+)
 #: Width that is taken where no source tells, pixels.
 USUAL_FWHM_PX = 2.5
 #: What wcs_source says of a frame whose stars told nothing of where it points.
@@ -81,9 +84,7 @@ class SkyScene:
         """
         site = camera.site
         if not site.known:
-            raise FrameRejected(
-                Reason.NO_WCS, "the profile has no site, which tells what the whole sky shows; give [site]"
-            )
+            raise FrameRejected(Reason.NO_WCS, NO_SITE)
         found = detected_of(
             measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
         )

@@ -204,6 +204,26 @@ def test_a_camera_whose_headers_have_no_wcs_is_solved_by_its_stars(
     assert (answer.status, answer.json[0]["reason"]) == (1, "no_wcs")
 
 
+def test_a_camera_of_the_whole_sky_needs_a_site_and_no_index(
+    frame: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    sky, lost = tmp_path / "sky.toml", tmp_path / "lost.toml"
+    whole = 'header.wcs = "none"\nastrometry.all_sky = true\n'
+    sky.write_text(f'name = "whole"\nlike = {json.dumps(str(camera))}\n{whole}')
+    lost.write_text(f'name = "lost"\nlike = "generic"\n{whole}')
+    answer = skylake_command("camera", "check", "-c", sky, frame, "--json")
+    assert (answer.status, answer.json[0]["usable"]) == (0, True)
+    centre = readings(answer.json[0])["centre"]
+    assert (
+        centre["verdict"] == "ok"
+        and "needs no index" in centre["note"]
+        and "catalog index" not in centre["note"]
+    )
+    answer = skylake_command("camera", "check", "-c", lost, frame, "--json")
+    assert (answer.status, answer.json[0]["reason"]) == (1, "no_wcs")
+    assert "longitude_deg and latitude_deg under [site]" in answer.json[0]["message"]
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, skylake_command: Run) -> None:
     missing = skylake_command("camera", "check", tmp_path / "no frame.fits")
     assert missing.status == 2

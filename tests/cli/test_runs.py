@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,32 @@ def test_calibrate_finds_the_zeropoints_of_truth(lake: Path, sky: Path, asked: R
     pulls = [(row["zp"] - known[Path(row["file"]).name]["zp"]) / row["zp_err"] for row in rows]
     assert np.abs(pulls).max() < 5
     assert all(0 < row["zp_err"] < 0.1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "has", "advice"),
+    [
+        ("optics.pixel_scale_arcsec = 20.0", "rejected", "optics.pixel_scale_arcsec = 20", "set optics.pixel_scale_"),
+        ("detector.width_px = 300", "failed", "detector.width_px = 300 and detector.height_px = 256",
+         "set detector.width_px = 256 and detector.height_px = 256 in "),
+    ],
+)  # fmt: skip
+def test_frames_that_all_contradict_the_profile_are_one_sentence_whose_advice_helps(
+    frames: Path, camera: Path, new_lake: Path, skylake_command: Run, tmp_path: Path,
+    wrong: str, status: str, has: str, advice: str,
+) -> None:  # fmt: skip
+    own = tmp_path / "own.toml"
+    start = f'name = "own"\nlike = {json.dumps(str(camera))}\n'
+    own.write_text(f"{start}{wrong}\n")
+    answer = skylake_command("ingest", new_lake, "-c", own, frames)
+    assert answer.status == 1 and f"ingest: 4 {status}" in answer.out
+    said = [line for line in answer.err.splitlines() if str(frames) in line or "contradict" in line]
+    [sentence] = said
+    assert f"own: all 4 frames of 20241001 contradict {has}: {advice}" in sentence and str(own) in sentence
+    told = re.findall(r"\w+\.\w+ = [\d.]+", sentence.partition(": set ")[2])
+    own.write_text(start + "\n".join(told) + "\n")
+    again = skylake_command("ingest", new_lake, "-c", own, "--redo", frames)
+    assert again.status == 0 and "ingest: 4 ok" in again.out
 
 
 def test_everything_again_is_nothing_new(lake: Path, sky: Path, camera: Path, well: Run) -> None:

@@ -31,6 +31,20 @@ optics.pixel_scale_arcsec = 40.0
 NARROW = 'name = "narrow"\nlike = "skycam-z"\nheader.wcs = "none"\n'
 
 
+@pytest.mark.slow
+def test_frames_behind_the_lens_of_their_time_are_taken_as_they_are(tmp_path: Path) -> None:
+    data = Path(os.environ["SKYLAKE_REAL_DATA"])
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=1))
+    columns = CatalogColumns(
+        ra="ra", dec="dec", pm_ra="pmra", pm_dec="pmdec", magnitudes={"V": "V"}, magnitude_errors={"V": 0.05}
+    )  # fmt: skip
+    import_catalog(lake, "bright", "table", [data / "catalogs" / "bigsky_v11.parquet"], columns)
+    report = ingest(lake, cameras.load("skycam-t"), [data / "skycamt"], Inline())
+    assert report.counts == {"ok": 12} and report.contradictions == [], report.problems
+    frames = lake.snapshot().read("frames").to_pandas()
+    assert (frames.wcs_matched > 0.8 * frames.wcs_expected).all() and (frames.n_sources > 3000).all()
+
+
 def test_frames_of_a_degree_and_of_eleven_are_solved_and_fitted(tmp_path: Path) -> None:
     data = Path(os.environ["SKYLAKE_REAL_DATA"])
     lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=1))

@@ -110,7 +110,7 @@ def test_trimming_cuts_all_arrays_alike(pixels: np.ndarray, x: tuple[int, int], 
 
 
 def test_another_size_than_that_of_the_profile_is_told() -> None:
-    match = r"has 30 x 20 pixels and lab has 40 x 20; .*detector\.width_px and height_px"
+    match = r"has 30 x 20 pixels and lab has 40 x 20; .*detector\.width_px = 30 and detector\.height_px = 20 in the"
     with pytest.raises(FrameFailed, match=match) as caught:
         prepared(np.zeros((20, 30)), width_px=40, height_px=20)
     assert caught.value.reason == "wrong_size"

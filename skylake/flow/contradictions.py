@@ -1,0 +1,110 @@
+"""What many frames of a run say against the profile of their camera, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from skylake.cameras import Profile
+from skylake.core.camera import Camera
+from skylake.core.corrections import correction, corrections_in
+
+#: Values that differ by no more than this factor say the same.
+_ALIKE = 1.02
+
+
+@dataclass(slots=True)
+class Contradiction:
+    """Frames that want the same values in the profile of their camera.
+
+    Attributes
+    ----------
+    camera : str
+    values : dict
+        The median of each key.
+    files : list of str
+    sentence : str
+    """
+
+    camera: str
+    values: dict[str, Any]
+    files: list[str] = field(repr=False)
+    sentence: str
+
+
+def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Contradiction]:
+    """Return what at least two frames say in the same way.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        file, night, mjd_mid and message of all frames of a run that are of the sky.
+    profile : Profile
+    """
+    rows = list(rows)
+    groups: list[list[tuple[dict[str, Any], dict[str, Any]]]] = []
+    for row in rows:
+        wanted = corrections_in(row["message"])
+        if not wanted:
+            continue
+        for group in groups:
+            if _alike(wanted, group[0][1]):
+                group.append((row, wanted))
+                break
+        else:
+            groups.append([(row, wanted)])
+    return [_contradiction(group, len(rows), profile) for group in groups if len(group) > 1]
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    def same(first: Any, second: Any) -> bool:
+        if isinstance(first, float) and isinstance(second, float):
+            return abs(np.log(first / second)) <= np.log(_ALIKE)
+        return bool(first == second)
+
+    return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+
+
+def _contradiction(
+    group: Sequence[tuple[dict[str, Any], dict[str, Any]]], n_frames: int, profile: Profile
+) -> Contradiction:
+    first = group[0][1]
+    values = {
+        key: float(np.median([wanted[key] for _, wanted in group])) if isinstance(value, float) else value
+        for key, value in first.items()
+    }
+    rows = [row for row, _ in group]
+    times = [row["mjd_mid"] for row in rows if row["mjd_mid"] is not None]
+    camera = profile.at(min(times, default=None))
+    has = " and ".join(f"{key} = {_shown(_value(camera, key))}" for key in values)
+    nights = sorted({row["night"] for row in rows if row["night"] is not None})
+    when = (
+        "" if not nights else f" of {nights[0]}" if len(nights) == 1 else f" of {nights[0]} to {nights[-1]}"
+    )
+    count = f"all {n_frames} frames" if len(rows) == n_frames else f"{len(rows)} of {n_frames} frames"
+    advice = f"{_advice(values, profile, camera)}, and run again with --redo"
+    sentence = f"{profile.name}: {count}{when} contradict {has}: {advice}"
+    return Contradiction(profile.name, values, [row["file"] for row in rows], sentence)
+
+
+def _advice(values: dict[str, Any], profile: Profile, camera: Camera) -> str:
+    """Return the advice, with the place to follow it: a shipped profile is no file of the user's."""
+    advice = correction(values)
+    dated = any(_value(camera, key) != _value(profile.base, key) for key in values)
+    if profile.call_name == profile.source:
+        place = profile.source
+    else:
+        place = f'a file of your own with like = "{profile.call_name}" and name = "{profile.name}"'
+    return advice.replace("in the profile", f"in {'a [[period]] of ' if dated else ''}{place}")
+
+
+def _value(camera: Camera, key: str) -> Any:
+    return reduce(getattr, key.split("."), camera)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else f"{value:g}"
