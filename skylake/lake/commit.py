@@ -47,6 +47,8 @@ class Commit:
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
         refused rather than undo that; None asks for no such care.
+    run : str or None
+        The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
     """
 
     stage: str
@@ -57,6 +59,7 @@ class Commit:
     loose: dict[str, set[str]] = field(default_factory=dict)
     configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     base: int | None = None
+    run: str | None = None
 
     def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
         """Let the ledger keep some configurations."""
@@ -126,7 +129,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
         ) from error
 
 
-def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
+def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapshot:
     """Make the lake as it was at a snapshot: a new snapshot with the versions of the old one.
 
     Must be called with the lock held.
@@ -136,7 +139,7 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
         _clear_unfinished(layout, base.number)
         with claimed(layout, base.number) as claim:
             versions = _versions(claim, wanted, ())
-            _publish_versions(claim, versions, Commit("rollback", f"to {wanted.number}"))
+            _publish_versions(claim, versions, Commit("rollback", f"to {wanted.number}", run=run))
         return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
