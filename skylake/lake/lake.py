@@ -28,6 +28,7 @@ from skylake.errors import (
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
 from skylake.lake.history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
+from skylake.lake.links import is_settled
 from skylake.lake.lock import locked
 from skylake.lake.opened import OpenTable
 from skylake.lake.records import Entry, read_entry
@@ -214,13 +215,17 @@ class Lake:
         """Keep the profile of a camera, for the stages after ingest."""
         path = self._writable.profile(profile.name)
         text = to_json(profile)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        if is_settled(self.layout) and _holds(path, text):
             return
-        try:
-            path.parent.mkdir(exist_ok=True)
-            replace_durably(path, text)
-        except OSError as error:
-            raise cannot_be_written(self.root, error) from error
+        # A rollback that was interrupted is ended first, or it would take this profile away again.
+        with self._changing():
+            if _holds(path, text):
+                return
+            try:
+                path.parent.mkdir(exist_ok=True)
+                replace_durably(path, text)
+            except OSError as error:
+                raise cannot_be_written(self.root, error) from error
 
     def profile(self, camera: str) -> Profile:
         """Return the profile under which the frames of a camera were last ingested."""
@@ -327,6 +332,10 @@ class Lake:
                 with suppress(SkylakeError):
                     sweep(self.layout)
                 raise
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def _clear(root: Path, with_folder: bool) -> None:

@@ -16,7 +16,7 @@ from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.library import unneeded_files
-from skylake.lake.links import mark_current, newest_ever, read_links, require_newest
+from skylake.lake.links import newest_ever, read_links, require_newest, settle
 from skylake.lake.records import Entry, in_runs, is_recorded, kept_numbers, read_entry
 from skylake.sky.hats import partial_path
 
@@ -172,7 +172,7 @@ def _drop_unfinished(layout: Layout) -> None:
         for path in _records(layout, number):
             path.unlink(missing_ok=True)
     if newest_ever(layout) != current:
-        mark_current(layout, current)
+        settle(layout, current)
 
 
 def _records(layout: Layout, number: int) -> tuple[Path, Path]:
