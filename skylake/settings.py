@@ -25,7 +25,7 @@ _COMMENTS = {
     "pixel_order": "HEALPix order of the pixels that a new table begins with. Each pixel is a folder.",
     "pixel_rows": "Rows above which compaction divides a pixel of a table into finer ones.",
     "map_order": "HEALPix order of the maps.",
-    "keep_newest": "Snapshots that stay when old ones are thinned out: the newest so many …",
+    "keep_newest": "Snapshots that stay when old ones are thinned out: those after the newest so many runs …",
     "keep_days": "… the last of each of so many days …",
     "keep_months": "… and the last of each of so many months.",
 }
@@ -46,7 +46,7 @@ class Settings:
     pixel_rows: int = 4_000_000
     map_order: int = 7
     keep_newest: int = 20
-    keep_days: int = 30
+    keep_days: int = 365
     keep_months: int = 12
 
 

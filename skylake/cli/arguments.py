@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -214,10 +215,15 @@ def cluster_options(command: Command) -> Command:
 
 
 def open_lake(path: Path) -> Lake:
-    """Open the lake of an argument."""
+    """Open the lake of an argument. What one command commits is one run."""
     from skylake.lake import Lake
 
-    return Lake(path)
+    return Lake(path, new_run())
+
+
+def new_run() -> str:
+    """Return a name for a run that no other has."""
+    return secrets.token_hex(8)
 
 
 def open_snapshot(path: Path, as_of: str | None) -> Snapshot:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import start_workers
+from skylake.cli.arguments import open_lake, start_workers
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     _clear(folder)
     simulated = folder / "archive"
     make(scenario_from(None, SCENARIO | ({"frames_per_night": frames} if frames else {})), simulated, workers)
-    lake = Lake.create(folder / "lake", Settings(workers=workers or 0))
+    Lake.create(folder / "lake", Settings(workers=workers or 0))
+    lake = open_lake(folder / "lake")
     columns = CatalogColumns(
         ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec",
         magnitudes={"V": "V", "B": "B"}, magnitude_errors={"V": "V_err", "B": "B_err"}, colours={"B-V": "B-V"},

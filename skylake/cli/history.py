@@ -21,22 +21,23 @@ from skylake.places import is_url
 
 @click.command()
 @readable_lake_argument
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N commits.")
-@click.option("--batch", metavar="CAMERA-NIGHT", help="Only commits that wrote or removed rows of a night.")
-@click.option("--table", metavar="TABLE", help="Only commits that wrote or removed rows of a table.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N runs.")
+@click.option("--batch", metavar="CAMERA-NIGHT", help="Only runs that wrote or removed rows of a night.")
+@click.option("--table", metavar="TABLE", help="Only runs that wrote or removed rows of a table.")
 @show.as_json
 def history(lake: Path, last: int | None, batch: str | None, table: str | None, as_json: bool) -> None:
-    """List the commits of LAKE, the newest last: what ran, and which rows it wrote.
+    """List the runs on LAKE, the newest last: what ran, and which rows it wrote.
 
-    The number in the first column is what --as-of and rollback take. A snapshot that was vacuumed stays
-    in the list and cannot be read any more. Of a published lake, given by its URL, only some can be read.
+    A command is one run, however many commits it makes; the table `ledger` of `skylake sql` lists each of those.
+    The number in the first column is the state after the run, which --as-of and rollback take. A snapshot that was
+    vacuumed stays in the list and cannot be read any more. Of a published lake only some can be read.
     """
     from skylake.errors import UsageError
     from skylake.schema import table_names
 
     if table is not None and table not in table_names():
         raise UsageError(f"there is no table {table!r}; the tables are {', '.join(table_names())}")
-    entries = open_lake(lake).history(last, batch, table)
+    entries = open_lake(lake).runs(last, batch, table)
     gone = "not published" if is_url(lake) else "vacuumed"
 
     def text() -> None:
@@ -59,15 +60,15 @@ def history(lake: Path, last: int | None, batch: str | None, table: str | None, 
 
 @click.command()
 @lake_argument
-@click.argument("as_of", metavar="SNAPSHOT|TIME")
-def rollback(lake: Path, as_of: str) -> None:
-    """Make LAKE as it was at a snapshot or time.
+@click.argument("as_of", required=False, metavar="[SNAPSHOT|TIME]")
+def rollback(lake: Path, as_of: str | None) -> None:
+    """Make LAKE as it was at a snapshot or time, or before the last run.
 
     That is a new snapshot too, so a rollback can be rolled back. The next run of a pipeline takes the frames
     that are missing up again.
     """
     opened = open_lake(lake)
-    wanted = opened.snapshot(as_of)
+    wanted = opened.before_last_run() if as_of is None else opened.snapshot(as_of)
     made = opened.rollback(wanted.number)
     click.echo(f"{opened.root}: snapshot {made.number} is as snapshot {wanted.number} was")
 
@@ -115,12 +116,16 @@ def compact(
 @click.command()
 @lake_argument
 @click.option(
-    "--keep", type=click.IntRange(min=1), metavar="N", help="Keep only the newest N; 1 is the current one."
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep only the newest N runs; 1 is the current state.",
 )
 @show.as_json
 def vacuum(lake: Path, keep: int | None, as_json: bool) -> None:
     """Remove old snapshots of LAKE, and the files that only they need.
 
+    Of a run the state at its end stays at most.
     The settings keep_newest, keep_days and keep_months of skylake.toml say which snapshots stay. Those that
     a reader of skylake holds stay in any case.
     """

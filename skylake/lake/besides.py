@@ -1,4 +1,4 @@
-"""Small tables beside the profiles of the lake: what was learnt of a camera."""
+"""What is known of cameras beside the tables: their profiles, and small tables of what was learnt of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.durable import sync_file, sync_folder
+from skylake.durable import Linker, sync_file, sync_folder
 from skylake.errors import LakeError, cannot_be_written
-from skylake.lake.layout import Layout
+from skylake.lake.layout import CAMERAS_FOLDER, Layout
 
 
 def read_rows(
@@ -68,3 +68,43 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise cannot_be_written(layout.root, error) from error
+
+
+def keep_cameras(layout: Layout, snapshot: Path, wanted: Path | None = None) -> None:
+    """Let a snapshot that is being made keep what is known of cameras, so that a rollback brings it back.
+
+    Parameters
+    ----------
+    layout : Layout
+    snapshot : Path
+        Its folder.
+    wanted : Path or None
+        Folder of the snapshot whose knowledge it gets; None, or one of an older skylake, gets what is in force.
+    """
+    held = None if wanted is None else wanted / CAMERAS_FOLDER
+    files = layout.of_cameras() if held is None or not held.is_dir() else list(held.iterdir())
+    (snapshot / CAMERAS_FOLDER).mkdir()
+    link = Linker()
+    for path in files:
+        # They are only ever replaced as a whole, so another name for a file is as good as a copy.
+        link(path, snapshot / CAMERAS_FOLDER / path.name)
+
+
+def restore_cameras(layout: Layout, snapshot: Path) -> None:
+    """Put in force what a snapshot knows of cameras, and nothing else; after an interruption it is done again."""
+    held = snapshot / CAMERAS_FOLDER
+    if not held.is_dir():
+        return
+    folder, link = layout.root / CAMERAS_FOLDER, Linker()
+    kept = {path.name for path in held.iterdir()}
+    for name in kept:
+        target, partial = folder / name, folder / f".{name}.tmp"
+        # To rename a file to another of its names would leave both.
+        if not (target.exists() and target.samefile(held / name)):
+            partial.unlink(missing_ok=True)
+            link(held / name, partial)
+            partial.replace(target)
+    for path in layout.of_cameras():
+        if path.name not in kept:
+            path.unlink()
+    sync_folder(folder)

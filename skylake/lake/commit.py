@@ -13,12 +13,13 @@ from skylake.core.ids import config_sha256
 from skylake.durable import on_each_file_system, sync_folder, sync_tree
 from skylake.errors import LakeError, mend_of, reason_of
 from skylake.lake.additions import is_addition, make_empty
+from skylake.lake.besides import keep_cameras
 from skylake.lake.build import StagedBundle, build_version
 from skylake.lake.claim import Claim, claimed
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.ledger import keep_configurations, write_record
-from skylake.lake.links import mark_current, require_own
+from skylake.lake.links import mark_current, require_own, settle
 from skylake.lake.lock import locked
 from skylake.lake.parts import Part
 from skylake.lake.requirements import require
@@ -47,6 +48,8 @@ class Commit:
     base : int or None
         Snapshot from which the parts were made. If another process has changed one of them since, the commit is
         refused rather than undo that; None asks for no such care.
+    run : str or None
+        The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
     """
 
     stage: str
@@ -57,6 +60,7 @@ class Commit:
     loose: dict[str, set[str]] = field(default_factory=dict)
     configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     base: int | None = None
+    run: str | None = None
 
     def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
         """Let the ledger keep some configurations."""
@@ -127,7 +131,7 @@ def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
         ) from error
 
 
-def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
+def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapshot:
     """Make the lake as it was at a snapshot: a new snapshot with the versions of the old one.
 
     Must be called with the lock held.
@@ -137,7 +141,8 @@ def restore(layout: Layout, wanted: Snapshot) -> Snapshot:
         _clear_unfinished(layout, base.number)
         with claimed(layout, base.number) as claim:
             versions = _versions(claim, wanted, ())
-            _publish_versions(claim, versions, Commit("rollback", f"to {wanted.number}"))
+            commit = Commit("rollback", f"to {wanted.number}", run=run)
+            _publish_versions(claim, versions, commit, layout.snapshot(wanted.number))
         return Snapshot(layout, claim.number)
     except OSError as error:
         raise LakeError(
@@ -161,11 +166,17 @@ def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dic
     return versions
 
 
-def _publish_versions(claim: Claim, versions: dict[str, Path], commit: Commit) -> None:
-    """Write a snapshot of some versions, force all to disk, then move the pointer."""
+def _publish_versions(
+    claim: Claim, versions: dict[str, Path], commit: Commit, wanted: Path | None = None
+) -> None:
+    """Write a snapshot of some versions, force all to disk, then move the pointer.
+
+    What it knows of cameras is what is in force, or what another snapshot knew, given by its folder.
+    """
     layout, folder = claim.layout, claim.folder
     for name, version in versions.items():
         (folder / name).symlink_to(Path("../../_versions") / name / version.name)
+    keep_cameras(layout, folder, wanted)
     keep_configurations(layout, commit.configurations)
     write_record(layout, claim.number, claim.base, commit, claim.token)
     for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
@@ -175,9 +186,9 @@ def _publish_versions(claim: Claim, versions: dict[str, Path], commit: Commit) -
     _point(layout.current, Path("_snapshots") / folder.name)
     # Between looking and moving there is an instant in which somebody else may still have begun.
     claim.require()
-    # The commit is made: where there is no room left for the note, the next change writes it.
+    # The commit is made: where there is no room left for the rest, the next change does it.
     with suppress(OSError):
-        mark_current(layout, claim.number)
+        settle(layout, claim.number)
 
 
 def _clear_unfinished(layout: Layout, current: int) -> None:
@@ -197,6 +208,7 @@ def create_empty(layout: Layout) -> Snapshot:
     for name in table_names():
         (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
         _link_table(layout, name)
+    keep_cameras(layout, folder)
     write_record(layout, 1, None, Commit("init", "-"))
     sync_tree(layout.root)
     _point(layout.current, Path("_snapshots") / folder.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -12,6 +13,8 @@ from skylake.lake.layout import Layout
 from skylake.lake.records import (
     INSTANT,
     Entry,
+    as_one,
+    in_runs,
     is_kept,
     is_recorded,
     kept_numbers,
@@ -68,12 +71,41 @@ def history(
     batch, table : str or None
         Only commits that wrote or removed rows of a batch, of a table.
     """
+    few = last if batch is None and table is None else None
+    return list(islice((entry for entry in _newest_first(layout, few) if entry.is_of(batch, table)), last))[
+        ::-1
+    ]
+
+
+def runs(
+    layout: Layout, last: int | None = None, batch: str | None = None, table: str | None = None
+) -> list[Entry]:
+    """Return the runs of a lake, each as one commit that leads to the state after it; as :func:`history` does."""
+    found = (as_one(commits[::-1]) for commits in in_runs(_newest_first(layout)))
+    return list(islice((run for run in found if run.is_of(batch, table)), last))[::-1]
+
+
+def before_last_run(layout: Layout) -> int:
+    """Return the number of the snapshot upon which the last run has begun.
+
+    Raises
+    ------
+    LakeError
+        If there was none before.
+    """
+    last = as_one(next(in_runs(_newest_first(layout)))[::-1])
+    if last.base is None:
+        raise LakeError(f"{layout.root}: nothing has run on the lake yet, so there is nothing to go back to")
+    return last.base
+
+
+def _newest_first(layout: Layout, last: int | None = None) -> Iterator[Entry]:
+    """Yield the commits of a lake, or the last few; each record is read when its turn comes."""
     current = current_number(layout)
     numbers = recorded_numbers(layout, current)
-    if last is not None and batch is None and table is None:
+    if last is not None:
         numbers = numbers[max(len(numbers) - last, 0) :]
-    entries = newest_first(layout, numbers, kept_numbers(layout, current))
-    return list(islice((entry for entry in entries if entry.is_of(batch, table)), last))[::-1]
+    return newest_first(layout, numbers, kept_numbers(layout, current))
 
 
 def _published_number(layout: PublishedLayout) -> int:

@@ -26,9 +26,9 @@ from skylake.errors import (
     reason_of,
 )
 from skylake.lake.commit import Commit, committing, create_empty, publish, restore
-from skylake.lake.history import find_snapshot, history
+from skylake.lake.history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
-from skylake.lake.links import require_own
+from skylake.lake.links import is_settled, require_own
 from skylake.lake.lock import locked
 from skylake.lake.opened import OpenTable
 from skylake.lake.records import Entry, read_entry
@@ -52,6 +52,9 @@ class Lake:
     ----------
     root : path or URL
         An existing lake; :meth:`create` makes a new one. URLs are those of fsspec, as in ``s3://bucket/lake``.
+    run : str or None
+        A name, unlike any other, for what is going to be committed: it counts as one in the history, and when old
+        snapshots are thinned out. None lets each commit stand for itself.
 
     Raises
     ------
@@ -59,7 +62,8 @@ class Lake:
         If there is no lake, or a link is in the place of one of its own folders.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, run: str | None = None) -> None:
+        self.run, self._has_begun = run, False
         self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
         with Reaching(self.root):
             if not self.layout.has_settings:
@@ -177,14 +181,24 @@ class Lake:
         """
         return history(self.layout, last, batch, table)
 
+    def runs(
+        self, last: int | None = None, batch: str | None = None, table: str | None = None
+    ) -> list[Entry]:
+        """Return the runs of the lake, each as one commit, the oldest first; as :meth:`history` does."""
+        return runs(self.layout, last, batch, table)
+
     def entry(self, number: int) -> Entry:
         """Return the commit that made a snapshot."""
         return read_entry(self.layout, number)
 
+    def before_last_run(self) -> Snapshot:
+        """Return the snapshot upon which the last run has begun."""
+        return self.snapshot(before_last_run(self.layout))
+
     def rollback(self, as_of: str | int | datetime) -> Snapshot:
         """Make the lake as it was at a snapshot or time, in a new snapshot; nothing is lost."""
         with self._changing():
-            return restore(self.layout, self.snapshot(as_of))
+            return restore(self.layout, self.snapshot(as_of), self.run)
 
     def vacuum(self, retention: Retention | None = None) -> VacuumReport:
         """Remove snapshots that are not to be kept, and what only they need."""
@@ -203,13 +217,17 @@ class Lake:
         """Keep the profile of a camera, for the stages after ingest."""
         path = self._writable.profile(profile.name)
         text = to_json(profile)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        if is_settled(self.layout) and _holds(path, text):
             return
-        try:
-            path.parent.mkdir(exist_ok=True)
-            replace_durably(path, text)
-        except OSError as error:
-            raise cannot_be_written(self.root, error) from error
+        # A rollback that was interrupted is ended first, or it would take this profile away again.
+        with self._changing():
+            if _holds(path, text):
+                return
+            try:
+                path.parent.mkdir(exist_ok=True)
+                replace_durably(path, text)
+            except OSError as error:
+                raise cannot_be_written(self.root, error) from error
 
     def profile(self, camera: str) -> Profile:
         """Return the profile under which the frames of a camera were last ingested."""
@@ -279,15 +297,17 @@ class Lake:
     def commit(self, commit: Commit) -> Snapshot:
         """Publish a commit upon the current snapshot. A commit that changes nothing makes no snapshot.
 
-        What interrupted runs have left is swept away before. Now and then it also thins out old snapshots, as the
-        settings ``keep_…`` say.
+        What interrupted runs have left is swept away before. The first commit of a run, and others now and then, also
+        thin out old snapshots, as the settings ``keep_…`` say.
         """
         with self._changing():
             base = self.snapshot()
             if not commit.tables:
                 return base
+            commit.run = self.run
             made = publish(self.layout, base, commit)
-            if made.number % _THINNED_EVERY == 0:
+            begins, self._has_begun = self.run is not None and not self._has_begun, True
+            if begins or made.number % _THINNED_EVERY == 0:
                 del base  # or it would count as being read
                 self._thin_out()
             return made
@@ -295,7 +315,7 @@ class Lake:
     def _thin_out(self) -> None:
         """Remove snapshots that are not to be kept; a failure is told, and takes nothing from the commit before."""
         try:
-            vacuum(self.layout, self._retention)
+            vacuum(self.layout, self._retention, self.run)
         except SkylakeError as error:
             _log.warning("the commit is made, but old snapshots stay until the next vacuum: %s", error)
 
@@ -314,6 +334,10 @@ class Lake:
                 with suppress(SkylakeError):
                     sweep(self.layout)
                 raise
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def _clear(root: Path, with_folder: bool) -> None:

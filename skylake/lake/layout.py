@@ -12,6 +12,10 @@ from skylake.sky.pixels import Pixel
 
 #: Folder of a version with one small description per part.
 PARTS_FOLDER = "_parts"
+#: Folder of what is known of cameras: that of the lake is in force, and each snapshot has its own.
+CAMERAS_FOLDER = "_cameras"
+#: What of it frames are reduced and calibrated with; the rest may be lost.
+_OF_CAMERAS = ("*.json", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,16 @@ class Layout:
 
     def profile(self, camera: str) -> Path:
         """File of the profile under which a camera's frames were ingested."""
-        return self.root / "_cameras" / f"{camera}.json"
+        return self.root / CAMERAS_FOLDER / f"{camera}.json"
+
+    def of_cameras(self) -> list[Path]:
+        """Files of the profiles, and of what was learnt of cameras, that are in force."""
+        folder = self.root / CAMERAS_FOLDER
+        return sorted(path for pattern in _OF_CAMERAS for path in folder.glob(pattern))
 
     def psf_memory(self, camera: str) -> Path:
         """Folder of what frames of the last nights told of the point spread function; it may be lost."""
-        return self.root / "_cameras" / f"{camera}.psf"
+        return self.root / CAMERAS_FOLDER / f"{camera}.psf"
 
     def calibrations(self, camera: str) -> Path:
         """Folder of the masters of a camera."""

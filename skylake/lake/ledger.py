@@ -45,6 +45,7 @@ def write_record(
         "time_utc": _time_after(layout, base).isoformat(timespec="microseconds"),
         "stage": commit.stage,
         "batch": commit.batch,
+        "run": commit.run,
         "software_version": code_version(),
         "host": socket.gethostname(),
         "token": token,

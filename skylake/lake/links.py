@@ -12,6 +12,8 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake.additions import is_addition
+from skylake.lake.besides import restore_cameras
+from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.version import Version
 from skylake.schema import load, table_names
@@ -147,6 +149,19 @@ def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
 def mark_current(layout: Layout, number: int) -> None:
     """Note that a snapshot has become current: it is no remainder of an interrupted commit."""
     replace_text(layout.newest_file, f"{number}\n")
+
+
+def settle(layout: Layout, number: int) -> None:
+    """Do what is left to do once a snapshot is current; where that was interrupted, the next change does it."""
+    record = _record(layout, number)
+    if record is not None and record["stage"] == "rollback":
+        restore_cameras(layout, layout.snapshot(number))
+    mark_current(layout, number)
+
+
+def is_settled(layout: Layout) -> bool:
+    """Tell whether nothing is left to do of the last commit."""
+    return newest_ever(layout) == current_number(layout)
 
 
 def newest_ever(layout: Layout) -> int:

@@ -212,11 +212,7 @@ class _Publisher:
         records = [path for path in here.ledger.glob("[0-9]*.json") if int(path.stem) <= self.snapshot.number]
         self._send_missing(here.ledger, records)
         self._send_missing(here.configurations, here.configurations.glob("*.json"))
-        contents = {
-            path: path.read_bytes()
-            for pattern in ("*.json", "*.geometries.parquet", "*.distortions.parquet", "*.place.parquet")
-            for path in (here.root / "_cameras").glob(pattern)
-        }
+        contents = {path: path.read_bytes() for path in here.of_cameras()}
         contents[here.settings_file] = _open_settings(here.settings_file).encode()
         for path, content in contents.items():
             where = self.target.root / path.relative_to(here.root).as_posix()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from skylake.places import Reaching
 
 #: Times of commits are told to the microsecond.
 INSTANT = timedelta(microseconds=1)
-#: Records that are fetched from a store at the same time.
-_TOGETHER = 1000
+#: Records that are fetched from a store at the same time: few at first, as often no more are wanted.
+_FIRST, _TOGETHER = 64, 1000
+#: Batches of a run up to which each is named.
+_FEW_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Entry:
         Parts that were removed.
     kept : bool
         Whether the snapshot is still there.
+    run : str or None
+        The command that made the commit, with others; None of a commit that stands for itself.
     """
 
     snapshot: int
@@ -55,6 +61,7 @@ class Entry:
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     n_removed: int = 0
     kept: bool = True
+    run: str | None = None
 
     def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
         """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
@@ -62,6 +69,43 @@ class Entry:
             return True
         names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
         return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
+
+
+def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield commits, in whatever order they come, with those beside them that the same run made."""
+    for _, group in groupby(entries, key=lambda entry: entry.run or entry.snapshot):
+        yield list(group)
+
+
+def as_one(commits: Sequence[Entry]) -> Entry:
+    """Return the commits of a run, the oldest first, as the one that led from the state before it to that after it."""
+    last = commits[-1]
+    if len(commits) == 1:
+        return last
+    rows: Counter[str] = Counter()
+    parts: dict[str, tuple[str, ...]] = {}
+    for one in commits:
+        rows.update(one.rows)
+        for table, names in one.parts.items():
+            parts[table] = (*parts.get(table, ()), *names)
+    stages = dict.fromkeys(one.stage.split()[0] for one in commits)
+    # A compaction calls its table so.
+    nights = list(dict.fromkeys(one.batch for one in commits if one.batch not in ("-", *parts)))
+    return replace(
+        last,
+        base=commits[0].base,
+        stage=", ".join(stages),
+        batch=_shortened(nights),
+        rows=dict(rows),
+        parts=parts,
+        n_removed=sum(one.n_removed for one in commits),
+    )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    if len(names) > _FEW_NAMES:
+        return f"{names[0]} to {names[-1]} ({len(names)})"
+    return ", ".join(names) or "-"
 
 
 def recorded_numbers(layout: Layout, last: int) -> list[int]:
@@ -114,8 +158,9 @@ def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) ->
     if not isinstance(layout, PublishedLayout):
         yield from (read_entry(layout, number, number in there) for number in reversed(numbers))
         return
-    for end in range(len(numbers), 0, -_TOGETHER):
-        block = numbers[max(end - _TOGETHER, 0) : end]
+    ends = [len(numbers), *range(len(numbers) - _FIRST, 0, -_TOGETHER), 0]
+    for end, start in pairwise(ends):
+        block = numbers[max(start, 0) : end]
         with Reaching(layout.root):
             texts = layout.records(block)
         yield from (_entry(layout.record(one), one in there, texts[one]) for one in reversed(block))
@@ -156,6 +201,7 @@ def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
             parts,
             sum(len(names) for names in record["removed"].values()),
             kept,
+            record.get("run"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(

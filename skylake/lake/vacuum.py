@@ -16,8 +16,8 @@ from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
 from skylake.lake.history import current_number
 from skylake.lake.layout import Layout
 from skylake.lake.library import unneeded_files
-from skylake.lake.links import mark_current, newest_ever, read_links, require_newest
-from skylake.lake.records import Entry, is_recorded, kept_numbers, read_entry
+from skylake.lake.links import newest_ever, read_links, require_newest, settle
+from skylake.lake.records import Entry, in_runs, is_recorded, kept_numbers, read_entry
 from skylake.sky.hats import partial_path
 
 _log = logs.get(__name__)
@@ -30,17 +30,19 @@ _WAITED_S = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which snapshots stay: the newest, and the last of so many days and months before."""
+    """Which snapshots stay: those after the newest runs, and the last of so many days and months before."""
 
     newest: int = 20
-    days: int = 30
+    days: int = 365
     months: int = 12
 
-    def keeps(self, entries: Iterable[Entry]) -> set[int]:
-        """Return the numbers of the snapshots that stay."""
+    def keeps(self, entries: Iterable[Entry], under_way: str | None = None) -> set[int]:
+        """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
         kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
-        newest = {entry.snapshot for entry in kept[-max(self.newest, 1) :]}
-        return newest | _last_of(kept, "%Y-%m-%d", self.days) | _last_of(kept, "%Y-%m", self.months)
+        ends, newest = [commits[-1] for commits in in_runs(kept)], max(self.newest, 1)
+        mine = [entry for entry in kept if under_way is not None and entry.run == under_way]
+        some = {entry.snapshot for entry in (*ends[-newest:], *mine[-newest:])}
+        return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)
 
 
 def _last_of(entries: Iterable[Entry], span: str, count: int) -> set[int]:
@@ -78,10 +80,11 @@ class VacuumReport:
     n_masters: int = 0
 
 
-def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
+def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -> VacuumReport:
     """Remove snapshots that are not to be kept, and all that only they or nothing needs.
 
-    Must be called with the lock of the committer held. Snapshots that a reader holds stay.
+    Must be called with the lock of the committer held. Snapshots that a reader holds stay. `under_way` is the run that
+    calls for it, if it is not at its end.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def vacuum(layout: Layout, retention: Retention) -> VacuumReport:
         raise LakeError(_says_lost(layout, lost))
     # A snapshot without a record has no time, so it stays until somebody has restored that.
     entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
-    keep = retention.keeps(entries)
+    keep = retention.keeps(entries, under_way)
     report = VacuumReport([])
     try:
         for entry in entries:
@@ -169,7 +172,7 @@ def _drop_unfinished(layout: Layout) -> None:
         for path in _records(layout, number):
             path.unlink(missing_ok=True)
     if newest_ever(layout) != current:
-        mark_current(layout, current)
+        settle(layout, current)
 
 
 def _records(layout: Layout, number: int) -> tuple[Path, Path]:

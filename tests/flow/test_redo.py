@@ -23,6 +23,7 @@ from skylake.flow.outdated import Outdated, outdated
 from skylake.flow.stale import Why
 from skylake.lake import Lake, Snapshot
 from skylake.lake.ledger import read_configuration
+from skylake.lake.links import mark_current
 from skylake.schema import table_names
 from skylake.schema.digest import rows_digest
 from skylake.schema.parquet import write_parquet
@@ -278,3 +279,60 @@ def test_a_damaged_night_is_mended_where_its_rows_lie(whole: Lake, archive: Any,
         assert rows_digest(after.read_part("sources", name)) == part.checksum
     run(whole, archive.out / "frames", redo=True)
     assert whole.snapshot().number == after.number
+
+
+@pytest.fixture
+def recalibrating(profile: Profile, tmp_path: Path) -> Profile:
+    """The same camera, calibrated by stars of other colours."""
+    path = tmp_path / "small.toml"
+    path.write_text(Path(profile.source).read_text() + "calibration.colour_range = [0.0, 1.0]\n")
+    return cameras.load(path)
+
+
+def test_a_rollback_brings_back_the_profile(
+    calibrated: Lake, archive: Any, run: Run, profile: Profile, recalibrating: Profile
+) -> None:
+    before = calibrated.snapshot()
+    run(calibrated, archive.out / "frames", redo=True, profile=recalibrating)
+    calibrate(calibrated, Inline())
+    aggregate(calibrated, [], Inline())
+    after = calibrated.snapshot()
+    assert calibrated.profile("small").sha256 == recalibrating.sha256
+    calibrated.rollback(before.number)
+    assert calibrated.profile("small").sha256 == profile.sha256
+    assert stale(calibrated) == {}
+    assert run(calibrated, archive.out / "frames").counts == {}
+    assert calibrate(calibrated, Inline()).n_current == 2
+    calibrated.rollback(after.number)
+    assert calibrated.profile("small").sha256 == recalibrating.sha256
+    assert stale(calibrated) == {}
+
+
+def test_a_rollback_to_before_the_camera_forgets_it(ingested: Lake, profile: Profile) -> None:
+    ingested.rollback(1)
+    assert not ingested.layout.of_cameras()
+    ingested.keep_profile(profile)
+    assert ingested.profile("small").sha256 == profile.sha256
+
+
+@pytest.mark.parametrize("then", ["a commit", "the same profile again"])
+def test_a_rollback_that_was_killed_before_its_profile_was_back_is_ended_by_the_next_change(
+    ingested: Lake, profile: Profile, recalibrating: Profile, then: str
+) -> None:
+    path = ingested.layout.profile("small")
+    ingested.keep_profile(recalibrating)
+    newer = path.read_bytes()
+    number = ingested.rollback(ingested.snapshot().number).number
+    assert ingested.profile("small").sha256 == profile.sha256
+    path.unlink()
+    path.write_bytes(newer)
+    mark_current(ingested.layout, number - 1)
+    if then == "a commit":
+        ingested.rollback(number)
+        assert ingested.profile("small").sha256 == profile.sha256
+    else:
+        ingested.keep_profile(recalibrating)
+        ingested.rollback(ingested.snapshot().number)
+        assert ingested.profile("small").sha256 == profile.sha256, "that of the snapshot"
+        ingested.keep_profile(recalibrating)
+        assert ingested.profile("small").sha256 == recalibrating.sha256
