@@ -28,7 +28,6 @@ from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
-from skylake.table.matches import matches_name
 
 #: Aggregates in the order in which they are made.
 AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
@@ -93,7 +92,7 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     task = dask.delayed(make_night, pure=False)
     for part in snapshot.parts("frames").values():
         zeropoints = calibrated.zeropoints(part.name)
-        configuration = calibrated.configuration()
+        configuration = calibrated.configuration(part.name)
         inputs = {
             "frames": part.checksum,
             "zeropoints": zeropoints.checksum if zeropoints else "",
@@ -167,9 +166,7 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
         # One digest for all nights: their number grows, and every description would have to name them again.
         inputs = {
-            "matches": config_sha256(
-                {matches_name(batch, calibrated.catalog): digest for batch, _, digest in found}
-            ),
+            "matches": config_sha256({calibrated.matches_name(batch): digest for batch, _, digest in found}),
             "zeropoints": config_sha256({part.name: part.checksum for part in zeropoints}),
             "configuration": config_sha256(configuration),
         }
@@ -225,7 +222,7 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             continue
         profile = profiles[part.camera]
         configuration = calibrated.configuration(
-            map_order=order, calibration=calibration_configuration(profile, part.night)
+            part.name, map_order=order, calibration=calibration_configuration(profile, part.night)
         )
         zeropoints = calibrated.zeropoints(part.name)
         matches = calibrated.matches(part.name)
