@@ -28,6 +28,7 @@ from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
+from skylake.table.frames import with_calibrated_bands
 
 #: Aggregates in the order in which they are made.
 AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
@@ -138,9 +139,9 @@ def make_night(
     part: Part, inputs: dict[str, str], frames: list[Slice], zeropoints: list[Slice], staging: Path
 ) -> Part:
     """Make the rows of ``nights`` of one batch; runs on a worker."""
-    rows = nights.nights_table(
-        read_files("frames", frames, nights.FRAME_COLUMNS), read_files("zeropoints", zeropoints)
-    )
+    held = read_files("frames", frames, [*nights.FRAME_COLUMNS, "frame_id", "filter"])
+    calibrated = read_files("zeropoints", zeropoints)
+    rows = nights.nights_table(with_calibrated_bands(held, calibrated), calibrated)
     return stage_part(rows, "nights", part.name, staging, None, part.camera, part.night, inputs)
 
 
@@ -270,13 +271,14 @@ def make_maps(
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
     good = pc.field("status") == Status.OK.value
-    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
+    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "filter", "mjd_mid"], good)
+    zeropoints = read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS)
     rows = maps.maps_table(
         part.camera or "",
         part.night or 0,
-        frames,
+        with_calibrated_bands(frames, zeropoints),
         read_files("matches", matches),
-        read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS),
+        zeropoints,
         camera_of_frames(profile, frames).calibration,
         order,
     )

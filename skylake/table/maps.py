@@ -14,7 +14,6 @@ from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
 from skylake.schema.apertures import MORE, aperture_floats
-from skylake.table.frames import with_calibrated_bands
 from skylake.table.mapcells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
 from skylake.table.selection import Band, gather
 
@@ -22,8 +21,8 @@ Integers = npt.NDArray[np.int64]
 
 #: Columns of ``frames`` and ``zeropoints`` that maps need.
 FRAME_COLUMNS = (
-    "frame_id", "filter", "band", "exposure_s", "s_region", "completeness",
-    *(f"apcor_{name}" for name in FLUXES), MORE, *PLACE_COLUMNS, *CELL_COLUMNS, *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
+    "frame_id", "band", "exposure_s", "s_region", "completeness", *(f"apcor_{name}" for name in FLUXES), MORE,
+    *PLACE_COLUMNS, *CELL_COLUMNS, *(cell for name in CELL_COLUMNS for cell in cell_names(name)),
 )  # fmt: skip
 ZEROPOINT_COLUMNS = (
     "frame_id", "band", "flux", "colour", "pivot_colour", "colour_term", "zp", "zp_fit_err", "intrinsic_mag", "chi2",
@@ -59,7 +58,6 @@ def maps_table(
     order : int
         Order of the pixels.
     """
-    frames = with_calibrated_bands(frames, zeropoints)
     pieces = [_visits(frames, zeropoints, order), _residuals(frames, matches, zeropoints, calibration, order)]
     cells = pa.concat_tables(pieces, promote_options="default")
     sums = [name for name in cells.column_names if name not in ("band", "healpix_pixel")]

@@ -11,12 +11,10 @@ import pyarrow.compute as pc
 from skylake.core.reasons import Status
 from skylake.core.robust import sigma_mad
 from skylake.schema import arrow_schema, conform, load
-from skylake.table.frames import with_calibrated_bands
 
 #: Columns of ``frames`` that a night is made from.
 FRAME_COLUMNS = (
-    "frame_id", "camera", "night", "filter", "band", "status", "mjd_mid", "exposure_s", "n_detected", "sky_adu",
-    "fwhm_px",
+    "camera", "night", "band", "status", "mjd_mid", "exposure_s", "n_detected", "sky_adu", "fwhm_px",
 )  # fmt: skip
 
 #: A median is this much less certain than a mean of Gaussian values.
@@ -33,7 +31,6 @@ def nights_table(frames: pa.Table, zeropoints: pa.Table) -> pa.Table:
     zeropoints : pyarrow.Table
         Its zeropoints of one catalog and version; may be empty.
     """
-    frames = with_calibrated_bands(frames, zeropoints)
     band = pc.fill_null(frames["band"], "")
     rows = []
     for name in sorted(set(band.to_pylist())):
