@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -272,7 +273,8 @@ def _empty(trials: Trials, target: Path) -> None:
     tables, empty = Lake(trials.lake("tables")), Lake.create(target, of_tables())
     shutil.copytree(tables.layout.catalogs, empty.layout.catalogs, dirs_exist_ok=True)
     shutil.copytree(tables.layout.profile("sim").parent, empty.layout.profile("sim").parent)
-    empty.set("default_catalog", tables.settings.default_catalog)
+    for use, name in dataclasses.asdict(tables.settings.catalog).items():
+        empty.set(f"catalog.{use}", name)
 
 
 def of_tables() -> Settings:

@@ -19,7 +19,6 @@ from skylake.errors import ConfigurationError
 FILE_NAME = "skylake.toml"
 
 _COMMENTS = {
-    "default_catalog": "Reference catalog of calibrations; the first import sets it.",
     "cluster": "Where frames are processed: local, inline or slurm.",
     "workers": "Worker processes; 0 takes one per core.",
     "pixel_order": "HEALPix order of the pixels that a new table begins with. Each pixel is a folder.",
@@ -28,6 +27,8 @@ _COMMENTS = {
     "keep_newest": "Snapshots that stay when old ones are thinned out: those after the newest so many runs …",
     "keep_days": "… the last of each of so many days …",
     "keep_months": "… and the last of each of so many months.",
+    "catalog": "Reference catalogs: the one that solves frames and the one that calibrates them. The first import "
+    "sets both; [catalog] of a camera profile wins.",
 }
 
 
@@ -36,10 +37,27 @@ _OF_USER = ("cluster", "mirror_url")
 
 
 @dataclass(frozen=True, slots=True)
+class Catalogs:
+    """Names of the reference catalogs in force; empty for none."""
+
+    solve: str = ""
+    """Where frames point is found and checked by its stars, which should be many and need no colours."""
+    calibrate: str = ""
+    """Zeropoints come from its magnitudes and colours."""
+
+    def over(self, others: Catalogs) -> Catalogs:
+        """Return these catalogs, with the others where none is named."""
+        return Catalogs(self.solve or others.solve, self.calibrate or others.calibrate)
+
+    def uses(self, name: str) -> list[str]:
+        """Return what a catalog is in force for."""
+        return [use for use, chosen in dataclasses.asdict(self).items() if chosen == name]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of a lake; the texts in ``skylake.toml`` say what each means."""
 
-    default_catalog: str = ""
     cluster: str = "local"
     workers: int = 0
     pixel_order: int = 2
@@ -48,6 +66,7 @@ class Settings:
     keep_newest: int = 20
     keep_days: int = 365
     keep_months: int = 12
+    catalog: Catalogs = Catalogs()
 
 
 def read_settings(path: Path) -> Settings:
@@ -62,6 +81,7 @@ def read_settings(path: Path) -> Settings:
     for name in _addresses(data):
         del data[name]
     data.pop("mirror_url", None)
+    catalog = _read_catalogs(data, path)
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for key, value in data.items():
         if key not in known:
@@ -70,7 +90,7 @@ def read_settings(path: Path) -> Settings:
             )
         if type(value) is not known[key]:
             raise ConfigurationError(f"{path}: {key} must be of type {known[key].__name__}")
-    settings = Settings(**data)
+    settings = Settings(**data, catalog=catalog)
     if not 0 <= settings.pixel_order <= 8:
         raise ConfigurationError(f"{path}: pixel_order must be between 0 and 8")
     if settings.pixel_rows < 1:
@@ -148,6 +168,23 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
 
 
+def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:
+    """Take the catalogs out of the content of a settings file; one `default_catalog` stands for both."""
+    default = data.pop("default_catalog", "")
+    table = data.pop("catalog", {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{path}: catalog must be a table, [catalog], with solve and calibrate")
+    names = {"default_catalog": default} | {f"catalog.{key}": value for key, value in table.items()}
+    for key, value in names.items():
+        if key not in ("default_catalog", "catalog.solve", "catalog.calibrate"):
+            raise ConfigurationError(
+                f"{path}: there is no setting {key!r}; the settings below [catalog] are solve and calibrate"
+            )
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{path}: {key} must be of type str")
+    return Catalogs(table.get("solve", default), table.get("calibrate", default))
+
+
 def write_settings(path: Path, settings: Settings) -> None:
     """Write a new settings file, with a comment on each setting."""
     import tomlkit
@@ -157,15 +194,19 @@ def write_settings(path: Path, settings: Settings) -> None:
     for field in dataclasses.fields(settings):
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(_COMMENTS[field.name]))
-        document.add(field.name, getattr(settings, field.name))
+        value = getattr(settings, field.name)
+        document.add(field.name, dataclasses.asdict(value) if isinstance(value, Catalogs) else value)
     replace_durably(path, tomlkit.dumps(document))
 
 
 def change_setting(path: Path, name: str, value: Any) -> Settings:
-    """Change one setting in a file and keep the rest, comments too, as it is."""
+    """Change one setting, such as ``workers`` or ``catalog.solve``, and keep the rest of the file as it is."""
     import tomlkit
 
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    document[name] = value
+    table, _, key = name.rpartition(".")
+    if table and table not in document:
+        document[table] = tomlkit.table()
+    (document[table] if table else document)[key] = value
     replace_durably(path, tomlkit.dumps(document))
     return read_settings(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -45,11 +46,14 @@ class Profile:
         Dated blocks in order; where two overlap the later one in the file wins.
     source : str
         Where the profile was read from.
+    file_sha256 : str
+        SHA-256 of what stood there, whatever was changed since it was read; empty if it was not read from a file.
     """
 
     base: Camera
     periods: tuple[Period, ...]
     source: str
+    file_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -75,9 +79,8 @@ class Profile:
     @property
     def configuration(self) -> dict[str, Any]:
         """The profile with all its periods; cameras by their SHA-256, skies of files by that of the file."""
-        periods = [(period.start, period.end, period.camera.sha256) for period in self.periods]
         skies = sky_checksums([self.base, *(period.camera for period in self.periods)])
-        return {"base": self.base.sha256, "periods": periods} | ({"sky_files": skies} if skies else {})
+        return _cameras(self.base, self.periods) | ({"sky_files": skies} if skies else {})
 
     @property
     def configurations(self) -> list[dict[str, Any]]:
@@ -140,6 +143,25 @@ def load_chips(name_or_path: str | Path) -> tuple[Profile, ...]:
     return found
 
 
+def absolute_source(profile: Profile) -> str:
+    """Return where a profile was read from, wherever one stands; as it is if that is no file."""
+    return str(Path(profile.source).absolute()) if ".toml" in profile.source else profile.source
+
+
+def of_source(profile: Profile) -> Profile | None:
+    """Return what the file says now that a profile was read from; None if it is gone, or of another camera.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is no profile.
+    """
+    path = Path(profile.source.rpartition(".toml")[0] + ".toml")
+    if not (path.is_absolute() and os.access(path, os.R_OK) and path.is_file()):
+        return None
+    return next((one for one in load_chips(path) if one.name == profile.name), None)
+
+
 def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
     """Return the profile of a camera, or of one of its chips."""
     base = _build(of_chip(data, {}, chip, _merge), path)
@@ -148,8 +170,21 @@ def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:
         where = f"[[period]] number {number}"
         start, end = _bounds(block, path, where)
         changes = {key: value for key, value in block.items() if key not in _PERIOD_KEYS}
+        if "catalog" in changes:
+            raise ConfigurationError(
+                f"{path}: {where}: catalog: it is that of all periods; move it out of this one"
+            )
         periods.append(Period(start, end, _build(of_chip(data, changes, chip, _merge), path, where)))
-    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path))
+    told = config_sha256(_cameras(base, periods))
+    return Profile(base, tuple(periods), f"{path}:{chip}" if chip else str(path), told)
+
+
+def _cameras(base: Camera, periods: Sequence[Period]) -> dict[str, Any]:
+    """Return a camera and its periods, cameras by their SHA-256."""
+    return {
+        "base": base.sha256,
+        "periods": [(period.start, period.end, period.camera.sha256) for period in periods],
+    }
 
 
 def _find(name: str) -> Path:

@@ -41,9 +41,27 @@ def require_camera(snapshot: Snapshot, text: str) -> str:
     ConfigurationError
         As :func:`name_in_lake`.
     """
+    return _required(snapshot, name_in_lake(snapshot, text))
+
+
+def require_cameras(snapshot: Snapshot, text: str) -> tuple[str, ...]:
+    """Return the names of a camera, or of the chips of one, of which the lake has, or had, frames.
+
+    Raises
+    ------
+    LakeError, ConfigurationError
+        As :func:`require_camera`, but for several chips.
+    """
+    from skylake import cameras
+
+    if _is_known(snapshot, text) or not _is_path(text):
+        return (_required(snapshot, text),)
+    return tuple(_required(snapshot, one.name) for one in cameras.load_chips(text))
+
+
+def _required(snapshot: Snapshot, name: str) -> str:
     from skylake.errors import LakeError
 
-    name = name_in_lake(snapshot, text)
     if _is_known(snapshot, name):
         return name
     known = sorted(_with_frames(snapshot))

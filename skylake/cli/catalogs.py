@@ -70,7 +70,7 @@ def catalog() -> None:
     "--epoch", type=float, default=2000.0, show_default=True, metavar="YEAR", help="Epoch of the positions."
 )
 @click.option("--margin", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="ARCSEC",
-              help="Width of the margin cache; matches may reach no farther.")  # fmt: skip
+              help="Width of the margin cache; `calibrate` widens it if matches reach farther.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
 @click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
               "point, one file of up to 500 MB; only a catalog that calibrates alone does without.")  # fmt: skip
@@ -97,8 +97,9 @@ def import_(
 ) -> None:
     """Import FILE… into LAKE as the reference catalog NAME.
 
-    The first catalog becomes the lake's default. Its stars are divided into the pixels of the lake, with
-    a margin cache, as a HATS collection that lsdb opens. The index that finds where frames point is built too.
+    The first catalog is the one that solves frames and calibrates them; [catalog] in skylake.toml, or in the profile
+    of a camera, names others. Its stars are divided into the pixels of the lake, with a margin cache, as a HATS
+    collection that lsdb opens. The index that finds where frames point is built too.
     """
     import dataclasses
 
@@ -128,11 +129,16 @@ def import_(
     elif report.without_index is not None:
         show.complain(f"{report.without_index}; without an index no frame is solved by its stars")
     text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
-        ", the default" if report.is_default else ""
+        f", which {uses_text(report.use)} frames" if report.use else ""
     )
     if report.sure_deg is not None:
         text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
     show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def uses_text(uses: list[str]) -> str:
+    """Return what a catalog does, of `solve` and `calibrate`, to go on with what it is done to."""
+    return " and ".join({"solve": "solves", "calibrate": "calibrates"}[use] for use in uses)
 
 
 def _columns(
@@ -211,11 +217,11 @@ def list_(lake: Path, as_json: bool) -> None:
             "colours": " ".join(one.colours),
             "epoch": one.epoch,
             "margin_arcsec": one.margin_arcsec,
-            "default": one.name == opened.settings.default_catalog,
+            "use": " ".join(opened.settings.catalog.uses(one.name)),
         }
         for one in found
     ]
-    header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "default"]
+    header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "use"]
     show.result(rows, as_json, lambda: show.table([[row[key] for key in header] for row in rows], header))
 
 

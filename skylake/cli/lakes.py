@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,8 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     value = {
         "lake": str(opened.root),
         "snapshot": snapshot.number,
-        "default_catalog": opened.settings.default_catalog,
+        "catalog": dataclasses.asdict(opened.settings.catalog),
+        "catalog_of_cameras": _own_catalogs(opened, snapshot),
         "catalogs": snapshot.catalogs(),
         "tables": tables,
         "damaged": _damaged(snapshot),
@@ -106,8 +108,11 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     def text() -> None:
         click.echo(f"{opened.root}, snapshot {snapshot.number}")
         click.echo(
-            f"catalogs: {', '.join(snapshot.catalogs()) or 'none'}; default: {value['default_catalog'] or 'none'}\n"
+            f"catalogs: {', '.join(snapshot.catalogs()) or 'none'}; {_catalogs_text(value['catalog'])}"
         )
+        for camera, own in value["catalog_of_cameras"].items():
+            click.echo(f"{camera}: {_catalogs_text(own)}")
+        click.echo()
         states = value["outdated"] or {}
         show.table(
             [(name, rows, _state_text(states.get(name))) for name, rows in tables.items()],
@@ -125,6 +130,27 @@ def status(lake: Path, as_of: str | None, as_json: bool) -> None:
     show.result(value, as_json, text)
     if value["damaged"]:
         raise SystemExit(1)
+
+
+def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """Return the catalogs of cameras whose profile names others than the settings."""
+    from skylake.errors import SkylakeError
+
+    found = {}
+    for camera in sorted(
+        {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+    ):
+        try:
+            own = lake.catalogs(camera)
+        except SkylakeError:
+            continue  # of a profile that cannot be read `_outdated` says so
+        if own != lake.settings.catalog:
+            found[camera] = dataclasses.asdict(own)
+    return found
+
+
+def _catalogs_text(chosen: dict[str, str]) -> str:
+    return ", ".join(f"{use}: {name or 'none'}" for use, name in chosen.items())
 
 
 def _damaged(snapshot: Snapshot) -> dict[str, str]:

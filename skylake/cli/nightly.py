@@ -11,7 +11,7 @@ from typing import Any
 from skylake import cameras, logs
 from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregate import aggregate
-from skylake.flow.calibrate import calibrate, no_catalog
+from skylake.flow.calibrate import calibrate, calibrating_catalogs, no_catalog
 from skylake.flow.cluster import Workers
 from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestReport
@@ -122,7 +122,7 @@ def _learn(run: _Run) -> None:
 
 
 def _calibrate(run: _Run) -> None:
-    if not run.lake.settings.default_catalog:
+    if not calibrating_catalogs(run.lake):
         run.outcome.warnings.append(f"nothing was calibrated: {no_catalog(run.lake)}")
         return
     report = calibrate(run.lake, run.workers, progress=run.progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import shlex
@@ -29,6 +30,7 @@ from skylake.cli.progress import progress
 from skylake.core.reasons import Reason
 
 if TYPE_CHECKING:
+    from skylake.flow.calibrate import Choice
     from skylake.flow.ingest import IngestReport
     from skylake.lake import Lake
 
@@ -39,6 +41,11 @@ _INGEST_EXAMPLE = """\b
 skylake ingest LAKE --camera sim night/
 skylake ingest LAKE --camera sim --redo --from 20240407 --to 20240407 night/
 skylake ingest LAKE --camera sim --retry no_wcs --retry bad_wcs night/
+"""
+
+_CALIBRATE_EXAMPLE = """\b
+skylake calibrate LAKE
+skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 """
 
 
@@ -83,8 +90,7 @@ def ingest(
     from skylake.flow.ingest import IngestOptions
     from skylake.flow.mosaics import ingest_camera
 
-    if first is not None and last is not None and first > last:
-        raise click.UsageError(f"--from {first} is after --to {last}; name the earlier night first")
+    _require_order(first, last)
     opened = open_lake(lake)
     chips = cameras.load_chips(camera_name)
     if rotation is not None:
@@ -198,43 +204,126 @@ def half_skies(report: IngestReport) -> str:
     )
 
 
-@click.command(short_help="Match detections with a catalog, fit zeropoints.")
+@click.command(short_help="Match detections with a catalog, fit zeropoints.", epilog=_CALIBRATE_EXAMPLE)
 @lake_argument
-@click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")
+@click.option(
+    "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
+)
 @click.option(
     "--version",
     type=click.IntRange(min=1),
     metavar="V",
     help="Version of the zeropoints to make; the largest so far otherwise.",
 )
+@click.option(
+    "--camera", "-c", "camera_name", metavar="C", help="Camera whose nights are calibrated; all otherwise."
+)
+@click.option("--from", "first", type=night, metavar="NIGHT", help="First night to calibrate, YYYYMMDD.")
+@click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to calibrate, YYYYMMDD.")
+@click.option("--profile", "profile_name", metavar="TOML", help="Profile that is in force for its camera from now on; "
+              "the one of the last ingest otherwise, as its file is now.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="List the nights that would be calibrated, and change nothing.")
 @cluster_options
 @show.as_json
 @click.pass_context
 def calibrate(
     ctx: click.Context,
+    /,
     lake: Path,
-    catalog: str | None,
-    version: int | None,
     cluster: str | None,
     workers: int | None,
+    dry_run: bool,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Match the detections of LAKE with a reference catalog, and fit a zeropoint to every frame.
 
     Nights that are up to date are left alone. Those whose frames, catalog or calibration parameters have changed
     are made anew under the same version, unless a new --version is named: that is a new set of zeropoints beside
-    the old one, and the largest is in force. Detections are never rewritten. The exit status is 1 if the catalog
-    lacks a magnitude or colour that frames need.
+    the old one, and the largest is in force. Detections are never rewritten. A profile that was edited is in force
+    at once. The exit status is 1 if the catalog lacks a magnitude or colour that frames need, or the profile their
+    filter.
     """
     from skylake.flow.calibrate import calibrate as run_calibrate
+    from skylake.flow.calibrate import calibrating_catalogs
 
     opened = open_lake(lake)
+    choice = _choice(opened, **chosen)
+    if dry_run:
+        _show_planned(opened, choice, as_json)
+        return
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = run_calibrate(opened, pool, catalog, version, shown)
-    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))
+        report = run_calibrate(opened, pool, progress=shown, choice=choice)
+    in_force = calibrating_catalogs(opened)
+
+    def text() -> None:
+        click.echo(report.line)
+        if choice.catalog and choice.catalog not in in_force:
+            click.echo(
+                f"calibrate: light curves, nights and maps are of {' and '.join(sorted(in_force)) or 'no catalog'}; "
+                f"for {choice.catalog} write calibrate = {json.dumps(choice.catalog)} below [catalog] in "
+                f"{opened.layout.settings_file}"
+            )
+
+    show.result(dataclasses.asdict(report), as_json, text)
     for sentence in report.warnings:
         show.complain(sentence)
     ctx.exit(1 if report.warnings else 0)
+
+
+def _choice(
+    lake: Lake,
+    catalog: str | None,
+    version: int | None,
+    camera_name: str | None,
+    first: int | None,
+    last: int | None,
+    profile_name: str | None,
+) -> Choice:
+    """Return what is to be calibrated."""
+    from skylake import cameras
+    from skylake.cli.camera_names import require_cameras
+    from skylake.flow.calibrate import Choice
+
+    _require_order(first, last)
+    profiles = () if profile_name is None else cameras.load_chips(profile_name)
+    snapshot = lake.snapshot()
+    names = require_cameras(snapshot, camera_name) if camera_name else ()
+    for profile in profiles:
+        require_cameras(snapshot, profile.name)
+        if names and profile.name not in names:
+            raise click.UsageError(
+                f"--profile {profile_name} is that of {profile.name}, not of {camera_name}; leave out one of them"
+            )
+    return Choice(catalog, version, names, first, last, profiles)
+
+
+def _require_order(first: int | None, last: int | None) -> None:
+    if first is not None and last is not None and first > last:
+        raise click.UsageError(f"--from {first} is after --to {last}; name the earlier night first")
+
+
+def _show_planned(lake: Lake, choice: Choice, as_json: bool) -> None:
+    """Show which nights would be calibrated, and why."""
+    from skylake.flow.calibrate import plan_calibration
+
+    rows = [
+        {
+            "camera": one.camera, "night": one.night, "catalog": one.against.reference.name,
+            "version": one.against.version, "matches": one.why_matches and one.why_matches.value,
+            "zeropoints": one.why_zeropoints and one.why_zeropoints.value,
+        }
+        for one in plan_calibration(lake, choice)
+    ]  # fmt: skip
+    names = ["camera", "night", "catalog", "version", "matches", "zeropoints"]
+
+    def text() -> None:
+        if rows:
+            show.table([[row[name] for name in names] for row in rows], names)
+        else:
+            click.echo("calibrate: every night is up to date")
+
+    show.result(rows, as_json, text)
 
 
 @click.command(short_help="Refresh nights, light curves and maps.")

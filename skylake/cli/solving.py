@@ -45,7 +45,9 @@ _ALL_SKY_COLUMNS = [
     "--lake", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
     help="Lake whose catalog has the stars.",
 )  # fmt: skip
-@click.option("--catalog", metavar="NAME", help="Catalog of the lake; its default otherwise.")
+@click.option(
+    "--catalog", metavar="NAME", help="Catalog of the lake; the one that solves the camera otherwise."
+)
 @click.option("--camera", "-c", "camera_name", default="generic", show_default=True, metavar="C",
               help="Camera profile: image of a file, trimming, detection, scale.")  # fmt: skip
 @click.option("--scale", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="LOW HIGH",
@@ -165,13 +167,13 @@ def _solver(
     if all_sky:
         from skylake.flow.solving_all_sky import AllSkySolver
 
-        return AllSkySolver(snapshot, _catalog(lake, catalog), profile)
+        return AllSkySolver(snapshot, _catalog(lake, catalog, profile), profile)
     params = _params(**hints)
     if solver == "skylake":
-        sky = known_sky(snapshot, _catalog(lake, catalog), True, show.complain)
+        sky = known_sky(snapshot, _catalog(lake, catalog, profile), True, show.complain)
     else:
         astrometrynet.require_program()
-        name = catalog or open_lake(lake).settings.default_catalog
+        name = catalog or profile.base.catalog.over(open_lake(lake).settings.catalog).solve
         sky = known_sky(snapshot, name or None, False, show.complain)
     sky = replace(sky, epochs=read_epochs(snapshot.layout, profile.name))
     return lambda path: solve_frame(path, profile, sky, params)
@@ -200,11 +202,17 @@ def _params(
     )  # fmt: skip
 
 
-def _catalog(lake: Path, name: str | None) -> str:
+def _catalog(lake: Path, name: str | None, profile: Profile) -> str:
     from skylake.cli.arguments import open_lake
     from skylake.errors import CatalogError
 
-    found = name or open_lake(lake).settings.default_catalog
+    opened = open_lake(lake)
+    found = name or profile.base.catalog.over(opened.settings.catalog).solve
+    if not found and opened.snapshot().catalogs():
+        raise CatalogError(
+            f"{lake}: no catalog is chosen to solve with; name one with --catalog, or as solve below "
+            f"[catalog] in {opened.layout.settings_file}"
+        )
     if not found:
         raise CatalogError(f"{lake}: the lake has no catalog; bring one in with `skylake catalog import`")
     return found

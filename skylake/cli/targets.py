@@ -25,7 +25,9 @@ skylake targets LAKE --camera sim --faint 15
 @click.command(short_help="Choose the stars that every frame is measured at.", epilog=_EXAMPLE)
 @lake_argument
 @camera_of_lake_option
-@click.option("--catalog", metavar="NAME", help="Reference catalog; the lake's default otherwise.")
+@click.option(
+    "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
+)
 @click.option("--no-catalog", is_flag=True, help="Take no stars from a catalog.")
 @click.option("--faint", type=float, metavar="MAG", help="Magnitude of the faintest stars; all otherwise.")
 @click.option("--band", metavar="BAND", help="Band of --faint; that of the camera's filter otherwise.")
@@ -61,7 +63,7 @@ def targets(
         raise click.UsageError("--catalog and --no-catalog contradict each other; give one of them")
     opened = open_lake(lake)
     camera = require_camera(opened.snapshot(), camera_name)
-    name = None if no_catalog else catalog or opened.settings.default_catalog or None
+    name = None if no_catalog else catalog or opened.catalogs(camera).calibrate or None
     options = TargetOptions(name, band, faint, seen, share)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         report = make_targets(opened, camera, options, pool, shown)

@@ -14,6 +14,7 @@ from skylake.core.bands import filter_called
 from skylake.core.ids import config_sha256
 from skylake.core.place import Place
 from skylake.core.reduction import BadPixels, CosmicRays, SkyFrames
+from skylake.settings import Catalogs
 
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
@@ -354,6 +355,8 @@ class Camera:
     place: Place = field(default_factory=Place)
     injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
+    catalog: Catalogs = field(default_factory=Catalogs)
+    """Catalogs that solve and calibrate this camera, in place of those of the lake."""
 
     def filter_key(self, name: str | None) -> str | None:
         """Return what a filter is called in the profile, whatever name or alias a header has; None if unknown."""
@@ -388,6 +391,8 @@ class Camera:
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
         # What nobody told changes no result, and frames of before stay those of the same configuration.
+        if self.catalog == Catalogs():
+            del values["catalog"]
         bands = ((band, "clear_zeropoint") for band in values["filters"].values())
         for part, key in ((values["header"], "readout"), *bands):
             if part.get(key) in (None, ()):

@@ -28,7 +28,7 @@ from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.pixels import Pixel, PixelTree
 from skylake.table import lightcurves, maps, nights, photometry
-from skylake.table.matches import matches_name
+from skylake.table.frames import with_calibrated_bands
 
 #: Aggregates in the order in which they are made.
 AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
@@ -93,7 +93,7 @@ def _plan_nights(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
     task = dask.delayed(make_night, pure=False)
     for part in snapshot.parts("frames").values():
         zeropoints = calibrated.zeropoints(part.name)
-        configuration = calibrated.configuration()
+        configuration = calibrated.configuration(part.name)
         inputs = {
             "frames": part.checksum,
             "zeropoints": zeropoints.checksum if zeropoints else "",
@@ -139,9 +139,9 @@ def make_night(
     part: Part, inputs: dict[str, str], frames: list[Slice], zeropoints: list[Slice], staging: Path
 ) -> Part:
     """Make the rows of ``nights`` of one batch; runs on a worker."""
-    rows = nights.nights_table(
-        read_files("frames", frames, nights.FRAME_COLUMNS), read_files("zeropoints", zeropoints)
-    )
+    held = read_files("frames", frames, [*nights.FRAME_COLUMNS, "frame_id", "filter"])
+    calibrated = read_files("zeropoints", zeropoints)
+    rows = nights.nights_table(with_calibrated_bands(held, calibrated), calibrated)
     return stage_part(rows, "nights", part.name, staging, None, part.camera, part.night, inputs)
 
 
@@ -167,9 +167,7 @@ def _plan_lightcurves(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
         zeropoints = [one for one in map(calibrated.zeropoints, batches) if one is not None]
         # One digest for all nights: their number grows, and every description would have to name them again.
         inputs = {
-            "matches": config_sha256(
-                {matches_name(batch, calibrated.catalog): digest for batch, _, digest in found}
-            ),
+            "matches": config_sha256({calibrated.matches_name(batch): digest for batch, _, digest in found}),
             "zeropoints": config_sha256({part.name: part.checksum for part in zeropoints}),
             "configuration": config_sha256(configuration),
         }
@@ -225,7 +223,7 @@ def _plan_maps(lake: Lake, calibrated: Calibrated) -> Iterable[Planned]:
             continue
         profile = profiles[part.camera]
         configuration = calibrated.configuration(
-            map_order=order, calibration=calibration_configuration(profile, part.night)
+            part.name, map_order=order, calibration=calibration_configuration(profile, part.night)
         )
         zeropoints = calibrated.zeropoints(part.name)
         matches = calibrated.matches(part.name)
@@ -273,13 +271,14 @@ def make_maps(
 ) -> Part:
     """Make the map sums of one batch; runs on a worker."""
     good = pc.field("status") == Status.OK.value
-    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "mjd_mid"], good)
+    frames = read_files("frames", files[0], [*maps.FRAME_COLUMNS, "filter", "mjd_mid"], good)
+    zeropoints = read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS)
     rows = maps.maps_table(
         part.camera or "",
         part.night or 0,
-        frames,
+        with_calibrated_bands(frames, zeropoints),
         read_files("matches", matches),
-        read_files("zeropoints", files[1], maps.ZEROPOINT_COLUMNS),
+        zeropoints,
         camera_of_frames(profile, frames).calibration,
         order,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,21 +19,26 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.reasons import Status
 from skylake.errors import LakeError, reason_of, together
+from skylake.flow.catalogs import MARGIN_ARCSEC
 from skylake.flow.cluster import Workers, run_in_windows
-from skylake.flow.crossmatch import filters_of, match_night
+from skylake.flow.crossmatch import filters_of, match_night, match_radius_arcsec, with_filters
 from skylake.flow.loosen import cut_crowded, in_groups, loosen
 from skylake.flow.meanwhile import undisturbed
-from skylake.flow.nights import Night, largest_version, orphans, plan_nights, zeropoints_name
+from skylake.flow.nights import Against, Night, orphans, plan_nights, versions_of
 from skylake.flow.parameters import calibration_configuration, camera_of_frames
+from skylake.flow.planned import cameras_of
 from skylake.flow.progress import Progress, Silent, counted
 from skylake.flow.stale import Why
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.slices import read_files
+from skylake.sky.catalog_build import widen_margin
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
-from skylake.table.matches import matches_name
 from skylake.table.selection import Band
-from skylake.table.zeropoints import NO_BAND, NO_COLOUR, zeropoints_table
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, UNKNOWN_FILTER, zeropoints_table
+
+#: Columns of ``frames`` that tell how far detections may lie from their star.
+_RADIUS_COLUMNS = ["mjd_mid", "pixel_scale_arcsec"]
 
 
 @dataclass(slots=True)
@@ -42,7 +48,9 @@ class CalibrateReport:
     Attributes
     ----------
     catalog : str
+        Catalog, or catalogs where cameras have several.
     version : int
+        Version of the zeropoints; the largest where catalogs have several.
     batches : list of dict
         camera, night, frames, zeropoints and matches of each night that was calibrated.
     n_current : int
@@ -50,7 +58,7 @@ class CalibrateReport:
     n_renewed : int
         Nights whose calibration of this version was made anew, since frames, catalog or parameters changed.
     warnings : list of str
-        Columns that the catalog lacks and frames need, each as a sentence with the mend.
+        What frames could not be calibrated for, each as a sentence with the fix.
     """
 
     catalog: str
@@ -82,18 +90,54 @@ class CalibrateReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """Which nights are calibrated, and how.
+
+    Attributes
+    ----------
+    catalog : str or None
+        Reference catalog; None takes that in force for each camera.
+    version : int or None
+        Version of the zeropoints; None takes the largest there is, or 1.
+    cameras : tuple of str
+        Cameras whose nights are calibrated; all of the lake where none is named.
+    first_night, last_night : int or None
+        Nights (YYYYMMDD) to calibrate.
+    profiles : tuple of Profile
+        Profiles that are in force from now on, in place of those that the lake has of their cameras.
+    """
+
+    catalog: str | None = None
+    version: int | None = None
+    cameras: tuple[str, ...] = ()
+    first_night: int | None = None
+    last_night: int | None = None
+    profiles: tuple[Profile, ...] = ()
+
+    def takes(self, night: Night) -> bool:
+        """Tell whether a night is to be calibrated."""
+        since = self.first_night is None or night.night >= self.first_night
+        until = self.last_night is None or night.night <= self.last_night
+        return since and until
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """What the steps of a calibration share."""
 
     profiles: dict[str, Profile]
-    reference: ReferenceCatalog
-    version: int
     workers: Workers
     progress: Progress
 
 
 def no_catalog(lake: Lake) -> LakeError:
-    """Return the error of a lake without a reference catalog, which names the command to type."""
+    """Return the error of a lake without a catalog to calibrate with, which names what to type."""
+    held = lake.snapshot().catalogs()
+    if held:
+        return LakeError(
+            f"{lake.root}: no catalog is chosen to calibrate with; write calibrate = {json.dumps(held[0])} below "
+            f"[catalog] in {lake.layout.settings_file} (the lake has {', '.join(held)})"
+        )
     return LakeError(
         f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import "
         f"{shlex.quote(str(lake.root))} NAME --format table FILE --ra COLUMN --dec COLUMN "
@@ -107,6 +151,7 @@ def calibrate(
     catalog: str | None = None,
     version: int | None = None,
     progress: Progress | None = None,
+    choice: Choice | None = None,
 ) -> CalibrateReport:
     """Match and calibrate every night that is not calibrated yet, or whose calibration is out of date.
 
@@ -117,10 +162,10 @@ def calibrate(
     ----------
     lake : Lake
     workers : Workers
-    catalog : str or None
-        Reference catalog; None takes the lake's default.
-    version : int or None
-        Version of the zeropoints; None takes the largest there is, or 1.
+    catalog, version : str or None, int or None
+        As in :class:`Choice`, if there is nothing else to choose.
+    progress : Progress or None
+    choice : Choice or None
 
     Raises
     ------
@@ -131,47 +176,117 @@ def calibrate(
         If it has no catalog of that name.
     """
     progress = progress or Silent()
-    name = catalog or lake.settings.default_catalog
-    if not name:
-        raise no_catalog(lake)
-    reference = ReferenceCatalog.open(lake.layout.catalog(name))
-    version = version or largest_version(lake.snapshot(), name) or 1
-    report = CalibrateReport(name, version)
+    choice = choice or Choice(catalog, version)
+    against = _against(lake, lake.snapshot(), choice)
+    names = sorted({one.reference.name for one in against.values()})
+    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
     try:
-        undisturbed(lambda: _calibrate(lake, reference, version, workers, progress, report), progress)
+        undisturbed(lambda: _calibrate(lake, choice, workers, progress, report), progress)
     except LakeError:
         # Nights beside the one that failed may have no zeropoints for a reason of their own.
-        for sentence in _warnings(lake.snapshot(), name, version):
+        for sentence in _warnings(lake, lake.snapshot(), against):
             progress.line(sentence)
         raise
-    report.warnings = _warnings(lake.snapshot(), name, version)
+    report.warnings = _warnings(lake, lake.snapshot(), against)
     return report
 
 
+def calibrating_catalogs(lake: Lake) -> set[str]:
+    """Return the catalogs that calibrate the cameras of a lake, or would those of one without frames."""
+    cameras = cameras_of(lake.snapshot())
+    return {lake.catalogs(camera).calibrate for camera in cameras or [None]} - {""}
+
+
+def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
+    """Return the nights that :func:`calibrate` would make anew, and change nothing.
+
+    Raises
+    ------
+    LakeError, CatalogError
+        As :func:`calibrate`.
+    """
+    snapshot = lake.snapshot()
+    return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
+
+
+def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profile]:
+    """Return the profiles of the cameras that are chosen."""
+    told = {profile.name: profile for profile in choice.profiles}
+    cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
+    return {camera: told.get(camera) or lake.profile(camera) for camera in cameras}
+
+
+def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Against]:
+    """Return what each of the cameras is calibrated against; of a lake without frames, what one would be."""
+    default = lake.settings.catalog
+    names = {
+        camera: choice.catalog or profile.base.catalog.over(default).calibrate
+        for camera, profile in _profiles(lake, snapshot, choice).items()
+    } or {"": choice.catalog or default.calibrate}
+    if not any(names.values()):
+        raise no_catalog(lake)
+    return {
+        camera: Against(
+            ReferenceCatalog.open(lake.layout.catalog(name)),
+            choice.version or max(versions_of(snapshot, name), default=1),
+        )
+        for camera, name in names.items()
+        if name
+    }
+
+
+def _chosen_nights(
+    lake: Lake, snapshot: Snapshot, choice: Choice, profiles: dict[str, Profile]
+) -> tuple[int, list[Night]]:
+    """Return how many nights are chosen, and those of them that are out of date."""
+    planned = plan_nights(snapshot, profiles, _against(lake, snapshot, choice))
+    chosen = [night for night in planned if choice.takes(night)]
+    return len(chosen), [night for night in chosen if not night.is_current]
+
+
 def _calibrate(
-    lake: Lake,
-    reference: ReferenceCatalog,
-    version: int,
-    workers: Workers,
-    progress: Progress,
-    report: CalibrateReport,
+    lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport
 ) -> None:
     """Calibrate the nights that are out of date as the lake is now."""
     snapshot = lake.snapshot()
     _remove_orphans(lake, snapshot)
-    profiles = {camera: lake.profile(camera) for camera in _cameras(snapshot)}
-    run = _Run(profiles, reference, version, workers, progress)
-    nights = [night for night in plan_nights(snapshot, profiles, reference, version) if not night.is_current]
+    profiles = _profiles(lake, snapshot, choice)
+    run = _Run(profiles, workers, progress)
+    n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
+    for camera, profile in profiles.items():
+        if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
+            lake.keep_profile(profile)
+            progress.line(f"{camera}: the profile {profile.source} is in force from now on")
     # What was calibrated before another run came between is in the report already.
     made = {(batch["camera"], batch["night"]) for batch in report.batches}
     made -= {(night.camera, night.night) for night in nights}
-    report.n_current = len(snapshot.parts("frames")) - len(nights) - len(made)
+    report.n_current = n_chosen - len(nights) - len(made)
+    _widen_margins(nights, run)
     _loosen(lake, nights, run)
     failures: list[LakeError] = []
     for group in in_groups(nights, workers):
         failures += _calibrate_group(lake, snapshot, group, run, report)
     if failures:
         raise LakeError(together(failures)) from failures[0]
+
+
+def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
+    """Give catalogs margins as wide as the cameras of the nights that are matched need."""
+    needed: dict[ReferenceCatalog, float] = {}
+    for night in nights:
+        if night.why_matches is None:
+            continue
+        frames = read_files("frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value)
+        if frames.num_rows:
+            radius = match_radius_arcsec(frames, camera_of_frames(run.profiles[night.camera], frames))
+            needed[night.against.reference] = max(radius, needed.get(night.against.reference, 0.0))
+    for reference, radius in needed.items():
+        # A little wider, for stars that move and for pixels that are larger next night.
+        if radius > reference.margin_arcsec and widen_margin(reference.collection, radius + MARGIN_ARCSEC):
+            run.progress.line(
+                f"catalog {reference.name}: its margin was widened from {reference.margin_arcsec:g} to "
+                f"{radius + MARGIN_ARCSEC:g} arcsec, as the match radius is {radius:g}"
+            )
 
 
 def _calibrate_group(
@@ -190,8 +305,6 @@ def _calibrate_group(
                 task,
                 night,
                 run.profiles[night.camera],
-                run.reference,
-                run.version,
                 tree,
                 staging / night.name,
             )
@@ -210,12 +323,25 @@ def _calibrate_group(
     return failures
 
 
-def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
+def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) -> list[str]:
+    """Return a sentence for each thing for whose lack frames could not be calibrated."""
+    sentences = []
+    for camera in sorted(cameras_of(snapshot) & against.keys()):
+        name, version = against[camera].reference.name, against[camera].version
+        mine = (
+            (pc.field("camera") == camera) & (pc.field("catalog") == name) & (pc.field("version") == version)
+        )
+        lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
+        rows = snapshot.read("zeropoints", ["frame_id", "band", "colour", "reason"], filter=mine & lacking)
+        unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
+        sentences += _without_columns(rows.filter(pc.invert(unknown)), camera, name)
+        sentences += _without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"])
+    return sentences
+
+
+def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
     """Return a sentence for each column of the catalog that frames could not be calibrated without."""
-    lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR])
-    mine = (pc.field("catalog") == catalog) & (pc.field("version") == version)
-    rows = snapshot.read("zeropoints", ["camera", "band", "colour", "reason"], filter=mine & lacking)
-    grouped = rows.group_by(["camera", "band", "colour", "reason"]).aggregate([([], "count_all")])
+    grouped = rows.group_by(["band", "colour", "reason"]).aggregate([([], "count_all")])
     sentences = []
     for row in sorted(grouped.to_pylist(), key=str):
         what, option = (
@@ -225,14 +351,25 @@ def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
         )
         have = "has" if row["count_all"] == 1 else "have"
         sentences.append(
-            f"{counted(row['count_all'], 'frame')} of {row['camera']} {have} no zeropoint: no star of the catalog "
+            f"{counted(row['count_all'], 'frame')} of {camera} {have} no zeropoint: no star of the catalog "
             f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
         )
     return sentences
 
 
-def _cameras(snapshot: Snapshot) -> set[str]:
-    return {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+def _without_filter(lake: Lake, snapshot: Snapshot, camera: str, frame_id: pa.ChunkedArray) -> list[str]:
+    """Return a sentence for each filter that the profile had when its frames were ingested, and has no more."""
+    if len(frame_id) == 0:
+        return []
+    had = pc.field("frame_id").isin(frame_id.combine_chunks()) & pc.field("band").is_valid()
+    rows = snapshot.read("frames", ["filter"], lambda part: part.camera == camera, had)
+    source = lake.profile(camera).source
+    return [
+        f"{counted(count, 'frame')} of {camera} {'has' if count == 1 else 'have'} no zeropoint: the profile {source} "
+        f"knows no filter {name!r} any more; name it in [filters] or among the aliases of a filter, or "
+        "`skylake ingest --redo` the frames if other cards tell their filter now"
+        for name, count in sorted(Counter(rows["filter"].to_pylist()).items(), key=str)
+    ]
 
 
 def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
@@ -247,10 +384,8 @@ def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
 def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
     """Take what is going to be replaced out of its bundles, at once for all nights."""
     names = {
-        "matches": [
-            matches_name(night.name, run.reference.name) for night in nights if night.why_matches is not None
-        ],
-        "zeropoints": [zeropoints_name(night.name, run.reference.name, run.version) for night in nights],
+        "matches": [night.matches_name for night in nights if night.why_matches is not None],
+        "zeropoints": [night.zeropoints_name for night in nights],
     }
     loosen(lake, run.workers, names, run.progress)
 
@@ -270,9 +405,7 @@ def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, 
     ]
 
 
-def calibrate_night(
-    night: Night, profile: Profile, reference: ReferenceCatalog, version: int, tree: PixelTree, staging: Path
-) -> tuple[Part, Part]:
+def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Path) -> tuple[Part, Part]:
     """Match and calibrate one night; runs on a worker.
 
     Returns
@@ -280,21 +413,23 @@ def calibrate_night(
     matches, zeropoints : Part
     """
     frames = read_files("frames", night.frames, filter=pc.field("status") == Status.OK.value)
-    camera = camera_of_frames(profile, frames)
+    camera, reference = camera_of_frames(profile, frames), night.against.reference
+    frames = with_filters(frames, camera)
     if night.matches is not None:
         matches_part = night.matches
         matches = read_files("matches", night.matches_slices)
     else:
         matches = match_night(frames, night.sources, night.sources_slices, camera, reference)
         matches_part = stage_part(
-            matches, "matches", matches_name(night.name, reference.name), staging / "matches", tree,
+            matches, "matches", night.matches_name, staging / "matches", tree,
             night.camera, night.night, night.inputs,
         )  # fmt: skip
     # In one order, whether they were joined now or read: sums of the same numbers differ in another.
     matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
-    zeropoints = zeropoints_table(frames, matches, _bands(frames, camera), reference.name, version)
+    bands, version = _bands(frames, camera), night.against.version
+    zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
     zeropoints_part = stage_part(
-        zeropoints, "zeropoints", zeropoints_name(night.name, reference.name, version), staging / "zeropoints",
+        zeropoints, "zeropoints", night.zeropoints_name, staging / "zeropoints",
         None, night.camera, night.night, night.inputs,
     )  # fmt: skip
     return matches_part, zeropoints_part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
 
 #: Width of the margin around pixels. Wide enough for the match radius of a wide-field camera and the fastest
-#: star of the sky over a quarter of a century; a fisheye with pixels of minutes of arc needs more.
+#: star of the sky over a quarter of a century. For a fisheye with pixels of minutes of arc `calibrate` widens it.
 MARGIN_ARCSEC = 300.0
 
 
@@ -39,8 +39,8 @@ class CatalogReport:
         Rows left out, by reason.
     n_duplicate_ids : int
         Stars whose identifier another star of their pixel has.
-    is_default : bool
-        Whether the catalog is the one that calibrations use.
+    use : list of str
+        What the settings name it for, of ``solve`` and ``calibrate``.
     n_asterisms, index_bytes : int
         Of its index for plate solving; 0 where none was built.
     sure_deg : float or None
@@ -54,7 +54,7 @@ class CatalogReport:
     n_pixels: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     n_duplicate_ids: int = 0
-    is_default: bool = False
+    use: list[str] = field(default_factory=list)
     n_asterisms: int = 0
     index_bytes: int = 0
     sure_deg: float | None = None
@@ -71,7 +71,7 @@ def import_catalog(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> CatalogReport:
-    """Import a catalog; the first one becomes the lake's default.
+    """Import a catalog; the first one solves and calibrates.
 
     Parameters
     ----------
@@ -125,9 +125,10 @@ def import_catalog(
         built.n_pixels,
         built.n_duplicate_ids,
     )
-    if not lake.settings.default_catalog:
-        lake.set("default_catalog", name)
-    report.is_default = lake.settings.default_catalog == name
+    for use, chosen in asdict(lake.settings.catalog).items():
+        if not chosen:
+            lake.set(f"catalog.{use}", name)
+    report.use = lake.settings.catalog.uses(name)
     progress.line(f"catalog {name}: {report.n_rows} stars in {report.n_pixels} pixels")
     return report
 

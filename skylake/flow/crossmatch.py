@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.camera import Camera, FilterBand
+from skylake.core.flags import FrameFlag
 from skylake.lake import Part
 from skylake.lake.slices import Slice, read_files
 from skylake.schema import empty_table, load
@@ -25,6 +26,26 @@ from skylake.table.matches import CARRIED, matches_table, numbers, reference_col
 
 #: Radius of the match, in pixels, where the profile gives none.
 _RADIUS_PX = 3.0
+
+
+def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
+    """Return frames with the filters and bands that a profile gives to what their headers named.
+
+    The profile may be another than that under which they were ingested. Where a header named no filter it is that
+    which the profile assumes now.
+    """
+    assumed = (frames["flags"].to_numpy() & int(FrameFlag.FILTER_ASSUMED)) != 0
+    filters = [
+        camera.default_filter if name is None or is_assumed else name
+        for name, is_assumed in zip(frames["filter"].to_pylist(), assumed.tolist(), strict=True)
+    ]
+    found = {name: camera.filter_band(name) for name in set(filters)}
+    values = {"filter": filters, "band": [band and band.band for band in map(found.get, filters)]}
+    for name, column in values.items():
+        place = frames.schema.get_field_index(name)
+        field = frames.schema.field(place)
+        frames = frames.set_column(place, field, pa.array(column, field.type))
+    return frames
 
 
 def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
@@ -41,7 +62,7 @@ def match_night(
     Parameters
     ----------
     frames : pyarrow.Table
-        Its frames with status ok.
+        Its frames with status ok, as :func:`with_filters` gives them.
     sources : Part
         Its detections.
     slices : sequence of Slice
@@ -112,7 +133,11 @@ def choose_matches(
     pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
 ) -> pa.Table:
     """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
-    pairs = pairs.filter(pc.is_in(pairs["frame_id"], frames["frame_id"].combine_chunks()))
+    of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
+    pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
+    # Detections carry the name that was in force when they were ingested.
+    place = pairs.schema.get_field_index("filter")
+    pairs = pairs.set_column(place, "filter", frames["filter"].take(of_frame))
     frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
     pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
     nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())

@@ -113,7 +113,8 @@ class Reduction:
     @classmethod
     def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
         """Return how a lake has frames of a camera reduced: catalog, masters, targets and distortion in force."""
-        name, targets = lake.settings.default_catalog, TargetList.in_force(snapshot, profile.name)
+        name = profile.base.catalog.over(lake.settings.catalog).solve
+        targets = TargetList.in_force(snapshot, profile.name)
         return cls(
             profile,
             ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,

@@ -165,7 +165,7 @@ def _learn(
     """Return what nights tell, in order of time."""
     if not nights:
         return []
-    name = lake.settings.default_catalog
+    name = profile.base.catalog.over(lake.settings.catalog).solve
     if not name:
         raise LakeError(
             f"{lake.root}: the lake has no catalog, which tells where stars are; bring one in with "

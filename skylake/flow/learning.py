@@ -143,7 +143,7 @@ class _Work:
         """Match the stars of frames, and keep them."""
         if not frames:
             return
-        name = self.lake.settings.default_catalog
+        name = self.lake.catalogs(self.camera).solve
         if not name:
             raise LakeError(
                 f"{self.lake.root}: the lake has no catalog, which tells where stars are; bring one in with "
@@ -184,7 +184,7 @@ def _learn(work: _Work, frames: Sequence[Telling], anew: bool) -> None:
     epochs = list(held)
     for shape in sorted({one.shape for one in frames}):
         some = [one for one in frames if one.shape == shape]
-        origin = Origin(shape, work.lake.settings.default_catalog, code_version())
+        origin = Origin(shape, work.lake.catalogs(work.camera).solve, code_version())
         if not anew:
             epochs = _with_older(work, epochs, some, origin)
         known = None if anew else _last(epochs, shape)
@@ -269,7 +269,7 @@ def _improved(work: _Work, epoch: Epoch, frames: Sequence[Telling], fresh: bool)
     seen = _of_parity(work.read(_some_of(epoch, frames)), epoch.mirrored)
     if len(seen) <= n_learnt:
         return epoch
-    origin = Origin(epoch.shape, work.lake.settings.default_catalog, code_version())
+    origin = Origin(epoch.shape, work.lake.catalogs(work.camera).solve, code_version())
     return replace(origin.learn(seen, epoch), version=epoch.version + (not fresh))
 
 

@@ -174,10 +174,11 @@ def _place_by_neighbours(
     options: IngestOptions, progress: Progress | None,
 ) -> None:  # fmt: skip
     """Reduce frames again that neither their stars nor their siblings place, but frames before and after can."""
-    if not (options.neighbours and lake.settings.default_catalog):
+    if not options.neighbours:
         return
     for profile in chips:
-        if profile.base.astrometry.neighbours == "never":
+        solves = profile.base.catalog.over(lake.settings.catalog).solve
+        if not solves or profile.base.astrometry.neighbours == "never":
             continue
         asked = changed_priors({night: [] for night in nights}, lake.snapshot(), profile, workers)
         files = {file for some in asked.values() for _, file in some}

@@ -15,6 +15,14 @@ from skylake.table.matches import matches_name
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """What a camera is calibrated against: a catalog, and the version that its zeropoints get."""
+
+    reference: ReferenceCatalog
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Night:
     """A night to calibrate: everything that a worker needs.
 
@@ -25,6 +33,7 @@ class Night:
     name: str
     camera: str
     night: int
+    against: Against
     frames: tuple[Slice, ...]
     sources: Part
     sources_slices: tuple[Slice, ...]
@@ -33,6 +42,16 @@ class Night:
     inputs: dict[str, str]
     why_matches: Why | None
     why_zeropoints: Why | None
+
+    @property
+    def matches_name(self) -> str:
+        """Name of its part of ``matches``."""
+        return matches_name(self.name, self.against.reference.name)
+
+    @property
+    def zeropoints_name(self) -> str:
+        """Name of its part of ``zeropoints``."""
+        return zeropoints_name(self.name, self.against.reference.name, self.against.version)
 
     @property
     def is_current(self) -> bool:
@@ -53,24 +72,25 @@ def zeropoints_name(batch: str, catalog: str, version: int) -> str:
     return f"{batch}-{catalog}-v{version}"
 
 
-def largest_version(snapshot: Snapshot, catalog: str) -> int | None:
-    """Return the largest version of the zeropoints from a catalog; None if there are none.
+def versions_of(snapshot: Snapshot, catalog: str) -> list[int]:
+    """Return the versions of the zeropoints from a catalog, the largest first.
 
-    The descriptions tell it, so a file that is lost is no hindrance to making it again.
+    The descriptions tell them, so a file that is lost is no hindrance to making it again.
     """
     keys = [dict(part.key) for part in snapshot.parts("zeropoints").values() if part.n_rows]
-    return max((int(key["version"]) for key in keys if key.get("catalog") == catalog), default=None)
+    return sorted({int(key["version"]) for key in keys if key.get("catalog") == catalog}, reverse=True)
 
 
 def plan_nights(
-    snapshot: Snapshot, profiles: Mapping[str, Profile], reference: ReferenceCatalog, version: int
+    snapshot: Snapshot, profiles: Mapping[str, Profile], against: Mapping[str, Against]
 ) -> Iterator[Night]:
-    """Yield all nights, those that are up to date too."""
+    """Yield all nights of the cameras that are calibrated, those that are up to date too."""
     sources, matches, zeropoints = (snapshot.parts(table) for table in ("sources", "matches", "zeropoints"))
     lost = {table: snapshot.version(table).lost() for table in ("matches", "zeropoints")}
     for part in snapshot.parts("frames").values():
-        if part.camera is None or part.night is None:
+        if part.camera is None or part.night is None or part.camera not in against:
             continue
+        reference, version = against[part.camera].reference, against[part.camera].version
         detections = sources.get(part.name) or Part("sources", part.name, (), part.camera, part.night)
         inputs = calibration_inputs(part, detections, reference, profiles[part.camera], part.night)
         held = matches.get(matches_name(part.name, reference.name))
@@ -81,6 +101,7 @@ def plan_nights(
             part.name,
             part.camera,
             part.night,
+            against[part.camera],
             tuple(snapshot.version("frames").slices_of(part)),
             detections,
             tuple(snapshot.version("sources").slices_of(detections)),

@@ -6,12 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from skylake.flow.aggregate import AGGREGATES, PLANNERS
-from skylake.flow.nights import orphans, plan_nights, zeropoints_name
+from skylake.flow.nights import Against, orphans, plan_nights
 from skylake.flow.planned import Calibrated, calibration_in_force
 from skylake.flow.stale import Why
 from skylake.lake import Lake, Snapshot
 from skylake.sky.catalogs import ReferenceCatalog
-from skylake.table.matches import matches_name
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ class Outdated:
 def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
     """Return the state of each derived table, by its name in the order in which they are made.
 
-    The calibration is that which ``calibrate`` makes by default: of the default catalog and the largest version.
+    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
     Light curves that the matches of a night will be new to are not known before the night is matched.
 
     Raises
@@ -74,17 +73,18 @@ def uncalibrated(lake: Lake) -> int:
 
 def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
     """Return the state of matches and zeropoints."""
-    snapshot, catalog = calibrated.snapshot, calibrated.catalog
+    snapshot = calibrated.snapshot
     found = {"matches": Outdated(), "zeropoints": Outdated()}
-    if not catalog:
+    if not any(name for name, _ in calibrated.in_force.values()):
         return found
-    reference = ReferenceCatalog.open(snapshot.catalog(catalog))
-    cameras = {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
-    profiles = {camera: lake.profile(camera) for camera in cameras}
-    for night in plan_nights(snapshot, profiles, reference, calibrated.version):
-        found["matches"].note(matches_name(night.name, catalog), night.why_matches)
-        name = zeropoints_name(night.name, catalog, calibrated.version)
-        found["zeropoints"].note(name, night.why_zeropoints)
+    against = {
+        camera: Against(ReferenceCatalog.open(snapshot.catalog(name)), version)
+        for camera, (name, version) in calibrated.in_force.items()
+        if name
+    }
+    for night in plan_nights(snapshot, {camera: lake.profile(camera) for camera in against}, against):
+        found["matches"].note(night.matches_name, night.why_matches)
+        found["zeropoints"].note(night.zeropoints_name, night.why_zeropoints)
     for table, names in orphans(snapshot).items():
         found[table].why |= dict.fromkeys(names, Why.ORPHANED)
     return found

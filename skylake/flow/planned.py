@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skylake.flow.nights import largest_version, zeropoints_name
+from skylake.flow.nights import versions_of, zeropoints_name
 from skylake.flow.stale import Why, why_stale
 from skylake.lake import Lake, Part, Snapshot
 from skylake.lake.slices import Slice
@@ -40,33 +40,52 @@ class Planned:
 class Calibrated:
     """The calibration that aggregates use, and the files of a snapshot that hold it.
 
-    ``copies`` tells where copies of matches are that were made for reading, by name of their part.
+    ``in_force`` has the catalog of each camera, empty for none, and the largest version of it; ``versions`` all
+    versions of each catalog, the largest first. ``copies`` has copies of matches that were made for reading, by name
+    of their part.
     """
 
     snapshot: Snapshot
-    catalog: str
-    version: int
+    in_force: Mapping[str, tuple[str, int]]
+    versions: Mapping[str, Sequence[int]]
     copies: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
 
-    def configuration(self, **more: Any) -> dict[str, Any]:
-        """Return the resolved configuration of an aggregate, given what it depends on besides."""
-        return {"catalog": self.catalog, "version": self.version, **more}
+    def configuration(self, batch: str | None = None, **more: Any) -> dict[str, Any]:
+        """Return the resolved configuration of an aggregate of a batch, or of all, given what else it depends on."""
+        if batch is not None:
+            catalog, version = self._in_force(batch)
+            return {"catalog": catalog, "version": version, **more}
+        if len(set(self.in_force.values())) == 1:
+            (catalog, version), *_ = self.in_force.values()
+            return {"catalog": catalog, "version": version, **more}
+        return {"in_force": {camera: list(one) for camera, one in sorted(self.in_force.items())}, **more}
+
+    def _in_force(self, batch: str) -> tuple[str, int]:
+        """Return catalog and version of a batch."""
+        part = self.snapshot.parts("frames").get(batch)
+        return self.in_force.get((part and part.camera) or "", ("", 1))
+
+    def matches_name(self, batch: str) -> str:
+        """Return the name of the part of matches of a batch."""
+        return matches_name(batch, self._in_force(batch)[0])
 
     def zeropoints_name(self, batch: str) -> str:
         """Return the name of the part of zeropoints of a batch."""
-        return zeropoints_name(batch, self.catalog, self.version)
+        return zeropoints_name(batch, *self._in_force(batch))
 
     def made_from(self, batch: str) -> tuple[tuple[str, str], ...]:
         """Return the parts of a batch that a calibration makes, as (table, part)."""
-        return ("matches", matches_name(batch, self.catalog)), ("zeropoints", self.zeropoints_name(batch))
+        return ("matches", self.matches_name(batch)), ("zeropoints", self.zeropoints_name(batch))
 
     def zeropoints(self, batch: str) -> Part | None:
-        """Return the part of zeropoints of a batch."""
-        return self.snapshot.parts("zeropoints").get(self.zeropoints_name(batch))
+        """Return the part of zeropoints of a batch: of an earlier version where it has not the one in force yet."""
+        catalog, parts = self._in_force(batch)[0], self.snapshot.parts("zeropoints")
+        names = (zeropoints_name(batch, catalog, version) for version in self.versions.get(catalog, ()))
+        return next((parts[name] for name in names if name in parts), None)
 
     def matches(self, batch: str) -> Part | None:
         """Return the part of matches of a batch. Names are compared whole: one catalog may end as another does."""
-        return self.snapshot.parts("matches").get(matches_name(batch, self.catalog))
+        return self.snapshot.parts("matches").get(self.matches_name(batch))
 
     def slices(self, table: str, names: Iterable[str]) -> list[Slice]:
         """Return where the rows of parts are, by name."""
@@ -81,10 +100,12 @@ class Calibrated:
 
 
 def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibrated:
-    """Return the calibration in force: the default catalog, and the largest version of it."""
+    """Return the calibration in force: the catalog that calibrates each camera, and the largest version of it."""
     snapshot = snapshot or lake.snapshot()
-    catalog = lake.settings.default_catalog
-    return Calibrated(snapshot, catalog, largest_version(snapshot, catalog) or 1)
+    catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
+    versions = {name: versions_of(snapshot, name) for name in set(catalogs.values())}
+    in_force = {camera: (name, max(versions[name], default=1)) for camera, name in catalogs.items()}
+    return Calibrated(snapshot, in_force, versions)
 
 
 def bind(task: Any, *arguments: Any) -> Callable[[Path], Any]:

@@ -247,7 +247,7 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
                 replace(reduction, forcing=forcing),
                 forcing.finisher(forcing.targets.finder()),
             )
-        catalog = "" if lake is None else lake.settings.default_catalog
+        catalog = "" if lake is None else profile.base.catalog.over(lake.settings.catalog).calibrate
         yield Bench(reduction, star_finder(reduction), sky, finish, snapshot, catalog)
 
 

@@ -85,7 +85,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     for path in sorted((layout.root / "_cameras").glob("*.json")):
         _add_camera(layout, relations, path)
     add_disk_files(relations, folders)
-    add_catalogs(relations, layout, settings.default_catalog)
+    add_catalogs(relations, layout, settings.catalog)
     add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
 

@@ -17,6 +17,7 @@ from skylake.lake.layout import Layout
 from skylake.lake.relations import Relations
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
+from skylake.settings import Catalogs
 from skylake.sky.hats import read_collection, read_properties
 
 _THREADS = 16
@@ -123,13 +124,13 @@ def schema_drift(found: pa.Schema, wanted: pa.Schema) -> str | None:
     return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
 
 
-def add_catalogs(relations: Relations, layout: Layout, default: str) -> None:
-    """Add every reference catalog, and the margin of each, with the rows that its files have."""
+def add_catalogs(relations: Relations, layout: Layout, named: Catalogs) -> None:
+    """Add every reference catalog, and the margins of each, with the rows that its files have."""
     found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
     for path in found:
         try:
             outer = read_collection(path)
-            inner = [outer["hats_primary_table_url"], outer["default_margin"]]
+            inner = [outer["hats_primary_table_url"], *outer["all_margins"].split()]
         except (OSError, ValueError, KeyError, CatalogError) as error:
             relations.add(
                 "lake_catalogs", catalog=path.name, folder=str(path.relative_to(layout.root)),
@@ -138,10 +139,11 @@ def add_catalogs(relations: Relations, layout: Layout, default: str) -> None:
             continue
         for name in inner:
             relations.add("lake_catalogs", catalog=path.name, **_catalog(layout, path / name))
-    if default and default not in {path.name for path in found}:
+    there = {path.name for path in found}
+    for name in sorted({named.solve, named.calibrate} - {"", *there}):
         relations.add(
-            "lake_catalogs", catalog=default, folder=f"catalogs/{default}",
-            problem="it is the default of the lake and missing",
+            "lake_catalogs", catalog=name, folder=f"catalogs/{name}",
+            problem="the settings name it, and it is missing",
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_json
+from skylake.cameras.profile import absolute_source, of_source
 from skylake.durable import hold, in_use, replace_durably
 from skylake.errors import (
     LakeError,
@@ -36,7 +38,7 @@ from skylake.lake.remote import PublishedLayout, PublishedSnapshot
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.places import Reaching, is_url, place
-from skylake.settings import Settings, change_setting, read_settings, write_settings
+from skylake.settings import Catalogs, Settings, change_setting, read_settings, write_settings
 from skylake.sky.pixels import PixelTree
 
 _log = logs.get(__name__)
@@ -213,25 +215,49 @@ class Lake:
         """Change a setting."""
         self.settings = change_setting(self._writable.settings_file, name, value)
 
+    def catalogs(self, camera: str | None = None) -> Catalogs:
+        """Return the reference catalogs of a camera: those of its profile, and of the settings where it has none."""
+        if camera is None or not self.layout.profile(camera).is_file():
+            return self.settings.catalog
+        return self.profile(camera).base.catalog.over(self.settings.catalog)
+
     def keep_profile(self, profile: Profile) -> None:
-        """Keep the profile of a camera, for the stages after ingest."""
+        """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""
+        profile = replace(profile, source=absolute_source(profile))
         path = self._writable.profile(profile.name)
         text = to_json(profile)
-        if is_settled(self.layout) and _holds(path, text):
+        seen = f"{profile.file_sha256}\n"
+        if is_settled(self.layout) and _holds(path, text) and _holds(_seen_file(path), seen):
             return
         # A rollback that was interrupted is ended first, or it would take this profile away again.
         with self._changing():
-            if _holds(path, text):
-                return
             try:
                 path.parent.mkdir(exist_ok=True)
-                replace_durably(path, text)
+                _replace_if_other(path, text)
+                _replace_if_other(_seen_file(path), seen)
             except OSError as error:
                 raise cannot_be_written(self.root, error) from error
 
-    def profile(self, camera: str) -> Profile:
-        """Return the profile under which the frames of a camera were last ingested."""
+    def kept_profile(self, camera: str) -> Profile:
+        """Return the profile under which the frames of a camera were last ingested or calibrated."""
         return from_json(self.layout.profile(camera))
+
+    def profile(self, camera: str) -> Profile:
+        """Return the profile of a camera that is in force: the kept one, or its file where that was edited since.
+
+        Raises
+        ------
+        ConfigurationError
+            If the edited file is no profile, or the kept one cannot be read.
+        """
+        kept = self.kept_profile(camera)
+        now = None if isinstance(self.layout, PublishedLayout) else of_source(kept)
+        if now is None:
+            return kept
+        # Not that of the kept profile: after a rollback an older one is kept, and the file has not been edited.
+        seen = _seen_file(self.layout.profile(camera))
+        known = seen.read_text(encoding="utf-8").strip() if seen.is_file() else kept.file_sha256
+        return kept if now.file_sha256 == known else now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
@@ -338,6 +364,17 @@ class Lake:
 
 def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def _seen_file(kept: Path) -> Path:
+    """Return the file with the SHA-256 of what the file of a profile said when it was last taken over."""
+    return kept.with_suffix(".seen")
+
+
+def _replace_if_other(path: Path, text: str) -> None:
+    """Write a text file, unless it says that already."""
+    if not _holds(path, text):
+        replace_durably(path, text)
 
 
 def _clear(root: Path, with_folder: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,19 +107,24 @@ def counts_of_status(snapshot: Snapshot) -> list[dict[str, Any]]:
     return sorted(grouped.to_pylist(), key=lambda row: (row["camera"], row["status"], row["reason"] or ""))
 
 
-def frames_of_concern(snapshot: Snapshot, catalog: str, how_many: int) -> list[dict[str, Any]]:
-    """Return frames that were not used or got no zeropoint, the newest night first, with the reason as a sentence."""
+def frames_of_concern(snapshot: Snapshot, catalogs: Mapping[str, str], how_many: int) -> list[dict[str, Any]]:
+    """Return frames that were not used or got no zeropoint, the newest night first, with the reason as a sentence.
+
+    Zeropoints are those from the catalog of each camera.
+    """
     query = """
         SELECT f.camera, f.status, f.night, parse_filename(f.file) AS file, coalesce(f.reason, z.reason) AS reason,
             coalesce(f.message, 'no zeropoint against ' || z.catalog) AS message
         FROM frames AS f
-        LEFT JOIN (SELECT * FROM zeropoints_in_force WHERE catalog = ? AND zp IS NULL) AS z USING (frame_id)
+        LEFT JOIN (
+            SELECT * FROM zeropoints_in_force WHERE list_contains(?, [camera, catalog]) AND zp IS NULL
+        ) AS z USING (frame_id)
         WHERE f.status IN ('failed', 'rejected') OR (f.status = 'ok' AND z.frame_id IS NOT NULL)
         ORDER BY f.night DESC, f.camera, file
         LIMIT ?
     """
     with snapshot.duckdb() as connection:
-        found = connection.execute(query, [catalog, how_many])
+        found = connection.execute(query, [[["", ""], *map(list, catalogs.items())], how_many])
         names = [column[0] for column in found.description or []]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 

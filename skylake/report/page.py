@@ -74,6 +74,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    catalogs = {camera: lake.catalogs(camera).calibrate for camera in collect.cameras(snapshot)}
     nights = sorted(
         snapshot.read("nights").to_pylist(), key=lambda row: (row["camera"], -row["night"], row["band"])
     )
@@ -82,11 +83,11 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
         snapshot=snapshot.number,
         version=__version__,
         tables=[(name, snapshot.n_rows(name)) for name in _counted(snapshot)],
-        catalog=lake.settings.default_catalog,
+        catalog=", ".join(sorted(set(catalogs.values()) - {""})),
         status=collect.counts_of_status(snapshot),
         nights=nights,
         epochs=collect.epochs_of_cameras(snapshot),
-        concerns=collect.frames_of_concern(snapshot, lake.settings.default_catalog, _MAX_CONCERNS),
+        concerns=collect.frames_of_concern(snapshot, catalogs, _MAX_CONCERNS),
         n_concerns=_MAX_CONCERNS,
         committed=f"{lake.entry(snapshot.number).time_utc:%Y-%m-%d %H:%M} UTC",
         pictures=pictures,
@@ -101,8 +102,8 @@ def _counted(snapshot: Snapshot) -> list[str]:
 
 def _camera_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
     pictures = []
-    catalog = lake.settings.default_catalog
     for camera in collect.cameras(snapshot):
+        catalog = lake.catalogs(camera).calibrate
         zeropoints = collect.zeropoints_in_force(snapshot, catalog)
         mine = zeropoints.filter(pc.equal(zeropoints["camera"], camera))
         band = np.asarray(pc.fill_null(mine["band"], "no band").to_pylist(), object)

@@ -1,16 +1,19 @@
 """Build a reference catalog: batches of stars in, a HATS collection with a margin cache out.
 
 Two passes, memory bounded by a batch in the first and by a pixel in the second: batches are dealt out
-to the pixels, then each pixel is gathered, sorted and written.
+to the pixels, then each pixel is gathered, sorted and written. A margin is made of the pixels in the same way, with
+the catalog or, wider, at any later time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +22,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from skylake.durable import exchange, in_use, is_in_use, sync_folder, sync_tree
+from skylake import logs
+from skylake.durable import exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
-from skylake.schema import TableSchema, conform
+from skylake.schema import TableSchema, conform, load
 from skylake.schema.parquet import write_parquet
-from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
+from skylake.sky.hats import (
+    Properties,
+    leaf_folder,
+    read_common_metadata,
+    read_pixels,
+    read_properties,
+    write_collection,
+    write_metadata,
+)
 from skylake.sky.pixels import Pixel, PixelTree
+
+_log = logs.get(__name__)
 
 #: A pixel with more rows is divided into its children.
 MAX_LEAF_ROWS = 1_000_000
@@ -161,9 +175,80 @@ def _build(
         )
     properties = {**properties, "skylake_sha256": content.hexdigest()}
     write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
-    n_margin = _build_margin(folder, schema, name, leaves, tree, margin_arcsec, properties)
-    write_collection(folder, name, f"{name}_margin", margin_arcsec)
+    margin = f"{name}_margin"
+    fine = PixelTree.of(_covering(leaves, tree))
+    n_margin = _write_margin(folder / name, folder / margin, dealt / "margin", fine, margin_arcsec)
+    write_collection(folder, name, margin, margin_arcsec)
     return BuildReport(n_rows, n_margin, len(leaves), n_duplicates)
+
+
+def widen_margin(collection: Path, margin_arcsec: float) -> bool:
+    """Give a catalog a margin cache at least so wide, made from its own pixels; nothing else of it is written.
+
+    The wider margin stands beside the one before, which those keep who are reading it, and is named by the collection
+    once it is whole. A run that is killed leaves the catalog as it was.
+
+    Parameters
+    ----------
+    collection : Path
+        HATS collection of the catalog.
+    margin_arcsec : float
+        Width of the margin around each pixel.
+
+    Returns
+    -------
+    bool
+        Whether it had to be widened.
+
+    Raises
+    ------
+    CatalogError
+        If the folder cannot be written.
+    """
+    try:
+        if _has_margin(collection, margin_arcsec):
+            return False
+        with locked_alone(
+            collection / ".widening", lambda: _log.warning("%s: waiting for another run", collection)
+        ):
+            if _has_margin(collection, margin_arcsec):
+                return False
+            _widen(collection, margin_arcsec)
+    except (OSError, KeyError) as error:
+        raise CatalogError(f"{collection}: its margin cannot be widened ({reason_of(error)})") from error
+    return True
+
+
+def _has_margin(collection: Path, margin_arcsec: float) -> bool:
+    return (
+        float(read_properties(collection, "collection.properties")["skylake_margin_arcsec"]) >= margin_arcsec
+    )
+
+
+def _widen(collection: Path, margin_arcsec: float) -> None:
+    name = collection.name
+    margin_arcsec = math.ceil(margin_arcsec)
+    margin = f"{name}_margin_{margin_arcsec}"
+    _sweep(collection)
+    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(collection), dir=collection.parent))
+    # An import may put another catalog in the place of this folder: what is made here then goes with the old one.
+    here = os.open(collection, os.O_RDONLY)
+    try:
+        with in_use(scratch), _removing(scratch):
+            leaves = read_pixels(collection / name)
+            tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
+            _write_margin(collection / name, scratch / margin, scratch / "dealt", tree, margin_arcsec)
+            older = read_properties(collection, "collection.properties")["all_margins"].split()
+            write_collection(scratch, name, margin, margin_arcsec, older)
+            sync_tree(scratch)
+            with suppress(FileNotFoundError):  # a run may have been killed before the collection named it
+                os.rename(margin, scratch / "unnamed", src_dir_fd=here)
+            os.rename(scratch / margin, margin, dst_dir_fd=here)
+            os.fsync(here)
+            os.replace(scratch / "collection.properties", "collection.properties", dst_dir_fd=here)
+            os.fsync(here)
+    finally:
+        os.close(here)
 
 
 def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[int, int]:
@@ -185,11 +270,6 @@ def _write_scratch(rows: pa.Table, path: Path) -> None:
         writer.write_table(rows)
 
 
-def _read_scratch(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as stream:
-        return pa.ipc.open_file(stream).read_all()
-
-
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
     """Yield each key with the rows that have it."""
     if len(keys) == 0:
@@ -201,8 +281,21 @@ def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[i
 
 
 def _gather(folder: Path, schema: TableSchema) -> pa.Table:
-    rows = pa.concat_tables([_read_scratch(path) for path in sorted(folder.iterdir())])
-    return conform(rows, schema).sort_by([(name, "ascending") for name in schema.layout.sort])
+    return _sorted(conform(_read_scratch(folder), schema), schema)
+
+
+def _read_scratch(folder: Path) -> pa.Table:
+    """Return the pieces of a pixel, as one table."""
+    return pa.concat_tables([_read_piece(path) for path in sorted(folder.iterdir())])
+
+
+def _read_piece(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as stream:
+        return pa.ipc.open_file(stream).read_all()
+
+
+def _sorted(rows: pa.Table, schema: TableSchema) -> pa.Table:
+    return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
 
 
 def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, pa.Table]]:
@@ -220,40 +313,48 @@ def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, p
         yield from _divide(piece, (order + 1, 4 * number + child), limit)
 
 
-def _build_margin(
-    folder: Path,
-    schema: TableSchema,
-    name: str,
-    leaves: list[Pixel],
-    tree: PixelTree,
-    margin_arcsec: float,
-    properties: Mapping[str, str],
-) -> int:
-    """Write, for each pixel, the rows of other pixels within the margin.
+def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, margin_arcsec: float) -> int:
+    """Write the margin cache of a catalog: for each pixel, the rows of other pixels within the margin.
 
     Pixels without a star of their own have a margin as well, or detections in them would not find the
     stars across the border.
+
+    Parameters
+    ----------
+    catalog, target : Path
+        Folders of the catalog, which is there, and of its margin.
+    dealt : Path
+        Folder for the pieces of the first pass.
+    tree : PixelTree
+        Cover of the sky in which all pixels of the catalog are.
+    margin_arcsec : float
+
+    Returns
+    -------
+    int
+        Rows of the margin.
     """
-    fine = PixelTree.of(_covering(leaves, tree))
-    dealt = folder / "_dealt" / "margin"
+    name, schema = catalog.name, read_common_metadata(catalog)
     counts: dict[int, int] = {}
-    for number, pixel in enumerate(leaves):
-        rows = pq.read_table(folder / name / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
-        which, pixels = fine.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
+    for number, pixel in enumerate(read_pixels(catalog)):
+        rows = pq.read_table(catalog / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
+        which, pixels = tree.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
         for neighbour, chosen in _groups(pixels):
             near = rows.take(pa.array(which).take(chosen))
             _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.arrow")
             counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
-    margin = f"{name}_margin"
     filled = []
     for neighbour in sorted(counts):
-        pixel = fine.pixels[neighbour]
-        rows = _gather(dealt / str(neighbour), schema)
-        write_parquet(rows, folder / margin / leaf_folder(*pixel) / f"{name}.parquet")
+        pixel = tree.pixels[neighbour]
+        rows = _sorted(_read_scratch(dealt / str(neighbour)), load("catalog")).cast(schema)
+        write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet")
         filled.append(pixel)
-    what = Properties(margin, "margin", sum(counts.values()), primary=name, margin_arcsec=margin_arcsec)
-    write_metadata(folder / margin, schema, what, filled, properties)
-    return sum(counts.values())
+    n_rows = sum(counts.values())
+    known = read_properties(catalog)
+    properties = {key: value for key, value in known.items() if key.startswith("skylake_")}
+    what = Properties(target.name, "margin", n_rows, primary=name, margin_arcsec=margin_arcsec)
+    write_metadata(target, schema, what, filled, properties)
+    return n_rows
 
 
 def _covering(leaves: list[Pixel], tree: PixelTree) -> set[Pixel]:

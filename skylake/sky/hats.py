@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def leaf_files(root: Path, pixels: Iterable[Pixel]) -> Iterator[tuple[Pixel, Pat
 
 def write_metadata(
     root: Path,
-    schema: TableSchema,
+    schema: TableSchema | pa.Schema,
     properties: Properties,
     pixels: Iterable[Pixel],
     extra: Mapping[str, str] | None = None,
@@ -102,7 +102,7 @@ def write_metadata(
     Existing files are replaced, never changed in place: they may be hard links into older versions.
     """
     (root / "dataset").mkdir(parents=True, exist_ok=True)
-    write_common_metadata(root, arrow_schema(schema))
+    write_common_metadata(root, schema if isinstance(schema, pa.Schema) else arrow_schema(schema))
     lines = "".join(f"{order},{pixel}\n" for order, pixel in sorted(pixels))
     replace_text(root / "partition_info.csv", "Norder,Npix\n" + lines)
     replace_text(root / "hats.properties", _properties_text(properties, extra or {}))
@@ -207,12 +207,14 @@ def read_collection(root: Path) -> dict[str, str]:
     return properties
 
 
-def write_collection(root: Path, name: str, margin: str, margin_arcsec: float) -> None:
-    """Write the file that binds a catalog and its margin cache."""
+def write_collection(
+    root: Path, name: str, margin: str, margin_arcsec: float, older_margins: Sequence[str] = ()
+) -> None:
+    """Write the file that binds a catalog and its margin cache, and older ones of it that are still read."""
     values = {
         "obs_collection": name,
         "hats_primary_table_url": name,
-        "all_margins": margin,
+        "all_margins": " ".join([*older_margins, margin]),
         "default_margin": margin,
         "skylake_margin_arcsec": f"{margin_arcsec:g}",
     }

@@ -165,7 +165,7 @@ def join_catalog(
     if radius_arcsec > margin:
         raise CatalogError(
             f"{collection.name}: the match radius of {radius_arcsec:g} arcsec exceeds the catalog's margin of "
-            f"{margin:g}; import the catalog anew with --margin {2 * radius_arcsec:g}"
+            f"{margin:g}; `skylake calibrate` widens it"
         )
     catalog = read_properties(collection / properties["hats_primary_table_url"])
     moving = ("pm_ra_mas_yr", "pm_dec_mas_yr")

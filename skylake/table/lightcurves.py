@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str, Site]) -> pa.Table:
-    """Gather the matches of some part of the sky into light curves, one per star and band.
+    """Gather the matches of some part of the sky into light curves, one per star of a catalog and band.
 
     Measurements on frames without a zeropoint are left out; a flux that is not positive stays, without
     a magnitude.
@@ -27,7 +27,7 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
     Parameters
     ----------
     matches : pyarrow.Table
-        Rows of ``matches`` of one catalog.
+        Rows of ``matches``, of one catalog for each camera.
     photometry : Photometry
         Of the same rows.
     sites : dict
@@ -41,9 +41,10 @@ def lightcurves_table(matches: pa.Table, photometry: Photometry, sites: dict[str
     bands, band = np.unique(
         pc.fill_null(matches["band"], "").to_numpy(zero_copy_only=False).astype(str), return_inverse=True
     )
-    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, band, star))
+    catalog = matches["catalog"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((matches["frame_id"].to_numpy(), mjd, catalog, band, star))
     order = order[calibrated[order]]
-    fresh = (np.diff(star[order]) != 0) | (np.diff(band[order]) != 0)
+    fresh = (np.diff(star[order]) != 0) | (np.diff(band[order]) != 0) | (np.diff(catalog[order]) != 0)
     starts = np.flatnonzero(np.concatenate([[True], fresh]))
     ends = np.append(starts[1:], len(order))
     last = order[ends - 1]

@@ -29,6 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 #: Reasons that a catalog with other columns would mend.
 NO_BAND, NO_COLOUR = "no_band", "no_colour"
+UNKNOWN_FILTER = "unknown_filter"
 TOO_FEW_STARS = "too_few_stars"
 
 _ROUNDS = 8
@@ -351,5 +352,5 @@ def _uncalibrated(frame: dict[str, Any], catalog: str, version: int) -> dict[str
         "flux": "",
         "n_matched": 0,
         "n_used": 0,
-        "reason": "unknown_filter",
+        "reason": UNKNOWN_FILTER,
     }

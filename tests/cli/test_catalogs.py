@@ -46,7 +46,7 @@ def test_every_format_gives_the_same_stars(
     )
     stars = given(sky).sort_values("id")
     report = answer.json
-    assert (report["n_rows"], report["is_default"], report["dropped"]) == (len(stars), True, {})
+    assert (report["n_rows"], report["use"], report["dropped"]) == (len(stars), ["solve", "calibrate"], {})
     query = "SELECT * FROM catalogs.stars ORDER BY ref_id"
     rows = well("sql", new_lake, query, "--format", "json").json
     for name, column, tolerance in [
@@ -57,12 +57,12 @@ def test_every_format_gives_the_same_stars(
         np.testing.assert_allclose(found, stars[column].to_numpy(float), rtol=0, atol=tolerance)
 
 
-def test_the_first_catalog_is_the_default_and_others_stand_beside_it(
+def test_the_first_catalog_solves_and_calibrates_and_others_stand_beside_it(
     new_lake: Path, sky: Path, columns: tuple[str, ...], well: Run
 ) -> None:
     assert well("catalog", "list", new_lake, "--json").json == []
     first = well("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
-    assert first.out == f"one: {len(given(sky))} stars in 1 pixels, the default\n"
+    assert first.out == f"one: {len(given(sky))} stars in 1 pixels, which solves and calibrates frames\n"
     few = (
         "--ra",
         "ra",
@@ -80,8 +80,8 @@ def test_the_first_catalog_is_the_default_and_others_stand_beside_it(
     second = well("catalog", "import", new_lake, "two", "--format", "table", sky / "catalog.parquet", *few)
     assert second.out == f"two: {len(given(sky))} stars in 1 pixels\n"
     one, two = well("catalog", "list", new_lake, "--json").json
-    assert (one["name"], one["default"], one["bands"], one["colours"]) == ("one", True, "V B", "B-V")
-    assert (two["name"], two["default"], two["bands"], two["colours"]) == ("two", False, "V", "")
+    assert (one["name"], one["use"], one["bands"], one["colours"]) == ("one", "solve calibrate", "V B", "B-V")
+    assert (two["name"], two["use"], two["bands"], two["colours"]) == ("two", "", "V", "")
     assert (one["epoch"], two["epoch"], one["margin_arcsec"], two["margin_arcsec"]) == (2000, 2016, 300, 60)
     lines = well("catalog", "list", new_lake).out.splitlines()
     assert [line.split()[0] for line in lines] == ["name", "-" * 4, "one", "two"]

@@ -71,7 +71,7 @@ def test_status_counts_what_the_tables_hold(lake: Path, sky: Path, well: Run) ->
     assert value["lake"] == str(lake)
     assert value["snapshot"] == snapshot.number
     assert value["tables"] == {name: snapshot.read(name).num_rows for name in table_names()}
-    assert (value["catalogs"], value["default_catalog"]) == (["simcat"], "simcat")
+    assert (value["catalogs"], value["catalog"]) == (["simcat"], {"solve": "simcat", "calibrate": "simcat"})
     [frames] = value["frames"]
     assert (frames["camera"], frames["status"], frames["reason"], frames["count_all"]) == (
         "small",
@@ -93,7 +93,7 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
     lines = answer.out.splitlines()
     assert answer.err == ""
     assert lines[0] == f"{lake}, snapshot {value['snapshot']}"
-    assert lines[1] == "catalogs: simcat; default: simcat"
+    assert lines[1] == "catalogs: simcat; solve: simcat, calibrate: simcat"
     assert {f"{line.split()[0]}": line.split()[1] for line in lines[5 : 5 + len(value["tables"])]} == {
         name: str(count) for name, count in value["tables"].items()
     }
@@ -104,8 +104,9 @@ def test_status_as_text_says_the_same(lake: Path, well: Run) -> None:
 def test_status_of_an_empty_lake(new_lake: Path, well: Run) -> None:
     value = well("status", new_lake, "--json").json
     assert set(value["tables"].values()) == {0}
-    assert (value["frames"], value["nights"], value["catalogs"], value["default_catalog"]) == ([], [], [], "")
-    assert "catalogs: none; default: none" in well("status", new_lake).out
+    assert (value["frames"], value["nights"], value["catalogs"]) == ([], [], [])
+    assert value["catalog"] == {"solve": "", "calibrate": ""}
+    assert "catalogs: none; solve: none, calibrate: none" in well("status", new_lake).out
 
 
 def test_path_is_the_folder_free_of_links_that_others_can_read(lake: Path, well: Run) -> None:
@@ -136,7 +137,7 @@ def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_comma
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are default_catalog"),
+        ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are mirror_url"),
         ("workers = 'many'\n", "skylake.toml: workers must be of type int"),
         ("= broken", "skylake.toml: not valid TOML"),
     ],

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake.errors import CatalogError, LakeError
-from skylake.flow.calibrate import calibrate, zeropoints_name
+from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
+from skylake.flow.nights import zeropoints_name
 from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake
 from skylake.resources import folder

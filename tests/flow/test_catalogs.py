@@ -12,6 +12,7 @@ import pytest
 from skylake.errors import CatalogError, UsageError
 from skylake.flow.catalogs import MARGIN_ARCSEC, import_catalog
 from skylake.lake import Lake
+from skylake.settings import Catalogs
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog
 
@@ -40,7 +41,7 @@ def test_the_report_counts_every_row_of_the_file(lake: Lake, stars: Path) -> Non
     assert report.n_rows == 5
     assert list(report.dropped.values()) == [1]
     assert (report.n_pixels, report.n_duplicate_ids) == (4, 1)
-    assert (report.name, report.is_default) == ("six", True)
+    assert (report.name, report.use) == ("six", ["solve", "calibrate"])
 
 
 def test_all_stars_of_the_simulation_are_there(lake: Lake, archive: Any, columns: Any) -> None:
@@ -58,10 +59,10 @@ def test_all_stars_of_the_simulation_are_there(lake: Lake, archive: Any, columns
     )
 
 
-def test_the_first_catalog_is_the_default_and_stays_it(lake: Lake, stars: Path) -> None:
-    assert import_catalog(lake, "one", "table", [stars], PLAIN).is_default
-    assert not import_catalog(lake, "two", "table", [stars], PLAIN).is_default
-    assert Lake(lake.root).settings.default_catalog == "one"
+def test_the_first_catalog_solves_and_calibrates_and_stays_in_force(lake: Lake, stars: Path) -> None:
+    assert import_catalog(lake, "one", "table", [stars], PLAIN).use == ["solve", "calibrate"]
+    assert import_catalog(lake, "two", "table", [stars], PLAIN).use == []
+    assert Lake(lake.root).settings.catalog == Catalogs("one", "one")
     assert lake.snapshot().catalogs() == ["one", "two"]
 
 
@@ -114,7 +115,7 @@ def test_a_file_that_is_no_table_leaves_no_catalog_and_no_default(lake: Lake, tm
     with pytest.raises(CatalogError, match=r"notes\.parquet"):
         import_catalog(lake, "one", "table", [tmp_path / "notes.parquet"], PLAIN)
     assert lake.snapshot().catalogs() == []
-    assert Lake(lake.root).settings.default_catalog == ""
+    assert Lake(lake.root).settings.catalog == Catalogs()
     assert list(lake.layout.catalogs.iterdir()) == []
     import_catalog(lake, "one", "table", [_one_star(tmp_path)], PLAIN)
 

@@ -11,7 +11,7 @@ from skylake import cameras
 from skylake.errors import ConfigurationError, LakeError, UsageError
 from skylake.lake import Commit, Lake, Snapshot
 from skylake.schema import empty_table, load, table_names
-from skylake.settings import Settings
+from skylake.settings import Catalogs, Settings
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -38,10 +38,10 @@ def test_settings_are_kept(tmp_path: Path) -> None:
     opened = Lake(tmp_path / "a" / "lake")
     assert opened.settings == wanted
     assert len(opened.tree.pixels) == 12
-    opened.set("default_catalog", "mine")
+    opened.set("catalog.solve", "mine")
     text = (opened.root / "skylake.toml").read_text()
-    assert "# Reference catalog of calibrations" in text, "comments stay"
-    assert Lake(opened.root).settings.default_catalog == "mine"
+    assert "# Reference catalogs: " in text, "comments stay"
+    assert Lake(opened.root).settings.catalog == Catalogs(solve="mine")
 
 
 def test_an_existing_empty_folder_becomes_a_lake(tmp_path: Path) -> None:

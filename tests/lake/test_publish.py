@@ -318,9 +318,9 @@ def test_a_catalog_that_was_imported_anew_is_published_anew(lake: Lake, url: str
 def test_the_address_of_the_mirror_stays_at_home(lake: Lake, url: str) -> None:
     """Lakes from former days may name one."""
     lake.set("mirror_url", "postgresql://me:secret@host/db")
-    lake.set("default_catalog", "stars")
+    lake.set("catalog.calibrate", "stars")
     publish(lake, url)
-    assert Lake(url).settings.default_catalog == "stars"
+    assert Lake(url).settings.catalog.calibrate == "stars"
     memory = fsspec.filesystem("memory")
     assert all(b"secret" not in memory.cat_file(name) for name in memory.find(url))
 

@@ -26,11 +26,12 @@ def test_statuses_add_up_to_all_frames(lake: Lake, bare: Lake) -> None:
 
 
 def test_every_frame_that_was_not_used_is_named_with_its_reason(lake: Lake, bare: Lake) -> None:
-    rows = collect.frames_of_concern(lake.snapshot(), "simcat", 50)
+    catalogs = dict.fromkeys(collect.cameras(lake.snapshot()), "simcat")
+    rows = collect.frames_of_concern(lake.snapshot(), catalogs, 50)
     assert sorted(row["reason"] for row in rows) == ["empty_file", "not_fits", "truncated"]
     assert all(row["status"] == "failed" and row["message"] and row["file"] for row in rows)
-    assert len(collect.frames_of_concern(lake.snapshot(), "simcat", 2)) == 2
-    assert collect.frames_of_concern(bare.snapshot(), "", 50) == []
+    assert len(collect.frames_of_concern(lake.snapshot(), catalogs, 2)) == 2
+    assert collect.frames_of_concern(bare.snapshot(), {}, 50) == []
 
 
 def test_cameras_are_those_with_frames(lake: Lake, bare: Lake) -> None:
