@@ -273,15 +273,16 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
     error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
     fit = robust_mean(values, error, term.intrinsic)
     kept = fit.weights >= 0.5
-    spread = np.hypot(error, term.intrinsic)
-    mean_colour = float(np.average(data.colour[rows], weights=fit.weights / spread**2))
-    mean_airmass = float(np.average(data.airmass[rows], weights=fit.weights / spread**2))
+    spread = np.maximum(np.hypot(error, term.intrinsic), 1e-9)
+    # Stars that exclude each other have no weight, and the fit is its start: then all count.
+    share = fit.weights if fit.weights.any() else np.ones(rows.size)
+    mean_colour = float(np.average(data.colour[rows], weights=share / spread**2))
+    mean_airmass = float(np.average(data.airmass[rows], weights=share / spread**2))
     of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
     fit_err = float(fit.errors[0])
     # What the stars have in the catalog they have on every frame of the field.
-    spread = np.maximum(spread, 1e-9)
     own = np.hypot(data.photon_error[rows], term.random) / spread
-    weight = fit.weights / spread
+    weight = share / spread
     random = np.sqrt(np.sum((weight * own) ** 2) / max(float(np.sum(weight**2)), np.finfo(float).tiny))
     n_used = int(np.count_nonzero(kept))
     chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
