@@ -32,7 +32,7 @@ from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.matches import matches_name
 from skylake.table.selection import Band
-from skylake.table.zeropoints import NO_BAND, NO_COLOUR, zeropoints_table
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, zeropoints_table
 
 
 @dataclass(slots=True)
@@ -145,6 +145,8 @@ def calibrate(
             progress.line(sentence)
         raise
     report.warnings = _warnings(lake.snapshot(), name, version)
+    for sentence in _of_too_few_stars(lake.snapshot(), report):
+        progress.line(sentence)
     return report
 
 
@@ -227,6 +229,34 @@ def _warnings(snapshot: Snapshot, catalog: str, version: int) -> list[str]:
         sentences.append(
             f"{counted(row['count_all'], 'frame')} of {row['camera']} {have} no zeropoint: no star of the catalog "
             f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+        )
+    return sentences
+
+
+def _of_too_few_stars(snapshot: Snapshot, report: CalibrateReport) -> list[str]:
+    """Return a sentence for each camera and band with frames of too few stars in the nights that were calibrated.
+
+    It says which cut took the stars of the frame that had most of them.
+    """
+    chosen = (pc.field("catalog") == report.catalog) & (pc.field("version") == report.version)
+    nights = {(batch["camera"], batch["night"]) for batch in report.batches}
+    columns = ["camera", "night", "band", "n_matched", "message"]
+    rows = snapshot.read(
+        "zeropoints",
+        columns,
+        lambda part: (part.camera, part.night) in nights,
+        filter=chosen & (pc.field("reason") == TOO_FEW_STARS),
+    )
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        found.setdefault((row["camera"], row["band"]), []).append(row)
+    sentences = []
+    for (camera, band), lacking in sorted(found.items()):
+        most = max(lacking, key=lambda row: (row["n_matched"], row["night"], row["message"]))
+        have = "has" if len(lacking) == 1 else "have"
+        sentences.append(
+            f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
+            f"of the one with most, of {most['night']}: {most['message']}"
         )
     return sentences
 

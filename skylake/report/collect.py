@@ -110,7 +110,7 @@ def frames_of_concern(snapshot: Snapshot, catalog: str, how_many: int) -> list[d
     """Return frames that were not used or got no zeropoint, the newest night first, with the reason as a sentence."""
     query = """
         SELECT f.camera, f.status, f.night, parse_filename(f.file) AS file, coalesce(f.reason, z.reason) AS reason,
-            coalesce(f.message, 'no zeropoint against ' || z.catalog) AS message
+            coalesce(f.message, z.message, 'no zeropoint against ' || z.catalog) AS message
         FROM frames AS f
         LEFT JOIN (SELECT * FROM zeropoints_in_force WHERE catalog = ? AND zp IS NULL) AS z USING (frame_id)
         WHERE f.status IN ('failed', 'rejected') OR (f.status = 'ok' AND z.frame_id IS NOT NULL)

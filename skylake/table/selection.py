@@ -117,7 +117,8 @@ def gather(
         Cut.COLOUR: ~np.isfinite(colour),
         Cut.FLAGS: (matches["flags"].to_numpy() & int(SPOILED)) != 0,
         Cut.FLUX: ~(np.isfinite(difference) & np.isfinite(inst_err)),
-        Cut.NEIGHBOURS: np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding) > limits.max_crowding,
+        Cut.NEIGHBOURS: np.maximum(np.nan_to_num(_column(matches, "crowding")), crowding)
+        > limits.max_crowding,
         Cut.ERROR: ref_mag > faint,
         Cut.MAG_RANGE: (ref_mag < limits.mag_range[0]) | (ref_mag > limits.mag_range[1]),
         Cut.COLOUR_RANGE: coloured & ((colour < limits.colour_range[0]) | (colour > limits.colour_range[1])),
@@ -164,10 +165,12 @@ def _faint_limits(
         true = np.abs(off) <= max(_OFF_MAG, _OFF_SIGMA * spread)
         known, error = known[true], inst_err[known[true]] * 10.0 ** (0.4 * off[true])
         near = (error >= 0.5 * largest) & (error <= 2.0 * largest)
-        if near.any():
-            limits[mine] = np.median(ref_mag[known[near]] - 2.5 * np.log10(error[near] / largest))
-        elif error.min() > largest:
+        # Without any between the bright and the faint, the faint tell: their errors are those of the sky.
+        near = near if near.any() else error > largest
+        if error.min() > 2.0 * largest:
             limits[mine] = -np.inf
+        elif near.any():
+            limits[mine] = np.median(ref_mag[known[near]] - 2.5 * np.log10(error[near] / largest))
     return limits
 
 
