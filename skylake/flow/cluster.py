@@ -226,7 +226,9 @@ def _slurm(count: int) -> Iterator[Any]:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
-        raise WorkerError("slurm needs the package dask-jobqueue; install skylake[slurm]") from error
+        raise WorkerError(
+            "slurm needs the package dask-jobqueue; `pip install dask-jobqueue` in the environment of skylake"
+        ) from error
     # Cores, memory, queue and walltime come from the user's dask configuration (jobqueue.slurm).
     with SLURMCluster() as cluster, Client(cluster, set_as_default=False) as client:
         cluster.scale(count)
