@@ -1,6 +1,6 @@
 """Detection, photometry and centroids on frames that skylake and GalSim have drawn, beside two other programs.
 
-Needs: GalSim and photutils (pip install skylake[dev]). Source Extractor (`source-extractor`) is run if it is there.
+Needs: GalSim and photutils (`make test` installs them). Source Extractor (`source-extractor`) is run if it is there.
 Takes about 10 minutes on one core; a quarter of a minute with --quick.
 
 Frames: isolated stars on a shaken grid, as many in each magnitude, from S/N 1 to just below saturation; a sky of 800

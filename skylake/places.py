@@ -56,9 +56,10 @@ def place(where: str | Path) -> Path:
         found = UPath(url, **_OPTIONS.get(protocol, {}))
         _ = found.fs
     except (ImportError, ValueError) as error:
-        mend = (
-            'install "skylake[s3]"' if protocol in ("s3", "s3a") else "install the package of fsspec for it"
+        package = (
+            "`pip install s3fs`" if protocol in ("s3", "s3a") else "install the package of fsspec for it"
         )
+        mend = f"{package} in the environment of skylake"
         raise UsageError(f"{url}: URLs of {protocol}:// cannot be read here ({error}); {mend}") from error
     return cast(Path, found)
 

@@ -291,3 +291,22 @@ def test_the_page_on_operating_names_every_reason() -> None:
     page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     assert [reason.value for reason in Reason if f"`{reason.value}`" not in rows] == []
+
+
+def test_advice_to_install_names_what_there_is() -> None:
+    """skylake is on no registry: its extras come from a checkout, and single packages are those of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    packages = {re.split(r"[\[<>=]", one)[0] for some in extras.values() for one in some}
+    written = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for folder in ("docs", "skylake", "benchmarks", "pipelines"):
+        written += [
+            path for path in (ROOT / folder).rglob("*") if path.suffix in (".md", ".py", ".toml", ".yaml")
+        ]
+    texts = {path: path.read_text(encoding="utf-8") for path in written}
+    assert [path.name for path, text in texts.items() if re.search(r"skylake\[\w+\]", text)] == []
+    asked = [extra for text in texts.values() for extra in re.findall(r'pip install -e "\.\[(\w+)\]"', text)]
+    assert set(asked) == {"s3", "slurm", "polars"} <= set(extras)
+    code = [text for path, text in texts.items() if path.is_relative_to(ROOT / "skylake")]
+    named = [name for text in code for name in re.findall(r"`pip install ([\w-]+)`", text)]
+    assert set(named) == {"s3fs", "dask-jobqueue", "polars"} <= packages

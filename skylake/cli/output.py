@@ -27,6 +27,9 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
+#: Units that neither FITS nor VOUnit has, and what they are there: electrons are a number, and of temperatures only
+#: kelvin have a unit. The names of these columns end in _e and _c.
+_STANDARD_UNITS = {"electron": "", "electron/adu": "adu**-1", "deg_C": ""}
 
 
 def format_of(path: Path) -> str:
@@ -88,7 +91,8 @@ def _to_file(table: pa.Table, out: Path, form: str) -> None:
         )
     else:
         rows = _flat(table) if form != "fits" else _ascii(_flat(table))
-        _astropy_table(rows).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
+        units = {} if form == "ecsv" else _STANDARD_UNITS
+        _astropy_table(rows, units).write(out, format={"ecsv": "ascii.ecsv"}.get(form, form), overwrite=True)
 
 
 def _csv(table: pa.Table) -> str:
@@ -140,8 +144,8 @@ def _ascii(table: pa.Table) -> pa.Table:
     return table
 
 
-def _astropy_table(table: pa.Table):  # type: ignore[no-untyped-def]
-    """Return an astropy table with units, descriptions and masks."""
+def _astropy_table(table: pa.Table, units: Mapping[str, str]):  # type: ignore[no-untyped-def]
+    """Return an astropy table with units, replaced where `units` says so, descriptions and masks."""
     import numpy as np
     import pyarrow as pa
     from astropy.table import MaskedColumn, Table
@@ -162,6 +166,7 @@ def _astropy_table(table: pa.Table):  # type: ignore[no-untyped-def]
         else:
             values = column.fill_null(0).to_numpy()
         unit, text = _meaning(field, known)
+        unit = units.get(unit or "", unit) or None
         result[field.name] = MaskedColumn(values, mask=mask, unit=unit, description=text)
     return result
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
 _FLAGS_EXAMPLE = """\b
-skylake flags 18
+skylake flags 18 --table sources
 skylake flags 0x440e --table frames
 """
 _SQL_EXAMPLE = """\b
@@ -345,21 +345,40 @@ def _map_rows(snapshot: Snapshot, chosen: dict[str, Any], which: str) -> pa.Tabl
 
 @click.command(epilog=_FLAGS_EXAMPLE)
 @click.argument("value", type=bits)
-@click.option("--table", type=click.Choice(["sources", "frames"]), default="sources", show_default=True,
-              help="Whose flags.")  # fmt: skip
+@click.option(
+    "--table",
+    type=click.Choice(["sources", "frames"]),
+    help="Whose flags: of sources, also in matches and light curves, or of frames; both without the option.",
+)
 @show.as_json
-def flags(value: int, table: str, as_json: bool) -> None:
-    """Tell what the bits of a flags VALUE mean, such as 18 or 0x12."""
+def flags(value: int, table: Literal["sources", "frames"] | None, as_json: bool) -> None:
+    """Explain the bits of a flags VALUE, such as 18 or 0x12, of a source or of a frame."""
     from skylake.errors import UsageError
     from skylake.schema import flag_texts
 
-    texts = flag_texts("sources" if table == "sources" else "frames")
-    known = sum(bit for bit, _ in texts.values())
-    if value < 0 or value & ~known:
-        raise UsageError(f"{value} has bits that the flags of {table} do not; their largest value is {known}")
-    rows = [(bit, name, text) for name, (bit, text) in texts.items() if value & bit]
+    asked: tuple[Literal["sources", "frames"], ...] = ("sources", "frames") if table is None else (table,)
+    bits_of = {name: flag_texts(name) for name in asked}
+    largest = {name: sum(bit for bit, _ in texts.values()) for name, texts in bits_of.items()}
+    # A value with bits that one of them does not have is of the other.
+    known = [name for name in asked if value >= 0 and not value & ~largest[name]]
+    if not known:
+        its, are = ("their largest value is", "") if table else ("their largest values are", " and frames")
+        most = " and ".join(str(one) for one in largest.values())
+        raise UsageError(f"{value} has bits that the flags of {asked[0]}{are} do not; {its} {most}")
+    rows = [
+        (name, bit, flag, text)
+        for name in known
+        for flag, (bit, text) in bits_of[name].items()
+        if value & bit
+    ]
 
     def text() -> None:
-        show.table(rows, ["value", "name", "meaning"]) if rows else click.echo("no flag is set")
+        if not rows:
+            click.echo("no flag is set")
+        elif table is None:
+            show.table(rows, ["table", "value", "name", "meaning"])
+        else:
+            show.table([row[1:] for row in rows], ["value", "name", "meaning"])
 
-    show.result([{"value": b, "name": n, "meaning": t} for b, n, t in rows], as_json, text)
+    told = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
+    show.result(told, as_json, text)

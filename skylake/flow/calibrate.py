@@ -35,7 +35,7 @@ from skylake.sky.catalog_build import widen_margin
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.selection import Band
-from skylake.table.zeropoints import NO_BAND, NO_COLOUR, UNKNOWN_FILTER, zeropoints_table
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER, zeropoints_table
 
 #: Columns of ``frames`` that tell how far detections may lie from their star.
 _RADIUS_COLUMNS = ["mjd_mid", "pixel_scale_arcsec"]
@@ -187,7 +187,10 @@ def calibrate(
         for sentence in _warnings(lake, lake.snapshot(), against):
             progress.line(sentence)
         raise
-    report.warnings = _warnings(lake, lake.snapshot(), against)
+    snapshot = lake.snapshot()
+    report.warnings = _warnings(lake, snapshot, against)
+    for sentence in _of_too_few_stars(snapshot, against, report):
+        progress.line(sentence)
     return report
 
 
@@ -370,6 +373,37 @@ def _without_filter(lake: Lake, snapshot: Snapshot, camera: str, frame_id: pa.Ch
         "`skylake ingest --redo` the frames if other cards tell their filter now"
         for name, count in sorted(Counter(rows["filter"].to_pylist()).items(), key=str)
     ]
+
+
+def _of_too_few_stars(
+    snapshot: Snapshot, against: Mapping[str, Against], report: CalibrateReport
+) -> list[str]:
+    """Return a sentence for each camera and band with frames of too few stars in the nights that were calibrated.
+
+    It says which cut took the stars of the frame that had most of them.
+    """
+    nights = {(batch["camera"], batch["night"]) for batch in report.batches}
+    columns = ["camera", "night", "band", "n_matched", "message", "catalog", "version"]
+    rows = snapshot.read(
+        "zeropoints",
+        columns,
+        lambda part: (part.camera, part.night) in nights,
+        filter=pc.field("reason") == TOO_FEW_STARS,
+    )
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        used = against[row["camera"]]
+        if (row["catalog"], row["version"]) == (used.reference.name, used.version):
+            found.setdefault((row["camera"], row["band"]), []).append(row)
+    sentences = []
+    for (camera, band), lacking in sorted(found.items()):
+        most = max(lacking, key=lambda row: (row["n_matched"], row["night"], row["message"]))
+        have = "has" if len(lacking) == 1 else "have"
+        sentences.append(
+            f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
+            f"of the one with most, of {most['night']}: {most['message']}"
+        )
+    return sentences
 
 
 def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:

@@ -48,7 +48,7 @@ def slurm(count: int) -> Iterator[Any]:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
         raise WorkerError(
-            "slurm needs the package dask-jobqueue; run `pip install 'skylake[slurm]'`"
+            "slurm needs the package dask-jobqueue; run `pip install dask-jobqueue` in the environment of skylake"
         ) from error
     from skylake.flow.servers import ClosedScheduler
 

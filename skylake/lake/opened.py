@@ -167,5 +167,7 @@ def _polars() -> Any:
     try:
         import polars
     except ImportError as error:
-        raise UsageError("polars is not installed; install skylake[polars]") from error
+        raise UsageError(
+            "polars is not installed; `pip install polars` in the environment of skylake"
+        ) from error
     return polars

@@ -114,7 +114,7 @@ def frames_of_concern(snapshot: Snapshot, catalogs: Mapping[str, str], how_many:
     """
     query = """
         SELECT f.camera, f.status, f.night, parse_filename(f.file) AS file, coalesce(f.reason, z.reason) AS reason,
-            coalesce(f.message, 'no zeropoint against ' || z.catalog) AS message
+            coalesce(f.message, z.message, 'no zeropoint against ' || z.catalog) AS message
         FROM frames AS f
         LEFT JOIN (
             SELECT * FROM zeropoints_in_force WHERE list_contains(?, [camera, catalog]) AND zp IS NULL

@@ -23,7 +23,7 @@ from skylake.core.camera import Calibration
 from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.apertures import aperture_value
-from skylake.table.selection import Band, Matches, gather
+from skylake.table.selection import Band, Cut, Matches, gather
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,6 +74,7 @@ class FrameZeropoint:
     rms: float = float("nan")
     chi2: float = float("nan")
     reason: str | None = None
+    message: str | None = None
 
 
 def zeropoints_table(
@@ -97,7 +98,8 @@ def zeropoints_table(
     pyarrow.Table
         One row per frame; without a zeropoint where that is not possible, and then with the reason:
         ``unknown_filter``, ``no_matches``, ``no_band`` or ``no_colour`` (no star of the night has a
-        magnitude in the band, or a colour), ``too_few_stars`` or ``no_aperture_correction``.
+        magnitude in the band, or a colour), ``too_few_stars`` or ``no_aperture_correction``. Where stars are too few
+        ``message`` says which cut took how many, and what the others give.
     """
     rows: list[dict[str, Any]] = []
     names = np.asarray(frames["band"].to_pylist(), object)
@@ -133,8 +135,8 @@ def _calibrate_band(
         factor, factor_err = correction[frame["frame_id"]]
         mine = rows_of.get(frame["frame_id"], none)
         solved = fit_frame(data, mine, term, band.calibration.min_stars)
-        if solved.reason == TOO_FEW_STARS and missing is not None:
-            solved = replace(solved, reason=missing)
+        if solved.reason == TOO_FEW_STARS:
+            solved = _too_few(solved, data.cut[mine], frame, band, missing)
         if factor is None:
             solved = FrameZeropoint(n_matched=solved.n_matched, reason="no_aperture_correction")
         else:
@@ -149,6 +151,45 @@ def _missing(data: Matches) -> str | None:
     if not np.isfinite(data.catalog_error).any():
         return NO_BAND
     return None if np.isfinite(data.colour).any() else NO_COLOUR
+
+
+def _too_few(
+    solved: FrameZeropoint, cut: npt.NDArray[np.int8], frame: dict[str, Any], band: Band, missing: str | None
+) -> FrameZeropoint:
+    """Return the zeropoint of a frame of too few stars without its value, with a sentence that says what there was."""
+    took = "".join(
+        f"; {words}: {count} of {cut.size}"
+        for one, words in _cuts(frame, band).items()
+        if (count := int(np.count_nonzero(cut == one)))
+    )
+    left = int(np.count_nonzero(cut == Cut.NONE))
+    if left > solved.n_used:
+        took += f"; off the others: {left - solved.n_used} of {left}"
+    needed = f"{solved.n_used} of {cut.size} matches can be used, min_stars is {band.calibration.min_stars}"
+    gives = "" if np.isnan(solved.zp) else f"; zeropoint of these: {solved.zp:.3f} +- {solved.zp_err:.3f} mag"
+    return FrameZeropoint(
+        n_matched=solved.n_matched, reason=missing or TOO_FEW_STARS, message=f"{needed}{took}{gives}"
+    )
+
+
+def _cuts(frame: dict[str, Any], band: Band) -> dict[Cut, str]:
+    """Return each cut in words; that of errors names the aperture, which may be too large for the images of stars."""
+    limits = band.calibration
+    radius = aperture_value(frame, f"{band.flux}_radius_px") if band.flux != "kron" else None
+    where = "the Kron aperture" if radius is None else f"an aperture of {radius:.3g} px"
+    fwhm = frame.get("fwhm_px")
+    seeing = "" if fwhm is None else f" at FWHM {fwhm:.2g} px"
+    return {
+        Cut.MAGNITUDE: f"without magnitude in {band.band.band}",
+        Cut.COLOUR: f"without colour {band.band.colour}",
+        Cut.FLAGS: "flagged as saturated, at the edge or with bad pixels",
+        Cut.FLUX: "without positive flux",
+        Cut.NEIGHBOURS: f"more than {limits.max_crowding:.3g} of the light from neighbours",
+        Cut.ERROR: f"S/N < {_MAG_PER_RELATIVE / limits.max_mag_err:.0f} in {where}{seeing}",
+        Cut.MAG_RANGE: "outside mag_range",
+        Cut.COLOUR_RANGE: "outside colour_range",
+        Cut.HORIZON: "below the horizon",
+    }
 
 
 def fit_colour_term(data: Matches, calibration: Calibration) -> ColourTerm:
@@ -263,41 +304,47 @@ def _group_medians(values: Floats, group: npt.NDArray[np.intp]) -> Floats:
 
 
 def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_stars: int) -> FrameZeropoint:
-    """Fit the zeropoint of one frame, given its rows, under the night's colour term."""
+    """Fit the zeropoint of one frame, given its rows, under the night's colour term.
+
+    From fewer stars than `min_stars` it has the reason ``too_few_stars`` beside what they give.
+    """
     n_matched = len(mine)
     rows = mine[data.usable[mine]]
     if n_matched == 0:
         return FrameZeropoint(reason="no_matches")
-    if rows.size < min_stars:
+    if rows.size == 0:
         return FrameZeropoint(n_matched=n_matched, reason=TOO_FEW_STARS)
     values = data.difference[rows] - term.value * data.colour[rows] + term.lost(data.airmass[rows])
     error = np.hypot(data.photon_error[rows], data.catalog_error[rows])
     fit = robust_mean(values, error, term.intrinsic)
     kept = fit.weights >= 0.5
-    spread = np.hypot(error, term.intrinsic)
-    mean_colour = float(np.average(data.colour[rows], weights=fit.weights / spread**2))
-    mean_airmass = float(np.average(data.airmass[rows], weights=fit.weights / spread**2))
+    spread = np.maximum(np.hypot(error, term.intrinsic), 1e-9)
+    # Stars that exclude each other have no weight, and the fit is its start: then all count.
+    share = fit.weights if fit.weights.any() else np.ones(rows.size)
+    mean_colour = float(np.average(data.colour[rows], weights=share / spread**2))
+    mean_airmass = float(np.average(data.airmass[rows], weights=share / spread**2))
     of_terms = np.hypot(term.error * mean_colour, np.nan_to_num(term.extinction_err) * mean_airmass)
     fit_err = float(fit.errors[0])
     # What the stars have in the catalog they have on every frame of the field.
-    spread = np.maximum(spread, 1e-9)
     own = np.hypot(data.photon_error[rows], term.random) / spread
-    weight = fit.weights / spread
+    weight = share / spread
     random = np.sqrt(np.sum((weight * own) ** 2) / max(float(np.sum(weight**2)), np.finfo(float).tiny))
     n_used = int(np.count_nonzero(kept))
     chi2 = float(np.sum((fit.residuals[kept] / spread[kept]) ** 2) / max(n_used - 1, 1))
+    coloured = kept if kept.any() else share > 0.0
     return FrameZeropoint(
         zp=float(fit.coefficients[0]),
         zp_fit_err=fit_err,
         zp_random_err=fit_err * min(float(random), 1.0),
         zp_err=float(np.hypot(fit_err, of_terms)),
         mean_colour=mean_colour,
-        colour_spread=float(np.sqrt(np.mean((data.colour[rows][kept] - mean_colour) ** 2))),
+        colour_spread=float(np.sqrt(np.mean((data.colour[rows][coloured] - mean_colour) ** 2))),
         mean_airmass=1.0 + mean_airmass if np.isfinite(term.extinction) else float("nan"),
         n_matched=n_matched,
         n_used=n_used,
         rms=float(np.std(fit.residuals[kept], ddof=1)) if n_used > 1 else float("nan"),
         chi2=chi2,
+        reason=TOO_FEW_STARS if n_used < min_stars else None,
     )
 
 
@@ -334,6 +381,7 @@ def _row(
         "extinction_err": term.extinction_err,
         "mean_airmass": solved.mean_airmass,
         "reason": solved.reason,
+        "message": solved.message,
     }
 
 

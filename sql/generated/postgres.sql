@@ -572,6 +572,7 @@ CREATE TABLE zeropoints (
 	extinction DOUBLE PRECISION,
 	extinction_err DOUBLE PRECISION,
 	mean_airmass DOUBLE PRECISION,
+	message TEXT,
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
@@ -632,3 +633,5 @@ COMMENT ON COLUMN zeropoints.extinction IS 'Extinction per airmass of camera, ba
 COMMENT ON COLUMN zeropoints.extinction_err IS 'Standard error of extinction [mag]';
 
 COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used where there is an extinction';
+
+COMMENT ON COLUMN zeropoints.message IS 'Where too few stars are left for a zeropoint, which cut took how many matches and what the stars that are left give; null in calibrations of before';

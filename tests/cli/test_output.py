@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from astropy.units import Unit, UnrecognizedUnit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skylake.cli.output import FORMATS, format_of, write_table, writing
 from skylake.errors import SkylakeError, UsageError
+from skylake.schema import load, table_names
+from skylake.table.combine import MAPS
 
 FIELDS = [
     pa.field("id", pa.int64(), metadata={"unit": "", "description": "Identifier"}),
@@ -74,6 +77,33 @@ def test_formats_of_astronomy_keep_values_units_and_what_is_missing(
         for name in ("ra_deg", "flux")
     ]
     assert missing == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "standard"), [("fits", "fits", "fits"), ("vot", "votable", "vounit")]
+)
+def test_every_unit_of_a_table_is_written_as_the_standard_of_the_format_has_it(
+    suffix: str, form: str, standard: str, tmp_path: Path
+) -> None:
+    columns = [column for name in (*table_names(), "catalog") for column in load(name).columns]
+    columns += [inner for column in columns for inner in column.columns]
+    units = sorted({column.unit for column in columns if column.unit} | {kind.unit for kind in MAPS.values()})
+    fields = [pa.field(f"x{i}", pa.float64(), metadata={"unit": unit}) for i, unit in enumerate(units)]
+    write_table(pa.table([[1.5]] * len(units), schema=pa.schema(fields)), tmp_path / f"x.{suffix}")
+    found = Table.read(tmp_path / f"x.{suffix}", format=form)
+    written = {unit: found[f"x{i}"].unit for i, unit in enumerate(units)}
+    assert all(not isinstance(unit, UnrecognizedUnit) for unit in written.values())
+    assert all(Unit(unit.to_string(standard), format=standard) == unit for unit in written.values() if unit)
+    # What the standard does not have is left out, and nothing else.
+    assert {unit for unit in units if not written[unit]} == {"", "deg_C", "electron"}
+    assert all(Unit(unit) == written[unit] for unit in units if "electron" not in unit and written[unit])
+    assert written["electron/adu"] == 1 / Unit("adu")
+
+
+def test_units_of_ecsv_are_those_of_the_tables(tmp_path: Path) -> None:
+    field = pa.field("read_noise_e", pa.float64(), metadata={"unit": "electron"})
+    write_table(pa.table([[5.0]], schema=pa.schema([field])), tmp_path / "x.ecsv")
+    assert Table.read(tmp_path / "x.ecsv")["read_noise_e"].unit == "electron"
 
 
 def test_csv_and_json_keep_values_and_what_is_missing(

@@ -239,6 +239,19 @@ def test_flags_are_told_bit_by_bit_and_add_up(skylake_command: Run) -> None:
             ]
 
 
+def test_flags_of_frames_are_known_without_being_asked_for(skylake_command: Run) -> None:
+    """Bit 17 is one of frames alone; bit 1 means another thing on a frame than on a source."""
+    alone = skylake_command("flags", 1 << 17)
+    assert [line.split()[:3] for line in alone.out.splitlines()[2:]] == [
+        ["frames", str(1 << 17), "SKY_BELOW_ZERO"]
+    ]
+    both = skylake_command("flags", 2, "--json").json
+    assert [(bit["table"], bit["name"]) for bit in both] == [
+        ("sources", "NEAR_SATURATED"), ("frames", "GAIN_ASSUMED"),
+    ]  # fmt: skip
+    assert "--table" in skylake_command("flags", "--help").out
+
+
 def test_flags_may_be_written_as_programs_print_them(skylake_command: Run) -> None:
     assert skylake_command("flags", "0x12").out == skylake_command("flags", "18").out
     assert skylake_command("flags", "0b10010").out == skylake_command("flags", 18).out
@@ -250,7 +263,7 @@ def test_flags_of_nothing_and_nonsense(skylake_command: Run) -> None:
     assert skylake_command("flags", 0, "--json").json == []
     unknown = skylake_command("flags", 1 << 40)
     assert unknown.status == 2
-    assert f"{1 << 40} has bits that the flags of sources do not; their largest value is" in unknown.sentence
+    assert f"{1 << 40} has bits that the flags of sources and frames do not; their" in unknown.sentence
     assert skylake_command("flags", "one").status == 2
     assert "'0xg' is no whole number; write it as 18 or 0x12" in skylake_command("flags", "0xg").sentence
     negative = skylake_command("flags", "--", "-1")

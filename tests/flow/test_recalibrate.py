@@ -25,6 +25,7 @@ from skylake.flow.ingest import ingest
 from skylake.flow.parameters import calibration_sha256
 from skylake.flow.progress import Silent
 from skylake.lake import Lake
+from skylake.report.collect import frames_of_concern
 from skylake.sky.pixels import PixelTree
 
 pytestmark = pytest.mark.xdist_group("lsdb")
@@ -186,6 +187,28 @@ def test_a_catalog_that_has_all_is_not_complained_about(calibrated: Lake) -> Non
     report = calibrate(calibrated, Inline(), version=5)
     assert report.warnings == []
     assert "2 nights against simcat, version 5; 12 of 12 frames have a zeropoint; 0 nights" in report.line
+
+
+def test_which_cut_took_the_stars_is_told_once_for_all_frames(
+    calibrated: Lake, edited: Callable[[str], Profile]
+) -> None:
+    calibrated.keep_profile(edited("calibration.max_mag_err = 0.0005"))
+    told = Listening()
+    report = calibrate(calibrated, Inline(), progress=told)
+    assert report.n_zeropoints == 0 and report.warnings == []
+    (sentence,) = [line for line in told.lines if "S/N" in line]
+    assert sentence.startswith(
+        "12 frames of small in V have too few stars for a zeropoint; of the one with most"
+    )
+    assert "matches can be used, min_stars is 10; " in sentence and "S/N < 2171 in an aperture of" in sentence
+    rows = calibrated.snapshot().read("zeropoints")
+    assert set(rows["reason"].to_pylist()) == {"too_few_stars"}
+    assert all("S/N" in message for message in rows["message"].to_pylist())
+    again = Listening()
+    calibrate(calibrated, Inline(), progress=again)
+    assert again.lines == []
+    found = frames_of_concern(calibrated.snapshot(), "simcat", 50)
+    assert len(found) == 12 and all("S/N" in frame["message"] for frame in found)
 
 
 # How much is under way at once.

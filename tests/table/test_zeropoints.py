@@ -244,6 +244,127 @@ def test_who_is_too_faint_is_decided_by_catalog_magnitude_and_not_by_luck(
         assert usual == pytest.approx(0.05, rel=0.12)
 
 
+def with_false_matches(night: Any, shifts: dict[int, float]) -> Any:
+    """The night with the flux of some stars that of others, so many magnitudes fainter."""
+    flux, error = (night.matches[f"flux_aper2{end}"].to_numpy().copy() for end in ("", "_err"))
+    for star, shift in shifts.items():
+        mine = night.star == star
+        flux[mine] *= 10.0 ** (-0.4 * shift)
+        error[mine] = np.sqrt(8.0 + 1.15 * flux[mine] / 40.0) / 1.15
+    return replace(night, matches=changed(night.matches, flux_aper2=flux, flux_aper2_err=error))
+
+
+def star_of_magnitude(night: Any, mag: float) -> int:
+    nearest = np.argmin(np.abs(night.matches["ref_mag"].to_numpy() - mag))
+    return int(night.star[nearest])
+
+
+def test_one_false_match_does_not_end_the_calibration_of_its_frame(make_night: Callable[..., Any]) -> None:
+    night = make_night(1, n_frames=1, n_stars=33)
+    spoiled = with_false_matches(night, {star_of_magnitude(night, 10.9): 4.6})
+    before, after = solve(night).iloc[0], solve(spoiled).iloc[0]
+    assert before.n_used == 33 and after.n_used == 32
+    assert abs(after.zp - before.zp) < 0.5 * before.zp_err and after.zp_err < 1.3 * before.zp_err
+
+
+#: Stars of a frame, and by how much the fluxes of false matches are too faint.
+FALSE_MATCHES: dict[str, tuple[int, list[float]]] = {
+    "one of few, too faint": (10, [4.6]),
+    "one of few, too bright": (10, [-3.0]),
+    "too faint": (60, [2.0, 3.0, 4.0, 4.5, 5.0, 6.0]),
+    "too bright": (60, [-1.5, -2.0, -3.0, -3.5, -4.0, -6.0]),
+    "both": (60, [2.5, 4.0, 5.0, -2.0, -3.0, -4.5]),
+}
+
+
+@pytest.mark.parametrize(("n_stars", "shifts"), FALSE_MATCHES.values(), ids=FALSE_MATCHES.keys())
+def test_false_matches_change_nothing_but_their_number(
+    make_night: Callable[..., Any], n_stars: int, shifts: list[float]
+) -> None:
+    band = replace(V, calibration=replace(V.calibration, colour_term_prior=0.12, colour_term_prior_err=0.02))
+    off, wider, lost = [], [], []
+    for seed in range(25):
+        night = make_night(seed, n_frames=1, n_stars=n_stars, apcor_error=0.0)
+        chosen = np.random.default_rng(seed).permutation(n_stars)[: len(shifts)]
+        spoiled = with_false_matches(night, dict(zip(chosen.tolist(), shifts, strict=True)))
+        row, clean = solve(spoiled, band).iloc[0], solve(night, band).iloc[0]
+        off.append((row.zp - clean.zp) / clean.zp_err)
+        wider.append(row.zp_err / clean.zp_err)
+        lost.append(clean.n_used - row.n_used)
+    # A tenth of the stars less is a third of an error off.
+    assert abs(np.mean(off)) < 0.2 and np.abs(off).max() < 1.2
+    assert 0.9 < np.mean(wider) < 1.2 and np.mean(lost) < len(shifts) + 0.02 * n_stars
+
+
+def test_false_matches_leave_the_limit_of_a_frame_where_it_is(make_night: Callable[..., Any]) -> None:
+    """The frame is so short that errors reach the limit in the middle of the range of magnitudes."""
+
+    def limit(n_stars: int, shifts: list[float], seed: int) -> tuple[float, float]:
+        night = make_night(seed, n_stars=n_stars, n_frames=1)
+        flux = night.matches["flux_aper2"].to_numpy() / 2000.0
+        mag = night.matches["ref_mag"].to_numpy()
+        found = []
+        for some in ([], shifts):
+            off = np.zeros(n_stars)
+            off[np.random.default_rng(seed).permutation(n_stars)[: len(some)]] = some
+            measured = flux * 10.0 ** (-0.4 * off)
+            faint = changed(night.matches, flux_aper2=measured, flux_aper2_err=np.full(n_stars, 0.05))
+            data = gather(faint, {1: (1.15, 0.0)}, V)
+            found.append(float(mag[data.usable].max()))
+        return found[0], found[1]
+
+    for seed in range(10):
+        for n_stars, shifts in FALSE_MATCHES.values():
+            clean, spoiled = limit(n_stars, shifts, seed)
+            # Between two stars the limit may be anywhere.
+            assert abs(spoiled - clean) < 0.1 + 6.0 / n_stars
+
+
+def test_fewer_stars_than_the_least_may_be_off_by_many_times_their_error(
+    make_night: Callable[..., Any],
+) -> None:
+    """One match of ten is a star that varies or is blended; enough stars have the pulls of many."""
+
+    def pulls(n_stars: int, seeds: int) -> Any:
+        calibration = Calibration(min_stars=n_stars, colour_range=(-0.5, 2.5))
+        found = []
+        for seed in range(seeds):
+            night = make_night(
+                seed, n_frames=1, n_stars=n_stars, apcor_error=0.0, variable=0.05, blended=0.05
+            )
+            row = solve(night, replace(V, calibration=replace(calibration, min_stars=1))).iloc[0]
+            found.append((row.zp - night.zp[0]) / row.zp_err)
+        return np.array(found)
+
+    least = Calibration().min_stars
+    enough = pulls(least, 150)
+    assert np.abs(enough).max() < 5.0 and 0.8 < enough.std() < 1.25
+    assert np.abs(pulls(3, 150)).max() > 7.0
+
+
+def test_a_frame_of_too_few_stars_says_what_took_them_and_what_the_others_give(
+    make_night: Callable[..., Any],
+) -> None:
+    night = make_night(2, n_frames=1, n_stars=187)
+    bright = np.where(night.star < 184, 12.0, 9.0)
+    flux, error = 10.0 ** (-0.4 * (bright - 20.0)) / 1.15, np.where(night.star < 184, 0.2, 0.01)
+    frames = changed(night.frames, aper2_radius_px=[5.0], fwhm_px=[1.1])
+    few = replace(
+        night,
+        frames=frames,
+        matches=changed(night.matches, ref_mag=bright, flux_aper2=flux, flux_aper2_err=flux * error),
+    )
+    row = solve(few).iloc[0]
+    assert row.reason == "too_few_stars" and pd.isna(row.zp) and row.n_used == 0 and row.n_matched == 187
+    assert row.message.startswith("3 of 187 matches can be used, min_stars is 5; ")
+    assert "S/N < 22 in an aperture of 5 px at FWHM 1.1 px: 184 of 187" in row.message
+    assert "zeropoint of these: 20.0" in row.message
+    flagged = replace(few, matches=changed(few.matches, flags=np.where(night.star < 100, 1, 0)))
+    said = solve(flagged).message[0]
+    assert "bad pixels: 100 of 187" in said and "px: 84 of 187" in said
+    assert pd.isna(solve(night).message[0])
+
+
 REASONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "too_few_stars": (lambda n: replace(n, matches=n.matches.filter(pa.array(n.star < 4))), "too_few_stars"),
     "spoiled": (
@@ -354,6 +475,14 @@ def test_gathering_keeps_every_match_of_frames_with_a_correction(make_night: Cal
     )
     np.testing.assert_allclose(data.difference[positive], expected[positive], atol=1e-5)
     assert not data.usable[~positive].any()
+
+
+def test_stars_that_exclude_each_other_give_no_zeropoint_and_no_error(make_night: Callable[..., Any]) -> None:
+    night = make_night(0, n_frames=1, n_stars=2)
+    apart = with_false_matches(night, {0: 0.5})
+    row = solve(apart, replace(V, calibration=replace(V.calibration, min_stars=2))).iloc[0]
+    assert row.reason == "too_few_stars" and pd.isna(row.zp)
+    assert "off the others: 2 of 2" in row.message
 
 
 def test_a_night_without_usable_stars_keeps_the_prior(make_night: Callable[..., Any]) -> None:
