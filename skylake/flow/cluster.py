@@ -298,12 +298,7 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
 def _remote(address: str) -> Iterator[Any]:
     from distributed import Client
 
-    if address.startswith("tcp://") and not _is_here(address):
-        _log.warning(
-            "%s: tcp:// asks nobody for a certificate, so who reaches this scheduler can run code as you; "
-            "use tls://, as docs/operating.md describes",
-            address,
-        )
+    _warn_of(address)
     try:
         client = Client(address, timeout="20s", set_as_default=False)
     except (FileNotFoundError, TypeError) as error:
@@ -321,7 +316,13 @@ def _remote(address: str) -> Iterator[Any]:
         yield client
 
 
-def _is_here(address: str) -> bool:
-    """Tell whether an address is of this machine alone."""
-    host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _warn_of(address: str) -> None:
+    """Warn of a scheduler of another machine that asks for no certificate."""
+    place = urlsplit(address)
+    host = place.hostname or ""
+    if place.scheme == "tcp" and not (host in ("localhost", "::1") or host.startswith("127.")):
+        _log.warning(
+            "%s: tcp:// asks nobody for a certificate, so whoever reaches that scheduler can run code as you; "
+            "use tls://, as docs/operating.md shows",
+            address,
+        )

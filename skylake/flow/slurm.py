@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def slurm(count: int) -> Iterator[Any]:
     import dask
     from distributed import Client
 
+    handler = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
@@ -52,6 +54,8 @@ def slurm(count: int) -> Iterator[Any]:
         ) from error
     from skylake.flow.servers import ClosedScheduler
 
+    # With the one that dask-jobqueue sets, a run that is interrupted would end as if all were well.
+    signal.signal(signal.SIGINT, handler)
     # Cores, memory, queue and walltime come from the user's dask configuration (jobqueue.slurm).
     asked = dask.config.get("jobqueue.slurm")
     if not (asked["cores"] and asked["memory"]):

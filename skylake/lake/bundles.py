@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skylake.lake.parts import Part, PartFile
+from skylake.lake.parts import Part, PartFile, require_plain
 
 #: Folder of a version with one description per bundle.
 BUNDLES_FOLDER = "_bundles"
@@ -41,6 +41,9 @@ class Bundle:
     level: int
     files: tuple[PartFile, ...]
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_plain(self.name)
 
     @property
     def n_rows(self) -> int:

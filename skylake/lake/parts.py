@@ -34,6 +34,18 @@ Key = tuple[tuple[str, str | int], ...]
 """Columns and values that all rows of a batch have, and no others."""
 
 
+def require_plain(name: str) -> None:
+    """Refuse the name of a part or bundle that would lead out of the folder of its description.
+
+    Raises
+    ------
+    ValueError
+        If it is a path.
+    """
+    if "/" in name:
+        raise ValueError(f"{name} is no name of a part")
+
+
 @dataclass(frozen=True, slots=True)
 class PartFile:
     """Rows of a part in one file.
@@ -102,8 +114,7 @@ class Part:
     schema_sha256: str = ""
 
     def __post_init__(self) -> None:
-        if "/" in self.name:
-            raise ValueError(f"{self.name} is no name of a part")
+        require_plain(self.name)
 
     @property
     def n_rows(self) -> int:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError, UsageError, WorkerError
-from skylake.flow import cluster
+from skylake.flow import cluster, servers
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
@@ -174,11 +177,173 @@ def test_tasks_begin_in_their_order(tmp_path: Path) -> None:
             assert max(abs(number - place) for place, number in enumerate(begun)) <= 3
 
 
+@pytest.fixture
+def certificates(local: Distributed, tmp_path: Path) -> Iterator[None]:
+    """The dask configuration of a user who has the certificates of the local workers."""
+    own = local.client.security.get_tls_config_for_role("client")
+    for kind in ("ca_file", "cert", "key"):
+        (tmp_path / kind).write_text(own[kind])
+    names = {"ca-file": "ca_file", "client.cert": "cert", "client.key": "key"}
+    with dask.config.set(
+        {f"distributed.comm.tls.{name}": str(tmp_path / file) for name, file in names.items()}
+    ):
+        yield
+
+
+@pytest.mark.usefixtures("certificates")
 def test_a_scheduler_is_joined_by_its_address(local: Distributed) -> None:
     with workers(local.client.scheduler.address, 0) as joined:
         assert joined.count == 2
         assert joined.run(tasks_of(None)) == ["well"]
     assert local.run(tasks_of(None)) == ["well"], "who joins does not shut down"
+
+
+def test_tls_without_certificates_is_one_sentence(local: Distributed) -> None:
+    address = local.client.scheduler.address
+    with (
+        pytest.raises(WorkerError, match=f"{address}: the certificates of tls:// are missing; .*ca-file"),
+        workers(address, 0),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [("tcp://192.0.2.1:8786", True), ("tcp://127.0.0.1:8786", False), ("tcp://localhost:8786", False)],
+)
+def test_a_scheduler_of_another_host_that_asks_for_no_certificate_is_warned_of(
+    address: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster._warn_of(address)
+    assert [address in record.message for record in caplog.records] == [True] * warned
+
+
+#: Tries, as another user, to have each port that processes listen on run something, and prints what was run.
+ATTACK = """
+import asyncio, os, ssl, sys, urllib.request
+from distributed import Client
+from distributed.core import rpc
+from distributed.protocol.pickle import dumps
+from distributed.security import Security
+
+OWN = Security.temporary()
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+
+def who():
+    return os.getuid()
+
+async def as_client(address, security):
+    async with Client(address, timeout=3, set_as_default=False, security=security, asynchronous=True) as client:
+        return await client.run_on_scheduler(who)
+
+async def of_worker(address, security):
+    arguments = {} if security is None else {"connection_args": security.get_connection_args("client")}
+    async with rpc(address, timeout=3, **arguments) as server:
+        return (await server.run(function=dumps(who), args=dumps(()), kwargs=dumps({})))["result"]
+
+async def over_http(address, security):
+    scheme, context = ("http", None) if security is None else ("https", ssl._create_unverified_context())
+    url = f"{scheme}://{address.partition('://')[2]}/health"
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=3, context=context).read())
+
+async def attack(port):
+    for address, security in ((f"tcp://127.0.0.1:{port}", None), (f"tls://127.0.0.1:{port}", OWN)):
+        for way in (as_client, of_worker, over_http):
+            try:
+                print(port, way.__name__, await asyncio.wait_for(way(address, security), 5), flush=True)
+            except BaseException as error:
+                print(port, way.__name__, repr(error), file=sys.stderr, flush=True)
+
+async def main():
+    await asyncio.gather(*(attack(int(port)) for port in sys.argv[1:]))
+
+asyncio.run(main())
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_have_the_processes_of_a_run_do_anything(local: Distributed) -> None:
+    local.run(tasks_of(None))
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    sockets = [socket for process in processes for socket in process.net_connections()]
+    ports = {str(socket.laddr.port) for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    assert len(ports) == 5, "of the scheduler, two nannies and two workers"
+    command = [sys.executable, "-c", ATTACK, *ports]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout == ""
+    assert done.stderr.count("Error(") >= 6 * len(ports)
+    assert local.run(tasks_of(None)) == ["well"]
+
+
+def test_nobody_else_enters_the_folders_of_workers(local: Distributed) -> None:
+    for folder in map(Path, local.client.run(lambda dask_worker: dask_worker.local_directory).values()):
+        assert folder.parent.stat().st_mode & 0o777 == folder.stat().st_mode & 0o777 == 0o700
+    assert [path for path in sys.path if "dask-scratch" in path and Path(path).stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750])
+def test_a_folder_that_others_have_made_for_workers_is_not_used(mode: int, tmp_path: Path) -> None:
+    """Python would import what they put into it."""
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        own = Path(cluster._scratch_folder())
+        assert own.parent == tmp_path
+        assert cluster._scratch_folder() == str(own), (
+            "so that what a killed run has left is removed by the next"
+        )
+        own.chmod(mode)
+        another = Path(cluster._scratch_folder())
+        assert (another != own, another.parent, another.stat().st_mode & 0o777) == (True, tmp_path, 0o700)
+
+
+@contextmanager
+def killing(most: int) -> Iterator[list[int]]:
+    """Kill the first so many processes that are started for workers, at once."""
+    killed: list[int] = []
+    over = threading.Event()
+    before = children()
+
+    def kill() -> None:
+        while not over.wait(0.01) and len(killed) < most:
+            for process in psutil.Process().children():
+                with suppress(psutil.Error):
+                    if process.pid not in before and "spawn_main" in str(process.cmdline()):
+                        before.add(process.pid)
+                        process.kill()
+                        killed.append(process.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
+    with killing(1) as killed, workers("local", 1) as pool:
+        assert pool.run(tasks_of(None, None)) == ["well", "well"]
+    assert len(killed) == 1
+
+
+def test_workers_that_are_killed_again_and_again_while_they_start_end_the_run() -> None:
+    with (
+        killing(100) as killed,
+        pytest.raises(WorkerError, match=r"local workers cannot be started \(.*killed.*; free memory"),
+        workers("local", 1) as pool,
+    ):
+        pool.run(tasks_of(None))
+    assert len(killed) == servers.STARTS
+
+
+def test_workers_that_cannot_be_started_again_end_the_run() -> None:
+    with workers("local", 1) as pool:
+        (worker,) = pool.run([dask.delayed(os.getpid)()])
+        with killing(100) as killed, pytest.raises(WorkerError, match=r"no worker is left.*; free memory"):
+            os.kill(worker, signal.SIGKILL)
+            pool.run([dask.delayed(time.sleep, pure=False)(0.2) for _ in range(20)])
+        assert len(killed) == servers.STARTS
 
 
 def test_an_address_where_no_scheduler_can_be_is_an_error() -> None:

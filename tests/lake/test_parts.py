@@ -17,7 +17,7 @@ from skylake.core.sphere import healpix_index
 from skylake.errors import SchemaError
 from skylake.lake import Part, stage_part
 from skylake.lake.layout import part_file
-from skylake.lake.parts import file_sha256
+from skylake.lake.parts import PartFile, file_sha256
 from skylake.schema import arrow_schema, load, table_names
 from skylake.sky.pixels import PixelTree
 
@@ -28,6 +28,22 @@ HATS = [name for name in table_names() if load(name).layout.kind == "hats"]
 
 def tree_of(table: str) -> PixelTree | None:
     return TREE if table in HATS else None
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("../night", "dataset/night.parquet"),
+        ("night", "../../night.parquet"),
+        ("night", "/etc/night.parquet"),
+    ],
+)
+def test_a_description_that_leads_out_of_its_table_is_refused(name: str, path: str) -> None:
+    """A lake may be somebody else's."""
+    values = Part("frames", "night", (PartFile("dataset/night.parquet", 1, "0"),)).to_values()
+    values["name"], values["files"][0]["path"] = name, path
+    with pytest.raises(ValueError, match=r"leads out of the table|is no name of a part"):
+        Part.from_values(values)
 
 
 @pytest.mark.parametrize("table", table_names())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,6 +49,19 @@ def test_a_damaged_catalog_is_refused_with_the_mend(stars: Stars, build: Build, 
     target, _ = build(stars([1.0], [2.0]))
     (target / file).write_text(text)
     with pytest.raises(CatalogError, match=r"damaged.*import it again"):
+        ReferenceCatalog.open(target)
+
+
+@pytest.mark.parametrize("to", ["/etc", "../other/stars", "s3://bucket/stars", "stars/../.."])
+@pytest.mark.parametrize("key", ["hats_primary_table_url", "default_margin"])
+def test_a_collection_that_leads_out_of_its_folder_is_refused(
+    stars: Stars, build: Build, key: str, to: str
+) -> None:
+    """A lake may be somebody else's."""
+    target, _ = build(stars([1.0], [2.0]))
+    file = target / "collection.properties"
+    file.write_text(re.sub(f"(?m)^{key}=.*$", f"{key}={to}", file.read_text()))
+    with pytest.raises(CatalogError, match=f"{key} leads out of the catalog; delete that folder and import"):
         ReferenceCatalog.open(target)
 
 
