@@ -14,7 +14,7 @@ from typing import Any
 
 from skylake import logs
 from skylake.cameras import Profile
-from skylake.cameras.keep import from_json, to_json
+from skylake.cameras.keep import from_json, to_kept
 from skylake.durable import hold, in_use, replace_durably
 from skylake.errors import (
     LakeError,
@@ -202,8 +202,8 @@ class Lake:
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest."""
         path = self._writable.profile(profile.name)
-        text = to_json(profile)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        text = to_kept(profile)
+        if path.is_file() and path.read_bytes() == text.encode():
             return
         try:
             path.parent.mkdir(exist_ok=True)

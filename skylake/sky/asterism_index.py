@@ -165,7 +165,7 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> 
     most = math.ceil(_SPARE * max(density, FINEST_DENSITY) * _CELL_SQUARE_DEGREES)
     pieces = []
     for _, path in leaf_files(catalog.root, read_pixels(catalog.root)):
-        for batch in pq.ParquetFile(path).iter_batches(
+        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
             columns=["_healpix_29", "ra_deg", "dec_deg", magnitude]
         ):
             index, ra, dec, mag = (

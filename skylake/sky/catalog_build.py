@@ -23,7 +23,7 @@ from skylake.durable import exchange, in_use, is_in_use, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
 from skylake.schema import TableSchema, conform
 from skylake.schema.parquet import write_options, write_parquet
-from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata
+from skylake.sky.hats import Properties, leaf_folder, write_collection, write_metadata, write_objects
 from skylake.sky.pixels import Pixel, PixelTree
 
 #: A pixel with more rows is divided into its children.
@@ -85,6 +85,7 @@ def build_catalog(
                 batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
             )
             shutil.rmtree(building / "_dealt", ignore_errors=True)
+            write_objects(building)
             sync_tree(building)
             _put_in_place(building, target, scratch / "replaced")
             sync_folder(target.parent)

@@ -8,6 +8,8 @@ A catalog here keeps a folder per pixel (``hats_npix_suffix=/``), with one or mo
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +29,10 @@ _DIRECTORY_SIZE = 10000
 _FOOTER_THREADS = 16
 #: Files of each pixel of a catalog, with the rows that each ought to have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
+#: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
+OBJECTS = "_objects.json"
+Objects = dict[str, tuple[int, str]]
+"""Size and SHA-256 by path."""
 _LEAF = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:/|\Z)")
 
 
@@ -199,6 +205,49 @@ def write_collection(root: Path, name: str, margin: str, margin_arcsec: float) -
     }
     text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
     replace_text(root / "collection.properties", text)
+
+
+def write_objects(root: Path) -> None:
+    """Write sizes and checksums of all that is in the folder of a catalog, with which it is compared later on."""
+    objects = {}
+    for path in files_below(root):
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        objects[path.relative_to(root).as_posix()] = path.stat().st_size, sha256
+    replace_text(root / OBJECTS, objects_text(objects))
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that are not finished and the list of them."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith(".") and not (name == OBJECTS and folder == str(root)):
+                yield Path(folder) / name
+
+
+def read_objects(root: Path) -> Objects | None:
+    """Return what is told to be in the folder of a catalog; None for one of an older skylake, which tells nothing.
+
+    Raises
+    ------
+    OSError, ValueError, LookupError, TypeError
+        If the list cannot be read.
+    """
+    try:
+        return objects_of((root / OBJECTS).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def objects_of(text: bytes) -> Objects:
+    """Return size and SHA-256 by path from a list of objects."""
+    return {path: (n_bytes, sha256) for path, (n_bytes, sha256) in json.loads(text)["objects"].items()}
+
+
+def objects_text(objects: Objects) -> str:
+    """Return the list of objects that :func:`objects_of` reads."""
+    return json.dumps({"objects": dict(sorted(objects.items()))}) + "\n"
 
 
 def partial_path(path: Path) -> Path:
