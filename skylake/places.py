@@ -108,9 +108,15 @@ def arrow_dataset(files: Sequence[Path], schema: pa.Schema) -> pds.Dataset:
     if not files:
         return pds.dataset(schema.empty_table())
     names = [key(path) for path in files]
+    return pds.dataset(names, schema=schema, format=parquet_format(), filesystem=arrow_filesystem(files[0]))
+
+
+def parquet_format() -> pds.ParquetFileFormat:
+    """Return how Arrow reads Parquet files: pages that have a checksum are compared with it."""
+    import pyarrow.dataset as pds
+
     checked = pds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    form = pds.ParquetFileFormat(default_fragment_scan_options=checked)
-    return pds.dataset(names, schema=schema, format=form, filesystem=arrow_filesystem(files[0]))
+    return pds.ParquetFileFormat(default_fragment_scan_options=checked)
 
 
 def read_together(folder: Path, suffix: str) -> dict[str, bytes]:

@@ -45,6 +45,9 @@ DAMAGE = {
     "bundle_file_whole": "UPDATE lake_files SET kind = 'bundle', n_rows = n_rows + 1",
     "bundle_whole": "INSERT INTO lake_bundles VALUES ('sources', 'b', 1, 8, 7, 0, 0, '_bundles/b.json')",
     "camera_profile": "DELETE FROM cameras",
+    "catalog_files": "UPDATE catalog_files SET n_bytes = n_bytes - 1",
+    "catalog_listed": "UPDATE lake_catalogs SET is_listed = false",
+    "catalog_sha256": "INSERT INTO catalog_scans SELECT file, 'another', NULL FROM catalog_files",
     "catalog_whole": "UPDATE lake_catalogs SET n_rows = n_rows - 1",
     "document_readable": "INSERT INTO documents VALUES ('_ledger/000001.json', 'record', NULL, 'it is empty')",
     "file_counted": "UPDATE disk_files SET n_rows = n_rows + 1",
@@ -84,6 +87,7 @@ DAMAGE = {
     "forced_once": "INSERT INTO forced_sources FROM forced_sources LIMIT 1",
     "frame_once": "INSERT INTO frames FROM frames LIMIT 1",
     "frame_status": "UPDATE frames SET reason = 'trailed' WHERE status = 'ok'",
+    "index_whole": "INSERT INTO index_scans VALUES ('c', 'catalogs/c.asterisms', 'its header has changed')",
     "lightcurve_point_once": "UPDATE lightcurves SET lightcurve = struct_update(lightcurve, frame_id := "
     "list_concat(lightcurve.frame_id, lightcurve.frame_id))",
     "lightcurve_once": "UPDATE lightcurves SET n_points = n_points + 1",

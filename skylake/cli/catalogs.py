@@ -259,10 +259,9 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
     """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
     from skylake.cli.output import write_table
     from skylake.sky.catalogs import ReferenceCatalog
-    from skylake.sky.cone import read_cone
 
     found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
-    write_table(read_cone(found.root, ra, dec, radius_arcsec / 3600.0), out)
+    write_table(found.cone(ra, dec, radius_arcsec / 3600.0), out)
 
 
 @catalog.command()

@@ -80,7 +80,7 @@ def _to_file(table: pa.Table, out: Path, form: str) -> None:
     if form == "parquet":
         import pyarrow.parquet as pq
 
-        pq.write_table(table, out, compression="zstd")
+        pq.write_table(table, out, compression="zstd", write_page_checksum=True)
     elif form == "json":
         out.write_text(show.json_text(_shortest(table).to_pylist()) + "\n", encoding="utf-8")
     elif form == "csv":

@@ -44,7 +44,8 @@ def verify(
     """Check that LAKE is whole: its links, descriptions, files, counts and rows.
 
     Without --deep it reads descriptions, footers and small tables, which takes seconds. With --deep it also reads
-    every file: checksums, digests of the rows of every part, statistics, order, positions, identifiers.
+    every file: checksums of tables, catalogs, indexes and masters, digests of the rows of every part, statistics,
+    order, positions, identifiers.
     Nothing in the lake is changed. The exit status is 1 if something is broken, and 3 if there is no lake.
     """
     from skylake.flow.cluster import Inline

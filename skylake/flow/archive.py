@@ -222,7 +222,7 @@ def _write_catalog(scenario: Scenario, file: Path) -> None:
         field_catalog(scenario, number) for number in range(len(season(scenario).fields))
     )
     first = next(tables)
-    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, first.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)

@@ -19,7 +19,6 @@ from skylake.flow.planned import Calibrated, Planned, bind, cameras_of
 from skylake.lake import Lake, Part, Snapshot, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.catalogs import ReferenceCatalog
-from skylake.sky.cone import read_cone
 from skylake.sky.pixels import Pixel, PixelTree, pixel_range
 from skylake.table import photometry
 from skylake.table.forced_lightcurves import TargetFacts, forced_lightcurves_table
@@ -218,7 +217,7 @@ def _of_catalog(reference: ReferenceCatalog, stars: pa.Table) -> tuple[Floats, F
     ra0, dec0 = (float(value) for value in ra_dec(middle))
     radius = min(float(separation_deg(ra0, dec0, ra, dec).max()) + _REACH_DEG, 180.0)
     wanted = pc.field("ref_id").isin(pa.array(np.unique(ref_id)))
-    found = read_cone(reference.root, ra0, dec0, radius, columns, wanted)
+    found = reference.cone(ra0, dec0, radius, columns, wanted)
     mag, colours = np.full(len(ref_id), np.nan), np.full(len(ref_id), np.nan)
     names = np.asarray(stars["band"].to_pylist(), object), np.asarray(stars["colour"].to_pylist(), object)
     for one in bands:

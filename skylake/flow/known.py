@@ -22,6 +22,7 @@ from skylake.flow.heldframes import COLUMNS, HeldFrames, Seen
 from skylake.image.read import read_file
 from skylake.image.reduce import new_row
 from skylake.lake import Lake
+from skylake.lake.besides import damage_of, replace_rows
 from skylake.sky.asterism_index import index_name
 
 #: What may go better another time; such frames are taken up again by the next run.
@@ -210,7 +211,10 @@ def _path(lake: Lake, camera: str) -> Path:
 def read_repeats(lake: Lake, camera: str) -> dict[str, Repeat]:
     """Return the files of a camera that are remembered as repeating another."""
     try:
-        rows = pq.read_table(_path(lake, camera), schema=_REPEATS, partitioning=None)
+        content = _path(lake, camera).read_bytes()
+        if damage_of(content):
+            return {}
+        rows = pq.read_table(pa.BufferReader(content), schema=_REPEATS)
     except (OSError, pa.ArrowInvalid):
         # Nothing is lost: such files are read once more.
         return {}
@@ -232,9 +236,4 @@ def write_repeats(lake: Lake, camera: str, repeats: dict[str, Repeat]) -> None:
     table = pa.table(
         [pa.array(values, kind) for values, kind in zip(columns, _REPEATS.types, strict=True)], _REPEATS
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    except OSError as error:
-        raise cannot_be_written(lake.root, error) from error
+    replace_rows(lake.layout, path, table)

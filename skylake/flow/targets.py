@@ -24,7 +24,6 @@ from skylake.flow.targetlist import part_name, parts_of
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.slices import Slice, read_files
 from skylake.sky.catalogs import ReferenceCatalog
-from skylake.sky.cone import read_cone
 from skylake.sky.pixels import Pixel
 from skylake.table.artefacts import are_artefacts
 from skylake.table.faintstars import are_fainter_stars
@@ -292,7 +291,7 @@ def _catalog_stars(
     magnitude = _magnitude(lake, camera, options, catalog)
     columns = ["ref_id", "ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr"]
     columns += [magnitude] if magnitude else []
-    pieces = [read_cone(catalog.root, ra, dec, radius, columns) for ra, dec, radius in fields_of(frames)]
+    pieces = [catalog.cone(ra, dec, radius, columns) for ra, dec, radius in fields_of(frames)]
     rows = pa.concat_tables(pieces)
     _, first = np.unique(rows["ref_id"].to_numpy(), return_index=True)
     rows = rows.take(pa.array(np.sort(first)))

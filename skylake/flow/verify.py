@@ -17,6 +17,7 @@ from skylake.flow.cluster import Workers, run_in_windows
 from skylake.flow.progress import Progress, Silent
 from skylake.lake.checks import Check, Outcome, load_checks
 from skylake.lake.facts import Facts, gather_facts
+from skylake.lake.footers import add_catalog_scans
 from skylake.lake.history import find_snapshot
 from skylake.lake.layout import Layout
 from skylake.lake.library import add_master_scans
@@ -148,6 +149,8 @@ def verify(
             _scan(facts, workers, progress)
         if any("master_scans" in check.sql for check in checks):
             add_master_scans(facts.layout, facts.relations)
+        if any("catalog_scans" in check.sql or "index_scans" in check.sql for check in checks):
+            add_catalog_scans(facts.layout, facts.relations)
         if any(check.kind == "hats" for check in checks):
             _ask_hats(facts)
         files = readable_files(facts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,36 @@ import pyarrow.parquet as pq
 from skylake.durable import Linker, sync_file, sync_folder
 from skylake.errors import LakeError, cannot_be_written
 from skylake.lake.layout import CAMERAS_FOLDER, Layout
+
+#: Key in the footer whose value is the SHA-256 of the file, written with zeros in the place of that.
+_KEY, _MARK, _ZEROS = "skylake.sha256", "sha256:", "0" * 64
+_SEAL = re.compile(rf"{re.escape(_KEY)}.{{1,4}}{_MARK}([0-9a-f]{{64}})".encode(), re.DOTALL)
+
+
+def sealed(rows: pa.Table) -> bytes:
+    """Return a small table as the bytes of a Parquet file that tells its own SHA-256."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({_KEY: _MARK + _ZEROS})
+    content: bytes = sink.getvalue().to_pybytes()
+    return content.replace((_MARK + _ZEROS).encode(), (_MARK + hashlib.sha256(content).hexdigest()).encode())
+
+
+def damage_of(content: bytes) -> str | None:
+    """Return what is wrong with a file of :func:`sealed`, or of an older skylake, which tells no SHA-256."""
+    seal = _SEAL.search(content)
+    if seal is not None:
+        unsealed = content[: seal.start(1)] + _ZEROS.encode() + content[seal.end(1) :]
+        is_same = hashlib.sha256(unsealed).hexdigest().encode() == seal[1]
+        return None if is_same else "it has changed since it was written"
+    if _KEY.encode() in content or _MARK.encode() in content:
+        return "it has changed since it was written"
+    try:
+        pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        return f"it cannot be read ({(str(error).splitlines() or ['?'])[0]})"
+    return None
 
 
 def read_rows(
@@ -41,12 +73,14 @@ def read_rows(
     except OSError as error:
         raise LakeError(f"{path}: {what} cannot be read ({error.strerror})") from error
     try:
+        if why := damage_of(content):
+            raise ValueError(why)
         table = pq.read_table(pa.BufferReader(content))
         lacking = [name for name in later if name not in table.column_names]
         held = pa.schema([one for one in schema if one.name not in lacking])
         rows: list[dict[str, Any]] = table.cast(held).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise LakeError(f"{path}: {what} cannot be read; remove the file and {mend}") from error
+        raise LakeError(f"{path}: {what} cannot be read ({error}); remove the file and {mend}") from error
     return [row | dict.fromkeys(lacking) for row in rows]
 
 
@@ -61,7 +95,7 @@ def replace_rows(layout: Layout, path: Path, rows: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, temporary, compression="zstd")
+        temporary.write_bytes(sealed(rows))
         # A loss of power must not leave an empty file under the name.
         sync_file(temporary)
         temporary.replace(path)

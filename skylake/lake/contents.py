@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from skylake.core.ids import config_sha256
+from skylake.errors import LakeError
 from skylake.lake.parts import Part, PartFile, file_sha256
+from skylake.lake.relations import UNREADABLE
 from skylake.lake.snapshot import Snapshot
-
-Objects = dict[str, tuple[int, str]]
-"""Size and SHA-256 by path."""
+from skylake.sky.hats import OBJECTS, Objects, files_below, read_objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def table_contents(snapshot: Snapshot, table: str) -> Contents:
     for bundle in version.bundles.values():
         known |= {file.path: file for file in bundle.files if file.sha256}
     objects = {}
-    for path in _files(root):
+    for path in files_below(root):
         name = path.relative_to(root).as_posix()
         file = known.get(name)
         objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
@@ -70,11 +68,27 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
     snapshot : Snapshot
     name : str
     held : dict
-        What was published of it. Properties name the checksum of a catalog's content: where they are the same, files
-        of the same size are not read.
+        What was published of it. A catalog of an older skylake does not tell the checksums of its files, but its
+        properties name one of its content: where they are the same, files of the same size are not read.
+
+    Raises
+    ------
+    LakeError
+        If the list of the catalog's files is damaged.
     """
     root = snapshot.catalog(name)
-    files = {path.relative_to(root).as_posix(): path for path in _files(root)}
+    files = {path.relative_to(root).as_posix(): path for path in files_below(root)}
+    try:
+        told = read_objects(root)
+    except UNREADABLE as error:
+        raise LakeError(
+            f"{root / OBJECTS}: the list of files cannot be read ({error}); import the catalog again with "
+            "`skylake catalog import --replace`"
+        ) from error
+    if told is not None:
+        # What differs from it is not sent, and named.
+        objects = {path: told.get(path) or _object(file) for path, file in files.items()}
+        return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
     properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}
     if any(held.get(path) != known for path, known in properties.items()):
         held = {}
@@ -87,12 +101,3 @@ def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
 
 def _object(file: Path) -> tuple[int, str]:
     return file.stat().st_size, file_sha256(file)
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder, without those that are not finished."""
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder) / name

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.errors import ConfigurationError, LakeError
+from skylake.lake.besides import damage_of
 from skylake.lake.descriptions import add_descriptions
 from skylake.lake.footers import add_catalogs, add_disk_files
 from skylake.lake.layout import Layout
+from skylake.lake.ledger import damage_of_configuration
 from skylake.lake.library import add_master_files
 from skylake.lake.links import foreign_links
 from skylake.lake.pointers import add_ledger, add_snapshots
@@ -84,6 +86,12 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
             add_descriptions(layout, relations, table, folder)
     for path in sorted((layout.root / "_cameras").glob("*.json")):
         _add_camera(layout, relations, path)
+    for path in sorted((layout.root / "_cameras").glob("[!.]*.parquet")):
+        if (why := _damage_of_learnt(path)) is not None:
+            relations.problem(str(path.relative_to(layout.root)), "table of a camera", why)
+    for path in sorted(layout.configurations.glob("[!.]*.json")):
+        if (why := damage_of_configuration(path)) is not None:
+            relations.problem(str(path.relative_to(layout.root)), "configuration", why)
     add_disk_files(relations, folders)
     add_catalogs(relations, layout, settings.catalog)
     add_master_files(layout, relations)
@@ -96,6 +104,13 @@ def _settings(layout: Layout, relations: Relations) -> Settings:
     except (OSError, ConfigurationError) as error:
         relations.problem(layout.settings_file.name, "settings", error)
         return Settings()
+
+
+def _damage_of_learnt(path: Path) -> str | None:
+    try:
+        return damage_of(path.read_bytes())
+    except OSError as error:
+        return f"it cannot be read ({error})"
 
 
 def _add_camera(layout: Layout, relations: Relations, path: Path) -> None:

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 
 from skylake.errors import CatalogError
 from skylake.lake.layout import Layout
-from skylake.lake.relations import Relations
+from skylake.lake.parts import file_sha256
+from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs
-from skylake.sky.hats import read_collection, read_properties
+from skylake.sky.asterism_file import damage_of
+from skylake.sky.hats import OBJECTS, Objects, files_below, read_collection, read_objects, read_properties
 
 _THREADS = 16
 _INDEX = "_healpix_29"
@@ -137,14 +139,63 @@ def add_catalogs(relations: Relations, layout: Layout, named: Catalogs) -> None:
                 problem=f"its collection.properties cannot be used ({type(error).__name__}: {first_line(error)})",
             )  # fmt: skip
             continue
+        is_listed = _add_catalog_files(relations, layout, path)
         for name in inner:
-            relations.add("lake_catalogs", catalog=path.name, **_catalog(layout, path / name))
+            values = _catalog(layout, path / name)
+            relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
     there = {path.name for path in found}
     for name in sorted({named.solve, named.calibrate} - {"", *there}):
         relations.add(
             "lake_catalogs", catalog=name, folder=f"catalogs/{name}",
             problem="the settings name it, and it is missing",
         )  # fmt: skip
+
+
+def _add_catalog_files(relations: Relations, layout: Layout, collection: Path) -> bool:
+    """Add the files that a catalog was imported with, and those that are there; tell whether the former are known."""
+    told: Objects | None = None
+    try:
+        told = read_objects(collection)
+    except UNREADABLE as error:
+        relations.problem(str((collection / OBJECTS).relative_to(layout.root)), "list of a catalog", error)
+    there = {path.relative_to(collection).as_posix(): path.stat().st_size for path in files_below(collection)}
+    for name in sorted(there.keys() | (told or {}).keys()):
+        n_bytes, sha256 = (told or {}).get(name, (None, None))
+        relations.add(
+            "catalog_files", catalog=collection.name,
+            file=(collection / name).relative_to(layout.root).as_posix(), n_bytes_told=n_bytes, sha256=sha256,
+            n_bytes=there.get(name),
+        )  # fmt: skip
+    return told is not None
+
+
+def add_catalog_scans(layout: Layout, relations: Relations) -> None:
+    """Read every file of every catalog, and the indexes of catalogs.
+
+    Of a catalog that does not tell the checksums of its files at least the pages of these have some.
+    """
+    columns = ("file", "sha256", "n_bytes")
+    files = [one[:2] for one in relations.values("catalog_files", *columns) if one[2] is not None]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda one: _scan_catalog_file(layout.root / one[0], one[1] is not None), files)
+        for (file, _), (sha256, problem) in zip(files, found, strict=True):
+            relations.add("catalog_scans", file=file, sha256=sha256, problem=problem)
+    for path in sorted(layout.catalogs.glob("[!.]*.asterisms")):
+        relations.add(
+            "index_scans", catalog=path.stem, file=str(path.relative_to(layout.root)), problem=damage_of(path)
+        )
+
+
+def _scan_catalog_file(path: Path, is_listed: bool) -> tuple[str | None, str | None]:
+    """Return the SHA-256 of a file of a catalog, and what is wrong with it as far as it tells."""
+    try:
+        if not is_listed and path.suffix == ".parquet":
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for _ in file.iter_batches(use_threads=False):
+                    pass
+        return file_sha256(path), None
+    except (OSError, pa.ArrowException) as error:
+        return None, first_line(error)
 
 
 def _catalog(layout: Layout, root: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class FrameIds:
 
 
 def _read(path: Path) -> Ints:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return np.sort(file.read(["frame_id"])["frame_id"].to_numpy())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from skylake import logs
 from skylake.cameras import Profile
-from skylake.cameras.keep import from_json, to_json
+from skylake.cameras.keep import from_json, to_kept
 from skylake.cameras.profile import absolute_source, of_source
 from skylake.durable import hold, in_use, replace_durably
 from skylake.errors import (
@@ -225,7 +225,7 @@ class Lake:
         """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""
         profile = replace(profile, source=absolute_source(profile))
         path = self._writable.profile(profile.name)
-        text = to_json(profile)
+        text = to_kept(profile)
         seen = f"{profile.file_sha256}\n"
         if is_settled(self.layout) and _holds(path, text) and _holds(_seen_file(path), seen):
             return
@@ -363,7 +363,7 @@ class Lake:
 
 
 def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _seen_file(kept: Path) -> Path:

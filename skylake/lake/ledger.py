@@ -10,9 +10,11 @@ import json
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skylake import logs
+from skylake.core.ids import config_sha256
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.records import INSTANT, is_recorded, read_entry
@@ -118,9 +120,9 @@ def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str
     """
     for sha256, configuration in configurations.items():
         path = layout.configurations / f"{sha256}.json"
-        text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
+        text = _kept_text(configuration)
         # What a loss of power left of a commit that never became current may be cut short.
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(path, text)
 
@@ -135,9 +137,27 @@ def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
     """
     path = layout.configurations / f"{sha256}.json"
     try:
+        if why := damage_of_configuration(path):
+            raise ValueError(why)
         configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LakeError(
             f"{path}: the configuration cannot be read ({error}); restore it from a copy"
         ) from error
     return configuration
+
+
+def damage_of_configuration(path: Path) -> str | None:
+    """Return what is wrong with a kept configuration, whose name is its SHA-256; None if nothing is."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        configuration = json.loads(text)
+    except (OSError, ValueError) as error:
+        return f"it cannot be read ({error})"
+    if config_sha256(configuration) != path.stem or _kept_text(configuration) != text:
+        return "its content is not that of the SHA-256 in its name"
+    return None
+
+
+def _kept_text(configuration: Mapping[str, Any]) -> str:
+    return json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"

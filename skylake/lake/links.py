@@ -138,11 +138,11 @@ def _pointed_anew(layout: Layout) -> str:
 def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
     """Return a link in the place of a folder of the lake: what it leads to is copied, never moved into the lake."""
     target, link = path.resolve(), shlex.quote(str(path))
-    why = f"a link (to {path.readlink()}) is in the place of what skylake writes and deletes itself"
+    why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
     mend = f"rm {link}"
     if path.relative_to(layout.root).parts[0] not in _MADE_ANEW and target.exists():
         mend += f" && cp -a {shlex.quote(str(target))} {link}"
-        why += ", and other disks have to be mounted there, as with `mount --bind`"
+        why += "; mount another disk in this place if that is wanted, as by mount --bind"
     return ForeignLink(path, why, mend)
 
 

@@ -45,7 +45,7 @@ def locked(path: Path, wait: bool = True, patience_s: float = _PATIENCE_S) -> It
         If the lake cannot be written, or another process holds the lock and `wait` is false.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise cannot_be_written(path.parent, error) from error
     try:

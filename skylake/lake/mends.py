@@ -221,6 +221,16 @@ class Mends:
             return next(one.mend for one in foreign_links(self.facts.layout) if one.path == target)
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
+        if kind == "list of a catalog":
+            return f"skylake catalog import {self.lake} {target.parent.name} --replace …"
+        if kind == "configuration":
+            name = shlex.quote(str(target))
+            return (
+                f"restore {name} from a copy of the lake; or do without, as the next run under this configuration "
+                f"writes it again: mv {name} {shlex.quote(f'{target}.damaged')}"
+            )
+        if kind == "table of a camera":
+            return f"rm {shlex.quote(str(target))}" + _learnt_again(self.lake, target.name)
         if kind == "camera profile":
             return f"skylake ingest {self.lake} --camera FILE.toml PATH…"
         if table is not None and table in self.facts.folders:
@@ -284,6 +294,13 @@ class Mends:
                 if not same and _tells_of(twin, path, file):
                     return _link(twin, target)
         return None
+
+
+def _learnt_again(lake: str, name: str) -> str:
+    """Return the command that learns again what a table of a camera held; nothing where the next run does so."""
+    camera, _, what = name.removesuffix(".parquet").rpartition(".")
+    learn = {"geometries": "learn", "distortions": "learn", "place": "mosaic"}.get(what)
+    return f" && skylake camera {learn} {lake} --camera {camera}" if learn else ""
 
 
 def _link(twin: Path, target: Path) -> str:

@@ -60,7 +60,11 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
     },
     "lake_catalogs": {
         "catalog": _TEXT, "folder": _TEXT, "n_rows_told": _COUNT, "n_rows": _COUNT, "n_files": _COUNT,
-        "problem": _TEXT,
+        "is_listed": _YES, "problem": _TEXT,
+    },
+    # Files of catalogs: as they were imported, and as they are there.
+    "catalog_files": {
+        "catalog": _TEXT, "file": _TEXT, "n_bytes_told": _COUNT, "sha256": _TEXT, "n_bytes": _COUNT,
     },
     # Files of masters, relative to the lake.
     "master_files": {"file": _TEXT, "n_bytes": _COUNT},
@@ -75,6 +79,8 @@ RELATIONS: dict[str, dict[str, pa.DataType]] = {
         "table_name": _TEXT, "path": _TEXT, "row_group": _COUNT, "column_name": _TEXT, "told": _TEXT, "found": _TEXT,
     },
     "master_scans": {"file": _TEXT, "sha256": _TEXT},
+    "catalog_scans": {"file": _TEXT, "sha256": _TEXT, "problem": _TEXT},
+    "index_scans": {"catalog": _TEXT, "file": _TEXT, "problem": _TEXT},
     # What the validation of the hats package says: `verify --hats`.
     "hats_validations": {"name": _TEXT, "folder": _TEXT, "problem": _TEXT},
 }  # fmt: skip

@@ -27,18 +27,15 @@ import pyarrow as pa
 from skylake.errors import LakeError
 from skylake.lake.additions import empty_version
 from skylake.lake.bundles import BUNDLES_FOLDER
-from skylake.lake.contents import Objects
 from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.schemas import require_known_forms
 from skylake.lake.snapshot import Snapshot
 from skylake.lake.version import Version, count_rows
 from skylake.places import Reaching, key, read_keys, read_together, store
 from skylake.schema import load
-from skylake.sky.hats import Leaves, pixel_of
+from skylake.sky.hats import OBJECTS, Leaves, Objects, objects_of, pixel_of
 from skylake.sky.pixels import Pixel
 
-#: Object below a version or catalog that tells what is in it, and that it is whole.
-OBJECTS = "_objects.json"
 _FORMAT = 1
 _REMOVED = (
     "a later publish has removed it, or the store has lost objects: open the lake again, let `skylake publish --keep` "
@@ -341,16 +338,6 @@ def read_objects(layout: PublishedLayout, folder: str) -> Objects | None:
     """Return size and SHA-256 of what is below a published folder; None if it is not whole."""
     text = layout.read(layout.root / folder / OBJECTS)
     return None if text is None else objects_of(text)
-
-
-def objects_of(text: bytes) -> Objects:
-    """Return size and SHA-256 by path from a list of objects."""
-    return {path: (n_bytes, sha256) for path, (n_bytes, sha256) in json.loads(text)["objects"].items()}
-
-
-def objects_text(objects: Objects) -> str:
-    """Return the list of objects that :func:`objects_of` reads."""
-    return json.dumps({"objects": dict(sorted(objects.items()))}) + "\n"
 
 
 def read_publications(layout: PublishedLayout, numbers: Iterable[int]) -> dict[int, Publication]:

@@ -106,7 +106,7 @@ def scan_file(claim: Claim) -> Scan:
 
 def _scan_rows(scan: Scan, path: Path, schema: TableSchema) -> None:
     last: pa.Table | None = None
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         for number in range(file.metadata.num_row_groups):
             ends: dict[str, _Ends] = {}
             for batch in file.iter_batches(_BLOCK, row_groups=[number], use_threads=False):

@@ -114,6 +114,8 @@ def open_catalog(root: Path, table: str, holder: object = None, **options: Any) 
 
     keep_compiled()
     schema = arrow_schema(load(table))
+    # For Arrow, which lsdb reads files with.
+    options = {"page_checksum_verification": True} | options
     held = {"path_generator": partial(_leaf, root, holder)} | options
     if read_common_metadata(root).equals(schema):
         # Nobody has to hold what was published: only a later publish removes it.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from skylake.errors import LakeError
-from skylake.lake.contents import Contents, Objects
+from skylake.lake.contents import Contents
 from skylake.lake.parts import file_sha256
-from skylake.lake.remote import OBJECTS, Publication, PublishedLayout, objects_of, objects_text, read_objects
+from skylake.lake.remote import Publication, PublishedLayout, read_objects
 from skylake.places import key, read_together, store
+from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
 
 #: Folder of the store that tells what a publish under way is sending where.
 UNFINISHED = "_unfinished"

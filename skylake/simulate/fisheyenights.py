@@ -103,7 +103,7 @@ def simulate_fisheye(wanted: FisheyeNights, out: str | Path) -> FisheyeResult:
             _write_frame(paths[-1], pixels, mjd, wanted.exposure_s)
             rows.append({"file": str(paths[-1].relative_to(folder)), "mjd_mid": mjd, "clouded": clouded})
     (folder / "truth" / "lens.json").write_text(json.dumps(lenses, indent=1), encoding="utf-8")
-    pq.write_table(pa.Table.from_pylist(rows), folder / "truth" / "frames.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), folder / "truth" / "frames.parquet", write_page_checksum=True)
     return FisheyeResult(folder, tuple(paths), folder / "catalog.parquet", n_catalog)
 
 
@@ -126,7 +126,12 @@ def _write_catalog(path: Path, vectors: Floats, mag: Floats, seed: int) -> int:
         "id": np.arange(1, len(mag) + 1), "ra": ra, "dec": dec, "pmra": none, "pmdec": none,
         "V": mag, "V_err": none + 0.01, "B-V": colour,
     }  # fmt: skip
-    pq.write_table(pa.table(columns).replace_schema_metadata({"epoch": "2000.0"}), path, compression="zstd")
+    pq.write_table(
+        pa.table(columns).replace_schema_metadata({"epoch": "2000.0"}),
+        path,
+        compression="zstd",
+        write_page_checksum=True,
+    )
     return len(mag)
 
 

@@ -143,7 +143,9 @@ def _write_truth(
             if not rows or frame.night != rows[-1]["night"]:
                 open_table.close()
                 tables.append(folder / "truth" / "detections" / f"{frame.night:08d}.parquet")
-                writer = pq.ParquetWriter(tables[-1], DETECTION_SCHEMA, compression="zstd")
+                writer = pq.ParquetWriter(
+                    tables[-1], DETECTION_SCHEMA, compression="zstd", write_page_checksum=True
+                )
                 open_table.enter_context(writer)
             writer.write_table(truth.detections)
             rows.append(truth.frame)
@@ -182,4 +184,4 @@ def _all_stars(scenario: Scenario) -> Stars:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)

@@ -138,6 +138,22 @@ def read_bands(path: Path) -> tuple[list[Band], Content, int]:
     return [_band(table, content, start) for table in header["bands"]], told, VERSION
 
 
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with an index, read whole whatever was noted of it; None if nothing is."""
+    try:
+        with path.open("rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        header, start = _header(content)
+        own = header.pop("own", None)
+        if header["version"] == VERSION and _own(header) != own:
+            return "its header has changed"
+        if header["version"] == VERSION and zlib.crc32(memoryview(content)[start:]) != header["crc"]:
+            return "its content has changed"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"it cannot be read ({error})"
+    return None
+
+
 def read_limits(path: Path) -> Content | None:
     """Return what an index is of that may be of another version, or damaged; None where it does not tell."""
     try:

@@ -23,7 +23,7 @@ from skylake.durable import PARTIAL, locked_alone
 from skylake.errors import CatalogError, reason_of
 from skylake.sky.asterism_build import FINEST_DENSITY, RATIO, bands_of, finest_density
 from skylake.sky.asterism_file import VERSION, Content, read_bands, read_limits, write_bands
-from skylake.sky.catalogs import ReferenceCatalog
+from skylake.sky.catalogs import ReferenceCatalog, reading
 from skylake.sky.hats import leaf_files, read_pixels
 
 #: Cells of this order, 0.23 degrees wide, of each of which the brightest stars are looked at.
@@ -137,7 +137,8 @@ def _built(
         )
     density = RATIO * finest_density(narrowest_deg)
     finer = min(catalog.n_rows, density * _SKY_SQUARE_DEGREES) <= _MOST_STARS
-    vectors, magnitudes = _bright_stars(catalog, magnitude, density if finer else density / RATIO)
+    with reading(catalog.collection):
+        vectors, magnitudes = _bright_stars(catalog, magnitude, density if finer else density / RATIO)
     if len(magnitudes) < 100:
         raise CatalogError(
             f"{catalog.name}: {len(magnitudes)} stars with magnitudes are too few to solve with; import a larger "
@@ -172,7 +173,7 @@ def _bright_stars(catalog: ReferenceCatalog, magnitude: str, density: float) -> 
     most = math.ceil(_SPARE * max(density, FINEST_DENSITY) * _CELL_SQUARE_DEGREES)
     pieces = []
     for _, path in leaf_files(catalog.root, read_pixels(catalog.root)):
-        for batch in pq.ParquetFile(path).iter_batches(
+        for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(
             columns=["_healpix_29", "ra_deg", "dec_deg", magnitude]
         ):
             index, ra, dec, mag = (

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +22,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake import logs
-from skylake.durable import exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
+from skylake.durable import Linker, exchange, in_use, is_in_use, locked_alone, sync_folder, sync_tree
 from skylake.errors import CatalogError, reason_of
 from skylake.schema import TableSchema, conform, load
 from skylake.schema.parquet import write_parquet
 from skylake.sky.hats import (
+    COLLECTION_FILE,
     Properties,
     leaf_folder,
     read_common_metadata,
+    read_objects,
     read_pixels,
     read_properties,
     write_collection,
     write_metadata,
+    write_objects,
 )
 from skylake.sky.pixels import Pixel, PixelTree
 
@@ -99,8 +101,10 @@ def build_catalog(
                 batches, schema, building, target.name, tree, margin_arcsec, properties, max_leaf_rows
             )
             shutil.rmtree(building / "_dealt", ignore_errors=True)
+            write_objects(building)
             sync_tree(building)
-            _put_in_place(building, target, scratch / "replaced")
+            with _placing(target):
+                _put_in_place(building, target, scratch / "replaced")
             sync_folder(target.parent)
     except OSError as error:
         raise CatalogError(f"{target}: the catalog cannot be written ({reason_of(error)})") from error
@@ -183,10 +187,10 @@ def _build(
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
-    """Give a catalog a margin cache at least so wide, made from its own pixels; nothing else of it is written.
+    """Give a catalog a margin cache at least so wide, made from its own pixels; the files that it has stay as they are.
 
-    The wider margin stands beside the one before, which those keep who are reading it, and is named by the collection
-    once it is whole. A run that is killed leaves the catalog as it was.
+    The wider margin stands beside the one before, which those keep who are reading it. The catalog with both takes the
+    place of the one before in one step, so a run that is killed leaves a whole catalog.
 
     Parameters
     ----------
@@ -208,9 +212,7 @@ def widen_margin(collection: Path, margin_arcsec: float) -> bool:
     try:
         if _has_margin(collection, margin_arcsec):
             return False
-        with locked_alone(
-            collection / ".widening", lambda: _log.warning("%s: waiting for another run", collection)
-        ):
+        with _placing(collection):
             if _has_margin(collection, margin_arcsec):
                 return False
             _widen(collection, margin_arcsec)
@@ -225,30 +227,35 @@ def _has_margin(collection: Path, margin_arcsec: float) -> bool:
     )
 
 
+def _placing(collection: Path) -> AbstractContextManager[None]:
+    """Hold the right to put another folder in the place of a catalog."""
+    return locked_alone(
+        collection.with_name(f".{collection.name}.placing"),
+        lambda: _log.warning("%s: waiting for another run", collection),
+    )
+
+
 def _widen(collection: Path, margin_arcsec: float) -> None:
     name = collection.name
     margin_arcsec = math.ceil(margin_arcsec)
     margin = f"{name}_margin_{margin_arcsec}"
     _sweep(collection)
     scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(collection), dir=collection.parent))
-    # An import may put another catalog in the place of this folder: what is made here then goes with the old one.
-    here = os.open(collection, os.O_RDONLY)
-    try:
-        with in_use(scratch), _removing(scratch):
-            leaves = read_pixels(collection / name)
-            tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
-            _write_margin(collection / name, scratch / margin, scratch / "dealt", tree, margin_arcsec)
-            older = read_properties(collection, "collection.properties")["all_margins"].split()
-            write_collection(scratch, name, margin, margin_arcsec, older)
-            sync_tree(scratch)
-            with suppress(FileNotFoundError):  # a run may have been killed before the collection named it
-                os.rename(margin, scratch / "unnamed", src_dir_fd=here)
-            os.rename(scratch / margin, margin, dst_dir_fd=here)
-            os.fsync(here)
-            os.replace(scratch / "collection.properties", "collection.properties", dst_dir_fd=here)
-            os.fsync(here)
-    finally:
-        os.close(here)
+    with in_use(scratch), _removing(scratch):
+        building = scratch / name
+        shutil.copytree(collection, building, copy_function=Linker())
+        leaves = read_pixels(building / name)
+        tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
+        _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
+        older = read_properties(building, "collection.properties")["all_margins"].split()
+        write_collection(building, name, margin, margin_arcsec, older)
+        known = read_objects(building)
+        # A catalog of an older skylake lists none of its files, which may have changed by now.
+        if known is not None:
+            write_objects(building, {path: facts for path, facts in known.items() if path != COLLECTION_FILE})
+        sync_tree(building)
+        _put_in_place(building, collection, scratch / "replaced")
+        sync_folder(collection.parent)
 
 
 def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[int, int]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from skylake.core.bands import mag_column
 from skylake.core.sphere import apply_proper_motion, julian_epoch, separation_deg, within
 from skylake.errors import CatalogError
+from skylake.places import is_url
 from skylake.sky.cone import faintest_of, read_cone
-from skylake.sky.hats import read_collection, read_common_metadata, read_properties
+from skylake.sky.hats import files_below, read_collection, read_common_metadata, read_objects, read_properties
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,6 +94,24 @@ class ReferenceCatalog:
         """Folder of the catalog without its margin."""
         return self.collection / self.name
 
+    def cone(
+        self,
+        ra_deg: float,
+        dec_deg: float,
+        radius_deg: float,
+        columns: Sequence[str] | None = None,
+        filter: Any = None,
+    ) -> pa.Table:
+        """Return the stars within a cone as :func:`skylake.sky.cone.read_cone` does.
+
+        Raises
+        ------
+        CatalogError
+            If a file is missing or damaged.
+        """
+        with reading(self.collection):
+            return read_cone(self.root, ra_deg, dec_deg, radius_deg, columns, filter)
+
     @property
     def bands(self) -> list[str]:
         """Bands in which it has magnitudes."""
@@ -98,6 +123,52 @@ class ReferenceCatalog:
     def colours(self) -> list[str]:
         """Colours that it gives as such."""
         return [n.removeprefix("colour_").replace("_", "-") for n in self.columns if n.startswith("colour_")]
+
+
+@contextmanager
+def reading(collection: Path) -> Iterator[None]:
+    """Say which file of a catalog was the one that could not be read; the files are gone through only then.
+
+    Raises
+    ------
+    CatalogError
+        If a file is missing or damaged.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # In an object store the reader of the store says what is wrong.
+        path = None if is_url(collection) else _damaged_file(collection)
+        if path is None:
+            raise
+        lake = collection.parents[1] if collection.parent.name == "catalogs" else "LAKE"
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CatalogError(
+            f"{path}: the catalog is damaged ({said}); import it again: "
+            f"`skylake catalog import {shlex.quote(str(lake))} {collection.name} --replace …`"
+        ) from error
+
+
+def _damaged_file(collection: Path) -> Path | None:
+    """Return the first file of a catalog that is not as it was imported, or cannot be read; None if none is."""
+    try:
+        told = read_objects(collection) or {}
+    except (OSError, ValueError, LookupError, TypeError):
+        told = {}
+    there = set(files_below(collection))
+    for path in sorted(there | {collection / name for name in told}):
+        if path not in there:
+            return path
+        known = told.get(path.relative_to(collection).as_posix())
+        try:
+            with path.open("rb") as stream:
+                if known is not None and hashlib.file_digest(stream, "sha256").hexdigest() != known[1]:
+                    return path
+            if known is None and path.suffix == ".parquet":
+                pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):
+            return path
+    return None
 
 
 class StarField:
@@ -155,10 +226,11 @@ class StarField:
         wide = min(_SPARE * radius_deg + 0.01, 180.0)
         limit = math.ceil(faintest) if math.isfinite(faintest) else math.inf
         columns = ["ra_deg", "dec_deg", "pm_ra_mas_yr", "pm_dec_mas_yr", self.magnitude]
-        held = faintest_of(self.catalog.root, ra_deg, dec_deg, wide, self.magnitude, self._most)
+        with reading(self.catalog.collection):
+            held = faintest_of(self.catalog.root, ra_deg, dec_deg, wide, self.magnitude, self._most)
         deepest = min(held, limit)
         bright = None if math.isinf(deepest) else pc.field(self.magnitude) <= deepest
-        stars = read_cone(self.catalog.root, ra_deg, dec_deg, wide, columns, bright)
+        stars = self.catalog.cone(ra_deg, dec_deg, wide, columns, bright)
         self._field = ra_deg, dec_deg, wide, limit, stars
         return stars
 

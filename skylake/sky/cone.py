@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray, within
 from skylake.errors import CatalogError
-from skylake.places import arrow_filesystem, key
+from skylake.places import arrow_filesystem, key, parquet_format
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
 from skylake.sky.pixels import cone_ranges, pixel_range
 
@@ -159,14 +159,12 @@ def _dataset(root: Path, ranges: IntArray, schema: pa.Schema, leaves: Leaves | N
     fragments = [
         fragment for path, n_rows in files if (fragment := _fragment(path, ranges, n_rows)) is not None
     ]
-    return pds.FileSystemDataset(fragments, schema, pds.ParquetFileFormat())
+    return pds.FileSystemDataset(fragments, schema, parquet_format())
 
 
 def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFileFragment | None:
     """Return those row groups of a file whose statistics do not exclude the ranges; None if there are none."""
-    import pyarrow.dataset as pds
-
-    fragment = pds.ParquetFileFormat().make_fragment(key(path), arrow_filesystem(path))
+    fragment = parquet_format().make_fragment(key(path), arrow_filesystem(path))
     metadata = fragment.metadata
     if n_rows is not None and metadata.num_rows != n_rows:
         raise WrongCount(path, f"the file has {metadata.num_rows} rows instead of {n_rows}")

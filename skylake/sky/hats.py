@@ -8,6 +8,8 @@ A catalog here keeps a folder per pixel (``hats_npix_suffix=/``), with one or mo
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,8 +29,14 @@ from skylake.sky.pixels import Pixel, pixel_range
 _DIRECTORY_SIZE = 10000
 #: Footers that are read at a time.
 _FOOTER_THREADS = 16
+#: Names the catalog and the margins of a collection.
+COLLECTION_FILE = "collection.properties"
 #: Files of each pixel of a catalog, with the rows that each ought to have; None where that is not known.
 Leaves = Mapping[Pixel, Mapping[Path, int | None]]
+#: File of a reference catalog, or of a published folder, with what is in it; written after all of that.
+OBJECTS = "_objects.json"
+Objects = dict[str, tuple[int, str]]
+"""Size and SHA-256 by path."""
 _LEAF = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:/|\Z)")
 
 
@@ -198,7 +206,7 @@ def read_collection(root: Path) -> dict[str, str]:
     CatalogError
         If they lead elsewhere.
     """
-    properties = read_properties(root, "collection.properties")
+    properties = read_properties(root, COLLECTION_FILE)
     for key in ("hats_primary_table_url", "all_margins", "default_margin"):
         if not all(is_plain_name(name) for name in properties.get(key, root.name).split()):
             raise CatalogError(
@@ -219,7 +227,58 @@ def write_collection(
         "skylake_margin_arcsec": f"{margin_arcsec:g}",
     }
     text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in values.items())
-    replace_text(root / "collection.properties", text)
+    replace_text(root / COLLECTION_FILE, text)
+
+
+def write_objects(root: Path, known: Objects | None = None) -> None:
+    """Write sizes and checksums of all that is in the folder of a catalog, with which it is compared later on.
+
+    Parameters
+    ----------
+    root : Path
+    known : dict or None
+        Size and SHA-256 of files that are listed already, by path; those are not read.
+    """
+    objects = dict(known or {})
+    for path in files_below(root):
+        name = path.relative_to(root).as_posix()
+        if name not in objects:
+            with path.open("rb") as stream:
+                objects[name] = path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+    replace_text(root / OBJECTS, objects_text(objects))
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that are not finished and the list of them."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith(".") and not (name == OBJECTS and folder == str(root)):
+                yield Path(folder) / name
+
+
+def read_objects(root: Path) -> Objects | None:
+    """Return what is told to be in the folder of a catalog; None for one of an older skylake, which tells nothing.
+
+    Raises
+    ------
+    OSError, ValueError, LookupError, TypeError
+        If the list cannot be read.
+    """
+    try:
+        return objects_of((root / OBJECTS).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def objects_of(text: bytes) -> Objects:
+    """Return size and SHA-256 by path from a list of objects."""
+    return {path: (n_bytes, sha256) for path, (n_bytes, sha256) in json.loads(text)["objects"].items()}
+
+
+def objects_text(objects: Objects) -> str:
+    """Return the list of objects that :func:`objects_of` reads."""
+    return json.dumps({"objects": dict(sorted(objects.items()))}) + "\n"
 
 
 def partial_path(path: Path) -> Path:

@@ -21,6 +21,7 @@ from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatc
 from skylake.core.crowding import crowding_by_magnitude
 from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
 from skylake.errors import CatalogError
+from skylake.sky.catalogs import reading
 from skylake.sky.compiled import keep_compiled
 from skylake.sky.hats import read_collection, read_properties
 from skylake.sky.match import Aperture, pairs_within
@@ -171,8 +172,11 @@ def join_catalog(
     moving = ("pm_ra_mas_yr", "pm_dec_mas_yr")
     keep_compiled()
     left = lsdb.open_catalog(detections, columns=list(dict.fromkeys([*LEFT_COLUMNS, *left_columns])))
+    # The option is for Arrow, which lsdb reads files with: else a bit that was flipped would be a wrong magnitude.
     right = lsdb.open_catalog(
-        collection, columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns]))
+        collection,
+        columns=list(dict.fromkeys(["ra_deg", "dec_deg", *moving, *right_columns])),
+        page_checksum_verification=True,
     )
     algorithm = PairsWithin(radius_arcsec, float(catalog["skylake_epoch"]), moving, aperture)
     try:
@@ -191,7 +195,7 @@ def join_catalog(
         return _no_pairs(detections, list(left.columns), collection, list(right.columns))
     # A night is one task: its partitions are computed here, not sent back to a scheduler that may be
     # waiting for this very task.
-    with dask.config.set(scheduler="synchronous"):
+    with dask.config.set(scheduler="synchronous"), reading(collection):
         rows = matched.compute(progress_bar=False)
     return pa.Table.from_pandas(rows, preserve_index=False)
 

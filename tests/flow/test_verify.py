@@ -17,25 +17,46 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from skylake.errors import LakeError, UsageError
+from skylake.cameras.profile import load as load_profile
+from skylake.core.ids import config_sha256
+from skylake.core.sphere import healpix_centre, healpix_index
+from skylake.errors import CatalogError, LakeError, UsageError
 from skylake.flow.aggregate import aggregate
 from skylake.flow.archive import make_archive
 from skylake.flow.calibrate import calibrate
+from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
+from skylake.flow.known import write_repeats
 from skylake.flow.outdated import outdated
 from skylake.flow.progress import Silent
+from skylake.flow.solving import index_catalog
 from skylake.flow.stale import Why
 from skylake.flow.verify import VerifyOptions, VerifyReport, open_facts, verify
+from skylake.image.geometry import Geometry
+from skylake.image.lens import Lens
 from skylake.lake import Lake
 from skylake.lake.bundles import Bundle, read_members
+from skylake.lake.geometries import write_geometries
+from skylake.lake.ledger import keep_configurations
 from skylake.lake.parts import Part, PartFile, file_sha256
-from skylake.schema import table_names
+from skylake.schema import load, table_names
 from skylake.schema.digest import add_digests, rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
 from skylake.simulate import Scenario, ScheduleParams, StarParams
-from skylake.sky.hats import write_row_group_metadata
+from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalogs import ReferenceCatalog, StarField
+from skylake.sky.hats import (
+    Properties,
+    leaf_folder,
+    pixel_of,
+    write_common_metadata,
+    write_metadata,
+    write_row_group_metadata,
+)
+from skylake.sky.join import join_catalog
+from skylake.sky.match import Aperture
 
 SCENARIO = Scenario(
     camera="sim", nights=9, frames_per_night=6, stars=StarParams(per_frame=120.0, variable_fraction=0.0),
@@ -750,3 +771,152 @@ def test_a_derived_part_whose_file_is_lost_is_mended_by_making_it_again(table: s
     assert calibrated.snapshot().read(table).equals(before)
     assert patient.verify(deep=True).all_well
     assert not any(state.why for state in outdated(calibrated).values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A lake with a file of each kind that stands beside the tables, and what makes each again."""
+
+    lake: Lake
+    again: dict[str, Callable[[], object]]
+
+    def failed(self, *checks: str) -> dict[str, str]:
+        report = Patient(self.lake.root).verify(deep=True, only=checks)
+        return {check: told(report, check) for check in report.failed}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    folder = tmp_path_factory.mktemp("kept")
+    lake = Lake.create(folder / "lake", Settings(pixel_order=0, cluster="inline"))
+    random = np.random.default_rng(8)
+    n = 3000
+    columns = {
+        "ra": random.uniform(0, 360, n),
+        "dec": random.uniform(-70, 70, n),
+        "V": random.uniform(5, 12, n),
+    }
+    pq.write_table(pa.table(columns), folder / "stars.parquet")
+    profile = load_profile("sim")
+    configuration = {"stage": "test", "numbers": [1, 2.5], "names": {"b": None, "a": "é"}}
+    lens = Lens.from_parameters(np.arange(13) / 7.0 + 0.1, "equisolid", True)
+    geometry = Geometry(
+        lens, (1040, 1392), 58000.1, 58000.5, 12, 9000, 0.34, 0.35, np.diag(np.arange(13) * 1e-7)
+    )
+    stars = CatalogColumns(ra="ra", dec="dec", magnitudes={"V": "V"})
+    again: dict[str, Callable[[], object]] = {
+        "catalogs/sky/": lambda: import_catalog(
+            lake, "sky", "table", [folder / "stars.parquet"], stars, replace=True
+        ),
+        "catalogs/sky.asterisms": lambda: index_catalog(lake.snapshot(), "sky", None, 20.0, 60.0),
+        "_cameras/sim.json": lambda: lake.keep_profile(profile),
+        "_cameras/sim.geometries.parquet": lambda: write_geometries(lake.layout, "sim", [geometry]),
+        "_cameras/sim.repeats.parquet": lambda: write_repeats(lake, "sim", {"a.fits": (1, 2, 3)}),
+        "_ledger/configurations/": lambda: keep_configurations(
+            lake.layout, {config_sha256(configuration): configuration}
+        ),
+    }
+    for make in again.values():
+        make()
+    return Kept(lake, again)
+
+
+#: What flips are tried in, the check that finds them, and the mend that it tells.
+BESIDES = [
+    (
+        "catalogs/sky/sky/dataset/*/*/*/*.parquet",
+        "catalog_sha256",
+        r"skylake catalog import \S+ sky --replace …",
+    ),
+    ("catalogs/sky/sky_margin/dataset/*/*/*/*.parquet", "catalog_sha256", "skylake catalog import .* sky"),
+    ("catalogs/sky/sky/hats.properties", "catalog_sha256", "skylake catalog import .* sky"),
+    ("catalogs/sky/sky/dataset/_common_metadata", "catalog_sha256", "skylake catalog import .* sky"),
+    (
+        "catalogs/sky/_objects.json",
+        "document_readable|catalog_files|catalog_sha256",
+        "skylake catalog import .* sky",
+    ),
+    ("catalogs/sky.asterisms", "index_whole", r"skylake catalog index \S+ sky"),
+    ("_cameras/sim.json", "document_readable", r"skylake ingest \S+ --camera"),
+    ("_cameras/sim.geometries.parquet", "document_readable", "rm .* && skylake camera learn .* --camera sim"),
+    ("_cameras/sim.repeats.parquet", "document_readable", "rm "),
+    ("_ledger/configurations/*.json", "document_readable", "mv "),
+]
+
+
+@pytest.mark.parametrize(("files", "checks", "mend"), BESIDES, ids=lambda one: one if "/" in one else "")
+def test_a_bit_that_is_flipped_anywhere_is_found(files: str, checks: str, mend: str, kept: Kept) -> None:
+    path = min(kept.lake.root.glob(files))
+    whole, random, names = path.read_bytes(), np.random.default_rng(len(files)), checks.split("|")
+    assert not kept.failed(*names)
+    for place in random.choice(8 * len(whole), 16, replace=False):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        found = "\n".join(kept.failed(*names).values())
+        name = "" if path.name == "_objects.json" else path.name  # one that tells of another file blames that
+        assert re.search(f"{name}.*=> .*{mend}", found), (place, found)
+    if mend in ("mv ", "rm "):
+        command = found.partition("=> ")[2]
+        subprocess.run(command.rpartition("again: ")[2], shell=True, check=True)
+        assert not kept.failed(*names)
+    [make] = [
+        make for start, make in kept.again.items() if str(path.relative_to(kept.lake.root)).startswith(start)
+    ]
+    make()
+    assert path.read_bytes() == whole
+    assert not kept.failed(*names)
+
+
+def test_a_catalog_of_an_older_skylake_is_named_and_its_pages_are_read(kept: Kept, tmp_path: Path) -> None:
+    lake = Lake(shutil.copytree(kept.lake.root, tmp_path / "lake", symlinks=True))
+    (lake.root / "catalogs/sky/_objects.json").unlink()
+    mine = Kept(lake, {})
+    assert list(mine.failed("catalog_files", "catalog_sha256", "catalog_listed")) == ["catalog_listed"]
+    assert "imported before checksums" in mine.failed("catalog_listed")["catalog_listed"]
+    path = min(lake.root.glob("catalogs/sky/sky/dataset/*/*/*/*.parquet"))
+    flip_in_column(path, "mag_V")
+    assert path.name in mine.failed("catalog_sha256")["catalog_sha256"]
+
+
+def flip_in_column(path: Path, name: str) -> None:
+    """Flip a bit in the values of a column."""
+    group = pq.read_metadata(path).row_group(0)
+    (column,) = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == name]
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 5] ^= 4
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_no_wrong_magnitude_is_read_from_a_damaged_catalog(kept: Kept, tmp_path: Path) -> None:
+    lake = Lake(shutil.copytree(kept.lake.root, tmp_path / "lake", symlinks=True))
+    paths = [
+        min(lake.root.glob(f"catalogs/sky/sky{kind}/dataset/*/*/*/*.parquet")) for kind in ("", "_margin")
+    ]
+    order, number = pixel_of(paths[0]) or (0, 0)
+    ra, dec = (float(one[0]) for one in healpix_centre(np.array([number]), order))
+    reference = ReferenceCatalog.open(lake.layout.catalog("sky"))
+    assert reference.cone(ra, dec, 20.0).num_rows
+    detections = tmp_path / "detections"
+    table = pa.table(
+        {"_healpix_29": healpix_index(np.array([ra]), np.array([dec])), "ra_deg": [ra], "dec_deg": [dec]}
+        | {"frame_id": [1], "source_no": pa.array([1], pa.int32()), "mjd_mid": [60000.0]}
+    )
+    write_parquet(table, detections / leaf_folder(order, number) / "x.parquet")
+    write_metadata(detections, load("sources"), Properties("detections", "object", 1), [(order, number)])
+    write_common_metadata(detections, table.schema)
+    uses: list[Callable[[], object]] = [
+        lambda: reference.cone(ra, dec, 20.0, ["mag_V"]),
+        lambda: StarField(reference, "V").at(ra, dec, 20.0, 60000.0),
+        lambda: index_catalog(lake.snapshot(), "sky", None, 20.0, 60.0),
+        lambda: join_catalog(detections, reference.collection, (), ("mag_V",), 5.0, Aperture(None, 3.0, 2.0)),
+    ]
+    for use in uses:
+        use()
+    flip_in_column(paths[0], "mag_V")
+    for use in uses:
+        with pytest.raises(CatalogError, match="the catalog is damaged") as error:
+            use()
+        assert str(error.value).startswith(str(paths[0]))
+        assert f"skylake catalog import {lake.root} sky --replace" in str(error.value)

@@ -20,9 +20,8 @@ import pytest
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, PublishOptions, PublishReport, Retention, publish_snapshot
 from skylake.lake.ledger import keep_configurations, read_configuration
-from skylake.lake.remote import OBJECTS
 from skylake.schema import load, table_names
-from skylake.sky.hats import Properties, write_collection, write_metadata
+from skylake.sky.hats import OBJECTS, Properties, write_collection, write_metadata
 
 Fill = Callable[..., None]
 TABLES = ("frames", "sources", "matches")

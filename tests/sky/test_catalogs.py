@@ -128,7 +128,7 @@ def test_the_next_frames_of_a_field_read_nothing(moving: pa.Table, build: Build)
     again = field.at(10.0, 89.7, 0.5, MJD_2025)
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
     assert len(field.at(10.0, 89.65, 0.5, MJD_2025)[0]) > 0
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CatalogError, match="the catalog is damaged"):
         field.at(10.0, 88.7, 0.5, MJD_2025)
 
 
@@ -138,7 +138,7 @@ def test_a_field_that_could_not_be_read_is_not_taken_for_the_last_one(moving: pa
     assert len(field.at(10.0, 89.7, 0.5, MJD_2025)[0]) > 0
     shutil.move(target / "stars" / "dataset", target / "elsewhere")
     for _ in range(2):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(CatalogError, match="the catalog is damaged"):
             field.at(10.0, 88.7, 0.5, MJD_2025)
     shutil.move(target / "elsewhere", target / "stars" / "dataset")
     fresh = StarField(ReferenceCatalog.open(target), "V").at(10.0, 88.7, 0.5, MJD_2025)
