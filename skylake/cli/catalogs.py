@@ -108,7 +108,14 @@ def import_(
     with progress() as shown:
         report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
     for reason, n_rows in report.dropped.items():
-        show.complain(f"{name}: {n_rows} rows were left out ({reason})")
+        show.complain(
+            f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
+        )
+    if report.ra_may_be_hours:
+        show.complain(
+            f"{name}: every right ascension is below 24 and was read as degrees; if the column {ra} holds hours, "
+            "import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
+        )
     if report.n_duplicate_ids:
         where = f"in the column {identifier}" if identifier else "made from equal positions"
         show.complain(

@@ -13,7 +13,7 @@ from skylake.errors import UsageError
 from skylake.flow.progress import Progress, Silent
 from skylake.lake import Lake
 from skylake.sky.catalog_build import build_catalog
-from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalog_columns import CatalogColumns, ImportReport
 from skylake.sky.catalog_files import import_batches
 from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
 
@@ -35,6 +35,10 @@ class CatalogReport:
         Pixels that hold them.
     dropped : dict
         Rows left out, by reason.
+    first_dropped : dict
+        The first row left out, by reason.
+    ra_may_be_hours : bool
+        Whether every right ascension is below 24, and nothing says whether that is degrees or hours.
     n_duplicate_ids : int
         Stars whose identifier another star of their pixel has.
     is_default : bool
@@ -45,6 +49,8 @@ class CatalogReport:
     n_rows: int = 0
     n_pixels: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    first_dropped: dict[str, str] = field(default_factory=dict)
+    ra_may_be_hours: bool = False
     n_duplicate_ids: int = 0
     is_default: bool = False
 
@@ -121,10 +127,12 @@ def import_catalog(
 
 
 def _counted(files: Sequence[Path], columns: CatalogColumns, report: CatalogReport) -> Iterator[pa.Table]:
+    total = ImportReport()
     for table, counts in import_batches(files, columns):
-        for reason, n_rows in counts.dropped.items():
-            report.dropped[reason] = report.dropped.get(reason, 0) + n_rows
+        total += counts
         yield table
+    report.dropped, report.first_dropped = total.dropped, total.firsts
+    report.ra_may_be_hours = total.may_be_hours
 
 
 def _watch(batches: Iterator[pa.Table], progress: Progress) -> Iterator[pa.Table]:
