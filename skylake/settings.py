@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.declared import read_toml
 from skylake.durable import replace_durably
 from skylake.errors import ConfigurationError
 
@@ -50,12 +51,7 @@ def read_settings(path: Path) -> Settings:
     ConfigurationError
         For a key that is unknown or a value of the wrong type.
     """
-    import tomllib
-
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    data = read_toml(path)
     known = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for key, value in data.items():
         if key not in known:

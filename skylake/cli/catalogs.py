@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    Number,
     declination,
     lake_argument,
     open_lake,
@@ -67,9 +68,14 @@ def catalog() -> None:
 )
 @click.option("--pm-ra-coordinate", is_flag=True, help="The proper motion in RA lacks the factor cos(dec).")
 @click.option(
-    "--epoch", type=float, default=2000.0, show_default=True, metavar="YEAR", help="Epoch of the positions."
+    "--epoch",
+    type=Number(1000, 3000),
+    default=2000.0,
+    show_default=True,
+    metavar="YEAR",
+    help="Epoch of the positions.",
 )
-@click.option("--margin", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="ARCSEC",
+@click.option("--margin", type=Number(min=1), default=300.0, show_default=True, metavar="ARCSEC",
               help="Width of the margin cache; matches may reach no farther.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
 @show.as_json
@@ -260,7 +266,7 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 @catalog.command()
 @lake_argument
 @click.argument("name")
-@click.option("--scales", nargs=2, type=click.FloatRange(0.1, 120.0), default=(0.5, 60.0), show_default=True,
+@click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
               metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
 @click.option(
     "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."

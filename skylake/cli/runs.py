@@ -14,6 +14,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    Number,
     as_of_option,
     camera_option,
     cluster_options,
@@ -46,7 +47,7 @@ skylake ingest LAKE --camera sim --redo --from 20240407 --to 20240407 night/
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to take, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to take, YYYYMMDD.")
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
-@click.option("--rotation", type=click.FloatRange(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
+@click.option("--rotation", type=Number(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
               "east of north, in place of what headers and profile tell.")  # fmt: skip
 @cluster_options
 @show.as_json

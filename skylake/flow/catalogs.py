@@ -90,7 +90,9 @@ def import_catalog(
         If the files cannot be read.
     """
     if not is_plain_name(name):
-        raise UsageError(f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-'")
+        raise UsageError(
+            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
+        )
     target = lake.layout.catalog(name)
     if target.exists() and not replace:
         raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
