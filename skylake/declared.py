@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from skylake.errors import ConfigurationError
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Value = TypeVar("Value")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a file of declarations says.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no TOML.
+    OSError
+        If it cannot be read.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(
+            f"{path}: its lists or tables are nested too deeply to be read; write them as the documentation shows"
+        ) from None
 
 
 def adapter(kind: type[Value]) -> TypeAdapter[Value]:

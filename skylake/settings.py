@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skylake.declared import read_toml
 from skylake.durable import replace_durably
 from skylake.errors import ConfigurationError
 
@@ -77,7 +78,7 @@ def read_settings(path: Path) -> Settings:
     ConfigurationError
         For a key that is unknown or a value of the wrong type.
     """
-    data = _parse(path)
+    data = read_toml(path)
     for name in _addresses(data):
         del data[name]
     data.pop("mirror_url", None)
@@ -124,7 +125,7 @@ def user_setting(lake: Path, name: str) -> str:
         If the file cannot be used.
     """
     path = user_file()
-    data = _parse(path) if path.is_file() else {}
+    data = read_toml(path) if path.is_file() else {}
     for key, section in data.items():
         if not isinstance(section, dict):
             raise ConfigurationError(
@@ -142,7 +143,7 @@ def user_setting(lake: Path, name: str) -> str:
 def misplaced(lake: Path, name: str) -> str | None:
     """Return what to do about an address in the settings of a lake, which is not used; None if there is none."""
     path = lake / FILE_NAME
-    if not path.is_file() or name not in _addresses(_parse(path)):
+    if not path.is_file() or name not in _addresses(read_toml(path)):
         return None
     return (
         f"{path}: {name} is not taken from a lake, which may be somebody else's; move that line below "
@@ -157,15 +158,6 @@ def user_section(lake: Path) -> str:
 
 def _addresses(data: dict[str, Any]) -> list[str]:
     return [name for name in _OF_USER if "://" in str(data.get(name, ""))]
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
 
 
 def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,8 +17,8 @@ from skylake.cameras.unused import refuse_unused
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
-from skylake.declared import build
-from skylake.errors import ConfigurationError
+from skylake.declared import build, read_toml
+from skylake.errors import ConfigurationError, reason_of
 
 _FOLDER = Path(__file__).parent
 _PERIOD_KEYS = {"from", "until", "comment"}
@@ -221,11 +220,9 @@ def _resolve_like(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _told(path: Path) -> dict[str, Any]:
     """Return what a file says itself."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: the profile cannot be read: {error}") from error
+        return read_toml(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the profile cannot be read ({reason_of(error)})") from error
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,22 @@ _POSITIVE = {
     "calibration": "match_radius_arcsec min_stars max_mag_err colour_term_prior_err",
     "astrometry": "radius_deg pointing_arcsec seconds",
 }  # fmt: skip
+#: Beyond these sizes a number means nothing in any unit.
+_LEAST, _LARGEST = 1e-15, 1e15
+#: Least and largest number of what has a scale of its own.
+_LIMITS = {
+    "optics.pixel_scale_arcsec": (1e-3, 36_000.0),
+    "optics.plate_scale_arcsec_mm": (1e-2, 1e6),
+    "optics.diameter_m": (1e-4, 1e3),
+    "detector.width_px": (1, 1_000_000),
+    "detector.height_px": (1, 1_000_000),
+    "detector.gain_e_per_adu": (1e-6, 1e6),
+    "extraction.background_mesh_px": (_MIN_MESH_PX, 100_000),
+    "extraction.threshold_sigma": (1e-3, 1e6),
+    "apertures.total_radius_px": (1e-3, 10_000.0),
+    "calibration.match_radius_arcsec": (1e-3, 36_000.0),
+    "astrometry.seconds": (1e-3, 1e6),
+}
 #: Numbers that may be zero.
 _NOT_NEGATIVE = {
     "header": "time_tolerance_s",
@@ -61,8 +77,9 @@ _RANGES_FROM_ZERO = {"detector": "trim_x trim_y overscan_x overscan_y", "apertur
 def rules_of_profile(camera: Camera) -> Iterator[Rule]:
     """Return all rules that the values of a camera have to follow, those of single numbers first."""
     return itertools.chain(
-        _rules_of_finite(camera, ""),
+        _rules_of_finite(camera),
         _rules_of_numbers(camera),
+        _rules_of_sizes(camera),
         _rules_of_ranges(camera),
         _rules_of_apertures(camera),
         _rules_of_names(camera),
@@ -73,19 +90,34 @@ def rules_of_profile(camera: Camera) -> Iterator[Rule]:
     )
 
 
-def _rules_of_finite(value: Any, key: str) -> Iterator[Rule]:
-    """Return a rule for each number below a key."""
-    if isinstance(value, float):
+def _rules_of_finite(camera: Camera) -> Iterator[Rule]:
+    for key, value in _fractions(camera, ""):
         yield not math.isfinite(value), key, "give a finite number"
+
+
+def _rules_of_sizes(camera: Camera) -> Iterator[Rule]:
+    for key, value in _fractions(camera, ""):
+        absurd = value != 0.0 and not _LEAST <= abs(value) <= _LARGEST
+        yield (
+            absurd,
+            key,
+            f"{value:g} is out of range; give 0, or a number from {_LEAST:g} to {_LARGEST:g} in size",
+        )
+
+
+def _fractions(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Return each number with a fraction below a key, with its own."""
+    if isinstance(value, float):
+        yield key, value
     elif dataclasses.is_dataclass(value):
         for one in dataclasses.fields(value):
-            yield from _rules_of_finite(getattr(value, one.name), f"{key}.{one.name}".lstrip("."))
+            yield from _fractions(getattr(value, one.name), f"{key}.{one.name}".lstrip("."))
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _rules_of_finite(inner, f"{key}.{name}")
+            yield from _fractions(inner, f"{key}.{name}")
     elif isinstance(value, tuple):
         for inner in value:
-            yield from _rules_of_finite(inner, key)
+            yield from _fractions(inner, key)
 
 
 def _values(camera: Camera, keys: dict[str, str]) -> Iterator[tuple[str, Any]]:
@@ -105,6 +137,11 @@ def _rules_of_numbers(camera: Camera) -> Iterator[Rule]:
         yield value < 0, key, "give 0 or a number above it"
     mesh = camera.extraction.background_mesh_px
     yield mesh < _MIN_MESH_PX, "extraction.background_mesh_px", f"give {_MIN_MESH_PX} pixels or more"
+    for key, (least, largest) in _LIMITS.items():
+        section, name = key.split(".")
+        value = getattr(getattr(camera, section), name)
+        off = value is not None and not least <= value <= largest
+        yield off, key, f"{value} is out of range; give a number from {least:g} to {largest:g}"
 
 
 def _rules_of_ranges(camera: Camera) -> Iterator[Rule]:
@@ -137,8 +174,8 @@ def _rules_of_apertures(camera: Camera) -> Iterator[Rule]:
 
 
 def _rules_of_names(camera: Camera) -> Iterator[Rule]:
-    yield not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"
     yield len(camera.name) > MAX_NAME, "name", f"at most {MAX_NAME} characters"
+    yield not is_plain_name(camera.name), "name", "use letters, digits, '.', '_' and '-'"
     default = camera.default_filter
     unknown = default is not None and camera.filter_band(default) is None
     yield unknown, "default_filter", f"[filters.{default}] is missing"

@@ -26,6 +26,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _MJD_EPOCH = datetime.datetime(1858, 11, 17)
 
 
+class Number(click.FloatRange):
+    """A number within limits, which NaN and infinity are not.
+
+    Each option with a fraction takes this type: NaN passes every comparison of click's own.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no finite number; give one", param, ctx)
+        return found
+
+
 def night(text: Any) -> int:
     """Read a night, YYYYMMDD or YYYY-MM-DD."""
     digits = str(text).replace("-", "")
@@ -92,9 +106,19 @@ def bits(text: Any) -> int:
         raise click.BadParameter(f"{text!r} is no whole number; write it as 18 or 0x12") from None
 
 
+def output_file(text: Any) -> Path:
+    """Read the name of a file to write, in a folder that is there: a slip of the pen shall make none."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise click.BadParameter(f"{path} is a folder; name a file in it")
+    return path
+
+
 def picture(text: Any) -> Path:
     """Read the name of a picture."""
-    path = Path(text)
+    path = output_file(text)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.BadParameter(f"{path}: the suffix tells no format of pictures; use .png, .svg or .pdf")
     return path
@@ -102,7 +126,7 @@ def picture(text: Any) -> Path:
 
 def healpix_file(text: Any) -> Path:
     """Read the name of a HEALPix map."""
-    path = Path(text)
+    path = output_file(text)
     if not path.name.lower().endswith((".fits", ".fits.gz")):
         raise click.BadParameter(f"{path}: a map is a FITS file; name it .fits, and use --plot for a picture")
     return path
@@ -165,7 +189,7 @@ camera_of_lake_option = click.option(
 out_option = click.option(
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=output_file,
     metavar="FILE",
     help="File to write; its suffix tells the format.",
 )

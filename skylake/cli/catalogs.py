@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    Number,
     declination,
     lake_argument,
     open_lake,
@@ -67,9 +68,14 @@ def catalog() -> None:
 )
 @click.option("--pm-ra-coordinate", is_flag=True, help="The proper motion in RA lacks the factor cos(dec).")
 @click.option(
-    "--epoch", type=float, default=2000.0, show_default=True, metavar="YEAR", help="Epoch of the positions."
+    "--epoch",
+    type=Number(1000, 3000),
+    default=2000.0,
+    show_default=True,
+    metavar="YEAR",
+    help="Epoch of the positions.",
 )
-@click.option("--margin", type=click.FloatRange(min=1), default=300.0, show_default=True, metavar="ARCSEC",
+@click.option("--margin", type=Number(min=1), default=300.0, show_default=True, metavar="ARCSEC",
               help="Width of the margin cache; `calibrate` widens it if matches reach farther.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
 @click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
@@ -114,7 +120,14 @@ def import_(
         if indexed:
             index_imported(opened, report, shown)
     for reason, n_rows in report.dropped.items():
-        show.complain(f"{name}: {n_rows} rows were left out ({reason})")
+        show.complain(
+            f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
+        )
+    if report.ra_may_be_hours:
+        show.complain(
+            f"{name}: every right ascension is below 24 and was read as degrees; if the column {ra} holds hours, "
+            "import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
+        )
     if report.n_duplicate_ids:
         where = f"in the column {identifier}" if identifier else "made from equal positions"
         show.complain(
@@ -267,7 +280,7 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 @catalog.command()
 @lake_argument
 @click.argument("name")
-@click.option("--scales", nargs=2, type=click.FloatRange(0.1, 120.0), default=(0.5, 60.0), show_default=True,
+@click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
               metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
 @click.option(
     "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."

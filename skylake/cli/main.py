@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -26,7 +29,7 @@ from skylake.cli.single import reduce
 from skylake.cli.solving import solve
 from skylake.cli.targets import targets
 from skylake.cli.verify import verify
-from skylake.errors import SkylakeError
+from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
 
 _EPILOG = """\b
@@ -51,12 +54,18 @@ class Commands(click.Group):
         """Return the names of the commands."""
         return list(self.commands)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the command line, of which --version prints at once."""
+        with _ERRORS:
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors are told here, before click gives interrupts and closed pipes its own status."""
         with _ERRORS:
             try:
                 return super().invoke(ctx)
             finally:
+                # What is written to a full disk, or to nobody any more, fails here at the latest.
                 sys.stdout.flush()
 
 
@@ -76,23 +85,27 @@ class PlainErrors:
             return
         if isinstance(error, BrokenPipeError):
             # The reader of our output has gone, as `| head` does; that is no error.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _to_nowhere()
             raise SystemExit(0)
         if isinstance(error, click.ClickException):
             _tell_wrong_use(error)
             raise SystemExit(error.exit_code)
         if self.debug:
             traceback.print_exception(kind, error, trace)
+        if isinstance(error, OSError) and error.filename is None and (why := _unwritten()):
+            _say(f"standard output cannot be written ({why}); send it elsewhere or free space")
+            raise SystemExit(3)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _say(f"{error.filename}: the name is longer than the disk allows; shorten it")
+            raise SystemExit(UsageError.exit_status)
         if isinstance(error, KeyboardInterrupt | click.Abort):
-            click.echo("skylake: interrupted; what was committed is safe", err=True)
+            _say("interrupted; what was committed is safe")
             raise SystemExit(130)
         if isinstance(error, SkylakeError):
-            click.echo(f"skylake: {error}", err=True)
+            _say(str(error))
             raise SystemExit(error.exit_status)
         told = "" if self.debug else " (--debug shows where)"
-        click.echo(
-            f"skylake: internal error: {type(error).__name__}: {error}{told}; please report it", err=True
-        )
+        _say(f"internal error: {type(error).__name__}: {error}{told}; please report it")
         raise SystemExit(3)
 
 
@@ -104,7 +117,29 @@ def _tell_wrong_use(error: click.ClickException) -> None:
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = "skylake" if context is None else context.command_path
-    click.echo(f"skylake: {said[:1].lower()}{said[1:]}; see `{command} --help`", err=True)
+    _say(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence on standard error, if that can be written: the exit status tells as well."""
+    with contextlib.suppress(OSError):
+        click.echo(f"skylake: {sentence}", err=True)
+
+
+def _unwritten() -> str | None:
+    """Return why standard output cannot be written, and let what follows go nowhere; None if it can be."""
+    try:
+        # What was to be written is kept nowhere if Python does not buffer: only another try tells.
+        click.echo()
+    except OSError as error:
+        _to_nowhere()
+        return reason_of(error)
+    return None
+
+
+def _to_nowhere() -> None:
+    """Let standard output go nowhere, or Python would fail on it again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _ERRORS = PlainErrors()
@@ -138,5 +173,9 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, and leave with its exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It was closed; the next file that is opened would take its place, and what is printed with it.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     with _ERRORS:
         raise SystemExit(cli.main(arguments, prog_name="skylake", standalone_mode=False) or 0)

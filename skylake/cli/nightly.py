@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake import cameras, logs
+from skylake.declared import read_toml
 from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate, calibrating_catalogs, no_catalog
@@ -95,10 +96,8 @@ def run_nightly(lake: Lake, options: NightlyOptions, workers: Workers, progress:
 
 def declared_stages() -> list[str]:
     """Return the stages of ``pipelines/nightly.toml``."""
-    import tomllib
-
     path = folder("pipelines") / "nightly.toml"
-    stages: list[str] = tomllib.loads(path.read_text(encoding="utf-8"))["stages"]
+    stages: list[str] = read_toml(path)["stages"]
     unknown = [stage for stage in stages if stage not in _STAGES]
     if unknown:
         raise ConfigurationError(

@@ -15,6 +15,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    Number,
     as_of_option,
     camera_option,
     cluster_options,
@@ -58,7 +59,7 @@ skylake calibrate LAKE --camera sim --from 20240407 --profile sim.toml --dry-run
 @click.option("--redo", is_flag=True, help="Reduce frames again that the lake holds already.")
 @click.option("--retry", type=click.Choice([reason.value for reason in Reason]), multiple=True, metavar="REASON",
               help="Reduce those again that ended with this reason, such as no_wcs; may be repeated.")  # fmt: skip
-@click.option("--rotation", type=click.FloatRange(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
+@click.option("--rotation", type=Number(-360, 360), metavar="DEG", help="Position angle of the focal plane, "
               "east of north, in place of what headers and profile tell.")  # fmt: skip
 @cluster_options
 @show.as_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import night, start_workers
+from skylake.cli.arguments import Number, night, start_workers
 from skylake.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -34,9 +34,16 @@ skylake simulate fisheye --all-sky --nights 1
 @click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Nights; 2 by default.")
 @click.option("--first-night", type=night, metavar="YYYYMMDD", help="Local evening of the first night.")
 @click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Frames per night; 60 by default.")
-@click.option("--exposure", type=float, metavar="SECONDS", help="Exposure time; 30 s by default.")
+@click.option(
+    "--exposure",
+    type=Number(0, 1e5, min_open=True),
+    metavar="SECONDS",
+    help="Exposure time; 30 s by default.",
+)
 @click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")
-@click.option("--stars", type=float, metavar="N", help="Detectable stars per frame, about; 2000 by default.")
+@click.option(
+    "--stars", type=Number(1, 1e7), metavar="N", help="Detectable stars per frame, about; 2000 by default."
+)
 @click.option(
     "--fields",
     type=click.IntRange(min=0),
@@ -45,25 +52,25 @@ skylake simulate fisheye --all-sky --nights 1
 )
 @click.option(
     "--target-fraction",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="X",
     help="Fraction of the frames on the target field; half by default, all without --fields.",
 )
 @click.option(
     "--clouds",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="X",
     help="Fraction of the frames behind clouds; 0 by default.",
 )
 @click.option(
     "--wrong-wcs",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="X",
     help="Fraction of the frames whose WCS is wrong; 0 by default.",
 )
 @click.option(
     "--no-wcs",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="X",
     help="Fraction of the frames without a WCS; 0 by default.",
 )
@@ -209,18 +216,10 @@ def scenario_from(
     path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
 ) -> Scenario:
     """Return the scenario of a file, changed by options that are given, over some defaults."""
-    import tomllib
-
-    from skylake.declared import build
-    from skylake.errors import ConfigurationError
+    from skylake.declared import build, read_toml
     from skylake.simulate import Scenario
 
-    data: dict[str, Any] = {}
-    if path is not None:
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+    data: dict[str, Any] = {} if path is None else read_toml(path)
     for key, value in (defaults or {}).items():
         place, name = _place(data, key)
         place.setdefault(name, value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skylake.cli import show
-from skylake.cli.arguments import declination, open_snapshot, right_ascension
+from skylake.cli.arguments import Number, declination, open_snapshot, right_ascension
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,18 +50,21 @@ _ALL_SKY_COLUMNS = [
 )
 @click.option("--camera", "-c", "camera_name", default="generic", show_default=True, metavar="C",
               help="Camera profile: image of a file, trimming, detection, scale.")  # fmt: skip
-@click.option("--scale", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="LOW HIGH",
+@click.option("--scale", nargs=2, type=Number(0, 1e6, min_open=True), metavar="LOW HIGH",
               help="Limits of the scale, arcsec per pixel.")  # fmt: skip
 @click.option(
-    "--centre", nargs=2, type=float, metavar="RA DEC", help="Where the frames point, about; degrees."
+    "--centre",
+    type=(right_ascension, declination),
+    metavar="RA DEC",
+    help="Where the frames point, about; degrees.",
 )
-@click.option("--radius", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="DEG",
+@click.option("--radius", type=Number(0, 180, min_open=True), default=5.0, show_default=True, metavar="DEG",
               help="How far from --centre they may point.")  # fmt: skip
-@click.option("--rotation", nargs=2, type=float, metavar="ANGLE TOLERANCE",
+@click.option("--rotation", type=(Number(-360, 360), Number(0, 180, min_open=True)), metavar="ANGLE TOLERANCE",
               help="Position angle of the y axis, east of north, and its error; degrees.")  # fmt: skip
 @click.option("--mirrored/--not-mirrored", "mirrored", default=None,
               help="Whether x runs to the east where y runs to the north; both are tried otherwise.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=1.8, show_default=True, metavar="S",
+@click.option("--seconds", type=Number(min=0, min_open=True), default=1.8, show_default=True, metavar="S",
               help="Time of the processor after which a frame is given up.")  # fmt: skip
 @click.option("--solver", type=click.Choice(["skylake", "astrometry.net"]), default="skylake", show_default=True,
               help="astrometry.net: its program solve-field, with its own index files.")  # fmt: skip

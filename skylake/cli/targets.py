@@ -9,6 +9,7 @@ import click
 
 from skylake.cli import show
 from skylake.cli.arguments import (
+    Number,
     camera_of_lake_option,
     cluster_options,
     lake_argument,
@@ -29,11 +30,13 @@ skylake targets LAKE --camera sim --faint 15
     "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
 )
 @click.option("--no-catalog", is_flag=True, help="Take no stars from a catalog.")
-@click.option("--faint", type=float, metavar="MAG", help="Magnitude of the faintest stars; all otherwise.")
+@click.option(
+    "--faint", type=Number(-30, 40), metavar="MAG", help="Magnitude of the faintest stars; all otherwise."
+)
 @click.option("--band", metavar="BAND", help="Band of --faint; that of the camera's filter otherwise.")
 @click.option("--seen", type=click.IntRange(min=0), default=3, show_default=True, metavar="N",
               help="Take what no catalog has if it was detected on N frames; 0 takes none of it.")  # fmt: skip
-@click.option("--share", type=click.FloatRange(0.0, 1.0), default=0.1, show_default=True, metavar="S",
+@click.option("--share", type=Number(0.0, 1.0), default=0.1, show_default=True, metavar="S",
               help="… and on this share of the frames that show its place.")  # fmt: skip
 @cluster_options
 @show.as_json

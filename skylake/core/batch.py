@@ -11,7 +11,8 @@ from datetime import date
 UNDATED = 0
 
 _MJD_OF_ORDINAL_ZERO = date(1858, 11, 17).toordinal()
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+#: Names become names of files, with more words before and behind.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 
 
 @dataclass(frozen=True, slots=True, order=True)

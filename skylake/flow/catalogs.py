@@ -14,7 +14,7 @@ from skylake.flow.progress import Progress, Silent
 from skylake.lake import Lake
 from skylake.sky.asterism_index import index_path, renew_index
 from skylake.sky.catalog_build import build_catalog
-from skylake.sky.catalog_columns import CatalogColumns
+from skylake.sky.catalog_columns import CatalogColumns, ImportReport
 from skylake.sky.catalog_files import import_batches
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.tycho2 import FOLDER, read_tycho2, tycho2_columns
@@ -37,6 +37,10 @@ class CatalogReport:
         Pixels that hold them.
     dropped : dict
         Rows left out, by reason.
+    first_dropped : dict
+        The first row left out, by reason.
+    ra_may_be_hours : bool
+        Whether every right ascension is below 24, and nothing says whether that is degrees or hours.
     n_duplicate_ids : int
         Stars whose identifier another star of their pixel has.
     use : list of str
@@ -53,6 +57,8 @@ class CatalogReport:
     n_rows: int = 0
     n_pixels: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    first_dropped: dict[str, str] = field(default_factory=dict)
+    ra_may_be_hours: bool = False
     n_duplicate_ids: int = 0
     use: list[str] = field(default_factory=list)
     n_asterisms: int = 0
@@ -96,7 +102,9 @@ def import_catalog(
         If the files cannot be read.
     """
     if not is_plain_name(name):
-        raise UsageError(f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-'")
+        raise UsageError(
+            f"{name!r} is no name for a catalog; use letters, digits, '.', '_' and '-', at most 100 of them"
+        )
     target = lake.layout.catalog(name)
     if target.exists() and not replace:
         raise UsageError(f"the lake has a catalog {name!r} already; give another name or --replace")
@@ -160,10 +168,12 @@ def index_imported(lake: Lake, report: CatalogReport, progress: Progress | None 
 
 
 def _counted(files: Sequence[Path], columns: CatalogColumns, report: CatalogReport) -> Iterator[pa.Table]:
+    total = ImportReport()
     for table, counts in import_batches(files, columns):
-        for reason, n_rows in counts.dropped.items():
-            report.dropped[reason] = report.dropped.get(reason, 0) + n_rows
+        total += counts
         yield table
+    report.dropped, report.first_dropped = total.dropped, total.firsts
+    report.ra_may_be_hours = total.may_be_hours
 
 
 def _watch(batches: Iterator[pa.Table], progress: Progress) -> Iterator[pa.Table]:

@@ -21,7 +21,7 @@ from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
 from skylake.image.skyview import SkyView
-from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale
+from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale, why_no_wcs
 
 Floats = npt.NDArray[np.float64]
 
@@ -114,9 +114,7 @@ def header_pointing(
     refuse_no_scale(header)
     wcs = _read_wcs(header)
     if wcs is None:
-        raise FrameRejected(
-            Reason.NO_WCS, f"the header has no celestial WCS (CTYPE1 and CTYPE2){SOLVE_FIRST}"
-        )
+        raise FrameRejected(Reason.NO_WCS, f"{why_no_wcs(header)}{SOLVE_FIRST}")
     if raw_step != 1:
         wcs = moved_wcs(wcs, offset, raw_step)
     elif offset != (0, 0):

@@ -48,7 +48,7 @@ def unpack(stream: IO[bytes], n_bytes: int) -> bytes:
         length += len(piece)
         # To ask the headers of small files would take longer than to unpack what may follow their last unit.
         if length > SMALL_BYTES:
-            return _large(_Unpacked(b"".join(held), pieces), n_bytes)
+            return _large(_Unpacked(bytearray().join(held), pieces), n_bytes)
     return b"".join(held)
 
 
@@ -73,8 +73,8 @@ def _large(found: _Unpacked, n_bytes: int) -> bytes:
 class _Unpacked:
     """A stream of pieces of bytes, which keeps what was read or passed over."""
 
-    def __init__(self, data: bytes, pieces: Iterator[bytes]) -> None:
-        self.data, self._pieces, self._place = bytearray(data), pieces, 0
+    def __init__(self, data: bytearray, pieces: Iterator[bytes]) -> None:
+        self.data, self._pieces, self._place = data, pieces, 0
 
     def reach(self, end: int) -> bool:
         """Unpack up to a place; tell whether there are bytes beyond it."""

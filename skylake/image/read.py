@@ -157,7 +157,7 @@ def open_stored(content: FileContent, extension: int | str | None = None) -> Sto
 
 def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
     primary = None
-    for unit in units:
+    for unit in _until_empty(units):
         primary = unit.header if primary is None else primary
         if isinstance(extension, str):
             wanted = str(unit.header.get("EXTNAME", "")).strip().upper() == extension.upper()
@@ -169,6 +169,27 @@ def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
             raise FrameFailed(Reason.NO_IMAGE, f"HDU {extension!r} holds no image; mend header.extension")
     which = "no HDU holds an image" if extension is None else f"there is no HDU {extension!r}"
     raise FrameFailed(Reason.NO_IMAGE, f"{which}; mend header.extension of the profile or leave the file out")
+
+
+def _until_empty(units: Iterator[Unit]) -> Iterator[Unit]:
+    """Yield units; say of an image without pixels that it has none where no header follows it."""
+    empty = None
+    try:
+        for unit in units:
+            yield unit
+            lengths = {
+                f"NAXIS{axis + 1}": unit.header[f"NAXIS{axis + 1}"] for axis in range(unit.header["NAXIS"])
+            }
+            name = next((name for name, length in lengths.items() if length == 0), None)
+            empty = (unit.index, name) if len(lengths) >= 2 and name is not None else None
+    except FrameFailed:
+        if empty is None:
+            raise
+    if empty is not None:
+        raise FrameFailed(
+            Reason.NO_IMAGE,
+            f"the card {empty[1]} of HDU {empty[0]} holds 0, so it has no pixels; copy the file again",
+        )
 
 
 def _count_images(units: Iterator[Unit]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ from skylake.errors import FrameRejected
 
 #: What helps where a header tells nothing, unless the stars were asked already.
 SOLVE_FIRST = "; solve the frame first"
+#: Cards of a WCS that hold numbers, and those that hold units.
+_NUMBERS = re.compile(
+    r"(CRVAL\d|CRPIX\d|CDELT\d|CROTA\d|(CD|PC|PV)\d_\d+|[AB]P?_(\d+_\d+|ORDER)|LONPOLE|LATPOLE|EQUINOX)\Z"
+)
+_UNITS = re.compile(r"CUNIT[12]\Z")
 _PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 
@@ -44,6 +50,32 @@ def refuse_no_scale(header: Any) -> None:
         raise FrameRejected(
             Reason.NO_WCS, f"the WCS of the header has a scale of zero along an axis ({zeros}){SOLVE_FIRST}"
         )
+
+
+def why_no_wcs(header: Any) -> str:
+    """Return which card keeps a header from having a WCS."""
+    if not (header.get("CTYPE1") and header.get("CTYPE2")):
+        return "the header has no celestial WCS (CTYPE1 and CTYPE2)"
+    for name in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"):
+        if name not in header:
+            return f"the WCS of the header lacks the card {name}"
+    for name, value in header.items():
+        if _NUMBERS.match(name) and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"the card {name} of the WCS of the header holds {value!r}, which is no finite number"
+        if _UNITS.match(name) and not _is_angle(value):
+            return f"the card {name} of the WCS of the header holds {value!r}, which is no unit of angle such as deg"
+    return (
+        f"the WCS of the header cannot be read (CTYPE1 = {header['CTYPE1']!r}, CTYPE2 = {header['CTYPE2']!r})"
+    )
+
+
+def _is_angle(unit: Any) -> bool:
+    import astropy.units as u
+
+    try:
+        return bool(u.Unit(unit.strip().lower()).is_equivalent(u.deg))
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def left_out(header: Any, lost: FrameRejected | None) -> str | None:

@@ -68,6 +68,10 @@ class Lake:
         self.run, self._has_begun = run, False
         self.layout = PublishedLayout(place(root)) if is_url(root) else Layout(place(root))
         with Reaching(self.root):
+            if not is_url(root) and Path(root).is_file():
+                raise LakeError(
+                    f"{root}: this is a file, and a lake is a folder; name the folder of the lake"
+                )
             if not self.layout.has_settings:
                 mend = (
                     f"skylake publish LAKE {root}"
@@ -94,6 +98,8 @@ class Lake:
             raise UsageError(
                 f"{root}: a lake is made in a folder of this machine; `skylake publish` copies it there"
             )
+        if Path(root).is_file():
+            raise UsageError(f"{root}: this is a file, and a lake is a folder; name a new folder")
         layout = Layout(Path(root).resolve())
         was_there = layout.root.is_dir()
         if layout.settings_file.exists():

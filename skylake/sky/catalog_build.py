@@ -187,7 +187,7 @@ def _build(
 
 
 def widen_margin(collection: Path, margin_arcsec: float) -> bool:
-    """Give a catalog a margin cache at least so wide, made from its own pixels; the files that it has stay as they are.
+    """Give a catalog a margin cache at least so wide, made from its own pixels; its files stay as they are.
 
     The wider margin stands beside the one before, which those keep who are reading it. The catalog with both takes the
     place of the one before in one step, so a run that is killed leaves a whole catalog.
@@ -222,9 +222,7 @@ def widen_margin(collection: Path, margin_arcsec: float) -> bool:
 
 
 def _has_margin(collection: Path, margin_arcsec: float) -> bool:
-    return (
-        float(read_properties(collection, "collection.properties")["skylake_margin_arcsec"]) >= margin_arcsec
-    )
+    return float(read_properties(collection, COLLECTION_FILE)["skylake_margin_arcsec"]) >= margin_arcsec
 
 
 def _placing(collection: Path) -> AbstractContextManager[None]:
@@ -247,7 +245,7 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         leaves = read_pixels(building / name)
         tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
         _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
-        older = read_properties(building, "collection.properties")["all_margins"].split()
+        older = read_properties(building, COLLECTION_FILE)["all_margins"].split()
         write_collection(building, name, margin, margin_arcsec, older)
         known = read_objects(building)
         # A catalog of an older skylake lists none of its files, which may have changed by now.

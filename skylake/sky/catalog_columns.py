@@ -27,6 +27,7 @@ from skylake.sky.catalog_values import (
     RaUnit,
     RawRows,
     declination,
+    has_angles_in_parts,
     identifiers,
     numbers,
     position_id,
@@ -39,6 +40,10 @@ _COLOUR = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)?\Z")
 
 #: Magnitudes and errors as far from 0 as this mean "not measured": -999, -99.99, 99.99, 999 …
 _NO_MAGNITUDE = 90.0
+#: Right ascensions in hours are below this.
+_HOURS = 24.0
+#: Why rows are dropped.
+_NO_POSITION, _OUTSIDE = "no position", "position outside the sphere"
 #: Numbers that mean "not measured" in any unit.
 _SENTINELS = (-999.0, -9999.0, -99999.0, 9999.0, 99999.0)
 #: No star moves faster than 10,400 mas/yr (Barnard's star); what does is a missing value.
@@ -136,19 +141,32 @@ class ImportReport:
     without_position : int
         Rows dropped because right ascension or declination is missing or not finite.
     outside_sphere : int
-        Rows dropped because the declination is beyond ±90 or the right ascension outside [-360, 720) degrees.
+        Rows dropped because the declination is beyond ±90 or the right ascension outside [0, 360] degrees.
+    firsts : dict
+        Reason in words to the first row that was dropped for it.
+    largest_ra : float
+        Largest right ascension in degrees of what may be hours; infinite where nothing leaves this open.
     """
 
     rows_read: int = 0
     without_position: int = 0
     outside_sphere: int = 0
+    firsts: dict[str, str] = field(default_factory=dict, compare=False)
+    largest_ra: float = field(default=-math.inf, compare=False)
 
     def __add__(self, other: ImportReport) -> ImportReport:
         return ImportReport(
             self.rows_read + other.rows_read,
             self.without_position + other.without_position,
             self.outside_sphere + other.outside_sphere,
+            other.firsts | self.firsts,
+            max(self.largest_ra, other.largest_ra),
         )
+
+    @property
+    def may_be_hours(self) -> bool:
+        """Whether every right ascension is as small as one in hours."""
+        return 0.0 <= self.largest_ra < _HOURS
 
     @property
     def rows_kept(self) -> int:
@@ -158,7 +176,7 @@ class ImportReport:
     @property
     def dropped(self) -> dict[str, int]:
         """Rows that were dropped, by reason in words; reasons that did not occur are left out."""
-        counts = {"no position": self.without_position, "position outside the sphere": self.outside_sphere}
+        counts = {_NO_POSITION: self.without_position, _OUTSIDE: self.outside_sphere}
         return {reason: count for reason, count in counts.items() if count}
 
 
@@ -296,13 +314,18 @@ def standardise(
     rows = RawRows(batch, units or {}, source, first_row + np.arange(batch.num_rows))
     ra, dec = right_ascension(rows, columns.ra, columns.ra_unit), declination(rows, columns.dec)
     finite = np.isfinite(ra) & np.isfinite(dec)
-    keep = finite & (ra >= -360.0) & (ra < 720.0) & (np.abs(dec) <= 90.0)
-    report = ImportReport(batch.num_rows, int(np.sum(~finite)), int(np.sum(finite & ~keep)))
+    keep = finite & (ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    report = ImportReport(
+        batch.num_rows,
+        int(np.sum(~finite)),
+        int(np.sum(finite & ~keep)),
+        _firsts(rows, {_NO_POSITION: ~finite, _OUTSIDE: finite & ~keep}, ra, dec),
+        _largest_open(rows, columns, ra[keep]),
+    )
     if not keep.all():
         rows = RawRows(batch.filter(pa.array(keep)), rows.units, source, rows.numbers[keep])
         ra, dec = ra[keep], dec[keep]
-    ra = np.mod(ra, 360.0)
-    ra[ra == 360.0] = 0.0  # what becomes of a tiny negative number
+    ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # -0 becomes 0
     found: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
     found |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
     found |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}
@@ -312,6 +335,23 @@ def standardise(
         values = _in_magnitudes(rows, name)
         found[colour_column(colour)] = _nullable(values, np.isfinite(values))
     return conform(pa.table(found), columns.schema), report
+
+
+def _firsts(rows: RawRows, why: Mapping[str, BoolArray], ra: FloatArray, dec: FloatArray) -> dict[str, str]:
+    """Return the first row that is dropped for each reason."""
+    return {
+        reason: f"{rows.source}, data row {rows.numbers[at] + 1}: right ascension {ra[at]:g}, declination {dec[at]:g}"
+        for reason, dropped in why.items()
+        if dropped.any() and (at := int(np.argmax(dropped))) >= 0
+    }
+
+
+def _largest_open(rows: RawRows, columns: CatalogColumns, ra: FloatArray) -> float:
+    """Return the largest right ascension if neither command, file nor text say whether it is degrees or hours."""
+    if columns.ra_unit is not None or rows.units.get(columns.ra, "").strip():
+        return math.inf
+    largest = float(ra.max(initial=-math.inf))
+    return math.inf if largest < _HOURS and has_angles_in_parts(rows, columns.ra) else largest
 
 
 def _nullable(values: FloatArray, valid: BoolArray) -> pa.Array:

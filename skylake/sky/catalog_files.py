@@ -48,6 +48,8 @@ _FOREIGN = {
 #: What the libraries raise for files that are not what they seem. A CatalogError is none of these.
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
 _GZIP = b"\x1f\x8b"
+#: Tables that are loaded whole may unpack to so many bytes, or to so many times the bytes of their file.
+_SMALL_BYTES, _MAX_PACKING = 1 << 26, 200
 _TABLES = ("BINTABLE", "TABLE")
 
 
@@ -172,7 +174,7 @@ def _kind(path: Path) -> str:
     with told_plainly(path, "readable"):
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-        if head.startswith(_GZIP):
+        if _is_gzip(path):
             with gzip.open(path) as unpacked:
                 head = unpacked.read(_HEAD_BYTES)
     if not head.strip():
@@ -186,6 +188,11 @@ def _kind(path: Path) -> str:
     if kind is None and (expected or b"\0" in head):
         raise CatalogError(f"{path}: the file is no {expected or 'table'}; fetch or export it again")
     return kind or "text"
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
 
 
 def _kind_of_content(head: bytes) -> str | None:
@@ -256,6 +263,8 @@ def _read_fits(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator
     with hdus:
         with quiet():
             table = _fits_table(path, [hdu for hdu in hdus if hdu.header.get("XTENSION") in _TABLES], wanted)
+            if _is_gzip(path):
+                _refuse_inflated(path, table.size)
             data = table.data
         units = {name: str(table.columns[name].unit or "") for name in wanted}
         for start in range(0, len(data), batch_rows):
@@ -302,9 +311,25 @@ def _array(path: Path, name: str, values: np.ma.MaskedArray[Any, Any]) -> pa.Arr
     return pa.array(np.ascontiguousarray(data, data.dtype.newbyteorder("=")), mask=mask)
 
 
+def _refuse_inflated(path: Path, n_bytes: int) -> None:
+    """Raise for a table that would fill the memory once it is unpacked."""
+    n_packed = path.stat().st_size
+    if n_bytes > max(_SMALL_BYTES, _MAX_PACKING * n_packed):
+        raise CatalogError(
+            f"{path}: {n_packed} bytes would unpack to {n_bytes} or more, which no table of stars does; fetch or "
+            "export it again"
+        )
+
+
 def _read_votable(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
     from astropy.io import votable
 
+    if _is_gzip(path):
+        length = 0
+        with gzip.open(path) as unpacked:
+            while piece := unpacked.read(_HEAD_BYTES):
+                length += len(piece)
+                _refuse_inflated(path, length)
     with quiet():
         tables = list(votable.parse(path, verify="ignore").iter_tables())
     if not tables:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -27,8 +27,10 @@ Piece = tuple[pa.Table, dict[str, str]]
 
 _BLOCK_BYTES = 8 << 20
 _DELIMITERS = (",", "\t", ";", "|", " ")
-#: Comment lines, and no more lines than that, may stand before the header.
-_MOST_COMMENTS = 100_000
+#: Rows are not longer, in bytes; what is longer is text, or made to fill the memory.
+_MAX_LINE = 1 << 20
+#: Comment lines, and no more lines and bytes than that, may stand before the header.
+_MOST_COMMENTS, _MOST_COMMENT_BYTES = 100_000, 1 << 26
 _NO_VALUE = ["", "null", "NULL", "Null", "nan", "NaN", "NAN", "\\N", "--"]
 _RULE = re.compile(r"[-=\s|;,+]*--[-=\s|;,+]*\Z")
 
@@ -72,27 +74,74 @@ def read_text(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[
     Raises
     ------
     CatalogError
-        If there is no header with the wanted columns.
+        If there is no header with the wanted columns, or a line without an end.
     pyarrow.ArrowInvalid, OSError, EOFError, zlib.error
         If the file is damaged.
     """
-    with _open(path) as stream:
-        layout = _layout(str(path), _opening_lines(stream), wanted)
+    try:
+        with _open(path) as stream:
+            layout = _layout(str(path), _opening_lines(path, stream), wanted)
+    except csv.Error as error:
+        raise _no_table(
+            path, f"its first lines have a cell of more than {csv.field_size_limit()} characters"
+        ) from error
     if not layout.has_rows:
         return
     masks = tuple(f"{name}.mask" for name in wanted if f"{name}.mask" in layout.names)
     with _open(path) as stream:
         for _ in islice(stream, layout.skipped_lines):
             pass
-        for table in _rechunk(_blocks(stream, layout, wanted + masks), batch_rows):
-            yield table, layout.units
+        lines = _CleanLines(path, stream, layout.runs)
+        try:
+            for table in _rechunk(_blocks(lines, layout, wanted + masks), batch_rows):
+                yield table, layout.units
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error):
+                raise
+            raise _no_table(path, f"a row has more than {_BLOCK_BYTES >> 20} MB, within quotes") from error
+
+
+def _no_table(path: Path, why: str) -> CatalogError:
+    return CatalogError(
+        f"{path}: {why}, so the file is no table of stars; close the quotes or export it again"
+    )
 
 
 def yaml_units(lines: Sequence[str]) -> dict[str, str]:
-    """Return the units in the YAML header of a table that astropy wrote."""
-    from astropy.table.meta import get_header_from_yaml
+    """Return the units in the YAML header of a table that astropy wrote.
 
-    return {item["name"]: str(item.get("unit", "")) for item in get_header_from_yaml(lines)["datatype"]}
+    Tags, by which YAML makes objects, are passed over.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        """Makes texts, lists and mappings, whatever the tags ask for."""
+
+    def plain(loader: Plain, _tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return loader.construct_scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node)
+        return loader.construct_mapping(node) if isinstance(node, yaml.MappingNode) else None
+
+    for tag in ("!", "tag:yaml.org,2002:python/"):
+        Plain.add_multi_constructor(tag, plain)
+    try:
+        columns = yaml.load("\n".join(lines), Plain)["datatype"]
+        units = {column["name"]: column.get("unit", "") for column in columns}
+    except RecursionError:
+        raise ValueError("its YAML header is nested too deeply") from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"its YAML header does not give the columns: {why}") from error
+    # A unit that astropy wrote as an object has its text within.
+    told = {name: unit.get("unit", "") if isinstance(unit, dict) else unit for name, unit in units.items()}
+    return {str(name): unit for name, unit in told.items() if isinstance(unit, str)}
 
 
 def _open(path: Path) -> BinaryIO:
@@ -101,11 +150,15 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
-def _opening_lines(stream: BinaryIO) -> list[str]:
+def _opening_lines(path: Path, stream: BinaryIO) -> list[str]:
     """Return the lines up to the fourth that is no comment."""
-    lines, others = [], 0
-    # A text without line ends is read in part, no more.
-    for raw in islice(iter(lambda: stream.readline(_BLOCK_BYTES), b""), _MOST_COMMENTS):
+    lines, others, n_bytes = [], 0, 0
+    for raw in islice(iter(lambda: stream.readline(_MAX_LINE), b""), _MOST_COMMENTS):
+        n_bytes += len(raw)
+        if len(raw) == _MAX_LINE:
+            raise _no_table(path, f"line {len(lines) + 1} has more than {_MAX_LINE} bytes")
+        if n_bytes > _MOST_COMMENT_BYTES:
+            raise _no_table(path, f"it begins with more than {_MOST_COMMENT_BYTES >> 20} MB of comments")
         line = raw.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
         lines.append(line)
         others += _is_content(line)
@@ -177,9 +230,9 @@ def _ecsv_layout(lines: list[str], content: list[int]) -> _Layout:
     return _Layout(tuple(names), delimiter, False, content[0] + 1, len(content) > 1, yaml_units(header))
 
 
-def _blocks(stream: BinaryIO, layout: _Layout, columns: tuple[str, ...]) -> Iterator[pa.Table]:
+def _blocks(lines: _CleanLines, layout: _Layout, columns: tuple[str, ...]) -> Iterator[pa.Table]:
     reader = pacsv.open_csv(
-        _CleanLines(stream, layout.runs),
+        lines,
         read_options=pacsv.ReadOptions(column_names=layout.names, block_size=_BLOCK_BYTES),
         parse_options=pacsv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True),
         convert_options=pacsv.ConvertOptions(
@@ -211,9 +264,9 @@ def _rechunk(tables: Iterable[pa.Table], batch_rows: int) -> Iterator[pa.Table]:
 class _CleanLines(io.RawIOBase):
     """The lines of a stream without comments and, with `runs`, one tab for each run of blanks."""
 
-    def __init__(self, stream: BinaryIO, runs: bool) -> None:
+    def __init__(self, path: Path, stream: BinaryIO, runs: bool) -> None:
         super().__init__()
-        self._stream = stream
+        self._path, self._stream = path, stream
         self._runs = runs
         self._rest = b""
         self._ready = memoryview(b"")
@@ -237,10 +290,11 @@ class _CleanLines(io.RawIOBase):
             block = self._stream.read(_BLOCK_BYTES)
             joined = self._rest + block
             end = joined.rfind(b"\n") + 1 if block else len(joined)
+            self._rest = joined[end:]
+            if len(self._rest) > _MAX_LINE:
+                raise _no_table(self._path, f"a line has more than {_MAX_LINE} bytes")
             if end or not block:
-                self._rest = joined[end:]
                 return joined[:end]
-            self._rest = joined
 
     def _clean(self, lines: bytes) -> bytes:
         if lines.startswith(b"#") or b"\n#" in lines:

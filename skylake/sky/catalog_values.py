@@ -140,6 +140,11 @@ def right_ascension(rows: RawRows, name: str, unit: RaUnit) -> FloatArray:
     return found
 
 
+def has_angles_in_parts(rows: RawRows, name: str) -> bool:
+    """Tell whether a column holds angles such as 12:34:56.7."""
+    return bool(_numbers_where_spelt(_flat(rows, name))[1].any())
+
+
 def declination(rows: RawRows, name: str) -> FloatArray:
     """Return a column of declinations in degrees, shape (n,), as :func:`right_ascension` does."""
     values = _flat(rows, name)

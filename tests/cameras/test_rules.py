@@ -109,6 +109,26 @@ def test_every_number_is_finite(made: Made, key: str, lines: str, value: str) ->
     assert f"mine.toml: {key}: give a finite number" in refused(made, lines.format(value))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "range_"),
+    [
+        ("optics.pixel_scale_arcsec", "1e-320", "from 0.001 to 36000"),
+        ("optics.pixel_scale_arcsec", "1e300", "from 0.001 to 36000"),
+        ("optics.diameter_m", "1e9", "from 0.0001 to 1000"),
+        ("detector.width_px", "1000000000000", "from 1 to 1e+06"),
+        ("detector.gain_e_per_adu", "1e-9", "from 1e-06 to 1e+06"),
+        ("apertures.radii_px", "[1e-320]", "give 0, or a number from 1e-15 to 1e+15 in size"),
+        ("calibration.match_radius_arcsec", "1e300", "from 0.001 to 36000"),
+        ("site.height_m", "1e-320", "give 0, or a number from 1e-15 to 1e+15 in size"),
+    ],
+)
+def test_numbers_of_absurd_size_are_refused_with_their_range(
+    made: Made, key: str, value: str, range_: str
+) -> None:
+    said = refused(made, f"{key} = {value}")
+    assert f"mine.toml: {key}: " in said and "out of range" in said and range_ in said
+
+
 @pytest.mark.parametrize("size", [0, -64, 3])
 def test_the_mesh_of_the_background_has_pixels(made: Made, size: int) -> None:
     said = refused(made, f"extraction.background_mesh_px = {size}")

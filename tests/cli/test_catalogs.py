@@ -114,12 +114,56 @@ def test_rows_that_are_of_no_use_are_counted_aloud(new_lake: Path, tmp_path: Pat
     assert report["n_rows"] + sum(report["dropped"].values()) == 4
     assert report["n_rows"] <= 3
     for reason, count in report["dropped"].items():
-        assert f"skylake: some: {count} rows were left out ({reason})\n" in answer.err
+        assert (
+            f"skylake: some: {count} rows were left out ({reason}; the first is {file}, data row"
+            in answer.err
+        )
+
+
+OUTSIDE = (
+    "3 rows were left out (position outside the sphere; the first is stars.csv, data row 1: right ascension 400, "
+    "declination 1)"
+)
+HOURS = (
+    "every right ascension is below 24 and was read as degrees; if the column ra holds hours, import it again with "
+    "--ra-unit hours --replace (--ra-unit degrees settles the question)"
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "unit", "sentences"),
+    [
+        (
+            "400,1,9\n100,95,9\n-5,1,9\n360,1,9\n30,2,9\n",
+            None,
+            [OUTSIDE],
+        ),
+        (
+            "4.5,1,9\n23.9,2,9\n",
+            None,
+            [HOURS],
+        ),
+        ("4.5,1,9\n23.9,2,9\n", "degrees", []),
+        ("4.5,1,9\n23.9,2,9\n", "hours", []),
+        ("00:45:00,1,9\n01:02:03.5,-5:06:07,9\n", None, []),
+    ],
+    ids=["outside", "hours?", "degrees", "hours", "sexagesimal"],
+)  # fmt: skip
+def test_positions_that_may_be_wrong_are_reported(
+    new_lake: Path, tmp_path: Path, well: Run, monkeypatch: pytest.MonkeyPatch,
+    rows: str, unit: str | None, sentences: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("stars.csv").write_text(f"ra,dec,V\n{rows}")
+    answer = well("catalog", "import", new_lake, "odd", "--format", "table", "stars.csv", "--ra", "ra", "--dec", "dec",
+                  "--mag", "V=V", *(["--ra-unit", unit] if unit else []))  # fmt: skip
+    complaints = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
+    assert complaints == [f"skylake: odd: {sentence}" for sentence in sentences]
 
 
 def test_identifiers_that_occur_twice_are_told(new_lake: Path, tmp_path: Path, well: Run) -> None:
     file = tmp_path / "twice.csv"
-    file.write_text("id,ra,dec,V\n1,10,-20,9.5\n1,10.1,-20,9\n2,10.2,-20,8\n")
+    file.write_text("id,ra,dec,V\n1,40,-20,9.5\n1,40.1,-20,9\n2,40.2,-20,8\n")
     answer = well("catalog", "import", new_lake, "twice", "--format", "table", file, "--ra", "ra", "--dec", "dec",
                   "--id", "id", "--mag", "V=V")  # fmt: skip
     [complaint] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]

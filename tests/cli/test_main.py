@@ -13,6 +13,7 @@ import click
 import pytest
 
 from skylake import errors
+from skylake.cli.arguments import Number
 from skylake.cli.main import PlainErrors, cli
 
 Run = Callable[..., Any]
@@ -228,3 +229,107 @@ def test_every_command_that_a_sentence_names_is_there() -> None:
         assert not second or not isinstance(command, click.Group) or second in command.commands, (
             f"skylake {words}"
         )
+
+
+def test_every_number_of_a_command_is_finite() -> None:
+    """click's own types of numbers let NaN pass, so no option has them."""
+    for names, command in COMMANDS.items():
+        for option in command.params:
+            kinds = option.type.types if isinstance(option.type, click.Tuple) else [option.type]
+            assert all(
+                isinstance(kind, Number) for kind in kinds if isinstance(kind, click.types.FloatParamType)
+            ), (
+                names,
+                option.name,
+            )
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("simulate", "OUT", "--exposure", "VALUE"),
+        ("simulate", "OUT", "--clouds", "VALUE"),
+        ("solve", "FRAME", "--lake", "LAKE", "--scale", "VALUE", "VALUE"),
+        ("solve", "FRAME", "--lake", "LAKE", "--rotation", "VALUE", "1"),
+        ("solve", "FRAME", "--lake", "LAKE", "--centre", "VALUE", "1"),
+        ("targets", "LAKE", "--camera", "sim", "--faint", "VALUE"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(
+    skylake_command: Run, tmp_path: Path, arguments: tuple[str, ...], value: str
+) -> None:
+    (tmp_path / "frame.fits").touch()
+    known = {"VALUE": value, "LAKE": tmp_path, "FRAME": tmp_path / "frame.fits", "OUT": tmp_path / "out"}
+    answer = skylake_command(*(known.get(word, word) for word in arguments))
+    assert answer.status == 2 and not (tmp_path / "out").exists()
+    option = next(word for word in reversed(arguments) if word.startswith("--"))
+    assert f"invalid value for '{option}'" in answer.sentence and "; see `skylake" in answer.sentence
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("camera", "show", LONG), 2, "the name is longer than the disk allows; shorten it"),
+        (("camera", "show", f"{LONG}.toml"), 2, "the name is longer than the disk allows; shorten it"),
+        (("status", LONG), 2, "the name is longer than the disk allows; shorten it"),
+        (("init", LONG), 2, "the name is longer than the disk allows; shorten it"),
+        (("sql", "LAKE", "select 1", "-o", f"{LONG}.csv"), 2, "the name is longer than the disk allows; shorten it"),
+        (("path", "LAKE", LONG), 3, "there is no table"),
+        (("catalog", "import", "LAKE", LONG, "--format", "table", "FILE", "--ra", "a", "--dec", "b"), 2,
+         "use letters, digits, '.', '_' and '-', at most 100 of them"),
+        (("status", "FILE"), 3, "this is a file, and a lake is a folder; name the folder of the lake"),
+        (("init", "FILE"), 2, "this is a file, and a lake is a folder; name a new folder"),
+        (("sql", "LAKE", "select 1", "-o", "NEW/a.csv"), 2, "there is no folder NEW; make it first"),
+        (("map", "LAKE", "visits", "-o", "NEW/a.fits"), 2, "there is no folder NEW; make it first"),
+        (("map", "LAKE", "visits", "--plot", "NEW/a.png"), 2, "there is no folder NEW; make it first"),
+        (("camera", "show", "DEEP"), 3, "nested too deeply to be read; write them as the documentation shows"),
+        (("simulate", "NEW", "--scenario", "DEEP"), 3, "nested too deeply to be read"),
+        (("status", "DEEPLAKE"), 3, "skylake.toml: its lists or tables are nested too deeply to be read"),
+    ],
+    ids=lambda value: " ".join(map(str, value)).replace(LONG, "LONG") if isinstance(value, tuple) else None,
+)  # fmt: skip
+def test_what_cannot_be_is_named_in_one_sentence(
+    skylake_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], status: int, sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("a,b\n1,2\n")
+    Path("DEEP").with_suffix(".toml").write_text("a = " + "[" * 3000 + "]" * 3000)
+    for name in ("LAKE", "DEEPLAKE"):
+        if name in arguments:
+            assert skylake_command("init", name).status == 0
+    if "DEEPLAKE" in arguments:
+        Path("DEEPLAKE/skylake.toml").write_text("a = " + "[" * 3000 + "]" * 3000)
+    answer = skylake_command(
+        *(word.replace("DEEP", "DEEP.toml") if word == "DEEP" else word for word in arguments)
+    )
+    assert answer.status == status and sentence in answer.sentence
+    assert not Path("NEW").exists()
+
+
+@pytest.mark.parametrize("arguments", ["camera list", "--version"])
+@pytest.mark.parametrize(
+    ("where", "status", "said"),
+    [
+        (
+            ">/dev/full",
+            3,
+            "standard output cannot be written (No space left on device); send it elsewhere or free space",
+        ),
+        (">&-", 0, None),
+        ("| true", 0, None),
+        ("2>&- | cat", 0, None),
+    ],
+)
+def test_standard_output_that_cannot_be_written(
+    environment: dict[str, str], arguments: str, where: str, status: int, said: str | None
+) -> None:
+    # With and without a buffer Python says so at another place.
+    known = environment | ({"PYTHONUNBUFFERED": "1"} if arguments == "--version" else {})
+    command = f"{sys.executable} -m skylake {arguments} {where}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=known, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, f"skylake: {said}\n" if said else "")

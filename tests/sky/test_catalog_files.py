@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -600,3 +601,63 @@ def test_real_stars_of_the_whole_sky() -> None:
 def test_a_real_file_under_another_name(tmp_path: Path) -> None:
     shutil.copy(real("ps1_dr2_mean_sample.csv.gz"), tmp_path / "download")
     assert next(read_batches(tmp_path / "download", ("raMean",), 10)).table.num_rows == 10
+
+
+_ROWS = "ra,dec,V,name\n10.5,20.5,12.1,a\n11,21,12,"
+_ECSV = (
+    "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: ra, unit: deg, datatype: float64}\n# - {name: dec, datatype: "
+    "float64}\n# META\nra dec\n1 2\n3 4\n"
+)
+_MEMBER = gzip.compress(b"0" * (1 << 20))
+#: Files that are no tables of stars, by the sentence that says so.
+WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
+    "long line.csv": (lambda: (_ROWS + "x" * 2_000_000).encode(), "line 3 has more than 1048576 bytes, so the file"),
+    "later.csv": (
+        lambda: (_ROWS + "b\n" + "12,13,14,c\n" * 9 + "x" * 20_000_000).encode(),
+        "a line has more than 1048576 bytes, so the file is no table of stars; close the quotes or export it again",
+    ),
+    "long header.csv": (lambda: ("ra,dec," + "x" * 200_000).encode(), "a cell of more than 131072 characters"),
+    "quoted.csv": (
+        lambda: (_ROWS + '"' + ("x" * 79 + "\n") * 250_000 + '"\n').encode(), "a row has more than 8 MB, within quotes"
+    ),
+    "endless.csv.gz": (lambda: gzip.compress(_ROWS.encode()) + 900 * _MEMBER, "line 3 has more than 1048576 bytes"),
+    "comments.csv.gz": (
+        lambda: gzip.compress(b"#" * 1_000_000 + b"\n") * 80, "it begins with more than 64 MB of comments"
+    ),
+    "deep.ecsv": (
+        lambda: _ECSV.replace("META", "meta: " + "[" * 500 + "]" * 500).encode(), "YAML header is nested too deeply"
+    ),
+    "open.ecsv": (lambda: _ECSV.replace("META", "meta: {a: [").encode(), "its YAML header does not give the columns"),
+    "bomb.vot.gz": (
+        lambda: gzip.compress(b"<?xml version='1.0'?><VOTABLE><!-- ") + 400 * _MEMBER, r"would unpack to \d+ or more"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_table_is_named_before_it_fills_the_memory(name: str, tmp_path: Path) -> None:
+    content, sentence = WRONG[name]
+    path = tmp_path / name
+    path.write_bytes(content())
+    tracemalloc.start()
+    with pytest.raises(CatalogError, match=sentence) as caught:
+        list(read_batches(path, ("ra", "dec")))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        "meta: !foo {a: 1}",
+        "meta: !numpy.ndarray {buffer: x}",
+        "meta: !!python/object/apply:os.system [exit]",
+        "meta: !astropy.time.Time {jd1: x}",
+    ],
+)
+def test_tags_of_a_header_make_no_objects(meta: str, tmp_path: Path) -> None:
+    path = tmp_path / "stars.ecsv"
+    path.write_text(_ECSV.replace("META", meta))
+    [batch] = read_batches(path, ("ra", "dec"))
+    assert batch.table["ra"].to_pylist() == ["1", "3"] and batch.units == {"ra": "deg", "dec": ""}
