@@ -28,6 +28,7 @@ from skylake.flow.frames import (
 )
 from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
+from skylake.flow.keptchunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
 from skylake.flow.meanwhile import undisturbed
@@ -166,12 +167,16 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
+    planned = {file for some in nights.values() for file in some}
+    left = LeftChunks(
+        lake, profile.name, planned | ({str(path) for path in files} - {str(path) for path in fresh})
+    )
     # The snapshot is held for as long as workers read targets and masters from it.
     start = lake.snapshot()
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
     failures: list[LakeError] = []
-    run = _Run(lake, workers, progress, known, report, options.neighbours)
+    run = _Run(lake, workers, progress, known, report, options.neighbours, left)
     progress.begin("frames", sum(len(found) for found in nights.values()))
     # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
     reduction = _with_geometry(run, reduction, failures)
@@ -181,6 +186,7 @@ def ingest(
         failures += _ingest_window(run, window, reduction, later)
         reduction = _with_geometry(run, reduction, failures)
     progress.end()
+    left.drop()
     _remember(lake, profile, known, report.repeated, workers)
     report.n_otherwise = _count_otherwise(lake, profile)
     end = lake.snapshot()
@@ -260,6 +266,7 @@ class _Run:
     known: Known
     report: IngestReport
     neighbours: bool
+    left: LeftChunks
 
     def asks_neighbours(self, reduction: Reduction) -> bool:
         """Tell whether frames before and after are asked where lost frames point."""
@@ -279,14 +286,18 @@ def _ingest_window(
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
     known, neighbours = run.known.of_nights(window), sky_frames(whole, profile, run.workers)
     reduction = replace(reduction, known=known, neighbours=neighbours)
-    with run.lake.stage(f"ingest-{profile.name}") as staging:
+    with (
+        run.lake.stage(f"ingest-{profile.name}") as staging,
+        run.lake.interruptible_stage(stage_name(profile.name)) as folder,
+    ):
         if reduction.forcing is not None:
             folders = staging / "psf", run.lake.layout.psf_memory(profile.name)
             found = staging / "found"
             psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
             forcing = replace(reduction.forcing, psfs=psfs)
             reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
-        reduced = reduce_frames(window, reduction, run.workers, staging, run.progress)
+        kept = KeptChunks(folder, {night: made_with(reduction, night, whole[night]) for night in window})
+        reduced = reduce_frames(window, reduction, run.workers, kept, run.left, run.progress)
         chunks = {
             night: [without_repeats(chunk, run.known.seen) for chunk in some]
             for night, some in reduced.items()
