@@ -28,6 +28,7 @@ from skylake.flow.frames import (
 )
 from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
+from skylake.flow.goodrows import require_means, without_worse
 from skylake.flow.keptchunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, write_repeats
@@ -110,6 +111,8 @@ class IngestReport:
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     overlapping : list of str
         A sentence for each camera whose exposures last beyond the start of the next frame.
+    kept : list of str
+        A sentence for each file that failed, of which the lake keeps the good frame that it has.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -124,6 +127,7 @@ class IngestReport:
     contradicting: list[str] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
     overlapping: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @property
     def n_without_targets(self) -> int:
@@ -133,7 +137,7 @@ class IngestReport:
     @property
     def all_well(self) -> bool:
         """Whether every frame was used, with its targets, or skipped on purpose."""
-        return not (self.complaints or self.n_without_targets) and not any(
+        return not (self.complaints or self.kept or self.n_without_targets) and not any(
             self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
         )
 
@@ -154,8 +158,10 @@ def ingest(
     Raises
     ------
     LakeError
-        If there is nothing to read, or the lake cannot be written. A night that cannot be gathered is
-        named only after all the others are committed.
+        If there is nothing to read, the lake cannot be written or lacks what good frames were made with. A night
+        that cannot be gathered is named only after all the others are committed.
+    CatalogError
+        If the catalog, or the index by which good frames were placed, is lost or damaged.
     """
     progress = progress or Silent()
     files, complaints = find_frames(paths)
@@ -175,6 +181,9 @@ def ingest(
     start = lake.snapshot()
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
+    require_means(
+        lake, start, reduction, {file for file in planned if known.frames.of_file(file) is not None}
+    )
     failures: list[LakeError] = []
     run = _Run(lake, workers, progress, known, report, options.neighbours, left)
     progress.begin("frames", sum(len(found) for found in nights.values()))
@@ -302,6 +311,9 @@ def _ingest_window(
             night: [without_repeats(chunk, run.known.seen) for chunk in some]
             for night, some in reduced.items()
         }
+        for night, some in chunks.items():
+            chunks[night], kept_rows = without_worse(some, run.known.frames)
+            run.report.kept += kept_rows
         for some in chunks.values():
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.

@@ -140,6 +140,7 @@ def _add(report: IngestReport, further: IngestReport) -> None:
     report.unexposed += further.unexposed
     report.contradicting += further.contradicting
     report.overlapping += further.overlapping
+    report.kept += further.kept
     report.half_skies = sorted({*report.half_skies, *further.half_skies})
 
 
