@@ -14,11 +14,17 @@ strace is installed and the run is short, as it makes one of its system calls th
 4. after a vacuum nothing lies about that belongs to no snapshot.
 
 The claim is one line: kills of which one of these did not hold, peer, ratio, target, met or missed.
+
+With --nightly FRAMES it is the nightly run of a night of so many frames, with targets, on two workers that is killed,
+at random instants and several times before it may end; about 20 minutes for 300 frames and 100 kills. Besides the
+above, frames of chunks that were finished must not be reduced again: all that workers begin are counted. Four of five
+kills come while frames are reduced.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -28,10 +34,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from claims import Claim, conclude
-from operations import Operation, available
+from operations import LOCAL, Operation, available
 from states import (
     Broken,
     State,
@@ -47,7 +54,7 @@ from states import (
     tables_of,
 )
 from trials import Trials, store_of
-from victims import Blow, Victim, calls_of, can_follow, killing, kin_of, run
+from victims import Blow, Victim, Work, calls_of, can_follow, command, count_frames, killing, kin_of, run
 
 from skylake.errors import SkylakeError
 from skylake.lake import Lake, Snapshot
@@ -58,6 +65,12 @@ _AFTER_S = (0.0, 0.001, 0.02)
 _FEW = 6
 #: Instants that are tried until one comes before the end of the run.
 _ATTEMPTS = 8
+#: Kills of one nightly run, at most; the share of them that hits the process which leads alone.
+_IN_A_ROW, _ALONE = 5, 0.25
+#: Share of them that comes before the frames are committed.
+_EARLY = 0.8
+#: Frames that two workers may have in hand, with those of chunks that are not finished: some seconds' work.
+_AGAIN = 60
 
 
 @dataclass(slots=True)
@@ -103,7 +116,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the instants")
     parser.add_argument("--quick", action="store_true", help="26 kills")
     parser.add_argument("--only", metavar="NAME", help="operations whose names begin so")
+    parser.add_argument("--nightly", type=int, metavar="FRAMES", help="kill nightly runs of so many frames")
     options = parser.parse_args()
+    if options.nightly:
+        conclude(kill_nights(options.nightly, options.kills, options.seed))
     there, missing = available()
     for operation in missing:
         print(f"{operation.name}: left out, since skylake has no command {operation.needs}")
@@ -126,6 +142,116 @@ def main() -> None:
             Claim("kills that were asked for and always came too late", float(missed), None, 0.0),
         ]
     )
+
+
+def kill_nights(frames: int, kills: int, seed: int) -> list[Claim]:
+    """Kill nightly runs, some times each, let them end, and return the claims on what is lost and done twice."""
+    failures: list[str] = []
+    reduced = finished = nights = came = 0
+    with tempfile.TemporaryDirectory(prefix="skylake-faults-") as folder:
+        told = Path(folder) / "reduced"
+        told.touch()
+        count_frames(told)
+        trials = Trials(Path(folder), nights=1, frames=frames)
+        night = Operation("nightly", "begun", nightly_run, 1)
+        place = trials.root / "trial"
+        reference = undisturbed(trials, night, place, 2)
+        n_new = len(_lines(told)) // 2
+        seconds = _seconds_of_ingest(trials, night, place)
+        print(
+            f"undisturbed: {n_new} frames in {reference.seconds:.1f} s, committed after {seconds:.1f} s",
+            flush=True,
+        )
+        dice, began = random.Random(seed), time.perf_counter()
+        while came < kills:
+            told.write_text("")
+            lake = trials.copy(night.lake, place)
+            nights += 1
+            try:
+                for _ in range(min(_IN_A_ROW, kills - came)):
+                    # Commits come after the frames, and are not to be missed.
+                    span = seconds if dice.random() < _EARLY else reference.seconds
+                    if not _kill_night(trials, night, reference, lake, told, dice, span):
+                        break
+                    came += 1
+                ended = run(night.work(trials, place), trials.root / "log")
+                must(ended.status == reference.status, f"the last run ends with {ended.status}: {ended.said}")
+                must(
+                    state_of(lake.snapshot()) == reference.published[-1],
+                    "the content is not that of an undisturbed run",
+                )
+                lake.vacuum()
+                must(not litter(lake), f"after a vacuum there lies about: {', '.join(litter(lake)[:5])}")
+            except (Broken, SkylakeError, OSError) as error:
+                failures.append(f"night {nights}: {type(error).__name__}: {error}")
+                print(failures[-1], flush=True)
+            finally:
+                kill_server(place)
+                shutil.rmtree(place, ignore_errors=True)
+            reduced, finished = reduced + len(_lines(told)), finished + n_new
+            print(
+                f"{came} kills in {time.perf_counter() - began:.0f} s: {finished} frames of {nights} nights were "
+                f"reduced {reduced} times, {100 * (reduced / finished - 1):.1f} % too often", flush=True,
+            )  # fmt: skip
+    print(f"{(reduced - finished) / came:.2f} frames begun again for each kill")
+    return [
+        Claim("nights that are not as after an undisturbed run", float(len(failures)), None, 0.0),
+        Claim("frames begun again for each kill", (reduced - finished) / came, None, float(_AGAIN)),
+    ]
+
+
+def nightly_run(trials: Trials, lake: Path) -> Work:
+    """Return the nightly run of the frames of the trials."""
+    words = ["run", "nightly", lake, "--camera", trials.profile, trials.archive / "frames", *LOCAL]
+    return partial(command, [str(word) for word in words])
+
+
+def _seconds_of_ingest(trials: Trials, night: Operation, place: Path) -> float:
+    """Return how long a nightly run takes until its frames are committed."""
+    lake = trials.copy(night.lake, place)
+    victim = Victim(night.work(trials, place), trials.root / "log")
+    victim.strike(place, Blow(0.0, "current"))
+    kill_server(place)
+    seconds = time.perf_counter() - victim.begin
+    must(lake.snapshot().n_rows("frames") == trials.frames, "the first commit is not that of the frames")
+    shutil.rmtree(place)
+    return seconds
+
+
+def _kill_night(
+    trials: Trials,
+    night: Operation,
+    reference: Reference,
+    lake: Lake,
+    told: Path,
+    dice: random.Random,
+    seconds: float,
+) -> bool:
+    """Kill a nightly run once, and see what is left; tell whether the kill came in time."""
+    done = _finished(lake)
+    before = len(_lines(told))
+    victim = Victim(night.work(trials, lake.root), trials.root / "log")
+    time.sleep(dice.uniform(0.0, seconds))
+    lived = victim.kill(alone=dice.random() < _ALONE)
+    again = done & set(_lines(told)[before:])
+    must(not again, f"{len(again)} frames of chunks that were finished are reduced again")
+    snapshot = lake.snapshot()
+    must(
+        fits(state_of(snapshot), reference.published),
+        f"snapshot {snapshot.number} holds what never was published",
+    )
+    must(broken_rules(snapshot) <= reference.rules, f"the checks find {broken_rules(snapshot)}")
+    return lived
+
+
+def _finished(lake: Lake) -> set[str]:
+    """Return the files of the chunks that a run which was killed has finished."""
+    notes = [json.loads(note.read_text()) for note in lake.layout.staging.glob("lasting-*/[!.]*/chunk.json")]
+    return {file for note in notes for file, *_ in note["files"]}
+
+
+def _lines(told: Path) -> list[str]:
+    return told.read_text().splitlines()
 
 
 def share(operations: Sequence[Operation], kills: int) -> list[int]:

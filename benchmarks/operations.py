@@ -131,7 +131,7 @@ def _publishes(trials: Trials, lake: Path) -> Work:
     return partial(command, ["publish", str(lake), store_of(lake), "--keep", "1"])
 
 
-_LOCAL = ("--cluster", "local", "--workers", "2")
+LOCAL = ("--cluster", "local", "--workers", "2")
 _BUILDING = ("_staging/*", "_versions/*/*", "_snapshots/*", "_ledger/*", "current")
 _LEARNING = ("_cameras/*", "_cameras/.*")
 _STORE = tuple(
@@ -142,12 +142,12 @@ _REDO = ("ingest", "LAKE", "--camera", "CHOOSY", "FRAMES", "--redo")
 
 OPERATIONS = (
     Operation("ingest", "half", _skylake(*_INGEST), 32, _BUILDING),
-    Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *_LOCAL), 8, _BUILDING),
-    Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *_LOCAL), 6, worker=True),
+    Operation("ingest, 2 workers", "half", _skylake(*_INGEST, *LOCAL), 8, _BUILDING),
+    Operation("ingest, a worker dies", "half", _skylake(*_INGEST, *LOCAL), 6, worker=True),
     Operation("ingest --redo", "ingested", _skylake(*_REDO), 8, _BUILDING),
     Operation("redo of what is compacted", "compacted", _skylake(*_REDO), 6, _BUILDING),
     Operation("calibrate", "ingested", _skylake("calibrate", "LAKE"), 14, _BUILDING),
-    Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *_LOCAL), 3, _BUILDING),
+    Operation("calibrate, 2 workers", "ingested", _skylake("calibrate", "LAKE", *LOCAL), 3, _BUILDING),
     Operation("aggregate", "calibrated", _skylake("aggregate", "LAKE"), 22, _BUILDING, stepwise=True),
     Operation("commit", "empty", _commits, 36, _BUILDING, stepwise=True),
     Operation("compact", "tables", _skylake("compact", "LAKE"), 20, _BUILDING, needs="compact", stepwise=True),

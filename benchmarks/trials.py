@@ -17,6 +17,7 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.compact import compact
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.targets import TargetOptions, make_targets
 from skylake.lake import Lake, publish_snapshot
 from skylake.lake.geometries import read_geometries, write_geometries
 from skylake.mirror.run import mirror_lake
@@ -78,6 +79,7 @@ class Trials:
     ``published``         ``tables``, its sources merged after it was published to a folder inside
     ``mosaic``            a night of a camera of two chips
     ``sky``               the catalog of the nights of a camera of the whole sky, and none of them
+    ``begun``             the catalog of the real frames, four of them, and their stars as targets
     ``skies``             these nights, between which the camera was moved, with a geometry that is not theirs
     ====================  =================================================================
 
@@ -203,6 +205,13 @@ def _skies(trials: Trials, target: Path) -> None:
     write_geometries(lake.layout, profile.name, [replace(one, rms_px=9.0) for one in known])
 
 
+def _begun(trials: Trials, target: Path) -> None:
+    lake = trials.new(target)
+    some = sorted((trials.archive / "frames").rglob("*.fits"))[:4]
+    ingest(lake, cameras.load(str(trials.profile)), some, Inline(), IngestOptions())
+    make_targets(lake, "small", TargetOptions("simcat", seen=0), Inline())
+
+
 def _half(trials: Trials, target: Path) -> None:
     nights = sorted({int(path.name) for path in (trials.archive / "frames").iterdir()})
     lake = trials.new(target)
@@ -294,5 +303,5 @@ _RECIPES: dict[str, Callable[[Trials, Path], None]] = {
     "new": _new,
     "half": _half, "ingested": _ingested, "calibrated": _calibrated, "complete": _complete, "mirrored": _mirrored,
     "tables": _tables, "compacted": _compacted, "merged": _merged, "published": _published,
-    "empty": _empty, "mosaic": _mosaic, "sky": _sky, "skies": _skies,
+    "begun": _begun, "empty": _empty, "mosaic": _mosaic, "sky": _sky, "skies": _skies,
 }  # fmt: skip

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 #: What a command would import first; a kill is to hit the work, not the imports.
 _PRELOADED = [
@@ -27,6 +28,8 @@ _PRELOADED = [
 ]  # fmt: skip
 _LONG_S = 180.0
 _POLL_S = 0.0001
+#: Workers that lost the process which leads them may go on for a moment.
+_LATER_S = 0.5
 
 Work = Callable[[], int]
 
@@ -123,13 +126,14 @@ class Victim:
             raise RuntimeError(f"a run did not end within {_LONG_S:.0f} s: {self._said()}")
         return Ended(self._process.exitcode, seconds, self._said())
 
-    def kill(self) -> bool:
-        """Kill it and all its kin at once; tell whether it lived until then."""
+    def kill(self, alone: bool = False) -> bool:
+        """Kill it and all its kin at once, or alone, and them a little later; tell whether it lived until then."""
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL) if alone else os.killpg(self.pid, signal.SIGKILL)
         self._process.join(_LONG_S)
         self._unwatch()
         lived = self._process.exitcode == -signal.SIGKILL
+        time.sleep(_LATER_S if alone else 0.0)
         deadline = time.monotonic() + _LONG_S
         while kin := list(session(self.pid)):
             for one in kin:
@@ -159,6 +163,29 @@ class Victim:
 
     def _said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace").strip() if self._log.exists() else ""
+
+
+#: Names the file to which workers add a line for each frame that they begin to reduce.
+COUNTED = "SKYLAKE_TRIAL_FRAMES"
+
+
+def count_frames(file: Path) -> None:
+    """Let the workers of all processes that are started from now on tell a file which frames they reduce."""
+    os.environ[COUNTED] = str(file)
+    os.environ["DASK_DISTRIBUTED__WORKER__PRELOAD"] = repr([__file__])
+
+
+def dask_setup(worker: Any) -> None:
+    """Be called by a worker of dask that begins, as its configuration asks."""
+    from skylake.flow import frames
+
+    reduce, descriptor = frames.reduce_frame, os.open(os.environ[COUNTED], os.O_WRONLY | os.O_APPEND)
+
+    def counted(content: Any, *values: Any, **options: Any) -> Any:
+        os.write(descriptor, f"{content.path}\n".encode())
+        return reduce(content, *values, **options)
+
+    frames.reduce_frame = counted
 
 
 def _watch(process: int, options: list[str]) -> subprocess.Popen[str]:

@@ -114,6 +114,8 @@ def _show_ingest(report: IngestReport, lake: Lake) -> None:
         show.complain(f"{problem['file']}: {problem['status']}/{problem['reason']}: {problem['message']}")
     for file in report.repeated:
         show.complain(f"{file}: the same bytes as another file, which stands for both")
+    for sentence in _one_of_each(report.kept):
+        show.complain(sentence)
     if report.unchecked:
         show.complain(unchecked(report.unchecked, lake.root, _first_row(lake, report.unchecked[0])))
     if report.unexposed:

@@ -62,6 +62,23 @@ class Reason(StrEnum):
     TARGETS_FAILED = "targets_failed"
 
 
+def is_worse_for_no_fault(held: str | None, status: str) -> bool:
+    """Tell whether a frame that is good in a lake fails now for what is not its own fault.
+
+    What failed tells nothing of a frame that could be used before: its file is gone or damaged by now, a master or the
+    frames around it are lacking, a worker died, or the profile reads its header in another way. Only a verdict on the
+    frame, that it falls short or is none of the sky, can take the place of a good one.
+
+    Parameters
+    ----------
+    held : str or None
+        Reason that the frame has in the lake.
+    status : str
+        What became of it now.
+    """
+    return held in (None, Reason.TARGETS_FAILED) and status == Status.FAILED
+
+
 #: The reason under which a frame is filed when a gate on this metric rejects it.
 GATE_REASONS: dict[str, Reason] = {
     "n_sources": Reason.TOO_FEW_SOURCES,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -167,11 +169,32 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
     LakeError
         If the detections cannot be written; the frames are not to blame.
     """
-    reduced: list[_Rows] = []
-    repeated = []
+    ((_, chunk),) = reduce_pieces(paths, reduction, lambda _: out, out.with_suffix(".sky"))
+    return chunk
+
+
+def reduce_pieces(
+    paths: Sequence[str],
+    reduction: Reduction,
+    out: Callable[[int], Path],
+    scratch: Path,
+    seconds: float = math.inf,
+) -> Iterator[tuple[list[str], Chunk]]:
+    """Reduce frames one after the other, and yield some at a time: their files, and what became of them.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    reduction : Reduction
+    out : callable
+        Gives the file to write for the first piece, the second and so on; see :func:`reduce_chunk`.
+    scratch : Path
+        Folder for what is kept between frames, which is gone at the end.
+    seconds : float
+        A piece ends with the first frame that is done so long after it was begun.
+    """
     find_stars, finish = star_finder(reduction), _finisher(reduction)
     known = dict(reduction.known)
-    scratch = out.with_suffix(".sky")
     sky = (
         SkySource(reduction.neighbours, reduction.profile, reduction.library, scratch)
         if reduction.neighbours
@@ -192,18 +215,39 @@ def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk
         keeper=reduction.kept,
         usual=None if reduction.forcing is None else reduction.forcing.corrections,
     )
+    piece, number, begun, left = _Piece(), 0, time.monotonic(), len(paths)
     for path in ahead(paths):
         rows = _reduce(path, reduction.profile, known, measure)
+        piece.files.append(path)
+        left -= 1
         if rows is None:
-            repeated.append(path)
-            continue
-        known[rows.frame_id] = rows.file
-        reduced.append(rows)
+            piece.repeated.append(path)
+        else:
+            known[rows.frame_id] = rows.file
+            piece.reduced.append(rows)
+        if left and time.monotonic() - begun >= seconds:
+            yield piece.files, piece.written(out(number))
+            piece, number, begun = _Piece(), number + 1, time.monotonic()
     shutil.rmtree(scratch, ignore_errors=True)
-    frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in reduced)]))
-    sources = write_rows([rows.sources for rows in reduced], "sources", out)
-    forced = write_rows([rows.forced for rows in reduced], "forced_sources", out.with_suffix(".forced.arrow"))
-    return Chunk(frames, sources, tuple(repeated), forced)
+    yield piece.files, piece.written(out(number))
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Frames that are reduced, and not written yet."""
+
+    files: list[str] = field(default_factory=list)
+    reduced: list[_Rows] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+    def written(self, out: Path) -> Chunk:
+        """Write them."""
+        frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in self.reduced)]))
+        sources = write_rows([rows.sources for rows in self.reduced], "sources", out)
+        forced = write_rows(
+            [rows.forced for rows in self.reduced], "forced_sources", out.with_suffix(".forced.arrow")
+        )
+        return Chunk(frames, sources, tuple(self.repeated), forced)
 
 
 def _finisher(reduction: Reduction) -> Finisher | None:

@@ -29,6 +29,8 @@ from skylake.flow.frames import (
 )
 from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
+from skylake.flow.goodrows import require_means, without_worse
+from skylake.flow.keptchunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, lacked_by, read_tried, write_repeats, write_tried
 from skylake.flow.meanwhile import undisturbed
@@ -115,6 +117,8 @@ class IngestReport:
         Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
     overlapping : list of str
         A sentence for each camera whose exposures last beyond the start of the next frame.
+    kept : list of str
+        A sentence for each file that failed, of which the lake keeps the good frame that it has.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -130,6 +134,7 @@ class IngestReport:
     contradictions: list[Contradiction] = field(default_factory=list)
     half_skies: list[int] = field(default_factory=list)
     overlapping: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @property
     def n_without_targets(self) -> int:
@@ -139,7 +144,7 @@ class IngestReport:
     @property
     def all_well(self) -> bool:
         """Whether every frame was used, with its targets, or skipped on purpose."""
-        return not (self.complaints or self.n_without_targets) and not any(
+        return not (self.complaints or self.kept or self.n_without_targets) and not any(
             self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
         )
 
@@ -161,8 +166,10 @@ def ingest(
     Raises
     ------
     LakeError
-        If there is nothing to read, or the lake cannot be written. A night that cannot be gathered is
-        named only after all the others are committed.
+        If there is nothing to read, the lake cannot be written or lacks what good frames were made with. A night
+        that cannot be gathered is named only after all the others are committed.
+    CatalogError
+        If the catalog, or the index by which good frames were placed, is lost or damaged.
     """
     progress = progress or Silent()
     files, complaints = find_frames(paths)
@@ -178,8 +185,15 @@ def ingest(
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)
+    planned = {file for some in nights.values() for file in some}
+    left = LeftChunks(
+        lake, profile.name, planned | ({str(path) for path in files} - {str(path) for path in fresh})
+    )
+    require_means(
+        lake, start, reduction, {file for file in planned if known.frames.of_file(file) is not None}
+    )
     failures: list[LakeError] = []
-    run = _Run(lake, workers, progress, known, report, options.neighbours)
+    run = _Run(lake, workers, progress, known, report, options.neighbours, left)
     progress.begin("frames", sum(len(found) for found in nights.values()))
     # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
     reduction = _with_geometry(run, reduction, failures)
@@ -191,6 +205,7 @@ def ingest(
         known.note_tried(report.problems[n_before:], reduction)
         reduction = _with_geometry(run, reduction, failures)
     progress.end()
+    left.drop()
     _remember(lake, profile, known, report.repeated, workers)
     if known.tried != read_tried(lake, profile.name):
         write_tried(lake, profile.name, known.tried)
@@ -273,6 +288,7 @@ class _Run:
     known: Known
     report: IngestReport
     neighbours: bool
+    left: LeftChunks
     #: Rows of frames of the sky that are committed.
     told: list[dict[str, Any]] = field(default_factory=list)
 
@@ -294,18 +310,25 @@ def _ingest_window(
     # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
     known, neighbours = run.known.of_nights(window), sky_frames(whole, profile, run.workers)
     reduction = replace(reduction, known=known, neighbours=neighbours)
-    with run.lake.stage(f"ingest-{profile.name}") as staging:
+    with (
+        run.lake.stage(f"ingest-{profile.name}") as staging,
+        run.lake.interruptible_stage(stage_name(profile.name)) as folder,
+    ):
         if reduction.forcing is not None:
             folders = staging / "psf", run.lake.layout.psf_memory(profile.name)
             found = staging / "found"
             psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
             forcing = replace(reduction.forcing, psfs=psfs)
             reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
-        reduced = reduce_frames(window, reduction, run.workers, staging, run.progress)
+        kept = KeptChunks(folder, {night: made_with(reduction, night, whole[night]) for night in window})
+        reduced = reduce_frames(window, reduction, run.workers, kept, run.left, run.progress)
         chunks = {
             night: [without_repeats(chunk, run.known.seen) for chunk in some]
             for night, some in reduced.items()
         }
+        for night, some in chunks.items():
+            chunks[night], kept_rows = without_worse(some, run.known.frames)
+            run.report.kept += kept_rows
         for some in chunks.values():
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
         # Where all files repeat others there is nothing to gather.

@@ -31,6 +31,12 @@ _RETRIED = {
     Reason.NO_SKY_FRAME.value, Reason.TARGETS_FAILED.value,
 }  # fmt: skip
 
+
+def is_retried(reason: str | None) -> bool:
+    """Tell whether a frame may go better another time."""
+    return reason in _RETRIED
+
+
 Repeat = tuple[int, int | None, int | None]
 """frame_id, size and time of modification of a file whose content is that of another."""
 

@@ -141,6 +141,7 @@ def _add(report: IngestReport, further: IngestReport) -> None:
     report.contradicting += further.contradicting
     report.contradictions += further.contradictions
     report.overlapping += further.overlapping
+    report.kept += further.kept
     report.half_skies = sorted({*report.half_skies, *further.half_skies})
 
 

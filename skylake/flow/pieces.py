@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
+
+#: A night, or what else files belong to.
+Night = TypeVar("Night")
 
 #: Pieces that each worker has of frames at least; the last ones are no more of those that are left than one of so many
 #: for each worker.
@@ -28,14 +32,14 @@ def shared_out(files: Sequence[str], count: int, most: int) -> list[Sequence[str
 
 
 def dwindling(
-    nights: Mapping[int, Sequence[str]], count: int, most: int, few: bool = False
-) -> list[tuple[int, list[str]]]:
+    nights: Mapping[Night, Sequence[str]], count: int, most: int, few: bool = False
+) -> list[tuple[Night, list[str]]]:
     """Return the files of nights in pieces, each of one night, which become small towards the end.
 
     Parameters
     ----------
-    nights : mapping of int to sequence of str
-        Files of each night.
+    nights : mapping to sequence of str
+        Files of each night, or of each piece of one.
     count : int
         Number of workers.
     most : int

@@ -130,6 +130,7 @@ def restore_cameras(layout: Layout, snapshot: Path) -> None:
     if not held.is_dir():
         return
     folder, link = layout.root / CAMERAS_FOLDER, Linker()
+    folder.mkdir(exist_ok=True)
     kept = {path.name for path in held.iterdir()}
     for name in kept:
         target, partial = folder / name, folder / f".{name}.tmp"

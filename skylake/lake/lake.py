@@ -17,7 +17,7 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.cameras.keep import from_json, to_kept
 from skylake.cameras.profile import absolute_source, of_source
-from skylake.durable import hold, in_use, replace_durably
+from skylake.durable import hold, in_use, is_in_use, replace_durably
 from skylake.errors import (
     LakeError,
     OvertakenError,
@@ -301,14 +301,28 @@ class Lake:
             folder.touch()
         except OSError as error:
             raise cannot_be_written(self.root, error) from error
+        with in_use(folder), _removed_at_the_end(folder):
+            yield folder
+
+    @contextmanager
+    def interruptible_stage(self, name: str) -> Iterator[Path]:
+        """Give a folder as :meth:`lasting_stage` does, but to this run alone: others find it once it has ended."""
         try:
-            with in_use(folder):
+            folder, descriptor = self._staging_folder(f"{LASTING}{name}")
+        except OSError as error:
+            raise cannot_be_written(self.root, error) from error
+        try:
+            with _removed_at_the_end(folder):
                 yield folder
-        except (SkylakeError, OSError) as error:
-            if is_full(error):  # it takes up the room that is lacking
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+    def interrupted_stages(self, name: str) -> list[Path]:
+        """Return the folders of a name that runs have left which were interrupted."""
+        staging = self.layout.staging
+        found = sorted(staging.glob(f"{LASTING}*")) if staging.is_dir() else []
+        mine = [folder for folder in found if folder.name.rpartition(".")[0] == f"{LASTING}{name}"]
+        return [folder for folder in mine if not is_in_use(folder)]
 
     def drop_lasting(self, name: str) -> None:
         """Remove what an interrupted run has left in the folder of a name, as nobody comes back for it."""
@@ -366,6 +380,18 @@ class Lake:
                 with suppress(SkylakeError):
                     sweep(self.layout)
                 raise
+
+
+@contextmanager
+def _removed_at_the_end(folder: Path) -> Iterator[None]:
+    """Remove a folder when all went well, or the disk is full; what else goes wrong leaves it to the next run."""
+    try:
+        yield
+    except (SkylakeError, OSError) as error:
+        if is_full(error):  # it takes up the room that is lacking
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -91,7 +91,7 @@ def test_a_full_disk_is_a_sentence_and_afterwards_the_work_goes_on(
     if name not in cli.commands:
         pytest.skip(f"skylake has no command {name}")
     mine = begun(lake, FULL[name][0], disk / "lake")
-    more = {"ingest": ("--camera", camera, sky / "frames"), "rollback": (2,), "compact": ("--all",)}
+    more = {"ingest": ("--camera", camera, sky / "frames"), "rollback": (1,), "compact": ("--all",)}
     options = more.get(name, ())
     before, number = content(mine), mine.snapshot().number
     with room(disk, left):
@@ -149,7 +149,7 @@ WRITING = (
     ("aggregate", "LAKE"),
     ("compact", "LAKE"),
     ("mirror", "LAKE"),
-    ("rollback", "LAKE", "2"),
+    ("rollback", "LAKE", "1"),
     ("vacuum", "LAKE", "--keep", "1"),
     ("report", "LAKE", "LAKE/report"),
     ("catalog", "import", "LAKE", "two", "--format", "table", "SKY/catalog.parquet", "--ra", "ra", "--dec", "dec"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,15 @@ def test_a_cut_off_file_is_told_with_what_finds_the_mend(
     answer = skylake_command(command, copy, *(["SELECT 1"] if command == "sql" else []))
     assert answer.status == 3 and answer.err.startswith(f"skylake: {path}: the file ")
     assert f"`skylake verify {copy}`" in answer.err and answer.err.count("\n") == 1
+
+
+def test_one_command_is_one_run_and_rollback_undoes_it(lake: Path, tmp_path: Path, well: Run) -> None:
+    copy = tmp_path / "lake"
+    subprocess.run(["cp", "-a", str(lake), str(copy)], check=True)
+    before = well("history", copy, "--json").json
+    assert len({one["run"] for one in before}) == len(before)
+    well("forget", copy, "--batch", "small-20241002", "--yes")
+    last = well("history", copy, "--last", 1, "--json").json[0]
+    assert last["stage"] == "forget" and last["base"] == before[-1]["snapshot"]
+    assert f"as snapshot {before[-1]['snapshot']} was" in well("rollback", copy).out
+    assert f"as snapshot {last['snapshot']} was" in well("rollback", copy).out

@@ -147,6 +147,38 @@ def test_a_rollback_is_a_new_snapshot_and_can_be_rolled_back(
     assert [(entry.stage, entry.batch) for entry in lake.history()][5] == ("rollback", "to 3")
 
 
+def test_what_one_run_commits_is_one_entry(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
+) -> None:
+    for run in ("first", "second"):
+        mine = Lake(lake.root, run)
+        for night in (7, 8):
+            rows = make_rows("frames", night, night)
+            put(mine, ("frames", f"{run}-{night}", rows.slice(0, 0) if run == "second" else rows))
+    runs = lake.runs()
+    assert [(run.base, run.snapshot) for run in runs] == [
+        *((entry.base, entry.snapshot) for entry in lake.history()[:5]), (5, 7), (7, 9),
+    ]  # fmt: skip
+    assert runs[5].rows == {"frames": 15} and runs[5].parts == {"frames": ("first-7", "first-8")}
+    assert lake.runs(last=1) == runs[6:] and lake.runs(batch="first-8") == runs[5:6]
+    assert len(lake.history()) == 9 and lake.history(last=1)[0].base == 8
+
+
+def test_a_rollback_may_go_to_before_the_last_run(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
+) -> None:
+    mine = Lake(lake.root, "mine")
+    for night in (7, 8):
+        put(mine, ("frames", f"c-{night}", make_rows("frames", night, night)))
+    assert lake.before_last_run().number == 5
+    back = Lake(lake.root, "back").rollback(lake.before_last_run().number)
+    assert back.read("frames").equals(grown[4].read("frames"))
+    assert lake.before_last_run().number == 7, "what undoes the rollback"
+    lake.rollback(1)
+    with pytest.raises(LakeError, match="nothing has run on the lake yet"):
+        Lake.create(lake.root.with_name("new")).before_last_run()
+
+
 def test_a_commit_that_never_became_current_is_no_part_of_the_history(
     lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
 ) -> None:

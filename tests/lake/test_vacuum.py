@@ -54,6 +54,38 @@ def test_the_newest_and_the_last_of_days_and_months_stay(
     assert len(kept) <= newest + days + months
 
 
+def in_run(lake: Lake, run: str, make_rows: MakeRows, put: Put, count: int) -> Lake:
+    mine = Lake(lake.root, run)
+    for night in range(count):
+        put(mine, ("frames", f"{run}-{night}", make_rows("frames", 2, 100 * len(run) + night)))
+    return mine
+
+
+def kept(lake: Lake) -> list[int]:
+    return sorted(int(path.name) for path in lake.layout.snapshots.iterdir())
+
+
+def test_a_run_counts_once_and_its_last_state_stays(lake: Lake, make_rows: MakeRows, put: Put) -> None:
+    in_run(lake, "a", make_rows, put, 4)
+    assert kept(lake) == [1, 2, 3, 4, 5], "the states of a run that may be under way"
+    in_run(lake, "ab", make_rows, put, 3)
+    assert kept(lake) == [1, 5, 6, 7, 8], "the first commit of a run drops those of the one before"
+    in_run(lake, "abc", make_rows, put, 1)
+    assert kept(lake) == [1, 5, 8, 9]
+    assert lake.vacuum(Retention(2, 0, 0)).snapshots == [1, 5]
+
+
+def test_of_a_long_run_the_newest_states_stay_while_it_is_under_way(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    for name in ("keep_newest", "keep_days", "keep_months"):
+        lake.set(name, 3)
+    in_run(lake, "a", make_rows, put, 20)
+    assert kept(lake) == [1, 18, 19, 20, 21]
+    lake.vacuum()
+    assert kept(lake) == [1, 21]
+
+
 def nights(lake: Lake, make_rows: MakeRows, put: Put, count: int) -> None:
     for night in range(1, count + 1):
         put(
