@@ -11,7 +11,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 
 #: What helps where a header tells nothing, unless the stars were asked already.
-SOLVE_FIRST = "; solve the frame first"
+SOLVE_FIRST = "; its stars show where it points, given a lake with a catalog (`skylake catalog import`)"
 _PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 
