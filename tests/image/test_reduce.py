@@ -350,7 +350,7 @@ def test_the_profile_may_forbid_the_wcs(reduce_pixels: Reduce, night_sky: Any, c
         night_sky.pixels, lambda *_: Stars(*np.zeros((3, 0))), header=replace(camera.header, wcs="none"),
         astrometry=replace(camera.astrometry, solve=False),
     )  # fmt: skip
-    assert re.search(r"'none' in the profile.*; astrometry\.solve = true", reduced.row["message"])
+    assert re.search(r"'none' in the profile.*; with astrometry\.solve = true", reduced.row["message"])
 
 
 def test_trimming_moves_pixels_and_wcs_together(
