@@ -62,8 +62,8 @@ _MAY_HOLD = {
 }
 #: What is told of a camera whose headers have no WCS.
 _SOLVED = (
-    "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog with the "
-    "patterns that `skylake catalog index` makes"
+    "headers of this camera have no WCS; an ingest finds it from the stars if the lake has a catalog "
+    "(`skylake catalog import`)"
 )
 _WHOLE_SKY = (
     "an ingest finds it from site, time and the bright stars of a catalog of the lake, which needs no index"

@@ -134,17 +134,23 @@ def describe(vectors: FloatArray, order: IntArray, code: FloatArray) -> float:
         if i not in (first, second):
             order[place] = i
             place += 1
+    describe_named(vectors, size, order, code)
+    return size
+
+
+@kernel(error_model="numpy")
+def describe_named(vectors: FloatArray, size: float, order: IntArray, code: FloatArray) -> None:
+    """Write the code of four stars, of which `order` names A and B, `size` apart, first; exchange names."""
     if size == 0.0:
         code[:] = 0.0
-        return size
+        return
     _coordinates(vectors, order, size, code)
     if code[0] + code[2] > 1.0:
-        order[0], order[1] = second, first
+        order[0], order[1] = order[1], order[0]
         code[0], code[1], code[2], code[3] = 1.0 - code[0], -code[1], 1.0 - code[2], -code[3]
     if code[0] > code[2]:
         order[2], order[3] = order[3], order[2]
         code[0], code[1], code[2], code[3] = code[2], code[3], code[0], code[1]
-    return size
 
 
 @kernel(error_model="numpy")

@@ -150,7 +150,7 @@ def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> No
         raise FrameRejected(
             Reason.BAD_WCS,
             f"the WCS of the header has {pointing.pixel_scale_arcsec:.4g} arcsec per pixel and {camera.name} "
-            f"{known:.4g}; use the profile of its camera, {advice}, or solve the frame anew",
+            f"{known:.4g}; use the profile of its camera, or {advice}{SOLVE_FIRST}",
         )
 
 

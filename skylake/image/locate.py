@@ -57,6 +57,8 @@ _MISPLACED = SourceFlag.STREAK | SourceFlag.BAD_PIXEL | SourceFlag.CENTROID_FAIL
 _POINT = 0.8
 #: A solution is right to so many pixels all over the image: its lens has two terms.
 _SOLVED_PX = 20.0
+#: What helps where the profile keeps the stars from being asked.
+_ASK_STARS = "with astrometry.solve = true in the profile its stars show where it points"
 #: A frame with so many sources of which hardly any is a star does not point where its neighbours say.
 _MANY_SOURCES = 20
 
@@ -178,10 +180,7 @@ class _Frame:
             elif why is not None:
                 lost = why if lost is None else _both(_asked(lost), why)
             elif lost is not None and not self.camera.astrometry.solve:
-                lost = _both(
-                    lost,
-                    FrameRejected(Reason.NO_WCS, "astrometry.solve = true in the profile asks its stars"),
-                )
+                lost = _both(_asked(lost), FrameRejected(Reason.NO_WCS, _ASK_STARS))
         elif self.wants_refinement(judged):
             judged = self.refine(judged, "refined")
         if judged is None:
@@ -373,7 +372,7 @@ class _Frame:
         if not judged.wrong:
             return None
         check = judged.check
-        why = "solve the frame anew" if lost is None else str(lost)
+        why = _ASK_STARS if lost is None else str(lost)
         found = (
             f"{check.n_matched} of the {check.n_expected} brightest catalog stars are where the WCS puts them"
         )

@@ -12,7 +12,7 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 
 #: What helps where a header tells nothing, unless the stars were asked already.
-SOLVE_FIRST = "; solve the frame first"
+SOLVE_FIRST = "; its stars show where it points, given a lake with a catalog (`skylake catalog import`)"
 #: Cards of a WCS that hold numbers, and those that hold units.
 _NUMBERS = re.compile(
     r"(CRVAL\d|CRPIX\d|CDELT\d|CROTA\d|(CD|PC|PV)\d_\d+|[AB]P?_(\d+_\d+|ORDER)|LONPOLE|LATPOLE|EQUINOX)\Z"

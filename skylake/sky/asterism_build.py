@@ -15,7 +15,7 @@ from skylake.core.asterisms import (
     Band,
     Described,
     Quads,
-    describe,
+    describe_named,
     packed_size,
     packed_x,
     packed_y,
@@ -173,7 +173,7 @@ def _find_nearest(
     """Write the nearest stars of each star of a band, and of how many of them asterisms are made."""
     most = near.shape[1]
     found, squares = np.empty(_CROWD, np.int64), np.empty(most + 1)
-    centre, other = np.empty(3), np.empty(3)
+    centre = np.empty(3)
     expected = math.sqrt(_NEIGHBOURS[1] / (math.pi * density))
     for star in range(near.shape[0]):
         _direction(zones, star, centre)
@@ -185,8 +185,11 @@ def _find_nearest(
         for place in range(n_found):
             if found[place] == star:
                 continue
-            _direction(zones, found[place], other)
-            square = (other[0] - centre[0]) ** 2 + (other[1] - centre[1]) ** 2 + (other[2] - centre[2]) ** 2
+            other = found[place]
+            x = zones.vectors[other, 0] - zones.vectors[star, 0]
+            y = zones.vectors[other, 1] - zones.vectors[star, 1]
+            z = zones.vectors[other, 2] - zones.vectors[star, 2]
+            square = float(x * x + y * y + z * z)
             rank = n
             while rank > 0 and squares[rank - 1] > square:
                 squares[rank] = squares[rank - 1]
@@ -194,7 +197,7 @@ def _find_nearest(
                     near[star, rank] = near[star, rank - 1]
                 rank -= 1
             if rank < most:
-                squares[rank], near[star, rank] = square, found[place]
+                squares[rank], near[star, rank] = square, other
                 n = min(n + 1, most)
         counts[star] = min(n, _NEIGHBOURS[0])
         if n >= _NEIGHBOURS[1]:
@@ -215,44 +218,78 @@ def _describe(
     out: Described,
 ) -> int:
     """Describe the asterisms of the stars from `first` on, below `end`; return how many there are."""
-    four, vectors = np.empty(4, np.int64), np.empty((4, 3))
     order, code, made = np.empty(4, np.int64), np.empty(4), 0
+    # A star and its neighbours, and the squares of their distances: each is in many asterisms.
+    most = near.shape[1] + 1
+    names, shared = np.empty(most, np.int64), np.empty(most, np.int64)
+    vectors, squares = np.empty((most, 3)), np.empty((most, most))
     for star in range(first, end):
-        four[0] = star
-        _direction(zones, star, vectors[0])
-        for a in range(counts[star] - 2):
-            four[1] = near[star, a]
-            _direction(zones, four[1], vectors[1])
-            for b in range(a + 1, counts[star] - 1):
-                four[2] = near[star, b]
-                _direction(zones, four[2], vectors[2])
-                for c in range(b + 1, counts[star]):
-                    four[3] = near[star, c]
-                    if _is_made(near, counts, four):
+        n = counts[star] + 1
+        names[0] = star
+        names[1:n] = near[star, : n - 1]
+        for i in range(n):
+            _direction(zones, names[i], vectors[i])
+            for j in range(i):
+                x, y, z = (
+                    vectors[i, 0] - vectors[j, 0],
+                    vectors[i, 1] - vectors[j, 1],
+                    vectors[i, 2] - vectors[j, 2],
+                )
+                squares[j, i] = x * x + y * y + z * z
+        _shared(near, counts, names, n, shared)
+        for a in range(1, n - 2):
+            for b in range(a + 1, n - 1):
+                for c in range(b + 1, n):
+                    # One of them comes before the star, and has made the asterism.
+                    bits = 1 | 1 << a | 1 << b | 1 << c
+                    if bits in (shared[a] & bits, shared[b] & bits, shared[c] & bits):
                         continue
-                    _direction(zones, four[3], vectors[3])
-                    size = packed_size(describe(vectors, order, code), smallest)
-                    if size < 0:
+                    size = math.sqrt(_order_by_size(squares, a, b, c, order))
+                    byte = packed_size(size, smallest)
+                    if byte < 0:
                         continue
-                    out.sizes[made] = size
+                    describe_named(vectors, size, order, code)
+                    out.sizes[made] = byte
                     for i in range(4):
-                        out.stars[made, i] = four[order[i]]
+                        out.stars[made, i] = names[order[i]]
                         out.codes[made, i] = packed_y(code[i]) if i % 2 else packed_x(code[i])
                     made += 1
     return made
 
 
 @kernel
-def _is_made(near: npt.NDArray[np.int32], counts: npt.NDArray[np.int8], four: IntArray) -> bool:
-    """Tell whether a star before the first of four has the others among its neighbours: it makes the asterism."""
-    for member in range(1, 4):
-        if four[member] > four[0]:
+def _order_by_size(squares: FloatArray, a: int, b: int, c: int, order: IntArray) -> float:
+    """Write the two of the stars 0, a < b < c that are farthest apart first; return the square of their distance."""
+    longest = squares[0, a]
+    order[0], order[1], order[2], order[3] = 0, a, b, c
+    if squares[0, b] > longest:
+        longest = squares[0, b]
+        order[0], order[1], order[2], order[3] = 0, b, a, c
+    if squares[0, c] > longest:
+        longest = squares[0, c]
+        order[0], order[1], order[2], order[3] = 0, c, a, b
+    if squares[a, b] > longest:
+        longest = squares[a, b]
+        order[0], order[1], order[2], order[3] = a, b, 0, c
+    if squares[a, c] > longest:
+        longest = squares[a, c]
+        order[0], order[1], order[2], order[3] = a, c, 0, b
+    if squares[b, c] > longest:
+        longest = squares[b, c]
+        order[0], order[1], order[2], order[3] = b, c, 0, a
+    return longest
+
+
+@kernel
+def _shared(
+    near: npt.NDArray[np.int32], counts: npt.NDArray[np.int8], names: IntArray, n: int, shared: IntArray
+) -> None:
+    """Write which of a star and its neighbours each neighbour has as its own, as bits, if it comes before the star."""
+    for i in range(1, n):
+        shared[i] = 1 << i
+        if names[i] > names[0]:
             continue
-        star, n = four[member], 0
-        for place in range(counts[star]):
-            other = near[star, place]
-            if other == four[0] or other == four[1] or other == four[2] or other == four[3]:
-                n += 1
-        if n == 3:
-            return True
-    return False
+        for place in range(counts[names[i]]):
+            for j in range(n):
+                if near[names[i], place] == names[j]:
+                    shared[i] |= 1 << j

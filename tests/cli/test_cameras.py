@@ -199,7 +199,7 @@ def test_a_camera_whose_headers_have_no_wcs_is_solved_by_its_stars(
     answer = skylake_command("camera", "check", "-c", blind, frame, "--json")
     [checked] = answer.json
     assert (answer.status, checked["usable"], checked["reason"]) == (0, True, None)
-    assert "catalog index" in readings(checked)["centre"]["note"]
+    assert "catalog import" in readings(checked)["centre"]["note"]
     answer = skylake_command("camera", "check", "-c", stubborn, frame, "--json")
     assert (answer.status, answer.json[0]["reason"]) == (1, "no_wcs")
 

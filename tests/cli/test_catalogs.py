@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,8 @@ import pytest
 from astropy.table import Table
 
 from skylake.core.sphere import separation_deg
+from skylake.sky.asterism_index import AsterismIndex, open_index
+from skylake.sky.catalogs import ReferenceCatalog
 
 Run = Callable[..., Any]
 
@@ -62,7 +68,9 @@ def test_the_first_catalog_solves_and_calibrates_and_others_stand_beside_it(
 ) -> None:
     assert well("catalog", "list", new_lake, "--json").json == []
     first = well("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
-    assert first.out == f"one: {len(given(sky))} stars in 1 pixels, which solves and calibrates frames\n"
+    stars, index = first.out.splitlines()
+    assert stars == f"one: {len(given(sky))} stars in 1 pixels, which solves and calibrates frames"
+    assert re.match(r"one: index of \d+ asterisms, \d+ MB, for pictures of \d\S* degrees and more; ", index)
     few = (
         "--ra",
         "ra",
@@ -78,7 +86,7 @@ def test_the_first_catalog_solves_and_calibrates_and_others_stand_beside_it(
         60,
     )
     second = well("catalog", "import", new_lake, "two", "--format", "table", sky / "catalog.parquet", *few)
-    assert second.out == f"two: {len(given(sky))} stars in 1 pixels\n"
+    assert second.out.splitlines()[0] == f"two: {len(given(sky))} stars in 1 pixels"
     one, two = well("catalog", "list", new_lake, "--json").json
     assert (one["name"], one["use"], one["bands"], one["colours"]) == ("one", "solve calibrate", "V B", "B-V")
     assert (two["name"], two["use"], two["bands"], two["colours"]) == ("two", "", "V", "")
@@ -165,7 +173,7 @@ def test_identifiers_that_occur_twice_are_told(new_lake: Path, tmp_path: Path, w
     file = tmp_path / "twice.csv"
     file.write_text("id,ra,dec,V\n1,40,-20,9.5\n1,40.1,-20,9\n2,40.2,-20,8\n")
     answer = well("catalog", "import", new_lake, "twice", "--format", "table", file, "--ra", "ra", "--dec", "dec",
-                  "--id", "id", "--mag", "V=V")  # fmt: skip
+                  "--id", "id", "--mag", "V=V", "--no-index")  # fmt: skip
     [complaint] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
     assert complaint.startswith("skylake: twice: 1 stars have the identifier of another")
     assert "light curves are mixed; name a column of unique identifiers" in complaint
@@ -247,4 +255,72 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_trace(
     for name, place in places.items():
         words = words.replace(name, str(place))
     assert words in answer.sentence
-    assert [path.name for path in (lake / "catalogs").iterdir()] == ["simcat"]
+    held = {path.name for path in (lake / "catalogs").iterdir() if not path.name.startswith(".")}
+    assert held == {"simcat", "simcat.asterisms"}
+
+
+def index_of(lake: Path, name: str) -> AsterismIndex:
+    return open_index(ReferenceCatalog.open(lake / "catalogs" / name))
+
+
+def test_an_import_builds_the_index_unless_it_is_told_not_to(
+    new_lake: Path, sky: Path, columns: tuple[str, ...], well: Run
+) -> None:
+    table = ("--format", "table", sky / "catalog.parquet", *columns, "--json")
+    report = well("catalog", "import", new_lake, "one", *table).json
+    built = index_of(new_lake, "one")
+    assert (report["n_asterisms"], report["sure_deg"]) == (built.n_asterisms, built.sure_deg)
+    assert report["index_bytes"] == (new_lake / "catalogs" / "one.asterisms").stat().st_size
+    # One that is replaced gets the index that it had, for the same pictures.
+    well("catalog", "index", new_lake, "one", "--scales", 1, 9, "--band", "B")
+    well("catalog", "import", new_lake, "one", *table, "--replace")
+    again = index_of(new_lake, "one")
+    assert (again.narrowest_deg, again.widest_deg, again.magnitude) == (1.0, 9.0, "mag_B")
+    report = well("catalog", "import", new_lake, "two", *table, "--no-index").json
+    assert (report["n_asterisms"], report["sure_deg"], report["without_index"]) == (0, None, None)
+    assert not list((new_lake / "catalogs").glob("*two.asterisms*"))
+
+
+def test_a_catalog_of_few_stars_is_imported_and_its_index_missed(
+    new_lake: Path, tmp_path: Path, well: Run
+) -> None:
+    rows = "".join(f"{10 + 0.01 * star},{star % 7},{9.5 + 0.01 * star}\n" for star in range(50))
+    (tmp_path / "few.csv").write_text(f"ra,dec,V\n{rows}")
+    answer = well(
+        "catalog", "import", new_lake, "few", "--format", "table", tmp_path / "few.csv", "--ra", "ra", "--dec", "dec",
+        "--mag", "V=V", "--mag-err", "V=0.1",
+    )  # fmt: skip
+    assert answer.out.startswith("few: 50 stars in ")
+    assert "few: 50 stars with magnitudes are too few to solve with; import a larger catalog" in answer.err
+
+
+#: The command, in a process that is killed over writing the index.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from skylake.cli.main import main
+from skylake.sky import asterism_file
+
+def padding(values, known=asterism_file._padding):
+    if list((Path(sys.argv[3]) / "catalogs").glob(".one.asterisms.*.tmp")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return known(values)
+
+asterism_file._padding = padding
+main(sys.argv[1:])
+"""
+
+
+def test_an_import_that_is_killed_leaves_no_index_or_a_whole_one(
+    new_lake: Path, sky: Path, columns: tuple[str, ...], environment: dict[str, str], well: Run
+) -> None:
+    words = ("catalog", "import", new_lake, "one", "--format", "table", sky / "catalog.parquet", *columns)
+    command = [sys.executable, "-c", KILLED, *map(str, words)]
+    killed = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    catalogs = new_lake / "catalogs"
+    assert (catalogs / "one").is_dir() and not (catalogs / "one.asterisms").exists()
+    assert len(list(catalogs.glob(".one.asterisms.*.tmp"))) == 1
+    # The catalog is whole; what else is there is an old index, which its checksum tells from one of this catalog.
+    well("catalog", "index", new_lake, "one")
+    assert index_of(new_lake, "one").n_stars > 100 and not list(catalogs.glob(".*.tmp"))

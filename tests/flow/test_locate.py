@@ -16,11 +16,15 @@ from astropy.io import fits
 from skylake.cameras import Profile
 from skylake.core.camera import HeaderDialect
 from skylake.core.sphere import separation_deg
-from skylake.flow.catalogs import import_catalog
+from skylake.flow.catalogs import import_catalog, index_imported
 from skylake.flow.cluster import Inline
-from skylake.flow.ingest import ingest
+from skylake.flow.frames import Reduction
+from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.known import lacked_by
+from skylake.flow.learning import learn
 from skylake.flow.patterns import Patterns
 from skylake.image.lenstext import lens_of_text
+from skylake.image.library import Master
 from skylake.image.residualfield import ResidualField
 from skylake.image.solve import Solution, SolveParams
 from skylake.lake import Lake
@@ -168,6 +172,103 @@ def test_without_patterns_the_sentence_says_how_to_make_them(
     assert report.problems[0]["reason"] == "no_wcs"
     assert f"skylake catalog index {lake.root} simcat" in report.problems[0]["message"]
     assert "nor does one" not in report.problems[0]["message"]
+
+
+def test_frames_that_lacked_a_catalog_or_its_index_are_tried_again_by_themselves_once_there_is_one(
+    slewing: SimulationResult, blind: Profile, columns: CatalogColumns, tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=5))
+    frames = slewing.frames[:2]
+
+    def again() -> tuple[dict[str, int], int]:
+        report = ingest(lake, blind, frames, Inline())
+        return report.counts, report.n_known
+
+    assert again() == ({"rejected": 2}, 0)
+    assert again() == ({}, 2), "nothing is new"
+    imported = import_catalog(lake, "simcat", "table", [slewing.catalog], columns)
+    report = ingest(lake, blind, frames, Inline())
+    assert (report.counts, report.n_known) == ({"rejected": 2}, 0)
+    told = {problem["message"] for problem in report.problems}
+    assert all(f"run `skylake catalog index {lake.root} simcat`" in sentence for sentence in told)
+    assert again() == ({}, 2)
+    # What the sentence asks for.
+    index_imported(lake, imported)
+    assert again() == ({"ok": 2}, 0)
+    assert again() == ({}, 2)
+
+
+def test_a_frame_that_is_hopeless_is_tried_again_only_when_something_has_changed_or_it_is_asked_for(
+    slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy2(slewing.frames[0], tmp_path / "points.fits"))
+    with fits.open(path, mode="update") as file:
+        random = np.random.default_rng(3)
+        y, x = np.mgrid[-6:7, -6:7]
+        pixels = random.normal(1000.0, 10.0, file[0].data.shape)
+        for row, column in random.integers(10, 245, (40, 2)):
+            pixels[row - 6 : row + 7, column - 6 : column + 7] += 4000.0 * np.exp(-(x**2 + y**2) / 4.0)
+        file[0].data = np.clip(pixels, 0, 65535).astype(np.uint16)
+    frames = [path, slewing.frames[1]]
+    assert ingest(lake, blind, frames, Inline()).counts == {"ok": 1, "rejected": 1}
+    assert ingest(lake, blind, frames, Inline()).n_known == 2
+    asked = ingest(lake, blind, frames, Inline(), IngestOptions(retry=frozenset({"no_wcs", "cloudy"})))
+    assert (asked.counts, asked.n_known) == ({"rejected": 1}, 1)
+    assert ingest(lake, blind, frames, Inline(), IngestOptions(retry=frozenset({"trailed"}))).n_known == 2
+    # A change of the profile may be what the sentence asks for.
+    way = replace(blind.base.astrometry, seconds=1.0)
+    other = replace(blind, base=replace(blind.base, astrometry=way))
+    assert other.sha256 != blind.sha256
+    for n_known in (1, 2):
+        assert ingest(lake, other, frames, Inline()).n_known == n_known
+    # An index for other pictures, and the same one made anew.
+    catalog = ReferenceCatalog.open(lake.layout.catalog("simcat"))
+    for narrowest, n_known in ((0.4, 1), (0.4, 2)):
+        build_index(catalog, "V", narrowest, 2.0)
+        assert ingest(lake, other, frames, Inline()).n_known == n_known
+    # A memory that cannot be read costs one try.
+    (lake.layout.profile(other.name).with_suffix(".tried.json")).write_text("{")
+    for n_known in (1, 2):
+        assert ingest(lake, other, frames, Inline()).n_known == n_known
+
+
+def test_another_geometry_or_master_is_something_new_for_frames_that_lacked_it(
+    slewing: SimulationResult, blind: Profile, lake: Lake
+) -> None:
+    assert ingest(lake, blind, slewing.frames, Inline()).counts == {"ok": 6}
+    before = Reduction.in_force(lake, lake.snapshot(), blind)
+    assert learn(lake, blind.name, Inline()).made
+    after = Reduction.in_force(lake, lake.snapshot(), blind)
+    first, second = lacked_by(before), lacked_by(after)
+    assert {reason for reason in first if first[reason] != second[reason]} == {"no_wcs", "bad_wcs"}
+    # It is learnt anew from more frames now and then, which helps no frame that it has not helped.
+    newer = replace(after, epochs=tuple(replace(one, version=one.version + 1) for one in after.epochs))
+    assert lacked_by(newer) == second
+    master = Master("flat-1", "flat", "flat-1.fits", "0" * 64, 0, "1x1")
+    assert before.library is not None
+    library = replace(before.library, masters=(*before.library.masters, master))
+    third = lacked_by(replace(after, library=library))
+    assert {reason for reason in third if third[reason] != second[reason]} == {"no_master"}
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_headers_that_are_off_by_sixty_pixels_or_have_no_wcs_cost_no_frame(
+    slewing: SimulationResult, profile: Profile, lake: Lake, tmp_path: Path, absent: bool
+) -> None:
+    (tmp_path / "rough").mkdir()
+    for path in slewing.frames[:3]:
+        with fits.open(shutil.copy2(path, tmp_path / "rough" / path.name), mode="update") as file:
+            header = file[0].header
+            if absent:
+                for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "RA", "DEC"):
+                    header.remove(card, ignore_missing=True)
+            else:
+                header["CRPIX1"] += 48.0
+                header["CRPIX2"] -= 36.0
+    report = ingest(lake, profile, [tmp_path / "rough"], Inline())
+    assert report.counts == {"ok": 3}, report.problems
+    rows = rows_of(lake)
+    assert set(rows.wcs_source) == {"solved"} and (rows.wcs_matched >= 0.9 * rows.wcs_expected).all()
 
 
 def test_what_was_tried_already_is_no_advice(
