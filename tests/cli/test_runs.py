@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
+from skylake import cameras
 from skylake.cli.runs import _one_of_each
+from skylake.lake import Lake
 
 Run = Callable[..., Any]
 
@@ -324,6 +326,128 @@ def test_a_new_version_stands_beside_the_old(lake: Path, tmp_path: Path, well: R
     assert asked(copy, versions) == [{"version": 1, "n": 8}, {"version": 2, "n": 8}]
     assert asked(copy, "SELECT DISTINCT version FROM calibrated_frames") == [{"version": 2}]
     assert asked(lake, "SELECT DISTINCT version FROM calibrated_frames") == [{"version": 1}]
+
+
+@pytest.fixture
+def copied(lake: Path, tmp_path: Path) -> Path:
+    """A copy of the calibrated lake, to be changed."""
+    return Path(shutil.copytree(lake, tmp_path / "copy", symlinks=True))
+
+
+def test_a_dry_run_lists_the_nights_that_would_be_calibrated_and_changes_nothing(
+    copied: Path, camera: Path, well: Run
+) -> None:
+    assert well("calibrate", copied, "--dry-run").out == "calibrate: every night is up to date\n"
+    before = Lake(copied).snapshot().number
+    options = ("--version", 2, "--camera", camera, "--from", 20241002)
+    (row,) = well("calibrate", copied, *options, "--dry-run", "--json").json
+    assert row == {
+        "camera": "small", "night": 20241002, "catalog": "simcat", "version": 2, "matches": None,
+        "zeropoints": "new",
+    }  # fmt: skip
+    assert well("calibrate", copied, *options, "--dry-run").out.splitlines()[-1].split() == [
+        "small", "20241002", "simcat", "2", "new",
+    ]  # fmt: skip
+    assert Lake(copied).snapshot().number == before
+    made = well("calibrate", copied, "--version", 2, "--to", 20241001, "--camera", "small", "--json").json
+    assert [batch["night"] for batch in made["batches"]] == [20241001]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (("--camera", "large"), 3, "the lake has no frames of large; it has those of small"),
+        (("--from", "20241002", "--to", "20241001"), 2, "--from 20241002 is after --to 20241001"),
+        (("--profile", "sim"), 3, "the lake has no frames of sim; it has those of small"),
+        (("--profile", "none.toml"), 3, "none.toml: there is no such camera profile file"),
+        (("--from", "yesterday"), 2, "'yesterday' is no night"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_named(
+    lake: Path, options: tuple[str, ...], status: int, words: str, skylake_command: Run
+) -> None:
+    answer = skylake_command("calibrate", lake, *options)
+    assert (answer.status, answer.out) == (status, "")
+    assert words in answer.err
+
+
+def test_a_profile_is_in_force_from_the_calibration_on_and_so_are_its_edits(
+    copied: Path, camera: Path, tmp_path: Path, skylake_command: Run, well: Run, asked: Run
+) -> None:
+    def out_of_date() -> dict[str, int]:
+        return dict(well("status", copied, "--json").json["outdated"]["zeropoints"]["why"])
+
+    path = tmp_path / "mine.toml"
+    path.write_text(camera.read_text() + "filters.V.pivot_colour = 0.5\n")
+    planned = well("calibrate", copied, "--profile", path, "--dry-run", "--json").json
+    assert [row["zeropoints"] for row in planned] == ["parameters"] * 2
+    assert out_of_date() == {}
+    assert well("calibrate", copied, "--profile", path, "--json").json["n_renewed"] == 2
+    assert asked(copied, "SELECT DISTINCT pivot_colour FROM zeropoints") == [{"pivot_colour": 0.5}]
+    assert out_of_date() == {}
+    path.write_text(path.read_text() + 'filters.V.band = "B"\n')
+    assert out_of_date() == {"parameters": 2}
+    assert well("calibrate", copied).out.startswith(
+        "calibrate: 2 nights against simcat, version 1, 2 of them made anew; 8"
+    )
+    assert asked(copied, "SELECT DISTINCT band, reason FROM zeropoints") == [{"band": "B", "reason": None}]
+    path.write_text(path.read_text() + "= broken\n")
+    answer = skylake_command("calibrate", copied)
+    assert answer.status == 3 and f"{path}: not valid TOML" in answer.sentence
+
+
+def test_a_filter_that_the_profile_lost_is_a_sentence_and_status_1(
+    copied: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    renamed = Path(cameras.load("sim").source).read_text().replace("filters.V]", "filters.green]")
+    path = tmp_path / "renamed.toml"
+    path.write_text(
+        renamed.replace('"V"', '"green"').replace('band = "green"', 'band = "V"').replace('"sim"', '"small"')
+    )
+    answer = skylake_command("calibrate", copied, "--profile", path)
+    assert answer.status == 1
+    assert (
+        f"8 frames of small have no zeropoint: the profile {path} knows no filter 'V' any more; name it"
+        in answer.err
+    )
+
+
+def test_a_catalog_that_is_not_in_force_is_told_to_be_none(
+    copied: Path, sky: Path, columns: tuple[str, ...], well: Run
+) -> None:
+    well("catalog", "import", copied, "other", "--format", "table", sky / "catalog.parquet", *columns)
+    first, second = well("calibrate", copied, "--catalog", "other").out.splitlines()
+    assert first.startswith("calibrate: 2 nights against other, version 1; 8 of 8 frames")
+    assert second == (
+        'calibrate: light curves, nights and maps are of simcat; for other write calibrate = "other" below [catalog] '
+        f"in {copied / 'skylake.toml'}"
+    )
+    settings = copied / "skylake.toml"
+    settings.write_text(settings.read_text().replace('calibrate = "simcat"', 'calibrate = "other"'))
+    assert well("calibrate", copied).out == (
+        "calibrate: 0 nights against other, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date\n"
+    )
+    assert well("aggregate", copied).err.count("out of date") == 0
+    assert (
+        well("status", copied).out.splitlines()[1]
+        == "catalogs: other, simcat; solve: simcat, calibrate: other"
+    )
+
+
+def test_where_no_catalog_calibrates_the_sentence_says_what_to_write(
+    copied: Path, camera: Path, frames: Path, skylake_command: Run
+) -> None:
+    settings = copied / "skylake.toml"
+    settings.write_text(settings.read_text().replace('calibrate = "simcat"', 'calibrate = ""'))
+    answer = skylake_command("calibrate", copied)
+    assert answer.status == 3
+    wanted = (
+        f'no catalog is chosen to calibrate with; write calibrate = "simcat" below [catalog] in {settings}'
+    )
+    assert wanted in answer.sentence
+    nightly = skylake_command("run", "nightly", copied, "--camera", camera, frames)
+    assert nightly.status == 1
+    assert f"skylake: nothing was calibrated: {copied}: {wanted}" in nightly.err
 
 
 def test_json_and_csv_of_the_same_question_agree(lake: Path, well: Run) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from skylake import cameras
+from skylake.cameras import Profile
 from skylake.errors import CatalogError, LakeError
-from skylake.flow.calibrate import calibrate
+from skylake.flow.aggregate import aggregate
+from skylake.flow.calibrate import Choice, calibrate, plan_calibration
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
 from skylake.flow.nights import zeropoints_name
+from skylake.flow.outdated import outdated, uncalibrated
 from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake
 from skylake.resources import folder
-from skylake.settings import Settings
+from skylake.settings import Catalogs, Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
 from skylake.table.matches import matches_name
 
@@ -256,3 +261,111 @@ def test_light_that_clouds_took_is_in_the_zeropoint(clouds: Any) -> None:
     assert known.sum() >= 8
     assert (rows["cloud_mag"][known] > 0.5).any()
     assert np.abs((rows["true_zp"] - rows["zp"])[known]).max() < 0.06
+
+
+# One catalog solves, another calibrates.
+
+
+@pytest.fixture
+def with_deep_catalog(lake: Lake, archive: Any, columns: Any) -> Lake:
+    """An empty lake with two catalogs: the first has no colours, the second has."""
+    bare = replace(columns, magnitudes={"R": "V"}, magnitude_errors={}, colours={})
+    import_catalog(lake, "deep", "table", [archive.catalog], bare)
+    import_catalog(lake, "shallow", "table", [archive.catalog], columns)
+    return lake
+
+
+def test_a_catalog_without_colours_solves_and_another_calibrates(
+    with_deep_catalog: Lake, frames: list[Path], profile: Profile
+) -> None:
+    lake = with_deep_catalog
+    assert lake.settings.catalog == Catalogs("deep", "deep")
+    lake.set("catalog.calibrate", "shallow")
+    ingest(lake, profile, frames[:2], Inline())
+    assert set(lake.snapshot().read("frames", ["wcs_catalog"])["wcs_catalog"].to_pylist()) == {"deep"}
+    assert uncalibrated(lake) == 2
+    report = calibrate(lake, Inline())
+    assert (report.catalog, report.n_zeropoints, report.warnings) == ("shallow", 2, [])
+    aggregate(lake, [], Inline())
+    assert uncalibrated(lake) == 0, "nobody asks for a calibration with the other one"
+    assert {name: state.why for name, state in outdated(lake).items() if state.why} == {}
+    curves = lake.snapshot().read("lightcurves", ["catalog"])["catalog"].to_pylist()
+    assert set(curves) == {"shallow"}
+
+
+def test_the_catalogs_of_a_profile_win_over_those_of_the_lake(
+    with_deep_catalog: Lake, frames: list[Path], profile: Profile, tmp_path: Path
+) -> None:
+    lake = with_deep_catalog
+    path = tmp_path / "small.toml"
+    path.write_text(
+        Path(profile.source).read_text() + '[catalog]\nsolve = "shallow"\ncalibrate = "shallow"\n'
+    )
+    ingest(lake, cameras.load(path), frames[:1], Inline())
+    assert lake.snapshot().read("frames", ["wcs_catalog"])["wcs_catalog"].to_pylist() == ["shallow"]
+    assert calibrate(lake, Inline()).catalog == "shallow"
+    assert lake.catalogs("small") == Catalogs("shallow", "shallow")
+    assert uncalibrated(lake) == 0
+
+
+def test_cameras_with_catalogs_of_their_own_are_calibrated_together(
+    with_deep_catalog: Lake, frames: list[Path], profile: Profile, tmp_path: Path
+) -> None:
+    lake = with_deep_catalog
+    lake.set("catalog.calibrate", "shallow")
+    path = tmp_path / "other.toml"
+    told = Path(profile.source).read_text().replace('"small"', '"other"')
+    path.write_text(told + 'filters.V.band = "R"\nfilters.V.colour = "R-R"\n[catalog]\ncalibrate = "deep"\n')
+    for number, one in enumerate((profile, cameras.load(path))):
+        ingest(lake, one, [frames[number]], Inline())
+    report = calibrate(lake, Inline())
+    assert report.catalog == "deep, shallow"
+    told_of = {(row["camera"], row["catalog"]) for row in lake.snapshot().read("zeropoints").to_pylist()}
+    assert told_of == {("small", "shallow"), ("other", "deep")}
+    aggregate(lake, [], Inline())
+    assert {name: state.why for name, state in outdated(lake).items() if state.why} == {}
+    options = VerifyOptions(deep=True)
+    assert verify(open_facts(lake.root, options), Inline(), options).failed == []
+
+
+def test_a_lake_of_one_default_catalog_is_read_as_one_that_names_it_twice(calibrated: Lake) -> None:
+    path = calibrated.layout.settings_file
+    head, _, _ = path.read_text().partition("# Reference catalogs")
+    path.write_text(f'default_catalog = "simcat"\n{head}')
+    opened = Lake(calibrated.root)
+    assert opened.settings.catalog == Catalogs("simcat", "simcat")
+    assert calibrate(opened, Inline()).n_current == 2
+    opened.set("catalog.calibrate", "other")
+    assert Lake(calibrated.root).settings.catalog == Catalogs("simcat", "other")
+
+
+def test_a_lake_whose_catalogs_calibrate_nothing_says_what_to_write(calibrated: Lake) -> None:
+    calibrated.set("catalog.calibrate", "")
+    with pytest.raises(
+        LakeError, match=r'no catalog is chosen to calibrate with; write calibrate = "simcat" below'
+    ):
+        calibrate(calibrated, Inline())
+
+
+# Which nights.
+
+
+def test_nights_and_cameras_are_chosen(ingested: Lake) -> None:
+    assert len(plan_calibration(ingested, Choice())) == 2
+    (planned,) = plan_calibration(ingested, Choice(first_night=20241002))
+    assert (planned.night, planned.matches_name) == (20241002, "small-20241002-simcat")
+    report = calibrate(ingested, Inline(), choice=Choice(last_night=20241001, cameras=("small",)))
+    assert [(batch["camera"], batch["night"]) for batch in report.batches] == [("small", 20241001)]
+    report = calibrate(ingested, Inline(), choice=Choice(last_night=20241001))
+    assert (report.batches, report.n_current) == ([], 1)
+    assert [night.night for night in plan_calibration(ingested, Choice())] == [20241002]
+
+
+def test_a_new_version_of_some_nights_takes_the_others_no_light_curves(calibrated: Lake) -> None:
+    before = calibrated.snapshot().n_rows("lightcurves")
+    calibrate(calibrated, Inline(), choice=Choice(version=2, first_night=20241002))
+    aggregate(calibrated, [], Inline())
+    assert calibrated.snapshot().n_rows("lightcurves") == before
+    nights = calibrated.snapshot().read("nights", ["n_zeropoints"])["n_zeropoints"].to_pylist()
+    assert nights == [6, 6]
+    assert outdated(calibrated)["zeropoints"].counts == {"new": 1}, "version 2 is not whole"

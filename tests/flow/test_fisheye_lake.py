@@ -69,7 +69,7 @@ def first(archive: FisheyeResult, tmp_path_factory: pytest.TempPathFactory) -> L
         ra="ra", dec="dec", id="id", pm_ra="pmra", pm_dec="pmdec", magnitudes={"V": "V"},
         magnitude_errors={"V": "V_err"}, colours={"B-V": "B-V"},
     )  # fmt: skip
-    import_catalog(lake, "simcat", "table", [archive.catalog], columns, margin_arcsec=4000.0)
+    import_catalog(lake, "simcat", "table", [archive.catalog], columns)
     ingest(lake, PROFILE, archive.frames[:4], Inline())
     return lake
 

@@ -14,16 +14,21 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.errors import LakeError
+from skylake.cameras.chips import with_rotation
+from skylake.core.camera import Camera, FilterBand
+from skylake.core.flags import FrameFlag
+from skylake.errors import ConfigurationError, LakeError
 from skylake.flow import cluster
 from skylake.flow.aggregate import aggregate
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline, run_in_windows
-from skylake.flow.crossmatch import _aperture_radius_px
+from skylake.flow.crossmatch import _aperture_radius_px, with_filters
 from skylake.flow.ingest import ingest
+from skylake.flow.outdated import outdated
 from skylake.flow.parameters import calibration_sha256
 from skylake.flow.progress import Silent
+from skylake.flow.verify import VerifyOptions, open_facts, verify
 from skylake.lake import Lake
 from skylake.report.collect import frames_of_concern
 from skylake.sky.pixels import PixelTree
@@ -264,3 +269,117 @@ def test_the_pixels_of_the_lake_travel_once_and_not_with_every_task(
     aggregate(lake, ["lightcurves"], watched)
     assert sum(number > 1 for number in watched.together) >= 3
     assert np.max(watched.bytes) < 1.5 * size
+
+
+# A profile that is edited after the ingest.
+
+
+@pytest.fixture
+def own(calibrated: Lake, profile: Profile, tmp_path: Path) -> Path:
+    """The file of the profile of a lake that is calibrated and aggregated, to be edited."""
+    path = tmp_path / "own.toml"
+    path.write_text(Path(profile.source).read_text())
+    calibrated.keep_profile(cameras.load(path))
+    return path
+
+
+def add(path: Path, lines: str) -> None:
+    path.write_text(f"{path.read_text()}{lines}\n")
+
+
+def test_an_edited_profile_is_in_force_without_an_ingest_and_status_agrees(
+    calibrated: Lake, own: Path
+) -> None:
+    assert calibrate(calibrated, Inline()).n_current == 2
+    add(own, "filters.V.pivot_colour = 0.5")
+    assert outdated(calibrated)["zeropoints"].counts == {"parameters": 2}
+    assert calibrate(calibrated, Inline()).n_renewed == 2
+    assert set(calibrated.snapshot().read("zeropoints")["pivot_colour"].to_pylist()) == {0.5}
+    aggregate(calibrated, [], Inline())
+    assert {name: state.why for name, state in outdated(calibrated).items() if state.why} == {}
+    own.unlink()
+    assert calibrate(calibrated, Inline()).n_current == 2, "what the lake has kept is in force"
+    assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.5
+
+
+def test_the_profile_of_a_path_relative_to_a_folder_is_found_from_elsewhere(
+    calibrated: Lake, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.parent)
+    calibrated.keep_profile(cameras.load(own.name))
+    monkeypatch.chdir("/")
+    add(own, "filters.V.pivot_colour = 0.5")
+    assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.5
+
+
+def test_an_older_profile_that_was_brought_back_stays_until_its_file_is_edited(
+    calibrated: Lake, own: Path
+) -> None:
+    kept = calibrated.layout.profile("small")
+    older = kept.read_text()
+    add(own, "filters.V.pivot_colour = 0.5")
+    calibrate(calibrated, Inline())
+    kept.write_text(older)
+    assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.7
+    assert calibrate(calibrated, Inline()).n_renewed == 2
+    assert calibrate(calibrated, Inline()).n_current == 2
+    add(own, "filters.V.clear_zeropoint = 20.0")
+    assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.5
+
+
+def test_a_rotation_told_at_the_ingest_is_no_edit(calibrated: Lake, own: Path) -> None:
+    calibrated.keep_profile(with_rotation(cameras.load(own), 30.0))
+    assert calibrated.profile("small").base.astrometry.rotation_deg == 30.0
+
+
+def test_a_file_that_became_that_of_another_camera_is_left_alone(calibrated: Lake, own: Path) -> None:
+    own.write_text(own.read_text().replace('"small"', '"large"') + "filters.V.pivot_colour = 0.5\n")
+    assert calibrated.profile("small").base.filters["V"].pivot_colour == 0.7
+
+
+def test_an_edited_profile_that_is_none_is_named(calibrated: Lake, own: Path) -> None:
+    add(own, "filters.V.pivot_color = 0.5")
+    with pytest.raises(ConfigurationError, match=r"own\.toml: filters\.V\.pivot_color: there is no such key"):
+        calibrate(calibrated, Inline())
+
+
+def test_a_filter_that_is_mapped_to_another_band_keeps_its_frames(calibrated: Lake, own: Path) -> None:
+    add(own, 'filters.V.band = "B"\nfilters.V.colour = "B-V"')
+    report = calibrate(calibrated, Inline())
+    assert (report.n_zeropoints, report.warnings) == (12, [])
+    zeropoints = calibrated.snapshot().read("zeropoints")
+    assert (set(zeropoints["band"].to_pylist()), zeropoints["reason"].null_count) == ({"B"}, 12)
+    aggregate(calibrated, [], Inline())
+    for table in ("matches", "nights", "lightcurves", "maps"):
+        assert set(calibrated.snapshot().read(table, ["band"])["band"].to_pylist()) == {"B"}
+    assert {name: state.why for name, state in outdated(calibrated).items() if state.why} == {}
+    options = VerifyOptions(deep=True)
+    assert verify(open_facts(calibrated.root, options), Inline(), options).failed == []
+
+
+def test_a_filter_that_the_profile_knows_no_more_is_a_warning(calibrated: Lake, own: Path) -> None:
+    renamed = Path(cameras.load("sim").source).read_text().replace("filters.V]", "filters.green]")
+    (own.parent / "renamed.toml").write_text(
+        renamed.replace('default_filter = "V"', 'default_filter = "green"')
+    )
+    own.write_text(own.read_text().replace('like = "sim"', 'like = "renamed.toml"'))
+    (warning,) = calibrate(calibrated, Inline()).warnings
+    assert warning.startswith("12 frames of small have no zeropoint: the profile ")
+    assert "own.toml knows no filter 'V' any more; name it in [filters] or among the aliases" in warning
+    add(own, 'filters.green.aliases = ["V"]')
+    report = calibrate(calibrated, Inline())
+    assert (report.n_zeropoints, report.warnings) == (12, [])
+
+
+def test_frames_whose_header_names_no_filter_follow_the_one_that_is_assumed() -> None:
+    camera = Camera("lab", filters={"V": FilterBand("V"), "red": FilterBand("R")}, default_filter="red")
+    frames = pa.table(
+        {
+            "filter": ["V", "V", None, "blue"],
+            "band": ["V", "V", None, None],
+            "flags": [0, int(FrameFlag.FILTER_ASSUMED), int(FrameFlag.FILTER_UNKNOWN), 0],
+        }
+    )
+    found = with_filters(frames, camera)
+    assert found["filter"].to_pylist() == ["V", "red", "red", "blue"]
+    assert found["band"].to_pylist() == ["V", "R", "R", None]

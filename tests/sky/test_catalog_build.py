@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ import pytest
 from skylake.core.sphere import healpix_index, offset, separation_deg
 from skylake.errors import CatalogError
 from skylake.schema import arrow_schema
-from skylake.sky.catalog_build import BuildReport
+from skylake.sky.catalog_build import BuildReport, widen_margin
 from skylake.sky.catalog_columns import catalog_schema
 from skylake.sky.hats import find_pixels, leaf_files, read_properties
 from skylake.sky.pixels import Pixel, PixelTree
@@ -215,3 +219,96 @@ def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
     target, _ = build(sky, tree)
     assert set(leaves(target / "stars")) <= set(tree.pixels)
     assert {order for order, _ in leaves(target / "stars")} == {0, 2}
+
+
+# Margins that are widened.
+
+
+def of_main(target: Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(target).items() if name.startswith("stars/")}
+
+
+def margins(target: Path) -> tuple[str, dict[Pixel, list[int]]]:
+    """The width of the margin in force, and its stars by pixel; they are as many as its properties tell."""
+    told = read_properties(target, "collection.properties")
+    root = target / told["default_margin"]
+    found = {pixel: ids(table) for pixel, table in leaves(root).items()}
+    assert sum(map(len, found.values())) == int(read_properties(root)["hats_nrows"])
+    assert told["skylake_margin_arcsec"] == read_properties(root)["hats_margin_threshold"].removesuffix(".0")
+    return told["skylake_margin_arcsec"], found
+
+
+def test_a_margin_that_is_widened_is_that_of_an_import(sky: pa.Table, build: Build) -> None:
+    wanted = margins(build(sky, 1, 2300.0, limit=200)[0])
+    target, _ = build(sky, 1, 300.0, limit=200)
+    before = of_main(target)
+    assert widen_margin(target, 2300.0)
+    assert margins(target) == wanted
+    assert of_main(target) == before
+    assert [path.name for path in target.parent.iterdir()] == ["stars"], "nothing is left beside it"
+
+
+def test_a_margin_that_is_wide_enough_is_left_alone(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1, 300.0)
+    before = digests(target)
+    assert not widen_margin(target, 300.0)
+    assert not widen_margin(target, 12.5)
+    assert digests(target) == before
+
+
+@pytest.mark.xdist_group("lsdb")
+def test_who_reads_a_catalog_keeps_its_margin_while_it_is_widened(sky: pa.Table, build: Build) -> None:
+    import lsdb
+    from hats.io.validation import is_valid_collection
+
+    target, report = build(sky, 1, 300.0)
+    opened = lsdb.open_catalog(target)
+    assert widen_margin(target, 900.0)
+    assert widen_margin(target, 1800.0)
+    assert is_valid_collection(target, strict=True)
+    assert len(opened.margin.compute()) == report.n_margin_rows
+    assert lsdb.open_catalog(target).margin.hc_structure.catalog_info.margin_threshold == 1800.0
+
+
+_WIDEN = """
+import sys
+from pathlib import Path
+from skylake.sky.catalog_build import widen_margin
+print("ready", flush=True)
+widen_margin(Path(sys.argv[1]), 2300.0)
+"""
+
+
+def test_a_run_that_is_killed_while_it_widens_leaves_a_whole_catalog(sky: pa.Table, build: Build) -> None:
+    began = time.monotonic()
+    wide = margins(build(sky, 1, 2300.0)[0])
+    lasts = time.monotonic() - began
+    target, _ = build(sky, 1, 300.0)
+    before, narrow = of_main(target), margins(target)
+    for share in (0.1, 0.4, 0.7):
+        with subprocess.Popen(
+            [sys.executable, "-c", _WIDEN, str(target)], stdout=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stdout is not None and run.stdout.readline() == "ready\n"
+            time.sleep(share * lasts)
+            run.send_signal(signal.SIGKILL)
+        assert margins(target) in (narrow, wide)
+        assert of_main(target) == before
+    widen_margin(target, 2300.0)
+    assert margins(target) == wide
+    assert [path.name for path in target.parent.iterdir()] == ["stars"]
+
+
+def test_what_a_run_left_before_the_collection_named_it_is_replaced(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1, 300.0)
+    (target / "stars_margin_900" / "dataset").mkdir(parents=True)
+    assert widen_margin(target, 900.0)
+    width, found = margins(target)
+    assert width == "900" and sum(map(len, found.values())) > 0
+
+
+def test_a_margin_that_cannot_be_written_is_a_sentence(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1, 300.0)
+    (target / ".widening").mkdir()
+    with pytest.raises(CatalogError, match="stars: its margin cannot be widened"):
+        widen_margin(target, 900.0)
