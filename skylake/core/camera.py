@@ -316,8 +316,9 @@ class Calibration:
     match_radius_arcsec: float | None = None
     """None takes three pixels."""
     min_stars: int = 5
-    """Fewer good matches give no zeropoint. Where one star of ten is an outlier, that of three or four stars is off by
-    ten or twenty times its error in the worst of 400 frames; the error of five is as honest as that of many."""
+    """Fewer good matches give no zeropoint, nor do fewer than five that agree. Where one star of ten is an outlier,
+    three or four stars give zeropoints that are off by ten or twenty times their error in the worst of 400 frames;
+    the error of five is as honest as that of many."""
     max_mag_err: float = 0.05
     """Matches with a larger error of the instrumental magnitude take no part; S/N of 20 and more."""
     max_crowding: float = 0.05

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras.clock import iso_of_mjd
-from skylake.core.flags import SPOILED
+from skylake.core.flags import SPOILED, UNCLEAN
+from skylake.core.robust import sigma_mad
 from skylake.image.epochs import in_force
 from skylake.lake import Lake, Snapshot
 from skylake.lake.distortions import read_epochs
@@ -30,6 +31,12 @@ from skylake.table.photometry import (
 _MAX_MATCHES = 200_000
 #: A star needs so many measurements to be shown as a light curve.
 _MIN_POINTS = 8
+#: Of so many stars, those that scatter most for their brightness, single measurements are read.
+_MOST_CANDIDATES = 1000
+#: Standard error of a robust scatter of Gaussian values, relative to it, times the square root of their number.
+_SCATTER_OF_SCATTER = 1.17
+#: By so many standard errors must a star scatter too much: of thousands that do not vary hardly one does.
+_SURE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,12 @@ class Calibrated:
     def clean(self) -> npt.NDArray[np.bool_]:
         """Which matches have photometry that can be trusted."""
         return np.asarray((self.matches["flags"].to_numpy() & int(SPOILED)) == 0)
+
+    @property
+    def random_err(self) -> Floats:
+        """Errors of magnitudes without what all stars share, which says nothing of how well one is measured."""
+        shared = self.photometry.zp_systematic_err
+        return np.asarray(np.sqrt(np.maximum(self.photometry.mag_err**2 - shared**2, 0.0)))
 
 
 def zeropoints_in_force(snapshot: Snapshot, catalog: str, columns: list[str] | None = None) -> pa.Table:
@@ -135,9 +148,11 @@ def floats(table: pa.Table, name: str) -> Floats:
 
 
 def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[str, Any]]:
-    """Return the stars whose scatter most exceeds what is usual at their brightness, each in its worst band.
+    """Return the stars that surely scatter more than expected, each in its worst band, the surest first.
 
-    The usual scatter is the running median over stars of similar magnitude in the same band.
+    Expected are the random errors of the measurements, or what is usual for stars of that brightness in that band (the
+    running median) where that is more. Only measurements that are clean and not blended count; a star of which these
+    are few, or less than half, tells nothing. ``excess`` is how many times the expected a star scatters.
     """
     columns = ["object_id", "catalog", "band", "ra_deg", "dec_deg", "n_points", "mag_median", "mag_scatter"]
     rows = snapshot.read("lightcurves", columns, filter=pc.field("n_points") >= _MIN_POINTS)
@@ -146,16 +161,52 @@ def most_variable(lake: Lake, snapshot: Snapshot, how_many: int) -> list[dict[st
         return []
     mag, scatter = floats(rows, "mag_median"), floats(rows, "mag_scatter")
     band = np.asarray(rows["band"].to_pylist(), object)
-    excess = np.empty(len(mag))
+    usual = np.empty(len(mag))
     for name in set(band.tolist()):
         mine = np.flatnonzero(band == name)
-        excess[mine] = scatter[mine] / np.maximum(_usual_scatter(mag[mine], scatter[mine]), 1e-4)
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in rows.take(pa.array(np.argsort(-excess))).to_pylist():
-        found.setdefault((row["catalog"], row["object_id"]), row)
-        if len(found) == how_many:
-            break
-    return list(found.values())
+        usual[mine] = np.maximum(_usual_scatter(mag[mine], scatter[mine]), 1e-4)
+    # Single measurements are read of stars alone that may be among those.
+    first = np.argsort(-scatter / usual, kind="stable")[:_MOST_CANDIDATES]
+    candidates = rows.take(pa.array(first)).append_column("usual", pa.array(usual[first])).to_pylist()
+    points = _points_of(snapshot, [row["object_id"] for row in candidates])
+    sure: list[tuple[float, dict[str, Any]]] = []
+    for row in candidates:
+        found = _excess(points.get((row["catalog"], row["object_id"], row["band"]), {}), row.pop("usual"))
+        if found is not None and found[1] > _SURE:
+            sure.append((found[1], row | {"excess": found[0]}))
+    stars: dict[tuple[str, int], dict[str, Any]] = {}
+    for _, row in sorted(sure, key=lambda one: -one[0]):
+        stars.setdefault((row["catalog"], row["object_id"]), row)
+    return list(stars.values())[:how_many]
+
+
+def _points_of(snapshot: Snapshot, stars: list[int]) -> dict[tuple[str, int, str], dict[str, list[Any]]]:
+    """Return the measurements of some stars by catalog, star and band."""
+    columns = ["object_id", "catalog", "band", "lightcurve", "lightcurve_errors"]
+    rows = snapshot.read("lightcurves", columns, filter=pc.field("object_id").isin(stars))
+    return {
+        (row["catalog"], row["object_id"], row["band"]): row["lightcurve"] | (row["lightcurve_errors"] or {})
+        for row in rows.to_pylist()
+    }
+
+
+def _excess(points: dict[str, list[Any]], usual: float) -> tuple[float, float] | None:
+    """Return how many times the expected a star scatters, and by how many standard deviations that is too much.
+
+    None for a star of too few clean measurements.
+    """
+    flags = np.array(points.get("flags", []), np.int64)
+    mag, random_err = (
+        np.array(points.get(name) or np.full(flags.size, np.nan), float) for name in ("mag", "mag_random_err")
+    )
+    clean = np.isfinite(mag) & ((flags & int(UNCLEAN)) == 0)
+    count = int(np.count_nonzero(clean))
+    if count < max(_MIN_POINTS, flags.size / 2):
+        return None
+    errors = random_err[clean & np.isfinite(random_err)]
+    expected = max(usual, float(np.median(errors)) if errors.size else 0.0)
+    excess = sigma_mad(mag[clean]) / expected
+    return excess, (excess - 1.0) * np.sqrt(count) / _SCATTER_OF_SCATTER
 
 
 def _usual_scatter(mag: Floats, scatter: Floats) -> Floats:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skylake.report.style import BLUE, RED, Floats, canvas, say_nothing_there
+from skylake.report.style import BLUE, RED, Floats, canvas, legend_below, say_nothing_there
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,14 +19,15 @@ _PER_BIN = 5
 
 
 def scatter_against_magnitude(
-    mag: Floats, mag_err: Floats, scatter: Floats, n_clean: Floats, camera: str
+    mag: Floats, random_err: Floats, scatter: Floats, n_clean: Floats, camera: str
 ) -> Figure:
-    """Draw the scatter of light curves against their magnitude, with what errors of single measurements let expect.
+    """Draw the scatter of light curves against their magnitude, with what random errors of measurements let expect.
 
     Parameters
     ----------
-    mag, mag_err : ndarray, shape (n,)
-        Magnitude of the mean flux, and its error; NaN for a mean flux that is not positive.
+    mag, random_err : ndarray, shape (n,)
+        Magnitude of the mean flux, and its error without what all measurements of the star share, which scatters none
+        of them; NaN for a mean flux that is not positive.
     scatter : ndarray, shape (n,)
         Robust scatter of the measurements, mag.
     n_clean : ndarray, shape (n,)
@@ -38,16 +39,16 @@ def scatter_against_magnitude(
         if not known.any():
             say_nothing_there(axes, "no target has measurements enough yet")
             return figure
-        m, s, single = mag[known], scatter[known], (mag_err * np.sqrt(n_clean))[known]
+        m, s, single = mag[known], scatter[known], (random_err * np.sqrt(n_clean))[known]
         axes.plot(m, s, ".", ms=2.5, color=BLUE, alpha=0.4, rasterized=True, label=f"{m.size} light curves")
         number = np.floor(m / _BIN_MAG).astype(int)
         bins = [one for one in np.unique(number) if np.count_nonzero(number == one) >= _PER_BIN]
         middle = [float(np.median(m[number == one])) for one in bins]
         axes.plot(middle, [np.median(s[number == one]) for one in bins], "o", ms=5, color=RED, label="median")
         expected = [np.median(single[number == one]) for one in bins]
-        axes.plot(middle, expected, "-", lw=1.2, color=RED, label="expected from errors")
+        axes.plot(middle, expected, "-", lw=1.2, color=RED, label="expected from random errors")
         axes.set_yscale("log")
         axes.set_xlabel("magnitude of the mean flux [mag]")
         axes.set_ylabel("robust scatter [mag]")
-        axes.legend(loc="upper left")
+        legend_below(axes, 3)
         return figure

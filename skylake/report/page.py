@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from skylake import __version__
@@ -16,6 +17,7 @@ from skylake.lake import Lake, Snapshot
 from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import Picture, draw
+from skylake.report.style import Floats
 from skylake.table.combine import MAPS, combine
 from skylake.table.forced_photometry import DETECTED_SNR
 
@@ -26,7 +28,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 #: Frames that are listed by name.
 _MAX_CONCERNS = 50
 _MAX_STARS = 3
-#: Residuals over the field are those of stars measured better than this.
+#: Residuals over the field are those of stars measured better than this, apart from what all stars share.
 _BRIGHT_MAG_ERR = 0.03
 #: And of stars with no larger share of light from neighbours.
 _MAX_CROWDING = 0.05
@@ -157,13 +159,12 @@ def _cell_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
 
 def _forced_pictures(snapshot: Snapshot, camera: str, out: Path) -> list[Picture]:
     """Draw how well targets repeat, if they have light curves."""
-    columns = ["mag_mean", "mag_mean_err", "mag_scatter", "n_clean"]
+    columns = ["mag_mean", "mag_mean_random_err", "mag_scatter", "n_clean"]
     rows = snapshot.read("forced_lightcurves", columns, filter=pc.field("camera") == camera)
     if rows.num_rows == 0:
         return []
-    mag, mag_err, scatter, n_clean = (collect.floats(rows, name) for name in columns)
-    shown = (mag, mag_err, scatter, n_clean, camera)
-    caption = f"How well forced photometry of {camera} repeats; the line is what the errors let expect."
+    shown = (*(collect.floats(rows, name) for name in columns), camera)
+    caption = f"How well forced photometry of {camera} repeats; the line is what random errors let expect."
     return [draw(out, f"forced-{camera}.png", caption, forcedplots.scatter_against_magnitude, *shown)]
 
 
@@ -176,7 +177,7 @@ def _match_pictures(snapshot: Snapshot, catalog: str, camera: str, out: Path) ->
         collect.floats(found.matches, "crowding"), collect.floats(found.matches, "ref_crowding")
     )
     lonely = np.nan_to_num(crowding) <= _MAX_CROWDING
-    bright = np.where((found.photometry.mag_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
+    bright = np.where((found.random_err <= _BRIGHT_MAG_ERR) & lonely, residual, np.nan)
     size = collect.frames_of(snapshot, camera, ["width_px", "height_px"])
     width, height = (pc.max(size[name]).as_py() or 1 for name in ("width_px", "height_px"))
     x, y = collect.floats(found.matches, "x_px"), collect.floats(found.matches, "y_px")
@@ -195,7 +196,8 @@ def _star_pictures(lake: Lake, snapshot: Snapshot, out: Path) -> list[Picture]:
     pictures = []
     for number, star in enumerate(collect.most_variable(lake, snapshot, _MAX_STARS), start=1):
         curve = curve_of_object(snapshot, star["object_id"], star["catalog"])
-        caption = f"Star {star['object_id']} of {star['catalog']}: most scatter for its brightness, number {number}."
+        how = f"scatters {star['excess']:.1f} times as much as expected"
+        caption = f"Star {star['object_id']} of {star['catalog']}, number {number}: {how}."
         pictures.append(draw(out, f"star-{number}.png", caption, curve_figure, curve))
     return pictures
 
@@ -207,15 +209,27 @@ def curve_figure(curve: dict[str, Any]) -> Figure:
     whose = "target" if curve["catalog"] == "detections" else curve["catalog"]
     title = f"{whose} {curve['object_id']} at {curve['ra_deg']:.5f} {curve['dec_deg']:+.5f} deg"
     band = np.array([point["band"] or "instrumental" for point in points], object)
-    mag, mag_err = (
-        np.array([np.nan if point[name] is None else point[name] for point in points], float)
-        for name in ("mag", "mag_err")
+    mag, mag_err, random_err, shared = (
+        np.array([np.nan if point.get(name) is None else point[name] for point in points], float)
+        for name in ("mag", "mag_err", "mag_random_err", "mag_systematic_err")
     )
+    # An error that all points share moves them together, and would hide how little they differ.
+    mag_err = np.where(np.isfinite(random_err), random_err, mag_err)
     bjd = np.array([point["bjd_tdb"] for point in points], float)
     spoiled = np.array([(point["flags"] & int(SPOILED)) != 0 for point in points], bool)
     limit = np.array([_limit(point) for point in points], float)
-    title = f"{title}, {_MEASURED_TITLE[curve['measured']]}"
+    title = f"{title}, {_MEASURED_TITLE[curve['measured']]}{_shared_error(band, shared)}"
     return plots.lightcurve(bjd, mag, mag_err, spoiled, band, title, limit, _MEASURED[curve["measured"]])
+
+
+def _shared_error(band: npt.NDArray[np.object_], shared: Floats) -> str:
+    """Return the error that the points of each band share as a second line of a title; nothing if it is not known."""
+    known = np.isfinite(shared)
+    errors = {
+        name: float(np.median(shared[known & (band == name)])) for name in sorted(set(band[known].tolist()))
+    }
+    each = ", ".join(f"{error:.3f} mag" + f" in {name}" * (len(errors) > 1) for name, error in errors.items())
+    return f"\nerror bars are random; all points share an error of {each}" if errors else ""
 
 
 def _limit(point: dict[str, Any]) -> float:

@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.report.fields import separate_fields
-from skylake.report.style import BLUE, GREY, RED, Floats, canvas, dates, faint_down, say_nothing_there
+from skylake.report.style import (
+    BLUE,
+    GREY,
+    RED,
+    Floats,
+    canvas,
+    dates,
+    faint_down,
+    legend_below,
+    say_nothing_there,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +87,7 @@ def residuals_over_field(
     with canvas(title, (6.6, 5.6)) as (figure, axes):
         known = np.isfinite(residual)
         if not known.any():
-            say_nothing_there(axes, "no calibrated matches yet")
+            say_nothing_there(axes, _no_matches(len(residual), "measured well enough"))
             return figure
         bins = int(np.clip(np.sqrt(known.sum() / _PER_CELL), 2, _MAX_FIELD_BINS))
         cells = _cell_medians(x[known], y[known], 1000.0 * residual[known], width, height, bins)
@@ -89,8 +99,13 @@ def residuals_over_field(
         figure.colorbar(image, ax=axes, label="median residual, above 0 too bright [mmag]")
         # Cells without a match are told from those without a residual, and the legend hides none.
         axes.set_facecolor(_NOTHING)
-        text = f"{known.sum()} matches, {bins} x {bins} cells; none in"
-        swatch = Patch(facecolor=_NOTHING, edgecolor="#999999", label=text)
+        text = f"{known.sum()} matches in {bins} x {bins} cells"
+        some_empty = bool(np.isnan(cells).any())
+        swatch = Patch(
+            facecolor=_NOTHING if some_empty else "none",
+            edgecolor="#999999" if some_empty else "none",
+            label=text + "; without any:" * some_empty,
+        )
         axes.legend(
             handles=[swatch], loc="upper right", bbox_to_anchor=(1.0, -0.1), frameon=False, markerfirst=False
         )
@@ -98,6 +113,10 @@ def residuals_over_field(
         axes.set_ylabel("y [px]")
         axes.grid(visible=False)
         return figure
+
+
+def _no_matches(number: int, wanted: str) -> str:
+    return f"no match of {number} is {wanted}" if number else "no calibrated matches yet"
 
 
 def _cell_medians(x: Floats, y: Floats, values: Floats, width: int, height: int, bins: int) -> Floats:
@@ -121,7 +140,7 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
     with canvas(title) as (figure, axes):
         known = np.isfinite(residual) & np.isfinite(mag)
         if not known.any():
-            say_nothing_there(axes, "no calibrated matches yet")
+            say_nothing_there(axes, _no_matches(len(residual), "clean and of a calibrated frame"))
             return figure
         m, r = mag[known], residual[known]
         limit = float(np.clip(6 * MAD_TO_SIGMA * np.median(np.abs(r)), 0.05, 2.0))
@@ -143,7 +162,7 @@ def residuals_against_magnitude(mag: Floats, residual: Floats, catalog: str) -> 
         axes.set_ylim(limit, -limit)
         axes.set_xlabel("catalog magnitude [mag]")
         axes.set_ylabel("residual [mag]")
-        axes.legend(loc="best")
+        legend_below(axes)
         return figure
 
 
@@ -191,7 +210,7 @@ def lightcurve(
         faint_down(axes)
         axes.set_xlabel(f"BJD (TDB) - {start:.0f} [d]")
         axes.set_ylabel(f"{', '.join(names)} [mag]")
-        axes.legend(loc="best")
+        legend_below(axes)
         return figure
 
 

@@ -73,6 +73,11 @@ def faint_down(axes: Axes) -> None:
         axes.invert_yaxis()
 
 
+def legend_below(axes: Axes, columns: int = 2) -> None:
+    """Put the legend under the axes, where it hides nothing."""
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.11), ncols=columns, frameon=False)
+
+
 def say_nothing_there(axes: Axes, text: str) -> None:
     """Write into empty axes why they are empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)

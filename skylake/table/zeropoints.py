@@ -33,6 +33,8 @@ UNKNOWN_FILTER = "unknown_filter"
 TOO_FEW_STARS = "too_few_stars"
 
 _ROUNDS = 8
+#: So many stars must keep half of their weight: two or three of a few may agree by chance.
+_FEWEST_USED = 5
 #: Extinction per airmass before any star has told, magnitudes: that of dry and of hazy sites in all bands.
 _EXTINCTION = (0.25, 0.25)
 _MAG_PER_RELATIVE = 2.5 / np.log(10.0)
@@ -163,9 +165,8 @@ def _too_few(
         if (count := int(np.count_nonzero(cut == one)))
     )
     left = int(np.count_nonzero(cut == Cut.NONE))
-    if left > solved.n_used:
-        took += f"; off the others: {left - solved.n_used} of {left}"
-    needed = f"{solved.n_used} of {cut.size} matches can be used, min_stars is {band.calibration.min_stars}"
+    agree = f", {solved.n_used} of them agree" if solved.n_used < left else ""
+    needed = f"{left} of {cut.size} matches can be used{agree}, min_stars is {band.calibration.min_stars}"
     gives = "" if np.isnan(solved.zp) else f"; zeropoint of these: {solved.zp:.3f} +- {solved.zp_err:.3f} mag"
     return FrameZeropoint(
         n_matched=solved.n_matched, reason=missing or TOO_FEW_STARS, message=f"{needed}{took}{gives}"
@@ -306,7 +307,8 @@ def _group_medians(values: Floats, group: npt.NDArray[np.intp]) -> Floats:
 def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_stars: int) -> FrameZeropoint:
     """Fit the zeropoint of one frame, given its rows, under the night's colour term.
 
-    From fewer stars than `min_stars` it has the reason ``too_few_stars`` beside what they give.
+    From fewer stars than `min_stars`, or fewer than five that agree, it has the reason ``too_few_stars`` beside what
+    they give.
     """
     n_matched = len(mine)
     rows = mine[data.usable[mine]]
@@ -344,7 +346,7 @@ def fit_frame(data: Matches, mine: npt.NDArray[np.intp], term: ColourTerm, min_s
         n_used=n_used,
         rms=float(np.std(fit.residuals[kept], ddof=1)) if n_used > 1 else float("nan"),
         chi2=chi2,
-        reason=TOO_FEW_STARS if n_used < min_stars else None,
+        reason=TOO_FEW_STARS if rows.size < min_stars or n_used < min(min_stars, _FEWEST_USED) else None,
     )
 
 

@@ -68,7 +68,7 @@ def test_scatter_of_targets_is_held_against_their_errors(tmp_path: Path) -> None
     mag[5], count[7] = np.nan, 2.0
     figure = forcedplots.scatter_against_magnitude(mag, single / 3.0, scatter, count, "cam")
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["398 light curves", "median", "expected from errors"]
+    assert texts == ["398 light curves", "median", "expected from random errors"]
     _, median, expected = figure.axes[0].lines
     assert median.get_ydata() == pytest.approx(np.array(expected.get_ydata()), rel=0.35)
     save(figure, tmp_path / "forced.png")

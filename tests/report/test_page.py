@@ -16,14 +16,15 @@ from skylake.errors import LakeError
 from skylake.flow.cluster import Inline
 from skylake.flow.ingest import ingest
 from skylake.lake import Lake
-from skylake.report.page import curve_figure, write_report
+from skylake.report.page import _forced_pictures, curve_figure, write_report
+from skylake.schema import arrow_schema, load
 
 pytestmark = pytest.mark.xdist_group("lsdb")
 
 CHROMIUM = "/usr/bin/chromium"
 PICTURES = {
     "cells-small.png", "field-small.png", "map-completeness.png", "map-limit.png", "map-residual.png",
-    "map-visits.png", "residuals-small.png", "sky-small.png", "star-1.png", "star-2.png", "star-3.png",
+    "map-visits.png", "residuals-small.png", "sky-small.png", "star-1.png",
     "zeropoint-small.png",
 }  # fmt: skip
 
@@ -207,6 +208,46 @@ def test_the_picture_of_a_curve_has_all_its_points() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V, 1 detections", "1 flagged"]
     assert axes.get_ylabel() == "V [mag]"
     assert axes.yaxis_inverted()
+
+
+def test_error_bars_of_a_curve_are_random_and_the_title_has_what_its_points_share() -> None:
+    """A dip of 28 mmag is seen, although the zeropoint is uncertain by 120."""
+    points = [
+        {
+            "band": "V", "mag": 10.0 + (0.028 if number == 3 else 0.0), "mag_err": 0.12, "mag_random_err": 0.002,
+            "mag_systematic_err": 0.12, "bjd_tdb": 2460000.5 + 0.01 * number, "flags": 0,
+        }
+        for number in range(7)
+    ]  # fmt: skip
+    curve = {"catalog": "c", "object_id": 7, "ra_deg": 1.0, "dec_deg": -2.0, "measured": "detected"}
+    (axes,) = curve_figure(curve | {"points": points}).axes
+    low, high = sorted(axes.get_ylim())
+    assert high - low < 0.05
+    assert axes.get_title("left").endswith("; all points share an error of 0.120 mag")
+    other = [point | {"band": "R", "mag_systematic_err": 0.05} for point in points]
+    (axes,) = curve_figure(curve | {"points": points + other}).axes
+    assert axes.get_title("left").endswith("share an error of 0.050 mag in R, 0.120 mag in V")
+
+
+def test_what_measurements_of_a_target_share_is_no_scatter_to_expect(
+    bare: Lake, commit_rows: Any, tmp_path: Path
+) -> None:
+    """The same light curves give the same picture, however uncertain the zeropoint is that their points share."""
+    curve = {field.name: [] for field in arrow_schema(load("forced_lightcurves")).field("lightcurve").type}
+    drawn = []
+    for shared in (0.002, 1.5):
+        rows = [
+            {
+                "_healpix_29": number << 50, "star_id": number, "camera": "lab", "band": "V", "catalog": "c",
+                "n_points": 9, "n_clean": 9, "mag_mean": 9.0 + 0.01 * number, "mag_mean_random_err": 0.01,
+                "mag_mean_err": shared, "mag_scatter": 0.03, "lightcurve": curve,
+            }
+            for number in range(40)
+        ]  # fmt: skip
+        commit_rows(bare, "forced_lightcurves", "one", rows)
+        (picture,) = _forced_pictures(bare.snapshot(), "lab", tmp_path / str(shared))
+        drawn.append((tmp_path / str(shared) / picture.file).read_bytes())
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs a browser at {CHROMIUM}")

@@ -90,6 +90,14 @@ def test_where_there_is_nothing_to_show_the_picture_says_so(made: Callable[[], A
     assert not axes.lines
 
 
+def test_a_picture_without_good_matches_says_how_many_there_are() -> None:
+    for made in (
+        plots.residuals_over_field(X, Y, NONE, 400, 400, "cam"),
+        plots.residuals_against_magnitude(MAG, NONE, "cat"),
+    ):
+        assert made.axes[0].texts[0].get_text().startswith(f"no match of {N} is ")
+
+
 @pytest.mark.parametrize(
     "made",
     [
