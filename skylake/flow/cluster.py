@@ -127,8 +127,8 @@ class Distributed:
             results[number] = future.exception() if future.status != "finished" else future.result()
             if isinstance(results[number], NoWorkerError):
                 raise WorkerError(
-                    "no worker is left, as each one that starts is killed; free memory for them, or give --cluster "
-                    "inline, and run again"
+                    "no worker is left, as those that were started again ended at once; free memory for them, or give "
+                    "--cluster inline, and run again"
                 )
             if done is not None:
                 done(number, results[number])
@@ -248,7 +248,7 @@ def _scratch_folder() -> str:
     import dask
 
     folder = Path(dask.config.get("temporary-directory") or tempfile.gettempdir())
-    own = folder / f"dask-scratch-space-{os.geteuid()}"
+    own = folder / f"skylake-dask-scratch-space-{os.geteuid()}"
     with suppress(FileExistsError):
         own.mkdir(mode=0o700, parents=True)
     state = own.lstat()
