@@ -145,7 +145,7 @@ def workers(where: str, count: int) -> Iterator[Workers]:
     Parameters
     ----------
     where : str
-        ``inline``, ``local``, ``slurm`` or the address of a scheduler, ``tcp://host:port``.
+        ``inline``, ``local``, ``slurm`` or the address of a scheduler, ``tls://host:port`` or ``tcp://host:port``.
     count : int
         Number of workers; 0 takes one per core.
 
@@ -171,7 +171,7 @@ def workers(where: str, count: int) -> Iterator[Workers]:
         with _remote(where) as client:
             yield _joined(client)
     else:
-        raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tcp://host:port")
+        raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tls://host:port")
 
 
 def _joined(client: Any) -> Distributed:

@@ -73,7 +73,7 @@ def test_an_error_of_the_program_is_not_hidden_in_this_process() -> None:
 
 @pytest.mark.parametrize("where", ["", "locally", "remote:8786"])
 def test_a_cluster_of_no_known_kind_is_wrong_use(where: str) -> None:
-    with pytest.raises(UsageError, match="use inline, local, slurm or tcp://host:port"), workers(where, 1):
+    with pytest.raises(UsageError, match="use inline, local, slurm or tls://host:port"), workers(where, 1):
         pass
 
 
