@@ -135,7 +135,7 @@ def healpix_file(text: Any) -> Path:
 def place_of_workers(text: Any) -> str:
     """Read where frames are processed."""
     if text not in ("local", "inline", "slurm") and "://" not in text:
-        raise click.BadParameter(f"there is no cluster {text!r}; use local, inline, slurm or tcp://host:port")
+        raise click.BadParameter(f"there is no cluster {text!r}; use local, inline, slurm or tls://host:port")
     return str(text)
 
 

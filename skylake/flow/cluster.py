@@ -127,8 +127,8 @@ class Distributed:
             results[number] = future.exception() if future.status != "finished" else future.result()
             if isinstance(results[number], NoWorkerError):
                 raise WorkerError(
-                    "no worker is left, as each one that starts is killed; free memory for them, or give --cluster "
-                    "inline, and run again"
+                    "no worker is left, as those that were started again ended at once; free memory for them, or give "
+                    "--cluster inline, and run again"
                 )
             if done is not None:
                 done(number, results[number])
@@ -145,7 +145,7 @@ def workers(where: str, count: int) -> Iterator[Workers]:
     Parameters
     ----------
     where : str
-        ``inline``, ``local``, ``slurm`` or the address of a scheduler, ``tcp://host:port``.
+        ``inline``, ``local``, ``slurm`` or the address of a scheduler, ``tls://host:port`` or ``tcp://host:port``.
     count : int
         Number of workers; 0 takes one per core.
 
@@ -171,7 +171,7 @@ def workers(where: str, count: int) -> Iterator[Workers]:
         with _remote(where) as client:
             yield _joined(client)
     else:
-        raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tcp://host:port")
+        raise UsageError(f"there is no cluster {where!r}; use inline, local, slurm or tls://host:port")
 
 
 def _joined(client: Any) -> Distributed:
@@ -248,7 +248,7 @@ def _scratch_folder() -> str:
     import dask
 
     folder = Path(dask.config.get("temporary-directory") or tempfile.gettempdir())
-    own = folder / f"dask-scratch-space-{os.geteuid()}"
+    own = folder / f"skylake-dask-scratch-space-{os.geteuid()}"
     with suppress(FileExistsError):
         own.mkdir(mode=0o700, parents=True)
     state = own.lstat()

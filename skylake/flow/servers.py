@@ -67,4 +67,4 @@ class PatientNanny(Nanny):  # type: ignore[misc]
                 self._n_killed += 1
                 if self._n_killed == STARTS and self.status == Status.running:
                     self._gave_up()
-        raise RuntimeError(f"a worker was killed {STARTS} times in a row while it started")
+        raise RuntimeError(f"a worker process ended {STARTS} times in a row while it started")

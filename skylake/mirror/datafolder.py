@@ -139,8 +139,8 @@ class DataFolder:
         name = mark.read_text(encoding="ascii", errors="replace") if mark.is_file() else ""
         if not (name.isalnum() and (_marks() / name).is_file()):
             raise MirrorError(
-                f"{self.folder} was not made here by you, and a database runs whatever its maker likes; delete it, "
-                f"which is only a copy, and run the command again, {_OR}"
+                f"{self.folder}: nothing shows that you made this database, and a database runs whatever its maker "
+                f"likes; delete the folder, which is only a copy, and run the command again, {_OR}"
             )
 
     def prepare(self) -> None:

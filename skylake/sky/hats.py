@@ -207,8 +207,8 @@ def read_collection(root: Path) -> dict[str, str]:
         If they lead elsewhere.
     """
     properties = read_properties(root, COLLECTION_FILE)
-    for key in ("hats_primary_table_url", "all_margins", "default_margin"):
-        if not all(is_plain_name(name) for name in properties.get(key, root.name).split()):
+    for key in ("hats_primary_table_url", "all_margins", "default_margin", "all_indexes"):
+        if not all(is_plain_name(name) for name in properties.get(key, "").split()):
             raise CatalogError(
                 f"{root}: {key} leads out of the catalog; delete that folder and import the catalog"
             )

@@ -77,7 +77,7 @@ def test_every_place_of_workers_that_can_be_named_can_be_asked_for() -> None:
         assert place_of_workers(place) == place
     for place in ("", "loca", "host:8786", "LOCAL"):
         with pytest.raises(
-            click.BadParameter, match=r"there is no cluster .*; use local, inline, slurm or tcp://"
+            click.BadParameter, match=r"there is no cluster .*; use local, inline, slurm or tls://"
         ):
             place_of_workers(place)
 

@@ -48,7 +48,7 @@ def test_a_lake_can_have_any_name_and_the_advice_can_be_pasted(name: str, tmp_pa
         (
             ["NEW", "--cluster", "nowhere"],
             2,
-            "there is no cluster 'nowhere'; use local, inline, slurm or tcp://",
+            "there is no cluster 'nowhere'; use local, inline, slurm or tls://",
         ),
     ],
 )

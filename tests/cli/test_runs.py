@@ -244,7 +244,7 @@ def test_what_is_not_there_is_named(lake: Path, camera: Path, tmp_path: Path, sk
     assert (turned.status, "--from 20241002 is after --to 20241001" in turned.sentence) == (2, True)
     cluster = skylake_command(*ingest, tmp_path, "--cluster", "nowhere")
     assert cluster.status == 2
-    assert "there is no cluster 'nowhere'; use local, inline, slurm or tcp://host:port" in cluster.sentence
+    assert "there is no cluster 'nowhere'; use local, inline, slurm or tls://host:port" in cluster.sentence
     catalog = skylake_command("calibrate", lake, "--catalog", "none")
     assert catalog.status == 3
     assert "there is no catalog 'none' in the lake; `skylake catalog list`" in catalog.sentence

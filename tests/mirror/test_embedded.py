@@ -439,7 +439,7 @@ def test_a_server_that_came_with_a_lake_is_not_started(home: Path, monkeypatch: 
     monkeypatch.setenv("XDG_STATE_HOME", str(home.parent / "of another user"))
     for act in (EmbeddedServer(home).start, EmbeddedServer(home).stop):
         with pytest.raises(
-            MirrorError, match=r"postgres was not made here by you.*; delete it, which is only"
+            MirrorError, match=r"postgres: nothing shows that you made this database.*; delete the folder"
         ):
             act()
     shutil.rmtree(home)
