@@ -158,7 +158,7 @@ def _has_answer(statement: duckdb.Statement) -> bool:
 
 def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
     """Run a statement; return its answer, None if it has none."""
-    relation: duckdb.DuckDBPyRelation | None = connection.query(statement)
+    relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
     # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
     return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
 
