@@ -20,7 +20,7 @@ from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
 from skylake.image.skyview import SkyView
-from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale, why_no_wcs
+from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale, refuse_odd_orders, why_no_wcs
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,6 +111,7 @@ def header_pointing(
         )
     _refuse_odd_axes(header)
     refuse_no_scale(header)
+    refuse_odd_orders(header)
     wcs = _read_wcs(header)
     if wcs is None:
         raise FrameRejected(Reason.NO_WCS, f"{why_no_wcs(header)}{SOLVE_FIRST}")

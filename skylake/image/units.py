@@ -16,7 +16,7 @@ from skylake.errors import FrameFailed
 
 #: Numbers of an image by its BITPIX.
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_BLOCK = 2880
+_BLOCK, _CARD = 2880, 80
 _MAX_HEADER_BLOCKS = 2000
 #: Headers hold printable ASCII; what else is found there is a blank or a question mark.
 _PRINTABLE = bytes(code if 32 <= code < 127 else 63 if code > 127 else 32 for code in range(256))
@@ -98,7 +98,7 @@ def _parse_header(text: bytes) -> Any:
     with warnings.catch_warnings():
         # Archives are full of cards that break the standard; what matters is read by name, with checks.
         warnings.simplefilter("ignore", AstropyWarning)
-        header = readable(fits.Header.fromstring(text.translate(_PRINTABLE).decode("ascii")))
+        header = readable(fits.Header.fromstring(_continued(text.translate(_PRINTABLE)).decode("ascii")))
         try:
             axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
             whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
@@ -114,6 +114,19 @@ def _parse_header(text: bytes) -> Any:
     ):
         raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
     return header
+
+
+def _continued(text: bytes) -> bytes:
+    """Return a header in which CONTINUE follows texts only; what else it stands for astropy cannot read."""
+    if b"CONTINUE" not in text:
+        return text
+    cards, is_text = [text[start : start + _CARD] for start in range(0, len(text), _CARD)], False
+    for number, card in enumerate(cards):
+        if not card.startswith(b"CONTINUE"):
+            is_text = card[8:].lstrip(b"= ").startswith(b"'")
+        elif not (is_text and card[8:].lstrip().startswith(b"'")):
+            cards[number] = b"COMMENT " + card[8:]
+    return b"".join(cards)
 
 
 def readable(header: Any) -> Any:
@@ -207,8 +220,19 @@ def refuse_inflated(n_unpacked: int, n_packed: int, packing: int = MAX_PACKING) 
 
 
 def number(header: Any, name: str, default: float) -> float:
-    """Return the number of a card; what stands there in its place fails the frame."""
+    """Return the number of a card by which pixels are scaled; what stands there in its place fails the frame."""
+    value = header.get(name, default)
     try:
-        return float(header.get(name, default))
-    except (TypeError, ValueError) as error:
-        raise FrameFailed(Reason.CORRUPT, f"the card {name} holds {header.get(name)!r}, no number") from error
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise FrameFailed(
+            Reason.CORRUPT, f"the card {name} holds {value!r}, no number; correct it or copy the file again"
+        )
+    if found == 0.0 and default != 0.0:
+        raise FrameFailed(
+            Reason.CORRUPT,
+            f"the card {name} holds 0, which makes all pixels alike; correct it or copy the file again",
+        )
+    return found

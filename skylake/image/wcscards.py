@@ -18,6 +18,8 @@ _NUMBERS = re.compile(
     r"(CRVAL\d|CRPIX\d|CDELT\d|CROTA\d|(CD|PC|PV)\d_\d+|[AB]P?_(\d+_\d+|ORDER)|LONPOLE|LATPOLE|EQUINOX)\Z"
 )
 _UNITS = re.compile(r"CUNIT[12]\Z")
+#: Highest order of a distortion (Shupe et al. 2005, ASPC 347, 491).
+_MAX_ORDER = 9
 _PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 
@@ -50,6 +52,23 @@ def refuse_no_scale(header: Any) -> None:
         raise FrameRejected(
             Reason.NO_WCS, f"the WCS of the header has a scale of zero along an axis ({zeros}){SOLVE_FIRST}"
         )
+
+
+def refuse_odd_orders(header: Any) -> None:
+    """Raise for a polynomial of a distortion of more terms than the convention has: astropy would make room for all.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs``.
+    """
+    for name in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+        order = header.get(name, 0)
+        if isinstance(order, int | float) and not 0 <= order <= _MAX_ORDER:
+            raise FrameRejected(
+                Reason.NO_WCS,
+                f"the card {name} of the WCS of the header holds {order}, and orders go from 0 to {_MAX_ORDER}{SOLVE_FIRST}",
+            )
 
 
 def why_no_wcs(header: Any) -> str:
