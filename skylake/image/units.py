@@ -30,6 +30,10 @@ MAX_BYTES = 1 << 32
 SMALL_BYTES = 1 << 26
 #: What is more becomes smaller than this by no packing: noise does not, and constants 130 times by Rice.
 MAX_PACKING = 200
+#: With a smaller scale all pixels are alike.
+_MIN_SCALE = 1e-30
+#: What follows the keyword of a card that holds a text.
+_TEXT = re.compile(rb"=?\s*'(?:[^']|'')*'\s*(?:/.*)?\Z")
 #: Astropy takes such keywords for patterns; the standard has none.
 _PATTERN = re.compile(r"[?*]|\.\.\.\Z")
 #: Cards without which pixels would be read wrongly.
@@ -100,7 +104,10 @@ def _parse_header(text: bytes) -> Any:
         warnings.simplefilter("ignore", AstropyWarning)
         header = readable(fits.Header.fromstring(_continued(text.translate(_PRINTABLE)).decode("ascii")))
         try:
-            axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+            n_axes = header["NAXIS"]
+            if type(n_axes) is not int or n_axes < 0:
+                raise ValueError(f"NAXIS = {n_axes!r} is no number of axes")
+            axes = [header[f"NAXIS{i + 1}"] for i in range(n_axes)]
             whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
         except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
             raise FrameFailed(
@@ -122,9 +129,10 @@ def _continued(text: bytes) -> bytes:
         return text
     cards, is_text = [text[start : start + _CARD] for start in range(0, len(text), _CARD)], False
     for number, card in enumerate(cards):
+        told = _TEXT.match(card, 8) is not None
         if not card.startswith(b"CONTINUE"):
-            is_text = card[8:].lstrip(b"= ").startswith(b"'")
-        elif not (is_text and card[8:].lstrip().startswith(b"'")):
+            is_text = told
+        elif not (is_text and told):
             cards[number] = b"COMMENT " + card[8:]
     return b"".join(cards)
 
@@ -230,9 +238,9 @@ def number(header: Any, name: str, default: float) -> float:
         raise FrameFailed(
             Reason.CORRUPT, f"the card {name} holds {value!r}, no number; correct it or copy the file again"
         )
-    if found == 0.0 and default != 0.0:
+    if abs(found) < _MIN_SCALE and default != 0.0:
         raise FrameFailed(
             Reason.CORRUPT,
-            f"the card {name} holds 0, which makes all pixels alike; correct it or copy the file again",
+            f"the card {name} holds {found:g}, which makes all pixels alike; correct it or copy the file again",
         )
     return found

@@ -67,7 +67,8 @@ def refuse_odd_orders(header: Any) -> None:
         if isinstance(order, int | float) and not 0 <= order <= _MAX_ORDER:
             raise FrameRejected(
                 Reason.NO_WCS,
-                f"the card {name} of the WCS of the header holds {order}, and orders go from 0 to {_MAX_ORDER}{SOLVE_FIRST}",
+                f"the card {name} of the WCS of the header holds {order}, and orders go from 0 to "
+                f"{_MAX_ORDER}{SOLVE_FIRST}",
             )
 
 
@@ -80,7 +81,8 @@ def why_no_wcs(header: Any) -> str:
             return f"the WCS of the header lacks the card {name}"
     for name, value in header.items():
         if _NUMBERS.match(name) and not (isinstance(value, int | float) and math.isfinite(value)):
-            return f"the card {name} of the WCS of the header holds {value!r}, which is no finite number"
+            told = "nothing" if not isinstance(value, str | int | float | complex) else f"{value!r}"
+            return f"the card {name} of the WCS of the header holds {told}, which is no finite number"
         if _UNITS.match(name) and not _is_angle(value):
             return f"the card {name} of the WCS of the header holds {value!r}, which is no unit of angle such as deg"
     return (
