@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -153,13 +155,26 @@ def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> No
         )
 
 
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep what astropy logs of a header, such as a CTYPE without -SIP, from standard error."""
+    from astropy import log
+
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _read_wcs(header: Any) -> Any:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
     from astropy.wcs import WcsError as AnyWcsError
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_log():
         # Deprecated cards that wcslib translates, such as RADECSYS; their meaning is not in doubt.
         warnings.simplefilter("ignore", AstropyWarning)
         try:

@@ -30,8 +30,8 @@ MAX_BYTES = 1 << 32
 SMALL_BYTES = 1 << 26
 #: What is more becomes smaller than this by no packing: noise does not, and constants 130 times by Rice.
 MAX_PACKING = 200
-#: With a smaller scale all pixels are alike.
-_MIN_SCALE = 1e-30
+#: With a smaller scale all pixels are alike, and with a larger one they are no numbers of single precision.
+_MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
 #: What follows the keyword of a card that holds a text.
 _TEXT = re.compile(rb"=?\s*'(?:[^']|'')*'\s*(?:/.*)?\Z")
 #: Astropy takes such keywords for patterns; the standard has none.
@@ -234,9 +234,10 @@ def number(header: Any, name: str, default: float) -> float:
         found = float(value)
     except (TypeError, ValueError):
         found = math.nan
-    if not math.isfinite(found):
+    if not abs(found) < _MAX_SCALE:
+        what = "beyond all measure" if math.isfinite(found) else "no number"
         raise FrameFailed(
-            Reason.CORRUPT, f"the card {name} holds {value!r}, no number; correct it or copy the file again"
+            Reason.CORRUPT, f"the card {name} holds {value!r}, {what}; correct it or copy the file again"
         )
     if abs(found) < _MIN_SCALE and default != 0.0:
         raise FrameFailed(

@@ -226,6 +226,11 @@ def test_the_card_that_spoils_a_wcs_is_named(cards: dict[str, Any], words: str) 
     assert words in str(caught.value)
 
 
+def test_what_astropy_logs_of_a_header_is_kept_from_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    point(header(A_ORDER=2, B_ORDER=2, A_2_0=1e-9, B_0_2=1e-9))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_camera_without_usable_wcs_is_believed() -> None:
     with pytest.raises(FrameRejected, match="profile says") as caught:
         header_pointing(header(), Camera("lab", header=HeaderDialect(wcs="none")), SHAPE, (0, 0))
