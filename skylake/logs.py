@@ -23,6 +23,11 @@ def configure(verbosity: int = 0) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    # Warnings of libraries mean nothing to those who use a command: with -vv they are shown.
+    logging.captureWarnings(True)
+    raw = logging.getLogger("py.warnings")
+    raw.handlers[:], raw.propagate = [handler], False
+    raw.setLevel(logging.WARNING if verbosity >= 2 else logging.ERROR)
     for name in _NOISY:
         logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)
 

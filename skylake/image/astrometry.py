@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +23,7 @@ from skylake.errors import FrameRejected
 from skylake.image.lens import Lens
 from skylake.image.mosaic import moved_wcs
 from skylake.image.skyview import SkyView
-from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale, why_no_wcs
+from skylake.image.wcscards import SOLVE_FIRST, refuse_no_scale, refuse_odd_orders, why_no_wcs
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,6 +114,7 @@ def header_pointing(
         )
     _refuse_odd_axes(header)
     refuse_no_scale(header)
+    refuse_odd_orders(header)
     wcs = _read_wcs(header)
     if wcs is None:
         raise FrameRejected(Reason.NO_WCS, f"{why_no_wcs(header)}{SOLVE_FIRST}")
@@ -154,13 +157,26 @@ def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> No
         )
 
 
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep what astropy logs of a header, such as a CTYPE without -SIP, from standard error."""
+    from astropy import log
+
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _read_wcs(header: Any) -> Any:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
     from astropy.wcs import WcsError as AnyWcsError
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_log():
         # Deprecated cards that wcslib translates, such as RADECSYS; their meaning is not in doubt.
         warnings.simplefilter("ignore", AstropyWarning)
         try:

@@ -16,7 +16,7 @@ from skylake.errors import FrameFailed
 
 #: Numbers of an image by its BITPIX.
 DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_BLOCK = 2880
+_BLOCK, _CARD = 2880, 80
 _MAX_HEADER_BLOCKS = 2000
 #: Headers hold printable ASCII; what else is found there is a blank or a question mark.
 _PRINTABLE = bytes(code if 32 <= code < 127 else 63 if code > 127 else 32 for code in range(256))
@@ -30,6 +30,10 @@ MAX_BYTES = 1 << 32
 SMALL_BYTES = 1 << 26
 #: What is more becomes smaller than this by no packing: noise does not, and constants 130 times by Rice.
 MAX_PACKING = 200
+#: With a smaller scale all pixels are alike, and with a larger one they are no numbers of single precision.
+_MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
+#: What follows the keyword of a card that holds a text.
+_TEXT = re.compile(rb"=?\s*'(?:[^']|'')*'\s*(?:/.*)?\Z")
 #: Astropy takes such keywords for patterns; the standard has none.
 _PATTERN = re.compile(r"[?*]|\.\.\.\Z")
 #: Cards without which pixels would be read wrongly.
@@ -98,9 +102,12 @@ def _parse_header(text: bytes) -> Any:
     with warnings.catch_warnings():
         # Archives are full of cards that break the standard; what matters is read by name, with checks.
         warnings.simplefilter("ignore", AstropyWarning)
-        header = readable(fits.Header.fromstring(text.translate(_PRINTABLE).decode("ascii")))
+        header = readable(fits.Header.fromstring(_continued(text.translate(_PRINTABLE)).decode("ascii")))
         try:
-            axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+            n_axes = header["NAXIS"]
+            if type(n_axes) is not int or n_axes < 0:
+                raise ValueError(f"NAXIS = {n_axes!r} is no number of axes")
+            axes = [header[f"NAXIS{i + 1}"] for i in range(n_axes)]
             whole = [header["BITPIX"], *axes, header.get("PCOUNT", 0), header.get("GCOUNT", 1)]
         except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
             raise FrameFailed(
@@ -114,6 +121,20 @@ def _parse_header(text: bytes) -> Any:
     ):
         raise FrameFailed(Reason.CORRUPT, "BITPIX or NAXIS make no sense; copy the file again")
     return header
+
+
+def _continued(text: bytes) -> bytes:
+    """Return a header in which CONTINUE follows texts only; what else it stands for astropy cannot read."""
+    if b"CONTINUE" not in text:
+        return text
+    cards, is_text = [text[start : start + _CARD] for start in range(0, len(text), _CARD)], False
+    for number, card in enumerate(cards):
+        told = _TEXT.match(card, 8) is not None
+        if not card.startswith(b"CONTINUE"):
+            is_text = told
+        elif not (is_text and told):
+            cards[number] = b"COMMENT " + card[8:]
+    return b"".join(cards)
 
 
 def readable(header: Any) -> Any:
@@ -207,8 +228,20 @@ def refuse_inflated(n_unpacked: int, n_packed: int, packing: int = MAX_PACKING) 
 
 
 def number(header: Any, name: str, default: float) -> float:
-    """Return the number of a card; what stands there in its place fails the frame."""
+    """Return the number of a card by which pixels are scaled; what stands there in its place fails the frame."""
+    value = header.get(name, default)
     try:
-        return float(header.get(name, default))
-    except (TypeError, ValueError) as error:
-        raise FrameFailed(Reason.CORRUPT, f"the card {name} holds {header.get(name)!r}, no number") from error
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not abs(found) < _MAX_SCALE:
+        what = "beyond all measure" if math.isfinite(found) else "no number"
+        raise FrameFailed(
+            Reason.CORRUPT, f"the card {name} holds {value!r}, {what}; correct it or copy the file again"
+        )
+    if abs(found) < _MIN_SCALE and default != 0.0:
+        raise FrameFailed(
+            Reason.CORRUPT,
+            f"the card {name} holds {found:g}, which makes all pixels alike; correct it or copy the file again",
+        )
+    return found

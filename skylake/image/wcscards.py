@@ -18,6 +18,8 @@ _NUMBERS = re.compile(
     r"(CRVAL\d|CRPIX\d|CDELT\d|CROTA\d|(CD|PC|PV)\d_\d+|[AB]P?_(\d+_\d+|ORDER)|LONPOLE|LATPOLE|EQUINOX)\Z"
 )
 _UNITS = re.compile(r"CUNIT[12]\Z")
+#: Highest order of a distortion (Shupe et al. 2005, ASPC 347, 491).
+_MAX_ORDER = 9
 _PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 
@@ -52,6 +54,24 @@ def refuse_no_scale(header: Any) -> None:
         )
 
 
+def refuse_odd_orders(header: Any) -> None:
+    """Raise for a polynomial of a distortion of more terms than the convention has: astropy would make room for all.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs``.
+    """
+    for name in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+        order = header.get(name, 0)
+        if isinstance(order, int | float) and not 0 <= order <= _MAX_ORDER:
+            raise FrameRejected(
+                Reason.NO_WCS,
+                f"the card {name} of the WCS of the header holds {order}, and orders go from 0 to "
+                f"{_MAX_ORDER}{SOLVE_FIRST}",
+            )
+
+
 def why_no_wcs(header: Any) -> str:
     """Return which card keeps a header from having a WCS."""
     if not (header.get("CTYPE1") and header.get("CTYPE2")):
@@ -61,7 +81,8 @@ def why_no_wcs(header: Any) -> str:
             return f"the WCS of the header lacks the card {name}"
     for name, value in header.items():
         if _NUMBERS.match(name) and not (isinstance(value, int | float) and math.isfinite(value)):
-            return f"the card {name} of the WCS of the header holds {value!r}, which is no finite number"
+            told = "nothing" if not isinstance(value, str | int | float | complex) else f"{value!r}"
+            return f"the card {name} of the WCS of the header holds {told}, which is no finite number"
         if _UNITS.match(name) and not _is_angle(value):
             return f"the card {name} of the WCS of the header holds {value!r}, which is no unit of angle such as deg"
     return (

@@ -206,6 +206,31 @@ def test_a_header_without_a_usable_wcs_is_rejected(cards: dict[str, Any]) -> Non
     assert caught.value.reason == "no_wcs" and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"CTYPE2": None}, "the header has no celestial WCS (CTYPE1 and CTYPE2)"),
+        ({"CRVAL1": None}, "the WCS of the header lacks the card CRVAL1"),
+        ({"CUNIT1": "parsnip"}, "the card CUNIT1 of the WCS of the header holds 'parsnip', which is no unit of angle"),
+        ({"CD1_1": "NaN"}, "the card CD1_1 of the WCS of the header holds 'NaN', which is no finite number"),
+        ({"CRPIX1": "here"}, "the card CRPIX1 of the WCS of the header holds 'here', which is no finite number"),
+        ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 3, "B_ORDER": 3, "A_3_0": "text"},
+         "the card A_3_0 of the WCS of the header holds 'text', which is no finite number"),
+        ({"A_ORDER": 30_000}, "the card A_ORDER of the WCS of the header holds 30000, and orders go from 0 to 9"),
+        ({"CTYPE1": "RA---FOO"}, "cannot be read (CTYPE1 = 'RA---FOO', CTYPE2 = 'DEC--TAN')"),
+    ],
+)  # fmt: skip
+def test_the_card_that_spoils_a_wcs_is_named(cards: dict[str, Any], words: str) -> None:
+    with pytest.raises(FrameRejected, match="solve the frame first") as caught:
+        point(header(**cards))
+    assert words in str(caught.value)
+
+
+def test_what_astropy_logs_of_a_header_is_kept_from_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    point(header(A_ORDER=2, B_ORDER=2, A_2_0=1e-9, B_0_2=1e-9))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_camera_without_usable_wcs_is_believed() -> None:
     with pytest.raises(FrameRejected, match="profile says") as caught:
         header_pointing(header(), Camera("lab", header=HeaderDialect(wcs="none")), SHAPE, (0, 0))

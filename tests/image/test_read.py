@@ -216,6 +216,14 @@ BAD = {
     "huge NAXIS2": (with_card(PLAIN, "NAXIS2", f"NAXIS2  = {10**18:>20}"), "corrupt", "BITPIX or NAXIS"),
     "large NAXIS2": (with_card(PLAIN, "NAXIS2", f"NAXIS2  = {10**9:>20}"), "truncated", "missing"),
     "text in BZERO": (stored_as(RAMP, BZERO="many"), "corrupt", "card BZERO holds 'many', no number"),
+    "BSCALE of zero": (stored_as(RAMP, BSCALE=0.0), "corrupt", "card BSCALE holds 0, which makes all pixels alike"),
+    "no number in BSCALE": (stored_as(RAMP, BSCALE="NaN"), "corrupt", "card BSCALE holds 'NaN', no number; correct"),
+    "BSCALE near zero": (with_card(stored_as(RAMP, BSCALE=1.0), "BSCALE", "BSCALE  =   1e-320"), "corrupt", "makes all"),
+    "huge BSCALE": (stored_as(RAMP, BSCALE=1e300), "corrupt", "card BSCALE holds 1e[+]300, beyond all measure; correct"),
+    "no number of axes": (with_card(PLAIN, "NAXIS", "NAXIS   = 'two'"), "corrupt", "NAXIS = 'two' is no number of axes"),
+    "negative axes": (with_card(PLAIN, "NAXIS", "NAXIS   =  -1"), "corrupt", "NAXIS = -1 is no number of axes"),
+    "no columns": (with_card(PLAIN, "NAXIS1", "NAXIS1  =                    0"), "no_image",
+                   "card NAXIS1 of HDU 0 holds 0, so it has no pixels; copy the file again"),
     "damaged tiles": (TILES[:5760] + b"\xff" * (len(TILES) - 5760), "corrupt", "damaged.*copy the file again"),
     "damaged zipped tiles": (ZIPPED[:FIRST_TILE] + b"\x07" * 40 + ZIPPED[FIRST_TILE + 40 :], "corrupt", "damaged"),
     "truncated tiles": (TILES[:6000], "truncated", "missing; copy it again"),
@@ -374,3 +382,18 @@ def test_what_follows_the_image_does_no_harm(tail: bytes, like_header: bool) -> 
     raw = open_image(content(several(fits.ImageHDU(RAMP)) + tail))
     np.testing.assert_array_equal(raw.pixels, RAMP)
     assert raw.n_further in (0, 1)
+
+
+@pytest.mark.parametrize("card", ["CONTINUE  'more&'", "CONTINUE= 5", "CONTINUE"])
+@pytest.mark.parametrize("name", ["BZERO", "GAIN"])
+def test_a_continuation_of_a_number_is_passed_over(name: str, card: str) -> None:
+    data = with_card(stored_as(RAMP, **({name: 100.0} | {"AFTER": "x"})), "AFTER", card)
+    raw = open_image(content(data))
+    np.testing.assert_array_equal(raw.pixels, RAMP + (100.0 if name == "BZERO" else 0.0))
+    assert raw.header[name] == 100.0
+
+
+def test_cards_that_astropy_takes_for_patterns_are_left_out() -> None:
+    raw = open_image(content(with_card(stored_as(RAMP, ODD="x"), "ODD", "A(?     = 'x'")))
+    np.testing.assert_array_equal(raw.pixels, RAMP)
+    assert "A(?" not in raw.header
