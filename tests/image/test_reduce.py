@@ -325,7 +325,9 @@ def test_a_wcs_that_the_catalog_contradicts_is_bad(
 ) -> None:
     reduced = reduce_pixels(night_sky.pixels, Finder(good, 0.027))
     assert outcome(reduced) == ("rejected", "bad_wcs") and reduced.ra_deg is None
-    told = rf"{reduced.row['wcs_matched']} of the {reduced.row['wcs_expected']} brightest.*its stars show where"
+    told = (
+        rf"{reduced.row['wcs_matched']} of the {reduced.row['wcs_expected']} brightest.*its stars show where"
+    )
     assert re.search(told, reduced.row["message"])
 
 
