@@ -151,6 +151,36 @@ def test_frames_that_fail_are_named_with_reason_and_mend_and_the_status_is_1(
     assert (again.status, again.json["counts"], again.json["n_known"]) == (0, {}, 4)
 
 
+def test_rough_headers_and_none_are_solved_with_what_an_import_makes(
+    new_lake: Path, frames: Path, sky: Path, columns: tuple[str, ...], camera: Path, well: Run, asked: Run,
+    skylake_command: Run,
+) -> None:  # fmt: skip
+    for number, path in enumerate(sorted(frames.iterdir())):
+        with fits.open(path, mode="update") as file:
+            header = file[0].header
+            if number < 3:
+                header["CRPIX1"] += 48.0
+                header["CRPIX2"] -= 36.0
+                continue
+            for card in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "RA", "DEC"):
+                header.remove(card, ignore_missing=True)
+    table = ("--format", "table", sky / "catalog.parquet", *columns)
+    ingest = ("ingest", new_lake, "--camera", camera, frames)
+    well("catalog", "import", new_lake, "stars", *table, "--no-index")
+    answer = skylake_command(*ingest)
+    assert (answer.status, answer.out) == (1, "ingest: 4 rejected\n")
+    assert answer.err.count(f"run `skylake catalog index {new_lake} stars`") == 4
+    assert well(*ingest).out == "ingest: nothing new, 4 known before\n"
+    tried = skylake_command(*ingest, "--retry", "no_wcs", "--retry", "cloudy")
+    assert (tried.status, tried.out) == (1, "ingest: 1 rejected, 3 known before\n")
+    wrong = skylake_command(*ingest, "--retry", "no_luck")
+    assert wrong.status == 2 and "'no_luck' is not one of" in wrong.sentence
+    # As a beginner does it; the frames that were rejected are tried again by themselves.
+    well("catalog", "import", new_lake, "stars", *table, "--replace")
+    assert well(*ingest).out == "ingest: 4 ok\n"
+    assert asked(new_lake, "SELECT DISTINCT wcs_source FROM frames") == [{"wcs_source": "solved"}]
+
+
 def test_json_lists_the_frames_that_fail_too(
     new_lake: Path, troubled: Path, camera: Path, skylake_command: Run
 ) -> None:
