@@ -52,7 +52,7 @@ class CalibrateReport:
     version : int
         Version of the zeropoints; the largest where catalogs have several.
     batches : list of dict
-        camera, night, frames, zeropoints and matches of each night that was calibrated.
+        camera, night, catalog, version, frames, zeropoints and matches of each night that was calibrated.
     n_current : int
         Nights whose calibration was up to date.
     n_renewed : int
@@ -188,6 +188,11 @@ def calibrate(
             progress.line(sentence)
         raise
     report.warnings = _warnings(lake, lake.snapshot(), against)
+    report.warnings += [
+        f"{camera}: nothing was calibrated, as neither its profile nor the lake names a catalog to calibrate with; "
+        f"write calibrate = … below [catalog] in {lake.layout.settings_file}"
+        for camera in sorted(_profiles(lake, lake.snapshot(), choice).keys() - against.keys())
+    ]
     return report
 
 
@@ -276,7 +281,12 @@ def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
     for night in nights:
         if night.why_matches is None:
             continue
-        frames = read_files("frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value)
+        try:
+            frames = read_files(
+                "frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value
+            )
+        except LakeError:
+            continue  # the task of this night names the file, and the others are calibrated
         if frames.num_rows:
             radius = match_radius_arcsec(frames, camera_of_frames(run.profiles[night.camera], frames))
             needed[night.against.reference] = max(radius, needed.get(night.against.reference, 0.0))
@@ -332,7 +342,10 @@ def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) ->
             (pc.field("camera") == camera) & (pc.field("catalog") == name) & (pc.field("version") == version)
         )
         lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
-        rows = snapshot.read("zeropoints", ["frame_id", "band", "colour", "reason"], filter=mine & lacking)
+        columns = ["frame_id", "band", "colour", "reason"]
+        rows = snapshot.read(
+            "zeropoints", columns, lambda part, camera=camera: part.camera == camera, mine & lacking
+        )
         unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
         sentences += _without_columns(rows.filter(pc.invert(unknown)), camera, name)
         sentences += _without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"])
@@ -471,6 +484,8 @@ def _commit(
         {
             "camera": night.camera,
             "night": night.night,
+            "catalog": night.against.reference.name,
+            "version": night.against.version,
             "frames": rows.num_rows,
             "zeropoints": n_zeropoints,
             "matches": matches.n_rows,
