@@ -335,21 +335,25 @@ def _calibrate_group(
 
 def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) -> list[str]:
     """Return a sentence for each thing for whose lack frames could not be calibrated."""
-    sentences = []
-    for camera in sorted(cameras_of(snapshot) & against.keys()):
-        name, version = against[camera].reference.name, against[camera].version
-        mine = (
-            (pc.field("camera") == camera) & (pc.field("catalog") == name) & (pc.field("version") == version)
-        )
-        lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
-        columns = ["frame_id", "band", "colour", "reason"]
-        rows = snapshot.read(
-            "zeropoints", columns, lambda part, camera=camera: part.camera == camera, mine & lacking
-        )
-        unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
-        sentences += _without_columns(rows.filter(pc.invert(unknown)), camera, name)
-        sentences += _without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"])
-    return sentences
+    return [
+        sentence
+        for camera in sorted(cameras_of(snapshot) & against.keys())
+        for sentence in _warnings_of(lake, snapshot, camera, against[camera])
+    ]
+
+
+def _warnings_of(lake: Lake, snapshot: Snapshot, camera: str, against: Against) -> list[str]:
+    """Return these sentences of one camera."""
+    name = against.reference.name
+    mine = (pc.field("catalog") == name) & (pc.field("version") == against.version)
+    lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
+    columns = ["frame_id", "band", "colour", "reason"]
+    rows = snapshot.read("zeropoints", columns, lambda part: part.camera == camera, mine & lacking)
+    unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
+    return [
+        *_without_columns(rows.filter(pc.invert(unknown)), camera, name),
+        *_without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"]),
+    ]
 
 
 def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
