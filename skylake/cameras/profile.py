@@ -155,10 +155,14 @@ def of_source(profile: Profile) -> Profile | None:
     ConfigurationError
         If the file is no profile.
     """
-    path = Path(profile.source.rpartition(".toml")[0] + ".toml")
+    file, _, chip = profile.source.rpartition(".toml")
+    path = Path(f"{file}.toml")
     if not (path.is_absolute() and os.access(path, os.R_OK) and path.is_file()):
         return None
-    return next((one for one in load_chips(path) if one.name == profile.name), None)
+    if chip.removeprefix(":") not in (chip_blocks(_resolve_like(path, ()), str(path)) or [""]):
+        return None
+    found = load(profile.source)
+    return found if found.name == profile.name else None
 
 
 def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:

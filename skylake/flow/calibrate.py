@@ -52,7 +52,7 @@ class CalibrateReport:
     version : int
         Version of the zeropoints; the largest where catalogs have several.
     batches : list of dict
-        camera, night, frames, zeropoints and matches of each night that was calibrated.
+        camera, night, catalog, version, frames, zeropoints and matches of each night that was calibrated.
     n_current : int
         Nights whose calibration was up to date.
     n_renewed : int
@@ -189,6 +189,11 @@ def calibrate(
         raise
     snapshot = lake.snapshot()
     report.warnings = _warnings(lake, snapshot, against)
+    report.warnings += [
+        f"{camera}: nothing was calibrated, as neither its profile nor the lake names a catalog to calibrate with; "
+        f"write calibrate = … below [catalog] in {lake.layout.settings_file}"
+        for camera in sorted(_profiles(lake, snapshot, choice).keys() - against.keys())
+    ]
     for sentence in _of_too_few_stars(snapshot, against, report):
         progress.line(sentence)
     return report
@@ -279,7 +284,12 @@ def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
     for night in nights:
         if night.why_matches is None:
             continue
-        frames = read_files("frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value)
+        try:
+            frames = read_files(
+                "frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value
+            )
+        except LakeError:
+            continue  # the task of this night names the file, and the others are calibrated
         if frames.num_rows:
             radius = match_radius_arcsec(frames, camera_of_frames(run.profiles[night.camera], frames))
             needed[night.against.reference] = max(radius, needed.get(night.against.reference, 0.0))
@@ -328,18 +338,25 @@ def _calibrate_group(
 
 def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) -> list[str]:
     """Return a sentence for each thing for whose lack frames could not be calibrated."""
-    sentences = []
-    for camera in sorted(cameras_of(snapshot) & against.keys()):
-        name, version = against[camera].reference.name, against[camera].version
-        mine = (
-            (pc.field("camera") == camera) & (pc.field("catalog") == name) & (pc.field("version") == version)
-        )
-        lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
-        rows = snapshot.read("zeropoints", ["frame_id", "band", "colour", "reason"], filter=mine & lacking)
-        unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
-        sentences += _without_columns(rows.filter(pc.invert(unknown)), camera, name)
-        sentences += _without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"])
-    return sentences
+    return [
+        sentence
+        for camera in sorted(cameras_of(snapshot) & against.keys())
+        for sentence in _warnings_of(lake, snapshot, camera, against[camera])
+    ]
+
+
+def _warnings_of(lake: Lake, snapshot: Snapshot, camera: str, against: Against) -> list[str]:
+    """Return these sentences of one camera."""
+    name = against.reference.name
+    mine = (pc.field("catalog") == name) & (pc.field("version") == against.version)
+    lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
+    columns = ["frame_id", "band", "colour", "reason"]
+    rows = snapshot.read("zeropoints", columns, lambda part: part.camera == camera, mine & lacking)
+    unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
+    return [
+        *_without_columns(rows.filter(pc.invert(unknown)), camera, name),
+        *_without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"]),
+    ]
 
 
 def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
@@ -505,6 +522,8 @@ def _commit(
         {
             "camera": night.camera,
             "night": night.night,
+            "catalog": night.against.reference.name,
+            "version": night.against.version,
             "frames": rows.num_rows,
             "zeropoints": n_zeropoints,
             "matches": matches.n_rows,

@@ -9,6 +9,7 @@ import pytest
 from skylake import cameras
 from skylake.cameras.chips import chip_of
 from skylake.cameras.keep import from_json, to_json
+from skylake.cameras.profile import of_source
 from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError
 
@@ -116,3 +117,36 @@ def test_files_of_a_chip_are_told_by_name_or_card(tmp_path: Path) -> None:
     reading = cameras.read_header({"CHIP": 3, "DATE-OBS": "2024-05-01T00:00:00"}, profiles[0], "x.fits")
     assert reading.problem is not None and reading.problem[0] == Reason.BAD_HEADER
     assert "CHIP = '3' is that of no chip of wide" in reading.problem[1]
+
+
+def test_what_the_file_of_a_chip_says_now_is_told_for_the_chip(tmp_path: Path) -> None:
+    path = written(tmp_path, MOSAIC)
+    _, second = cameras.load_chips(path)
+    assert of_source(second) == second
+    path.write_text(MOSAIC + "gates.n_sources.min = 77\n")
+    edited = of_source(second)
+    assert edited is not None and edited.name == second.name
+    assert edited.file_sha256 != second.file_sha256
+    path.write_text(MOSAIC.replace('"B"', '"C"'))
+    assert of_source(second) is None
+    path.unlink()
+    assert of_source(second) is None
+
+
+def test_catalogs_are_those_of_all_periods(tmp_path: Path) -> None:
+    path = written(tmp_path, 'name = "lab"\n[catalog]\nsolve = "deep"\n')
+    assert cameras.load(path).at(60000.0).catalog.solve == "deep"
+    path.write_text('name = "lab"\n[[period]]\nfrom = 2024-01-01\ncatalog.solve = "deep"\n')
+    with pytest.raises(
+        ConfigurationError, match=r"\[\[period\]\] number 1: catalog: it is that of all periods"
+    ):
+        cameras.load(path)
+
+
+def test_a_profile_without_catalogs_has_the_configuration_that_it_had_before_there_were_any(
+    tmp_path: Path,
+) -> None:
+    plain = cameras.load(written(tmp_path, 'name = "lab"\n'))
+    named = cameras.load(written(tmp_path, 'name = "lab"\ncatalog.solve = "deep"\n'))
+    assert "catalog" not in plain.base.configuration
+    assert plain.sha256 != named.sha256

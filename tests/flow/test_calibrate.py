@@ -326,6 +326,12 @@ def test_cameras_with_catalogs_of_their_own_are_calibrated_together(
     assert {name: state.why for name, state in outdated(lake).items() if state.why} == {}
     options = VerifyOptions(deep=True)
     assert verify(open_facts(lake.root, options), Inline(), options).failed == []
+    lake.set("catalog.calibrate", "")
+    report = calibrate(lake, Inline())
+    (warning,) = report.warnings
+    assert report.catalog == "deep" and warning.startswith(
+        "small: nothing was calibrated, as neither its profile"
+    )
 
 
 def test_a_lake_of_one_default_catalog_is_read_as_one_that_names_it_twice(calibrated: Lake) -> None:
@@ -369,3 +375,12 @@ def test_a_new_version_of_some_nights_takes_the_others_no_light_curves(calibrate
     nights = calibrated.snapshot().read("nights", ["n_zeropoints"])["n_zeropoints"].to_pylist()
     assert nights == [6, 6]
     assert outdated(calibrated)["zeropoints"].counts == {"new": 1}, "version 2 is not whole"
+
+
+def test_a_night_whose_frames_are_lost_takes_the_others_not_along(ingested: Lake) -> None:
+    first, second = ingested.snapshot().version("frames").parts.values()
+    (lost,) = ingested.snapshot().version("frames").slices_of(first)
+    lost.path.unlink()
+    with pytest.raises(LakeError, match=f"{first.name}: the night could not be calibrated"):
+        calibrate(ingested, Inline())
+    assert [part.night for part in ingested.snapshot().parts("zeropoints").values()] == [second.night]
