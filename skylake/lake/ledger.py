@@ -6,6 +6,7 @@ beside them, each once: the name of the file is the SHA-256 of its content as JS
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skylake import logs
-from skylake.core.ids import config_sha256
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.records import INSTANT, is_recorded, read_entry
@@ -120,7 +120,7 @@ def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str
     """
     for sha256, configuration in configurations.items():
         path = layout.configurations / f"{sha256}.json"
-        text = _kept_text(configuration)
+        text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
         # What a loss of power left of a commit that never became current may be cut short.
         if not path.is_file() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,10 +154,9 @@ def damage_of_configuration(path: Path) -> str | None:
         configuration = json.loads(text)
     except (OSError, ValueError) as error:
         return f"it cannot be read ({error})"
-    if config_sha256(configuration) != path.stem or _kept_text(configuration) != text:
+    # In the order that they are read in: numbers that are keys were sorted as numbers, and are texts by now.
+    plain = json.dumps(configuration, separators=(",", ":"))
+    is_same = hashlib.sha256(plain.encode()).hexdigest() == path.stem
+    if not is_same or json.dumps(configuration, indent=1) + "\n" != text:
         return "its content is not that of the SHA-256 in its name"
     return None
-
-
-def _kept_text(configuration: Mapping[str, Any]) -> str:
-    return json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"

@@ -17,6 +17,7 @@ import duckdb
 import fsspec
 import pytest
 
+from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, PublishOptions, PublishReport, Retention, publish_snapshot
 from skylake.lake.ledger import keep_configurations, read_configuration
@@ -329,10 +330,12 @@ def test_the_ledger_is_published_with_its_configurations(
 ) -> None:
     publish(lake, url)
     fill(lake, 1)
-    keep_configurations(lake.layout, {"a" * 64: {"psf": 1}})
+    configuration = {"psf": 1, "orders": {10: "b", 9: "a"}}
+    sha256 = config_sha256(configuration)
+    keep_configurations(lake.layout, {sha256: configuration})
     publish(lake, url)
     assert objects(f"{url}/_ledger") == digests(lake.layout.ledger)
-    assert read_configuration(Lake(url).layout, "a" * 64) == {"psf": 1}
+    assert read_configuration(Lake(url).layout, sha256) == {"psf": 1, "orders": {"10": "b", "9": "a"}}
 
 
 def test_another_lake_is_not_written_over(lake: Lake, url: str, fill: Fill, tmp_path: Path) -> None:
