@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, Protocol
 
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
@@ -40,6 +40,16 @@ _PATTERN = re.compile(r"[?*]|\.\.\.\Z")
 _VITAL = re.compile(r"(SIMPLE|XTENSION|EXTNAME|Z?(BITPIX|NAXIS\d*|BSCALE|BZERO|BLANK|IMAGE)|[PG]COUNT)\Z")
 
 
+class Stream(Protocol):
+    """What units are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, fewer at the end."""
+
+    def seek(self, offset: int, whence: int, /) -> object:
+        """Go to another place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One header-data unit: its header as astropy reads it, and where its data are."""
@@ -63,7 +73,7 @@ class Unit:
         return kind in ("IMAGE", "IUEIMAGE") and self.header.get("NAXIS", 0) >= 2 and self.data_bytes > 0
 
 
-def walk(stream: IO[bytes]) -> Iterator[Unit]:
+def walk(stream: Stream) -> Iterator[Unit]:
     """Yield the units of a FITS stream, skipping over their data."""
     offset, index = 0, 0
     while True:
@@ -79,7 +89,7 @@ def walk(stream: IO[bytes]) -> Iterator[Unit]:
         offset, index = offset + padded, index + 1
 
 
-def _header_text(stream: IO[bytes], first: bool) -> bytes | None:
+def _header_text(stream: Stream, first: bool) -> bytes | None:
     blocks: list[bytes] = []
     while len(blocks) < _MAX_HEADER_BLOCKS:
         block = stream.read(_BLOCK)

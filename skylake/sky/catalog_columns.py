@@ -253,7 +253,8 @@ def require_columns(available: Sequence[str], wanted: Iterable[str], source: str
 
 
 def _near(name: str, available: Sequence[str]) -> str:
-    folded = {column.casefold(): column for column in reversed(available)}
+    # Of a damaged FITS table a column may have no name.
+    folded = {column.casefold(): column for column in reversed(available) if column}
     near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, 3)]
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"

@@ -258,6 +258,15 @@ def _parquet_units(schema: pa.Schema) -> dict[str, str]:
 def _read_fits(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
     from astropy.io import fits
 
+    try:
+        yield from _fits_pieces(path, wanted, batch_rows)
+    except fits.VerifyError as error:
+        raise ValueError(str(error)) from error
+
+
+def _fits_pieces(path: Path, wanted: tuple[str, ...], batch_rows: int) -> Iterator[Piece]:
+    from astropy.io import fits
+
     with quiet():
         hdus = fits.open(path, memmap=True)
     with hdus:

@@ -661,3 +661,22 @@ def test_tags_of_a_header_make_no_objects(meta: str, tmp_path: Path) -> None:
     path.write_text(_ECSV.replace("META", meta))
     [batch] = read_batches(path, ("ra", "dec"))
     assert batch.table["ra"].to_pylist() == ["1", "3"] and batch.units == {"ra": "deg", "dec": ""}
+
+
+@pytest.mark.parametrize(
+    ("card", "text"),
+    [
+        ("TFORM2", "TFORM2  = many"),
+        ("TTYPE2", "TTYPE2  ="),
+        ("TTYPE2", "COMMENT"),
+        ("TFIELDS", "TFIELDS = 'x'"),
+    ],
+)
+def test_a_damaged_header_of_a_fits_table_is_reported(card: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "stars.fits"
+    Table({"ra": [10.0, 40.0], "dec": [1.0, 2.0]}).write(path)
+    data = path.read_bytes()
+    start = data.index(card.ljust(8).encode())
+    path.write_bytes(data[:start] + text.ljust(80).encode() + data[start + 80 :])
+    with pytest.raises(CatalogError, match=r"no column 'dec'|damaged, truncated or no FITS table"):
+        list(read_batches(path, ("ra", "dec")))
