@@ -328,9 +328,11 @@ def replace_durably(path: Path, text: str) -> None:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Tell whether a process holds a folder."""
+    """Tell whether a process holds a folder; nobody holds one that is gone."""
     try:
         with _alone(folder):
             return False
     except BlockingIOError:
         return True
+    except FileNotFoundError:
+        return False

@@ -144,3 +144,11 @@ def test_a_peer_whose_files_are_for_pictures_of_other_scales_has_not_solved(
     seconds, to_sky = solvers["astrometry (PyPI)"](sources, SolveParams(scale_low=1e5, scale_high=2e5))
     assert to_sky is None and 0.0 <= seconds < 60.0
     assert "not solved: index files do not overlap" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_nightly_runs_that_are_killed_lose_no_frame_and_do_none_twice() -> None:
+    found = claims("--nightly", "16", "--kills", "2", script="faults")
+    assert found == dict.fromkeys(
+        ["nights that are not as after an undisturbed run", "frames begun again for each kill"], "met"
+    )

@@ -9,6 +9,7 @@ frames takes up the chunks that fit, and drops the others.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class KeptChunks:
             }
             if not again:
                 (partial / _NOTE).write_text(json.dumps(note), encoding="utf-8")
-            # A worker that was taken for dead may have been here before.
+            # Another worker that did the same may have been quicker.
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
         except OSError as error:
@@ -88,8 +89,8 @@ class KeptChunks:
         return _chunk(folder, paths, chunk)
 
     def partial(self, name: str) -> Path:
-        """Return the folder in which a chunk is written."""
-        return self.folder / f".{name}.tmp"
+        """Return the folder in which this process writes a chunk: one that was taken for dead may write it too."""
+        return self.folder / f".{name}.{os.getpid()}.tmp"
 
     def of_task(self, name: str, night: int) -> list[tuple[list[str], Chunk]]:
         """Return the chunks that a task has finished, each with its files: its worker may have died since."""
@@ -110,7 +111,8 @@ def reduce_kept(
     if not left:
         return found
     stamps = {path: stamp_of(path) for path in left}
-    first = len(done)
+    # Those that are not noted have their number too.
+    first = len(list(kept.folder.glob(f"{name}-*")))
 
     def out(number: int) -> Path:
         return kept.partial(f"{name}-{first + number}") / "sources.arrow"
@@ -185,7 +187,7 @@ class LeftChunks:
         self._notes: list[_Note] = []
         self._folders = lake.interrupted_stages(stage_name(camera))
         for folder in self._folders:
-            for one in list(folder.iterdir()):
+            for one in _entries(folder):
                 note = _Note.read(one)
                 if note is None:
                     shutil.rmtree(one, ignore_errors=True)
@@ -224,6 +226,14 @@ class LeftChunks:
         for folder in self._folders:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder that another run may remove."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def stage_name(camera: str) -> str:
