@@ -1,7 +1,7 @@
 """Build a reference catalog: batches of stars in, a HATS collection with a margin cache out.
 
-Two passes, memory bounded by a batch in the first and by a pixel in the second: batches are dealt out
-to the pixels, then each pixel is gathered, sorted and written.
+Two passes, memory bounded by a batch and a million rows in the first and by a pixel in the second: batches are
+dealt out to the pixels, then each pixel is gathered, sorted and written.
 """
 
 from __future__ import annotations
@@ -138,22 +138,21 @@ def _build(
     properties: Mapping[str, str],
     max_leaf_rows: int,
 ) -> BuildReport:
-    dealt = folder / "_dealt"
-    counts = _deal(batches, dealt / "main", tree)
-    if not counts:
+    dealt = _deal(batches, folder / "_dealt" / "main", tree)
+    if not dealt.counts:
         raise CatalogError(f"{name}: the files hold no star with a position")
     leaves: list[Pixel] = []
     content = hashlib.sha256()
     n_duplicates = 0
-    for number in sorted(counts):
-        rows = _gather(dealt / "main" / str(number), schema)
+    for number in sorted(dealt.counts):
+        rows = dealt.gather(number, schema)
         n_duplicates += rows.num_rows - pc.count_distinct(rows["ref_id"]).as_py()
         for pixel, piece in _divide(rows, tree.pixels[number], max_leaf_rows):
             leaves.append(pixel)
             path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
             write_parquet(piece, path)
             content.update(path.read_bytes())
-    n_rows = sum(counts.values())
+    n_rows = sum(dealt.counts.values())
     if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * n_rows):
         raise CatalogError(
             f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another; with --id name a column of "
@@ -166,28 +165,51 @@ def _build(
     return BuildReport(n_rows, n_margin, len(leaves), n_duplicates)
 
 
-def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[int, int]:
-    """Write each batch in pieces, one per pixel of the tree; return the rows of each pixel."""
-    counts: dict[int, int] = {}
-    for number, batch in enumerate(batches):
+class _Dealt:
+    """Rows of the pixels for the second pass: in memory while they are few, else in files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.counts: dict[int, int] = {}
+        self._folder, self._n_held, self._n_files = folder, 0, 0
+        self._held: dict[int, list[pa.Table]] = {}
+
+    def add(self, pixel: int, rows: pa.Table) -> None:
+        self._held.setdefault(pixel, []).append(rows)
+        self.counts[pixel] = self.counts.get(pixel, 0) + rows.num_rows
+        self._n_held += rows.num_rows
+        if self._n_held > MAX_LEAF_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what is in memory; unlike the catalog it need not survive a loss of power."""
+        for pixel, tables in self._held.items():
+            path = self._folder / str(pixel) / f"{self._n_files:06d}.arrow"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A third of the time that Parquet takes for many small files.
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with pa.ipc.new_file(path, tables[0].schema, options=options) as writer:
+                for table in tables:
+                    writer.write_table(table)
+        self._held, self._n_held, self._n_files = {}, 0, self._n_files + 1
+
+    def gather(self, pixel: int, schema: TableSchema) -> pa.Table:
+        """Return the rows of a pixel, sorted; they are gone then."""
+        tables = []
+        for path in sorted((self._folder / str(pixel)).glob("*.arrow")):
+            with pa.OSFile(str(path)) as stream:
+                tables.append(pa.ipc.open_file(stream).read_all())
+        rows = conform(pa.concat_tables(tables + self._held.pop(pixel, [])), schema)
+        return rows.sort_by([(name, "ascending") for name in schema.layout.sort])
+
+
+def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> _Dealt:
+    """Deal each batch out to the pixels of the tree."""
+    dealt = _Dealt(folder)
+    for batch in batches:
         pixels = tree.assign(batch["_healpix_29"].to_numpy())
         for pixel, rows in _groups(pixels):
-            _write_scratch(batch.take(rows), folder / str(pixel) / f"{number:06d}.arrow")
-            counts[pixel] = counts.get(pixel, 0) + len(rows)
-    return counts
-
-
-def _write_scratch(rows: pa.Table, path: Path) -> None:
-    """Write rows for the second pass; unlike the catalog they need not survive a loss of power."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A third of the time that Parquet takes for many small files.
-    with pa.ipc.new_file(path, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(rows)
-
-
-def _read_scratch(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as stream:
-        return pa.ipc.open_file(stream).read_all()
+            dealt.add(pixel, batch.take(rows))
+    return dealt
 
 
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
@@ -198,11 +220,6 @@ def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[i
     bounds = np.flatnonzero(np.diff(keys[order], prepend=-1))
     for start, end in zip(bounds, [*bounds[1:], len(order)], strict=True):
         yield int(keys[order[start]]), pa.array(order[start:end])
-
-
-def _gather(folder: Path, schema: TableSchema) -> pa.Table:
-    rows = pa.concat_tables([_read_scratch(path) for path in sorted(folder.iterdir())])
-    return conform(rows, schema).sort_by([(name, "ascending") for name in schema.layout.sort])
 
 
 def _divide(rows: pa.Table, pixel: Pixel, limit: int) -> Iterator[tuple[Pixel, pa.Table]]:
@@ -235,25 +252,23 @@ def _build_margin(
     stars across the border.
     """
     fine = PixelTree.of(_covering(leaves, tree))
-    dealt = folder / "_dealt" / "margin"
-    counts: dict[int, int] = {}
-    for number, pixel in enumerate(leaves):
+    dealt = _Dealt(folder / "_dealt" / "margin")
+    for pixel in leaves:
         rows = pq.read_table(folder / name / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
         which, pixels = fine.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
         for neighbour, chosen in _groups(pixels):
-            near = rows.take(pa.array(which).take(chosen))
-            _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.arrow")
-            counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
+            dealt.add(neighbour, rows.take(pa.array(which).take(chosen)))
     margin = f"{name}_margin"
     filled = []
-    for neighbour in sorted(counts):
+    for neighbour in sorted(dealt.counts):
         pixel = fine.pixels[neighbour]
-        rows = _gather(dealt / str(neighbour), schema)
+        rows = dealt.gather(neighbour, schema)
         write_parquet(rows, folder / margin / leaf_folder(*pixel) / f"{name}.parquet")
         filled.append(pixel)
-    what = Properties(margin, "margin", sum(counts.values()), primary=name, margin_arcsec=margin_arcsec)
+    n_rows = sum(dealt.counts.values())
+    what = Properties(margin, "margin", n_rows, primary=name, margin_arcsec=margin_arcsec)
     write_metadata(folder / margin, schema, what, filled, properties)
-    return sum(counts.values())
+    return n_rows
 
 
 def _covering(leaves: list[Pixel], tree: PixelTree) -> set[Pixel]:
