@@ -154,7 +154,8 @@ def _quads(zones: Zones, density: float) -> Quads:
         )
         for first in range(0, n_stars, _CHUNK):
             made = _describe(zones, near, counts, smallest, first, min(first + _CHUNK, n_stars), scratch)
-            blocks.append(Described(*(values[:made].copy() for values in scratch)))
+            stars, codes, sizes = scratch.stars[:made], scratch.codes[:made], scratch.sizes[:made]
+            blocks.append(Described(stars.copy(), codes.copy(), sizes.copy()))
     return sorted_quads(blocks, smallest)
 
 
@@ -260,7 +261,7 @@ def _describe(
 @kernel
 def _order_by_size(squares: FloatArray, a: int, b: int, c: int, order: IntArray) -> float:
     """Write the two of the stars 0, a < b < c that are farthest apart first; return the square of their distance."""
-    longest = squares[0, a]
+    longest: float = squares[0, a]
     order[0], order[1], order[2], order[3] = 0, a, b, c
     if squares[0, b] > longest:
         longest = squares[0, b]

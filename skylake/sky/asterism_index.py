@@ -71,14 +71,11 @@ class AsterismIndex:
 
         Nine in ten have a dozen stars there; where the index does not take all stars of the catalog, three dozen.
         """
-        vectors = self.bands[0].zones.vectors
+        zones = self.bands[0].zones
         # Cells of equal area, 2 square degrees; those without a star may be beyond the catalog.
-        counts, *_ = np.histogram2d(
-            vectors[:, 2],
-            np.arctan2(vectors[:, 1], vectors[:, 0]),
-            (100, 200),
-            ((-1.0, 1.0), (-math.pi, math.pi)),
-        )
+        rows = np.minimum((50.0 * (zones.vectors[:, 2] + 1.0)).astype(np.int64), 99)
+        columns = np.minimum((100.0 / math.pi * zones.ra).astype(np.int64), 199)
+        counts = np.bincount(200 * rows + columns, minlength=20_000)
         fewest = float(np.percentile(counts[counts > 0], 10.0)) / (_SKY_SQUARE_DEGREES / counts.size)
         taken = self.bands[0].density * math.radians(1.0) ** 2
         return max(math.sqrt(_SURE / fewest), math.sqrt(_SURE_OF_MANY / taken))

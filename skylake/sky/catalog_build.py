@@ -1,8 +1,8 @@
 """Build a reference catalog: batches of stars in, a HATS collection with a margin cache out.
 
-Two passes, memory bounded by a batch in the first and by a pixel in the second: batches are dealt out
-to the pixels, then each pixel is gathered, sorted and written. A margin is made of the pixels in the same way, with
-the catalog or, wider, at any later time.
+Two passes, memory bounded by a batch and a million rows in the first and by a pixel in the second: batches are
+dealt out to the pixels, then each pixel is gathered, sorted and written. A margin is made of the pixels in the same
+way, with the catalog or, wider, at any later time.
 """
 
 from __future__ import annotations
@@ -156,22 +156,21 @@ def _build(
     properties: Mapping[str, str],
     max_leaf_rows: int,
 ) -> BuildReport:
-    dealt = folder / "_dealt"
-    counts = _deal(batches, dealt / "main", tree)
-    if not counts:
+    dealt = _deal(batches, folder / "_dealt" / "main", tree)
+    if not dealt.counts:
         raise CatalogError(f"{name}: the files hold no star with a position")
     leaves: list[Pixel] = []
     content = hashlib.sha256()
     n_duplicates = 0
-    for number in sorted(counts):
-        rows = _gather(dealt / "main" / str(number), schema)
+    for number in sorted(dealt.counts):
+        rows = _sorted(conform(dealt.gather(number), schema), schema)
         n_duplicates += rows.num_rows - pc.count_distinct(rows["ref_id"]).as_py()
         for pixel, piece in _divide(rows, tree.pixels[number], max_leaf_rows):
             leaves.append(pixel)
             path = folder / name / leaf_folder(*pixel) / f"{name}.parquet"
             write_parquet(piece, path)
             content.update(path.read_bytes())
-    n_rows = sum(counts.values())
+    n_rows = sum(dealt.counts.values())
     if n_duplicates > max(_FEW_DUPLICATES, _DUPLICATE_SHARE * n_rows):
         raise CatalogError(
             f"{name}: {n_duplicates} of {n_rows} stars have the identifier of another; with --id name a column of "
@@ -181,7 +180,9 @@ def _build(
     write_metadata(folder / name, schema, Properties(name, "object", n_rows), leaves, properties)
     margin = f"{name}_margin"
     fine = PixelTree.of(_covering(leaves, tree))
-    n_margin = _write_margin(folder / name, folder / margin, dealt / "margin", fine, margin_arcsec)
+    n_margin = _write_margin(
+        folder / name, folder / margin, folder / "_dealt" / "margin", fine, margin_arcsec
+    )
     write_collection(folder, name, margin, margin_arcsec)
     return BuildReport(n_rows, n_margin, len(leaves), n_duplicates)
 
@@ -256,23 +257,50 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         sync_folder(collection.parent)
 
 
-def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> dict[int, int]:
-    """Write each batch in pieces, one per pixel of the tree; return the rows of each pixel."""
-    counts: dict[int, int] = {}
-    for number, batch in enumerate(batches):
+class _Dealt:
+    """Rows of the pixels for the second pass: in memory while they are few, else in files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.counts: dict[int, int] = {}
+        self._folder, self._n_held, self._n_files = folder, 0, 0
+        self._held: dict[int, list[pa.Table]] = {}
+
+    def add(self, pixel: int, rows: pa.Table) -> None:
+        self._held.setdefault(pixel, []).append(rows)
+        self.counts[pixel] = self.counts.get(pixel, 0) + rows.num_rows
+        self._n_held += rows.num_rows
+        if self._n_held > MAX_LEAF_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what is in memory; unlike the catalog it need not survive a loss of power."""
+        for pixel, tables in self._held.items():
+            path = self._folder / str(pixel) / f"{self._n_files:06d}.arrow"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A third of the time that Parquet takes for many small files.
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with pa.ipc.new_file(path, tables[0].schema, options=options) as writer:
+                for table in tables:
+                    writer.write_table(table)
+        self._held, self._n_held, self._n_files = {}, 0, self._n_files + 1
+
+    def gather(self, pixel: int) -> pa.Table:
+        """Return the rows of a pixel; they are gone then."""
+        tables = []
+        for path in sorted((self._folder / str(pixel)).glob("*.arrow")):
+            with pa.OSFile(str(path)) as stream:
+                tables.append(pa.ipc.open_file(stream).read_all())
+        return pa.concat_tables(tables + self._held.pop(pixel, []))
+
+
+def _deal(batches: Iterable[pa.Table], folder: Path, tree: PixelTree) -> _Dealt:
+    """Deal each batch out to the pixels of the tree."""
+    dealt = _Dealt(folder)
+    for batch in batches:
         pixels = tree.assign(batch["_healpix_29"].to_numpy())
         for pixel, rows in _groups(pixels):
-            _write_scratch(batch.take(rows), folder / str(pixel) / f"{number:06d}.arrow")
-            counts[pixel] = counts.get(pixel, 0) + len(rows)
-    return counts
-
-
-def _write_scratch(rows: pa.Table, path: Path) -> None:
-    """Write rows for the second pass; unlike the catalog they need not survive a loss of power."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A third of the time that Parquet takes for many small files.
-    with pa.ipc.new_file(path, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(rows)
+            dealt.add(pixel, batch.take(rows))
+    return dealt
 
 
 def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[int, pa.Array]]:
@@ -283,20 +311,6 @@ def _groups(keys: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[tuple[i
     bounds = np.flatnonzero(np.diff(keys[order], prepend=-1))
     for start, end in zip(bounds, [*bounds[1:], len(order)], strict=True):
         yield int(keys[order[start]]), pa.array(order[start:end])
-
-
-def _gather(folder: Path, schema: TableSchema) -> pa.Table:
-    return _sorted(conform(_read_scratch(folder), schema), schema)
-
-
-def _read_scratch(folder: Path) -> pa.Table:
-    """Return the pieces of a pixel, as one table."""
-    return pa.concat_tables([_read_piece(path) for path in sorted(folder.iterdir())])
-
-
-def _read_piece(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as stream:
-        return pa.ipc.open_file(stream).read_all()
 
 
 def _sorted(rows: pa.Table, schema: TableSchema) -> pa.Table:
@@ -340,21 +354,19 @@ def _write_margin(catalog: Path, target: Path, dealt: Path, tree: PixelTree, mar
         Rows of the margin.
     """
     name, schema = catalog.name, read_common_metadata(catalog)
-    counts: dict[int, int] = {}
-    for number, pixel in enumerate(read_pixels(catalog)):
+    pieces = _Dealt(dealt)
+    for pixel in read_pixels(catalog):
         rows = pq.read_table(catalog / leaf_folder(*pixel) / f"{name}.parquet", partitioning=None)
         which, pixels = tree.margins(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), margin_arcsec)
         for neighbour, chosen in _groups(pixels):
-            near = rows.take(pa.array(which).take(chosen))
-            _write_scratch(near, dealt / str(neighbour) / f"{number:06d}.arrow")
-            counts[neighbour] = counts.get(neighbour, 0) + near.num_rows
+            pieces.add(neighbour, rows.take(pa.array(which).take(chosen)))
     filled = []
-    for neighbour in sorted(counts):
+    for neighbour in sorted(pieces.counts):
         pixel = tree.pixels[neighbour]
-        rows = _sorted(_read_scratch(dealt / str(neighbour)), load("catalog")).cast(schema)
+        rows = _sorted(pieces.gather(neighbour), load("catalog")).cast(schema)
         write_parquet(rows, target / leaf_folder(*pixel) / f"{name}.parquet")
         filled.append(pixel)
-    n_rows = sum(counts.values())
+    n_rows = sum(pieces.counts.values())
     known = read_properties(catalog)
     properties = {key: value for key, value in known.items() if key.startswith("skylake_")}
     what = Properties(target.name, "margin", n_rows, primary=name, margin_arcsec=margin_arcsec)
