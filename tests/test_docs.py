@@ -218,6 +218,7 @@ def test_each_part_of_a_profile_is_understood(number: int, tmp_path: Path) -> No
         "clear_sky",
         "reduction",
         "calibration",
+        "catalog",
         "injection",
         "astrometry",
         "period",
