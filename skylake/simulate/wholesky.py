@@ -60,13 +60,28 @@ class Fisheye:
             ideal = 2.0 * np.tan(0.5 * theta)
         return np.asarray(ideal * (1.0 + self.bend * theta**2))
 
-    def to_pixels(self, directions: Floats) -> Floats:
-        """Return pixels, shape (n, 2), of directions (east, north, up); NaN outside the field."""
+    def _axes(self) -> tuple[Floats, Floats, Floats]:
+        """Return the directions to the right and upward in the image, and that of the optical axis."""
         tilt, towards, turn = np.radians([self.tilt_deg, self.towards_deg, self.turn_deg])
         axis = np.array([np.sin(tilt) * np.sin(towards), np.sin(tilt) * np.cos(towards), np.cos(tilt)])
         right = np.cross([np.sin(turn), np.cos(turn), 0.0], axis)
         right /= np.linalg.norm(right)
-        across, upward, depth = directions @ right, directions @ np.cross(axis, right), directions @ axis
+        return right, np.cross(axis, right), axis
+
+    def to_directions(self, x: Floats, y: Floats) -> Floats:
+        """Return directions, shape (n, 3), of pixels, but for the decentring; beyond the field that of its edge."""
+        right, upward, axis = self._axes()
+        angles = np.linspace(0.0, np.radians(0.5 * self.field_deg), 400)
+        side = 1.0 if self.mirrored else -1.0
+        u, v = side * (x - self.centre[0]) / self.focal_px, (y - self.centre[1]) / self.focal_px
+        angle, turn = np.interp(np.hypot(u, v), self.radius(angles), angles), np.arctan2(v, u)
+        parts = np.sin(angle) * np.cos(turn), np.sin(angle) * np.sin(turn), np.cos(angle)
+        return np.asarray(np.stack(parts, axis=1) @ np.stack([right, upward, axis]))
+
+    def to_pixels(self, directions: Floats) -> Floats:
+        """Return pixels, shape (n, 2), of directions (east, north, up); NaN outside the field."""
+        right, above, axis = self._axes()
+        across, upward, depth = directions @ right, directions @ above, directions @ axis
         sine = np.hypot(across, upward)
         angle = np.arctan2(sine, depth)
         shown = angle <= np.radians(0.5 * self.field_deg)
@@ -130,6 +145,8 @@ class Twilight:
         Lamps, domes and branches near the horizon, as bright as bright stars.
     n_planets : int
         Brighter than all stars.
+    haze_mag : float
+        What haze takes from stars, magnitudes per airmass.
     """
 
     sun_azimuth_deg: float
@@ -139,6 +156,7 @@ class Twilight:
     n_flares: int = 60
     n_lights: int = 60
     n_planets: int = 2
+    haze_mag: float = 0.0
 
     def brighter(self, directions: Floats) -> Floats:
         """Return how many magnitudes per area the sky is brighter than where neither Sun nor Moon light it."""
@@ -165,6 +183,7 @@ def draw_twilight(random: np.random.Generator) -> Twilight:
         int(flares),
         int(lights),
         int(random.integers(0, 4)),
+        random.uniform(0.0, 0.3),
     )
 
 
@@ -237,10 +256,14 @@ def draw_list(
     pixels, sine = fisheye.to_pixels(directions), np.clip(directions[:, 2], _LOWEST_SINE, 1.0)
     azimuth = np.arctan2(directions[:, 0], directions[:, 1])
     clouded = np.cos(azimuth - random.uniform(0.0, 2.0 * np.pi)) > np.sqrt(0.5)
-    seen = (
-        mag + _EXTINCTION / sine + params.cloud_mag * clouded + random.normal(0.0, params.noise_mag, len(mag))
-    )
     bright = params.twilight
+    haze = 0.0 if bright is None else bright.haze_mag
+    seen = (
+        mag
+        + (_EXTINCTION + haze) / sine
+        + params.cloud_mag * clouded
+        + random.normal(0.0, params.noise_mag, len(mag))
+    )
     # The noise of a sky grows with the square root of its light.
     lost = 0.0 if bright is None else 0.5 * bright.brighter(directions)
     height, width = shape
@@ -254,12 +277,12 @@ def draw_list(
     added = np.concatenate([spurious * [width - 1, height - 1], trees])
     light = random.choice(flux, len(added))
     if bright is not None:
-        false, glare = _false_lights(random, fisheye, bright, flux)
+        false, glare = false_lights(random, fisheye, bright, flux)
         added, light = np.concatenate([added, false]), np.concatenate([light, glare])
     return np.concatenate([places, added]), np.concatenate([flux, light])
 
 
-def _false_lights(
+def false_lights(
     random: np.random.Generator, fisheye: Fisheye, bright: Twilight, flux: Floats
 ) -> tuple[Floats, Floats]:
     """Draw what is bright and no star: about the Moon, along the horizon, and planets."""
