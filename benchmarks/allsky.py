@@ -27,7 +27,14 @@ from skylake.image.allsky import SearchParams
 from skylake.image.allsky_refine import Detected
 from skylake.image.allsky_solve import AllSkySolution, solve_all_sky
 from skylake.image.astrometry import Stars
-from skylake.simulate.wholesky import SkyListParams, draw_fisheye, draw_list, draw_stars
+from skylake.simulate.wholesky import (
+    SkyListParams,
+    draw_fisheye,
+    draw_list,
+    draw_real_lens,
+    draw_stars,
+    draw_twilight,
+)
 
 SHAPE = (1040, 1392)
 NOISE_PX = 0.25
@@ -53,7 +60,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer lists")
     parser.add_argument("--lists", type=int, help="lists of random points")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", choices=["real", "simulated", "random", "wrong"])
+    parser.add_argument("--only", choices=["real", "simulated", "twilight", "random", "wrong"])
     options = parser.parse_args()
     data = os.environ.get("SKYLAKE_REAL_DATA")
     catalog = read_catalog(Path(data)) if data else Catalog(*draw_stars(np.random.default_rng(0), 8.0))
@@ -62,6 +69,8 @@ def main() -> None:
         claims += real_frame(Path(data), catalog)
     if options.only in (None, "simulated"):
         claims += simulated(catalog, 4 if options.quick else 12)
+    if options.only in (None, "twilight"):
+        claims += twilight(catalog, 10 if options.quick else 60)
     if options.only in (None, "random"):
         claims += random_lists(catalog, options.lists or (20 if options.quick else 200), options.processes)
     if options.only in (None, "wrong"):
@@ -199,6 +208,59 @@ def simulated(catalog: Catalog, number: int) -> list[Claim]:
         Claim(f"unsolved of {number} fisheyes", unsolved, None, 0),
         Claim("largest rms of the geometry above 15 degrees [px]", max(errors, default=np.inf), None, 0.1),
         Claim("median seconds of the processor for a solution", float(np.median(seconds)), None, 2.0),
+    ]
+
+
+def draw_bright_scene(catalog: Catalog, seed: int) -> tuple:
+    """Draw a site, a time, a lens that is none of the ideal ones, and what it shows in twilight with the Moon up."""
+    random = np.random.default_rng([7, seed])
+    site = Site("", random.uniform(-180, 180), random.uniform(-60, 60), random.uniform(0, 4000))
+    mjd = random.uniform(55000, 61000)
+    horizon, seen = Horizon.of(mjd, site), catalog.mag < 7.0
+    fisheye, bright = draw_real_lens(random, SHAPE), draw_twilight(random)
+    drawn = SkyListParams(
+        limit_mag=random.uniform(4.3, 6.3),
+        missing=random.uniform(0.05, 0.3),
+        n_spurious=int(random.integers(10, 150)),
+        noise_px=random.uniform(0.1, 0.4),
+        cloud_mag=random.choice([0.0, 0.0, 1.0, 2.5]),
+        twilight=bright,
+    )
+    directions = horizon.to_horizon(catalog.vectors[seen])
+    places, flux = draw_list(random, fisheye, SHAPE, directions, catalog.mag[seen], drawn)
+    n_false = bright.n_flares + bright.n_lights + bright.n_planets + drawn.n_spurious
+    return site, mjd, horizon, fisheye, detected_from(places, flux), n_false
+
+
+def twilight(catalog: Catalog, number: int) -> list[Claim]:
+    """Solve frames with few stars and many false lights, and offer some of them with a wrong time."""
+    grid = np.random.default_rng(5).normal(size=(8000, 3))
+    grid /= np.linalg.norm(grid, axis=1, keepdims=True)
+    grid = grid[grid[:, 2] > np.sin(np.radians(15.0))]
+    stars, solved, wrong_ones, seconds = catalog.stars(6.5), 0, 0, []
+    print("\nseed, kind, bend, detections, of them at most so many false, log odds, error [px], s")
+    for seed in range(number):
+        site, mjd, horizon, fisheye, detected, n_false = draw_bright_scene(catalog, seed)
+        begin = thread_time()
+        solution = solve(detected, SHAPE, 0.01, stars, horizon)
+        seconds.append(thread_time() - begin)
+        text = f"{seed:4d} {fisheye.kind:13s} {fisheye.bend:+.3f} {len(detected.flux):5d} {n_false:4d}"
+        if seed % 5 == 0:
+            late = solve(detected, SHAPE, 0.01, stars, Horizon.of(mjd + 3.0 / 24.0, site))
+            wrong_ones += isinstance(late, AllSkySolution)
+        if isinstance(solution, str):
+            print(f"{text} {solution}")
+            continue
+        truth = fisheye.to_pixels(grid)
+        x, y = truth.T
+        inside = (x > 0) & (x < SHAPE[1] - 1) & (y > 0) & (y < SHAPE[0] - 1)
+        error = rms(np.hypot(*(np.stack(solution.view.lens.to_pixels(grid)) - truth.T)[:, inside]))
+        solved, wrong_ones = solved + (error < 2.0), wrong_ones + (error >= 2.0)
+        print(f"{text} {solution.log_odds:6.0f} {error:.3f} {seconds[-1]:.2f}", flush=True)
+    return [
+        Claim(f"unsolved of {number} frames in twilight and moonlight", number - solved, None, 0.1 * number),
+        Claim("wrong of these, and of a fifth of them three hours late", wrong_ones, None, 0),
+        Claim("median seconds of the processor for these", float(np.median(seconds)), None, 5.0),
     ]
 
 

@@ -28,6 +28,7 @@ from skylake.image.read import peek_header
 from skylake.image.seeds import Attitude, PlacedChip, frame_matrix
 from skylake.lake import Lake
 from skylake.lake.focalplanes import read_placed
+from skylake.lake.geometries import read_geometries
 
 #: Headers read in one task.
 _PEEK_CHUNK = 256
@@ -52,7 +53,7 @@ def ingest_camera(
     """
     options = options or IngestOptions()
     if len(chips) == 1 and not chips[0].base.place.mosaic:
-        return ingest(lake, chips[0], paths, workers, options, progress)
+        return _ingest_one(lake, chips[0], paths, workers, options, progress)
     files, complaints = find_frames(paths)
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
@@ -68,6 +69,25 @@ def ingest_camera(
         learn_focal_plane(lake, chips)
         _place(lake, chips, nights, report, workers, alone, progress)
         _place_by_neighbours(lake, chips, report, nights, workers, options, progress)
+    return report
+
+
+def _ingest_one(
+    lake: Lake, profile: Profile, paths: Iterable[str | Path], workers: Workers, options: IngestOptions,
+    progress: Progress | None,
+) -> IngestReport:  # fmt: skip
+    """Ingest frames of a camera of one chip.
+
+    Of a camera of the whole sky those of which nobody knew the geometry are reduced again, if others have told it.
+    """
+    if not profile.base.astrometry.all_sky:
+        return ingest(lake, profile, paths, workers, options, progress)
+    before = {one.number for one in read_geometries(lake.layout, profile.name)}
+    report = ingest(lake, profile, paths, workers, options, progress)
+    lost = {problem["file"] for problem in report.problems if problem["reason"] in _LOST}
+    if lost and {one.number for one in read_geometries(lake.layout, profile.name)} - before:
+        again = ingest(lake, profile, sorted(lost), workers, replace(options, redo=True), progress)
+        _replace(report, profile, again, lost, {int(batch["night"]) for batch in again.batches})
     return report
 
 

@@ -37,11 +37,15 @@ class Effort:
         lengths are tried in steps to match.
     n_candidates : int
         Best places of the vote that are refined.
+    ranks : tuple of float
+        A star of some rank is among the detections of ranks from one multiple of it less some to another one and some
+        more: vignetting, colours, haze and false detections come between.
     """
 
     n_stars: int
     cell: float
     n_candidates: int
+    ranks: tuple[float, float, float, float] = (0.3, 8.0, 3.0, 25.0)
 
     @property
     def n_turns(self) -> int:
@@ -85,7 +89,7 @@ class SearchParams:
     max_tilt_deg: float = 18.0
     max_offset: float = 0.25
     min_altitude_deg: float = 15.0
-    efforts: tuple[Effort, ...] = (Effort(40, 0.014, 10), Effort(60, 0.012, 12))
+    efforts: tuple[Effort, ...] = (Effort(40, 0.014, 10), Effort(60, 0.01, 50, (0.2, 8.0, 4.0, 60.0)))
     least_log_odds: float = 50.0
     projections: tuple[str, ...] = ("equidistant", "equisolid", "stereographic")
 
@@ -170,7 +174,7 @@ def search(
     _make_ready()
     begin = thread_time()
     ranked = np.argsort(-np.nan_to_num(flux, nan=-np.inf), kind="stable")
-    places = places[ranked]
+    places = _spread(places[ranked], _ALONE * min(shape))
     high = stars.directions[:, 2] > math.sin(math.radians(params.min_altitude_deg))
     chosen = stars[np.flatnonzero(high)[np.argsort(stars.mag[high], kind="stable")]]
     if len(places) < _FEWEST or len(chosen) < _FEWEST:
@@ -183,6 +187,21 @@ def search(
     return Search(
         best.lens if reason is None else None, best.log_odds, reason, thread_time() - begin, best.lens
     )
+
+
+def _spread(places: Floats, reach: float) -> Floats:
+    """Return places, the brightest first, with those last that have many brighter ones about them.
+
+    Bright stars stand all over the sky. What is false and bright stands in crowds: around the Moon, where its halo and
+    its reflections in the lens are taken for stars, and along the horizon, on domes, lamps and trees.
+    """
+    from scipy.spatial import cKDTree
+
+    if len(places) == 0:
+        return places
+    pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
+    brighter = np.bincount(pairs.max(axis=1), minlength=len(places))
+    return places[np.argsort(brighter >= _CROWDED, kind="stable")]
 
 
 def _make_ready() -> None:
@@ -218,9 +237,8 @@ def _best_candidate(
 
 
 _FEWEST = 20
-#: A star of some rank is among the detections of ranks from one multiple of it to another, with some to spare:
-#: vignetting, colours and spurious detections come between.
-_EARLIER, _SPARE_EARLY, _LATER, _SPARE_LATE = 0.3, 8.0, 3.0, 25.0
+#: Detections with so many brighter ones nearer than a share of the shorter side come after all others.
+_CROWDED, _ALONE = 5, 0.077
 #: Lower stars do not vote: many images do not show them.
 _VOTERS_DEG = 25.0
 #: Odds so many times those that are asked for end a search.
@@ -274,8 +292,9 @@ def _vote(
     distance = np.arctan2(np.hypot(east, north), up)
     radii = np.array([PROJECTIONS[name].radius(distance) for name in params.projections])
     rank = np.arange(len(directions))
+    earlier, spare_early, later, spare_late = effort.ranks
     ranks = (
-        np.stack([_EARLIER * rank - _SPARE_EARLY, _LATER * rank + _SPARE_LATE])
+        np.stack([earlier * rank - spare_early, later * rank + spare_late])
         .clip(0, len(places))
         .astype(np.intp)
     )

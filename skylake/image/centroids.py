@@ -28,6 +28,8 @@ _ELONGATED = 2.0
 _REACH_AXES = 4.0
 #: The window is no smaller than that.
 _MIN_SIGMA_PX = 0.5
+#: … and no larger than so many times what the sharp peaks of the frame tell.
+_WIDEST = 1.5
 #: From the half-light radius of a Gaussian to its standard deviation.
 _SIGMA_PER_HALF_LIGHT = 2.0 / 2.3548
 _RINGS_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
@@ -53,7 +55,7 @@ def windowed_centroids(
     x, y = detections.x[order], detections.y[order]
     a, b = detections.a[order], detections.b[order]
     leash = np.minimum(_MAX_WALK_PX, np.maximum(a, 0.7))
-    usual = _frame_window(scene, detections)
+    usual = min(_frame_window(scene, detections), _widest_window(detections))
     sigma = np.maximum(usual, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
     found = window_places(scene, x, y, sigma, leash, usual)
     failed = ~np.isfinite(found).all(axis=0)
@@ -109,6 +111,17 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     return (
         max(_MIN_SIGMA_PX, _SIGMA_PER_HALF_LIGHT * float(np.median(known))) if known.size else _MIN_SIGMA_PX
     )
+
+
+def _widest_window(detections: Detections) -> float:
+    """Return the standard deviation that the window of a frame does not exceed, by how sharp its peaks are.
+
+    Where much of what is detected is no star but pieces of an uneven sky, as around the Moon, in twilight and between
+    clouds, half of the light tells the width of these, and centroids of stars under such a window walk away.
+    """
+    if detections.star_fwhm is None:
+        return math.inf
+    return max(_MIN_SIGMA_PX, _WIDEST * detections.star_fwhm / 2.3548)
 
 
 def _likely_stars(detections: Detections, clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:

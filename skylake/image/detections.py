@@ -39,6 +39,8 @@ class Detections:
         Threshold that was used, in the unit of its engine.
     raised : bool
         Whether the threshold had to be raised.
+    star_fwhm : float or None
+        Full width at half maximum of sharp peaks, pixels; None where none is bright enough, or the engine knows none.
     """
 
     x: Floats
@@ -55,6 +57,7 @@ class Detections:
     flags: npt.NDArray[np.int32]
     threshold_sigma: float
     raised: bool
+    star_fwhm: float | None = None
 
     def __len__(self) -> int:
         return len(self.x)

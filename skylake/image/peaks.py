@@ -177,6 +177,7 @@ def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction
         flags=flags,
         threshold_sigma=threshold,
         raised=threshold != parameters.peak_sigma,
+        star_fwhm=width,
     )
 
 

@@ -20,7 +20,7 @@ from skylake.core.horizon import Horizon
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
 from skylake.simulate.seeds import generator
-from skylake.simulate.wholesky import Fisheye, draw_stars
+from skylake.simulate.wholesky import Fisheye, Twilight, draw_stars, false_lights
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +50,10 @@ class FisheyeNights:
         Nights after which somebody turns the camera by half a degree and leans it a little more.
     clouds_every : int or None
         Each frame of that number shows clouds alone.
+    dusk : Twilight or None
+        The sky of the first frames of each night, with its haze and its lights.
+    dusk_frames : int
+        How many these are.
     seed : int
     """
 
@@ -60,6 +64,8 @@ class FisheyeNights:
     exposure_s: float = 60.0
     moved_after: int | None = None
     clouds_every: int | None = None
+    dusk: Twilight | None = None
+    dusk_frames: int = 0
     seed: int = 1
 
     def lens(self, night: int) -> Fisheye:
@@ -98,7 +104,9 @@ def simulate_fisheye(wanted: FisheyeNights, out: str | Path) -> FisheyeResult:
         for number, mjd in enumerate(_times(wanted, day)):
             clouded = wanted.clouds_every is not None and number % wanted.clouds_every == 1
             drawn = generator(wanted.seed, f"fisheye-{night}-{number}")
-            pixels = _draw(camera, lens, wanted, mjd, vectors, mag, clouded, drawn)
+            bright = wanted.dusk if number < wanted.dusk_frames else None
+            sky = _light(camera, lens, bright, clouded)
+            pixels = _draw(camera, lens, wanted, mjd, (vectors, mag), sky, bright, clouded, drawn)
             paths.append(target / f"{number:04d}.fits")
             _write_frame(paths[-1], pixels, mjd, wanted.exposure_s)
             rows.append({"file": str(paths[-1].relative_to(folder)), "mjd_mid": mjd, "clouded": clouded})
@@ -140,34 +148,59 @@ def _draw(
     lens: Fisheye,
     wanted: FisheyeNights,
     mjd: float,
-    vectors: Floats,
-    mag: Floats,
+    stars: tuple[Floats, Floats],
+    light: Floats,
+    bright: Twilight | None,
     clouded: bool,
     random: np.random.Generator,
 ) -> npt.NDArray[np.uint16]:
-    """Return the image of an exposure."""
+    """Return the image of an exposure, of a sky of some light, ADU."""
+    if not clouded:
+        band = camera.filter_band(camera.default_filter)
+        air = Air.above(camera.site, band.band if band else None)
+        shown = Horizon.of(mjd, camera.site, air).to_horizon(stars[0])
+        extinction = EXTINCTION + (0.0 if bright is None else bright.haze_mag)
+        _add_stars(light, lens, shown, stars[1], wanted.exposure_s, extinction)
+    if bright is not None:
+        _add_lights(light, lens, bright, random)
+    noise = random.normal(0.0, camera.detector.read_noise_e or 8.0, light.shape)
+    return np.clip(np.rint(_BIAS_ADU + random.poisson(light) + noise), 0, 65535).astype(np.uint16)
+
+
+def _light(camera: Camera, lens: Fisheye, bright: Twilight | None, clouded: bool) -> Floats:
+    """Return the light of the sky, ADU."""
     height, width = camera.detector.height_px or 640, camera.detector.width_px or 640
     y, x = np.mgrid[:height, :width]
     far = np.hypot(x - lens.centre[0], y - lens.centre[1])
     light = np.where(far < lens.focal_px * lens.radius(np.radians(0.5 * lens.field_deg)), _SKY_ADU, 0.0)
     if clouded:
         light *= 2.0
-    else:
-        band = camera.filter_band(camera.default_filter)
-        air = Air.above(camera.site, band.band if band else None)
-        shown = Horizon.of(mjd, camera.site, air).to_horizon(vectors)
-        _add_stars(light, lens, shown, mag, wanted.exposure_s)
-    noise = random.normal(0.0, camera.detector.read_noise_e or 8.0, light.shape)
-    return np.clip(np.rint(_BIAS_ADU + random.poisson(light) + noise), 0, 65535).astype(np.uint16)
+    if bright is not None:
+        directions = lens.to_directions(x.ravel().astype(float), y.ravel().astype(float))
+        light *= 10.0 ** (0.4 * bright.brighter(directions)).reshape(light.shape)
+    return light
 
 
-def _add_stars(light: Floats, lens: Fisheye, directions: Floats, mag: Floats, exposure_s: float) -> None:
-    """Add the light of stars, spread as a normal distribution over each pixel."""
-    from scipy.special import erf
+def _add_lights(light: Floats, lens: Fisheye, bright: Twilight, random: np.random.Generator) -> None:
+    """Add what is bright and no star: lamps and domes, pieces of the halo of the Moon, and planets."""
+    places, strong = false_lights(random, lens, bright, np.array([2e3, 1e4]))
+    _add_points(light, places, strong)
 
+
+def _add_stars(
+    light: Floats, lens: Fisheye, directions: Floats, mag: Floats, exposure_s: float, extinction: float
+) -> None:
+    """Add the light of stars above the hills."""
     up = directions[:, 2] > _LOWEST_SINE
     places = lens.to_pixels(directions[up])
-    flux = exposure_s * 10.0 ** (0.4 * (ZEROPOINT - mag[up] - EXTINCTION / directions[up, 2]))
+    flux = exposure_s * 10.0 ** (0.4 * (ZEROPOINT - mag[up] - extinction / directions[up, 2]))
+    _add_points(light, places, flux)
+
+
+def _add_points(light: Floats, places: Floats, flux: Floats) -> None:
+    """Add points of light, spread as a normal distribution over each pixel."""
+    from scipy.special import erf
+
     height, width = light.shape
     shown = np.asarray(np.isfinite(places).all(axis=1))
     inner = np.where(shown[:, None], places, -99.0)

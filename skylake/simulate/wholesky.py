@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class Fisheye:
     mirrored : bool
     decentring : tuple of float
         Brown's coefficients, for radii in focal lengths.
+    bend : float
+        Relative growth of the radius with the square of the angle from the axis (rad), against the ideal lens.
     """
 
     kind: str
@@ -46,23 +48,40 @@ class Fisheye:
     turn_deg: float = 0.0
     mirrored: bool = False
     decentring: tuple[float, float] = (0.0, 0.0)
+    bend: float = 0.0
 
     def radius(self, angle: npt.ArrayLike) -> Floats:
         """Return the radius of angles from the axis (rad), focal lengths."""
         theta = np.asarray(angle, float)
-        if self.kind == "equidistant":
-            return theta
+        ideal = theta
         if self.kind == "equisolid":
-            return np.asarray(2.0 * np.sin(0.5 * theta))
-        return np.asarray(2.0 * np.tan(0.5 * theta))
+            ideal = 2.0 * np.sin(0.5 * theta)
+        elif self.kind == "stereographic":
+            ideal = 2.0 * np.tan(0.5 * theta)
+        return np.asarray(ideal * (1.0 + self.bend * theta**2))
 
-    def to_pixels(self, directions: Floats) -> Floats:
-        """Return pixels, shape (n, 2), of directions (east, north, up); NaN outside the field."""
+    def _axes(self) -> tuple[Floats, Floats, Floats]:
+        """Return the directions to the right and upward in the image, and that of the optical axis."""
         tilt, towards, turn = np.radians([self.tilt_deg, self.towards_deg, self.turn_deg])
         axis = np.array([np.sin(tilt) * np.sin(towards), np.sin(tilt) * np.cos(towards), np.cos(tilt)])
         right = np.cross([np.sin(turn), np.cos(turn), 0.0], axis)
         right /= np.linalg.norm(right)
-        across, upward, depth = directions @ right, directions @ np.cross(axis, right), directions @ axis
+        return right, np.cross(axis, right), axis
+
+    def to_directions(self, x: Floats, y: Floats) -> Floats:
+        """Return directions, shape (n, 3), of pixels, but for the decentring; beyond the field that of its edge."""
+        right, upward, axis = self._axes()
+        angles = np.linspace(0.0, np.radians(0.5 * self.field_deg), 400)
+        side = 1.0 if self.mirrored else -1.0
+        u, v = side * (x - self.centre[0]) / self.focal_px, (y - self.centre[1]) / self.focal_px
+        angle, turn = np.interp(np.hypot(u, v), self.radius(angles), angles), np.arctan2(v, u)
+        parts = np.sin(angle) * np.cos(turn), np.sin(angle) * np.sin(turn), np.cos(angle)
+        return np.asarray(np.stack(parts, axis=1) @ np.stack([right, upward, axis]))
+
+    def to_pixels(self, directions: Floats) -> Floats:
+        """Return pixels, shape (n, 2), of directions (east, north, up); NaN outside the field."""
+        right, above, axis = self._axes()
+        across, upward, depth = directions @ right, directions @ above, directions @ axis
         sine = np.hypot(across, upward)
         angle = np.arctan2(sine, depth)
         shown = angle <= np.radians(0.5 * self.field_deg)
@@ -94,6 +113,8 @@ class SkyListParams:
         What a cloud takes away over a quarter of the sky.
     n_trees : int
         Detections in crowds near the horizon.
+    twilight : Twilight or None
+        The light that the Sun and the Moon add; None is a dark night.
     """
 
     limit_mag: float = 6.0
@@ -103,6 +124,87 @@ class SkyListParams:
     noise_mag: float = 0.3
     cloud_mag: float = 2.5
     n_trees: int = 0
+    twilight: Twilight | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Twilight:
+    """A bright sky: of the Sun below the horizon, of the Moon, and what passes for stars in their light.
+
+    Attributes
+    ----------
+    sun_azimuth_deg : float
+    moon : tuple of float
+        East, north and up.
+    sun_mag, moon_mag : float
+        How much brighter than the zenith the sky is on the horizon above the Sun, and beside the Moon; half of it is
+        lost to the faintest stars.
+    n_flares : int
+        Pieces of the halo about the Moon and its reflections in the lens, as bright as bright stars.
+    n_lights : int
+        Lamps, domes and branches near the horizon, as bright as bright stars.
+    n_planets : int
+        Brighter than all stars.
+    haze_mag : float
+        What haze takes from stars, magnitudes per airmass.
+    """
+
+    sun_azimuth_deg: float
+    moon: tuple[float, float, float]
+    sun_mag: float = 3.0
+    moon_mag: float = 4.0
+    n_flares: int = 60
+    n_lights: int = 60
+    n_planets: int = 2
+    haze_mag: float = 0.0
+
+    def brighter(self, directions: Floats) -> Floats:
+        """Return how many magnitudes per area the sky is brighter than where neither Sun nor Moon light it."""
+        sun = np.radians(self.sun_azimuth_deg)
+        azimuth = np.arctan2(directions[:, 0], directions[:, 1])
+        low = np.exp(-np.arcsin(np.clip(directions[:, 2], 0.0, 1.0)) / np.radians(20.0))
+        dusk = self.sun_mag * low * 0.5 * (1.0 + np.cos(azimuth - sun))
+        away = np.degrees(np.arccos(np.clip(directions @ np.array(self.moon), -1.0, 1.0)))
+        glow = self.moon_mag * np.exp(-away / 15.0)
+        return np.asarray(2.5 * np.log10(10.0 ** (0.4 * dusk) + 10.0 ** (0.4 * glow) - 1.0))
+
+
+def draw_twilight(random: np.random.Generator) -> Twilight:
+    """Draw a sky with the Moon up in twilight."""
+    azimuth, height = random.uniform(0.0, 360.0), np.radians(random.uniform(5.0, 70.0))
+    turn = np.radians(random.uniform(0.0, 360.0))
+    moon = np.cos(height) * np.sin(turn), np.cos(height) * np.cos(turn), np.sin(height)
+    flares, lights = random.integers(10, 150, 2)
+    return Twilight(
+        azimuth,
+        (float(moon[0]), float(moon[1]), float(moon[2])),
+        random.uniform(1.0, 4.0),
+        random.uniform(2.0, 6.0),
+        int(flares),
+        int(lights),
+        int(random.integers(0, 4)),
+        random.uniform(0.0, 0.3),
+    )
+
+
+def draw_real_lens(random: np.random.Generator, shape: tuple[int, int]) -> Fisheye:
+    """Draw a lens that is none of the ideal ones, of 150 to 190 degrees, inscribed in the image or cropped by it."""
+    kind = ("equidistant", "equisolid", "stereographic")[random.integers(3)]
+    bend = random.uniform(-0.05, 0.03)
+    field = random.uniform(150.0, 190.0)
+    unit = Fisheye(kind, 1.0, (0.0, 0.0), field, bend=bend)
+    focal = random.uniform(0.38, 0.68) * min(shape) / float(unit.radius(np.radians(0.5 * field)))
+    x, y = random.uniform(-0.12, 0.12, 2) * min(shape)
+    return replace(
+        unit,
+        focal_px=focal,
+        centre=(0.5 * (shape[1] - 1) + x, 0.5 * (shape[0] - 1) + y),
+        tilt_deg=random.uniform(0.0, 10.0),
+        towards_deg=random.uniform(0.0, 360.0),
+        turn_deg=random.uniform(0.0, 360.0),
+        mirrored=bool(random.integers(2)),
+        decentring=tuple(random.normal(0.0, 0.003, 2).tolist()),
+    )
 
 
 def draw_fisheye(random: np.random.Generator, shape: tuple[int, int], max_tilt_deg: float = 15.0) -> Fisheye:
@@ -154,19 +256,52 @@ def draw_list(
     pixels, sine = fisheye.to_pixels(directions), np.clip(directions[:, 2], _LOWEST_SINE, 1.0)
     azimuth = np.arctan2(directions[:, 0], directions[:, 1])
     clouded = np.cos(azimuth - random.uniform(0.0, 2.0 * np.pi)) > np.sqrt(0.5)
+    bright = params.twilight
+    haze = 0.0 if bright is None else bright.haze_mag
     seen = (
-        mag + _EXTINCTION / sine + params.cloud_mag * clouded + random.normal(0.0, params.noise_mag, len(mag))
+        mag
+        + (_EXTINCTION + haze) / sine
+        + params.cloud_mag * clouded
+        + random.normal(0.0, params.noise_mag, len(mag))
     )
+    # The noise of a sky grows with the square root of its light.
+    lost = 0.0 if bright is None else 0.5 * bright.brighter(directions)
     height, width = shape
     x, y = pixels.T
     shown = (directions[:, 2] > _LOWEST_SINE) & (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    shown &= (seen < params.limit_mag) & (random.random(len(mag)) > params.missing)
+    shown &= (seen + lost < params.limit_mag) & (random.random(len(mag)) > params.missing)
     places = pixels[shown] + random.normal(0.0, params.noise_px, (int(shown.sum()), 2))
     flux = 10.0 ** (-0.4 * seen[shown])
     spurious = random.uniform(-0.5, 0.5, (params.n_spurious, 2)) + 0.5
     trees = _trees(random, fisheye, params.n_trees)
     added = np.concatenate([spurious * [width - 1, height - 1], trees])
-    return np.concatenate([places, added]), np.concatenate([flux, random.choice(flux, len(added))])
+    light = random.choice(flux, len(added))
+    if bright is not None:
+        false, glare = false_lights(random, fisheye, bright, flux)
+        added, light = np.concatenate([added, false]), np.concatenate([light, glare])
+    return np.concatenate([places, added]), np.concatenate([flux, light])
+
+
+def false_lights(
+    random: np.random.Generator, fisheye: Fisheye, bright: Twilight, flux: Floats
+) -> tuple[Floats, Floats]:
+    """Draw what is bright and no star: about the Moon, along the horizon, and planets."""
+    flares = np.array(bright.moon) + random.normal(0.0, 0.25, (bright.n_flares, 3))
+    azimuth = random.choice(random.uniform(0.0, 2.0 * np.pi, 4), bright.n_lights)
+    azimuth = azimuth + random.normal(0.0, 0.25, bright.n_lights)
+    sine = random.uniform(-0.05, 0.2, bright.n_lights)
+    across = np.sqrt(1.0 - sine**2)
+    lights = np.stack([across * np.sin(azimuth), across * np.cos(azimuth), sine], axis=1)
+    planets = random.normal(size=(bright.n_planets, 3))
+    planets[:, 2] = np.abs(planets[:, 2]) + 0.3
+    directions = np.concatenate([flares, lights, planets])
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    places = fisheye.to_pixels(directions)
+    strong = np.quantile(flux, random.uniform(0.5, 1.0, len(places))) * random.uniform(0.5, 3.0, len(places))
+    if bright.n_planets:
+        strong[-bright.n_planets :] = flux.max() * random.uniform(1.0, 10.0, bright.n_planets)
+    shown = np.isfinite(places).all(axis=1)
+    return np.asarray(places[shown]), np.asarray(strong[shown])
 
 
 def _trees(random: np.random.Generator, fisheye: Fisheye, number: int) -> Floats:

@@ -289,7 +289,7 @@ def test_a_profile_without_site_says_so(tmp_path: Path, archive: FisheyeResult, 
     (tmp_path / "lost.toml").write_text('like = "generic"\nname = "lost"\n[astrometry]\nall_sky = true\n')
     report = ingest(lake, cameras.load(tmp_path / "lost.toml"), archive.frames[:1], Inline())
     (problem,) = report.problems
-    assert (problem["reason"], "give [site]" in problem["message"]) == ("no_wcs", True)
+    assert (problem["reason"], "under [site]" in problem["message"]) == ("no_wcs", True)
 
 
 def test_the_truth_is_told(archive: FisheyeResult):

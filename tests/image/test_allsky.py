@@ -1,6 +1,6 @@
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,15 @@ from skylake.image.allsky_refine import Detected, united
 from skylake.image.allsky_solve import solve_all_sky
 from skylake.image.astrometry import Stars
 from skylake.image.lens import Lens
-from skylake.simulate.wholesky import Fisheye, SkyListParams, draw_fisheye, draw_list, draw_stars
+from skylake.simulate.wholesky import (
+    Fisheye,
+    SkyListParams,
+    draw_fisheye,
+    draw_list,
+    draw_real_lens,
+    draw_stars,
+    draw_twilight,
+)
 
 SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
@@ -51,6 +59,25 @@ def draw(seed, site=SITE, mjd=MJD, fisheye=None, **params):
 def solve(scene, horizon=None):
     # The drawn stars are points, which neighbours do not move.
     return solve_all_sky(scene.detected, SHAPE, 0.01, STARS, horizon or scene.horizon)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_real_lens_is_found_in_twilight_and_moonlight_among_false_lights(seed):
+    random = np.random.default_rng([3, seed])
+    fisheye, bright = draw_real_lens(random, SHAPE), draw_twilight(random)
+    bright = replace(bright, n_flares=120, n_lights=120, n_planets=3)
+    scene = draw([4, seed], fisheye=fisheye, limit_mag=4.8, cloud_mag=0.0, twilight=bright)
+    assert 300 < len(scene.detected.flux) < 900
+    solution = solve(scene)
+    assert scene.worst_and_rms(solution.view.lens)[1] < 0.3
+    with pytest.raises(FrameRejected, match="not recognised"):
+        solve(scene, Horizon.of(MJD + 3.0 / 24.0, SITE))
+
+
+def test_directions_of_pixels_lead_back_to_them():
+    fisheye = Fisheye("equisolid", 400.0, (650.0, 560.0), 185.0, 15.0, 200.0, 77.0, True, bend=-0.03)
+    x, y = np.random.default_rng(1).uniform(300.0, 800.0, (2, 50))
+    np.testing.assert_allclose(fisheye.to_pixels(fisheye.to_directions(x, y)).T, [x, y], atol=0.02)
 
 
 @pytest.mark.parametrize("seed", range(2))
