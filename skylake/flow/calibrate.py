@@ -418,7 +418,7 @@ def _of_too_few_stars(
         have = "has" if len(lacking) == 1 else "have"
         sentences.append(
             f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
-            f"of the one with most, of {most['night']}: {most['message']}"
+            f"the one with most matches, of {most['night']}: {most['message']}"
         )
     return sentences
 

@@ -203,7 +203,7 @@ def test_which_cut_took_the_stars_is_told_once_for_all_frames(
     assert report.n_zeropoints == 0 and report.warnings == []
     (sentence,) = [line for line in told.lines if "S/N" in line]
     assert sentence.startswith(
-        "12 frames of small in V have too few stars for a zeropoint; of the one with most"
+        "12 frames of small in V have too few stars for a zeropoint; the one with most matches, of"
     )
     assert (
         "matches can be used" in sentence
