@@ -216,7 +216,7 @@ def test_which_cut_took_the_stars_is_told_once_for_all_frames(
     again = Listening()
     calibrate(calibrated, Inline(), progress=again)
     assert again.lines == []
-    found = frames_of_concern(calibrated.snapshot(), "simcat", 50)
+    found = frames_of_concern(calibrated.snapshot(), {"small": "simcat"}, 50)
     assert len(found) == 12 and all("S/N" in frame["message"] for frame in found)
 
 
