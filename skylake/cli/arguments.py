@@ -109,10 +109,8 @@ def bits(text: Any) -> int:
 def output_file(text: Any) -> Path:
     """Read the name of a file to write, in a folder that is there: a slip of the pen shall make none."""
     path = Path(text)
-    if not path.parent.is_dir():
+    if not path.parent.exists():
         raise click.BadParameter(f"{path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a folder; name a file in it")
     return path
 
 

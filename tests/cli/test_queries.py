@@ -132,6 +132,7 @@ def test_a_light_curve_can_be_a_picture(
     suffix: str, magic: bytes, lake: Path, sky: Path, tmp_path: Path, well: Run
 ) -> None:
     picture = tmp_path / "my pictures" / f"star.{suffix}"
+    picture.parent.mkdir()
     answer = well("lc", lake, "--object", int(star(sky)["star_id"]), "--plot", picture)
     assert (answer.out, answer.err) == ("", f"wrote {picture}\n")
     assert picture.read_bytes().startswith(magic)
@@ -180,6 +181,7 @@ def test_a_light_curve_that_cannot_be_had_is_one_sentence(
 
 def test_a_map_counts_visits_as_healpy_reads_them(lake: Path, tmp_path: Path, well: Run) -> None:
     out = tmp_path / "my maps" / "visits.fits"
+    out.parent.mkdir()
     answer = well("map", lake, "visits", "-o", out)
     assert (answer.out, answer.err) == ("", f"wrote {out}\n")
     visits, header = healpy.read_map(out, nest=True, h=True)
