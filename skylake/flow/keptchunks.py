@@ -30,7 +30,7 @@ from skylake.schema import load
 from skylake.sky.asterism_index import index_path
 
 #: A chunk is closed after so many seconds of work: no more of it can be lost.
-_SPAN_S = 3.0
+_SPAN_S = 5.0
 _NOTE, _FRAMES = "chunk.json", "frames.arrow"
 
 Piece = tuple[str, Chunk]
