@@ -207,7 +207,7 @@ def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
 
 
 def _tried_path(lake: Lake, camera: str) -> Path:
-    return lake.layout.profile(camera).with_suffix(".tried.json")
+    return lake.layout.profile(camera).with_suffix(".tried")
 
 
 def _path(lake: Lake, camera: str) -> Path:

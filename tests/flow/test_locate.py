@@ -227,7 +227,7 @@ def test_a_frame_that_is_hopeless_is_tried_again_only_when_something_has_changed
         build_index(catalog, "V", narrowest, 2.0)
         assert ingest(lake, other, frames, Inline()).n_known == n_known
     # A memory that cannot be read costs one try.
-    (lake.layout.profile(other.name).with_suffix(".tried.json")).write_text("{")
+    (lake.layout.profile(other.name).with_suffix(".tried")).write_text("{")
     for n_known in (1, 2):
         assert ingest(lake, other, frames, Inline()).n_known == n_known
 
