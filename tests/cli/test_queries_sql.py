@@ -50,6 +50,7 @@ def test_every_format_of_a_file_holds_what_the_table_holds(
     name: str, read: Run, lake: Path, tmp_path: Path, well: Run
 ) -> None:
     query = "SELECT frame_id, mjd_mid, night, sky_adu FROM frames ORDER BY mjd_mid"
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     answer = well("sql", lake, query, "-o", tmp_path / name)
     assert (answer.out, answer.err) == ("", f"wrote 8 rows to {tmp_path / name}\n")
     frames = Lake(lake).snapshot().read("frames").sort_by("mjd_mid").to_pylist()
