@@ -315,17 +315,27 @@ class _Frame:
             scene = SkyScene.of(self.measured, self.shape, when, self.camera, band, self.reference.find_stars)
             known = place_by_geometry(scene, self.reference.guide.geometries)
             judged = None if known is None else self.judge(view_pointing(known.view))
-            if judged is None or (judged.wrong and not self.cloudy(judged)):
-                known = place_by_stars(scene)
-                judged = self.judge(view_pointing(known.view))
         except FrameRejected as error:
             self.row["flags"] |= FrameFlag.WCS_UNCHECKED
             return Located(None, error)
-        assert known is not None
+        confirmed = False
+        if judged is None or (judged.wrong and not self.cloudy(judged)):
+            try:
+                known = place_by_stars(scene)
+            except FrameRejected as error:
+                # More of its stars are where the geometry has them than chance brings there, be they few in twilight.
+                confirmed = known is not None and known.by_stars
+                if not confirmed:
+                    self.row["flags"] |= FrameFlag.WCS_UNCHECKED
+                    return Located(None, error)
+            else:
+                judged = self.judge(view_pointing(known.view))
+        assert known is not None and judged is not None
         self.row.update(known.row)
         if not known.by_stars:
             self.row["flags"] |= FrameFlag.WCS_UNCHECKED
-        return self.noted(judged, None)
+        located = self.noted(judged, None)
+        return replace(located, lost=None) if confirmed else located
 
     def refine(self, judged: Judged, source: str) -> Judged:
         """Fit a lens to the stars of the frame; a pointing that cannot be refined stays as it is."""

@@ -21,8 +21,9 @@ from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.flow.framestars import telling_frames
 from skylake.flow.geometries import _has_news, _Night
-from skylake.flow.ingest import ingest
+from skylake.flow.ingest import IngestOptions, ingest
 from skylake.flow.learning import learn
+from skylake.flow.mosaics import ingest_camera
 from skylake.flow.solving_all_sky import AllSkySolver
 from skylake.image.allsky_refine import Detected
 from skylake.image.astrometry import Stars
@@ -44,7 +45,7 @@ from skylake.simulate.fisheyenights import (
     FisheyeResult,
     simulate_fisheye,
 )
-from skylake.simulate.wholesky import SkyListParams, draw_list
+from skylake.simulate.wholesky import SkyListParams, Twilight, draw_list
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog, StarField
 from skylake.table.photometry import FRAME_COLUMNS, ZEROPOINT_COLUMNS, calibrate_matches
@@ -93,6 +94,24 @@ def off_px(lens: Lens, night: int) -> float:
     grid = grid.reshape(-1, 3)
     off = np.stack(lens.to_pixels(grid), axis=1) - WANTED.lens(night).to_pixels(grid)
     return float(np.sqrt(np.mean(np.sum(off**2, axis=1))))
+
+
+@pytest.mark.slow
+def test_a_frame_of_twilight_has_the_geometry_that_later_ones_of_the_same_ingest_tell(tmp_path: Path):
+    dusk = Twilight(250.0, (-0.6, -0.5, 0.62), 3.0, 5.0, 100, 100, 2, 2.2)
+    made = simulate_fisheye(
+        FisheyeNights(nights=1, frames_per_night=3, dusk=dusk, dusk_frames=1), tmp_path / "dusk"
+    )
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=0))
+    columns = CatalogColumns(ra="ra", dec="dec", magnitudes={"V": "V"}, magnitude_errors={"V": "V_err"})
+    import_catalog(lake, "simcat", "table", [made.catalog], columns, margin_arcsec=4000.0)
+    alone = ingest(lake, PROFILE, made.frames[:1], Inline())
+    assert [one["reason"] for one in alone.problems] == ["no_wcs"]
+    report = ingest_camera(lake, [PROFILE], made.frames, Inline(), IngestOptions(redo=True))
+    assert report.counts == {"ok": 3} and report.problems == []
+    dim = rows(lake, "frames")[0]
+    assert dim["wcs_source"] == "refined" and dim["wcs_geometry"].startswith("1.") and dim["astrom_n"] > 15
+    assert off_px(view_of(dim).lens, 0) < 0.3
 
 
 def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: FisheyeResult):
