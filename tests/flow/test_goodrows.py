@@ -78,7 +78,7 @@ def test_a_redo_without_the_catalog_that_placed_the_frames_does_not_begin(
     ingested: Lake, frames: list[Path], archive: SimulationResult, run: Run
 ) -> None:
     before = content(ingested)
-    ingested.set("default_catalog", "")
+    ingested.set("catalog.solve", "")
     with pytest.raises(
         LakeError, match=r"6 good frames would be redone without the catalog simcat.*skylake.toml"
     ):

@@ -153,7 +153,7 @@ def test_a_chunk_of_another_configuration_or_catalog_is_dropped(
     counted.clear()
     interrupted(bare, cameras.load(path), frames, 2)
     assert len(counted) == 6
-    bare.set("default_catalog", "")
+    bare.set("catalog.solve", "")
     counted.clear()
     assert ingest(bare, cameras.load(path), frames, Inline()).counts == {"ok": 12}
     assert len(counted) == 12

@@ -415,7 +415,7 @@ def lose_a_profile(patient: Patient) -> str:
     return "profile is missing"
 
 
-def lose_the_default_catalog(patient: Patient) -> str:
+def lose_the_catalog(patient: Patient) -> str:
     shutil.rmtree(patient.root / "catalogs" / "simcat")
     return "simcat"
 
@@ -572,7 +572,7 @@ FAST: list[tuple[Damage, str, str]] = [
     (spoil_the_properties, "document_readable", ROLLBACK),
     (spoil_the_settings, "document_readable", "correct .*skylake.toml"),
     (lose_a_profile, "camera_profile", "skylake ingest"),
-    (lose_the_default_catalog, "catalog_whole", "skylake catalog import .* simcat --replace"),
+    (lose_the_catalog, "catalog_whole", "skylake catalog import .* simcat --replace"),
     (lose_stars_of_a_catalog, "catalog_whole", "skylake catalog import .* simcat --replace"),
 ]
 #: These take a reading of every row.
