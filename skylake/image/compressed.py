@@ -154,7 +154,7 @@ def _fits(packed: bytes, packing: str, n_pixels: int) -> bool:
     if packing == "HCOMPRESS_1":
         # The decoder believes the size that is told within the tile.
         shape = struct.unpack(">2i", packed[2:10].ljust(8, b"\0"))
-        return min(shape) > 0 and math.prod(shape) == n_pixels
+        return bool(min(shape) > 0 and math.prod(shape) == n_pixels)
     if not packing.startswith("GZIP") or len(packed) * _MAX_GZIP <= SMALL_BYTES:
         return True
     length = 0

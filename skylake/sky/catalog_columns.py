@@ -141,7 +141,7 @@ class ImportReport:
     without_position : int
         Rows dropped because right ascension or declination is missing or not finite.
     outside_sphere : int
-        Rows dropped because the declination is beyond ±90 or the right ascension outside [0, 360] degrees.
+        Rows dropped because the declination is beyond ±90 or the right ascension outside [-180, 360] degrees.
     firsts : dict
         Reason in words to the first row that was dropped for it.
     largest_ra : float
@@ -315,7 +315,7 @@ def standardise(
     rows = RawRows(batch, units or {}, source, first_row + np.arange(batch.num_rows))
     ra, dec = right_ascension(rows, columns.ra, columns.ra_unit), declination(rows, columns.dec)
     finite = np.isfinite(ra) & np.isfinite(dec)
-    keep = finite & (ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    keep = finite & (ra >= -180.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
     report = ImportReport(
         batch.num_rows,
         int(np.sum(~finite)),
@@ -326,7 +326,8 @@ def standardise(
     if not keep.all():
         rows = RawRows(batch.filter(pa.array(keep)), rows.units, source, rows.numbers[keep])
         ra, dec = ra[keep], dec[keep]
-    ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # -0 becomes 0
+    ra = ra % 360.0
+    ra = np.where(ra == 360.0, 0.0, ra) + 0.0  # so close below 0 that it became 360; and -0 becomes 0
     found: dict[str, Any] = {"_healpix_29": healpix_index(ra, dec), "ra_deg": ra, "dec_deg": dec}
     found |= identifiers(rows, columns.id) if columns.id else {"ref_id": position_id(ra, dec)}
     found |= _proper_motion(rows, columns, dec) if columns.pm_ra else {}

@@ -152,7 +152,8 @@ def _open(path: Path) -> BinaryIO:
 
 def _opening_lines(path: Path, stream: BinaryIO) -> list[str]:
     """Return the lines up to the fourth that is no comment."""
-    lines, others, n_bytes = [], 0, 0
+    lines: list[str] = []
+    others = n_bytes = 0
     for raw in islice(iter(lambda: stream.readline(_MAX_LINE), b""), _MOST_COMMENTS):
         n_bytes += len(raw)
         if len(raw) == _MAX_LINE:

@@ -138,7 +138,7 @@ def test_an_unknown_table_is_named_with_those_that_are(lake: Path, skylake_comma
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are mirror_url"),
+        ("wrkers = 3\n", "skylake.toml: there is no setting 'wrkers'; the settings are cluster"),
         ("workers = 'many'\n", "skylake.toml: workers must be of type int"),
         ("= broken", "skylake.toml: not valid TOML"),
     ],
