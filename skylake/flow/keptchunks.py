@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
     return str(
         tokenize(
             code_version(),
-            [load(table).sha256 for table in ("frames", "sources", "forced_sources")],
+            _forms(),
             reduction.profile.sha256,
             None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
             None if reduction.library is None else sorted(reduction.library.checksums.items()),
@@ -270,6 +271,12 @@ def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
             sorted((frame, file) for frame, file in reduction.known.items() if file in some),
         )
     )
+
+
+@cache
+def _forms() -> tuple[str, ...]:
+    """Return the checksums of the schemas of the rows."""
+    return tuple(load(table).sha256 for table in ("frames", "sources", "forced_sources"))
 
 
 def gaps(files: Sequence[str], taken: Collection[str]) -> Iterator[list[str]]:
