@@ -63,7 +63,7 @@ def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Con
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def same(first: Any, second: Any) -> bool:
         if isinstance(first, float) and isinstance(second, float):
-            return abs(np.log(first / second)) <= np.log(_ALIKE)
+            return bool(abs(np.log(first / second)) <= np.log(_ALIKE))
         return bool(first == second)
 
     return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
