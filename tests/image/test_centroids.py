@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import sep
 
+from skylake.core.camera import Extraction
 from skylake.core.flags import SourceFlag
 from skylake.core.frame import Image
 from skylake.image.background import Background
-from skylake.image.centroids import window_places
+from skylake.image.centroids import window_places, windowed_centroids
+from skylake.image.detect import detect_sources
 from skylake.image.photometry import make_scene
 from skylake.simulate import Moffat, render
 
@@ -192,3 +194,23 @@ def test_a_frame_without_a_bright_star_has_places_as_good_as_they_say(
     assert together.size > 1200
     assert abs(np.median(together)) < 0.1
     assert 0.9 < together.std() < 1.1
+
+
+def test_pieces_of_an_uneven_sky_do_not_widen_the_window_of_stars() -> None:
+    random, shape = np.random.default_rng(4), (300, 300)
+    y, x = (20.0 + 26.0 * values.ravel() for values in np.mgrid[:11, :11])
+    noise = np.float32(10.0)
+    stars = render(shape, x, y, np.full(x.size, 1000.0), Moffat(1.8))
+    stars += render(shape, x[::9], y[::9], np.full(x[::9].size, 9e3), Moffat(1.8))
+    clouds = render(shape, x + 13.0, y + 13.0, np.full(x.size, 5e4), Moffat(13.0))
+    signal = (stars + clouds + random.normal(0.0, noise, shape)).astype(np.float32)
+    rms, plane = np.full(shape, noise), np.zeros(shape, np.uint8)
+    found = detect_sources(signal, rms, plane, Extraction(), GAIN)
+    background = Background(np.zeros_like(rms), rms, 0.0, float(noise))
+    scene = make_scene(Image(signal, plane, (0, 0)), background, signal, found.segments, GAIN)
+    order = np.arange(len(found), dtype=np.int32)
+    places = windowed_centroids(scene, found, order)
+    near = np.hypot(places[0][:, None] - x, places[1][:, None] - y)
+    star = near.min(axis=1) < 1.5
+    assert np.count_nonzero(star) > 60
+    assert np.mean(places[4][star]) < 0.05
