@@ -111,6 +111,8 @@ def output_file(text: Any) -> Path:
     path = Path(text)
     if not path.parent.exists():
         raise click.BadParameter(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise click.BadParameter(f"{path}: this is a folder; name a file in it")
     return path
 
 

@@ -27,7 +27,7 @@ from skylake.lake.parts import PartFile, is_as_written
 from skylake.lake.rewrite import Merged, merge_files
 from skylake.lake.snapshot import Snapshot
 from skylake.schema import load, table_names
-from skylake.sky.hats import replace_text
+from skylake.sky.hats import pixel_of, replace_text
 from skylake.sky.pixels import Pixel
 
 _log = logs.get(__name__)
@@ -134,7 +134,7 @@ def _divided(
     dense = dense_pixels(version, most, everything)
     files: dict[Pixel | None, list[Path]] = {}
     for path in version.whole_files() if dense else ():
-        files.setdefault(PartFile(str(path), 0, "").pixel, []).append(path)
+        files.setdefault(pixel_of(str(path)), []).append(path)
     task = dask.delayed(divide, pure=False)
     results = run_in_windows(workers, [partial(task, table, pixel, files[pixel], most) for pixel in dense])
     found = dict(zip(dense, map(_value, results), strict=True))

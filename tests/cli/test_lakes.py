@@ -41,7 +41,7 @@ def test_a_lake_can_have_any_name_and_the_advice_can_be_pasted(name: str, tmp_pa
     [
         (["LAKE"], 2, "lake: there is a lake already"),
         (["FULL"], 2, "full: the folder is not empty; name a new one"),
-        (["FILE"], 3, "file: the lake cannot be made"),
+        (["FILE"], 2, "file: this is a file, and a lake is a folder; name a new folder"),
         (["NEW", "--pixel-order", "9"], 2, "'--pixel-order': 9 is not in the range 0<=x<=8"),
         (["NEW", "--map-order", "-1"], 2, "'--map-order'"),
         (["NEW", "--workers", "-1"], 2, "'--workers'"),

@@ -38,7 +38,7 @@ def name_in_lake(lake: Lake, name: str) -> str:
     line = f'{name} = "{ADDRESSES[name]}"'
     file = lake.layout.settings_file
     others = [one for one in file.read_text().splitlines() if not one.startswith(name)]
-    file.write_text("\n".join([*others, line, ""]))
+    file.write_text("\n".join([line, *others, ""]))
     return line
 
 
@@ -69,8 +69,8 @@ def test_an_address_in_a_lake_is_not_obeyed_and_can_be_moved(lake: Lake, name: s
 
 
 def test_settings_of_former_days_that_name_no_address_are_read(lake: Lake) -> None:
-    with lake.layout.settings_file.open("a") as file:
-        file.write('mirror_url = ""\n')
+    file = lake.layout.settings_file
+    file.write_text('mirror_url = ""\n' + file.read_text())
     assert Lake(lake.root).settings == lake.settings
     assert [misplaced(lake.root, name) for name in ADDRESSES] == [None, None]
 

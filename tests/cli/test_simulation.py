@@ -102,7 +102,7 @@ def test_options_have_the_last_word_over_the_scenario(tmp_path: Path) -> None:
         (["--scenario", "missing.toml"], 2, "'missing.toml' does not exist"),
         (["--frames", "0"], 2, "'--frames': 0 is not in the range x>=1"),
         (["--nights", "two"], 2, "'--nights': 'two' is not a valid integer"),
-        (["--exposure", "-1"], 2, "the simulation cannot be made: exposure_s is positive"),
+        (["--exposure", "-1"], 2, "'--exposure': -1.0 is not in the range 0<x<=100000.0"),
         (["--clouds", "1.5"], 2, "'--clouds'"),
         (["--wrong-wcs", "0.6", "--no-wcs", "0.6"], 2, "the sum of both WCS fractions lies between 0 and 1"),
         (["--first-night", "20241301"], 2, "'20241301' is no night; write it as 20130610"),

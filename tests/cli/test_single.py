@@ -50,7 +50,9 @@ def test_what_it_gives_is_what_ingest_puts_into_the_lake(
     (path,) = tmp_path.glob("*.sources.parquet")
     question = "SELECT {} FROM {} ORDER BY source_no"
     columns = "frame_id, source_no, ra_deg, x_px, flux_aper2, flux_aper2_err, flags"
-    ours = well("sql", lake, question.format(columns, f"read_parquet('{path}')"), "--format", "json").json
+    ours = well(
+        "sql", lake, question.format(columns, f"read_parquet('{path}')"), "--file", path, "--format", "json"
+    ).json
     assert ours == well("sql", lake, question.format(columns, "sources"), "--format", "json").json
     assert len(ours) > 20
 
