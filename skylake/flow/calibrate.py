@@ -236,7 +236,7 @@ def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Agains
     return {
         camera: Against(
             ReferenceCatalog.open(lake.layout.catalog(name)),
-            choice.version or max(versions_of(snapshot, name), default=1),
+            choice.version or max(versions_of(snapshot, name, camera), default=1),
         )
         for camera, name in names.items()
         if name

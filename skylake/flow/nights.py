@@ -72,12 +72,13 @@ def zeropoints_name(batch: str, catalog: str, version: int) -> str:
     return f"{batch}-{catalog}-v{version}"
 
 
-def versions_of(snapshot: Snapshot, catalog: str) -> list[int]:
-    """Return the versions of the zeropoints from a catalog, the largest first.
+def versions_of(snapshot: Snapshot, catalog: str, camera: str | None = None) -> list[int]:
+    """Return the versions of the zeropoints from a catalog, of one camera or of all, the largest first.
 
-    The descriptions tell them, so a file that is lost is no hindrance to making it again.
+    They stand in the descriptions, so a file that is lost is no hindrance to making it again.
     """
-    keys = [dict(part.key) for part in snapshot.parts("zeropoints").values() if part.n_rows]
+    parts = [part for part in snapshot.parts("zeropoints").values() if camera in (None, part.camera)]
+    keys = [dict(part.key) for part in parts if part.n_rows]
     return sorted({int(key["version"]) for key in keys if key.get("catalog") == catalog}, reverse=True)
 
 

@@ -104,7 +104,10 @@ def calibration_in_force(lake: Lake, snapshot: Snapshot | None = None) -> Calibr
     snapshot = snapshot or lake.snapshot()
     catalogs = {camera: lake.catalogs(camera).calibrate for camera in sorted(cameras_of(snapshot))}
     versions = {name: versions_of(snapshot, name) for name in set(catalogs.values())}
-    in_force = {camera: (name, max(versions[name], default=1)) for camera, name in catalogs.items()}
+    in_force = {
+        camera: (name, max(versions_of(snapshot, name, camera), default=1))
+        for camera, name in catalogs.items()
+    }
     return Calibrated(snapshot, in_force, versions)
 
 

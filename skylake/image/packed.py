@@ -13,7 +13,7 @@ from typing import IO
 
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
-from skylake.image.units import SMALL_BYTES, refuse_inflated, walk
+from skylake.image.units import SMALL_BYTES, Unit, refuse_inflated, walk
 
 #: Modules by the first bytes of what they pack.
 MAGIC = {b"\x1f\x8b": gzip, b"BZ": bz2}
@@ -68,6 +68,19 @@ def _large(found: _Unpacked, n_bytes: int) -> bytes:
             f"the file unpacks to more than the {end} bytes that its headers imply; copy it again or leave it out",
         )
     return bytes(found.data)
+
+
+def not_inflated(units: Iterator[Unit], n_bytes: int) -> Iterator[Unit]:
+    """Yield the units of a packed file of so many bytes, and raise before one that cannot be in it is skipped over.
+
+    Raises
+    ------
+    FrameFailed
+        ``corrupt``; see :func:`skylake.image.units.refuse_inflated`.
+    """
+    for unit in units:
+        refuse_inflated(unit.data_offset + unit.data_bytes, n_bytes)
+        yield unit
 
 
 class _Unpacked:

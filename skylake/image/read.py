@@ -23,7 +23,7 @@ from skylake.image.compressed import open_tiles
 from skylake.image.inherit import inherited
 from skylake.image.kernels.fused import BEYOND_MEASURE
 from skylake.image.linear import decode
-from skylake.image.packed import DAMAGE, MAGIC, unpack
+from skylake.image.packed import DAMAGE, MAGIC, not_inflated, unpack
 from skylake.image.units import DTYPES, MAX_BYTES, Unit, number, plane, walk
 
 #: How files begin that people take for frames, and what these are.
@@ -98,7 +98,11 @@ def peek_header(path: str | Path, extension: int | str | None = None) -> Any:
             module = MAGIC.get(plain.read(2))
         opener: Any = open if module is None else module.open
         with opener(path, "rb") as stream:
-            return _choose(walk(stream), extension).header
+            units = walk(stream)
+            if module is not None:
+                # To skip over data means to unpack them.
+                units = not_inflated(units, path.stat().st_size)
+            return _choose(units, extension).header
     except (*DAMAGE, FrameFailed):
         return None
 

@@ -356,6 +356,23 @@ def test_a_lake_whose_catalogs_calibrate_nothing_says_what_to_write(calibrated: 
 # Which nights.
 
 
+def test_a_new_version_of_one_camera_is_not_in_force_for_others(
+    with_deep_catalog: Lake, frames: list[Path], profile: Profile, tmp_path: Path
+) -> None:
+    lake = with_deep_catalog
+    lake.set("catalog.calibrate", "shallow")
+    path = tmp_path / "other.toml"
+    path.write_text(Path(profile.source).read_text().replace('"small"', '"other"'))
+    for number, one in enumerate((profile, cameras.load(path))):
+        ingest(lake, one, [frames[number]], Inline())
+    calibrate(lake, Inline())
+    calibrate(lake, Inline(), choice=Choice(cameras=("other",), version=2))
+    assert plan_calibration(lake, Choice()) == []
+    assert outdated(lake)["zeropoints"].why == {}
+    versions = {row["camera"]: row["version"] for row in lake.snapshot().read("zeropoints").to_pylist()}
+    assert versions == {"small": 1, "other": 2}
+
+
 def test_nights_and_cameras_are_chosen(ingested: Lake) -> None:
     assert len(plan_calibration(ingested, Choice())) == 2
     (planned,) = plan_calibration(ingested, Choice(first_night=20241002))

@@ -15,7 +15,7 @@ from astropy.io import fits
 
 from skylake.errors import FrameFailed
 from skylake.image.masterfile import read_master
-from skylake.image.read import open_image, open_stored, read_file
+from skylake.image.read import open_image, open_stored, peek_header, read_file
 
 ZEROS = bytes(1 << 20)
 PACKERS: dict[str, Any] = {"gz": gzip.compress, "bz2": bz2.compress}
@@ -193,3 +193,20 @@ def test_other_packing_is_named(magic: bytes, sentence: str, tmp_path: Path) -> 
     with pytest.raises(FrameFailed, match=sentence) as caught:
         open_stored(read_file(path))
     assert caught.value.reason == "not_fits"
+
+
+@pytest.mark.parametrize("form", PACKERS)
+def test_a_look_at_a_header_skips_over_no_bomb(form: str, tmp_path: Path) -> None:
+    table = fits.BinTableHDU(np.zeros(0, [("bytes", "u1", len(ZEROS))]))
+    header = table.header.tostring().replace(
+        fits.Card("NAXIS2", 0).image[:30], fits.Card("NAXIS2", 90).image[:30]
+    )
+    image = fits.ImageHDU(np.zeros((30, 40), "i2"))
+    pack, path = PACKERS[form], tmp_path / f"frame.fits.{form}"
+    begin, end = fits.PrimaryHDU().header.tostring() + header, image.header.tostring()
+    zeros = bytes(-90 * len(ZEROS) % 2880)
+    path.write_bytes(pack(begin.encode()) + 90 * pack(ZEROS) + pack(zeros + end.encode() + bytes(2880)))
+    assert peek_header(path) is None
+    small = tmp_path / f"small.fits.{form}"
+    small.write_bytes(pack(fits.PrimaryHDU().header.tostring().encode() + end.encode() + bytes(2880)))
+    assert peek_header(small)["NAXIS1"] == 40
