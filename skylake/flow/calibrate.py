@@ -387,7 +387,7 @@ def _without_filter(lake: Lake, snapshot: Snapshot, camera: str, frame_id: pa.Ch
     return [
         f"{counted(count, 'frame')} of {camera} {'has' if count == 1 else 'have'} no zeropoint: the profile {source} "
         f"knows no filter {name!r} any more; name it in [filters] or among the aliases of a filter, or "
-        "`skylake ingest --redo` the frames if other cards tell their filter now"
+        "`skylake ingest --redo` the frames if their filter is in other cards now"
         for name, count in sorted(Counter(rows["filter"].to_pylist()).items(), key=str)
     ]
 
