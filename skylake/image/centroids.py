@@ -29,7 +29,7 @@ _REACH_AXES = 4.0
 #: The window is no smaller than that.
 _MIN_SIGMA_PX = 0.5
 #: … and no larger than so many times what the sharp peaks of the frame tell.
-_WIDEST = 2.0
+_WIDEST = 2.5
 #: From the half-light radius of a Gaussian to its standard deviation.
 _SIGMA_PER_HALF_LIGHT = 2.0 / 2.3548
 _RINGS_PX = (0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0, 8.0)
