@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.cameras import Profile
+from skylake.core.flags import FrameFlag
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
 from skylake.durable import partial_path
@@ -44,6 +46,20 @@ Repeat = tuple[int, int | None, int | None]
 _REPEATS = pa.schema(
     {"file": pa.binary(), "frame_id": pa.int64(), "file_bytes": pa.int64(), "file_modified_ns": pa.int64()}
 )
+
+
+#: Stands for a reason where the WCS of a header was taken as it is, since there was no catalog to check it with.
+_UNCHECKED = FrameFlag.WCS_UNCHECKED.name or ""
+_CHECKED = ("flags", "wcs_expected")
+
+
+def _with_unchecked(frames: pa.Table) -> pa.Table:
+    """Give good frames whose WCS no catalog has checked a reason to be tried again."""
+    flagged = pc.not_equal(pc.bit_wise_and(frames["flags"], int(FrameFlag.WCS_UNCHECKED)), 0)
+    # Of a frame that a catalog has too few stars for it is known how many there were.
+    unchecked = pc.and_(pc.and_(flagged, pc.is_null(frames["wcs_expected"])), pc.is_null(frames["reason"]))
+    reasons = pc.if_else(unchecked, _UNCHECKED, frames["reason"])
+    return frames.set_column(frames.column_names.index("reason"), "reason", reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +100,8 @@ class Known:
         lacked: Mapping[str, str] | None = None,
     ) -> Known:
         """Read them; with `redo` no frame counts as seen. Without `lacked` no frame is tried again for want of it."""
-        frames = HeldFrames(lake.snapshot().read("frames", COLUMNS, lambda part: part.camera == camera))
+        rows = lake.snapshot().read("frames", [*COLUMNS, *_CHECKED], lambda part: part.camera == camera)
+        frames = HeldFrames(_with_unchecked(rows))
         repeats = {
             file: one
             for file, one in read_repeats(lake, camera).items()
@@ -160,7 +177,8 @@ def lacked_by(reduction: Reduction) -> dict[str, str]:
     placed, reduced = (
         config_sha256({"profile": reduction.profile.sha256, "has": has}) for has in (sky, masters)
     )
-    return {Reason.NO_WCS: placed, Reason.BAD_WCS: placed, Reason.NO_MASTER: reduced}
+    lacked = {Reason.NO_WCS.value: placed, Reason.BAD_WCS.value: placed, Reason.NO_MASTER.value: reduced}
+    return lacked if catalog is None else lacked | {_UNCHECKED: placed}
 
 
 def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:

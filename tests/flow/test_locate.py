@@ -198,6 +198,25 @@ def test_frames_that_lacked_a_catalog_or_its_index_are_tried_again_by_themselves
     assert again() == ({}, 2)
 
 
+def test_a_wcs_that_no_catalog_has_checked_is_checked_by_the_next_run_that_has_one(
+    slewing: SimulationResult, profile: Profile, columns: CatalogColumns, tmp_path: Path
+) -> None:
+    lake = Lake.create(tmp_path / "lake", Settings(cluster="inline", pixel_order=5))
+    path = Path(shutil.copy2(slewing.frames[0], tmp_path / "rough.fits"))
+    with fits.open(path, mode="update") as file:
+        file[0].header["CRPIX1"] += 60.0
+    frames = [path, slewing.frames[1]]
+    assert ingest(lake, profile, frames, Inline()).counts == {"ok": 2}
+    assert ingest(lake, profile, frames, Inline()).n_known == 2, "there is nothing to check it with"
+    index_imported(lake, import_catalog(lake, "simcat", "table", [slewing.catalog], columns))
+    report = ingest(lake, profile, frames, Inline())
+    assert (report.counts, report.n_known) == ({"ok": 2}, 0)
+    assert ingest(lake, profile, frames, Inline()).n_known == 2
+    rows = lake.snapshot().read("frames", ["file", "wcs_source", "wcs_matched"]).to_pylist()
+    assert {row["wcs_source"] for row in rows if row["file"] == str(path)} == {"solved"}
+    assert all(row["wcs_matched"] > 0 for row in rows)
+
+
 def test_a_frame_that_is_hopeless_is_tried_again_only_when_something_has_changed_or_it_is_asked_for(
     slewing: SimulationResult, blind: Profile, lake: Lake, tmp_path: Path
 ) -> None:
