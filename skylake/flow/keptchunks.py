@@ -264,7 +264,11 @@ def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
             None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
             None if reduction.library is None else sorted(reduction.library.checksums.items()),
             None if forcing is None else forcing.targets.name,
-            sorted((tuple(key), psf) for key, psf in psfs.items()),
+            # Frames without a filter have None, which is neither more nor less than a name.
+            sorted(
+                ((tuple(key), psf) for key, psf in psfs.items()),
+                key=lambda one: (one[0][0], one[0][1] or "", one[0][2]),
+            ),
             [tuple(one) for one in reduction.neighbours if one.file in some],
             reduction.epochs,
             reduction.guide,

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow import frames as tasks
 from skylake.flow.cluster import Inline
+from skylake.flow.frames import Reduction
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.keptchunks import made_with
 from skylake.flow.progress import Silent
+from skylake.flow.psfpool import PsfKey, pool_psfs
 from skylake.flow.targets import TargetOptions, make_targets
 from skylake.lake import Lake
 
@@ -188,3 +192,19 @@ def test_a_chunk_with_a_frame_that_may_go_better_is_not_kept(
     report = ingest(bare, profile, frames, Inline())
     assert report.repeated == [str(frames[1])] and report.counts == {"ok": 11}
     assert len(counted) == 8
+
+
+def test_frames_of_a_night_may_have_a_filter_or_none(
+    ingested: Lake, profile: Profile, frames: list[Path]
+) -> None:
+    make_targets(ingested, "small", TargetOptions("simcat", seen=0), Inline())
+    reduction = Reduction.in_force(ingested, ingested.snapshot(), profile)
+    assert reduction.forcing is not None
+    [(key, psf)] = pool_psfs({20241001: [str(path) for path in frames[:2]]}, profile, Inline()).items()
+    psfs = {PsfKey(key.night, name, key.size): psf for name in ("V", None)}
+
+    def digest(order: list[PsfKey]) -> str:
+        forcing = replace(reduction.forcing, psfs={one: psfs[one] for one in order})
+        return made_with(replace(reduction, forcing=forcing), key.night, [])
+
+    assert digest(list(psfs)) == digest(list(psfs)[::-1])
