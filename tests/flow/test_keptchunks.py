@@ -14,6 +14,8 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed
 from skylake.flow import frames as tasks
 from skylake.flow.cluster import Inline
 from skylake.flow.frames import Reduction
@@ -182,16 +184,43 @@ def test_chunks_of_old_are_swept_away(bare: Lake, profile: Profile, frames: list
     assert list(bare.layout.staging.iterdir()) == []
 
 
-def test_a_chunk_with_a_frame_that_may_go_better_is_not_kept(
+def test_of_a_chunk_with_a_copy_the_other_frames_are_kept(
     bare: Lake, profile: Profile, frames: list[Path], counted: list[str]
 ) -> None:
-    """Here one that is a copy: which of two files stands for both is settled with all of them at hand."""
+    """Which of two files stands for both is settled with all of them at hand."""
     frames[1].write_bytes(frames[0].read_bytes())
-    assert len(interrupted(bare, profile, frames, 2)) == 1
+    assert len(interrupted(bare, profile, frames, 2)) == 2
     counted.clear()
     report = ingest(bare, profile, frames, Inline())
     assert report.repeated == [str(frames[1])] and report.counts == {"ok": 11}
-    assert len(counted) == 8
+    assert len(counted) == 7
+    found = content(bare)
+    bare.rollback(1)
+    ingest(bare, profile, frames, Inline())
+    assert content(bare) == found
+
+
+def test_of_a_chunk_with_a_frame_that_may_go_better_the_others_are_kept(
+    bare: Lake, profile: Profile, frames: list[Path], counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that cannot be read for a while; the file itself does not change."""
+    read, lost = tasks.read_file, True
+
+    def fail(path: Any) -> Any:
+        if lost and str(path) == str(frames[1]):
+            raise FrameFailed(Reason.UNREADABLE, "the disk is away")
+        return read(path)
+
+    monkeypatch.setattr(tasks, "read_file", fail)
+    assert len(interrupted(bare, profile, frames, 2)) == 2
+    lost = False
+    counted.clear()
+    assert ingest(bare, profile, frames, Inline()).counts == {"ok": 12}
+    assert counted == [str(frames[1]), *map(str, frames[6:])]
+    found = content(bare)
+    bare.rollback(1)
+    ingest(bare, profile, frames, Inline())
+    assert content(bare) == found
 
 
 def test_frames_of_a_night_may_have_a_filter_or_none(
