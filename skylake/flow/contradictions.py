@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +17,8 @@ from skylake.core.batch import UNDATED
 from skylake.core.camera import Camera
 from skylake.core.corrections import correction, corrections_in
 
-#: Values that differ by no more than this factor say the same.
-_ALIKE = 1.02
+#: Values that differ by no more than this part say the same.
+_ALIKE = 0.02
 
 _Told = tuple[dict[str, Any], dict[str, Any]]
 """The row of a frame, and the values that it wants."""
@@ -79,7 +80,7 @@ def _of_whole_nights(group: Sequence[_Told], frames: Mapping[int, int]) -> list[
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def same(first: Any, second: Any) -> bool:
         if isinstance(first, float) and isinstance(second, float):
-            return abs(math.log(first / second)) <= math.log(_ALIKE)
+            return math.isclose(first, second, rel_tol=_ALIKE)
         return bool(first == second)
 
     return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
@@ -120,4 +121,6 @@ def _value(camera: Camera, key: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else f"{value:g}"
+    if value is None:
+        return "nothing"
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else json.dumps(value)

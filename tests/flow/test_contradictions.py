@@ -37,3 +37,15 @@ def test_frames_of_whole_nights_that_agree_are_one_sentence(profile: Profile) ->
     assert f"{profile.name}: all 2 frames of 20241001 contradict optics.pixel_scale_arcsec = " in found.sentence
     [found] = contradictions(night(UNDATED, WIDE, WIDE), profile)
     assert "all 2 frames contradict" in found.sentence
+
+
+def test_what_headers_quote_is_no_error(profile: Profile) -> None:
+    rows = night(
+        20241001,
+        "the card OBJECT holds 'set a.b = zz in the profile'",
+        *["set optics.pixel_scale_arcsec = 0.0 in the profile"] * 2,
+        *["set optics.pixel_scale_arcsec = -1.0 in the profile"] * 2,
+    )
+    assert contradictions(rows, profile) == []
+    [found] = contradictions(night(20241001, *["set site.name = 5 in the profile"] * 2), profile)
+    assert f"contradict site.name = \"{profile.base.site.name}\"" in found.sentence
