@@ -30,7 +30,9 @@ def corrections_in(message: str | None) -> dict[str, Any]:
     told = _TOLD.search(message or "")
     if told is None:
         return {}
-    found = {key: _value(text) for key, _, text in (one.partition(" = ") for one in told.group(1).split(" and "))}
+    found = {
+        key: _value(text) for key, _, text in (one.partition(" = ") for one in told.group(1).split(" and "))
+    }
     return found if all(_is_key(key) and value is not None for key, value in found.items()) else {}
 
 

@@ -123,4 +123,6 @@ def _value(camera: Camera, key: str) -> Any:
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else json.dumps(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return json.dumps(value, default=str)

@@ -16,11 +16,23 @@ from skylake.flow.frames import Chunk, Reduction
 from skylake.flow.heldframes import HeldFrames
 from skylake.flow.progress import counted
 from skylake.lake import Lake, Snapshot
+from skylake.revision import code_version
 from skylake.sky.asterism_index import open_index
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import leaf_files, read_pixels
 
-_COLUMNS = ["file", "wcs_source", "wcs_catalog", "wcs_geometry", "masters"]
+_COLUMNS = [
+    "file",
+    "wcs_source",
+    "wcs_catalog",
+    "wcs_geometry",
+    "masters",
+    "night",
+    "frame_id",
+    "config_sha256",
+]
+#: What the row of a frame follows from, but for the lake and the code.
+_MADE = ["frame_id", "config_sha256"]
 _KEPT = "the lake keeps the good frame that it has of this file"
 
 
@@ -133,8 +145,8 @@ def without_misplaced(
 ) -> tuple[list[Chunk], list[str]]:
     """Leave out frames that find no place now, but are good in the lake by means that are not in force any more.
 
-    Another catalog, or a geometry of the whole sky that is gone, is to blame then, and not the frame. It is for the
-    time after neighbours had their say.
+    Another catalog or index, or a geometry of the whole sky that is gone, is to blame then, and not the frame. It is
+    for the time after neighbours had their say.
 
     Parameters
     ----------
@@ -153,19 +165,25 @@ def without_misplaced(
     """
     chunks = list(chunks)
     lost = {
-        row["file"]
+        row["file"]: row
         for chunk in chunks
-        for row in chunk.frames.select(["file", "status", "reason"]).to_pylist()
+        for row in chunk.frames.select(["file", "status", "reason", *_MADE]).to_pylist()
         if row["status"] == Status.REJECTED and row["reason"] in (Reason.NO_WCS, Reason.BAD_WCS)
     }
-    lost = {file for file in lost if held.of_file(file) is not None}
+    lost = {file: row for file, row in lost.items() if held.of_file(file) is not None}
     if not lost:
         return chunks, []
-    means = {row["file"]: _lost_means(row, reduction) for row in _good(snapshot, reduction.profile, lost).to_pylist()}
+    camera = reduction.profile.name
+    parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
+    same_code = {part.night for part in parts if part.software_version == code_version()}
+    means = {
+        row["file"]: _lost_means(row, reduction) or _changed_means(row, lost[row["file"]], same_code)
+        for row in _good(snapshot, reduction.profile, lost).to_pylist()
+    }
 
     def why(row: dict[str, Any]) -> str | None:
-        means_of_row = means.get(row["file"]) if row["file"] in lost else None
-        return means_of_row and f"{row['status']}/{row['reason']}, though it {means_of_row}; {_KEPT}"
+        told = means.get(row["file"]) if row["file"] in lost else None
+        return told and f"{row['status']}/{row['reason']}, though it was good {told}; {_KEPT}"
 
     return _without(chunks, why)
 
@@ -175,17 +193,28 @@ def _lost_means(row: dict[str, Any], reduction: Reduction) -> str | None:
     name, catalog = row["wcs_catalog"], reduction.catalog_name
     if name is not None and name != catalog:
         return (
-            f"was good with the catalog {name}, and {catalog} is in force: build an index of {catalog} that has such "
-            f"fields (`skylake catalog index`), or name {name} again"
+            f"with the catalog {name}, and {catalog} is in force: build an index of {catalog} for such fields "
+            f"(`skylake catalog index`), or name {name} again"
         )
     camera = reduction.profile.base
     known = {one.name for one in reduction.guide.geometries}
     if camera.astrometry.all_sky and row["wcs_geometry"] is not None and row["wcs_geometry"] not in known:
         return (
-            f"was good with a geometry of {camera.name} that the lake has lost: copy its geometries.parquet back from "
-            "a mirror, or have `skylake camera learn --anew` fit it to brighter frames"
+            f"with a geometry of {camera.name} that the lake has lost: ingest brighter frames of these nights, from "
+            f"which it is learnt again, or bring _cameras/{camera.name}.geometries.parquet back"
         )
     return None
+
+
+def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collection[int]) -> str | None:
+    """Return what must have changed if the same bytes were solved with the same profile and code, and are not now."""
+    same = row["night"] in same_code and all(row[name] == now[name] for name in _MADE)
+    if row["wcs_source"] != "solved" or now["reason"] != Reason.NO_WCS or not same:
+        return None
+    return (
+        f"with the catalog {row['wcs_catalog']} as it was: build an index of it for such fields again "
+        "(`skylake catalog index`)"
+    )
 
 
 def _without(

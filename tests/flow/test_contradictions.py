@@ -34,7 +34,9 @@ def test_frames_of_whole_nights_that_agree_are_one_sentence(profile: Profile) ->
     assert found.values == {"optics.pixel_scale_arcsec": 31.7}
     assert "all 3 frames of 2 nights from 20241001 to 20241004 contradict" in found.sentence
     [found] = contradictions(night(20241001, WIDE, WIDE), profile)
-    assert f"{profile.name}: all 2 frames of 20241001 contradict optics.pixel_scale_arcsec = " in found.sentence
+    assert (
+        f"{profile.name}: all 2 frames of 20241001 contradict optics.pixel_scale_arcsec = " in found.sentence
+    )
     [found] = contradictions(night(UNDATED, WIDE, WIDE), profile)
     assert "all 2 frames contradict" in found.sentence
 
@@ -48,4 +50,5 @@ def test_what_headers_quote_is_no_error(profile: Profile) -> None:
     )
     assert contradictions(rows, profile) == []
     [found] = contradictions(night(20241001, *["set site.name = 5 in the profile"] * 2), profile)
-    assert f"contradict site.name = \"{profile.base.site.name}\"" in found.sentence
+    assert f'contradict site.name = "{profile.base.site.name}"' in found.sentence
+    assert len(contradictions(night(20241001, *["set header.time = 5 in the profile"] * 2), profile)) == 1

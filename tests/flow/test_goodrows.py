@@ -124,12 +124,30 @@ def test_a_catalog_that_cannot_place_good_frames_does_not_replace_them(
     report = run(solved, archive.frames[:2], redo=True, profile=blind)
     assert report.counts == {} and not report.all_well and content(solved) == before
     [sentence] = _one_of_each(report.kept)
-    assert "rejected/no_wcs, though it was good with the catalog simcat, and elsewhere is in force" in sentence
+    assert (
+        "rejected/no_wcs, though it was good with the catalog simcat, and elsewhere is in force" in sentence
+    )
     assert sentence.endswith("the lake keeps the good frame that it has of this file (and 1 more like it)")
     # New frames are filed under what became of them.
     assert run(solved, archive.frames[:3], redo=True, profile=blind).counts == {"rejected": 1}
     solved.set("catalog.solve", "simcat")
     assert run(solved, archive.frames[:2], redo=True, profile=blind).counts == {"ok": 2}
+
+
+def test_an_index_of_other_fields_does_not_replace_good_frames(
+    solved: Lake, archive: SimulationResult, run: Run, blind: Profile
+) -> None:
+    before, catalog = content(solved), ReferenceCatalog.open(solved.layout.catalog("simcat"))
+    build_index(catalog, "V", 20.0, 60.0)
+    report = run(solved, archive.frames[:2], redo=True, profile=blind)
+    assert report.counts == {} and not report.all_well and content(solved) == before
+    [sentence] = _one_of_each(report.kept)
+    assert "rejected/no_wcs, though it was good with the catalog simcat as it was: build an index" in sentence
+    # Another profile has a say of its own.
+    other = replace(
+        blind, base=replace(blind.base, extraction=replace(blind.base.extraction, peak_sigma=4.6))
+    )
+    assert run(solved, archive.frames[:2], redo=True, profile=other).counts == {"rejected": 2}
 
 
 @pytest.mark.parametrize("named", ["the folder", "the files"])
