@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+from skylake.core.camera import Camera
 
 _PAIR = r"[a-z_]+(?:\.[a-z_]+)+ = [-\w.+]+"
 _TOLD = re.compile(rf"\bset ({_PAIR}(?: and {_PAIR})*) in the profile\b")
+#: A camera of which nothing is known has the keys of all.
+_ANY = Camera("any")
 
 
 def correction(values: Mapping[str, float | bool]) -> str:
@@ -17,12 +23,38 @@ def correction(values: Mapping[str, float | bool]) -> str:
 
 
 def corrections_in(message: str | None) -> dict[str, Any]:
-    """Return the keys and values of the advice that a message has; none if it has none."""
+    """Return the keys and values of the advice that a message has; none if it has none.
+
+    A message may quote a header, so what is no key of a profile, or no value that one can have, is no advice.
+    """
     told = _TOLD.search(message or "")
     if told is None:
         return {}
-    found = (pair.partition(" = ") for pair in told.group(1).split(" and "))
-    return {key: tomllib.loads(f"value = {value}")["value"] for key, _, value in found}
+    found = {
+        key: _value(text) for key, _, text in (one.partition(" = ") for one in told.group(1).split(" and "))
+    }
+    return found if all(_is_key(key) and value is not None for key, value in found.items()) else {}
+
+
+def _value(text: str) -> int | float | bool | str | None:
+    """Return a value as a profile has it; None if it cannot be one."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        return None
+    if not isinstance(value, (int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def _is_key(key: str) -> bool:
+    """Tell whether a profile has a key."""
+    part: Any = _ANY
+    for name in key.split("."):
+        if not is_dataclass(part) or name not in {one.name for one in fields(part)}:
+            return False
+        part = getattr(part, name)
+    return not is_dataclass(part)
 
 
 def _literal(value: float | bool) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -11,11 +13,15 @@ from typing import Any
 import numpy as np
 
 from skylake.cameras import Profile
+from skylake.core.batch import UNDATED
 from skylake.core.camera import Camera
 from skylake.core.corrections import correction, corrections_in
 
-#: Values that differ by no more than this factor say the same.
-_ALIKE = 1.02
+#: Values that differ by no more than this part say the same.
+_ALIKE = 0.02
+
+_Told = tuple[dict[str, Any], dict[str, Any]]
+"""The row of a frame, and the values that it wants."""
 
 
 @dataclass(slots=True)
@@ -38,7 +44,9 @@ class Contradiction:
 
 
 def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Contradiction]:
-    """Return what at least two frames say in the same way.
+    """Return what all frames of nights say in the same way, and at least two.
+
+    A few frames of another camera among many good ones tell nothing of the profile; each has its own sentence.
 
     Parameters
     ----------
@@ -47,7 +55,7 @@ def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Con
     profile : Profile
     """
     rows = list(rows)
-    groups: list[list[tuple[dict[str, Any], dict[str, Any]]]] = []
+    groups: list[list[_Told]] = []
     for row in rows:
         wanted = corrections_in(row["message"])
         if not wanted:
@@ -58,21 +66,27 @@ def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Con
                 break
         else:
             groups.append([(row, wanted)])
-    return [_contradiction(group, len(rows), profile) for group in groups if len(group) > 1]
+    frames = Counter(row["night"] for row in rows)
+    agreed = [_of_whole_nights(group, frames) for group in groups]
+    return [_contradiction(group, profile) for group in agreed if len(group) > 1]
+
+
+def _of_whole_nights(group: Sequence[_Told], frames: Mapping[int, int]) -> list[_Told]:
+    """Return what a group has of the nights all of whose frames are in it."""
+    mine = Counter(row["night"] for row, _ in group)
+    return [(row, wanted) for row, wanted in group if mine[row["night"]] == frames[row["night"]]]
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def same(first: Any, second: Any) -> bool:
         if isinstance(first, float) and isinstance(second, float):
-            return abs(math.log(first / second)) <= math.log(_ALIKE)
+            return math.isclose(first, second, rel_tol=_ALIKE)
         return bool(first == second)
 
     return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
 
 
-def _contradiction(
-    group: Sequence[tuple[dict[str, Any], dict[str, Any]]], n_frames: int, profile: Profile
-) -> Contradiction:
+def _contradiction(group: Sequence[_Told], profile: Profile) -> Contradiction:
     first = group[0][1]
     values = {
         key: float(np.median([wanted[key] for _, wanted in group])) if isinstance(value, float) else value
@@ -82,13 +96,12 @@ def _contradiction(
     times = [row["mjd_mid"] for row in rows if row["mjd_mid"] is not None]
     camera = profile.at(min(times, default=None))
     has = " and ".join(f"{key} = {_shown(_value(camera, key))}" for key in values)
-    nights = sorted({row["night"] for row in rows if row["night"] is not None})
-    when = (
-        "" if not nights else f" of {nights[0]}" if len(nights) == 1 else f" of {nights[0]} to {nights[-1]}"
-    )
-    count = f"all {n_frames} frames" if len(rows) == n_frames else f"{len(rows)} of {n_frames} frames"
+    nights = sorted({row["night"] for row in rows} - {UNDATED})
+    when = f" of {nights[0]}" if nights else ""
+    if len(nights) > 1:
+        when = f" of {len(nights)} nights from {nights[0]} to {nights[-1]}"
     advice = f"{_advice(values, profile, camera)}, and run again with --redo"
-    sentence = f"{profile.name}: {count}{when} contradict {has}: {advice}"
+    sentence = f"{profile.name}: all {len(rows)} frames{when} contradict {has}: {advice}"
     return Contradiction(profile.name, values, [row["file"] for row in rows], sentence)
 
 
@@ -108,4 +121,8 @@ def _value(camera: Camera, key: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else f"{value:g}"
+    if value is None:
+        return "nothing"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return json.dumps(value, default=str)

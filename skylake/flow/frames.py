@@ -268,7 +268,7 @@ def _reduce(
     if isinstance(content, FrameError):
         return _failed(path, profile, None, content)
     row = new_row(profile, content.path, content)
-    file = _as_text(content.path)
+    file = as_text(content.path)
     if known.get(row["frame_id"], file) != file:
         return None
     rows = guard(partial(measure, content, row))
@@ -326,7 +326,7 @@ def _filed(row: dict[str, Any], profile: Profile, error: FrameError) -> _Rows:
 
 def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
-    row, sources = reduced.row | {"file": _as_text(reduced.row["file"])}, None
+    row, sources = reduced.row | {"file": as_text(reduced.row["file"])}, None
     site = whole_sky_site(profile.at(row.get("mjd_mid")))
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg, site)
@@ -337,7 +337,7 @@ def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
 
 
-def _as_text(path: str) -> str:
+def as_text(path: str) -> str:
     """Return a path as a row can hold it: names of files may have bytes that are no text."""
     return path.encode(errors="backslashreplace").decode()
 

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.cameras import Profile
-from skylake.core.reasons import Status, is_worse_for_no_fault
+from skylake.core.reasons import Reason, Status, is_worse_for_no_fault
 from skylake.errors import CatalogError, LakeError
 from skylake.flow.frames import Chunk, Reduction
 from skylake.flow.heldframes import HeldFrames
 from skylake.flow.progress import counted
 from skylake.lake import Lake, Snapshot
+from skylake.revision import code_version
 from skylake.sky.asterism_index import open_index
 from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import leaf_files, read_pixels
 
-_COLUMNS = ["file", "wcs_source", "wcs_catalog", "masters"]
+_COLUMNS = [
+    "file",
+    "wcs_source",
+    "wcs_catalog",
+    "wcs_geometry",
+    "masters",
+    "night",
+    "frame_id",
+    "config_sha256",
+]
+#: What the row of a frame follows from, but for the lake and the code.
+_MADE = ["frame_id", "config_sha256"]
+_KEPT = "the lake keeps the good frame that it has of this file"
 
 
 def require_means(lake: Lake, snapshot: Snapshot, reduction: Reduction, redone: Collection[str]) -> None:
@@ -116,20 +130,102 @@ def without_worse(chunks: Iterable[Chunk], held: HeldFrames) -> tuple[list[Chunk
     kept : list of str
         A sentence for each of them.
     """
+
+    def why(row: dict[str, Any]) -> str | None:
+        known = held.of_file(row["file"])
+        if known is None or not is_worse_for_no_fault(known.reason, row["status"]):
+            return None
+        return f"{row['status']}/{row['reason']}: {row['message']}; {_KEPT}"
+
+    return _without(chunks, why)
+
+
+def without_misplaced(
+    chunks: Iterable[Chunk], held: HeldFrames, snapshot: Snapshot, reduction: Reduction
+) -> tuple[list[Chunk], list[str]]:
+    """Leave out frames that find no place now, but are good in the lake by means that are not in force any more.
+
+    Another catalog or index, or a geometry of the whole sky that is gone, is to blame then, and not the frame. It is
+    for the time after neighbours had their say.
+
+    Parameters
+    ----------
+    chunks : iterable of Chunk
+    held : HeldFrames
+    snapshot : Snapshot
+        Tells what good frames were placed with.
+    reduction : Reduction
+        What frames are placed with now.
+
+    Returns
+    -------
+    chunks : list of Chunk
+    kept : list of str
+        A sentence for each of them.
+    """
+    chunks = list(chunks)
+    lost = {
+        row["file"]: row
+        for chunk in chunks
+        for row in chunk.frames.select(["file", "status", "reason", *_MADE]).to_pylist()
+        if row["status"] == Status.REJECTED and row["reason"] in (Reason.NO_WCS, Reason.BAD_WCS)
+    }
+    lost = {file: row for file, row in lost.items() if held.of_file(file) is not None}
+    if not lost:
+        return chunks, []
+    camera = reduction.profile.name
+    parts = [part for part in snapshot.parts("frames").values() if part.camera == camera]
+    same_code = {part.night for part in parts if part.software_version == code_version()}
+    means = {
+        row["file"]: _lost_means(row, reduction) or _changed_means(row, lost[row["file"]], same_code)
+        for row in _good(snapshot, reduction.profile, lost).to_pylist()
+    }
+
+    def why(row: dict[str, Any]) -> str | None:
+        told = means.get(row["file"]) if row["file"] in lost else None
+        return told and f"{row['status']}/{row['reason']}, though it was good {told}; {_KEPT}"
+
+    return _without(chunks, why)
+
+
+def _lost_means(row: dict[str, Any], reduction: Reduction) -> str | None:
+    """Return which means that placed a good frame is not in force any more, and how to have it again."""
+    name, catalog = row["wcs_catalog"], reduction.catalog_name
+    if name is not None and name != catalog:
+        return (
+            f"with the catalog {name}, and {catalog} is in force: build an index of {catalog} for such fields "
+            f"(`skylake catalog index`), or name {name} again"
+        )
+    camera = reduction.profile.base
+    known = {one.name for one in reduction.guide.geometries}
+    if camera.astrometry.all_sky and row["wcs_geometry"] is not None and row["wcs_geometry"] not in known:
+        return (
+            f"with a geometry of {camera.name} that the lake has lost: ingest brighter frames of these nights, from "
+            f"which it is learnt again, or bring _cameras/{camera.name}.geometries.parquet back"
+        )
+    return None
+
+
+def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collection[int]) -> str | None:
+    """Return what must have changed if the same bytes were solved with the same profile and code, and are not now."""
+    same = row["night"] in same_code and all(row[name] == now[name] for name in _MADE)
+    if row["wcs_source"] != "solved" or now["reason"] != Reason.NO_WCS or not same:
+        return None
+    return (
+        f"with the catalog {row['wcs_catalog']} as it was: build an index of it for such fields again "
+        "(`skylake catalog index`)"
+    )
+
+
+def _without(
+    chunks: Iterable[Chunk], why: Callable[[dict[str, Any]], str | None]
+) -> tuple[list[Chunk], list[str]]:
+    """Leave out the frames for which there is a reason, and return the others and a sentence for each of these."""
     found, kept = [], []
     for chunk in chunks:
         rows = chunk.frames.select(["file", "status", "reason", "message"]).to_pylist()
-        stays = []
-        for row in rows:
-            known = held.of_file(row["file"])
-            worse = known is not None and is_worse_for_no_fault(known.reason, row["status"])
-            stays.append(not worse)
-            if worse:
-                kept.append(
-                    f"{row['file']}: {row['status']}/{row['reason']}: {row['message']}; the lake keeps the good frame "
-                    "that it has of this file"
-                )
-        found.append(
-            chunk if all(stays) else replace(chunk, frames=chunk.frames.filter(pa.array(stays, pa.bool_())))
-        )
+        reasons = [why(row) for row in rows]
+        kept += [f"{row['file']}: {one}" for row, one in zip(rows, reasons, strict=True) if one is not None]
+        stays = pa.array([one is None for one in reasons], pa.bool_())
+        found.append(replace(chunk, frames=chunk.frames.filter(stays)) if any(reasons) else chunk)
     return found, kept

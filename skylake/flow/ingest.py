@@ -29,7 +29,7 @@ from skylake.flow.frames import (
 )
 from skylake.flow.gather import SHARED, TABLES, for_tasks, gather_batch, joined
 from skylake.flow.geometries import learn_geometries
-from skylake.flow.goodrows import require_means, without_worse
+from skylake.flow.goodrows import require_means, without_misplaced, without_worse
 from skylake.flow.keptchunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.keptfiles import KeptFiles
 from skylake.flow.known import Known, identify, lacked_by, read_tried, write_repeats, write_tried
@@ -118,7 +118,7 @@ class IngestReport:
     overlapping : list of str
         A sentence for each camera whose exposures last beyond the start of the next frame.
     kept : list of str
-        A sentence for each file that failed, of which the lake keeps the good frame that it has.
+        A sentence for each file that failed or found no place, of which the lake keeps the good frame that it has.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -331,8 +331,7 @@ def _ingest_window(
             run.report.kept += kept_rows
         for some in chunks.values():
             run.report.repeated += [file for chunk in some for file in chunk.repeated]
-        # Where all files repeat others there is nothing to gather.
-        chunks = {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
+        chunks = _not_empty(chunks)
         if run.asks_neighbours(reduction):
 
             def again(files: list[str], priors: Priors) -> list[Chunk]:
@@ -340,6 +339,12 @@ def _ingest_window(
                 return reduce_again(files, told, run.workers, staging / "placed")
 
             chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
+        for night, some in chunks.items():
+            chunks[night], kept_rows = without_misplaced(
+                some, run.known.frames, run.lake.snapshot(), reduction
+            )
+            run.report.kept += kept_rows
+        chunks = _not_empty(chunks)
         names, done = [str(Batch(profile.name, one)) for one in later], set[int]()
 
         def publish() -> list[LakeError]:
@@ -347,6 +352,11 @@ def _ingest_window(
             return _publish_window(run, left, reduction, staging, names, done)
 
         return undisturbed(publish, run.progress)
+
+
+def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:
+    """Return the nights that have frames: where all files repeat others there is nothing to gather."""
+    return {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
 
 
 def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:

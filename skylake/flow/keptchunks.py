@@ -16,12 +16,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from skylake.errors import cannot_be_written
 from skylake.flow.chunkrows import message_of, table_of
-from skylake.flow.frames import Chunk, Reduction, reduce_pieces
+from skylake.flow.frames import Chunk, Reduction, as_text, reduce_pieces
 from skylake.flow.known import is_retried
 from skylake.flow.psfmemory import Stamp, stamp_of
 from skylake.lake import Lake
@@ -56,7 +60,7 @@ class KeptChunks:
     def keep(self, name: str, night: int, stamps: Mapping[str, Stamp | None], chunk: Chunk) -> Chunk:
         """Note what is in the folder of a chunk that is written, and give it its name; return the chunk there.
 
-        A chunk with a frame that had better be tried again is not noted, so nobody takes it up.
+        Frames that had better be tried again, and copies, are not noted, so nobody takes them up.
 
         Raises
         ------
@@ -65,22 +69,26 @@ class KeptChunks:
         """
         partial, folder = self.partial(name), self.folder / name
         frames = partial / _FRAMES
-        again = chunk.repeated or any(is_retried(reason) for reason in chunk.frames["reason"].to_pylist())
+        again = [is_retried(reason) for reason in chunk.frames["reason"].to_pylist()]
+        left = {*compress(chunk.frames["file"].to_pylist(), again), *map(as_text, chunk.repeated)}
+        noted = {file: stamp for file, stamp in stamps.items() if as_text(file) not in left}
         try:
             frames.parent.mkdir(parents=True, exist_ok=True)
-            frames.write_bytes(message_of(chunk.frames))
+            # Rows of detections of the others stay: only those of the frames of a chunk are read.
+            lasting = pc.invert(pa.array(again, pa.bool_()))
+            frames.write_bytes(message_of(chunk.frames.filter(lasting)))
             paths = {"frames": frames, **chunk.tables}
             note = {
                 "made_with": self.made_with.get(night),
                 "night": night,
-                "files": [(file, *(stamp or ())) for file, stamp in stamps.items()],
+                "files": [(file, *(stamp or ())) for file, stamp in noted.items()],
                 "tables": {
                     table: (path.name, path.stat().st_size, file_sha256(path))
                     for table, path in paths.items()
                     if path is not None
                 },
             }
-            if not again:
+            if noted:
                 (partial / _NOTE).write_text(json.dumps(note), encoding="utf-8")
             # Another worker that did the same may have been quicker.
             shutil.rmtree(folder, ignore_errors=True)
@@ -264,7 +272,11 @@ def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
             None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
             None if reduction.library is None else sorted(reduction.library.checksums.items()),
             None if forcing is None else forcing.targets.name,
-            sorted((tuple(key), psf) for key, psf in psfs.items()),
+            # Frames without a filter have None, which is neither more nor less than a name.
+            sorted(
+                ((tuple(key), psf) for key, psf in psfs.items()),
+                key=lambda one: (one[0][0], one[0][1] or "", one[0][2]),
+            ),
             [tuple(one) for one in reduction.neighbours if one.file in some],
             reduction.epochs,
             reduction.guide,

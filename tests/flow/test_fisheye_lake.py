@@ -19,6 +19,7 @@ from skylake.core.sphere import separation_deg, unit_vectors
 from skylake.flow.calibrate import calibrate
 from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
+from skylake.flow.forget import find, forget
 from skylake.flow.framestars import telling_frames
 from skylake.flow.geometries import _has_news, _Night
 from skylake.flow.ingest import IngestOptions, ingest
@@ -112,6 +113,14 @@ def test_a_frame_of_twilight_has_the_geometry_that_later_ones_of_the_same_ingest
     dim = rows(lake, "frames")[0]
     assert dim["wcs_source"] == "refined" and dim["wcs_geometry"].startswith("1.") and dim["astrom_n"] > 15
     assert off_px(view_of(dim).lens, 0) < 0.3
+    # With the geometry lost, and the frames that told it, it has no place of its own; it keeps the one that it had.
+    others = [row["frame_id"] for row in rows(lake, "frames")[1:]]
+    forget(lake, find(lake.snapshot(), others, []), Inline())
+    before = lake.snapshot().parts("frames")
+    geometries_file(lake.layout, "sim-fisheye").unlink()
+    report = ingest(lake, PROFILE, made.frames[:1], Inline(), IngestOptions(redo=True))
+    assert report.counts == {} and not report.all_well and lake.snapshot().parts("frames") == before
+    assert "with a geometry of sim-fisheye that the lake has lost" in report.kept[0]
 
 
 def test_frames_get_their_place_from_site_and_time_alone(first: Lake, archive: FisheyeResult):

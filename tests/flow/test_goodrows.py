@@ -8,15 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.cli.runs import _one_of_each
 from skylake.errors import CatalogError, LakeError
+from skylake.flow.catalogs import import_catalog
 from skylake.flow.cluster import Inline
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 from skylake.sky.asterism_index import build_index, index_path
+from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.catalogs import ReferenceCatalog
 
 Run = Callable[..., Any]
@@ -96,6 +102,52 @@ def test_a_catalog_that_lost_stars_is_named_before_the_first_frame(
     next(catalog.root.glob("dataset/**/Npix=*/*.parquet")).unlink()
     with pytest.raises(CatalogError, match=r"the catalog is damaged: 1 of its \d+ pixels?"):
         run(ingested, archive.frames, redo=True)
+
+
+@pytest.fixture
+def elsewhere(solved: Lake, archive: SimulationResult, columns: CatalogColumns, tmp_path: Path) -> str:
+    """Another catalog with an index of its own, of stars that are not where the frames are."""
+    stars = pq.read_table(archive.catalog)
+    moved = pa.array(np.random.default_rng(1).permutation(stars["ra"].to_numpy()) / 4 + 90)
+    path = tmp_path / "elsewhere.parquet"
+    pq.write_table(stars.set_column(stars.column_names.index("ra"), "ra", moved), path)
+    import_catalog(solved, "elsewhere", "table", [path], columns)
+    build_index(ReferenceCatalog.open(solved.layout.catalog("elsewhere")), "V", 0.5, 2.0)
+    return "elsewhere"
+
+
+def test_a_catalog_that_cannot_place_good_frames_does_not_replace_them(
+    solved: Lake, archive: SimulationResult, run: Run, blind: Profile, elsewhere: str
+) -> None:
+    before = content(solved)
+    solved.set("catalog.solve", elsewhere)
+    report = run(solved, archive.frames[:2], redo=True, profile=blind)
+    assert report.counts == {} and not report.all_well and content(solved) == before
+    [sentence] = _one_of_each(report.kept)
+    assert (
+        "rejected/no_wcs, though it was good with the catalog simcat, and elsewhere is in force" in sentence
+    )
+    assert sentence.endswith("the lake keeps the good frame that it has of this file (and 1 more like it)")
+    # New frames are filed under what became of them.
+    assert run(solved, archive.frames[:3], redo=True, profile=blind).counts == {"rejected": 1}
+    solved.set("catalog.solve", "simcat")
+    assert run(solved, archive.frames[:2], redo=True, profile=blind).counts == {"ok": 2}
+
+
+def test_an_index_of_other_fields_does_not_replace_good_frames(
+    solved: Lake, archive: SimulationResult, run: Run, blind: Profile
+) -> None:
+    before, catalog = content(solved), ReferenceCatalog.open(solved.layout.catalog("simcat"))
+    build_index(catalog, "V", 20.0, 60.0)
+    report = run(solved, archive.frames[:2], redo=True, profile=blind)
+    assert report.counts == {} and not report.all_well and content(solved) == before
+    [sentence] = _one_of_each(report.kept)
+    assert "rejected/no_wcs, though it was good with the catalog simcat as it was: build an index" in sentence
+    # Another profile has a say of its own.
+    other = replace(
+        blind, base=replace(blind.base, extraction=replace(blind.base.extraction, peak_sigma=4.6))
+    )
+    assert run(solved, archive.frames[:2], redo=True, profile=other).counts == {"rejected": 2}
 
 
 @pytest.mark.parametrize("named", ["the folder", "the files"])

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
+from skylake.core.reasons import Reason
+from skylake.errors import FrameFailed
 from skylake.flow import frames as tasks
 from skylake.flow.cluster import Inline
+from skylake.flow.frames import Reduction
 from skylake.flow.ingest import IngestOptions, ingest
+from skylake.flow.keptchunks import made_with
 from skylake.flow.progress import Silent
+from skylake.flow.psfpool import PsfKey, pool_psfs
 from skylake.flow.targets import TargetOptions, make_targets
 from skylake.lake import Lake
 
@@ -178,13 +184,56 @@ def test_chunks_of_old_are_swept_away(bare: Lake, profile: Profile, frames: list
     assert list(bare.layout.staging.iterdir()) == []
 
 
-def test_a_chunk_with_a_frame_that_may_go_better_is_not_kept(
+def test_of_a_chunk_with_a_copy_the_other_frames_are_kept(
     bare: Lake, profile: Profile, frames: list[Path], counted: list[str]
 ) -> None:
-    """Here one that is a copy: which of two files stands for both is settled with all of them at hand."""
+    """Which of two files stands for both is settled with all of them at hand."""
     frames[1].write_bytes(frames[0].read_bytes())
-    assert len(interrupted(bare, profile, frames, 2)) == 1
+    assert len(interrupted(bare, profile, frames, 2)) == 2
     counted.clear()
     report = ingest(bare, profile, frames, Inline())
     assert report.repeated == [str(frames[1])] and report.counts == {"ok": 11}
-    assert len(counted) == 8
+    assert len(counted) == 7
+    found = content(bare)
+    bare.rollback(1)
+    ingest(bare, profile, frames, Inline())
+    assert content(bare) == found
+
+
+def test_of_a_chunk_with_a_frame_that_may_go_better_the_others_are_kept(
+    bare: Lake, profile: Profile, frames: list[Path], counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that cannot be read for a while; the file itself does not change."""
+    read, lost = tasks.read_file, True
+
+    def fail(path: Any) -> Any:
+        if lost and str(path) == str(frames[1]):
+            raise FrameFailed(Reason.UNREADABLE, "the disk is away")
+        return read(path)
+
+    monkeypatch.setattr(tasks, "read_file", fail)
+    assert len(interrupted(bare, profile, frames, 2)) == 2
+    lost = False
+    counted.clear()
+    assert ingest(bare, profile, frames, Inline()).counts == {"ok": 12}
+    assert counted == [str(frames[1]), *map(str, frames[6:])]
+    found = content(bare)
+    bare.rollback(1)
+    ingest(bare, profile, frames, Inline())
+    assert content(bare) == found
+
+
+def test_frames_of_a_night_may_have_a_filter_or_none(
+    ingested: Lake, profile: Profile, frames: list[Path]
+) -> None:
+    make_targets(ingested, "small", TargetOptions("simcat", seen=0), Inline())
+    reduction = Reduction.in_force(ingested, ingested.snapshot(), profile)
+    assert reduction.forcing is not None
+    [(key, psf)] = pool_psfs({20241001: [str(path) for path in frames[:2]]}, profile, Inline()).items()
+    psfs = {PsfKey(key.night, name, key.size): psf for name in ("V", None)}
+
+    def digest(order: list[PsfKey]) -> str:
+        forcing = replace(reduction.forcing, psfs={one: psfs[one] for one in order})
+        return made_with(replace(reduction, forcing=forcing), key.night, [])
+
+    assert digest(list(psfs)) == digest(list(psfs)[::-1])
