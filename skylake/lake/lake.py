@@ -273,7 +273,9 @@ class Lake:
         except ConfigurationError as error:
             if strict:
                 raise
-            _warn_once(f"{error}; until that is fixed the profile that the lake has kept of {camera} is in force")
+            _warn_once(
+                f"{error}; until that is fixed the profile that the lake has kept of {camera} is in force"
+            )
             return kept
         if now is None:
             return kept

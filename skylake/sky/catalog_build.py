@@ -256,7 +256,9 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         # A catalog of an older skylake lists none of its files, which may have changed by now.
         if known is not None:
             same = {path: facts for path, facts in known.items() if path != COLLECTION_FILE}
-            write_objects(building, {path: facts for path, facts in same.items() if (building / path).exists()})
+            write_objects(
+                building, {path: facts for path, facts in same.items() if (building / path).exists()}
+            )
         sync_tree(building)
         _put_in_place(building, collection, scratch / "replaced")
         sync_folder(collection.parent)

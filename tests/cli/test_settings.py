@@ -83,7 +83,9 @@ def test_a_default_catalog_beside_others_is_refused_until_its_line_is_gone(lake:
     file.write_text(f'default_catalog = "deep"\n{good}')
     assert Lake(lake.root).settings == lake.settings
     file.write_text(f'default_catalog = "wide"\n{good}')
-    with pytest.raises(ConfigurationError, match=r'skylake.toml: default_catalog = "wide" .* delete the line'):
+    with pytest.raises(
+        ConfigurationError, match=r'skylake.toml: default_catalog = "wide" .* delete the line'
+    ):
         Lake(lake.root)
     file.write_text(good)
     assert Lake(lake.root).settings == lake.settings
