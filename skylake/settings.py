@@ -174,6 +174,11 @@ def _read_catalogs(data: dict[str, Any], path: Path) -> Catalogs:
             )
         if not isinstance(value, str):
             raise ConfigurationError(f"{path}: {key} must be of type str")
+    if default and any(value != default for value in table.values()):
+        raise ConfigurationError(
+            f"{path}: default_catalog = {json.dumps(default)} and [catalog] differ; delete the line "
+            "default_catalog, and name solve and calibrate below [catalog]"
+        )
     return Catalogs(table.get("solve", default), table.get("calibrate", default))
 
 
@@ -199,6 +204,8 @@ def change_setting(path: Path, name: str, value: Any) -> Settings:
     table, _, key = name.rpartition(".")
     if table and table not in document:
         document[table] = tomlkit.table()
+    if table == "catalog" and (default := document.pop("default_catalog", "")):
+        document[table] = dict.fromkeys(("solve", "calibrate"), default) | dict(document[table])
     (document[table] if table else document)[key] = value
     replace_durably(path, tomlkit.dumps(document))
     return read_settings(path)

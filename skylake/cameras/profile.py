@@ -7,9 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from skylake import logs
 from skylake.cameras.chips import chip_blocks, of_chip
 from skylake.cameras.rules import rules_of_profile
 from skylake.cameras.skycontent import sky_checksums
@@ -19,6 +21,8 @@ from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256
 from skylake.declared import build, read_toml
 from skylake.errors import ConfigurationError, reason_of
+
+_log = logs.get(__name__)
 
 _FOLDER = Path(__file__).parent
 _PERIOD_KEYS = {"from", "until", "comment"}
@@ -150,6 +154,8 @@ def absolute_source(profile: Profile) -> str:
 def of_source(profile: Profile) -> Profile | None:
     """Return what the file says now that a profile was read from; None if it is gone, or of another camera.
 
+    A lake may be somebody else's, and so may the file that it names: one that others can write is left alone.
+
     Raises
     ------
     ConfigurationError
@@ -159,10 +165,30 @@ def of_source(profile: Profile) -> Profile | None:
     path = Path(f"{file}.toml")
     if not (path.is_absolute() and os.access(path, os.R_OK) and path.is_file()):
         return None
+    if not _is_trusted(path):
+        _warn_of(path, profile.name)
+        return None
     if chip.removeprefix(":") not in (chip_blocks(_resolve_like(path, ()), str(path)) or [""]):
         return None
     found = load(profile.source)
     return found if found.name == profile.name else None
+
+
+def _is_trusted(path: Path) -> bool:
+    """Tell whether only the caller and root can write a file; a profile that comes with skylake is as the code is."""
+    state = path.stat()
+    return path.parent == _FOLDER or (state.st_uid in (os.geteuid(), 0) and not state.st_mode & 0o022)
+
+
+@cache
+def _warn_of(path: Path, camera: str) -> None:
+    """Report once that a file is not read."""
+    _log.warning(
+        "%s: others than you can write this profile, so the one that the lake has kept of %s stays in force; name the "
+        "file with --profile or --camera to use it, or make it yours alone (`chown`, `chmod go-w`)",
+        path,
+        camera,
+    )
 
 
 def _built(path: Path, data: dict[str, Any], chip: str) -> Profile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import traceback
 from pathlib import Path
@@ -92,7 +93,7 @@ class PlainErrors:
             raise SystemExit(error.exit_code)
         if self.debug:
             traceback.print_exception(kind, error, trace)
-        if isinstance(error, OSError) and error.filename is None and (why := _unwritten()):
+        if isinstance(error, OSError) and (why := _unwritten(error)):
             _say(f"standard output cannot be written ({why}); send it elsewhere or free space")
             raise SystemExit(3)
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -126,15 +127,25 @@ def _say(sentence: str) -> None:
         click.echo(f"skylake: {sentence}", err=True)
 
 
-def _unwritten() -> str | None:
-    """Return why standard output cannot be written, and let what follows go nowhere; None if it can be."""
+def _unwritten(error: OSError) -> str | None:
+    """Return why standard output cannot be written, and let what follows go nowhere; None if that did not fail."""
+    if error.filename is not None or error.errno not in _OF_OUTPUT:
+        return None
     try:
-        # What was to be written is kept nowhere if Python does not buffer: only another try tells.
-        click.echo()
-    except OSError as error:
-        _to_nowhere()
-        return reason_of(error)
-    return None
+        # Python keeps what could not be written; where it does not buffer, only what lies below can still say so.
+        sys.stdout.flush()
+        os.write(1, b"")
+        if error.errno != errno.ENOSPC or not _is_on_full_disk(1):
+            return None
+    except OSError as again:
+        error = again
+    _to_nowhere()
+    return reason_of(error)
+
+
+def _is_on_full_disk(descriptor: int) -> bool:
+    """Tell whether a descriptor is that of a file whose disk is full."""
+    return stat.S_ISREG(os.fstat(descriptor).st_mode) and os.fstatvfs(descriptor).f_bavail == 0
 
 
 def _to_nowhere() -> None:
@@ -142,6 +153,8 @@ def _to_nowhere() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+#: Errors that a standard output may have which cannot be written.
+_OF_OUTPUT = (errno.ENOSPC, errno.EBADF, errno.EPIPE, errno.EIO)
 _ERRORS = PlainErrors()
 
 

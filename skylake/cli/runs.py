@@ -428,6 +428,19 @@ def run() -> None:
     """Run pipelines: several stages, one after the other."""
 
 
+def _own_report(lake: Path) -> Path:
+    """Return the folder of a lake's report; a link in its place leads where only the user may send it."""
+    from skylake.errors import LakeError
+
+    folder = lake / "report"
+    if folder.is_symlink() and not folder.resolve().is_relative_to(lake.resolve()):
+        raise LakeError(
+            f"{folder}: this is a link out of the lake; if the report is to be written there, say so with "
+            f"`--report {shlex.quote(str(folder.resolve()))}`, else remove the link"
+        )
+    return folder
+
+
 @run.command()
 @lake_argument
 @camera_option
@@ -462,7 +475,7 @@ def nightly(
     from skylake.cli.nightly import NightlyOptions, run_nightly
 
     opened = open_lake(lake)
-    options = NightlyOptions(camera_name, paths, report_folder or lake / "report", url)
+    options = NightlyOptions(camera_name, paths, report_folder or _own_report(lake), url)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
         outcome = run_nightly(opened, options, pool, shown)
 

@@ -221,7 +221,7 @@ def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profi
     """Return the profiles of the cameras that are chosen."""
     told = {profile.name: profile for profile in choice.profiles}
     cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
-    return {camera: told.get(camera) or lake.profile(camera) for camera in cameras}
+    return {camera: told.get(camera) or lake.profile(camera, strict=True) for camera in cameras}
 
 
 def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Against]:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skylake.cameras import Profile
 from skylake.errors import ConfigurationError, LakeError
 from skylake.lake.besides import damage_of
 from skylake.lake.descriptions import add_descriptions
@@ -74,18 +75,23 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
     chosen = add_snapshots(layout, relations, number)
     add_ledger(layout, relations)
     pointers = {link for (link,) in relations.values("pointers", "link")}
-    for one in foreign_links(layout):
+    foreign = list(foreign_links(layout, deep=True))
+    for one in foreign:
         if (name := str(one.path.relative_to(layout.root))) not in pointers:
             relations.problem(name, "link", one.why)
     folders = {}
     for table in table_names() if chosen is not None else ():
         folder = (layout.snapshot(chosen or 0) / table).resolve()
-        if folder.is_dir() and folder.parent == layout.versions(table):
+        # What a link in it leads to is not the lake's, and says nothing of it.
+        is_own = not any(one.path.is_relative_to(folder) for one in foreign)
+        if is_own and folder.is_dir() and folder.parent == layout.versions(table):
             folders[table] = folder
             _add_table(layout, relations, table, folder)
             add_descriptions(layout, relations, table, folder)
+    catalogs = {"the settings": settings.catalog}
     for path in sorted((layout.root / "_cameras").glob("*.json")):
-        _add_camera(layout, relations, path)
+        if (profile := _add_camera(layout, relations, path)) is not None:
+            catalogs[f"the profile of {profile.name}"] = profile.base.catalog
     for path in sorted((layout.root / "_cameras").glob("[!.]*.parquet")):
         if (why := _damage_of_learnt(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "table of a camera", why)
@@ -93,7 +99,7 @@ def gather_facts(layout: Layout, number: int | None = None) -> Facts:
         if (why := damage_of_configuration(path)) is not None:
             relations.problem(str(path.relative_to(layout.root)), "configuration", why)
     add_disk_files(relations, folders)
-    add_catalogs(relations, layout, settings.catalog)
+    add_catalogs(relations, layout, catalogs, [one.path for one in foreign])
     add_master_files(layout, relations)
     return Facts(layout, settings, chosen, folders, relations)
 
@@ -113,13 +119,17 @@ def _damage_of_learnt(path: Path) -> str | None:
         return f"it cannot be read ({error})"
 
 
-def _add_camera(layout: Layout, relations: Relations, path: Path) -> None:
+def _add_camera(layout: Layout, relations: Relations, path: Path) -> Profile | None:
+    """Add a camera by its kept profile, and return that; None if it cannot be read."""
     from skylake.cameras.keep import from_json
 
     try:
-        relations.add("cameras", camera=from_json(path).name)
+        profile = from_json(path)
     except (*UNREADABLE, ConfigurationError, LakeError) as error:
         relations.problem(str(path.relative_to(layout.root)), "camera profile", error)
+        return None
+    relations.add("cameras", camera=profile.name)
+    return profile
 
 
 def _add_table(layout: Layout, relations: Relations, table: str, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -126,10 +126,24 @@ def schema_drift(found: pa.Schema, wanted: pa.Schema) -> str | None:
     return f"the column {extra[0]} is not in the schema" if extra else "the columns stand in another order"
 
 
-def add_catalogs(relations: Relations, layout: Layout, named: Catalogs) -> None:
-    """Add every reference catalog, and the margins of each, with the rows that its files have."""
+def add_catalogs(
+    relations: Relations, layout: Layout, named: Mapping[str, Catalogs], foreign: Sequence[Path] = ()
+) -> None:
+    """Add every reference catalog, and the margins of each, with the rows that its files have.
+
+    Parameters
+    ----------
+    relations : Relations
+    layout : Layout
+    named : mapping
+        Catalogs that ought to be there, by who names them.
+    foreign : sequence of Path
+        Links that have no place in the lake: what is behind them says nothing of a catalog.
+    """
     found = sorted(path for path in layout.catalogs.glob("[!.]*") if path.is_dir())
     for path in found:
+        if any(link.is_relative_to(path) for link in foreign):
+            continue
         try:
             outer = read_collection(path)
             inner = [outer["hats_primary_table_url"], *outer["all_margins"].split()]
@@ -144,10 +158,14 @@ def add_catalogs(relations: Relations, layout: Layout, named: Catalogs) -> None:
             values = _catalog(layout, path / name)
             relations.add("lake_catalogs", catalog=path.name, is_listed=is_listed, **values)
     there = {path.name for path in found}
-    for name in sorted({named.solve, named.calibrate} - {"", *there}):
+    wanted: dict[str, str] = {}
+    for who, chosen in named.items():
+        for name in {chosen.solve, chosen.calibrate} - {"", *there}:
+            wanted.setdefault(name, who)
+    for name, who in sorted(wanted.items()):
         relations.add(
             "lake_catalogs", catalog=name, folder=f"catalogs/{name}",
-            problem="the settings name it, and it is missing",
+            problem=f"{who} {'name' if who == 'the settings' else 'names'} it, and it is missing",
         )  # fmt: skip
 
 

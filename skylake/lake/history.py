@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.layout import Layout
@@ -91,12 +92,25 @@ def before_last_run(layout: Layout) -> int:
     Raises
     ------
     LakeError
-        If there was none before.
+        If there was none before, or others ran at the same time, whose commits would be undone as well.
     """
-    last = as_one(next(in_runs(_newest_first(layout)))[::-1])
-    if last.base is None:
+    groups = in_runs(_newest_first(layout))
+    last = next(groups)
+    base = last[-1].base
+    if base is None:
         raise LakeError(f"{layout.root}: nothing has run on the lake yet, so there is nothing to go back to")
-    return last.base
+    others = list(takewhile(lambda commits: commits[0].snapshot > last[-1].snapshot, groups))
+    if not others:
+        return base
+    kept = kept_numbers(layout, last[0].snapshot)
+    wanted = (base, min(commits[-1].base or 1 for commits in (last, *others)))
+    choices = sorted({max((one for one in kept if one <= number), default=kept[0]) for number in wanted})
+    undone = sorted(one.snapshot for commits in others for one in commits if one.snapshot > base)
+    raise LakeError(
+        f"{layout.root}: going back to before the last run would undo what another one committed at the same time, "
+        f"snapshot {', '.join(map(str, undone))}; name the snapshot to go back to, {' or '.join(map(str, choices))}, "
+        f"as in `skylake rollback {shlex.quote(str(layout.root))} {choices[-1]}`"
+    )
 
 
 def _newest_first(layout: Layout, last: int | None = None) -> Iterator[Entry]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from skylake.cameras.keep import from_json, to_kept
 from skylake.cameras.profile import absolute_source, of_source
 from skylake.durable import hold, in_use, is_in_use, replace_durably
 from skylake.errors import (
+    ConfigurationError,
     LakeError,
     OvertakenError,
     SkylakeError,
@@ -248,8 +250,15 @@ class Lake:
         """Return the profile under which the frames of a camera were last ingested or calibrated."""
         return from_json(self.layout.profile(camera))
 
-    def profile(self, camera: str) -> Profile:
+    def profile(self, camera: str, strict: bool = False) -> Profile:
         """Return the profile of a camera that is in force: the kept one, or its file where that was edited since.
+
+        Parameters
+        ----------
+        camera : str
+        strict : bool
+            Whether an edited file that is no profile is an error; else there is a warning, and the kept one is in
+            force.
 
         Raises
         ------
@@ -257,7 +266,17 @@ class Lake:
             If the edited file is no profile, or the kept one cannot be read.
         """
         kept = self.kept_profile(camera)
-        now = None if isinstance(self.layout, PublishedLayout) else of_source(kept)
+        if isinstance(self.layout, PublishedLayout):
+            return kept
+        try:
+            now = of_source(kept)
+        except ConfigurationError as error:
+            if strict:
+                raise
+            _warn_once(
+                f"{error}; until that is fixed the profile that the lake has kept of {camera} is in force"
+            )
+            return kept
         if now is None:
             return kept
         # Not that of the kept profile: after a rollback an older one is kept, and the file has not been edited.
@@ -392,6 +411,11 @@ def _removed_at_the_end(folder: Path) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    _log.warning("%s", sentence)
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from skylake.errors import LakeError
 from skylake.lake.additions import is_addition
 from skylake.lake.besides import restore_cameras
 from skylake.lake.history import current_number
-from skylake.lake.layout import Layout
+from skylake.lake.layout import CAMERAS_FOLDER, Layout
 from skylake.lake.version import Version
 from skylake.schema import load, table_names
 from skylake.sky.hats import replace_text
@@ -26,6 +27,8 @@ _OWN = {
     "_snapshots": 1, "_versions": 2, "_staging": 2, "_cameras": 1, "_postgres": 1, "catalogs": 2, "calibrations": 1,
     "_ledger/configurations": 0,
 }  # fmt: skip
+#: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
+_WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
 #: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
 _MADE_ANEW = ("_staging", "_lock", "_compacting", "_newest")
 
@@ -78,8 +81,15 @@ def require_own(layout: Layout) -> None:
         raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.mend}`")
 
 
-def foreign_links(layout: Layout) -> Iterator[ForeignLink]:
-    """Yield the symbolic links of a lake that have no place in it."""
+def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
+    """Yield the symbolic links of a lake that have no place in it.
+
+    Parameters
+    ----------
+    layout : Layout
+    deep : bool
+        Whether to look into all folders, down to the files, instead of those that skylake deletes.
+    """
     root = layout.root
     pointers = set(table_names())
     for path in _links_in(root):
@@ -96,7 +106,12 @@ def foreign_links(layout: Layout) -> Iterator[ForeignLink]:
         if depth == 0 and (root / name).is_symlink():
             yield _in_place_of_own(layout, root / name)
         elif depth > 0 and not (root / name).is_symlink():
+            depth = sys.maxsize if deep and name in _WITHOUT_LINKS else depth
             yield from (_in_place_of_own(layout, path) for path in _links_below(root / name, depth))
+    for path in sorted(layout.snapshots.glob(f"*/{CAMERAS_FOLDER}")) if deep else ():
+        yield from (
+            _in_place_of_own(layout, link) for link in ([path] if path.is_symlink() else _links_in(path))
+        )
 
 
 def _links_in(folder: Path) -> list[Path]:
@@ -136,7 +151,7 @@ def _pointed_anew(layout: Layout) -> str:
 
 
 def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
-    """Return a link in the place of a folder of the lake: what it leads to is copied, never moved into the lake."""
+    """Return a link in the place of what is the lake's own: what it leads to is copied, never moved into the lake."""
     target, link = path.resolve(), shlex.quote(str(path))
     why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
     mend = f"rm {link}"

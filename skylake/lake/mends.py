@@ -218,7 +218,7 @@ class Mends:
         """Return the command that mends a description."""
         target = self.facts.layout.root / path
         if kind == "link":
-            return next(one.mend for one in foreign_links(self.facts.layout) if one.path == target)
+            return next(one.mend for one in foreign_links(self.facts.layout, deep=True) if one.path == target)
         if kind == "row group metadata":
             return f"rm {shlex.quote(str(target))}"
         if kind == "list of a catalog":

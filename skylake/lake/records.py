@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ INSTANT = timedelta(microseconds=1)
 _FIRST, _TOGETHER = 64, 1000
 #: Batches of a run up to which each is named.
 _FEW_NAMES = 3
+#: Longest time between two commits of a run.
+_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,20 @@ class Entry:
 
 
 def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield commits, in whatever order they come, with those beside them that the same run made."""
-    for _, group in groupby(entries, key=lambda entry: entry.run or entry.snapshot):
-        yield list(group)
+    """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
+
+    Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
+    has none of it, or all records would be read to tell the last run.
+    """
+    waiting: dict[str | int, list[Entry]] = {}
+    for entry in entries:
+        waiting.setdefault(entry.run or entry.snapshot, []).append(entry)
+        while waiting:
+            run, commits = next(iter(waiting.items()))
+            if isinstance(run, str) and commits[-1].time_utc - entry.time_utc <= _PAUSE:
+                break
+            yield waiting.pop(run)
+    yield from waiting.values()
 
 
 def as_one(commits: Sequence[Entry]) -> Entry:

@@ -39,7 +39,8 @@ class Retention:
     def keeps(self, entries: Iterable[Entry], under_way: str | None = None) -> set[int]:
         """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
         kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
-        ends, newest = [commits[-1] for commits in in_runs(kept)], max(self.newest, 1)
+        ends = [commits[0] for commits in in_runs(reversed(kept))][::-1]
+        newest = max(self.newest, 1)
         mine = [entry for entry in kept if under_way is not None and entry.run == under_way]
         some = {entry.snapshot for entry in (*ends[-newest:], *mine[-newest:])}
         return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)

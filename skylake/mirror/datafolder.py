@@ -124,23 +124,25 @@ class DataFolder:
         return Postmaster.read(self.data / "postmaster.pid")
 
     def require_own(self) -> None:
-        """See to it that the server, if there is one, was made by the user as whom it will run.
+        """See to it that the server, if there is one, was made in this place by the user as whom it will run.
 
-        Who makes the data folder of a PostgreSQL has it run any program: by a setting, or by a trigger on a table.
+        Who makes the data folder of a PostgreSQL has it run any program: by a setting, or by a trigger on a table. So
+        has who gets a copy of it, changes it and gives it back.
 
         Raises
         ------
         MirrorError
-            If it came with a lake of somebody else.
+            If it came with a lake of somebody else, or from another place.
         """
         if not self.data.exists() or self.identity.mode == "user":
             return
         mark = self.data / _MARK
         name = mark.read_text(encoding="ascii", errors="replace") if mark.is_file() else ""
-        if not (name.isalnum() and (_marks() / name).is_file()):
+        noted = _marks() / name
+        if not (name.isalnum() and noted.is_file() and noted.read_bytes() == _note(self.data)):
             raise MirrorError(
-                f"{self.folder}: nothing shows that you made this database, and a database runs whatever its maker "
-                f"likes; delete the folder, which is only a copy, and run the command again, {_OR}"
+                f"{self.folder}: nothing shows that you made this database here, and a database runs whatever its "
+                f"maker likes; delete the folder, which is only a copy, and run the command again, {_OR}"
             )
 
     def prepare(self) -> None:
@@ -284,12 +286,17 @@ def _marks() -> Path:
     return Path(state) / "skylake" / "servers"
 
 
+def _note(data: Path) -> bytes:
+    """Return what the user notes of a server: where it was made, whichever way leads there."""
+    return os.fsencode(data.resolve()) + b"\n"
+
+
 def _new_mark(data: Path) -> str:
     """Note a server that is about to be made, under a name that nobody can guess."""
     marks, name = _marks(), secrets.token_hex(16)
     try:
         marks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (marks / name).write_text(f"{data}\n", encoding="utf-8", errors="backslashreplace")
+        (marks / name).write_bytes(_note(data))
     except OSError as error:
         raise MirrorError(
             f"{marks}: the server cannot be noted ({error.strerror}); set XDG_STATE_HOME to a folder of yours, {_OR}"

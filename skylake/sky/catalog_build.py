@@ -246,12 +246,19 @@ def _widen(collection: Path, margin_arcsec: float) -> None:
         leaves = read_pixels(building / name)
         tree = PixelTree.completed(leaves, min(order for order, _ in leaves))
         _write_margin(building / name, building / margin, scratch / "dealt", tree, margin_arcsec)
-        older = read_properties(building, COLLECTION_FILE)["all_margins"].split()
-        write_collection(building, name, margin, margin_arcsec, older)
+        told = read_properties(building, COLLECTION_FILE)
+        # Those who are reading it have the margin in force; who had one before that has ended long since.
+        before = told["default_margin"]
+        for older in set(told["all_margins"].split()) - {before, margin}:
+            shutil.rmtree(building / older, ignore_errors=True)
+        write_collection(building, name, margin, margin_arcsec, [before])
         known = read_objects(building)
         # A catalog of an older skylake lists none of its files, which may have changed by now.
         if known is not None:
-            write_objects(building, {path: facts for path, facts in known.items() if path != COLLECTION_FILE})
+            same = {path: facts for path, facts in known.items() if path != COLLECTION_FILE}
+            write_objects(
+                building, {path: facts for path, facts in same.items() if (building / path).exists()}
+            )
         sync_tree(building)
         _put_in_place(building, collection, scratch / "replaced")
         sync_folder(collection.parent)

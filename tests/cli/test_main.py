@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 import subprocess
@@ -333,3 +335,14 @@ def test_standard_output_that_cannot_be_written(
     command = f"{sys.executable} -m skylake {arguments} {where}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], env=known, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (status, f"skylake: {said}\n" if said else "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE])
+def test_an_error_of_something_else_prints_nothing_on_standard_output(
+    number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, PlainErrors():
+        raise OSError(number, os.strerror(number))
+    out, err = capfd.readouterr()
+    assert (end.value.code, out) == (3, "")
+    assert err.startswith("skylake: internal error: OSError: ")

@@ -135,6 +135,20 @@ def test_a_run_without_frames_ends_before_anything_is_written(
     assert not (new_lake / "report").exists() and Lake(new_lake).snapshot().number == 1
 
 
+def test_a_report_is_not_written_through_a_link_of_the_lake(
+    new_lake: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    link, elsewhere, frames = new_lake / "report", tmp_path / "elsewhere", tmp_path / "empty"
+    elsewhere.mkdir()
+    frames.mkdir()
+    link.symlink_to(elsewhere)
+    answer = skylake_command("run", "nightly", new_lake, "--camera", camera, frames)
+    assert answer.status == 3
+    assert answer.sentence.startswith(f"{link}: this is a link out of the lake")
+    named = skylake_command("run", "nightly", new_lake, "--camera", camera, frames, "--report", elsewhere)
+    assert named.sentence.startswith(f"{frames}: no FITS frame"), "that is accepted"
+
+
 def test_all_is_well_when_frames_are_and_nobody_warns() -> None:
     good = NightlyOutcome(IngestReport(counts={"ok": 3, "skipped": 2}))
     assert good.exit_status == 0

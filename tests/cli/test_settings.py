@@ -13,7 +13,7 @@ import pytest
 
 from skylake.errors import ConfigurationError
 from skylake.lake import Lake
-from skylake.settings import Settings, misplaced, user_file, user_setting
+from skylake.settings import Catalogs, Settings, misplaced, user_file, user_setting
 
 Run = Callable[..., Any]
 ADDRESSES = {"cluster": "tcp://192.0.2.1:8786", "mirror_url": "postgresql://me:secret@192.0.2.1/sky"}
@@ -73,6 +73,25 @@ def test_settings_of_former_days_that_name_no_address_are_read(lake: Lake) -> No
     file.write_text('mirror_url = ""\n' + file.read_text())
     assert Lake(lake.root).settings == lake.settings
     assert [misplaced(lake.root, name) for name in ADDRESSES] == [None, None]
+
+
+def test_a_default_catalog_beside_others_is_refused_until_its_line_is_gone(lake: Lake) -> None:
+    lake.set("catalog.solve", "deep")
+    lake.set("catalog.calibrate", "deep")
+    file = lake.layout.settings_file
+    good = file.read_text()
+    file.write_text(f'default_catalog = "deep"\n{good}')
+    assert Lake(lake.root).settings == lake.settings
+    file.write_text(f'default_catalog = "wide"\n{good}')
+    with pytest.raises(
+        ConfigurationError, match=r'skylake.toml: default_catalog = "wide" .* delete the line'
+    ):
+        Lake(lake.root)
+    file.write_text(good)
+    assert Lake(lake.root).settings == lake.settings
+    file.write_text('default_catalog = "deep"\n')
+    Lake(lake.root).set("catalog.calibrate", "wide")
+    assert Lake(lake.root).settings.catalog == Catalogs("deep", "wide")
 
 
 def test_verify_does_not_go_to_the_cluster_of_a_lake(

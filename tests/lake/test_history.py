@@ -179,6 +179,22 @@ def test_a_rollback_may_go_to_before_the_last_run(
         Lake.create(lake.root.with_name("new")).before_last_run()
 
 
+def test_runs_at_the_same_time_are_one_entry_each_and_none_is_undone_with_the_other(
+    lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
+) -> None:
+    lakes = {run: Lake(lake.root, run) for run in "AB"}
+    for night, run in enumerate("ABAB", 7):
+        put(lakes[run], ("frames", f"{run}-{night}", make_rows("frames", night, night)))
+    assert [(run.run, run.base, run.snapshot) for run in lake.runs(last=2)] == [("A", 5, 8), ("B", 6, 9)]
+    kept = Retention(newest=2, days=0, months=0).keeps(lake.history())
+    assert kept == {8, 9}, "the end of each"
+    with pytest.raises(LakeError, match=r"would undo .*, snapshot 8; .* 5 or 6, as in `") as error:
+        lake.before_last_run()
+    command = str(error.value).split("`")[1]
+    assert command == f"skylake rollback {lake.root} 6"
+    assert lake.rollback(6).n_rows("frames") == grown[-1].n_rows("frames") + 7
+
+
 def test_a_commit_that_never_became_current_is_no_part_of_the_history(
     lake: Lake, grown: list[Snapshot], make_rows: MakeRows, put: Put
 ) -> None:

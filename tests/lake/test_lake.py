@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,45 @@ def test_profiles_are_kept_as_they_were_resolved(lake: Lake, tmp_path: Path) -> 
     assert lake.profile("sim").base.site.height_m == 1.0
     with pytest.raises(ConfigurationError, match=r"nobody.json: .*ingest a frame"):
         lake.profile("nobody")
+
+
+@pytest.mark.parametrize("how", ["of_another_user", "writable"])
+def test_a_profile_that_others_can_write_does_not_replace_the_kept_one(
+    how: str, lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "sim.toml"
+    file.write_text('like = "sim"\nname = "sim"\nsite.height_m = 1.0\n')
+    lake.keep_profile(cameras.load(file))
+    file.write_text('like = "sim"\nname = "sim"\nsite.height_m = 2.0\n')
+    if how == "writable":
+        file.chmod(0o664)
+    elif os.geteuid() == 0:
+        os.chown(file, 65534, 65534)
+    else:
+        pytest.skip("only root can give a file away")
+    with caplog.at_level("WARNING", logger="skylake"):
+        assert [lake.profile("sim").base.site.height_m for _ in range(2)] == [1.0, 1.0]
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{file}: others than you can write this profile")
+    file.chmod(0o644)
+    if how == "of_another_user":
+        os.chown(file, 0, 0)
+    assert lake.profile("sim").base.site.height_m == 2.0
+
+
+def test_a_profile_that_is_being_edited_is_an_error_only_where_it_is_to_come_into_force(
+    lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "sim.toml"
+    file.write_text('like = "sim"\nname = "sim"\nsite.height_m = 1.0\n')
+    lake.keep_profile(cameras.load(file))
+    file.write_text('like = "sim"\nname = "si')
+    with caplog.at_level("WARNING", logger="skylake"):
+        assert [lake.profile("sim").base.site.height_m for _ in range(2)] == [1.0, 1.0]
+    [record] = caplog.records
+    assert "not valid TOML" in record.getMessage() and "kept of sim is in force" in record.getMessage()
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        lake.profile("sim", strict=True)
 
 
 def test_a_lake_that_cannot_be_written_can_be_read(

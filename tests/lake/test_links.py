@@ -6,16 +6,19 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from skylake import cameras
 from skylake.errors import LakeError
 from skylake.lake import Lake, Retention, Snapshot
 from skylake.lake.facts import gather_facts
 from skylake.lake.links import lost_version, read_links
 from skylake.lake.mends import Mends
+from skylake.settings import Catalogs
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]
@@ -160,6 +163,30 @@ def test_a_link_in_the_place_of_an_own_folder_is_refused_and_nothing_behind_it_i
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["sources/_parts", "sources/dataset", "frames/dataset", "catalogs/sky/sky/dataset"]
+)
+def test_a_link_within_a_version_or_catalog_is_named_by_verify_alone(
+    name: str, nights: Lake, tmp_path: Path
+) -> None:
+    own, elsewhere = nights.root / name, tmp_path / "else where"
+    own.mkdir(parents=True, exist_ok=True)
+    own = own.resolve()
+    own.rename(elsewhere)
+    own.symlink_to(elsewhere)
+    (elsewhere / "other.json").write_text("of something else")
+    facts = gather_facts(nights.layout)
+    path = str(own.relative_to(nights.root))
+    (row,) = facts.relations.values("documents", "path", "kind", "problem")
+    assert row[:2] == (path, "link") and f"a link to {elsewhere}" in row[2]
+    assert not facts.relations.values("lake_catalogs", "catalog")
+    command = Mends(facts).document(path, "link", None)
+    (elsewhere / "other.json").unlink()
+    subprocess.run(command, shell=True, check=True)
+    assert not gather_facts(nights.layout).relations.values("documents", "path")
+    assert Lake(nights.root).snapshot().n_rows("sources") == 120
+
+
 @pytest.mark.parametrize("name", ["current", "sources", "_snapshots/000004/sources"])
 def test_the_links_of_a_lake_do_not_lead_out_of_it(name: str, nights: Lake, tmp_path: Path) -> None:
     link = nights.root / name
@@ -191,3 +218,15 @@ def test_a_lake_may_be_reached_through_a_link(
     put(lake, ("sources", "c-4", make_rows("sources", 40, 4)))
     lake.vacuum(Retention(1, 0, 0))
     assert Lake(nights.root).snapshot().n_rows("sources") == 160
+
+
+def test_a_catalog_that_only_a_profile_names_is_missed(lake: Lake) -> None:
+    profile = cameras.load("sim")
+    base = replace(profile.base, catalog=Catalogs("deep", "wide"))
+    lake.set("catalog.solve", "wide")
+    lake.keep_profile(replace(profile, base=base))
+    found = gather_facts(lake.layout).relations.values("lake_catalogs", "catalog", "problem")
+    assert sorted(found) == [
+        ("deep", f"the profile of {profile.name} names it, and it is missing"),
+        ("wide", "the settings name it, and it is missing"),
+    ]

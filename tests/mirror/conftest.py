@@ -21,6 +21,7 @@ from psycopg import sql
 
 import skylake
 from skylake.mirror import EmbeddedServer, Mirror
+from skylake.mirror.datafolder import _MARK, _new_mark
 from skylake.schema import Column, TableSchema, arrow_schema, load
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -64,8 +65,10 @@ def initialised() -> Iterator[Path]:
 
 @pytest.fixture
 def home(folder: Path, initialised: Path) -> Path:
-    """A copy of such a folder, since a copy takes less time than to make it."""
-    return Path(shutil.copytree(initialised, folder / "postgres"))
+    """A copy of such a folder, noted as made here, since a copy takes less time than to make it."""
+    copy = Path(shutil.copytree(initialised, folder / "postgres"))
+    (copy / "data" / _MARK).write_text(_new_mark(copy / "data"), encoding="ascii")
+    return copy
 
 
 @pytest.fixture(scope="session")

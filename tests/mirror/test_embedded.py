@@ -19,6 +19,7 @@ import pytest
 
 from skylake.errors import MirrorError
 from skylake.mirror import EmbeddedServer
+from skylake.mirror.datafolder import _MARK, _new_mark
 
 Python = Callable[..., subprocess.Popen[str]]
 NOBODY = 65534
@@ -292,9 +293,16 @@ def test_a_start_that_fails_quotes_the_log(home: Path) -> None:
         server.start()
 
 
+def moved(home: Path, name: str) -> Path:
+    """Give the folder of a server another name, noted as made there."""
+    new = home.rename(home.with_name(name))
+    (new / "data" / _MARK).write_text(_new_mark(new / "data"), encoding="ascii")
+    return new
+
+
 @pytest.mark.parametrize("name", ["x" * 120, "with blank", 'it\'s $HOME, "too"', "Sternwarte-Öü"])
 def test_odd_folders(home: Path, name: str) -> None:
-    with EmbeddedServer(home.rename(home.with_name(name))) as server:
+    with EmbeddedServer(moved(home, name)) as server:
         assert ask(server, "SHOW data_directory") == [(str(server.folder / "data"),)]
         socket_folder = Path(ask(server, "SHOW unix_socket_directories")[0][0].strip('"'))
         assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
@@ -307,7 +315,7 @@ def test_odd_folders(home: Path, name: str) -> None:
 
 
 def test_the_private_folder_of_a_killed_server_is_removed(home: Path) -> None:
-    server = EmbeddedServer(home.rename(home.with_name("x" * 120)))
+    server = EmbeddedServer(moved(home, "x" * 120))
     server.start()
     left = Path(ask(server, "SHOW unix_socket_directories")[0][0])
     os.kill(postmaster(server), signal.SIGKILL)
@@ -439,7 +447,8 @@ def test_a_server_that_came_with_a_lake_is_not_started(home: Path, monkeypatch: 
     monkeypatch.setenv("XDG_STATE_HOME", str(home.parent / "of another user"))
     for act in (EmbeddedServer(home).start, EmbeddedServer(home).stop):
         with pytest.raises(
-            MirrorError, match=r"postgres: nothing shows that you made this database.*; delete the folder"
+            MirrorError,
+            match=r"postgres: nothing shows that you made this database here.*; delete the folder",
         ):
             act()
     shutil.rmtree(home)
@@ -447,3 +456,18 @@ def test_a_server_that_came_with_a_lake_is_not_started(home: Path, monkeypatch: 
         assert server.running
     with EmbeddedServer(home) as server:
         assert server.running, "its own it knows again"
+
+
+def test_a_server_is_not_started_in_another_place_than_its_own(home: Path) -> None:
+    """Who had a copy may have changed it."""
+    (home.parent / "other").mkdir()
+    copy = home.parent / "other" / home.name
+    shutil.copytree(home, copy, symlinks=True)
+    with pytest.raises(MirrorError, match=r"made this database here.*; delete the folder"):
+        EmbeddedServer(copy).start()
+    shutil.rmtree(copy)
+    with EmbeddedServer(copy) as server:
+        assert server.running, "what the sentence says works"
+    (home.parent / "way").symlink_to(home.parent)
+    with EmbeddedServer(home.parent / "way" / home.name) as server:
+        assert server.running, "its own, whichever way leads there"

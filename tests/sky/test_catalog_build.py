@@ -19,7 +19,7 @@ from skylake.errors import CatalogError
 from skylake.schema import arrow_schema
 from skylake.sky.catalog_build import BuildReport, widen_margin
 from skylake.sky.catalog_columns import catalog_schema
-from skylake.sky.hats import find_pixels, leaf_files, read_properties
+from skylake.sky.hats import find_pixels, leaf_files, read_objects, read_properties
 from skylake.sky.pixels import Pixel, PixelTree
 
 Stars = Callable[..., pa.Table]
@@ -200,7 +200,7 @@ def test_what_a_killed_import_left_is_swept_away(sky: pa.Table, build: Build, tm
     assert not stale.exists()
     assert sum(map(len, leaves(target / "stars").values())) == report.n_rows
     assert not list(target.rglob("half.parquet"))
-    assert [path.name for path in target.parent.iterdir()] == ["stars"]
+    assert beside(target) == ["stars"]
 
 
 def test_a_catalog_that_cannot_be_replaced_stays(sky: pa.Table, build: Build, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_catalog_that_cannot_be_replaced_stays(sky: pa.Table, build: Build, tm
     again, fewer = build(sky.slice(0, 100))
     assert (again, fewer.n_rows) == (target, 100)
     assert sum(map(len, leaves(target / "stars").values())) == 100
-    assert [path.name for path in target.parent.iterdir()] == ["stars"]
+    assert beside(target) == ["stars"]
 
 
 def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
@@ -226,6 +226,11 @@ def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
 
 def of_main(target: Path) -> dict[str, str]:
     return {name: digest for name, digest in digests(target).items() if name.startswith("stars/")}
+
+
+def beside(target: Path) -> list[str]:
+    """What lies where a catalog does, but for the lock of those who put it there."""
+    return [path.name for path in target.parent.iterdir() if path.name != f".{target.name}.placing"]
 
 
 def margins(target: Path) -> tuple[str, dict[Pixel, list[int]]]:
@@ -245,7 +250,7 @@ def test_a_margin_that_is_widened_is_that_of_an_import(sky: pa.Table, build: Bui
     assert widen_margin(target, 2300.0)
     assert margins(target) == wanted
     assert of_main(target) == before
-    assert [path.name for path in target.parent.iterdir()] == ["stars"], "nothing is left beside it"
+    assert beside(target) == ["stars"], "nothing is left beside it"
 
 
 def test_a_margin_that_is_wide_enough_is_left_alone(sky: pa.Table, build: Build) -> None:
@@ -264,10 +269,20 @@ def test_who_reads_a_catalog_keeps_its_margin_while_it_is_widened(sky: pa.Table,
     target, report = build(sky, 1, 300.0)
     opened = lsdb.open_catalog(target)
     assert widen_margin(target, 900.0)
+    assert len(opened.margin.compute()) == report.n_margin_rows
     assert widen_margin(target, 1800.0)
     assert is_valid_collection(target, strict=True)
-    assert len(opened.margin.compute()) == report.n_margin_rows
     assert lsdb.open_catalog(target).margin.hc_structure.catalog_info.margin_threshold == 1800.0
+
+
+def test_of_margins_that_were_widened_the_newest_two_stay(sky: pa.Table, build: Build) -> None:
+    target, _ = build(sky, 1, 300.0)
+    for width in (900.0, 1800.0, 2300.0):
+        assert widen_margin(target, width)
+    newest = ["stars_margin_1800", "stars_margin_2300"]
+    assert sorted(path.name for path in target.iterdir() if path.is_dir()) == ["stars", *newest]
+    assert read_properties(target, "collection.properties")["all_margins"].split() == newest
+    assert {path.split("/")[0] for path in read_objects(target) or () if "/" in path} == {"stars", *newest}
 
 
 _WIDEN = """
@@ -296,7 +311,7 @@ def test_a_run_that_is_killed_while_it_widens_leaves_a_whole_catalog(sky: pa.Tab
         assert of_main(target) == before
     widen_margin(target, 2300.0)
     assert margins(target) == wide
-    assert [path.name for path in target.parent.iterdir()] == ["stars"]
+    assert beside(target) == ["stars"]
 
 
 def test_what_a_run_left_before_the_collection_named_it_is_replaced(sky: pa.Table, build: Build) -> None:
