@@ -200,7 +200,7 @@ def lc(
 ) -> None:
     """Print the light curve of one star in all bands, as CSV; by identifier or by position.
 
-    With --plot it is drawn, and written only where --out says so: nothing is printed then.
+    With --plot it is drawn, and written only to the file of -o: nothing is printed then.
 
     A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
     gives no magnitude; mag_limit is that of a flux of five times its error.

@@ -15,6 +15,7 @@ from skylake.errors import LakeError
 from skylake.lake.layout import Layout
 from skylake.lake.remote import PublishedLayout
 from skylake.places import Reaching
+from skylake.schema import table_names
 
 #: Times of commits are told to the microsecond.
 INSTANT = timedelta(microseconds=1)
@@ -103,7 +104,7 @@ def as_one(commits: Sequence[Entry]) -> Entry:
             parts[table] = (*parts.get(table, ()), *names)
     stages = dict.fromkeys(one.stage.split()[0] for one in commits)
     # A compaction calls its table so.
-    nights = list(dict.fromkeys(one.batch for one in commits if one.batch not in ("-", *parts)))
+    nights = sorted({one.batch for one in commits} - {"-", *table_names()})
     return replace(
         last,
         base=commits[0].base,
