@@ -206,7 +206,7 @@ def _lost_means(row: dict[str, Any], reduction: Reduction) -> str | None:
     return None
 
 
-def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collection[int]) -> str | None:
+def _changed_means(row: dict[str, Any], now: dict[str, Any], same_code: Collection[int | None]) -> str | None:
     """Return what must have changed if the same bytes were solved with the same profile and code, and are not now."""
     same = row["night"] in same_code and all(row[name] == now[name] for name in _MADE)
     if row["wcs_source"] != "solved" or now["reason"] != Reason.NO_WCS or not same:
