@@ -166,6 +166,11 @@ def breaking(tables: list[pa.Table]) -> Iterator[pa.Table]:
     raise CatalogError("the second file is damaged")
 
 
+def beside(target: Path) -> list[str]:
+    """What lies where a catalog does, but for the lock of those who put it there."""
+    return [path.name for path in target.parent.iterdir() if path.name != f".{target.name}.placing"]
+
+
 @pytest.mark.parametrize("replacing", [False, True])
 def test_an_error_leaves_nothing_behind_and_an_older_catalog_as_it_was(
     sky: pa.Table, build: Build, tmp_path: Path, replacing: bool
@@ -176,7 +181,7 @@ def test_an_error_leaves_nothing_behind_and_an_older_catalog_as_it_was(
     with pytest.raises(CatalogError, match="second file"):
         build(breaking([sky]))
     assert digests(tmp_path) == before
-    assert [path.name for path in (tmp_path / "catalogs").iterdir()] == ["stars"] * replacing
+    assert beside(tmp_path / "catalogs" / "stars") == ["stars"] * replacing
 
 
 @pytest.mark.parametrize("batches", [[], None])
@@ -226,11 +231,6 @@ def test_a_tree_of_several_orders_is_kept(sky: pa.Table, build: Build) -> None:
 
 def of_main(target: Path) -> dict[str, str]:
     return {name: digest for name, digest in digests(target).items() if name.startswith("stars/")}
-
-
-def beside(target: Path) -> list[str]:
-    """What lies where a catalog does, but for the lock of those who put it there."""
-    return [path.name for path in target.parent.iterdir() if path.name != f".{target.name}.placing"]
 
 
 def margins(target: Path) -> tuple[str, dict[Pixel, list[int]]]:
@@ -324,6 +324,8 @@ def test_what_a_run_left_before_the_collection_named_it_is_replaced(sky: pa.Tabl
 
 def test_a_margin_that_cannot_be_written_is_a_sentence(sky: pa.Table, build: Build) -> None:
     target, _ = build(sky, 1, 300.0)
-    (target / ".widening").mkdir()
+    lock = target.with_name(".stars.placing")
+    lock.unlink()
+    lock.mkdir()
     with pytest.raises(CatalogError, match="stars: its margin cannot be widened"):
         widen_margin(target, 900.0)
