@@ -175,9 +175,13 @@ def of_source(profile: Profile) -> Profile | None:
 
 
 def _is_trusted(path: Path) -> bool:
-    """Tell whether only the caller and root can write a file; a profile that comes with skylake is as the code is."""
+    """Tell whether only the caller and root can write a file; a profile that comes with skylake is as the code is.
+
+    Where each user has a group of their own, files are writable by that group as a rule.
+    """
     state = path.stat()
-    return path.parent == _FOLDER or (state.st_uid in (os.geteuid(), 0) and not state.st_mode & 0o022)
+    others = 0o002 if state.st_gid == os.getegid() else 0o022
+    return path.parent == _FOLDER or (state.st_uid in (os.geteuid(), 0) and not state.st_mode & others)
 
 
 @cache

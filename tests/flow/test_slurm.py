@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,20 @@ from skylake.errors import ConfigurationError, WorkerError
 from skylake.flow.cluster import workers
 from skylake.lake import Lake
 
-pytest.importorskip("dask_jobqueue")
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = [
+    pytest.mark.xdist_group("cluster"),
+    # To import it here would change what Ctrl-C does in all tests of this process.
+    pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """The settings of dask-jobqueue, before tests change some for a while."""
+    handler = signal.getsignal(signal.SIGINT)
+    import_module("dask_jobqueue")
+    signal.signal(signal.SIGINT, handler)
+
 
 SBATCH = """#!/bin/sh
 number=$$

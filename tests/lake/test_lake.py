@@ -90,16 +90,24 @@ def test_a_lake_cannot_be_made_where_nobody_may_write(
     (open_folder / "file").write_text("")
     with plain_user(), pytest.raises(LakeError, match="shut/lake: the lake cannot be made"):
         Lake.create(open_folder / "shut" / "lake")
-    for place in (open_folder / "file", open_folder / "file" / "lake"):
-        with pytest.raises(LakeError, match="cannot be made"):
-            Lake.create(place)
+    with pytest.raises(LakeError, match="cannot be made"):
+        Lake.create(open_folder / "file" / "lake")
+    with pytest.raises(UsageError, match="file: this is a file, and a lake is a folder"):
+        Lake.create(open_folder / "file")
 
 
-@pytest.mark.parametrize("place", ["nothing", "folder", "file"])
-def test_what_is_no_lake_is_refused_with_the_command_to_type(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("nothing", "nothing: there is no lake; .*skylake init"),
+        ("folder", "folder: there is no lake; .*skylake init"),
+        ("file", "file: this is a file, and a lake is a folder; name the folder"),
+    ],
+)
+def test_what_is_no_lake_is_refused_with_the_command_to_type(tmp_path: Path, place: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(LakeError, match=f"{place}: there is no lake; .*skylake init"):
+    with pytest.raises(LakeError, match=words):
         Lake(tmp_path / place)
 
 
@@ -179,7 +187,7 @@ def test_a_profile_that_others_can_write_does_not_replace_the_kept_one(
     lake.keep_profile(cameras.load(file))
     file.write_text('like = "sim"\nname = "sim"\nsite.height_m = 2.0\n')
     if how == "writable":
-        file.chmod(0o664)
+        file.chmod(0o666)
     elif os.geteuid() == 0:
         os.chown(file, 65534, 65534)
     else:
