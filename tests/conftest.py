@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +79,8 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory, copy_lake: Callable[[P
             _make_demo(made)
     folder = tmp_path_factory.mktemp("demo")
     copy_lake(made / "demo", folder / "demo")
+    # A database is not started in another place than its own.
+    shutil.rmtree(folder / "demo" / "lake" / "_postgres")
     return folder
 
 

@@ -181,7 +181,8 @@ def ingest(
     start = lake.snapshot()
     reduction = Reduction.in_force(lake, start, profile)
     reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
-    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction))
+    has_catalog = reduction.catalog is not None
+    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction), has_catalog)
     fresh = files if options.redo else [path for path in files if not known.holds(path)]
     report.n_known = len(files) - len(fresh)
     nights = _plan(fresh, profile, workers, options, progress)

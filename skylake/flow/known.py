@@ -48,18 +48,16 @@ _REPEATS = pa.schema(
 )
 
 
-#: Stands for a reason where the WCS of a header was taken as it is, since there was no catalog to check it with.
-_UNCHECKED = FrameFlag.WCS_UNCHECKED.name or ""
+#: What the table of frames says of a WCS that was taken as it is.
 _CHECKED = ("flags", "wcs_expected")
 
 
-def _with_unchecked(frames: pa.Table) -> pa.Table:
-    """Give good frames whose WCS no catalog has checked a reason to be tried again."""
+def _unchecked(frames: pa.Table) -> frozenset[str]:
+    """Return the files of good frames whose WCS was not checked, as there was no catalog."""
     flagged = pc.not_equal(pc.bit_wise_and(frames["flags"], int(FrameFlag.WCS_UNCHECKED)), 0)
     # Of a frame that a catalog has too few stars for it is known how many there were.
     unchecked = pc.and_(pc.and_(flagged, pc.is_null(frames["wcs_expected"])), pc.is_null(frames["reason"]))
-    reasons = pc.if_else(unchecked, _UNCHECKED, frames["reason"])
-    return frames.set_column(frames.column_names.index("reason"), "reason", reasons)
+    return frozenset(frames.filter(unchecked)["file"].to_pylist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,8 @@ class Known:
         Reason to what the lake has now of what frames with this reason lacked (:func:`lacked_by`).
     tried : dict
         File to what the lake had of that when the frame was last tried.
+    unchecked : frozenset of str
+        Files whose WCS was taken unchecked for want of a catalog, and can be checked now.
     """
 
     frames: HeldFrames
@@ -89,6 +89,7 @@ class Known:
     again: frozenset[str] = frozenset()
     lacked: Mapping[str, str] = field(default_factory=dict)
     tried: dict[str, str] = field(default_factory=dict)
+    unchecked: frozenset[str] = frozenset()
 
     @classmethod
     def read(
@@ -98,19 +99,20 @@ class Known:
         redo: bool = False,
         again: Iterable[str] = (),
         lacked: Mapping[str, str] | None = None,
+        has_catalog: bool = False,
     ) -> Known:
         """Read them; with `redo` no frame counts as seen. Without `lacked` no frame is tried again for want of it."""
         rows = lake.snapshot().read("frames", [*COLUMNS, *_CHECKED], lambda part: part.camera == camera)
-        frames = HeldFrames(_with_unchecked(rows))
+        frames = HeldFrames(rows)
         repeats = {
             file: one
             for file, one in read_repeats(lake, camera).items()
             if frames.file_of(one[0]) is not None
         }
         seen, lacked = Seen(None if redo else frames), lacked or {}
-        return cls(
-            frames, repeats, seen, frozenset(again), lacked, read_tried(lake, camera) if lacked else {}
-        )
+        tried = read_tried(lake, camera) if lacked else {}
+        unchecked = _unchecked(rows) if has_catalog else frozenset[str]()
+        return cls(frames, repeats, seen, frozenset(again), lacked, tried, unchecked)
 
     def holds(self, path: Path) -> bool:
         """Tell whether a file is known and has not changed, and another try is of no use."""
@@ -126,8 +128,10 @@ class Known:
 
     def _is_due(self, file: str, reason: str | None) -> bool:
         """Tell whether a frame that ended with a reason is to be tried again."""
-        if reason is None or reason in _RETRIED or reason in self.again:
-            return reason is not None
+        if reason is None:
+            return file in self.unchecked
+        if reason in _RETRIED or reason in self.again:
+            return True
         return reason in self.lacked and self.tried.get(file) != self.lacked[reason]
 
     def note_tried(self, problems: Iterable[Mapping[str, Any]], reduction: Reduction) -> None:
@@ -177,8 +181,7 @@ def lacked_by(reduction: Reduction) -> dict[str, str]:
     placed, reduced = (
         config_sha256({"profile": reduction.profile.sha256, "has": has}) for has in (sky, masters)
     )
-    lacked = {Reason.NO_WCS.value: placed, Reason.BAD_WCS.value: placed, Reason.NO_MASTER.value: reduced}
-    return lacked if catalog is None else lacked | {_UNCHECKED: placed}
+    return {Reason.NO_WCS: placed, Reason.BAD_WCS: placed, Reason.NO_MASTER: reduced}
 
 
 def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
