@@ -19,7 +19,6 @@ from skylake.lake.relations import UNREADABLE, Relations
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Catalogs
-from skylake.sky.asterism_file import damage_of
 from skylake.sky.hats import OBJECTS, Objects, files_below, read_collection, read_objects, read_properties
 
 _THREADS = 16
@@ -192,6 +191,9 @@ def add_catalog_scans(layout: Layout, relations: Relations) -> None:
 
     Of a catalog that does not tell the checksums of its files at least the pages of these have some.
     """
+    # It loads the compiler of kernels, for which the fast checks have no use.
+    from skylake.sky.asterism_file import damage_of
+
     columns = ("file", "sha256", "n_bytes")
     files = [one[:2] for one in relations.values("catalog_files", *columns) if one[2] is not None]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
