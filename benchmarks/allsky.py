@@ -22,11 +22,11 @@ from skylake.core.camera import Site
 from skylake.core.horizon import Horizon
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.errors import FrameRejected
-from skylake.flow.allsky import measure_sky_frame
-from skylake.image.allsky import SearchParams
-from skylake.image.allsky_refine import Detected
-from skylake.image.allsky_solve import AllSkySolution, solve_all_sky
-from skylake.image.astrometry import Stars
+from skylake.flow.astrometry.all_sky_frames import measure_sky_frame
+from skylake.image.allsky.horizon_search import SearchParams
+from skylake.image.allsky.refine_geometry import Detected
+from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
+from skylake.image.wcs.header_wcs import Stars
 from skylake.simulate.wholesky import (
     SkyListParams,
     draw_fisheye,

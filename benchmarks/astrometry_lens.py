@@ -44,18 +44,18 @@ from pyarrow import parquet
 from skylake.cameras.profile import load
 from skylake.core.frame import Image
 from skylake.core.sphere import apply_proper_motion, ra_dec, tangent_basis, unit_vectors
-from skylake.image.astrometry import header_pointing
-from skylake.image.background import estimate_background
-from skylake.image.detect import detect_sources
-from skylake.image.distortion import learn_distortion
-from skylake.image.lens import Lens
-from skylake.image.matching import Sources
-from skylake.image.measure import measure_sources
-from skylake.image.projections import PROJECTIONS
-from skylake.image.read import open_stored, read_file
-from skylake.image.reduce import reduce_frame
-from skylake.image.refine import Refinement, lens_of, refine
-from skylake.image.sip import to_sip
+from skylake.image.detection.background import estimate_background
+from skylake.image.detection.detect_sources import detect_sources
+from skylake.image.distortion.distortion_model import learn_distortion
+from skylake.image.fitsio.read_fits import open_stored, read_file
+from skylake.image.photometry.measure_sources import measure_sources
+from skylake.image.reduction.reduce_frame import reduce_frame
+from skylake.image.wcs.header_wcs import header_pointing
+from skylake.image.wcs.lens import Lens
+from skylake.image.wcs.projections import PROJECTIONS
+from skylake.image.wcs.refine_lens import Refinement, lens_of, refine
+from skylake.image.wcs.sip import to_sip
+from skylake.image.wcs.star_matching import Sources
 
 SHAPE = (768, 1024)
 NOISE_PX = 0.1

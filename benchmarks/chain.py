@@ -42,14 +42,15 @@ from detection import draw_stars
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.flow import frames as tasks
-from skylake.flow.cluster import Inline
-from skylake.flow.forcing import Forcing
-from skylake.flow.psfpool import pool_psfs
-from skylake.image import forced, reduce
-from skylake.image.library import Library, Master
-from skylake.image.masterfile import write_master
-from skylake.image.placing import TargetStars
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.forced.forced_stage import Forcing
+from skylake.flow.forced.psf_pool import pool_psfs
+from skylake.flow.ingest import frame_tasks as tasks
+from skylake.image.masters.master_file import write_master
+from skylake.image.masters.master_library import Library, Master
+from skylake.image.psf import forced_photometry
+from skylake.image.psf.targets_on_frame import TargetStars
+from skylake.image.reduction import reduce_frame
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE_E, SKY_E, BIAS, SATURATION = 1.5, 8.0, 800.0, 300.0, 60000.0
@@ -72,28 +73,28 @@ A_IMAGE B_IMAGE THETA_IMAGE FLAGS"""
 STAGES = {
     "read the file": (tasks, "read_file"),
     "hash of the content": (tasks, "new_row"),
-    "header and pixels as stored": (reduce, "open_stored"),
-    "header values": (reduce, "_read_header"),
-    "calibrate": (reduce, "_calibrate"),
-    "WCS": (reduce, "point"),
-    "Sun and Moon": (reduce, "sky_row"),
-    "count pixels": (reduce, "count_pixels"),
-    "background": (reduce, "estimate_background"),
-    "detect": (reduce, "detect_sources"),
-    "refine background": (reduce, "refine_background"),
-    "measure": (reduce, "measure_sources"),
-    "trails": (reduce, "note_trails"),
-    "catalog": (reduce, "locate"),
-    "aperture corrections": (reduce, "aperture_corrections"),
-    "limits": (reduce, "note_limits"),
-    "images of cells": (reduce, "note_cells"),
-    "metrics": (reduce, "_judge"),
-    "targets: places": (forced, "sky_to_pixels"),
-    "targets: shift": (forced, "find_shift"),
-    "targets: width of the PSF": (forced, "psf_of_frame"),
-    "targets: fit and apertures": (forced, "fit_stars"),
-    "targets: tie to growth": (forced, "tie_to_growth"),
-    "targets: flags": (forced, "_flags"),
+    "header and pixels as stored": (reduce_frame, "open_stored"),
+    "header values": (reduce_frame, "_read_header"),
+    "calibrate": (reduce_frame, "_calibrate"),
+    "WCS": (reduce_frame, "point"),
+    "Sun and Moon": (reduce_frame, "sky_row"),
+    "count pixels": (reduce_frame, "count_pixels"),
+    "background": (reduce_frame, "estimate_background"),
+    "detect": (reduce_frame, "detect_sources"),
+    "refine background": (reduce_frame, "refine_background"),
+    "measure": (reduce_frame, "measure_sources"),
+    "trails": (reduce_frame, "note_trails"),
+    "catalog": (reduce_frame, "locate"),
+    "aperture corrections": (reduce_frame, "aperture_corrections"),
+    "limits": (reduce_frame, "note_limits"),
+    "images of cells": (reduce_frame, "note_cells"),
+    "metrics": (reduce_frame, "_judge"),
+    "targets: places": (forced_photometry, "sky_to_pixels"),
+    "targets: shift": (forced_photometry, "find_shift"),
+    "targets: width of the PSF": (forced_photometry, "psf_of_frame"),
+    "targets: fit and apertures": (forced_photometry, "fit_stars"),
+    "targets: tie to growth": (forced_photometry, "tie_to_growth"),
+    "targets: flags": (forced_photometry, "_flags"),
     "tables": (tasks, "_tables"),
     "write": (tasks, "write_rows"),
 }

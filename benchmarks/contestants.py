@@ -27,13 +27,13 @@ from skylake.core.camera import (
 )
 from skylake.core.flags import UNCLEAN
 from skylake.core.frame import FileContent
-from skylake.image.extracted import Extracted
-from skylake.image.forced import measure_targets
-from skylake.image.kron import kron_ellipses, plain_snr
-from skylake.image.placing import TargetStars
-from skylake.image.psf import PsfModel, PsfSums, solve_psf
-from skylake.image.psfstars import psf_of_frame, sums_of_frame
-from skylake.image.reduce import reduce_frame
+from skylake.image.photometry.kron_ellipses import kron_ellipses, plain_snr
+from skylake.image.psf.extracted_frame import Extracted
+from skylake.image.psf.forced_photometry import measure_targets
+from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
+from skylake.image.psf.psf_stars import psf_of_frame, sums_of_frame
+from skylake.image.psf.targets_on_frame import TargetStars
+from skylake.image.reduction.reduce_frame import reduce_frame
 
 RADII = (3.0, 5.0, 8.0)
 MESH_PX, TOTAL_PX = 64, 14.0

@@ -38,8 +38,8 @@ from scipy.spatial import cKDTree
 from skylake.core.camera import Extraction
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image
-from skylake.image.background import estimate_background, refine_background
-from skylake.image.detect import detect_sources
+from skylake.image.detection.background import estimate_background, refine_background
+from skylake.image.detection.detect_sources import detect_sources
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE_E, SKY_E, SATURATION = 1.5, 8.0, 800.0, 60000.0

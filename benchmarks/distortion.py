@@ -31,14 +31,14 @@ import numpy.typing as npt
 from claims import Claim, conclude
 
 from skylake.core.rotations import rotation_vector
-from skylake.image.changes import displacement
-from skylake.image.epochs import Epoch
-from skylake.image.following import Follower, Origin, Seen, divided
-from skylake.image.jointfit import SHARED
-from skylake.image.lens import Lens
-from skylake.image.lensfit import Pairs
-from skylake.image.matching import Sources
-from skylake.image.refine import refine
+from skylake.image.distortion.distortion_changes import displacement
+from skylake.image.distortion.distortion_epochs import Epoch
+from skylake.image.distortion.follow_camera import Follower, Origin, Seen, divided
+from skylake.image.distortion.joint_fit import SHARED
+from skylake.image.wcs.lens import Lens
+from skylake.image.wcs.lens_fit import Pairs
+from skylake.image.wcs.refine_lens import refine
+from skylake.image.wcs.star_matching import Sources
 
 SHAPE = (768, 1024)
 FOCAL = 2600.0

@@ -39,19 +39,19 @@ from skylake.core.flags import SourceFlag
 from skylake.core.frame import Image
 from skylake.core.reasons import Status
 from skylake.core.robust import MAD_TO_SIGMA
-from skylake.flow.cluster import Inline
-from skylake.flow.ingest import IngestOptions, ingest
-from skylake.flow.targets import TargetOptions, make_targets
-from skylake.image.background import estimate_background, refine_background
-from skylake.image.detect import detect_sources
-from skylake.image.extracted import Extracted
-from skylake.image.forced import ForcedMeasurements, measure_targets
-from skylake.image.growth import aperture_corrections
-from skylake.image.measure import measure_sources
-from skylake.image.placing import TargetStars
-from skylake.image.psf import PsfModel, solve_psf
-from skylake.image.psffit import by_place
-from skylake.image.psfstars import psf_of_frame, sums_of_frame
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.forced.make_targets import TargetOptions, make_targets
+from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.image.detection.background import estimate_background, refine_background
+from skylake.image.detection.detect_sources import detect_sources
+from skylake.image.photometry.growth_curves import aperture_corrections
+from skylake.image.photometry.measure_sources import measure_sources
+from skylake.image.psf.extracted_frame import Extracted
+from skylake.image.psf.forced_photometry import ForcedMeasurements, measure_targets
+from skylake.image.psf.psf_fit import by_place
+from skylake.image.psf.psf_model import PsfModel, solve_psf
+from skylake.image.psf.psf_stars import psf_of_frame, sums_of_frame
+from skylake.image.psf.targets_on_frame import TargetStars
 from skylake.lake import Lake
 from skylake.simulate import Moffat, render
 

@@ -39,7 +39,7 @@ from drawn import ZEROPOINT, Drawn, Renderer, bounds, draw, many, renderers
 from scipy.spatial import cKDTree
 from scipy.stats import norm
 
-from skylake.image.completeness import wilson
+from skylake.image.quality.completeness import wilson
 
 #: Bins of magnitude, and those of a quick run, which has fewer stars.
 EDGES, WIDE = (np.append(np.arange(11.0, 19.5, step), 20.25) for step in (1.0, 2.0))

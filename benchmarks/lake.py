@@ -37,14 +37,14 @@ from claims import Claim, conclude
 
 from skylake.core.batch import Batch
 from skylake.core.sphere import separation_deg
-from skylake.flow.cluster import Workers, workers
-from skylake.flow.compact import compact
+from skylake.flow.execution.cluster import Workers, workers
+from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
-from skylake.lake.opened import OpenTable
+from skylake.lake.storage.open_table import OpenTable
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of
-from skylake.simulate.tables import night_tables
+from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.pixels import PixelTree
 
 HISTORY = ["frame_id", "mjd_mid", "ra_deg", "dec_deg", "flux_aper2", "flux_aper2_err", "flags"]

@@ -12,14 +12,14 @@ import numpy as np
 from starfields import CENTROID_NOISE, HALF, MOST_STARS, SIDE, List, Sky
 
 from skylake.core.sphere import ra_dec, unit_vectors
-from skylake.image.lens import Lens
-from skylake.image.matching import Sources
-from skylake.image.refine import refine
-from skylake.image.solve import Solution, SolveParams, solve
+from skylake.image.solving.solve_stars import Solution, SolveParams, solve
+from skylake.image.wcs.lens import Lens
+from skylake.image.wcs.refine_lens import refine
+from skylake.image.wcs.star_matching import Sources
 from skylake.lake import Lake
 from skylake.sky.asterism_index import AsterismIndex, ensure_index
-from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.cone import read_cone
+from skylake.sky.lake_catalogs import ReferenceCatalog
 
 #: The scale is known to this factor, and a prior is so many degrees wide.
 UNCERTAINTY, NEAR_DEG = 1.2, 1.0

@@ -12,8 +12,8 @@ import sep
 from claims import Claim
 
 from skylake.core.flags import SourceFlag
-from skylake.image.extracted import Extracted
-from skylake.image.forced import ForcedMeasurements
+from skylake.image.psf.extracted_frame import Extracted
+from skylake.image.psf.forced_photometry import ForcedMeasurements
 from skylake.simulate import Moffat, render
 
 #: Edges of the spans of S/N in which pulls are judged, and how many stars tell them.

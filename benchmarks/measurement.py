@@ -24,11 +24,11 @@ from claims import Claim, conclude
 
 from skylake.core.camera import Apertures, Camera, Extraction
 from skylake.core.frame import Image
-from skylake.image.background import Background, estimate_background, refine_background
-from skylake.image.detect import Detections, detect_sources
-from skylake.image.growth import aperture_corrections
-from skylake.image.measure import measure_sources
-from skylake.image.photometry import circular_fluxes, make_scene
+from skylake.image.detection.background import Background, estimate_background, refine_background
+from skylake.image.detection.detect_sources import Detections, detect_sources
+from skylake.image.photometry.aperture_photometry import circular_fluxes, make_scene
+from skylake.image.photometry.growth_curves import aperture_corrections
+from skylake.image.photometry.measure_sources import measure_sources
 from skylake.simulate import Moffat, render
 
 N_SOURCES = 10_000

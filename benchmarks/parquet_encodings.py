@@ -30,12 +30,12 @@ import pyarrow.parquet as pq
 from claims import Claim, conclude
 from hats.io.file_io import file_io as hats_files
 
-from skylake.lake.parts import sort_rows, split
+from skylake.lake.storage.parts import sort_rows, split
 from skylake.schema import load
 from skylake.schema.parquet import ROW_GROUP_ROWS, write_options
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of
-from skylake.simulate.tables import night_tables
+from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.cone import read_cone
 from skylake.sky.hats import Properties, leaf_folder, write_metadata
 from skylake.sky.pixels import Pixel, PixelTree

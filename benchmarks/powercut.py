@@ -127,9 +127,9 @@ def commits(root: Path, source: Path, told: Path, forced: bool) -> int:
     """Commit nights, as they are or without forcing anything to disk."""
     if not forced:
         import skylake.durable
-        import skylake.lake.commit
+        import skylake.lake.commits.commit
 
-        for module in (skylake.durable, skylake.lake.commit):
+        for module in (skylake.durable, skylake.lake.commits.commit):
             module.sync_tree = module.sync_folder = lambda path: None
         os.fsync = lambda descriptor: None
     return commit_nights(root, source, told)

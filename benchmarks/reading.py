@@ -26,10 +26,10 @@ from claims import Claim, conclude
 
 from skylake.core.camera import Camera, ReductionSteps
 from skylake.core.frame import FileContent, Image
-from skylake.image.calibrate import Conditions, calibrate
-from skylake.image.linear import LinearPass, run_pass
-from skylake.image.masterfile import MasterFrame
-from skylake.image.read import open_stored
+from skylake.image.detrend.detrend_chain import Conditions, calibrate
+from skylake.image.detrend.linear_pass import LinearPass, run_pass
+from skylake.image.fitsio.read_fits import open_stored
+from skylake.image.masters.master_file import MasterFrame
 
 SHAPE = (2048, 2048)
 MPIX = SHAPE[0] * SHAPE[1] / 1e6

@@ -4,7 +4,7 @@ Needs: skylake alone. Takes a quarter of a minute on 2 cores.
 
 Simulated: a camera of 1024 x 768 pixels without distortion, 1 to 75 degrees wide, looks at several altitudes from a
 site at 2,600 m. Its 600 stars are where the whole air and the motion of the Earth put them, and their places are off
-by 0.01 px in each coordinate. A lens is fitted by `skylake.image.refined.refine_pointing` from a pointing that is off,
+by 0.01 px in each coordinate. A lens is fitted by `skylake.image.solving.refined_wcs.refine_pointing` from a pointing that is off,
 and compared with the truth on a grid over the image: root mean square distance, pixels.
 
 Four ways: the lens of the frame alone, whose distortion may follow the air; and the pointing, scale and stretch alone,
@@ -27,14 +27,14 @@ from skylake.core.camera import Site
 from skylake.core.horizon import Horizon, horizontal_vectors
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
-from skylake.image.astrometry import Stars
-from skylake.image.bending import Bending
-from skylake.image.distortion import Distortion
-from skylake.image.jointfit import SHARED
-from skylake.image.lens import Lens
-from skylake.image.matching import Sources
-from skylake.image.refined import refine_pointing
-from skylake.image.seeding import pointing_of
+from skylake.image.distortion.distortion_model import Distortion
+from skylake.image.distortion.joint_fit import SHARED
+from skylake.image.solving.refined_wcs import refine_pointing
+from skylake.image.solving.solve_near_expected import pointing_of
+from skylake.image.wcs.field_refraction import Bending
+from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.lens import Lens
+from skylake.image.wcs.star_matching import Sources
 
 SHAPE = (768, 1024)
 AIR = Air(740.0, 5.0, 0.545, 2600.0)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from skylake.errors import FrameRejected
-from skylake.flow import astrometrynet
-from skylake.image.solve import SolveParams
-from skylake.image.starlist import StarList
+from skylake.flow.astrometry import astrometry_net
+from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.source_list import StarList
 
 ToSky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 #: Gives CPU seconds, and how pixels lead to the sky, if that was found.
@@ -90,7 +90,7 @@ def _program(folder: Path, sources: StarList, params: SolveParams) -> tuple[floa
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        answered = astrometrynet.solve_list(sources, params, folder, BUSY_S)
+        answered = astrometry_net.solve_list(sources, params, folder, BUSY_S)
     except FrameRejected:
         answered = None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -33,11 +33,11 @@ from starfields import SIDE, List
 
 from skylake import cameras
 from skylake.core.sphere import ra_dec
-from skylake.flow.refining import Refiner
-from skylake.image.read import open_stored, read_file
-from skylake.image.solve import Solution, SolveParams, solve
-from skylake.image.solvewcs import wcs_header
-from skylake.image.starlist import StarList, star_list
+from skylake.flow.astrometry.refine_solutions import Refiner
+from skylake.image.fitsio.read_fits import open_stored, read_file
+from skylake.image.solving.solution_header import wcs_header
+from skylake.image.solving.solve_stars import Solution, SolveParams, solve
+from skylake.image.solving.source_list import StarList, star_list
 from skylake.sky.asterism_index import AsterismIndex
 
 WRONG_PX = 5.0

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from skylake.core.sphere import ra_dec, unit_vectors
-from skylake.image.lens import Lens
+from skylake.image.wcs.lens import Lens
 
 Floats = np.ndarray
 

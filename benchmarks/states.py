@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake.flow.cluster import Inline
-from skylake.flow.verify import VerifyOptions, open_facts, verify
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.lake import Lake, Snapshot
-from skylake.lake.parts import file_sha256
+from skylake.lake.storage.parts import file_sha256
 from skylake.schema import conform, load, table_names
 from skylake.schema.digest import add_digests, rows_digest
-from skylake.schema.sql import MIRRORED
+from skylake.schema.schema_ddl import MIRRORED
 
 #: (table, part) to the number of its rows and the digest of their content.
 State = dict[tuple[str, str], str]
@@ -113,7 +113,7 @@ def litter(lake: Lake) -> list[str]:
 
 def store_litter(url: str) -> list[str]:
     """Return the objects of a published lake that no snapshot needs, or that are not as the lists of them tell."""
-    from skylake.lake.remote import OBJECTS, PublishedLayout, objects_of
+    from skylake.lake.remote.published_lake import OBJECTS, PublishedLayout, objects_of
     from skylake.places import key, place, store
 
     layout = PublishedLayout(place(url))

@@ -40,16 +40,16 @@ from chain import EXPOSURE_S, ZEROPOINT, Sky
 from claims import Claim, conclude
 
 from skylake.cameras import Profile
-from skylake.flow import calibrate as calibrating
-from skylake.flow import ingest as ingesting
-from skylake.flow import psfpool
-from skylake.flow.calibrate import calibrate
-from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Inline, Workers, workers
-from skylake.flow.frames import Reduction, reduce_chunk
-from skylake.flow.ingest import ingest
-from skylake.flow.masters import build_masters
-from skylake.flow.targets import TargetOptions, make_targets
+from skylake.flow.execution.cluster import Inline, Workers, workers
+from skylake.flow.forced import psf_pool
+from skylake.flow.forced.make_targets import TargetOptions, make_targets
+from skylake.flow.ingest import ingest_frames as ingesting
+from skylake.flow.ingest.frame_tasks import Reduction, reduce_chunk
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.maintenance.import_catalogs import import_catalog
+from skylake.flow.masters.build_masters import build_masters
+from skylake.flow.zeropoints import calibrate_nights as calibrating
+from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.sky.catalog_columns import CatalogColumns
@@ -65,7 +65,7 @@ STAGES = {
 }
 #: What of a whole ingest is timed in one process, besides what `chain.py` times of a frame.
 FURTHER = {
-    "PSF of the night: sums": (psfpool, "sums_of_frame"),
+    "PSF of the night: sums": (psf_pool, "sums_of_frame"),
     "gather": (ingesting, "gather_batch"),
     "commit": (ingesting, "commit_nights"),
     "match": (calibrating, "match_night"),

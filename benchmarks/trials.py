@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skylake import cameras
-from skylake.flow.aggregate import aggregate
+from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.archive import make_archive
-from skylake.flow.calibrate import calibrate
-from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Inline
-from skylake.flow.compact import compact
-from skylake.flow.ingest import IngestOptions, ingest
-from skylake.flow.targets import TargetOptions, make_targets
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.forced.make_targets import TargetOptions, make_targets
+from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.maintenance.compact_tables import compact
+from skylake.flow.maintenance.import_catalogs import import_catalog
+from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, publish_snapshot
-from skylake.lake.geometries import read_geometries, write_geometries
-from skylake.mirror.run import mirror_lake
+from skylake.lake.cameras.stored_geometries import read_geometries, write_geometries
+from skylake.mirror.mirror_lake import mirror_lake
 from skylake.settings import Settings
 from skylake.simulate import MosaicParams, Scenario, ScheduleParams, StarParams, simulate, simulate_camera
 from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye

@@ -24,10 +24,10 @@ from scipy.ndimage import gaussian_filter
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.flow.cluster import Inline
-from skylake.flow.ingest import ingest
-from skylake.flow.solving import KnownSky, known_sky, solve_frame
-from skylake.image.solve import SolveParams
+from skylake.flow.astrometry.solve_frames import KnownSky, known_sky, solve_frame
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.image.solving.solve_stars import SolveParams
 from skylake.lake import Lake
 
 SIDE, SCALE = 1024, 8.0
@@ -147,7 +147,7 @@ def ingested(paths: list[tuple[str, Path]], lake: Lake) -> Iterator[tuple[str, s
 
 def verdict(path: Path, profile: Profile, lake: Lake) -> str:
     """Ingest a frame; return why it is rejected, or its status."""
-    from skylake.flow.ingest import IngestOptions
+    from skylake.flow.ingest.ingest_frames import IngestOptions
 
     report = ingest(lake, profile, [path], Inline(), IngestOptions(redo=True))
     (status,) = report.counts

@@ -22,8 +22,8 @@ from typing import Any
 
 #: What a command would import first; a kill is to hit the work, not the imports.
 _PRELOADED = [
-    "skylake.cli.main", "skylake.cli.nightly", "skylake.flow.archive", "skylake.sky.join", "skylake.image.reduce",
-    "skylake.mirror.run", "skylake.report.collect", "distributed", "lsdb", "duckdb", "sep", "psycopg",
+    "skylake.cli.main", "skylake.cli.nightly_command", "skylake.flow.archive", "skylake.sky.join", "skylake.image.reduction.reduce_frame",
+    "skylake.mirror.mirror_lake", "skylake.report.collect", "distributed", "lsdb", "duckdb", "sep", "psycopg",
     "astropy.io.fits",
 ]  # fmt: skip
 _LONG_S = 180.0
@@ -177,15 +177,15 @@ def count_frames(file: Path) -> None:
 
 def dask_setup(worker: Any) -> None:
     """Be called by a worker of dask that begins, as its configuration asks."""
-    from skylake.flow import frames
+    from skylake.flow.ingest import frame_tasks
 
-    reduce, descriptor = frames.reduce_frame, os.open(os.environ[COUNTED], os.O_WRONLY | os.O_APPEND)
+    reduce, descriptor = frame_tasks.reduce_frame, os.open(os.environ[COUNTED], os.O_WRONLY | os.O_APPEND)
 
     def counted(content: Any, *values: Any, **options: Any) -> Any:
         os.write(descriptor, f"{content.path}\n".encode())
         return reduce(content, *values, **options)
 
-    frames.reduce_frame = counted
+    frame_tasks.reduce_frame = counted
 
 
 def _watch(process: int, options: list[str]) -> subprocess.Popen[str]:

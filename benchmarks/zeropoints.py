@@ -29,16 +29,16 @@ from skylake import cameras
 from skylake.core.flags import SPOILED
 from skylake.core.robust import robust_mean, sigma_mad
 from skylake.core.sphere import unit_vectors
-from skylake.flow.aggregate import aggregate
-from skylake.flow.calibrate import calibrate
-from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Workers, workers
-from skylake.flow.ingest import ingest
+from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.execution.cluster import Workers, workers
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.maintenance.import_catalogs import import_catalog
+from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Snapshot
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams, simulate
 from skylake.sky.catalog_columns import CatalogColumns
 from skylake.sky.match import mutual_nearest, pairs_within
-from skylake.table.selection import Band, Matches, gather
+from skylake.table.match_selection import Band, Matches, gather
 
 
 def main() -> None:

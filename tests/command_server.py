@@ -18,8 +18,8 @@ from typing import Any
 
 #: What nearly all commands import. None of it starts a thread that would not survive a fork.
 IMPORTED = [
-    "skylake.cli.main", "skylake.flow.aggregate", "skylake.flow.calibrate", "skylake.flow.catalogs",
-    "skylake.flow.mosaics", "skylake.flow.verify", "skylake.lake", "skylake.lake.opened", "skylake.report.style",
+    "skylake.cli.main", "skylake.flow.aggregates.refresh", "skylake.flow.zeropoints.calibrate_nights", "skylake.flow.maintenance.import_catalogs",
+    "skylake.flow.ingest.multi_detector", "skylake.flow.maintenance.verify_lake", "skylake.lake", "skylake.lake.storage.open_table", "skylake.report.style",
     "skylake.simulate", "astropy.wcs", "duckdb", "pyarrow.dataset",
 ]  # fmt: skip
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skylake.image.solve import SolveParams
-from skylake.image.starlist import StarList
+from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.source_list import StarList
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,8 @@ A profile is a table of the keys in :class:`skylake.core.camera.Camera`, with fo
 """
 
 from skylake.cameras.header import describe_header, read_header
+from skylake.cameras.header_values import HeaderReading, Reading
 from skylake.cameras.profile import Profile, load, load_chips, names
-from skylake.cameras.reading import HeaderReading, Reading
 
 __all__ = [
     "HeaderReading",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from skylake.cameras.reading import HeaderReading, read_text
+from skylake.cameras.header_values import HeaderReading, read_text
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.reasons import Reason

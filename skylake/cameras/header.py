@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from skylake.cameras.chips import refuse_other_chip
-from skylake.cameras.exposure import read_exposure
-from skylake.cameras.kinds import calibration_kind, read_readout
-from skylake.cameras.moments import read_time
-from skylake.cameras.profile import Profile
-from skylake.cameras.reading import (
+from skylake.cameras.exposure_length import read_exposure
+from skylake.cameras.exposure_times import read_time
+from skylake.cameras.frame_kinds import calibration_kind, read_readout
+from skylake.cameras.header_values import (
     MAX_NAME,
     MAX_TITLE,
     Cards,
@@ -21,6 +20,7 @@ from skylake.cameras.reading import (
     read_numbers,
     read_text,
 )
+from skylake.cameras.profile import Profile
 from skylake.core.camera import Camera
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason

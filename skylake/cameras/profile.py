@@ -13,9 +13,9 @@ from typing import Any
 
 from skylake import logs
 from skylake.cameras.chips import chip_blocks, of_chip
-from skylake.cameras.rules import rules_of_profile
-from skylake.cameras.skycontent import sky_checksums
-from skylake.cameras.unused import refuse_unused
+from skylake.cameras.profile_rules import rules_of_profile
+from skylake.cameras.sky_content import sky_checksums
+from skylake.cameras.unused_keys import refuse_unused
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.ids import config_sha256

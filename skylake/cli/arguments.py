@@ -15,7 +15,7 @@ import click
 from skylake import logs
 
 if TYPE_CHECKING:
-    from skylake.flow.cluster import Workers
+    from skylake.flow.execution.cluster import Workers
     from skylake.lake import Lake, Snapshot
     from skylake.settings import Settings
 
@@ -265,7 +265,7 @@ def start_workers(lake: Lake, cluster: str | None, count: int | None) -> Iterato
 @contextmanager
 def workers_of(root: Path, settings: Settings, cluster: str | None, count: int | None) -> Iterator[Workers]:
     """Start workers for a lake that may be damaged; see :func:`start_workers`."""
-    from skylake.flow.cluster import workers
+    from skylake.flow.execution.cluster import workers
     from skylake.settings import misplaced, user_setting
 
     where = cluster or user_setting(root, "cluster")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Profile, Reading
     from skylake.core.camera import Camera, Gate
     from skylake.core.frame import StoredImage
-    from skylake.image.library import Library
+    from skylake.image.masters.master_library import Library
     from skylake.lake import Snapshot
 
 _Made = TypeVar("_Made")
@@ -100,7 +100,7 @@ def _telescope(header: Any, camera: Camera, mjd: float | None) -> list[Reading]:
     """Return where the cards of the telescope put the centre of the image, and the position angle of its y axis."""
     from skylake.cameras import Reading
     from skylake.core.attitudes import matrix_of_place, pointing_of_attitude
-    from skylake.image.seeds import telescope_attitude
+    from skylake.image.solving.expected_pointing import telescope_attitude
 
     attitude = telescope_attitude(header, camera, mjd)
     if attitude is None:
@@ -184,7 +184,7 @@ def _sun(header: HeaderReading) -> list[Reading]:
 def _temperature(reading: HeaderReading) -> list[Reading]:
     """Tell that no card gives the temperature of the detector, where masters are chosen by it."""
     from skylake.cameras import Reading
-    from skylake.image.library import needed
+    from skylake.image.masters.master_library import needed
 
     camera = reading.camera
     if reading.ccd_temperature_c is not None or not needed(camera.reduction.steps):
@@ -220,7 +220,7 @@ def _note_kind(result: dict[str, Any], rows: list[Reading], reading: HeaderReadi
     """Say as what a bias, dark or flat is taken, and leave out what such a frame does not need."""
     from dataclasses import replace
 
-    from skylake.cameras.kinds import calibration_kind
+    from skylake.cameras.frame_kinds import calibration_kind
     from skylake.core.reasons import Reason
 
     if reading.problem is None or reading.problem[0] != Reason.NOT_SCIENCE:
@@ -276,7 +276,7 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
     import dataclasses
 
     from skylake.cameras import read_header
-    from skylake.image.read import open_stored, read_file
+    from skylake.image.fitsio.read_fits import open_stored, read_file
 
     result: dict[str, Any] = {
         "file": str(file), "usable": False, "reason": None, "message": None, "taken_as": None, "readings": [],
@@ -299,8 +299,8 @@ def check_file(file: Path, profile: Profile, snapshot: Snapshot | None = None) -
 
 
 def _library(snapshot: Snapshot | None, profile: Profile) -> Library:
-    from skylake.flow.masters import library_of
-    from skylake.image.library import Library
+    from skylake.flow.masters.build_masters import library_of
+    from skylake.image.masters.master_library import Library
 
     return Library(Path()) if snapshot is None else library_of(snapshot, profile.name)
 
@@ -310,7 +310,7 @@ def _of_header(
 ) -> list[Reading]:
     """Return what is told of every frame."""
     from skylake.cameras import describe_header
-    from skylake.cameras.unused import unused_readings
+    from skylake.cameras.unused_keys import unused_readings
 
     rows = _with_dates(describe_header(raw.header, reading), reading)
     if raw.n_further and profile.base.header.extension is None:
@@ -344,9 +344,9 @@ def _place(raw: StoredImage, camera: Camera, attempt: _Attempt) -> list[Reading]
     """Tell where the header says that the image is, which takes no pixels."""
     from skylake.cameras import Reading
     from skylake.core.reasons import Reason
-    from skylake.image.astrometry import header_pointing
-    from skylake.image.skyplace import NO_SITE
-    from skylake.image.steps import image_grid, trim_window
+    from skylake.image.allsky.allsky_pointing import NO_SITE
+    from skylake.image.detrend.detrend_steps import image_grid, trim_window
+    from skylake.image.wcs.header_wcs import header_pointing
 
     if camera.astrometry.all_sky:
         if camera.site.known:

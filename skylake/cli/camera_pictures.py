@@ -9,31 +9,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from skylake.image.epochs import Epoch
-    from skylake.image.geometry import Geometry
+    from skylake.image.allsky.geometry_epochs import Geometry
+    from skylake.image.distortion.distortion_epochs import Epoch
     from skylake.lake import Lake, Snapshot
 
 
 def draw_epoch(lake: Lake, camera: str, epoch: Epoch, folder: Path) -> list[str]:
     """Draw an epoch of a camera into a folder; return the files."""
     from skylake.core.sphere import ARCSEC_PER_RADIAN
-    from skylake.flow.cluster import Inline
-    from skylake.flow.learning import stars_of_epoch
-    from skylake.flow.residualfields import field_of_epoch
-    from skylake.report import astrometry
+    from skylake.flow.astrometry.learn_distortion import stars_of_epoch
+    from skylake.flow.astrometry.residual_fields import field_of_epoch
+    from skylake.flow.execution.cluster import Inline
+    from skylake.report import astrometry_page
 
     model = epoch.distortion.model
     stars = stars_of_epoch(lake, camera, epoch, Inline())
     scale = ARCSEC_PER_RADIAN / model.focal_px
-    found = astrometry.FrameResiduals(*stars, epoch.shape, scale)
+    found = astrometry_page.FrameResiduals(*stars, epoch.shape, scale)
     field, n_frames = field_of_epoch(lake.snapshot(), camera, epoch)
     name = f"{camera}, epoch {epoch.number}"
     figures = {
-        "distortion": astrometry.distortion_map(model, epoch.shape, f"{name}: distortion"),
-        "residuals": astrometry.residual_quiver(found, f"{name}: residuals"),
-        "radius": astrometry.residuals_against_radius(found, f"{name}: residuals against radius"),
-        "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
-        "field": astrometry.stored_field(field, epoch.shape, scale, n_frames, f"{name}: residuals as stored"),
+        "distortion": astrometry_page.distortion_map(model, epoch.shape, f"{name}: distortion"),
+        "residuals": astrometry_page.residual_quiver(found, f"{name}: residuals"),
+        "radius": astrometry_page.residuals_against_radius(found, f"{name}: residuals against radius"),
+        "histogram": astrometry_page.residual_histogram(found, f"{name}: spread of residuals"),
+        "field": astrometry_page.stored_field(
+            field, epoch.shape, scale, n_frames, f"{name}: residuals as stored"
+        ),
     }
     return _saved(figures, folder, f"{camera}-{epoch.number}.{epoch.version}")
 
@@ -44,17 +46,17 @@ def draw_sky_geometry(snapshot: Snapshot, geometry: Geometry, camera: str, folde
     Where it shows altitudes and azimuths, its distortion, and what is left of the stars of its frames.
     """
     from skylake.core.sphere import ARCSEC_PER_RADIAN
-    from skylake.flow.residualfields import field_of_geometry
-    from skylake.report import astrometry
-    from skylake.report.geometry import horizon_grid
+    from skylake.flow.astrometry.residual_fields import field_of_geometry
+    from skylake.report import astrometry_page
+    from skylake.report.geometry_page import horizon_grid
 
     name, lens, shape = f"{camera}, geometry {geometry.name}", geometry.lens, geometry.shape
     field, n_frames = field_of_geometry(snapshot, camera, geometry)
     scale = ARCSEC_PER_RADIAN / lens.focal_px
     figures = {
         "horizon": horizon_grid(geometry, name),
-        "distortion": astrometry.distortion_map(lens, shape, f"{name}: distortion", whole_sky=True),
-        "field": astrometry.stored_field(field, shape, scale, n_frames, f"{name}: residuals as stored"),
+        "distortion": astrometry_page.distortion_map(lens, shape, f"{name}: distortion", whole_sky=True),
+        "field": astrometry_page.stored_field(field, shape, scale, n_frames, f"{name}: residuals as stored"),
     }
     return _saved(figures, folder, f"{camera}-{geometry.name}")
 

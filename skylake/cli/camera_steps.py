@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Reading
     from skylake.core.frame import StoredImage
-    from skylake.image.library import Library, Wanted
+    from skylake.image.masters.master_library import Library, Wanted
 
 _Made = TypeVar("_Made")
 #: Does what may fail, and keeps why it did.
@@ -29,7 +29,7 @@ def note_masters(
     Without a lake it is only a note that there are no masters.
     """
     from skylake.cameras import Reading
-    from skylake.image.conditions import wanted_masters
+    from skylake.image.detrend.frame_conditions import wanted_masters
 
     rows = [*rows, *_kind_of(raw, reading, file)]
     steps = reading.camera.reduction.steps
@@ -45,7 +45,7 @@ def note_masters(
 def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Reading]:
     """Return that a frame is taken for one of the sky, where no card tells that, and whether it looks like another."""
     from skylake.cameras import Reading
-    from skylake.cameras.suspects import suspected_kind
+    from skylake.cameras.calibration_suspects import suspected_kind
 
     if reading.kind is not None:
         return []
@@ -61,7 +61,7 @@ def _measured(
 ) -> list[Reading]:
     """Return the readings with gain and read noise of photon transfers, where the profile asks for them."""
     from skylake.cameras import Reading
-    from skylake.image.measured import take_measured
+    from skylake.image.masters.detector_properties import take_measured
 
     transfers = attempt(lambda: take_measured(reading, wanted, library)) if library.lake else None
     source = " ".join(one.name for one in transfers or ())
@@ -84,8 +84,8 @@ def _chosen(
 ) -> list[Reading]:  # fmt: skip
     """Return the readings with the masters that an ingest would take."""
     from skylake.cameras import Reading
-    from skylake.image.lacking import why_lacking
-    from skylake.image.library import needed
+    from skylake.image.masters.master_library import needed
+    from skylake.image.masters.missing_master import why_lacking
 
     camera = reading.camera
     kinds = needed(camera.reduction.steps)
@@ -110,9 +110,9 @@ def try_steps(
     raw: StoredImage, reading: HeaderReading, library: Library, file: Path, attempt: Attempt
 ) -> None:
     """Do the steps of a frame of the sky, as far as what they need is at hand."""
-    from skylake.image.calibrate import Conditions, calibrate
-    from skylake.image.conditions import conditions_of
-    from skylake.image.library import needed
+    from skylake.image.detrend.detrend_chain import Conditions, calibrate
+    from skylake.image.detrend.frame_conditions import conditions_of
+    from skylake.image.masters.master_library import needed
 
     steps = reading.camera.reduction.steps
     masters = needed(steps)

@@ -13,7 +13,7 @@ import click
 from skylake.cli.main import cli
 from skylake.resources import folder
 from skylake.schema.dictionary import dictionary
-from skylake.schema.sql import ddl, duckdb_flags, postgres_flags
+from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
 
 _REFERENCE = """# Command reference
 

@@ -15,21 +15,21 @@ from typing import Any, NoReturn
 import click
 
 from skylake import logs
-from skylake.cli.calib import calib
-from skylake.cli.cameras import camera
-from skylake.cli.catalogs import catalog
-from skylake.cli.demo import demo
-from skylake.cli.forget import forget
-from skylake.cli.history import compact, history, rollback, vacuum
-from skylake.cli.lakes import init, path, status
-from skylake.cli.publishing import publish
-from skylake.cli.queries import cone, flags, lc, map_, sql
-from skylake.cli.runs import aggregate, calibrate, ingest, mirror, report, run
-from skylake.cli.simulation import simulate
-from skylake.cli.single import reduce
-from skylake.cli.solving import solve
-from skylake.cli.targets import targets
-from skylake.cli.verify import verify
+from skylake.cli.calib_commands import calib
+from skylake.cli.camera_commands import camera
+from skylake.cli.catalog_commands import catalog
+from skylake.cli.demo_command import demo
+from skylake.cli.forget_command import forget
+from skylake.cli.history_commands import compact, history, rollback, vacuum
+from skylake.cli.lake_commands import init, path, status
+from skylake.cli.publish_command import publish
+from skylake.cli.query_commands import cone, flags, lc, map_, sql
+from skylake.cli.reduce_command import reduce
+from skylake.cli.run_commands import aggregate, calibrate, ingest, mirror, report, run
+from skylake.cli.simulate_command import simulate
+from skylake.cli.solve_command import solve
+from skylake.cli.target_commands import targets
+from skylake.cli.verify_command import verify
 from skylake.errors import SkylakeError, UsageError, reason_of
 from skylake.revision import code_version
 

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from skylake.cameras import Profile
-    from skylake.flow.solving import SolvedFrame
+    from skylake.flow.astrometry.solve_frames import SolvedFrame
 
 
 def write_wcs(solved: SolvedFrame, path: Path, profile: Profile, stem: Path, copy: bool) -> str | None:
     """Write the WCS of a solved frame, or a copy of the frame with it; return the file."""
-    from skylake.flow.solving import write_copy, write_header
+    from skylake.flow.astrometry.solve_frames import write_copy, write_header
 
     if solved.header is None:
         return None
@@ -41,29 +41,29 @@ def draw(solved: SolvedFrame, stem: Path) -> list[str]:
 
 
 def _figures(solved: SolvedFrame, name: str) -> dict[str, Figure]:
-    from skylake.report import astrometry, geometry
+    from skylake.report import astrometry_page, geometry_page
 
     if solved.all_sky is not None:
         whole = solved.all_sky
         return {
-            "residuals": geometry.residual_arrows(whole, f"{name}: residuals"),
-            "zenith": geometry.residuals_against_zenith_distance(
+            "residuals": geometry_page.residual_arrows(whole, f"{name}: residuals"),
+            "zenith": geometry_page.residuals_against_zenith_distance(
                 whole, f"{name}: residuals against zenith distance"
             ),
-            "azimuth": geometry.residuals_against_azimuth(whole, f"{name}: residuals against azimuth"),
-            "sky": geometry.sky_chart(whole, f"{name}: the sky"),
-            "histogram": geometry.residual_spread(whole, f"{name}: spread of residuals"),
-            "distortion": astrometry.distortion_map(
+            "azimuth": geometry_page.residuals_against_azimuth(whole, f"{name}: residuals against azimuth"),
+            "sky": geometry_page.sky_chart(whole, f"{name}: the sky"),
+            "histogram": geometry_page.residual_spread(whole, f"{name}: spread of residuals"),
+            "distortion": astrometry_page.distortion_map(
                 whole.view.lens, whole.view.shape, f"{name}: distortion", whole_sky=True
             ),
         }
     if solved.refined is None or solved.found is None:
         return {}
     shape, better = solved.found.shape, solved.refined.pointing
-    found = astrometry.FrameResiduals.of(better.refinement, shape, better.pointing.pixel_scale_arcsec)
+    found = astrometry_page.FrameResiduals.of(better.refinement, shape, better.pointing.pixel_scale_arcsec)
     return {
-        "residuals": astrometry.residual_quiver(found, f"{name}: residuals"),
-        "radius": astrometry.residuals_against_radius(found, f"{name}: residuals against radius"),
-        "histogram": astrometry.residual_histogram(found, f"{name}: spread of residuals"),
-        "distortion": astrometry.distortion_map(better.refinement.lens, shape, f"{name}: distortion"),
+        "residuals": astrometry_page.residual_quiver(found, f"{name}: residuals"),
+        "radius": astrometry_page.residuals_against_radius(found, f"{name}: residuals against radius"),
+        "histogram": astrometry_page.residual_histogram(found, f"{name}: spread of residuals"),
+        "distortion": astrometry_page.distortion_map(better.refinement.lens, shape, f"{name}: distortion"),
     }

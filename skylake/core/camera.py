@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from skylake.core.astrometry import Astrometry
+from skylake.core.astrometry_settings import Astrometry
 from skylake.core.bands import filter_called
+from skylake.core.detector_place import Place
 from skylake.core.ids import config_sha256
-from skylake.core.place import Place
-from skylake.core.reduction import BadPixels, CosmicRays, SkyFrames
+from skylake.core.reduction_settings import BadPixels, CosmicRays, SkyFrames
 from skylake.settings import Catalogs
 
 Scale = Literal["utc", "tai", "tt"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag
-from skylake.core.response import ResponseError
+from skylake.core.response_settings import ResponseError
 from skylake.errors import FrameFailed
 
 Pixels = npt.NDArray[np.float32]

@@ -94,7 +94,7 @@ def intrinsic_scatter(residuals: Floats, errors: Floats, lost: int = 1) -> float
     float
         0 if the stated errors suffice.
     """
-    from skylake.core.scatter import refined_variance, scale_start
+    from skylake.core.excess_scatter import refined_variance, scale_start
 
     n = len(residuals)
     if n <= lost:

@@ -21,24 +21,24 @@ from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, UsageError, reason_of, together
-from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Workers
-from skylake.flow.nights import zeropoints_name
+from skylake.flow.execution.cluster import Workers
+from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.otherskies import differences
-from skylake.flow.parameters import calibration_configuration, calibration_inputs
-from skylake.flow.progress import Progress, Silent
+from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
+from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, calibration_inputs
 from skylake.lake import Commit, Lake, Part, Snapshot
-from skylake.lake.parts import stage_sorted_part
+from skylake.lake.storage.parts import stage_sorted_part
 from skylake.simulate import Scenario
 from skylake.simulate.colours import SIMULATED_BANDS
 from skylake.simulate.fieldstars import field_catalog
 from skylake.simulate.scenario import HeaderParams, TableParams
 from skylake.simulate.schedule import nights_of
 from skylake.simulate.season import season
-from skylake.simulate.tables import night_tables
+from skylake.simulate.simulated_tables import night_tables
 from skylake.sky.catalog_columns import CatalogColumns
-from skylake.sky.catalogs import ReferenceCatalog
 from skylake.sky.hats import read_properties
+from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 from skylake.table.matches import matches_name
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake import Lake, Part
-from skylake.lake.ledger import read_configuration
+from skylake.lake.commits.ledger import read_configuration
 
 
 def differences(lake: Lake, part: Part | None, wanted: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ symbolic link says which snapshot is current. Writers build the next snapshot be
 to all that did not change, and then move the link.
 """
 
-from skylake.lake.commit import Commit
+from skylake.lake.commits.commit import Commit
+from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.lake import Lake
-from skylake.lake.parts import Part, stage_part
-from skylake.lake.publish import PublishOptions, PublishReport, publish_snapshot
-from skylake.lake.snapshot import Snapshot
-from skylake.lake.vacuum import Retention
+from skylake.lake.remote.publish_snapshot import PublishOptions, PublishReport, publish_snapshot
+from skylake.lake.storage.parts import Part, stage_part
+from skylake.lake.storage.vacuum import Retention
 
 __all__ = [
     "Commit",

@@ -16,8 +16,8 @@ from typing import Any
 
 from skylake import logs
 from skylake.cameras import Profile
-from skylake.cameras.keep import from_json, to_kept
 from skylake.cameras.profile import absolute_source, of_source
+from skylake.cameras.profile_json import from_json, to_kept
 from skylake.durable import hold, in_use, is_in_use, replace_durably
 from skylake.errors import (
     ConfigurationError,
@@ -29,16 +29,16 @@ from skylake.errors import (
     is_full,
     reason_of,
 )
-from skylake.lake.commit import Commit, committing, create_empty, publish, restore
-from skylake.lake.history import before_last_run, find_snapshot, history, runs
+from skylake.lake.commits.commit import Commit, committing, create_empty, publish, restore
+from skylake.lake.commits.file_lock import locked
+from skylake.lake.commits.internal_links import is_settled, require_own
+from skylake.lake.commits.ledger_records import Entry, read_entry
+from skylake.lake.commits.snapshot import Snapshot
+from skylake.lake.commits.snapshot_history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
-from skylake.lake.links import is_settled, require_own
-from skylake.lake.lock import locked
-from skylake.lake.opened import OpenTable
-from skylake.lake.records import Entry, read_entry
-from skylake.lake.remote import PublishedLayout, PublishedSnapshot
-from skylake.lake.snapshot import Snapshot
-from skylake.lake.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
+from skylake.lake.remote.published_lake import PublishedLayout, PublishedSnapshot
+from skylake.lake.storage.open_table import OpenTable
+from skylake.lake.storage.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.places import Reaching, is_url, place
 from skylake.settings import Catalogs, Settings, change_setting, read_settings, write_settings
 from skylake.sky.pixels import PixelTree

@@ -23,7 +23,7 @@ from skylake.core.ids import content_id
 from skylake.errors import MirrorError, UsageError
 from skylake.mirror import address, books, structure
 from skylake.mirror.faults import translated
-from skylake.mirror.parts import PartWriter
+from skylake.mirror.mirrored_parts import PartWriter
 
 _LOG = logs.get(__name__)
 

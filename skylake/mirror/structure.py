@@ -19,7 +19,7 @@ from skylake.errors import MirrorError
 from skylake.mirror import books
 from skylake.mirror.faults import translated
 from skylake.resources import folder
-from skylake.schema.sql import mirrored_metadata
+from skylake.schema.schema_ddl import mirrored_metadata
 
 _LOG = logs.get(__name__)
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]

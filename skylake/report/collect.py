@@ -12,20 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.cameras.clock import iso_of_mjd
+from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.flags import SPOILED, UNCLEAN
 from skylake.core.robust import sigma_mad
-from skylake.image.epochs import in_force
+from skylake.image.distortion.distortion_epochs import in_force
 from skylake.lake import Lake, Snapshot
-from skylake.lake.distortions import read_epochs
+from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.report.style import Floats
+from skylake.table.calibrated_matches import FRAME_COLUMNS, ZEROPOINT_COLUMNS, Photometry, calibrate_matches
 from skylake.table.matches import matches_name
-from skylake.table.photometry import (
-    FRAME_COLUMNS,
-    ZEROPOINT_COLUMNS,
-    Photometry,
-    calibrate_matches,
-)
 
 #: Matches that are read for the pictures at most; a picture of more says nothing more.
 _MAX_MATCHES = 200_000

@@ -18,8 +18,8 @@ from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import Picture, draw
 from skylake.report.style import Floats
-from skylake.table.combine import MAPS, combine
-from skylake.table.forced_photometry import DETECTED_SNR
+from skylake.table.calibrated_forced import DETECTED_SNR
+from skylake.table.combine_maps import MAPS, combine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

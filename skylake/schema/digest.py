@@ -55,7 +55,7 @@ def add_digests(digests: Iterable[str]) -> str:
 
 def _row_hashes(block: pa.Table) -> Words:
     """Return a word for each row."""
-    from skylake.schema.scramble import mix
+    from skylake.schema.hash_kernels import mix
 
     words = np.zeros(block.num_rows, np.uint64)
     for name in block.column_names:
@@ -68,7 +68,7 @@ def _row_hashes(block: pa.Table) -> Words:
 def _column_hashes(array: pa.Array, name: str) -> Words:
     """Return what a column adds to the hash of each row; nothing where it is null."""
     # Numba is loaded by those who hash.
-    from skylake.schema.scramble import scramble
+    from skylake.schema.hash_kernels import scramble
 
     if pa.types.is_struct(array.type):
         inner = [_column_hashes(array.field(field.name), f"{name}.{field.name}") for field in array.type]
@@ -83,7 +83,7 @@ def _column_hashes(array: pa.Array, name: str) -> Words:
 
 def _list_hashes(array: pa.ListArray, name: str) -> Words:
     """Return the hashes of lists: their elements, each with its place in the list."""
-    from skylake.schema.scramble import mix
+    from skylake.schema.hash_kernels import mix
 
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
     starts = np.cumsum(lengths) - lengths

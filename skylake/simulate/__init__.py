@@ -1,10 +1,8 @@
 """Nights of frames for any camera profile, with known truth."""
 
 from skylake.simulate.calibrations import PlannedCalibration, plan_calibrations, simulate_calibration
-from skylake.simulate.frame import simulate_frame
 from skylake.simulate.mosaic import simulate_camera
 from skylake.simulate.planning import PlannedFrame, plan
-from skylake.simulate.run import SimulationResult, simulate
 from skylake.simulate.scenario import (
     AtmosphereParams,
     CatalogParams,
@@ -17,8 +15,10 @@ from skylake.simulate.scenario import (
     SpecialParams,
     StarParams,
 )
+from skylake.simulate.simulated_frame import simulate_frame
 from skylake.simulate.stamps import Moffat, render
 from skylake.simulate.truth import FrameTruth
+from skylake.simulate.write_nights import SimulationResult, simulate
 
 __all__ = [
     "AtmosphereParams",

@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from skylake.cameras.compose import FrameFacts, compose_header
+from skylake.cameras.compose_header import FrameFacts, compose_header
 from skylake.core.camera import Camera
 from skylake.simulate.detector import detector_maps, read_out
 from skylake.simulate.fitsfile import Card, write_frame
 from skylake.simulate.observatory import Observatory, saturation_level
 from skylake.simulate.optics import field_radius
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import dark_hours
-from skylake.simulate.seeds import generator
 from skylake.simulate.world import world
 
 CalibrationKind = Literal["bias", "dark", "flat"]

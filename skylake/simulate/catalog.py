@@ -11,8 +11,8 @@ import pyarrow as pa
 from skylake.core.sphere import apply_proper_motion, offset
 from skylake.simulate.colours import SIMULATED_BANDS, magnitude
 from skylake.simulate.population import Stars
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import CatalogParams, Scenario
-from skylake.simulate.seeds import generator
 from skylake.simulate.variables import Kind
 
 _Array = npt.NDArray[np.float64]

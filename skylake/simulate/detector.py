@@ -11,8 +11,8 @@ import numpy.typing as npt
 from skylake.core.camera import Camera
 from skylake.simulate.observatory import observatory, saturation_level
 from skylake.simulate.optics import field_radius
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
-from skylake.simulate.seeds import generator
 from skylake.simulate.stamps import Image
 
 _ROWS_AT_ONCE = 128

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake.core.crowding import crowding_by_magnitude
+from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.ids import content_id
 from skylake.core.sphere import arcsec_of_chord, chord, healpix_index, unit_vectors
 from skylake.simulate.catalog import reference_catalog

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from skylake.cameras import load
-from skylake.cameras.clock import iso_of_mjd
+from skylake.cameras.clock_times import iso_of_mjd
 from skylake.core.camera import Camera
 from skylake.core.horizon import Horizon
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
-from skylake.simulate.seeds import generator
+from skylake.simulate.random_streams import generator
 from skylake.simulate.wholesky import Fisheye, Twilight, draw_stars, false_lights
 
 Floats = npt.NDArray[np.float64]

@@ -18,9 +18,9 @@ from skylake.core.sphere import ra_dec, separation_deg
 from skylake.simulate.exposures import aperture_shares
 from skylake.simulate.nightplan import Fate, NightPlan
 from skylake.simulate.optics import Pointing
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.season import season
-from skylake.simulate.seeds import generator
 from skylake.simulate.verdictrows import verdict_columns
 
 _Array = npt.NDArray[np.float64]

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from skylake.cameras import Profile, load_chips
 from skylake.errors import UsageError
-from skylake.simulate.run import Progress, SimulationResult, simulate
 from skylake.simulate.scenario import Scenario
+from skylake.simulate.write_nights import Progress, SimulationResult, simulate
 
 
 def simulate_camera(
@@ -24,7 +24,7 @@ def simulate_camera(
 
     Chips whose profiles name one HDU each share a file for each exposure; others have files of their own. The
     truth is that of all chips, with the name of each as its camera. Parameters and errors are those of
-    :func:`skylake.simulate.run.simulate`.
+    :func:`skylake.simulate.write_nights.simulate`.
 
     Raises
     ------

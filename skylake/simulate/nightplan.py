@@ -25,10 +25,10 @@ from skylake.simulate.atmosphere import (
     zeropoint_wander,
 )
 from skylake.simulate.observatory import Observatory
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, dark_hours
 from skylake.simulate.season import Season, field_pointing, season
-from skylake.simulate.seeds import generator
 
 _Array = npt.NDArray[np.float64]
 _SECONDS_PER_DAY = 86400.0

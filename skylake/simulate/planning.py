@@ -19,12 +19,12 @@ from skylake.simulate.atmosphere import (
     sky_brightening,
     zeropoint_wander,
 )
-from skylake.simulate.chips import Telescope, pointing_of_chip, told_pointing
 from skylake.simulate.observatory import Observatory
 from skylake.simulate.optics import Pointing
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario, WcsKind
 from skylake.simulate.schedule import Slot
-from skylake.simulate.seeds import generator
+from skylake.simulate.simulated_chips import Telescope, pointing_of_chip, told_pointing
 from skylake.simulate.streaks import Streak, draw_streak
 from skylake.simulate.world import World, world
 

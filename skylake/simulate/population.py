@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, offset, separation_deg
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import StarParams
-from skylake.simulate.seeds import generator
 
 _Array = npt.NDArray[np.float64]
 

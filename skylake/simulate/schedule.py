@@ -13,8 +13,8 @@ from skylake.core.camera import Site
 from skylake.core.ephemeris import alt_az, horizon_axes, sun_and_moon
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.errors import UsageError
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario, ScheduleParams
-from skylake.simulate.seeds import generator
 
 _Array = npt.NDArray[np.float64]
 _Counts = npt.NDArray[np.int64]

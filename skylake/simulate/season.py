@@ -13,9 +13,9 @@ from skylake.errors import UsageError
 from skylake.simulate.observatory import Observatory, observatory
 from skylake.simulate.optics import Pointing
 from skylake.simulate.population import CountLaw
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, choose_fields
-from skylake.simulate.seeds import generator
 from skylake.simulate.world import count_law, field_radius_deg
 
 #: Survey fields spread over declinations this far from the latitude, and not to the poles.

@@ -11,9 +11,9 @@ from skylake.simulate.colours import magnitude
 from skylake.simulate.observatory import Observatory, saturation_level
 from skylake.simulate.optics import Pointing
 from skylake.simulate.population import Stars
+from skylake.simulate.random_streams import generator
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, Slot
-from skylake.simulate.seeds import generator
 from skylake.simulate.stamps import Moffat
 from skylake.simulate.variables import Kind
 

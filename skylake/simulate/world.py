@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from skylake.core.sphere import separation_deg
-from skylake.simulate.chips import reach_deg
 from skylake.simulate.observatory import Observatory, observatory
 from skylake.simulate.population import CountLaw, Stars, joined, stars_around
 from skylake.simulate.scenario import Scenario
 from skylake.simulate.schedule import Field, Slot, choose_fields, schedule
+from skylake.simulate.simulated_chips import reach_deg
 from skylake.simulate.specials import special_stars
 
 #: Bright stars outside the image still light it; so far away, in pixels.

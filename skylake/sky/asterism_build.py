@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.asterisms import (
+from skylake.core.asterism_codes import (
     Band,
     Described,
     Quads,
@@ -21,9 +21,9 @@ from skylake.core.asterisms import (
     packed_y,
     sorted_quads,
 )
-from skylake.core.kernels import kernel
+from skylake.core.declination_zones import Zones, chosen_stars, find_cone, in_zones, sorted_by_zone
+from skylake.core.jit import kernel
 from skylake.core.sphere import FloatArray, IntArray
-from skylake.core.zones import Zones, chosen_stars, find_cone, in_zones, sorted_by_zone
 
 #: Stars of a band have fewer brighter ones than this within its reach.
 RANK = 5

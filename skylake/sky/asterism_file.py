@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake import logs
-from skylake.core.asterisms import Band, Quads
-from skylake.core.zones import Zones
+from skylake.core.asterism_codes import Band, Quads
+from skylake.core.declination_zones import Zones
 from skylake.durable import partial_path
 
 _log = logs.get(__name__)

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from skylake.core.asterisms import Band
+from skylake.core.asterism_codes import Band
 from skylake.core.bands import mag_column
 from skylake.core.sphere import FloatArray, unit_vectors
 from skylake.durable import PARTIAL, locked_alone
 from skylake.errors import CatalogError, reason_of
 from skylake.sky.asterism_build import FINEST_DENSITY, RATIO, bands_of, finest_density
 from skylake.sky.asterism_file import VERSION, Content, read_bands, read_limits, write_bands
-from skylake.sky.catalogs import ReferenceCatalog, reading
 from skylake.sky.hats import leaf_files, read_pixels
+from skylake.sky.lake_catalogs import ReferenceCatalog, reading
 
 #: Cells of this order, 0.23 degrees wide, of each of which the brightest stars are looked at.
 _CELL_ORDER = 8

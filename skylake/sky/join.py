@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lsdb.core.crossmatch.abstract_crossmatch_algorithm import AbstractCrossmatchAlgorithm
 
-from skylake.core.crowding import crowding_by_magnitude
+from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.sphere import apply_proper_motion, arcsec_of_chord, chord, julian_epoch, unit_vectors
 from skylake.errors import CatalogError
-from skylake.sky.catalogs import reading
-from skylake.sky.compiled import keep_compiled
 from skylake.sky.hats import read_collection, read_properties
+from skylake.sky.hats_compiled import keep_compiled
+from skylake.sky.lake_catalogs import reading
 from skylake.sky.match import Aperture, pairs_within
 
 #: Columns that the join needs of the left side, and gives back with every pair.

@@ -13,7 +13,7 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
-from skylake.table.forced_photometry import DETECTED_SNR, ForcedPhotometry
+from skylake.table.calibrated_forced import DETECTED_SNR, ForcedPhotometry
 from skylake.table.lightcurves import barycentric, group_median, nest_floats
 
 Floats = npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from skylake.schema import arrow_schema, conform, load
-from skylake.schema.apertures import nested_row
+from skylake.schema.aperture_columns import nested_row
 
 
 def frames_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

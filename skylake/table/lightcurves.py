@@ -13,7 +13,7 @@ from skylake.core.flags import SPOILED
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.core.sphere import healpix_index
 from skylake.schema import TableSchema, arrow_schema, conform, empty_table, load
-from skylake.table.photometry import Photometry
+from skylake.table.calibrated_matches import Photometry
 
 Floats = npt.NDArray[np.float64]
 

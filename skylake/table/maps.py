@@ -13,9 +13,9 @@ from skylake.core.camera import FLUXES, Calibration, FilterBand
 from skylake.core.robust import biweight
 from skylake.core.sphere import INDEX_ORDER, unit_vectors
 from skylake.schema import conform, load
-from skylake.schema.apertures import MORE, aperture_floats
-from skylake.table.mapcells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
-from skylake.table.selection import Band, gather
+from skylake.schema.aperture_columns import MORE, aperture_floats
+from skylake.table.map_cells import CELL_COLUMNS, PLACE_COLUMNS, cell_names, fainter_in_cells
+from skylake.table.match_selection import Band, gather
 
 Integers = npt.NDArray[np.int64]
 
@@ -41,7 +41,7 @@ def maps_table(
 ) -> pa.Table:
     """Sum one night of one camera onto HEALPix pixels.
 
-    Residuals are those of matches that :func:`skylake.table.selection.gather` calls usable, with Tukey's
+    Residuals are those of matches that :func:`skylake.table.match_selection.gather` calls usable, with Tukey's
     biweight in their weights; where no star is off the sums are those of a weighted mean.
 
     Parameters

@@ -13,7 +13,7 @@ from skylake.core.bands import colour_column, mag_column
 from skylake.core.camera import FLUXES, FilterBand
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, empty_table, load
-from skylake.schema.apertures import MORE, unpacked
+from skylake.schema.aperture_columns import MORE, unpacked
 
 #: Columns of ``sources`` that a match carries along, so that calibrations read one table.
 CARRIED = (

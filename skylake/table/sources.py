@@ -14,7 +14,7 @@ from skylake.core.ellipses import shape_terms
 from skylake.core.ephemeris import alt_az
 from skylake.core.sphere import healpix_index
 from skylake.schema import conform, load
-from skylake.schema.apertures import nest_apertures
+from skylake.schema.aperture_columns import nest_apertures
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -42,7 +42,7 @@ class Placed(Protocol):
 
 
 class Measured(Placed, Protocol):
-    """What a table of sources is made from; see :class:`skylake.image.measure.Measurements`."""
+    """What a table of sources is made from; see :class:`skylake.image.photometry.measure_sources.Measurements`."""
 
     @property
     def x_err(self) -> Floats: ...  # noqa: D102

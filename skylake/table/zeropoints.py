@@ -22,8 +22,8 @@ import pyarrow as pa
 from skylake.core.camera import Calibration
 from skylake.core.robust import Fit, biweight, intrinsic_scatter, robust_fit, robust_mean
 from skylake.schema import arrow_schema, conform, load
-from skylake.schema.apertures import aperture_value
-from skylake.table.selection import Band, Cut, Matches, gather
+from skylake.schema.aperture_columns import aperture_value
+from skylake.table.match_selection import Band, Cut, Matches, gather
 
 Floats = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ CREATE MACRO extinction_variance(extinction_err, mean_airmass, altitude_deg) AS
         ELSE pow(extinction_err * (airmass(altitude_deg) - mean_airmass), 2) END;
 
 -- Mean square distance from the pivot of the colour of a star that nobody knows, given the spread of the colours of n stars and
--- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.table.photometry.
+-- that of their mean from the pivot: those of usual fields count as four stars more, as in skylake.table.calibrated_matches.
 CREATE MACRO unknown_offsets(spread, mean_offset, n) AS
     (4.0 * pow(0.45, 2) + n * (pow(spread, 2) + pow(mean_offset, 2))) / (4.0 + n);
 

@@ -8,8 +8,8 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras.chips import chip_of
-from skylake.cameras.keep import from_json, to_json
 from skylake.cameras.profile import of_source
+from skylake.cameras.profile_json import from_json, to_json
 from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError
 

@@ -10,8 +10,8 @@ import pytest
 from astropy.io import fits
 
 from skylake.cameras import HeaderReading, Profile, read_header
-from skylake.cameras.clock import iso_of_mjd, now_mjd
-from skylake.cameras.suspects import suspected_kind
+from skylake.cameras.calibration_suspects import suspected_kind
+from skylake.cameras.clock_times import iso_of_mjd, now_mjd
 from skylake.core.camera import Camera, Detector, HeaderDialect, TimeCards, ValueCards
 from skylake.core.flags import FrameFlag
 

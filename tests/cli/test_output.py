@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from skylake.cli.output import FORMATS, format_of, write_table, writing
 from skylake.errors import SkylakeError, UsageError
 from skylake.schema import load, table_names
-from skylake.table.combine import MAPS
+from skylake.table.combine_maps import MAPS
 
 FIELDS = [
     pa.field("id", pa.int64(), metadata={"unit": "", "description": "Identifier"}),

@@ -14,8 +14,8 @@ import pytest
 from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.sphere import healpix_index
-from skylake.flow.cluster import Inline
-from skylake.flow.ingest import IngestOptions, IngestReport, ingest
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.ingest.ingest_frames import IngestOptions, IngestReport, ingest
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings
@@ -101,7 +101,7 @@ def ingested_once(
     archive: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
 ) -> Lake:
     """A lake with a catalog and all frames of the archive. Tests do not change it."""
-    from skylake.flow.catalogs import import_catalog
+    from skylake.flow.maintenance.import_catalogs import import_catalog
 
     root = tmp_path_factory.mktemp("ingested") / "lake"
     lake = Lake.create(root, Settings(cluster="inline", pixel_order=PIXEL_ORDER))
@@ -114,8 +114,8 @@ def ingested_once(
 @pytest.fixture(scope="session")
 def calibrated_once(ingested_once: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The same, calibrated and aggregated. Tests do not change it."""
-    from skylake.flow.aggregate import aggregate
-    from skylake.flow.calibrate import calibrate
+    from skylake.flow.aggregates.refresh import aggregate
+    from skylake.flow.zeropoints.calibrate_nights import calibrate
 
     lake = copy_of(ingested_once, tmp_path_factory.mktemp("calibrated"))
     calibrate(lake, Inline())

@@ -16,11 +16,11 @@ from skylake.cameras import Profile
 from skylake.core.camera import Apertures, Camera, Extraction, FilterBand, HeaderDialect, Site, TimeCards
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import FileContent, Image
-from skylake.image.background import Background, estimate_background, refine_background
-from skylake.image.detect import Detections, detect_sources
-from skylake.image.kernels.shapes import draw_stamps
-from skylake.image.measure import Measurements, measure_sources
-from skylake.image.psf import FramePsf, PsfModel, Shape
+from skylake.image.detection.background import Background, estimate_background, refine_background
+from skylake.image.detection.detect_sources import Detections, detect_sources
+from skylake.image.photometry.measure_sources import Measurements, measure_sources
+from skylake.image.psf.psf_kernels import draw_stamps
+from skylake.image.psf.psf_model import FramePsf, PsfModel, Shape
 from skylake.simulate import Moffat, render
 
 settings.register_profile("skylake", deadline=None)

@@ -171,7 +171,7 @@ def test_a_reader_that_a_vacuum_overtakes_gets_the_next_snapshot(
     lake: Lake, make_rows: MakeRows, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between reading the pointer and holding what it leads to, others commit and vacuum."""
-    import skylake.lake.snapshot as module
+    import skylake.lake.commits.snapshot as module
 
     overtaken: list[Any] = []
 

@@ -256,7 +256,7 @@ def test_versions_on_another_disk_are_there_before_a_commit_counts(mounted: tupl
 
 
 LATE_FILE = """
-import skylake.lake.commit as c
+import skylake.lake.commits.commit as c
 before = c.sync_tree
 def late(path):
     before(path)
@@ -268,8 +268,14 @@ c.sync_tree = late
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        ("import skylake.lake.commit as c; c.sync_tree = lambda path: None", "nothing was forced to disk"),
-        ("import skylake.lake.commit as c; c.sync_folder = print", "the pointer is not forced to disk"),
+        (
+            "import skylake.lake.commits.commit as c; c.sync_tree = lambda path: None",
+            "nothing was forced to disk",
+        ),
+        (
+            "import skylake.lake.commits.commit as c; c.sync_folder = print",
+            "the pointer is not forced to disk",
+        ),
         (LATE_FILE, "late.* is not forced to disk before the pointer moves"),
     ],
     ids=["no syncfs", "no fsync", "a late file"],

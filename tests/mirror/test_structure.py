@@ -17,7 +17,7 @@ from skylake.mirror import EmbeddedServer, Mirror
 from skylake.mirror.structure import files
 from skylake.resources import folder
 from skylake.schema import flag_texts, load
-from skylake.schema.sql import MIRRORED, ddl
+from skylake.schema.schema_ddl import MIRRORED, ddl
 
 only_embedded = pytest.mark.parametrize("server", ["embedded"], indirect=True)
 Rows = Callable[..., pa.Table]

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from skylake import cameras
-from skylake.flow.aggregate import aggregate
-from skylake.flow.calibrate import calibrate
-from skylake.flow.catalogs import import_catalog
-from skylake.flow.cluster import Inline
-from skylake.flow.ingest import ingest
+from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.maintenance.import_catalogs import import_catalog
+from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from skylake.lake import Lake
 from skylake.report.files import write_healpix_fits
-from skylake.table.combine import MAPS, combine
+from skylake.table.combine_maps import MAPS, combine
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from skylake.errors import LakeError
-from skylake.flow.cluster import Inline
-from skylake.flow.ingest import ingest
+from skylake.flow.execution.cluster import Inline
+from skylake.flow.ingest.ingest_frames import ingest
 from skylake.lake import Lake
 from skylake.report.page import _forced_pictures, curve_figure, write_report
 from skylake.schema import arrow_schema, load

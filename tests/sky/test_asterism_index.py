@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skylake.core.asterisms import cell_of, cell_x, cell_y, describe_all, unpacked_x, unpacked_y
+from skylake.core.asterism_codes import cell_of, cell_x, cell_y, describe_all, unpacked_x, unpacked_y
+from skylake.core.declination_zones import sorted_by_zone
 from skylake.core.sphere import unit_vectors
-from skylake.core.zones import sorted_by_zone
 from skylake.durable import locked_alone, partial_path
 from skylake.errors import CatalogError
 from skylake.sky.asterism_build import RANK, band_densities, bands_of, leaders
@@ -30,7 +30,7 @@ from skylake.sky.asterism_index import (
 )
 from skylake.sky.catalog_build import build_catalog
 from skylake.sky.catalog_columns import catalog_schema
-from skylake.sky.catalogs import ReferenceCatalog
+from skylake.sky.lake_catalogs import ReferenceCatalog
 from skylake.sky.pixels import PixelTree
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skylake.core.crowding import crowding_by_magnitude
+from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.sphere import (
     apply_proper_motion,
     chord,

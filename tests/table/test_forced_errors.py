@@ -13,9 +13,9 @@ from skylake.core.camera import Calibration, FilterBand, Site
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
+from skylake.table.calibrated_forced import calibrate_forced
 from skylake.table.forced_lightcurves import TargetFacts, forced_lightcurves_table
-from skylake.table.forced_photometry import calibrate_forced
-from skylake.table.selection import Band
+from skylake.table.match_selection import Band
 from skylake.table.zeropoints import zeropoints_table
 
 TERM, PIVOT, APCOR = 0.12, 0.7, 1.15

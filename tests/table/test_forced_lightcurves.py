@@ -14,8 +14,8 @@ from skylake.core.camera import Site
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, conform, load
+from skylake.table.calibrated_forced import ForcedPhotometry
 from skylake.table.forced_lightcurves import TargetFacts, forced_lightcurves_table
-from skylake.table.forced_photometry import ForcedPhotometry
 
 SITES = {"lab": Site(), "other": Site()}
 

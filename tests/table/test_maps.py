@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from skylake.core.camera import Calibration
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
-from skylake.image.cells import cell_of
+from skylake.image.quality.field_cells import cell_of
 from skylake.schema import arrow_schema, load
-from skylake.table.mapcells import cell_names, cells_of_pixels
+from skylake.table.map_cells import cell_names, cells_of_pixels
 from skylake.table.maps import ZEROPOINT_COLUMNS, maps_table, pixels_of_region
 
 NIGHT = 20240407

@@ -13,7 +13,7 @@ from skylake.core.ellipses import shape_terms
 from skylake.core.ephemeris import alt_az
 from skylake.core.sphere import healpix_index
 from skylake.schema import arrow_schema, load
-from skylake.schema.apertures import MORE, aperture_floats
+from skylake.schema.aperture_columns import MORE, aperture_floats
 from skylake.table.sources import sources_table
 
 FRAME = {"frame_id": 5, "camera": "lab", "night": 20240407, "mjd_mid": 60408.1, "filter": "V"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skylake.core.sphere import apply_proper_motion, healpix_index, offset, ra_dec, separation_deg
 from skylake.schema import arrow_schema, load
-from skylake.table.faintstars import are_fainter_stars
+from skylake.table.faint_stars import are_fainter_stars
 from skylake.table.targets import (
     DETECTIONS,
     CatalogStars,

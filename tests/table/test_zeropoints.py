@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skylake.core.camera import Calibration, FilterBand
 from skylake.core.flags import SPOILED, SourceFlag
-from skylake.table.selection import Band, gather
+from skylake.table.match_selection import Band, gather
 from skylake.table.zeropoints import fit_colour_term, zeropoints_table
 
 V = Band(FilterBand("V", "B-V", 0.7), "aper2", Calibration(min_stars=5, colour_range=(-0.5, 2.5)))

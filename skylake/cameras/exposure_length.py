@@ -1,0 +1,165 @@
+"""For how long a frame was exposed: the cards that tell it, held against one another and against what can be."""
+
+from __future__ import annotations
+
+import re
+from statistics import fmean
+
+from skylake.cameras.header_values import (
+    Cards,
+    HeaderReading,
+    Numbers,
+    Reading,
+    Verdict,
+    read_numbers,
+    read_text,
+)
+from skylake.core.camera import ValueCards
+from skylake.core.flags import FrameFlag
+from skylake.core.reasons import Reason
+
+#: Two exposure cards that differ by more than this fraction are ambiguous.
+_TOLERANCE = 0.01
+#: An exposure shorter than a microsecond, and not 0, is damage.
+_SHORTEST_S = 1e-6
+#: Most frames are exposed for no less and no more: others deserve a look at the unit of the card.
+_USUAL_S = (0.02, 3600.0)
+#: Where the card is taken to be in a smaller unit than seconds, half a minute of seconds comes out short.
+_USUAL_SCALED_S = 0.5
+#: Units that cards have, as scales.
+_LADDER = {
+    1e-6: "microseconds",
+    1e-3: "milliseconds",
+    1.0: "seconds",
+    60.0: "minutes",
+    3600.0: "hours",
+}
+#: Characters of a card's text that a sentence shows.
+_MAX_SHOWN = 40
+#: Units that comments of cards state: in brackets, as the FITS standard 4.0 (section 4.3.2) asks, or in words.
+_SECONDS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "hr": 3600.0,
+}
+_WORDS = {"microsecond": "us", "millisecond": "ms", "second": "s", "minute": "min", "hour": "h"}
+_IN_BRACKETS = re.compile(r"[\[(]\s*(us|msec|ms|sec|s|min|hr|h)\s*[\])]", re.IGNORECASE)
+_IN_WORDS = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
+
+
+def read_exposure(reading: HeaderReading, cards: Cards) -> None:
+    """Read the exposure of a frame, seconds; one that no frame can have fails it, one that is not told is assumed."""
+    wanted = reading.camera.header.exposure
+    numbers = read_numbers(cards, wanted, "exposure_s")
+    broken = numbers.high + [one for one in numbers.usable if 0.0 < one[1] < _SHORTEST_S]
+    found = [one for one in numbers.usable if one not in broken]
+    values = [value for _, value in found]
+    source = " ".join(name for name, _ in found)
+    doubt = next((text for name, _ in found + broken if (text := _other_unit(name, cards, wanted))), None)
+    if doubt is not None:
+        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, doubt)
+    elif broken and not found:
+        name, value = broken[0]
+        note = (
+            f"{name} = {value:g} s is no exposure of up to {numbers.limits[1]:g} s; correct the header or mend "
+            "header.exposure of the profile"
+        )
+        _refuse(reading, Reason.BAD_HEADER, name, note)
+    elif not wanted.cards:
+        _assume(reading, "profile", "header.exposure.cards = [] says that no card tells it: 1 s", "ok")
+    elif not found:
+        _assume(reading, "profile", _why_none(cards, wanted, numbers))
+    elif wanted.combine == "first" and max(values) - min(values) > _TOLERANCE * max(values):
+        told = ", ".join(f"{name} = {value:g}" for name, value in found)
+        note = f"exposure: the cards disagree ({told}); name the right one in header.exposure.cards"
+        _refuse(reading, Reason.AMBIGUOUS_HEADER, source, note)
+    elif (exposure := fmean(values) if wanted.combine == "mean" else values[0]) == 0.0:
+        _assume(reading, source, f"{found[0][0]} says 0; 1 s is assumed")
+    else:
+        reading.exposure_s = exposure
+        used = source if wanted.combine == "mean" else found[0][0]
+        unusual = _unusual(used, exposure, wanted.scale)
+        if unusual and not _allowed(exposure, wanted):
+            limit = "maximum" if exposure > _USUAL_S[1] else "minimum"
+            reading.doubt(
+                f"an exposure of {exposure:g} s is {unusual}; if it is right, set header.exposure.{limit} of the "
+                "profile"
+            )
+        notes = [numbers.refusal, _unread(cards, wanted), unusual]
+        reading.readings.append(Reading("exposure_s", exposure, used, "ok", "; ".join(filter(None, notes))))
+
+
+def _other_unit(name: str, cards: Cards, wanted: ValueCards) -> str | None:
+    """Return what is wrong if the comment of a card states another unit than the profile; None if it does not."""
+    comments = getattr(cards, "comments", None)
+    text = "" if comments is None else str(comments[name])
+    units = {one.lower() for one in _IN_BRACKETS.findall(text)} or {
+        _WORDS[one.lower()] for one in _IN_WORDS.findall(text)
+    }
+    if len(units) != 1:
+        return None
+    (unit,) = units
+    scale = _SECONDS[unit]
+    if abs(scale / wanted.scale - 1.0) < _TOLERANCE:
+        return None
+    return (
+        f"{name} is in {unit} by its comment ({text.strip()[:_MAX_SHOWN]!r}), and header.exposure.scale of the "
+        f"profile is {wanted.scale:g}; give scale = {scale:g} there, or correct the comment of the card"
+    )
+
+
+def _why_none(cards: Cards, wanted: ValueCards, numbers: Numbers) -> str:
+    """Return why no card gives an exposure: what those hold that are there, or which were looked at."""
+    told = "; ".join(filter(None, [numbers.refusal, _unread(cards, wanted)]))
+    told = told or f"none of {', '.join(wanted.cards)} holds a number of seconds"
+    return f"{told}; 1 s is assumed"
+
+
+def _unread(cards: Cards, wanted: ValueCards) -> str:
+    """Return which cards hold what is no number; empty if none does."""
+    told = []
+    for name in wanted.cards:
+        text = read_text(cards, name)
+        try:
+            float(text or 0.0)
+        except ValueError:
+            told.append(f"{name} = {str(text)[:_MAX_SHOWN]!r} is no number and is left out")
+    return "; ".join(told)
+
+
+def _unusual(name: str, exposure_s: float, scale: float) -> str:
+    """Return the remark on an exposure that few frames have, with the unit that would make it usual; else nothing."""
+    low, high = _USUAL_S
+    low = max(low, _USUAL_SCALED_S) if scale < 1.0 else low
+    if low <= exposure_s <= high:
+        return ""
+    smaller = [one for one in _LADDER if one < scale * (1.0 - _TOLERANCE)]
+    larger = [one for one in _LADDER if one > scale * (1.0 + _TOLERANCE)]
+    # Minutes and hours are as likely as each other where seconds are too short; next to others it is the next unit.
+    others = smaller[-1:] if exposure_s > high else larger[: 2 if scale == 1.0 else 1]
+    if not others:
+        return f"unusual; see whether header.exposure.scale = {scale:g} of the profile is right"
+    units, scales = " or ".join(_LADDER[one] for one in others), " or ".join(f"{one:g}" for one in others)
+    now = "" if scale == 1.0 else f" instead of {scale:g}"
+    return f"unusual; if {name} is in {units}, header.exposure.scale = {scales}{now} in the profile says so"
+
+
+def _allowed(exposure_s: float, wanted: ValueCards) -> bool:
+    """Tell whether a profile sets a limit of its own on the side of an unusual exposure, which has passed it."""
+    return bool(wanted.minimum) if exposure_s < _USUAL_S[1] else wanted.maximum is not None
+
+
+def _refuse(reading: HeaderReading, reason: Reason, source: str, note: str) -> None:
+    verdict: Verdict = "wrong" if reason == Reason.BAD_HEADER else "ambiguous"
+    reading.readings.append(Reading("exposure_s", None, source, verdict, note))
+    reading.fail(reason, note)
+
+
+def _assume(reading: HeaderReading, source: str, note: str, verdict: Verdict = "assumed") -> None:
+    reading.flags |= FrameFlag.EXPOSURE_ASSUMED
+    reading.readings.append(Reading("exposure_s", 1.0, source, verdict, note))

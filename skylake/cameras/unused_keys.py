@@ -1,0 +1,89 @@
+"""Keys of a profile that only a step of the reduction uses, where no step does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+from skylake.cameras.header_values import Reading
+from skylake.core.camera import Camera, ReductionSteps
+from skylake.errors import ConfigurationError
+
+#: Steps that use a key; without one of them it does nothing.
+_USED_BY: dict[str, tuple[str, ...]] = {
+    # Flats are made, and pixels filled, colour by colour, also where no plane is taken.
+    "detector.bayer_pattern": ("bayer", "flat", "bad_pixels", "cosmic_rays"),
+    "detector.trim_x": ("trim",),
+    "detector.trim_y": ("trim",),
+    "detector.overscan_x": ("overscan",),
+    "detector.overscan_y": ("overscan",),
+    "detector.unlit": ("unlit",),
+    "detector.reference_border_px": ("reference",),
+    "reduction.colour": ("bayer",),
+    # How sources are hidden serves flats of the sky as well.
+    "reduction.sky.file": ("sky",),
+    "reduction.sky.n_frames": ("sky",),
+    "reduction.sky.min_frames": ("sky",),
+    "reduction.sky.within_minutes": ("sky",),
+}
+#: Steps that take the zero level off, so that the signal is proportional to light.
+_ZERO = ("overscan", "unlit", "reference", "bias", "dark")
+
+
+def refuse_unused(told: Mapping[str, Any], resolved: Mapping[str, Any], place: str) -> None:
+    """Refuse keys that a file tells itself and that do nothing, since no step of it uses them.
+
+    What it has from another profile may be there for that one's steps, and is only noted.
+
+    Parameters
+    ----------
+    told : mapping
+        What stands in the file.
+    resolved : mapping
+        The same with what it has from other files; its periods and chips may name steps of their own.
+    place : str
+        The file.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    named = {step for block in _blocks(resolved) for step in _value(block, "reduction.steps") or ()}
+    if _value(resolved, "reduction.steps") is None:
+        named |= set(ReductionSteps().steps)
+    for key, steps in _USED_BY.items():
+        if not named & set(steps) and any(_value(block, key) is not None for block in _blocks(told)):
+            raise ConfigurationError(
+                f"{place}: {key}: it does nothing, since reduction.steps does not name {steps[0]}; add that step, or "
+                "take the key out"
+            )
+
+
+def _blocks(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Return a profile as it is written, its periods and its chips."""
+    yield data
+    for name in ("period", "chip"):
+        for block in data.get(name, []):
+            yield from _blocks(block)
+
+
+def _value(block: Mapping[str, Any], key: str) -> Any:
+    found: Any = block
+    for name in key.split("."):
+        found = found.get(name, {})
+    return found or None
+
+
+def unused_readings(camera: Camera) -> list[Reading]:
+    """Return what `camera check` notes of keys that do nothing in a camera, and of steps that lack another one."""
+    steps, plain, found = camera.reduction.steps, Camera("plain"), []
+    for key, (step, *_) in _USED_BY.items():
+        value, default = attrgetter(key)(camera), attrgetter(key)(plain)
+        if step not in steps and value != default:
+            note = f"reduction.steps does not name {step}; add the step, unless what it does is not wanted"
+            found.append(Reading(key, value, "profile", "ambiguous", note))
+    if "linearity" in steps and not set(steps[: steps.index("linearity")]) & set(_ZERO):
+        note = "no step before linearity takes the zero level off, which passes for light where there is one"
+        found.append(Reading("reduction.steps", " ".join(steps), "profile", "ambiguous", note))
+    return found

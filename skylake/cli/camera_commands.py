@@ -1,0 +1,193 @@
+"""``skylake camera``: profiles, and how they read headers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import camera_option, lake_argument, open_lake
+from skylake.cli.learn_commands import geometry, learn
+
+if TYPE_CHECKING:
+    from skylake.cameras import Profile
+
+
+_CHECK_EXAMPLE = """\b
+skylake camera check --camera sim night/frame-0042.fits
+skylake camera check --camera raw.toml --lake LAKE night/*.fits
+"""
+
+
+@click.group()
+def camera() -> None:
+    """Camera profiles, how they read headers, and the distortion of cameras."""
+
+
+camera.add_command(learn)
+camera.add_command(geometry)
+
+
+@camera.command("list")
+@show.as_json
+def list_(as_json: bool) -> None:
+    """List the profiles that come with skylake."""
+    from skylake import cameras
+
+    found = [(name, cameras.load(name).base.description) for name in cameras.names()]
+    value = [{"name": name, "description": text} for name, text in found]
+    show.result(value, as_json, lambda: show.table(found, ["name", "description"]))
+
+
+@camera.command("show")
+@click.argument("name")
+@click.option("--at", "date", metavar="DATE", help="Show the camera as it was on a date, such as 2013-06-10.")
+def show_(name: str, date: str | None) -> None:
+    """Show the profile NAME (or a .toml file), with its dated blocks, as JSON."""
+    import dataclasses
+    import json
+
+    from skylake import cameras
+    from skylake.cameras.clock_times import calendar_mjd
+    from skylake.cameras.profile_json import to_json
+    from skylake.errors import UsageError
+
+    profile = cameras.load(name)
+    if date is None:
+        click.echo(to_json(profile), nl=False)
+        return
+    parts = date.split("-")
+    mjd = (
+        calendar_mjd(*map(int, parts)) if len(parts) == 3 and all(part.isdigit() for part in parts) else None
+    )
+    if mjd is None:
+        raise UsageError(f"{date!r} is no date; write it as 2013-06-10")
+    click.echo(json.dumps(dataclasses.asdict(profile.at(mjd)), indent=1))
+
+
+@camera.command(epilog=_CHECK_EXAMPLE)
+@click.option(
+    "--camera",
+    "-c",
+    "name",
+    default="generic",
+    show_default=True,
+    metavar="C",
+    help="Profile, or a .toml file.",
+)
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE…",
+)
+@click.option(
+    "--lake", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="LAKE",
+    help="Lake whose masters and photon transfers raw frames are held against.",
+)  # fmt: skip
+@show.as_json
+@click.pass_context
+def check(ctx: click.Context, name: str, files: tuple[Path, ...], lake: Path | None, as_json: bool) -> None:
+    """Show what the header of each FILE gives under a profile, and from which card.
+
+    With --lake the masters that an ingest would take are named; without it those that the steps need are a note. Of a
+    bias, dark or flat frame it is told as what `skylake calib build` takes it. The exit status is 1 if a frame could
+    not be processed. A frame whose profile says header.wcs = "none" can be: an ingest finds where it points from its
+    stars, if the lake has a catalog.
+    """
+    from skylake import cameras
+    from skylake.cli.camera_check import check_file
+
+    chips = cameras.load_chips(name)
+    snapshot = None if lake is None else open_lake(lake).snapshot()
+    checked = [
+        check_file(file, one, snapshot) for file in files for one in chips if _claims(one, chips, file)
+    ]
+
+    def text() -> None:
+        for one in checked:
+            taken = one["taken_as"] and f"{one['taken_as']}, no frame of the sky"
+            click.echo(f"{one['file']}: {'ok' if one['usable'] else taken or one['reason']}")
+            if one["message"]:
+                click.echo(f"  {one['message']}")
+            if one["readings"]:
+                show.table(
+                    [
+                        (f"  {r['quantity']}", _short(r["value"]), r["source"], r["verdict"], r["note"])
+                        for r in one["readings"]
+                    ],
+                    ["  quantity", "value", "from", "verdict", "note"],
+                )
+            click.echo()
+
+    show.result(checked, as_json, text)
+    ctx.exit(0 if all(one["usable"] or one["taken_as"] for one in checked) else 1)
+
+
+def _claims(profile: Profile, chips: tuple[Profile, ...], file: Path) -> bool:
+    """Tell whether a file is read under the profile of a chip, as an ingest would."""
+    from skylake.flow.ingest.multi_detector import chips_of_files
+
+    if not profile.base.place.has_own_files:
+        return True
+    return chips[chips_of_files([str(file)], chips)[0]] is profile
+
+
+def _short(value: object) -> object:
+    return f"{value:.8f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+_MOSAIC_COLUMNS = [
+    "chip", "x_arcsec", "x_err_arcsec", "y_arcsec", "y_err_arcsec", "angle_deg", "angle_err_deg", "scale_arcsec",
+    "dx_arcsec", "dy_arcsec", "dangle_deg", "exposures", "scatter_arcsec",
+]  # fmt: skip
+
+
+@camera.command()
+@lake_argument
+@camera_option
+@show.as_json
+@click.pass_context
+def mosaic(ctx: click.Context, lake: Path, camera_name: str, as_json: bool) -> None:
+    """Learn where the chips of a camera are in its focal plane, from all its frames in LAKE.
+
+    Offsets and angles are those of all exposures together, with errors, and stand beside those of the profile (dx, dy,
+    dangle); they are kept in the lake, and later frames start from them. `skylake ingest` does the same after
+    each night.
+    Frames whose header tells another rotation than their stars, or that contradict the other chips, are named;
+    the exit status is 1 then.
+    """
+    from dataclasses import asdict
+
+    from skylake import cameras
+    from skylake.errors import UsageError
+    from skylake.flow.astrometry.learn_focal_plane import learn_focal_plane
+
+    chips = cameras.load_chips(camera_name)
+    if len(chips) < 2:
+        raise UsageError(f"{camera_name}: the profile has no [[chip]]; there is nothing to learn")
+    report = learn_focal_plane(open_lake(lake), chips)
+
+    def text() -> None:
+        show.table([[row[name] for name in _MOSAIC_COLUMNS] for row in report.chips], _MOSAIC_COLUMNS)
+        if report.telescope:
+            told = report.telescope
+            click.echo(
+                f"telescope: {told['frames']} frames are {told['offset_arcsec']:.1f} arcsec from where cards "
+                f"put them, turned by {told['rotation_deg']:.3f} +- {told['rotation_scatter_deg']:.3f} degrees"
+            )
+
+    show.result(asdict(report), as_json, text)
+    for one in report.odd:
+        show.complain(f"{one['file']}: {one['why']}")
+    if report.apart:
+        show.complain(
+            f"{', '.join(report.apart)}: no exposure in common connects them with the other chips, so where they are "
+            "to these is not known"
+        )
+    if not report.chips:
+        show.complain("no chip shares two exposures with another in which stars tell where both point")
+    ctx.exit(1 if report.odd or not report.chips else 0)

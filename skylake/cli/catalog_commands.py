@@ -1,0 +1,312 @@
+"""``skylake catalog``: reference catalogs of a lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    Number,
+    declination,
+    lake_argument,
+    open_lake,
+    out_option,
+    radius_arcsec,
+    readable_lake_argument,
+    right_ascension,
+)
+from skylake.cli.progress_bar import progress
+
+if TYPE_CHECKING:
+    from skylake.sky.catalog_columns import CatalogColumns
+
+_IMPORT_EXAMPLE = """\b
+skylake catalog import LAKE bigsky --format table stars.parquet --ra ra --dec dec \\
+    --mag V=V --mag-err V=0.05 --colour B-V=B-V --pm pmra,pmdec
+"""
+
+
+@click.group()
+def catalog() -> None:
+    """Import, list and ask the reference catalogs of a lake."""
+
+
+@catalog.command("import", epilog=_IMPORT_EXAMPLE)
+@lake_argument
+@click.argument("name")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="FILE…")
+@click.option(
+    "--format", "kind", type=click.Choice(["table", "tycho2"]), required=True,
+    help="table: CSV, ECSV, FITS, VOTable or Parquet, its columns told by the options below. "
+    "tycho2: the index files of Debian's package astrometry-data-tycho2-07-littleendian.",
+)  # fmt: skip
+@click.option(
+    "--ra",
+    metavar="COL",
+    help="Column of right ascension, degrees unless the file or its text say otherwise.",
+)
+@click.option("--ra-unit", type=click.Choice(["degrees", "hours"]), help="Unit of right ascension.")
+@click.option("--dec", metavar="COL", help="Column of declination, degrees.")
+@click.option("--id", "identifier", metavar="COL", help="Column of the identifier, integer or text.")
+@click.option(
+    "--mag", multiple=True, metavar="BAND=COL", help="Column of magnitudes in a band; may be repeated."
+)
+@click.option(
+    "--mag-err",
+    multiple=True,
+    metavar="BAND=COL|NUMBER",
+    help="Their errors: a column, or one number for all.",
+)
+@click.option(
+    "--colour", multiple=True, metavar="NAME=COL", help="Column of a colour such as B-V; may be repeated."
+)
+@click.option(
+    "--pm", metavar="RACOL,DECCOL", help="Columns of proper motion in mas/yr, in RA with the factor cos(dec)."
+)
+@click.option("--pm-ra-coordinate", is_flag=True, help="The proper motion in RA lacks the factor cos(dec).")
+@click.option(
+    "--epoch",
+    type=Number(1000, 3000),
+    default=2000.0,
+    show_default=True,
+    metavar="YEAR",
+    help="Epoch of the positions.",
+)
+@click.option("--margin", type=Number(min=1), default=300.0, show_default=True, metavar="ARCSEC",
+              help="Width of the margin cache; `calibrate` widens it if matches reach farther.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Replace a catalog of that name.")
+@click.option("--index/--no-index", "indexed", default=True, help="Whether to build the index that finds where frames "
+              "point, one file of up to 500 MB; only a catalog that calibrates alone does without.")  # fmt: skip
+@show.as_json
+def import_(
+    lake: Path,
+    name: str,
+    files: tuple[Path, ...],
+    kind: str,
+    ra: str | None,
+    ra_unit: str | None,
+    dec: str | None,
+    identifier: str | None,
+    mag: tuple[str, ...],
+    mag_err: tuple[str, ...],
+    colour: tuple[str, ...],
+    pm: str | None,
+    pm_ra_coordinate: bool,
+    epoch: float,
+    margin: float,
+    replace: bool,
+    indexed: bool,
+    as_json: bool,
+) -> None:
+    """Import FILE… into LAKE as the reference catalog NAME.
+
+    The first catalog is the one that solves frames and calibrates them; [catalog] in skylake.toml, or in the profile
+    of a camera, names others. Its stars are divided into the pixels of the lake, with a margin cache, as a HATS
+    collection that lsdb opens. The index that finds where frames point is built too.
+    """
+    import dataclasses
+
+    from skylake.flow.maintenance.import_catalogs import import_catalog, index_imported
+
+    opened = open_lake(lake)
+    columns = None
+    if kind == "table":
+        columns = _columns(ra, ra_unit, dec, identifier, mag, mag_err, colour, pm, pm_ra_coordinate, epoch)
+    with progress() as shown:
+        report = import_catalog(opened, name, kind, files, columns, margin, replace, shown)
+        if indexed:
+            index_imported(opened, report, shown)
+    for reason, n_rows in report.dropped.items():
+        show.complain(
+            f"{name}: {n_rows} rows were left out ({reason}; the first is {report.first_dropped[reason]})"
+        )
+    if report.ra_may_be_hours:
+        show.complain(
+            f"{name}: every right ascension is below 24 and was read as degrees; if the column {ra} holds hours, "
+            "import it again with --ra-unit hours --replace (--ra-unit degrees settles the question)"
+        )
+    if report.n_duplicate_ids:
+        where = f"in the column {identifier}" if identifier else "made from equal positions"
+        show.complain(
+            f"{name}: {report.n_duplicate_ids} stars have the identifier of another ({where}), and their light "
+            "curves are mixed; name a column of unique identifiers with --id"
+        )
+    if columns is not None and not columns.magnitudes:
+        show.complain(
+            f"{name}: the catalog has no magnitudes, so it checks positions and calibrates nothing; import it again "
+            "with --mag BAND=COLUMN and --replace"
+        )
+    elif report.without_index is not None:
+        show.complain(f"{report.without_index}; without an index no frame is solved by its stars")
+    text = f"{name}: {report.n_rows} stars in {report.n_pixels} pixels" + (
+        f", which {uses_text(report.use)} frames" if report.use else ""
+    )
+    if report.sure_deg is not None:
+        text += f"\n{name}: {_index_text(report.n_asterisms, report.index_bytes, report.sure_deg)}"
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(text))
+
+
+def uses_text(uses: list[str]) -> str:
+    """Return what a catalog does, of `solve` and `calibrate`, to go on with what it is done to."""
+    return " and ".join({"solve": "solves", "calibrate": "calibrates"}[use] for use in uses)
+
+
+def _columns(
+    ra: str | None,
+    ra_unit: str | None,
+    dec: str | None,
+    identifier: str | None,
+    mag: tuple[str, ...],
+    mag_err: tuple[str, ...],
+    colour: tuple[str, ...],
+    pm: str | None,
+    pm_ra_coordinate: bool,
+    epoch: float,
+) -> CatalogColumns:
+    from skylake.errors import UsageError
+    from skylake.sky.catalog_columns import CatalogColumns
+
+    if ra is None or dec is None:
+        raise UsageError("a table needs --ra and --dec, the columns of its positions")
+    motion = pm.split(",") if pm else [None, None]
+    if len(motion) != 2:
+        raise UsageError(f"--pm {pm}: give two columns, as in --pm pmra,pmdec")
+    return CatalogColumns(
+        ra=ra,
+        dec=dec,
+        id=identifier,
+        pm_ra=motion[0],
+        pm_dec=motion[1],
+        pm_ra_is_coordinate=pm_ra_coordinate,
+        epoch=epoch,
+        magnitudes=_pairs("--mag", mag),
+        magnitude_errors={
+            band: _number_or_name(value) for band, value in _pairs("--mag-err", mag_err).items()
+        },
+        colours=_pairs("--colour", colour),
+        ra_unit=ra_unit,  # type: ignore[arg-type]
+    )
+
+
+def _pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
+    from skylake.errors import UsageError
+
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, equals, column = value.partition("=")
+        if not (name and equals and column):
+            raise UsageError(f"{option} {value}: write NAME=COLUMN, as in {option} V=Vmag")
+        if name in pairs:
+            raise UsageError(f"{option} {value}: {name} is given twice")
+        pairs[name] = column
+    return pairs
+
+
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@catalog.command("list")
+@readable_lake_argument
+@show.as_json
+def list_(lake: Path, as_json: bool) -> None:
+    """List the catalogs of LAKE."""
+    from skylake.sky.lake_catalogs import ReferenceCatalog
+
+    opened = open_lake(lake)
+    snapshot = opened.snapshot()
+    found = [ReferenceCatalog.open(snapshot.catalog(name)) for name in snapshot.catalogs()]
+    rows = [
+        {
+            "name": one.name,
+            "stars": one.n_rows,
+            "bands": " ".join(one.bands),
+            "colours": " ".join(one.colours),
+            "epoch": one.epoch,
+            "margin_arcsec": one.margin_arcsec,
+            "use": " ".join(opened.settings.catalog.uses(one.name)),
+        }
+        for one in found
+    ]
+    header = ["name", "stars", "bands", "colours", "epoch", "margin_arcsec", "use"]
+    show.result(rows, as_json, lambda: show.table([[row[key] for key in header] for row in rows], header))
+
+
+@catalog.command("show")
+@readable_lake_argument
+@click.argument("name")
+@show.as_json
+def show_(lake: Path, name: str, as_json: bool) -> None:
+    """Show the columns of the catalog NAME, with units and meanings."""
+    from skylake.sky.hats import read_common_metadata
+    from skylake.sky.lake_catalogs import ReferenceCatalog
+
+    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    schema = read_common_metadata(found.root)
+    rows = []
+    for field in schema:
+        metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        rows.append([field.name, str(field.type), metadata.get("unit", ""), metadata.get("description", "")])
+    header = ["column", "type", "unit", "meaning"]
+    show.result(
+        [dict(zip(header, row, strict=True)) for row in rows], as_json, lambda: show.table(rows, header)
+    )
+
+
+@catalog.command(
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)
+@readable_lake_argument
+@click.argument("name")
+@click.argument("ra", type=right_ascension)
+@click.argument("dec", type=declination)
+@click.argument("radius_arcsec", type=radius_arcsec)
+@out_option
+def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out: Path | None) -> None:
+    """Print the stars of the catalog NAME within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
+    from skylake.cli.output import write_table
+    from skylake.sky.lake_catalogs import ReferenceCatalog
+
+    found = ReferenceCatalog.open(open_lake(lake).snapshot().catalog(name))
+    write_table(found.cone(ra, dec, radius_arcsec / 3600.0), out)
+
+
+@catalog.command()
+@lake_argument
+@click.argument("name")
+@click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
+              metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
+@click.option(
+    "--band", metavar="BAND", help="Band that stars are ranked by; the first of the catalog otherwise."
+)
+@show.as_json
+def index(lake: Path, name: str, scales: tuple[float, float], band: str | None, as_json: bool) -> None:
+    """Build the index of the catalog NAME that `skylake solve` looks star patterns up in.
+
+    It is one file beside the catalog, made anew when the catalog is replaced.
+    """
+    from skylake.errors import UsageError
+    from skylake.flow.astrometry.solve_frames import index_catalog
+
+    if scales[0] >= scales[1]:
+        raise UsageError(f"--scales {scales[0]:g} {scales[1]:g}: give the narrowest first")
+    built, path = index_catalog(open_lake(lake).snapshot(), name, band, *scales)
+    row = {
+        "name": name, "stars": built.n_stars, "asterisms": built.n_asterisms, "bytes": path.stat().st_size,
+        "file": str(path), "sure_deg": built.sure_deg,
+    }  # fmt: skip
+    text = f"{name}: {_index_text(built.n_asterisms, path.stat().st_size, built.sure_deg)}"
+    show.result(row, as_json, lambda: click.echo(text))
+
+
+def _index_text(n_asterisms: int, n_bytes: int, sure_deg: float) -> str:
+    return (
+        f"index of {n_asterisms} asterisms, {n_bytes / 1e6:.0f} MB, for pictures of {sure_deg:.2g} degrees and more; "
+        "of narrower ones some are not solved, and a deeper catalog solves more"
+    )

@@ -1,0 +1,207 @@
+"""``skylake init``, ``status`` and ``path``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    as_of_option,
+    lake_argument,
+    open_lake,
+    open_snapshot,
+    place_of_workers,
+    readable_lake_argument,
+)
+
+if TYPE_CHECKING:
+    from skylake.lake import Lake, Snapshot
+
+
+@click.command()
+@lake_argument
+@click.option(
+    "--pixel-order",
+    type=click.IntRange(0, 8),
+    default=2,
+    show_default=True,
+    help="HEALPix order of the pixels into which tables are divided at first: 2 for a camera that sees degrees, 0 or "
+    "1 for a fisheye. Dense pixels are divided later; a table that has rows does not become coarser.",
+)
+@click.option(
+    "--map-order", type=click.IntRange(0, 13), default=7, show_default=True, help="HEALPix order of maps."
+)
+@click.option(
+    "--cluster",
+    type=place_of_workers,
+    metavar="WHERE",
+    default="local",
+    show_default=True,
+    help="Where frames are processed by default: local, inline or slurm.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Worker processes; 0, the default, for one per core.",
+)
+def init(lake: Path, pixel_order: int, map_order: int, cluster: str, workers: int) -> None:
+    """Make an empty lake in the folder LAKE."""
+    from skylake.errors import UsageError
+    from skylake.lake import Lake
+    from skylake.settings import Settings, user_section
+
+    if "://" in cluster:
+        raise UsageError(
+            f'a lake keeps no address; make it without --cluster, and write `cluster = "{cluster}"` below '
+            f"{user_section(lake)}"
+        )
+    Lake.create(
+        lake, Settings(pixel_order=pixel_order, map_order=map_order, cluster=cluster, workers=workers)
+    )
+    name = shlex.quote(str(lake))
+    click.echo(
+        f"made the lake {lake}; next: skylake catalog import {name} NAME …, skylake run nightly {name} …"
+    )
+
+
+@click.command()
+@readable_lake_argument
+@as_of_option
+@show.as_json
+def status(lake: Path, as_of: str | None, as_json: bool) -> None:
+    """Tell what a lake holds and what is out of date: tables, frames by status and reason, nights, catalogs.
+
+    Parts of derived tables are out of date for one of these reasons: new (not made yet), inputs (the rows that they
+    are made from have changed), catalog, parameters, schema, upstream (what they are made from is out of date),
+    orphaned (what they were made from is gone) and lost (a file is missing). `calibrate` and `aggregate` make just
+    those anew. A table of which a file is missing, cut off or one too many is told on standard error, with status 1.
+    """
+    from skylake.report.collect import counts_of_status
+    from skylake.schema import table_names
+
+    opened = open_lake(lake)
+    snapshot = opened.snapshot(as_of)
+    tables = {name: snapshot.n_rows(name) for name in table_names()}
+    frames = counts_of_status(snapshot)
+    nights = snapshot.read(
+        "nights", ["camera", "night", "band", "n_frames", "n_ok", "zp_median", "zp_median_err"]
+    )
+    value = {
+        "lake": str(opened.root),
+        "snapshot": snapshot.number,
+        "catalog": dataclasses.asdict(opened.settings.catalog),
+        "catalog_of_cameras": _own_catalogs(opened, snapshot),
+        "catalogs": snapshot.catalogs(),
+        "tables": tables,
+        "damaged": _damaged(snapshot),
+        "outdated": _outdated(opened, snapshot) if as_of is None else None,
+        "frames": frames,
+        "nights": nights.to_pylist(),
+    }
+
+    def text() -> None:
+        click.echo(f"{opened.root}, snapshot {snapshot.number}")
+        click.echo(
+            f"catalogs: {', '.join(snapshot.catalogs()) or 'none'}; {_catalogs_text(value['catalog'])}"
+        )
+        for camera, own in value["catalog_of_cameras"].items():
+            click.echo(f"{camera}: {_catalogs_text(own)}")
+        click.echo()
+        states = value["outdated"] or {}
+        show.table(
+            [(name, rows, _state_text(states.get(name))) for name, rows in tables.items()],
+            ["table", "rows", "out of date"],
+        )
+        click.echo()
+        show.table(
+            [(row["camera"], row["status"], row["reason"], row["count_all"]) for row in frames],
+            ["camera", "status", "reason", "frames"],
+        )
+        if nights.num_rows:
+            click.echo()
+            show.table([list(row.values()) for row in nights.to_pylist()], nights.column_names)
+
+    show.result(value, as_json, text)
+    if value["damaged"]:
+        raise SystemExit(1)
+
+
+def _own_catalogs(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """Return the catalogs of cameras whose profile names others than the settings."""
+    from skylake.errors import SkylakeError
+
+    found = {}
+    for camera in sorted(
+        {part.camera for part in snapshot.parts("frames").values() if part.camera is not None}
+    ):
+        try:
+            own = lake.catalogs(camera)
+        except SkylakeError:
+            continue  # of a profile that cannot be read `_outdated` says so
+        if own != lake.settings.catalog:
+            found[camera] = dataclasses.asdict(own)
+    return found
+
+
+def _catalogs_text(chosen: dict[str, str]) -> str:
+    return ", ".join(f"{use}: {name or 'none'}" for use, name in chosen.items())
+
+
+def _damaged(snapshot: Snapshot) -> dict[str, str]:
+    """Return what is wrong with the files of tables, and tell it."""
+    from skylake.errors import LakeError
+    from skylake.schema import table_names
+
+    found = {}
+    for name in table_names():
+        try:
+            snapshot.version(name).require_files()
+        except LakeError as error:
+            found[name] = str(error)
+            show.complain(found[name])
+    return found
+
+
+def _outdated(lake: Lake, snapshot: Snapshot) -> dict[str, dict[str, Any]] | None:
+    """Return how many parts of each derived table are out of date, and why; None where that cannot be told."""
+    from skylake.errors import SkylakeError
+    from skylake.flow.aggregates.outdated import outdated
+
+    try:
+        states = outdated(lake, snapshot)
+    except SkylakeError as error:
+        show.complain(f"what is out of date cannot be told: {error}")
+        return None
+    return {
+        table: {"current": state.n_current, "outdated": len(state.why), "why": state.counts}
+        for table, state in states.items()
+    }
+
+
+def _state_text(state: dict[str, Any] | None) -> str:
+    """Return the state of a table in some words."""
+    if state is None:
+        return ""
+    if not state["outdated"]:
+        return "no"
+    why = ", ".join(f"{count} {why}" for why, count in state["why"].items())
+    return f"{state['outdated']} of {state['current'] + state['outdated']} parts: {why}"
+
+
+@click.command()
+@readable_lake_argument
+@click.argument("table")
+@as_of_option
+def path(lake: Path, table: str, as_of: str | None) -> None:
+    """Print the folder of TABLE in the current snapshot, free of links.
+
+    lsdb, DuckDB and others read lazily: give them this folder, which never changes, rather than one
+    that moves on with the next commit.
+    """
+    click.echo(open_snapshot(lake, as_of).folder(table))

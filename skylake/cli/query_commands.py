@@ -1,0 +1,384 @@
+"""``skylake sql``, ``lc``, ``cone``, ``map`` and ``flags``: ask a lake."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    as_of_option,
+    bits,
+    declination,
+    healpix_file,
+    night,
+    open_snapshot,
+    out_option,
+    plot_option,
+    radius_arcsec,
+    readable_lake_argument,
+    right_ascension,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from skylake.lake import Snapshot
+
+_FORMATS = ("table", "csv", "json", "parquet", "ecsv", "fits", "votable")
+_FLAGS_EXAMPLE = """\b
+skylake flags 18 --table sources
+skylake flags 0x440e --table frames
+"""
+_SQL_EXAMPLE = """\b
+skylake sql LAKE "SELECT night, status, count(*) FROM frames GROUP BY ALL ORDER BY ALL"
+"""
+
+
+@click.command(short_help="Run a query over the tables with DuckDB.", epilog=_SQL_EXAMPLE)
+@readable_lake_argument
+@click.argument("query")
+@click.option(
+    "--format", "form", type=click.Choice(_FORMATS), help="Format; a table on the screen by default."
+)
+@out_option
+@as_of_option
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="File outside of the lake that the query reads, as in FROM 'stars.csv'; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--unsafe", is_flag=True, help="Allow everything that DuckDB can do: to write files, to load extensions."
+)
+def sql(
+    lake: Path,
+    query: str,
+    form: str | None,
+    out: Path | None,
+    as_of: str | None,
+    files: tuple[Path, ...],
+    unsafe: bool,
+) -> None:
+    """Run a QUERY over the tables of LAKE with DuckDB, or the query in a file given as @FILE.
+
+    The query reads the tables and the files given by --file, and nothing else; it cannot write. Of several statements
+    each that has a result prints it.
+
+    Tables have their names (frames, sources, forced_sources, matches, zeropoints, nights, lightcurves,
+    forced_lightcurves, maps, targets, masters), reference catalogs those of the schema `catalogs`. Views join them:
+    calibrated_frames, calibrated_sources, calibrated_forced, calibrated_matches, lightcurve_points,
+    forced_lightcurve_points, zeropoints_in_force. The functions source_flags(flags) and
+    frame_flags(flags) give the names of the bits that are set. The views parts, ledger and configurations tell where
+    rows come from.
+    """
+    import duckdb
+
+    from skylake.cli.output import write_table
+    from skylake.errors import UsageError
+    from skylake.lake.integrity.damaged_files import named_in
+    from skylake.lake.storage.duckdb_tables import require_no_copy, require_reading, restrict
+
+    query = _query(query)
+    form = form or ("table" if out is None else None)
+    snapshot = open_snapshot(lake, as_of)
+    with snapshot.duckdb() as connection:
+        if not unsafe:
+            restrict(connection, snapshot, files)
+        try:
+            statements = connection.extract_statements(query)
+            for statement in () if unsafe else statements:
+                require_reading(statement)
+            _require_one(statements, form)
+            n_written = 0
+            for statement in statements:
+                if not unsafe:
+                    require_no_copy(connection, statement)
+                table = _answer(connection, statement)
+                if table is None:
+                    continue
+                if n_written:
+                    click.echo()
+                write_table(_unique_names(table), out, form)
+                n_written += 1
+        except duckdb.Error as error:
+            refused = isinstance(error, duckdb.PermissionException)
+            if not refused and (damage := named_in(error, snapshot.layout.root)):
+                raise damage from error
+            advice = "; name a file to read with --file, or open everything with --unsafe" if refused else ""
+            raise UsageError(f"the query failed: {' '.join(str(error).split())}{advice}") from error
+
+
+def _require_one(statements: list[duckdb.Statement], form: str | None) -> None:
+    """Refuse more than one result where there is room for one."""
+    from skylake.errors import UsageError
+
+    if form == "table" or len(statements) < 2:
+        return
+    n_results = sum(map(_has_answer, statements))
+    if n_results > 1:
+        raise UsageError(
+            f"the query has {n_results} results, and a file or a format other than 'table' holds one; "
+            "give one SELECT at a time"
+        )
+
+
+def _query(text: str) -> str:
+    """Return the query, from a file if one is named."""
+    from skylake.errors import UsageError
+
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            raise UsageError(f"{text[1:]}: the query cannot be read ({why}); name a file of SQL") from error
+    if not text.strip():
+        raise UsageError('the query is empty; write one, as in "SELECT count(*) FROM frames"')
+    return text
+
+
+def _has_answer(statement: duckdb.Statement) -> bool:
+    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
+    import duckdb
+
+    kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT
+    if result not in kinds or len(kinds) == 1:
+        return result in kinds
+    # Such a statement is a PIVOT, or one that changes rows and may return them.
+    return (
+        re.match(r"(PIVOT|UNPIVOT|FROM|SELECT|WITH|\()|.*\bRETURNING\b", statement.query.strip(), re.I | re.S)
+        is not None
+    )
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
+    """Run a statement; return its answer, None if it has none."""
+    relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
+    # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
+    return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
+
+
+def _unique_names(table: pa.Table) -> pa.Table:
+    """Return the table with names numbered that occur again, as after a join: night, night_1."""
+    names: list[str] = []
+    for name in table.column_names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        names.append(next(one for one in candidates if one not in names))
+    return table.rename_columns(names)
+
+
+@click.command()
+@readable_lake_argument
+@click.option(
+    "--object", "object_id", metavar="ID", help="Identifier of the star, or its name in its catalog."
+)
+@click.option("--ra", type=right_ascension, metavar="A", help="Right ascension, degrees.")
+@click.option("--dec", type=declination, metavar="D", help="Declination, degrees.")
+@click.option("--radius", type=radius_arcsec, default=60.0, show_default=True, metavar="ARCSEC",
+              help="How far from the position the star may be.")  # fmt: skip
+@click.option("--from", "measured", type=click.Choice(["forced", "detected"]),
+              help="Measured at the place of the star, detected or not, or its detections; without the option forced "
+              "where the star is a target.")  # fmt: skip
+@out_option
+@plot_option
+@as_of_option
+def lc(
+    lake: Path,
+    object_id: str | None,
+    ra: float | None,
+    dec: float | None,
+    radius: float,
+    measured: Literal["forced", "detected"] | None,
+    out: Path | None,
+    plot: Path | None,
+    as_of: str | None,
+) -> None:
+    """Print the light curve of one star in all bands, as CSV; by identifier or by position.
+
+    With --plot it is drawn, and written only to the file of -o: nothing is printed then.
+
+    A star that is a target of its camera is measured on every frame that shows it. Its fluxes may be negative, which
+    gives no magnitude; mag_limit is that of a flux of five times its error.
+    """
+    import pyarrow as pa
+
+    from skylake.cli.output import write_table, writing
+    from skylake.errors import UsageError
+    from skylake.report.curves import curve_at
+
+    snapshot = open_snapshot(lake, as_of)
+    if object_id is not None and ra is None and dec is None:
+        curve = _curve_named(snapshot, object_id, measured)
+    elif object_id is None and ra is not None and dec is not None:
+        curve = curve_at(snapshot, ra, dec, radius, measured)
+    else:
+        raise UsageError("name a star: either --object ID, or --ra and --dec")
+    if plot is not None:
+        from skylake.report.page import curve_figure
+        from skylake.report.style import save
+
+        with writing(plot):
+            save(curve_figure(curve), plot)
+        click.echo(f"wrote {plot}", err=True)
+    table = pa.Table.from_pylist(curve["points"])
+    if out is not None or plot is None:
+        write_table(table, out)
+
+
+def _curve_named(
+    snapshot: Snapshot, text: str, measured: Literal["forced", "detected"] | None
+) -> dict[str, Any]:
+    """Return the light curve of a star by its number, or by its name in the catalog."""
+    from skylake.core.ids import text_id
+    from skylake.errors import LakeError
+    from skylake.report.curves import curve_of_object, require_curves
+
+    require_curves(snapshot, measured)
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text_id(text)
+    try:
+        return curve_of_object(snapshot, number, measured=measured)
+    except (LakeError, OverflowError) as error:
+        raise LakeError(
+            f"there is no light curve of the star {text}; `skylake cone` finds stars by position"
+        ) from error
+
+
+@click.command(
+    short_help="Print the rows of a table around a position.",
+    context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
+)
+@readable_lake_argument
+@click.argument("table")
+@click.argument("ra", type=right_ascension)
+@click.argument("dec", type=declination)
+@click.argument("radius_arcsec", type=radius_arcsec)
+@out_option
+@as_of_option
+def cone(
+    lake: Path, table: str, ra: float, dec: float, radius_arcsec: float, out: Path | None, as_of: str | None
+) -> None:
+    """Print the rows of TABLE (sources, matches, lightcurves …) within RADIUS_ARCSEC of RA DEC (degrees), as CSV."""
+    from skylake.cli.output import write_table
+
+    write_table(open_snapshot(lake, as_of).cone(table, ra, dec, radius_arcsec / 3600.0), out)
+
+
+@click.command("map")
+@readable_lake_argument
+@click.argument("name")
+@click.option("-o", "out", type=healpix_file, metavar="FILE.fits", help="HEALPix map to write.")
+@plot_option
+@click.option("--camera", metavar="C", help="Of one camera.")
+@click.option("--band", metavar="B", help="Of one band.")
+@click.option("--night", type=night, metavar="YYYYMMDD", help="Of one night.")
+@as_of_option
+def map_(
+    lake: Path,
+    name: str,
+    out: Path | None,
+    plot: Path | None,
+    camera: str | None,
+    band: str | None,
+    night: int | None,
+    as_of: str | None,
+) -> None:
+    """Make the HEALPix map NAME: visits, exposure, matches, residual, residual_err, limit, half_limit or completeness.
+
+    The FITS file is NESTED, in equatorial coordinates, as healpy and others read it.
+    """
+    from skylake.cli.camera_names import name_in_lake
+    from skylake.cli.output import writing
+    from skylake.errors import UsageError
+    from skylake.report.files import write_healpix_fits
+    from skylake.report.plots import sky_map
+    from skylake.report.style import save
+    from skylake.table.combine_maps import MAPS, combine
+
+    if name not in MAPS:
+        raise UsageError(f"there is no map {name!r}; the maps are {', '.join(MAPS)}")
+    snapshot = open_snapshot(lake, as_of)
+    camera = None if camera is None else name_in_lake(snapshot, camera)
+    chosen: dict[str, Any] = {"camera": camera, "band": band, "night": night}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    which = ", ".join(f"{key} {value}" for key, value in chosen.items()) or "all cameras and nights"
+    made, kind = combine(_map_rows(snapshot, chosen, which), name), MAPS[name]
+    if len(made.pixels) == 0:
+        raise UsageError(
+            f"the map {name} has no pixel yet; `skylake calibrate` and then `skylake aggregate` fill the maps"
+        )
+    if out is not None:
+        cards = [(key.upper(), value, f"{key} of the map") for key, value in chosen.items()]
+        cards.append(("SNAPSHOT", snapshot.number, "snapshot of the lake"))
+        with writing(out):
+            write_healpix_fits(out, made.full(), made.order, name, kind.unit, cards)
+        click.echo(f"wrote {out}", err=True)
+    if plot is not None:
+        with writing(plot):
+            save(sky_map(made.pixels, made.values, made.order, kind.label, f"{kind.label}: {which}"), plot)
+        click.echo(f"wrote {plot}", err=True)
+    if out is None and plot is None:
+        show.table(zip(made.pixels.tolist(), made.values.tolist(), strict=True), ["healpix_pixel", name])
+
+
+def _map_rows(snapshot: Snapshot, chosen: dict[str, Any], which: str) -> pa.Table:
+    """Return the rows of ``maps`` whose columns have the chosen values; `which` says so in words."""
+    import functools
+    import operator
+
+    import pyarrow.compute as pc
+
+    from skylake.errors import UsageError
+
+    filters = [pc.field(key) == value for key, value in chosen.items()]
+    rows = snapshot.read("maps", filter=functools.reduce(operator.and_, filters) if filters else None)
+    if chosen and rows.num_rows == 0:
+        raise UsageError(
+            f"the maps hold nothing of {which}; `skylake status` lists cameras, nights and bands"
+        )
+    return rows
+
+
+@click.command(epilog=_FLAGS_EXAMPLE)
+@click.argument("value", type=bits)
+@click.option(
+    "--table",
+    type=click.Choice(["sources", "frames"]),
+    help="Whose flags: of sources, also in matches and light curves, or of frames; both without the option.",
+)
+@show.as_json
+def flags(value: int, table: Literal["sources", "frames"] | None, as_json: bool) -> None:
+    """Explain the bits of a flags VALUE, such as 18 or 0x12, of a source or of a frame."""
+    from skylake.errors import UsageError
+    from skylake.schema import flag_texts
+
+    asked: tuple[Literal["sources", "frames"], ...] = ("sources", "frames") if table is None else (table,)
+    bits_of = {name: flag_texts(name) for name in asked}
+    largest = {name: sum(bit for bit, _ in texts.values()) for name, texts in bits_of.items()}
+    # A value with bits that one of them does not have is of the other.
+    known = [name for name in asked if value >= 0 and not value & ~largest[name]]
+    if not known:
+        its, are = ("their largest value is", "") if table else ("their largest values are", " and frames")
+        most = " and ".join(str(one) for one in largest.values())
+        raise UsageError(f"{value} has bits that the flags of {asked[0]}{are} do not; {its} {most}")
+    rows = [
+        (name, bit, flag, text)
+        for name in known
+        for flag, (bit, text) in bits_of[name].items()
+        if value & bit
+    ]
+
+    def text() -> None:
+        if not rows:
+            click.echo("no flag is set")
+        elif table is None:
+            show.table(rows, ["table", "value", "name", "meaning"])
+        else:
+            show.table([row[1:] for row in rows], ["value", "name", "meaning"])
+
+    told = [dict(zip(("table", "value", "name", "meaning"), row, strict=True)) for row in rows]
+    show.result(told, as_json, text)

@@ -1,0 +1,284 @@
+"""``skylake simulate``: nights of frames with known truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import Number, night, start_workers
+from skylake.cli.progress_bar import progress
+
+if TYPE_CHECKING:
+    from skylake.simulate import Scenario
+
+#: What a simulation of tables takes where neither an option nor the scenario says otherwise: fields all
+#: around the sky, so that every night of the year has some, and clouds.
+TABLE_DEFAULTS: dict[str, Any] = {"schedule.fields": 11, "atmosphere.cloudy_fraction": 0.1}
+_EXAMPLE = """\b
+skylake simulate archive --camera sim --nights 1 --frames 12 --seed 5
+skylake simulate raw-night --camera raw.toml --raw --nights 1 --frames 2
+skylake simulate years --tables --nights 300
+skylake simulate fisheye --all-sky --nights 1
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--camera", "-c", "camera_name", metavar="C", help="Camera profile, or a .toml file; sim by default."
+)
+@click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Nights; 2 by default.")
+@click.option("--first-night", type=night, metavar="YYYYMMDD", help="Local evening of the first night.")
+@click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Frames per night; 60 by default.")
+@click.option(
+    "--exposure",
+    type=Number(0, 1e5, min_open=True),
+    metavar="SECONDS",
+    help="Exposure time; 30 s by default.",
+)
+@click.option("--filter", "filter_name", metavar="NAME", help="Filter of the profile.")
+@click.option(
+    "--stars", type=Number(1, 1e7), metavar="N", help="Detectable stars per frame, about; 2000 by default."
+)
+@click.option(
+    "--fields",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Survey fields besides the target field; none by default.",
+)
+@click.option(
+    "--target-fraction",
+    type=Number(0, 1),
+    metavar="X",
+    help="Fraction of the frames on the target field; half by default, all without --fields.",
+)
+@click.option(
+    "--clouds",
+    type=Number(0, 1),
+    metavar="X",
+    help="Fraction of the frames behind clouds; 0 by default.",
+)
+@click.option(
+    "--wrong-wcs",
+    type=Number(0, 1),
+    metavar="X",
+    help="Fraction of the frames whose WCS is wrong; 0 by default.",
+)
+@click.option(
+    "--no-wcs",
+    type=Number(0, 1),
+    metavar="X",
+    help="Fraction of the frames without a WCS; 0 by default.",
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    default=None,
+    help="Leave bias, dark and vignetting in, and make calibration frames.",
+)
+@click.option(
+    "--form", type=click.Choice(["fits", "fits.gz", "fits.fz"]), help="Form of the files; fits by default."
+)
+@click.option(
+    "--tables",
+    is_flag=True,
+    help="Make no frames but what becomes of them: OUT is a lake, new or not, with years of rows.",
+)
+@click.option(
+    "--all-sky",
+    is_flag=True,
+    help="Frames of a fisheye that stands still and sees the whole sky; its camera is sim-fisheye by default.",
+)
+@click.option("--seed", type=int, help="Another seed, another sky; 1 by default.")
+@click.option("--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.toml",
+              help="Everything else that a simulation can be told; the options above have the last word.")  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes; one per core by default."
+)
+@show.as_json
+def simulate(
+    out: Path,
+    camera_name: str | None,
+    nights: int | None,
+    first_night: int | None,
+    frames: int | None,
+    exposure: float | None,
+    filter_name: str | None,
+    stars: float | None,
+    fields: int | None,
+    target_fraction: float | None,
+    clouds: float | None,
+    wrong_wcs: float | None,
+    no_wcs: float | None,
+    raw: bool | None,
+    form: str | None,
+    tables: bool,
+    all_sky: bool,
+    seed: int | None,
+    scenario: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Simulate nights of frames for any camera, with known truth, into the folder OUT.
+
+    OUT gets frames/, truth/ (frames, stars, detections and transients as Parquet) and catalog.parquet, a
+    reference catalog with errors. The same scenario gives the same bytes.
+
+    With --tables, OUT is a lake that gets the tables frames, sources, matches and zeropoints of the nights, as an
+    ingest and a calibration would have written them, and the reference catalog simcat: millions of rows
+    in seconds, for trials of scale. There are 12 fields around the sky unless --fields says otherwise, and clouds
+    before a tenth of the frames unless --clouds does. Nights that the lake has stay: with the same options but more
+    --nights others are added, and other options are refused.
+
+    With --all-sky the frames are those of a fisheye without any WCS, six a night; truth/lens.json tells its lens.
+    Of the other options it takes --camera, --nights, --first-night, --frames, --exposure and --seed.
+    """
+    options: dict[str, Any] = {
+        "camera": camera_name,
+        "nights": nights,
+        "first_night": first_night,
+        "frames_per_night": frames,
+        "exposure_s": exposure,
+        "filter": filter_name,
+        "raw": raw,
+        "file_form": form,
+        "seed": seed,
+        "stars.per_frame": stars,
+        "schedule.fields": fields,
+        "schedule.target_fraction": target_fraction,
+        "atmosphere.cloudy_fraction": clouds,
+        "header.wrong_wcs_fraction": wrong_wcs,
+        "header.absent_wcs_fraction": no_wcs,
+    }
+    if all_sky:
+        made, told = _fisheye(options | {"--tables": tables or None, "--scenario": scenario}, out)
+    elif tables:
+        _refuse_pixels({"--raw": raw, "--form": form, "--target-fraction": target_fraction})
+        made, told = _tables(scenario_from(scenario, options, TABLE_DEFAULTS), out, workers)
+    else:
+        made = make(scenario_from(scenario, options), out, workers)
+        told = f"{made['frames']} frames, {made['catalog_stars']} catalog stars"
+    show.result(made, as_json, lambda: click.echo(f"simulate: {told} in {out}"))
+
+
+def _fisheye(options: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    """Simulate a camera of the whole sky; return what was made, and that in words."""
+    made = make_fisheye(options, out)
+    return made, f"{made['frames']} frames of the whole sky, {made['catalog_stars']} catalog stars"
+
+
+def _tables(scenario: Scenario, out: Path, workers: int | None) -> tuple[dict[str, Any], str]:
+    """Fill a lake with tables; return what was made, and that in words."""
+    from skylake.flow.execution.run_progress import counted
+
+    made = make_tables(scenario, out, workers)
+    return made, f"{counted(made['nights'], 'night')}, {made['sources']} sources"
+
+
+#: Options that frames of the whole sky know.
+_ALL_SKY = ("camera", "nights", "frames_per_night", "first_night", "exposure_s", "seed")
+
+
+def make_fisheye(options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Simulate a camera of the whole sky and return what was made."""
+    from skylake.errors import SkylakeError, UsageError, reason_of
+    from skylake.simulate.fisheyenights import FisheyeNights, simulate_fisheye
+
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in _ALL_SKY:
+            told = name.rpartition(".")[2].lstrip("-").replace("_", " ")
+            raise UsageError(f"{told} says nothing of frames of the whole sky; leave it out with --all-sky")
+    try:
+        made = simulate_fisheye(FisheyeNights(**given), out)
+    except OSError as error:
+        raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
+    return {
+        "out": str(made.out), "frames": len(made.frames), "catalog": str(made.catalog),
+        "catalog_stars": made.n_catalog,
+    }  # fmt: skip
+
+
+def _refuse_pixels(options: dict[str, Any]) -> None:
+    """Refuse options that say nothing of tables."""
+    from skylake.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} belongs to frames; leave it out with --tables")
+
+
+def scenario_from(
+    path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> Scenario:
+    """Return the scenario of a file, changed by options that are given, over some defaults."""
+    from skylake.declared import build, read_toml
+    from skylake.simulate import Scenario
+
+    data: dict[str, Any] = {} if path is None else read_toml(path)
+    for key, value in (defaults or {}).items():
+        place, name = _place(data, key)
+        place.setdefault(name, value)
+    for key, value in options.items():
+        if value is not None:
+            place, name = _place(data, key)
+            place[name] = value
+    return build(Scenario, data, str(path or "the options"))
+
+
+def _place(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the table of a dotted key, and the name in it."""
+    *tables, name = key.split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+    return data, name
+
+
+def make_tables(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
+    """Fill a lake with the tables of a scenario, with progress, and return what was made."""
+    from skylake.flow.archive import make_archive
+    from skylake.lake import Lake
+    from skylake.settings import FILE_NAME as SETTINGS_FILE
+    from skylake.simulate.nightplan import plan_night
+    from skylake.simulate.schedule import nights_of
+
+    # Before a lake is made: a scenario that is impossible leaves nothing behind.
+    plan_night(scenario, nights_of(scenario)[0])
+    lake = Lake(out) if (out / SETTINGS_FILE).is_file() else Lake.create(out)
+    cluster = "inline" if workers == 1 else None
+    with start_workers(lake, cluster, workers) as pool, progress() as shown:
+        report = make_archive(lake, scenario, pool, shown)
+    return {
+        "lake": str(lake.root),
+        "nights": report.n_nights,
+        "nights_known": report.n_current,
+        **report.rows,
+        "catalog_stars": report.catalog_stars,
+    }
+
+
+def make(scenario: Scenario, out: Path, workers: int | None) -> dict[str, Any]:
+    """Simulate a scenario, with progress, and return what was made."""
+    from skylake.errors import SkylakeError, reason_of
+    from skylake.simulate import simulate_camera as run_simulation
+
+    count = workers or len(os.sched_getaffinity(0))
+    try:
+        with progress() as shown:
+            shown.begin("simulated frames", scenario.nights * scenario.frames_per_night)
+            result = run_simulation(scenario, out, count, lambda done, total: shown.advance())
+            shown.end()
+    except OSError as error:
+        raise SkylakeError(f"{out}: the simulation cannot be written ({reason_of(error)})") from error
+    return {
+        "out": str(result.out),
+        "frames": len(result.frames),
+        "calibration_frames": len(result.calibrations),
+        "catalog": str(result.catalog),
+        "catalog_stars": result.n_catalog,
+        "detections": result.n_detections,
+    }

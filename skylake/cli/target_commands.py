@@ -1,0 +1,73 @@
+"""``skylake targets``: the positions that every frame is measured at."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import (
+    Number,
+    camera_of_lake_option,
+    cluster_options,
+    lake_argument,
+    open_lake,
+    start_workers,
+)
+from skylake.cli.progress_bar import progress
+
+_EXAMPLE = """\b
+skylake targets LAKE --camera sim --faint 15
+"""
+
+
+@click.command(short_help="Choose the stars that every frame is measured at.", epilog=_EXAMPLE)
+@lake_argument
+@camera_of_lake_option
+@click.option(
+    "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
+)
+@click.option("--no-catalog", is_flag=True, help="Take no stars from a catalog.")
+@click.option(
+    "--faint", type=Number(-30, 40), metavar="MAG", help="Magnitude of the faintest stars; all otherwise."
+)
+@click.option("--band", metavar="BAND", help="Band of --faint; that of the camera's filter otherwise.")
+@click.option("--seen", type=click.IntRange(min=0), default=3, show_default=True, metavar="N",
+              help="Take what no catalog has if it was detected on N frames; 0 takes none of it.")  # fmt: skip
+@click.option("--share", type=Number(0.0, 1.0), default=0.1, show_default=True, metavar="S",
+              help="… and on this share of the frames that show its place.")  # fmt: skip
+@cluster_options
+@show.as_json
+def targets(
+    lake: Path,
+    camera_name: str,
+    catalog: str | None,
+    no_catalog: bool,
+    faint: float | None,
+    band: str | None,
+    seen: int,
+    share: float,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Make a list of targets for camera C from its frames in LAKE: the next version, if it differs from the last.
+
+    The targets are the stars of a catalog in the fields of the camera, and what was detected again and again.
+    `ingest` measures all of them on each frame that it reduces from then on, detected or not, into the table
+    `forced_sources`; `ingest --redo` does so for frames that were reduced before.
+    """
+    from skylake.cli.camera_names import require_camera
+    from skylake.flow.forced.make_targets import TargetOptions, make_targets
+
+    if catalog is not None and no_catalog:
+        raise click.UsageError("--catalog and --no-catalog contradict each other; give one of them")
+    opened = open_lake(lake)
+    camera = require_camera(opened.snapshot(), camera_name)
+    name = None if no_catalog else catalog or opened.catalogs(camera).calibrate or None
+    options = TargetOptions(name, band, faint, seen, share)
+    with start_workers(opened, cluster, workers) as pool, progress() as shown:
+        report = make_targets(opened, camera, options, pool, shown)
+    show.result(dataclasses.asdict(report), as_json, lambda: click.echo(report.line))

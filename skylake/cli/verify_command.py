@@ -1,0 +1,89 @@
+"""``skylake verify``: what in a lake is broken, and the command that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from skylake.cli import show
+from skylake.cli.arguments import as_of_option, cluster_options, lake_argument, workers_of
+from skylake.cli.progress_bar import progress
+
+if TYPE_CHECKING:
+    from skylake.flow.maintenance.verify_lake import VerifyReport
+
+
+@click.command(short_help="Check that a lake is whole; name what is broken, and its mend.")
+@lake_argument
+@as_of_option
+@click.option("--deep", is_flag=True, help="Read every row of every file too, and ask the hats package.")
+@click.option("--hats", is_flag=True, help="Ask the hats package whether it finds tables and catalogs valid.")
+@click.option(
+    "--only", multiple=True, metavar="CHECK", help="Run this check of sql/checks alone; may be repeated."
+)
+@click.option("--show", "show_n", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
+              help="Broken things to tell of each check.")  # fmt: skip
+@cluster_options
+@show.as_json
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    lake: Path,
+    as_of: str | None,
+    deep: bool,
+    hats: bool,
+    only: tuple[str, ...],
+    show_n: int,
+    cluster: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Check that LAKE is whole: its links, descriptions, files, counts and rows.
+
+    Without --deep it reads descriptions, footers and small tables, which takes seconds. With --deep it also reads
+    every file: checksums of tables, catalogs, indexes and masters, digests of the rows of every part, statistics,
+    order, positions, identifiers.
+    Nothing in the lake is changed. The exit status is 1 if something is broken, and 3 if there is no lake.
+    """
+    from skylake.flow.execution.cluster import Inline
+    from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts
+    from skylake.flow.maintenance.verify_lake import verify as run_verify
+
+    options = VerifyOptions(as_of, deep, hats, only, show_n)
+    facts = open_facts(lake, options)
+    with progress() as shown:
+        if deep:
+            with workers_of(facts.layout.root, facts.settings, cluster, workers) as pool:
+                report = run_verify(facts, pool, options, shown)
+        else:
+            report = run_verify(facts, Inline(), options, shown)
+    show.result(dataclasses.asdict(report) | {"all_well": report.all_well}, as_json, lambda: _show(report))
+    ctx.exit(0 if report.all_well else 1)
+
+
+def _show(report: VerifyReport) -> None:
+    rows = [
+        (
+            check["name"],
+            "pass" if check["passed"] else f"FAIL ({check['n_found'] or 'error'})",
+            check["sentence"],
+        )
+        for check in report.checks
+    ]
+    show.table(rows, ["check", "result", "what must hold"])
+    for check in report.checks:
+        if check["passed"]:
+            continue
+        click.echo(f"\n{check['name']}: {check['sentence']}")
+        for finding in check["findings"]:
+            click.echo(f"  {finding['says']}\n    mend: {finding['mend']}")
+        more = check["n_found"] - len(check["findings"])
+        if more > 0:
+            click.echo(f"  … and {more} more")
+    broken = len(report.failed)
+    depth = "every row was read" if report.deep else "--deep reads every row too"
+    verdict = f"{broken} of {len(report.checks)} checks found something" if broken else "all well"
+    click.echo(f"\n{report.lake}, snapshot {report.snapshot}: {verdict}; {depth}")

@@ -1,0 +1,34 @@
+"""How functions are compiled by numba.
+
+Everybody's first night waits for the compiler, so nothing is compiled for callers in C, of whom there are none. What
+is compiled is kept on disk, by one process for all (:mod:`skylake.core.kernel_cache`); it runs without Python's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+
+from skylake.core.kernel_cache import compile_once
+
+compile_once()
+
+
+def kernel(function: Any = None, **options: Any) -> Any:
+    """Decorate a function that Python or other kernels call.
+
+    Parameters
+    ----------
+    function : callable
+    **options
+        More options of ``numba.njit``, as ``@kernel(error_model="numpy")``.
+
+    Returns
+    -------
+    numba dispatcher
+        Or a decorator, where only options are given.
+    """
+    if function is None:
+        return lambda one: kernel(one, **options)
+    return numba.njit(function, cache=True, nogil=True, no_cfunc_wrapper=True, **options)

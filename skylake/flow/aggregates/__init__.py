@@ -1,0 +1,1 @@
+"""Derived tables, refreshed where their inputs have changed."""

@@ -1,0 +1,104 @@
+"""What is out of date in a lake, told by the plans of calibrate and aggregate: it is just what they would make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from skylake.flow.aggregates.aggregate_plans import Calibrated, calibration_in_force
+from skylake.flow.aggregates.refresh import AGGREGATES, PLANNERS
+from skylake.flow.aggregates.staleness import Why
+from skylake.flow.zeropoints.calibrated_nights import Against, orphans, plan_nights
+from skylake.lake import Lake, Snapshot
+from skylake.sky.lake_catalogs import ReferenceCatalog
+
+
+@dataclass(slots=True)
+class Outdated:
+    """The state of a derived table.
+
+    Attributes
+    ----------
+    n_current : int
+        Parts that are up to date.
+    why : dict
+        Why each of the others has to be made anew, or removed, by name.
+    """
+
+    n_current: int = 0
+    why: dict[str, Why] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of parts by reason, the most frequent first."""
+        return {why.value: count for why, count in Counter(self.why.values()).most_common()}
+
+    def note(self, name: str, why: Why | None) -> None:
+        """Note the state of a part."""
+        if why is None:
+            self.n_current += 1
+        else:
+            self.why[name] = why
+
+
+def outdated(lake: Lake, snapshot: Snapshot | None = None) -> dict[str, Outdated]:
+    """Return the state of each derived table, by its name in the order in which they are made.
+
+    The calibration is that which ``calibrate`` makes by default: of the catalogs in force and the largest version.
+    Light curves that the matches of a night will be new to are not known before the night is matched.
+
+    Raises
+    ------
+    SkylakeError
+        If a profile or the catalog cannot be read.
+    """
+    calibrated = calibration_in_force(lake, snapshot)
+    found = _calibrations(lake, calibrated)
+    stale = {(table, name) for table, state in found.items() for name in state.why}
+    for table in AGGREGATES:
+        found[table] = _aggregate(lake, table, calibrated, stale)
+    return found
+
+
+def uncalibrated(lake: Lake) -> int:
+    """Return how many parts of matches and zeropoints are out of date, without planning what is made from them.
+
+    Raises
+    ------
+    SkylakeError
+        If a profile or the catalog cannot be read.
+    """
+    return sum(len(state.why) for state in _calibrations(lake, calibration_in_force(lake)).values())
+
+
+def _calibrations(lake: Lake, calibrated: Calibrated) -> dict[str, Outdated]:
+    """Return the state of matches and zeropoints."""
+    snapshot = calibrated.snapshot
+    found = {"matches": Outdated(), "zeropoints": Outdated()}
+    if not any(name for name, _ in calibrated.in_force.values()):
+        return found
+    against = {
+        camera: Against(ReferenceCatalog.open(snapshot.catalog(name)), version)
+        for camera, (name, version) in calibrated.in_force.items()
+        if name
+    }
+    for night in plan_nights(snapshot, {camera: lake.profile(camera) for camera in against}, against):
+        found["matches"].note(night.matches_name, night.why_matches)
+        found["zeropoints"].note(night.zeropoints_name, night.why_zeropoints)
+    for table, names in orphans(snapshot).items():
+        found[table].why |= dict.fromkeys(names, Why.ORPHANED)
+    return found
+
+
+def _aggregate(lake: Lake, table: str, calibrated: Calibrated, stale: set[tuple[str, str]]) -> Outdated:
+    """Return the state of an aggregate, given the parts of matches and zeropoints that are out of date."""
+    held = calibrated.snapshot.parts(table)
+    lost = calibrated.snapshot.version(table).lost()
+    state = Outdated()
+    planned = set()
+    for plan in PLANNERS[table](lake, calibrated):
+        why = plan.why(held.get(plan.name), table, lost)
+        state.note(plan.name, why or (None if stale.isdisjoint(plan.made_from) else Why.UPSTREAM))
+        planned.add(plan.name)
+    state.why |= dict.fromkeys(held.keys() - planned, Why.ORPHANED)
+    return state

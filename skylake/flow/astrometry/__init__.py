@@ -1,0 +1,1 @@
+"""Solve frames, and learn the distortion and geometry of cameras from many frames."""

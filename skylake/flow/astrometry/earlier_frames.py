@@ -1,0 +1,70 @@
+"""Frames that came later and are older than the first epoch of their camera: followed back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from skylake.flow.astrometry.frame_stars import Telling
+from skylake.image.distortion.distortion_changes import MEMORY
+from skylake.image.distortion.distortion_epochs import Epoch
+from skylake.image.distortion.follow_camera import Follower, Origin, Seen
+
+#: Nights whose stars are in memory together.
+_NIGHTS = 16
+
+
+def followed_back(
+    first: Epoch, frames: Sequence[Telling], read: Callable[[Sequence[Telling]], list[Seen]], origin: Origin
+) -> tuple[Epoch, int]:
+    """Return the first epoch of a camera as it is with older frames that have its distortion.
+
+    They are taken from the newest to the oldest, and judged like frames that come in the order of time. From the
+    first on that want another distortion none is taken: to which epoch they belong only all nights together tell.
+
+    Parameters
+    ----------
+    first : Epoch
+    frames : sequence of Telling
+        All frames of its size.
+    read : callable
+        Returns the matched stars of frames, in the order of time.
+    origin : Origin
+
+    Returns
+    -------
+    epoch : Epoch
+        With an earlier first frame and more frames, if there are any; else the same.
+    n_frames : int
+        That were looked at.
+    """
+    older = [one for one in frames if one.mjd < first.first_mjd]
+    if not older:
+        return first, 0
+    # Time runs backwards here, so that what follows is what came before.
+    follower = Follower(origin, replace(first, first_mjd=-first.last_mjd, last_mjd=-first.first_mjd))
+    near = sorted(
+        (one for one in frames if first.first_mjd <= one.mjd <= first.last_mjd), key=lambda one: one.mjd
+    )
+    for one in _backwards(read(near[:MEMORY]), first.mirrored):
+        follower.remember(one)
+    nights, n_frames = sorted({one.night for one in older}, reverse=True), 0
+    for begin in range(0, len(nights), _NIGHTS):
+        some = set(nights[begin : begin + _NIGHTS])
+        seen = read([one for one in older if one.night in some])
+        n_frames += len(seen)
+        for one in _backwards(seen, first.mirrored):
+            if follower.take(one) is not None:
+                return _reached(first, follower.epochs[0]), n_frames
+    return _reached(first, follower.epochs[0]), n_frames
+
+
+def _reached(first: Epoch, followed: Epoch) -> Epoch:
+    # A change takes frames back that were counted before they were seen to differ.
+    return replace(
+        first, first_mjd=min(first.first_mjd, -followed.last_mjd), n_seen=max(first.n_seen, followed.n_seen)
+    )
+
+
+def _backwards(seen: Sequence[Seen], mirrored: bool) -> list[Seen]:
+    return [replace(one, mjd=-one.mjd) for one in reversed(seen) if one.lens.mirrored == mirrored]

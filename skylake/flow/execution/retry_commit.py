@@ -1,0 +1,39 @@
+"""Runs that write at the same time: who comes second looks again at what the lake holds, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from skylake.errors import Superseded
+from skylake.flow.execution.run_progress import Progress
+
+Result = TypeVar("Result")
+
+#: Other runs may come between so often before the run gives up; each time they have got on with theirs.
+_TRIES = 4
+
+
+def undisturbed(work: Callable[[], Result], progress: Progress) -> Result:
+    """Do some work, again if another run has changed meanwhile what it was made from.
+
+    Parameters
+    ----------
+    work : callable
+        Reads the lake as it is when called, and commits; what is done already it leaves alone.
+    progress : Progress
+        Is told that it begins again.
+
+    Raises
+    ------
+    Superseded
+        If other runs came between each time.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return work()
+        except Superseded:
+            if not left:
+                raise
+            progress.line("another run has changed the lake meanwhile; looking again at what it holds")
+    raise AssertionError("a try returns or raises")

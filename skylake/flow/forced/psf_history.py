@@ -1,0 +1,177 @@
+"""What the frames of the last nights told of the point spread function, so that a night that grows asks each once.
+
+A file beside the profile of the camera, which may be lost at any time: frames are then asked again, and say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.cameras import Profile
+from skylake.errors import cannot_be_written
+from skylake.image.masters.master_library import Library
+from skylake.image.psf.psf_model import N_BASIS, N_FIELD, PsfSums
+from skylake.revision import code_version
+
+#: Nights that are remembered: the one that is under way, and those that may still get late frames.
+_NIGHTS = 3
+_N_TERMS = N_BASIS * N_FIELD
+_UPPER = np.triu_indices(_N_TERMS)
+
+
+class Peeked(NamedTuple):
+    """What the header of a science frame tells: its time (MJD, UTC), filter, and height and width."""
+
+    mjd: float
+    filter: str | None
+    size: tuple[int, int]
+
+
+Stamp = tuple[int, int]
+"""Size and time of modification of a file."""
+
+
+@dataclass(slots=True)
+class PsfMemory:
+    """What the files of one night told.
+
+    Attributes
+    ----------
+    headers : dict
+        File to its stamp, and what its header tells; None for one that is no science frame.
+    sums : dict
+        File to its stamp, and what its stars tell; None where they tell nothing.
+    changed : bool
+        Whether something was learnt.
+    """
+
+    headers: dict[str, tuple[Stamp, Peeked | None]] = field(default_factory=dict)
+    sums: dict[str, tuple[Stamp, PsfSums | None]] = field(default_factory=dict)
+    changed: bool = False
+
+    def of(self, files: Sequence[str]) -> PsfMemory:
+        """Return what is known of some files as they are now."""
+        now = {file: stamp_of(file) for file in files}
+        headers = {file: one for file, one in self.headers.items() if one[0] == now.get(file)}
+        return PsfMemory(headers, {file: one for file, one in self.sums.items() if one[0] == now.get(file)})
+
+    def note_header(self, file: str, peeked: Peeked | None) -> None:
+        """Remember what a header tells."""
+        now = stamp_of(file)
+        if now is not None:
+            self.headers[file], self.changed = (now, peeked), True
+
+    def note_sums(self, file: str, sums: PsfSums | None) -> None:
+        """Remember what stars tell."""
+        now = stamp_of(file)
+        if now is not None:
+            self.sums[file], self.changed = (now, sums), True
+
+
+def stamp_of(file: str) -> Stamp | None:
+    """Return the stamp of a file; None if there is none."""
+    try:
+        state = Path(file).stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def made_with(profile: Profile, library: Library | None) -> str:
+    """Return a digest of all but the frames that what they tell follows from."""
+    checksums = {} if library is None else library.checksums
+    content = json.dumps([code_version(), profile.sha256, sorted(checksums.items())])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def recall(folder: Path, night: int, digest: str, files: Sequence[str]) -> PsfMemory:
+    """Return what is remembered of the files of a night; nothing if it was made with something else, or is damaged."""
+    try:
+        content = io.BytesIO(_path(folder, night).read_bytes())
+        with np.load(content, allow_pickle=False) as held:
+            told = json.loads(bytes(held["told"]))
+            if told["made_with"] != digest:
+                return PsfMemory()
+            numbers, sizes = held["numbers"], held["sizes"]
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return PsfMemory()
+    memory = PsfMemory()
+    for file, *stamp, peeked in told["headers"]:
+        known = None if peeked is None else Peeked(peeked[0], peeked[1], (peeked[2][0], peeked[2][1]))
+        memory.headers[file] = (stamp[0], stamp[1]), known
+    for file, *stamp, place in told["sums"]:
+        memory.sums[file] = (
+            (stamp[0], stamp[1]),
+            None if place is None else _sums(numbers[place], sizes[place]),
+        )
+    return memory.of(files)
+
+
+def remember(folder: Path, night: int, digest: str, memory: PsfMemory) -> None:
+    """Keep what the files of a night told, and forget nights that are long over.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    if not memory.changed:
+        return
+    known = [(file, one) for file, one in memory.sums.items() if one[1] is not None]
+    places = {file: place for place, (file, _) in enumerate(known)}
+    told = {
+        "made_with": digest,
+        "headers": [(file, *stamp, peeked) for file, (stamp, peeked) in memory.headers.items()],
+        "sums": [(file, *stamp, places.get(file)) for file, (stamp, _) in memory.sums.items()],
+    }
+    sums = [one for _, (_, one) in known if one is not None]
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        told=np.frombuffer(json.dumps(told).encode(), np.uint8),
+        numbers=np.array([_numbers(one) for one in sums]),
+        sizes=np.array([one.size for one in sums], np.int64).reshape(len(sums), 2),
+    )
+    path = _path(folder, night)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+        # By the time of use: an old night may be the one that is done again.
+        for old in sorted(folder.glob("*.npz"), key=lambda one: one.stat().st_mtime_ns)[:-_NIGHTS]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+
+
+def _path(folder: Path, night: int) -> Path:
+    return folder / f"{night}.npz"
+
+
+def _numbers(sums: PsfSums) -> npt.NDArray[np.float64]:
+    """Return sums as one row; their matrix is symmetric, to the last bit once it is made so."""
+    counts = [sums.square, float(sums.n_pixels), float(sums.n_stars), float(sums.n_frames)]
+    return np.concatenate([sums.matrix[_UPPER], sums.vector, counts, sums.shape])
+
+
+def _sums(numbers: npt.NDArray[np.float64], size: Any) -> PsfSums:
+    matrix = np.zeros((_N_TERMS, _N_TERMS))
+    n = len(_UPPER[0])
+    matrix[_UPPER] = numbers[:n]
+    matrix[_UPPER[1], _UPPER[0]] = numbers[:n]
+    vector, counts, shape = np.split(numbers[n:], [_N_TERMS, _N_TERMS + 4])
+    return PsfSums(
+        matrix, vector, float(counts[0]), int(counts[1]), int(counts[2]), int(counts[3]), shape,
+        (int(size[0]), int(size[1])),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Frames become rows of ``frames``, ``sources`` and ``forced_sources``."""

@@ -1,0 +1,422 @@
+"""The tasks of ingest that run on workers: peek into headers, reduce frames."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skylake.cameras import Profile, read_header
+from skylake.core.batch import UNDATED, night_of
+from skylake.core.camera import Camera
+from skylake.core.flags import FrameFlag
+from skylake.core.frame import FileContent
+from skylake.core.reasons import Reason, Status
+from skylake.errors import FrameError, FrameFailed
+from skylake.flow.astrometry.star_patterns import Patterns
+from skylake.flow.execution.read_ahead import ahead
+from skylake.flow.execution.task_guard import guard
+from skylake.flow.forced.forced_stage import Forcing, note_failure
+from skylake.flow.forced.target_list import TargetList
+from skylake.flow.ingest.chunk_rows import message_of, table_of, write_rows
+from skylake.flow.ingest.detection_files import KeptFiles
+from skylake.flow.ingest.sky_frames import SkyFrame, SkySource
+from skylake.flow.masters.build_masters import library_of
+from skylake.image.distortion.distortion_epochs import Epoch, in_force
+from skylake.image.fitsio.read_fits import peek_header, read_file
+from skylake.image.masters.master_library import Library
+from skylake.image.psf.default_growth import UsualCorrections
+from skylake.image.reduction.reduce_frame import (
+    Finisher,
+    ReducedFrame,
+    describe_header_row,
+    new_row,
+    reduce_frame,
+)
+from skylake.image.solving.expected_pointing import Guide
+from skylake.image.solving.locate_frame import Solver
+from skylake.image.solving.neighbour_frames import Prior
+from skylake.image.wcs.header_wcs import StarFinder, Stars
+from skylake.lake import Lake, Snapshot
+from skylake.lake.cameras.stored_distortions import read_epochs
+from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_geometries import read_geometries
+from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
+from skylake.table.forced_sources import forced_table
+from skylake.table.frames import frames_table
+from skylake.table.sources import sources_table, whole_sky_site
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Frames that one task has reduced.
+
+    Attributes
+    ----------
+    frames : pyarrow.Table
+        Their rows, without the descriptions of columns.
+    sources, forced : Path or None
+        Files with their detections and their targets, sorted by position; None if there are none.
+    repeated : tuple of str
+        Files whose content is that of another file.
+    """
+
+    frames: pa.Table
+    sources: Path | None = None
+    repeated: tuple[str, ...] = ()
+    forced: Path | None = None
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., Chunk], tuple[bytes, Path | None, tuple[str, ...], Path | None]]:
+        """Go to another process with the rows as one message."""
+        return (_chunk_of, (message_of(self.frames), self.sources, self.repeated, self.forced))
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """The files by table."""
+        return {"sources": self.sources, "forced_sources": self.forced}
+
+
+def _chunk_of(frames: bytes, sources: Path | None, repeated: tuple[str, ...], forced: Path | None) -> Chunk:
+    """Return a chunk that another process has sent."""
+    return Chunk(table_of(frames), sources, repeated, forced)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How frames are reduced: the camera, the catalog to check pointings with, the targets, and what is known.
+
+    ``forcing`` is None for a camera without targets. ``known`` maps the frame_id of every frame in the lake to its
+    file, so that the same bytes under another name are recognised before they are measured. ``library`` holds the
+    masters of the camera, and ``neighbours`` the frames of the nights, for cameras that take the sky of a frame from
+    the others. ``epochs`` tell the distortion of the camera, and ``guide`` where the detector is in the focal plane.
+    ``priors`` tells, by file, what neighbours know of frames that do not tell where they point, and ``kept`` what was
+    found on frames that were reduced before, in the same way.
+    """
+
+    profile: Profile
+    catalog: ReferenceCatalog | None = None
+    known: dict[int, str] = field(default_factory=dict)
+    library: Library | None = None
+    neighbours: tuple[SkyFrame, ...] = ()
+    forcing: Forcing | None = None
+    epochs: tuple[Epoch, ...] = ()
+    guide: Guide = field(default_factory=Guide)
+    priors: Mapping[str, Prior | None] = field(default_factory=dict)
+    kept: KeptFiles | None = None
+
+    @property
+    def catalog_name(self) -> str | None:
+        """Name of the catalog."""
+        return None if self.catalog is None else self.catalog.name
+
+    @classmethod
+    def in_force(cls, lake: Lake, snapshot: Snapshot, profile: Profile) -> Reduction:
+        """Return how a lake has frames of a camera reduced: catalog, masters, targets and distortion in force."""
+        name = profile.base.catalog.over(lake.settings.catalog).solve
+        targets = TargetList.in_force(snapshot, profile.name)
+        return cls(
+            profile,
+            ReferenceCatalog.open(lake.layout.catalog(name)) if name else None,
+            library=library_of(snapshot, profile.name),
+            forcing=None if targets is None else Forcing(targets),
+            epochs=in_force(read_epochs(lake.layout, profile.name)),
+            guide=Guide(
+                read_placed(lake.layout, profile.name),
+                geometries=read_geometries(lake.layout, profile.name),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One frame as tables: its row, and its detections and targets or None."""
+
+    frame_id: int
+    file: str
+    frames: pa.Table
+    sources: pa.Table | None
+    forced: pa.Table | None = None
+
+
+def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
+    """Return the night of each file, from its header or name alone; 0 where it cannot be told."""
+    nights = [guard(partial(_peek, path, profile)) for path in paths]
+    return [UNDATED if isinstance(night, FrameError) else night for night in nights]
+
+
+def _peek(path: str, profile: Profile) -> int:
+    header = peek_header(path, profile.base.header.extension)
+    reading = read_header(header if header is not None else {}, profile, Path(path).name)
+    mjd = reading.mjd_mid
+    return UNDATED if mjd is None else night_of(mjd, reading.camera.site.longitude_deg)
+
+
+def reduce_chunk(paths: Sequence[str], reduction: Reduction, out: Path) -> Chunk:
+    """Reduce frames one after the other and write their detections and targets to files.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    reduction : Reduction
+    out : Path
+        File to write; that of the targets has its name and one more suffix.
+
+    Raises
+    ------
+    LakeError
+        If the detections cannot be written; the frames are not to blame.
+    """
+    ((_, chunk),) = reduce_pieces(paths, reduction, lambda _: out, out.with_suffix(".sky"))
+    return chunk
+
+
+def reduce_pieces(
+    paths: Sequence[str],
+    reduction: Reduction,
+    out: Callable[[int], Path],
+    scratch: Path,
+    seconds: float = math.inf,
+) -> Iterator[tuple[list[str], Chunk]]:
+    """Reduce frames one after the other, and yield some at a time: their files, and what became of them.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    reduction : Reduction
+    out : callable
+        Gives the file to write for the first piece, the second and so on; see :func:`reduce_chunk`.
+    scratch : Path
+        Folder for what is kept between frames, which is gone at the end.
+    seconds : float
+        A piece ends with the first frame that is done so long after it was begun.
+    """
+    find_stars, finish = star_finder(reduction), _finisher(reduction)
+    known = dict(reduction.known)
+    sky = (
+        SkySource(reduction.neighbours, reduction.profile, reduction.library, scratch)
+        if reduction.neighbours
+        else None
+    )
+    measure = partial(
+        _measure,
+        profile=reduction.profile,
+        find_stars=find_stars,
+        library=reduction.library,
+        sky=sky,
+        finish=finish,
+        solver=plate_solver(reduction),
+        epochs=reduction.epochs,
+        guide=reduction.guide,
+        catalog=reduction.catalog_name,
+        priors=reduction.priors,
+        keeper=reduction.kept,
+        usual=None if reduction.forcing is None else reduction.forcing.corrections,
+    )
+    piece, number, begun, left = _Piece(), 0, time.monotonic(), len(paths)
+    for path in ahead(paths):
+        rows = _reduce(path, reduction.profile, known, measure)
+        piece.files.append(path)
+        left -= 1
+        if rows is None:
+            piece.repeated.append(path)
+        else:
+            known[rows.frame_id] = rows.file
+            piece.reduced.append(rows)
+        if left and time.monotonic() - begun >= seconds:
+            yield piece.files, piece.written(out(number))
+            piece, number, begun = _Piece(), number + 1, time.monotonic()
+    shutil.rmtree(scratch, ignore_errors=True)
+    yield piece.files, piece.written(out(number))
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Frames that are reduced, and not written yet."""
+
+    files: list[str] = field(default_factory=list)
+    reduced: list[_Rows] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+    def written(self, out: Path) -> Chunk:
+        """Write them."""
+        frames = _bare(pa.concat_tables([frames_table([]), *(rows.frames for rows in self.reduced)]))
+        sources = write_rows([rows.sources for rows in self.reduced], "sources", out)
+        forced = write_rows(
+            [rows.forced for rows in self.reduced], "forced_sources", out.with_suffix(".forced.arrow")
+        )
+        return Chunk(frames, sources, tuple(self.repeated), forced)
+
+
+def _finisher(reduction: Reduction) -> Finisher | None:
+    """Return what measures the targets of frames; None for a camera without targets."""
+    if reduction.forcing is None:
+        return None
+    return reduction.forcing.finisher(reduction.forcing.targets.finder())
+
+
+def _reduce(
+    path: str,
+    profile: Profile,
+    known: dict[int, str],
+    measure: Callable[[FileContent, dict[str, Any]], _Rows],
+) -> _Rows | None:
+    """Reduce one frame to tables; None if its content is known under another name."""
+    content = guard(partial(read_file, path))
+    if isinstance(content, FrameError):
+        return _failed(path, profile, None, content)
+    row = new_row(profile, content.path, content)
+    file = as_text(content.path)
+    if known.get(row["frame_id"], file) != file:
+        return None
+    rows = guard(partial(measure, content, row))
+    return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
+
+
+def _measure(
+    content: FileContent,
+    row: dict[str, Any],
+    profile: Profile,
+    find_stars: StarFinder | None,
+    library: Library | None,
+    sky: SkySource | None,
+    finish: Finisher | None,
+    solver: Solver | None,
+    epochs: tuple[Epoch, ...],
+    guide: Guide,
+    catalog: str | None,
+    priors: Mapping[str, Prior | None],
+    keeper: KeptFiles | None,
+    usual: UsualCorrections | None,
+) -> _Rows:
+    prior = priors.get(row["file"])
+    reduced = reduce_frame(
+        content, profile, find_stars, library, sky, finish, row, solver, epochs,
+        guide=guide, catalog=catalog, prior=prior, keeper=keeper, usual=usual,
+    )  # fmt: skip
+    return _tables(reduced, profile)
+
+
+def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
+    """Return the row of a frame that nobody foresaw to fail, with what its header tells, for its night is there."""
+    told = {} if content is None else guard(partial(_told_by_header, path, profile))
+    if not isinstance(told, FrameError):
+        rows = guard(partial(_filed, new_row(profile, path, content) | told, profile, error))
+        if not isinstance(rows, FrameError):
+            return rows
+    # Reading the header, or what it tells, is what went wrong.
+    return _filed(new_row(profile, path, content), profile, error)
+
+
+def _told_by_header(path: str, profile: Profile) -> dict[str, Any]:
+    header = peek_header(path, profile.base.header.extension)
+    if header is None:
+        return {}
+    row = describe_header_row(read_header(header, profile, Path(path).name))
+    return row | {"flags": int(row["flags"])}
+
+
+def _filed(row: dict[str, Any], profile: Profile, error: FrameError) -> _Rows:
+    reduced = ReducedFrame(row)
+    reduced.file_under(error)
+    return _tables(reduced, profile)
+
+
+def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
+    """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
+    row, sources = reduced.row | {"file": as_text(reduced.row["file"])}, None
+    site = whole_sky_site(profile.at(row.get("mjd_mid")))
+    if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
+        sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg, site)
+    forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished, site))
+    if isinstance(forced, FrameError):
+        note_failure(row, forced)
+        forced = None
+    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
+
+
+def as_text(path: str) -> str:
+    """Return a path as a row can hold it: names of files may have bytes that are no text."""
+    return path.encode(errors="backslashreplace").decode()
+
+
+def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
+    """Return the row of a frame whose worker died twice."""
+    content = guard(partial(read_file, path))
+    lost = FrameFailed(
+        Reason.WORKER_LOST,
+        f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
+    )
+    return Chunk(
+        _bare(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
+    )
+
+
+def _bare(rows: pa.Table) -> pa.Table:
+    """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
+    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+
+
+def unchecked_files(frames: pa.Table) -> list[str]:
+    """Return the files of good frames that point where the catalog has too few stars to check their WCS."""
+    rows = frames.select(["file", "status", "flags", "wcs_expected"]).to_pylist()
+    return [
+        row["file"]
+        for row in rows
+        # Without a catalog nothing is expected, which is no surprise.
+        if row["status"] == Status.OK
+        and row["flags"] & FrameFlag.WCS_UNCHECKED
+        and row["wcs_expected"] is not None
+    ]
+
+
+def contradicting_files(frames: pa.Table) -> list[str]:
+    """Return the good frames that have a message, as one that contradicts the profile, each with that sentence."""
+    rows = frames.select(["file", "status", "reason", "message"]).to_pylist()
+    return [
+        f"{row['file']}: {row['message']}"
+        for row in rows
+        if row["status"] == Status.OK and row["reason"] is None and row["message"] is not None
+    ]
+
+
+def unexposed_files(frames: pa.Table, camera: Camera) -> list[str]:
+    """Return the files of good frames whose cards tell no exposure, though the profile names some that should."""
+    rows = frames.select(["file", "status", "flags"]).to_pylist() if camera.header.exposure.cards else []
+    return [
+        row["file"]
+        for row in rows
+        if row["status"] == Status.OK and row["flags"] & FrameFlag.EXPOSURE_ASSUMED
+    ]
+
+
+def star_finder(reduction: Reduction) -> StarFinder | None:
+    """Return a function that gives the catalog stars of a field; None without a catalog."""
+    if reduction.catalog is None:
+        return None
+    bands = [band.band for band in reduction.profile.base.filters.values()]
+    field_of = StarField.shared(reduction.catalog, bands[0] if bands else None)
+
+    known = reduction.profile.base.astrometry
+
+    def find(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
+        return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
+
+    def find_all(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
+        # Wherever it points, a camera of the whole sky shows half of it: all of it is read once.
+        return Stars(*field_of.at(0.0, 90.0, 180.0, mjd, known.all_sky_mag))
+
+    return find_all if known.all_sky else find
+
+
+def plate_solver(reduction: Reduction) -> Solver | None:
+    """Return what tells where frames point by the patterns of their stars; None without a catalog."""
+    return None if reduction.catalog is None else Patterns(reduction.catalog)

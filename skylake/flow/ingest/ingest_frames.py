@@ -1,0 +1,448 @@
+"""Ingest: frames of a camera become rows of ``frames``, ``sources`` and ``forced_sources``, night by night."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask
+
+from skylake.cameras import Profile
+from skylake.core.batch import Batch
+from skylake.core.camera import Camera
+from skylake.core.reasons import Reason, Status
+from skylake.errors import LakeError, reason_of, together
+from skylake.flow.astrometry.learn_geometry import learn_geometries
+from skylake.flow.execution.cluster import Workers
+from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.execution.task_pieces import shared_out
+from skylake.flow.forced.psf_pool import pool_psfs
+from skylake.flow.ingest.commit_nights import commit_nights, existing_parts, failure, loosen_changed
+from skylake.flow.ingest.detection_files import KeptFiles
+from skylake.flow.ingest.discover_files import find_frames
+from skylake.flow.ingest.frame_chunks import reduce_again, reduce_frames, without_repeats
+from skylake.flow.ingest.frame_tasks import (
+    Chunk,
+    Reduction,
+    contradicting_files,
+    peek_nights,
+    unchecked_files,
+    unexposed_files,
+)
+from skylake.flow.ingest.gather_night import SHARED, TABLES, for_tasks, gather_batch, joined
+from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
+from skylake.flow.ingest.neighbour_pass import Priors, place_lost
+from skylake.flow.ingest.night_moves import Moves
+from skylake.flow.ingest.one_sided_skies import nights_with_later_sky
+from skylake.flow.ingest.overlapping_exposures import overlapping
+from skylake.flow.ingest.profile_contradictions import Contradiction, contradictions
+from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
+from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, made_with, stage_name
+from skylake.flow.ingest.sky_frames import sky_frames
+from skylake.image.solving.expected_pointing import Attitude
+from skylake.lake import Lake, Part
+from skylake.lake.cameras.stored_geometries import read_geometries
+
+#: Frames in flight per worker: nights are taken together until there are so many.
+_WINDOW = 128
+#: Headers read in one task.
+_PEEK_CHUNK = 256
+_REPORTED = ["camera", "night", "mjd_mid", "file", "status", "reason", "message"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """What to ingest.
+
+    Attributes
+    ----------
+    redo : bool
+        Reduce frames again that the lake holds already.
+    first_night, last_night : int or None
+        Nights (YYYYMMDD) to take; frames without a time are then left out.
+    attitudes : dict
+        File to how the telescope pointed, of frames whose siblings in a mosaic tell.
+    neighbours : bool
+        Whether frames before and after are asked where a frame points that does not tell it.
+    retry : frozenset of str
+        Reasons of frames to reduce again, whether or not there is something new for them.
+    """
+
+    redo: bool = False
+    first_night: int | None = None
+    last_night: int | None = None
+    attitudes: Mapping[str, Attitude] = field(default_factory=dict)
+    neighbours: bool = True
+    retry: frozenset[str] = frozenset()
+
+    def takes(self, night: int) -> bool:
+        """Tell whether a night is to be taken."""
+        first = self.first_night is None or night >= self.first_night
+        return first and (self.last_night is None or night <= self.last_night)
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes
+    ----------
+    counts : dict
+        Frames by status.
+    problems : list of dict
+        camera, file, status, reason and message of each frame that is not ok or lacks its targets.
+    batches : list of dict
+        camera, night, frames, ok, sources and forced_sources of each batch that was committed.
+    n_known : int
+        Files that the lake held already.
+    repeated : list of str
+        Files with the content of another.
+    complaints : list of str
+        What was wrong with the folders named.
+    n_otherwise : int
+        Nights of the camera in the lake that were made, all or in part, with another configuration of it.
+    unchecked : list of str
+        Good files whose WCS could not be checked, since the catalog has too few stars where it points.
+    unexposed : list of str
+        Good files whose cards tell no exposure, though the profile names some that should.
+    contradicting : list of str
+        Good files whose stars contradict the profile, or whose header or pixels are told of, with a sentence.
+    contradictions : list of Contradiction
+        What several frames say against the profile in the same way.
+    half_skies : list of int
+        Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
+    overlapping : list of str
+        A sentence for each camera whose exposures last beyond the start of the next frame.
+    kept : list of str
+        A sentence for each file that failed or found no place, of which the lake keeps the good frame that it has.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    n_known: int = 0
+    repeated: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    n_otherwise: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    unexposed: list[str] = field(default_factory=list)
+    contradicting: list[str] = field(default_factory=list)
+    contradictions: list[Contradiction] = field(default_factory=list)
+    half_skies: list[int] = field(default_factory=list)
+    overlapping: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    @property
+    def n_without_targets(self) -> int:
+        """Good frames whose targets could not be measured."""
+        return sum(problem["reason"] == Reason.TARGETS_FAILED for problem in self.problems)
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every frame was used, with its targets, or skipped on purpose."""
+        return not (self.complaints or self.kept or self.n_without_targets) and not any(
+            self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
+        )
+
+
+def ingest(
+    lake: Lake,
+    profile: Profile,
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: IngestOptions = IngestOptions(),
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest frames of one camera.
+
+    Files that the lake holds already are left alone unless ``options.redo``, or there is by now what they lacked; each
+    night that gets new frames is one commit, and so are nights together that exchange frames. Targets that the camera
+    has at the start are measured.
+
+    Raises
+    ------
+    LakeError
+        If there is nothing to read, the lake cannot be written or lacks what good frames were made with. A night
+        that cannot be gathered is named only after all the others are committed.
+    CatalogError
+        If the catalog, or the index by which good frames were placed, is lost or damaged.
+    """
+    progress = progress or Silent()
+    files, complaints = find_frames(paths)
+    report = IngestReport(complaints=complaints)
+    if not files:
+        raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
+    lake.keep_profile(profile)
+    # The snapshot is held for as long as workers read targets and masters from it.
+    start = lake.snapshot()
+    reduction = Reduction.in_force(lake, start, profile)
+    reduction = replace(reduction, guide=replace(reduction.guide, attitudes=options.attitudes))
+    has_catalog = reduction.catalog is not None
+    known = Known.read(lake, profile.name, options.redo, options.retry, lacked_by(reduction), has_catalog)
+    fresh = files if options.redo else [path for path in files if not known.holds(path)]
+    report.n_known = len(files) - len(fresh)
+    nights = _plan(fresh, profile, workers, options, progress)
+    planned = {file for some in nights.values() for file in some}
+    left = LeftChunks(
+        lake, profile.name, planned | ({str(path) for path in files} - {str(path) for path in fresh})
+    )
+    require_means(
+        lake, start, reduction, {file for file in planned if known.frames.of_file(file) is not None}
+    )
+    failures: list[LakeError] = []
+    run = _Run(lake, workers, progress, known, report, options.neighbours, left)
+    progress.begin("frames", sum(len(found) for found in nights.values()))
+    # Nights of the whole sky start from the geometry of those before, of which a run that was killed has not learnt.
+    reduction = _with_geometry(run, reduction, failures)
+    size = 1 if profile.base.astrometry.all_sky else _WINDOW * workers.count
+    for window in _windows(nights, size):
+        later = [night for night in nights if night > max(window)]
+        n_before = len(report.problems)
+        failures += _ingest_window(run, window, reduction, later)
+        known.note_tried(report.problems[n_before:], reduction)
+        reduction = _with_geometry(run, reduction, failures)
+    progress.end()
+    left.drop()
+    _remember(lake, profile, known, report.repeated, workers)
+    if known.tried != read_tried(lake, profile.name):
+        write_tried(lake, profile.name, known.tried)
+    report.n_otherwise = _count_otherwise(lake, profile)
+    end = lake.snapshot()
+    report.contradictions = contradictions(run.told, profile)
+    report.half_skies = nights_with_later_sky(end, profile, nights)
+    report.overlapping = overlapping(end, profile, nights)
+    if failures:
+        raise LakeError(together(failures)) from failures[0]
+    return report
+
+
+def _count_otherwise(lake: Lake, profile: Profile) -> int:
+    """Return how many nights of a camera were made with another configuration than the one in force."""
+    parts = [part.inputs for part in lake.snapshot().parts("frames").values() if part.camera == profile.name]
+    return sum(one.get("configuration") != profile.sha256 or "earlier_configurations" in one for one in parts)
+
+
+def _remember(lake: Lake, profile: Profile, known: Known, repeated: Sequence[str], workers: Workers) -> None:
+    """Remember files that repeat another, so that the next run need not read them."""
+    if not repeated:
+        return
+    pieces = [repeated[i : i + _PEEK_CHUNK] for i in range(0, len(repeated), _PEEK_CHUNK)]
+    task = dask.delayed(identify, pure=False)
+    results = workers.run([task(piece, profile) for piece in pieces])
+    fresh = {
+        file: one
+        for piece, result in zip(pieces, results, strict=True)
+        if not isinstance(result, BaseException)
+        for file, one in zip(piece, result, strict=True)
+        if one is not None and known.seen.get(one[0], file) != file
+    }
+    if not fresh.items() <= known.repeats.items():
+        write_repeats(lake, profile.name, known.repeats | fresh)
+
+
+def _plan(
+    files: Sequence[Path], profile: Profile, workers: Workers, options: IngestOptions, progress: Progress
+) -> dict[int, list[str]]:
+    """Return the files of each night, in the order of nights."""
+    names = [str(path) for path in files]
+    pieces = shared_out(names, workers.count, _PEEK_CHUNK)
+    peek = dask.delayed(peek_nights, pure=False)
+    progress.begin("headers", len(names))
+    tasks = [peek(piece, profile) for piece in pieces]
+    results = workers.run(tasks, lambda number, _: progress.advance(len(pieces[number])))
+    progress.end()
+    nights: dict[int, list[str]] = {}
+    for piece, result in zip(pieces, results, strict=True):
+        if isinstance(result, BaseException):
+            raise LakeError(
+                f"the headers could not be read ({reason_of(result, with_file=True)})"
+            ) from result
+        for name, night in zip(piece, result, strict=True):
+            if options.takes(night):
+                nights.setdefault(night, []).append(name)
+    return dict(sorted(nights.items()))
+
+
+def _windows(nights: dict[int, list[str]], size: int) -> Iterable[dict[int, list[str]]]:
+    """Yield nights together until there is work for all workers."""
+    window: dict[int, list[str]] = {}
+    for night, files in nights.items():
+        window[night] = files
+        if sum(len(found) for found in window.values()) >= size:
+            yield window
+            window = {}
+    if window:
+        yield window
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the windows of an ingest share."""
+
+    lake: Lake
+    workers: Workers
+    progress: Progress
+    known: Known
+    report: IngestReport
+    neighbours: bool
+    left: LeftChunks
+    #: Rows of frames of the sky that are committed.
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def asks_neighbours(self, reduction: Reduction) -> bool:
+        """Tell whether frames before and after are asked where lost frames point."""
+        way = reduction.profile.base.astrometry
+        wanted = self.neighbours and way.neighbours != "never" and not way.all_sky
+        return wanted and reduction.catalog is not None
+
+
+def _ingest_window(
+    run: _Run, window: dict[int, list[str]], reduction: Reduction, later: Sequence[int]
+) -> list[LakeError]:
+    """Reduce the frames of some nights, gather them and commit them.
+
+    Returns the errors of the nights that could not be gathered; they do not take the others along.
+    """
+    profile, whole = reduction.profile, run.known.whole(window)
+    # Workers get to know the frames of these nights alone; all of a large lake would be many megabytes.
+    known, neighbours = run.known.of_nights(window), sky_frames(whole, profile, run.workers)
+    reduction = replace(reduction, known=known, neighbours=neighbours)
+    with (
+        run.lake.stage(f"ingest-{profile.name}") as staging,
+        run.lake.interruptible_stage(stage_name(profile.name)) as folder,
+    ):
+        if reduction.forcing is not None:
+            folders = staging / "psf", run.lake.layout.psf_memory(profile.name)
+            found = staging / "found"
+            psfs = pool_psfs(whole, profile, run.workers, reduction.library, *folders, neighbours, found)
+            forcing = replace(reduction.forcing, psfs=psfs)
+            reduction = replace(reduction, forcing=forcing, kept=KeptFiles(found))
+        kept = KeptChunks(folder, {night: made_with(reduction, night, whole[night]) for night in window})
+        reduced = reduce_frames(window, reduction, run.workers, kept, run.left, run.progress)
+        chunks = {
+            night: [without_repeats(chunk, run.known.seen) for chunk in some]
+            for night, some in reduced.items()
+        }
+        for night, some in chunks.items():
+            chunks[night], kept_rows = without_worse(some, run.known.frames)
+            run.report.kept += kept_rows
+        for some in chunks.values():
+            run.report.repeated += [file for chunk in some for file in chunk.repeated]
+        chunks = _not_empty(chunks)
+        if run.asks_neighbours(reduction):
+
+            def again(files: list[str], priors: Priors) -> list[Chunk]:
+                told = replace(reduction, priors=priors)
+                return reduce_again(files, told, run.workers, staging / "placed")
+
+            chunks = place_lost(chunks, run.lake.snapshot(), profile, run.workers, again)
+        for night, some in chunks.items():
+            chunks[night], kept_rows = without_misplaced(
+                some, run.known.frames, run.lake.snapshot(), reduction
+            )
+            run.report.kept += kept_rows
+        chunks = _not_empty(chunks)
+        names, done = [str(Batch(profile.name, one)) for one in later], set[int]()
+
+        def publish() -> list[LakeError]:
+            left = {night: some for night, some in chunks.items() if night not in done}
+            return _publish_window(run, left, reduction, staging, names, done)
+
+        return undisturbed(publish, run.progress)
+
+
+def _not_empty(chunks: Mapping[int, list[Chunk]]) -> dict[int, list[Chunk]]:
+    """Return the nights that have frames: where all files repeat others there is nothing to gather."""
+    return {night: some for night, some in chunks.items() if any(one.frames.num_rows for one in some)}
+
+
+def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -> Reduction:
+    """Learn the geometry of a camera of the whole sky from its frames, so that the next ones start from it."""
+    profile = reduction.profile
+    if not profile.base.astrometry.all_sky or reduction.catalog is None:
+        return reduction
+    try:
+        learnt = learn_geometries(run.lake, profile, run.workers)
+        known = read_geometries(run.lake.layout, profile.name)
+    except LakeError as error:
+        failures.append(error)
+        return reduction
+    for line in learnt.changes:
+        run.progress.line(line)
+    return replace(reduction, guide=replace(reduction.guide, geometries=known))
+
+
+def _publish_window(
+    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str],
+    done: set[int],
+) -> list[LakeError]:  # fmt: skip
+    """Gather reduced frames with those that the lake holds, and commit night by night.
+
+    Nights that exchange frames are one commit, or all of them stay as they were. Those that are published are `done`.
+    """
+    staging = Path(tempfile.mkdtemp(prefix="publish-", dir=staging))
+    snapshot, profile = run.lake.snapshot(), reduction.profile
+    checksums = reduction.library.checksums if reduction.library else {}
+    targets = "" if reduction.forcing is None else reduction.forcing.targets.name
+    moves = Moves.find(chunks, run.known)
+    batches = [Batch(profile.name, night) for night in sorted(set(chunks) | moves.origins)]
+    folder = staging / "existing"
+    existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
+    gather = dask.delayed(gather_batch, pure=False)
+    tree = for_tasks(run.lake.tree_of("sources"))
+    how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
+    tasks = [
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)
+        for batch, held in zip(batches, existing, strict=True)
+        for some in ways
+    ]
+    results = joined(run.workers.run(tasks), len(ways))
+    made = [part for result in results if not isinstance(result, BaseException) for part in result]
+    loosen_changed(run.lake, made, later, run.workers, run.progress)
+    failures = []
+    gathered = {batch.night: (batch, result) for batch, result in zip(batches, results, strict=True)}
+    for group in moves.together(gathered):
+        some = dict(gathered[night] for night in group)
+        failed = [batch for batch, result in some.items() if isinstance(result, BaseException)]
+        failures += [failure(batch, some[batch], len(some) - len(failed)) for batch in failed]
+        if failed:
+            continue
+        commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
+        done.update(group)
+        for batch, parts in some.items():
+            some_chunks = chunks.get(batch.night, [])
+            run.told.extend(_report_batch(run.report, profile.base, batch, some_chunks, parts, run.progress))
+    return failures
+
+
+def _report_batch(
+    report: IngestReport,
+    camera: Camera,
+    batch: Batch,
+    chunks: list[Chunk],
+    parts: Sequence[Part],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Add a batch to the report; return the rows of its frames of the sky."""
+    _, sources, forced = parts
+    rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
+    statuses = [row["status"] for row in rows]
+    for status in statuses:
+        report.counts[status] = report.counts.get(status, 0) + 1
+    named = ("camera", "file", "status", "reason", "message")
+    report.problems += [{name: row[name] for name in named} for row in rows if row["reason"] is not None]
+    report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
+    report.contradicting += [told for chunk in chunks for told in contradicting_files(chunk.frames)]
+    report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
+    n_ok = statuses.count(Status.OK.value)
+    entry = {"camera": batch.camera, "night": batch.night, "frames": len(rows), "ok": n_ok}
+    report.batches.append(entry | {"sources": sources.n_rows, "forced_sources": forced.n_rows})
+    targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
+    progress.line(
+        f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
+    )
+    return [row for row in rows if row["status"] != Status.SKIPPED]

@@ -1,0 +1,266 @@
+"""What a lake knows of the files of a camera: their frames, and which hold the same bytes as another."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from skylake.cameras import Profile
+from skylake.core.flags import FrameFlag
+from skylake.core.ids import config_sha256
+from skylake.core.reasons import Reason
+from skylake.durable import partial_path
+from skylake.errors import FrameError, cannot_be_written
+from skylake.flow.ingest.frame_tasks import Reduction
+from skylake.flow.ingest.lake_frames import COLUMNS, HeldFrames, Seen
+from skylake.image.fitsio.read_fits import read_file
+from skylake.image.reduction.reduce_frame import new_row
+from skylake.lake import Lake
+from skylake.lake.cameras.camera_state import damage_of, replace_rows
+from skylake.sky.asterism_index import index_name
+
+#: What may go better another time; such frames are taken up again by the next run.
+_RETRIED = {
+    Reason.UNREADABLE.value, Reason.WORKER_LOST.value, Reason.ERROR.value, Reason.BAD_MASTER.value,
+    Reason.NO_SKY_FRAME.value, Reason.TARGETS_FAILED.value,
+}  # fmt: skip
+
+
+def is_retried(reason: str | None) -> bool:
+    """Tell whether a frame may go better another time."""
+    return reason in _RETRIED
+
+
+Repeat = tuple[int, int | None, int | None]
+"""frame_id, size and time of modification of a file whose content is that of another."""
+
+#: Names of files may hold bytes that are no text.
+_REPEATS = pa.schema(
+    {"file": pa.binary(), "frame_id": pa.int64(), "file_bytes": pa.int64(), "file_modified_ns": pa.int64()}
+)
+
+
+#: What the table of frames says of a WCS that was taken as it is.
+_CHECKED = ("flags", "wcs_expected")
+
+
+def _unchecked(frames: pa.Table) -> frozenset[str]:
+    """Return the files of good frames whose WCS was not checked, as there was no catalog."""
+    flagged = pc.not_equal(pc.bit_wise_and(frames["flags"], int(FrameFlag.WCS_UNCHECKED)), 0)
+    # Of a frame that a catalog has too few stars for it is known how many there were.
+    unchecked = pc.and_(pc.and_(flagged, pc.is_null(frames["wcs_expected"])), pc.is_null(frames["reason"]))
+    return frozenset(frames.filter(unchecked)["file"].to_pylist())
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The files of a camera that the lake knows.
+
+    Attributes
+    ----------
+    frames : HeldFrames
+        Frames of the lake.
+    repeats : dict
+        File to :data:`Repeat`, of files that have no row since another with the same bytes has it.
+    seen : Seen
+        Every frame that is not to be taken in again under another name: those of the lake, unless they are done anew,
+        and those of this run.
+    again : frozenset of str
+        Reasons of frames that are to be tried again.
+    lacked : dict
+        Reason to what the lake has now of what frames with this reason lacked (:func:`lacked_by`).
+    tried : dict
+        File to what the lake had of that when the frame was last tried.
+    unchecked : frozenset of str
+        Files whose WCS was taken unchecked for want of a catalog, and can be checked now.
+    """
+
+    frames: HeldFrames
+    repeats: dict[str, Repeat]
+    seen: Seen
+    again: frozenset[str] = frozenset()
+    lacked: Mapping[str, str] = field(default_factory=dict)
+    tried: dict[str, str] = field(default_factory=dict)
+    unchecked: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(
+        cls,
+        lake: Lake,
+        camera: str,
+        redo: bool = False,
+        again: Iterable[str] = (),
+        lacked: Mapping[str, str] | None = None,
+        has_catalog: bool = False,
+    ) -> Known:
+        """Read them; with `redo` no frame counts as seen. Without `lacked` no frame is tried again for want of it."""
+        rows = lake.snapshot().read("frames", [*COLUMNS, *_CHECKED], lambda part: part.camera == camera)
+        frames = HeldFrames(rows)
+        repeats = {
+            file: one
+            for file, one in read_repeats(lake, camera).items()
+            if frames.file_of(one[0]) is not None
+        }
+        seen, lacked = Seen(None if redo else frames), lacked or {}
+        tried = read_tried(lake, camera) if lacked else {}
+        unchecked = _unchecked(rows) if has_catalog else frozenset[str]()
+        return cls(frames, repeats, seen, frozenset(again), lacked, tried, unchecked)
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is known and has not changed, and another try is of no use."""
+        known, repeat = self.frames.of_file(str(path)), self.repeats.get(str(path))
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        now = (status.st_size, status.st_mtime_ns)
+        if known is not None and known[1:3] == now and not self._is_due(str(path), known.reason):
+            return True
+        return repeat is not None and repeat[1:] == now
+
+    def _is_due(self, file: str, reason: str | None) -> bool:
+        """Tell whether a frame that ended with a reason is to be tried again."""
+        if reason is None:
+            return file in self.unchecked
+        if reason in _RETRIED or reason in self.again:
+            return True
+        return reason in self.lacked and self.tried.get(file) != self.lacked[reason]
+
+    def note_tried(self, problems: Iterable[Mapping[str, Any]], reduction: Reduction) -> None:
+        """Note what frames were tried with that have been reduced again in vain."""
+        lacked = lacked_by(reduction)
+        for problem in problems:
+            if problem["reason"] in lacked:
+                self.tried[problem["file"]] = lacked[problem["reason"]]
+
+    def of_nights(self, nights: Iterable[int]) -> dict[int, str]:
+        """Return the frames of some nights, frame_id to file.
+
+        A copy of a frame has its header, and so its night: these are all that a worker needs to know to
+        leave copies alone. The few that escape it, as when the site of the camera has moved, are found by
+        :attr:`seen`.
+        """
+        return {
+            frame: file
+            for night in nights
+            for frame, file in self.frames.of_night(night).items()
+            if frame in self.seen
+        }
+
+    def whole(self, nights: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
+        """Return the files of nights with those that the lake holds of them, so that it is all one what is new."""
+        return {
+            night: sorted({*files, *self.frames.of_night(night).values()}) for night, files in nights.items()
+        }
+
+
+def lacked_by(reduction: Reduction) -> dict[str, str]:
+    """Return, by reason, a digest of what the lake has of what frames with this reason lacked.
+
+    It is another one where a frame that found no place, or no master, may find it: after an import, a new index, a
+    geometry that was learnt, new masters, or a change of the profile. Versions of a geometry do not count, of which
+    there may be one every night.
+    """
+    catalog, way = reduction.catalog, reduction.profile.base.astrometry
+    sky: dict[str, Any] = {
+        "catalog": None if catalog is None else [catalog.name, catalog.checksum],
+        "index": None if catalog is None or way.all_sky or not way.solve else index_name(catalog),
+        "epochs": sorted({one.number for one in reduction.epochs}),
+        "chips": sorted({one.period_mjd for one in reduction.guide.chips}),
+        "geometries": sorted({one.number for one in reduction.guide.geometries}),
+    }
+    masters = {} if reduction.library is None else reduction.library.checksums
+    placed, reduced = (
+        config_sha256({"profile": reduction.profile.sha256, "has": has}) for has in (sky, masters)
+    )
+    return {Reason.NO_WCS: placed, Reason.BAD_WCS: placed, Reason.NO_MASTER: reduced}
+
+
+def identify(paths: Sequence[str], profile: Profile) -> list[Repeat | None]:
+    """Return what is remembered of files with known content; None for those that cannot be read any more."""
+    found: list[Repeat | None] = []
+    for path in paths:
+        try:
+            content = read_file(path)
+        except FrameError:
+            found.append(None)
+            continue
+        row = new_row(profile, content.path, content)
+        found.append((row["frame_id"], row["file_bytes"], row["file_modified_ns"]))
+    return found
+
+
+def read_tried(lake: Lake, camera: str) -> dict[str, str]:
+    """Return what the lake had of what frames lacked when they were last tried, by file."""
+    try:
+        found: dict[str, str] = json.loads(_tried_path(lake, camera).read_bytes())
+    except (OSError, ValueError):
+        # Nothing is lost: such frames are tried once more.
+        return {}
+    return found
+
+
+def write_tried(lake: Lake, camera: str, tried: Mapping[str, str]) -> None:
+    """Remember what the lake had of what frames lacked.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    path = _tried_path(lake, camera)
+    partial = partial_path(path)
+    try:
+        partial.write_text(json.dumps(tried, indent=0, sort_keys=True), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_be_written(lake.root, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _tried_path(lake: Lake, camera: str) -> Path:
+    return lake.layout.profile(camera).with_suffix(".tried")
+
+
+def _path(lake: Lake, camera: str) -> Path:
+    return lake.layout.profile(camera).with_suffix(".repeats.parquet")
+
+
+def read_repeats(lake: Lake, camera: str) -> dict[str, Repeat]:
+    """Return the files of a camera that are remembered as repeating another."""
+    try:
+        content = _path(lake, camera).read_bytes()
+        if damage_of(content):
+            return {}
+        rows = pq.read_table(pa.BufferReader(content), schema=_REPEATS)
+    except (OSError, pa.ArrowInvalid):
+        # Nothing is lost: such files are read once more.
+        return {}
+    names, *values = (rows[name].to_pylist() for name in _REPEATS.names)
+    return {os.fsdecode(name): one for name, one in zip(names, zip(*values, strict=True), strict=True)}
+
+
+def write_repeats(lake: Lake, camera: str, repeats: dict[str, Repeat]) -> None:
+    """Remember the files of a camera that repeat another.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    path = _path(lake, camera)
+    rows = sorted(repeats.items())
+    columns = [[os.fsencode(file) for file, _ in rows], *zip(*(one for _, one in rows), strict=True)]
+    table = pa.table(
+        [pa.array(values, kind) for values, kind in zip(columns, _REPEATS.types, strict=True)], _REPEATS
+    )
+    replace_rows(lake.layout, path, table)

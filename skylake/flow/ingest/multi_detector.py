@@ -1,0 +1,268 @@
+"""Ingest of a camera of several chips: each is a camera of its own, and they help each other to where they point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import dask
+import numpy as np
+
+from skylake.cameras import Profile
+from skylake.cameras.chips import chip_of
+from skylake.core.reasons import Reason
+from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.errors import LakeError, reason_of
+from skylake.flow.astrometry.learn_focal_plane import learn_focal_plane
+from skylake.flow.execution.cluster import Workers
+from skylake.flow.execution.run_progress import Progress
+from skylake.flow.ingest.detector_frames import Frames, is_placed
+from skylake.flow.ingest.discover_files import find_frames
+from skylake.flow.ingest.ingest_frames import IngestOptions, IngestReport, ingest
+from skylake.flow.ingest.known_files import Known
+from skylake.flow.ingest.neighbour_pass import changed_priors
+from skylake.flow.masters.build_masters import BuildOptions, BuildReport, build_masters
+from skylake.image.distortion.focal_plane import attitude_from
+from skylake.image.fitsio.read_fits import peek_header
+from skylake.image.solving.expected_pointing import Attitude, PlacedChip, frame_matrix
+from skylake.lake import Lake
+from skylake.lake.cameras.stored_focal_planes import read_placed
+from skylake.lake.cameras.stored_geometries import read_geometries
+
+#: Headers read in one task.
+_PEEK_CHUNK = 256
+#: What siblings can mend.
+_LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
+#: A frame with fewer stars tells nothing to its siblings.
+_LEAST_STARS = 6
+
+
+def ingest_camera(
+    lake: Lake,
+    chips: Sequence[Profile],
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest frames of a camera, chip after chip; then place those whose own stars were too few by their siblings.
+
+    Parameters and errors are those of :func:`skylake.flow.ingest.ingest_frames.ingest`, but for `chips`: what
+    :func:`skylake.cameras.load_chips` gives. A camera of one chip is ingested as ever.
+    """
+    options = options or IngestOptions()
+    if len(chips) == 1 and not chips[0].base.place.mosaic:
+        return _ingest_one(lake, chips[0], paths, workers, options, progress)
+    files, complaints = find_frames(paths)
+    if not files:
+        raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
+    report = IngestReport(complaints=complaints)
+    of_chip = _assigned(lake, chips, files, workers)
+    # Siblings of an exposure know better where a frame points than frames before and after: they are asked first.
+    alone = replace(options, neighbours=False)
+    for profile, some in zip(chips, of_chip, strict=True):
+        if some:
+            _add(report, ingest(lake, profile, some, workers, alone, progress))
+    nights = {int(batch["night"]) for batch in report.batches}
+    if nights:
+        learn_focal_plane(lake, chips)
+        _place(lake, chips, nights, report, workers, alone, progress)
+        _place_by_neighbours(lake, chips, report, nights, workers, options, progress)
+    return report
+
+
+def _ingest_one(
+    lake: Lake, profile: Profile, paths: Iterable[str | Path], workers: Workers, options: IngestOptions,
+    progress: Progress | None,
+) -> IngestReport:  # fmt: skip
+    """Ingest frames of a camera of one chip.
+
+    Of a camera of the whole sky those of which nobody knew the geometry are reduced again, if others have told it.
+    """
+    if not profile.base.astrometry.all_sky:
+        return ingest(lake, profile, paths, workers, options, progress)
+    before = {one.number for one in read_geometries(lake.layout, profile.name)}
+    report = ingest(lake, profile, paths, workers, options, progress)
+    lost = {problem["file"] for problem in report.problems if problem["reason"] in _LOST}
+    if lost and {one.number for one in read_geometries(lake.layout, profile.name)} - before:
+        again = ingest(lake, profile, sorted(lost), workers, replace(options, redo=True), progress)
+        _replace(report, profile, again, lost, {int(batch["night"]) for batch in again.batches})
+    return report
+
+
+def build_camera_masters(
+    lake: Lake,
+    chips: Sequence[Profile],
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make the masters of each chip of a camera; see :func:`skylake.flow.masters.build_masters.build_masters`."""
+    options = options or BuildOptions()
+    if len(chips) == 1:
+        return build_masters(lake, chips[0], paths, workers, options, progress)
+    files, complaints = find_frames(paths)
+    whole = BuildReport(warnings=complaints)
+    for profile, some in zip(chips, _assigned(lake, chips, files, workers), strict=True):
+        if some or not files:
+            made = build_masters(lake, profile, some, workers, options, progress)
+            whole.masters += made.masters
+            whole.left_out += made.left_out
+            whole.warnings += made.warnings
+    return whole
+
+
+def _assigned(lake: Lake, chips: Sequence[Profile], files: list[Path], workers: Workers) -> list[list[Path]]:
+    """Return the files of each chip; those of none are the first one's, which tells what is wrong with them."""
+    if not any(profile.base.place.has_own_files for profile in chips):
+        return [files for _ in chips]
+    found: dict[Path, int] = {}
+    for number, profile in enumerate(chips):
+        known = Known.read(lake, profile.name)
+        found.update({path: number for path in files if path not in found and known.holds(path)})
+    fresh = [str(path) for path in files if path not in found]
+    pieces = [fresh[i : i + _PEEK_CHUNK] for i in range(0, len(fresh), _PEEK_CHUNK)]
+    task = dask.delayed(chips_of_files, pure=False)
+    results = workers.run([task(piece, chips) for piece in pieces])
+    for piece, result in zip(pieces, results, strict=True):
+        if isinstance(result, BaseException):
+            raise LakeError(
+                f"the headers could not be read ({reason_of(result, with_file=True)})"
+            ) from result
+        found.update({Path(name): number for name, number in zip(piece, result, strict=True)})
+    return [[path for path in files if found[path] == number] for number in range(len(chips))]
+
+
+def chips_of_files(files: Sequence[str], chips: Sequence[Profile]) -> list[int]:
+    """Return the chip of each file by its name or header, 0 for one that is of none."""
+    cameras = [profile.base for profile in chips]
+    by_card = any(camera.place.card is not None for camera in cameras)
+    found = []
+    for file in files:
+        header = peek_header(file, cameras[0].header.extension) if by_card else None
+        found.append(chip_of(cameras, header, Path(file).name) or 0)
+    return found
+
+
+def _add(report: IngestReport, further: IngestReport) -> None:
+    """Add the report of another chip."""
+    for status, number in further.counts.items():
+        report.counts[status] = report.counts.get(status, 0) + number
+    report.problems += further.problems
+    report.batches += further.batches
+    report.n_known += further.n_known
+    report.repeated += further.repeated
+    report.complaints += [one for one in further.complaints if one not in report.complaints]
+    report.n_otherwise += further.n_otherwise
+    report.unchecked += further.unchecked
+    report.unexposed += further.unexposed
+    report.contradicting += further.contradicting
+    report.contradictions += further.contradictions
+    report.overlapping += further.overlapping
+    report.kept += further.kept
+    report.half_skies = sorted({*report.half_skies, *further.half_skies})
+
+
+def _place(
+    lake: Lake, chips: Sequence[Profile], nights: set[int], report: IngestReport, workers: Workers,
+    options: IngestOptions, progress: Progress | None,
+) -> None:  # fmt: skip
+    """Reduce frames again whose place their siblings tell."""
+    placed = [read_placed(lake.layout, profile.name) for profile in chips]
+    frames = Frames.read(lake.snapshot(), chips, nights)
+    attitudes = _attitudes(frames, placed)
+    taken = {
+        (problem["camera"], problem["file"]) for problem in report.problems if problem["reason"] in _LOST
+    }
+    for number, profile in enumerate(chips):
+        mine = {
+            file: one
+            for (chip, file), one in attitudes.items()
+            if chip == number and (profile.name, file) in taken
+        }
+        if not mine:
+            continue
+        again = ingest(
+            lake, profile, mine, workers, replace(options, redo=True, attitudes=mine), progress
+        )  # fmt: skip
+        _replace(report, profile, again, set(mine), nights)
+
+
+def _place_by_neighbours(
+    lake: Lake, chips: Sequence[Profile], report: IngestReport, nights: set[int], workers: Workers,
+    options: IngestOptions, progress: Progress | None,
+) -> None:  # fmt: skip
+    """Reduce frames again that neither their stars nor their siblings place, but frames before and after can."""
+    if not options.neighbours:
+        return
+    for profile in chips:
+        solves = profile.base.catalog.over(lake.settings.catalog).solve
+        if not solves or profile.base.astrometry.neighbours == "never":
+            continue
+        asked = changed_priors({night: [] for night in nights}, lake.snapshot(), profile, workers)
+        files = {file for some in asked.values() for _, file in some}
+        if files:
+            again = ingest(lake, profile, sorted(files), workers, replace(options, redo=True), progress)
+            _replace(report, profile, again, files, nights)
+
+
+def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict[tuple[int, str], Attitude]:
+    """Return how the telescope pointed for each frame that is lost and has siblings that are not."""
+    found: dict[tuple[int, str], Attitude] = {}
+    for rows in frames.exposures():
+        lost = [row for row in rows if frames.rows[row]["reason"] in _LOST]
+        mjd = frames.rows[rows[0]]["mjd_mid"]
+        here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
+        told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS)]
+        told = [
+            row
+            for row in told
+            if here[frames.chip[row]] is not None and frames.rows[row]["wcs_source"] != "mosaic"
+        ]
+        if not lost or not told:
+            continue
+        attitude = _attitude(frames.taken(told), here)
+        found.update({(int(frames.chip[row]), frames.rows[row]["file"]): attitude for row in lost})
+    return found
+
+
+def _attitude(frames: Frames, placed: Sequence[PlacedChip | None]) -> Attitude:
+    places, sigma = np.tile(np.eye(3), (len(placed), 1, 1)), np.zeros((len(placed), 3))
+    for number, one in enumerate(placed):
+        if one is not None:
+            places[number] = frame_matrix(one.lens, one.shape)
+            across = np.array([one.sigma_arcsec[1], one.sigma_arcsec[0]]) / ARCSEC_PER_RADIAN
+            sigma[number] = *across, np.radians(one.sigma_angle_deg)
+    known = next(one for one in placed if one is not None)
+    scatter = known.scatter_arcsec / ARCSEC_PER_RADIAN, float(np.radians(known.scatter_deg))
+    matrix, covariance = attitude_from(frames.orientations(), places, sigma, scatter)
+    direction, angle = np.sqrt(np.diag(covariance)[:2].mean()), np.sqrt(covariance[2, 2])
+    return Attitude(matrix, float(direction) * ARCSEC_PER_RADIAN, float(np.degrees(angle)))
+
+
+def _replace(
+    report: IngestReport, profile: Profile, again: IngestReport, files: set[str], nights: set[int]
+) -> None:
+    """Put what became of frames the second time in place of what became of them at first."""
+    for batch in again.batches:
+        same = [
+            one for one in report.batches
+            if (one["camera"], one["night"]) == (batch["camera"], batch["night"])
+        ]  # fmt: skip
+        for one in same:
+            one.update(
+                ok=one["ok"] + batch["ok"], sources=batch["sources"], forced_sources=batch["forced_sources"]
+            )
+    before = [
+        problem for problem in report.problems
+        if problem["file"] in files and problem["camera"] == profile.name
+    ]  # fmt: skip
+    for problem in before:
+        report.problems.remove(problem)
+        report.counts[problem["status"]] -= 1
+    report.counts = {status: number for status, number in report.counts.items() if number}
+    for status, number in again.counts.items():
+        report.counts[status] = report.counts.get(status, 0) + number
+    report.problems += again.problems

@@ -1,0 +1,1 @@
+"""Compact, verify, forget, and import reference catalogs."""

@@ -1,0 +1,279 @@
+"""Forget frames or whole nights: they and all that was measured on them leave the lake, in one commit.
+
+Older snapshots still have them until they are vacuumed. Light curves and other aggregates are out of date afterwards,
+and `aggregate` refreshes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.core.batch import Batch
+from skylake.durable import Linker
+from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.flow.execution.cluster import Workers, run_in_windows
+from skylake.flow.execution.run_progress import Progress, Silent
+from skylake.flow.ingest.gather_night import files_sha256
+from skylake.flow.maintenance.unbundle import cut_crowded
+from skylake.lake import Commit, Lake, Part, Snapshot
+from skylake.lake.layout import part_file
+from skylake.lake.storage.parts import PartFile, write_part_file
+from skylake.lake.storage.slices import Slice, read_files, read_told
+from skylake.schema import load, table_names
+
+#: Tables with one row or several for each frame.
+_BY_FRAME = tuple(
+    name for name in table_names() if load(name).layout.batch and "frame_id" in load(name).names
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be forgotten.
+
+    Attributes
+    ----------
+    nights : frozenset of Batch
+        Nights that go as a whole.
+    frames : dict
+        Frames that go, by the night that keeps others.
+    base : int
+        Snapshot in which they were found. What others do to these nights afterwards is not forgotten unseen.
+    """
+
+    nights: frozenset[Batch]
+    frames: dict[Batch, tuple[int, ...]]
+    base: int
+
+    @property
+    def text(self) -> str:
+        """The nights, for the ledger."""
+        return ", ".join(sorted(map(str, self.nights | self.frames.keys())))
+
+
+@dataclass(slots=True)
+class ForgetReport:
+    """What was forgotten, or would be.
+
+    Attributes
+    ----------
+    nights : list of str
+        Nights that go as a whole.
+    rows : dict
+        Rows that go, by table.
+    snapshot : int or None
+        The snapshot that no longer has them; None if nothing was changed.
+    """
+
+    nights: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    snapshot: int | None = None
+
+
+def parse_batch(text: str) -> Batch:
+    """Read a night of a camera, CAMERA-NIGHT.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    camera, _, night = text.rpartition("-")
+    if not camera or len(night) != 8 or not (night.isascii() and night.isdigit()):
+        raise UsageError(f"{text!r} is no night of a camera; write it as sim-20241001")
+    return Batch(camera, int(night))
+
+
+def find(snapshot: Snapshot, frames: Collection[int], batches: Iterable[Batch]) -> Wanted:
+    """Return where frames and nights are.
+
+    Raises
+    ------
+    UsageError
+        If one of them is not in the lake.
+    """
+    held = snapshot.parts("frames")
+    nights = set(batches)
+    for batch in sorted(nights):
+        if str(batch) not in held:
+            raise UsageError(
+                f"{snapshot.layout.root}: there is no night {batch} in the lake; `skylake sql` lists them: "
+                "SELECT DISTINCT camera, night FROM frames"
+            )
+    chosen = pc.field("frame_id").isin(pa.array(sorted(frames), pa.int64()))
+    rows = snapshot.read("frames", ["frame_id", "camera", "night"], filter=chosen).to_pylist()
+    unknown = set(frames) - {row["frame_id"] for row in rows}
+    if unknown:
+        raise UsageError(
+            f"{snapshot.layout.root}: there is no frame {min(unknown)} in the lake; `skylake sql` finds frames: "
+            "SELECT frame_id, file FROM frames"
+        )
+    by_night: dict[Batch, list[int]] = {}
+    for row in rows:
+        by_night.setdefault(Batch(row["camera"], row["night"]), []).append(row["frame_id"])
+    nights |= {batch for batch, ids in by_night.items() if len(ids) == held[str(batch)].n_rows}
+    rest = {batch: tuple(sorted(ids)) for batch, ids in sorted(by_night.items()) if batch not in nights}
+    return Wanted(frozenset(nights), rest, snapshot.number)
+
+
+def preview(snapshot: Snapshot, wanted: Wanted) -> ForgetReport:
+    """Return what would go."""
+    report = ForgetReport(sorted(map(str, wanted.nights)))
+    for table in table_names():
+        parts = snapshot.parts(table).values()
+        count = sum(part.n_rows for part in parts if _batch(part) in wanted.nights)
+        if table in _BY_FRAME:
+            slices = snapshot.slices(table, lambda part: _batch(part) in wanted.frames)
+            ids = [frame for some in wanted.frames.values() for frame in some]
+            chosen = pc.field("frame_id").isin(pa.array(ids, pa.int64()))
+            count += read_files(table, slices, ["frame_id"], chosen).num_rows
+        if count:
+            report.rows[table] = count
+    return report
+
+
+def forget(lake: Lake, wanted: Wanted, workers: Workers, progress: Progress | None = None) -> ForgetReport:
+    """Take frames and nights, and all that was measured on them, out of the lake.
+
+    A night that loses some of its frames keeps the zeropoints of the others until it is calibrated again. The files
+    are taken up again by a later ingest, should they still be where they were.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written, or another run has changed one of the nights since they were looked up.
+    """
+    progress = progress or Silent()
+    snapshot = lake.snapshot(wanted.base)
+    report = preview(snapshot, wanted)
+    commit = Commit("forget", wanted.text, base=snapshot.number)
+    with lake.stage("forget") as staging:
+        for table in table_names():
+            for part in snapshot.parts(table).values():
+                if _batch(part) in wanted.nights:
+                    commit.remove(table, part.name)
+            if table in _BY_FRAME and wanted.frames:
+                _thin(snapshot, commit, table, wanted, staging / table, workers, progress)
+        _touch_new(lake.snapshot(), snapshot, commit, wanted)
+        report.snapshot = lake.commit(commit).number
+    return report
+
+
+def _touch_new(now: Snapshot, snapshot: Snapshot, commit: Commit, wanted: Wanted) -> None:
+    """Let a commit touch what others have made of the nights since, upon which it is refused."""
+    for table in table_names():
+        if now.folder(table) == snapshot.folder(table):
+            continue
+        nights = wanted.nights | wanted.frames.keys() if table in _BY_FRAME else wanted.nights
+        for name in now.parts(table).keys() - snapshot.parts(table).keys():
+            if _batch(now.parts(table)[name]) in nights:
+                commit.remove(table, name)
+
+
+def _batch(part: Part) -> Batch | None:
+    return None if part.camera is None or part.night is None else Batch(part.camera, part.night)
+
+
+def _thin(
+    snapshot: Snapshot,
+    commit: Commit,
+    table: str,
+    wanted: Wanted,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> None:
+    """Write the parts of a table without some frames, file by file."""
+    parts = {part.name: part for part in snapshot.parts(table).values() if _batch(part) in wanted.frames}
+    jobs = _jobs(snapshot, table, parts.values(), wanted, staging, workers, progress)
+    progress.begin(f"forget {table}", len(jobs))
+    results = run_in_windows(workers, [job for _, job in jobs], lambda *_: progress.advance())
+    progress.end()
+    files: dict[str, list[PartFile]] = {name: [] for name in parts}
+    for (name, _), result in zip(jobs, results, strict=True):
+        made = _value(result)
+        files[name] += [made] if made else []
+    for name, part in parts.items():
+        kept = replace(
+            part,
+            files=tuple(sorted(files[name], key=lambda file: file.path)),
+            inputs=_inputs(snapshot, part, wanted),
+            schema_sha256=load(table).sha256,
+        )
+        if not kept.files:
+            commit.remove(table, name)
+        elif (kept.checksum, kept.inputs) != (part.checksum, part.inputs):
+            commit.replace(kept, staging)
+
+
+def _jobs(
+    snapshot: Snapshot,
+    table: str,
+    parts: Iterable[Part],
+    wanted: Wanted,
+    staging: Path,
+    workers: Workers,
+    progress: Progress,
+) -> list[tuple[str, Callable[[], Any]]]:
+    """Return a task for each file of some parts, with the name of the part."""
+    parts = list(parts)
+    version = snapshot.version(table)
+    own = cut_crowded(snapshot, table, [part.name for part in parts], staging / "cut", workers, progress)
+    task = dask.delayed(without_frames, pure=False)
+    jobs: list[tuple[str, Callable[[], Any]]] = []
+    for held in parts:
+        part, slices = own.get(held.name, (held, tuple(version.slices_of(held))))
+        frames = wanted.frames[_batch(part) or Batch("", 0)]
+        for file, where in zip(part.files, slices, strict=True):
+            jobs.append((part.name, partial(task, part, file, where, frames, staging)))
+    return jobs
+
+
+def _inputs(snapshot: Snapshot, part: Part, wanted: Wanted) -> dict[str, str]:
+    """Return what a part without some frames is made from: its files are others, if it names them."""
+    batch = _batch(part)
+    if "files" not in part.inputs or batch is None:
+        return part.inputs
+    frames = snapshot.read_part("frames", str(batch), ["frame_id", "file_bytes"])
+    gone = pc.is_in(frames["frame_id"], pa.array(wanted.frames[batch], pa.int64()))
+    return part.inputs | {"files": files_sha256(frames.filter(pc.invert(gone)))}
+
+
+def without_frames(
+    part: Part, file: PartFile, where: Slice, frames: Sequence[int], staging: Path
+) -> PartFile | None:
+    """Write one file of a part without some frames; None if no row is left. Runs on a worker.
+
+    Raises
+    ------
+    LakeError
+        If the rows are not those that were written.
+    """
+    path = part_file(part.table, part.name, file.pixel)
+    stays = ~pc.field("frame_id").isin(pa.array(frames, pa.int64()))
+    rows = read_told(part.table, where).filter(stays)
+    if rows.num_rows == 0:
+        return None
+    if rows.num_rows == file.n_rows and where.keys is None:
+        (staging / path).parent.mkdir(parents=True, exist_ok=True)
+        Linker()(where.path, staging / path)
+        return replace(file, path=path)
+    return write_part_file(rows, staging, path)
+
+
+def _value(result: Any) -> Any:
+    if isinstance(result, SkylakeError):
+        raise result
+    if isinstance(result, BaseException):
+        raise LakeError(
+            f"the frames could not be forgotten ({reason_of(result, with_file=True)}); run again"
+        ) from result
+    return result

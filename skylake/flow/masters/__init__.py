@@ -1,0 +1,1 @@
+"""Build master calibration frames: ``skylake calib build``."""

@@ -1,0 +1,191 @@
+"""Photon transfers of flats and bias frames: gain, read noise and linearity, as rows of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from skylake.core.camera import Camera
+from skylake.core.frame import Pixels
+from skylake.errors import LakeError, reason_of
+from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
+from skylake.image.combine.make_masters import steps_for
+from skylake.image.combine.photon_transfer import Floats, Linearity, bias_variance, linearity, photon_transfer
+from skylake.image.detrend.detrend_steps import delinearised
+from skylake.image.masters.master_library import Library, Master, Rules, choose, same_gain, same_readout
+
+#: Pairs of frames behind a photon transfer, at most.
+_PAIRS = 8
+#: Parts of a flat's level by which the level of another lamp or twilight may differ.
+_LEVEL_ERROR = 1e-3
+#: By such a part a response that nobody knows departs from a straight line at the level of the brightest flat.
+_UNKNOWN_RESPONSE = 0.01
+
+
+def transfer_row(maker: Maker, flat: Made, made: Sequence[Made], library: Library) -> dict[str, Any] | None:
+    """Measure gain, read noise and linearity by the frames of a flat, and bias frames or a master of such."""
+    files = list(flat.prepared.values())
+    biases = _biases(flat, made)
+    held = None if biases else _held_bias(flat, library, maker.camera(flat.group).reduction.use.get("bias"))
+    task = dask.delayed(measure_transfer, pure=False)
+    camera = maker.camera(flat.group)
+    response = _linearity(flat, camera)
+    linear = _linearity_row(response)
+    curvature = _curvature(linear, camera, max(one.level for one in files))
+    paths = [one.path for one in files]
+    (found,) = maker.workers.run([task(paths, biases, _read_variance(held, flat), curvature)])
+    if isinstance(found, BaseException):
+        raise LakeError(
+            f"{flat.group.text}: gain and read noise could not be measured ({reason_of(found)}); run again"
+        )
+    if found is None:
+        return None
+    used = {} if held is None else {held.name: held.sha256}
+    row = describe(maker, flat.group, flat.prepared, kind="transfer", used=used)
+    row |= {name: found[name] for name in ("gain_e_per_adu", "gain_err", "read_noise_e", "read_noise_err")}
+    row["filter"] = flat.group.filter
+    row["flat_level_adu"] = float(np.median([one.level for one in files]))
+    row |= linear
+    tables = found["tables"] | ({} if response is None else {"LINEARITY": _response_table(response)})
+    write_entry(maker, row, files[0].offset, tables=tables)
+    return row
+
+
+def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
+    """Return the prepared bias frames nearest in time that are of the chip, readout and period of a flat."""
+
+    def alike(one: Made) -> bool:
+        here, there = one.group.first, flat.group.first
+        same = here.wanted.extension == there.wanted.extension and here.wanted.binning == there.wanted.binning
+        gain = same_gain(one.group.header_gain, flat.group.header_gain)
+        readout = same_readout(here.wanted.readout, there.wanted.readout)
+        return same and gain and readout and here.config_sha256 == there.config_sha256
+
+    def distance(one: Made) -> tuple[bool, float]:
+        away = abs((one.group.mjd or 0.0) - (flat.group.mjd or 0.0))
+        return one.group.night != flat.group.night, away
+
+    fit = [one for one in made if one.group.kind == "bias" and alike(one)]
+    return [file.path for file in min(fit, key=distance).prepared.values()] if fit else []
+
+
+def _held_bias(flat: Made, library: Library, named: Sequence[str] | None) -> Master | None:
+    """Return the master bias of the library that fits a flat and tells the noise of its frames."""
+    telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
+    found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
+    return found if isinstance(found, Master) else None
+
+
+def _read_variance(bias: Master | None, flat: Made) -> tuple[float, float] | None:
+    """Return the variance of a pixel of the frames behind a master bias, and its error, ADU^2."""
+    if bias is None or not bias.read_noise_e or not bias.read_noise_err:
+        return None
+    variance = (bias.read_noise_e / flat.group.first.gain) ** 2
+    return variance, 2.0 * variance * bias.read_noise_err / bias.read_noise_e
+
+
+def read_noise(maker: Maker, bias: Made) -> dict[str, float | None]:
+    """Return the read noise that the frames of a master bias show, by the gain in header or profile."""
+    task = dask.delayed(measure_bias, pure=False)
+    (found,) = maker.workers.run([task([one.path for one in bias.prepared.values()])])
+    if isinstance(found, BaseException):
+        raise LakeError(
+            f"{bias.group.text}: the read noise could not be measured ({reason_of(found)}); run again"
+        )
+    variance, error = found
+    if not variance > 0.0:
+        return {}
+    noise = float(np.sqrt(variance)) * bias.group.first.gain
+    return {"read_noise_e": noise, "read_noise_err": 0.5 * noise * error / variance}
+
+
+def drop_pixels(made: Made) -> None:
+    """Remove prepared pixels that are needed no more; a few bias frames wait for a photon transfer."""
+    kept = 2 * _PAIRS if made.group.kind == "bias" else 0
+    for one in list(made.prepared.values())[kept:]:
+        one.path.unlink(missing_ok=True)
+
+
+def _curvature(linear: dict[str, float | None], camera: Camera, brightest: float) -> tuple[float, float]:
+    """Return c2 that prepared flats still have, and its error: as measured, or as in the profile, or unknown.
+
+    Of an unknown one the error is what detectors may have at the level of the brightest flat: the gain is then known
+    to three times that part, unless flats of other levels tell more.
+    """
+    curve = camera.detector.linearity
+    applied = curve[0] if curve and "linearity" in steps_for("flat", camera.reduction) else 0.0
+    c2, error = linear.get("linearity_c2"), linear.get("linearity_c2_err")
+    if c2 is not None and error is not None:
+        return c2 - applied, error
+    if curve:
+        return curve[0] - applied, 0.0
+    return 0.0, _UNKNOWN_RESPONSE / brightest if brightest > 0.0 else 0.0
+
+
+def _linearity(made: Made, camera: Camera) -> Linearity | None:
+    """Return the response to light before any correction, whatever the profile had the flats corrected by."""
+    exposures = {one.file: one.wanted.exposure_s for one in made.group.frames}
+    times = [exposures[file] for file in made.prepared]
+    known = [time for time in times if time is not None]
+    if len(known) < len(times):
+        return None
+    curve = camera.detector.linearity
+    applied = curve if "linearity" in steps_for("flat", camera.reduction) else ()
+    seen = np.array([delinearised(one.levels, applied).mean() for one in made.prepared.values()])
+    return linearity(seen, known, _LEVEL_ERROR * seen, curve[1:]) if np.isfinite(seen).all() else None
+
+
+def _linearity_row(found: Linearity | None) -> dict[str, float | None]:
+    if found is None:
+        return {}
+    return {"linearity_c2": found.coefficient, "linearity_c2_err": found.coefficient_err}
+
+
+def _response_table(found: Linearity) -> dict[str, Floats]:
+    order = np.argsort(found.levels, kind="stable")
+    columns = {"LEVEL": found.levels, "RATIO": found.ratios, "RATIO_ERR": found.errors, "FIT": found.fitted}
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _pairs(paths: Sequence[Path]) -> list[tuple[Pixels, Pixels]]:
+    some = [np.load(path, mmap_mode="r") for path in [path for path in paths if path.exists()][: 2 * _PAIRS]]
+    return list(zip(some[0::2], some[1::2], strict=False))
+
+
+def measure_bias(paths: Sequence[Path]) -> tuple[float, float]:
+    """Return the variance of a pixel of prepared bias frames and its error; the task of a worker."""
+    return bias_variance(_pairs(paths))
+
+
+def measure_transfer(
+    flats: Sequence[Path],
+    biases: Sequence[Path],
+    read_variance: tuple[float, float] | None = None,
+    curvature: tuple[float, float] = (0.0, 0.0),
+) -> dict[str, Any] | None:
+    """Measure gain and read noise by pairs of prepared frames; the task of a worker."""
+    found = photon_transfer(_pairs(flats), _pairs(biases), read_variance, curvature)
+    if found is None:
+        return None
+    curve = found.curve
+    return {
+        "gain_e_per_adu": found.gain,
+        "gain_err": found.gain_err,
+        "read_noise_e": _number(found.read_noise),
+        "read_noise_err": _number(found.read_noise_err),
+        "tables": {
+            "TRANSFER": {"LEVEL": found.levels, "VARIANCE": found.variances},
+            "TILES": {
+                "LEVEL": curve.level, "VARIANCE": curve.variance, "VARIANCE_ERR": curve.variance_err,
+                "FIT": curve.fitted,
+            },
+        },
+    }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

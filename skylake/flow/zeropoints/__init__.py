@@ -1,0 +1,1 @@
+"""Calibrate nights: cross-match with a reference catalog and fit zeropoints."""

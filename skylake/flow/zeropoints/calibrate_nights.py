@@ -1,0 +1,546 @@
+"""Calibrate: the detections of each night are joined with a reference catalog and given zeropoints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.cameras import Profile
+from skylake.core.camera import Camera
+from skylake.core.reasons import Status
+from skylake.errors import LakeError, reason_of, together
+from skylake.flow.aggregates.aggregate_plans import cameras_of
+from skylake.flow.aggregates.staleness import Why
+from skylake.flow.execution.cluster import Workers, run_in_windows
+from skylake.flow.execution.retry_commit import undisturbed
+from skylake.flow.execution.run_progress import Progress, Silent, counted
+from skylake.flow.maintenance.import_catalogs import MARGIN_ARCSEC
+from skylake.flow.maintenance.unbundle import cut_crowded, in_groups, loosen
+from skylake.flow.zeropoints.calibrated_nights import Against, Night, orphans, plan_nights, versions_of
+from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
+from skylake.flow.zeropoints.crossmatch_night import (
+    filters_of,
+    match_night,
+    match_radius_arcsec,
+    with_filters,
+)
+from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
+from skylake.lake.storage.slices import read_files
+from skylake.sky.catalog_build import widen_margin
+from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.sky.pixels import PixelTree
+from skylake.table.match_selection import Band
+from skylake.table.zeropoints import NO_BAND, NO_COLOUR, TOO_FEW_STARS, UNKNOWN_FILTER, zeropoints_table
+
+#: Columns of ``frames`` that tell how far detections may lie from their star.
+_RADIUS_COLUMNS = ["mjd_mid", "pixel_scale_arcsec"]
+
+
+@dataclass(slots=True)
+class CalibrateReport:
+    """What a calibration did.
+
+    Attributes
+    ----------
+    catalog : str
+        Catalog, or catalogs where cameras have several.
+    version : int
+        Version of the zeropoints; the largest where catalogs have several.
+    batches : list of dict
+        camera, night, catalog, version, frames, zeropoints and matches of each night that was calibrated.
+    n_current : int
+        Nights whose calibration was up to date.
+    n_renewed : int
+        Nights whose calibration of this version was made anew, since frames, catalog or parameters changed.
+    warnings : list of str
+        What frames could not be calibrated for, each as a sentence with the fix.
+    """
+
+    catalog: str
+    version: int
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    n_current: int = 0
+    n_renewed: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The report as one line."""
+        renewed = f", {self.n_renewed} of them made anew" if self.n_renewed else ""
+        made, current = (counted(count, "night") for count in (len(self.batches), self.n_current))
+        return (
+            f"calibrate: {made} against {self.catalog}, version {self.version}{renewed}; "
+            f"{self.n_zeropoints} of {self.n_frames} frames have a zeropoint; {current} up to date"
+        )
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the nights that were calibrated."""
+        return sum(batch["frames"] for batch in self.batches)
+
+    @property
+    def n_zeropoints(self) -> int:
+        """Those of them that have a zeropoint."""
+        return sum(batch["zeropoints"] for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which nights are calibrated, and how.
+
+    Attributes
+    ----------
+    catalog : str or None
+        Reference catalog; None takes that in force for each camera.
+    version : int or None
+        Version of the zeropoints; None takes the largest there is, or 1.
+    cameras : tuple of str
+        Cameras whose nights are calibrated; all of the lake where none is named.
+    first_night, last_night : int or None
+        Nights (YYYYMMDD) to calibrate.
+    profiles : tuple of Profile
+        Profiles that are in force from now on, in place of those that the lake has of their cameras.
+    """
+
+    catalog: str | None = None
+    version: int | None = None
+    cameras: tuple[str, ...] = ()
+    first_night: int | None = None
+    last_night: int | None = None
+    profiles: tuple[Profile, ...] = ()
+
+    def takes(self, night: Night) -> bool:
+        """Tell whether a night is to be calibrated."""
+        since = self.first_night is None or night.night >= self.first_night
+        until = self.last_night is None or night.night <= self.last_night
+        return since and until
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps of a calibration share."""
+
+    profiles: dict[str, Profile]
+    workers: Workers
+    progress: Progress
+
+
+def no_catalog(lake: Lake) -> LakeError:
+    """Return the error of a lake without a catalog to calibrate with, which names what to type."""
+    held = lake.snapshot().catalogs()
+    if held:
+        return LakeError(
+            f"{lake.root}: no catalog is chosen to calibrate with; write calibrate = {json.dumps(held[0])} below "
+            f"[catalog] in {lake.layout.settings_file} (the lake has {', '.join(held)})"
+        )
+    return LakeError(
+        f"{lake.root}: the lake has no reference catalog; import one with `skylake catalog import "
+        f"{shlex.quote(str(lake.root))} NAME --format table FILE --ra COLUMN --dec COLUMN "
+        "--mag V=COLUMN --colour B-V=COLUMN`"
+    )
+
+
+def calibrate(
+    lake: Lake,
+    workers: Workers,
+    catalog: str | None = None,
+    version: int | None = None,
+    progress: Progress | None = None,
+    choice: Choice | None = None,
+) -> CalibrateReport:
+    """Match and calibrate every night that is not calibrated yet, or whose calibration is out of date.
+
+    It is so if the frames, the catalog or those values of the profile have changed that it depends on; it is
+    then made anew under its version. What is not to be replaced is kept by naming a new version.
+
+    Parameters
+    ----------
+    lake : Lake
+    workers : Workers
+    catalog, version : str or None, int or None
+        As in :class:`Choice`, if there is nothing else to choose.
+    progress : Progress or None
+    choice : Choice or None
+
+    Raises
+    ------
+    LakeError
+        If the lake has no catalog. A night that cannot be calibrated is named only after all the others
+        are committed.
+    CatalogError
+        If it has no catalog of that name.
+    """
+    progress = progress or Silent()
+    choice = choice or Choice(catalog, version)
+    against = _against(lake, lake.snapshot(), choice)
+    names = sorted({one.reference.name for one in against.values()})
+    report = CalibrateReport(", ".join(names), max(one.version for one in against.values()))
+    try:
+        undisturbed(lambda: _calibrate(lake, choice, workers, progress, report), progress)
+    except LakeError:
+        # Nights beside the one that failed may have no zeropoints for a reason of their own.
+        for sentence in _warnings(lake, lake.snapshot(), against):
+            progress.line(sentence)
+        raise
+    snapshot = lake.snapshot()
+    report.warnings = _warnings(lake, snapshot, against)
+    report.warnings += [
+        f"{camera}: nothing was calibrated, as neither its profile nor the lake names a catalog to calibrate with; "
+        f"write calibrate = … below [catalog] in {lake.layout.settings_file}"
+        for camera in sorted(_profiles(lake, snapshot, choice).keys() - against.keys())
+    ]
+    for sentence in _of_too_few_stars(snapshot, against, report):
+        progress.line(sentence)
+    return report
+
+
+def calibrating_catalogs(lake: Lake) -> set[str]:
+    """Return the catalogs that calibrate the cameras of a lake, or would those of one without frames."""
+    cameras = cameras_of(lake.snapshot())
+    return {lake.catalogs(camera).calibrate for camera in cameras or [None]} - {""}
+
+
+def plan_calibration(lake: Lake, choice: Choice) -> list[Night]:
+    """Return the nights that :func:`calibrate` would make anew, and change nothing.
+
+    Raises
+    ------
+    LakeError, CatalogError
+        As :func:`calibrate`.
+    """
+    snapshot = lake.snapshot()
+    return _chosen_nights(lake, snapshot, choice, _profiles(lake, snapshot, choice))[1]
+
+
+def _profiles(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Profile]:
+    """Return the profiles of the cameras that are chosen."""
+    told = {profile.name: profile for profile in choice.profiles}
+    cameras = sorted(cameras_of(snapshot) & set(choice.cameras or cameras_of(snapshot)))
+    return {camera: told.get(camera) or lake.profile(camera, strict=True) for camera in cameras}
+
+
+def _against(lake: Lake, snapshot: Snapshot, choice: Choice) -> dict[str, Against]:
+    """Return what each of the cameras is calibrated against; of a lake without frames, what one would be."""
+    default = lake.settings.catalog
+    names = {
+        camera: choice.catalog or profile.base.catalog.over(default).calibrate
+        for camera, profile in _profiles(lake, snapshot, choice).items()
+    } or {"": choice.catalog or default.calibrate}
+    if not any(names.values()):
+        raise no_catalog(lake)
+    return {
+        camera: Against(
+            ReferenceCatalog.open(lake.layout.catalog(name)),
+            choice.version or max(versions_of(snapshot, name, camera), default=1),
+        )
+        for camera, name in names.items()
+        if name
+    }
+
+
+def _chosen_nights(
+    lake: Lake, snapshot: Snapshot, choice: Choice, profiles: dict[str, Profile]
+) -> tuple[int, list[Night]]:
+    """Return how many nights are chosen, and those of them that are out of date."""
+    planned = plan_nights(snapshot, profiles, _against(lake, snapshot, choice))
+    chosen = [night for night in planned if choice.takes(night)]
+    return len(chosen), [night for night in chosen if not night.is_current]
+
+
+def _calibrate(
+    lake: Lake, choice: Choice, workers: Workers, progress: Progress, report: CalibrateReport
+) -> None:
+    """Calibrate the nights that are out of date as the lake is now."""
+    snapshot = lake.snapshot()
+    _remove_orphans(lake, snapshot)
+    profiles = _profiles(lake, snapshot, choice)
+    run = _Run(profiles, workers, progress)
+    n_chosen, nights = _chosen_nights(lake, snapshot, choice, profiles)
+    for camera, profile in profiles.items():
+        if profile in choice.profiles or profile.sha256 != lake.kept_profile(camera).sha256:
+            lake.keep_profile(profile)
+            progress.line(f"{camera}: the profile {profile.source} is in force from now on")
+    # What was calibrated before another run came between is in the report already.
+    made = {(batch["camera"], batch["night"]) for batch in report.batches}
+    made -= {(night.camera, night.night) for night in nights}
+    report.n_current = n_chosen - len(nights) - len(made)
+    _widen_margins(nights, run)
+    _loosen(lake, nights, run)
+    failures: list[LakeError] = []
+    for group in in_groups(nights, workers):
+        failures += _calibrate_group(lake, snapshot, group, run, report)
+    if failures:
+        raise LakeError(together(failures)) from failures[0]
+
+
+def _widen_margins(nights: Sequence[Night], run: _Run) -> None:
+    """Give catalogs margins as wide as the cameras of the nights that are matched need."""
+    needed: dict[ReferenceCatalog, float] = {}
+    for night in nights:
+        if night.why_matches is None:
+            continue
+        try:
+            frames = read_files(
+                "frames", night.frames, _RADIUS_COLUMNS, pc.field("status") == Status.OK.value
+            )
+        except LakeError:
+            continue  # the task of this night names the file, and the others are calibrated
+        if frames.num_rows:
+            radius = match_radius_arcsec(frames, camera_of_frames(run.profiles[night.camera], frames))
+            needed[night.against.reference] = max(radius, needed.get(night.against.reference, 0.0))
+    for reference, radius in needed.items():
+        # A little wider, for stars that move and for pixels that are larger next night.
+        if radius > reference.margin_arcsec and widen_margin(reference.collection, radius + MARGIN_ARCSEC):
+            run.progress.line(
+                f"catalog {reference.name}: its margin was widened from {reference.margin_arcsec:g} to "
+                f"{radius + MARGIN_ARCSEC:g} arcsec, as the match radius is {radius:g}"
+            )
+
+
+def _calibrate_group(
+    lake: Lake, snapshot: Snapshot, nights: Sequence[Night], run: _Run, report: CalibrateReport
+) -> list[LakeError]:
+    """Calibrate some nights and commit them one by one; return the errors of those that could not be."""
+    failures: list[LakeError] = []
+    task = dask.delayed(calibrate_night, pure=False)
+    # One object in the graph, however many tasks share it.
+    tree = dask.delayed(lake.tree_of("matches"), pure=False, traverse=False)
+    with lake.stage("calibrate") as staging:
+        nights = _with_own_files(snapshot, nights, staging / "cut", run)
+        run.progress.begin("nights", len(nights))
+        makers = [
+            partial(
+                task,
+                night,
+                run.profiles[night.camera],
+                tree,
+                staging / night.name,
+            )
+            for night in nights
+        ]
+
+        def commit(number: int, result: Any) -> None:
+            if isinstance(result, BaseException):
+                failures.append(_failure(nights[number], result))
+            else:
+                _commit(lake, nights[number], result, staging, snapshot.number, run, report)
+            run.progress.advance()
+
+        run_in_windows(run.workers, makers, commit)
+    run.progress.end()
+    return failures
+
+
+def _warnings(lake: Lake, snapshot: Snapshot, against: Mapping[str, Against]) -> list[str]:
+    """Return a sentence for each thing for whose lack frames could not be calibrated."""
+    return [
+        sentence
+        for camera in sorted(cameras_of(snapshot) & against.keys())
+        for sentence in _warnings_of(lake, snapshot, camera, against[camera])
+    ]
+
+
+def _warnings_of(lake: Lake, snapshot: Snapshot, camera: str, against: Against) -> list[str]:
+    """Return these sentences of one camera."""
+    name = against.reference.name
+    mine = (pc.field("catalog") == name) & (pc.field("version") == against.version)
+    lacking = pc.field("reason").isin([NO_BAND, NO_COLOUR, UNKNOWN_FILTER])
+    columns = ["frame_id", "band", "colour", "reason"]
+    rows = snapshot.read("zeropoints", columns, lambda part: part.camera == camera, mine & lacking)
+    unknown = pc.equal(rows["reason"], UNKNOWN_FILTER)
+    return [
+        *_without_columns(rows.filter(pc.invert(unknown)), camera, name),
+        *_without_filter(lake, snapshot, camera, rows.filter(unknown)["frame_id"]),
+    ]
+
+
+def _without_columns(rows: pa.Table, camera: str, catalog: str) -> list[str]:
+    """Return a sentence for each column of the catalog that frames could not be calibrated without."""
+    grouped = rows.group_by(["band", "colour", "reason"]).aggregate([([], "count_all")])
+    sentences = []
+    for row in sorted(grouped.to_pylist(), key=str):
+        what, option = (
+            (f"magnitude in {row['band']}", f"--mag {row['band']}=COLUMN")
+            if row["reason"] == NO_BAND
+            else (f"colour {row['colour']}", f"--colour {row['colour']}=COLUMN")
+        )
+        have = "has" if row["count_all"] == 1 else "have"
+        sentences.append(
+            f"{counted(row['count_all'], 'frame')} of {camera} {have} no zeropoint: no star of the catalog "
+            f"{catalog} that they saw has a {what}; import the catalog again with `{option}`, or one that has it"
+        )
+    return sentences
+
+
+def _without_filter(lake: Lake, snapshot: Snapshot, camera: str, frame_id: pa.ChunkedArray) -> list[str]:
+    """Return a sentence for each filter that the profile had when its frames were ingested, and has no more."""
+    if len(frame_id) == 0:
+        return []
+    had = pc.field("frame_id").isin(frame_id.combine_chunks()) & pc.field("band").is_valid()
+    rows = snapshot.read("frames", ["filter"], lambda part: part.camera == camera, had)
+    source = lake.profile(camera).source
+    return [
+        f"{counted(count, 'frame')} of {camera} {'has' if count == 1 else 'have'} no zeropoint: the profile {source} "
+        f"knows no filter {name!r} any more; name it in [filters] or among the aliases of a filter, or "
+        "`skylake ingest --redo` the frames if their filter is in other cards now"
+        for name, count in sorted(Counter(rows["filter"].to_pylist()).items(), key=str)
+    ]
+
+
+def _of_too_few_stars(
+    snapshot: Snapshot, against: Mapping[str, Against], report: CalibrateReport
+) -> list[str]:
+    """Return a sentence for each camera and band with frames of too few stars in the nights that were calibrated.
+
+    It says which cut took the stars of the frame that had most of them.
+    """
+    nights = {(batch["camera"], batch["night"]) for batch in report.batches}
+    columns = ["camera", "night", "band", "n_matched", "message", "catalog", "version"]
+    rows = snapshot.read(
+        "zeropoints",
+        columns,
+        lambda part: (part.camera, part.night) in nights,
+        filter=pc.field("reason") == TOO_FEW_STARS,
+    )
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        used = against[row["camera"]]
+        if (row["catalog"], row["version"]) == (used.reference.name, used.version):
+            found.setdefault((row["camera"], row["band"]), []).append(row)
+    sentences = []
+    for (camera, band), lacking in sorted(found.items()):
+        most = max(lacking, key=lambda row: (row["n_matched"], row["night"], row["message"]))
+        have = "has" if len(lacking) == 1 else "have"
+        sentences.append(
+            f"{counted(len(lacking), 'frame')} of {camera} in {band} {have} too few stars for a zeropoint; "
+            f"the one with most matches, of {most['night']}: {most['message']}"
+        )
+    return sentences
+
+
+def _remove_orphans(lake: Lake, snapshot: Snapshot) -> None:
+    """Remove matches and zeropoints of nights that have no frames any more."""
+    commit = Commit("calibrate", "-", base=snapshot.number)
+    for table, names in orphans(snapshot).items():
+        for name in names:
+            commit.remove(table, name)
+    lake.commit(commit)
+
+
+def _loosen(lake: Lake, nights: Sequence[Night], run: _Run) -> None:
+    """Take what is going to be replaced out of its bundles, at once for all nights."""
+    names = {
+        "matches": [night.matches_name for night in nights if night.why_matches is not None],
+        "zeropoints": [night.zeropoints_name for night in nights],
+    }
+    loosen(lake, run.workers, names, run.progress)
+
+
+def _with_own_files(snapshot: Snapshot, nights: Sequence[Night], staging: Path, run: _Run) -> list[Night]:
+    """Return the nights with what they read in files of their own, where nights share theirs."""
+    joined = [night.name for night in nights if night.why_matches is not None]
+    made = cut_crowded(snapshot, "sources", joined, staging / "sources", run.workers, run.progress)
+    kept = [night.matches.name for night in nights if night.matches is not None]
+    held = cut_crowded(snapshot, "matches", kept, staging / "matches", run.workers, run.progress)
+    nights = [night.joined_from(*made[night.name]) if night.name in made else night for night in nights]
+    return [
+        night.matched_in(held[night.matches.name][1])
+        if night.matches is not None and night.matches.name in held
+        else night
+        for night in nights
+    ]
+
+
+def calibrate_night(night: Night, profile: Profile, tree: PixelTree, staging: Path) -> tuple[Part, Part]:
+    """Match and calibrate one night; runs on a worker.
+
+    Returns
+    -------
+    matches, zeropoints : Part
+    """
+    frames = read_files("frames", night.frames, filter=pc.field("status") == Status.OK.value)
+    camera, reference = camera_of_frames(profile, frames), night.against.reference
+    frames = with_filters(frames, camera)
+    if night.matches is not None:
+        matches_part = night.matches
+        matches = read_files("matches", night.matches_slices)
+    else:
+        matches = match_night(frames, night.sources, night.sources_slices, camera, reference)
+        matches_part = stage_part(
+            matches, "matches", night.matches_name, staging / "matches", tree,
+            night.camera, night.night, night.inputs,
+        )  # fmt: skip
+    # In one order, whether they were joined now or read: sums of the same numbers differ in another.
+    matches = matches.sort_by([("frame_id", "ascending"), ("source_no", "ascending")])
+    bands, version = _bands(frames, camera), night.against.version
+    zeropoints = zeropoints_table(frames, matches, bands, reference.name, version)
+    zeropoints_part = stage_part(
+        zeropoints, "zeropoints", night.zeropoints_name, staging / "zeropoints",
+        None, night.camera, night.night, night.inputs,
+    )  # fmt: skip
+    return matches_part, zeropoints_part
+
+
+def _bands(frames: pa.Table, camera: Camera) -> dict[str, Band]:
+    return {
+        band.band: Band(band, camera.apertures.flux, camera.calibration)
+        for band in filters_of(frames, camera).values()
+    }
+
+
+def _failure(night: Night, error: BaseException) -> LakeError:
+    why = reason_of(error, with_file=True)
+    return LakeError(f"{night.name}: the night could not be calibrated ({why}); mend that and run again")
+
+
+def _commit(
+    lake: Lake,
+    night: Night,
+    result: tuple[Part, Part],
+    staging: Path,
+    base: int,
+    run: _Run,
+    report: CalibrateReport,
+) -> None:
+    """Publish the parts of a night."""
+    matches, zeropoints = result
+    commit = Commit("calibrate", night.name, base=base)
+    commit.configure([calibration_configuration(run.profiles[night.camera], night.night)])
+    if night.matches is None:
+        commit.replace(matches, staging / night.name / "matches")
+    commit.replace(zeropoints, staging / night.name / "zeropoints")
+    snapshot = lake.commit(commit)
+    rows = snapshot.read_part("zeropoints", zeropoints.name, ["zp", "reason"])
+    n_zeropoints = len(rows) - rows["zp"].null_count
+    report.n_renewed += night.why_zeropoints is not Why.NEW
+    report.batches.append(
+        {
+            "camera": night.camera,
+            "night": night.night,
+            "catalog": night.against.reference.name,
+            "version": night.against.version,
+            "frames": rows.num_rows,
+            "zeropoints": n_zeropoints,
+            "matches": matches.n_rows,
+        }
+    )
+    run.progress.line(
+        f"calibrate {night.name}: {n_zeropoints} of {counted(rows.num_rows, 'frame')}, "
+        f"{counted(matches.n_rows, 'match', 'matches')}{_reasons(rows)}"
+    )
+
+
+def _reasons(rows: pa.Table) -> str:
+    """Return how many frames have no zeropoint for which reason, to end a line with; nothing if all have one."""
+    counts = Counter(reason for reason in rows["reason"].to_pylist() if reason is not None)
+    return "".join(f"; {reason}: {count}" for reason, count in sorted(counts.items()))

@@ -1,0 +1,67 @@
+"""What of a camera profile a calibration depends on, so that other edits leave published ones alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from skylake.cameras import Profile
+from skylake.core.batch import UNDATED, night_span
+from skylake.core.camera import Camera
+from skylake.core.ids import config_sha256
+from skylake.lake import Part
+from skylake.sky.lake_catalogs import ReferenceCatalog
+
+
+def calibration_inputs(
+    frames: Part, sources: Part, catalog: ReferenceCatalog, profile: Profile, night: int
+) -> dict[str, str]:
+    """Return what ``matches`` and ``zeropoints`` of a night are made from: names to checksums."""
+    return {
+        "frames": frames.checksum,
+        "sources": sources.checksum,
+        "catalog": catalog.checksum,
+        "configuration": calibration_sha256(profile, night),
+    }
+
+
+def calibration_sha256(profile: Profile, night: int) -> str:
+    """Return the SHA-256 of :func:`calibration_configuration`."""
+    return config_sha256(calibration_configuration(profile, night))
+
+
+def calibration_configuration(profile: Profile, night: int) -> dict[str, Any]:
+    """Return the values with which a night is matched and calibrated.
+
+    These are the filters, the table ``calibration`` and the flux that is calibrated, in each period of the
+    camera that touches the night. What was measured with other values, such as radii of apertures, is in
+    the frames, and their checksum tells when it changes.
+    """
+    instants = [0.0]
+    if night != UNDATED:
+        first, last = night_span(night, profile.base.site.longitude_deg)
+        bounds = {bound for period in profile.periods for bound in (period.start, period.end)}
+        instants = sorted({first} | {bound for bound in bounds if first < bound < last})
+    used: list[tuple[float, dict[str, Any]]] = []
+    for instant in instants:
+        values = _values(profile.at(instant) if night != UNDATED else profile.base)
+        if not used or used[-1][1] != values:
+            used.append((instant, values))
+    # Only where values change within the night does it matter when.
+    return {"first": used[0][1], "later": used[1:]}
+
+
+def camera_of_frames(profile: Profile, frames: pa.Table) -> Camera:
+    """Return the camera as it was in the middle of the frames of a night; without frames the base."""
+    return profile.at(float(np.mean(frames["mjd_mid"].to_numpy())) if frames.num_rows else None)
+
+
+def _values(camera: Camera) -> dict[str, Any]:
+    return {
+        "filters": {name: asdict(band) for name, band in camera.filters.items()},
+        "calibration": asdict(camera.calibration),
+        "flux": camera.apertures.flux,
+    }

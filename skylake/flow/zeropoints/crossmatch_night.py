@@ -1,0 +1,187 @@
+"""Join one night with a reference catalog: the pairs, and the matches among them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from skylake.core.camera import Camera, FilterBand
+from skylake.core.flags import FrameFlag
+from skylake.lake import Part
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import empty_table, load
+from skylake.schema.aperture_columns import MORE, aperture_floats
+from skylake.schema.parquet import write_parquet
+from skylake.sky.hats import Properties, write_metadata
+from skylake.sky.lake_catalogs import ReferenceCatalog
+from skylake.sky.match import Aperture, count_candidates, mutual_nearest
+from skylake.table.matches import CARRIED, matches_table, numbers, reference_columns
+
+#: Radius of the match, in pixels, where the profile gives none.
+_RADIUS_PX = 3.0
+
+
+def with_filters(frames: pa.Table, camera: Camera) -> pa.Table:
+    """Return frames with the filters and bands that a profile gives to what their headers named.
+
+    The profile may be another than that under which they were ingested. Where a header named no filter it is that
+    which the profile assumes now.
+    """
+    assumed = (frames["flags"].to_numpy() & int(FrameFlag.FILTER_ASSUMED)) != 0
+    filters = [
+        camera.default_filter if name is None or is_assumed else name
+        for name, is_assumed in zip(frames["filter"].to_pylist(), assumed.tolist(), strict=True)
+    ]
+    found = {name: camera.filter_band(name) for name in set(filters)}
+    values = {"filter": filters, "band": [band and band.band for band in map(found.get, filters)]}
+    for name, column in values.items():
+        place = frames.schema.get_field_index(name)
+        field = frames.schema.field(place)
+        frames = frames.set_column(place, field, pa.array(column, field.type))
+    return frames
+
+
+def filters_of(frames: pa.Table, camera: Camera) -> dict[str, FilterBand]:
+    """Return the band of each filter that occurs."""
+    found = {name: camera.filter_band(name) for name in set(frames["filter"].to_pylist()) if name is not None}
+    return {name: band for name, band in found.items() if band is not None}
+
+
+def match_night(
+    frames: pa.Table, sources: Part, slices: Sequence[Slice], camera: Camera, reference: ReferenceCatalog
+) -> pa.Table:
+    """Join a night's detections with a catalog and choose mutual nearest neighbours.
+
+    Parameters
+    ----------
+    frames : pyarrow.Table
+        Its frames with status ok, as :func:`with_filters` gives them.
+    sources : Part
+        Its detections.
+    slices : sequence of Slice
+        Where they are, file by file of `sources`.
+    camera : Camera
+    reference : ReferenceCatalog
+
+    Returns
+    -------
+    pyarrow.Table
+        Rows of ``matches``.
+    """
+    filters = filters_of(frames, camera)
+    if frames.num_rows == 0 or not sources.files:
+        return empty_table(load("matches"))
+    from skylake.sky.join import join_catalog
+
+    columns = reference_columns(list(filters.values()), reference.columns)
+    radius, aperture = match_radius_arcsec(frames, camera), _aperture(frames, camera, columns)
+    with NightCatalog(sources, slices) as detections:
+        # Hardly any camera has more apertures than three, and a nested column is slow to carry.
+        more = (MORE,) if frames[MORE].null_count < frames.num_rows else ()
+        pairs = join_catalog(detections, reference.collection, (*CARRIED, *more), columns, radius, aperture)
+    if camera.astrometry.all_sky:
+        pairs = _bright(pairs, columns, camera.astrometry.all_sky_mag)
+    return choose_matches(pairs, frames, reference.name, filters, camera)
+
+
+def _bright(pairs: pa.Table, columns: Sequence[str], faintest: float) -> pa.Table:
+    """Return pairs with stars that such large pixels show: a fainter one lies near any source."""
+    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
+    kept = np.zeros(pairs.num_rows, bool)
+    for name in magnitudes:
+        kept |= numbers(pairs, name) <= faintest
+    return pairs.filter(pa.array(kept))
+
+
+def _aperture(frames: pa.Table, camera: Camera, columns: list[str]) -> Aperture:
+    """Return the aperture of calibrations on the sky."""
+    magnitudes = [name for name in columns if name.startswith("mag_") and not name.endswith("_err")]
+    scale, width = (
+        float(pc.approximate_median(frames[name]).as_py() or 0.0)
+        for name in ("pixel_scale_arcsec", "fwhm_px")
+    )
+    radius = _aperture_radius_px(frames, camera)
+    return Aperture(magnitudes[0] if magnitudes else None, scale * radius, scale * (width or 0.5 * radius))
+
+
+def _aperture_radius_px(frames: pa.Table, camera: Camera) -> float:
+    """Return the radius of the calibrated aperture in which these frames were measured.
+
+    The profile may say another since. For the Kron flux it is that of the largest circle.
+    """
+    flux = camera.apertures.flux
+    names = [flux] if flux.startswith("aper") else reversed(camera.apertures.fluxes[:-1])
+    measured = (aperture_floats(frames, f"{name}_radius_px") for name in names)
+    radii = (float(np.nanmedian(one)) for one in measured if np.isfinite(one).any())
+    return next(radii, camera.apertures.calibrated_radius_px)
+
+
+def match_radius_arcsec(frames: pa.Table, camera: Camera) -> float:
+    """Return the radius of the match: the profile's, or three pixels."""
+    given = camera.calibration.match_radius_arcsec
+    return given if given is not None else _RADIUS_PX * float(pc.max(frames["pixel_scale_arcsec"]).as_py())
+
+
+def choose_matches(
+    pairs: pa.Table, frames: pa.Table, catalog: str, filters: dict[str, FilterBand], camera: Camera
+) -> pa.Table:
+    """Return the matches among all pairs within the radius: mutual nearest, one to one in each frame."""
+    of_frame = pc.index_in(pairs["frame_id"], frames["frame_id"].combine_chunks())
+    pairs, of_frame = pairs.filter(of_frame.is_valid()), of_frame.drop_null()
+    # Detections carry the name that was in force when they were ingested.
+    place = pairs.schema.get_field_index("filter")
+    pairs = pairs.set_column(place, "filter", frames["filter"].take(of_frame))
+    frame, source, star = (pairs[name].to_numpy() for name in ("frame_id", "source_no", "ref_id"))
+    pairs = pairs.append_column("n_candidates", pa.array(count_candidates(frame, source)))
+    nearest = mutual_nearest(frame, source, star, pairs["separation_arcsec"].to_numpy())
+    chosen = pairs.filter(pa.array(nearest))
+    return matches_table(chosen, catalog, filters, camera.calibration.catalog_mag_err)
+
+
+def _has_carried(piece: Slice) -> bool:
+    """Tell whether a file has all columns that matches carry along: one of an older schema may not."""
+    return set(CARRIED) <= set(pq.read_schema(piece.path).names)
+
+
+class NightCatalog:
+    """The detections of one night as a HATS catalog of their own.
+
+    It is made of links to its files; rows that lie in one file with other nights are copied out, and so are those of
+    an older schema. Opening the whole table and filtering it would look into every file of every night.
+    """
+
+    def __init__(self, sources: Part, slices: Sequence[Slice]) -> None:
+        self.sources, self.slices = sources, slices
+
+    def __enter__(self) -> Path:
+        with ExitStack() as opened:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="skylake-night-"))
+            root = self._fill(Path(folder) / "sources")
+            self._opened = opened.pop_all()
+        return root
+
+    def _fill(self, root: Path) -> Path:
+        """Write the catalog into a folder and return it."""
+        pixels = []
+        for file, piece in zip(self.sources.files, self.slices, strict=True):
+            target = root / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if piece.keys is None and _has_carried(piece):
+                target.symlink_to(piece.path)
+            else:
+                write_parquet(read_files("sources", [piece]), target)
+            if file.pixel is not None:
+                pixels.append(file.pixel)
+        properties = Properties("night", "source", self.sources.n_rows)
+        write_metadata(root, load("sources"), properties, pixels)
+        return root
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()

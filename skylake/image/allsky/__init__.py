@@ -1,0 +1,1 @@
+"""The geometry of cameras that see the whole sky."""

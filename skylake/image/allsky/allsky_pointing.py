@@ -1,0 +1,210 @@
+"""A frame of the whole sky gets its place: by the geometry of its camera if that is known, else by its own stars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Camera
+from skylake.core.flags import SourceFlag
+from skylake.core.horizon import Horizon
+from skylake.core.reasons import Reason
+from skylake.core.refraction import Air
+from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
+from skylake.errors import FrameRejected
+from skylake.image.allsky.geometry_epochs import CHANGED_PX, Geometry, in_force
+from skylake.image.allsky.geometry_errors import covariance_of, turned_covariance, view_err_px
+from skylake.image.allsky.horizon_search import SkyStars
+from skylake.image.allsky.refine_geometry import Detected, Refined, apart_px, follow, refine
+from skylake.image.allsky.solve_allsky import solve_all_sky
+from skylake.image.photometry.measure_sources import Measurements
+from skylake.image.wcs.field_refraction import APPLIED, OFF
+from skylake.image.wcs.header_wcs import StarFinder, Stars
+from skylake.image.wcs.lens import Lens
+from skylake.image.wcs.lens_text import view_text
+from skylake.image.wcs.sky_view import SkyView
+
+Floats = npt.NDArray[np.float64]
+
+#: Centroids that mean nothing: of what is cut off, spoilt, or too crowded to have one.
+NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIXEL)
+NO_SITE = (
+    "the profile has no site, which the whole sky needs; set longitude_deg and latitude_deg under [site]"
+)
+#: Width that is taken where no source tells, pixels.
+USUAL_FWHM_PX = 2.5
+#: What wcs_source says of a frame whose stars told nothing of where it points.
+GEOMETRY = "geometry"
+#: So many stars tell a geometry of their own.
+_MANY = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SkyScene:
+    """The stars of a frame of the whole sky and of its catalog.
+
+    Attributes
+    ----------
+    detected : Detected
+    fwhm_px : float
+    shape : tuple of int
+        Height and width.
+    mjd : float
+        Middle of the exposure, UTC.
+    horizon : Horizon
+    stars : Stars
+        Of the whole sky, at the epoch of the frame.
+    """
+
+    detected: Detected
+    fwhm_px: float
+    shape: tuple[int, int]
+    mjd: float
+    horizon: Horizon
+    stars: Stars
+
+    @classmethod
+    def of(
+        cls,
+        measured: Measurements,
+        shape: tuple[int, int],
+        mjd: float,
+        camera: Camera,
+        band: str | None,
+        find_stars: StarFinder,
+    ) -> SkyScene:
+        """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken.
+
+        Stars stand where the air above the site of the camera lifts them, at the wavelength of the band, unless the
+        profile says that refraction is left to the lens.
+        """
+        site = camera.site
+        if not site.known:
+            raise FrameRejected(Reason.NO_WCS, NO_SITE)
+        found = detected_of(
+            measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
+        )
+        width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
+        fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
+        stars = find_stars(0.0, 90.0, 180.0, mjd)
+        horizon = Horizon.of(mjd, site, Air.heeded(camera, band))
+        return cls(found, fwhm, shape, mjd, horizon, stars)
+
+    @property
+    def above(self) -> SkyStars:
+        """The stars above the horizon."""
+        directions = self.horizon.to_horizon(
+            unit_vectors(self.stars.ra_deg, self.stars.dec_deg).reshape(-1, 3)
+        )
+        up = (directions[:, 2] > 0.0) & np.isfinite(self.stars.mag)
+        # A catalog gives the stars of the whole sky in the same order for every frame.
+        return SkyStars(directions[up], self.stars.mag[up], np.flatnonzero(up))
+
+
+def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -> Detected:
+    """Return the sources that have their places; arrays of shape (n,)."""
+    clear = ((flags & NO_PLACE) == 0) & (flux > 0.0) & np.isfinite(x_err) & np.isfinite(y_err)
+    errors = np.hypot(x_err, y_err) / np.sqrt(2.0)
+    return Detected(np.stack([x, y], axis=1)[clear], errors[clear], flux[clear])
+
+
+def refraction_word(horizon: Horizon) -> str:
+    """Return what ``frames.astrom_refraction`` tells of a frame of the whole sky."""
+    return APPLIED if horizon.refraction.bends else OFF
+
+
+@dataclass(frozen=True, slots=True)
+class SkyPlace:
+    """Where a frame of the whole sky points.
+
+    Attributes
+    ----------
+    view : SkyView
+    geometry : str or None
+        Name of the geometry that it was placed with; None for one of its own.
+    row : dict
+        Columns of ``frames``.
+    by_stars : bool
+        Whether stars of the frame told it, or confirmed it.
+    """
+
+    view: SkyView
+    geometry: str | None
+    row: dict[str, Any]
+    by_stars: bool = True
+
+
+def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPlace | None:
+    """Place a frame with the geometry in force, turned to its stars; None without a geometry of its size.
+
+    A frame that shows no star has the geometry as it is, and ``wcs_source`` says so. One whose stars want
+    another geometry gets one of its own.
+    """
+    known = in_force([one for one in geometries if one.shape == scene.shape], scene.mjd)
+    if known is None:
+        return None
+    above = scene.above
+    held = follow(known.lens, scene.detected, above, scene.shape, scene.fwhm_px)
+    if held is None:
+        return _placed(scene, known.lens, None, known.name, known.covariance)
+    own = refine(held.lens, [(scene.detected, above)], scene.shape, scene.fwhm_px)
+    many = own is not None and len(own[0].pairs.star) >= _MANY
+    if own is not None and many and apart_px(held.lens, own[0], scene.detected) > CHANGED_PX:
+        return _placed(scene, own[0].lens, own[0], None, covariance_of([(own[0], scene.detected)]))
+    covariance = known.covariance
+    if covariance.any():
+        covariance = turned_covariance(held, scene.detected, covariance)
+    return _placed(scene, held.lens, held, known.name, covariance)
+
+
+def _placed(
+    scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None, covariance: Floats
+) -> SkyPlace:
+    view = SkyView(lens, scene.horizon, scene.shape)
+    row: dict[str, Any] = {
+        "wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view),
+        "wcs_err_px": _err_px(view, covariance),
+    }  # fmt: skip
+    if found is not None:
+        row |= {"wcs_source": "refined"} | _numbers(scene, found)
+    return SkyPlace(view, geometry, row, found is not None)
+
+
+def place_by_stars(scene: SkyScene) -> SkyPlace:
+    """Place a frame by its stars, site and time alone.
+
+    Raises
+    ------
+    FrameRejected
+        ``no_wcs`` if no geometry is sure; the sentence says why.
+    """
+    found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
+    numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
+    source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds}
+    covariance = covariance_of([(found.refined, scene.detected)])
+    told = {"wcs_lens": view_text(found.view), "wcs_err_px": _err_px(found.view, covariance)}
+    return SkyPlace(found.view, None, source | told | numbers)
+
+
+def _err_px(view: SkyView, covariance: Floats) -> float | None:
+    """Return what ``wcs_err_px`` tells; None of a geometry whose errors are not known, as older ones."""
+    if not covariance.any():
+        return None
+    err = view_err_px(view.lens, view.shape, covariance)
+    return err if np.isfinite(err) else None
+
+
+def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:
+    return {
+        "astrom_n": len(found.pairs.star),
+        "astrom_rms_px": found.rms_px,
+        "astrom_rms_arcsec": found.rms_px * ARCSEC_PER_RADIAN / found.lens.focal_px,
+        "astrom_held_out_px": found.held_out_px if np.isfinite(found.held_out_px) else None,
+        "astrom_parameters": found.order,
+        "astrom_refraction": refraction_word(scene.horizon),
+        **found.numbers(scene.detected, scene.shape),
+    }

@@ -1,0 +1,248 @@
+"""The geometry of a camera that stands still, over the time in which nobody touched it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.sphere import ARCSEC_PER_RADIAN
+from skylake.image.allsky.geometry_errors import covariance_of, mean_square_matrix
+from skylake.image.allsky.horizon_search import SkyStars
+from skylake.image.allsky.refine_geometry import TURNS, Detected, Refined, refine
+from skylake.image.allsky.star_fit import fit
+from skylake.image.wcs.lens import Lens
+
+Floats = npt.NDArray[np.float64]
+
+#: Directions above this altitude tell whether a camera was moved, and how many there are.
+_JUDGED_DEG, _DIRECTIONS = 15.0, 400
+#: A geometry that is off by more is another one, pixels (root mean square), if it is by so many standard deviations.
+CHANGED_PX = 0.3
+_SURE = 3.0
+#: An epoch gets another version when there are so many times as many stars.
+_MANY_MORE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A lens of horizontal directions, how well it is known, and when it was so.
+
+    Attributes
+    ----------
+    lens : Lens
+    shape : tuple of int
+        Height and width of the image.
+    first_mjd, last_mjd : float
+        Middle of the first and last frame that showed it, UTC; the same for all versions of an epoch.
+    n_frames, n_stars : int
+        What it was fitted to; a star counts once for each frame.
+    rms_px, held_out_px : float
+        Root mean square distance of stars in the fit, and of those held out of it.
+    covariance : ndarray, shape (13, 13)
+        Of a step of the lens (:meth:`~skylake.image.wcs.lens.Lens.moved`).
+    number, version : int
+        Of the epochs of a camera in the order in which they were found, and of what was learnt of one.
+    retired : bool
+        Whether all was learnt anew since: it is kept because frames name it, and holds for none that come.
+    """
+
+    lens: Lens
+    shape: tuple[int, int]
+    first_mjd: float
+    last_mjd: float
+    n_frames: int
+    n_stars: int
+    rms_px: float
+    held_out_px: float
+    covariance: Floats = field(default_factory=lambda: np.zeros((13, 13)), compare=False, repr=False)
+    number: int = 1
+    version: int = 1
+    retired: bool = False
+
+    @property
+    def name(self) -> str:
+        """Number, version and a checksum: what a frame names that was placed with it. It never changes."""
+        numbers = [f"{value:.9e}" for value in self.lens.parameters()]
+        content = " ".join([self.lens.projection, str(self.lens.mirrored), *map(str, self.shape), *numbers])
+        return f"{self.number}.{self.version}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    @property
+    def err_px(self) -> float:
+        """How far it may show the sky from where the camera does, root mean square over the image, pixels."""
+        return float(np.sqrt(max(np.trace(self._squares() @ self.covariance), 0.0)))
+
+    def moved(self, other: Geometry) -> bool:
+        """Tell whether another one is off by more than :data:`CHANGED_PX`, and not by the errors of both.
+
+        The squared distance is compared with what it is of a camera moved by just so much: a quadratic form of normal
+        errors, of which mean and variance are known (Mathai and Provost 1992, Quadratic Forms in Random Variables).
+        """
+        squares = self._squares()
+        spread = squares @ (self.covariance + other.covariance)
+        # No move of that length is less certain than one along the worst known direction.
+        worst = float(np.linalg.eigvals(spread).real.max())
+        variance = 2.0 * float(np.trace(spread @ spread)) + 4.0 * CHANGED_PX**2 * worst
+        usual = CHANGED_PX**2 + float(np.trace(spread))
+        return self.distance_px(other.lens) ** 2 > usual + _SURE * float(np.sqrt(max(variance, 0.0)))
+
+    def _squares(self) -> Floats:
+        return mean_square_matrix(self.lens, self._shown())
+
+    def _shown(self) -> Floats:
+        """Return directions that the image shows, shape (n, 3)."""
+        directions = _directions()
+        x, y = self.lens.to_pixels(directions)
+        height, width = self.shape
+        return directions[(x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)]
+
+    def overlaps(self, other: Geometry) -> bool:
+        """Tell whether the times of both have an instant in common."""
+        return self.first_mjd <= other.last_mjd and other.first_mjd <= self.last_mjd
+
+    def distance_px(self, lens: Lens) -> float:
+        """Return how far another lens shows the sky from where this one does, root mean square over the image."""
+        directions = self._shown()
+        off = np.hypot(*(np.array(lens.to_pixels(directions)) - np.array(self.lens.to_pixels(directions))))
+        return float(np.sqrt(np.mean(off**2))) if np.isfinite(off).all() else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """The geometry of the frames of a night, and how each of them was turned against it.
+
+    Attributes
+    ----------
+    geometry : Geometry
+    turns_arcsec : ndarray, shape (n, 3)
+        About the image's x and y axes and the optical axis, for each frame; a clock that is wrong, wind, or a mount
+        that gives way.
+    frames : tuple of Refined
+    """
+
+    geometry: Geometry
+    turns_arcsec: Floats
+    frames: tuple[Refined, ...]
+
+
+def _directions() -> Floats:
+    """Return directions all over the sky above some altitude, evenly (Fibonacci's spiral)."""
+    low = np.sin(np.radians(_JUDGED_DEG))
+    number = np.arange(_DIRECTIONS) + 0.5
+    up = 1.0 - (1.0 - low) * number / _DIRECTIONS
+    angle = np.pi * (1.0 + 5.0**0.5) * number
+    across = np.sqrt(1.0 - up * up)
+    return np.stack([across * np.cos(angle), across * np.sin(angle), up], axis=1)
+
+
+def night_geometry(
+    lens: Lens,
+    frames: Sequence[tuple[float, Detected, SkyStars]],
+    shape: tuple[int, int],
+    fwhm_px: float,
+) -> Night | None:
+    """Fit one lens to the stars of all frames of a night; None if hardly any star is found.
+
+    Parameters
+    ----------
+    lens : Lens
+        Right to some pixels, such as that of one of the frames.
+    frames : sequence of (float, Detected, SkyStars)
+        Middle of the exposure (MJD, UTC), what the frame shows, and the stars above the horizon then.
+    shape : tuple of int
+    fwhm_px : float
+    """
+    refined = refine(lens, [(seen, stars) for _, seen, stars in frames], shape, fwhm_px)
+    if refined is None:
+        return None
+    times = [mjd for mjd, _, _ in frames]
+    squares = np.concatenate([np.sum(one.residuals**2, axis=1) for one in refined])
+    geometry = Geometry(
+        refined[0].lens,
+        shape,
+        min(times),
+        max(times),
+        len(refined),
+        len(squares),
+        float(np.sqrt(np.mean(squares))),
+        refined[0].held_out_px,
+        covariance_of([(one, seen) for one, (_, seen, _) in zip(refined, frames, strict=True)]),
+    )
+    turns = [_turn(one, seen) for one, (_, seen, _) in zip(refined, frames, strict=True)]
+    return Night(geometry, np.array(turns), tuple(refined))
+
+
+def _turn(refined: Refined, seen: Detected) -> Floats:
+    """Return how a frame is turned against the geometry, arcsec about its axes; NaN with too few stars."""
+    pairs = refined.pairs
+    if len(pairs.star) < 5:
+        return np.full(3, np.nan)
+    own = fit(
+        refined.lens,
+        refined.stars.directions[pairs.star],
+        seen.places[pairs.detection],
+        TURNS,
+        errors=seen.errors[pairs.detection],
+    )
+    matrix = own.matrix @ refined.lens.matrix.T
+    turn = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
+    return np.asarray(0.5 * turn * ARCSEC_PER_RADIAN)
+
+
+def recorded(versions: Sequence[Geometry], new: Geometry) -> tuple[Geometry, ...]:
+    """Return the geometries of a camera with a new one among them; those that are there stay, since frames name them.
+
+    It belongs to the epoch around, before or after it if no version of that was moved to it: many small steps are not
+    taken for none. Then it is another version if it has many more stars, else it tells how long the epoch was. Of a
+    camera that was moved it begins another epoch.
+    """
+    for epoch in _neighbours([one for one in newest(versions) if one.shape == new.shape], new):
+        if any(one.number == epoch.number and one.moved(new) for one in versions):
+            continue
+        span = min(epoch.first_mjd, new.first_mjd), max(epoch.last_mjd, new.last_mjd)
+        found = [
+            replace(one, first_mjd=span[0], last_mjd=span[1]) if one.number == epoch.number else one
+            for one in versions
+        ]
+        if new.n_stars >= _MANY_MORE * epoch.n_stars:
+            found.append(
+                replace(
+                    new, number=epoch.number, version=epoch.version + 1, first_mjd=span[0], last_mjd=span[1]
+                )
+            )
+        return tuple(found)
+    number = 1 + max((one.number for one in versions), default=0)
+    return (*versions, replace(new, number=number, version=1))
+
+
+def _neighbours(epochs: Sequence[Geometry], new: Geometry) -> list[Geometry]:
+    """Return the epochs that a geometry may belong to: between it and them there is no other one."""
+    around = [one for one in epochs if one.overlaps(new)]
+    before = sorted((one for one in epochs if one.last_mjd < new.first_mjd), key=lambda one: one.last_mjd)
+    after = [one for one in epochs if one.first_mjd > new.last_mjd]
+    # An epoch before or after one within another would reach over that.
+    beside = [] if around else [*before[-1:], *after[:1]]
+    return [*around, *beside]
+
+
+def newest(versions: Sequence[Geometry]) -> tuple[Geometry, ...]:
+    """Return the newest version of each epoch in the order of time, without those that were learnt anew since."""
+    found = {one.number: one for one in sorted(versions, key=lambda one: one.version) if not one.retired}
+    return tuple(sorted(found.values(), key=lambda one: one.first_mjd))
+
+
+def in_force(versions: Sequence[Geometry], mjd: float) -> Geometry | None:
+    """Return the geometry of an instant: of the epoch that holds it, else of the nearest one; None without any.
+
+    Of epochs one within the other the shorter one holds.
+    """
+    known = newest(versions)
+    if not known:
+        return None
+    return min(
+        known,
+        key=lambda one: (max(one.first_mjd - mjd, mjd - one.last_mjd, 0.0), one.last_mjd - one.first_mjd),
+    )

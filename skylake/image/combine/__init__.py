@@ -1,0 +1,1 @@
+"""Combine frames into master calibration frames, and measure detectors from them."""

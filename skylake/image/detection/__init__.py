@@ -1,0 +1,1 @@
+"""Find sources above the background."""

@@ -1,0 +1,1 @@
+"""Raw pixels to an image: overscan, bias, dark, flat, bad pixels and cosmic rays."""

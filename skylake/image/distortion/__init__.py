@@ -1,0 +1,1 @@
+"""The distortion of a camera over time."""

@@ -1,0 +1,1 @@
+"""Master calibration frames: their files, and which one fits a frame."""

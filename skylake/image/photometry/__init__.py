@@ -1,0 +1,1 @@
+"""Positions, shapes and aperture fluxes of detected sources."""

@@ -1,0 +1,294 @@
+"""Aperture corrections from the growth curves of bright stars.
+
+An aperture of a few pixels holds most of a star, not all of it. The factor from each flux column to
+total flux is measured on every frame, since the seeing changes it; and where the point spread function varies
+over the field, as a polynomial of the place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import Apertures
+from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
+from skylake.core.frame import Image, Pixels
+from skylake.core.robust import robust_fit
+from skylake.image.detection.background import Background
+from skylake.image.detection.detect_sources import Detections
+from skylake.image.photometry.aperture_kernels import stamp_sums
+from skylake.image.photometry.cutouts import Cutouts
+from skylake.image.photometry.growth_field import FieldTerms, Place, choose_order
+from skylake.image.photometry.growth_rings import fit_rings
+from skylake.image.photometry.measure_sources import Floats, Measurements
+from skylake.image.photometry.neighbour_kernels import brightest_neighbours
+from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, HIDDEN, N_SUMS
+
+_MAX_STARS = 300
+_MIN_STARS = 5
+_MIN_SNR = 50.0
+#: A star counts as alone if all its neighbours within reach have less than this share of its flux …
+_ALONE = 0.005
+#: … where reach is this many total radii.
+_REACH = 1.5
+#: So many of the least crowded stars are taken in any case, or a crowded field would have none.
+_LONELIEST = 10
+#: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
+#: by the mean of the others.
+_RING_PX = 1.5
+#: A ring of which more than this share is hidden says nothing.
+_MOST_HIDDEN = 0.7
+#: The light in a ring differs from star to star by between these shares of it. Companions that nobody sees add light
+#: to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest stars
+#: count, to which they add the smallest share.
+_PSF_VARIATION = (0.03, 0.4)
+#: Pixels around the footprint of a neighbour that still belong to it.
+_WIDEN_PX = 3
+#: Exponent of the Moffat profile that stands in where no star is bright enough (Trujillo et al. 2001).
+_BETA = 3.5
+#: Relative error of a correction that was assumed.
+_ASSUMED_ERROR = 0.05
+#: Where the corrections of all sources agree within this share, they are one number.
+_FLAT = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class ApertureCorrections:
+    """Factors from flux columns to total flux.
+
+    Attributes
+    ----------
+    factor, error : dict of str to float
+        Keyed by aper1, aper2, aper3, any further ones and kron; NaN where the aperture does not exist. Where they
+        vary over the field, those at the centre of the image.
+    n_stars : int
+        Stars behind them.
+    assumed : bool
+        Whether too few stars were there to measure them.
+    terms : FieldTerms or None
+        How they vary over the field; None where cross-validation prefers one number.
+    """
+
+    factor: dict[str, float]
+    error: dict[str, float]
+    n_stars: int
+    assumed: bool
+    terms: FieldTerms | None = None
+
+    def relative(self, x: Floats, y: Floats) -> dict[str, Floats]:
+        """Return by which factor corrections at places differ from those at the centre.
+
+        Parameters
+        ----------
+        x, y : ndarray, shape (n,)
+            0-based pixels.
+
+        Returns
+        -------
+        dict of str to ndarray
+            NaN where there is none but 1.
+        """
+        none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in self.factor}
+        if self.terms is None:
+            return none
+        found = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
+        return none | {
+            name: values for name, values in found.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
+        }
+
+
+def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[str, Any]:
+    """Return what ``frames`` tells of the aperture corrections of a frame."""
+    row: dict[str, Any] = {"n_apcor": corrections.n_stars}
+    for name in apertures.fluxes:
+        row[f"apcor_{name}"] = corrections.factor[name]
+        row[f"apcor_{name}_err"] = corrections.error[name]
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
+        row[f"{name}_radius_px"] = radius
+    return row
+
+
+def aperture_corrections(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    detections: Detections,
+    measured: Measurements,
+    apertures: Apertures,
+    crowding: Floats | None = None,
+) -> ApertureCorrections:
+    """Measure the factors from each flux column to the flux within the total radius.
+
+    Bright, clean, lonely stars are summed in rings out to the total radius, without the pixels of other
+    detections. The robust mean over stars withstands those with a neighbour that was not detected. Where
+    cross-validation says so, a polynomial of the place is in the place of the mean.
+
+    Parameters
+    ----------
+    image, background, signal, detections, measured, apertures
+        As from the steps before.
+    crowding : ndarray or None
+        Light that neighbours known from a catalog bring within the total radius, as a share of each
+        source's own: detection does not see what hides in the light of a bright star.
+    """
+    outermost = apertures.circles[-1]
+    stars = _choose_stars(measured, apertures, outermost, crowding)
+    if len(stars) < _MIN_STARS:
+        return _assumed(measured, apertures)
+    rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
+    place = Place.of(measured.x[stars], measured.y[stars], signal.shape)
+    order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
+    growth, influence = _mean_growth(rings, place.design(order))
+    total = float(growth[-1, 0])
+    factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))
+    error = dict(factor)
+    parts: dict[str, tuple[Floats, Floats]] = {}
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
+        within = int(np.searchsorted(rings.edges[1:], radius - 1e-6))
+        parts[name] = growth[-1], growth[within]
+        factor[name] = total / float(growth[within, 0])
+        error[name] = _clustered_error(influence[within + 1 :]) / float(growth[within, 0])
+    terms = FieldTerms(place, order, parts)
+    kron = measured.flux["kron"][stars]
+    # In units of the total flux, so that the noise of a star's Kron flux is not that of a divisor.
+    whole = terms.factors(outermost, measured.x[stars], measured.y[stars]) * measured.flux[outermost][stars]
+    fit = robust_fit(place.design(order), kron / whole, measured.flux_err["kron"][stars] / whole)
+    factor["kron"] = 1.0 / float(fit.coefficients[0])
+    error["kron"] = float(np.hypot(factor["kron"] ** 2 * fit.errors[0], error[outermost]))
+    if order == 0:
+        return ApertureCorrections(factor, error, len(stars), assumed=False)
+    parts["kron"] = np.eye(len(fit.coefficients))[0], fit.coefficients
+    return ApertureCorrections(factor, error, len(stars), assumed=False, terms=terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rings:
+    """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars).
+
+    The variance of a ring that is hidden is infinite, and its flux zero.
+    """
+
+    edges: Floats
+    flux: Floats
+    variance: Floats
+
+
+def _spread(rings: _Rings) -> Floats:
+    """Return by how much the rings of stars differ, with what the point spread function may vary."""
+    noise = np.sqrt(rings.variance[1:]) / rings.flux[0]
+    held = np.median(rings.flux[1:] / rings.flux[0], axis=1, keepdims=True)
+    return np.asarray(np.hypot(noise, _PSF_VARIATION[0] * np.abs(held)))
+
+
+def _mean_growth(rings: _Rings, design: Floats) -> tuple[Floats, Floats]:
+    """Return the flux within each edge relative to the disc, and what each star adds to the error of each ring.
+
+    Every ring is averaged over stars by itself: a neighbour too faint to be detected spoils one ring of
+    one star, stands out there, and leaves the star's other rings to be used.
+
+    Returns
+    -------
+    growth : ndarray, shape (rings, terms)
+        Coefficients of `design`; the first is the value at the centre of the field.
+    influence : ndarray, shape (rings, stars)
+        At the centre of the field.
+    """
+    disc = rings.flux[0]
+    fit = fit_rings(rings.flux[1:] / disc, np.sqrt(rings.variance[1:]) / disc, design, _PSF_VARIATION)
+    first = np.eye(design.shape[1])[:1]
+    growth = np.cumsum(np.concatenate([first, fit.coefficients]), axis=0)
+    return growth, np.concatenate([np.zeros((1, len(disc))), fit.influence])
+
+
+def _clustered_error(influence: Floats) -> float:
+    """Return the error of a sum of rings.
+
+    A star with a wide image has more light in all its rings, so the rings of one star are summed before
+    stars are compared (Liang & Zeger 1986, Biometrika 73, 13; with the jackknife's correction for the pull
+    of each star, MacKinnon & White 1985, J. Econometrics 29, 305).
+    """
+    return float(np.sqrt(np.sum(influence.sum(axis=0) ** 2)))
+
+
+def _choose_stars(
+    measured: Measurements, apertures: Apertures, outermost: str, known: Floats | None
+) -> npt.NDArray[np.intp]:
+    flux, error = measured.flux[outermost], measured.flux_err[outermost]
+    bright = (flux > _MIN_SNR * error) & (measured.flux["kron"] > 0) & ((measured.flags & int(UNCLEAN)) == 0)
+    bright &= measured.edge_distance > apertures.total_radius_px
+    candidates = np.flatnonzero(bright)
+    if candidates.size == 0:
+        return candidates
+    shares = np.zeros(len(measured))
+    reach = _REACH * apertures.total_radius_px
+    brightest_neighbours(measured.x, measured.y, np.nan_to_num(flux), reach, shares)
+    crowding = shares[candidates]
+    if known is not None:
+        crowding = np.maximum(crowding, known[candidates])
+    limit = max(_ALONE, float(np.sort(crowding)[min(_LONELIEST, crowding.size) - 1]))
+    alone = candidates[crowding <= limit]
+    return alone[np.argsort(-flux[alone], kind="stable")[:_MAX_STARS]]
+
+
+def _sum_rings(
+    image: Image,
+    background: Background,
+    signal: Pixels,
+    detections: Detections,
+    measured: Measurements,
+    apertures: Apertures,
+    stars: npt.NDArray[np.intp],
+) -> _Rings:
+    """Sum stars ring by ring out to the total radius, without the pixels around other detections."""
+    edges = _ring_edges(apertures)
+    x, y = measured.x[stars], measured.y[stars]
+    reach = int(np.ceil(edges[-1])) + 1
+    stamps = Cutouts.around(x, y, reach, (signal.shape[0], signal.shape[1]))
+    # The light of a neighbour does not end at its isophote.
+    hidden = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
+    hidden |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
+    hidden |= ~stamps.inside()
+    rms = background.rms[stamps.row, stamps.column].astype(float)
+    sums = np.zeros((len(stars), len(edges) - 1, N_SUMS))
+    none = np.zeros((len(stars), 0, 0), np.float32)
+    dx, dy = x - stamps.column + reach, y - stamps.row + reach
+    stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    flux, area, dark = (np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, HIDDEN))
+    seen = dark <= _MOST_HIDDEN * (area + dark)
+    # Where that leaves no ring to measure, as in a crowded field, what there is of it has to do.
+    seen |= (area > 0.0) & (seen.sum(axis=1, keepdims=True) < _MIN_STARS)
+    whole = np.where(seen, 1.0 + dark / np.where(area > 0.0, area, 1.0), 0.0)
+    return _Rings(edges, whole * flux, np.where(seen, whole**2 * area * rms**2, np.inf))
+
+
+def _ring_edges(apertures: Apertures) -> Floats:
+    """Return edges of rings: 0, every radius of the profile, and steps between them."""
+    edges = [0.0, apertures.radii_px[0]]
+    for outer in (*apertures.radii_px[1:], apertures.total_radius_px):
+        steps = max(1, int(np.ceil((outer - edges[-1]) / _RING_PX)))
+        edges += np.linspace(edges[-1], outer, steps + 1)[1:].tolist()
+    return np.array(edges)
+
+
+def _assumed(measured: Measurements, apertures: Apertures) -> ApertureCorrections:
+    """Return the corrections of a Moffat profile with the median width of the sources."""
+    # Pieces of a trail, blends and what is saturated are wider than a star.
+    known = np.isfinite(measured.fwhm)
+    clean = known & ((measured.flags & int(UNCLEAN)) == 0)
+    widths = measured.fwhm[clean if clean.any() else known]
+    fwhm = float(np.median(widths)) if widths.size else 0.5 * apertures.radii_px[0]
+    alpha = 0.5 * fwhm / np.sqrt(2.0 ** (1.0 / _BETA) - 1.0)
+
+    def held(radius: float) -> float:
+        return float(1.0 - (1.0 + (radius / alpha) ** 2) ** (1.0 - _BETA))
+
+    total = held(apertures.total_radius_px)
+    factor: dict[str, float] = dict.fromkeys(apertures.fluxes, float("nan"))
+    for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
+        factor[name] = total / held(radius)
+    factor["kron"] = total / held(apertures.kron_factor * fwhm)
+    error = {name: _ASSUMED_ERROR * value for name, value in factor.items()}
+    return ApertureCorrections(factor, error, 0, assumed=True)

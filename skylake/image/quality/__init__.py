@@ -1,0 +1,1 @@
+"""How good and how deep a frame is, and whether it is accepted."""

@@ -1,0 +1,129 @@
+"""Which of the stars that a clear frame shows were found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skylake.core.camera import ClearSky
+from skylake.core.sphere import arcsec_of_chord, chord, unit_vectors
+from skylake.image.wcs.header_wcs import Pointing, Stars, stars_inside
+
+Floats = npt.NDArray[np.float64]
+
+#: So many times more sources than stars are searched for them: bands differ, and colours.
+_SOURCES_PER_STAR = 4
+#: A star counts for no more than so many of the faintest, or a single one would decide.
+_LARGEST_WEIGHT = 10.0
+#: Where more places than these have a source by chance, nothing can be told.
+_CROWDED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many stars were expected, and the share of them that was found.
+
+    ``missing`` are the fluxes that the others would have had, in the unit of the sources, if they were as much
+    brighter than their catalog magnitude as those that were found; None where none was found.
+    """
+
+    n_expected: int
+    fraction: float
+    missing: Floats | None = None
+
+    def too_faint(self, limit: float) -> bool:
+        """Tell whether half of the missing stars and more are fainter than a flux that a frame still shows."""
+        return self.missing is not None and self.missing.size > 0 and bool(np.median(self.missing) < limit)
+
+
+def count_found(
+    pointing: Pointing,
+    shape: tuple[int, int],
+    x: Floats,
+    y: Floats,
+    flux: Floats,
+    stars: Stars,
+    radius_arcsec: float,
+    clear: ClearSky,
+    inside: npt.NDArray[np.intp] | None = None,
+) -> Found:
+    """Look for the stars that a clear frame shows, each of which counts by the square root of its flux.
+
+    A bright star that is missing is surely behind a cloud, a faint one may be lost in the noise.
+
+    Parameters
+    ----------
+    pointing : Pointing
+    shape : tuple of int
+        Height and width of the image.
+    x, y, flux : ndarray, shape (n,)
+        Sources: 0-based pixels, and any flux to rank them by.
+    stars : Stars
+    radius_arcsec : float
+        Distance within which a star counts as found.
+    clear : ClearSky
+    inside : ndarray of int or None
+        What :func:`~skylake.image.wcs.header_wcs.stars_inside` gives for these stars, if that is known.
+
+    Returns
+    -------
+    Found
+        The share is NaN if no star is expected; stars that have a source by chance are not in it.
+    """
+    from scipy.spatial import cKDTree
+
+    wanted = _expected(stars_inside(pointing, shape, stars) if inside is None else inside, stars, clear)
+    if wanted.size == 0:
+        return Found(0, float("nan"))
+    ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * wanted.size]
+    sources = unit_vectors(*pointing.to_sky(x[ranked], y[ranked])).reshape(-1, 3)
+    ranked, sources = ranked[np.isfinite(sources).all(axis=1)], sources[np.isfinite(sources).all(axis=1)]
+    if len(sources) == 0:
+        return Found(int(wanted.size), 0.0)
+    places = unit_vectors(stars.ra_deg[wanted], stars.dec_deg[wanted])
+    distance, nearest = cKDTree(sources).query(places)
+    found = arcsec_of_chord(np.minimum(distance, 2.0)) <= radius_arcsec
+    weight = np.minimum(10.0 ** (-0.2 * (stars.mag[wanted] - stars.mag[wanted[-1]])), _LARGEST_WEIGHT)
+    share = float(weight[found].sum() / weight.sum())
+    others = int(np.count_nonzero(cKDTree(places).query(sources)[0] > chord(radius_arcsec / 3600.0)))
+    reach_px = radius_arcsec / pointing.pixel_scale_arcsec
+    share = _without_chance(share, others, np.pi * reach_px**2 / (shape[0] * shape[1]), wanted.size)
+    return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
+
+
+def _expected(inside: npt.NDArray[np.intp], stars: Stars, clear: ClearSky) -> npt.NDArray[np.intp]:
+    """Return those of the stars on an image that a clear frame shows, the brightest first."""
+    low, high = clear.mag_range
+    inside = inside[(stars.mag[inside] >= low) & (stars.mag[inside] <= high)]
+    return np.asarray(inside[np.argsort(stars.mag[inside], kind="stable")][: clear.stars])
+
+
+def _without_chance(share: float, others: int, covered: float, n_stars: int) -> float:
+    """Return the share of stars that were found from that of stars with a source near by, whosever it is.
+
+    Sources far from all stars tell how many others there are: one of them lies near a star with the probability
+    1 - exp(-n), where n is what is expected of them within its reach. NaN where nearly every place has one.
+
+    Parameters
+    ----------
+    share : float
+        Of stars with a source within reach.
+    others : int
+        Sources out of reach of all stars.
+    covered : float
+        Share of the image within reach of a star.
+    n_stars : int
+    """
+    chance = 1.0 - np.exp(-others * covered * np.exp(n_stars * covered))
+    return max(0.0, float((share - chance) / (1.0 - chance))) if chance < _CROWDED else float("nan")
+
+
+def _missing(mag: Floats, found: npt.NDArray[np.bool_], flux: Floats) -> Floats | None:
+    """Return the fluxes that are to be expected of stars that were not found, from those of the others."""
+    known = found & (flux > 0.0)
+    if not known.any():
+        return None
+    scale = float(np.median(np.log10(flux[known]) + 0.4 * mag[known]))
+    return np.asarray(10.0 ** (scale - 0.4 * mag[~found]))

@@ -1,0 +1,1 @@
+"""Lenses and world coordinate systems, and their fit to catalog stars."""

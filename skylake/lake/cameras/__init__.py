@@ -1,0 +1,1 @@
+"""What a lake keeps of each camera beside its tables."""

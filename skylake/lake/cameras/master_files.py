@@ -1,0 +1,69 @@
+"""The files of masters below a lake: which are there, which snapshots need, and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
+from skylake.lake.layout import Layout
+from skylake.lake.storage.parts import file_sha256
+from skylake.lake.storage.slices import read_files
+
+#: Folder of the masters below a lake, a folder for each camera.
+FOLDER = "calibrations"
+
+
+def files_there(layout: Layout) -> dict[str, int]:
+    """Return the size of each file of the library by its path relative to the lake."""
+    found = sorted((layout.root / FOLDER).glob("*/[!.]*.fits"))
+    return {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in found}
+
+
+def files_needed(layout: Layout) -> set[str]:
+    """Return the files that any version of the table ``masters`` tells of, relative to the lake."""
+    parts = sorted(layout.versions("masters").glob("[0-9]*/dataset/*.parquet"))
+    return set(read_files("masters", parts, ["file"])["file"].to_pylist())
+
+
+def add_master_files(layout: Layout, relations: Relations) -> None:
+    """Add the files of the library that are there."""
+    for file, n_bytes in files_there(layout).items():
+        relations.add("master_files", file=file, n_bytes=n_bytes)
+
+
+def add_master_scans(layout: Layout, relations: Relations) -> None:
+    """Read the files of the library, and add their checksums; one that cannot be read has none."""
+    for (file,) in relations.values("master_files", "file"):
+        try:
+            sha256: str | None = file_sha256(layout.root / file)
+        except OSError:
+            sha256 = None
+        relations.add("master_scans", file=file, sha256=sha256)
+
+
+def unneeded_files(layout: Layout) -> list[Path]:
+    """Return the files that no snapshot needs and no run that is under way has made.
+
+    Must be called with the lock of the committer held: a run whose folder in the staging area is gone has committed
+    what it made, or never will. That folder is looked for after the files, so that none is younger.
+    """
+    there = files_there(layout)
+    if not there:
+        return []
+    staged = {path.name for path in layout.staging.iterdir()} if layout.staging.is_dir() else set()
+    try:
+        needed = files_needed(layout)
+    except (*UNREADABLE, pa.ArrowException):
+        # What a damaged table tells of is not known; `skylake verify` names it.
+        return []
+    return [
+        layout.root / file
+        for file in there
+        if file not in needed and not any(name.startswith(f"calib-{_camera(file)}.") for name in staged)
+    ]
+
+
+def _camera(file: str) -> str:
+    return file.split("/")[1]

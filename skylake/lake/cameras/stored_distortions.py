@@ -1,0 +1,78 @@
+"""The distortions of cameras, a row for each version of each epoch, beside the profiles of the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from skylake.image.distortion.distortion_epochs import Epoch
+from skylake.image.distortion.distortion_model import Distortion
+from skylake.image.wcs.lens import Lens
+from skylake.lake.cameras.camera_state import read_rows, replace_rows
+from skylake.lake.layout import Layout
+
+_EPOCH = {
+    "number": pa.int32(), "version": pa.int32(), "valid_from": pa.float64(), "valid_to": pa.float64(),
+    "first_mjd": pa.float64(), "last_mjd": pa.float64(), "n_seen": pa.int64(), "rms_px": pa.float64(),
+    "held_out_px": pa.float64(), "catalog": pa.string(), "frames_sha256": pa.string(), "software": pa.string(),
+    "why": pa.string(),
+}  # fmt: skip
+_DISTORTION = {
+    "n_frames": pa.int64(), "n_stars": pa.int64(), "scatter_px": pa.float64(), "spread": pa.float64(),
+}  # fmt: skip
+_SCHEMA = pa.schema(
+    {"name": pa.string(), **_EPOCH, **_DISTORTION, "height_px": pa.int64(), "width_px": pa.int64(),
+     "projection": pa.string(), "mirrored": pa.bool_(), "parameters": pa.list_(pa.float64()),
+     "covariance": pa.list_(pa.float64())}
+)  # fmt: skip
+
+
+def distortions_file(layout: Layout, camera: str) -> Path:
+    """Return the file of the distortions of a camera."""
+    return layout.profile(camera).with_suffix(".distortions.parquet")
+
+
+def read_epochs(layout: Layout, camera: str) -> tuple[Epoch, ...]:
+    """Return all versions of the epochs of a camera; none if its distortion was never learnt.
+
+    Raises
+    ------
+    LakeError
+        If the file is there and cannot be read.
+    """
+    mend = "run `skylake camera learn` again"
+    rows = read_rows(distortions_file(layout, camera), _SCHEMA, "the distortions", mend)
+    return tuple(_epoch(row) for row in rows)
+
+
+def _epoch(row: dict[str, Any]) -> Epoch:
+    model = Lens.from_parameters(row["parameters"], row["projection"], row["mirrored"])
+    size = round(len(row["covariance"]) ** 0.5)
+    covariance = np.array(row["covariance"]).reshape(size, size)
+    distortion = Distortion(model=model, covariance=covariance, **{name: row[name] for name in _DISTORTION})
+    numbers = {name: row[name] for name in _EPOCH}
+    return Epoch(shape=(row["height_px"], row["width_px"]), distortion=distortion, **numbers)
+
+
+def write_epochs(layout: Layout, camera: str, epochs: Sequence[Epoch]) -> None:
+    """Write the epochs of a camera in place of those that are there.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    rows = [
+        {"name": one.name, "height_px": one.shape[0], "width_px": one.shape[1],
+         "projection": one.distortion.model.projection, "mirrored": one.mirrored,
+         "parameters": one.distortion.model.parameters().tolist(),
+         "covariance": one.distortion.covariance.ravel().tolist()}
+        | {name: getattr(one, name) for name in _EPOCH}
+        | {name: getattr(one.distortion, name) for name in _DISTORTION}
+        for one in sorted(epochs, key=lambda one: (one.number, one.version))
+    ]  # fmt: skip
+    replace_rows(layout, distortions_file(layout, camera), pa.Table.from_pylist(rows, _SCHEMA))

@@ -1,0 +1,1 @@
+"""Commits, snapshots, versions of tables and the ledger."""

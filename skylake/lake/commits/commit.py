@@ -1,0 +1,232 @@
+"""Publish staged parts: the next snapshot is built beside the current one, then one link is moved."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skylake.core.ids import config_sha256
+from skylake.durable import on_each_file_system, sync_folder, sync_tree
+from skylake.errors import LakeError, mend_of, reason_of
+from skylake.lake.cameras.camera_state import keep_cameras
+from skylake.lake.commits.build_version import StagedBundle, build_version
+from skylake.lake.commits.commit_requirements import require
+from skylake.lake.commits.file_lock import locked
+from skylake.lake.commits.internal_links import mark_current, require_own, settle
+from skylake.lake.commits.ledger import keep_configurations, write_record
+from skylake.lake.commits.new_tables import is_addition, make_empty
+from skylake.lake.commits.snapshot import Snapshot
+from skylake.lake.commits.snapshot_claim import Claim, claimed
+from skylake.lake.commits.snapshot_history import current_number
+from skylake.lake.layout import Layout
+from skylake.lake.storage.parts import Part
+from skylake.schema import table_names
+
+
+@dataclass(slots=True)
+class Commit:
+    """Changes that become visible together, or not at all.
+
+    Attributes
+    ----------
+    stage, batch : str
+        What made them, for the ledger.
+    staged : dict
+        Parts to publish, by table, with the folder that their files are in.
+    removed : dict
+        Names of parts to remove, by table.
+    merged : dict
+        Bundles to publish in place of their members, by table.
+    loose : dict
+        Names of those staged parts that were taken out of a bundle and did not change, by table.
+    configurations : dict
+        Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
+    base : int or None
+        Snapshot from which the parts were made. If another process has changed one of them since, the commit is
+        refused rather than undo that; None asks for no such care.
+    run : str or None
+        The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
+    """
+
+    stage: str
+    batch: str
+    staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
+    removed: dict[str, set[str]] = field(default_factory=dict)
+    merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
+    loose: dict[str, set[str]] = field(default_factory=dict)
+    configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    base: int | None = None
+    run: str | None = None
+
+    def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
+        """Let the ledger keep some configurations."""
+        self.configurations |= {config_sha256(one): one for one in configurations}
+
+    def replace(self, part: Part, staging: Path) -> None:
+        """Publish a part in place of the one of its name, if there is one."""
+        self.staged.setdefault(part.table, []).append((part, staging))
+
+    def loosen(self, part: Part, staging: Path) -> None:
+        """Publish a part that is in a bundle in files of its own, with the rows that it has."""
+        self.replace(part, staging)
+        self.loose.setdefault(part.table, set()).add(part.name)
+
+    def remove(self, table: str, name: str) -> None:
+        """Remove a part."""
+        self.removed.setdefault(table, set()).add(name)
+
+    def merge(self, staged: StagedBundle) -> None:
+        """Publish a bundle in place of the parts that it is made of."""
+        self.merged.setdefault(staged.bundle.table, []).append(staged)
+
+    @property
+    def tables(self) -> list[str]:
+        """Tables that the commit touches."""
+        touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
+        return [name for name in table_names() if name in touched]
+
+    def touched(self, table: str) -> set[str]:
+        """Return the names of the parts of a table that the commit replaces, removes or merges."""
+        parts = {part.name for part, _ in self.staged.get(table, [])}
+        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
+        return parts | members | self.removed.get(table, set())
+
+
+def committing(layout: Layout) -> AbstractContextManager[None]:
+    """Hold the lock of the one committer of a lake whose own folders are no links: not even since it was opened."""
+    require_own(layout)
+    return locked(layout.lock_file)
+
+
+def publish(layout: Layout, base: Snapshot, commit: Commit) -> Snapshot:
+    """Build the next snapshot from a base and a commit, and make it the current one.
+
+    Must be called with the lock held.
+
+    Raises
+    ------
+    LakeError
+        If the commit does not fit the lake, or cannot be written; the lake then stands as it was before.
+    OvertakenError
+        If another process commits at the same time, which the lock should have prevented.
+    """
+    require(base, commit)
+    try:
+        _clear_unfinished(layout, base.number)
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, base, commit.tables)
+            for name in commit.tables:
+                folder = layout.version(name, claim.number)
+                versions[name] = build_version(folder, name, versions[name], commit)
+            _publish_versions(claim, versions, commit)
+        return Snapshot(layout, claim.number)
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the commit of {commit.stage} {commit.batch} could not be written "
+            f"({reason_of(error)}); the lake stands as it was before: {mend_of(error) or 'mend that'} and run again"
+        ) from error
+
+
+def restore(layout: Layout, wanted: Snapshot, run: str | None = None) -> Snapshot:
+    """Make the lake as it was at a snapshot: a new snapshot with the versions of the old one.
+
+    Must be called with the lock held.
+    """
+    base = Snapshot(layout, current_number(layout))
+    try:
+        _clear_unfinished(layout, base.number)
+        with claimed(layout, base.number) as claim:
+            versions = _versions(claim, wanted, ())
+            commit = Commit("rollback", f"to {wanted.number}", run=run)
+            _publish_versions(claim, versions, commit, layout.snapshot(wanted.number))
+        return Snapshot(layout, claim.number)
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake could not be rolled back ({reason_of(error)}); it stands as before: "
+            f"{mend_of(error) or 'mend that'} and run again"
+        ) from error
+
+
+def _versions(claim: Claim, snapshot: Snapshot, touched: Collection[str]) -> dict[str, Path]:
+    """Return the version of each table in a snapshot.
+
+    Tables that are younger than it are added to the lake; of those that are touched a version is built anyway.
+    """
+    layout, versions = claim.layout, {}
+    for name in table_names():
+        versions[name] = snapshot.folder(name)
+        if is_addition(layout, snapshot.number, name):
+            if name not in touched:
+                versions[name] = make_empty(layout.version(name, claim.number), name)
+            _link_table(layout, name)
+    return versions
+
+
+def _publish_versions(
+    claim: Claim, versions: dict[str, Path], commit: Commit, wanted: Path | None = None
+) -> None:
+    """Write a snapshot of some versions, force all to disk, then move the pointer.
+
+    What it knows of cameras is what is in force, or what another snapshot knew, given by its folder.
+    """
+    layout, folder = claim.layout, claim.folder
+    for name, version in versions.items():
+        (folder / name).symlink_to(Path("../../_versions") / name / version.name)
+    keep_cameras(layout, folder, wanted)
+    keep_configurations(layout, commit.configurations)
+    write_record(layout, claim.number, claim.base, commit, claim.token)
+    for place in on_each_file_system([layout.root, folder, layout.ledger, *versions.values()]):
+        sync_tree(place)
+    claim.require()
+    claim.require_base()
+    _point(layout.current, Path("_snapshots") / folder.name)
+    # Between looking and moving there is an instant in which somebody else may still have begun.
+    claim.require()
+    # The commit is made: where there is no room left for the rest, the next change does it.
+    with suppress(OSError):
+        settle(layout, claim.number)
+
+
+def _clear_unfinished(layout: Layout, current: int) -> None:
+    """Remove what a commit that was interrupted before it became current left behind."""
+    for path in layout.snapshots.iterdir():
+        if path.name.isdigit() and int(path.name) > current:
+            shutil.rmtree(path)
+            (layout.ledger / f"{path.name}.json").unlink(missing_ok=True)
+
+
+def create_empty(layout: Layout) -> Snapshot:
+    """Make the first snapshot of a lake: every table, without rows."""
+    for name in table_names():
+        make_empty(layout.version(name, 1), name)
+    folder = layout.snapshot(1)
+    folder.mkdir(parents=True)
+    for name in table_names():
+        (folder / name).symlink_to(Path("../..") / layout.version(name, 1).relative_to(layout.root))
+        _link_table(layout, name)
+    keep_cameras(layout, folder)
+    write_record(layout, 1, None, Commit("init", "-"))
+    sync_tree(layout.root)
+    _point(layout.current, Path("_snapshots") / folder.name)
+    mark_current(layout, 1)
+    return Snapshot(layout, 1)
+
+
+def _link_table(layout: Layout, table: str) -> None:
+    """Make the link to a table in force, if it is not there."""
+    link = layout.root / table
+    if not link.is_symlink():
+        link.symlink_to(Path("current") / table)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Let a symbolic link point elsewhere in one step that readers see either before or after."""
+    partial = link.with_name(f".{link.name}.tmp")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+    sync_folder(link.parent)

@@ -1,0 +1,305 @@
+"""The links of a lake: which are lost and where they led, and those that have no place in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import LakeError
+from skylake.lake.cameras.camera_state import restore_cameras
+from skylake.lake.commits.new_tables import is_addition
+from skylake.lake.commits.snapshot_history import current_number
+from skylake.lake.commits.table_version import Version
+from skylake.lake.layout import CAMERAS_FOLDER, Layout
+from skylake.schema import load, table_names
+from skylake.sky.hats import replace_text
+
+#: What of a record of the ledger tells that its commit has touched a table.
+_TOUCHING = ("replaced", "removed", "merged", "loosened")
+#: Folders of a lake that hold folders of its own, and how deep. Below `_ledger` lie files, too many to be looked at.
+_OWN = {
+    "_snapshots": 1, "_versions": 2, "_staging": 2, "_cameras": 1, "_postgres": 1, "catalogs": 2, "calibrations": 1,
+    "_ledger/configurations": 0,
+}  # fmt: skip
+#: Those of them that hold no link at all, however deep: what is read here belongs to the lake.
+_WITHOUT_LINKS = ("_versions", "_cameras", "catalogs", "calibrations")
+#: What is made anew where it is missing: nobody wants a copy of what a link in its place leads to.
+_MADE_ANEW = ("_staging", "_lock", "_compacting", "_newest")
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the snapshots of a lake lead.
+
+    Attributes
+    ----------
+    needed : frozenset of (table, version)
+        Names of the versions that a snapshot leads to.
+    lost : tuple of (snapshot, table)
+        Links that ought to be there, and are not, or lead to no version.
+    """
+
+    needed: frozenset[tuple[str, str]]
+    lost: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignLink:
+    """A symbolic link through which skylake would write, delete or read outside of the lake.
+
+    Attributes
+    ----------
+    path : Path
+    why : str
+        What is wrong with it, in words.
+    mend : str
+        Command that puts something else in its place.
+    """
+
+    path: Path
+    why: str
+    mend: str
+
+
+def require_own(layout: Layout) -> None:
+    """Refuse a lake with a link in the place of one of its own folders, or one of whose own links leads out of it.
+
+    This lists a dozen folders, and asks the system about no file.
+
+    Raises
+    ------
+    LakeError
+        That names the link, and the command that replaces it.
+    """
+    for link in foreign_links(layout):
+        raise LakeError(f"{link.path}: {link.why}; replace the link with `{link.mend}`")
+
+
+def foreign_links(layout: Layout, deep: bool = False) -> Iterator[ForeignLink]:
+    """Yield the symbolic links of a lake that have no place in it.
+
+    Parameters
+    ----------
+    layout : Layout
+    deep : bool
+        Whether to look into all folders, down to the files, instead of those that skylake deletes.
+    """
+    root = layout.root
+    pointers = set(table_names())
+    for path in _links_in(root):
+        if path == layout.current:
+            if not leads_to(path, layout.snapshots):
+                yield ForeignLink(path, _leads_out(path), _pointed_anew(layout))
+        elif path.name in pointers:
+            if str(path.readlink()) != f"current/{path.name}":
+                mend = f"ln -sfn current/{path.name} {shlex.quote(str(path))}"
+                yield ForeignLink(path, _leads_out(path), mend)
+        elif path.name.startswith("_") or path.name in _OWN:
+            yield _in_place_of_own(layout, path)
+    for name, depth in _OWN.items():
+        if depth == 0 and (root / name).is_symlink():
+            yield _in_place_of_own(layout, root / name)
+        elif depth > 0 and not (root / name).is_symlink():
+            depth = sys.maxsize if deep and name in _WITHOUT_LINKS else depth
+            yield from (_in_place_of_own(layout, path) for path in _links_below(root / name, depth))
+    for path in sorted(layout.snapshots.glob(f"*/{CAMERAS_FOLDER}")) if deep else ():
+        yield from (
+            _in_place_of_own(layout, link) for link in ([path] if path.is_symlink() else _links_in(path))
+        )
+
+
+def _links_in(folder: Path) -> list[Path]:
+    """Return the links in a folder; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_symlink())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _links_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the links in a folder, and in the folders that it holds."""
+    yield from _links_in(folder)
+    if depth > 1 and folder.is_dir():
+        with os.scandir(folder) as entries:
+            inner = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        for path in inner:
+            yield from _links_below(Path(path), depth - 1)
+
+
+def leads_to(link: Path, parent: Path) -> bool:
+    """Tell whether a link names something in a folder, through no other link."""
+    return Path(os.path.normpath(link.parent / link.readlink())).parent == parent
+
+
+def _leads_out(link: Path) -> str:
+    return f"the link leads to {link.readlink()}, where it does not belong"
+
+
+def _pointed_anew(layout: Layout) -> str:
+    """Return the command that points a lake to the snapshot that the name of its link tells, else to the newest."""
+    name = layout.current.readlink().name
+    if not (name.isdecimal() and layout.snapshot(int(name)).is_dir()):
+        name = max((path.name for path in layout.snapshots.glob("[0-9]*")), default="000001")
+    return f"ln -sfn _snapshots/{name} {shlex.quote(str(layout.current))}"
+
+
+def _in_place_of_own(layout: Layout, path: Path) -> ForeignLink:
+    """Return a link in the place of what is the lake's own: what it leads to is copied, never moved into the lake."""
+    target, link = path.resolve(), shlex.quote(str(path))
+    why = f"this is a link to {path.readlink()}, and skylake writes and deletes here"
+    mend = f"rm {link}"
+    if path.relative_to(layout.root).parts[0] not in _MADE_ANEW and target.exists():
+        mend += f" && cp -a {shlex.quote(str(target))} {link}"
+        why += "; mount another disk in this place if that is wanted, as by mount --bind"
+    return ForeignLink(path, why, mend)
+
+
+def mark_current(layout: Layout, number: int) -> None:
+    """Note that a snapshot has become current: it is no remainder of an interrupted commit."""
+    replace_text(layout.newest_file, f"{number}\n")
+
+
+def settle(layout: Layout, number: int) -> None:
+    """Do what is left to do once a snapshot is current; where that was interrupted, the next change does it."""
+    record = _record(layout, number)
+    if record is not None and record["stage"] == "rollback":
+        restore_cameras(layout, layout.snapshot(number))
+    mark_current(layout, number)
+
+
+def is_settled(layout: Layout) -> bool:
+    """Tell whether nothing is left to do of the last commit."""
+    return newest_ever(layout) == current_number(layout)
+
+
+def newest_ever(layout: Layout) -> int:
+    """Return the number of the newest snapshot that is known to have been current; 0 where none is."""
+    try:
+        return int(layout.newest_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A lake of an older skylake has no such file, and a loss of power may have cut it short.
+        return 0
+
+
+def pointed_back(layout: Layout, current: int) -> int | None:
+    """Return the newest of the snapshots after the current one that were current before it; None if there is none.
+
+    There are such where somebody has pointed the lake to an older snapshot by hand. An interrupted commit leaves one
+    after the current one at most, which never was current.
+    """
+    later = [int(path.name) for path in layout.snapshots.iterdir() if path.name.isdecimal()]
+    later = [number for number in later if number > current]
+    known = newest_ever(layout)
+    return max(later) if any(number <= known or number > current + 1 for number in later) else None
+
+
+def require_newest(layout: Layout, current: int) -> None:
+    """Refuse to go on from a snapshot after which there are others that were current.
+
+    Raises
+    ------
+    LakeError
+        If somebody has pointed the lake back by hand.
+    """
+    newest = pointed_back(layout, current)
+    if newest is not None:
+        root = shlex.quote(str(layout.root))
+        raise LakeError(
+            f"{layout.root}: the link 'current' was pointed back to snapshot {current} by hand, and any change would "
+            f"remove those after it, up to {newest}; to go back and keep them, "
+            f"`ln -sfn _snapshots/{newest:06d} {shlex.quote(str(layout.current))}` and "
+            f"`skylake rollback {root} {current}`; to be rid of them, remove their folders"
+        )
+
+
+def read_links(layout: Layout) -> Links:
+    """Return where all snapshots lead. A record of the ledger is read only where a link is missing."""
+    there = {(folder.parent.name, folder.name) for folder in layout.versions_of_tables()}
+    needed: set[tuple[str, str]] = set()
+    lost: list[tuple[int, str]] = []
+    for snapshot in sorted(layout.snapshots.iterdir()):
+        if not snapshot.name.isdecimal():
+            continue
+        number = int(snapshot.name)
+        links = [path for path in snapshot.iterdir() if path.is_symlink()]
+        named = {path.name for path in links}
+        found = {
+            (path.name, path.readlink().name) for path in links if leads_to(path, layout.versions(path.name))
+        }
+        needed |= found
+        whole = {table for table, version in found if (table, version) in there}
+        lost += [
+            (number, table)
+            for table in table_names()
+            if table not in whole and (table in named or not is_addition(layout, number, table))
+        ]
+    return Links(frozenset(needed), tuple(lost))
+
+
+def lost_version(layout: Layout, number: int, table: str) -> str | None:
+    """Return the name of the version that a lost link of a snapshot has led to; None where that is not certain.
+
+    A commit that did not touch the table has left it at the version of the snapshot that it was built upon, or the
+    next commit tells. Else it is the one version that no link names and that holds what the record tells.
+    """
+    record = _record(layout, number)
+    if record is None:
+        return None
+    source = _source(record, table)
+    if source is None and _source(_record(layout, number + 1) or {}, table) == number:
+        source = number + 1
+    if source is not None:
+        link = layout.snapshot(source) / table
+        if link.is_symlink() and link.is_dir():
+            return link.readlink().name
+    unlinked = [folder for folder in _unlinked(layout, table) if _holds(folder, record, table)]
+    return unlinked[0].name if len(unlinked) == 1 else None
+
+
+def _record(layout: Layout, number: int) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(layout.record(number).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if all(isinstance(record.get(kind), dict) for kind in _TOUCHING) else None
+
+
+def _source(record: dict[str, Any], table: str) -> int | None:
+    """Return the snapshot from which a commit took its version of a table as it was; None if it made one."""
+    if not record or any(table in record[kind] for kind in _TOUCHING):
+        return None
+    number = str(record["batch"]).removeprefix("to ") if record["stage"] == "rollback" else record["base"]
+    return int(number) if str(number).isdecimal() else None
+
+
+def _unlinked(layout: Layout, table: str) -> Iterator[Path]:
+    """Yield the versions of a table that no snapshot leads to."""
+    needed = read_links(layout).needed
+    for folder in sorted(layout.versions(table).glob("[0-9]*")):
+        if (table, folder.name) not in needed:
+            yield folder
+
+
+def _holds(folder: Path, record: dict[str, Any], table: str) -> bool:
+    """Tell whether a version is finished and holds what the record of a commit says of its table."""
+    # What a commit writes last.
+    last = "hats.properties" if load(table).layout.kind == "hats" else "dataset/_common_metadata"
+    if not (folder / last).is_file():
+        return False
+    version, told = Version(folder), record["replaced"].get(table, {})
+    names = {*told, *record["removed"].get(table, ())}
+    try:
+        checksums = {part.name: part.checksum for part in version.some(names)}
+        bundles = version.bundle_descriptions.keys()
+        return bundles >= record["merged"].get(table, {}).keys() and checksums == {
+            name: part["checksum"] for name, part in told.items()
+        }
+    except (LakeError, OSError, KeyError, TypeError):
+        return False

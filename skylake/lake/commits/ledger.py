@@ -1,0 +1,162 @@
+"""The ledger: what each commit ran, from which inputs, with which configuration and code, and what it changed.
+
+There is one record per commit. The resolved configurations that records and tables name by their SHA-256 are kept
+beside them, each once: the name of the file is the SHA-256 of its content as JSON without blanks, keys sorted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skylake import logs
+from skylake.errors import LakeError
+from skylake.lake.commits.ledger_records import INSTANT, is_recorded, read_entry
+from skylake.lake.layout import Layout
+from skylake.revision import code_version
+from skylake.schema import table_names
+from skylake.sky.hats import replace_text
+
+if TYPE_CHECKING:
+    from skylake.lake.commits.commit import Commit
+    from skylake.lake.storage.parts import Part
+
+_log = logs.get(__name__)
+
+#: By so much clocks of machines differ, and are set back, without anything being wrong.
+_SMALL_STEP = timedelta(minutes=1)
+#: Inputs of a part up to which a record names each.
+_FEW_INPUTS = 16
+
+
+def write_record(
+    layout: Layout, number: int, base: int | None, commit: Commit, token: str | None = None
+) -> None:
+    """Write the record of a commit that makes the snapshot of a number out of another.
+
+    The token tells its writer apart from all others.
+    """
+    record = {
+        "snapshot": number,
+        "base": base,
+        "time_utc": _time_after(layout, base).isoformat(timespec="microseconds"),
+        "stage": commit.stage,
+        "batch": commit.batch,
+        "run": commit.run,
+        "software_version": code_version(),
+        "host": socket.gethostname(),
+        "token": token,
+        "tables": list(table_names()),
+        "replaced": {
+            table: {
+                part.name: {
+                    "rows": part.n_rows,
+                    "checksum": part.checksum,
+                    "software_version": part.software_version,
+                }
+                | _made_from(part)
+                for part, _ in parts
+                if part.name not in commit.loose.get(table, ())
+            }
+            for table, parts in commit.staged.items()
+            if len(parts) > len(commit.loose.get(table, ()))
+        },
+        "removed": {table: sorted(names) for table, names in commit.removed.items()},
+        "merged": {
+            table: {
+                one.bundle.name: {"rows": one.bundle.n_rows, "parts": len(one.members)} for one in bundles
+            }
+            for table, bundles in commit.merged.items()
+        },
+        "loosened": {table: sorted(names) for table, names in commit.loose.items()},
+    }
+    layout.ledger.mkdir(exist_ok=True)
+    replace_text(layout.record(number), json.dumps(record, indent=1) + "\n")
+
+
+def _time_after(layout: Layout, base: int | None) -> datetime:
+    """Return the time, or an instant after that of the base if the clock is behind: times grow with the numbers."""
+    now = datetime.now(UTC)
+    if base is None or not is_recorded(layout, base):
+        return now
+    try:
+        earlier = read_entry(layout, base).time_utc
+    except LakeError as error:
+        # The rows are not to blame for it; `skylake verify` names it as well.
+        _log.warning("%s; the commit after it takes the time of this machine", error)
+        return now
+    if now > earlier:
+        return now
+    if earlier - now > _SMALL_STEP:
+        _log.warning(
+            "%s: the clock of this machine says %s, but snapshot %d was made at %s; this commit counts as made right "
+            "after it: set the clocks of all machines that write to the lake",
+            layout.root, now.isoformat(timespec="seconds"), base, earlier.isoformat(timespec="seconds"),
+        )  # fmt: skip
+    return earlier + INSTANT
+
+
+def _made_from(part: Part) -> dict[str, Any]:
+    """Return what a record says of the inputs of a part: their digest, and themselves only where they are few.
+
+    A part that is made from all nights would else make each record longer than the one before.
+    """
+    return {
+        "inputs": part.inputs if len(part.inputs) <= _FEW_INPUTS else None,
+        "inputs_sha256": part.inputs_sha256,
+        "configuration_sha256": part.inputs.get("configuration"),
+    }
+
+
+def keep_configurations(layout: Layout, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep resolved configurations, given by their SHA-256; one that is kept already stays as it is.
+
+    The commit that names them forces them to disk with all the rest.
+    """
+    for sha256, configuration in configurations.items():
+        path = layout.configurations / f"{sha256}.json"
+        text = json.dumps(configuration, sort_keys=True, indent=1, default=str) + "\n"
+        # What a loss of power left of a commit that never became current may be cut short.
+        if not path.is_file() or path.read_bytes() != text.encode():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text)
+
+
+def read_configuration(layout: Layout, sha256: str) -> dict[str, Any]:
+    """Return a resolved configuration by its SHA-256.
+
+    Raises
+    ------
+    LakeError
+        If the ledger does not have it.
+    """
+    path = layout.configurations / f"{sha256}.json"
+    try:
+        if why := damage_of_configuration(path):
+            raise ValueError(why)
+        configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LakeError(
+            f"{path}: the configuration cannot be read ({error}); restore it from a copy"
+        ) from error
+    return configuration
+
+
+def damage_of_configuration(path: Path) -> str | None:
+    """Return what is wrong with a kept configuration, whose name is its SHA-256; None if nothing is."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        configuration = json.loads(text)
+    except (OSError, ValueError) as error:
+        return f"it cannot be read ({error})"
+    # In the order that they are read in: numbers that are keys were sorted as numbers, and are texts by now.
+    plain = json.dumps(configuration, separators=(",", ":"))
+    is_same = hashlib.sha256(plain.encode()).hexdigest() == path.stem
+    if not is_same or json.dumps(configuration, indent=1) + "\n" != text:
+        return "its content is not that of the SHA-256 in its name"
+    return None

@@ -1,0 +1,223 @@
+"""The records of the ledger, one by one: to find or to read some must not cost what all of them do."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import LakeError
+from skylake.lake.layout import Layout
+from skylake.lake.remote.published_lake import PublishedLayout
+from skylake.places import Reaching
+from skylake.schema import table_names
+
+#: Times of commits are told to the microsecond.
+INSTANT = timedelta(microseconds=1)
+#: Records that are fetched from a store at the same time: few at first, as often no more are wanted.
+_FIRST, _TOGETHER = 64, 1000
+#: Batches of a run up to which each is named.
+_FEW_NAMES = 3
+#: Longest time between two commits of a run.
+_PAUSE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit of the ledger.
+
+    Attributes
+    ----------
+    snapshot : int
+        Number of the snapshot that it made.
+    base : int or None
+        Snapshot that it was built upon.
+    time_utc : datetime
+        When it was committed.
+    stage, batch : str
+        What ran.
+    software_version : str
+    rows : dict
+        Rows of the new parts, by table.
+    parts : dict
+        Names of the parts that it wrote or removed, by table; what a compaction moved is not among them.
+    n_removed : int
+        Parts that were removed.
+    kept : bool
+        Whether the snapshot is still there.
+    run : str or None
+        The command that made the commit, with others; None of a commit that stands for itself.
+    """
+
+    snapshot: int
+    base: int | None
+    time_utc: datetime
+    stage: str
+    batch: str
+    software_version: str
+    rows: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    n_removed: int = 0
+    kept: bool = True
+    run: str | None = None
+
+    def is_of(self, batch: str | None = None, table: str | None = None) -> bool:
+        """Tell whether the commit wrote or removed rows of a batch and of a table; None means any."""
+        if batch is None and table is None:
+            return True
+        names = (name for one, some in self.parts.items() if table in (None, one) for name in some)
+        return any(batch is None or name == batch or name.startswith(f"{batch}-") for name in names)
+
+
+def in_runs(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield commits, the newest first, by the runs that made them: each run at the place of its last commit.
+
+    Commits of runs at the same time stand between each other. A run has ended where a day before its oldest commit
+    has none of it, or all records would be read to tell the last run.
+    """
+    waiting: dict[str | int, list[Entry]] = {}
+    for entry in entries:
+        waiting.setdefault(entry.run or entry.snapshot, []).append(entry)
+        while waiting:
+            run, commits = next(iter(waiting.items()))
+            if isinstance(run, str) and commits[-1].time_utc - entry.time_utc <= _PAUSE:
+                break
+            yield waiting.pop(run)
+    yield from waiting.values()
+
+
+def as_one(commits: Sequence[Entry]) -> Entry:
+    """Return the commits of a run, the oldest first, as the one that led from the state before it to that after it."""
+    last = commits[-1]
+    if len(commits) == 1:
+        return last
+    rows: Counter[str] = Counter()
+    parts: dict[str, tuple[str, ...]] = {}
+    for one in commits:
+        rows.update(one.rows)
+        for table, names in one.parts.items():
+            parts[table] = (*parts.get(table, ()), *names)
+    stages = dict.fromkeys(one.stage.split()[0] for one in commits)
+    # A compaction calls its table so.
+    nights = sorted({one.batch for one in commits} - {"-", *table_names()})
+    return replace(
+        last,
+        base=commits[0].base,
+        stage=", ".join(stages),
+        batch=_shortened(nights),
+        rows=dict(rows),
+        parts=parts,
+        n_removed=sum(one.n_removed for one in commits),
+    )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    if len(names) > _FEW_NAMES:
+        return f"{names[0]} to {names[-1]} ({len(names)})"
+    return ", ".join(names) or "-"
+
+
+def recorded_numbers(layout: Layout, last: int) -> list[int]:
+    """Return the numbers of the snapshots up to one that the ledger has a record of, the lowest first."""
+    if isinstance(layout, PublishedLayout):
+        with Reaching(layout.root):
+            found = layout.recorded()
+    else:
+        stems = (path.stem for path in layout.ledger.iterdir() if path.suffix == ".json")
+        found = {int(stem) for stem in stems if stem.isdecimal()}
+    return sorted(number for number in found if number <= last)
+
+
+def kept_numbers(layout: Layout, last: int) -> list[int]:
+    """Return the numbers of the snapshots up to one that are still there, the lowest first."""
+    if isinstance(layout, PublishedLayout):
+        with Reaching(layout.root):
+            found = layout.published()
+    else:
+        folders = (path for path in layout.snapshots.iterdir() if path.name.isdecimal())
+        found = {int(path.name) for path in folders if path.is_dir()}
+    return sorted(number for number in found if number <= last)
+
+
+def is_kept(layout: Layout, number: int) -> bool:
+    """Tell whether a snapshot is still there."""
+    if isinstance(layout, PublishedLayout):
+        with Reaching(layout.root):
+            return layout.read(layout.publication_file(number)) is not None
+    return layout.snapshot(number).is_dir()
+
+
+def is_recorded(layout: Layout, number: int) -> bool:
+    """Tell whether the ledger has a record of a snapshot."""
+    if isinstance(layout, PublishedLayout):
+        with Reaching(layout.root):
+            return layout.read(layout.record(number)) is not None
+    return layout.record(number).is_file()
+
+
+def newest_first(layout: Layout, numbers: Sequence[int], kept: Sequence[int]) -> Iterator[Entry]:
+    """Yield commits by their numbers, the last of these first; each is read when its turn comes.
+
+    Raises
+    ------
+    LakeError
+        If a record is damaged.
+    """
+    there = set(kept)
+    if not isinstance(layout, PublishedLayout):
+        yield from (read_entry(layout, number, number in there) for number in reversed(numbers))
+        return
+    ends = [len(numbers), *range(len(numbers) - _FIRST, 0, -_TOGETHER), 0]
+    for end, start in pairwise(ends):
+        block = numbers[max(start, 0) : end]
+        with Reaching(layout.root):
+            texts = layout.records(block)
+        yield from (_entry(layout.record(one), one in there, texts[one]) for one in reversed(block))
+
+
+def read_entry(layout: Layout, number: int, kept: bool = True) -> Entry:
+    """Return a commit by the number of its snapshot.
+
+    Raises
+    ------
+    LakeError
+        If its record is damaged or missing.
+    """
+    text = None
+    if isinstance(layout, PublishedLayout):
+        with Reaching(layout.root):
+            text = layout.read(layout.record(number))
+    return _entry(layout.record(number), kept, text)
+
+
+def _entry(path: Path, kept: bool, text: bytes | None = None) -> Entry:
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes() if text is None else text)
+        rows = {
+            table: sum(part["rows"] for part in parts.values()) for table, parts in record["replaced"].items()
+        }
+        parts = {table: tuple(names) for table, names in record["replaced"].items()}
+        for table, names in record["removed"].items():
+            parts[table] = (*parts.get(table, ()), *names)
+        return Entry(
+            int(record["snapshot"]),
+            record["base"],
+            datetime.fromisoformat(record["time_utc"]),
+            record["stage"],
+            record["batch"],
+            record["software_version"],
+            rows,
+            parts,
+            sum(len(names) for names in record["removed"].values()),
+            kept,
+            record.get("run"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LakeError(
+            f"{path}: the record of the ledger is damaged ({error}); restore it from a copy"
+        ) from error

@@ -1,0 +1,46 @@
+"""Tables that are younger than a snapshot: without rows in it, and in the lake from the next commit on."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from skylake.lake.commits.build_version import write_table_metadata
+from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.storage.bundles import BUNDLES_FOLDER
+
+
+def is_addition(layout: Layout, number: int, table: str) -> bool:
+    """Tell whether a table came into skylake after a snapshot was made, which has no link for it then.
+
+    The record of each commit names the tables that its snapshot has. Where it cannot be read, a missing link is taken
+    for what it would else be: damage.
+    """
+    if (layout.snapshot(number) / table).is_symlink():
+        return False
+    try:
+        tables = json.loads(layout.record(number).read_text(encoding="utf-8"))["tables"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return table not in tables
+
+
+def make_empty(folder: Path, table: str) -> Path:
+    """Make a version of a table without rows, and return its folder."""
+    for inner in ("dataset", PARTS_FOLDER, BUNDLES_FOLDER):
+        (folder / inner).mkdir(parents=True)
+    write_table_metadata(folder, table, 0, ())
+    return folder
+
+
+@cache
+def empty_version(table: str) -> Path:
+    """Return a version of a table without rows, outside any lake: it goes when this process ends."""
+    return make_empty(Path(_place().name).resolve() / table / "000000", table)
+
+
+@cache
+def _place() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="skylake-empty-")

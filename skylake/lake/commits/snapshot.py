@@ -1,0 +1,199 @@
+"""Read a lake as it was at one instant."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from skylake.core.batch import is_plain_name
+from skylake.durable import hold
+from skylake.errors import LakeError
+from skylake.lake.commits.new_tables import empty_version, is_addition
+from skylake.lake.commits.table_version import Version
+from skylake.lake.integrity.damaged_files import damaged, reading
+from skylake.lake.layout import Layout
+from skylake.lake.storage.parts import Part
+from skylake.lake.storage.schema_versions import open_catalog, require_known
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import arrow_schema, load
+from skylake.sky.cone import WrongCount, read_cone
+from skylake.sky.pixels import PixelTree
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+
+class Snapshot:
+    """One version of every table of a lake.
+
+    A snapshot is resolved once, when it is made; what is committed later is not seen. All ways of
+    reading give the same rows.
+
+    Parameters
+    ----------
+    layout : Layout
+    number : int
+    """
+
+    def __init__(self, layout: Layout, number: int) -> None:
+        self.layout = layout
+        self.number = number
+        self._versions: dict[str, Version] = {}
+        try:
+            # As long as this object lives, a vacuum leaves the snapshot alone.
+            weakref.finalize(self, os.close, hold(layout.snapshot(number)))
+        except FileNotFoundError as error:
+            raise LakeError(f"{layout.root}: there is no snapshot {number}") from error
+        require_known(layout.root, layout.snapshot(number))
+
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[Layout, int]]:
+        """Open the same snapshot in another process."""
+        return (Snapshot, (self.layout, self.number))
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        """Tell dask what this is: how it is pickled may depend on what its file system remembers of the store."""
+        return (str(self.layout.root), self.number)
+
+    def folder(self, table: str) -> Path:
+        """Return the folder of a table, free of links: for lsdb, DuckDB and others, which read lazily.
+
+        Raises
+        ------
+        LakeError
+            If it is not there.
+        """
+        load(table)
+        if is_addition(self.layout, self.number, table):
+            return empty_version(table)
+        folder = (self.layout.snapshot(self.number) / table).resolve()
+        if folder.parent != self.layout.versions(table) and folder.is_dir():
+            raise LakeError(
+                f"{self.layout.snapshot(self.number) / table}: the link leads to {folder}, which is no version of the "
+                f"table; `skylake verify {shlex.quote(str(self.layout.root))}` gives the command that replaces it"
+            )
+        if not folder.is_dir():
+            raise LakeError(
+                f"{self.layout.root}: snapshot {self.number} has lost its table {table}; `skylake verify` tells the "
+                "command that mends it"
+            )
+        return folder
+
+    def version(self, table: str) -> Version:
+        """Return the version of a table: its parts, bundles and files."""
+        if table not in self._versions:
+            self._versions[table] = Version(self.folder(table))
+        return self._versions[table]
+
+    def tree(self, table: str, order: int) -> PixelTree:
+        """Return the pixels into which a table is divided; where it has no rows yet, of the given order."""
+        return PixelTree.completed(self.version(table).pixels, order)
+
+    def parts(self, table: str) -> dict[str, Part]:
+        """Return the parts of a table by name."""
+        return self.version(table).parts
+
+    def part(self, table: str, name: str) -> Part | None:
+        """Return one part of a table, without reading about the others; None if there is none of that name."""
+        return self.version(table).part(name)
+
+    def read_part(self, table: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one part; none if there is no such part."""
+        version = self.version(table)
+        part = version.part(name)
+        return read_files(table, version.slices_of(part) if part else [], columns)
+
+    def slices(self, table: str, where: Callable[[Part], bool] | None = None) -> list[Slice]:
+        """Return where the rows of a table are, or those of the parts for which `where` holds."""
+        version = self.version(table)
+        if where is None:
+            return [Slice(path) for path in version.whole_files()]
+        return version.slices(part for part in version.parts.values() if where(part))
+
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        where: Callable[[Part], bool] | None = None,
+        filter: Any = None,
+    ) -> pa.Table:
+        """Return rows as Arrow.
+
+        Parameters
+        ----------
+        table : str
+        columns : sequence of str or None
+            Columns to read.
+        where : callable or None
+            Chooses parts.
+        filter : pyarrow.compute.Expression or None
+            Chooses rows.
+        """
+        return read_files(table, self.slices(table, where), columns, filter)
+
+    def n_rows(self, table: str) -> int:
+        """Return the number of rows of a table, from what is known of its parts."""
+        return self.version(table).n_rows
+
+    def cone(
+        self,
+        table: str,
+        ra_deg: float,
+        dec_deg: float,
+        radius_deg: float,
+        columns: Sequence[str] | None = None,
+        filter: Any = None,
+    ) -> pa.Table:
+        """Return the rows of a HATS table within a cone, those of them for which a filter holds.
+
+        Raises
+        ------
+        LakeError
+            If the table has no positions, or a file that the cone touches is missing or damaged.
+        """
+        schema = load(table)
+        if schema.layout.kind != "hats":
+            raise LakeError(
+                f"the rows of {table} have no index of positions; use a query by ra_deg and dec_deg"
+            )
+        version = self.version(table)
+        place, form = (ra_deg, dec_deg, radius_deg), arrow_schema(schema)
+        try:
+            with reading(version.whole_files):
+                return read_cone(version.folder, *place, columns, filter, form, version.leaves)
+        except WrongCount as error:
+            raise damaged(error.path, error.why) from error
+
+    def duckdb(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with a view for each table and reference catalog."""
+        from skylake.lake.storage.duckdb_tables import connect
+
+        return connect(self)
+
+    def pandas(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return rows as a pandas frame."""
+        frame: pd.DataFrame = self.read(table, columns).to_pandas()
+        return frame
+
+    def lsdb(self, table: str, **options: Any) -> Any:
+        """Return a HATS table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`.
+
+        The snapshot stays for as long as the catalog is used, and whatever is made from it.
+        """
+        self.version(table).require_files()
+        return open_catalog(self.folder(table), table, self, **options)
+
+    def catalogs(self) -> list[str]:
+        """Return the names of the reference catalogs."""
+        found = self.layout.catalogs.glob("*/collection.properties")
+        return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
+
+    def catalog(self, name: str) -> Path:
+        """Return the folder of a reference catalog, which need not be there."""
+        return self.layout.catalog(name)

@@ -1,0 +1,138 @@
+"""The number of the next snapshot belongs to one committer: how it finds out that a lock did not keep others away.
+
+Some file systems lock files on one machine only, or give up a lock that they were told to hold. Two committers then
+build upon the same snapshot, and the one that moves the pointer last would take away what the other has published.
+Whoever begins a commit removes what unfinished ones have left, the claims of others first. So a committer whose claim
+is still there when it is about to move the pointer is the last that has begun.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from skylake.errors import OvertakenError
+from skylake.lake.commits.snapshot_history import current_number
+from skylake.lake.layout import Layout
+
+#: What is said of a folder that somebody has removed, on a disk and over a network.
+_GONE = {errno.ENOENT, errno.ESTALE}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim to the number of the next snapshot.
+
+    Attributes
+    ----------
+    layout : Layout
+    base : int
+        Number of the snapshot that is current.
+    descriptor : int
+        Of the folder of the snapshot to be, which stays the same file for as long as this is open.
+    token : str
+        Random; the record of the commit has it.
+    """
+
+    layout: Layout
+    base: int
+    descriptor: int
+    token: str
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot to be."""
+        return self.base + 1
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the snapshot to be."""
+        return self.layout.snapshot(self.number)
+
+    def require_base(self) -> None:
+        """Refuse to go on if somebody has published since.
+
+        Raises
+        ------
+        OvertakenError
+        """
+        if current_number(self.layout) != self.base:
+            raise _overtaken(self.layout)
+
+    def require(self) -> None:
+        """Refuse to go on if somebody has claimed the number since.
+
+        Raises
+        ------
+        OvertakenError
+        """
+        if not self.stands() or self._recorded_token() != self.token:
+            raise _overtaken(self.layout)
+
+    def stands(self) -> bool:
+        """Tell whether the folder is still the one that was claimed."""
+        try:
+            # Opened, as a network file system answers what it remembers when it is merely asked.
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.fstat(self.descriptor))
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _recorded_token(self) -> str | None:
+        try:
+            text = self.layout.record(self.number).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        token: str | None = json.loads(text).get("token")
+        return token
+
+
+@contextmanager
+def claimed(layout: Layout, base: int) -> Iterator[Claim]:
+    """Claim the number after that of a snapshot, which is the current one.
+
+    Raises
+    ------
+    OvertakenError
+        If somebody else has claimed it, or claims it before this ends and so takes away what was built.
+    OSError
+        If the lake cannot be written.
+    """
+    folder = layout.snapshot(base + 1)
+    try:
+        folder.mkdir(parents=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (FileExistsError, FileNotFoundError) as error:
+        raise _overtaken(layout) from error
+    claim = Claim(layout, base, descriptor, secrets.token_hex(16))
+    try:
+        yield claim
+    except OSError as error:
+        if claim.stands():
+            raise
+        raise _overtaken(layout) from error
+    finally:
+        os.close(descriptor)
+
+
+def _overtaken(layout: Layout) -> OvertakenError:
+    return OvertakenError(
+        f"{layout.root}: another process writes to the lake at the same time, so its file system does not keep the "
+        "lock between the two; this commit is not made: mount it with locks that hold on all machines, or write "
+        "from one machine only, and run again"
+    )

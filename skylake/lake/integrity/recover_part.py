@@ -1,0 +1,129 @@
+"""Describe a part again whose description is lost: its files have the rows, and the ledger tells the rest.
+
+``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify` tells when.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.errors import LakeError, SkylakeError
+from skylake.lake.commits.commit import committing
+from skylake.lake.lake import Lake
+from skylake.lake.layout import PARTS_FOLDER, Layout
+from skylake.lake.storage.parts import Key, Part, PartFile, file_sha256, key_of
+from skylake.lake.storage.slices import read_files
+from skylake.schema import TableSchema, load
+from skylake.schema.digest import rows_digest
+from skylake.sky.hats import replace_text
+
+
+def recovered(layout: Layout, folder: Path, table: str, name: str) -> Part | None:
+    """Return a part as its description told it; None if its files do not hold what the ledger says of it.
+
+    Parameters
+    ----------
+    layout : Layout
+    folder : Path
+        Of the version of the table.
+    table, name : str
+    """
+    schema, record = load(table), recorded(layout, table, name)
+    if record is None or not record.get("inputs"):
+        return None
+    try:
+        found = [
+            _read(folder, path, schema) for path in sorted((folder / "dataset").rglob(f"{name}.parquet"))
+        ]
+    except (OSError, KeyError, pa.ArrowException):
+        return None
+    keys, forms = {key for _, key, _ in found}, {form for *_, form in found}
+    if len(keys) != 1 or len(forms) != 1:
+        return None
+    key, form = keys.pop(), forms.pop()
+    values = dict(key)
+    if "camera" not in values or "night" not in values:
+        return None
+    part = Part(
+        table,
+        name,
+        tuple(sorted((file for file, *_ in found), key=lambda file: file.path)),
+        str(values["camera"]),
+        int(values["night"]),
+        key,
+        record["inputs"],
+        record["software_version"],
+        form,
+    )
+    return part if (part.n_rows, part.checksum) == (record["rows"], record["checksum"]) else None
+
+
+def _read(folder: Path, path: Path, schema: TableSchema) -> tuple[PartFile, Key, str]:
+    """Return what is known of a file, the key of its rows, and the schema that they were written under."""
+    form = (pq.read_schema(path).metadata or {})[b"skylake.schema_sha256"].decode()
+    rows = read_files(schema.name, [path])
+    place, size = str(path.relative_to(folder)), path.stat().st_size
+    file = PartFile(place, rows.num_rows, rows_digest(rows), size, file_sha256(path))
+    return file, key_of(rows, schema), form
+
+
+def recorded(layout: Layout, table: str, name: str) -> dict[str, Any] | None:
+    """Return what the newest record of the ledger that has a part says of it; None if none has."""
+    for path in sorted(layout.ledger.glob("[0-9]*.json"), reverse=True):
+        try:
+            text = path.read_text(encoding="utf-8")
+            # Most are of other nights, and long.
+            part: dict[str, Any] | None = (
+                json.loads(text)["replaced"].get(table, {}).get(name) if name in text else None
+            )
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+        if part is not None:
+            return part
+    return None
+
+
+def recover(lake: Lake, table: str, name: str) -> Path:
+    """Write the description of a part of the current snapshot again, and return its path.
+
+    Raises
+    ------
+    LakeError
+        If the description is there, or the files do not hold what the ledger says of the part.
+    """
+    with committing(lake.layout):
+        snapshot = lake.snapshot()
+        path = snapshot.folder(table) / PARTS_FOLDER / f"{name}.json"
+        if snapshot.part(table, name) is not None:
+            raise LakeError(f"{path}: {name} of {table} is described already")
+        part = recovered(lake.layout, snapshot.folder(table), table, name)
+        if part is None:
+            raise LakeError(
+                f"{path}: the files of {name} do not hold what the ledger says of it; `skylake verify` tells the "
+                "command that mends it"
+            )
+        replace_text(path, part.to_json())
+    return path
+
+
+def main(arguments: Sequence[str]) -> str | None:
+    """Recover the part that the arguments name; return what went wrong."""
+    try:
+        lake, table, name = arguments
+        recover(Lake(lake), table, name)
+    except ValueError:
+        return "usage: python -m skylake.lake.integrity.recover_part LAKE TABLE PART"
+    except SkylakeError as error:
+        return f"skylake: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

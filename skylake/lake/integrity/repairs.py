@@ -1,0 +1,334 @@
+"""Find the command that mends a damaged file: another version may hold it whole, or it can be made again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skylake.lake.commits.internal_links import foreign_links, lost_version
+from skylake.lake.commits.table_version import Version
+from skylake.lake.integrity.fact_relations import UNREADABLE
+from skylake.lake.integrity.lake_facts import Facts
+from skylake.lake.integrity.recover_part import recorded, recovered
+from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
+from skylake.lake.storage.parts import Part, PartFile, is_as_written
+from skylake.schema import load, table_names
+
+#: What to do after going back.
+_THEN = "then run the pipeline again"
+#: Tables that `skylake aggregate` makes.
+_AGGREGATES = ("nights", "lightcurves", "forced_lightcurves", "maps")
+
+
+class Mends:
+    """Mends of what is found in a lake.
+
+    Parameters
+    ----------
+    facts : Facts
+    """
+
+    #: What a template may ask for.
+    NAMES: ClassVar = frozenset(
+        f"{name}_mend"
+        for name in (
+            "file",
+            "part",
+            "bundle",
+            "orphan",
+            "version",
+            "pixel",
+            "hats",
+            "document",
+            "pointer",
+            "record",
+            "snapshot",
+        )
+    ) | {"lake"}
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._claims: dict[tuple[str, str], dict[str, Any]] = {}
+        columns = ("table_name", "path", "n_rows", "n_bytes", "sha256", "kind", "owner", "camera", "night")
+        for table, path, n_rows, n_bytes, sha256, *rest in facts.relations.values("lake_files", *columns):
+            claim = dict(zip(columns[5:], rest, strict=True))
+            self._claims[table, path] = claim | {"file": PartFile(path, n_rows, "", n_bytes, sha256)}
+
+    @property
+    def lake(self) -> str:
+        """The lake as a word of a shell."""
+        return shlex.quote(str(self.facts.layout.root))
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
+        """Return the mends that a template may ask for, to be worked out from an offending row."""
+        return {
+            "lake": lambda: self.lake,
+            "file_mend": lambda: self.file(row["table_name"], row["path"]),
+            "pixel_mend": lambda: self.pixel(row["table_name"], row["path"]),
+            "part_mend": lambda: self.before(row["table_name"], row["bundle"] or row["part"]),
+            "bundle_mend": lambda: self.bundle(row["table_name"], row["bundle"]),
+            "orphan_mend": lambda: self.orphan(row["table_name"], row["bundle"] or row["part"]),
+            "version_mend": lambda: self.version(row["table_name"]),
+            "hats_mend": lambda: self.hats(row["name"], row["folder"]),
+            "document_mend": lambda: self.document(row["path"], row["kind"], row["table_name"]),
+            "pointer_mend": lambda: self.pointer(row["link"], row["wanted"]),
+            "record_mend": lambda: self.record(row["snapshot"]),
+            "snapshot_mend": lambda: self.snapshot(row["snapshot"], row["table_name"], row["is_verified"]),
+        }
+
+    def pointer(self, link: str, wanted: str | None) -> str:
+        """Return the command that sets a link right."""
+        place = self.facts.layout.root / link
+        if wanted is None:
+            return f"restore {self.lake} from a copy"
+        made = f"ln -sfn {wanted} {shlex.quote(str(place))}"
+        if place.exists() and not place.is_symlink():
+            return f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.broken')} && {made}"
+        return made
+
+    def snapshot(self, number: int, table: str, is_verified: bool) -> str:
+        """Return the command that sets the link of a snapshot right, or ends the snapshot."""
+        lost = lost_version(self.facts.layout, number, table)
+        if lost is not None:
+            link = (self.facts.layout.snapshot(number) / table).relative_to(self.facts.layout.root)
+            return self.pointer(str(link), f"../../_versions/{table}/{lost}")
+        if not is_verified:
+            return f"rm -r {shlex.quote(str(self.facts.layout.snapshot(number)))}"
+        newest = max(self.snapshots, default=None)
+        if newest is None:
+            return f"restore {self.lake} from a copy"
+        folder = shlex.quote(str(self.facts.layout.snapshot(number)))
+        return f"skylake rollback {self.lake} {newest}, rm -r {folder}, {_THEN}"
+
+    def record(self, number: int) -> str:
+        """Return how to live without a record of the ledger: one that says that it was lost."""
+        times = dict(self.facts.relations.values("ledger", "snapshot", "time_utc"))
+        before = [time for other, time in sorted(times.items()) if other < number]
+        record: dict[str, Any] = {
+            "snapshot": number, "base": number - 1, "stage": "lost", "batch": "-", "software_version": "unknown",
+            "time_utc": before[-1] if before else "1970-01-01T00:00:00+00:00", "tables": list(table_names()),
+            "replaced": {}, "removed": {}, "merged": {}, "loosened": {},
+        }  # fmt: skip
+        path = shlex.quote(str(self.facts.layout.record(number)))
+        return (
+            f"restore {path} from a copy of the lake; or do without, as only the history lacks it: "
+            f"echo {shlex.quote(json.dumps(record))} > {path}"
+        )
+
+    def bundle(self, table: str, bundle: str) -> str:
+        """Return the command that mends the description of a bundle."""
+        path = self.facts.folders[table] / BUNDLES_FOLDER / f"{bundle}.json"
+        return self.document(str(path.relative_to(self.facts.layout.root)), "description of a bundle", table)
+
+    def orphan(self, table: str, owner: str) -> str:
+        """Return the command that removes rows of a night without frames."""
+        command = {
+            "matches": "calibrate", "zeropoints": "calibrate",
+        }.get(table, "aggregate" if table in _AGGREGATES else None)  # fmt: skip
+        return f"skylake {command} {self.lake}" if command else self.before(table, owner)
+
+    def hats(self, name: str, folder: str) -> str:
+        """Return the command that mends a HATS table or a reference catalog."""
+        if name in self.facts.folders and load(name).layout.batch:
+            return f"skylake compact {self.lake} {name} --all"
+        if name in self.facts.folders:
+            return self.version(name)
+        return f"skylake catalog import {self.lake} {Path(folder).name} --replace …"
+
+    def file(self, table: str, path: str) -> str:
+        """Return the command that mends a file of the snapshot."""
+        claim = self._claims.get((table, path))
+        target = self.facts.folders[table] / path
+        if claim is None or is_as_written(self.facts.folders[table], claim["file"]):
+            # The file is as it was written, or nobody tells of it: it is the description that is lost or wrong.
+            owner = target.stem if claim is None else claim["owner"]
+            description = self._twin_description(table, owner, target)
+            if description is not None:
+                return description
+        if claim is None:
+            return self._undescribed(table, target)
+        twin = self._twin(table, path, claim)
+        if twin is not None:
+            made = "" if target.parent.is_dir() else f"mkdir -p {shlex.quote(str(target.parent))} && "
+            return made + _link(twin, target)
+        again = self._again(table, claim, target) if claim["kind"] == "fresh" else None
+        return again or self.before(table, claim["owner"])
+
+    def _undescribed(self, table: str, target: Path) -> str:
+        """Return what becomes of a file that no description tells of: it may hold the only copy of its rows."""
+        layout, owner = self.facts.layout, target.stem
+        if recovered(layout, self.facts.folders[table], table, owner) is not None:
+            return f"python -m skylake.lake.integrity.recover_part {self.lake} {table} {shlex.quote(owner)}"
+        if owner.startswith(COMPACTED) or recorded(layout, table, owner) is not None:
+            return self.before(table, owner)
+        return f"rm {shlex.quote(str(target))}"
+
+    def pixel(self, table: str, path: str | None) -> str:
+        """Return the command that mends the list of pixels: that of a lost file of the pixel, if there is one."""
+        return self.version(table) if path is None else self.file(table, path)
+
+    def _again(self, table: str, claim: dict[str, Any], target: Path) -> str | None:
+        """Return the command that makes the part of a file again, and nothing else; None where there is none.
+
+        A file that is there, with the wrong content, is taken away first: then the part is out of date.
+        """
+        night = claim["night"]
+        if table in ("sources", "forced_sources"):
+            return f"skylake ingest {self.lake} --camera {claim['camera']} --redo --from {night} --to {night} PATH…"
+        if table in _AGGREGATES:
+            command = f"skylake aggregate {self.lake} {table}"
+        elif table in ("matches", "zeropoints"):
+            catalog, _, version = (
+                str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-").rpartition("-v")
+            )
+            if table == "matches":
+                catalog, version = str(claim["owner"]).removeprefix(f"{claim['camera']}-{night}-"), ""
+            command = f"skylake calibrate {self.lake} --catalog {catalog}" + (
+                version and f" --version {version}"
+            )
+        else:
+            return None
+        return f"rm -f {shlex.quote(str(target))} && {command}"
+
+    def before(self, table: str, owner: str) -> str:
+        """Return the way back to before a part or bundle was made."""
+        for number, versions in sorted(self.snapshots.items(), reverse=True):
+            version = Version(versions[table])
+            if owner not in version.fresh and owner not in version.bundle_descriptions:
+                return f"skylake rollback {self.lake} {number}, {_THEN}"
+        return f"restore {owner} of {table} from a copy of the lake"
+
+    def version(self, table: str) -> str:
+        """Return the way back to before the version of a table was made."""
+        mine = self.facts.folders.get(table)
+        for number, versions in sorted(self.snapshots.items(), reverse=True):
+            if versions[table] != mine:
+                return f"skylake rollback {self.lake} {number}, {_THEN}"
+        return f"restore {mine or table} from a copy of the lake"
+
+    def document(self, path: str, kind: str, table: str | None) -> str:
+        """Return the command that mends a description."""
+        target = self.facts.layout.root / path
+        if kind == "link":
+            return next(one.mend for one in foreign_links(self.facts.layout, deep=True) if one.path == target)
+        if kind == "row group metadata":
+            return f"rm {shlex.quote(str(target))}"
+        if kind == "list of a catalog":
+            return f"skylake catalog import {self.lake} {target.parent.name} --replace …"
+        if kind == "configuration":
+            name = shlex.quote(str(target))
+            return (
+                f"restore {name} from a copy of the lake; or do without, as the next run under this configuration "
+                f"writes it again: mv {name} {shlex.quote(f'{target}.damaged')}"
+            )
+        if kind == "table of a camera":
+            return f"rm {shlex.quote(str(target))}" + _learnt_again(self.lake, target.name)
+        if kind == "camera profile":
+            return f"skylake ingest {self.lake} --camera FILE.toml PATH…"
+        if table is not None and table in self.facts.folders:
+            inner = target.relative_to(self.facts.folders[table])
+            for other in self._versions(table):
+                twin = other / inner
+                if kind.startswith("description") and _is_whole_description(twin, kind):
+                    if target.exists() and twin.samefile(target):
+                        continue
+                    return _link(twin, target)
+                if kind == "common metadata" and twin.is_file() and twin.stat().st_size > 12:
+                    return f"cp {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+            return self.version(table)
+        if kind == "record of the ledger" and target.stem.isdecimal():
+            return self.record(int(target.stem))
+        if kind == "settings":
+            return f"correct {shlex.quote(str(target))}, or restore it from a copy of the lake"
+        return f"restore {shlex.quote(str(target))} from a copy of the lake"
+
+    @cached_property
+    def snapshots(self) -> dict[int, dict[str, Path]]:
+        """Folders of the tables of every whole snapshot that is kept, before the one that is verified."""
+        found: dict[int, dict[str, Path]] = {}
+        broken = set()
+        for number, table, problem in self.facts.relations.values(
+            "snapshot_tables", "snapshot", "table_name", "problem"
+        ):
+            folder = self.facts.layout.snapshot(number) / table
+            found.setdefault(number, {})[table] = folder.resolve()
+            if problem is not None:
+                broken.add(number)
+        mine = self.facts.snapshot
+        return {number: one for number, one in found.items() if number not in broken and number != mine}
+
+    def _versions(self, table: str) -> Iterator[Path]:
+        """Yield the folders of the other versions of a table, the newest first."""
+        folder = self.facts.layout.versions(table)
+        mine = self.facts.folders.get(table)
+        yield from (one for one in sorted(folder.glob("[0-9]*"), reverse=True) if one != mine)
+
+    def _twin(self, table: str, path: str, claim: dict[str, Any]) -> Path | None:
+        """Return a whole copy of a file in another version, if there is one."""
+        target = self.facts.folders[table] / path
+        for version in self._versions(table):
+            twin = version / path
+            if target.exists() and twin.exists() and twin.samefile(target):
+                continue
+            if is_as_written(version, claim["file"]):
+                return twin
+        return None
+
+    def _twin_description(self, table: str, owner: str, file: Path) -> str | None:
+        """Return the command that brings back a description which tells of a file as it is."""
+        mine = self.facts.folders[table]
+        path = str(file.relative_to(mine))
+        for kind in (PARTS_FOLDER, BUNDLES_FOLDER):
+            target = mine / kind / f"{owner}.json"
+            for version in self._versions(table):
+                twin = version / kind / f"{owner}.json"
+                same = target.exists() and twin.exists() and twin.samefile(target)
+                if not same and _tells_of(twin, path, file):
+                    return _link(twin, target)
+        return None
+
+
+def _learnt_again(lake: str, name: str) -> str:
+    """Return the command that learns again what a table of a camera held; nothing where the next run does so."""
+    camera, _, what = name.removesuffix(".parquet").rpartition(".")
+    learn = {"geometries": "learn", "distortions": "learn", "place": "mosaic"}.get(what)
+    return f" && skylake camera {learn} {lake} --camera {camera}" if learn else ""
+
+
+def _link(twin: Path, target: Path) -> str:
+    return f"ln -f {shlex.quote(str(twin))} {shlex.quote(str(target))}"
+
+
+def _tells_of(description: Path, path: str, file: Path) -> bool:
+    """Tell whether a description tells of a file with the bytes and rows that it has."""
+    try:
+        if description.parent.name == PARTS_FOLDER:
+            files = Part.from_json(description.read_text(encoding="utf-8")).files
+        else:
+            files = Bundle.read(description).files
+        n_rows = pq.read_metadata(file).num_rows
+    except (*UNREADABLE, pa.ArrowException):
+        return False
+    told = next((one for one in files if one.path == path), None)
+    if told is None or told.n_rows != n_rows:
+        return False
+    return is_as_written(file.parents[len(Path(path).parts) - 1], told)
+
+
+def _is_whole_description(path: Path, kind: str) -> bool:
+    try:
+        if kind == "description of a part":
+            Part.from_json(path.read_text(encoding="utf-8"))
+        else:
+            list(read_members(path))
+    except UNREADABLE:
+        return False
+    return True

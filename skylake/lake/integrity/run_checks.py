@@ -1,0 +1,225 @@
+"""Verify a lake: run the checks of ``sql/checks`` over its facts and its tables.
+
+Nothing here writes to the lake. What is damaged is told by the checks that are for it, and left out by the others.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skylake.lake.integrity.check_queries import Check, Outcome, fill, load_checks, run_check
+from skylake.lake.integrity.fact_relations import RELATIONS
+from skylake.lake.integrity.lake_facts import Facts
+from skylake.lake.integrity.repairs import Mends
+from skylake.lake.integrity.scan_files import Claim
+from skylake.lake.storage.duckdb_tables import duckdb_columns
+from skylake.lake.storage.parts import Key
+from skylake.schema import empty_table, load
+from skylake.sky.hats import pixel_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+Files = Mapping[str, tuple[str, ...]]
+"""Paths of the files of each table that can be read."""
+
+#: Memory of DuckDB in a worker; what needs more goes to a temporary folder.
+_MEMORY = "2GB"
+#: Rows of the largest table in a share.
+_SHARE_ROWS = 10_000_000
+#: Rows that are read by checks which share a connection; to open one takes as long as to read some 100,000 rows.
+_CONNECTION_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A check of the rows in which a column has certain values.
+
+    Attributes
+    ----------
+    check : Check
+    files : mapping
+        Files of the tables that the check reads.
+    number, count : int
+        The share, of so many; a row belongs to the share that its value leaves when divided by the count.
+    n_rows : int
+        Rows that are read for it, of all tables.
+    show : int
+        Offending rows to return at most.
+    """
+
+    check: Check
+    files: Files
+    number: int
+    count: int
+    n_rows: int
+    show: int
+
+
+def readable_files(facts: Facts) -> dict[str, tuple[str, ...]]:
+    """Return the files of each table that can be read as far as is known: neither foreign nor broken."""
+    relations = facts.relations
+    told = set(relations.values("lake_files", "table_name", "path"))
+    told -= {
+        (table, path)
+        for table, path, problem in relations.values("file_scans", "table_name", "path", "problem")
+        if problem is not None
+    }
+    columns = ("table_name", "path", "n_rows", "problem", "drift")
+    found: dict[str, list[str]] = {}
+    for table, path, n_rows, problem, drift in sorted(relations.values("disk_files", *columns), key=_place):
+        if (table, path) in told and n_rows and problem is None and drift is None:
+            found.setdefault(table, []).append(str(facts.folders[table] / path))
+    return {table: tuple(paths) for table, paths in found.items()}
+
+
+def _place(row: Sequence[Any]) -> tuple[str, str]:
+    return str(row[0]), str(row[1])
+
+
+def claims_of(facts: Facts) -> list[Claim]:
+    """Return every file that is there, with what the descriptions say of it."""
+    relations = facts.relations
+    keys: dict[tuple[str, str], Key] = {}
+    for table, part, text in relations.values("lake_parts", "table_name", "part", "batch_key"):
+        keys[table, part] = _key(text)
+    members: dict[tuple[str, str], list[tuple[str, Key]]] = {}
+    for table, part, path in relations.values("part_files", "table_name", "part", "path"):
+        members.setdefault((table, path), []).append((part, keys[table, part]))
+    readable = {
+        (table, path)
+        for table, path, problem in relations.values("disk_files", "table_name", "path", "problem")
+        if problem is None
+    }
+    places = sorted(set(relations.values("lake_files", "table_name", "path")) & readable)
+    return [
+        Claim(table, path, facts.folders[table], tuple(members.get((table, path), ())), pixel_of(path))
+        for table, path in places
+    ]
+
+
+def _key(text: str) -> Key:
+    import json
+
+    return tuple(json.loads(text).items())
+
+
+@contextmanager
+def connect(
+    files: Files, tables: Sequence[str], share: tuple[str, int, int] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a DuckDB with views of some tables, or of a share of their rows; it spills to a folder of its own."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="skylake-verify-") as spill, duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET temp_directory = '{_text(spill)}'")
+        if share is not None:
+            connection.execute("SET threads = 1")
+        for name in tables:
+            _add_view(connection, name, files.get(name, ()), share)
+        yield connection
+
+
+def _add_view(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    paths: Sequence[str],
+    share: tuple[str, int, int] | None,
+) -> None:
+    if not paths:
+        connection.register(name, empty_table(load(name)))
+        return
+    listed = ", ".join(f"'{_text(_plain(path))}'" for path in paths)
+    chosen = ""
+    if share is not None and share[0] in load(name).names:
+        chosen = f" WHERE {share[0]} % {share[2]} = {share[1]}"
+    connection.execute(
+        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], hive_partitioning = false, '
+        f"schema = MAP {{{duckdb_columns(load(name))}}}){chosen}"
+    )
+
+
+def _plain(path: str) -> str:
+    """Return a path in which DuckDB sees no pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
+
+
+def _text(value: str) -> str:
+    return value.replace("'", "''")
+
+
+def chosen_checks(names: Sequence[str], deep: bool, hats: bool) -> list[Check]:
+    """Return the checks to run: those of the lake's body before those that read its tables."""
+    kinds = {"fast"} | ({"deep", "hats"} if deep else set()) | ({"hats"} if hats else set())
+    found = [check for check in load_checks() if (check.name in names if names else check.kind in kinds)]
+    return sorted(found, key=lambda check: (check.share is not None, bool(check.tables)))
+
+
+def run_checks(facts: Facts, checks: Sequence[Check], files: Files, show: int) -> Iterator[Outcome]:
+    """Run checks that need no shares, one after the other."""
+    tables = sorted({name for check in checks for name in check.tables})
+    with connect(files, tables) as connection:
+        for relation in RELATIONS:
+            connection.register(relation, facts.relations.table(relation))
+        for check in checks:
+            yield run_check(connection, check, show)
+
+
+def shares_of(facts: Facts, check: Check, files: Files, show: int) -> list[Share]:
+    """Return the shares in which a check is run, so many that memory is bounded."""
+    counts: dict[str, int] = {}
+    for table, n_rows in facts.relations.values("lake_files", "table_name", "n_rows"):
+        counts[table] = counts.get(table, 0) + n_rows
+    count = max(1, *(-(-counts.get(table, 0) // _SHARE_ROWS) for table in check.tables))
+    n_rows = sum(counts.get(table, 0) for table in check.tables) // count
+    own = {table: files[table] for table in check.tables if table in files}
+    return [Share(check, own, number, count, n_rows, show) for number in range(count)]
+
+
+def together(shares: Sequence[Share]) -> list[list[Share]]:
+    """Return shares in groups that a worker runs on one connection: the same rows of each table, and few of them."""
+    groups: list[list[Share]] = []
+    for share in sorted(shares, key=lambda one: (one.check.share or "", one.number, one.count)):
+        first = groups[-1][0] if groups else share
+        same = (first.check.share, first.number, first.count) == (
+            share.check.share,
+            share.number,
+            share.count,
+        )
+        n_rows = sum(one.n_rows for one in groups[-1]) + share.n_rows if groups else 0
+        if groups and same and n_rows <= _CONNECTION_ROWS:
+            groups[-1].append(share)
+        else:
+            groups.append([share])
+    return groups
+
+
+def run_shares(shares: Sequence[Share]) -> list[Outcome]:
+    """Run checks on the same share of the rows; runs on a worker."""
+    first = shares[0]
+    chosen = (first.check.share or "", first.number, first.count)
+    files = {table: paths for share in shares for table, paths in share.files.items()}
+    tables = sorted({table for share in shares for table in share.check.tables})
+    with connect(files, tables, chosen) as connection:
+        return [run_check(connection, share.check, share.show) for share in shares]
+
+
+def findings(facts: Facts, outcome: Outcome) -> list[dict[str, str]]:
+    """Return what a check found, in words, and the command that mends each."""
+    mends = Mends(facts)
+    found = []
+    for row in outcome.rows:
+        asked = mends.of(row)
+        check = outcome.check
+        found.append({"says": fill(check.says, row, asked), "mend": fill(check.mend, row, asked)})
+    if outcome.error is not None:
+        says = f"the check could not be made: {outcome.error}"
+        found.append({"says": says, "mend": "mend what the other checks find, then verify again"})
+    return found

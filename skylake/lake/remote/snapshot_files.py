@@ -1,0 +1,103 @@
+"""What is in the folders that are published: paths, sizes and checksums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from skylake.core.ids import config_sha256
+from skylake.errors import LakeError
+from skylake.lake.commits.snapshot import Snapshot
+from skylake.lake.integrity.fact_relations import UNREADABLE
+from skylake.lake.storage.parts import Part, PartFile, file_sha256
+from skylake.sky.hats import OBJECTS, Objects, files_below, read_objects
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """An immutable folder of a lake.
+
+    Attributes
+    ----------
+    name : str
+        Name of the table, or ``catalogs/<name>``.
+    root : Path
+        The folder.
+    folder : str
+        Its place in a published lake, relative to the root.
+    objects : dict
+        Size and SHA-256 by path relative to the folder.
+    """
+
+    name: str
+    root: Path
+    folder: str
+    objects: Objects
+
+    @property
+    def other_folder(self) -> str:
+        """Place for this content where the usual one is taken by other content."""
+        digest = config_sha256({"objects": sorted(self.objects.items())})[:16]
+        if self.name.startswith("catalogs/"):
+            return f"catalogs/{digest}/{self.name.removeprefix('catalogs/')}"
+        return f"{self.folder}-{digest}"
+
+
+def table_contents(snapshot: Snapshot, table: str) -> Contents:
+    """Return what is in the version of a table. Checksums of data are those of the descriptions."""
+    root, version = snapshot.folder(table), snapshot.version(table)
+    known: dict[str, PartFile] = {}
+    for path in version.fresh.values():
+        part = Part.from_json(path.read_text(encoding="utf-8"))
+        known |= {file.path: file for file in part.files if file.sha256}
+    for bundle in version.bundles.values():
+        known |= {file.path: file for file in bundle.files if file.sha256}
+    objects = {}
+    for path in files_below(root):
+        name = path.relative_to(root).as_posix()
+        file = known.get(name)
+        objects[name] = (file.n_bytes, file.sha256) if file else _object(path)
+    return Contents(table, root, f"_versions/{table}/{root.name}", objects)
+
+
+def catalog_contents(snapshot: Snapshot, name: str, held: Objects) -> Contents:
+    """Return what is in a reference catalog and its margin.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    name : str
+    held : dict
+        What was published of it. A catalog of an older skylake does not tell the checksums of its files, but its
+        properties name one of its content: where they are the same, files of the same size are not read.
+
+    Raises
+    ------
+    LakeError
+        If the list of the catalog's files is damaged.
+    """
+    root = snapshot.catalog(name)
+    files = {path.relative_to(root).as_posix(): path for path in files_below(root)}
+    try:
+        told = read_objects(root)
+    except UNREADABLE as error:
+        raise LakeError(
+            f"{root / OBJECTS}: the list of files cannot be read ({error}); import the catalog again with "
+            "`skylake catalog import --replace`"
+        ) from error
+    if told is not None:
+        # What differs from it is not sent, and named.
+        objects = {path: told.get(path) or _object(file) for path, file in files.items()}
+        return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+    properties = {path: _object(file) for path, file in files.items() if path.endswith(".properties")}
+    if any(held.get(path) != known for path, known in properties.items()):
+        held = {}
+    objects = {
+        path: held[path] if path in held and held[path][0] == file.stat().st_size else _object(file)
+        for path, file in files.items()
+    }
+    return Contents(f"catalogs/{name}", root, f"catalogs/{name}", objects)
+
+
+def _object(file: Path) -> tuple[int, str]:
+    return file.stat().st_size, file_sha256(file)

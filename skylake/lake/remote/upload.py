@@ -1,0 +1,189 @@
+"""Fill a folder of a store: what has to be sent, what can be copied within the store, what is there already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skylake.errors import LakeError
+from skylake.lake.remote.published_lake import Publication, PublishedLayout, read_objects
+from skylake.lake.remote.snapshot_files import Contents
+from skylake.lake.storage.parts import file_sha256
+from skylake.places import key, read_together, store
+from skylake.sky.hats import OBJECTS, Objects, objects_of, objects_text
+
+#: Folder of the store that tells what a publish under way is sending where.
+UNFINISHED = "_unfinished"
+#: Transfers at a time: a store answers many as fast as one.
+_TRANSFERS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One object to make: sent from a file, or copied from another object.
+
+    A file must have the SHA-256 that is given, unless None is.
+    """
+
+    target: str
+    n_bytes: int
+    file: Path | None = None
+    source: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a folder of the store still lacks.
+
+    Attributes
+    ----------
+    contents : Contents
+    folder : str
+        Relative to the root of the published lake.
+    transfers : tuple of Transfer
+    n_there : int
+        Objects that an earlier publish has made.
+    stale : tuple of str
+        Objects in the folder that do not belong there.
+    """
+
+    contents: Contents
+    folder: str
+    transfers: tuple[Transfer, ...]
+    n_there: int
+    stale: tuple[str, ...]
+
+
+class Filler:
+    """Plans and makes the folders of a published lake."""
+
+    def __init__(self, target: PublishedLayout) -> None:
+        self.target = target
+        self.fs: Any = store(target.root)
+
+    def plan(self, contents: Contents, last: Publication | None) -> Plan | str:
+        """Return what is to be done for a folder of a lake; its place in the store where there is nothing to do.
+
+        Numbers of versions come again after a rollback and a vacuum, and a catalog may be imported anew: where a
+        place is taken by other content, there is a second one.
+        """
+        folder = contents.folder
+        held = read_objects(self.target, folder)
+        if held is not None and held != contents.objects:
+            folder = contents.other_folder
+            held = read_objects(self.target, folder)
+        return folder if held is not None else self._plan(contents, folder, last)
+
+    def _plan(self, contents: Contents, folder: str, last: Publication | None) -> Plan:
+        base = None if last is None else last.folders.get(contents.name)
+        sources = self._sources(base, read_objects(self.target, base) or {}) if base else {}
+        there: set[str] = set()
+        for begun, objects in self._begun(contents.name):
+            sizes = self.sizes(begun)
+            whole = {path: known for path, known in objects.items() if sizes.get(path) == known[0]}
+            if begun == folder:
+                there = {path for path, known in whole.items() if known == contents.objects.get(path)}
+            else:
+                sources |= self._sources(begun, whole)
+        transfers = (
+            self._transfer(contents, folder, path, sources) for path in contents.objects if path not in there
+        )
+        stale = (self.key(f"{folder}/{path}") for path in self.sizes(folder) if path not in there)
+        return Plan(contents, folder, tuple(transfers), len(there), tuple(stale))
+
+    def _transfer(
+        self, contents: Contents, folder: str, path: str, sources: dict[tuple[int, str], str]
+    ) -> Transfer:
+        known = contents.objects[path]
+        source = sources.get(known)
+        file = contents.root / path if source is None else None
+        return Transfer(self.key(f"{folder}/{path}"), known[0], file, source, known[1])
+
+    def _sources(self, folder: str, objects: Objects) -> dict[tuple[int, str], str]:
+        """Return where content is in the store."""
+        return {known: self.key(f"{folder}/{path}") for path, known in objects.items()}
+
+    def _begun(self, name: str) -> Iterator[tuple[str, Objects]]:
+        """Yield the folders, and what was to go into them, of publishes that did not end."""
+        for text in read_together(self.target.root / UNFINISHED / name, ".json").values():
+            yield json.loads(text)["folder"], objects_of(text)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the size of every object below a folder."""
+        root = self.key(folder)
+        found = self.fs.find(root, detail=True)
+        return {name[len(root) + 1 :]: info["size"] for name, info in found.items()}
+
+    def fill(self, plan: Plan, step: Callable[[], None]) -> None:
+        """Make the objects of a folder, and then the list of them, which says that it is whole."""
+        begun = self.target.root / UNFINISHED / plan.contents.name / f"{plan.folder.replace('/', '-')}.json"
+        objects = objects_text(plan.contents.objects)
+        # What is left of other content goes before it is said what will be there.
+        for stale in plan.stale:
+            self.fs.rm(stale)
+        self.write(begun, json.dumps({"folder": plan.folder} | json.loads(objects)))
+        self.transfer(plan.transfers, step)
+        self.write(self.target.root / plan.folder / OBJECTS, objects)
+        self.fs.rm(key(begun))
+
+    def transfer(self, transfers: Iterable[Transfer], step: Callable[[], None]) -> None:
+        """Make objects, several at a time."""
+        pool = ThreadPoolExecutor(_TRANSFERS)
+        try:
+            for _ in pool.map(self._make, transfers):
+                step()
+        finally:
+            # After an error or an interruption, what has not begun does not begin.
+            pool.shutdown(cancel_futures=True)
+
+    def _make(self, one: Transfer) -> None:
+        if one.source is not None:
+            self.fs.cp_file(one.source, one.target)
+            return
+        assert one.file is not None
+        if one.file.stat().st_size != one.n_bytes:
+            raise LakeError(
+                f"{one.file}: the file has not the size that it was written with; restore it from a copy"
+            )
+        # Readers trust what the list of objects tells of this.
+        if one.sha256 is not None and file_sha256(one.file) != one.sha256:
+            raise LakeError(
+                f"{one.file}: the file has not the bytes that it was written with; `skylake verify --deep` tells the "
+                "command that mends it"
+            )
+        self.fs.put_file(str(one.file), one.target)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names below a folder of the store."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self.key(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder; first the list of what is in it, so that nobody takes the rest for whole."""
+        for name in (f"{folder}/{OBJECTS}", folder):
+            self.fs.invalidate_cache()
+            if self.fs.exists(self.key(name)):
+                self.fs.rm(self.key(name), recursive=True)
+
+    def key(self, path: str) -> str:
+        """Return the name of a path below the root within the store."""
+        return key(self.target.root / path) if path else key(self.target.root)
+
+    def write(self, where: Path, content: str | bytes) -> None:
+        """Write an object whole. A folder of this machine needs a second name for that; stores do so themselves."""
+        whole = content.encode() if isinstance(content, str) else content
+        if "file" not in self.fs.protocol:
+            self.fs.pipe_file(key(where), whole)
+            return
+        partial = Path(key(where.parent / f".{where.name}.tmp"))
+        self.fs.pipe_file(str(partial), whole)
+        partial.replace(key(where))

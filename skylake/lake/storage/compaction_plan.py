@@ -1,0 +1,305 @@
+"""Plan how a table is compacted: which parts and bundles become one bundle, and which pixels are divided.
+
+Merging follows a log-structured tree (O'Neil et al. 1996, doi:10.1007/s002360050048): bundles have levels by the
+number of their parts, and some of one level become one of the next. With a fan-in of f, a table of n nights has at
+most (f - 1) (1 + log_f n) files in a pixel, and a row is rewritten about log_f n times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from skylake.core.sphere import IntArray
+from skylake.lake.commits.build_version import StagedBundle, bundle_name
+from skylake.lake.commits.table_version import Version
+from skylake.lake.layout import part_file
+from skylake.lake.storage.bundles import Bundle
+from skylake.lake.storage.merge_files import INDEX, Merge, Merged
+from skylake.lake.storage.parts import Part, PartFile
+from skylake.lake.storage.slices import Slice, read_files
+from skylake.schema import load
+from skylake.sky.pixels import Pixel, pixel_range
+
+#: So many parts, or bundles of one level, are merged into one bundle. The least number makes the fewest files, for
+#: which every commit and every question pays, and rewrites most, for which one run a night pays.
+FAN_IN = 2
+#: Values, rows times columns, above which files of a table without pixels are merged no more: they are sorted in
+#: memory.
+_FLAT_VALUES = 20_000_000
+#: Finest pixels; one star with more rows than a pixel should have cannot be divided.
+_FINEST_ORDER = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file of a bundle to be.
+
+    Attributes
+    ----------
+    merge : Merge
+        Its rows, and where they are.
+    members : tuple of int
+        Number among the members of the bundle of each key of `merge`.
+    carried : Merged or None
+        Set if the file is taken over as it is: all of its rows lie in the one source.
+    """
+
+    merge: Merge
+    members: tuple[int, ...]
+    carried: Merged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bundle to make.
+
+    Attributes
+    ----------
+    table, name : str
+    level : int
+    parts : tuple of Part
+        Members, as they are now.
+    jobs : tuple of Job
+        Files of the bundle.
+    """
+
+    table: str
+    name: str
+    level: int
+    parts: tuple[Part, ...]
+    jobs: tuple[Job, ...]
+
+    def staged(self, results: Sequence[Merged | None], staging: Path) -> StagedBundle:
+        """Return the bundle from what became of the jobs, in their order."""
+        made = [(job, merged) for job, merged in zip(self.jobs, results, strict=True) if merged is not None]
+        made.sort(key=lambda pair: pair[1].file.path)
+        files: list[list[PartFile]] = [[] for _ in self.parts]
+        for job, merged in made:
+            for number, (n_rows, digest) in merged.shares.items():
+                files[job.members[number]].append(PartFile(merged.file.path, n_rows, digest))
+        # What is carried is of the present schema, what is merged becomes so.
+        form = load(self.table).sha256
+        members = tuple(
+            replace(part, files=tuple(own), schema_sha256=form)
+            for part, own in zip(self.parts, files, strict=True)
+        )
+        names = tuple(part.name for part in members)
+        whole = tuple(merged.file for _, merged in made)
+        return StagedBundle(Bundle(self.table, self.name, self.level, whole, names), members, staging)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Parts that have their own files, and bundles, that become one bundle."""
+
+    fresh: list[str] = field(default_factory=list)
+    bundles: list[Bundle] = field(default_factory=list)
+
+    @property
+    def n_parts(self) -> int:
+        return len(self.fresh) + sum(len(bundle.names) for bundle in self.bundles)
+
+    @property
+    def level(self) -> int:
+        return max(1, int(math.log(max(self.n_parts, 1), FAN_IN) + 1e-9))
+
+
+def dense_pixels(version: Version, most_rows: int, everything: bool = False) -> list[Pixel]:
+    """Return the pixels of a HATS table that have more than so many rows and may be divided.
+
+    One whose rows lie all in one place was found not to be divisible when its largest file was made. It is
+    looked at again when it has twice as many rows, or with `everything`.
+    """
+    merged = [file for bundle in version.bundles.values() for file in bundle.files]
+    fresh = [file for part in version.some(version.fresh) for file in part.files]
+    counts: Counter[Pixel] = Counter()
+    for file in (*merged, *fresh):
+        if file.pixel is not None:
+            counts[file.pixel] += file.n_rows
+    largest: dict[Pixel, int] = {}
+    for file in merged:
+        if file.pixel is not None:
+            largest[file.pixel] = max(file.n_rows, largest.get(file.pixel, 0))
+    return [
+        pixel
+        for pixel, rows in sorted(counts.items())
+        if rows > most_rows
+        and pixel[0] < _FINEST_ORDER
+        and (everything or largest.get(pixel, 0) <= most_rows or rows > 2 * largest[pixel])
+    ]
+
+
+def divide(table: str, pixel: Pixel, files: Iterable[Path], most_rows: int) -> list[Pixel]:
+    """Return the pixels into which a dense one is divided so that none has more than so many rows.
+
+    Pixels without rows are left out.
+    """
+    index = np.sort(read_files(table, files, [INDEX])[INDEX].to_numpy())
+    return _divide(index, pixel, most_rows)
+
+
+def _divide(index: IntArray, pixel: Pixel, most_rows: int) -> list[Pixel]:
+    order, number = pixel
+    if len(index) <= most_rows or order >= _FINEST_ORDER:
+        return [pixel] if len(index) else []
+    found: list[Pixel] = []
+    for child in range(4 * number, 4 * number + 4):
+        low, high = np.searchsorted(index, pixel_range(order + 1, child))
+        found += _divide(index[low:high], (order + 1, child), most_rows)
+    # Rows that lie all in one place are not divided by finer pixels.
+    return [pixel] if len(found) == 1 else found
+
+
+def plan_compaction(
+    version: Version,
+    table: str,
+    everything: bool = False,
+    divided: Mapping[Pixel, Sequence[Pixel]] | None = None,
+) -> list[Plan]:
+    """Return the bundles to make of a table; none where there is nothing to gain.
+
+    Parameters
+    ----------
+    version : Version
+    table : str
+    everything : bool
+        Merge all into one bundle, however few there are.
+    divided : mapping or None
+        Dense pixels and those into which they are divided.
+    """
+    divided = divided or {}
+    groups = _groups(version, table, everything, bool(divided))
+    groups += [_Group([], [bundle]) for bundle in _untouched(version, groups) if _lies_in(bundle, divided)]
+    return [_plan(version, table, group, divided) for group in groups]
+
+
+def _groups(version: Version, table: str, everything: bool, take_fresh: bool) -> list[_Group]:
+    """Choose what is merged."""
+    mergeable = {part.name: part for part in version.some(version.fresh) if part.key or not part.files}
+    bundles = [bundle for bundle in version.bundles.values() if not _is_full(bundle.n_rows, table)]
+    if everything:
+        group = _Group(sorted(mergeable), bundles)
+        gains = group.fresh or len(bundles) > 1 or _has_outdated(version, group)
+        return _bounded(version, table, group) if gains else []
+    if len(mergeable) < FAN_IN and not (take_fresh and mergeable):
+        return []
+    group = _Group(sorted(mergeable))
+    while True:
+        lower = [one for one in bundles if one.level < group.level and one not in group.bundles]
+        equal = [one for one in bundles if one.level == group.level and one not in group.bundles]
+        more = lower + (equal if len(equal) + 1 >= FAN_IN else [])
+        if not more:
+            return _bounded(version, table, group)
+        group.bundles += more
+
+
+def _bounded(version: Version, table: str, group: _Group) -> list[_Group]:
+    """Divide what is merged of a table without pixels, which is sorted in memory."""
+    schema = load(table)
+    if schema.layout.kind == "hats":
+        return [group]
+    groups, values = [_Group()], 0
+    holders: list[tuple[int, str | Bundle]] = [(bundle.n_rows, bundle) for bundle in group.bundles]
+    holders += [(part.n_rows, part.name) for part in version.some(group.fresh)]
+    for n_rows, holder in holders:
+        values += n_rows * len(schema.names)
+        if values > _FLAT_VALUES and groups[-1].n_parts:
+            groups.append(_Group())
+            values = n_rows * len(schema.names)
+        if isinstance(holder, Bundle):
+            groups[-1].bundles.append(holder)
+        else:
+            groups[-1].fresh.append(holder)
+    # A bundle that is alone gains nothing, unless it is to be brought under the present schema.
+    return [one for one in groups if one.fresh or len(one.bundles) > 1 or _has_outdated(version, one)]
+
+
+def _has_outdated(version: Version, group: _Group) -> bool:
+    """Tell whether bundles of a group have rows of an older schema."""
+    return any(
+        part.schema_sha256 != load(part.table).sha256
+        for bundle in group.bundles
+        for part in version.some(bundle.names)
+    )
+
+
+def _is_full(n_rows: int, table: str) -> bool:
+    schema = load(table)
+    return schema.layout.kind != "hats" and n_rows * len(schema.names) > _FLAT_VALUES
+
+
+def _untouched(version: Version, groups: Iterable[_Group]) -> list[Bundle]:
+    taken = {bundle.name for group in groups for bundle in group.bundles}
+    return [bundle for bundle in version.bundles.values() if bundle.name not in taken]
+
+
+def _lies_in(bundle: Bundle, pixels: Iterable[Pixel]) -> bool:
+    return not {file.pixel for file in bundle.files}.isdisjoint(pixels)
+
+
+def _plan(version: Version, table: str, group: _Group, divided: Mapping[Pixel, Sequence[Pixel]]) -> Plan:
+    names = [*group.fresh, *(name for bundle in group.bundles for name in bundle.names)]
+    parts = tuple(sorted(version.some(names), key=lambda part: part.name))
+    name = bundle_name(table, group.level, parts)
+    jobs = [
+        job
+        for pixel, sources in sorted(_sources(version, parts).items(), key=lambda item: item[0] or (0, 0))
+        for job in _jobs(version, table, name, pixel, sources, divided)
+    ]
+    return Plan(table, name, group.level, parts, tuple(jobs))
+
+
+_Sources = dict[str, list[tuple[int, Part, PartFile]]]
+"""Files, and what parts of which number have in them."""
+
+
+def _sources(version: Version, parts: Sequence[Part]) -> dict[Pixel | None, _Sources]:
+    """Return the files in each pixel."""
+    found: dict[Pixel | None, _Sources] = {}
+    for number, part in enumerate(parts):
+        for file in part.files:
+            found.setdefault(file.pixel, {}).setdefault(file.path, []).append((number, part, file))
+    return found
+
+
+def _jobs(
+    version: Version,
+    table: str,
+    name: str,
+    pixel: Pixel | None,
+    sources: _Sources,
+    divided: Mapping[Pixel, Sequence[Pixel]],
+) -> list[Job]:
+    """Return the jobs of one pixel: one, or as many as it is divided into."""
+    # In the order of members, whatever files they lie in: notes of an interrupted compaction count on it.
+    members = sorted({(number, part.key) for held in sources.values() for number, part, _ in held})
+    numbers, keys = tuple(number for number, _ in members), tuple(key for _, key in members)
+    slices = tuple(Slice(version.folder / path) for path in sorted(sources))
+    if pixel is not None and pixel in divided:
+        merges = [
+            Merge(table, part_file(table, name, child), slices, keys, child) for child in divided[pixel]
+        ]
+        return [Job(merge, numbers) for merge in merges]
+    merge = Merge(table, part_file(table, name, pixel), slices, keys, pixel)
+    return [Job(merge, numbers, _carried(version, merge, sources) if len(sources) == 1 else None)]
+
+
+def _carried(version: Version, merge: Merge, sources: _Sources) -> Merged | None:
+    """Return what the only source holds, if it is a file of a bundle: that is sorted already."""
+    ((path, held),) = sources.items()
+    if any(part.schema_sha256 != load(part.table).sha256 for _, part, _ in held):
+        return None
+    bundle = version.bundles.get(version.bundle_of.get(held[0][1].name, ""))
+    if bundle is None:
+        own = held[0][2]
+        return Merged(replace(own, path=merge.path), {0: (own.n_rows, own.digest)})
+    whole = next(file for file in bundle.files if file.path == path)
+    held = sorted(held, key=lambda one: one[0])
+    shares = {number: (file.n_rows, file.digest) for number, (_, _, file) in enumerate(held)}
+    return Merged(replace(whole, path=merge.path), shares)

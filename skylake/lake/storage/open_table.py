@@ -1,0 +1,173 @@
+"""A table opened for reading, with whatever the reader works in: Arrow, pandas, polars, dask, DuckDB or lsdb."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from skylake.errors import UsageError
+from skylake.lake.storage.slices import read_files
+from skylake.places import arrow_dataset
+from skylake.schema import TableSchema, arrow_schema, load
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import polars as pl
+    import pyarrow.dataset as pds
+
+    from skylake.lake.commits.snapshot import Snapshot
+    from skylake.lake.commits.table_version import Version
+
+Columns = Sequence[str] | None
+
+
+class OpenTable:
+    """A table as it was at one snapshot. Every way of reading gives the same rows.
+
+    What is read lazily (:meth:`dataset`, :meth:`dask`, :meth:`duckdb`, :meth:`lsdb`, :meth:`lazy_polars`) stays
+    readable for as long as it is kept, whatever is committed or vacuumed meanwhile.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    name : str
+    """
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        self.schema: TableSchema = load(name)
+        self.snapshot, self.name = snapshot, name
+
+    def __len__(self) -> int:
+        return self.snapshot.n_rows(self.name)
+
+    @property
+    def _version(self) -> Version:
+        return self.snapshot.version(self.name)
+
+    @property
+    def files(self) -> list[Path]:
+        """Files of the table."""
+        return self._version.whole_files()
+
+    def dataset(self) -> pds.Dataset:
+        """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
+
+        Raises
+        ------
+        LakeError
+            If a file is missing, has another size than it was written with, or is one too many.
+        """
+        self._version.require_files()
+        dataset = arrow_dataset(self.files, arrow_schema(self.schema))
+        weakref.finalize(dataset, _let_go, self.snapshot)
+        return dataset
+
+    def arrow(
+        self, columns: Columns = None, filter: Any = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Return rows as an Arrow table.
+
+        Parameters
+        ----------
+        columns : sequence of str or None
+            Columns to read; None reads all.
+        filter : pyarrow.compute.Expression or None
+            Chooses rows, as in ``pyarrow.compute.field("night") == 20240501``.
+        cone : (ra, dec, radius) or None
+            Degrees; chooses rows of a table with positions. Only the row groups that it touches are read.
+
+        Raises
+        ------
+        UsageError
+            If there is no such column.
+        LakeError
+            If a cone is asked for of a table without positions.
+        """
+        self._require(columns)
+        if cone is None:
+            return read_files(self.name, self.files, columns, filter)
+        return self.snapshot.cone(self.name, *cone, columns, filter)
+
+    def pandas(self, columns: Columns = None, **options: Any) -> pd.DataFrame:
+        """Return rows as a pandas frame; `options` are those of :meth:`arrow`."""
+        frame: pd.DataFrame = self.arrow(columns, **options).to_pandas()
+        return frame
+
+    def polars(self, columns: Columns = None, **options: Any) -> pl.DataFrame:
+        """Return rows as a polars frame, without a copy; `options` are those of :meth:`arrow`."""
+        frame: pl.DataFrame = _polars().from_arrow(self.arrow(columns, **options))
+        return frame
+
+    def lazy_polars(self) -> pl.LazyFrame:
+        """Return the table as a lazy polars frame."""
+        frame: pl.LazyFrame = _polars().scan_pyarrow_dataset(self.dataset())
+        return frame
+
+    def duckdb(self) -> duckdb.DuckDBPyRelation:
+        """Return the table as a DuckDB relation; its connection lives as long as the relation."""
+        return self.snapshot.duckdb().table(self.name)
+
+    def dask(self, columns: Columns = None) -> Any:
+        """Return the table as a dask frame, with a partition for each pixel or, without pixels, each file."""
+        import dask
+        import dask.dataframe as dd
+
+        self._require(columns)
+        self._version.require_files()
+        meta = read_files(self.name, [], columns).to_pandas()
+        groups: dict[Path, list[Path]] = {}
+        for path in self.files:
+            groups.setdefault(path.parent if self.schema.layout.kind == "hats" else path, []).append(path)
+        if not groups:
+            return dd.from_pandas(meta, npartitions=1)
+        # Or dask would turn what pandas keeps as objects, as true, false or null and nested rows, into texts.
+        with dask.config.set({"dataframe.convert-string": False}):
+            return dd.from_map(
+                _read_frame,
+                list(groups.values()),
+                snapshot=self.snapshot,
+                name=self.name,
+                columns=list(columns or self.schema.names),
+                meta=meta,
+            )
+
+    def lsdb(self, **options: Any) -> Any:
+        """Return the table as a lazy lsdb catalog; `options` go to :func:`lsdb.open_catalog`."""
+        return self.snapshot.lsdb(self.name, **options)
+
+    def _require(self, columns: Columns) -> None:
+        for name in columns or ():
+            if name not in self.schema.names:
+                raise UsageError(
+                    f"{self.name} has no column {name!r}; see docs/schema.md for those that it has"
+                )
+
+
+def _let_go(snapshot: Snapshot) -> None:
+    """Be done with a snapshot, which was kept only because this function waited with it."""
+
+
+def _read_frame(
+    paths: list[Path], snapshot: Snapshot, name: str, columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Read one partition; dask narrows `columns` to those that a query needs.
+
+    The snapshot travels with the task, and is held by whoever runs it.
+    """
+    frame: pd.DataFrame = read_files(name, paths, columns).to_pandas()
+    return frame
+
+
+def _polars() -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise UsageError(
+            "polars is not installed; `pip install polars` in the environment of skylake"
+        ) from error
+    return polars

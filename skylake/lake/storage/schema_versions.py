@@ -1,0 +1,140 @@
+"""Files of older schemas under the present one; files of newer ones not at all.
+
+A version of a table may mix files of all schemas that were deployed until it was made; its ``_common_metadata``
+tells the newest of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skylake import __version__
+from skylake.errors import LakeError
+from skylake.places import is_url
+from skylake.schema import arrow_schema, load, table_names
+from skylake.schema.deployed import deployed_sha256
+from skylake.sky.hats import read_common_metadata, write_common_metadata
+from skylake.sky.hats_compiled import keep_compiled
+
+
+def require_known(root: Path, snapshot: Path) -> None:
+    """Refuse a snapshot that this skylake would misread.
+
+    Parameters
+    ----------
+    root : Path
+        The lake, for the sentence.
+    snapshot : Path
+        Folder with a link for each table.
+
+    Raises
+    ------
+    LakeError
+        If a newer skylake has written it, or one whose schemas were never deployed.
+    """
+    links = sorted(path for path in snapshot.iterdir() if path.is_symlink())
+    require_known_forms(root, {link.name: form_of(link) for link in links})
+
+
+def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None]) -> None:
+    """Refuse tables that this skylake would misread, as :func:`require_known` does.
+
+    Parameters
+    ----------
+    root : Path
+    forms : mapping
+        Version and checksum of the schema of each table; None where nothing tells them.
+    """
+    for table, form in forms.items():
+        if table not in table_names():
+            raise LakeError(
+                f"{root}: the lake has the table {table}, which this skylake ({__version__}) does not know; "
+                "upgrade skylake"
+            )
+        known = load(table)
+        if form is None or form == (known.version, known.sha256):
+            continue
+        version, sha256 = form
+        if version > known.version:
+            raise LakeError(
+                f"{root}: {table} was written under version {version} of its schema, and this skylake "
+                f"({__version__}) knows none after {known.version}; upgrade skylake"
+            )
+        if deployed_sha256(table).get(version) != sha256:
+            raise LakeError(
+                f"{root}: {table} was written under a version {version} of its schema that is not the one deployed; "
+                "use the skylake that wrote it"
+            )
+
+
+def form_of(root: Path) -> tuple[int, str] | None:
+    """Return version and checksum of the schema of a version of a table; None where nothing tells them."""
+    try:
+        status = (root / "dataset" / "_common_metadata").stat()
+    except OSError:
+        # A lake of the first schemas has none beside flat tables. What is damaged its readers tell.
+        return None
+    return _form_of(str(root), status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _form_of(root: str, *_: int) -> tuple[int, str] | None:
+    """Return the form of a version, which does not change while its file of metadata is the same."""
+    try:
+        metadata = read_common_metadata(Path(root)).metadata or {}
+        return int(metadata[b"skylake.schema_version"]), metadata[b"skylake.schema_sha256"].decode()
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+        return None
+
+
+def open_catalog(root: Path, table: str, holder: object = None, **options: Any) -> Any:
+    """Open a version of a HATS table with lsdb, under the present schema.
+
+    lsdb reads every file under the schema of ``_common_metadata``. Where that is an older one, lsdb is shown
+    a folder with the present one, whose leaves are those of `root`; the lake is not written to.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the version, free of links.
+    table : str
+    holder : object
+        What lives for as long as the catalog, and all that is made from it.
+    **options
+        For :func:`lsdb.open_catalog`.
+    """
+    import lsdb
+    from hats.io.file_io import get_upath
+
+    keep_compiled()
+    schema = arrow_schema(load(table))
+    # For Arrow, which lsdb reads files with.
+    options = {"page_checksum_verification": True} | options
+    held = {"path_generator": partial(_leaf, root, holder)} | options
+    if read_common_metadata(root).equals(schema):
+        # Nobody has to hold what was published: only a later publish removes it.
+        return lsdb.open_catalog(root, **(options if is_url(root) else held))
+    with tempfile.TemporaryDirectory(prefix="skylake-schema-") as folder:
+        for name in ("hats.properties", "partition_info.csv"):
+            (Path(folder) / name).write_bytes((root / name).read_bytes())
+        (Path(folder) / "dataset").mkdir()
+        write_common_metadata(Path(folder), schema)
+        catalog = lsdb.open_catalog(folder, **held)
+    catalog.hc_structure.catalog_path = catalog.hc_structure.catalog_base_dir = get_upath(root)
+    return catalog
+
+
+def _leaf(root: Path, holder: object, _: Any, *leaf: Any) -> Any:
+    """Return the path of a leaf of `root`, wherever lsdb takes it to be.
+
+    lsdb keeps this function with the catalog and with all that is made from it, and so the holder lives as long.
+    """
+    from hats.io import pixel_catalog_file
+
+    return pixel_catalog_file(root, *leaf)

@@ -1,0 +1,126 @@
+"""Slices: the rows of some parts in one file, and how rows are read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skylake.errors import LakeError
+from skylake.lake.integrity.damaged_files import reading
+from skylake.lake.storage.parts import Key, PartFile
+from skylake.places import arrow_dataset
+from skylake.schema import arrow_schema, load
+from skylake.schema.digest import rows_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A file, or the rows of some batches in it.
+
+    Attributes
+    ----------
+    path : Path
+    keys : tuple of Key or None
+        Batches whose rows are meant; None means the whole file.
+    told : PartFile or None
+        What is known of these rows since they were written; None where nothing is.
+    """
+
+    path: Path
+    keys: tuple[Key, ...] | None = None
+    told: PartFile | None = None
+
+
+def read_files(
+    table: str, files: Iterable[Path | Slice], columns: Sequence[str] | None = None, filter: Any = None
+) -> pa.Table:
+    """Return the rows of files or slices of a table; without any, a table without rows.
+
+    A file of which several slices are wanted is read once.
+
+    Raises
+    ------
+    LakeError
+        If a file is missing or cannot be read.
+    """
+    schema = arrow_schema(load(table))
+    empty = schema.empty_table()
+    tables = [empty if columns is None else empty.select(list(columns))]
+    for keys, paths in _by_keys(files):
+        chosen = _both(filter, None if keys is None else _is_one_of(keys))
+        with reading(partial(list, paths)):
+            dataset = arrow_dataset(paths, schema)
+            tables.append(dataset.to_table(columns=None if columns is None else list(columns), filter=chosen))
+    return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
+
+
+def read_told(table: str, where: Slice) -> pa.Table:
+    """Return all rows of a slice that are about to be written anew.
+
+    Raises
+    ------
+    LakeError
+        If they are not those that were written once, as far as that is known: a new file would get a digest of its
+        own, and then nothing would tell any more that a bit was flipped or a row lost.
+    """
+    rows = read_files(table, [where])
+    require_told(rows, where)
+    return rows
+
+
+def require_told(rows: pa.Table, where: Slice) -> None:
+    """Refuse rows of a slice, all of them, that are not those that were written."""
+    told = where.told
+    if told is not None and (rows.num_rows, rows_digest(rows)) != (told.n_rows, told.digest):
+        raise LakeError(
+            f"{where.path}: the rows are not those that were written, so no new file is made of them; "
+            "`skylake verify --deep` tells the command that mends them"
+        )
+
+
+def _by_keys(files: Iterable[Path | Slice]) -> Iterator[tuple[frozenset[Key] | None, list[Path]]]:
+    """Yield the files from which the same batches are wanted, each file once."""
+    wanted: dict[Path, set[Key] | None] = {}
+    for file in files:
+        piece = file if isinstance(file, Slice) else Slice(file)
+        held = wanted.setdefault(piece.path, set())
+        if piece.keys is None or held is None:
+            wanted[piece.path] = None
+        else:
+            held.update(piece.keys)
+    groups: dict[frozenset[Key] | None, list[Path]] = {}
+    for path, keys in wanted.items():
+        groups.setdefault(None if keys is None else frozenset(keys), []).append(path)
+    yield from groups.items()
+
+
+def _both(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def _is_one_of(keys: Iterable[Key]) -> Any:
+    """Return the expression that holds for rows of any of some batches.
+
+    Most keys differ in the night alone; they make one comparison with a set.
+    """
+    nights: dict[Key, list[str | int]] = {}
+    for key in sorted(keys, key=repr):
+        rest = tuple(item for item in key if item[0] != "night")
+        nights.setdefault(rest, []).extend(value for name, value in key if name == "night")
+    return reduce(or_, (_matches(rest, found) for rest, found in nights.items()), pc.scalar(False))
+
+
+def _matches(rest: Key, nights: Sequence[str | int]) -> Any:
+    expression = pc.field("night").isin(pa.array(nights, pa.int32()))
+    for name, value in rest:
+        expression = expression & (pc.field(name) == value)
+    return expression

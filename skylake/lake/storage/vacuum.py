@@ -1,0 +1,247 @@
+"""Drop what no snapshot worth keeping needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from skylake import logs
+from skylake.durable import GONE, drop_locks, set_aside
+from skylake.errors import LakeError, cannot_be_written, mend_of, reason_of
+from skylake.lake.cameras.master_files import unneeded_files
+from skylake.lake.commits.internal_links import newest_ever, read_links, require_newest, settle
+from skylake.lake.commits.ledger_records import Entry, in_runs, is_recorded, kept_numbers, read_entry
+from skylake.lake.commits.snapshot_history import current_number
+from skylake.lake.layout import Layout
+from skylake.sky.hats import partial_path
+
+_log = logs.get(__name__)
+
+#: How the names of folders in the staging area begin that an interrupted run goes on with.
+LASTING = "lasting-"
+#: For how long they wait.
+_WAITED_S = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which snapshots stay: those after the newest runs, and the last of so many days and months before."""
+
+    newest: int = 20
+    days: int = 365
+    months: int = 12
+
+    def keeps(self, entries: Iterable[Entry], under_way: str | None = None) -> set[int]:
+        """Return the numbers of the snapshots that stay: the last of each run, the newest of one under way."""
+        kept = sorted((entry for entry in entries if entry.kept), key=lambda entry: entry.snapshot)
+        ends = [commits[0] for commits in in_runs(reversed(kept))][::-1]
+        newest = max(self.newest, 1)
+        mine = [entry for entry in kept if under_way is not None and entry.run == under_way]
+        some = {entry.snapshot for entry in (*ends[-newest:], *mine[-newest:])}
+        return some | _last_of(ends, "%Y-%m-%d", self.days) | _last_of(ends, "%Y-%m", self.months)
+
+
+def _last_of(entries: Iterable[Entry], span: str, count: int) -> set[int]:
+    """Return the last snapshot in each of the newest `count` spans of time that have one."""
+    last: dict[str, int] = {_name(entry.time_utc, span): entry.snapshot for entry in entries}
+    return {last[name] for name in sorted(last)[len(last) - min(count, len(last)) :]}
+
+
+def _name(time: datetime, span: str) -> str:
+    return time.strftime(span)
+
+
+@dataclass(slots=True)
+class VacuumReport:
+    """What a vacuum removed.
+
+    Attributes
+    ----------
+    snapshots : list of int
+        Numbers of the snapshots that are gone.
+    n_versions : int
+        Versions of tables that are gone.
+    n_bytes : int
+        Bytes that were freed; a file that another version holds too frees none.
+    n_in_use : int
+        Snapshots that would have gone but for a reader.
+    n_masters : int
+        Files of masters that are gone.
+    """
+
+    snapshots: list[int]
+    n_versions: int = 0
+    n_bytes: int = 0
+    n_in_use: int = 0
+    n_masters: int = 0
+
+
+def vacuum(layout: Layout, retention: Retention, under_way: str | None = None) -> VacuumReport:
+    """Remove snapshots that are not to be kept, and all that only they or nothing needs.
+
+    Must be called with the lock of the committer held. Snapshots that a reader holds stay. `under_way` is the run that
+    calls for it, if it is not at its end.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written, was pointed back by hand, or a snapshot has lost a table: what it led to would
+        go as well.
+    """
+    current = current_number(layout)
+    require_newest(layout, current)
+    kept = kept_numbers(layout, current)
+    if lost := [one for one in read_links(layout).lost if one[0] in kept]:
+        raise LakeError(_says_lost(layout, lost))
+    # A snapshot without a record has no time, so it stays until somebody has restored that.
+    entries = [read_entry(layout, number) for number in kept if is_recorded(layout, number)]
+    keep = retention.keeps(entries, under_way)
+    report = VacuumReport([])
+    try:
+        for entry in entries:
+            if entry.snapshot not in keep:
+                aside = set_aside(layout.snapshot(entry.snapshot))
+                if aside is None:
+                    report.n_in_use += 1
+                else:
+                    shutil.rmtree(aside)
+                    report.snapshots.append(entry.snapshot)
+        _sweep(layout, report)
+        _drop_masters(layout, report)
+    except OSError as error:
+        raise LakeError(
+            f"{layout.root}: the lake could not be vacuumed ({reason_of(error)}); "
+            f"{mend_of(error) or 'mend its permissions'}"
+        ) from error
+    return report
+
+
+def sweep(layout: Layout) -> None:
+    """Remove what commits that were interrupted, and processes that were killed, left behind.
+
+    Must be called with the lock of the committer held.
+
+    Raises
+    ------
+    LakeError
+        If the lake cannot be written.
+    """
+    try:
+        _sweep(layout, VacuumReport([]))
+    except OSError as error:
+        raise cannot_be_written(layout.root, error) from error
+
+
+def _sweep(layout: Layout, report: VacuumReport) -> None:
+    for pattern in (f"_snapshots/.*{GONE}", f"_versions/*/.*{GONE}", f"{layout.staging.name}/.*{GONE}"):
+        for folder in layout.root.glob(pattern):
+            shutil.rmtree(folder)
+    _drop_unfinished(layout)
+    _drop_versions(layout, report)
+    _drop_staging(layout)
+    for parent in (layout.snapshots, layout.staging):
+        drop_locks(parent)
+
+
+def _drop_unfinished(layout: Layout) -> None:
+    """Remove snapshots that never became current, and the records of them.
+
+    An interrupted commit leaves the next number. Records of more are there where somebody has removed the newest
+    snapshots by hand. All are found by their names: the ledger is too long to be listed in every commit.
+
+    Raises
+    ------
+    LakeError
+        If there are later snapshots that were current.
+    """
+    current = current_number(layout)
+    require_newest(layout, current)
+    unfinished = [path for path in layout.snapshots.iterdir() if path.name.isdigit()]
+    last = max(newest_ever(layout), *(int(path.name) for path in unfinished))
+    for path in unfinished:
+        if int(path.name) > current:
+            shutil.rmtree(path)
+    while any(path.is_file() for path in _records(layout, last + 1)):
+        last += 1
+    # The highest first, so that the rest is still found if this is interrupted.
+    for number in range(last, current, -1):
+        for path in _records(layout, number):
+            path.unlink(missing_ok=True)
+    if newest_ever(layout) != current:
+        settle(layout, current)
+
+
+def _records(layout: Layout, number: int) -> tuple[Path, Path]:
+    """Return where the record of a commit is, and where it is while it is written."""
+    record = layout.record(number)
+    return record, partial_path(record)
+
+
+def _drop_versions(layout: Layout, report: VacuumReport) -> None:
+    """Remove versions of tables that no snapshot leads to.
+
+    Where a link of a table is lost, the version that it led to is like one that nobody needs, and may hold the only
+    copy of a night: all of them stay until the link is mended.
+    """
+    links = read_links(layout)
+    if links.lost:
+        _log.warning("%s", _says_lost(layout, links.lost))
+    unsure = {table for _, table in links.lost}
+    for folder in layout.versions_of_tables():
+        if folder.parent.name not in unsure and (folder.parent.name, folder.name) not in links.needed:
+            report.n_bytes += _freed(folder)
+            shutil.rmtree(set_aside(folder) or folder)
+            report.n_versions += 1
+
+
+def _says_lost(layout: Layout, lost: Sequence[tuple[int, str]]) -> str:
+    """Return what links are lost, and the mend."""
+    number, table = lost[0]
+    others = f" ({len(lost)} such links)" if len(lost) > 1 else ""
+    return (
+        f"{layout.root}: snapshot {number} has lost its table {table}{others}, so old versions of such tables stay; "
+        "`skylake verify` tells the command that mends it"
+    )
+
+
+def _drop_masters(layout: Layout, report: VacuumReport) -> None:
+    """Remove files of masters that no snapshot needs, such as those of a build that was rolled back."""
+    for file in unneeded_files(layout):
+        report.n_bytes += file.stat().st_size
+        file.unlink()
+        report.n_masters += 1
+
+
+def _freed(folder: Path) -> int:
+    """Return the bytes of the files below a folder that are nowhere else."""
+    n_bytes, folders = 0, [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                n_bytes += status.st_size if status.st_nlink == 1 else 0
+    return n_bytes
+
+
+def _drop_staging(layout: Layout) -> None:
+    """Remove what processes that were killed left in the staging area."""
+    if layout.staging.is_dir():
+        for folder in list(layout.staging.iterdir()):
+            if not folder.is_dir() or _is_waited_for(folder):
+                continue
+            aside = set_aside(folder)
+            if aside is not None:
+                shutil.rmtree(aside)
+
+
+def _is_waited_for(folder: Path) -> bool:
+    """Tell whether an interrupted run may still come back for what it has made."""
+    return folder.name.startswith(LASTING) and time.time() - folder.stat().st_mtime < _WAITED_S

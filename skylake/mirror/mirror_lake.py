@@ -1,0 +1,137 @@
+"""Mirror a lake: what changed since the last time is copied, in one transaction."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from skylake.errors import ConfigurationError
+from skylake.lake import Lake, Snapshot
+from skylake.mirror import address
+from skylake.mirror.embedded import EmbeddedServer
+from skylake.mirror.postgres import Mirror, Outcome
+from skylake.schema.schema_ddl import MIRRORED
+from skylake.settings import misplaced, user_file, user_setting
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What a mirror run did.
+
+    Attributes
+    ----------
+    snapshot : int
+        Snapshot that the database now shows.
+    outcome : Outcome
+        Parts and rows copied and removed.
+    where : str
+        The database, without a password.
+    psql : str or None
+        Command that opens the embedded database, where that was left running.
+    """
+
+    snapshot: int
+    outcome: Outcome
+    where: str
+    psql: str | None = None
+
+
+def mirror_lake(
+    lake: Lake,
+    url: str | None = None,
+    keep_running: bool = False,
+    rebuild: bool = False,
+    as_of: str | None = None,
+) -> MirrorReport:
+    """Bring the mirror of a lake up to date.
+
+    Parameters
+    ----------
+    lake : Lake
+    url : str or None
+        Database; None takes that of the user's configuration, or an embedded server inside the lake.
+    keep_running : bool
+        Leave the embedded server running, so that it can be queried.
+    rebuild : bool
+        Drop the mirrored tables and copy all.
+    as_of : str or None
+        Number of a snapshot, or a time: the database shows the lake as it was, until the next run. None means as
+        it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If the user's configuration cannot be used, or lets others read a password, or the lake names a database.
+    LakeError
+        If there is no such snapshot.
+    MirrorError
+        If the database cannot be used.
+    """
+    then = None if as_of is None else lake.snapshot(as_of)
+    url = url or _own_url(lake.root)
+    is_embedded = url is None
+    with ExitStack() as stack:
+        psql = None
+        if url is None:
+            server = stack.enter_context(EmbeddedServer(lake.layout.database, keep_running=keep_running))
+            url, psql = server.url, server.psql_command if keep_running else None
+        mirror = Mirror(url)
+        if rebuild:
+            mirror.rebuild()
+        else:
+            mirror.prepare()
+        # Only now: another run may have mirrored a newer one while this one waited for the server.
+        snapshot = then or lake.snapshot()
+        held = mirror.parts()
+        wanted = _checksums(snapshot)
+        gone = [key for key in held if key not in wanted]
+        outcome = mirror.synchronise(_changes(snapshot, held), gone, snapshot.number)
+        # An address is of use only while the server runs.
+        where = f"{lake.layout.database} (stopped again)" if is_embedded and not psql else mirror.shown
+        return MirrorReport(snapshot.number, outcome, where, psql)
+
+
+def _own_url(root: Path) -> str | None:
+    """Return the database that the user's configuration names for a lake."""
+    url = user_setting(root, "mirror_url")
+    if not url:
+        unused = misplaced(root, "mirror_url")
+        if unused is not None:
+            raise ConfigurationError(unused)
+        return None
+    file = user_file()
+    if address.has_password(url) and file.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"{file}: others may read the password of mirror_url; run `chmod 600 {shlex.quote(str(file))}`, or leave "
+            "the password to ~/.pgpass, or give the URL in SKYLAKE_MIRROR_URL"
+        )
+    return url
+
+
+def stop_server(lake: Lake) -> bool:
+    """Stop the embedded server of a lake; return whether one was running."""
+    server = EmbeddedServer(lake.layout.database)
+    was_running = server.running
+    server.stop()
+    return was_running
+
+
+def _checksums(snapshot: Snapshot) -> dict[tuple[str, str], str]:
+    return {
+        (table, part.name): part.checksum for table in MIRRORED for part in snapshot.parts(table).values()
+    }
+
+
+def _changes(
+    snapshot: Snapshot, held: dict[tuple[str, str], str]
+) -> Iterator[tuple[str, str, str, pa.Table]]:
+    """Yield the parts that differ, one in memory at a time."""
+    for (table, name), checksum in _checksums(snapshot).items():
+        if held.get((table, name)) != checksum:
+            rows = snapshot.read(table, where=lambda part, wanted=name: part.name == wanted)  # type: ignore[misc]
+            yield table, name, checksum, rows

@@ -1,0 +1,132 @@
+"""Calibrated magnitudes of forced measurements, with the zeropoints that were found from detections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.camera import FLUXES, N_PLAIN_CIRCLES
+from skylake.table.calibrated_matches import (
+    FRAME_COLUMNS,
+    Floats,
+    column_floats,
+    find_calibration,
+    magnitudes,
+    total_factor,
+    zeropoints_at,
+)
+
+#: Which flux of the aperture of calibrations: without the light of neighbours, with it, or that of the fit.
+ForcedKind = Literal["hybrid", "aper", "psf"]
+#: Columns of ``frames`` that forced photometry needs.
+FORCED_FRAME_COLUMNS = (
+    *FRAME_COLUMNS,
+    "exposure_s",
+    *(f"{name}_radius_px" for name in FLUXES[:N_PLAIN_CIRCLES]),
+)
+#: A flux of so many times its error is a detection.
+DETECTED_SNR = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedPhotometry:
+    """Photometry of forced measurements; arrays of shape (n,), NaN where a frame has no calibration.
+
+    Attributes
+    ----------
+    flux, flux_err : ndarray
+        Total flux, ADU/s; it may be negative.
+    zp, zp_err : ndarray
+        Magnitude of a star of this colour with a total flux of 1 ADU/s.
+    zp_random_err, zp_systematic_err : ndarray
+        The parts of ``zp_err``: the frame's own, and that which the frames of a star share.
+    mag, mag_err : ndarray
+        NaN for a flux that is not positive.
+    mag_limit : ndarray
+        Magnitude of a flux of five times its error.
+    sky_err : ndarray
+        A number that is proportional to the noise of the sky in total flux, ADU/s: it knows nothing of the star.
+    version : ndarray of int64
+        Of the calibration.
+    """
+
+    flux: Floats
+    flux_err: Floats
+    zp: Floats
+    zp_err: Floats
+    mag: Floats
+    mag_err: Floats
+    mag_limit: Floats
+    sky_err: Floats
+    version: npt.NDArray[np.int64]
+    zp_random_err: Floats
+    zp_systematic_err: Floats
+
+    @property
+    def mag_random_err(self) -> Floats:
+        """The part of ``mag_err`` that is the frame's own, of the flux and of the zeropoint."""
+        return magnitudes(self.flux, self.flux_err, self.zp, self.zp_random_err)[1]
+
+
+def calibrate_forced(
+    forced: pa.Table, colour: Floats, frames: pa.Table, zeropoints: pa.Table, kind: ForcedKind = "hybrid"
+) -> ForcedPhotometry:
+    """Return the photometry of forced measurements.
+
+    The aperture is that of the zeropoint; where the Kron flux was calibrated, it is the largest circle. The flux of
+    the fit is tied to the growth curve of its frame, so the same zeropoint holds for it.
+
+    Parameters
+    ----------
+    forced : pyarrow.Table
+        Rows of ``forced_sources``.
+    colour : ndarray, shape (n,)
+        Colour of each star that the colour term refers to; NaN takes the star for one of the pivot colour, and its
+        error says how far off that may be.
+    frames : pyarrow.Table
+        :data:`FORCED_FRAME_COLUMNS` of at least their frames.
+    zeropoints : pyarrow.Table
+        ``ZEROPOINT_COLUMNS`` of :mod:`skylake.table.calibrated_matches`, one row per frame at most.
+    kind : {'hybrid', 'aper', 'psf'}
+    """
+    found = find_calibration(forced, frames, zeropoints)
+    wanted = _circle_of(found.flux, frames, found.frame)
+    flux, flux_err, sky_err = (np.full(forced.num_rows, np.nan) for _ in range(3))
+    exposure = column_floats(frames, "exposure_s")[found.frame]
+    sky = column_floats(forced, "sky_rms_adu") / np.where(exposure > 0, exposure, 1.0)
+    for name in sorted(set(wanted[found.known].tolist())):
+        rows, number = found.known & (wanted == name), name.removeprefix("aper")
+        factor = total_factor(forced, frames, found, name)
+        column = "flux_psf" if kind == "psf" else f"flux_{kind}{number}"
+        scale = np.ones(len(factor)) if kind == "psf" else factor
+        flux[rows] = (column_floats(forced, column) * scale)[rows]
+        flux_err[rows] = (column_floats(forced, f"{column}_err") * scale)[rows]
+        sky_err[rows] = (sky * factor)[rows]
+    zero = zeropoints_at(
+        zeropoints, found, colour, column_floats(forced, "altitude_deg"), found.known & (wanted != found.flux)
+    )
+    mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
+    limit, _ = magnitudes(DETECTED_SNR * flux_err, flux_err, zero.zp, zero.error)
+    version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
+    return ForcedPhotometry(
+        flux, flux_err, zero.zp, zero.error, mag, mag_err, limit, sky_err, version[found.zero], zero.random,
+        zero.systematic,
+    )  # fmt: skip
+
+
+def _circle_of(
+    flux: npt.NDArray[np.object_], frames: pa.Table, frame: npt.NDArray[np.intp]
+) -> npt.NDArray[np.object_]:
+    """Return the circle that stands for the calibrated flux of each row: itself, or the largest for the Kron flux."""
+    largest, number = np.full(max(frames.num_rows, 1), "", object), 1
+    while True:
+        known = np.isfinite(column_floats(frames, f"aper{number}_radius_px"))
+        if not known.any():
+            break
+        largest[known] = f"aper{number}"
+        number += 1
+    return np.where(flux == "kron", largest[frame], flux)

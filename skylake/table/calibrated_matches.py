@@ -1,0 +1,264 @@
+"""Calibrated magnitudes of matches: detections are joined with their frame's calibration when read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from skylake.core.camera import FLUXES
+from skylake.core.ephemeris import airmass
+from skylake.schema.aperture_columns import MORE, aperture_floats
+
+Floats = npt.NDArray[np.float64]
+_MAG_PER_RELATIVE = 2.5 / np.log(10.0)
+
+#: Columns of ``frames`` and ``zeropoints`` that a calibration needs.
+FRAME_COLUMNS = ("frame_id", *(f"apcor_{name}" for name in FLUXES), MORE)
+ZEROPOINT_COLUMNS = (
+    "frame_id", "flux", "zp", "zp_err", "zp_fit_err", "zp_random_err", "colour_term", "colour_term_err",
+    "pivot_colour", "mean_colour", "colour_spread", "n_used", "version", "extinction", "extinction_err",
+    "mean_airmass",
+)  # fmt: skip
+
+#: Distance of the colours of field stars from a pivot, root mean square: of stars of V = 8 to 11 in fields of 2 to 10
+#: degrees 0.47 to 0.48 in B-V, of fainter ones less. From field to field, catalog to catalog and colour to colour its
+#: square differs by about itself, which is as if so many stars told it (a scaled inverse chi-square).
+_USUAL_OFFSET, _USUAL_STARS = 0.45, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Photometry:
+    """Photometry of matches; arrays of shape (n,), NaN where a frame has no calibration.
+
+    ``flux`` is total flux, ADU/s; ``residual`` the catalog magnitude minus the calibrated one. ``zp_random_err`` and
+    ``zp_systematic_err`` are the parts of the error of the zeropoint at the star, its frame's own and that which
+    frames share; ``mag_err`` has both.
+    """
+
+    flux: Floats
+    flux_err: Floats
+    mag: Floats
+    mag_err: Floats
+    residual: Floats
+    version: npt.NDArray[np.int64]
+    zp_random_err: Floats
+    zp_systematic_err: Floats
+
+
+def calibrate_matches(matches: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Photometry:
+    """Return the photometry of matches.
+
+    A star of unknown colour is taken for one of the pivot colour, and its error says how far off that may
+    be: as far as the colours of the frame's stars are from the pivot, where they are few also those of usual fields.
+
+    Parameters
+    ----------
+    matches : pyarrow.Table
+        Rows of ``matches``.
+    frames : pyarrow.Table
+        :data:`FRAME_COLUMNS` of at least their frames.
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS`, one row per frame at most.
+    """
+    found = find_calibration(matches, frames, zeropoints)
+    flux, flux_err = np.full(matches.num_rows, np.nan), np.full(matches.num_rows, np.nan)
+    for name in found.names:
+        rows = found.known & (found.flux == name)
+        factor = total_factor(matches, frames, found, name)
+        flux[rows] = (column_floats(matches, f"flux_{name}") * factor)[rows]
+        flux_err[rows] = (column_floats(matches, f"flux_{name}_err") * factor)[rows]
+    colour, altitude = column_floats(matches, "ref_colour"), column_floats(matches, "altitude_deg")
+    zero = zeropoints_at(zeropoints, found, colour, altitude)
+    mag, mag_err = magnitudes(flux, flux_err, zero.zp, zero.error)
+    version = zeropoints["version"].to_numpy() if zeropoints.num_rows else np.zeros(1, np.int64)
+    residual = column_floats(matches, "ref_mag") - mag
+    return Photometry(
+        flux, flux_err, mag, mag_err, residual, version[found.zero], zero.random, zero.systematic
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which rows of ``frames`` and ``zeropoints`` go with measurements; arrays of shape (n,).
+
+    ``known`` tells where both are there with a zeropoint, ``flux`` names the flux that was calibrated.
+    """
+
+    frame: npt.NDArray[np.intp]
+    zero: npt.NDArray[np.intp]
+    known: npt.NDArray[np.bool_]
+    flux: npt.NDArray[np.object_]
+
+    @property
+    def names(self) -> list[str]:
+        """The fluxes that were calibrated."""
+        return sorted(set(self.flux[self.known].tolist()))
+
+
+def find_calibration(rows: pa.Table, frames: pa.Table, zeropoints: pa.Table) -> Found:
+    """Return which frame and zeropoint goes with each measurement, by its ``frame_id``."""
+    frame_id = rows["frame_id"].to_numpy()
+    frame, has_frame = _lookup(frames["frame_id"].to_numpy(), frame_id)
+    zero, has_zero = _lookup(zeropoints["frame_id"].to_numpy(), frame_id)
+    # A row without a zeropoint says that its frame could not be calibrated, and why.
+    known = has_frame & has_zero & np.isfinite(column_floats(zeropoints, "zp")[zero])
+    chosen = np.asarray(zeropoints["flux"].to_pylist() or [""], object)[zero]
+    return Found(frame, zero, known, chosen)
+
+
+def total_factor(rows: pa.Table, frames: pa.Table, found: Found, name: str) -> Floats:
+    """Return the factor from the flux of an aperture to total flux."""
+    relative = column_floats(rows, f"apcor_rel_{name}")
+    return column_floats(frames, f"apcor_{name}")[found.frame] * np.where(np.isnan(relative), 1.0, relative)
+
+
+@dataclass(frozen=True, slots=True)
+class StarZeropoints:
+    """Magnitudes of stars of some colour with a total flux of 1 ADU/s; arrays of shape (n,), NaN where unknown.
+
+    An error of the aperture correction is no part of theirs: the flux has it as well, and the magnitude is the same.
+
+    Attributes
+    ----------
+    zp, error : ndarray
+        The magnitude, and its standard error.
+    random : ndarray
+        The part of the error that is the frame's own, so that a mean over frames makes it smaller.
+    """
+
+    zp: Floats
+    error: Floats
+    random: Floats
+
+    @property
+    def systematic(self) -> Floats:
+        """The part that frames of the star share: stars of the catalog, colour term, and an unknown colour."""
+        return np.asarray(np.sqrt(np.maximum(self.error**2 - self.random**2, 0.0)))
+
+
+def zeropoints_at(
+    zeropoints: pa.Table,
+    found: Found,
+    colour: Floats,
+    altitude_deg: Floats,
+    another_flux: npt.NDArray[np.bool_] | None = None,
+) -> StarZeropoints:
+    """Return the magnitude of a star of each colour and altitude with a total flux of 1 ADU/s, and its error.
+
+    Where a calibration does not tell which part of its error is the frame's own, as those made before it was known,
+    all counts as shared: a mean is then never better than it says.
+
+    Parameters
+    ----------
+    zeropoints : pyarrow.Table
+        :data:`ZEROPOINT_COLUMNS`.
+    found : Found
+    colour : ndarray, shape (n,)
+        NaN where it is not known.
+    altitude_deg : ndarray, shape (n,)
+        It counts where the zeropoint has an extinction, and is NaN for measurements of other cameras.
+    another_flux : ndarray of bool, shape (n,), or None
+        Measurements in another aperture than the calibrated one: the errors of aperture corrections do not cancel
+        there, and that of the calibrated flux counts.
+    """
+    zero = found.zero
+    zp = np.where(found.known, column_floats(zeropoints, "zp")[zero], np.nan)
+    term, pivot = (
+        np.nan_to_num(column_floats(zeropoints, name)[zero]) for name in ("colour_term", "pivot_colour")
+    )
+    shift = np.where(term != 0.0, term * (np.where(np.isfinite(colour), colour, pivot) - pivot), 0.0)
+    extinction = column_floats(zeropoints, "extinction")[zero]
+    beyond = airmass(altitude_deg) - 1.0
+    shift -= np.where(np.isfinite(extinction), extinction * beyond, 0.0)
+    error = np.where(found.known, _errors_at(zeropoints, zero, colour, beyond), np.nan)
+    random = np.nan_to_num(column_floats(zeropoints, "zp_random_err")[zero])
+    if another_flux is not None:
+        aperture = np.where(another_flux, _aperture_variance(zeropoints, zero), 0.0)
+        error, random = np.sqrt(error**2 + aperture), np.sqrt(random**2 + aperture)
+    return StarZeropoints(zp + shift, error, np.where(found.known, np.minimum(random, error), np.nan))
+
+
+def magnitudes(flux: Floats, flux_err: Floats, zp: Floats, zp_err: Floats) -> tuple[Floats, Floats]:
+    """Return magnitudes and their errors; NaN for a flux that is not positive."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        positive = np.where(flux > 0, flux, np.nan)
+        return -2.5 * np.log10(positive) + zp, np.hypot(_MAG_PER_RELATIVE * flux_err / positive, zp_err)
+
+
+def _errors_at(zeropoints: pa.Table, zero: npt.NDArray[np.intp], colour: Floats, beyond: Floats) -> Floats:
+    """Return the error of zp + c (colour - pivot) - k (airmass - 1), for the rows `zero` of the zeropoints.
+
+    The fit knows the magnitude of a star of the mean colour of its stars, with an error that has nothing to
+    do with that of the colour term c. zp is what follows at the pivot, so the variance of zp holds
+    (err(c) (mean - pivot))**2; at another colour (err(c) (colour - mean))**2 stands in its place. So it is with the
+    extinction k, whose pivot is the zenith.
+    """
+    names = ("colour_term", "colour_term_err", "pivot_colour", "mean_colour")
+    term, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    has_term = np.isfinite(term_err) & np.isfinite(mean) & np.isfinite(pivot)
+    offset = np.where(has_term, mean - pivot, 0.0)
+    term_err, term = np.where(has_term, term_err, 0.0), np.where(has_term, np.nan_to_num(term), 0.0)
+    fit_err = column_floats(zeropoints, "zp_fit_err")[zero]
+    # Where the part of the fit is not told, it may be all but that of the colour term and the extinction.
+    fit = np.where(np.isnan(fit_err), _beside_terms(zeropoints, zero), fit_err**2)
+    fit += _airmass_variance(zeropoints, zero, beyond)
+    of_known = fit + (term_err * (colour - np.where(has_term, mean, 0.0))) ** 2
+    of_unknown = fit + (term_err * offset) ** 2 + term**2 * _unknown_offsets(zeropoints, zero, offset)
+    return np.asarray(np.sqrt(np.where(np.isfinite(colour), of_known, of_unknown)))
+
+
+def _unknown_offsets(zeropoints: pa.Table, zero: npt.NDArray[np.intp], offset: Floats) -> Floats:
+    """Return the mean square distance of unknown colours from the pivot, given that of the mean of the known ones.
+
+    Few stars tell it now too small, now too large, and where it is too small deviations exceed their errors by more
+    than they fall short elsewhere. So what usual fields have counts as some stars more. The view
+    ``zeropoints_of_stars`` of ``sql/duckdb`` has the same.
+    """
+    spread = np.nan_to_num(column_floats(zeropoints, "colour_spread")[zero])
+    n_used = np.nan_to_num(column_floats(zeropoints, "n_used")[zero])
+    told = n_used * (spread**2 + offset**2)
+    return np.asarray((_USUAL_STARS * _USUAL_OFFSET**2 + told) / (_USUAL_STARS + n_used))
+
+
+def _airmass_variance(
+    zeropoints: pa.Table, zero: npt.NDArray[np.intp], beyond: Floats | float = 0.0
+) -> Floats:
+    """Return the variance that the extinction brings at airmasses, less that of the zenith; 0 where there is none."""
+    error, mean = (column_floats(zeropoints, name)[zero] for name in ("extinction_err", "mean_airmass"))
+    has = np.isfinite(error) & np.isfinite(mean)
+    return np.where(has, (error * (beyond - (mean - 1.0))) ** 2, 0.0)
+
+
+def _beside_terms(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+    """Return the variance of zp without that of colour term and extinction: of the fit and the aperture correction."""
+    names = ("zp_err", "colour_term_err", "pivot_colour", "mean_colour")
+    zp_err, term_err, pivot, mean = (column_floats(zeropoints, name)[zero] for name in names)
+    of_terms = np.nan_to_num(term_err * (mean - pivot)) ** 2 + _airmass_variance(zeropoints, zero)
+    return np.asarray(np.maximum(zp_err**2 - of_terms, 0.0))
+
+
+def _aperture_variance(zeropoints: pa.Table, zero: npt.NDArray[np.intp]) -> Floats:
+    """Return the variance of zp that is the aperture correction's; 0 where the part of the fit is not told."""
+    fit = column_floats(zeropoints, "zp_fit_err")[zero] ** 2
+    beside = _beside_terms(zeropoints, zero)
+    return np.maximum(beside - np.where(np.isnan(fit), beside, fit), 0.0)
+
+
+def _lookup(
+    keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return where each wanted key stands among unique keys (0 if nowhere), and whether it does."""
+    if len(keys) == 0:
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), bool)
+    order = np.argsort(keys)
+    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return place, np.asarray(keys[place] == wanted)
+
+
+def column_floats(table: pa.Table, name: str) -> Floats:
+    """Return a column as floats, NaN for null; one NaN for a table without rows, so that it can be indexed."""
+    values = aperture_floats(table, name)
+    return values if len(values) else np.full(1, np.nan)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skylake.cli.nightly_command import NightlyOutcome, declared_stages
+from skylake.flow.ingest.ingest_frames import IngestReport
+from skylake.lake import Lake
+
+Run = Callable[..., Any]
+
+
+def test_the_stages_are_those_declared_in_their_order() -> None:
+    assert declared_stages() == ["ingest", "learn", "calibrate", "aggregate", "compact", "mirror", "report"]
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_night_goes_all_the_way_and_a_second_run_finds_nothing_to_do(
+    new_lake: Path, sky: Path, camera: Path, columns: tuple[str, ...], well: Run, skylake_command: Run
+) -> None:
+    well("catalog", "import", new_lake, "simcat", "--format", "table", sky / "catalog.parquet", *columns)
+    nightly = ("run", "nightly", new_lake, "--camera", camera, sky / "frames", "--json")
+    first = well(*nightly)
+    value = first.json
+    assert value["ingest"]["counts"] == {"ok": 8}
+    assert value["warnings"] == []
+    assert [batch["zeropoints"] for batch in value["calibrate"]["batches"]] == [4, 4]
+    refreshed = value["aggregate"]["refreshed"]
+    assert refreshed.keys() == {"nights", "lightcurves", "forced_lightcurves", "maps"}
+    assert min(refreshed[table] for table in ("nights", "lightcurves", "maps")) > 0
+    # The camera has no targets.
+    assert refreshed["forced_lightcurves"] == 0
+    assert value["mirror"]["outcome"]["n_rows_copied"] == 8 + 8 + 2
+    assert value["report"][0] == str(new_lake / "report" / "index.html")
+    assert all(Path(file).is_file() for file in value["report"])
+    # Two nights are merged at once.
+    assert [line.split()[0] for line in first.err.splitlines()] == ["ingest"] * 2 + ["calibrate"] * 2 + [
+        "aggregate"
+    ] * 4 + ["compact"] * 6
+
+    before = well("status", new_lake, "--json").json
+    again = well(
+        "run",
+        "nightly",
+        new_lake,
+        "--camera",
+        camera,
+        sky / "frames",
+        "--report",
+        new_lake.parent / "elsewhere",
+    )
+    lines = again.out.splitlines()
+    assert lines[:3] == [
+        "ingest: nothing new, 8 known before",
+        "calibrate: 0 nights against simcat, version 1; 0 of 0 frames have a zeropoint; 2 nights up to date",
+        "aggregate: parts made: nights 0, lightcurves 0, forced_lightcurves 0, maps 0",
+    ]
+    assert lines[3] == f"mirror: 0 rows copied to {new_lake}/_postgres (stopped again)"
+    assert lines[4:] == [f"report: {new_lake.parent}/elsewhere/index.html"]
+    assert well("status", new_lake, "--json").json == before
+
+    the_database_holds_the_same(new_lake, well)
+
+
+def the_database_holds_the_same(lake: Path, well: Run) -> None:
+    """Leave the server running, ask it as a user would, and stop it."""
+    text = well("mirror", lake, "--keep-running").out
+    try:
+        assert text.splitlines()[0].endswith("; 0 parts with 0 rows copied, 0 removed")
+        psql = next(line for line in text.splitlines() if line.startswith("connect with: "))
+        command = shlex.split(psql.removeprefix("connect with: "))
+        query = "SELECT file, zp FROM frames JOIN zeropoints USING (frame_id) ORDER BY file"
+        done = subprocess.run(
+            [*command, "-At", "-F", "\t", "-c", query], capture_output=True, text=True, check=True
+        )
+        rows = [line.split("\t") for line in done.stdout.splitlines()]
+        ours = well("sql", lake, query, "--format", "json").json
+        assert [(file, float(zp)) for file, zp in rows] == [(row["file"], row["zp"]) for row in ours]
+        assert len(rows) == 8
+    finally:
+        stopped = well("mirror", lake, "--stop").out
+    assert stopped == "the embedded server was stopped\n"
+    rebuilt = well("mirror", lake, "--rebuild", "--json").json
+    assert (rebuilt["outcome"]["n_rows_copied"], rebuilt["psql"]) == (18, None)
+    empty = well("mirror", lake, "--as-of", "1", "--json").json
+    assert (empty["snapshot"], empty["outcome"]["n_rows_copied"]) == (1, 0)
+    assert empty["outcome"]["n_removed"] == rebuilt["outcome"]["n_copied"]
+    assert well("mirror", lake, "--json").json["outcome"]["n_rows_copied"] == 18
+
+
+@pytest.mark.xdist_group("postgres")
+def test_without_a_catalog_frames_are_kept_a_warning_is_told_and_the_status_is_1(
+    new_lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
+) -> None:
+    answer = skylake_command("run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001")
+    assert answer.status == 1
+    assert answer.out.startswith(
+        "ingest: 4 ok\naggregate: parts made: nights 1, lightcurves 0, forced_lightcurves 0, maps 1\nmirror: 5 rows"
+    )
+    [warning] = [line for line in answer.err.splitlines() if line.startswith("skylake: ")]
+    assert warning.startswith(
+        f"skylake: nothing was calibrated: {new_lake}: the lake has no reference catalog; import"
+    )
+    assert f"`skylake catalog import {new_lake} NAME --format table FILE" in warning
+    assert well("status", new_lake, "--json").json["tables"]["sources"] > 0
+
+
+def test_a_database_that_cannot_be_reached_is_told_and_costs_neither_the_night_nor_the_report(
+    new_lake: Path, sky: Path, camera: Path, skylake_command: Run, well: Run
+) -> None:
+    url = "postgresql://me:secret@127.0.0.1:1/sky"
+    answer = skylake_command(
+        "run", "nightly", new_lake, "--camera", camera, sky / "frames" / "20241001", "--to", url
+    )
+    assert answer.status == 3
+    assert answer.out.splitlines()[0] == "ingest: 4 ok" and "report: " in answer.out
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("skylake: mirror: the database postgresql://me@127.0.0.1:1/sky: ")
+    assert "secret" not in answer.err and "Traceback" not in answer.err
+    assert well("status", new_lake, "--json").json["frames"][0]["count_all"] == 4
+
+
+def test_a_run_without_frames_ends_before_anything_is_written(
+    new_lake: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    (tmp_path / "empty").mkdir()
+    answer = skylake_command("run", "nightly", new_lake, "--camera", camera, tmp_path / "empty")
+    assert answer.status == 3
+    assert answer.sentence.startswith(f"{tmp_path}/empty: no FITS frame")
+    assert not (new_lake / "report").exists() and Lake(new_lake).snapshot().number == 1
+
+
+def test_a_report_is_not_written_through_a_link_of_the_lake(
+    new_lake: Path, camera: Path, tmp_path: Path, skylake_command: Run
+) -> None:
+    link, elsewhere, frames = new_lake / "report", tmp_path / "elsewhere", tmp_path / "empty"
+    elsewhere.mkdir()
+    frames.mkdir()
+    link.symlink_to(elsewhere)
+    answer = skylake_command("run", "nightly", new_lake, "--camera", camera, frames)
+    assert answer.status == 3
+    assert answer.sentence.startswith(f"{link}: this is a link out of the lake")
+    named = skylake_command("run", "nightly", new_lake, "--camera", camera, frames, "--report", elsewhere)
+    assert named.sentence.startswith(f"{frames}: no FITS frame"), "that is accepted"
+
+
+def test_all_is_well_when_frames_are_and_nobody_warns() -> None:
+    good = NightlyOutcome(IngestReport(counts={"ok": 3, "skipped": 2}))
+    assert good.exit_status == 0
+    assert NightlyOutcome(IngestReport(counts={"ok": 3, "rejected": 1})).exit_status == 1
+    assert NightlyOutcome(IngestReport(counts={"failed": 1})).exit_status == 1
+    assert NightlyOutcome(warnings=["nothing was calibrated"]).exit_status == 1
+    assert NightlyOutcome(IngestReport(counts={"failed": 1}), failures=["mirror: refused"]).exit_status == 3
+    assert good.as_dict()["ingest"]["counts"] == {"ok": 3, "skipped": 2}

@@ -1,0 +1,53 @@
+"""What several processes want compiled at once is compiled once, and nothing of it is lost or mistaken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+#: A module whose function takes long enough to compile that processes meet at it.
+KERNEL = """
+import numba
+
+@numba.njit(cache=True)
+def spread(values):
+    total = values[0]
+    for value in values:
+        total = max(total, value) - min(total, value)
+    return total + values.std()
+"""
+PROGRAM = """
+import sys
+from skylake.core.kernel_cache import compile_once
+compile_once()
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from kernel import spread
+sys.stdin.readline()
+for kind in sys.argv[2:]:
+    assert abs(spread(np.array([1, 2, 4], kind)) - (2 + np.std([1, 2, 4]))) < 1e-6
+print(sum(spread.stats.cache_misses.values()), sum(spread.stats.cache_hits.values()))
+"""
+
+
+def test_processes_that_begin_together_compile_each_kernel_once(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    orders = [("f4", "f8"), ("f8", "f4"), ("f4", "f8")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), *kinds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for kinds in orders
+    ]
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    counts = [tuple(map(int, process.communicate(timeout=120)[0].split())) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert sum(misses for misses, _ in counts) == 2
+    assert sum(hits for _, hits in counts) == 4
