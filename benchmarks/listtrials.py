@@ -12,7 +12,8 @@ import numpy as np
 from starfields import CENTROID_NOISE, HALF, MOST_STARS, SIDE, List, Sky
 
 from skylake.core.sphere import ra_dec, unit_vectors
-from skylake.image.solving.solve_stars import Solution, SolveParams, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, solve
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.refine_lens import refine
 from skylake.image.wcs.star_matching import Sources

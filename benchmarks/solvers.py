@@ -14,7 +14,7 @@ import numpy as np
 
 from skylake.errors import FrameRejected
 from skylake.flow.astrometry import astrometry_net
-from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
 
 ToSky = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

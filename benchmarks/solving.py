@@ -36,7 +36,8 @@ from skylake.core.sphere import ra_dec
 from skylake.flow.astrometry.refine_solutions import Refiner
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.solving.solution_header import wcs_header
-from skylake.image.solving.solve_stars import Solution, SolveParams, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, solve
 from skylake.image.solving.source_list import StarList, star_list
 from skylake.sky.asterism_index import AsterismIndex
 

@@ -113,8 +113,9 @@ def litter(lake: Lake) -> list[str]:
 
 def store_litter(url: str) -> list[str]:
     """Return the objects of a published lake that no snapshot needs, or that are not as the lists of them tell."""
-    from skylake.lake.remote.published_lake import OBJECTS, PublishedLayout, objects_of
+    from skylake.lake.remote.published_layout import PublishedLayout
     from skylake.places import key, place, store
+    from skylake.sky.hats import OBJECTS, objects_of
 
     layout = PublishedLayout(place(url))
     fs, root = store(layout.root), Path(key(layout.root))

@@ -27,7 +27,7 @@ from skylake.cameras import Profile
 from skylake.flow.astrometry.solve_frames import KnownSky, known_sky, solve_frame
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 from skylake.lake import Lake
 
 SIDE, SCALE = 1024, 8.0

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
 
 ROOT = Path(__file__).parent.parent

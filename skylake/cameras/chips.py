@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skylake.cameras.header_values import HeaderReading, read_text
 from skylake.core.batch import is_plain_name
 from skylake.core.camera import Camera
 from skylake.core.reasons import Reason
 from skylake.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from skylake.cameras.profile import Profile
 
 Merge = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
@@ -86,16 +82,6 @@ def is_pattern(text: str | None) -> bool:
     except re.error:
         return False
     return True
-
-
-def with_rotation(profile: Profile, angle_deg: float) -> Profile:
-    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
-
-    def turned(camera: Camera) -> Camera:
-        return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
-
-    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
-    return replace(profile, base=turned(profile.base), periods=periods)
 
 
 def chip_of(cameras: Sequence[Camera], header: Mapping[str, object] | None, file_name: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
@@ -341,3 +341,13 @@ def _check(camera: Camera, place: str) -> None:
     for wrong, key, mend in rules_of_profile(camera):
         if wrong:
             raise ConfigurationError(f"{place}: {key}: {mend}")
+
+
+def with_rotation(profile: Profile, angle_deg: float) -> Profile:
+    """Return a profile in which the focal plane has a position angle, whatever cards tell."""
+
+    def turned(camera: Camera) -> Camera:
+        return replace(camera, astrometry=replace(camera.astrometry, rotation_deg=angle_deg))
+
+    periods = tuple(replace(one, camera=turned(one.camera)) for one in profile.periods)
+    return replace(profile, base=turned(profile.base), periods=periods)

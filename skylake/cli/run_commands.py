@@ -87,7 +87,7 @@ def ingest(
     stars are placed by the others.
     """
     from skylake import cameras
-    from skylake.cameras.chips import with_rotation
+    from skylake.cameras.profile import with_rotation
     from skylake.flow.ingest.ingest_frames import IngestOptions
     from skylake.flow.ingest.multi_detector import ingest_camera
 

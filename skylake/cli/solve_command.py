@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from skylake.cameras import Profile
     from skylake.flow.astrometry.solve_frames import SolvedFrame
-    from skylake.image.solving.solve_stars import SolveParams
+    from skylake.image.solving.solve_parameters import SolveParams
 
 _EXAMPLE = """\b
 skylake solve night/*.fits --lake LAKE --scale 3.4 3.8
@@ -191,7 +191,7 @@ def _params(
     seconds: float,
 ) -> SolveParams:
     from skylake.errors import UsageError
-    from skylake.image.solving.solve_stars import SolveParams
+    from skylake.image.solving.solve_parameters import SolveParams
 
     low, high = scale or (None, None)
     if low is not None and high is not None and low >= high:

@@ -16,6 +16,9 @@ Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 MaskPlane = npt.NDArray[np.uint8]
 
+#: No detector gives so many ADU, and squares of larger numbers do not fit 32 bits.
+BEYOND_MEASURE = np.float32(1e15)
+
 
 @dataclass(frozen=True, slots=True)
 class FileContent:

@@ -5,7 +5,7 @@ symbolic link says which snapshot is current. Writers build the next snapshot be
 to all that did not change, and then move the link.
 """
 
-from skylake.lake.commits.commit import Commit
+from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.lake import Lake
 from skylake.lake.remote.publish_snapshot import PublishOptions, PublishReport, publish_snapshot

@@ -29,14 +29,16 @@ from skylake.errors import (
     is_full,
     reason_of,
 )
-from skylake.lake.commits.commit import Commit, committing, create_empty, publish, restore
+from skylake.lake.commits.changes import Commit
+from skylake.lake.commits.commit import committing, create_empty, publish, restore
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.internal_links import is_settled, require_own
 from skylake.lake.commits.ledger_records import Entry, read_entry
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.snapshot_history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
-from skylake.lake.remote.published_lake import PublishedLayout, PublishedSnapshot
+from skylake.lake.remote.published_lake import PublishedSnapshot
+from skylake.lake.remote.published_layout import PublishedLayout
 from skylake.lake.storage.open_table import OpenTable
 from skylake.lake.storage.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.places import Reaching, is_url, place

@@ -16,7 +16,7 @@ import numpy as np
 
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected, UsageError
-from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
 
 _PROGRAM = "solve-field"

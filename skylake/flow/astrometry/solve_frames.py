@@ -26,7 +26,8 @@ from skylake.image.solving.pointing_hints import (
     with_nothing_known,
 )
 from skylake.image.solving.solution_header import wcs_header
-from skylake.image.solving.solve_stars import Solution, SolveParams, Unsolved, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, Unsolved, solve
 from skylake.image.solving.source_list import StarList, star_list
 from skylake.lake import Snapshot
 from skylake.revision import code_version

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from skylake.core.reasons import Reason
 from skylake.errors import CatalogError
-from skylake.image.solving.solve_stars import Solution, SolveParams, Unsolved, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, Unsolved, solve
 from skylake.sky.asterism_index import AsterismIndex, open_index
 from skylake.sky.lake_catalogs import ReferenceCatalog
 

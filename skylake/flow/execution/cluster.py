@@ -22,6 +22,7 @@ from pyarrow.lib import ArrowException
 
 from skylake import logs
 from skylake.errors import SkylakeError, UsageError, WorkerError
+from skylake.flow.execution.task_guard import cause_of
 
 _log = logs.get(__name__)
 
@@ -254,13 +255,6 @@ def _scratch_folder() -> str:
     state = own.lstat()
     is_ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & 0o077
     return str(own) if is_ours else tempfile.mkdtemp(prefix=f"{own.name}-", dir=folder)
-
-
-def cause_of(error: BaseException) -> str:
-    """Return what an error of dask comes from, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

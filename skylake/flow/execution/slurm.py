@@ -14,7 +14,7 @@ from typing import Any
 
 from skylake import logs, resources
 from skylake.errors import ConfigurationError, WorkerError
-from skylake.flow.execution.cluster import cause_of
+from skylake.flow.execution.task_guard import cause_of
 
 _log = logs.get(__name__)
 

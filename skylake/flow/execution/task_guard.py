@@ -25,3 +25,10 @@ def guard(work: Callable[[], Result]) -> Result | FrameError:
         return FrameFailed(
             Reason.ERROR, f"an error of skylake ({type(error).__name__}: {error}); please report it"
         )
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what an error of dask comes from, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,8 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameError, FrameFailed, FrameUnavailable, reason_of
 from skylake.image.combine.combine_frames import own_noise
 from skylake.image.combine.make_masters import median_level
-from skylake.image.fitsio.read_fits import open_image, read_file
+from skylake.image.detrend.linear_pass import open_image
+from skylake.image.fitsio.read_fits import read_file
 from skylake.image.masters.master_file import read_master, write_master
 
 #: Skies that a worker keeps at hand: of some filters.

@@ -18,10 +18,10 @@ from skylake.flow.execution.cluster import run_in_windows
 from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
 from skylake.flow.masters.master_groups import Group
 from skylake.flow.masters.master_tasks import PreparedFile, Term, coarse_term, combine_rows, hide_sources
+from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine.combine_frames import Combined, block_rows, join
 from skylake.image.combine.flat_gradients import chance_gradient
 from skylake.image.combine.make_masters import FlatForm, Quality, combine_options, differences, median_level
-from skylake.image.detrend.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.masters.master_file import gradient_cards, read_master
 from skylake.image.masters.master_library import rules_of
 

@@ -13,7 +13,7 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import MaskPlane
 from skylake.flow.masters.master_entries import Made, Maker, describe, write_entry
 from skylake.flow.masters.master_groups import split
-from skylake.image.detrend.bad_pixels import dead_pixels, hot_pixels
+from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels
 from skylake.image.masters.master_file import load_bad, load_master
 from skylake.image.masters.master_library import SAME_GAIN, Library, Master, Wanted, choose, rules_of
 

@@ -11,8 +11,8 @@ from skylake.core.flags import PixelFlag
 from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.core.reduction_settings import BadPixels
 from skylake.core.robust import sigma_mad
+from skylake.image.combine.bad_pixels import unstable_pixels
 from skylake.image.combine.combine_frames import Combined
-from skylake.image.detrend.bad_pixels import unstable_pixels
 from skylake.image.detrend.bayer_planes import colour_planes
 
 #: Of the threshold for darks, hot_sigma: the mean of many frames between which the sky moves on has no long tails.

@@ -19,7 +19,7 @@ from skylake.core.robust import sigma_mad
 from skylake.errors import FrameFailed
 from skylake.image.combine.combine_frames import Combined, CombineOptions, combine_in_blocks, own_noise
 from skylake.image.combine.make_masters import median_level
-from skylake.image.detrend.bad_pixels import repair
+from skylake.image.detrend.repair_pixels import repair
 from skylake.image.fitsio.memory_maps import give_back
 
 _SMOOTH_PX = 3

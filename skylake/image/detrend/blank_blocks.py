@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from skylake.core.frame import Mask, Pixels, StoredImage, Unread
-from skylake.image.detrend.linear_pass_kernels import BEYOND_MEASURE
+from skylake.core.frame import BEYOND_MEASURE, Mask, Pixels, StoredImage, Unread
 
 #: A block of twice this side holds a whole tile wherever it lies.
 _TILE_PX = 32

@@ -17,7 +17,6 @@ from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, Sto
 from skylake.core.reasons import Reason
 from skylake.core.response_settings import ResponseError
 from skylake.errors import FrameFailed
-from skylake.image.detrend.bad_pixels import repair
 from skylake.image.detrend.bayer_planes import bayer_cells, take_mask, take_plane
 from skylake.image.detrend.blank_blocks import blank_unread
 from skylake.image.detrend.cosmic_rays import find_cosmic_rays, find_in_mosaic
@@ -30,6 +29,7 @@ from skylake.image.detrend.detrend_steps import (
 )
 from skylake.image.detrend.linear_pass import LinearPass, decode, run_again, run_pass, unlit_variance
 from skylake.image.detrend.linear_pass_kernels import mark_invalid
+from skylake.image.detrend.repair_pixels import repair
 from skylake.image.fitsio.memory_maps import give_back
 from skylake.image.masters.master_file import MasterFrame
 

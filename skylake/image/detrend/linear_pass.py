@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake.core.frame import MaskPlane, Pixels, StoredImage
+from skylake.core.frame import FileContent, MaskPlane, Pixels, RawImage, StoredImage
 from skylake.image.detrend.linear_pass_kernels import reduce_floats, reduce_integers
 from skylake.image.fitsio.memory_maps import give_back
+from skylake.image.fitsio.read_fits import open_stored
 
 _NOTHING = np.zeros((0, 0), np.float32)
 _NO_LEVELS = np.zeros(0, np.float32)
@@ -193,6 +194,12 @@ def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pi
     rows, columns = window or (slice(0, height), slice(0, width))
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     return run_pass(source, (rows, columns), LinearPass(), mask, None)[0]
+
+
+def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
+    """Decode the image of a file to native float32; parameters and errors are those of `open_stored`."""
+    found = open_stored(content, extension)
+    return RawImage(decode(found), found.header, found.extension, found.n_further)
 
 
 def _converted(source: StoredImage) -> tuple[StoredImage, Any]:

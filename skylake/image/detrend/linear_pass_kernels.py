@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skylake.core.frame import BEYOND_MEASURE
 from skylake.core.jit import kernel
 
 Rows = npt.NDArray[np.float32]
@@ -19,8 +20,6 @@ Bits = npt.NDArray[np.uint8]
 
 #: Bits of PixelFlag as the compiler wants them.
 INVALID, SATURATED, NEAR_SATURATED = np.uint8(1), np.uint8(2), np.uint8(4)
-#: No detector gives so many ADU, and squares of larger numbers do not fit 32 bits.
-BEYOND_MEASURE = np.float32(1e15)
 
 
 @kernel

@@ -16,11 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from skylake.core.frame import FileContent, RawImage, StoredImage
+from skylake.core.frame import BEYOND_MEASURE, FileContent, StoredImage
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed, FrameRejected, FrameUnavailable
-from skylake.image.detrend.linear_pass import decode
-from skylake.image.detrend.linear_pass_kernels import BEYOND_MEASURE
 from skylake.image.fitsio.fits_units import DTYPES, MAX_BYTES, Unit, number, plane, walk
 from skylake.image.fitsio.gzip_bzip2 import DAMAGE, MAGIC, not_inflated, unpack
 from skylake.image.fitsio.inherited_cards import inherited
@@ -111,12 +109,6 @@ def peeked_size(header: Any) -> tuple[int, int]:
     """Return height and width of the image that a header is of, packed or not; 0 where it has no such number."""
     width, height = (header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}")) for axis in (1, 2))
     return (height, width) if type(width) is int and type(height) is int else (0, 0)
-
-
-def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
-    """Decode the image of a file to native float32; parameters and errors are those of :func:`open_stored`."""
-    found = open_stored(content, extension)
-    return RawImage(decode(found), found.header, found.extension, found.n_further)
 
 
 def open_stored(content: FileContent, extension: int | str | None = None) -> StoredImage:

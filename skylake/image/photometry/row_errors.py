@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.psf.psf_model import FramePsf
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -30,21 +28,3 @@ def beyond_ellipses(a: npt.ArrayLike, b: npt.ArrayLike, theta: npt.ArrayLike) ->
     a, b = np.asarray(a, float), np.asarray(b, float)
     height = np.maximum(np.hypot(a * np.sin(theta), b * np.cos(theta)), 1e-9)
     return np.asarray(np.maximum(16.0 / 3.0 * (a * b) ** 2 / height - np.pi * a * b, 0.0), float)
-
-
-def beyond_fit(psf: FramePsf, half: int) -> float:
-    """Return what the fitted flux of a lonely star has beyond the errors of single pixels, in the middle of the image.
-
-    Parameters
-    ----------
-    psf : FramePsf
-    half : int
-        Half size of the square that is fitted.
-    """
-    height, width = psf.model.size
-    middle = psf.coefficients(np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)]))
-    grid = np.arange(-half, half + 1.0)
-    y, x = (one.reshape(-1) for one in np.meshgrid(grid, grid, indexing="ij"))
-    star = np.asarray(psf.values(middle, x, y), float).reshape(len(grid), len(grid))
-    alone, rows = float(np.sum(star**2)), float(np.sum(star.sum(axis=1) ** 2))
-    return max(rows - alone, 0.0) / alone**2

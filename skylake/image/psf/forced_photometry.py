@@ -21,9 +21,10 @@ from skylake.image.detection.mask_bits import circle_bits
 from skylake.image.detection.variance_plane import agreement_of
 from skylake.image.photometry.aperture_photometry import TILE_PX, UNUSABLE, tiles_of
 from skylake.image.photometry.response_errors import with_response_error
-from skylake.image.photometry.row_errors import beyond_ellipses, beyond_fit
+from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
+from skylake.image.psf.fit_row_errors import beyond_fit
 from skylake.image.psf.growth_tie import tie_to_growth
 from skylake.image.psf.psf_fit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
 from skylake.image.psf.psf_model import FramePsf, PsfModel, PsfQuality

@@ -39,7 +39,8 @@ from skylake.image.solving.pointing_hints import (
 from skylake.image.solving.refined_wcs import refine_known
 from skylake.image.solving.solution_header import wcs_header
 from skylake.image.solving.solve_near_expected import seek, telescope_row
-from skylake.image.solving.solve_stars import Solution, SolveParams, Unsolved
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, Unsolved
 from skylake.image.solving.wcs_check import check_pointing
 from skylake.image.wcs.field_refraction import Bending, bending_of
 from skylake.image.wcs.header_wcs import (

@@ -15,7 +15,8 @@ from skylake.core.camera import Camera
 from skylake.core.equinoxes import equator, equinox_of
 from skylake.core.reasons import Reason
 from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
-from skylake.image.solving.solve_stars import Solution, SolveParams, Unsolved
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, Unsolved
 from skylake.image.wcs.header_wcs import Pointing
 
 #: The scale of a profile is right to this factor.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 
 #: Width of the widest pictures that patterns are made for.
 WIDEST_DEG = 60.0

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from skylake.core.sphere import FloatArray
-from skylake.image.wcs.sky_view import SkyView
+
+
+class View(Protocol):
+    """What turns pixels into the sky and back."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the image."""
+
+    def icrs_to_pixels(self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Return the pixels of ICRS positions, degrees."""
+
+    def pixels_to_icrs(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Return the ICRS positions of pixels, degrees."""
 
 
 class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
@@ -17,10 +30,10 @@ class ViewWCS(BaseLowLevelWCS):  # type: ignore[misc] # astropy has no types
 
     Parameters
     ----------
-    view : SkyView
+    view : View
     """
 
-    def __init__(self, view: SkyView) -> None:
+    def __init__(self, view: View) -> None:
         self.view = view
 
     @property

@@ -6,15 +6,15 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from skylake.core.ids import config_sha256
 from skylake.durable import Linker
 from skylake.errors import LakeError, reason_of
+from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import PARTS_FOLDER, part_file
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
@@ -31,18 +31,6 @@ from skylake.sky.hats import (
     write_row_group_metadata,
 )
 from skylake.sky.pixels import Pixel, PixelTree
-
-if TYPE_CHECKING:
-    from skylake.lake.commits.commit import Commit
-
-
-@dataclass(frozen=True, slots=True)
-class StagedBundle:
-    """A bundle that is to be published, its members, and the folder in which its files are."""
-
-    bundle: Bundle
-    members: tuple[Part, ...]
-    staging: Path
 
 
 def bundle_name(table: str, level: int, members: Iterable[Part]) -> str:

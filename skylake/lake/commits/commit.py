@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from skylake.core.ids import config_sha256
 from skylake.durable import on_each_file_system, sync_folder, sync_tree
 from skylake.errors import LakeError, mend_of, reason_of
 from skylake.lake.cameras.camera_state import keep_cameras
-from skylake.lake.commits.build_version import StagedBundle, build_version
+from skylake.lake.commits.build_version import build_version
+from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.commit_requirements import require
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.internal_links import mark_current, require_own, settle
@@ -23,77 +21,7 @@ from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.snapshot_claim import Claim, claimed
 from skylake.lake.commits.snapshot_history import current_number
 from skylake.lake.layout import Layout
-from skylake.lake.storage.parts import Part
 from skylake.schema import table_names
-
-
-@dataclass(slots=True)
-class Commit:
-    """Changes that become visible together, or not at all.
-
-    Attributes
-    ----------
-    stage, batch : str
-        What made them, for the ledger.
-    staged : dict
-        Parts to publish, by table, with the folder that their files are in.
-    removed : dict
-        Names of parts to remove, by table.
-    merged : dict
-        Bundles to publish in place of their members, by table.
-    loose : dict
-        Names of those staged parts that were taken out of a bundle and did not change, by table.
-    configurations : dict
-        Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
-    base : int or None
-        Snapshot from which the parts were made. If another process has changed one of them since, the commit is
-        refused rather than undo that; None asks for no such care.
-    run : str or None
-        The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
-    """
-
-    stage: str
-    batch: str
-    staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
-    removed: dict[str, set[str]] = field(default_factory=dict)
-    merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
-    loose: dict[str, set[str]] = field(default_factory=dict)
-    configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    base: int | None = None
-    run: str | None = None
-
-    def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
-        """Let the ledger keep some configurations."""
-        self.configurations |= {config_sha256(one): one for one in configurations}
-
-    def replace(self, part: Part, staging: Path) -> None:
-        """Publish a part in place of the one of its name, if there is one."""
-        self.staged.setdefault(part.table, []).append((part, staging))
-
-    def loosen(self, part: Part, staging: Path) -> None:
-        """Publish a part that is in a bundle in files of its own, with the rows that it has."""
-        self.replace(part, staging)
-        self.loose.setdefault(part.table, set()).add(part.name)
-
-    def remove(self, table: str, name: str) -> None:
-        """Remove a part."""
-        self.removed.setdefault(table, set()).add(name)
-
-    def merge(self, staged: StagedBundle) -> None:
-        """Publish a bundle in place of the parts that it is made of."""
-        self.merged.setdefault(staged.bundle.table, []).append(staged)
-
-    @property
-    def tables(self) -> list[str]:
-        """Tables that the commit touches."""
-        touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
-        return [name for name in table_names() if name in touched]
-
-    def touched(self, table: str) -> set[str]:
-        """Return the names of the parts of a table that the commit replaces, removes or merges."""
-        parts = {part.name for part, _ in self.staged.get(table, [])}
-        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
-        return parts | members | self.removed.get(table, set())
 
 
 def committing(layout: Layout) -> AbstractContextManager[None]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, Superseded, reason_of
+from skylake.lake.commits.changes import Commit, StagedBundle
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.table_version import Version
 from skylake.lake.storage.frame_ids import FrameIds
@@ -19,10 +19,6 @@ from skylake.lake.storage.slices import read_files
 from skylake.schema import arrow_schema, load
 from skylake.schema.digest import add_digests
 from skylake.schema.row_count import row_count
-
-if TYPE_CHECKING:
-    from skylake.lake.commits.build_version import StagedBundle
-    from skylake.lake.commits.commit import Commit
 
 #: What comes from the frames themselves; all else is made from it.
 _OBSERVED = ("frames", "sources")

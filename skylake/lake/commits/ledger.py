@@ -12,19 +12,17 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skylake import logs
 from skylake.errors import LakeError
+from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.ledger_records import INSTANT, is_recorded, read_entry
 from skylake.lake.layout import Layout
+from skylake.lake.storage.parts import Part
 from skylake.revision import code_version
 from skylake.schema import table_names
 from skylake.sky.hats import replace_text
-
-if TYPE_CHECKING:
-    from skylake.lake.commits.commit import Commit
-    from skylake.lake.storage.parts import Part
 
 _log = logs.get(__name__)
 

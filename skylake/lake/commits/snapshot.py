@@ -170,6 +170,9 @@ class Snapshot:
         except WrongCount as error:
             raise damaged(error.path, error.why) from error
 
+    def require_there(self) -> None:
+        """Require that no table has been removed: a lake on disk keeps what is read."""
+
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
         from skylake.lake.storage.duckdb_tables import connect

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from skylake.core.sphere import IntArray
-from skylake.lake.commits.build_version import StagedBundle, bundle_name
+from skylake.lake.commits.build_version import bundle_name
+from skylake.lake.commits.changes import StagedBundle
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import part_file
 from skylake.lake.storage.bundles import Bundle

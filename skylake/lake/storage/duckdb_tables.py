@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from skylake.errors import LakeError, UsageError
+from skylake.lake.commits.table_version import Version
 from skylake.lake.integrity.damaged_files import named_in
-from skylake.lake.remote.published_lake import PublishedSnapshot
+from skylake.lake.layout import Layout
 from skylake.lake.storage.ledger_views import add_views, pattern, plain
 from skylake.places import is_url, key, store
 from skylake.resources import folder
@@ -20,7 +21,6 @@ from skylake.sky.hats import read_collection
 if TYPE_CHECKING:
     import duckdb
 
-    from skylake.lake.commits.snapshot import Snapshot
 
 #: Schema of the views of reference catalogs.
 CATALOGS = "catalogs"
@@ -58,7 +58,44 @@ _BEGINNINGS = {
 }
 
 
-def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
+class ReadableSnapshot(Protocol):
+    """What a connection asks of a snapshot, on disk or in an object store."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the files of the lake are."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        ...
+
+    def folder(self, table: str) -> Path:
+        """Return the folder of a table."""
+        ...
+
+    def version(self, table: str) -> Version:
+        """Return the version of a table."""
+        ...
+
+    def n_rows(self, table: str) -> int:
+        """Return the number of rows of a table."""
+        ...
+
+    def catalogs(self) -> list[str]:
+        """Return the names of the reference catalogs."""
+        ...
+
+    def catalog(self, name: str) -> Path:
+        """Return the folder of a reference catalog."""
+        ...
+
+    def require_there(self) -> None:
+        """Require that no table of the snapshot has been removed."""
+
+
+def connect(snapshot: ReadableSnapshot) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
 
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
@@ -91,7 +128,9 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: Iterable[Path] = ()) -> None:
+def restrict(
+    connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Iterable[Path] = ()
+) -> None:
     """Let a connection of :func:`connect` reach nothing but the tables, catalogs and ledger of its snapshot.
 
     It loads no extension, and no setting of it can be changed any more. DuckDB would write where it may read, so
@@ -100,7 +139,7 @@ def restrict(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, files: I
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-    snapshot : Snapshot
+    snapshot : ReadableSnapshot
     files : iterable of Path
         More files that may be read.
     """
@@ -167,7 +206,7 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
     """Add a view per table and per catalog, and those of the ledger."""
     for name in table_names():
         root = snapshot.folder(name)
@@ -181,9 +220,13 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> No
         _view(connection, f"{CATALOGS}.{_quoted(name)}", catalog_folder(snapshot.catalog(name)))
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
-        add_views(connection, snapshot)
-    if isinstance(snapshot, PublishedSnapshot):
-        snapshot.require_there()
+        add_views(
+            connection,
+            snapshot.layout,
+            snapshot.number,
+            {name: snapshot.folder(name) for name in table_names()},
+        )
+    snapshot.require_there()
 
 
 def catalog_folder(collection: Path) -> Path:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skylake.lake.layout import PARTS_FOLDER
+from skylake.lake.layout import PARTS_FOLDER, Layout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
-from skylake.schema import table_names
 
 if TYPE_CHECKING:
     import duckdb
-
-    from skylake.lake.commits.snapshot import Snapshot
 
 _INPUTS = "MAP(VARCHAR, VARCHAR)"
 _RECORD = {
@@ -82,12 +80,23 @@ FROM {source}
 """
 
 
-def add_views(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-    """Add the views ``ledger``, ``parts`` and ``configurations`` of a snapshot to a connection."""
-    layout = snapshot.layout
+def add_views(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, number: int, folders: Mapping[str, Path]
+) -> None:
+    """Add the views ``ledger``, ``parts`` and ``configurations`` of a snapshot to a connection.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    layout : Layout
+    number : int
+        Number of the snapshot.
+    folders : mapping
+        Folder of each table.
+    """
     source = _read(layout.ledger, "[0-9]*.json", _RECORD, "unstructured")
-    connection.execute(_LEDGER.format(source=source, number=snapshot.number))
-    pieces = [piece for table in table_names() for piece in _pieces(table, snapshot.folder(table))]
+    connection.execute(_LEDGER.format(source=source, number=number))
+    pieces = [piece for table, folder in folders.items() for piece in _pieces(table, folder)]
     connection.execute(f"CREATE VIEW parts AS {' UNION ALL '.join(pieces)}")
     found = any(layout.configurations.glob("*.json"))
     nothing = "(SELECT '' AS filename, '{}' AS content WHERE false)"

@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from skylake.errors import FrameRejected
 from skylake.flow.astrometry.astrometry_net import command_of, solve_list
-from skylake.image.solving.solve_stars import SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.source_list import StarList
 
 SOURCES = StarList(*np.array([[1.0, 200.0], [5.0, 90.0], [10.0, 20.0], [0.1, 0.1]]), (300, 400))

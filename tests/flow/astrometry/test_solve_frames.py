@@ -13,7 +13,8 @@ from skylake.flow.astrometry.refine_solutions import depth_of
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.solving.refined_wcs import refine_pointing
 from skylake.image.solving.solution_header import wcs_header
-from skylake.image.solving.solve_stars import Solution, SolveParams, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, solve
 from skylake.image.solving.source_list import star_list
 from skylake.image.wcs.header_wcs import Stars, describe_pointing
 from skylake.image.wcs.star_matching import Sources

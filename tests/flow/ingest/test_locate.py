@@ -24,7 +24,8 @@ from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
 from skylake.flow.ingest.known_files import lacked_by
 from skylake.flow.maintenance.import_catalogs import import_catalog, index_imported
 from skylake.image.masters.master_library import Master
-from skylake.image.solving.solve_stars import Solution, SolveParams
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution
 from skylake.image.wcs.lens_text import lens_of_text
 from skylake.image.wcs.residual_field import ResidualField
 from skylake.lake import Lake

@@ -14,7 +14,7 @@ import pytest
 
 from skylake import cameras
 from skylake.cameras import Profile
-from skylake.cameras.chips import with_rotation
+from skylake.cameras.profile import with_rotation
 from skylake.core.camera import Camera, FilterBand
 from skylake.core.flags import FrameFlag
 from skylake.errors import ConfigurationError, LakeError

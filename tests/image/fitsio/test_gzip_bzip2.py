@@ -14,7 +14,8 @@ import pytest
 from astropy.io import fits
 
 from skylake.errors import FrameFailed
-from skylake.image.fitsio.read_fits import open_image, open_stored, peek_header, read_file
+from skylake.image.detrend.linear_pass import open_image
+from skylake.image.fitsio.read_fits import open_stored, peek_header, read_file
 from skylake.image.masters.master_file import read_master
 
 ZEROS = bytes(1 << 20)

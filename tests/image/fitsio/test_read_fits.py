@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 
 from skylake.core.frame import FileContent
 from skylake.errors import FrameFailed, FrameUnavailable
-from skylake.image.fitsio.read_fits import open_image, peek_header, read_file
+from skylake.image.detrend.linear_pass import open_image
+from skylake.image.fitsio.read_fits import peek_header, read_file
 
 DTYPES = {8: np.uint8, 16: np.int16, 32: np.int32, 64: np.int64, -32: np.float32, -64: np.float64}
 RAMP = np.arange(30 * 40, dtype=np.int16).reshape(30, 40) - 100

@@ -16,7 +16,8 @@ from skylake.core.camera import Camera, Optics
 from skylake.core.reasons import Reason
 from skylake.image.solving.expected_pointing import telescope_attitude
 from skylake.image.solving.pointing_hints import attempts, contradicted, hinted_centre, in_turn, why_unsolved
-from skylake.image.solving.solve_stars import Solution, SolveParams, Unsolved
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, Unsolved
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text, lens_text
 

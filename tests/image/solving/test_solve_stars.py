@@ -17,7 +17,8 @@ from skylake.core.asterism_codes import Band
 from skylake.core.reasons import Reason
 from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
 from skylake.image.solving.solution_header import wcs_header
-from skylake.image.solving.solve_stars import Solution, SolveParams, solve, usable_sources
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import Solution, solve, usable_sources
 from skylake.sky.asterism_build import bands_of
 
 Floats = npt.NDArray[np.float64]
@@ -241,7 +242,8 @@ def test_an_index_that_is_damaged_while_it_is_mapped_does_no_harm(
 FRESH = """
 import numpy as np
 from skylake.core.sphere import tangent_basis, unit_vectors
-from skylake.image.solving.solve_stars import SolveParams, solve
+from skylake.image.solving.solve_parameters import SolveParams
+from skylake.image.solving.solve_stars import solve
 from skylake.sky.asterism_build import bands_of
 
 random = np.random.default_rng(8)

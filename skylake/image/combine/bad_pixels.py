@@ -1,4 +1,4 @@
-"""Bad pixels: found in masters, and filled in images."""
+"""Find bad pixels in masters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from skylake.core.frame import Mask, MaskPlane, Pixels
 from skylake.core.reduction_settings import BadPixels
 from skylake.core.robust import sigma_mad
 from skylake.image.combine.combine_frames import Combined
-from skylake.image.detrend.bad_pixel_kernels import fill_from_neighbours
-from skylake.image.detrend.running_median_kernels import running_medians
+from skylake.image.combine.running_median_kernels import running_medians
+from skylake.image.detrend.repair_kernels import fill_from_neighbours
 
 #: Fewer frames tell nothing of how stable a pixel is.
 _STABLE_FRAMES = 5
@@ -115,29 +115,6 @@ def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
     judged = combined.n_present >= _STABLE_FRAMES
     scattered = combined.scatter > limits.unstable_ratio * combined.expected
     return _bits(judged & scattered, PixelFlag.UNSTABLE)
-
-
-def repair(pixels: Pixels, mask: MaskPlane, bits: PixelFlag, stride: int = 1) -> int:
-    """Fill pixels that have any of some bits from their neighbours, in place, and mark them REPAIRED.
-
-    The value is the mean of the linear interpolations along the row and along the column between the nearest good
-    pixels. A pixel that has none within reach stays. Of a mosaic of colours only every second pixel of a row or column
-    has the same one: there the stride is 2.
-
-    Returns
-    -------
-    int
-        Pixels that were filled.
-    """
-    bad = (mask & np.uint8(bits | PixelFlag.INVALID)).astype(np.uint8)
-    y, x = np.nonzero(mask & np.uint8(bits))
-    values = np.empty(len(x), np.float32)
-    fill_from_neighbours(pixels, bad, x, y, values, stride)
-    found = np.isfinite(values)
-    y, x = y[found], x[found]
-    pixels[y, x] = values[found]
-    mask[y, x] |= np.uint8(PixelFlag.REPAIRED)
-    return len(x)
 
 
 def _beside_others(

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from skylake.core.flags import PixelFlag
 from skylake.core.reduction_settings import BadPixels
+from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels, unstable_pixels
 from skylake.image.combine.combine_frames import CombineOptions, combine
-from skylake.image.detrend.bad_pixels import dead_pixels, hot_pixels, repair, unstable_pixels
+from skylake.image.detrend.repair_pixels import repair
 
 HOT, DEAD, UNSTABLE = (np.uint8(one) for one in (PixelFlag.HOT, PixelFlag.DEAD, PixelFlag.UNSTABLE))
 

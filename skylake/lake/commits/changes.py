@@ -1,0 +1,91 @@
+"""The changes of a commit: parts and bundles to publish, and parts to remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skylake.core.ids import config_sha256
+from skylake.lake.storage.bundles import Bundle
+from skylake.lake.storage.parts import Part
+from skylake.schema import table_names
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBundle:
+    """A bundle that is to be published, its members, and the folder in which its files are."""
+
+    bundle: Bundle
+    members: tuple[Part, ...]
+    staging: Path
+
+
+@dataclass(slots=True)
+class Commit:
+    """Changes that become visible together, or not at all.
+
+    Attributes
+    ----------
+    stage, batch : str
+        What made them, for the ledger.
+    staged : dict
+        Parts to publish, by table, with the folder that their files are in.
+    removed : dict
+        Names of parts to remove, by table.
+    merged : dict
+        Bundles to publish in place of their members, by table.
+    loose : dict
+        Names of those staged parts that were taken out of a bundle and did not change, by table.
+    configurations : dict
+        Resolved configurations that the parts were made with, by their SHA-256; the ledger keeps them.
+    base : int or None
+        Snapshot from which the parts were made. If another process has changed one of them since, the commit is
+        refused rather than undo that; None asks for no such care.
+    run : str or None
+        The run that makes it, for the ledger; :class:`skylake.lake.Lake` fills it in.
+    """
+
+    stage: str
+    batch: str
+    staged: dict[str, list[tuple[Part, Path]]] = field(default_factory=dict)
+    removed: dict[str, set[str]] = field(default_factory=dict)
+    merged: dict[str, list[StagedBundle]] = field(default_factory=dict)
+    loose: dict[str, set[str]] = field(default_factory=dict)
+    configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    base: int | None = None
+    run: str | None = None
+
+    def configure(self, configurations: Iterable[Mapping[str, Any]]) -> None:
+        """Let the ledger keep some configurations."""
+        self.configurations |= {config_sha256(one): one for one in configurations}
+
+    def replace(self, part: Part, staging: Path) -> None:
+        """Publish a part in place of the one of its name, if there is one."""
+        self.staged.setdefault(part.table, []).append((part, staging))
+
+    def loosen(self, part: Part, staging: Path) -> None:
+        """Publish a part that is in a bundle in files of its own, with the rows that it has."""
+        self.replace(part, staging)
+        self.loose.setdefault(part.table, set()).add(part.name)
+
+    def remove(self, table: str, name: str) -> None:
+        """Remove a part."""
+        self.removed.setdefault(table, set()).add(name)
+
+    def merge(self, staged: StagedBundle) -> None:
+        """Publish a bundle in place of the parts that it is made of."""
+        self.merged.setdefault(staged.bundle.table, []).append(staged)
+
+    @property
+    def tables(self) -> list[str]:
+        """Tables that the commit touches."""
+        touched = self.staged.keys() | self.removed.keys() | self.merged.keys()
+        return [name for name in table_names() if name in touched]
+
+    def touched(self, table: str) -> set[str]:
+        """Return the names of the parts of a table that the commit replaces, removes or merges."""
+        parts = {part.name for part, _ in self.staged.get(table, [])}
+        members = {name for one in self.merged.get(table, []) for name in one.bundle.names}
+        return parts | members | self.removed.get(table, set())
