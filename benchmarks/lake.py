@@ -37,10 +37,10 @@ from claims import Claim, conclude
 
 from skylake.core.batch import Batch
 from skylake.core.sphere import separation_deg
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers, workers
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
-from skylake.lake.storage.open_table import OpenTable
+from skylake.lake.reading.open_table import OpenTable
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of

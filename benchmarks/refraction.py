@@ -4,8 +4,8 @@ Needs: skylake alone. Takes a quarter of a minute on 2 cores.
 
 Simulated: a camera of 1024 x 768 pixels without distortion, 1 to 75 degrees wide, looks at several altitudes from a
 site at 2,600 m. Its 600 stars are where the whole air and the motion of the Earth put them, and their places are off
-by 0.01 px in each coordinate. A lens is fitted by `skylake.image.solving.refined_wcs.refine_pointing` from a pointing that is off,
-and compared with the truth on a grid over the image: root mean square distance, pixels.
+by 0.01 px in each coordinate. `skylake.image.solving.refined_wcs.refine_pointing` fits a lens from a pointing that is
+off, and it is compared with the truth on a grid over the image: root mean square distance, pixels.
 
 Four ways: the lens of the frame alone, whose distortion may follow the air; and the pointing, scale and stretch alone,
 as where the distortion of the camera was learnt; each with the refraction left in (the peer) and taken off. Of several

@@ -113,7 +113,7 @@ def litter(lake: Lake) -> list[str]:
 
 def store_litter(url: str) -> list[str]:
     """Return the objects of a published lake that no snapshot needs, or that are not as the lists of them tell."""
-    from skylake.lake.remote.published_layout import PublishedLayout
+    from skylake.lake.published_layout import PublishedLayout
     from skylake.places import key, place, store
     from skylake.sky.hats import OBJECTS, objects_of
 

@@ -40,13 +40,13 @@ from chain import EXPOSURE_S, ZEROPOINT, Sky
 from claims import Claim, conclude
 
 from skylake.cameras import Profile
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline, Workers, workers
 from skylake.flow.forced import psf_pool
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.ingest import ingest_frames as ingesting
 from skylake.flow.ingest.frame_tasks import Reduction, reduce_chunk
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.masters.build_masters import build_masters
 from skylake.flow.zeropoints import calibrate_nights as calibrating
 from skylake.flow.zeropoints.calibrate_nights import calibrate

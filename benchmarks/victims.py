@@ -22,10 +22,20 @@ from typing import Any
 
 #: What a command would import first; a kill is to hit the work, not the imports.
 _PRELOADED = [
-    "skylake.cli.main", "skylake.cli.nightly_command", "skylake.flow.archive", "skylake.sky.join", "skylake.image.reduction.reduce_frame",
-    "skylake.mirror.mirror_lake", "skylake.report.collect", "distributed", "lsdb", "duckdb", "sep", "psycopg",
+    "skylake.cli.main",
+    "skylake.cli.nightly_command",
+    "skylake.flow.archive",
+    "skylake.sky.join",
+    "skylake.image.reduction.reduce_frame",
+    "skylake.mirror.mirror_lake",
+    "skylake.report.collect",
+    "distributed",
+    "lsdb",
+    "duckdb",
+    "sep",
+    "psycopg",
     "astropy.io.fits",
-]  # fmt: skip
+]
 _LONG_S = 180.0
 _POLL_S = 0.0001
 #: Workers that lost the process which leads them may go on for a moment.

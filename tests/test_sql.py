@@ -11,12 +11,12 @@ import pytest
 
 from skylake.lake import Lake
 from skylake.lake.integrity.check_queries import fill, load_checks
-from skylake.lake.integrity.fact_relations import RELATIONS
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
 from skylake.lake.integrity.repairs import Mends
 from skylake.lake.integrity.run_checks import claims_of
 from skylake.lake.integrity.scan_files import scan_files
 from skylake.lake.layout import Layout
+from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.resources import folder as declarations
 from skylake.schema import empty_table, load
 

@@ -109,7 +109,7 @@ def import_(
     """
     import dataclasses
 
-    from skylake.flow.maintenance.import_catalogs import import_catalog, index_imported
+    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
 
     opened = open_lake(lake)
     columns = None

@@ -45,7 +45,7 @@ def demo(ctx: click.Context, folder: Path, frames: int | None, workers: int | No
     from skylake import cameras
     from skylake.cli.nightly_command import NightlyOptions, run_nightly
     from skylake.cli.simulate_command import make, scenario_from
-    from skylake.flow.maintenance.import_catalogs import import_catalog, index_imported
+    from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
     from skylake.lake import Lake
     from skylake.settings import Settings
     from skylake.sky.catalog_columns import CatalogColumns

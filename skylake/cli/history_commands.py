@@ -93,8 +93,8 @@ def compact(
     rows by position and time, and divides pixels with more rows than the setting pixel_rows. The content of the
     tables stays the same. A compaction that was interrupted goes on where it stopped.
     """
+    from skylake.flow.compaction.compact_tables import compact as run_compact
     from skylake.flow.execution.run_progress import counted
-    from skylake.flow.maintenance.compact_tables import compact as run_compact
 
     opened = open_lake(lake)
     with start_workers(opened, cluster, workers) as pool, progress() as shown:

@@ -13,11 +13,11 @@ from skylake.declared import read_toml
 from skylake.errors import ConfigurationError, SkylakeError
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.astrometry.learn_distortion import learn
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.ingest.ingest_frames import IngestReport
 from skylake.flow.ingest.multi_detector import ingest_camera
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.flow.zeropoints.calibrate_nights import calibrate, calibrating_catalogs, no_catalog
 from skylake.lake import Lake
 from skylake.mirror.mirror_lake import mirror_lake

@@ -80,8 +80,8 @@ def sql(
 
     from skylake.cli.output import write_table
     from skylake.errors import UsageError
-    from skylake.lake.integrity.damaged_files import named_in
-    from skylake.lake.storage.duckdb_tables import require_no_copy, require_reading, restrict
+    from skylake.lake.reading.duckdb_tables import require_no_copy, require_reading, restrict
+    from skylake.lake.storage.damaged_files import named_in
 
     query = _query(query)
     form = form or ("table" if out is None else None)

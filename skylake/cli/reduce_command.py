@@ -236,7 +236,7 @@ def _draw(frame: SingleFrame, stem: Path) -> list[Path]:
 def _draw_sky(frame: SingleFrame, bench: Bench, path: Path, stem: Path) -> list[Path]:
     """Write and draw the sky that was taken off a frame, if its camera has that step."""
     from skylake.cli.output import writing
-    from skylake.flow.ingest.sky_files import write_sky
+    from skylake.flow.sky.sky_files import write_sky
     from skylake.report.masterplot import master_picture
     from skylake.report.style import save
 

@@ -128,7 +128,7 @@ def solve(
 def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return files, and the frames in folders; what a run has written itself counts only where it is named."""
     from skylake.errors import UsageError
-    from skylake.flow.ingest.discover_files import find_frames
+    from skylake.flow.discover_files import find_frames
 
     files: list[Path] = []
     for path in paths:

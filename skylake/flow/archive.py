@@ -21,9 +21,9 @@ from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError, UsageError, reason_of, together
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.otherskies import differences
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, calibration_inputs

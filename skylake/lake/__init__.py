@@ -8,9 +8,9 @@ to all that did not change, and then move the link.
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.lake import Lake
+from skylake.lake.maintenance.vacuum import Retention
 from skylake.lake.remote.publish_snapshot import PublishOptions, PublishReport, publish_snapshot
 from skylake.lake.storage.parts import Part, stage_part
-from skylake.lake.storage.vacuum import Retention
 
 __all__ = [
     "Commit",

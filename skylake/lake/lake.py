@@ -37,10 +37,10 @@ from skylake.lake.commits.ledger_records import Entry, read_entry
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.snapshot_history import before_last_run, find_snapshot, history, runs
 from skylake.lake.layout import Layout
+from skylake.lake.maintenance.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
+from skylake.lake.published_layout import PublishedLayout
+from skylake.lake.reading.open_table import OpenTable
 from skylake.lake.remote.published_lake import PublishedSnapshot
-from skylake.lake.remote.published_layout import PublishedLayout
-from skylake.lake.storage.open_table import OpenTable
-from skylake.lake.storage.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.places import Reaching, is_url, place
 from skylake.settings import Catalogs, Settings, change_setting, read_settings, write_settings
 from skylake.sky.pixels import PixelTree

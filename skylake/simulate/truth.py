@@ -84,7 +84,7 @@ class FrameTruth:
 
 @dataclass(frozen=True, slots=True)
 class DetectionColumns:
-    """The stars of one frame, as arrays of equal length: see :class:`skylake.simulate.simulated_frame.VisibleStars`."""
+    """The stars of one frame as arrays: see :class:`skylake.simulate.simulated_frame.VisibleStars`."""
 
     star_id: npt.NDArray[np.int64]
     x_px: _Array

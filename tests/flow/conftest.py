@@ -101,7 +101,7 @@ def ingested_once(
     archive: SimulationResult, profile: Profile, tmp_path_factory: pytest.TempPathFactory
 ) -> Lake:
     """A lake with a catalog and all frames of the archive. Tests do not change it."""
-    from skylake.flow.maintenance.import_catalogs import import_catalog
+    from skylake.flow.catalogs.import_catalogs import import_catalog
 
     root = tmp_path_factory.mktemp("ingested") / "lake"
     lake = Lake.create(root, Settings(cluster="inline", pixel_order=PIXEL_ORDER))

@@ -10,9 +10,9 @@ import pytest
 
 from skylake import cameras
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
 from skylake.schema import arrow_schema, conform, load

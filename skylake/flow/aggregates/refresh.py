@@ -25,10 +25,10 @@ from skylake.flow.aggregates.aggregate_plans import (
     cameras_of,
 )
 from skylake.flow.aggregates.forced_curves import plan_forced_lightcurves
+from skylake.flow.compaction.unbundle import cut_crowded, in_groups
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Progress, Silent, counted
-from skylake.flow.maintenance.unbundle import cut_crowded, in_groups
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, camera_of_frames
 from skylake.lake import Commit, Lake, Part, stage_part
 from skylake.lake.storage.slices import Slice, read_files

@@ -16,7 +16,7 @@ from skylake.core.attitudes import place_of_matrix
 from skylake.core.camera import Camera
 from skylake.core.robust import sigma_mad
 from skylake.core.sphere import ARCSEC_PER_RADIAN
-from skylake.flow.ingest.detector_frames import Frames, Overview, n_stars, shape_of
+from skylake.flow.astrometry.detector_frames import Frames, Overview, n_stars, shape_of
 from skylake.image.distortion.focal_plane import FocalPlane, fit_focal_plane
 from skylake.image.solving.expected_pointing import PlacedChip, frame_matrix, moved_to, placed_lens
 from skylake.image.wcs.lens import Lens

@@ -19,10 +19,10 @@ from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.execution.task_pieces import shared_out
+from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.psf_history import Peeked, PsfMemory, made_with, recall, remember
-from skylake.flow.ingest.detection_files import KeptFiles
-from skylake.flow.ingest.simultaneous_files import Contents
-from skylake.flow.ingest.sky_frames import SkyFrame, SkySource, sky_frames, takes_sky
+from skylake.flow.sky.simultaneous_files import Contents
+from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames, takes_sky
 from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
@@ -83,7 +83,7 @@ def pool_psfs(
     tells follows from its neighbours too, and nothing is remembered.
 
     In a folder `found` is kept, in a file for each of some frames, what was found on them, so that the frames that are
-    to be reduced then are not searched twice (:class:`~skylake.flow.ingest.detection_files.KeptFiles`).
+    to be reduced then are not searched twice (:class:`~skylake.flow.forced.detection_files.KeptFiles`).
     """
     if neighbours is None:
         neighbours = sky_frames(nights, profile, workers)

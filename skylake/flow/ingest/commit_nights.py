@@ -9,13 +9,13 @@ from skylake import logs
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, reason_of
+from skylake.flow.compaction.unbundle import cut_crowded, loosen
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
 from skylake.flow.ingest.frame_tasks import Chunk
 from skylake.flow.ingest.gather_night import Existing, masters_configuration
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.night_moves import Moves
-from skylake.flow.maintenance.unbundle import cut_crowded, loosen
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.storage.slices import Slice, read_files
 

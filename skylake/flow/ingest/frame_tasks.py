@@ -23,12 +23,12 @@ from skylake.errors import FrameError, FrameFailed
 from skylake.flow.astrometry.star_patterns import Patterns
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
+from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.forced_stage import Forcing, note_failure
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.ingest.chunk_rows import message_of, table_of, write_rows
-from skylake.flow.ingest.detection_files import KeptFiles
-from skylake.flow.ingest.sky_frames import SkyFrame, SkySource
 from skylake.flow.masters.build_masters import library_of
+from skylake.flow.sky.sky_frames import SkyFrame, SkySource
 from skylake.image.distortion.distortion_epochs import Epoch, in_force
 from skylake.image.fitsio.read_fits import peek_header, read_file
 from skylake.image.masters.master_library import Library

@@ -16,14 +16,14 @@ from skylake.core.camera import Camera
 from skylake.core.reasons import Reason, Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.astrometry.learn_geometry import learn_geometries
+from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shared_out
+from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.commit_nights import commit_nights, existing_parts, failure, loosen_changed
-from skylake.flow.ingest.detection_files import KeptFiles
-from skylake.flow.ingest.discover_files import find_frames
 from skylake.flow.ingest.frame_chunks import reduce_again, reduce_frames, without_repeats
 from skylake.flow.ingest.frame_tasks import (
     Chunk,
@@ -37,12 +37,12 @@ from skylake.flow.ingest.gather_night import SHARED, TABLES, for_tasks, gather_b
 from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.night_moves import Moves
-from skylake.flow.ingest.one_sided_skies import nights_with_later_sky
 from skylake.flow.ingest.overlapping_exposures import overlapping
 from skylake.flow.ingest.profile_contradictions import Contradiction, contradictions
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
 from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, made_with, stage_name
-from skylake.flow.ingest.sky_frames import sky_frames
+from skylake.flow.sky.one_sided_skies import nights_with_later_sky
+from skylake.flow.sky.sky_frames import sky_frames
 from skylake.image.solving.expected_pointing import Attitude
 from skylake.lake import Lake, Part
 from skylake.lake.cameras.stored_geometries import read_geometries

@@ -14,11 +14,11 @@ from skylake.cameras.chips import chip_of
 from skylake.core.reasons import Reason
 from skylake.core.sphere import ARCSEC_PER_RADIAN
 from skylake.errors import LakeError, reason_of
+from skylake.flow.astrometry.detector_frames import Frames, is_placed
 from skylake.flow.astrometry.learn_focal_plane import learn_focal_plane
+from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
-from skylake.flow.ingest.detector_frames import Frames, is_placed
-from skylake.flow.ingest.discover_files import find_frames
 from skylake.flow.ingest.ingest_frames import IngestOptions, IngestReport, ingest
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.neighbour_pass import changed_priors

@@ -18,15 +18,15 @@ from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.camera import Site
 from skylake.core.frame import Image, SkyPlane
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
+from skylake.flow.discover_files import frames_beside
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.forced.forced_stage import Forcing
 from skylake.flow.forced.psf_pool import pool_psfs
-from skylake.flow.ingest.discover_files import frames_beside
 from skylake.flow.ingest.frame_tasks import Reduction, peek_nights, plate_solver, star_finder
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.neighbour_pass import prior_from_lake
-from skylake.flow.ingest.sky_frames import SkySource, sky_frames, takes_sky
+from skylake.flow.sky.sky_frames import SkySource, sky_frames, takes_sky
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
 from skylake.image.detrend.detrend_chain import calibrate

@@ -1,1 +1,1 @@
-"""Compact, verify, forget, and import reference catalogs."""
+"""Verify a lake, and forget frames."""

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from skylake.core.batch import Batch
 from skylake.durable import Linker
 from skylake.errors import LakeError, SkylakeError, UsageError, reason_of
+from skylake.flow.compaction.unbundle import cut_crowded
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.ingest.gather_night import files_sha256
-from skylake.flow.maintenance.unbundle import cut_crowded
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import PartFile, write_part_file

@@ -18,6 +18,7 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake.cameras.master_files import add_master_scans
 from skylake.lake.commits.snapshot_history import find_snapshot
 from skylake.lake.integrity.check_queries import Check, Outcome, load_checks
+from skylake.lake.integrity.file_footers import add_catalog_scans
 from skylake.lake.integrity.lake_facts import Facts, gather_facts
 from skylake.lake.integrity.run_checks import (
     Files,
@@ -32,7 +33,6 @@ from skylake.lake.integrity.run_checks import (
 )
 from skylake.lake.integrity.scan_files import Claim, Scan, scan_files
 from skylake.lake.layout import Layout
-from skylake.lake.storage.file_footers import add_catalog_scans
 from skylake.sky.validation import validate
 
 #: Bytes of the files that are scanned in one task; dask spends some milliseconds on each.

@@ -15,10 +15,10 @@ from skylake.cameras.frame_kinds import CalibrationKind
 from skylake.core.ids import config_sha256
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError, LakeError, reason_of
+from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Progress, Silent
-from skylake.flow.ingest.discover_files import find_frames
 from skylake.flow.masters.assemble_master import DIFFERENCE_FLATS, image_master
 from skylake.flow.masters.bad_pixel_masks import bad_pixel_rows
 from skylake.flow.masters.bias_levels import of_one_level, several_levels

@@ -113,8 +113,8 @@ def measure_sources(
 
     Flux errors hold the noise of the background and the photon noise of the source itself: those of the
     variance plane where the image has one, else ``err^2 = sum(rms^2) + flux / gain``; see
-    :func:`~skylake.image.photometry.aperture_photometry.circular_fluxes`. What faint sources gain because their places were found in the
-    same noise is taken off; see :func:`~skylake.image.photometry.centroid_bias.place_bias`.
+    :func:`~skylake.image.photometry.aperture_photometry.circular_fluxes`. What faint sources gain because their places
+    were found in the same noise is taken off; see :func:`~skylake.image.photometry.centroid_bias.place_bias`.
 
     Parameters
     ----------

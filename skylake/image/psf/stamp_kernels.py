@@ -1,7 +1,8 @@
-"""Kernels that draw stars, compare them with an image and subtract them; :mod:`skylake.image.psf.psf_fit` gives the order.
+"""Kernels that draw stars, compare them with an image and subtract them.
 
-Stamps are those of :mod:`skylake.image.psf.psf_kernels`, each around the pixel (column, row) of its star. ``good`` is 1
-for pixels that take part and 0 for the others.
+The order of the steps is that of :mod:`skylake.image.psf.psf_fit`. Stamps are those of
+:mod:`skylake.image.psf.psf_kernels`, each around the pixel (column, row) of its star. ``good`` is 1 for pixels that
+take part and 0 for the others.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 For each assumed scale, sources are chosen as the stars of the index were, a few in every neighbourhood; asterisms of
 neighbours are looked up; each guess is judged by the odds that its stars are where sources are. A guess is accepted
-when these odds, divided by the number of guesses so far, are overwhelming (:mod:`skylake.image.solving.guess_kernels`).
-Hints only narrow the search.
+when these odds, divided by the number of guesses so far, are overwhelming
+(:mod:`skylake.image.solving.guess_kernels`). Hints only narrow the search.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def find_trails(
     What detection has made of a trail lies on a line: the lines with most of such pieces are looked for in the space
     of their angles and distances (Duda & Hart 1972, Comm. ACM 15, 11), and each is then judged by the pixels along
     it, piece by piece, by medians, to which stars do not matter. What the detector or a bright star makes is left out
-    (:func:`~skylake.image.streaks.linear_structure.is_structure`). The search ends when five lines in a row were none, however many
-    trails there are.
+    (:func:`~skylake.image.streaks.linear_structure.is_structure`). The search ends when five lines in a row were none,
+    however many trails there are.
 
     Parameters
     ----------

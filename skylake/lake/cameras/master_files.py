@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
 from skylake.lake.layout import Layout
+from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.lake.storage.parts import file_sha256
 from skylake.lake.storage.slices import read_files
 

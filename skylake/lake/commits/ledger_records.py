@@ -13,7 +13,7 @@ from typing import Any
 
 from skylake.errors import LakeError
 from skylake.lake.layout import Layout
-from skylake.lake.remote.published_layout import PublishedLayout
+from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
 from skylake.schema import table_names
 

@@ -16,8 +16,8 @@ from skylake.durable import hold
 from skylake.errors import LakeError
 from skylake.lake.commits.new_tables import empty_version, is_addition
 from skylake.lake.commits.table_version import Version
-from skylake.lake.integrity.damaged_files import damaged, reading
 from skylake.lake.layout import Layout
+from skylake.lake.storage.damaged_files import damaged, reading
 from skylake.lake.storage.parts import Part
 from skylake.lake.storage.schema_versions import open_catalog, require_known
 from skylake.lake.storage.slices import Slice, read_files
@@ -175,7 +175,7 @@ class Snapshot:
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
-        from skylake.lake.storage.duckdb_tables import connect
+        from skylake.lake.reading.duckdb_tables import connect
 
         return connect(self)
 

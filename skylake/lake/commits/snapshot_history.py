@@ -23,7 +23,7 @@ from skylake.lake.commits.ledger_records import (
     recorded_numbers,
 )
 from skylake.lake.layout import Layout
-from skylake.lake.remote.published_layout import PublishedLayout
+from skylake.lake.published_layout import PublishedLayout
 from skylake.places import Reaching
 
 #: A day in ISO 8601; what follows is one character of any kind and a time of day.

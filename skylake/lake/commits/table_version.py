@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from skylake.errors import LakeError
-from skylake.lake.integrity.damaged_files import damaged, require_files
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, Bundle, read_members
+from skylake.lake.storage.damaged_files import damaged, require_files
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
 from skylake.lake.storage.slices import Slice, read_told
 from skylake.places import is_url

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skylake.errors import ConfigurationError
-from skylake.lake.storage.file_footers import first_line
+from skylake.lake.integrity.file_footers import first_line
 from skylake.resources import folder
 from skylake.schema import table_names
 

@@ -18,11 +18,11 @@ from skylake.lake.cameras.camera_state import damage_of
 from skylake.lake.cameras.master_files import add_master_files
 from skylake.lake.commits.internal_links import foreign_links
 from skylake.lake.commits.ledger import damage_of_configuration
-from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
+from skylake.lake.integrity.file_footers import add_catalogs, add_disk_files
 from skylake.lake.integrity.part_descriptions import add_descriptions
 from skylake.lake.integrity.pointer_facts import add_ledger, add_snapshots
 from skylake.lake.layout import Layout
-from skylake.lake.storage.file_footers import add_catalogs, add_disk_files
+from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.schema import load, table_names
 from skylake.schema.deployed import known_schemas
 from skylake.settings import Settings, read_settings

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from skylake.lake.commits.table_version import Version
-from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
 from skylake.lake.layout import Layout
 from skylake.lake.storage.bundles import Bundle, read_members
+from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.lake.storage.parts import Part, PartFile
 from skylake.sky.pixels import pixel_range
 

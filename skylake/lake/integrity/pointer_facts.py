@@ -8,8 +8,8 @@ from typing import Any
 
 from skylake.lake.commits.internal_links import leads_to, pointed_back
 from skylake.lake.commits.new_tables import is_addition
-from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
 from skylake.lake.layout import Layout
+from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.schema import table_names
 
 

@@ -1,6 +1,7 @@
 """Describe a part again whose description is lost: its files have the rows, and the ledger tells the rest.
 
-``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify` tells when.
+``python -m skylake.lake.integrity.recover_part LAKE TABLE PART`` does so in the current snapshot; `skylake verify`
+says when.
 """
 
 from __future__ import annotations

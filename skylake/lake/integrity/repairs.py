@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from skylake.lake.commits.internal_links import foreign_links, lost_version
 from skylake.lake.commits.table_version import Version
-from skylake.lake.integrity.fact_relations import UNREADABLE
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.recover_part import recorded, recovered
 from skylake.lake.layout import PARTS_FOLDER
 from skylake.lake.storage.bundles import BUNDLES_FOLDER, COMPACTED, Bundle, read_members
+from skylake.lake.storage.fact_relations import UNREADABLE
 from skylake.lake.storage.parts import Part, PartFile, is_as_written
 from skylake.schema import load, table_names
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skylake.lake.integrity.check_queries import Check, Outcome, fill, load_checks, run_check
-from skylake.lake.integrity.fact_relations import RELATIONS
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.repairs import Mends
 from skylake.lake.integrity.scan_files import Claim
-from skylake.lake.storage.duckdb_tables import duckdb_columns
+from skylake.lake.reading.duckdb_tables import duckdb_columns
+from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.lake.storage.parts import Key
 from skylake.schema import empty_table, load
 from skylake.sky.hats import pixel_of

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import INDEX_ORDER, healpix_centre, healpix_index, separation_deg
-from skylake.lake.storage.file_footers import first_line
+from skylake.lake.integrity.file_footers import first_line
 from skylake.lake.storage.merge_files import INDEX, find_members
 from skylake.lake.storage.parts import Key, file_sha256
 from skylake.schema import TableSchema, load

@@ -18,8 +18,8 @@ from skylake.lake.cameras.master_files import FOLDER
 from skylake.lake.commits.file_lock import locked
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.layout import Layout
+from skylake.lake.published_layout import Publication, PublishedLayout, read_objects, read_publications
 from skylake.lake.remote.published_lake import PublishedSnapshot
-from skylake.lake.remote.published_layout import Publication, PublishedLayout, read_objects, read_publications
 from skylake.lake.remote.snapshot_files import Contents, catalog_contents, table_contents
 from skylake.lake.remote.upload import UNFINISHED, Filler, Plan, Transfer
 from skylake.lake.storage.schema_versions import form_of

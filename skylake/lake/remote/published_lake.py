@@ -27,7 +27,7 @@ from skylake.lake.commits.new_tables import empty_version
 from skylake.lake.commits.snapshot import Snapshot
 from skylake.lake.commits.table_version import Version, count_rows
 from skylake.lake.layout import PARTS_FOLDER, Layout
-from skylake.lake.remote.published_layout import Publication, PublishedLayout
+from skylake.lake.published_layout import Publication, PublishedLayout
 from skylake.lake.storage.bundles import BUNDLES_FOLDER
 from skylake.lake.storage.schema_versions import require_known_forms
 from skylake.places import Reaching, read_together

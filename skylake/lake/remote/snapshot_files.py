@@ -8,7 +8,7 @@ from pathlib import Path
 from skylake.core.ids import config_sha256
 from skylake.errors import LakeError
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.integrity.fact_relations import UNREADABLE
+from skylake.lake.storage.fact_relations import UNREADABLE
 from skylake.lake.storage.parts import Part, PartFile, file_sha256
 from skylake.sky.hats import OBJECTS, Objects, files_below, read_objects
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skylake.errors import LakeError
-from skylake.lake.remote.published_layout import Publication, PublishedLayout, read_objects
+from skylake.lake.published_layout import Publication, PublishedLayout, read_objects
 from skylake.lake.remote.snapshot_files import Contents
 from skylake.lake.storage.parts import file_sha256
 from skylake.places import key, read_together, store

@@ -1,1 +1,1 @@
-"""Files of a lake: parts, bundles, rows of them, and tables opened for reading."""
+"""Files of a lake: parts, bundles, and rows of them."""

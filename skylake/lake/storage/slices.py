@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skylake.errors import LakeError
-from skylake.lake.integrity.damaged_files import reading
+from skylake.lake.storage.damaged_files import reading
 from skylake.lake.storage.parts import Key, PartFile
 from skylake.places import arrow_dataset
 from skylake.schema import arrow_schema, load

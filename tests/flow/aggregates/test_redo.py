@@ -18,8 +18,8 @@ from skylake.core.ids import config_sha256
 from skylake.flow.aggregates.outdated import Outdated, outdated
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.aggregates.staleness import Why
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Snapshot
 from skylake.lake.commits.internal_links import mark_current

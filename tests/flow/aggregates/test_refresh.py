@@ -15,11 +15,11 @@ from skylake.flow.aggregates.aggregate_plans import calibration_in_force
 from skylake.flow.aggregates.outdated import outdated
 from skylake.flow.aggregates.refresh import AGGREGATES, PLANNERS, aggregate
 from skylake.flow.aggregates.staleness import Why
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
-from skylake.lake.storage.duckdb_tables import catalog_folder
+from skylake.lake.reading.duckdb_tables import catalog_folder
 from skylake.resources import folder as declarations
 from skylake.schema import load, table_names
 

@@ -14,9 +14,9 @@ from skylake.core.horizon import Horizon, horizontal_vectors
 from skylake.core.refraction import Air
 from skylake.core.sphere import unit_vectors
 from skylake.flow.astrometry.all_sky_frames import measure_sky_frame
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 from skylake.settings import Settings

@@ -20,11 +20,11 @@ from skylake.flow.astrometry.frame_stars import telling_frames
 from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.astrometry.learn_geometry import _has_news, _Night
 from skylake.flow.astrometry.solve_all_sky_frames import AllSkySolver
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
 from skylake.flow.ingest.multi_detector import ingest_camera
 from skylake.flow.maintenance.forget_frames import find, forget
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.allsky_pointing import SkyScene
 from skylake.image.allsky.geometry_epochs import Geometry
@@ -37,7 +37,7 @@ from skylake.image.wcs.residual_field import ResidualField
 from skylake.image.wcs.sky_view import SkyView
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import geometries_file, read_geometries
-from skylake.lake.storage.duckdb_tables import connect
+from skylake.lake.reading.duckdb_tables import connect
 from skylake.settings import Settings
 from skylake.simulate.fisheyenights import (
     EXTINCTION,

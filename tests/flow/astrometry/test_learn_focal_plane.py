@@ -13,8 +13,8 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.attitudes import attitude_of, matrix_of_place, place_of_matrix
 from skylake.core.rotations import rotation_matrix, rotation_vector
+from skylake.flow.astrometry.detector_frames import Frames
 from skylake.flow.astrometry.learn_focal_plane import MosaicReport, _learn, _usual_angle, epochs_of
-from skylake.flow.ingest.detector_frames import Frames
 from skylake.image.solving.expected_pointing import frame_matrix, moved_to, placed_lens
 from skylake.image.wcs.lens_text import lens_text
 

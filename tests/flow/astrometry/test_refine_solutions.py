@@ -11,7 +11,7 @@ from skylake.core.bands import BANDS
 from skylake.core.refraction import Air
 from skylake.core.sphere import ra_dec
 from skylake.flow.astrometry.refine_solutions import Refiner
-from skylake.flow.maintenance.import_catalogs import import_catalog
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.image.solving.source_list import StarList
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.sip import to_sip

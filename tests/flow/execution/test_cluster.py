@@ -18,12 +18,12 @@ import pytest
 
 from skylake.errors import LakeError, UsageError, WorkerError
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution import cluster, servers
 from skylake.flow.execution.cluster import Distributed, Inline, workers
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.gather_night import for_tasks
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 from skylake.sky.pixels import PixelTree

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake
 

@@ -18,6 +18,7 @@ from skylake.cameras import Profile
 from skylake.core.flags import SourceFlag
 from skylake.core.sphere import separation_deg
 from skylake.errors import UsageError
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import (
     TargetOptions,
@@ -30,7 +31,6 @@ from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.image.quality.star_injection import Trial
@@ -204,7 +204,7 @@ def test_a_frame_is_done_anew_with_the_newer_list(measured: Lake, frames: list[P
 def test_frames_that_come_later_leave_those_of_the_night_alone(
     lake: Lake, frames: list[Path], run: Run, archive: SimulationResult, columns: Any
 ) -> None:
-    from skylake.flow.maintenance.import_catalogs import import_catalog
+    from skylake.flow.catalogs.import_catalogs import import_catalog
 
     import_catalog(lake, "simcat", "table", [archive.catalog], columns)
     run(lake, frames[:3])

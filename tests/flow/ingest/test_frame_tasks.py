@@ -15,6 +15,7 @@ import pytest
 from skylake import cameras
 from skylake.core.camera import ValueCards
 from skylake.errors import LakeError
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.ingest.chunk_rows import read_rows
 from skylake.flow.ingest.frame_tasks import (
     Reduction,
@@ -25,7 +26,6 @@ from skylake.flow.ingest.frame_tasks import (
     unchecked_files,
     unexposed_files,
 )
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.schema import arrow_schema, load
 from skylake.sky.lake_catalogs import ReferenceCatalog

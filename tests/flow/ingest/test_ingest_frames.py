@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from skylake import cameras
 from skylake.errors import LakeError
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.settings import Settings
 

@@ -17,10 +17,10 @@ from skylake.core.attitudes import matrix_of_place, place_of_matrix
 from skylake.core.rotations import rotation_matrix, rotation_vector
 from skylake.core.sphere import separation_deg
 from skylake.flow.astrometry.learn_focal_plane import MosaicReport, learn_focal_plane
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import IngestOptions
 from skylake.flow.ingest.multi_detector import ingest_camera
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_focal_planes import read_placed
 from skylake.settings import Settings

@@ -17,8 +17,8 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.cli.run_commands import _one_of_each
 from skylake.errors import CatalogError, LakeError
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult
 from skylake.sky.asterism_index import build_index, index_path

@@ -16,9 +16,9 @@ from skylake.core.batch import Batch
 from skylake.errors import LakeError, UsageError
 from skylake.flow.aggregates.outdated import outdated
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.gather_night import files_sha256
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.flow.maintenance.forget_frames import find, forget, parse_batch, preview
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Retention

@@ -26,11 +26,11 @@ from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.aggregates.staleness import Why
 from skylake.flow.archive import make_archive
 from skylake.flow.astrometry.solve_frames import index_catalog
+from skylake.flow.catalogs.import_catalogs import import_catalog
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.known_files import write_repeats
-from skylake.flow.maintenance.compact_tables import compact
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.maintenance.verify_lake import VerifyOptions, VerifyReport, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.geometry_epochs import Geometry

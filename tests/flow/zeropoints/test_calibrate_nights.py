@@ -15,9 +15,9 @@ from skylake.cameras import Profile
 from skylake.errors import CatalogError, LakeError
 from skylake.flow.aggregates.outdated import outdated, uncalibrated
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import Choice, calibrate, plan_calibration
 from skylake.flow.zeropoints.calibrated_nights import zeropoints_name

@@ -20,11 +20,11 @@ from skylake.core.flags import FrameFlag
 from skylake.errors import ConfigurationError, LakeError
 from skylake.flow.aggregates.outdated import outdated
 from skylake.flow.aggregates.refresh import aggregate
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution import cluster
 from skylake.flow.execution.cluster import Inline, run_in_windows
 from skylake.flow.execution.run_progress import Silent
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.flow.zeropoints.calibration_parameters import calibration_sha256

@@ -45,7 +45,7 @@ import gc, hashlib, re, sys
 from pathlib import Path
 import numpy as np
 from skylake import cameras
-from skylake.flow.ingest.sky_files import kept_sky
+from skylake.flow.sky.sky_files import kept_sky
 from skylake.image.psf.forced_photometry import force_targets
 from skylake.image.masters.master_library import Library, Master
 from skylake.image.psf.targets_on_frame import TargetStars

@@ -19,7 +19,7 @@ from skylake.lake import Lake, publish_snapshot
 from skylake.lake.cameras.stored_distortions import distortions_file, read_epochs, write_epochs
 from skylake.lake.cameras.stored_geometries import geometries_file, write_geometries
 from skylake.lake.layout import Layout
-from skylake.lake.remote.published_layout import PublishedLayout
+from skylake.lake.published_layout import PublishedLayout
 from skylake.places import place
 
 LENS = Lens.from_parameters(np.arange(13) / 7.0 + 0.1, "equisolid", True)

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Commit, Lake, Part, Snapshot, stage_part
 from skylake.lake.commits.commit_requirements import changed_parts
 from skylake.schema import load

@@ -10,7 +10,7 @@ import pytest
 
 from skylake.errors import LakeError, OvertakenError
 from skylake.lake import Commit, Lake, Snapshot, stage_part
-from skylake.lake.storage.vacuum import sweep
+from skylake.lake.maintenance.vacuum import sweep
 
 MakeRows = Callable[..., pa.Table]
 Put = Callable[..., Snapshot]

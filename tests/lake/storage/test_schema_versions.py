@@ -19,7 +19,7 @@ import yaml
 import skylake
 from skylake.errors import LakeError
 from skylake.lake import Commit, Lake, Snapshot, stage_part
-from skylake.lake.storage.vacuum import Retention
+from skylake.lake.maintenance.vacuum import Retention
 from skylake.schema import arrow_schema, conform, load, table_names
 from skylake.schema.tables import TableSchema, read_schema
 from skylake.settings import Settings
@@ -79,7 +79,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from skylake.flow.zeropoints.crossmatch_night import NightCatalog
 from skylake.lake import Lake
-from skylake.lake.storage.open_table import OpenTable
+from skylake.lake.reading.open_table import OpenTable
 
 dask.config.set(scheduler="synchronous")
 
@@ -156,7 +156,7 @@ with lake.stage("test") as staging:
 COMPACT = """
 import sys
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
+from skylake.flow.compaction.compact_tables import compact
 from skylake.lake import Lake
 
 assert set(compact(Lake(sys.argv[1]), Inline(), everything=True).tables) == {"sources", "frames"}

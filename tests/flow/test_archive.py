@@ -17,8 +17,8 @@ from skylake.cameras import Profile
 from skylake.errors import LakeError, UsageError
 from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.archive import catalog_columns, make_archive
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline, workers
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import dask
 
 from skylake.errors import LakeError, SkylakeError, reason_of
+from skylake.flow.compaction.compact_tables import run_job
 from skylake.flow.execution.cluster import WINDOW, Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, counted
-from skylake.flow.maintenance.compact_tables import run_job
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.commits.changes import StagedBundle
-from skylake.lake.storage.compaction_plan import Plan
-from skylake.lake.storage.cut_rows import crowded, cut_file, cut_parts, plan_cuts, plan_rest
+from skylake.lake.maintenance.compaction_plan import Plan
+from skylake.lake.maintenance.cut_rows import crowded, cut_file, cut_parts, plan_cuts, plan_rest
 from skylake.lake.storage.slices import Slice
 
 #: Times that a bundle is read at most, however many nights are in it; copies of so large a part of it are kept at

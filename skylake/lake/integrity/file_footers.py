@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skylake.errors import CatalogError
-from skylake.lake.integrity.fact_relations import UNREADABLE, Relations
 from skylake.lake.layout import Layout
+from skylake.lake.storage.fact_relations import UNREADABLE, Relations
 from skylake.lake.storage.parts import file_sha256
 from skylake.schema import arrow_schema, load
 from skylake.schema.deployed import known_schemas

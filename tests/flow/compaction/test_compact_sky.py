@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from skylake.core.sphere import healpix_index, offset, separation_deg
+from skylake.flow.catalogs.import_catalogs import import_catalog
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Commit, Lake, stage_part
 from skylake.schema import arrow_schema, conform, load
 from skylake.schema.parquet import write_parquet

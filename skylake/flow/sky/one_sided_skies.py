@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Status
-from skylake.flow.ingest.sky_frames import SkyFrame, neighbours_of, takes_sky
+from skylake.flow.sky.sky_frames import SkyFrame, neighbours_of, takes_sky
 from skylake.lake import Snapshot
 
 _COLUMNS = ["mjd_mid", "filter", "exposure_s", "width_px", "height_px", "flags", "status", "file"]

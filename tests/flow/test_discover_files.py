@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skylake.errors import UsageError
-from skylake.flow.ingest.discover_files import find_frames, frames_beside
+from skylake.flow.discover_files import find_frames, frames_beside
 
 FRAMES = [
     "a.fits", "b.FIT", "c.fts", "d.fits.gz", "e.fit.bz2", "f.fits.fz", "night/g.Fits.GZ", "night/deep/h.fits",

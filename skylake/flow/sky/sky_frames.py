@@ -22,8 +22,8 @@ from skylake.core.reduction_settings import SkyFrames
 from skylake.errors import FrameError, FrameFailed
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.scratch_planes import keep_plane
-from skylake.flow.ingest.simultaneous_files import Contents
-from skylake.flow.ingest.sky_files import kept_sky
+from skylake.flow.sky.simultaneous_files import Contents
+from skylake.flow.sky.sky_files import kept_sky
 from skylake.image.combine.sky_frame import above_zero, combined_sky, subtracted_sky, without_sources
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.detrend.frame_conditions import conditions_of

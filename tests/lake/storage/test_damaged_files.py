@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import LakeError
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Lake, Snapshot
-from skylake.lake.storage.open_table import OpenTable
+from skylake.lake.reading.open_table import OpenTable
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
 

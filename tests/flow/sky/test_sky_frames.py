@@ -22,8 +22,8 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
-from skylake.flow.ingest.sky_files import write_sky
-from skylake.flow.ingest.sky_frames import SkyFrame, SkySource, sky_frames
+from skylake.flow.sky.sky_files import write_sky
+from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames
 from skylake.image.detrend.detrend_chain import calibrate
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.quality.star_injection import Trial

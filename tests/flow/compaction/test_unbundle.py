@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skylake.errors import LakeError
+from skylake.flow.compaction.compact_tables import compact
+from skylake.flow.compaction.unbundle import cut_crowded, cut_out, loosen
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
-from skylake.flow.maintenance.compact_tables import compact
-from skylake.flow.maintenance.unbundle import cut_crowded, cut_out, loosen
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.storage.slices import read_files
 from skylake.schema.digest import rows_digest

@@ -23,7 +23,7 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.lake import Commit, Lake
 from skylake.lake.commits.snapshot import Snapshot
-from skylake.lake.storage.compaction_plan import Job, Plan, dense_pixels, divide, plan_compaction
+from skylake.lake.maintenance.compaction_plan import Job, Plan, dense_pixels, divide, plan_compaction
 from skylake.lake.storage.merge_files import Merged, merge_files
 from skylake.lake.storage.parts import PartFile, is_as_written
 from skylake.schema import load, table_names

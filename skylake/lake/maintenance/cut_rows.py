@@ -18,8 +18,8 @@ from skylake.errors import LakeError
 from skylake.lake.commits.build_version import bundle_name
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import part_file
+from skylake.lake.maintenance.compaction_plan import Job, Plan
 from skylake.lake.storage.bundles import Bundle, read_members
-from skylake.lake.storage.compaction_plan import Job, Plan
 from skylake.lake.storage.merge_files import Merge, Merged, blocks, member_of_rows
 from skylake.lake.storage.parts import Key, Part, PartFile, write_part_file
 from skylake.lake.storage.slices import Slice

@@ -13,9 +13,9 @@ from astropy.io import fits
 
 from skylake.cameras import Profile
 from skylake.flow.execution.cluster import Inline
+from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.chunk_rows import read_rows
-from skylake.flow.ingest.detection_files import KeptFiles
 from skylake.flow.ingest.frame_tasks import Reduction, reduce_chunk
 from skylake.image.reduction.detection_cache import Kept
 from skylake.simulate import Moffat, render

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skylake.errors import CatalogError, UsageError
-from skylake.flow.maintenance.import_catalogs import MARGIN_ARCSEC, import_catalog
+from skylake.flow.catalogs.import_catalogs import MARGIN_ARCSEC, import_catalog
 from skylake.lake import Lake
 from skylake.settings import Catalogs
 from skylake.sky.catalog_columns import CatalogColumns

@@ -14,9 +14,9 @@ from astropy.io import fits
 
 from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
+from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import SimulationResult

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from skylake.errors import LakeError, UsageError
 from skylake.lake.commits.table_version import Version
-from skylake.lake.integrity.damaged_files import named_in
 from skylake.lake.layout import Layout
-from skylake.lake.storage.ledger_views import add_views, pattern, plain
+from skylake.lake.reading.ledger_views import add_views, pattern, plain
+from skylake.lake.storage.damaged_files import named_in
 from skylake.places import is_url, key, store
 from skylake.resources import folder
 from skylake.schema import Column, TableSchema, empty_table, load, table_names

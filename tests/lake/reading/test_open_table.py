@@ -14,10 +14,10 @@ import pytest
 
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError, UsageError
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Lake, Retention, Snapshot
-from skylake.lake.storage.open_table import OpenTable
+from skylake.lake.reading.open_table import OpenTable
 from skylake.settings import Settings
 
 MakeRows = Callable[..., pa.Table]

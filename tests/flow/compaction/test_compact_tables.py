@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skylake.errors import LakeError, UsageError
+from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.maintenance.compact_tables import compact
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.lake.commits.build_version import refit
-from skylake.lake.storage.compaction_plan import FAN_IN
+from skylake.lake.maintenance.compaction_plan import FAN_IN
 from skylake.schema.digest import rows_digest
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
@@ -136,9 +136,9 @@ def test_a_night_committed_during_a_compaction_is_fitted_too(
     nightly: Lake, tmp_path: Path, put_nights: PutNights
 ) -> None:
     """The committer divides what came between the plan and the commit of a compaction."""
+    from skylake.flow.compaction.compact_tables import _divided, _run
     from skylake.flow.execution.run_progress import Silent
-    from skylake.flow.maintenance.compact_tables import _divided, _run
-    from skylake.lake.storage.compaction_plan import plan_compaction
+    from skylake.lake.maintenance.compaction_plan import plan_compaction
 
     base = nightly.snapshot()
     divided = _divided(nightly, base, "sources", Inline())
@@ -192,9 +192,9 @@ def test_one_night_among_many_can_be_replaced_or_removed(
 def test_a_compaction_of_nights_that_were_redone_meanwhile_is_refused(
     nightly: Lake, put_nights: PutNights
 ) -> None:
+    from skylake.flow.compaction.compact_tables import _run
     from skylake.flow.execution.run_progress import Silent
-    from skylake.flow.maintenance.compact_tables import _run
-    from skylake.lake.storage.compaction_plan import plan_compaction
+    from skylake.lake.maintenance.compaction_plan import plan_compaction
 
     base = nightly.snapshot()
     (plan,) = plan_compaction(base.version("sources"), "sources")
@@ -214,7 +214,7 @@ def test_a_compaction_that_was_interrupted_or_failed_goes_on(
     end: type[BaseException], damage: str | None, nightly: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was made before is not made again unless a loss of power has spoilt it, and the content is the same."""
-    import skylake.flow.maintenance.compact_tables as module
+    import skylake.flow.compaction.compact_tables as module
 
     before = contents(nightly.snapshot(), "sources")
     merges: list[str] = []
@@ -246,7 +246,7 @@ def test_a_compaction_that_was_interrupted_or_failed_goes_on(
 def test_a_compaction_that_fills_the_disk_leaves_it_as_free_as_before(
     nightly: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import skylake.flow.maintenance.compact_tables as module
+    import skylake.flow.compaction.compact_tables as module
 
     def full(*_: object) -> object:
         raise OSError(errno.ENOSPC, "No space left on device", "there")
@@ -260,7 +260,7 @@ def test_a_compaction_that_fills_the_disk_leaves_it_as_free_as_before(
 def test_what_was_made_for_nights_that_changed_since_goes(
     nightly: Lake, put_nights: PutNights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import skylake.flow.maintenance.compact_tables as module
+    import skylake.flow.compaction.compact_tables as module
 
     def stopped(*_: object) -> object:
         raise MemoryError

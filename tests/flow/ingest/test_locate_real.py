@@ -10,9 +10,9 @@ import pytest
 from astropy.io import fits
 
 from skylake import cameras
+from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.ingest_frames import ingest
-from skylake.flow.maintenance.import_catalogs import import_catalog, index_imported
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.sky.catalog_columns import CatalogColumns

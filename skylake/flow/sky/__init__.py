@@ -1,0 +1,1 @@
+"""Skies of near-infrared frames, made from the frames around them."""

@@ -1,0 +1,1 @@
+"""Compaction and vacuum: which files are merged, cut or dropped."""

@@ -1,0 +1,1 @@
+"""Tables of a lake opened for reading: DuckDB, Arrow, pandas, dask and lsdb."""
