@@ -15,13 +15,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup \
 	--no-loadscope-reorder --durations 25
 
-.PHONY: demo test trials lint format generated deployed-schemas bench clean help
+.PHONY: demo test trials lint docs format generated deployed-schemas bench clean help
 
 help:
 	@echo "make demo              simulate two nights, run everything on them, tell where to look"
 	@echo "make test              run the tests"
 	@echo "make trials            run those that take minutes: claims of benchmarks, kills of publishing"
 	@echo "make lint              check style, types and layers"
+	@echo "make docs              build the documentation into site/"
 	@echo "make generated         write the DDL and the reference pages in docs/ anew"
 	@echo "make deployed-schemas  record the schemas that have a new version"
 	@echo "make bench             run all benchmarks, and fail at the end if a claim was missed"
@@ -41,6 +42,10 @@ lint: $(VENV)/.developing
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The theme's notice about the next version of MkDocs is of no use to those who build.
+docs: $(VENV)/.documenting
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -56,7 +61,7 @@ bench: $(VENV)/.developing
 		echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
 clean:
-	rm -rf $(VENV) demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "skylake needs Python 3.11 or later; install it, or say make PYTHON=/path/to/python"; exit 1; }
@@ -70,4 +75,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.developing: $(VENV)/.installed
 	@echo "installing the tools of developers into $(VENV)"
 	@PIP_CONSTRAINT=constraints.txt $(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.documenting: $(VENV)/.installed
+	@echo "installing the tools of the documentation into $(VENV)"
+	@PIP_CONSTRAINT=constraints.txt $(PIP) --editable ".[docs]"
 	@touch $@
