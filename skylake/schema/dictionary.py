@@ -8,8 +8,13 @@ _HEADER = """# Data dictionary
 
 <!-- Generated from schemas/*.yaml by `make generated`; do not edit. -->
 
-The tables of a lake, in the order in which they are made. Names and meanings are stable: a column is
-only ever added, a type only ever widened.
+The tables of a lake, in the order in which they are made. Names and meanings are stable: columns are only
+added, and types only widened.
+
+- Null means unknown or not applicable. Only columns marked `null` may be null. No table holds NaN.
+- The *calibration aperture* is the one that `apertures.flux` of the camera profile names. *Total flux* is flux
+  with its aperture correction applied.
+- *Clean* and *good photometry* are selections by flags; see [Which rows to trust](reading.md#which-rows-to-trust).
 """
 
 

@@ -158,223 +158,223 @@ CREATE TABLE frames (
 	PRIMARY KEY (frame_id)
 );
 
-COMMENT ON TABLE frames IS 'One row for every frame ever given to skylake, whatever became of it: how it was read, where it points, how good it is, and under which status and reason it is filed.';
+COMMENT ON TABLE frames IS 'One row per frame ever given to skylake, whatever its status: how it was read, where it points, how good it is, and why it was rejected or failed.';
 
-COMMENT ON COLUMN frames.frame_id IS 'Identifier: the first 63 bits of the SHA-256 of camera, extension and decompressed bytes';
+COMMENT ON COLUMN frames.frame_id IS 'Identifier: first 63 bits of the SHA-256 of camera, extension and decompressed bytes';
 
 COMMENT ON COLUMN frames.camera IS 'Name of the camera';
 
-COMMENT ON COLUMN frames.night IS 'Observing night, YYYYMMDD of the local evening; 0 where the time is unknown';
+COMMENT ON COLUMN frames.night IS 'Observing night, date of the local evening as YYYYMMDD; 0 if the time is unknown';
 
 COMMENT ON COLUMN frames.file IS 'Path of the file when it was read';
 
-COMMENT ON COLUMN frames.extension IS 'Index of the HDU that holds the image';
+COMMENT ON COLUMN frames.extension IS 'Index of the HDU of the image';
 
 COMMENT ON COLUMN frames.file_bytes IS 'Size of the file [byte]';
 
-COMMENT ON COLUMN frames.file_modified_ns IS 'Modification time of the file since 1970-01-01 UTC [ns]';
+COMMENT ON COLUMN frames.file_modified_ns IS 'Modification time of the file since 1970-01-01 (UTC) [ns]';
 
 COMMENT ON COLUMN frames.status IS 'ok, skipped, rejected or failed';
 
-COMMENT ON COLUMN frames.reason IS 'Code of the reason where the status is not ok, or where the targets could not be measured';
+COMMENT ON COLUMN frames.reason IS 'Code of the reason for a status other than ok, or targets_failed';
 
 COMMENT ON COLUMN frames.message IS 'The reason as a sentence';
 
-COMMENT ON COLUMN frames.gates_failed IS 'Quality gates that the frame did not pass, separated by blanks';
+COMMENT ON COLUMN frames.gates_failed IS 'Quality gates that the frame failed, separated by spaces';
 
-COMMENT ON COLUMN frames.flags IS 'Bits of the frame; see flags';
+COMMENT ON COLUMN frames.flags IS 'Flag bits of the frame; `skylake flags` explains them';
 
-COMMENT ON COLUMN frames.mjd_start IS 'Start of exposure, Modified Julian Date, UTC [d]';
+COMMENT ON COLUMN frames.mjd_start IS 'Start of exposure, MJD (UTC) [d]';
 
-COMMENT ON COLUMN frames.mjd_mid IS 'Middle of exposure, Modified Julian Date, UTC [d]';
+COMMENT ON COLUMN frames.mjd_mid IS 'Mid-exposure, MJD (UTC) [d]';
 
-COMMENT ON COLUMN frames.mjd_end IS 'End of exposure, Modified Julian Date, UTC [d]';
+COMMENT ON COLUMN frames.mjd_end IS 'End of exposure, MJD (UTC) [d]';
 
-COMMENT ON COLUMN frames.time_source IS 'Header cards that gave the time';
+COMMENT ON COLUMN frames.time_source IS 'Header cards that the time was read from';
 
-COMMENT ON COLUMN frames.night_source IS 'site where the night follows from the longitude of the site, utc where it runs from noon to noon UTC';
+COMMENT ON COLUMN frames.night_source IS 'site: the night follows from the longitude of the site; utc: it runs from noon to noon UTC';
 
 COMMENT ON COLUMN frames.exposure_s IS 'Exposure time [s]';
 
-COMMENT ON COLUMN frames.filter IS 'Filter as named in the header or assumed';
+COMMENT ON COLUMN frames.filter IS 'Filter from the header, or the default of the profile';
 
 COMMENT ON COLUMN frames.band IS 'Catalog band to which the filter is calibrated';
 
-COMMENT ON COLUMN frames.object IS 'Target as named in the header';
+COMMENT ON COLUMN frames.object IS 'Object name from the header';
 
 COMMENT ON COLUMN frames.width_px IS 'Width of the image after trimming [pixel]';
 
 COMMENT ON COLUMN frames.height_px IS 'Height of the image after trimming [pixel]';
 
-COMMENT ON COLUMN frames.gain_e_per_adu IS 'Gain of a pixel of the reduced image: where it is the mean of two green pixels of a Bayer mosaic, twice that of one [electron/adu]';
+COMMENT ON COLUMN frames.gain_e_per_adu IS 'Gain of a pixel of the reduced image; twice that of a raw pixel for the mean of two green pixels [electron/adu]';
 
-COMMENT ON COLUMN frames.read_noise_e IS 'Read noise of a pixel of the reduced image, rms, in the electrons of gain_e_per_adu: where it is the mean of two raw pixels, that of their sum [electron]';
+COMMENT ON COLUMN frames.read_noise_e IS 'Read noise of a pixel of the reduced image (rms), in the electrons of gain_e_per_adu; that of the sum of two raw pixels for their mean [electron]';
 
 COMMENT ON COLUMN frames.saturation_adu IS 'Raw level from which a pixel counts as saturated [adu]';
 
 COMMENT ON COLUMN frames.ccd_temperature_c IS 'Temperature of the detector [deg_C]';
 
-COMMENT ON COLUMN frames.ra_deg IS 'Right ascension of the centre of the image, ICRS [deg]';
+COMMENT ON COLUMN frames.ra_deg IS 'Right ascension of the image centre, ICRS [deg]';
 
-COMMENT ON COLUMN frames.dec_deg IS 'Declination of the centre of the image, ICRS [deg]';
+COMMENT ON COLUMN frames.dec_deg IS 'Declination of the image centre, ICRS [deg]';
 
-COMMENT ON COLUMN frames.pixel_scale_arcsec IS 'Scale at the centre of the image per pixel [arcsec]';
+COMMENT ON COLUMN frames.pixel_scale_arcsec IS 'Pixel scale at the image centre, arcsec per pixel [arcsec]';
 
-COMMENT ON COLUMN frames.rotation_deg IS 'Position angle of the image''s +y axis at its centre, east of north [deg]';
+COMMENT ON COLUMN frames.rotation_deg IS 'Position angle of the +y axis at the image centre, east of north [deg]';
 
-COMMENT ON COLUMN frames.mirrored IS 'True where east is to the right when north is up';
+COMMENT ON COLUMN frames.mirrored IS 'True if east is to the right when north is up';
 
 COMMENT ON COLUMN frames.s_region IS 'Outline of the image on the sky, ICRS, as in ObsCore';
 
-COMMENT ON COLUMN frames.wcs_source IS 'Where the WCS came from: header, or refined where a lens was fitted to the stars of the frame, solved where these told it alone, seeded where they were near to where the cards of the telescope put the detector, mosaic where other detectors of the exposure tell it, neighbours where few stars told it with the lens of frames before and after, interpolated where only these did, or geometry where nothing but the geometry of a camera of the whole sky tells it, no star of the frame';
+COMMENT ON COLUMN frames.wcs_source IS 'Origin of the WCS. header; refined: lens fitted to a frame with a right header; solved: from stars alone; seeded: solved near the place that the telescope cards predict; mosaic: from other chips of the exposure; neighbours: from few stars and the frames before and after; interpolated: from those frames only; geometry: from the geometry of an all-sky camera only';
 
-COMMENT ON COLUMN frames.wcs_catalog IS 'Name of the reference catalog that the WCS was checked or made with';
+COMMENT ON COLUMN frames.wcs_catalog IS 'Reference catalog that verified or made the WCS';
 
-COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of places by the lens of the frame, root mean square over the image, both coordinates together; null where the WCS is that of the header [pixel]';
+COMMENT ON COLUMN frames.wcs_err_px IS 'Standard error of positions by the lens: rms over the image, both coordinates together; null for a WCS from the header [pixel]';
 
-COMMENT ON COLUMN frames.wcs_neighbours IS 'frame_id of the frames before and after that tell where a frame points which does not tell it alone, a hyphen for none, and a digest of what they tell';
+COMMENT ON COLUMN frames.wcs_neighbours IS 'frame_id of the frames before and after that placed this one, a hyphen for none, and a digest of their values';
 
-COMMENT ON COLUMN frames.wcs_matched IS 'Bright catalog stars found where the WCS puts them';
+COMMENT ON COLUMN frames.wcs_matched IS 'Number of bright catalog stars with a source where the WCS predicts them';
 
-COMMENT ON COLUMN frames.wcs_expected IS 'Bright catalog stars that should have been found';
+COMMENT ON COLUMN frames.wcs_expected IS 'Number of bright catalog stars looked for';
 
-COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance between these stars and their sources [arcsec]';
+COMMENT ON COLUMN frames.wcs_offset_arcsec IS 'Median distance of the matched stars from their sources [arcsec]';
 
-COMMENT ON COLUMN frames.telescope_offset_arcsec IS 'Distance of the centre of the image from where the cards of the telescope and the place of the detector put it [arcsec]';
+COMMENT ON COLUMN frames.telescope_offset_arcsec IS 'Distance of the image centre from the place predicted by the telescope cards and the place of the chip [arcsec]';
 
-COMMENT ON COLUMN frames.telescope_rotation_deg IS 'Position angle of the image less that which the cards of the telescope tell, -180 to 180 [deg]';
+COMMENT ON COLUMN frames.telescope_rotation_deg IS 'Position angle of the image minus that of the telescope cards, -180 to 180 [deg]';
 
-COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds against chance of a WCS that was solved, divided by the number of guesses';
+COMMENT ON COLUMN frames.wcs_log_odds IS 'Natural logarithm of the odds of a solution against chance, corrected for the number of attempts';
 
-COMMENT ON COLUMN frames.wcs_lens IS 'The lens that was fitted to the stars, as JSON: projection and parameters, from ICRS to pixels of the image after trimming; see astrometry';
+COMMENT ON COLUMN frames.wcs_lens IS 'Lens as JSON: projection and parameters, from ICRS to pixels of the trimmed image; see the page on astrometry';
 
-COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the distortion of the camera that the lens has, where it was learnt from other frames, or of the geometry of a camera of the whole sky; null for a lens that was fitted to the stars of the frame alone';
+COMMENT ON COLUMN frames.wcs_geometry IS 'Epoch, version and checksum of the learned distortion of the lens, or of the geometry of an all-sky camera; null if the lens comes from this frame alone';
 
-COMMENT ON COLUMN frames.astrom_n IS 'Stars that the lens was fitted to';
+COMMENT ON COLUMN frames.astrom_n IS 'Number of stars in the lens fit';
 
-COMMENT ON COLUMN frames.astrom_rms_px IS 'Root mean square distance of these stars from where the lens puts them [pixel]';
+COMMENT ON COLUMN frames.astrom_rms_px IS 'Rms distance of these stars from the lens, both coordinates together [pixel]';
 
-COMMENT ON COLUMN frames.astrom_rms_arcsec IS 'The same on the sky [arcsec]';
+COMMENT ON COLUMN frames.astrom_rms_arcsec IS 'astrom_rms_px on the sky [arcsec]';
 
-COMMENT ON COLUMN frames.astrom_held_out_px IS 'The same for each star by a lens that was fitted to the others, by cross-validation [pixel]';
+COMMENT ON COLUMN frames.astrom_held_out_px IS 'astrom_rms_px by cross-validation: each star against a fit without it [pixel]';
 
-COMMENT ON COLUMN frames.astrom_completeness IS 'Share of the fifty brightest catalog stars in the image that have a source';
+COMMENT ON COLUMN frames.astrom_completeness IS 'Fraction of the fifty brightest catalog stars in the image that have a source';
 
-COMMENT ON COLUMN frames.astrom_parameters IS 'Parameters of the lens that were fitted';
+COMMENT ON COLUMN frames.astrom_parameters IS 'Number of fitted lens parameters';
 
-COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and the WCS with polynomials that stands for it [pixel]';
+COMMENT ON COLUMN frames.astrom_wcs_px IS 'Largest distance between the lens and its WCS with SIP polynomials [pixel]';
 
-COMMENT ON COLUMN frames.astrom_refraction IS 'Whether what differs in refraction over the image was taken off the stars before the lens was fitted: applied; or why not: off in the profile, no_site, no_time, below_horizon';
+COMMENT ON COLUMN frames.astrom_refraction IS 'applied if differential refraction was removed before the lens fit, else why not: off (in the profile), no_site, no_time, below_horizon';
 
-COMMENT ON COLUMN frames.astrom_field IS 'What is left of the stars by their place, as JSON: rows and columns of square cells of the image from its first pixel, eight along the longer side; lists by rows of n, stars, and dx_px and dy_px, their mean residual (source minus lens, under the weights of the fit); null without a star';
+COMMENT ON COLUMN frames.astrom_field IS 'Mean residuals by place, as JSON: rows and columns of square cells from the first pixel, eight along the longer side, and row by row the lists n (stars), dx_px and dy_px (weighted mean of source minus lens; null without a star)';
 
-COMMENT ON COLUMN frames.astrom_rms_ring1_px IS 'As astrom_rms_px, of stars in ring 1 of 4 of equal width from the middle of the image to its corners [pixel]';
+COMMENT ON COLUMN frames.astrom_rms_ring1_px IS 'astrom_rms_px in ring 1 of 4 of equal width, from the image centre to the corners [pixel]';
 
-COMMENT ON COLUMN frames.astrom_rms_ring2_px IS 'As astrom_rms_px, of stars in ring 2 of 4 of equal width from the middle of the image to its corners [pixel]';
+COMMENT ON COLUMN frames.astrom_rms_ring2_px IS 'astrom_rms_px in ring 2 of 4 of equal width, from the image centre to the corners [pixel]';
 
-COMMENT ON COLUMN frames.astrom_rms_ring3_px IS 'As astrom_rms_px, of stars in ring 3 of 4 of equal width from the middle of the image to its corners [pixel]';
+COMMENT ON COLUMN frames.astrom_rms_ring3_px IS 'astrom_rms_px in ring 3 of 4 of equal width, from the image centre to the corners [pixel]';
 
-COMMENT ON COLUMN frames.astrom_rms_ring4_px IS 'As astrom_rms_px, of stars in ring 4 of 4 of equal width from the middle of the image to its corners [pixel]';
+COMMENT ON COLUMN frames.astrom_rms_ring4_px IS 'astrom_rms_px in ring 4 of 4 of equal width, from the image centre to the corners [pixel]';
 
-COMMENT ON COLUMN frames.astrom_radial_ring1_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 1 of 4 [pixel]';
+COMMENT ON COLUMN frames.astrom_radial_ring1_px IS 'Weighted mean residual away from the image centre (source minus lens) in ring 1 of 4 [pixel]';
 
-COMMENT ON COLUMN frames.astrom_radial_ring2_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 2 of 4 [pixel]';
+COMMENT ON COLUMN frames.astrom_radial_ring2_px IS 'Weighted mean residual away from the image centre (source minus lens) in ring 2 of 4 [pixel]';
 
-COMMENT ON COLUMN frames.astrom_radial_ring3_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 3 of 4 [pixel]';
+COMMENT ON COLUMN frames.astrom_radial_ring3_px IS 'Weighted mean residual away from the image centre (source minus lens) in ring 3 of 4 [pixel]';
 
-COMMENT ON COLUMN frames.astrom_radial_ring4_px IS 'Mean residual away from the middle of the image (source minus lens, under the weights of the fit) in ring 4 of 4 [pixel]';
+COMMENT ON COLUMN frames.astrom_radial_ring4_px IS 'Weighted mean residual away from the image centre (source minus lens) in ring 4 of 4 [pixel]';
 
-COMMENT ON COLUMN frames.n_expected IS 'Brightest stars of the catalog in the image, which a clear frame shows';
+COMMENT ON COLUMN frames.n_expected IS 'Number of brightest catalog stars in the image that a clear frame shows';
 
-COMMENT ON COLUMN frames.found_fraction IS 'Share of them that was found, weighted by brightness; small behind clouds';
+COMMENT ON COLUMN frames.found_fraction IS 'Fraction of n_expected found, weighted by brightness; small under clouds';
 
-COMMENT ON COLUMN frames.altitude_deg IS 'Altitude of the centre of the image at mid-exposure, without refraction [deg]';
+COMMENT ON COLUMN frames.altitude_deg IS 'Altitude of the image centre at mid-exposure, without refraction [deg]';
 
-COMMENT ON COLUMN frames.azimuth_deg IS 'Azimuth of the centre of the image at mid-exposure, east of north [deg]';
+COMMENT ON COLUMN frames.azimuth_deg IS 'Azimuth of the image centre at mid-exposure, east of north [deg]';
 
-COMMENT ON COLUMN frames.airmass IS 'Airmass of the centre of the image (Pickering 2002)';
+COMMENT ON COLUMN frames.airmass IS 'Airmass of the image centre (Pickering 2002)';
 
 COMMENT ON COLUMN frames.sun_altitude_deg IS 'Altitude of the Sun at mid-exposure [deg]';
 
-COMMENT ON COLUMN frames.moon_altitude_deg IS 'Altitude of the Moon at mid-exposure, topocentric [deg]';
+COMMENT ON COLUMN frames.moon_altitude_deg IS 'Topocentric altitude of the Moon at mid-exposure [deg]';
 
-COMMENT ON COLUMN frames.moon_phase IS 'Illuminated fraction of the Moon''s disc';
+COMMENT ON COLUMN frames.moon_phase IS 'Illuminated fraction of the Moon';
 
-COMMENT ON COLUMN frames.moon_separation_deg IS 'Angle between the Moon and the centre of the image [deg]';
+COMMENT ON COLUMN frames.moon_separation_deg IS 'Angle between the Moon and the image centre [deg]';
 
-COMMENT ON COLUMN frames.sky_adu IS 'Median level of the background [adu]';
+COMMENT ON COLUMN frames.sky_adu IS 'Median background [adu]';
 
-COMMENT ON COLUMN frames.sky_rms_adu IS 'Median noise of the background per pixel [adu]';
+COMMENT ON COLUMN frames.sky_rms_adu IS 'Median background noise per pixel (rms) [adu]';
 
-COMMENT ON COLUMN frames.sky_saturation IS 'Level of the background as a share of the saturation level; 1 where the sky itself is saturated';
+COMMENT ON COLUMN frames.sky_saturation IS 'Background as a fraction of the saturation level; 1 if the sky is saturated';
 
-COMMENT ON COLUMN frames.n_detected IS 'Detections';
+COMMENT ON COLUMN frames.n_detected IS 'Number of sources';
 
-COMMENT ON COLUMN frames.n_sources IS 'Detections without any flag that makes them unclean';
+COMMENT ON COLUMN frames.n_sources IS 'Number of clean sources, without any flag that excludes them';
 
-COMMENT ON COLUMN frames.n_saturated IS 'Detections with a saturated pixel';
+COMMENT ON COLUMN frames.n_saturated IS 'Number of sources with a saturated pixel';
 
-COMMENT ON COLUMN frames.n_saturated_px IS 'Saturated pixels';
+COMMENT ON COLUMN frames.n_saturated_px IS 'Number of saturated pixels';
 
-COMMENT ON COLUMN frames.n_masked_px IS 'Pixels without a valid value';
+COMMENT ON COLUMN frames.n_masked_px IS 'Number of pixels without a valid value';
 
-COMMENT ON COLUMN frames.threshold_sigma IS 'Detection threshold in units of the noise: of the filtered image for the engine skylake, of a pixel for sep';
+COMMENT ON COLUMN frames.threshold_sigma IS 'Detection threshold in units of the noise: of the filtered image (engine skylake) or of a pixel (sep)';
 
-COMMENT ON COLUMN frames.fwhm_px IS 'Median full width at half maximum of stars [pixel]';
+COMMENT ON COLUMN frames.fwhm_px IS 'Median FWHM of stars [pixel]';
 
-COMMENT ON COLUMN frames.elongation IS 'Median ratio of major to minor axis of stars';
+COMMENT ON COLUMN frames.elongation IS 'Median axis ratio a/b of stars';
 
-COMMENT ON COLUMN frames.elongation_max IS 'Largest ratio of major to minor axis among clean sources';
+COMMENT ON COLUMN frames.elongation_max IS 'Largest axis ratio a/b of clean sources';
 
-COMMENT ON COLUMN frames.mean_ellipticity IS 'Length of the mean ellipticity vector of stars: 0 where orientations are random, larger where images are trailed';
+COMMENT ON COLUMN frames.mean_ellipticity IS 'Length of the mean ellipticity vector of stars: 0 for random orientations, larger for trailed images';
 
-COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 where they are uniform, larger where images are trailed';
+COMMENT ON COLUMN frames.theta_kurtosis IS 'Excess kurtosis of the orientations of clean sources: -1.2 if uniform, larger for trailed images';
 
-COMMENT ON COLUMN frames.fwhm_cell1_px IS 'Median full width at half maximum of stars in cell 1 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell1_px IS 'Median FWHM of stars in cell 1 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell2_px IS 'Median full width at half maximum of stars in cell 2 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell2_px IS 'Median FWHM of stars in cell 2 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell3_px IS 'Median full width at half maximum of stars in cell 3 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell3_px IS 'Median FWHM of stars in cell 3 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell4_px IS 'Median full width at half maximum of stars in cell 4 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell4_px IS 'Median FWHM of stars in cell 4 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell5_px IS 'Median full width at half maximum of stars in cell 5 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell5_px IS 'Median FWHM of stars in cell 5 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell6_px IS 'Median full width at half maximum of stars in cell 6 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell6_px IS 'Median FWHM of stars in cell 6 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell7_px IS 'Median full width at half maximum of stars in cell 7 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell7_px IS 'Median FWHM of stars in cell 7 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell8_px IS 'Median full width at half maximum of stars in cell 8 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell8_px IS 'Median FWHM of stars in cell 8 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.fwhm_cell9_px IS 'Median full width at half maximum of stars in cell 9 of 3 x 3, counted from the first pixel along x, then y [pixel]';
+COMMENT ON COLUMN frames.fwhm_cell9_px IS 'Median FWHM of stars in cell 9 of 3 x 3, counted along x, then y [pixel]';
 
-COMMENT ON COLUMN frames.ellipticity_cell1 IS 'Length of the mean ellipticity vector of stars in cell 1 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell1 IS 'mean_ellipticity in cell 1 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell2 IS 'Length of the mean ellipticity vector of stars in cell 2 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell2 IS 'mean_ellipticity in cell 2 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell3 IS 'Length of the mean ellipticity vector of stars in cell 3 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell3 IS 'mean_ellipticity in cell 3 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell4 IS 'Length of the mean ellipticity vector of stars in cell 4 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell4 IS 'mean_ellipticity in cell 4 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell5 IS 'Length of the mean ellipticity vector of stars in cell 5 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell5 IS 'mean_ellipticity in cell 5 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell6 IS 'Length of the mean ellipticity vector of stars in cell 6 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell6 IS 'mean_ellipticity in cell 6 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell7 IS 'Length of the mean ellipticity vector of stars in cell 7 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell7 IS 'mean_ellipticity in cell 7 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell8 IS 'Length of the mean ellipticity vector of stars in cell 8 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell8 IS 'mean_ellipticity in cell 8 of 3 x 3';
 
-COMMENT ON COLUMN frames.ellipticity_cell9 IS 'Length of the mean ellipticity vector of stars in cell 9 of 3 x 3, as mean_ellipticity';
+COMMENT ON COLUMN frames.ellipticity_cell9 IS 'mean_ellipticity in cell 9 of 3 x 3';
 
-COMMENT ON COLUMN frames.n_uneven_cells IS 'Cells whose width or ellipticity is above the mean of all by more than their standard deviation, and clearly, or far above the best cell';
+COMMENT ON COLUMN frames.n_uneven_cells IS 'Number of cells whose FWHM or ellipticity is significantly above the mean of the cells, by more than their standard deviation, or far above the best cell';
 
-COMMENT ON COLUMN frames.flux_max IS 'Largest pixel of a clean source above the background [adu]';
+COMMENT ON COLUMN frames.flux_max IS 'Largest pixel value of a clean source above the background [adu]';
 
-COMMENT ON COLUMN frames.n_streaks IS 'Trails of satellites and aircraft';
+COMMENT ON COLUMN frames.n_streaks IS 'Number of trails of satellites and aircraft';
 
 COMMENT ON COLUMN frames.streak_length_px IS 'Length of these trails within the image [pixel]';
 
-COMMENT ON COLUMN frames.n_streak_sources IS 'Detections on trails, which have the flag STREAK';
+COMMENT ON COLUMN frames.n_streak_sources IS 'Number of sources on trails (flag STREAK)';
 
 COMMENT ON COLUMN frames.aper1_radius_px IS 'Radius of the first aperture [pixel]';
 
@@ -398,75 +398,75 @@ COMMENT ON COLUMN frames.apcor_kron IS 'Factor from flux_kron to total flux';
 
 COMMENT ON COLUMN frames.apcor_kron_err IS 'Standard error of apcor_kron';
 
-COMMENT ON COLUMN frames.n_apcor IS 'Stars behind the aperture corrections';
+COMMENT ON COLUMN frames.n_apcor IS 'Number of stars that the aperture corrections were measured on; 0 if assumed';
 
-COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at five times its error in the aperture of calibrations, over the median noise of the background [adu/s]';
+COMMENT ON COLUMN frames.flux_limit IS 'Total flux of a star at S/N 5 in the calibration aperture, at the median background noise [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell1 IS 'flux_limit over the median noise of the background in cell 1 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell1 IS 'flux_limit at the median background noise in cell 1 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell2 IS 'flux_limit over the median noise of the background in cell 2 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell2 IS 'flux_limit at the median background noise in cell 2 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell3 IS 'flux_limit over the median noise of the background in cell 3 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell3 IS 'flux_limit at the median background noise in cell 3 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell4 IS 'flux_limit over the median noise of the background in cell 4 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell4 IS 'flux_limit at the median background noise in cell 4 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell5 IS 'flux_limit over the median noise of the background in cell 5 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell5 IS 'flux_limit at the median background noise in cell 5 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell6 IS 'flux_limit over the median noise of the background in cell 6 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell6 IS 'flux_limit at the median background noise in cell 6 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell7 IS 'flux_limit over the median noise of the background in cell 7 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell7 IS 'flux_limit at the median background noise in cell 7 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell8 IS 'flux_limit over the median noise of the background in cell 8 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell8 IS 'flux_limit at the median background noise in cell 8 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_cell9 IS 'flux_limit over the median noise of the background in cell 9 of 3 x 3, counted from the first pixel along x, then y [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_cell9 IS 'flux_limit at the median background noise in cell 9 of 3 x 3, counted along x, then y [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_counts IS 'Total flux where a histogram of the magnitudes of clean sources, in bins of 0.1 mag, falls to half of its maximum; null for fewer than 50 [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_counts IS 'Total flux at which the magnitude histogram of clean sources (bins of 0.1 mag) falls to half its maximum; null for fewer than 50 [adu/s]';
 
-COMMENT ON COLUMN frames.n_injected IS 'Stars that were put into the frame to see which are found; null where the profile asks for none';
+COMMENT ON COLUMN frames.n_injected IS 'Number of artificial stars injected to measure completeness; null if the profile asks for none';
 
-COMMENT ON COLUMN frames.flux_limit_injected IS 'Total flux of which half as many of these stars are found as of bright ones [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected IS 'Total flux at which injected stars are found half as often as bright ones [adu/s]';
 
 COMMENT ON COLUMN frames.flux_limit_injected_err IS 'Standard error of flux_limit_injected [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell1 IS 'flux_limit_injected in cell 1 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell1 IS 'flux_limit_injected in cell 1 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell2 IS 'flux_limit_injected in cell 2 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell2 IS 'flux_limit_injected in cell 2 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell3 IS 'flux_limit_injected in cell 3 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell3 IS 'flux_limit_injected in cell 3 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell4 IS 'flux_limit_injected in cell 4 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell4 IS 'flux_limit_injected in cell 4 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell5 IS 'flux_limit_injected in cell 5 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell5 IS 'flux_limit_injected in cell 5 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell6 IS 'flux_limit_injected in cell 6 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell6 IS 'flux_limit_injected in cell 6 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell7 IS 'flux_limit_injected in cell 7 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell7 IS 'flux_limit_injected in cell 7 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell8 IS 'flux_limit_injected in cell 8 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell8 IS 'flux_limit_injected in cell 8 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.flux_limit_injected_cell9 IS 'flux_limit_injected in cell 9 of 3 x 3, counted from the first pixel along x, then y, the fall being as wide as in the whole image [adu/s]';
+COMMENT ON COLUMN frames.flux_limit_injected_cell9 IS 'flux_limit_injected in cell 9 of 3 x 3, counted along x, then y, with completeness_width_mag of the whole image [adu/s]';
 
-COMMENT ON COLUMN frames.completeness IS 'Share of bright injected stars that is found';
+COMMENT ON COLUMN frames.completeness IS 'Fraction of bright injected stars found';
 
-COMMENT ON COLUMN frames.completeness_width_mag IS 'Standard deviation of the fall of completeness, a normal distribution in magnitudes [mag]';
+COMMENT ON COLUMN frames.completeness_width_mag IS 'Width of the drop of completeness: standard deviation of a normal distribution in magnitude [mag]';
 
-COMMENT ON COLUMN frames.targets_version IS 'Version of the list of targets that the frame was to be measured with';
+COMMENT ON COLUMN frames.targets_version IS 'Version of the target list for this frame';
 
-COMMENT ON COLUMN frames.n_targets IS 'Targets that were measured; 0 where the field holds none, or they are not where the WCS puts them, or that is known too badly; null where measuring them failed';
+COMMENT ON COLUMN frames.n_targets IS 'Number of measured targets; 0 if the field has none, or the WCS is contradicted or too uncertain; null if forced photometry failed';
 
-COMMENT ON COLUMN frames.targets_dx_px IS 'Shift of all targets from where the WCS puts them [pixel]';
+COMMENT ON COLUMN frames.targets_dx_px IS 'Common shift of all targets from the positions by the WCS [pixel]';
 
-COMMENT ON COLUMN frames.targets_dy_px IS 'Shift of all targets from where the WCS puts them [pixel]';
+COMMENT ON COLUMN frames.targets_dy_px IS 'Common shift of all targets from the positions by the WCS [pixel]';
 
-COMMENT ON COLUMN frames.psf_stars IS 'Stars behind the form of the point spread function of the night, each counted in every frame; 0 for a plain Moffat profile';
+COMMENT ON COLUMN frames.psf_stars IS 'Number of stars behind the PSF of the night, counted once per frame; 0 for a Moffat profile';
 
-COMMENT ON COLUMN frames.psf_chi2 IS 'Reduced chi-square of the pixels of bright lonely stars of this frame in the form of the night at the width of the frame, the median over them';
+COMMENT ON COLUMN frames.psf_chi2 IS 'Median reduced chi-square of bright isolated stars of this frame against the PSF of the night at the width of the frame';
 
-COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile in force';
+COMMENT ON COLUMN frames.config_sha256 IS 'SHA-256 of the camera profile used';
 
 COMMENT ON COLUMN frames.software_version IS 'Version of skylake that wrote the row';
 
-COMMENT ON COLUMN frames.masters IS 'Names of the masters that the frame was reduced with, separated by blanks; see masters';
+COMMENT ON COLUMN frames.masters IS 'Names of the masters used for the frame, separated by spaces; see masters';
 
 CREATE TABLE nights (
 	camera VARCHAR(64) NOT NULL,
@@ -495,49 +495,49 @@ CREATE TABLE nights (
 	PRIMARY KEY (camera, night, band)
 );
 
-COMMENT ON TABLE nights IS 'One row per camera, night and band with the counts and medians of the night.';
+COMMENT ON TABLE nights IS 'One row per camera, night and band: counts and medians of the night.';
 
 COMMENT ON COLUMN nights.camera IS 'Name of the camera';
 
-COMMENT ON COLUMN nights.night IS 'Observing night, YYYYMMDD of the local evening; 0 where the time is unknown';
+COMMENT ON COLUMN nights.night IS 'Observing night, date of the local evening as YYYYMMDD; 0 if the time is unknown';
 
-COMMENT ON COLUMN nights.band IS 'Band; empty for frames of no known band';
+COMMENT ON COLUMN nights.band IS 'Band; empty for frames of unknown band';
 
-COMMENT ON COLUMN nights.n_frames IS 'Frames';
+COMMENT ON COLUMN nights.n_frames IS 'Number of frames';
 
-COMMENT ON COLUMN nights.n_ok IS 'Frames with status ok';
+COMMENT ON COLUMN nights.n_ok IS 'Number of frames with status ok';
 
-COMMENT ON COLUMN nights.n_rejected IS 'Frames with status rejected';
+COMMENT ON COLUMN nights.n_rejected IS 'Number of frames with status rejected';
 
-COMMENT ON COLUMN nights.n_failed IS 'Frames with status failed';
+COMMENT ON COLUMN nights.n_failed IS 'Number of frames with status failed';
 
-COMMENT ON COLUMN nights.n_skipped IS 'Frames with status skipped';
+COMMENT ON COLUMN nights.n_skipped IS 'Number of frames with status skipped';
 
-COMMENT ON COLUMN nights.mjd_first IS 'Middle of the first exposure, MJD, UTC [d]';
+COMMENT ON COLUMN nights.mjd_first IS 'Mid-exposure of the first frame, MJD (UTC) [d]';
 
-COMMENT ON COLUMN nights.mjd_last IS 'Middle of the last exposure, MJD, UTC [d]';
+COMMENT ON COLUMN nights.mjd_last IS 'Mid-exposure of the last frame, MJD (UTC) [d]';
 
-COMMENT ON COLUMN nights.exposure_s IS 'Sum of the exposures of frames that are ok [s]';
+COMMENT ON COLUMN nights.exposure_s IS 'Sum of the exposure times of ok frames [s]';
 
-COMMENT ON COLUMN nights.n_sources IS 'Detections on frames that are ok';
+COMMENT ON COLUMN nights.n_sources IS 'Number of sources on ok frames';
 
-COMMENT ON COLUMN nights.n_matched IS 'Matches with the catalog of the zeropoints';
+COMMENT ON COLUMN nights.n_matched IS 'Number of matches with the catalog of the zeropoints';
 
-COMMENT ON COLUMN nights.sky_adu_per_s IS 'Median background per pixel of frames that are ok [adu/s]';
+COMMENT ON COLUMN nights.sky_adu_per_s IS 'Median background per pixel of ok frames [adu/s]';
 
-COMMENT ON COLUMN nights.fwhm_px IS 'Median full width at half maximum of frames that are ok [pixel]';
+COMMENT ON COLUMN nights.fwhm_px IS 'Median FWHM of ok frames [pixel]';
 
 COMMENT ON COLUMN nights.catalog IS 'Reference catalog of the zeropoints';
 
 COMMENT ON COLUMN nights.version IS 'Version of the calibration';
 
-COMMENT ON COLUMN nights.n_zeropoints IS 'Frames with a zeropoint';
+COMMENT ON COLUMN nights.n_zeropoints IS 'Number of frames with a zeropoint';
 
 COMMENT ON COLUMN nights.zp_median IS 'Median zeropoint [mag]';
 
-COMMENT ON COLUMN nights.zp_median_err IS 'Standard error of zp_median: that of the scatter of frames, and what all frames share [mag]';
+COMMENT ON COLUMN nights.zp_median_err IS 'Standard error of zp_median, from the scatter of frames and the error that all frames share [mag]';
 
-COMMENT ON COLUMN nights.zp_scatter IS 'Robust scatter of the zeropoints of frames [mag]';
+COMMENT ON COLUMN nights.zp_scatter IS 'Robust scatter of the zeropoints [mag]';
 
 COMMENT ON COLUMN nights.colour_term IS 'Colour term of the night';
 
@@ -576,15 +576,15 @@ CREATE TABLE zeropoints (
 	PRIMARY KEY (frame_id, catalog, version)
 );
 
-COMMENT ON TABLE zeropoints IS 'The zeropoint of every calibrated frame: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with the total flux in ADU/s; of a camera that sees the whole sky less extinction x (airmass - 1), so that zp is that of the zenith. One row per frame, catalog and version; a null zp says that the frame could not be calibrated, and reason says why.';
+COMMENT ON TABLE zeropoints IS 'One row per frame, catalog and version: m_ref = -2.5 log10(total flux) + zp + colour_term x (colour - pivot_colour), with total flux in ADU/s. For all-sky cameras extinction x (airmass - 1) is subtracted, so zp applies at the zenith. If a frame could not be calibrated, zp is null and reason says why.';
 
 COMMENT ON COLUMN zeropoints.frame_id IS 'Frame';
 
 COMMENT ON COLUMN zeropoints.camera IS 'Name of the camera';
 
-COMMENT ON COLUMN zeropoints.night IS 'Observing night, YYYYMMDD of the local evening';
+COMMENT ON COLUMN zeropoints.night IS 'Observing night, date of the local evening as YYYYMMDD';
 
-COMMENT ON COLUMN zeropoints.mjd_mid IS 'Middle of exposure, Modified Julian Date, UTC [d]';
+COMMENT ON COLUMN zeropoints.mjd_mid IS 'Mid-exposure, MJD (UTC) [d]';
 
 COMMENT ON COLUMN zeropoints.band IS 'Band of the zeropoint';
 
@@ -592,46 +592,46 @@ COMMENT ON COLUMN zeropoints.catalog IS 'Name of the reference catalog';
 
 COMMENT ON COLUMN zeropoints.version IS 'Version of the calibration; the largest is in force';
 
-COMMENT ON COLUMN zeropoints.flux IS 'Flux column that was calibrated, without its prefix: aper2 for flux_aper2';
+COMMENT ON COLUMN zeropoints.flux IS 'Calibrated flux column without its prefix, such as aper2 for flux_aper2';
 
-COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint of total flux in ADU/s, at the pivot colour [mag]';
+COMMENT ON COLUMN zeropoints.zp IS 'Zeropoint for total flux in ADU/s at the pivot colour; null if the frame could not be calibrated [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp, from the scatter of the stars, the colour term and the aperture correction; at another colour the share of the colour term is another [mag]';
+COMMENT ON COLUMN zeropoints.zp_err IS 'Standard error of zp at the pivot colour, from the scatter of the stars, the colour term and the aperture correction [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_fit_err IS 'The part of zp_err from the scatter of the stars alone; frames of one field differ by this much or less [mag]';
+COMMENT ON COLUMN zeropoints.zp_fit_err IS 'Part of zp_err from the scatter of the stars; frames of one field differ by at most this much [mag]';
 
-COMMENT ON COLUMN zeropoints.zp_random_err IS 'The part of zp_fit_err that is the frame''s own: photons of its stars, and what else they differ by from frame to frame. The rest of it frames of one field share; null in older calibrations, for which all of it counts as shared [mag]';
+COMMENT ON COLUMN zeropoints.zp_random_err IS 'Random part of zp_fit_err: photon noise and other differences from frame to frame. Frames of one field share the rest; null in older calibrations, where all of it counts as shared [mag]';
 
-COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at five times the error of its flux, from frames.flux_limit [mag]';
+COMMENT ON COLUMN zeropoints.mag_limit IS 'Magnitude of a star of the pivot colour at S/N 5, from frames.flux_limit [mag]';
 
-COMMENT ON COLUMN zeropoints.colour IS 'Colour of the colour term';
+COMMENT ON COLUMN zeropoints.colour IS 'Colour of the colour term, such as B-V';
 
 COMMENT ON COLUMN zeropoints.pivot_colour IS 'Colour at which zp is quoted [mag]';
 
-COMMENT ON COLUMN zeropoints.colour_term IS 'Colour term of camera band and night';
+COMMENT ON COLUMN zeropoints.colour_term IS 'Colour term of camera, band and night';
 
 COMMENT ON COLUMN zeropoints.colour_term_err IS 'Standard error of colour_term';
 
 COMMENT ON COLUMN zeropoints.mean_colour IS 'Mean colour of the stars used [mag]';
 
-COMMENT ON COLUMN zeropoints.colour_spread IS 'Standard deviation of the colours of the stars used about their mean [mag]';
+COMMENT ON COLUMN zeropoints.colour_spread IS 'Standard deviation of the colours of the stars used [mag]';
 
-COMMENT ON COLUMN zeropoints.n_matched IS 'Matches of the frame';
+COMMENT ON COLUMN zeropoints.n_matched IS 'Number of matches of the frame';
 
-COMMENT ON COLUMN zeropoints.n_used IS 'Stars that entered the fit and kept at least half their weight';
+COMMENT ON COLUMN zeropoints.n_used IS 'Number of stars used: in the fit, with at least half their weight';
 
 COMMENT ON COLUMN zeropoints.rms IS 'Standard deviation of the stars used about the fit [mag]';
 
-COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used, with the intrinsic scatter in their errors';
+COMMENT ON COLUMN zeropoints.chi2 IS 'Reduced chi-square of the stars used; their errors include the intrinsic scatter';
 
-COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Scatter of the night''s stars beyond their stated errors [mag]';
+COMMENT ON COLUMN zeropoints.intrinsic_mag IS 'Intrinsic scatter: that of the night''s stars beyond their stated errors [mag]';
 
-COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint: unknown_filter, no_matches, no_band or no_colour (the catalog has no such column for these stars), too_few_stars, no_aperture_correction';
+COMMENT ON COLUMN zeropoints.reason IS 'Why there is no zeropoint: unknown_filter, no_matches, no_band or no_colour (no such catalog column for these stars), too_few_stars, no_aperture_correction';
 
-COMMENT ON COLUMN zeropoints.extinction IS 'Extinction per airmass of camera, band and night, with the vignetting that goes along with it; of cameras that see the whole sky, null for others, whose zp is that of the altitude of the frame [mag]';
+COMMENT ON COLUMN zeropoints.extinction IS 'Extinction per airmass of camera, band and night, including vignetting that varies with airmass; all-sky cameras only, else null. For others zp applies at the altitude of the frame [mag]';
 
 COMMENT ON COLUMN zeropoints.extinction_err IS 'Standard error of extinction [mag]';
 
-COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used where there is an extinction';
+COMMENT ON COLUMN zeropoints.mean_airmass IS 'Mean airmass of the stars used, if extinction is fitted';
 
-COMMENT ON COLUMN zeropoints.message IS 'Where too few stars are left for a zeropoint, which cut took how many matches and what the stars that are left give; null in calibrations of before';
+COMMENT ON COLUMN zeropoints.message IS 'If too few stars are left for a zeropoint: matches removed by each cut, and the value that the remaining stars give; null in older calibrations';
