@@ -40,7 +40,7 @@ from skylake.core.sphere import separation_deg
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers, workers
 from skylake.lake import Commit, Lake, Part, Retention, stage_part
-from skylake.lake.reading.open_table import OpenTable
+from skylake.lake.access.open_table import OpenTable
 from skylake.settings import Settings
 from skylake.simulate import AtmosphereParams, Scenario, ScheduleParams, StarParams
 from skylake.simulate.schedule import nights_of

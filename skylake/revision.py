@@ -6,8 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from skylake import __version__
-
+VERSION = "0.1.0"
 _COMMIT = re.compile(r"[0-9a-f]{40,64}\Z")
 #: Digits of a commit in a version; as many as git shows.
 _DIGITS = 7
@@ -20,7 +19,7 @@ def code_version() -> str:
     A wheel has the plain version. Changes that are not committed cannot be told from the folder of git alone.
     """
     commit = checked_out(Path(__file__).parents[1])
-    return f"{__version__}+g{commit[:_DIGITS]}" if commit else __version__
+    return f"{VERSION}+g{commit[:_DIGITS]}" if commit else VERSION
 
 
 def checked_out(root: Path) -> str | None:

@@ -25,7 +25,7 @@ IMPORTED = [
     "skylake.flow.ingest.multi_detector",
     "skylake.flow.maintenance.verify_lake",
     "skylake.lake",
-    "skylake.lake.reading.open_table",
+    "skylake.lake.access.open_table",
     "skylake.report.style",
     "skylake.simulate",
     "astropy.wcs",

@@ -20,9 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from skylake.core.sphere import healpix_index, offset
+from skylake.lake import Commit, Lake, Snapshot, stage_part
+from skylake.schema import arrow_schema, conform, load
+
 ROOT = Path(__file__).parent.parent
+#: Around a corner of four pixels of order 1 at RA 0.
+PLACE = (0.0, 0.0)
+
+MakeRows = Callable[..., pa.Table]
+Put = Callable[..., Snapshot]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that runs the tests in the background lets them ignore interrupts, and so would all that they start.
@@ -119,6 +130,68 @@ def digests() -> Callable[[Path], dict[str, str]]:
         return found
 
     return of
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> MakeRows:
+    """A function (table, count, seed, **columns) that makes rows with anything in them."""
+    return _make_rows
+
+
+def _make_rows(table: str, count: int, seed: int = 0, **columns: Any) -> pa.Table:
+    schema, random = load(table), np.random.default_rng(seed)
+    values: dict[str, Any] = {}
+    for column, field in zip(schema.columns, arrow_schema(schema), strict=True):
+        values[column.name] = _values(field.type, count, column.nullable, random)
+    for key in ("frame_id", "object_id"):
+        if key in values:
+            values[key] = 1000 * seed + np.arange(count)
+    if "ra_deg" in values:
+        where = random.uniform(0, 8, count), random.uniform(0, 360, count)
+        ra, dec = offset(*(np.full(count, one) for one in PLACE), *where)
+        values |= {"ra_deg": ra, "dec_deg": dec}
+        if "_healpix_29" in values:
+            values["_healpix_29"] = healpix_index(ra, dec)
+    return conform(pa.table(values | columns), schema)
+
+
+def _values(kind: pa.DataType, count: int, nullable: bool, random: np.random.Generator) -> pa.Array:
+    missing = random.random(count) < 0.1 if nullable else None
+    if pa.types.is_struct(kind):
+        # The nested columns of a row are as long as each other.
+        lengths = np.random.default_rng(count).integers(1, 5, count)
+        offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+        lists = [
+            pa.ListArray.from_arrays(
+                offsets, _values(field.type.value_type, int(lengths.sum()), True, random), type=field.type
+            )
+            for field in kind
+        ]
+        return pa.StructArray.from_arrays(lists, fields=list(kind))
+    numbers = random.integers(0, 100, count)
+    if pa.types.is_floating(kind):
+        return pa.array((numbers / 7).astype(kind.to_pandas_dtype()), mask=missing)
+    if pa.types.is_boolean(kind):
+        return pa.array(numbers > 50, mask=missing)
+    if pa.types.is_string(kind):
+        return pa.array(numbers.astype(str), kind, mask=missing)
+    return pa.array(numbers.astype(kind.to_pandas_dtype()), mask=missing)
+
+
+@pytest.fixture(scope="session")
+def put() -> Put:
+    """A function (lake, (table, name, rows), …) that commits parts together."""
+
+    def commit(lake: Lake, *parts: tuple[str, str, pa.Table], **options: Any) -> Snapshot:
+        wanted = Commit("test", "-")
+        with lake.stage("test") as staging:
+            for table, name, rows in parts:
+                tree = lake.tree if load(table).layout.kind == "hats" else None
+                folder = staging / table
+                wanted.replace(stage_part(rows, table, name, folder, tree, **options), folder)
+            return lake.commit(wanted)
+
+    return commit
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def store_of(text: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.mark.xdist_group("docs")
-@pytest.mark.parametrize("document", ["README.md", "docs/reading.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/reading.md", "docs/python.md"])
 def test_the_python_of_a_document_runs(document: str, folder: Path, request: pytest.FixtureRequest) -> None:
     programs = blocks(document, "python")
     assert programs
@@ -200,6 +200,30 @@ def test_the_python_of_a_document_runs(document: str, folder: Path, request: pyt
         done = run([sys.executable, "-W", "ignore", "-c", program], folder, store_of(program, request))
         assert done.returncode == 0, f"{program}\n{done.stderr}"
         assert done.stdout.strip()
+
+
+NOTEBOOK = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+notebook = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(notebook, timeout=250, resources={"metadata": {"path": "."}}).execute()
+shown = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())]
+print(shown.count("text/html"), shown.count("image/png"))
+print(*[output["name"] for cell in notebook.cells for output in cell.get("outputs", ()) if "name" in output])
+"""
+
+
+@pytest.mark.xdist_group("docs")
+def test_the_notebook_runs(folder: Path) -> None:
+    path = ROOT / "docs" / "notebook.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert [cell["outputs"] for cell in cells if cell.get("outputs")] == []
+    done = run([sys.executable, "-c", NOTEBOOK, str(path)], folder, {})
+    assert done.returncode == 0, done.stderr
+    # Lake, tables and nights; light curve, map and residuals; and nothing on standard error.
+    assert done.stdout.splitlines() == ["3 3", ""]
 
 
 @pytest.mark.parametrize("number", range(1, len(blocks("docs/cameras.md", "toml"))))
@@ -271,6 +295,7 @@ def test_links_lead_somewhere() -> None:
     for document in [
         *DOCUMENTS,
         "docs/simulating.md",
+        "docs/python.md",
         "docs/architecture.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",

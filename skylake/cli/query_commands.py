@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +23,6 @@ from skylake.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
     from skylake.lake import Snapshot
@@ -76,12 +73,9 @@ def sql(
     frame_flags(flags) give the names of the bits that are set. The views parts, ledger and configurations tell where
     rows come from.
     """
-    import duckdb
-
     from skylake.cli.output import write_table
-    from skylake.errors import UsageError
-    from skylake.lake.reading.duckdb_tables import require_no_copy, require_reading, restrict
-    from skylake.lake.storage.damaged_files import named_in
+    from skylake.lake.access.duckdb_tables import restrict
+    from skylake.reading.queries import answers
 
     query = _query(query)
     form = form or ("table" if out is None else None)
@@ -89,42 +83,11 @@ def sql(
     with snapshot.duckdb() as connection:
         if not unsafe:
             restrict(connection, snapshot, files)
-        try:
-            statements = connection.extract_statements(query)
-            for statement in () if unsafe else statements:
-                require_reading(statement)
-            _require_one(statements, form)
-            n_written = 0
-            for statement in statements:
-                if not unsafe:
-                    require_no_copy(connection, statement)
-                table = _answer(connection, statement)
-                if table is None:
-                    continue
-                if n_written:
-                    click.echo()
-                write_table(_unique_names(table), out, form)
-                n_written += 1
-        except duckdb.Error as error:
-            refused = isinstance(error, duckdb.PermissionException)
-            if not refused and (damage := named_in(error, snapshot.layout.root)):
-                raise damage from error
-            advice = "; name a file to read with --file, or open everything with --unsafe" if refused else ""
-            raise UsageError(f"the query failed: {' '.join(str(error).split())}{advice}") from error
-
-
-def _require_one(statements: list[duckdb.Statement], form: str | None) -> None:
-    """Refuse more than one result where there is room for one."""
-    from skylake.errors import UsageError
-
-    if form == "table" or len(statements) < 2:
-        return
-    n_results = sum(map(_has_answer, statements))
-    if n_results > 1:
-        raise UsageError(
-            f"the query has {n_results} results, and a file or a format other than 'table' holds one; "
-            "give one SELECT at a time"
-        )
+        found = answers(connection, snapshot, query, only_reads=not unsafe, only_one=form != "table")
+        for number, table in enumerate(found):
+            if number:
+                click.echo()
+            write_table(table, out, form)
 
 
 def _query(text: str) -> str:
@@ -140,36 +103,6 @@ def _query(text: str) -> str:
     if not text.strip():
         raise UsageError('the query is empty; write one, as in "SELECT count(*) FROM frames"')
     return text
-
-
-def _has_answer(statement: duckdb.Statement) -> bool:
-    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
-    import duckdb
-
-    kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT
-    if result not in kinds or len(kinds) == 1:
-        return result in kinds
-    # Such a statement is a PIVOT, or one that changes rows and may return them.
-    return (
-        re.match(r"(PIVOT|UNPIVOT|FROM|SELECT|WITH|\()|.*\bRETURNING\b", statement.query.strip(), re.I | re.S)
-        is not None
-    )
-
-
-def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
-    """Run a statement; return its answer, None if it has none."""
-    relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
-    # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
-    return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
-
-
-def _unique_names(table: pa.Table) -> pa.Table:
-    """Return the table with names numbered that occur again, as after a join: night, night_1."""
-    names: list[str] = []
-    for name in table.column_names:
-        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
-        names.append(next(one for one in candidates if one not in names))
-    return table.rename_columns(names)
 
 
 @click.command()
@@ -209,11 +142,11 @@ def lc(
 
     from skylake.cli.output import write_table, writing
     from skylake.errors import UsageError
-    from skylake.report.curves import curve_at
+    from skylake.report.curves import curve_at, curve_named
 
     snapshot = open_snapshot(lake, as_of)
     if object_id is not None and ra is None and dec is None:
-        curve = _curve_named(snapshot, object_id, measured)
+        curve = curve_named(snapshot, object_id, measured)
     elif object_id is None and ra is not None and dec is not None:
         curve = curve_at(snapshot, ra, dec, radius, measured)
     else:
@@ -228,24 +161,6 @@ def lc(
     table = pa.Table.from_pylist(curve["points"])
     if out is not None or plot is None:
         write_table(table, out)
-
-
-def _curve_named(
-    snapshot: Snapshot, text: str, measured: Literal["forced", "detected"] | None
-) -> dict[str, Any]:
-    """Return the light curve of a star by its number, or by its name in the catalog."""
-    from skylake.core.ids import text_id
-    from skylake.errors import LakeError
-    from skylake.report.curves import curve_of_object, require_curves
-
-    require_curves(snapshot, measured)
-    number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text_id(text)
-    try:
-        return curve_of_object(snapshot, number, measured=measured)
-    except (LakeError, OverflowError) as error:
-        raise LakeError(
-            f"there is no light curve of the star {text}; `skylake cone` finds stars by position"
-        ) from error
 
 
 @click.command(

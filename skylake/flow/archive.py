@@ -16,7 +16,6 @@ import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake import __version__
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
@@ -29,6 +28,7 @@ from skylake.flow.zeropoints.calibrated_nights import zeropoints_name
 from skylake.flow.zeropoints.calibration_parameters import calibration_configuration, calibration_inputs
 from skylake.lake import Commit, Lake, Part, Snapshot
 from skylake.lake.storage.parts import stage_sorted_part
+from skylake.revision import VERSION
 from skylake.simulate import Scenario
 from skylake.simulate.colours import SIMULATED_BANDS
 from skylake.simulate.fieldstars import field_catalog
@@ -256,7 +256,7 @@ def _require_same(lake: Lake, frames: Part | None, batch: Batch, making: _Making
             f"{lake.root}: the frames of {batch} in the lake are no simulation; name another lake"
         )
     told = differences(lake, frames, simulation_configuration(making.scenario, making.profile))
-    if _release(frames) != __version__:
+    if _release(frames) != VERSION:
         told = f" (by skylake {_release(frames)})"
     elif frames.inputs == making.inputs():
         return
@@ -276,7 +276,7 @@ def _is_current(snapshot: Snapshot, batch: Batch, making: _Making) -> bool:
     calibration = making.calibration_inputs(frames, sources)
     inputs = {"frames": wanted, "sources": wanted, "matches": calibration, "zeropoints": calibration}
     return all(
-        part is not None and part.inputs == inputs[table] and _release(part) == __version__
+        part is not None and part.inputs == inputs[table] and _release(part) == VERSION
         for table, part in held.items()
     )
 

@@ -29,6 +29,7 @@ from skylake.errors import (
     is_full,
     reason_of,
 )
+from skylake.lake.access.open_table import OpenTable
 from skylake.lake.commits.changes import Commit
 from skylake.lake.commits.commit import committing, create_empty, publish, restore
 from skylake.lake.commits.file_lock import locked
@@ -39,7 +40,6 @@ from skylake.lake.commits.snapshot_history import before_last_run, find_snapshot
 from skylake.lake.layout import Layout
 from skylake.lake.maintenance.vacuum import LASTING, Retention, VacuumReport, sweep, vacuum
 from skylake.lake.published_layout import PublishedLayout
-from skylake.lake.reading.open_table import OpenTable
 from skylake.lake.remote.published_lake import PublishedSnapshot
 from skylake.places import Reaching, is_url, place
 from skylake.settings import Catalogs, Settings, change_setting, read_settings, write_settings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skylake.core.ids import text_id
 from skylake.core.sphere import separation_deg
 from skylake.errors import LakeError
 from skylake.lake import Snapshot
@@ -75,6 +77,24 @@ def curve_of_object(
     raise LakeError(
         f"there is no light curve of the star {object_id}; `skylake cone` finds stars by position"
     )
+
+
+def curve_named(snapshot: Snapshot, star: str, measured: Measured | None = None) -> dict[str, Any]:
+    """Return the light curve of a star by its number, or by its name in the catalog; as :func:`curve_of_object` does.
+
+    Raises
+    ------
+    LakeError
+        If there is no light curve of that star.
+    """
+    require_curves(snapshot, measured)
+    number = int(star) if re.fullmatch(r"-?[0-9]{1,19}", star) else text_id(star)
+    try:
+        return curve_of_object(snapshot, number, measured=measured)
+    except (LakeError, OverflowError) as error:
+        raise LakeError(
+            f"there is no light curve of the star {star}; `skylake cone` finds stars by position"
+        ) from error
 
 
 def _kinds(measured: Measured | None) -> tuple[Measured, ...]:

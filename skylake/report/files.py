@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skylake import __version__
+from skylake.revision import VERSION
 
 
 def write_healpix_fits(
@@ -41,7 +41,7 @@ def write_healpix_fits(
         ("OBJECT", "FULLSKY", "the whole sky"),
         ("COORDSYS", "C", "equatorial coordinates, ICRS"),
         ("BAD_DATA", float(np.float32(healpy.UNSEEN)), "value of pixels without data"),
-        ("CREATOR", f"skylake {__version__}", "software"),
+        ("CREATOR", f"skylake {VERSION}", "software"),
     )
     for card in (*standard, *cards):
         table.header[card[0]] = card[1:]

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from skylake import __version__
 from skylake.core.flags import SPOILED
 from skylake.errors import LakeError, reason_of
 from skylake.lake import Lake, Snapshot
@@ -18,6 +17,7 @@ from skylake.report import cellplots, collect, forcedplots, plots
 from skylake.report.curves import curve_of_object
 from skylake.report.pictures import Picture, draw
 from skylake.report.style import Floats
+from skylake.revision import VERSION
 from skylake.table.calibrated_forced import DETECTED_SNR
 from skylake.table.combine_maps import MAPS, combine
 
@@ -83,7 +83,7 @@ def _render(lake: Lake, snapshot: Snapshot, pictures: list[Picture]) -> str:
     return environment.get_template("index.html").render(
         name=lake.root.name,
         snapshot=snapshot.number,
-        version=__version__,
+        version=VERSION,
         tables=[(name, snapshot.n_rows(name)) for name in _counted(snapshot)],
         catalog=", ".join(sorted(set(catalogs.values()) - {""})),
         status=collect.counts_of_status(snapshot),

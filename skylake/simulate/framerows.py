@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from skylake import __version__
 from skylake.core.camera import Gate
 from skylake.core.ephemeris import airmass, alt_az
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.reasons import GATE_REASONS, Reason, Status
 from skylake.core.sphere import ra_dec, separation_deg
+from skylake.revision import VERSION
 from skylake.simulate.exposures import aperture_shares
 from skylake.simulate.nightplan import Fate, NightPlan
 from skylake.simulate.optics import Pointing
@@ -150,7 +150,7 @@ def _header_columns(scenario: Scenario, plan: NightPlan) -> dict[str, Any]:
         "saturation_adu": scenario.detector.saturation_adu if level is None else level,
         "flags": int(FrameFlag(0) if known else FrameFlag.SITE_UNKNOWN),
         "file_bytes": 2880 * -(-(2 * height * width + 5760) // 2880),
-        "config_sha256": camera.sha256, "software_version": __version__,
+        "config_sha256": camera.sha256, "software_version": VERSION,
     }  # fmt: skip
     # A file is written some seconds after its exposure; MJD 40587 is 1970-01-01.
     end = plan.mjd_start + scenario.exposure_s / _SECONDS_PER_DAY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from skylake.core.sphere import IntArray, within
 from skylake.errors import CatalogError
 from skylake.places import arrow_filesystem, key, parquet_format
 from skylake.sky.hats import Leaves, leaf_files, read_common_metadata, read_pixels
-from skylake.sky.pixels import cone_ranges, pixel_range
+from skylake.sky.pixels import Pixel, cone_ranges, pixel_range
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pds
@@ -149,8 +149,7 @@ def _dataset(root: Path, ranges: IntArray, schema: pa.Schema, leaves: Leaves | N
     """Return the row groups of a catalog that ranges of the index touch."""
     import pyarrow.dataset as pds
 
-    listed = read_pixels(root) if leaves is None else sorted(leaves)
-    pixels = [pixel for pixel in listed if _touches(ranges, *pixel_range(*pixel))]
+    pixels = _touched(read_pixels(root) if leaves is None else sorted(leaves), ranges)
     files: list[tuple[Path, int | None]] = (
         [(path, None) for _, path in leaf_files(root, pixels)]
         if leaves is None
@@ -171,6 +170,15 @@ def _fragment(path: Path, ranges: IntArray, n_rows: int | None) -> pds.ParquetFi
     groups = _row_groups(metadata, ranges)
     # The metadata goes with the subset, so that it is not read again.
     return fragment.subset(row_group_ids=groups) if groups else None
+
+
+def touched_leaves(leaves: Leaves, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Pixel]:
+    """Return the pixels among those of a catalog that a cone touches."""
+    return _touched(sorted(leaves), cone_ranges(ra_deg, dec_deg, radius_deg))
+
+
+def _touched(pixels: Iterable[Pixel], ranges: IntArray) -> list[Pixel]:
+    return [pixel for pixel in pixels if _touches(ranges, *pixel_range(*pixel))]
 
 
 def _touches(ranges: IntArray, start: int, end: int) -> bool:

@@ -20,9 +20,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skylake import __version__
 from skylake.core.batch import is_plain_name
 from skylake.errors import CatalogError
+from skylake.revision import VERSION
 from skylake.schema import TableSchema, arrow_schema
 from skylake.sky.pixels import Pixel, pixel_range
 
@@ -182,7 +182,7 @@ def _properties_text(properties: Properties, extra: Mapping[str, str]) -> str:
         "hats_col_healpix_order": 29,
         "hats_npix_suffix": "/",
         "hats_version": "v1.0",
-        "hats_builder": f"skylake {__version__}",
+        "hats_builder": f"skylake {VERSION}",
     }
     if properties.primary is not None:
         values["hats_primary_table_url"] = properties.primary

@@ -175,7 +175,7 @@ class Snapshot:
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table and reference catalog."""
-        from skylake.lake.reading.duckdb_tables import connect
+        from skylake.lake.access.duckdb_tables import connect
 
         return connect(self)
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from skylake.lake.access.duckdb_tables import duckdb_columns, in_memory
 from skylake.lake.integrity.check_queries import Check, Outcome, fill, load_checks, run_check
 from skylake.lake.integrity.lake_facts import Facts
 from skylake.lake.integrity.repairs import Mends
 from skylake.lake.integrity.scan_files import Claim
-from skylake.lake.reading.duckdb_tables import duckdb_columns
 from skylake.lake.storage.fact_relations import RELATIONS
 from skylake.lake.storage.parts import Key
 from skylake.schema import empty_table, load
@@ -113,10 +113,7 @@ def connect(
     files: Files, tables: Sequence[str], share: tuple[str, int, int] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a DuckDB with views of some tables, or of a share of their rows; it spills to a folder of its own."""
-    import duckdb
-
-    with tempfile.TemporaryDirectory(prefix="skylake-verify-") as spill, duckdb.connect() as connection:
-        connection.execute("SET enable_progress_bar = false")
+    with tempfile.TemporaryDirectory(prefix="skylake-verify-") as spill, in_memory() as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"SET memory_limit = '{_MEMORY}'")
         connection.execute(f"SET temp_directory = '{_text(spill)}'")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skylake import __version__
 from skylake.errors import LakeError, UsageError
 from skylake.lake.cameras.master_files import FOLDER
 from skylake.lake.commits.file_lock import locked
@@ -24,6 +23,7 @@ from skylake.lake.remote.snapshot_files import Contents, catalog_contents, table
 from skylake.lake.remote.upload import UNFINISHED, Filler, Plan, Transfer
 from skylake.lake.storage.schema_versions import form_of
 from skylake.places import Reaching, is_url, key, place
+from skylake.revision import VERSION
 from skylake.schema import table_names
 
 _KNOWN = {
@@ -198,7 +198,7 @@ class _Publisher:
             {name: self.snapshot.n_rows(name) for name in table_names()},
             {name: form_of(self.snapshot.folder(name)) for name in table_names()},
             {name: folders[f"catalogs/{name}"] for name in self.snapshot.catalogs()},
-            __version__,
+            VERSION,
         )
 
     def _write_rest(self) -> None:

@@ -139,6 +139,19 @@ def named_in(error: BaseException, root: Path) -> LakeError | None:
     return damaged(path, f"the file cannot be read ({_first_line(error)})")
 
 
+@contextmanager
+def naming_damage(root: Path) -> Iterator[None]:
+    """Name the file of a lake that an error of DuckDB is about."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if damage := named_in(error, root):
+            raise damage from error
+        raise
+
+
 def _first_line(error: BaseException) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line[:300].rstrip(".")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from skylake import __version__
 from skylake.errors import LakeError
 from skylake.places import is_url
+from skylake.revision import VERSION
 from skylake.schema import arrow_schema, load, table_names
 from skylake.schema.deployed import deployed_sha256
 from skylake.sky.hats import read_common_metadata, write_common_metadata
@@ -54,7 +54,7 @@ def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None])
     for table, form in forms.items():
         if table not in table_names():
             raise LakeError(
-                f"{root}: the lake has the table {table}, which this skylake ({__version__}) does not know; "
+                f"{root}: the lake has the table {table}, which this skylake ({VERSION}) does not know; "
                 "upgrade skylake"
             )
         known = load(table)
@@ -64,7 +64,7 @@ def require_known_forms(root: Path, forms: Mapping[str, tuple[int, str] | None])
         if version > known.version:
             raise LakeError(
                 f"{root}: {table} was written under version {version} of its schema, and this skylake "
-                f"({__version__}) knows none after {known.version}; upgrade skylake"
+                f"({VERSION}) knows none after {known.version}; upgrade skylake"
             )
         if deployed_sha256(table).get(version) != sha256:
             raise LakeError(

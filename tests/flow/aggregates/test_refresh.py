@@ -19,7 +19,7 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Commit, Lake, stage_part
-from skylake.lake.reading.duckdb_tables import catalog_folder
+from skylake.lake.access.duckdb_tables import catalog_folder
 from skylake.resources import folder as declarations
 from skylake.schema import load, table_names
 

@@ -36,8 +36,8 @@ from skylake.image.wcs.lens_text import view_of_text
 from skylake.image.wcs.residual_field import ResidualField
 from skylake.image.wcs.sky_view import SkyView
 from skylake.lake import Lake
+from skylake.lake.access.duckdb_tables import connect
 from skylake.lake.cameras.stored_geometries import geometries_file, read_geometries
-from skylake.lake.reading.duckdb_tables import connect
 from skylake.settings import Settings
 from skylake.simulate.fisheyenights import (
     EXTINCTION,

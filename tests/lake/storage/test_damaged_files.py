@@ -14,7 +14,7 @@ from skylake.errors import LakeError
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake, Snapshot
-from skylake.lake.reading.open_table import OpenTable
+from skylake.lake.access.open_table import OpenTable
 from skylake.schema.parquet import write_parquet
 from skylake.settings import Settings
 

@@ -79,7 +79,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from skylake.flow.zeropoints.crossmatch_night import NightCatalog
 from skylake.lake import Lake
-from skylake.lake.reading.open_table import OpenTable
+from skylake.lake.access.open_table import OpenTable
 
 dask.config.set(scheduler="synchronous")
 

@@ -54,6 +54,13 @@ class OpenTable:
         """Files of the table."""
         return self._version.whole_files()
 
+    def partitions(self) -> list[list[Path]]:
+        """Return the files of each pixel or, of a table without pixels, each file by itself."""
+        groups: dict[Path, list[Path]] = {}
+        for path in self.files:
+            groups.setdefault(path.parent if self.schema.layout.kind == "hats" else path, []).append(path)
+        return list(groups.values())
+
     def dataset(self) -> pds.Dataset:
         """Return the table as an Arrow dataset, which reads the columns and row groups that a query needs.
 
@@ -120,16 +127,14 @@ class OpenTable:
         self._require(columns)
         self._version.require_files()
         meta = read_files(self.name, [], columns).to_pandas()
-        groups: dict[Path, list[Path]] = {}
-        for path in self.files:
-            groups.setdefault(path.parent if self.schema.layout.kind == "hats" else path, []).append(path)
+        groups = self.partitions()
         if not groups:
             return dd.from_pandas(meta, npartitions=1)
         # Or dask would turn what pandas keeps as objects, as true, false or null and nested rows, into texts.
         with dask.config.set({"dataframe.convert-string": False}):
             return dd.from_map(
                 _read_frame,
-                list(groups.values()),
+                groups,
                 snapshot=self.snapshot,
                 name=self.name,
                 columns=list(columns or self.schema.names),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from skylake.errors import LakeError, UsageError
+from skylake.lake.access.ledger_views import add_views, pattern, plain
 from skylake.lake.commits.table_version import Version
 from skylake.lake.layout import Layout
-from skylake.lake.reading.ledger_views import add_views, pattern, plain
-from skylake.lake.storage.damaged_files import named_in
+from skylake.lake.storage.damaged_files import naming_damage
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import Column, TableSchema, empty_table, load, table_names
+from skylake.schema import Column, TableSchema, load, table_names
 from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _READING = (
     "enable_external_access = false",
     "lock_configuration = true",
 )
-_NO_COPY = "COPY: `skylake sql` only reads; write results with -o FILE, or give --unsafe"
 #: How statements begin that only read, or make something in the memory of the connection. A PIVOT is of a type MULTI.
 _ASKS = r"(?:SELECT|FROM|WITH|VALUES|PIVOT|UNPIVOT)\b|\("
 _MAKES = r"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TEMP(?:ORARY)?\s+)?(?:TABLE|VIEW|MACRO|FUNCTION)\b"
@@ -95,21 +95,52 @@ class ReadableSnapshot(Protocol):
         """Require that no table of the snapshot has been removed."""
 
 
-def connect(snapshot: ReadableSnapshot) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where queries come from, in the words of the errors about them.
+
+    Attributes
+    ----------
+    name : str
+        What runs the queries.
+    to_write, to_read, to_have_one : str
+        What to do to write a result, to read another file, and why a query may have one result only.
+    """
+
+    name: str
+    to_write: str
+    to_read: str
+    to_have_one: str
+
+
+COMMAND_LINE = Door(
+    "`skylake sql`",
+    "write results with -o FILE, or give --unsafe",
+    "name a file to read with --file, or open everything with --unsafe",
+    "a file or a format other than 'table' holds one",
+)
+
+
+def connect(
+    snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]] | None = None
+) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB with a view per table, per catalog, and what is in ``sql/duckdb``.
 
     The function ``skylake_snapshot()`` tells its number. The views ``ledger``, ``parts`` and ``configurations`` of
     a lake on disk tell where the rows come from. Only the row groups and columns that a query needs are read.
+
+    Parameters
+    ----------
+    snapshot : ReadableSnapshot
+    files : mapping of str to sequence of Path, or None
+        Files of some tables, which then have the rows of these alone; neither catalogs nor a ledger are there then.
 
     Raises
     ------
     LakeError
         If a file of a table is missing, has another size than it was written with, or is one too many.
     """
-    import duckdb
-
-    connection = duckdb.connect()
-    connection.execute("SET enable_progress_bar = false")
+    connection = in_memory()
     # The connection keeps the function, and so the snapshot: a vacuum leaves alone what it reads.
     connection.create_function("skylake_snapshot", lambda: snapshot.number, [], "BIGINT")
     if is_url(snapshot.layout.root):
@@ -117,14 +148,24 @@ def connect(snapshot: ReadableSnapshot) -> duckdb.DuckDBPyConnection:
         connection.register_filesystem(store(snapshot.layout.root))
         # What was published never changes: what DuckDB has read once it need not read again.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
-    try:
-        _add_tables(connection, snapshot)
-    except duckdb.Error as error:
-        if damage := named_in(error, snapshot.layout.root):
-            raise damage from error
-        raise
+    with naming_damage(snapshot.layout.root):
+        _add_tables(connection, snapshot, files or {})
+        if files is None:
+            _add_others(connection, snapshot)
+        snapshot.require_there()
     for name in ("flags", "views"):
         connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
+    return connection
+
+
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """Return an empty DuckDB in memory, which shows no progress bars."""
+    import duckdb
+
+    connection = duckdb.connect()
+    # In a notebook there are none, and DuckDB refuses the setting without ipywidgets, whatever its value.
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
+        connection.execute("SET enable_progress_bar = false")
     return connection
 
 
@@ -156,7 +197,7 @@ def restrict(
         connection.execute(f"SET {setting}")
 
 
-def require_reading(statement: duckdb.Statement) -> None:
+def require_reading(statement: duckdb.Statement, door: Door = COMMAND_LINE) -> None:
     """Refuse a statement that does not only read.
 
     Raises
@@ -173,14 +214,15 @@ def require_reading(statement: duckdb.Statement) -> None:
     if beginning is None or not re.match(beginning, text, re.IGNORECASE):
         first = re.match(r"\w*", text)
         raise UsageError(
-            f"{first[0].upper() if first else text}: `skylake sql` only reads; leave the statement out, write results "
-            "with -o FILE, or give --unsafe"
+            f"{first[0].upper() if first else text}: {door.name} only reads; leave the statement out, {door.to_write}"
         )
     if "copy" in text.lower() and kind not in ("SELECT", "CREATE"):
-        raise UsageError(_NO_COPY)
+        raise _no_copy(door)
 
 
-def require_no_copy(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> None:
+def require_no_copy(
+    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, door: Door = COMMAND_LINE
+) -> None:
     """Refuse a statement that passed :func:`require_reading` and has a COPY as a common table expression.
 
     The plan tells it from the word in a text. It can be made only when what stands before the statement has run.
@@ -191,7 +233,11 @@ def require_no_copy(connection: duckdb.DuckDBPyConnection, statement: duckdb.Sta
         If the statement would write a file.
     """
     if "copy" in statement.query.lower() and _copies(connection, statement.query):
-        raise UsageError(_NO_COPY)
+        raise _no_copy(door)
+
+
+def _no_copy(door: Door) -> UsageError:
+    return UsageError(f"COPY: {door.name} only reads; {door.to_write}")
 
 
 def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
@@ -206,18 +252,30 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
-    """Add a view per table and per catalog, and those of the ledger."""
+def _add_tables(
+    connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]]
+) -> None:
+    """Add a view per table: of all of its files, or of those that are given."""
     for name in table_names():
-        root = snapshot.folder(name)
-        snapshot.version(name).require_files()
-        if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
+        some = files.get(name)
+        if some is None:
+            snapshot.version(name).require_files()
+        if snapshot.n_rows(name) if some is None else some:
+            columns = f", schema = MAP {{{duckdb_columns(load(name))}}}"
+            _view(connection, f'"{name}"', snapshot.folder(name), columns, some)
         else:
-            connection.register(name, empty_table(load(name)))
+            # Not an empty table of Arrow: DuckDB imports pandas for the first of these.
+            columns = ", ".join(
+                f"NULL::{_type(column)} AS {quoted(column.name)}" for column in load(name).columns
+            )
+            connection.execute(f'CREATE VIEW "{name}" AS SELECT {columns} WHERE false')
+
+
+def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
+    """Add a view per catalog, and those of the ledger."""
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
-        _view(connection, f"{CATALOGS}.{_quoted(name)}", catalog_folder(snapshot.catalog(name)))
+        _view(connection, f"{CATALOGS}.{quoted(name)}", catalog_folder(snapshot.catalog(name)))
     if not is_url(snapshot.layout.root):
         # To look for their files would cost every connection many requests.
         add_views(
@@ -226,7 +284,6 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapsho
             snapshot.number,
             {name: snapshot.folder(name) for name in table_names()},
         )
-    snapshot.require_there()
 
 
 def catalog_folder(collection: Path) -> Path:
@@ -247,11 +304,12 @@ def duckdb_columns(schema: TableSchema) -> str:
 
 def _type(column: Column) -> str:
     if column.columns:
-        return f"STRUCT({', '.join(f'{_quoted(inner.name)} {_type(inner)}[]' for inner in column.columns)})"
+        return f"STRUCT({', '.join(f'{quoted(inner.name)} {_type(inner)}[]' for inner in column.columns)})"
     return _TYPES[column.datatype]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -261,13 +319,24 @@ def _texts(values: Iterable[str]) -> str:
     return "[" + ", ".join(f"'{value}'" for value in quoted) + "]"
 
 
-def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
-    """Make a view of all files of a folder.
+def _view(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    root: Path,
+    options: str = "",
+    some: Sequence[Path] | None = None,
+) -> None:
+    """Make a view of all files of a folder, or of some.
 
     Of a store they are named one by one. A pattern would be listed anew for every query, and while a later publish
     removes the folder that gives the rows of what is left.
     """
-    files = _listed(root / "dataset") if is_url(root) else f"'{pattern(root, 'dataset/**/*.parquet')}'"
+    if some is not None:
+        files = _named(some)
+    elif is_url(root):
+        files = _listed(root / "dataset")
+    else:
+        files = f"'{pattern(root, 'dataset/**/*.parquet')}'"
     connection.execute(
         f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, hive_partitioning = false{options})"
     )
@@ -281,5 +350,10 @@ def _listed(folder: Path) -> str:
         raise LakeError(
             f"{folder}: there are no files any more; open the lake again, or publish it again if that does not help"
         )
-    quoted = ", ".join(f"'{pattern(folder, name)}'" for name in sorted(found))
+    return _named([folder / name for name in sorted(found)])
+
+
+def _named(files: Sequence[Path]) -> str:
+    """Return files as a list of SQL."""
+    quoted = ", ".join(f"'{pattern(file.parent, file.name)}'" for file in files)
     return f"[{quoted}]"

@@ -17,7 +17,7 @@ from skylake.errors import LakeError, UsageError
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.lake import Lake, Retention, Snapshot
-from skylake.lake.reading.open_table import OpenTable
+from skylake.lake.access.open_table import OpenTable
 from skylake.settings import Settings
 
 MakeRows = Callable[..., pa.Table]

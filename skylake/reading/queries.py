@@ -1,0 +1,108 @@
+"""Queries in SQL that only read: those of ``skylake sql`` and of ``lake.sql``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from skylake.errors import UsageError
+from skylake.lake.access.duckdb_tables import COMMAND_LINE, Door, require_no_copy, require_reading
+from skylake.lake.storage.damaged_files import named_in
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from skylake.lake import Snapshot
+
+
+def answers(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: Snapshot,
+    query: str,
+    door: Door = COMMAND_LINE,
+    only_reads: bool = True,
+    only_one: bool = False,
+) -> Iterator[pa.Table]:
+    """Run the statements of a query one after the other, and yield the answer of each that has one.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Of the snapshot; restricted before, where it shall only read.
+    snapshot : Snapshot
+    query : str
+    door : Door
+    only_reads : bool
+        Whether statements that do anything else are refused.
+    only_one : bool
+        Whether more than one answer is refused, before any statement runs.
+
+    Raises
+    ------
+    UsageError
+        If a statement is refused or fails.
+    LakeError
+        If a file of the lake is missing or damaged.
+    """
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(query)
+        for statement in statements if only_reads else ():
+            require_reading(statement, door)
+        if only_one:
+            _require_one(statements, door)
+        for statement in statements:
+            if only_reads:
+                require_no_copy(connection, statement, door)
+            table = _answer(connection, statement)
+            if table is not None:
+                yield _unique_names(table)
+    except duckdb.Error as error:
+        refused = isinstance(error, duckdb.PermissionException)
+        if not refused and (damage := named_in(error, snapshot.layout.root)):
+            raise damage from error
+        advice = f"; {door.to_read}" if refused else ""
+        raise UsageError(f"the query failed: {' '.join(str(error).split())}{advice}") from error
+
+
+def _require_one(statements: list[duckdb.Statement], door: Door) -> None:
+    """Refuse more than one answer where there is room for one."""
+    n_results = sum(map(_has_answer, statements)) if len(statements) > 1 else 1
+    if n_results > 1:
+        raise UsageError(
+            f"the query has {n_results} results, and {door.to_have_one}; give one SELECT at a time"
+        )
+
+
+def _has_answer(statement: duckdb.Statement) -> bool:
+    """Tell whether a statement has an answer, which may have no rows; SET has none, nor has CREATE."""
+    import duckdb
+
+    kinds, result = statement.expected_result_type, duckdb.ExpectedResultType.QUERY_RESULT
+    if result not in kinds or len(kinds) == 1:
+        return result in kinds
+    # Such a statement is a PIVOT, or one that changes rows and may return them.
+    return (
+        re.match(r"(PIVOT|UNPIVOT|FROM|SELECT|WITH|\()|.*\bRETURNING\b", statement.query.strip(), re.I | re.S)
+        is not None
+    )
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pa.Table | None:
+    """Run a statement; return its answer, None if it has none."""
+    relation: duckdb.DuckDBPyRelation | None = connection.query(statement.query)
+    # The rows of a relation that nobody asks for are not computed; those of a CREATE are by now.
+    return relation.to_arrow_table() if relation is not None and _has_answer(statement) else None
+
+
+def _unique_names(table: pa.Table) -> pa.Table:
+    """Return the table with names numbered that occur again, as after a join: night, night_1."""
+    names: list[str] = []
+    for name in table.column_names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        names.append(next(one for one in candidates if one not in names))
+    return table.rename_columns(names)

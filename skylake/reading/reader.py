@@ -1,0 +1,350 @@
+"""A lake opened for reading: its tables, views, light curves, cones and history. Nothing here writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from skylake.errors import UsageError
+from skylake.lake import Lake
+from skylake.lake.access.duckdb_tables import Door, quoted, restrict
+from skylake.lake.commits.ledger_records import Entry
+from skylake.places import Reaching, is_url
+from skylake.reading.lightcurves import LightCurve
+from skylake.reading.queries import answers
+from skylake.reading.rows import Rows, html_table
+from skylake.reading.summary import Summary, summary
+from skylake.reading.tables import Columns, Table, require_cone
+from skylake.reading.views import VIEWS, View
+from skylake.report.curves import curve_at, curve_named
+from skylake.schema import table_names
+
+if TYPE_CHECKING:
+    import duckdb
+
+_DOOR = Door(
+    "lake.sql",
+    "write what the result's arrow(), pandas() or polars() returns",
+    "name a file to read, as in lake.sql(query, files=['stars.csv'])",
+    "lake.sql returns one",
+)
+
+
+class Tables(dict[str, Table]):
+    """The tables of a lake by name; as text, their rows and what a row is."""
+
+    def __missing__(self, name: str) -> Table:
+        raise _unknown(name, self)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(
+            f"{name:<{width}}  {len(one):>12,} rows  {one.description}" for name, one in self.items()
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{len(one):,}", one.description) for name, one in self.items()]
+        return html_table(rows, ["table", "rows", "a row is"])
+
+
+class LakeReader:
+    """A lake as it was at one snapshot, to be read. :func:`skylake.open` makes it.
+
+    All that is read is of that snapshot, whatever is committed meanwhile. Nothing can be written.
+
+    Parameters
+    ----------
+    where : path or URL
+        A lake on disk, or one that was published to an object store, as in ``s3://bucket/lake``.
+    as_of : str, int, datetime or None
+        Number of a snapshot, or a time (ISO 8601, UTC unless it names a zone; a day, minute or second means the end of
+        it); None is now.
+
+    Raises
+    ------
+    LakeError
+        If there is no lake, or it did not exist then.
+    UsageError
+        If `as_of` is neither a number nor a time, or nothing is installed that reads such URLs.
+
+    Examples
+    --------
+    >>> import skylake
+    >>> lake = skylake.open("demo/lake")
+    >>> lake.tables["sources"]
+    >>> lake.sql("SELECT night, count(*) AS frames FROM frames GROUP BY night").pandas()
+    >>> lake["calibrated_sources"].pandas(["mjd_mid", "mag", "mag_err"], cone=(197.31655, -19.82025, 0.01))
+    """
+
+    def __init__(self, where: str | os.PathLike[str], as_of: str | int | datetime | None = None) -> None:
+        self._lake = Lake(str(where) if is_url(where) else Path(where).expanduser())
+        with Reaching(self.root):
+            self._snapshot = self._lake.snapshot(as_of)
+        self._turn = Lock()
+
+    def __reduce__(self) -> tuple[type[LakeReader], tuple[str, int]]:
+        """Open the same snapshot in another process."""
+        return (type(self), (self.root, self.snapshot))
+
+    @property
+    def root(self) -> str:
+        """Folder or URL of the lake."""
+        return str(self._lake.root)
+
+    @property
+    def snapshot(self) -> int:
+        """Number of the snapshot that is read."""
+        return self._snapshot.number
+
+    @property
+    def tables(self) -> Tables:
+        """The tables by name, each with its rows, columns and units."""
+        return Tables({name: Table(self._snapshot, name) for name in table_names()})
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The views by name that apply the calibration in force. SQL has more of them."""
+        return {name: View(self._snapshot, name) for name in VIEWS}
+
+    @property
+    def catalogs(self) -> tuple[str, ...]:
+        """Names of the reference catalogs, which SQL reads as ``catalogs.NAME``."""
+        with Reaching(self.root):
+            return tuple(self._snapshot.catalogs())
+
+    def __getitem__(self, name: str) -> Table | View:
+        """Return a table or view.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+
+        Examples
+        --------
+        >>> lake["frames"].pandas(["night", "fwhm_px"])
+        >>> lake["sources"].lsdb(columns=["ra_deg", "dec_deg", "flux_aper2"])
+        """
+        if name in VIEWS:
+            return View(self._snapshot, name)
+        if name in table_names():
+            return Table(self._snapshot, name)
+        raise _unknown(name, (*table_names(), *VIEWS))
+
+    def sql(self, query: str, files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = ()) -> Rows:
+        """Run a query with DuckDB and return its result.
+
+        The query reads the tables, views and catalogs of the lake, its ledger, and the files that are named; it cannot
+        write, load an extension or change a setting. What it makes on the way, as with ``CREATE TEMP TABLE``, is gone
+        when it has ended. Several statements, of which one has a result, are separated by semicolons.
+
+        Parameters
+        ----------
+        query : str
+        files : path or iterable of path
+            Files outside of the lake that the query reads, as in ``FROM 'stars.csv'``.
+
+        Returns
+        -------
+        Rows
+            A column of the name of a column of the lake has its unit.
+
+        Raises
+        ------
+        UsageError
+            If the query has no result or several, fails, or does not only read.
+        LakeError
+            If a file of the lake is missing or damaged.
+
+        Examples
+        --------
+        >>> lake.sql("SELECT camera, night, zp_median FROM nights").polars()
+        """
+        if not query.strip():
+            raise UsageError('the query is empty; write one, as in "SELECT count(*) FROM frames"')
+        named = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
+        with Reaching(self.root), self._connection(named) as connection:
+            found = list(answers(connection, self._snapshot, query, _DOOR, only_one=True))
+        if not found:
+            raise UsageError(
+                "the query has no result; end it with a SELECT, as in SELECT count(*) FROM frames"
+            )
+        return Rows(found[0])
+
+    @contextmanager
+    def _connection(self, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a connection that only reads, to one query at a time; of what that makes nothing stays."""
+        if files:
+            with self._restricted(files) as connection:
+                yield connection
+            return
+        with self._turn:
+            self._kept.execute("BEGIN")
+            try:
+                yield self._kept
+            finally:
+                self._kept.execute("ROLLBACK")
+                # Variables are of no transaction.
+                for (name,) in self._kept.execute("SELECT name FROM duckdb_variables()").fetchall():
+                    self._kept.execute(f"RESET VARIABLE {quoted(name)}")
+
+    @cached_property
+    def _kept(self) -> duckdb.DuckDBPyConnection:
+        """Connection for all queries: of a published lake it takes many requests to make one."""
+        return self._restricted([])
+
+    def _restricted(self, files: list[Path]) -> duckdb.DuckDBPyConnection:
+        connection = self._snapshot.duckdb()
+        restrict(connection, self._snapshot, files)
+        return connection
+
+    def cone(self, table: str, ra: float, dec: float, radius_arcsec: float, columns: Columns = None) -> Rows:
+        """Return the rows of a table or view around a position, as ``skylake cone`` does.
+
+        Only the files that the cone touches are read.
+
+        Parameters
+        ----------
+        table : str
+            A table or view with positions, as sources, matches, lightcurves or calibrated_sources.
+        ra, dec : float
+            Position, degrees, ICRS.
+        radius_arcsec : float
+            Arcseconds.
+        columns : sequence of str or None
+            Columns to read; None reads all.
+
+        Raises
+        ------
+        UsageError
+            If there is no such table or column, or a number is no position or radius.
+        LakeError
+            If the table has no positions, or a file is missing or damaged.
+
+        Examples
+        --------
+        >>> lake.cone("sources", 197.31655, -19.82025, 60, columns=["mjd_mid", "flux_aper2"]).pandas()
+        """
+        return Rows(self[table].arrow(columns, cone=(ra, dec, radius_arcsec / 3600.0)))
+
+    @overload
+    def lightcurve(
+        self, object_id: int | str, *, measured: Literal["forced", "detected"] | None = None
+    ) -> LightCurve: ...
+
+    @overload
+    def lightcurve(
+        self,
+        ra: float,
+        dec: float,
+        *,
+        radius_arcsec: float = 60.0,
+        measured: Literal["forced", "detected"] | None = None,
+    ) -> LightCurve: ...
+
+    def lightcurve(
+        self,
+        *star: Any,
+        radius_arcsec: float = 60.0,
+        measured: Literal["forced", "detected"] | None = None,
+        **named: Any,
+    ) -> LightCurve:
+        """Return the light curve of one star in all bands, as ``skylake lc`` reads it.
+
+        The star is named by its identifier or its name in its catalog (``object_id``), or is the one nearest to a
+        position (``ra``, ``dec``, degrees).
+
+        Parameters
+        ----------
+        *star, **named
+            ``object_id``, or ``ra`` and ``dec``.
+        radius_arcsec : float
+            How far from the position the star may be, arcseconds.
+        measured : {'forced', 'detected'} or None
+            Measured at the place of the star, detected or not, or its detections; None takes the forced ones of a star
+            that has any.
+
+        Raises
+        ------
+        UsageError
+            If it is not clear which star is meant, or a number is no position.
+        LakeError
+            If there is no light curve of that star.
+
+        Examples
+        --------
+        >>> lake.lightcurve(2).pandas()
+        >>> lake.lightcurve(197.31655, -19.82025, radius_arcsec=30)
+        """
+        given = named | dict(zip(("object_id",) if len(star) == 1 else ("ra", "dec"), star, strict=False))
+        if measured not in (None, "forced", "detected"):
+            raise UsageError(
+                f"there is no measurement {measured!r}; measured is 'forced', 'detected' or None"
+            )
+        with Reaching(self.root):
+            if len(star) < 3 and given.keys() == {"object_id"}:
+                return LightCurve(curve_named(self._snapshot, str(given["object_id"]), measured))
+            if len(star) < 3 and given.keys() == {"ra", "dec"}:
+                ra, dec = given["ra"], given["dec"]
+                require_cone((ra, dec, radius_arcsec / 3600.0))
+                return LightCurve(curve_at(self._snapshot, ra, dec, radius_arcsec, measured))
+        raise UsageError(
+            "name one star: by its identifier, as in lake.lightcurve(2), or by ra and dec in degrees, as in "
+            "lake.lightcurve(197.31655, -19.82025)"
+        )
+
+    def history(
+        self, last: int | None = None, batch: str | None = None, table: str | None = None
+    ) -> list[Entry]:
+        """Return the runs on the lake, the oldest first, as ``skylake history`` lists them; also those after `as_of`.
+
+        Parameters
+        ----------
+        last : int or None
+            Only the newest so many.
+        batch, table : str or None
+            Only runs that wrote or removed rows of a night (as in ``sim-20240407``), of a table.
+
+        Returns
+        -------
+        list of Entry
+            ``snapshot`` is the state after the run, which `as_of` takes if it is ``kept``; ``time_utc``, ``stage``,
+            ``batch`` and ``rows`` say what ran when, and which rows it wrote.
+
+        Raises
+        ------
+        UsageError
+            If there is no such table.
+
+        Examples
+        --------
+        >>> [(run.snapshot, run.stage, run.rows) for run in lake.history(last=3)]
+        """
+        if table is not None and table not in table_names():
+            raise _unknown(table, table_names())
+        with Reaching(self.root):
+            return self._lake.runs(last, batch, table)
+
+    @cached_property
+    def _summary(self) -> Summary:
+        with Reaching(self.root):
+            return summary(self._snapshot)
+
+    def __repr__(self) -> str:
+        return self._summary.text()
+
+    def _repr_html_(self) -> str:
+        return self._summary.html()
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [*table_names(), *VIEWS]
+
+
+def _unknown(name: object, names: Iterable[str]) -> UsageError:
+    return UsageError(f"the lake has no table or view {name!r}; it has {', '.join(names)}")

@@ -1,0 +1,288 @@
+"""Views of a lake that apply the calibration in force, as they are read.
+
+A row of such a view comes from one row of its table. So a pixel, a cone or a file of the view is the view over the
+same pixel, cone or file of the table, and DuckDB computes it as ``sql/duckdb/views.sql`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from skylake.errors import LakeError
+from skylake.lake.access.duckdb_tables import connect, quoted
+from skylake.lake.access.open_table import OpenTable
+from skylake.lake.storage.damaged_files import naming_damage
+from skylake.lake.storage.slices import read_files
+from skylake.reading.tables import Columns, Cone, Readable, require_positions
+from skylake.schema import arrow_schema, load, meanings, table_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skylake.lake import Snapshot
+
+_INDEX = "_healpix_29"
+#: More than what rounding takes from a difference of declinations.
+_ROUNDING_DEG = 1e-9
+#: Rows that are filtered at a time.
+_BATCH = 65_536
+#: Units of columns that no table has.
+_UNITS = {
+    "total_flux": "adu/s",
+    "total_flux_err": "adu/s",
+    "residual": "mag",
+    "mag_limit_counts": "mag",
+    "mag_limit_injected": "mag",
+    "mag_psf": "mag",
+    "mag_psf_err": "mag",
+    "mag_psf_random_err": "mag",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOf:
+    """A view, the table whose rows it has, and what a row is."""
+
+    name: str
+    table: str
+    description: str
+
+    @property
+    def inputs(self) -> set[str]:
+        """Tables that the view is computed from."""
+        return {self.table, "frames", "zeropoints"} | ({"sources"} if self.table == "matches" else set())
+
+
+VIEWS = {
+    view.name: view
+    for view in (
+        ViewOf(
+            "calibrated_frames", "frames",
+            "One row per frame and catalog, with the zeropoint in force and limiting magnitudes; null for a frame "
+            "that is not calibrated.",
+        ),
+        ViewOf(
+            "calibrated_sources", "sources",
+            "One row per detection on a calibrated frame and catalog, with its magnitude as a star of the pivot "
+            "colour and the errors.",
+        ),
+        ViewOf(
+            "calibrated_matches", "matches",
+            "One row per match of a detection with a star of a catalog, with its magnitude at the colour of the star "
+            "and the residual, catalog minus calibrated.",
+        ),
+        ViewOf(
+            "calibrated_forced", "forced_sources",
+            "One row per forced measurement of a target on a calibrated frame and catalog, with its magnitudes as a "
+            "star of the pivot colour.",
+        ),
+    )
+}  # fmt: skip
+
+
+class View(Readable):
+    """A view that applies the calibration in force. It is computed when it is read.
+
+    Examples
+    --------
+    >>> sources = lake["calibrated_sources"]
+    >>> sources.pandas(["mjd_mid", "mag", "mag_err"], cone=(197.31655, -19.82025, 0.01))
+    """
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        self._view = VIEWS[name]
+        self._opened = OpenTable(snapshot, self._view.table)
+        super().__init__(snapshot, name, self._view.description)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return _described(_computed(self._snapshot, self._view, "*", []).schema, self._view.table)
+
+    def _n_rows(self) -> int:
+        return int(_computed(self._snapshot, self._view, "count(*)", None)[0][0].as_py())
+
+    def _arrow(self, columns: Columns, filter: Any, cone: Cone) -> pa.Table:
+        wanted = list(self.columns if columns is None else columns)
+        needed = _needed(self._schema, filter) | ({"ra_deg", "dec_deg"} if cone else set())
+        files = None if cone is None else self._files_within(cone)
+        read = list(dict.fromkeys([*wanted, *sorted(needed)]))
+        found = read_view(self._snapshot, self._view, read, files, filter, cone)
+        return found.select(wanted).cast(pa.schema([self._schema.field(name) for name in wanted]))
+
+    def _files_within(self, cone: tuple[float, float, float]) -> list[Path]:
+        """Return the files of the table with rows that a cone may hold."""
+        from skylake.sky.cone import touched_leaves
+
+        if self._opened.schema.layout.kind != "hats":
+            raise LakeError(
+                f"the rows of {self.name} have no index of positions; choose them by a filter of ra_deg and dec_deg"
+            )
+        self._require_files()
+        leaves = self._snapshot.version(self._view.table).leaves
+        return [path for pixel in touched_leaves(leaves, *cone) for path in leaves[pixel]]
+
+    def _require_files(self) -> None:
+        """Refuse tables that lack a file or have one too many; who reads some files alone does not look."""
+        for name in self._view.inputs:
+            self._snapshot.version(name).require_files()
+
+    def _dask(self, columns: Columns) -> Any:
+        import dask
+        import dask.dataframe as dd
+
+        wanted = list(columns or self.columns)
+        meta = self._schema.empty_table().select(wanted).to_pandas()
+        self._require_files()
+        files = self._opened.partitions()
+        if not files:
+            return dd.from_pandas(meta, npartitions=1)
+        # As in OpenTable.dask: dask would turn what pandas keeps as objects into texts.
+        with dask.config.set({"dataframe.convert-string": False}):
+            return dd.from_map(
+                _read_frame, files, snapshot=self._snapshot, view=self._view, columns=wanted, meta=meta
+            )
+
+    def _lsdb(self, columns: Columns, **options: Any) -> Any:
+        if options:
+            raise TypeError(f"lsdb() of a view has no argument {next(iter(options))!r}")
+        require_positions(self.name, self._opened)
+        self._require_files()
+        place = ["ra_deg", "dec_deg"]
+        asked = {*(columns or self.columns), *place} - {_INDEX}
+        wanted = [name for name in self.columns if name in asked]
+        catalog = self._opened.lsdb(columns=place)
+        meta = _with_index(self._schema.empty_table().select(wanted))
+        return catalog.map_partitions(
+            _read_pixel, self._snapshot, self._view, wanted, meta=meta, include_pixel=True
+        )
+
+
+def read_view(
+    snapshot: Snapshot,
+    view: ViewOf,
+    columns: Sequence[str],
+    files: Sequence[Path] | None = None,
+    filter: Any = None,
+    cone: Cone = None,
+) -> pa.Table:
+    """Return rows of a view: those that come from some files of its table, from all of them for None.
+
+    Columns that `filter` and `cone` need have to be among `columns`.
+    """
+    select, where = ", ".join(map(quoted, columns)), ""
+    if cone is not None:
+        from skylake.core.sphere import within
+
+        ra, dec, radius = cone
+        # Statistics of files tell row groups by their declinations; what is within is chosen below.
+        where = f"WHERE dec_deg BETWEEN {dec - radius - _ROUNDING_DEG!r} AND {dec + radius + _ROUNDING_DEG!r}"
+    found = _computed(snapshot, view, select, files, where, filter)
+    if cone is None:
+        return found
+    places = (found[name].to_numpy() for name in ("ra_deg", "dec_deg"))
+    return found.filter(pa.array(within(ra, dec, radius, *places)))
+
+
+def _computed(
+    snapshot: Snapshot,
+    view: ViewOf,
+    select: str,
+    files: Sequence[Path] | None,
+    where: str = "",
+    filter: Any = None,
+) -> pa.Table:
+    """Return what DuckDB computes of a view over some files of its table."""
+    import pyarrow.dataset as pds
+
+    with naming_damage(snapshot.layout.root), connect(snapshot, _files(snapshot, view, files)) as connection:
+        relation = connection.sql(f"SELECT {select} FROM {view.name} {where}")
+        if filter is None:
+            return relation.to_arrow_table()
+        return pds.Scanner.from_batches(relation.to_arrow_reader(_BATCH), filter=filter).to_table()
+
+
+def _files(snapshot: Snapshot, view: ViewOf, files: Sequence[Path] | None) -> dict[str, Sequence[Path]]:
+    """Return the files that each table needs; none for a table that has no part in the view."""
+    found: dict[str, Sequence[Path]] = {name: [] for name in table_names() if name not in view.inputs}
+    if files is not None:
+        found[view.table] = files
+        if view.table == "matches":
+            found["sources"] = _files_of_sources(snapshot, files)
+        if not files:
+            found |= {"frames": [], "zeropoints": []}
+    return found
+
+
+def _files_of_sources(snapshot: Snapshot, matches: Sequence[Path]) -> list[Path]:
+    """Return the files with the sources of some matches, which lie where their star is and not where they are."""
+    from skylake.core.sphere import healpix_index
+    from skylake.sky.pixels import pixel_range
+
+    if not matches:
+        return []
+    rows = read_files("matches", matches, ["source_ra_deg", "source_dec_deg"])
+    index = np.sort(healpix_index(*(column.to_numpy() for column in rows.columns)))
+    leaves = snapshot.version("sources").leaves
+    counts = {pixel: np.diff(np.searchsorted(index, pixel_range(*pixel)))[0] for pixel in leaves}
+    return [path for pixel, files in leaves.items() if counts[pixel] for path in files]
+
+
+def _needed(schema: pa.Schema, filter: Any) -> set[str]:
+    """Return the columns that an expression needs: those without which it cannot be bound."""
+    if filter is None:
+        return set()
+    empty = schema.empty_table()
+    empty.filter(filter)
+    needed = set()
+    for name in schema.names:
+        try:
+            empty.drop_columns(name).filter(filter)
+        except pa.ArrowInvalid:
+            needed.add(name)
+    return needed
+
+
+def _described(schema: pa.Schema, table: str) -> pa.Schema:
+    """Return the schema of a view with units and texts: of the columns of its table, and of others by their names."""
+    own, known = arrow_schema(load(table)), meanings()
+    fields = []
+    for field in schema:
+        if field.name in own.names:
+            told = own.field(field.name).metadata
+        else:
+            unit, text = known.get(field.name, (_UNITS.get(field.name, ""), ""))
+            told = {key: value for key, value in (("unit", unit), ("description", text)) if value}
+        fields.append(field.with_metadata(told))
+    return pa.schema(fields)
+
+
+def _read_frame(
+    paths: list[Path], snapshot: Snapshot, view: ViewOf, columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Read one partition for dask, which narrows `columns` to those that a query needs."""
+    assert columns is not None
+    frame: pd.DataFrame = read_view(snapshot, view, columns, paths).to_pandas()
+    return frame
+
+
+def _read_pixel(_: Any, pixel: Any, snapshot: Snapshot, view: ViewOf, columns: list[str]) -> Any:
+    """Read one pixel for lsdb; the rows of its table that lsdb has read are the same, without what is calibrated."""
+    leaves = snapshot.version(view.table).leaves
+    return _with_index(read_view(snapshot, view, columns, list(leaves[pixel.order, pixel.pixel])))
+
+
+def _with_index(rows: pa.Table) -> Any:
+    """Return rows as lsdb holds them: nested columns as such, and the index of positions."""
+    from nested_pandas.nestedframe.io import from_pyarrow
+
+    from skylake.core.sphere import healpix_index
+
+    index = healpix_index(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+    return from_pyarrow(rows.append_column(_INDEX, pa.array(index))).set_index(_INDEX)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import polars
+import pyarrow as pa
+import pytest
+
+from skylake.errors import UsageError
+from skylake.reading import Rows
+
+
+@pytest.fixture
+def rows() -> Rows:
+    own = pa.field("mag", pa.float64(), metadata={"unit": "mmag"})
+    schema = pa.schema([pa.field("mjd_mid", pa.float64()), own, pa.field("n", pa.int64())])
+    return Rows(pa.table([[60400.5, None], [1.0, 2.0], [1, 2]], schema=schema))
+
+
+def test_units_of_a_field_win_over_those_of_its_name(rows: Rows) -> None:
+    assert rows.units == {"mjd_mid": "d", "mag": "mmag"}
+    assert rows.pandas().attrs["units"] == rows.units
+    assert rows.arrow().schema.field("mjd_mid").metadata[b"unit"] == b"d"
+
+
+def test_conversions(rows: Rows) -> None:
+    assert len(rows) == 2 and rows.columns == ("mjd_mid", "mag", "n")
+    assert rows.arrow().to_pylist()[1] == {"mjd_mid": None, "mag": 2.0, "n": 2}
+    assert rows.pandas()["mjd_mid"].isna().tolist() == [False, True]
+    assert rows.polars().equals(polars.DataFrame(rows))
+    assert pa.table(rows).equals(rows.arrow())
+
+
+def test_words(rows: Rows) -> None:
+    assert repr(rows) == "<Rows: mjd_mid, mag, n; rows: 2>"
+    assert "<th>mjd_mid [d]</th><th>mag [mmag]</th><th>n</th>" in rows._repr_html_()
+    assert "<tr><td></td><td>2</td><td>2</td></tr>" in rows._repr_html_()
+
+
+def test_html_is_text() -> None:
+    evil = Rows(pa.table({"<b>": ["<script>alert(1)</script>"]}))._repr_html_()
+    assert "<th>&lt;b&gt;</th>" in evil and "<script>" not in evil
+
+
+def test_without_polars(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **named: Any) -> Any:
+        if name == "polars":
+            raise ImportError(name)
+        return found(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UsageError, match="polars is not installed; `pip install polars`"):
+        rows.polars()
