@@ -14,7 +14,7 @@ from skylake.lake.remote.published_lake import PublishedSnapshot
 from skylake.lake.storage.ledger_views import add_views, pattern, plain
 from skylake.places import is_url, key, store
 from skylake.resources import folder
-from skylake.schema import Column, TableSchema, empty_table, load, table_names
+from skylake.schema import Column, TableSchema, load, table_names
 from skylake.sky.hats import read_collection
 
 if TYPE_CHECKING:
@@ -80,14 +80,17 @@ def connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         connection.register_filesystem(store(snapshot.layout.root))
         # What was published never changes: what DuckDB has read once it need not read again.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
+    # DuckDB looks into the files of a view when it is made, and again for each view upon it. So the views that join
+    # tables are made upon tables without rows, which then give way to the files.
+    _add_empty_tables(connection)
+    for name in ("flags", "views"):
+        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     try:
-        _add_tables(connection, snapshot)
+        _add_files(connection, snapshot)
     except duckdb.Error as error:
         if damage := named_in(error, snapshot.layout.root):
             raise damage from error
         raise
-    for name in ("flags", "views"):
-        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     return connection
 
 
@@ -167,15 +170,21 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-    """Add a view per table and per catalog, and those of the ledger."""
+def _add_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add each table without rows; to register one of Arrow would import pandas."""
+    for name in table_names():
+        columns = (f"{_quoted(column.name)} {_type(column)}" for column in load(name).columns)
+        connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(columns)})")
+
+
+def _add_files(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """Put a view of its files in the place of each table with rows; add the catalogs, and the views of the ledger."""
     for name in table_names():
         root = snapshot.folder(name)
         snapshot.version(name).require_files()
         if snapshot.n_rows(name):
-            _view(connection, f'"{name}"', root, f", schema = MAP {{{duckdb_columns(load(name))}}}")
-        else:
-            connection.register(name, empty_table(load(name)))
+            connection.execute(f"DROP TABLE {_quoted(name)}")
+            _view(connection, _quoted(name), root, f", schema = {duckdb_columns(load(name))}")
     connection.execute(f"CREATE SCHEMA {CATALOGS}")
     for name in snapshot.catalogs():
         _view(connection, f"{CATALOGS}.{_quoted(name)}", catalog_folder(snapshot.catalog(name)))
@@ -196,10 +205,18 @@ def duckdb_columns(schema: TableSchema) -> str:
 
     It widens what is narrower in a file, and a column that a file lacks is null.
     """
-    return ", ".join(
-        f"'{column.name}': {{name: '{column.name}', type: '{_type(column)}', default_value: NULL}}"
+    # As one text: to bind a MAP of as many expressions takes longer than to read the footer of a file.
+    entries = ", ".join(
+        f"{column.name}={{name: {column.name}, type: {_escaped(_type(column))}, default_value: NULL}}"
         for column in schema.columns
     )
+    kind = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
+    return f"{_text(f'{{{entries}}}')}::{kind}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text as it stands quoted within a text that DuckDB casts to a nested value."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _type(column: Column) -> str:
@@ -212,10 +229,14 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _text(value: str) -> str:
+    """Return a text of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _texts(values: Iterable[str]) -> str:
     """Return texts as a list of SQL."""
-    quoted = (value.replace("'", "''") for value in values)
-    return "[" + ", ".join(f"'{value}'" for value in quoted) + "]"
+    return f"[{', '.join(map(_text, values))}]"
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, root: Path, options: str = "") -> None:
