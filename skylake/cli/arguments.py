@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from skylake import logs
+from skylake.cli import completion
 
 if TYPE_CHECKING:
     from skylake.flow.execution.cluster import Workers
@@ -157,16 +158,17 @@ def any_lake(text: Any) -> Path:
     """
     from skylake.places import Reaching, is_url, place
 
-    if not is_url(text):
-        return Path(text)
     context = click.get_current_context(silent=True)
+    # While the shell asks what could come next no store is looked into.
+    if not is_url(text) or (context is not None and context.resilient_parsing):
+        return Path(text)
     if context is not None:
         context.with_resource(Reaching(str(text)))
     return place(str(text))
 
 
-lake_argument = click.argument("lake", type=local_lake)
-readable_lake_argument = click.argument("lake", type=any_lake)
+lake_argument = click.argument("lake", type=local_lake, shell_complete=completion.folders)
+readable_lake_argument = click.argument("lake", type=any_lake, shell_complete=completion.folders)
 files_argument = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"
 )
@@ -177,6 +179,7 @@ camera_option = click.option(
     required=True,
     metavar="C",
     help="Name of a camera profile, or a .toml file.",
+    shell_complete=completion.profiles,
 )
 camera_of_lake_option = click.option(
     "--camera",
@@ -185,6 +188,7 @@ camera_of_lake_option = click.option(
     required=True,
     metavar="C",
     help="Camera whose frames the lake holds, or the .toml file they were ingested with.",
+    shell_complete=completion.cameras,
 )
 out_option = click.option(
     "-o",
@@ -192,6 +196,7 @@ out_option = click.option(
     type=output_file,
     metavar="FILE",
     help="File to write; its suffix tells the format.",
+    shell_complete=completion.files,
 )
 as_of_option = click.option(
     "--as-of",
@@ -200,7 +205,11 @@ as_of_option = click.option(
     "zone; a day, minute or second means the end of it).",
 )
 plot_option = click.option(
-    "--plot", type=picture, metavar="FILE", help="Picture to write (.png, .svg or .pdf)."
+    "--plot",
+    type=picture,
+    metavar="FILE",
+    help="Picture to write (.png, .svg or .pdf).",
+    shell_complete=completion.files,
 )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     camera_option,
     cluster_options,
@@ -180,7 +180,14 @@ def _transfer(row: dict[str, Any]) -> str:
 
 @calib.command("list")
 @readable_lake_argument
-@click.option("--camera", "-c", "camera_name", metavar="C", help="Masters of this camera alone.")
+@click.option(
+    "--camera",
+    "-c",
+    "camera_name",
+    metavar="C",
+    help="Masters of this camera alone.",
+    shell_complete=completion.cameras,
+)
 @click.option(
     "--kind", type=click.Choice(["bias", "dark", "flat", "bad_pixels", "transfer"]), help="Masters of this kind alone."
 )  # fmt: skip
@@ -219,7 +226,7 @@ def _validity(row: dict[str, Any]) -> str:
 
 @calib.command("show", epilog=_SHOW_EXAMPLE)
 @readable_lake_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.masters)
 @plot_option
 @show.as_json
 def show_(lake: Path, name: str, plot: Path | None, as_json: bool) -> None:

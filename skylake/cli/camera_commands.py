@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import camera_option, lake_argument, open_lake
 from skylake.cli.learn_commands import geometry, learn
 
@@ -42,7 +42,7 @@ def list_(as_json: bool) -> None:
 
 
 @camera.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.profiles)
 @click.option("--at", "date", metavar="DATE", help="Show the camera as it was on a date, such as 2013-06-10.")
 def show_(name: str, date: str | None) -> None:
     """Show the profile NAME (or a .toml file), with its dated blocks, as JSON."""
@@ -76,6 +76,7 @@ def show_(name: str, date: str | None) -> None:
     show_default=True,
     metavar="C",
     help="Profile, or a .toml file.",
+    shell_complete=completion.profiles,
 )
 @click.argument(
     "files",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
     declination,
@@ -240,7 +240,7 @@ def list_(lake: Path, as_json: bool) -> None:
 
 @catalog.command("show")
 @readable_lake_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.catalogs)
 @show.as_json
 def show_(lake: Path, name: str, as_json: bool) -> None:
     """Show the columns of the catalog NAME, with units and meanings."""
@@ -263,7 +263,7 @@ def show_(lake: Path, name: str, as_json: bool) -> None:
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
 )
 @readable_lake_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.catalogs)
 @click.argument("ra", type=right_ascension)
 @click.argument("dec", type=declination)
 @click.argument("radius_arcsec", type=radius_arcsec)
@@ -279,7 +279,7 @@ def cone(lake: Path, name: str, ra: float, dec: float, radius_arcsec: float, out
 
 @catalog.command()
 @lake_argument
-@click.argument("name")
+@click.argument("name", shell_complete=completion.catalogs)
 @click.option("--scales", nargs=2, type=Number(0.1, 120.0), default=(0.5, 60.0), show_default=True,
               metavar="NARROWEST WIDEST", help="Widths of the pictures that are to be solved, degrees.")  # fmt: skip
 @click.option(

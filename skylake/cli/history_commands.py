@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     cluster_options,
     lake_argument,
@@ -23,7 +23,12 @@ from skylake.places import is_url
 @readable_lake_argument
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N runs.")
 @click.option("--batch", metavar="CAMERA-NIGHT", help="Only runs that wrote or removed rows of a night.")
-@click.option("--table", metavar="TABLE", help="Only runs that wrote or removed rows of a table.")
+@click.option(
+    "--table",
+    metavar="TABLE",
+    help="Only runs that wrote or removed rows of a table.",
+    shell_complete=completion.tables,
+)
 @show.as_json
 def history(lake: Path, last: int | None, batch: str | None, table: str | None, as_json: bool) -> None:
     """List the runs on LAKE, the newest last: what ran, and which rows it wrote.
@@ -75,7 +80,7 @@ def rollback(lake: Path, as_of: str | None) -> None:
 
 @click.command()
 @lake_argument
-@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...", shell_complete=completion.tables_of_batches)
 @click.option("--all", "everything", is_flag=True, help="Merge all files of each pixel into one.")
 @cluster_options
 @show.as_json

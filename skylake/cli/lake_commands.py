@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     as_of_option,
     lake_argument,
@@ -196,7 +196,7 @@ def _state_text(state: dict[str, Any] | None) -> str:
 
 @click.command()
 @readable_lake_argument
-@click.argument("table")
+@click.argument("table", shell_complete=completion.tables)
 @as_of_option
 def path(lake: Path, table: str, as_of: str | None) -> None:
     """Print the folder of TABLE in the current snapshot, free of links.

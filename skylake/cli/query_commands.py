@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     as_of_option,
     bits,
@@ -168,7 +168,7 @@ def lc(
     context_settings={"ignore_unknown_options": True},  # so that -5.4 is a declination
 )
 @readable_lake_argument
-@click.argument("table")
+@click.argument("table", shell_complete=completion.tables_with_positions)
 @click.argument("ra", type=right_ascension)
 @click.argument("dec", type=declination)
 @click.argument("radius_arcsec", type=radius_arcsec)
@@ -185,10 +185,17 @@ def cone(
 
 @click.command("map")
 @readable_lake_argument
-@click.argument("name")
-@click.option("-o", "out", type=healpix_file, metavar="FILE.fits", help="HEALPix map to write.")
+@click.argument("name", shell_complete=completion.maps)
+@click.option(
+    "-o",
+    "out",
+    type=healpix_file,
+    metavar="FILE.fits",
+    help="HEALPix map to write.",
+    shell_complete=completion.files,
+)
 @plot_option
-@click.option("--camera", metavar="C", help="Of one camera.")
+@click.option("--camera", metavar="C", help="Of one camera.", shell_complete=completion.cameras)
 @click.option("--band", metavar="B", help="Of one band.")
 @click.option("--night", type=night, metavar="YYYYMMDD", help="Of one night.")
 @as_of_option

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
     as_of_option,
@@ -210,7 +210,10 @@ def half_skies(report: IngestReport) -> str:
 @click.command(short_help="Match detections with a catalog, fit zeropoints.", epilog=_CALIBRATE_EXAMPLE)
 @lake_argument
 @click.option(
-    "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
+    "--catalog",
+    metavar="NAME",
+    help="Reference catalog; the one that calibrates the camera otherwise.",
+    shell_complete=completion.catalogs,
 )
 @click.option(
     "--version",
@@ -219,7 +222,12 @@ def half_skies(report: IngestReport) -> str:
     help="Version of the zeropoints to make; the largest so far otherwise.",
 )
 @click.option(
-    "--camera", "-c", "camera_name", metavar="C", help="Camera whose nights are calibrated; all otherwise."
+    "--camera",
+    "-c",
+    "camera_name",
+    metavar="C",
+    help="Camera whose nights are calibrated; all otherwise.",
+    shell_complete=completion.cameras,
 )
 @click.option("--from", "first", type=night, metavar="NIGHT", help="First night to calibrate, YYYYMMDD.")
 @click.option("--to", "last", type=night, metavar="NIGHT", help="Last night to calibrate, YYYYMMDD.")

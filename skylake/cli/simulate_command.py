@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import Number, night, start_workers
 from skylake.cli.progress_bar import progress
 
@@ -29,7 +29,12 @@ skylake simulate fisheye --all-sky --nights 1
 @click.command(epilog=_EXAMPLE)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--camera", "-c", "camera_name", metavar="C", help="Camera profile, or a .toml file; sim by default."
+    "--camera",
+    "-c",
+    "camera_name",
+    metavar="C",
+    help="Camera profile, or a .toml file; sim by default.",
+    shell_complete=completion.profiles,
 )
 @click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Nights; 2 by default.")
 @click.option("--first-night", type=night, metavar="YYYYMMDD", help="Local evening of the first night.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import Number, declination, open_snapshot, right_ascension
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ _ALL_SKY_COLUMNS = [
     help="Lake whose catalog has the stars.",
 )  # fmt: skip
 @click.option(
-    "--catalog", metavar="NAME", help="Catalog of the lake; the one that solves the camera otherwise."
+    "--catalog",
+    metavar="NAME",
+    help="Catalog of the lake; the one that solves the camera otherwise.",
+    shell_complete=completion.catalogs,
 )
 @click.option("--camera", "-c", "camera_name", default="generic", show_default=True, metavar="C",
-              help="Camera profile: image of a file, trimming, detection, scale.")  # fmt: skip
+              help="Camera profile: image of a file, trimming, detection, scale.",
+              shell_complete=completion.profiles)  # fmt: skip
 @click.option("--scale", nargs=2, type=Number(0, 1e6, min_open=True), metavar="LOW HIGH",
               help="Limits of the scale, arcsec per pixel.")  # fmt: skip
 @click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from skylake.cli import show
+from skylake.cli import completion, show
 from skylake.cli.arguments import (
     Number,
     camera_of_lake_option,
@@ -27,7 +27,10 @@ skylake targets LAKE --camera sim --faint 15
 @lake_argument
 @camera_of_lake_option
 @click.option(
-    "--catalog", metavar="NAME", help="Reference catalog; the one that calibrates the camera otherwise."
+    "--catalog",
+    metavar="NAME",
+    help="Reference catalog; the one that calibrates the camera otherwise.",
+    shell_complete=completion.catalogs,
 )
 @click.option("--no-catalog", is_flag=True, help="Take no stars from a catalog.")
 @click.option(

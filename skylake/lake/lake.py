@@ -12,12 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skylake import logs
-from skylake.cameras import Profile
-from skylake.cameras.profile import absolute_source, of_source
-from skylake.cameras.profile_json import from_json, to_kept
 from skylake.durable import hold, in_use, is_in_use, replace_durably
 from skylake.errors import (
     ConfigurationError,
@@ -44,6 +41,10 @@ from skylake.lake.remote.published_lake import PublishedSnapshot
 from skylake.places import Reaching, is_url, place
 from skylake.settings import Catalogs, Settings, change_setting, read_settings, write_settings
 from skylake.sky.pixels import PixelTree
+
+if TYPE_CHECKING:
+    # Imported where profiles are read: most questions to a lake need no camera, and the modules of cameras take long.
+    from skylake.cameras import Profile
 
 _log = logs.get(__name__)
 
@@ -233,6 +234,9 @@ class Lake:
 
     def keep_profile(self, profile: Profile) -> None:
         """Keep the profile of a camera, for the stages after ingest; it is in force until its file is edited."""
+        from skylake.cameras.profile import absolute_source
+        from skylake.cameras.profile_json import to_kept
+
         profile = replace(profile, source=absolute_source(profile))
         path = self._writable.profile(profile.name)
         text = to_kept(profile)
@@ -250,6 +254,8 @@ class Lake:
 
     def kept_profile(self, camera: str) -> Profile:
         """Return the profile under which the frames of a camera were last ingested or calibrated."""
+        from skylake.cameras.profile_json import from_json
+
         return from_json(self.layout.profile(camera))
 
     def profile(self, camera: str, strict: bool = False) -> Profile:
@@ -267,6 +273,8 @@ class Lake:
         ConfigurationError
             If the edited file is no profile, or the kept one cannot be read.
         """
+        from skylake.cameras.profile import of_source
+
         kept = self.kept_profile(camera)
         if isinstance(self.layout, PublishedLayout):
             return kept

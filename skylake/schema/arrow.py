@@ -7,7 +7,6 @@ from functools import cache
 from xml.etree import ElementTree
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.errors import SchemaError
 from skylake.schema.tables import Column, TableSchema
@@ -129,6 +128,8 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.Table:
 def _conform_column(
     values: pa.ChunkedArray | None, n_rows: int, column: Column, name: str
 ) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
     wanted = arrow_type(column)
     if values is None:
         if not column.nullable:
@@ -147,6 +148,8 @@ def _conform_column(
 
 
 def _null_for_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
     missing = pc.is_nan(values)
     if not pc.any(missing).as_py():
         return values
@@ -181,6 +184,8 @@ def _first_bad_row(values: pa.ChunkedArray, wanted: pa.DataType) -> int:
 
 
 def _refuse_long_text(values: pa.ChunkedArray, column: Column, name: str) -> None:
+    import pyarrow.compute as pc
+
     lengths = pc.utf8_length(values)
     longest = pc.max(lengths).as_py()
     if longest is not None and column.length is not None and longest > column.length:

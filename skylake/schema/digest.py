@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 Words = npt.NDArray[np.uint64]
 
@@ -83,6 +82,8 @@ def _column_hashes(array: pa.Array, name: str) -> Words:
 
 def _list_hashes(array: pa.ListArray, name: str) -> Words:
     """Return the hashes of lists: their elements, each with its place in the list."""
+    import pyarrow.compute as pc
+
     from skylake.schema.hash_kernels import mix
 
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.batch import Batch
@@ -136,6 +135,8 @@ class BlockWriter:
 
 def _weights(rows: pa.Table) -> np.ndarray:
     """Return how much each row counts towards a row group: 1, or the length of its longest list."""
+    import pyarrow.compute as pc
+
     weights = np.ones(rows.num_rows, np.int64)
     for column in rows.columns:
         for values in _flattened(column):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skylake.core.sphere import IntArray, within
@@ -141,6 +140,8 @@ def _inside(rows: Any, ra_deg: float, dec_deg: float, radius_deg: float) -> npt.
 
 def _between(ranges: IntArray) -> Any:
     """Return the condition that a row is within the outermost bounds of ranges."""
+    import pyarrow.compute as pc
+
     index = pc.field(_INDEX)
     return (index >= int(ranges[0, 0])) & (index < int(ranges[-1, 1]))
 

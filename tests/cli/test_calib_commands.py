@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,23 @@ def test_masters_are_listed_by_camera_and_kind(built: Path, well: Run) -> None:
         "flat,5",
         "transfer,5",
     ]
+
+
+def test_the_shell_completes_names_of_masters(built: Path, environment: dict[str, str], well: Run) -> None:
+    names = sorted(row["name"] for row in well("calib", "list", built, "--json").json)
+    variables = {
+        "_SKYLAKE_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"skylake calib show {built} ",
+        "COMP_CWORD": "4",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "skylake"],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.splitlines(), done.stderr) == ([f"plain,{name}" for name in names], "")
 
 
 def test_a_master_is_shown_with_what_it_was_made_of(built: Path, well: Run) -> None:

@@ -55,7 +55,7 @@ def test_imports(demo: Path) -> None:
 def test_tables(lake: LakeReader) -> None:
     assert tuple(lake.tables) == table_names()
     assert len(lake.tables["frames"]) == 24
-    assert "One row for every frame" in lake.tables["frames"].description
+    assert "One row per frame" in lake.tables["frames"].description
     assert f"frames                        24 rows  {lake['frames'].description}" in repr(lake.tables)
     assert "<td>frames</td><td>24</td>" in lake.tables._repr_html_()
     assert {"calibrated_sources", "calibrated_matches", "calibrated_frames"} <= lake.views.keys()

@@ -148,13 +148,16 @@ def connect(
         connection.register_filesystem(store(snapshot.layout.root))
         # What was published never changes: what DuckDB has read once it need not read again.
         connection.execute("SET validate_external_file_cache = 'NO_VALIDATION'")
+    # DuckDB looks into the files of a view when it is made, and again for each view upon it. So the views that join
+    # tables are made upon tables without rows, which then give way to the files.
+    _add_empty_tables(connection)
+    for name in ("flags", "views"):
+        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     with naming_damage(snapshot.layout.root):
-        _add_tables(connection, snapshot, files or {})
+        _add_files(connection, snapshot, files or {})
         if files is None:
             _add_others(connection, snapshot)
         snapshot.require_there()
-    for name in ("flags", "views"):
-        connection.execute((folder("sql") / "duckdb" / f"{name}.sql").read_text(encoding="utf-8"))
     return connection
 
 
@@ -252,23 +255,25 @@ def _copies(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
     return False
 
 
-def _add_tables(
+def _add_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add each table without rows; to register one of Arrow would import pandas."""
+    for name in table_names():
+        columns = (f"{quoted(column.name)} {_type(column)}" for column in load(name).columns)
+        connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(columns)})")
+
+
+def _add_files(
     connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot, files: Mapping[str, Sequence[Path]]
 ) -> None:
-    """Add a view per table: of all of its files, or of those that are given."""
+    """Put a view in the place of each table with rows: of all of its files, or of those that are given."""
     for name in table_names():
         some = files.get(name)
         if some is None:
             snapshot.version(name).require_files()
         if snapshot.n_rows(name) if some is None else some:
-            columns = f", schema = MAP {{{duckdb_columns(load(name))}}}"
-            _view(connection, f'"{name}"', snapshot.folder(name), columns, some)
-        else:
-            # Not an empty table of Arrow: DuckDB imports pandas for the first of these.
-            columns = ", ".join(
-                f"NULL::{_type(column)} AS {quoted(column.name)}" for column in load(name).columns
-            )
-            connection.execute(f'CREATE VIEW "{name}" AS SELECT {columns} WHERE false')
+            connection.execute(f"DROP TABLE {quoted(name)}")
+            columns = f", schema = {duckdb_columns(load(name))}"
+            _view(connection, quoted(name), snapshot.folder(name), columns, some)
 
 
 def _add_others(connection: duckdb.DuckDBPyConnection, snapshot: ReadableSnapshot) -> None:
@@ -296,10 +301,18 @@ def duckdb_columns(schema: TableSchema) -> str:
 
     It widens what is narrower in a file, and a column that a file lacks is null.
     """
-    return ", ".join(
-        f"'{column.name}': {{name: '{column.name}', type: '{_type(column)}', default_value: NULL}}"
+    # As one text: to bind a MAP of as many expressions takes longer than to read the footer of a file.
+    entries = ", ".join(
+        f"{column.name}={{name: {column.name}, type: {_escaped(_type(column))}, default_value: NULL}}"
         for column in schema.columns
     )
+    kind = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
+    return f"{_text(f'{{{entries}}}')}::{kind}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text as it stands quoted within a text that DuckDB casts to a nested value."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _type(column: Column) -> str:
@@ -313,10 +326,14 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _text(value: str) -> str:
+    """Return a text of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _texts(values: Iterable[str]) -> str:
     """Return texts as a list of SQL."""
-    quoted = (value.replace("'", "''") for value in values)
-    return "[" + ", ".join(f"'{value}'" for value in quoted) + "]"
+    return f"[{', '.join(map(_text, values))}]"
 
 
 def _view(

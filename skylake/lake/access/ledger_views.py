@@ -73,6 +73,11 @@ SELECT '{table}' AS table_name, name AS part, camera, night, n_rows AS rows, che
 FROM {source}
 WHERE inputs IS NOT NULL
 """
+#: Folder of the descriptions of parts, their form, and the bundle that they are in.
+_FORMS = (
+    (PARTS_FOLDER, "unstructured", "NULL::VARCHAR"),
+    (BUNDLES_FOLDER, "newline_delimited", "parse_filename(filename, true)"),
+)
 _CONFIGURATIONS = """
 CREATE VIEW configurations AS
 SELECT parse_filename(filename, true) AS sha256, content::JSON AS configuration
@@ -97,7 +102,8 @@ def add_views(
     source = _read(layout.ledger, "[0-9]*.json", _RECORD, "unstructured")
     connection.execute(_LEDGER.format(source=source, number=number))
     pieces = [piece for table, folder in folders.items() for piece in _pieces(table, folder)]
-    connection.execute(f"CREATE VIEW parts AS {' UNION ALL '.join(pieces)}")
+    none = _PARTS.format(table="", bundle=_FORMS[0][2], source=_nothing(_PART, "filename"))
+    connection.execute(f"CREATE VIEW parts AS {' UNION ALL '.join(pieces) or none}")
     found = any(layout.configurations.glob("*.json"))
     nothing = "(SELECT '' AS filename, '{}' AS content WHERE false)"
     source = f"read_text('{pattern(layout.configurations, '*.json')}')" if found else nothing
@@ -110,22 +116,25 @@ def _pieces(table: str, root: Path) -> list[str]:
         _PARTS.format(
             table=table, bundle=bundle, source=_read(root / folder, "*.json", _PART, form, "filename")
         )
-        for folder, form, bundle in (
-            (PARTS_FOLDER, "unstructured", "NULL"),
-            (BUNDLES_FOLDER, "newline_delimited", "parse_filename(filename, true)"),
-        )
+        for folder, form, bundle in _FORMS
+        if any((root / folder).glob("*.json"))
     ]
 
 
 def _read(folder: Path, names: str, columns: dict[str, str], form: str, more: str = "") -> str:
     """Return the expression that reads JSON files; it gives no rows where there are none, which DuckDB refuses."""
     if not any(folder.glob(names)):
-        typed = [f"NULL::{kind} AS {name}" for name, kind in columns.items()]
-        typed += [f"NULL::VARCHAR AS {more}"] if more else []
-        return f"(SELECT {', '.join(typed)} WHERE false)"
+        return _nothing(columns, more)
     typed = [f"{name}: '{kind}'" for name, kind in columns.items()]
     options = f"format = '{form}', columns = {{{', '.join(typed)}}}{', filename = true' if more else ''}"
     return f"read_json('{pattern(folder, names)}', {options})"
+
+
+def _nothing(columns: dict[str, str], more: str) -> str:
+    """Return an expression with the columns of :func:`_read` and no rows."""
+    typed = [f"NULL::{kind} AS {name}" for name, kind in columns.items()]
+    typed += [f"NULL::VARCHAR AS {more}"] if more else []
+    return f"(SELECT {', '.join(typed)} WHERE false)"
 
 
 def pattern(folder: Path, names: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.errors import LakeError, Superseded, reason_of
@@ -168,6 +167,8 @@ def _descriptions(version: Version) -> dict[str, int]:
 
 def _require_frames_once(base: Snapshot, commit: Commit) -> None:
     """Refuse frames that would be in the lake twice: in the commit, or in it and in what it leaves as it is."""
+    import pyarrow.compute as pc
+
     loose = commit.loose.get("frames", set())
     staged = [(part, staging) for part, staging in commit.staged.get("frames", []) if part.name not in loose]
     if not staged:
@@ -191,6 +192,8 @@ def _frames_held(base: Snapshot, ids: pa.Array, gone: set[str]) -> list[int]:
 
     This reads one column of the table, and of files that the last commit has left as they were not even that.
     """
+    import pyarrow.compute as pc
+
     try:
         files, slices = base.version("frames").rest(gone)
         others = _FRAME_IDS.held(files, ids.to_numpy())

@@ -139,7 +139,7 @@ def _add_view(
         chosen = f" WHERE {share[0]} % {share[2]} = {share[1]}"
     connection.execute(
         f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], hive_partitioning = false, '
-        f"schema = MAP {{{duckdb_columns(load(name))}}}){chosen}"
+        f"schema = {duckdb_columns(load(name))}){chosen}"
     )
 
 

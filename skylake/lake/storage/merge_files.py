@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.core.sphere import IntArray
 from skylake.errors import LakeError
@@ -103,6 +102,8 @@ def _count(block: pa.Table, keys: Sequence[Key], shares: dict[int, tuple[int, st
 
 def blocks(merge: Merge, schema: TableSchema) -> Iterator[pa.Table]:
     """Yield the rows in their final order, some at a time."""
+    import pyarrow.compute as pc
+
     if schema.layout.kind != "hats":
         rows = read_files(merge.table, merge.sources)
         if rows.num_rows:
@@ -160,5 +161,7 @@ def find_members(rows: pa.Table, keys: Sequence[Key]) -> tuple[npt.NDArray[np.in
 
 def _place(values: pa.ChunkedArray | pa.Array, among: pa.Array) -> IntArray:
     """Return the place of values among others, from 1; 0 for those that are not there."""
+    import pyarrow.compute as pc
+
     places = pc.fill_null(pc.index_in(values, among), -1)
     return np.asarray(places.to_numpy(), np.int64) + 1

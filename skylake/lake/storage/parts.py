@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.core.ids import config_sha256
 from skylake.durable import sync_files
@@ -227,6 +226,8 @@ def stage_sorted_part(
 
 def key_of(rows: pa.Table, schema: TableSchema) -> Key:
     """Return the key of a part from its rows; empty if they are not of one batch."""
+    import pyarrow.compute as pc
+
     key: list[tuple[str, str | int]] = []
     for name in schema.layout.batch if rows.num_rows else ():
         ends = pc.min_max(rows[name])
@@ -247,6 +248,8 @@ def split(
     rows: pa.Table, schema: TableSchema, tree: PixelTree | None
 ) -> Iterator[tuple[Pixel | None, pa.Table]]:
     """Yield sorted rows pixel by pixel; those of a table without pixels in one piece, if there are any."""
+    import pyarrow.compute as pc
+
     if rows.num_rows == 0:
         return
     if schema.layout.kind != "hats":

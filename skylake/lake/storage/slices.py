@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skylake.errors import LakeError
 from skylake.lake.storage.damaged_files import reading
@@ -112,6 +111,8 @@ def _is_one_of(keys: Iterable[Key]) -> Any:
 
     Most keys differ in the night alone; they make one comparison with a set.
     """
+    import pyarrow.compute as pc
+
     nights: dict[Key, list[str | int]] = {}
     for key in sorted(keys, key=repr):
         rest = tuple(item for item in key if item[0] != "night")
@@ -120,6 +121,8 @@ def _is_one_of(keys: Iterable[Key]) -> Any:
 
 
 def _matches(rest: Key, nights: Sequence[str | int]) -> Any:
+    import pyarrow.compute as pc
+
     expression = pc.field("night").isin(pa.array(nights, pa.int32()))
     for name, value in rest:
         expression = expression & (pc.field(name) == value)

@@ -90,6 +90,18 @@ def test_the_views_tell_what_every_commit_did(lake: Lake, make_rows: MakeRows, p
         assert len(connection.execute("FROM parts").fetchall()) == 2
 
 
+def test_the_view_of_parts_has_the_same_columns_in_an_empty_lake(
+    lake: Lake, make_rows: MakeRows, put: Put
+) -> None:
+    found = []
+    for _ in range(2):
+        with lake.snapshot().duckdb() as connection:
+            found.append(connection.execute("DESCRIBE parts").fetchall())
+            assert connection.execute("SELECT count(*) FROM parts").fetchall() == [(len(found) - 1,)]
+        put(lake, ("frames", "c-1", make_rows("frames", 3, 1)))
+    assert found[0] == found[1]
+
+
 def test_the_views_read_what_an_odd_folder_holds(tmp_path: Path, make_rows: MakeRows, put: Put) -> None:
     lake = Lake.create(tmp_path / "it's [a] *lake*?")
     put(lake, ("frames", "c-1", make_rows("frames", 3, 1)))

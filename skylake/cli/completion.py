@@ -1,0 +1,132 @@
+"""What the shell offers while a command line is typed: names of the lake that stands on it already.
+
+Names are looked for in the folders of the lake: to open a snapshot would take too long between two keys. Nothing is
+offered where there is no lake, or it cannot be read; the command itself says what is wrong when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from skylake.lake.layout import Layout
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell to offer files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell to offer folders."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def tables(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the tables of a lake."""
+    from skylake.schema import table_names
+
+    return _starting(table_names(), incomplete)
+
+
+def tables_with_positions(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer the tables of which a cone can be asked."""
+    from skylake.schema import load, table_names
+
+    return _starting((name for name in table_names() if load(name).layout.kind == "hats"), incomplete)
+
+
+def tables_of_batches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the tables that can be compacted."""
+    from skylake.schema import load, table_names
+
+    return _starting((name for name in table_names() if load(name).layout.batch), incomplete)
+
+
+def maps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the kinds of HEALPix maps."""
+    from skylake.table.combine_maps import MAPS
+
+    return _starting(MAPS, incomplete)
+
+
+def catalogs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the reference catalogs of the lake."""
+    return _of_lake(ctx, _catalogs, incomplete)
+
+
+def cameras(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the cameras whose frames the lake holds, or files where none begins so."""
+    return _of_lake(ctx, _cameras, incomplete) or files(ctx, param, incomplete)
+
+
+def profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the cameras that skylake and the lake know, or files where none begins so."""
+    from skylake.cameras import names
+
+    known = {item.value for item in _of_lake(ctx, _cameras, incomplete)}
+    return _starting(known.union(names()), incomplete) or files(ctx, param, incomplete)
+
+
+def masters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the masters of the lake: bias, dark, flat, masks of bad pixels and photon transfers."""
+    return _of_lake(ctx, _masters, incomplete)
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _of_lake(
+    ctx: click.Context, find: Callable[[Layout], Iterable[str]], incomplete: str
+) -> list[CompletionItem]:
+    """Offer what is found in the lake of the command line; nothing if it has none."""
+    import pyarrow as pa
+
+    from skylake.lake.layout import Layout
+
+    lake = _lake(ctx)
+    if lake is None:
+        return []
+    try:
+        # The shell gives its words as they were typed.
+        root = Path(os.path.expandvars(lake)).expanduser()
+        return _starting(find(Layout(root)), incomplete)
+    except (OSError, RuntimeError, pa.ArrowException):
+        # There is no such folder, home or right to read. An error would be printed into the line that is being typed.
+        return []
+
+
+def _lake(ctx: click.Context) -> str | Path | None:
+    """Return the lake of a command line, None if it has none yet."""
+    lake: Path | None = ctx.params.get("lake")
+    if lake is not None or not ctx.args:
+        return lake
+    # Behind an option whose value is being typed, click leaves the arguments as they are.
+    arguments = [param.name for param in ctx.command.params if isinstance(param, click.Argument)]
+    return ctx.args[0] if arguments[:1] == ["lake"] else None
+
+
+def _catalogs(layout: Layout) -> list[str]:
+    return [path.parent.name for path in layout.catalogs.glob("*/collection.properties")]
+
+
+def _cameras(layout: Layout) -> list[str]:
+    return [path.stem for path in layout.of_cameras() if path.suffix == ".json"]
+
+
+def _masters(layout: Layout) -> list[str]:
+    import pyarrow.parquet as pq
+
+    found = (layout.current / "masters" / "dataset").rglob("*.parquet")
+    return [name for path in found for name in pq.ParquetFile(path).read(["name"])["name"].to_pylist()]
