@@ -12,7 +12,7 @@ import pytest
 import skylake
 from skylake.core.sphere import healpix_index
 from skylake.lake import Lake, Snapshot
-from skylake.reading import LakeReader
+from skylake.reading.reader import LakeReader
 from skylake.settings import Settings
 
 MakeRows = Callable[..., pa.Table]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from skylake.errors import LakeError, UsageError
-from skylake.reading import LakeReader, LightCurve
+from skylake.reading.lightcurves import LightCurve
+from skylake.reading.reader import LakeReader
 from skylake.report.curves import curve_of_object
 
 

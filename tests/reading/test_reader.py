@@ -16,7 +16,7 @@ import pytest
 import skylake
 from skylake.errors import LakeError, UsageError
 from skylake.lake import Lake, publish_snapshot
-from skylake.reading import LakeReader
+from skylake.reading.reader import LakeReader
 from skylake.schema import table_names
 
 ROOT = Path(skylake.__file__).parents[1]

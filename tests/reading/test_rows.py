@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from skylake.errors import UsageError
-from skylake.reading import Rows
+from skylake.reading.rows import Rows
 
 
 @pytest.fixture

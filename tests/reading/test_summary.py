@@ -8,7 +8,7 @@ import pytest
 
 import skylake
 from skylake.lake import Lake
-from skylake.reading import LakeReader
+from skylake.reading.reader import LakeReader
 from skylake.reading.summary import Nights
 
 

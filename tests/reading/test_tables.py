@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 import pytest
 
 from skylake.errors import LakeError, UsageError
-from skylake.reading import LakeReader, Table
+from skylake.reading.reader import LakeReader
+from skylake.reading.tables import Table
 
 pytestmark = pytest.mark.xdist_group("lsdb-reading")
 

@@ -17,7 +17,8 @@ from skylake.core.sphere import healpix_index, separation_deg
 from skylake.errors import LakeError, UsageError
 from skylake.lake import publish_snapshot
 from skylake.lake.lake import Lake
-from skylake.reading import LakeReader, View
+from skylake.reading.reader import LakeReader
+from skylake.reading.views import View
 
 pytestmark = pytest.mark.xdist_group("lsdb-reading")
 
