@@ -13,8 +13,9 @@ from skylake.errors import SkylakeError
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import dwindling
-from skylake.flow.ingest.frame_tasks import Chunk, Reduction, lost_frame, reduce_chunk
-from skylake.flow.ingest.lake_frames import Seen
+from skylake.flow.ingest.chunk_rows import Chunk
+from skylake.flow.ingest.frame_tasks import Reduction, lost_frame, reduce_chunk
+from skylake.flow.ingest.known_files import Seen
 from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, Piece, gaps, reduce_kept
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
@@ -124,5 +125,6 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
     for one in nights:
         rows = chunk.frames.filter(pc.equal(chunk.frames["night"], one))
         files = (chunk.sources, chunk.forced) if one else (None, None)
-        chunks.setdefault(one, []).append(Chunk(rows, files[0], forced=files[1]))
+        moved = Chunk(rows, files[0], forced=files[1], corrections=chunk.corrections)
+        chunks.setdefault(one, []).append(moved)
     chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import compress
 from pathlib import Path
@@ -23,10 +23,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.errors import cannot_be_written
+from skylake.errors import Corrections, cannot_be_written
 from skylake.flow.forced.psf_history import Stamp, stamp_of
-from skylake.flow.ingest.chunk_rows import message_of, table_of
-from skylake.flow.ingest.frame_tasks import Chunk, Reduction, as_text, reduce_pieces
+from skylake.flow.ingest.chunk_rows import Chunk, message_of, table_of
+from skylake.flow.ingest.frame_tasks import Reduction, as_text, reduce_pieces
 from skylake.flow.ingest.known_files import is_retried
 from skylake.lake import Lake
 from skylake.lake.storage.parts import file_sha256
@@ -87,6 +87,7 @@ class KeptChunks:
                     for table, path in paths.items()
                     if path is not None
                 },
+                "corrections": list(chunk.corrections.items()),
             }
             if noted:
                 (partial / _NOTE).write_text(json.dumps(note), encoding="utf-8")
@@ -142,6 +143,7 @@ class _Note:
     night: int
     stamps: Mapping[str, Stamp | None]
     tables: Mapping[str, tuple[str, int, str]]
+    corrections: Mapping[int, Corrections]
 
     @classmethod
     def read(cls, folder: Path) -> _Note | None:
@@ -149,7 +151,8 @@ class _Note:
         try:
             told: dict[str, Any] = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
             stamps = {file: (stamp[0], stamp[1]) if stamp else None for file, *stamp in told["files"]}
-            return cls(folder, told["made_with"], told["night"], stamps, told["tables"])
+            corrections = dict(told["corrections"])
+            return cls(folder, told["made_with"], told["night"], stamps, told["tables"], corrections)
         except (OSError, ValueError, KeyError, IndexError):
             return None
 
@@ -170,7 +173,7 @@ class _Note:
             frames = table_of(paths["frames"].read_bytes())
         except OSError:
             return None
-        return Chunk(frames, paths.get("sources"), (), paths.get("forced_sources"))
+        return Chunk(frames, paths.get("sources"), (), paths.get("forced_sources"), self.corrections)
 
 
 def _chunk(folder: Path, paths: Mapping[str, Path | None], chunk: Chunk) -> Chunk:
@@ -178,7 +181,7 @@ def _chunk(folder: Path, paths: Mapping[str, Path | None], chunk: Chunk) -> Chun
     sources, forced = (
         None if path is None else folder / path.name for path in (paths["sources"], paths["forced_sources"])
     )
-    return Chunk(chunk.frames, sources, chunk.repeated, forced)
+    return replace(chunk, sources=sources, forced=forced)
 
 
 class LeftChunks:

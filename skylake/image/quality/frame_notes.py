@@ -1,16 +1,15 @@
-"""What is told of a frame besides its verdict, which takes the place of none of it."""
+"""What the message of a frame says beside its verdict."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag
 from skylake.core.frame import Image
-from skylake.core.reasons import Status
+from skylake.core.frame_row import FrameRow
+from skylake.core.frame_step import Notes, RowPart
 from skylake.errors import FrameRejected
 from skylake.image.detection.mask_bits import count_bits
 from skylake.image.wcs.wcs_cards import left_out
@@ -21,58 +20,35 @@ _MANY_HIT = 0.005
 _MANY_INVALID = 0.05
 
 
-@dataclass(slots=True)
-class Notes:
-    """Sentences on a frame.
-
-    Attributes
-    ----------
-    always : list of str
-        Told whatever the verdict is.
-    if_refused : list of str
-        Told of a frame that is not ok, as they may be why; a good frame may have borders without pixels.
-    """
-
-    always: list[str] = field(default_factory=list)
-    if_refused: list[str] = field(default_factory=list)
-
-    def add_to(self, row: MutableMapping[str, Any]) -> None:
-        """Write the sentences into the message of a row of ``frames``, after what stands there."""
-        told = [row.get("message"), *(self.if_refused if row["status"] != Status.OK else ()), *self.always]
-        row["message"] = "; ".join(one for one in told if one) or None
-
-
-def count_pixels(row: MutableMapping[str, Any], image: Image, notes: Notes) -> None:
-    """Add the size of an image, and how many of its pixels are of no use, to a row of ``frames``, and say of which.
-
-    Parameters
-    ----------
-    row : dict
-    image : Image
-    notes : Notes
-    """
+def count_pixels(image: Image) -> RowPart:
+    """Return the size of an image, how many of its pixels are of no use, and sentences on those."""
     height, width = image.pixels.shape
     bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
     n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
-    row.update(width_px=width, height_px=height, n_masked_px=n_masked, n_saturated_px=n_saturated)
-    if n_invalid:
-        row["flags"] |= FrameFlag.NAN_PIXELS
-    if image.unread is not None:
-        notes.always.append(str(image.unread))
-    if n_invalid > _MANY_INVALID * image.mask.size:
-        notes.if_refused.append(_without_value(image, n_invalid))
+    flags = FrameFlag.NAN_PIXELS if n_invalid else FrameFlag(0)
     if n_hit > _MANY_HIT * image.mask.size:
-        row["flags"] |= FrameFlag.MANY_COSMIC_RAYS
+        flags |= FrameFlag.MANY_COSMIC_RAYS
+    many_invalid = n_invalid > _MANY_INVALID * image.mask.size
+    columns: FrameRow = {
+        "width_px": width,
+        "height_px": height,
+        "n_masked_px": n_masked,
+        "n_saturated_px": n_saturated,
+        "flags": flags,
+    }
+    notes = Notes(
+        always=() if image.unread is None else (str(image.unread),),
+        if_refused=(_without_value(image, n_invalid),) if many_invalid else (),
+    )
+    return RowPart(columns, notes=notes)
 
 
-def note_left_out(
-    row: MutableMapping[str, Any], notes: Notes, header: Any, lost: FrameRejected | None
-) -> None:
+def doubted_header(header: Any, lost: FrameRejected | None) -> RowPart:
     """Say of a frame that is placed that the WCS of its header is none; `lost` is what is said of the header alone."""
-    told = left_out(header, lost)
-    if told is not None:
-        notes.always.append(told)
-        row["flags"] |= FrameFlag.HEADER_DOUBTED
+    sentence = left_out(header, lost)
+    if sentence is None:
+        return RowPart()
+    return RowPart({"flags": FrameFlag.HEADER_DOUBTED}, notes=Notes((sentence,)))
 
 
 def _without_value(image: Image, n_invalid: int) -> str:
