@@ -51,7 +51,7 @@ from skylake.image.masters.master_library import Library, Master
 from skylake.image.psf import forced_photometry
 from skylake.image.psf.targets_on_frame import TargetStars
 from skylake.image.quality import frame_verdicts
-from skylake.image.reduction import find_sources, open_frame, reduce_frame
+from skylake.image.reduction import frame_stages, reduce_frame
 from skylake.image.solving import locate_frame
 from skylake.simulate import Moffat, render
 
@@ -77,17 +77,17 @@ STAGES = {
     "hash of the content": (tasks, "new_row"),
     "header and pixels as stored": (reduce_frame, "open_stored"),
     "header values": (reduce_frame, "interpret_header"),
-    "calibrate": (open_frame, "calibrate"),
+    "calibrate": (frame_stages, "calibrate"),
     "WCS": (reduce_frame, "point"),
     "Sun and Moon": (locate_frame, "sky_row"),
-    "count pixels": (open_frame, "count_pixels"),
-    "background": (find_sources, "estimate_background"),
-    "detect": (find_sources, "detect_sources"),
-    "refine background": (find_sources, "refine_background"),
-    "measure": (find_sources, "measure_sources"),
-    "trails": (find_sources, "mark_trails"),
+    "count pixels": (frame_stages, "count_pixels"),
+    "background": (frame_stages, "estimate_background"),
+    "detect": (frame_stages, "detect_sources"),
+    "refine background": (frame_stages, "refine_background"),
+    "measure": (frame_stages, "measure_sources"),
+    "trails": (frame_stages, "mark_trails"),
     "catalog": (reduce_frame, "locate"),
-    "aperture corrections": (find_sources, "aperture_corrections"),
+    "aperture corrections": (frame_stages, "aperture_corrections"),
     "limits": (frame_verdicts, "flux_limits"),
     "images of cells": (frame_verdicts, "cell_columns"),
     "metrics": (reduce_frame, "judge_frame"),

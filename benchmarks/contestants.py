@@ -34,8 +34,8 @@ from skylake.image.psf.forced_photometry import measure_targets
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
 from skylake.image.psf.psf_stars import psf_of_frame, sums_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
 
 RADII = (3.0, 5.0, 8.0)
 MESH_PX, TOTAL_PX = 64, 14.0

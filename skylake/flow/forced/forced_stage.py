@@ -21,7 +21,7 @@ from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.forced_photometry import ForcedMeasurements, force_targets
 from skylake.image.psf.psf_model import PsfModel
 from skylake.image.psf.targets_on_frame import TargetFinder
-from skylake.image.reduction.reduce_params import Finisher
+from skylake.image.reduction.frame_record import Finisher
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
 from skylake.image.psf.psf_stars import sums_of_frame
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
 
 _log = logs.get(__name__)
 

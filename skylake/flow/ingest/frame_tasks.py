@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.forced_stage import Forcing, failure_row
+from skylake.flow.forced.psf_history import stamp_of
 from skylake.flow.forced.target_list import TargetList
 from skylake.flow.ingest.chunk_rows import Chunk, write_rows
 from skylake.flow.masters.build_masters import library_of
@@ -31,18 +32,20 @@ from skylake.image.detrend.frame_conditions import SkyFinder
 from skylake.image.distortion.distortion_epochs import Epoch, in_force
 from skylake.image.fitsio.read_fits import peek_header, read_file
 from skylake.image.masters.master_library import Library
-from skylake.image.reduction.frame_record import ReducedFrame, failed_frame, new_row
-from skylake.image.reduction.open_frame import header_row
+from skylake.image.reduction.frame_record import Finisher, ReducedFrame, ReduceParams, failed_frame, new_row
+from skylake.image.reduction.frame_stages import header_row
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import Finisher, ReduceParams
 from skylake.image.solving.expected_pointing import Guide
-from skylake.image.solving.measured_field import Reference, Solver
+from skylake.image.solving.located_frame import Reference, Solver
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.wcs.header_wcs import StarFinder, Stars
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.lake.cameras.stored_focal_planes import read_placed
 from skylake.lake.cameras.stored_geometries import read_geometries
+from skylake.revision import code_version
+from skylake.schema import load
+from skylake.sky.asterism_index import index_path
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.forced_sources import forced_table
 from skylake.table.frames import frames_table
@@ -108,6 +111,47 @@ class Reduction:
             keeper=self.kept,
             usual=None if self.forcing is None else self.forcing.corrections,
         )
+
+
+def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
+    """Return the digest of all that the rows of frames of a night follow from, but for the frames themselves.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    night : int
+    files : collection of str
+        All files of the night, those that the lake holds too.
+    """
+    from dask.tokenize import tokenize
+
+    catalog, forcing, some = reduction.catalog, reduction.forcing, set(files)
+    psfs = {} if forcing is None else {key: psf for key, psf in forcing.psfs.items() if key.night == night}
+    return str(
+        tokenize(
+            code_version(),
+            _forms(),
+            reduction.profile.sha256,
+            None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
+            None if reduction.library is None else sorted(reduction.library.checksums.items()),
+            None if forcing is None else forcing.targets.name,
+            # Frames without a filter have None, which is neither more nor less than a name.
+            sorted(
+                ((tuple(key), psf) for key, psf in psfs.items()),
+                key=lambda one: (one[0][0], one[0][1] or "", one[0][2]),
+            ),
+            [tuple(one) for one in reduction.neighbours if one.file in some],
+            reduction.epochs,
+            reduction.guide,
+            sorted((frame, file) for frame, file in reduction.known.items() if file in some),
+        )
+    )
+
+
+@cache
+def _forms() -> tuple[str, ...]:
+    """Return the checksums of the schemas of the rows."""
+    return tuple(load(table).sha256 for table in ("frames", "sources", "forced_sources"))
 
 
 @dataclass(frozen=True, slots=True)

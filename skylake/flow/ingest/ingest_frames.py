@@ -22,8 +22,15 @@ from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.ingest.chunk_rows import Chunk
 from skylake.flow.ingest.commit_nights import Moves, commit_nights, existing_parts, failure, loosen_changed
-from skylake.flow.ingest.frame_chunks import reduce_again, reduce_frames, without_repeats
-from skylake.flow.ingest.frame_tasks import Reduction, peek_nights
+from skylake.flow.ingest.frame_chunks import (
+    KeptChunks,
+    LeftChunks,
+    reduce_again,
+    reduce_frames,
+    stage_name,
+    without_repeats,
+)
+from skylake.flow.ingest.frame_tasks import Reduction, made_with, peek_nights
 from skylake.flow.ingest.gather_night import SHARED, TABLES, MadeFrom, for_tasks, gather_batch, joined
 from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
 from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
@@ -31,7 +38,6 @@ from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
 from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
-from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.sky.one_sided_skies import nights_with_later_sky
 from skylake.flow.sky.sky_frames import sky_frames
 from skylake.lake import Lake

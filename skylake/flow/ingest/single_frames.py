@@ -38,9 +38,8 @@ from skylake.image.photometry.measure_sources import measure_sources
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.completeness import Completeness
 from skylake.image.quality.star_injection import Frame, Trial, inject
-from skylake.image.reduction.frame_record import ReducedFrame
+from skylake.image.reduction.frame_record import Finisher, ReducedFrame
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import Finisher
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.lake import Lake, Snapshot
 from skylake.table.forced_sources import forced_table

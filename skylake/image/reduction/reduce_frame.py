@@ -15,17 +15,17 @@ from skylake.image.photometry.response_errors import with_response_error
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.frame_verdicts import flags_of_all, judge_frame
 from skylake.image.quality.star_injection import Frame
-from skylake.image.reduction.find_sources import (
+from skylake.image.reduction.frame_record import PLAIN, FrameRecord, ReducedFrame, ReduceParams, new_row
+from skylake.image.reduction.frame_stages import (
     Picture,
     detect,
+    detrend,
     extract,
     extract_nothing,
+    interpret_header,
     measure,
     subtract_background,
 )
-from skylake.image.reduction.frame_record import FrameRecord, ReducedFrame, new_row
-from skylake.image.reduction.open_frame import detrend, interpret_header
-from skylake.image.reduction.reduce_params import PLAIN, ReduceParams
 from skylake.image.solving.locate_frame import locate, point
 from skylake.image.solving.located_frame import require_right
 from skylake.image.solving.neighbour_frames import Prior

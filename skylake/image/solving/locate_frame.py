@@ -18,17 +18,19 @@ from skylake.core.reasons import Reason
 from skylake.errors import Corrections, FrameRejected
 from skylake.image.allsky.allsky_pointing import SkyScene, place_by_geometry, place_by_stars
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.quality.frame_notes import doubted_header
+from skylake.image.quality.frame_verdicts import doubted_header
 from skylake.image.solving.expected_pointing import Seed
 from skylake.image.solving.located_frame import (
+    ASK_STARS,
     HeaderPointing,
     Judged,
     Located,
+    MeasuredField,
+    Reference,
     pointing_row,
     refined_row,
     sky_row,
 )
-from skylake.image.solving.measured_field import ASK_STARS, MeasuredField, Reference
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.solving.neighbour_pointing import (
     few_stars,

@@ -53,7 +53,7 @@ from skylake.image.psf.psf_model import PsfModel
 from skylake.image.fitsio.read_fits import read_file
 from skylake.core.frame_step import Step
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.combine.sky_frame import subtracted_sky
 
 def memory(name):

@@ -15,9 +15,8 @@ from skylake.core.camera import Camera
 from skylake.core.frame import FileContent
 from skylake.core.frame_step import Step
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.reduction.frame_record import ReducedFrame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE_E, SKY_ADU = 1.5, 8.0, 30.0

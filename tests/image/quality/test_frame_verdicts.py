@@ -20,10 +20,9 @@ from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 from skylake.image.quality.cloud_cover import ExpectedStars, count_found
 from skylake.image.quality.frame_verdicts import apply_gates, empty_frame
-from skylake.image.reduction.frame_record import ReducedFrame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
-from skylake.image.solving.measured_field import Reference
+from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Pointing, Stars, header_pointing
 from skylake.simulate import Moffat
 

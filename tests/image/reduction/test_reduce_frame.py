@@ -25,10 +25,9 @@ from skylake.core.frame_step import Step
 from skylake.core.reasons import GATE_REASONS
 from skylake.core.sphere import separation_deg
 from skylake.image.fitsio.read_fits import read_file
-from skylake.image.reduction.frame_record import ReducedFrame, new_row
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams, new_row
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
-from skylake.image.solving.measured_field import Reference
+from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Stars
 from skylake.simulate import Moffat, render
 

@@ -24,9 +24,8 @@ from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.forced_photometry import ForcedMeasurements, measure_targets
 from skylake.image.psf.psf_stars import psf_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars
-from skylake.image.reduction.frame_record import ReducedFrame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
-from skylake.image.reduction.reduce_params import ReduceParams
 from skylake.image.streaks.line_kernels import read_strip
 from skylake.image.streaks.trails import Trail, find_trails, near_trails
 from skylake.simulate import Moffat

@@ -1,4 +1,4 @@
-"""The stages that find and measure the sources of a frame, and what becomes of one that has none."""
+"""The stages of the reduction, each a function: header, calibrated image, background, sources, what is extracted."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from skylake.cameras import HeaderReading
+from skylake.cameras import HeaderReading, Profile, read_header
+from skylake.core.batch import UNDATED, night_of
 from skylake.core.flags import FrameFlag
-from skylake.core.frame import Image, Pixels
+from skylake.core.frame import Image, Pixels, StoredImage
 from skylake.core.frame_row import FrameRow
-from skylake.core.frame_step import Refused, RowPart, Step, joined, with_part
-from skylake.errors import FrameRejected
+from skylake.core.frame_step import Notes, Refused, RowPart, Step, joined, with_part
+from skylake.core.reasons import Reason
+from skylake.errors import FrameError, FrameFailed, FrameRejected, FrameSkipped
 from skylake.image.detection.background import Background, estimate_background, refine_background
 from skylake.image.detection.detect_sources import Detections, detect_sources
+from skylake.image.detrend.detrend_chain import calibrate
+from skylake.image.detrend.frame_conditions import conditions_of
+from skylake.image.fitsio.read_fits import refuse_constant
 from skylake.image.photometry.growth_curves import aperture_corrections
 from skylake.image.photometry.measure_sources import Measurements, measure_sources
 from skylake.image.psf.default_growth import UsualCorrections
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.quality.frame_verdicts import empty_frame, sky_columns
+from skylake.image.quality.frame_verdicts import count_pixels, empty_frame, sky_columns
 from skylake.image.quality.inverted_frames import refuse_inverted
 from skylake.image.reduction.detection_cache import Keeper, Kept
-from skylake.image.reduction.reduce_params import ReduceParams
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.solving.located_frame import Located, pointing_row, sky_row
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.solving.neighbour_pointing import interpolated_row, pointing_of_lens
 from skylake.image.streaks.trails import mark_trails
 from skylake.image.wcs.header_wcs import Pointing
+
+_ASSUMED = FrameFlag.GAIN_ASSUMED | FrameFlag.READ_NOISE_ASSUMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,81 @@ class FoundSources:
 
     background: Background
     kept: Kept
+
+
+def header_row(reading: HeaderReading) -> FrameRow:
+    """Return the columns of ``frames`` that follow from the header alone."""
+    camera = reading.camera
+    mjd = reading.mjd_mid
+    return {
+        "night": UNDATED if mjd is None else night_of(mjd, camera.site.longitude_deg),
+        "night_source": None if mjd is None else ("utc" if camera.site.longitude_deg is None else "site"),
+        "mjd_start": reading.mjd_start,
+        "mjd_mid": mjd,
+        "mjd_end": reading.mjd_end,
+        "time_source": reading.time_source,
+        "exposure_s": reading.exposure_s if reading.exposure_known else None,
+        "filter": reading.filter,
+        "band": reading.band,
+        "object": reading.object,
+        "gain_e_per_adu": reading.image_gain,
+        "read_noise_e": reading.image_read_noise,
+        "saturation_adu": reading.saturation_adu,
+        "ccd_temperature_c": reading.ccd_temperature_c,
+        "config_sha256": camera.sha256,
+        "flags": reading.flags | (FrameFlag(0) if camera.site.known else FrameFlag.SITE_UNKNOWN),
+    }
+
+
+def interpret_header(stored: StoredImage, profile: Profile, file: str) -> Step[HeaderReading] | Refused:
+    """Return what the header of a frame says; refuse a frame that cannot be processed by it, or is not one of the sky.
+
+    Parameters
+    ----------
+    stored : StoredImage
+    profile : Profile
+    file : str
+        Path of the file, whose name may tell the time.
+    """
+    reading = read_header(stored.header, profile, file.rpartition("/")[2])
+    columns = header_row(reading)
+    columns["extension"] = stored.extension
+    if stored.n_further and profile.base.header.extension is None:
+        columns["flags"] |= FrameFlag.MORE_IMAGES
+    part = RowPart(columns, notes=Notes(tuple(reading.doubts)))
+    if reading.problem is not None:
+        reason, message = reading.problem
+        error = (FrameSkipped if reason == Reason.NOT_SCIENCE else FrameFailed)(reason, message)
+        return Refused(error, part)
+    return Step(reading, part)
+
+
+def detrend(
+    stored: StoredImage, reading: HeaderReading, params: ReduceParams, file: str
+) -> Step[Image] | Refused:
+    """Choose the masters of a frame and do the steps of its camera.
+
+    Where the profile asks for measured values of the detector, they are put into the reading.
+
+    Raises
+    ------
+    FrameFailed
+        If a master or a sky is missing or damaged, or all pixels have one value.
+    """
+    refuse_constant(stored, reading.saturation_adu)
+    conditions, names = conditions_of(stored, reading, params.library, params.sky, file)
+    columns: FrameRow = {
+        "gain_e_per_adu": reading.image_gain,
+        "read_noise_e": reading.image_read_noise,
+        "masters": " ".join(names) or None,
+        "flags": reading.flags & _ASSUMED,
+    }
+    part = RowPart(columns, cleared=_ASSUMED)
+    try:
+        image = calibrate(stored, reading.camera, conditions)
+    except FrameError as error:
+        return Refused(error, part)
+    return Step(image, joined(part, count_pixels(image)))
 
 
 def subtract_background(row: FrameRow, image: Image, reading: HeaderReading) -> Step[Picture]:
