@@ -50,7 +50,9 @@ from skylake.image.masters.master_file import write_master
 from skylake.image.masters.master_library import Library, Master
 from skylake.image.psf import forced_photometry
 from skylake.image.psf.targets_on_frame import TargetStars
-from skylake.image.reduction import reduce_frame
+from skylake.image.quality import frame_verdicts
+from skylake.image.reduction import frame_stages, reduce_frame
+from skylake.image.solving import locate_frame
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE_E, SKY_E, BIAS, SATURATION = 1.5, 8.0, 800.0, 300.0, 60000.0
@@ -74,21 +76,21 @@ STAGES = {
     "read the file": (tasks, "read_file"),
     "hash of the content": (tasks, "new_row"),
     "header and pixels as stored": (reduce_frame, "open_stored"),
-    "header values": (reduce_frame, "_read_header"),
-    "calibrate": (reduce_frame, "_calibrate"),
+    "header values": (reduce_frame, "interpret_header"),
+    "calibrate": (frame_stages, "calibrate"),
     "WCS": (reduce_frame, "point"),
-    "Sun and Moon": (reduce_frame, "sky_row"),
-    "count pixels": (reduce_frame, "count_pixels"),
-    "background": (reduce_frame, "estimate_background"),
-    "detect": (reduce_frame, "detect_sources"),
-    "refine background": (reduce_frame, "refine_background"),
-    "measure": (reduce_frame, "measure_sources"),
-    "trails": (reduce_frame, "note_trails"),
+    "Sun and Moon": (locate_frame, "sky_row"),
+    "count pixels": (frame_stages, "count_pixels"),
+    "background": (frame_stages, "estimate_background"),
+    "detect": (frame_stages, "detect_sources"),
+    "refine background": (frame_stages, "refine_background"),
+    "measure": (frame_stages, "measure_sources"),
+    "trails": (frame_stages, "mark_trails"),
     "catalog": (reduce_frame, "locate"),
-    "aperture corrections": (reduce_frame, "aperture_corrections"),
-    "limits": (reduce_frame, "note_limits"),
-    "images of cells": (reduce_frame, "note_cells"),
-    "metrics": (reduce_frame, "_judge"),
+    "aperture corrections": (frame_stages, "aperture_corrections"),
+    "limits": (frame_verdicts, "flux_limits"),
+    "images of cells": (frame_verdicts, "cell_columns"),
+    "metrics": (reduce_frame, "judge_frame"),
     "targets: places": (forced_photometry, "sky_to_pixels"),
     "targets: shift": (forced_photometry, "find_shift"),
     "targets: width of the PSF": (forced_photometry, "psf_of_frame"),

@@ -27,12 +27,14 @@ from skylake.core.camera import (
 )
 from skylake.core.flags import UNCLEAN
 from skylake.core.frame import FileContent
+from skylake.core.frame_step import Step
 from skylake.image.photometry.kron_ellipses import kron_ellipses, plain_snr
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.forced_photometry import measure_targets
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
 from skylake.image.psf.psf_stars import psf_of_frame, sums_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
 
 RADII = (3.0, 5.0, 8.0)
@@ -97,9 +99,7 @@ class Skylake:
         file = io.BytesIO()
         fits.PrimaryHDU(frame.pixels.astype(np.uint16), _header(frame)).writeto(file)
         content = FileContent("/frame.fits", file.tell(), 0, file.getvalue())
-        reduced = reduce_frame(
-            content, Profile(self.camera, (), "lab.toml"), finish=lambda extracted: extracted
-        )
+        reduced = reduce_frame(content, Profile(self.camera, (), "lab.toml"), ReduceParams(finish=Step))
         if not isinstance(reduced.finished, Extracted):
             raise SystemExit(f"a frame of the trial was not reduced: {reduced.row['message']}")
         self._last = frame, reduced.finished

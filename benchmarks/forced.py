@@ -41,7 +41,8 @@ from skylake.core.reasons import Status
 from skylake.core.robust import MAD_TO_SIGMA
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.image.detection.background import estimate_background, refine_background
 from skylake.image.detection.detect_sources import detect_sources
 from skylake.image.photometry.growth_curves import aperture_corrections

@@ -16,7 +16,8 @@ from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, publish_snapshot
 from skylake.lake.cameras.stored_geometries import read_geometries, write_geometries

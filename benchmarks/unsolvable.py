@@ -147,7 +147,7 @@ def ingested(paths: list[tuple[str, Path]], lake: Lake) -> Iterator[tuple[str, s
 
 def verdict(path: Path, profile: Profile, lake: Lake) -> str:
     """Ingest a frame; return why it is rejected, or its status."""
-    from skylake.flow.ingest.ingest_frames import IngestOptions
+    from skylake.flow.ingest.ingest_report import IngestOptions
 
     report = ingest(lake, profile, [path], Inline(), IngestOptions(redo=True))
     (status,) = report.counts

@@ -26,8 +26,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
+
+Corrections = Mapping[str, int | float | bool]
+"""Keys of a camera profile, and the values that they should have."""
 
 
 class SkylakeError(Exception):
@@ -83,17 +86,20 @@ class FrameError(SkylakeError):
         A code of :class:`skylake.core.reasons.Reason`.
     message : str
         One sentence that names the mend; the file is named by the row of ``frames``.
+    corrections : mapping or None
+        Keys of the camera profile that the sentence wants to have other values, and these values.
     """
 
     status: ClassVar[str] = "failed"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, corrections: Corrections | None = None) -> None:
         super().__init__(message)
         self.reason = str(reason)
+        self.corrections: Corrections = corrections or {}
 
-    def __reduce__(self) -> tuple[type[FrameError], tuple[str, str]]:
-        """Rebuild from both arguments; the default of Exception would lose the reason."""
-        return (type(self), (self.reason, str(self)))
+    def __reduce__(self) -> tuple[type[FrameError], tuple[str, str, Corrections]]:
+        """Rebuild from all arguments; the default of Exception would lose the reason."""
+        return (type(self), (self.reason, str(self), self.corrections))
 
 
 class FrameSkipped(FrameError):

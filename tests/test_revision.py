@@ -7,7 +7,7 @@ import pytest
 
 import skylake
 from skylake.cameras import load
-from skylake.image.reduction.reduce_frame import new_row
+from skylake.image.reduction.frame_record import new_row
 from skylake.revision import checked_out, code_version
 
 

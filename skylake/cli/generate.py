@@ -1,4 +1,4 @@
-"""Write what is made from declarations: the DDL, the data dictionary and the command reference.
+"""Write what is made from declarations: the DDL, types of rows, the data dictionary and the command reference.
 
 ``make generated`` runs it in a source tree; tests compare the files with what it would write.
 """
@@ -13,6 +13,7 @@ import click
 from skylake.cli.main import cli
 from skylake.resources import folder
 from skylake.schema.dictionary import dictionary
+from skylake.schema.row_types import frame_row_module
 from skylake.schema.schema_ddl import ddl, duckdb_flags, postgres_flags
 
 _REFERENCE = """# Command reference
@@ -28,6 +29,7 @@ def generated() -> dict[str, str]:
         "sql/mirror/15_flags.sql": postgres_flags(),
         "sql/duckdb/flags.sql": duckdb_flags(),
         "docs/schema.md": dictionary(),
+        "skylake/core/frame_row.py": frame_row_module(),
         "docs/cli.md": _REFERENCE + "".join(_pages(cli, "skylake")),
     }
 

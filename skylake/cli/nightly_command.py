@@ -16,8 +16,8 @@ from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.compaction.compact_tables import compact
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
-from skylake.flow.ingest.ingest_frames import IngestReport
-from skylake.flow.ingest.multi_detector import ingest_camera
+from skylake.flow.ingest.ingest_frames import ingest_frames
+from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.flow.zeropoints.calibrate_nights import calibrate, calibrating_catalogs, no_catalog
 from skylake.lake import Lake
 from skylake.mirror.mirror_lake import mirror_lake
@@ -108,7 +108,7 @@ def declared_stages() -> list[str]:
 
 def _ingest(run: _Run) -> None:
     chips = cameras.load_chips(run.options.camera)
-    run.outcome.ingest = ingest_camera(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
+    run.outcome.ingest = ingest_frames(run.lake, chips, run.options.paths, run.workers, progress=run.progress)
 
 
 def _learn(run: _Run) -> None:

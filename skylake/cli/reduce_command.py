@@ -160,7 +160,7 @@ class _Products:
         """Reduce a frame, write its products, and return what is told of it."""
         from skylake.cli.run_commands import PLACE
         from skylake.errors import FrameError
-        from skylake.flow.ingest.frame_tasks import unchecked_files, unexposed_files
+        from skylake.flow.ingest.ingest_report import unchecked_files, unexposed_files
 
         stem = self.out / _stem(path)
         try:

@@ -31,7 +31,7 @@ from skylake.cli.progress_bar import progress
 from skylake.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from skylake.flow.ingest.ingest_frames import IngestReport
+    from skylake.flow.ingest.ingest_report import IngestReport
     from skylake.flow.zeropoints.calibrate_nights import Choice
     from skylake.lake import Lake
 
@@ -88,8 +88,8 @@ def ingest(
     """
     from skylake import cameras
     from skylake.cameras.profile import with_rotation
-    from skylake.flow.ingest.ingest_frames import IngestOptions
-    from skylake.flow.ingest.multi_detector import ingest_camera
+    from skylake.flow.ingest.ingest_frames import ingest_frames
+    from skylake.flow.ingest.ingest_report import IngestOptions
 
     _require_order(first, last)
     opened = open_lake(lake)
@@ -98,7 +98,7 @@ def ingest(
         chips = tuple(with_rotation(one, rotation) for one in chips)
     options = IngestOptions(redo, first, last, retry=frozenset(retry))
     with start_workers(opened, cluster, workers) as pool, progress() as shown:
-        report = ingest_camera(opened, chips, paths, pool, options, shown)
+        report = ingest_frames(opened, chips, paths, pool, options, shown)
     show.result(dataclasses.asdict(report), as_json, lambda: _show_ingest(report, opened))
     ctx.exit(0 if report.all_well else 1)
 

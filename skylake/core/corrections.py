@@ -1,60 +1,23 @@
-"""Values that a frame wants in the profile of its camera, in words that a person can follow and a report can count."""
+"""Values that a frame wants in the profile of its camera: as data that a report can count, and as advice in words."""
 
 from __future__ import annotations
 
-import math
-import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
 
-from skylake.core.camera import Camera
-
-_PAIR = r"[a-z_]+(?:\.[a-z_]+)+ = [-\w.+]+"
-_TOLD = re.compile(rf"\bset ({_PAIR}(?: and {_PAIR})*) in the profile\b")
-#: A camera of which nothing is known has the keys of all.
-_ANY = Camera("any")
+from skylake.errors import Corrections
 
 
-def correction(values: Mapping[str, float | bool]) -> str:
+def corrections_of(values: Mapping[str, float | bool]) -> Corrections:
+    """Return keys of a profile with the values that they should have: numbers with the digits that the advice has."""
+    return {
+        key: value if isinstance(value, (bool, int)) else float(f"{value:.4g}")
+        for key, value in values.items()
+    }
+
+
+def correction(values: Corrections) -> str:
     """Return the advice to give keys of a profile other values."""
     return f"set {' and '.join(f'{key} = {_literal(value)}' for key, value in values.items())} in the profile"
-
-
-def corrections_in(message: str | None) -> dict[str, Any]:
-    """Return the keys and values of the advice that a message has; none if it has none.
-
-    A message may quote a header, so what is no key of a profile, or no value that one can have, is no advice.
-    """
-    told = _TOLD.search(message or "")
-    if told is None:
-        return {}
-    found = {
-        key: _value(text) for key, _, text in (one.partition(" = ") for one in told.group(1).split(" and "))
-    }
-    return found if all(_is_key(key) and value is not None for key, value in found.items()) else {}
-
-
-def _value(text: str) -> int | float | bool | str | None:
-    """Return a value as a profile has it; None if it cannot be one."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        return None
-    if not isinstance(value, (int, float, str)) or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
-
-
-def _is_key(key: str) -> bool:
-    """Tell whether a profile has a key."""
-    part: Any = _ANY
-    for name in key.split("."):
-        if not is_dataclass(part) or name not in {one.name for one in fields(part)}:
-            return False
-        part = getattr(part, name)
-    return not is_dataclass(part)
 
 
 def _literal(value: float | bool) -> str:

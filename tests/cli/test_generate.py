@@ -16,8 +16,13 @@ from skylake.cli.main import cli
 SOURCE = Path(skylake.__file__).parents[1]
 MADE = generated()
 FILES = [
-    "docs/cli.md", "docs/schema.md", "sql/duckdb/flags.sql", "sql/generated/postgres.sql", "sql/mirror/15_flags.sql",
-]  # fmt: skip
+    "docs/cli.md",
+    "docs/schema.md",
+    "skylake/core/frame_row.py",
+    "sql/duckdb/flags.sql",
+    "sql/generated/postgres.sql",
+    "sql/mirror/15_flags.sql",
+]
 
 
 def names(command: click.Command, name: str) -> Iterator[str]:

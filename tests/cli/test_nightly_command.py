@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skylake.cli.nightly_command import NightlyOutcome, declared_stages
-from skylake.flow.ingest.ingest_frames import IngestReport
+from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
 
 Run = Callable[..., Any]

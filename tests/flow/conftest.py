@@ -15,7 +15,8 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.core.sphere import healpix_index
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestOptions, IngestReport, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
 from skylake.lake import Commit, Lake, Snapshot, stage_part
 from skylake.schema import arrow_schema, conform, load
 from skylake.settings import Settings

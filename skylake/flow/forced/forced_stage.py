@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from skylake.core.camera import Camera
 from skylake.core.flags import FrameFlag
+from skylake.core.frame_row import FrameRow
+from skylake.core.frame_step import RowPart, Step
 from skylake.core.reasons import Reason
 from skylake.errors import FrameError
 from skylake.flow.execution.task_guard import guard
@@ -20,10 +21,7 @@ from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.forced_photometry import ForcedMeasurements, force_targets
 from skylake.image.psf.psf_model import PsfModel
 from skylake.image.psf.targets_on_frame import TargetFinder
-from skylake.image.reduction.reduce_frame import Finisher
-
-#: What is not known of a frame whose targets were not measured.
-_OF_TARGETS = ("n_targets", "targets_dx_px", "targets_dy_px", "psf_stars", "psf_chi2")
+from skylake.image.reduction.frame_record import Finisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +49,47 @@ class Forcing:
     def finisher(self, find_targets: TargetFinder) -> Finisher:
         """Return what measures the targets of a frame."""
 
-        def finish(extracted: Extracted) -> ForcedMeasurements | None:
-            row = extracted.row
+        def finish(extracted: Extracted) -> Step[ForcedMeasurements | None]:
+            row, version = extracted.row, self.targets.version
             if too_uncertain(row, extracted.camera):
-                row.update(_frame_row(self.targets.version, None))
-                return None
+                return Step(None, RowPart(_frame_row(version, None)))
             psf = self.usual(extracted)
             forced = guard(partial(force_targets, extracted, find_targets, psf))
             if isinstance(forced, FrameError):
-                row["targets_version"] = self.targets.version
-                note_failure(row, forced)
-                return None
-            row.update(_frame_row(self.targets.version, forced))
-            return forced
+                columns: FrameRow = {"targets_version": version}
+                return Step(None, RowPart(columns | failure_row(row, forced)))
+            return Step(forced, RowPart(_frame_row(version, forced)))
 
         return finish
 
 
-def too_uncertain(row: Mapping[str, Any], camera: Camera) -> bool:
+def too_uncertain(row: FrameRow, camera: Camera) -> bool:
     """Tell whether a frame was placed by interpolation, and not well enough to measure targets on it."""
     if not row["flags"] & FrameFlag.WCS_INTERPOLATED:
         return False
     most = camera.astrometry.interpolated_targets * camera.apertures.calibrated_radius_px
-    return not row["wcs_err_px"] <= most
+    err = row["wcs_err_px"]
+    assert err is not None
+    return not err <= most
 
 
-def note_failure(row: dict[str, Any], error: FrameError) -> None:
-    """Let the row of a frame tell that its targets were not measured; its detections are as good as ever."""
+def failure_row(row: FrameRow, error: FrameError) -> FrameRow:
+    """Return the columns of a frame whose targets were not measured; its detections are as good as ever."""
     sentence = f"its targets were not measured: {error}"
-    row["message"] = "; ".join(part for part in (row.get("message"), sentence) if part)
-    row["reason"] = row.get("reason") or Reason.TARGETS_FAILED.value
-    row.update(dict.fromkeys(_OF_TARGETS))
+    return {
+        "message": "; ".join(part for part in (row.get("message"), sentence) if part),
+        "reason": row.get("reason") or Reason.TARGETS_FAILED.value,
+        "n_targets": None,
+        "targets_dx_px": None,
+        "targets_dy_px": None,
+        "psf_stars": None,
+        "psf_chi2": None,
+    }
 
 
-def _frame_row(version: int, forced: ForcedMeasurements | None) -> dict[str, Any]:
-    """Return what ``frames`` tells of the targets of a frame."""
-    row: dict[str, Any] = {"targets_version": version, "n_targets": 0 if forced is None else len(forced)}
+def _frame_row(version: int, forced: ForcedMeasurements | None) -> FrameRow:
+    """Return what ``frames`` says of the targets of a frame."""
+    row: FrameRow = {"targets_version": version, "n_targets": 0 if forced is None else len(forced)}
     if forced is not None:
         row |= {"targets_dx_px": forced.shift_px[0], "targets_dy_px": forced.shift_px[1]}
         row |= {"psf_stars": forced.quality.n_stars, "psf_chi2": forced.psf_chi2}

@@ -14,6 +14,7 @@ import dask
 from skylake import logs
 from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED
+from skylake.core.frame_step import Step
 from skylake.errors import FrameError, LakeError, reason_of
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.read_ahead import ahead
@@ -27,6 +28,7 @@ from skylake.image.fitsio.read_fits import peek_header, peeked_size, read_file
 from skylake.image.masters.master_library import Library
 from skylake.image.psf.psf_model import PsfModel, PsfSums, solve_psf
 from skylake.image.psf.psf_stars import sums_of_frame
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
 
 _log = logs.get(__name__)
@@ -267,6 +269,13 @@ def sum_frames(paths: Sequence[str], camera: _Camera) -> list[PsfSums | None]:
 
 
 def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) -> list[PsfSums | None]:
+    params = ReduceParams(
+        library=camera.library,
+        sky=sky,
+        finish=lambda extracted: Step(sums_of_frame(extracted)),
+        unplaced=True,
+        keeper=camera.kept,
+    )
     found: list[PsfSums | None] = []
     for path in ahead(paths):
         try:
@@ -274,10 +283,5 @@ def _sum_frames(paths: Sequence[str], camera: _Camera, sky: SkySource | None) ->
         except FrameError:
             found.append(None)
             continue
-        found.append(
-            reduce_frame(
-                content, camera.profile, library=camera.library, sky=sky, finish=sums_of_frame, unplaced=True,
-                keeper=camera.kept,
-            ).finished
-        )  # fmt: skip
+        found.append(reduce_frame(content, camera.profile, params).finished)
     return found

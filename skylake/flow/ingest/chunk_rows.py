@@ -6,19 +6,59 @@ encoded, and the rows of a pixel are a piece of the file that is mapped, not cop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skylake.errors import LakeError, cannot_be_written, reason_of
+from skylake.errors import Corrections, LakeError, cannot_be_written, reason_of
 from skylake.lake.storage.parts import sort_rows
 from skylake.schema import load
 from skylake.sky.pixels import Pixel, PixelTree, pixel_range
 
 _INDEX = "_healpix_29"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Frames that one task has reduced.
+
+    Attributes
+    ----------
+    frames : pyarrow.Table
+        Their rows, without the descriptions of columns.
+    sources, forced : Path or None
+        Files with their detections and their targets, sorted by position; None if there are none.
+    repeated : tuple of str
+        Files whose content is that of another file.
+    corrections : mapping
+        frame_id to the keys of the profile that the message of the frame wants to have other values, and these.
+    """
+
+    frames: pa.Table
+    sources: Path | None = None
+    repeated: tuple[str, ...] = ()
+    forced: Path | None = None
+    corrections: Mapping[int, Corrections] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Callable[..., Chunk], tuple[object, ...]]:
+        """Go to another process with the rows as one message."""
+        others = self.sources, self.repeated, self.forced, self.corrections
+        return (_chunk_of, (message_of(self.frames), *others))
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """The files by table."""
+        return {"sources": self.sources, "forced_sources": self.forced}
+
+
+def _chunk_of(frames: bytes, *others: Any) -> Chunk:
+    """Return a chunk that another process has sent."""
+    return Chunk(table_of(frames), *others)
 
 
 def write_rows(tables: Sequence[pa.Table | None], table: str, out: Path) -> Path | None:

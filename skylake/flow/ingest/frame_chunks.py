@@ -1,26 +1,49 @@
-"""Frames in tasks of many: reduced by the workers, filed by night, and each content but once."""
+"""Frames in tasks of many, whose chunks outlive their run: one that is killed, or loses its power, does not lose them.
+
+A chunk is a folder that gets its name when all of it is written, with a note of what is in it: the files of the
+frames as they were, what the rows were made with, and size and digest of each file of rows. Nothing is forced to
+disk, which would cost more than it may save: what a loss of power has cut short does not fit its note. The next
+ingest of these frames takes up the chunks that fit, and drops the others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import dask
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from skylake.errors import SkylakeError
+from skylake.errors import Corrections, SkylakeError, cannot_be_written
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import dwindling
-from skylake.flow.ingest.frame_tasks import Chunk, Reduction, lost_frame, reduce_chunk
-from skylake.flow.ingest.lake_frames import Seen
-from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, Piece, gaps, reduce_kept
+from skylake.flow.forced.psf_history import Stamp, stamp_of
+from skylake.flow.ingest.chunk_rows import Chunk, message_of, table_of
+from skylake.flow.ingest.frame_tasks import Reduction, as_text, lost_frame, reduce_chunk, reduce_pieces
+from skylake.flow.ingest.known_files import Seen, is_retried
+from skylake.lake import Lake
+from skylake.lake.storage.parts import file_sha256
 
 #: Frames in one task at most; dask spends some milliseconds on each task.
 _CHUNK = 64
-#: Frames in one task that are reduced again with what their neighbours tell.
+#: Frames in one task that are reduced again with what their neighbours say.
 _PLACED_CHUNK = 4
+#: A chunk is closed after so many seconds of work: no more of it can be lost.
+_SPAN_S = 5.0
+_NOTE, _FRAMES = "chunk.json", "frames.arrow"
+
+Piece = tuple[str, Chunk]
+"""The first file of a chunk, and the chunk: files of a night are reduced in order, so this tells its place."""
 
 
 def without_repeats(chunk: Chunk, seen: Seen) -> Chunk:
@@ -124,5 +147,230 @@ def _file_by_night(chunks: dict[int, list[Chunk]], night: int, chunk: Chunk) -> 
     for one in nights:
         rows = chunk.frames.filter(pc.equal(chunk.frames["night"], one))
         files = (chunk.sources, chunk.forced) if one else (None, None)
-        chunks.setdefault(one, []).append(Chunk(rows, files[0], forced=files[1]))
+        moved = Chunk(rows, files[0], forced=files[1], corrections=chunk.corrections)
+        chunks.setdefault(one, []).append(moved)
     chunks.setdefault(night, []).append(Chunk(chunk.frames.slice(0, 0), None, chunk.repeated))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptChunks:
+    """Where a run keeps chunks, and what those of each night are made with.
+
+    Attributes
+    ----------
+    folder : Path
+        In the staging folder of the lake, which all workers see.
+    made_with : dict
+        Night to the digest of all that rows follow from, but for the frames.
+    """
+
+    folder: Path
+    made_with: Mapping[int, str]
+
+    def keep(self, name: str, night: int, stamps: Mapping[str, Stamp | None], chunk: Chunk) -> Chunk:
+        """Note what is in the folder of a chunk that is written, and give it its name; return the chunk there.
+
+        Frames that had better be tried again, and copies, are not noted, so nobody takes them up.
+
+        Raises
+        ------
+        LakeError
+            If it cannot be written.
+        """
+        partial, folder = self.partial(name), self.folder / name
+        frames = partial / _FRAMES
+        again = [is_retried(reason) for reason in chunk.frames["reason"].to_pylist()]
+        left = {*compress(chunk.frames["file"].to_pylist(), again), *map(as_text, chunk.repeated)}
+        noted = {file: stamp for file, stamp in stamps.items() if as_text(file) not in left}
+        try:
+            frames.parent.mkdir(parents=True, exist_ok=True)
+            # Rows of detections of the others stay: only those of the frames of a chunk are read.
+            lasting = pc.invert(pa.array(again, pa.bool_()))
+            frames.write_bytes(message_of(chunk.frames.filter(lasting)))
+            paths = {"frames": frames, **chunk.tables}
+            note = {
+                "made_with": self.made_with.get(night),
+                "night": night,
+                "files": [(file, *(stamp or ())) for file, stamp in noted.items()],
+                "tables": {
+                    table: (path.name, path.stat().st_size, file_sha256(path))
+                    for table, path in paths.items()
+                    if path is not None
+                },
+                "corrections": list(chunk.corrections.items()),
+            }
+            if noted:
+                (partial / _NOTE).write_text(json.dumps(note), encoding="utf-8")
+            # Another worker that did the same may have been quicker.
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        except OSError as error:
+            raise cannot_be_written(folder, error, "a chunk of frames") from error
+        return _chunk(folder, paths, chunk)
+
+    def partial(self, name: str) -> Path:
+        """Return the folder in which this process writes a chunk: one that was taken for dead may write it too."""
+        return self.folder / f".{name}.{os.getpid()}.tmp"
+
+    def of_task(self, name: str, night: int) -> list[tuple[list[str], Chunk]]:
+        """Return the chunks that a task has finished, each with its files: its worker may have died since."""
+        notes = [_Note.read(folder) for folder in sorted(self.folder.glob(f"{name}-*"))]
+        fit = [note for note in notes if note is not None and note.fits(night, self.made_with.get(night))]
+        found = [(list(note.stamps), note.chunk()) for note in fit]
+        return [(files, chunk) for files, chunk in found if chunk is not None]
+
+
+def reduce_kept(
+    paths: Sequence[str], reduction: Reduction, night: int, kept: KeptChunks, name: str
+) -> list[Piece]:
+    """Reduce frames one after the other, in chunks of some seconds that are kept; runs on a worker."""
+    done = kept.of_task(name, night)
+    found = [(files[0], chunk) for files, chunk in done]
+    known = {file for files, _ in done for file in files}
+    left = [path for path in paths if path not in known]
+    if not left:
+        return found
+    stamps = {path: stamp_of(path) for path in left}
+    # Those that are not noted have their number too.
+    first = len(list(kept.folder.glob(f"{name}-*")))
+
+    def out(number: int) -> Path:
+        return kept.partial(f"{name}-{first + number}") / "sources.arrow"
+
+    scratch = kept.folder / f".{name}.sky"
+    for number, (files, chunk) in enumerate(reduce_pieces(left, reduction, out, scratch, _SPAN_S)):
+        mine = {file: stamps[file] for file in files}
+        found.append((files[0], kept.keep(f"{name}-{first + number}", night, mine, chunk)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a chunk tells of itself."""
+
+    folder: Path
+    made_with: str | None
+    night: int
+    stamps: Mapping[str, Stamp | None]
+    tables: Mapping[str, tuple[str, int, str]]
+    corrections: Mapping[int, Corrections]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Note | None:
+        """Read the note of a chunk; None if there is none, or it was cut short."""
+        try:
+            told: dict[str, Any] = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+            stamps = {file: (stamp[0], stamp[1]) if stamp else None for file, *stamp in told["files"]}
+            corrections = dict(told["corrections"])
+            return cls(folder, told["made_with"], told["night"], stamps, told["tables"], corrections)
+        except (OSError, ValueError, KeyError, IndexError):
+            return None
+
+    def fits(self, night: int, made_with: str | None) -> bool:
+        """Tell whether the frames would be reduced in the same way now, and their files are what they were."""
+        same = made_with is not None and (self.night, self.made_with) == (night, made_with)
+        return same and all(
+            stamp is not None and stamp_of(file) == stamp for file, stamp in self.stamps.items()
+        )
+
+    def chunk(self) -> Chunk | None:
+        """Return the chunk; None if a file of it is not what was written."""
+        paths = {table: self.folder / name for table, (name, *_) in self.tables.items()}
+        try:
+            for table, (_, n_bytes, sha256) in self.tables.items():
+                if paths[table].stat().st_size != n_bytes or file_sha256(paths[table]) != sha256:
+                    return None
+            frames = table_of(paths["frames"].read_bytes())
+        except OSError:
+            return None
+        return Chunk(frames, paths.get("sources"), (), paths.get("forced_sources"), self.corrections)
+
+
+def _chunk(folder: Path, paths: Mapping[str, Path | None], chunk: Chunk) -> Chunk:
+    """Return a chunk whose folder has another name by now."""
+    sources, forced = (
+        None if path is None else folder / path.name for path in (paths["sources"], paths["forced_sources"])
+    )
+    return replace(chunk, sources=sources, forced=forced)
+
+
+class LeftChunks:
+    """The chunks of frames of a camera that runs have left which were interrupted.
+
+    Parameters
+    ----------
+    lake : Lake
+    camera : str
+    files : collection of str
+        Those that this run is about. Chunks of other frames are left to whoever comes back for them.
+    """
+
+    def __init__(self, lake: Lake, camera: str, files: Collection[str]) -> None:
+        self._notes: list[_Note] = []
+        self._folders = lake.interrupted_stages(stage_name(camera))
+        for folder in self._folders:
+            for one in _entries(folder):
+                note = _Note.read(one)
+                if note is None:
+                    shutil.rmtree(one, ignore_errors=True)
+                elif any(file in files for file in note.stamps):
+                    self._notes.append(note)
+
+    def take(self, window: Mapping[int, Sequence[str]], kept: KeptChunks) -> dict[int, dict[str, Piece]]:
+        """Take what fits of the frames of some nights over to a run; return file to chunk by night."""
+        found: dict[int, dict[str, Piece]] = {night: {} for night in window}
+        wanted = {night: set(files) for night, files in window.items()}
+        for number, note in enumerate(self._notes):
+            mine = found.get(note.night)
+            if (
+                mine is None
+                or not wanted[note.night].issuperset(note.stamps)
+                or not mine.keys().isdisjoint(note.stamps)
+            ):
+                continue
+            if not note.fits(note.night, kept.made_with.get(note.night)):
+                continue
+            folder = kept.folder / f"left-{time.monotonic_ns()}-{number}"
+            try:
+                note.folder.rename(folder)
+            except OSError:
+                continue  # another run was quicker
+            moved = _Note.read(folder)
+            chunk = None if moved is None else moved.chunk()
+            if chunk is not None:
+                mine.update(dict.fromkeys(note.stamps, (next(iter(note.stamps)), chunk)))
+        return found
+
+    def drop(self) -> None:
+        """Remove what was of no use, and the folders that are empty."""
+        for note in self._notes:
+            shutil.rmtree(note.folder, ignore_errors=True)
+        for folder in self._folders:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder that another run may remove."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def stage_name(camera: str) -> str:
+    """Return the name of the staging folders in which chunks of a camera are kept."""
+    return f"chunks-{camera}"
+
+
+def gaps(files: Sequence[str], taken: Collection[str]) -> Iterator[list[str]]:
+    """Yield the files that are left between those that were taken, in order: no chunk reaches over another."""
+    gap: list[str] = []
+    for file in files:
+        if file not in taken:
+            gap.append(file)
+        elif gap:
+            yield gap
+            gap = []
+    if gap:
+        yield gap

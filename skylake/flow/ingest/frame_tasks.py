@@ -5,89 +5,51 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from skylake.cameras import Profile, read_header
 from skylake.core.batch import UNDATED, night_of
-from skylake.core.camera import Camera
-from skylake.core.flags import FrameFlag
 from skylake.core.frame import FileContent
-from skylake.core.reasons import Reason, Status
-from skylake.errors import FrameError, FrameFailed
+from skylake.core.frame_row import FrameRow
+from skylake.core.reasons import Reason
+from skylake.errors import Corrections, FrameError, FrameFailed
 from skylake.flow.astrometry.star_patterns import Patterns
 from skylake.flow.execution.read_ahead import ahead
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.forced.detection_files import KeptFiles
-from skylake.flow.forced.forced_stage import Forcing, note_failure
+from skylake.flow.forced.forced_stage import Forcing, failure_row
+from skylake.flow.forced.psf_history import stamp_of
 from skylake.flow.forced.target_list import TargetList
-from skylake.flow.ingest.chunk_rows import message_of, table_of, write_rows
+from skylake.flow.ingest.chunk_rows import Chunk, write_rows
 from skylake.flow.masters.build_masters import library_of
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource
+from skylake.image.detrend.frame_conditions import SkyFinder
 from skylake.image.distortion.distortion_epochs import Epoch, in_force
 from skylake.image.fitsio.read_fits import peek_header, read_file
 from skylake.image.masters.master_library import Library
-from skylake.image.psf.default_growth import UsualCorrections
-from skylake.image.reduction.reduce_frame import (
-    Finisher,
-    ReducedFrame,
-    describe_header_row,
-    new_row,
-    reduce_frame,
-)
+from skylake.image.reduction.frame_record import Finisher, ReducedFrame, ReduceParams, failed_frame, new_row
+from skylake.image.reduction.frame_stages import header_row
+from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.expected_pointing import Guide
-from skylake.image.solving.locate_frame import Solver
+from skylake.image.solving.located_frame import Reference, Solver
 from skylake.image.solving.neighbour_frames import Prior
 from skylake.image.wcs.header_wcs import StarFinder, Stars
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.lake.cameras.stored_focal_planes import read_placed
 from skylake.lake.cameras.stored_geometries import read_geometries
+from skylake.revision import code_version
+from skylake.schema import load
+from skylake.sky.asterism_index import index_path
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 from skylake.table.forced_sources import forced_table
 from skylake.table.frames import frames_table
 from skylake.table.sources import sources_table, whole_sky_site
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Frames that one task has reduced.
-
-    Attributes
-    ----------
-    frames : pyarrow.Table
-        Their rows, without the descriptions of columns.
-    sources, forced : Path or None
-        Files with their detections and their targets, sorted by position; None if there are none.
-    repeated : tuple of str
-        Files whose content is that of another file.
-    """
-
-    frames: pa.Table
-    sources: Path | None = None
-    repeated: tuple[str, ...] = ()
-    forced: Path | None = None
-
-    def __reduce__(
-        self,
-    ) -> tuple[Callable[..., Chunk], tuple[bytes, Path | None, tuple[str, ...], Path | None]]:
-        """Go to another process with the rows as one message."""
-        return (_chunk_of, (message_of(self.frames), self.sources, self.repeated, self.forced))
-
-    @property
-    def tables(self) -> dict[str, Path | None]:
-        """The files by table."""
-        return {"sources": self.sources, "forced_sources": self.forced}
-
-
-def _chunk_of(frames: bytes, sources: Path | None, repeated: tuple[str, ...], forced: Path | None) -> Chunk:
-    """Return a chunk that another process has sent."""
-    return Chunk(table_of(frames), sources, repeated, forced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +97,73 @@ class Reduction:
             ),
         )
 
+    def params(self, sky: SkyFinder | None, finish: Finisher | None) -> ReduceParams:
+        """Return what each frame is reduced with, given what makes its sky and what measures its targets."""
+        find_stars = star_finder(self)
+        reference = None
+        if find_stars is not None:
+            reference = Reference(find_stars, plate_solver(self), self.epochs, self.guide, self.catalog_name)
+        return ReduceParams(
+            reference,
+            library=self.library,
+            sky=sky,
+            finish=finish,
+            keeper=self.kept,
+            usual=None if self.forcing is None else self.forcing.corrections,
+        )
+
+
+def made_with(reduction: Reduction, night: int, files: Collection[str]) -> str:
+    """Return the digest of all that the rows of frames of a night follow from, but for the frames themselves.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    night : int
+    files : collection of str
+        All files of the night, those that the lake holds too.
+    """
+    from dask.tokenize import tokenize
+
+    catalog, forcing, some = reduction.catalog, reduction.forcing, set(files)
+    psfs = {} if forcing is None else {key: psf for key, psf in forcing.psfs.items() if key.night == night}
+    return str(
+        tokenize(
+            code_version(),
+            _forms(),
+            reduction.profile.sha256,
+            None if catalog is None else (catalog.name, catalog.checksum, stamp_of(str(index_path(catalog)))),
+            None if reduction.library is None else sorted(reduction.library.checksums.items()),
+            None if forcing is None else forcing.targets.name,
+            # Frames without a filter have None, which is neither more nor less than a name.
+            sorted(
+                ((tuple(key), psf) for key, psf in psfs.items()),
+                key=lambda one: (one[0][0], one[0][1] or "", one[0][2]),
+            ),
+            [tuple(one) for one in reduction.neighbours if one.file in some],
+            reduction.epochs,
+            reduction.guide,
+            sorted((frame, file) for frame, file in reduction.known.items() if file in some),
+        )
+    )
+
+
+@cache
+def _forms() -> tuple[str, ...]:
+    """Return the checksums of the schemas of the rows."""
+    return tuple(load(table).sha256 for table in ("frames", "sources", "forced_sources"))
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One frame as tables: its row, and its detections and targets or None."""
+    """One frame as tables: its row, and its detections and targets or None; and what it wants in the profile."""
 
     frame_id: int
     file: str
     frames: pa.Table
     sources: pa.Table | None
-    forced: pa.Table | None = None
+    forced: pa.Table | None
+    corrections: Corrections
 
 
 def peek_nights(paths: Sequence[str], profile: Profile) -> list[int]:
@@ -199,31 +218,19 @@ def reduce_pieces(
     seconds : float
         A piece ends with the first frame that is done so long after it was begun.
     """
-    find_stars, finish = star_finder(reduction), _finisher(reduction)
-    known = dict(reduction.known)
+    known, profile = dict(reduction.known), reduction.profile
     sky = (
-        SkySource(reduction.neighbours, reduction.profile, reduction.library, scratch)
-        if reduction.neighbours
-        else None
+        SkySource(reduction.neighbours, profile, reduction.library, scratch) if reduction.neighbours else None
     )
-    measure = partial(
-        _measure,
-        profile=reduction.profile,
-        find_stars=find_stars,
-        library=reduction.library,
-        sky=sky,
-        finish=finish,
-        solver=plate_solver(reduction),
-        epochs=reduction.epochs,
-        guide=reduction.guide,
-        catalog=reduction.catalog_name,
-        priors=reduction.priors,
-        keeper=reduction.kept,
-        usual=None if reduction.forcing is None else reduction.forcing.corrections,
-    )
+    params = reduction.params(sky, _finisher(reduction))
+
+    def measure(content: FileContent, row: FrameRow) -> _Rows:
+        prior = reduction.priors.get(row["file"])
+        return _tables(reduce_frame(content, profile, params, prior, row), profile)
+
     piece, number, begun, left = _Piece(), 0, time.monotonic(), len(paths)
     for path in ahead(paths):
-        rows = _reduce(path, reduction.profile, known, measure)
+        rows = _reduce(path, profile, known, measure)
         piece.files.append(path)
         left -= 1
         if rows is None:
@@ -253,7 +260,8 @@ class _Piece:
         forced = write_rows(
             [rows.forced for rows in self.reduced], "forced_sources", out.with_suffix(".forced.arrow")
         )
-        return Chunk(frames, sources, tuple(self.repeated), forced)
+        corrections = {rows.frame_id: rows.corrections for rows in self.reduced if rows.corrections}
+        return Chunk(frames, sources, tuple(self.repeated), forced, corrections)
 
 
 def _finisher(reduction: Reduction) -> Finisher | None:
@@ -267,7 +275,7 @@ def _reduce(
     path: str,
     profile: Profile,
     known: dict[int, str],
-    measure: Callable[[FileContent, dict[str, Any]], _Rows],
+    measure: Callable[[FileContent, FrameRow], _Rows],
 ) -> _Rows | None:
     """Reduce one frame to tables; None if its content is known under another name."""
     content = guard(partial(read_file, path))
@@ -281,66 +289,39 @@ def _reduce(
     return _failed(path, profile, content, rows) if isinstance(rows, FrameError) else rows
 
 
-def _measure(
-    content: FileContent,
-    row: dict[str, Any],
-    profile: Profile,
-    find_stars: StarFinder | None,
-    library: Library | None,
-    sky: SkySource | None,
-    finish: Finisher | None,
-    solver: Solver | None,
-    epochs: tuple[Epoch, ...],
-    guide: Guide,
-    catalog: str | None,
-    priors: Mapping[str, Prior | None],
-    keeper: KeptFiles | None,
-    usual: UsualCorrections | None,
-) -> _Rows:
-    prior = priors.get(row["file"])
-    reduced = reduce_frame(
-        content, profile, find_stars, library, sky, finish, row, solver, epochs,
-        guide=guide, catalog=catalog, prior=prior, keeper=keeper, usual=usual,
-    )  # fmt: skip
-    return _tables(reduced, profile)
-
-
 def _failed(path: str, profile: Profile, content: FileContent | None, error: FrameError) -> _Rows:
     """Return the row of a frame that nobody foresaw to fail, with what its header tells, for its night is there."""
-    told = {} if content is None else guard(partial(_told_by_header, path, profile))
+    row = new_row(profile, path, content)
+    told = FrameRow() if content is None else guard(partial(_told_by_header, path, profile))
     if not isinstance(told, FrameError):
-        rows = guard(partial(_filed, new_row(profile, path, content) | told, profile, error))
+        rows = guard(partial(_filed, row | told, profile, error))
         if not isinstance(rows, FrameError):
             return rows
     # Reading the header, or what it tells, is what went wrong.
-    return _filed(new_row(profile, path, content), profile, error)
+    return _filed(row, profile, error)
 
 
-def _told_by_header(path: str, profile: Profile) -> dict[str, Any]:
+def _told_by_header(path: str, profile: Profile) -> FrameRow:
     header = peek_header(path, profile.base.header.extension)
-    if header is None:
-        return {}
-    row = describe_header_row(read_header(header, profile, Path(path).name))
-    return row | {"flags": int(row["flags"])}
+    return {} if header is None else header_row(read_header(header, profile, Path(path).name))
 
 
-def _filed(row: dict[str, Any], profile: Profile, error: FrameError) -> _Rows:
-    reduced = ReducedFrame(row)
-    reduced.file_under(error)
-    return _tables(reduced, profile)
+def _filed(row: FrameRow, profile: Profile, error: FrameError) -> _Rows:
+    return _tables(failed_frame(row, error), profile)
 
 
 def _tables(reduced: ReducedFrame, profile: Profile) -> _Rows:
     """Return a frame as tables that fit their schemas, so that none spoils those of the others."""
-    row, sources = reduced.row | {"file": as_text(reduced.row["file"])}, None
+    row, sources = reduced.row.copy(), None
+    row["file"] = as_text(row["file"])
     site = whole_sky_site(profile.at(row.get("mjd_mid")))
     if reduced.sources is not None and reduced.ra_deg is not None and reduced.dec_deg is not None:
         sources = sources_table(row, reduced.sources, reduced.ra_deg, reduced.dec_deg, site)
     forced = None if reduced.finished is None else guard(partial(forced_table, row, reduced.finished, site))
     if isinstance(forced, FrameError):
-        note_failure(row, forced)
+        row |= failure_row(row, forced)
         forced = None
-    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced)
+    return _Rows(row["frame_id"], row["file"], frames_table([row]), sources, forced, reduced.corrections)
 
 
 def as_text(path: str) -> str:
@@ -355,47 +336,13 @@ def lost_frame(path: str, profile: Profile, error: BaseException) -> Chunk:
         Reason.WORKER_LOST,
         f"the worker died twice on this frame ({type(error).__name__}); give workers more memory and retry",
     )
-    return Chunk(
-        _bare(_failed(path, profile, None if isinstance(content, FrameError) else content, lost).frames)
-    )
+    rows = _failed(path, profile, None if isinstance(content, FrameError) else content, lost)
+    return Chunk(_bare(rows.frames))
 
 
 def _bare(rows: pa.Table) -> pa.Table:
     """Return rows without what their schema tells of each column: it is larger than they, and travels along."""
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
-
-
-def unchecked_files(frames: pa.Table) -> list[str]:
-    """Return the files of good frames that point where the catalog has too few stars to check their WCS."""
-    rows = frames.select(["file", "status", "flags", "wcs_expected"]).to_pylist()
-    return [
-        row["file"]
-        for row in rows
-        # Without a catalog nothing is expected, which is no surprise.
-        if row["status"] == Status.OK
-        and row["flags"] & FrameFlag.WCS_UNCHECKED
-        and row["wcs_expected"] is not None
-    ]
-
-
-def contradicting_files(frames: pa.Table) -> list[str]:
-    """Return the good frames that have a message, as one that contradicts the profile, each with that sentence."""
-    rows = frames.select(["file", "status", "reason", "message"]).to_pylist()
-    return [
-        f"{row['file']}: {row['message']}"
-        for row in rows
-        if row["status"] == Status.OK and row["reason"] is None and row["message"] is not None
-    ]
-
-
-def unexposed_files(frames: pa.Table, camera: Camera) -> list[str]:
-    """Return the files of good frames whose cards tell no exposure, though the profile names some that should."""
-    rows = frames.select(["file", "status", "flags"]).to_pylist() if camera.header.exposure.cards else []
-    return [
-        row["file"]
-        for row in rows
-        if row["status"] == Status.OK and row["flags"] & FrameFlag.EXPOSURE_ASSUMED
-    ]
 
 
 def star_finder(reduction: Reduction) -> StarFinder | None:

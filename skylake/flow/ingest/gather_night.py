@@ -15,8 +15,13 @@ import pyarrow.compute as pc
 
 from skylake.core.batch import Batch
 from skylake.core.ids import config_sha256
-from skylake.flow.ingest.chunk_rows import pixels_of, read_rows, rows_of_frames, rows_of_pixel
-from skylake.flow.ingest.frame_tasks import Chunk
+from skylake.flow.ingest.chunk_rows import (
+    Chunk,
+    pixels_of,
+    read_rows,
+    rows_of_frames,
+    rows_of_pixel,
+)
 from skylake.lake.layout import part_file
 from skylake.lake.storage.parts import Part, PartFile, sort_rows, stage_part, write_part_file
 from skylake.lake.storage.slices import Slice, read_files, read_told, require_told
@@ -57,23 +62,37 @@ class Existing:
         return self.sources if table == "sources" else self.forced
 
 
+@dataclass(frozen=True, slots=True)
+class MadeFrom:
+    """What new frames were reduced with, which is among what parts are made from.
+
+    Attributes
+    ----------
+    profile_sha256 : str
+        That of the profile.
+    checksums : mapping
+        Name to SHA-256 of the masters that they may have been reduced with.
+    targets : str
+        The list of targets that was measured on them; empty if there is none.
+    """
+
+    profile_sha256: str
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    targets: str = ""
+
+
 def gather_batch(
     batch: Batch,
     chunks: Sequence[Chunk],
     existing: Existing,
     tree: PixelTree,
     staging: Path,
-    profile_sha256: str,
-    checksums: Mapping[str, str] | None = None,
-    targets: str = "",
+    made_from: MadeFrom,
     tables: Sequence[str] = TABLES,
 ) -> tuple[Part, ...]:
     """Write the parts of a batch, or those of some tables; memory is bounded by one pixel of the night.
 
     A frame that is new replaces the one of the same content, and the one that had its file's name.
-    `profile_sha256` is that of the profile with which the new ones were reduced, `checksums` those of the masters
-    that they may have been reduced with, and `targets` tells the list of targets that was measured on them; all are
-    among what the parts are made from.
 
     Returns
     -------
@@ -83,10 +102,10 @@ def gather_batch(
     fresh = _first_of_each([chunk.frames for chunk in chunks])
     old = _kept(existing, fresh)
     frames = pa.concat_tables([fresh, old])
-    inputs = _inputs(frames, profile_sha256, existing.inputs if old.num_rows else {}, targets)
+    inputs = _inputs(frames, made_from, existing.inputs if old.num_rows else {})
     if geometries := sorted(set(pc.unique(frames["wcs_geometry"]).to_pylist()) - {None}):
         inputs["geometries"] = " ".join(geometries)
-    if used := masters_configuration(frames, checksums or {}):
+    if used := masters_configuration(frames, made_from.checksums):
         inputs["masters"] = config_sha256(used)
     kept = set(old["frame_id"].to_pylist())
 
@@ -129,13 +148,14 @@ def _part(batch: Batch, table: str, files: tuple[PartFile, ...], inputs: dict[st
     )
 
 
-def _inputs(frames: pa.Table, profile_sha256: str, before: Mapping[str, str], targets: str) -> dict[str, str]:
+def _inputs(frames: pa.Table, made_from: MadeFrom, before: Mapping[str, str]) -> dict[str, str]:
     """Return what a night is made from: the content of its files, and the profiles they were reduced with."""
+    profile_sha256 = made_from.profile_sha256
     inputs = {"configuration": profile_sha256, "files": files_sha256(frames)}
     earlier = {*before.get("earlier_configurations", "").split(), before.get("configuration", profile_sha256)}
     if earlier := earlier - {profile_sha256}:
         inputs["earlier_configurations"] = " ".join(sorted(earlier))
-    lists = {*before.get("targets", "").split(), *targets.split()}
+    lists = {*before.get("targets", "").split(), *made_from.targets.split()}
     if lists:
         inputs["targets"] = " ".join(sorted(lists))
     return inputs

@@ -6,14 +6,11 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import dask
 
 from skylake.cameras import Profile
 from skylake.core.batch import Batch
-from skylake.core.camera import Camera
-from skylake.core.reasons import Reason, Status
 from skylake.errors import LakeError, reason_of, together
 from skylake.flow.astrometry.learn_geometry import learn_geometries
 from skylake.flow.discover_files import find_frames
@@ -23,130 +20,65 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.flow.execution.task_pieces import shared_out
 from skylake.flow.forced.detection_files import KeptFiles
 from skylake.flow.forced.psf_pool import pool_psfs
-from skylake.flow.ingest.commit_nights import commit_nights, existing_parts, failure, loosen_changed
-from skylake.flow.ingest.frame_chunks import reduce_again, reduce_frames, without_repeats
-from skylake.flow.ingest.frame_tasks import (
-    Chunk,
-    Reduction,
-    contradicting_files,
-    peek_nights,
-    unchecked_files,
-    unexposed_files,
+from skylake.flow.ingest.chunk_rows import Chunk
+from skylake.flow.ingest.commit_nights import Moves, commit_nights, existing_parts, failure, loosen_changed
+from skylake.flow.ingest.frame_chunks import (
+    KeptChunks,
+    LeftChunks,
+    reduce_again,
+    reduce_frames,
+    stage_name,
+    without_repeats,
 )
-from skylake.flow.ingest.gather_night import SHARED, TABLES, for_tasks, gather_batch, joined
+from skylake.flow.ingest.frame_tasks import Reduction, made_with, peek_nights
+from skylake.flow.ingest.gather_night import SHARED, TABLES, MadeFrom, for_tasks, gather_batch, joined
+from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
 from skylake.flow.ingest.known_files import Known, identify, lacked_by, read_tried, write_repeats, write_tried
+from skylake.flow.ingest.multi_detector import LOST, ingest_chips
 from skylake.flow.ingest.neighbour_pass import Priors, place_lost
-from skylake.flow.ingest.night_moves import Moves
-from skylake.flow.ingest.overlapping_exposures import overlapping
-from skylake.flow.ingest.profile_contradictions import Contradiction, contradictions
+from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions, overlapping
 from skylake.flow.ingest.row_protection import require_means, without_misplaced, without_worse
-from skylake.flow.ingest.saved_chunks import KeptChunks, LeftChunks, made_with, stage_name
 from skylake.flow.sky.one_sided_skies import nights_with_later_sky
 from skylake.flow.sky.sky_frames import sky_frames
-from skylake.image.solving.expected_pointing import Attitude
-from skylake.lake import Lake, Part
+from skylake.lake import Lake
 from skylake.lake.cameras.stored_geometries import read_geometries
 
 #: Frames in flight per worker: nights are taken together until there are so many.
 _WINDOW = 128
 #: Headers read in one task.
 _PEEK_CHUNK = 256
-_REPORTED = ["camera", "night", "mjd_mid", "file", "status", "reason", "message"]
 
 
-@dataclass(frozen=True, slots=True)
-class IngestOptions:
-    """What to ingest.
+def ingest_frames(
+    lake: Lake,
+    chips: Sequence[Profile],
+    paths: Iterable[str | Path],
+    workers: Workers,
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest frames of a camera of one chip or of several.
 
-    Attributes
-    ----------
-    redo : bool
-        Reduce frames again that the lake holds already.
-    first_night, last_night : int or None
-        Nights (YYYYMMDD) to take; frames without a time are then left out.
-    attitudes : dict
-        File to how the telescope pointed, of frames whose siblings in a mosaic tell.
-    neighbours : bool
-        Whether frames before and after are asked where a frame points that does not tell it.
-    retry : frozenset of str
-        Reasons of frames to reduce again, whether or not there is something new for them.
+    Parameters and errors are those of :func:`ingest`, but for `chips`: what :func:`skylake.cameras.load_chips` gives.
+    Chips of one camera are ingested one after the other, and help each other to where they point. Of a camera of the
+    whole sky frames whose geometry was not known are reduced again, if others have shown it.
     """
+    options = options or IngestOptions()
 
-    redo: bool = False
-    first_night: int | None = None
-    last_night: int | None = None
-    attitudes: Mapping[str, Attitude] = field(default_factory=dict)
-    neighbours: bool = True
-    retry: frozenset[str] = frozenset()
+    def run(profile: Profile, files: Iterable[str | Path], options: IngestOptions) -> IngestReport:
+        return ingest(lake, profile, files, workers, options, progress)
 
-    def takes(self, night: int) -> bool:
-        """Tell whether a night is to be taken."""
-        first = self.first_night is None or night >= self.first_night
-        return first and (self.last_night is None or night <= self.last_night)
-
-
-@dataclass(slots=True)
-class IngestReport:
-    """What an ingest did.
-
-    Attributes
-    ----------
-    counts : dict
-        Frames by status.
-    problems : list of dict
-        camera, file, status, reason and message of each frame that is not ok or lacks its targets.
-    batches : list of dict
-        camera, night, frames, ok, sources and forced_sources of each batch that was committed.
-    n_known : int
-        Files that the lake held already.
-    repeated : list of str
-        Files with the content of another.
-    complaints : list of str
-        What was wrong with the folders named.
-    n_otherwise : int
-        Nights of the camera in the lake that were made, all or in part, with another configuration of it.
-    unchecked : list of str
-        Good files whose WCS could not be checked, since the catalog has too few stars where it points.
-    unexposed : list of str
-        Good files whose cards tell no exposure, though the profile names some that should.
-    contradicting : list of str
-        Good files whose stars contradict the profile, or whose header or pixels are told of, with a sentence.
-    contradictions : list of Contradiction
-        What several frames say against the profile in the same way.
-    half_skies : list of int
-        Nights in the lake with frames whose sky was taken from one side of them alone though both are there by now.
-    overlapping : list of str
-        A sentence for each camera whose exposures last beyond the start of the next frame.
-    kept : list of str
-        A sentence for each file that failed or found no place, of which the lake keeps the good frame that it has.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    batches: list[dict[str, Any]] = field(default_factory=list)
-    n_known: int = 0
-    repeated: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-    n_otherwise: int = 0
-    unchecked: list[str] = field(default_factory=list)
-    unexposed: list[str] = field(default_factory=list)
-    contradicting: list[str] = field(default_factory=list)
-    contradictions: list[Contradiction] = field(default_factory=list)
-    half_skies: list[int] = field(default_factory=list)
-    overlapping: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-
-    @property
-    def n_without_targets(self) -> int:
-        """Good frames whose targets could not be measured."""
-        return sum(problem["reason"] == Reason.TARGETS_FAILED for problem in self.problems)
-
-    @property
-    def all_well(self) -> bool:
-        """Whether every frame was used, with its targets, or skipped on purpose."""
-        return not (self.complaints or self.kept or self.n_without_targets) and not any(
-            self.counts.get(status) for status in (Status.REJECTED.value, Status.FAILED.value)
-        )
+    if len(chips) > 1 or chips[0].base.place.mosaic:
+        return ingest_chips(lake, chips, paths, workers, options, run)
+    (profile,) = chips
+    if not profile.base.astrometry.all_sky:
+        return run(profile, paths, options)
+    before = {one.number for one in read_geometries(lake.layout, profile.name)}
+    report = run(profile, paths, options)
+    lost = {problem["file"] for problem in report.problems if problem["reason"] in LOST}
+    if lost and {one.number for one in read_geometries(lake.layout, profile.name)} - before:
+        report.replace(profile.name, run(profile, sorted(lost), replace(options, redo=True)), lost)
+    return report
 
 
 def ingest(
@@ -154,7 +86,7 @@ def ingest(
     profile: Profile,
     paths: Iterable[str | Path],
     workers: Workers,
-    options: IngestOptions = IngestOptions(),
+    options: IngestOptions | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Ingest frames of one camera.
@@ -171,7 +103,7 @@ def ingest(
     CatalogError
         If the catalog, or the index by which good frames were placed, is lost or damaged.
     """
-    progress = progress or Silent()
+    progress, options = progress or Silent(), options or IngestOptions()
     files, complaints = find_frames(paths)
     report = IngestReport(complaints=complaints)
     if not files:
@@ -212,7 +144,7 @@ def ingest(
         write_tried(lake, profile.name, known.tried)
     report.n_otherwise = _count_otherwise(lake, profile)
     end = lake.snapshot()
-    report.contradictions = contradictions(run.told, profile)
+    report.contradictions = contradictions(run.shown, profile)
     report.half_skies = nights_with_later_sky(end, profile, nights)
     report.overlapping = overlapping(end, profile, nights)
     if failures:
@@ -290,8 +222,8 @@ class _Run:
     report: IngestReport
     neighbours: bool
     left: LeftChunks
-    #: Rows of frames of the sky that are committed.
-    told: list[dict[str, Any]] = field(default_factory=list)
+    #: Frames of the sky that are committed.
+    shown: list[ReportedFrame] = field(default_factory=list)
 
     def asks_neighbours(self, reduction: Reduction) -> bool:
         """Tell whether frames before and after are asked where lost frames point."""
@@ -377,9 +309,13 @@ def _with_geometry(run: _Run, reduction: Reduction, failures: list[LakeError]) -
 
 
 def _publish_window(
-    run: _Run, chunks: dict[int, list[Chunk]], reduction: Reduction, staging: Path, later: Sequence[str],
+    run: _Run,
+    chunks: dict[int, list[Chunk]],
+    reduction: Reduction,
+    staging: Path,
+    later: Sequence[str],
     done: set[int],
-) -> list[LakeError]:  # fmt: skip
+) -> list[LakeError]:
     """Gather reduced frames with those that the lake holds, and commit night by night.
 
     Nights that exchange frames are one commit, or all of them stay as they were. Those that are published are `done`.
@@ -394,9 +330,10 @@ def _publish_window(
     existing = existing_parts(snapshot, batches, chunks, moves, run.known, folder, run.workers, run.progress)
     gather = dask.delayed(gather_batch, pure=False)
     tree = for_tasks(run.lake.tree_of("sources"))
-    how, ways = (profile.sha256, checksums, targets), (TABLES,) if reduction.forcing is None else SHARED
+    made_from = MadeFrom(profile.sha256, checksums, targets)
+    ways = (TABLES,) if reduction.forcing is None else SHARED
     tasks = [
-        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), *how, some)
+        gather(batch, chunks.get(batch.night, []), held, tree, staging / str(batch), made_from, some)
         for batch, held in zip(batches, existing, strict=True)
         for some in ways
     ]
@@ -414,35 +351,7 @@ def _publish_window(
         commit_nights(run.lake, some, profile, staging, snapshot.number, checksums)
         done.update(group)
         for batch, parts in some.items():
-            some_chunks = chunks.get(batch.night, [])
-            run.told.extend(_report_batch(run.report, profile.base, batch, some_chunks, parts, run.progress))
+            shown, line = run.report.add_batch(profile.base, batch, chunks.get(batch.night, []), parts)
+            run.shown.extend(shown)
+            run.progress.line(line)
     return failures
-
-
-def _report_batch(
-    report: IngestReport,
-    camera: Camera,
-    batch: Batch,
-    chunks: list[Chunk],
-    parts: Sequence[Part],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Add a batch to the report; return the rows of its frames of the sky."""
-    _, sources, forced = parts
-    rows = [row for chunk in chunks for row in chunk.frames.select(_REPORTED).to_pylist()]
-    statuses = [row["status"] for row in rows]
-    for status in statuses:
-        report.counts[status] = report.counts.get(status, 0) + 1
-    named = ("camera", "file", "status", "reason", "message")
-    report.problems += [{name: row[name] for name in named} for row in rows if row["reason"] is not None]
-    report.unchecked += [file for chunk in chunks for file in unchecked_files(chunk.frames)]
-    report.contradicting += [told for chunk in chunks for told in contradicting_files(chunk.frames)]
-    report.unexposed += [file for chunk in chunks for file in unexposed_files(chunk.frames, camera)]
-    n_ok = statuses.count(Status.OK.value)
-    entry = {"camera": batch.camera, "night": batch.night, "frames": len(rows), "ok": n_ok}
-    report.batches.append(entry | {"sources": sources.n_rows, "forced_sources": forced.n_rows})
-    targets = f", {forced.n_rows} measurements of targets" if forced.n_rows else ""
-    progress.line(
-        f"ingest {batch}: {n_ok} of {len(rows)} frames ok, {sources.n_rows} sources in the night{targets}"
-    )
-    return [row for row in rows if row["status"] != Status.SKIPPED]

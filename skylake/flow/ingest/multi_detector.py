@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from skylake.flow.astrometry.learn_focal_plane import learn_focal_plane
 from skylake.flow.discover_files import find_frames
 from skylake.flow.execution.cluster import Workers
 from skylake.flow.execution.run_progress import Progress
-from skylake.flow.ingest.ingest_frames import IngestOptions, IngestReport, ingest
+from skylake.flow.ingest.ingest_report import IngestOptions, IngestReport
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.neighbour_pass import changed_priors
 from skylake.flow.masters.build_masters import BuildOptions, BuildReport, build_masters
@@ -28,32 +28,44 @@ from skylake.image.fitsio.read_fits import peek_header
 from skylake.image.solving.expected_pointing import Attitude, PlacedChip, frame_matrix
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_focal_planes import read_placed
-from skylake.lake.cameras.stored_geometries import read_geometries
 
 #: Headers read in one task.
 _PEEK_CHUNK = 256
-#: What siblings can mend.
-_LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
+#: Reasons of frames that others can place.
+LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
 #: A frame with fewer stars tells nothing to its siblings.
 _LEAST_STARS = 6
 
+#: Ingests files and folders of one chip.
+IngestChip = Callable[[Profile, Iterable[str | Path], IngestOptions], IngestReport]
 
-def ingest_camera(
+
+def ingest_chips(
     lake: Lake,
     chips: Sequence[Profile],
     paths: Iterable[str | Path],
     workers: Workers,
-    options: IngestOptions | None = None,
-    progress: Progress | None = None,
+    options: IngestOptions,
+    run: IngestChip,
 ) -> IngestReport:
     """Ingest frames of a camera, chip after chip; then place those whose own stars were too few by their siblings.
 
-    Parameters and errors are those of :func:`skylake.flow.ingest.ingest_frames.ingest`, but for `chips`: what
-    :func:`skylake.cameras.load_chips` gives. A camera of one chip is ingested as ever.
+    Parameters
+    ----------
+    lake : Lake
+    chips : sequence of Profile
+    paths : iterable of path
+        Files and folders.
+    workers : Workers
+    options : IngestOptions
+    run : callable
+        Ingests some files of one chip.
+
+    Raises
+    ------
+    LakeError
+        If there is nothing to read, or as `run` does.
     """
-    options = options or IngestOptions()
-    if len(chips) == 1 and not chips[0].base.place.mosaic:
-        return _ingest_one(lake, chips[0], paths, workers, options, progress)
     files, complaints = find_frames(paths)
     if not files:
         raise LakeError("; ".join(complaints) or "no files were named; name files or folders with frames")
@@ -63,31 +75,14 @@ def ingest_camera(
     alone = replace(options, neighbours=False)
     for profile, some in zip(chips, of_chip, strict=True):
         if some:
-            _add(report, ingest(lake, profile, some, workers, alone, progress))
+            report.add(run(profile, some, alone))
     nights = {int(batch["night"]) for batch in report.batches}
     if nights:
         learn_focal_plane(lake, chips)
-        _place(lake, chips, nights, report, workers, alone, progress)
-        _place_by_neighbours(lake, chips, report, nights, workers, options, progress)
-    return report
-
-
-def _ingest_one(
-    lake: Lake, profile: Profile, paths: Iterable[str | Path], workers: Workers, options: IngestOptions,
-    progress: Progress | None,
-) -> IngestReport:  # fmt: skip
-    """Ingest frames of a camera of one chip.
-
-    Of a camera of the whole sky those of which nobody knew the geometry are reduced again, if others have told it.
-    """
-    if not profile.base.astrometry.all_sky:
-        return ingest(lake, profile, paths, workers, options, progress)
-    before = {one.number for one in read_geometries(lake.layout, profile.name)}
-    report = ingest(lake, profile, paths, workers, options, progress)
-    lost = {problem["file"] for problem in report.problems if problem["reason"] in _LOST}
-    if lost and {one.number for one in read_geometries(lake.layout, profile.name)} - before:
-        again = ingest(lake, profile, sorted(lost), workers, replace(options, redo=True), progress)
-        _replace(report, profile, again, lost, {int(batch["night"]) for batch in again.batches})
+        _place(lake, chips, nights, report, alone, run)
+        if options.neighbours:
+            again = replace(options, redo=True)
+            _place_by_neighbours(lake, chips, nights, report, again, run, workers)
     return report
 
 
@@ -146,57 +141,40 @@ def chips_of_files(files: Sequence[str], chips: Sequence[Profile]) -> list[int]:
     return found
 
 
-def _add(report: IngestReport, further: IngestReport) -> None:
-    """Add the report of another chip."""
-    for status, number in further.counts.items():
-        report.counts[status] = report.counts.get(status, 0) + number
-    report.problems += further.problems
-    report.batches += further.batches
-    report.n_known += further.n_known
-    report.repeated += further.repeated
-    report.complaints += [one for one in further.complaints if one not in report.complaints]
-    report.n_otherwise += further.n_otherwise
-    report.unchecked += further.unchecked
-    report.unexposed += further.unexposed
-    report.contradicting += further.contradicting
-    report.contradictions += further.contradictions
-    report.overlapping += further.overlapping
-    report.kept += further.kept
-    report.half_skies = sorted({*report.half_skies, *further.half_skies})
-
-
 def _place(
-    lake: Lake, chips: Sequence[Profile], nights: set[int], report: IngestReport, workers: Workers,
-    options: IngestOptions, progress: Progress | None,
-) -> None:  # fmt: skip
-    """Reduce frames again whose place their siblings tell."""
+    lake: Lake,
+    chips: Sequence[Profile],
+    nights: set[int],
+    report: IngestReport,
+    options: IngestOptions,
+    run: IngestChip,
+) -> None:
+    """Reduce frames again whose place their siblings know."""
     placed = [read_placed(lake.layout, profile.name) for profile in chips]
     frames = Frames.read(lake.snapshot(), chips, nights)
     attitudes = _attitudes(frames, placed)
-    taken = {
-        (problem["camera"], problem["file"]) for problem in report.problems if problem["reason"] in _LOST
-    }
+    taken = {(problem["camera"], problem["file"]) for problem in report.problems if problem["reason"] in LOST}
     for number, profile in enumerate(chips):
         mine = {
             file: one
             for (chip, file), one in attitudes.items()
             if chip == number and (profile.name, file) in taken
         }
-        if not mine:
-            continue
-        again = ingest(
-            lake, profile, mine, workers, replace(options, redo=True, attitudes=mine), progress
-        )  # fmt: skip
-        _replace(report, profile, again, set(mine), nights)
+        if mine:
+            again = run(profile, mine, replace(options, redo=True, attitudes=mine))
+            report.replace(profile.name, again, mine)
 
 
 def _place_by_neighbours(
-    lake: Lake, chips: Sequence[Profile], report: IngestReport, nights: set[int], workers: Workers,
-    options: IngestOptions, progress: Progress | None,
-) -> None:  # fmt: skip
+    lake: Lake,
+    chips: Sequence[Profile],
+    nights: set[int],
+    report: IngestReport,
+    options: IngestOptions,
+    run: IngestChip,
+    workers: Workers,
+) -> None:
     """Reduce frames again that neither their stars nor their siblings place, but frames before and after can."""
-    if not options.neighbours:
-        return
     for profile in chips:
         solves = profile.base.catalog.over(lake.settings.catalog).solve
         if not solves or profile.base.astrometry.neighbours == "never":
@@ -204,15 +182,14 @@ def _place_by_neighbours(
         asked = changed_priors({night: [] for night in nights}, lake.snapshot(), profile, workers)
         files = {file for some in asked.values() for _, file in some}
         if files:
-            again = ingest(lake, profile, sorted(files), workers, replace(options, redo=True), progress)
-            _replace(report, profile, again, files, nights)
+            report.replace(profile.name, run(profile, sorted(files), options), files)
 
 
 def _attitudes(frames: Frames, placed: Sequence[tuple[PlacedChip, ...]]) -> dict[tuple[int, str], Attitude]:
     """Return how the telescope pointed for each frame that is lost and has siblings that are not."""
     found: dict[tuple[int, str], Attitude] = {}
     for rows in frames.exposures():
-        lost = [row for row in rows if frames.rows[row]["reason"] in _LOST]
+        lost = [row for row in rows if frames.rows[row]["reason"] in LOST]
         mjd = frames.rows[rows[0]]["mjd_mid"]
         here = [next((one for one in epochs if one.holds_at(mjd)), None) for epochs in placed]
         told = [row for row in rows if is_placed(frames.rows[row], _LEAST_STARS)]
@@ -240,29 +217,3 @@ def _attitude(frames: Frames, placed: Sequence[PlacedChip | None]) -> Attitude:
     matrix, covariance = attitude_from(frames.orientations(), places, sigma, scatter)
     direction, angle = np.sqrt(np.diag(covariance)[:2].mean()), np.sqrt(covariance[2, 2])
     return Attitude(matrix, float(direction) * ARCSEC_PER_RADIAN, float(np.degrees(angle)))
-
-
-def _replace(
-    report: IngestReport, profile: Profile, again: IngestReport, files: set[str], nights: set[int]
-) -> None:
-    """Put what became of frames the second time in place of what became of them at first."""
-    for batch in again.batches:
-        same = [
-            one for one in report.batches
-            if (one["camera"], one["night"]) == (batch["camera"], batch["night"])
-        ]  # fmt: skip
-        for one in same:
-            one.update(
-                ok=one["ok"] + batch["ok"], sources=batch["sources"], forced_sources=batch["forced_sources"]
-            )
-    before = [
-        problem for problem in report.problems
-        if problem["file"] in files and problem["camera"] == profile.name
-    ]  # fmt: skip
-    for problem in before:
-        report.problems.remove(problem)
-        report.counts[problem["status"]] -= 1
-    report.counts = {status: number for status, number in report.counts.items() if number}
-    for status, number in again.counts.items():
-        report.counts[status] = report.counts.get(status, 0) + number
-    report.problems += again.problems

@@ -21,7 +21,7 @@ from skylake.cameras import Profile
 from skylake.core.reasons import Reason, Status
 from skylake.flow.astrometry.header_lenses import header_lenses
 from skylake.flow.execution.cluster import Workers
-from skylake.flow.ingest.frame_tasks import Chunk
+from skylake.flow.ingest.chunk_rows import Chunk
 from skylake.image.solving.neighbour_frames import EACH_SIDE, Neighbour, Neighbours, Prior
 from skylake.image.solving.neighbour_pointing import INTERPOLATED, NEIGHBOURS
 from skylake.image.solving.wcs_check import WcsCheck
@@ -30,10 +30,26 @@ from skylake.image.wcs.lens_text import lens_of_text
 from skylake.lake import Snapshot
 
 _COLUMNS = [
-    "frame_id", "file", "status", "reason", "gates_failed", "flags", "mjd_mid", "width_px", "height_px", "wcs_source",
-    "wcs_matched", "wcs_expected", "wcs_lens", "wcs_neighbours", "astrom_n",
-    "astrom_rms_px", "astrom_parameters", "wcs_offset_arcsec", "pixel_scale_arcsec",
-]  # fmt: skip
+    "frame_id",
+    "file",
+    "status",
+    "reason",
+    "gates_failed",
+    "flags",
+    "mjd_mid",
+    "width_px",
+    "height_px",
+    "wcs_source",
+    "wcs_matched",
+    "wcs_expected",
+    "wcs_lens",
+    "wcs_neighbours",
+    "astrom_n",
+    "astrom_rms_px",
+    "astrom_parameters",
+    "wcs_offset_arcsec",
+    "pixel_scale_arcsec",
+]
 _LOST = {Reason.NO_WCS.value, Reason.BAD_WCS.value}
 
 Priors = dict[str, Prior | None]

@@ -1,27 +1,36 @@
-"""What many frames of a run say against the profile of their camera, in one sentence."""
+"""What many frames of a run say against the profile of their camera, in one sentence: wrong values, a wrong unit."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from skylake.cameras import Profile
 from skylake.core.batch import UNDATED
 from skylake.core.camera import Camera
-from skylake.core.corrections import correction, corrections_in
+from skylake.core.corrections import correction
+from skylake.core.flags import FrameFlag
+from skylake.core.reasons import Status
+from skylake.errors import Corrections
+from skylake.lake import Snapshot
 
 #: Values that differ by no more than this part say the same.
 _ALIKE = 0.02
 
-_Told = tuple[dict[str, Any], dict[str, Any]]
-"""The row of a frame, and the values that it wants."""
+_OVERLAP_COLUMNS = ["file", "mjd_start", "exposure_s", "status", "flags"]
+_SECONDS_PER_DAY = 86400.0
+#: An exposure so many times longer than the time to the next start is no matter of rounded or shifted times.
+_LONGER = 2.0
+#: So many frames must do so, and they must be the larger part: a single one was broken off.
+_FEWEST = 2
 
 
 @dataclass(slots=True)
@@ -43,41 +52,58 @@ class Contradiction:
     sentence: str
 
 
-def contradictions(rows: Iterable[dict[str, Any]], profile: Profile) -> list[Contradiction]:
+@dataclass(frozen=True, slots=True)
+class ReportedFrame:
+    """A frame of the sky as a run reduced it.
+
+    Attributes
+    ----------
+    file : str
+    night : int
+    mjd_mid : float or None
+    corrections : mapping
+        Keys of the profile that it wants to have other values, and these values.
+    """
+
+    file: str
+    night: int
+    mjd_mid: float | None
+    corrections: Corrections
+
+
+def contradictions(frames: Sequence[ReportedFrame], profile: Profile) -> list[Contradiction]:
     """Return what all frames of nights say in the same way, and at least two.
 
-    A few frames of another camera among many good ones tell nothing of the profile; each has its own sentence.
+    A few frames of another camera among many good ones say nothing of the profile; each has its own sentence.
 
     Parameters
     ----------
-    rows : iterable of dict
-        file, night, mjd_mid and message of all frames of a run that are of the sky.
+    frames : sequence of ReportedFrame
+        All frames of a run that are of the sky.
     profile : Profile
     """
-    rows = list(rows)
-    groups: list[list[_Told]] = []
-    for row in rows:
-        wanted = corrections_in(row["message"])
-        if not wanted:
+    groups: list[list[ReportedFrame]] = []
+    for frame in frames:
+        if not frame.corrections:
             continue
         for group in groups:
-            if _alike(wanted, group[0][1]):
-                group.append((row, wanted))
+            if _alike(frame.corrections, group[0].corrections):
+                group.append(frame)
                 break
         else:
-            groups.append([(row, wanted)])
-    frames = Counter(row["night"] for row in rows)
-    agreed = [_of_whole_nights(group, frames) for group in groups]
+            groups.append([frame])
+    counts = Counter(frame.night for frame in frames)
+    agreed = [_of_whole_nights(group, counts) for group in groups]
     return [_contradiction(group, profile) for group in agreed if len(group) > 1]
 
 
-def _of_whole_nights(group: Sequence[_Told], frames: Mapping[int, int]) -> list[_Told]:
+def _of_whole_nights(group: Sequence[ReportedFrame], counts: Mapping[int, int]) -> list[ReportedFrame]:
     """Return what a group has of the nights all of whose frames are in it."""
-    mine = Counter(row["night"] for row, _ in group)
-    return [(row, wanted) for row, wanted in group if mine[row["night"]] == frames[row["night"]]]
+    mine = Counter(frame.night for frame in group)
+    return [frame for frame in group if mine[frame.night] == counts[frame.night]]
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _alike(one: Corrections, other: Corrections) -> bool:
     def same(first: Any, second: Any) -> bool:
         if isinstance(first, float) and isinstance(second, float):
             return math.isclose(first, second, rel_tol=_ALIKE)
@@ -86,26 +112,26 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
 
 
-def _contradiction(group: Sequence[_Told], profile: Profile) -> Contradiction:
-    first = group[0][1]
+def _contradiction(group: Sequence[ReportedFrame], profile: Profile) -> Contradiction:
     values = {
-        key: float(np.median([wanted[key] for _, wanted in group])) if isinstance(value, float) else value
-        for key, value in first.items()
+        key: float(np.median([frame.corrections[key] for frame in group]))
+        if isinstance(value, float)
+        else value
+        for key, value in group[0].corrections.items()
     }
-    rows = [row for row, _ in group]
-    times = [row["mjd_mid"] for row in rows if row["mjd_mid"] is not None]
+    times = [frame.mjd_mid for frame in group if frame.mjd_mid is not None]
     camera = profile.at(min(times, default=None))
     has = " and ".join(f"{key} = {_shown(_value(camera, key))}" for key in values)
-    nights = sorted({row["night"] for row in rows} - {UNDATED})
+    nights = sorted({frame.night for frame in group} - {UNDATED})
     when = f" of {nights[0]}" if nights else ""
     if len(nights) > 1:
         when = f" of {len(nights)} nights from {nights[0]} to {nights[-1]}"
     advice = f"{_advice(values, profile, camera)}, and run again with --redo"
-    sentence = f"{profile.name}: all {len(rows)} frames{when} contradict {has}: {advice}"
-    return Contradiction(profile.name, values, [row["file"] for row in rows], sentence)
+    sentence = f"{profile.name}: all {len(group)} frames{when} contradict {has}: {advice}"
+    return Contradiction(profile.name, values, [frame.file for frame in group], sentence)
 
 
-def _advice(values: dict[str, Any], profile: Profile, camera: Camera) -> str:
+def _advice(values: Corrections, profile: Profile, camera: Camera) -> str:
     """Return the advice, with the place to follow it: a shipped profile is no file of the user's."""
     advice = correction(values)
     dated = any(_value(camera, key) != _value(profile.base, key) for key in values)
@@ -126,3 +152,46 @@ def _shown(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:g}"
     return json.dumps(value, default=str)
+
+
+def overlapping(snapshot: Snapshot, profile: Profile, nights: Collection[int]) -> list[str]:
+    """Return a sentence if exposures of a camera overlap the start of the frames after them; else nothing.
+
+    The frames of a detector follow each other, so an exposure that lasts far beyond the next start is in another unit
+    than the profile takes it for. Starts that are alike, as of a series faster than the clock, tell nothing of it, nor
+    do exposures that no card tells.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    profile : Profile
+    nights : collection of int
+        Which nights are looked at.
+    """
+    asked = set(nights)
+    rows = snapshot.read(
+        "frames", _OVERLAP_COLUMNS, lambda part: part.camera == profile.name and part.night in asked
+    )
+    timed = pc.and_(pc.is_valid(rows["mjd_start"]), pc.is_valid(rows["exposure_s"]))
+    by_card = pc.equal(pc.bit_wise_and(rows["flags"], int(FrameFlag.EXPOSURE_ASSUMED)), 0)
+    shown = pc.and_(pc.not_equal(rows["status"], Status.SKIPPED.value), pc.and_(timed, by_card))
+    rows = rows.filter(shown).sort_by([("mjd_start", "ascending"), ("file", "ascending")])
+    start = rows["mjd_start"].to_numpy()
+    if start.size <= _FEWEST:
+        return []
+    # The last frame of each moment is the one that the next moment follows.
+    last = np.flatnonzero(np.diff(start) > 0.0)
+    gap = (start[last + 1] - start[last]) * _SECONDS_PER_DAY
+    exposure = rows["exposure_s"].to_numpy()[last]
+    over = exposure > _LONGER * gap
+    if np.count_nonzero(over) < max(_FEWEST, over.size // 2 + 1):
+        return []
+    first, n_over = int(np.argmax(over)), np.count_nonzero(over)
+    file, cards = rows["file"][int(last[first])].as_py(), profile.base.header.exposure.cards
+    sentence = (
+        f"{profile.name}: {n_over} of {over.size} exposures last beyond the start of the next frame, so the exposure "
+        f"({', '.join(cards)}) is read in a wrong unit ({file}: {exposure[first]:g} s, and the next begins "
+        f"{gap[first]:.3g} s later); if it is in milliseconds give header.exposure.scale = 0.001 in the profile "
+        f"{profile.call_name}, then ingest with --redo"
+    )
+    return [sentence]

@@ -13,8 +13,9 @@ from skylake.cameras import Profile
 from skylake.core.reasons import Reason, Status, is_worse_for_no_fault
 from skylake.errors import CatalogError, LakeError
 from skylake.flow.execution.run_progress import counted
-from skylake.flow.ingest.frame_tasks import Chunk, Reduction
-from skylake.flow.ingest.lake_frames import HeldFrames
+from skylake.flow.ingest.chunk_rows import Chunk
+from skylake.flow.ingest.frame_tasks import Reduction
+from skylake.flow.ingest.known_files import HeldFrames
 from skylake.lake import Lake, Snapshot
 from skylake.revision import code_version
 from skylake.sky.asterism_index import open_index

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 from skylake.cameras import HeaderReading, Profile, read_header
 from skylake.core.camera import Site
 from skylake.core.frame import Image, SkyPlane
+from skylake.core.frame_step import Step
 from skylake.errors import FrameError, FrameRejected, LakeError, reason_of
 from skylake.flow.discover_files import frames_beside
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.task_guard import guard
 from skylake.flow.forced.forced_stage import Forcing
 from skylake.flow.forced.psf_pool import pool_psfs
-from skylake.flow.ingest.frame_tasks import Reduction, peek_nights, plate_solver, star_finder
+from skylake.flow.ingest.frame_tasks import Reduction, peek_nights
 from skylake.flow.ingest.known_files import Known
 from skylake.flow.ingest.neighbour_pass import prior_from_lake
 from skylake.flow.sky.sky_frames import SkySource, sky_frames, takes_sky
@@ -37,9 +38,9 @@ from skylake.image.photometry.measure_sources import measure_sources
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.quality.completeness import Completeness
 from skylake.image.quality.star_injection import Frame, Trial, inject
-from skylake.image.reduction.reduce_frame import Finisher, ReducedFrame, reduce_frame
+from skylake.image.reduction.frame_record import Finisher, ReducedFrame
+from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.neighbour_frames import Prior
-from skylake.image.wcs.header_wcs import StarFinder
 from skylake.lake import Lake, Snapshot
 from skylake.table.forced_sources import forced_table
 from skylake.table.frames import frames_table
@@ -101,7 +102,6 @@ class Bench:
     """What frames are reduced with by themselves; see :func:`bench_for`."""
 
     reduction: Reduction
-    find_stars: StarFinder | None
     sky: SkySource | None
     finish: Finisher | None
     snapshot: Snapshot | None = None
@@ -118,20 +118,7 @@ class Bench:
         file, profile = str(path.absolute()), self.reduction.profile
         kept = _Keeper(self.finish)
         content = read_file(file)
-        work = partial(
-            reduce_frame,
-            content,
-            profile,
-            self.find_stars,
-            self.reduction.library,
-            self.sky,
-            kept,
-            solver=plate_solver(self.reduction),
-            epochs=self.reduction.epochs,
-            catalog=self.reduction.catalog_name,
-            guide=self.reduction.guide,
-            usual=None if self.reduction.forcing is None else self.reduction.forcing.corrections,
-        )
+        work = partial(reduce_frame, content, profile, self.reduction.params(self.sky, kept))
         reduced = guard(work)
         if isinstance(reduced, FrameError):
             raise reduced
@@ -152,7 +139,7 @@ class Bench:
 
     def _prior(self, reduced: ReducedFrame) -> Prior | None:
         """Return what the frames of its night in the lake tell of a frame that is lost; None without a lake."""
-        if self.snapshot is None or self.find_stars is None:
+        if self.snapshot is None or self.reduction.catalog is None:
             return None
         return prior_from_lake(reduced.row, self.snapshot, self.reduction.profile, Inline())
 
@@ -194,11 +181,11 @@ class _Keeper:
         self._finish = finish
         self.extracted: Extracted | None = None
 
-    def __call__(self, extracted: Extracted) -> Any:
+    def __call__(self, extracted: Extracted) -> Step[Any]:
         # The pixels with their sky are gone by now, and the signal may change.
         pixels = extracted.signal + extracted.background.level
         self.extracted = replace(extracted, image=replace(extracted.image, pixels=pixels))
-        return None if self._finish is None else self._finish(extracted)
+        return Step(None) if self._finish is None else self._finish(extracted)
 
 
 @contextmanager
@@ -248,7 +235,7 @@ def bench_for(paths: Sequence[Path], profile: Profile, lake: Lake | None = None)
                 forcing.finisher(forcing.targets.finder()),
             )
         catalog = "" if lake is None else profile.base.catalog.over(lake.settings.catalog).calibrate
-        yield Bench(reduction, star_finder(reduction), sky, finish, snapshot, catalog)
+        yield Bench(reduction, sky, finish, snapshot, catalog)
 
 
 def _memory(lake: Lake | None, profile: Profile, folder: Path) -> Path:
@@ -277,9 +264,14 @@ def completeness_of(frame: SingleFrame, trial: Trial) -> Completeness | None:
     measured = _unplaced(frame)
     if known is not None:
         measured = Frame(
-            known.image, known.background, known.measured, known.camera, known.gain, known.exposure_s,
+            known.image,
+            known.background,
+            known.measured,
+            known.camera,
+            known.gain,
+            known.exposure_s,
             known.corrections.factor,
-        )  # fmt: skip
+        )
     return None if measured is None or len(measured.measured) == 0 else inject(measured, trial)
 
 
@@ -291,9 +283,14 @@ def _unplaced(frame: SingleFrame) -> Frame | None:
     camera, signal = reading.camera, image.pixels - background.level
     try:
         found = detect_sources(
-            signal, background.rms, image.mask, camera.extraction, reading.image_gain, image.variance,
+            signal,
+            background.rms,
+            image.mask,
+            camera.extraction,
+            reading.image_gain,
+            image.variance,
             image.read_variance,
-        )  # fmt: skip
+        )
     except FrameRejected:
         return None
     background = refine_background(image, background, found, camera.extraction, signal)

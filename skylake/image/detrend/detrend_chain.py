@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from skylake.core.camera import Camera, Step
-from skylake.core.corrections import correction
+from skylake.core.corrections import correction, corrections_of
 from skylake.core.flags import PixelFlag
 from skylake.core.frame import Image, MaskPlane, Pixels, RawImage, SkyPlane, StoredImage, TakenSky, Unread
 from skylake.core.reasons import Reason
@@ -115,11 +115,13 @@ def refuse_other_size(shape: tuple[int, int], camera: Camera) -> None:
     """
     if camera.image_shape is not None and shape != camera.image_shape:
         (height, width), detector = shape, camera.detector
+        values = corrections_of({"detector.width_px": width, "detector.height_px": height})
         raise FrameFailed(
             Reason.WRONG_SIZE,
             f"the image has {width} x {height} pixels and {camera.name} has {detector.width_px} x "
             f"{detector.height_px}; use the profile of its camera, or "
-            f"{correction({'detector.width_px': width, 'detector.height_px': height})}",
+            f"{correction(values)}",
+            values,
         )
 
 

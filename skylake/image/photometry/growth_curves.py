@@ -8,7 +8,7 @@ over the field, as a polynomial of the place.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNCLEAN, UNUSABLE_PIXEL
 from skylake.core.frame import Image, Pixels
+from skylake.core.frame_row import FrameRow
 from skylake.core.robust import robust_fit
 from skylake.image.detection.background import Background
 from skylake.image.detection.detect_sources import Detections
@@ -100,7 +101,7 @@ class ApertureCorrections:
         }
 
 
-def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[str, Any]:
+def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> FrameRow:
     """Return what ``frames`` tells of the aperture corrections of a frame."""
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
     for name in apertures.fluxes:
@@ -108,7 +109,8 @@ def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[st
         row[f"apcor_{name}_err"] = corrections.error[name]
     for name, radius in zip(apertures.circles, apertures.radii_px, strict=True):
         row[f"{name}_radius_px"] = radius
-    return row
+    # Apertures beyond the third have columns only once the row is nested.
+    return cast("FrameRow", row)
 
 
 def aperture_corrections(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from skylake.core.camera import Camera
 from skylake.core.frame import Image, Pixels
+from skylake.core.frame_row import FrameRow
 from skylake.image.detection.background import Background
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry.growth_curves import ApertureCorrections
@@ -21,8 +21,8 @@ class Extracted:
 
     Attributes
     ----------
-    row : dict
-        The row of ``frames``.
+    row : FrameRow
+        The row of ``frames`` so far.
     camera : Camera
     gain : float
         Electrons per ADU of a pixel of the image, which may be the mean of two raw ones.
@@ -43,7 +43,7 @@ class Extracted:
         Catalog stars around the field, if they are where the WCS puts them.
     """
 
-    row: dict[str, Any]
+    row: FrameRow
     camera: Camera
     gain: float
     exposure_s: float

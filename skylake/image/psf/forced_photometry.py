@@ -147,10 +147,11 @@ def force_targets(
         confirms.
     """
     pointing = extracted.pointing
-    if pointing is None:
+    mjd = extracted.row["mjd_mid"]
+    if pointing is None or mjd is None:
         return None
     reach = pointing.radius_deg + (LARGEST_HALF + _MOST_SHIFT_PX) * pointing.pixel_scale_arcsec / 3600.0
-    found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, float(extracted.row["mjd_mid"]))
+    found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, mjd)
     x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
     height, width = extracted.signal.shape
     near = np.flatnonzero(_beyond_edge(x, y, (height, width)) <= _MOST_SHIFT_PX)

@@ -38,34 +38,40 @@ class Found:
         return self.missing is not None and self.missing.size > 0 and bool(np.median(self.missing) < limit)
 
 
-def count_found(
-    pointing: Pointing,
-    shape: tuple[int, int],
-    x: Floats,
-    y: Floats,
-    flux: Floats,
-    stars: Stars,
-    radius_arcsec: float,
-    clear: ClearSky,
-    inside: npt.NDArray[np.intp] | None = None,
-) -> Found:
+@dataclass(frozen=True, slots=True)
+class ExpectedStars:
+    """The stars of the catalog where a frame points, and which of them a clear frame shows.
+
+    Attributes
+    ----------
+    pointing : Pointing
+    shape : tuple of int
+        Height and width of the image.
+    stars : Stars
+    clear : ClearSky
+    inside : ndarray of int or None
+        What :func:`~skylake.image.wcs.header_wcs.stars_inside` gives for these stars, if that is known.
+    """
+
+    pointing: Pointing
+    shape: tuple[int, int]
+    stars: Stars
+    clear: ClearSky
+    inside: npt.NDArray[np.intp] | None = None
+
+
+def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius_arcsec: float) -> Found:
     """Look for the stars that a clear frame shows, each of which counts by the square root of its flux.
 
     A bright star that is missing is surely behind a cloud, a faint one may be lost in the noise.
 
     Parameters
     ----------
-    pointing : Pointing
-    shape : tuple of int
-        Height and width of the image.
+    field : ExpectedStars
     x, y, flux : ndarray, shape (n,)
         Sources: 0-based pixels, and any flux to rank them by.
-    stars : Stars
     radius_arcsec : float
         Distance within which a star counts as found.
-    clear : ClearSky
-    inside : ndarray of int or None
-        What :func:`~skylake.image.wcs.header_wcs.stars_inside` gives for these stars, if that is known.
 
     Returns
     -------
@@ -74,7 +80,9 @@ def count_found(
     """
     from scipy.spatial import cKDTree
 
-    wanted = _expected(stars_inside(pointing, shape, stars) if inside is None else inside, stars, clear)
+    pointing, shape, stars = field.pointing, field.shape, field.stars
+    inside = stars_inside(pointing, shape, stars) if field.inside is None else field.inside
+    wanted = _expected(inside, stars, field.clear)
     if wanted.size == 0:
         return Found(0, float("nan"))
     ranked = np.argsort(-np.nan_to_num(flux), kind="stable")[: _SOURCES_PER_STAR * wanted.size]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import FrameFlag
+from skylake.core.frame_row import FrameRow
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.quality.source_metrics import ellipticity_vectors, judged_stars, star_widths
 
@@ -35,8 +36,8 @@ def cell_of(x: Floats, y: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.intp
     return np.asarray(line * SIDE + column, np.intp)
 
 
-def note_cells(row: dict[str, Any], measured: Measurements, shape: tuple[int, ...]) -> None:
-    """Add median width and ellipticity of stars in the cells of an image to the row, and how many stand out.
+def cell_columns(measured: Measurements, shape: tuple[int, ...]) -> FrameRow:
+    """Return median width and ellipticity of stars in the cells of an image, and how many stand out.
 
     A cell stands out if it is above the mean of the cells by more than their standard deviation, and by more than its
     noise; or if it is far above the best cell, as all others are where only the middle is sharp. The frame then has
@@ -44,8 +45,6 @@ def note_cells(row: dict[str, Any], measured: Measurements, shape: tuple[int, ..
 
     Parameters
     ----------
-    row : dict
-        The row of ``frames``.
     measured : Measurements
         Sources of the image.
     shape : tuple of int
@@ -54,20 +53,21 @@ def note_cells(row: dict[str, Any], measured: Measurements, shape: tuple[int, ..
     stars = judged_stars(measured)
     cell = cell_of(measured.x[stars], measured.y[stars], shape)
     widths, width_errors = _medians(star_widths(measured)[stars], cell)
-    along, along_errors = (list(part) for part in zip(*(
-        _medians(part, cell)
-        for part in ellipticity_vectors(measured.a[stars], measured.b[stars], measured.theta[stars])
-    ), strict=True))  # fmt: skip
-    length, error = np.hypot(*along), np.max(along_errors, axis=0)
+    parts = ellipticity_vectors(measured.a[stars], measured.b[stars], measured.theta[stars])
+    (along, along_err), (across, across_err) = (_medians(part, cell) for part in parts)
+    length, error = np.hypot(along, across), np.maximum(along_err, across_err)
     uneven = _stand_out(widths, width_errors, _LEAST_WIDER * widths) | _stand_out(
         length, error, np.full(length.size, _LEAST_LONGER)
     )
+    columns: dict[str, float] = {}
     for number in range(SIDE * SIDE):
-        row[f"fwhm_cell{number + 1}_px"] = float(widths[number])
-        row[f"ellipticity_cell{number + 1}"] = float(length[number])
-    row["n_uneven_cells"] = int(np.count_nonzero(uneven))
-    if uneven.any():
-        row["flags"] |= FrameFlag.UNEVEN_IMAGES
+        columns[f"fwhm_cell{number + 1}_px"] = float(widths[number])
+        columns[f"ellipticity_cell{number + 1}"] = float(length[number])
+    counts: FrameRow = {
+        "n_uneven_cells": int(np.count_nonzero(uneven)),
+        "flags": FrameFlag.UNEVEN_IMAGES if uneven.any() else FrameFlag(0),
+    }
+    return cast("FrameRow", columns) | counts
 
 
 def _medians(values: Floats, cell: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:

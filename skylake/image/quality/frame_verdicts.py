@@ -1,23 +1,35 @@
-"""The verdict on a frame: metrics beyond those of its sources, and the camera's gates, as columns of its row."""
+"""The verdict on a frame: its metrics and limits, and what the gates of its camera say of them, as columns."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import numpy as np
 
 from skylake.core.camera import Camera, ClearSky
-from skylake.core.flags import FrameFlag
+from skylake.core.flags import UNUSABLE_PIXEL, FrameFlag, PixelFlag, SourceFlag
 from skylake.core.frame import Image
+from skylake.core.frame_row import FrameRow
+from skylake.core.frame_step import Notes, Refused, RowPart, joined, with_part
 from skylake.core.reasons import Reason, Status
 from skylake.errors import FrameRejected
 from skylake.image.detection.background import Background
-from skylake.image.quality.cloud_cover import Found, count_found
-from skylake.image.quality.source_metrics import judge
+from skylake.image.detection.mask_bits import count_bits
+from skylake.image.photometry.growth_curves import ApertureCorrections, apcor_row
+from skylake.image.quality.cloud_cover import ExpectedStars, Found, count_found
+from skylake.image.quality.field_cells import cell_columns
+from skylake.image.quality.limiting_magnitudes import flux_limits
+from skylake.image.quality.source_metrics import judge, source_metrics
+from skylake.image.quality.star_injection import Frame
 from skylake.image.wcs.header_wcs import Pointing, StarFinder
+from skylake.image.wcs.wcs_cards import left_out
 
+#: Cosmic rays hit a few pixels in ten thousand; where a larger share seems hit, stars or noise are taken for them.
+_MANY_HIT = 0.005
+#: From this share of pixels without a value on they may be why a frame is not good enough.
+_MANY_INVALID = 0.05
 #: From this share of saturated pixels on it is the sky that is saturated.
 _FLOODED = 0.5
 #: Under a clear sky a larger share of the brightest stars is found.
@@ -34,66 +46,172 @@ CHECK_RADIUS_PX = 5.0
 _NOTHING = np.zeros(0)
 
 
-def note_sky(row: dict[str, Any], image: Image, background: Background, saturation_adu: float | None) -> None:
-    """Add level and noise of the background to the row, and how near they are to saturation.
+def count_pixels(image: Image) -> RowPart:
+    """Return the size of an image, how many of its pixels are of no use, and sentences on those."""
+    height, width = image.pixels.shape
+    bits = UNUSABLE_PIXEL, PixelFlag.SATURATED, PixelFlag.INVALID, PixelFlag.COSMIC_RAY
+    n_masked, n_saturated, n_invalid, n_hit = count_bits(image.mask, np.array(bits, np.uint8)).tolist()
+    flags = FrameFlag.NAN_PIXELS if n_invalid else FrameFlag(0)
+    if n_hit > _MANY_HIT * image.mask.size:
+        flags |= FrameFlag.MANY_COSMIC_RAYS
+    many_invalid = n_invalid > _MANY_INVALID * image.mask.size
+    columns: FrameRow = {
+        "width_px": width,
+        "height_px": height,
+        "n_masked_px": n_masked,
+        "n_saturated_px": n_saturated,
+        "flags": flags,
+    }
+    notes = Notes(
+        always=() if image.unread is None else (str(image.unread),),
+        if_refused=(_without_value(image, n_invalid),) if many_invalid else (),
+    )
+    return RowPart(columns, notes=notes)
+
+
+def doubted_header(header: Any, lost: FrameRejected | None) -> RowPart:
+    """Say of a frame that is placed that the WCS of its header is none; `lost` is what is said of the header alone."""
+    sentence = left_out(header, lost)
+    if sentence is None:
+        return RowPart()
+    return RowPart({"flags": FrameFlag.HEADER_DOUBTED}, notes=Notes((sentence,)))
+
+
+def _without_value(image: Image, n_invalid: int) -> str:
+    """Return how many pixels have no value, and which rows and columns have none at all."""
+    invalid = (image.mask & np.uint8(PixelFlag.INVALID)) != 0
+    whole = [
+        f"{count} of the {lines.size} {name}"
+        for name, lines in (("rows", invalid.all(axis=1)), ("columns", invalid.all(axis=0)))
+        if (count := int(np.count_nonzero(lines)))
+    ]
+    where = f", {' and '.join(whole)} among them" if whole else ""
+    share = f"{100.0 * n_invalid / invalid.size:.2g}%"
+    return f"{n_invalid} pixels ({share}) hold no valid number, as NaN{where}; see how the file was written"
+
+
+def sky_columns(
+    row: FrameRow, image: Image, background: Background, saturation_adu: float | None
+) -> FrameRow:
+    """Return level and noise of the background, and how near they are to saturation, as columns of ``frames``.
 
     The level is that of the image before a sky was subtracted. It has neither bias nor dark current, and saturation is
     that of raw pixels, so these are left out of the ratio. Where most pixels are saturated there is no level, and
     the ratio is 1.
-    """
-    level = background.median_level + image.sky.level
-    row.update(sky_adu=level, sky_rms_adu=background.median_rms)
-    if image.sky.one_sided:
-        row["flags"] |= FrameFlag.SKY_ONE_SIDED
-    if _is_flooded(row):
-        row["sky_saturation"] = 1.0
-    elif saturation_adu:
-        row["sky_saturation"] = level / saturation_adu
-
-
-def drop_sky_of_flood(row: dict[str, Any]) -> None:
-    """Leave level and noise of the sky unknown where most pixels are saturated: what is left of them tells neither."""
-    if _is_flooded(row):
-        row.update(sky_adu=None, sky_rms_adu=None)
-
-
-def _is_flooded(row: dict[str, Any]) -> bool:
-    n_valid = int(row["height_px"]) * int(row["width_px"]) - int(row["n_masked_px"])
-    return bool(row["n_saturated_px"] > _FLOODED * n_valid)
-
-
-def apply_gates(row: dict[str, Any], camera: Camera, found: Found | None = None) -> None:
-    """Hold what is known of a frame against the gates of its camera, and file it accordingly.
 
     Parameters
     ----------
-    row : dict
-        The row of ``frames``.
+    row : FrameRow
+        With the numbers of pixels.
+    image : Image
+    background : Background
+    saturation_adu : float or None
+        Level at which a raw pixel is saturated, ADU.
+    """
+    level = background.median_level + image.sky.level
+    columns: FrameRow = {
+        "sky_adu": level,
+        "sky_rms_adu": background.median_rms,
+        "flags": FrameFlag.SKY_ONE_SIDED if image.sky.one_sided else FrameFlag(0),
+    }
+    if _is_flooded(row):
+        columns["sky_saturation"] = 1.0
+    elif saturation_adu:
+        columns["sky_saturation"] = level / saturation_adu
+    return columns
+
+
+def sky_of_flood(row: FrameRow) -> FrameRow:
+    """Return that level and noise of the sky are unknown where most pixels are saturated; else nothing."""
+    return {"sky_adu": None, "sky_rms_adu": None} if _is_flooded(row) else {}
+
+
+def _is_flooded(row: FrameRow) -> bool:
+    height, width = shape_of(row)
+    n_masked, n_saturated = row["n_masked_px"], row["n_saturated_px"]
+    assert n_masked is not None and n_saturated is not None
+    return n_saturated > _FLOODED * (height * width - n_masked)
+
+
+def shape_of(row: FrameRow) -> tuple[int, int]:
+    """Return height and width of the image of a frame whose pixels are counted."""
+    height, width = row["height_px"], row["width_px"]
+    assert height is not None and width is not None
+    return height, width
+
+
+def time_of(row: FrameRow) -> float:
+    """Return the middle of the exposure of a frame whose header was read, MJD (UTC)."""
+    mjd = row["mjd_mid"]
+    assert mjd is not None
+    return mjd
+
+
+def apply_gates(row: FrameRow, camera: Camera, found: Found | None = None) -> RowPart:
+    """Hold what is known of a frame against the gates of its camera, and return the verdict.
+
+    Parameters
+    ----------
+    row : FrameRow
+        The row of ``frames`` so far.
     camera : Camera
     found : Found or None
         Which of the stars that a clear frame shows were found.
     """
     verdict = judge(row, camera.gates)
-    row["flags"] |= verdict.flags
-    row["gates_failed"] = " ".join(verdict.failed) or None
+    columns: FrameRow = {"gates_failed": " ".join(verdict.failed) or None, "flags": verdict.flags}
     if _is_below_zero(row):
-        row["flags"] |= FrameFlag.SKY_BELOW_ZERO
-    told = [row.get("message")]
+        columns["flags"] |= FrameFlag.SKY_BELOW_ZERO
+    sentence = row.get("message")
     if verdict.rejection is not None:
         reason, sentence = _explained(row, camera, found, *verdict.rejection)
-        row.update(status=Status.REJECTED.value, reason=str(reason))
-        told = [sentence]
+        columns |= {"status": Status.REJECTED.value, "reason": str(reason)}
     # A frame may pass all gates, and its stars be well, and yet all that is above zero in it be wrong.
-    row["message"] = "; ".join(part for part in (*told, _too_dark(row, camera)) if part) or None
+    columns["message"] = "; ".join(part for part in (sentence, _too_dark(row, camera)) if part) or None
+    return RowPart(columns)
 
 
-def _is_below_zero(row: dict[str, Any]) -> bool:
+def judge_frame(
+    row: FrameRow, frame: Frame, corrections: ApertureCorrections, found: Found | None
+) -> RowPart:
+    """Return the limits of a frame, its metrics, and the verdict of the gates of its camera.
+
+    Parameters
+    ----------
+    row : FrameRow
+        The row of ``frames`` so far.
+    frame : Frame
+        With the aperture corrections of its sources.
+    corrections : ApertureCorrections
+    found : Found or None
+        Which of the stars that a clear frame shows were found.
+    """
+    measured, camera = frame.measured, frame.camera
+    assumed: FrameRow = {"flags": FrameFlag.APCOR_ASSUMED if corrections.assumed else FrameFlag(0)}
+    metrics = cast("FrameRow", asdict(source_metrics(measured)))
+    known = joined(
+        RowPart(flux_limits(row["frame_id"], frame)),
+        RowPart(cell_columns(measured, frame.image.pixels.shape)),
+        RowPart(apcor_row(camera.apertures, corrections) | assumed),
+        RowPart(metrics),
+    )
+    return joined(known, apply_gates(with_part(row, known), camera, found))
+
+
+def flags_of_all(row: FrameRow) -> SourceFlag:
+    """Return the flags that all sources of a frame have."""
+    rejected = SourceFlag(0) if row["status"] == Status.OK else SourceFlag.FRAME_REJECTED
+    between = row["flags"] & FrameFlag.WCS_INTERPOLATED
+    return rejected | (SourceFlag.WCS_INTERPOLATED if between else SourceFlag(0))
+
+
+def _is_below_zero(row: FrameRow) -> bool:
     """Tell whether a sky is farther below zero than noise explains."""
     level, rms = row.get("sky_adu"), row.get("sky_rms_adu")
     return level is not None and rms is not None and level < -_BELOW_ZERO * rms
 
 
-def _too_dark(row: dict[str, Any], camera: Camera) -> str:
+def _too_dark(row: FrameRow, camera: Camera) -> str:
     """Return what follows from a sky far below zero, which no gate is on: too much was taken off; else nothing."""
     detector, chosen = camera.detector, camera.reduction.steps
     has_overscan = detector.overscan_x is not None or detector.overscan_y is not None
@@ -108,7 +226,7 @@ def _too_dark(row: dict[str, Any], camera: Camera) -> str:
 
 
 def _explained(
-    row: dict[str, Any], camera: Camera, found: Found | None, reason: Reason, message: str
+    row: FrameRow, camera: Camera, found: Found | None, reason: Reason, message: str
 ) -> tuple[Reason, str]:
     """Return why a frame is rejected: its sources are too few for clouds if it does not reach stars that it should."""
     gate = camera.gates.get("found_fraction")
@@ -125,34 +243,34 @@ def _explained(
 
 
 def empty_frame(
-    row: dict[str, Any],
+    row: FrameRow,
     camera: Camera,
     pointing: Pointing | None,
     find_stars: StarFinder | None,
     why: FrameRejected,
-) -> FrameRejected:
+) -> Refused:
     """Return why a frame without detections is rejected: the gate that explains it, or what detection says.
 
     Twilight, a saturated sky and clouds leave nothing to be detected, or too much; their metrics are known even so.
     """
-    row["n_detected"] = 0 if why.reason == Reason.NO_SOURCES else None
+    counts: FrameRow = {"n_detected": 0 if why.reason == Reason.NO_SOURCES else None}
     if why.reason == Reason.NO_SOURCES and pointing is not None and find_stars is not None:
-        shape = row["height_px"], row["width_px"]
-        stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, row["mjd_mid"])
-        found = count_found(
-            pointing, shape, _NOTHING, _NOTHING, _NOTHING, stars, 0.0, clear_sky_of(row, camera)
-        )
+        stars = find_stars(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, time_of(row))
+        field = ExpectedStars(pointing, shape_of(row), stars, clear_sky_of(row, camera))
+        found = count_found(field, _NOTHING, _NOTHING, _NOTHING, 0.0)
         # An image without noise is that of a closed shutter, whatever the sky is like.
-        known = found.n_expected > 0 and row["sky_rms_adu"] > 0.0
-        row.update(n_expected=found.n_expected, found_fraction=0.0 if known else None)
-    apply_gates(row, camera)
-    if row["status"] == Status.OK:
+        known = found.n_expected > 0 and (row["sky_rms_adu"] or 0.0) > 0.0
+        counts |= {"n_expected": found.n_expected, "found_fraction": 0.0 if known else None}
+    part = RowPart(counts)
+    part = joined(part, apply_gates(with_part(row, part), camera))
+    if part.columns.get("status", row["status"]) == Status.OK:
         too_dark = _too_dark(row, camera)
-        return FrameRejected(why.reason, f"{why}; {too_dark}") if too_dark else why
-    return FrameRejected(Reason(row["reason"]), str(row["message"]))
+        return Refused(FrameRejected(why.reason, f"{why}; {too_dark}") if too_dark else why, part)
+    columns = with_part(row, part)
+    return Refused(FrameRejected(Reason(str(columns["reason"])), str(columns["message"])), part)
 
 
-def clear_sky_of(row: dict[str, Any], camera: Camera) -> ClearSky:
+def clear_sky_of(row: FrameRow, camera: Camera) -> ClearSky:
     """Return which stars a clear frame shows: none that the noise of the sky would hide however clear it is.
 
     Clouds take light of stars and leave the noise of the sky about as it is, so that in a field of few bright stars
@@ -160,7 +278,7 @@ def clear_sky_of(row: dict[str, Any], camera: Camera) -> ClearSky:
 
     Parameters
     ----------
-    row : dict
+    row : FrameRow
         The row of ``frames``, which knows filter, exposure and noise of the sky.
     camera : Camera
     """
@@ -174,12 +292,14 @@ def clear_sky_of(row: dict[str, Any], camera: Camera) -> ClearSky:
     return replace(clear, mag_range=(low, min(high, faintest)))
 
 
-def is_cloudy(row: dict[str, Any], camera: Camera) -> bool:
+def is_cloudy(row: FrameRow, camera: Camera) -> bool:
     """Tell whether clouds explain that a WCS is not confirmed: there are fewer detections than stars expected."""
     gate = camera.gates.get("found_fraction")
     if gate is None or gate.action != "reject" or gate.passes(row.get("found_fraction")):
         return False
-    return bool(row["n_detected"] < row["n_expected"])
+    detected, expected = row["n_detected"], row["n_expected"]
+    assert detected is not None and expected is not None
+    return detected < expected
 
 
 def check_radius_arcsec(camera: Camera, pixel_scale_arcsec: float) -> float:

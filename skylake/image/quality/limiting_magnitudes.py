@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.flags import UNCLEAN
+from skylake.core.frame_row import FrameRow
 from skylake.image.quality.completeness import half_light, half_light_in_cells
 from skylake.image.quality.field_cells import SIDE
 from skylake.image.quality.source_metrics import frame_limit
@@ -24,36 +25,45 @@ _STRIDE = 8
 _FEWEST = 50
 
 
-def note_limits(row: dict[str, Any], frame: Frame) -> None:
-    """Add to the row the total fluxes at the limit of a frame, ADU per second.
+def flux_limits(frame_id: int, frame: Frame) -> FrameRow:
+    """Return the total fluxes at the limit of a frame, ADU per second, as columns of ``frames``.
 
     Parameters
     ----------
-    row : dict
-        The row of ``frames``; its identifier is the seed of injected stars.
+    frame_id : int
+        The seed of injected stars.
     frame : Frame
+
+    Returns
+    -------
+    FrameRow
+        NaN where there are too few sources. Without what injected stars tell if the profile injects none, or the
+        frame has no limit.
     """
     clean = (frame.measured.flags & int(UNCLEAN)) == 0
-    row["flux_limit"] = frame.limit
-    row.update(_named("flux_limit", _limits_in_cells(frame)))
-    row["flux_limit_counts"] = counts_limit(frame.total(frame.measured)[clean])
+    limits: FrameRow = {
+        "flux_limit": frame.limit,
+        "flux_limit_counts": counts_limit(frame.total(frame.measured)[clean]),
+    }
+    limits |= _in_cells("flux_limit", _limits_in_cells(frame))
     stars = frame.camera.injection.stars
     if stars == 0 or not np.isfinite(frame.limit):
-        return
-    curve = inject(frame, Trial(stars, seed=int(row["frame_id"])))
+        return limits
+    curve = inject(frame, Trial(stars, seed=frame_id))
     half = half_light(curve)
-    row.update(
-        n_injected=int(curve.n_injected.sum()),
-        flux_limit_injected=half.flux,
-        flux_limit_injected_err=half.flux_err,
-        completeness=half.bright,
-        completeness_width_mag=2.5 * half.width,
-        **_named("flux_limit_injected", half_light_in_cells(curve, half)),
-    )
+    injected: FrameRow = {
+        "n_injected": int(curve.n_injected.sum()),
+        "flux_limit_injected": half.flux,
+        "flux_limit_injected_err": half.flux_err,
+        "completeness": half.bright,
+        "completeness_width_mag": 2.5 * half.width,
+    }
+    return limits | injected | _in_cells("flux_limit_injected", half_light_in_cells(curve, half))
 
 
-def _named(name: str, values: Floats) -> dict[str, float]:
-    return {f"{name}_cell{number}": float(value) for number, value in enumerate(values, start=1)}
+def _in_cells(name: str, values: Floats) -> FrameRow:
+    columns = {f"{name}_cell{number}": float(value) for number, value in enumerate(values, start=1)}
+    return cast("FrameRow", columns)
 
 
 def _limits_in_cells(frame: Frame) -> Floats:

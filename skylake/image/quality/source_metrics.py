@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
 
@@ -197,13 +198,13 @@ def _excess_kurtosis(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> fl
     return float(np.mean(centred**4) / variance**2 - 3.0) if variance > 0 else float("nan")
 
 
-def judge(metrics: Mapping[str, float | None], gates: Mapping[str, Gate]) -> Verdict:
+def judge(metrics: Mapping[str, object], gates: Mapping[str, Gate]) -> Verdict:
     """Hold metrics against the gates of a camera."""
     failed: list[str] = []
     rejection: tuple[Reason, str] | None = None
     flags = FrameFlag(0)
     for name, gate in gates.items():
-        value = metrics.get(name)
+        value = cast("float | None", metrics.get(name))
         if gate.passes(value):
             continue
         failed.append(name)

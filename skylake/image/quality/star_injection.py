@@ -174,9 +174,11 @@ def _stamp(frame: Frame, fwhm: float) -> Pixels:
         column, row = round(measured.x[star]), round(measured.y[star])
         window = slice(row - half, row + half + 1), slice(column - half, column + half + 1)
         moved = shift(
-            pixels[window] - level[window], (row - measured.y[star], column - measured.x[star]), order=3,
+            pixels[window] - level[window],
+            (row - measured.y[star], column - measured.x[star]),
+            order=3,
             mode="nearest",
-        )  # fmt: skip
+        )
         stamps.append(moved / total[star])
     stamp = np.median(stamps, axis=0)
     # Noise may make the sum larger than the whole.

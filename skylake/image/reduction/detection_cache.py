@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from skylake.core.jit import kernel
 from skylake.image.detection.detections import Detections
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.reduction.run_length_kernels import fill_runs, list_runs
 from skylake.image.streaks.trails import Trail
 
 
@@ -107,3 +108,35 @@ def _save(file: BinaryIO, array: np.ndarray[Any, Any]) -> None:
 
 def _load(file: BinaryIO) -> np.ndarray[Any, Any]:
     return np.asarray(np.load(file, allow_pickle=False))
+
+
+Numbers = npt.NDArray[np.int32]
+
+
+@kernel
+def list_runs(plane: Numbers) -> Numbers:
+    """Return start, length and number of the runs of one number but 0, shape (3, n), in a plane seen as one row."""
+    flat = plane.reshape(-1)
+    number, before = 0, np.int32(0)
+    for k in range(flat.size):
+        value = flat[k]
+        number += value != before and value != 0
+        before = value
+    runs, run, before = np.zeros((3, number), np.int32), -1, np.int32(0)
+    for k in range(flat.size):
+        value = flat[k]
+        if value != 0:
+            if value != before:
+                run += 1
+                runs[0, run], runs[2, run] = k, value
+            runs[1, run] += 1
+        before = value
+    return runs
+
+
+@kernel
+def fill_runs(plane: Numbers, runs: Numbers) -> None:
+    """Put runs into a plane of zeros."""
+    flat = plane.reshape(-1)
+    for run in range(runs.shape[1]):
+        flat[runs[0, run] : runs[0, run] + runs[1, run]] = runs[2, run]

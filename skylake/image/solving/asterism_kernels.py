@@ -12,7 +12,7 @@ from skylake.core.declination_zones import Zones
 from skylake.core.jit import kernel
 from skylake.core.sphere import FloatArray, IntArray
 from skylake.image.solving.attitude_kernels import Guess, Picture
-from skylake.image.solving.guess_kernels import first_odds, refine
+from skylake.image.solving.guess_kernels import Scene, first_odds, refine
 
 #: Guesses with smaller odds after the first look are not refined.
 _FIRST_ODDS = 3.0
@@ -78,6 +78,11 @@ class Asterisms(NamedTuple):
     sizes: FloatArray
     focal: float
 
+    def between(self, first: int, last: int) -> Asterisms:
+        """Return those from `first` to `last` (excluded), or to the end if there are fewer."""
+        some = slice(first, last)
+        return Asterisms(self.sources[some], self.codes[some], self.sizes[some], self.focal)
+
 
 class Answer(NamedTuple):
     """What a search found, and how many guesses it has looked at.
@@ -95,8 +100,6 @@ class Answer(NamedTuple):
 @kernel
 def search(
     asterisms: Asterisms,
-    first: int,
-    last: int,
     rays: FloatArray,
     picture: Picture,
     quads: Quads,
@@ -105,7 +108,7 @@ def search(
     wanted: Wanted,
     looked_at: int,
 ) -> Answer:
-    """Look asterisms `first` to `last` (excluded) up, until a guess is accepted.
+    """Look asterisms up, until a guess is accepted.
 
     Parameters
     ----------
@@ -115,13 +118,13 @@ def search(
         How far around an asterism stars are looked for first, radians.
     looked_at : int
         Guesses that were looked at before: the odds that are needed grow with their number.
-    """  # fmt: skip
-    room, pairs = np.empty(_ROOM, np.int64), np.zeros((2, picture.x.size), np.int64)
+    """
+    scene, pairs = Scene(picture, zones, np.empty(_ROOM, np.int64)), np.zeros((2, picture.x.size), np.int64)
     entries, code, sources = np.empty(_ROOM, np.int64), np.empty(4), np.empty(4, np.int64)
     members, middle, sky = np.empty(4, np.int64), np.empty(2), np.empty(3)
     empty = Guess(np.zeros((3, 3)), np.zeros(3), 1)
     best = Answer(-np.inf, empty, 0, pairs.copy(), looked_at)
-    for quad in range(first, last):
+    for quad in range(asterisms.sizes.size):
         for way in range(4 * wanted.parities.size):
             parity = wanted.parities[way // 4]
             if not _vary(asterisms, quad, parity, way % 4, wanted.tolerance, code, sources):
@@ -137,11 +140,9 @@ def search(
                 looked_at += 1
                 _direction(zones, members, sky)
                 error = _FIRST_ERROR * wanted.sigma
-                if first_odds(guess, picture, zones, members, sky, around, middle, error, room) < _FIRST_ODDS:
+                if first_odds(guess, scene, members, sky, around, middle, error) < _FIRST_ODDS:
                     continue
-                odds, n = refine(
-                    guess, picture, zones, members, sources, wanted.sigma, wanted.distortion, room, pairs
-                )
+                odds, n = refine(guess, scene, members, sources, wanted.sigma, wanted.distortion, pairs)
                 odds -= math.log(looked_at)
                 if odds > best.odds:
                     best = Answer(odds, guess, n, pairs.copy(), looked_at)
@@ -163,7 +164,7 @@ def _vary(
     """Write an asterism under other names of its stars, where errors may have exchanged them; tell whether they may.
 
     Variant 1 exchanges C and D, 2 exchanges A and B (and so the order of C and D), 3 only A and B.
-    """  # fmt: skip
+    """
     told, named = asterisms.codes[quad], asterisms.sources[quad]
     swaps_ends, swaps_others = variant >= 2, variant == 1 or variant == 2
     if swaps_ends and abs(told[0] + told[2] - 1.0) > 2.0 * tolerance:

@@ -9,6 +9,7 @@ pixel.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,17 +43,33 @@ _GIVEN_UP = -4.0
 _GROWTH = 0.012
 
 
+class Scene(NamedTuple):
+    """What guesses are held against.
+
+    Attributes
+    ----------
+    picture : Picture
+        Its sources.
+    zones : Zones
+        The stars of the catalog.
+    found : ndarray of int64
+        Room for stars.
+    """
+
+    picture: Picture
+    zones: Zones
+    found: IntArray
+
+
 @kernel
 def first_odds(
     guess: Guess,
-    picture: Picture,
-    zones: Zones,
+    scene: Scene,
     members: IntArray,
     sky: FloatArray,
     radius: float,
     middle: FloatArray,
     error: float,
-    found: IntArray,
 ) -> float:
     """Return the logarithm of the odds of a guess that rests on one asterism, by the stars around that.
 
@@ -70,9 +87,8 @@ def first_odds(
         Its place, pixels.
     error : float
         Error of a place at the asterism, pixels.
-    found : ndarray of int64
-        Room for stars.
-    """  # fmt: skip
+    """
+    picture, zones, found = scene.picture, scene.zones, scene.found
     half = 0.5 * math.hypot(picture.width, picture.height)
     n = find_cone(zones, sky, radius, found)
     room = picture.width * picture.height / picture.x.size
@@ -99,10 +115,8 @@ def first_odds(
 @kernel
 def improve(
     guess: Guess,
-    picture: Picture,
-    zones: Zones,
-    stars: IntArray,
-    sources: IntArray,
+    scene: Scene,
+    pairs: IntArray,
     n: int,
     sigma: float,
     start: FloatArray,
@@ -112,15 +126,16 @@ def improve(
 
     Parameters
     ----------
-    stars, sources : ndarray of int64
-        The first `n` are pairs.
+    pairs : ndarray of int64, shape (2, m)
+        Stars and sources, of which the first `n` are pairs.
     sigma : float
         Error of the places of sources, pixels.
     start : ndarray, shape (2,)
         Distortions that are expected.
     covariance : ndarray, shape (6, 6)
         Written: that of the parameters.
-    """  # fmt: skip
+    """
+    picture, zones, stars, sources = scene.picture, scene.zones, pairs[0], pairs[1]
     half = 0.5 * math.hypot(picture.width, picture.height)
     normal, right = np.zeros((N_PARAMETERS, N_PARAMETERS)), np.zeros(N_PARAMETERS)
     place, slopes = np.empty(4), np.empty((2, N_PARAMETERS))
@@ -170,13 +185,10 @@ def _turn(rotation: FloatArray, step: FloatArray) -> None:
 @kernel
 def pair_up(
     guess: Guess,
-    picture: Picture,
-    zones: Zones,
+    scene: Scene,
     sigma: float,
     covariance: FloatArray,
-    found: IntArray,
-    stars: IntArray,
-    sources: IntArray,
+    pairs: IntArray,
     owner: IntArray,
     best: FloatArray,
 ) -> int:
@@ -186,9 +198,12 @@ def pair_up(
     ----------
     covariance : ndarray, shape (6, 6)
         That of the parameters of the guess, from which the errors of places follow.
+    pairs : ndarray of int64, shape (2, m)
+        Written: stars and sources.
     owner, best : ndarray, shape (n,)
         Room for the star of each source and its distance.
-    """  # fmt: skip
+    """
+    picture, zones, found, stars, sources = scene.picture, scene.zones, scene.found, pairs[0], pairs[1]
     half = 0.5 * math.hypot(picture.width, picture.height)
     n = find_cone(zones, guess.rotation[2], view_radius(guess, half), found)
     place, slopes = np.empty(4), np.empty((2, N_PARAMETERS))
@@ -226,13 +241,11 @@ def place_variance(
 @kernel
 def refine(
     guess: Guess,
-    picture: Picture,
-    zones: Zones,
+    scene: Scene,
     members: IntArray,
     quad_sources: IntArray,
     sigma: float,
     start: FloatArray,
-    found: IntArray,
     pairs: IntArray,
 ) -> tuple[float, int]:
     """Make a guess better, in place, from the asterism outwards; return the logarithm of its odds and its pairs.
@@ -243,33 +256,31 @@ def refine(
         Stars and sources of the asterism.
     pairs : ndarray of int64, shape (2, m)
         Written: stars and sources.
-    """  # fmt: skip
-    stars, sources = pairs[0], pairs[1]
+    """
     for i in range(4):
-        stars[i], sources[i] = members[i], quad_sources[i]
+        pairs[0, i], pairs[1, i] = members[i], quad_sources[i]
     covariance = np.empty((N_PARAMETERS, N_PARAMETERS))
-    owner, best = np.empty(picture.x.size, np.int64), np.empty(picture.x.size)
+    n_sources = scene.picture.x.size
+    owner, best = np.empty(n_sources, np.int64), np.empty(n_sources)
     n = 4
     for _ in range(_ROUNDS):
         for _ in range(2):
-            improve(guess, picture, zones, stars, sources, n, sigma, start, covariance)
-        n = pair_up(guess, picture, zones, sigma, covariance, found, stars, sources, owner, best)
+            improve(guess, scene, pairs, n, sigma, start, covariance)
+        n = pair_up(guess, scene, sigma, covariance, pairs, owner, best)
         if n < 4:
             return -np.inf, n
-    improve(guess, picture, zones, stars, sources, n, sigma, start, covariance)
-    n = pair_up(guess, picture, zones, sigma, covariance, found, stars, sources, owner, best)
-    return last_odds(guess, picture, zones, members, sigma, covariance, found, owner), n
+    improve(guess, scene, pairs, n, sigma, start, covariance)
+    n = pair_up(guess, scene, sigma, covariance, pairs, owner, best)
+    return last_odds(guess, scene, members, sigma, covariance, owner), n
 
 
 @kernel
 def last_odds(
     guess: Guess,
-    picture: Picture,
-    zones: Zones,
+    scene: Scene,
     members: IntArray,
     sigma: float,
     covariance: FloatArray,
-    found: IntArray,
     owner: IntArray,
 ) -> float:
     """Return the logarithm of the odds of a refined guess, by places and magnitudes.
@@ -278,7 +289,8 @@ def last_odds(
     ----------
     owner : ndarray of int64, shape (n,)
         Star of each source, or -1; each source speaks for one star.
-    """  # fmt: skip
+    """
+    picture, zones, found = scene.picture, scene.zones, scene.found
     half = 0.5 * math.hypot(picture.width, picture.height)
     n = find_cone(zones, guess.rotation[2], view_radius(guess, half), found)
     room = picture.width * picture.height / picture.x.size

@@ -1,13 +1,13 @@
-"""A frame that its neighbours place: what becomes of its row, and its pointing."""
+"""A frame that its neighbours place: the columns of its row, and its pointing."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from skylake.core.flags import FrameFlag
+from skylake.core.frame_row import FrameRow
 from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from skylake.image.distortion.camera_motion import Between
 from skylake.image.solving.few_star_pointing import FewStars, place_by_few_stars
@@ -51,7 +51,7 @@ def few_stars(
     return place_by_few_stars(lens, vectors, np.asarray(stars.mag, float), sources, shape, radius, err)
 
 
-def few_stars_row(found: FewStars) -> dict[str, Any]:
+def few_stars_row(found: FewStars) -> FrameRow:
     """Return the columns of ``frames`` that tell of a frame that few stars placed."""
     return {
         "wcs_source": NEIGHBOURS,
@@ -64,11 +64,11 @@ def few_stars_row(found: FewStars) -> dict[str, Any]:
     }
 
 
-def note_between(row: dict[str, Any], between: Between) -> None:
-    """Let the row of a frame tell that its place is an interpolation."""
-    row.update(
-        wcs_source=INTERPOLATED,
-        wcs_err_px=between.err_px,
-        wcs_lens=lens_text(between.lens),
-        flags=row["flags"] | FrameFlag.WCS_INTERPOLATED,
-    )
+def interpolated_row(between: Between) -> FrameRow:
+    """Return the columns of ``frames`` that say that the place of a frame is an interpolation."""
+    return {
+        "wcs_source": INTERPOLATED,
+        "wcs_err_px": between.err_px,
+        "wcs_lens": lens_text(between.lens),
+        "flags": FrameFlag.WCS_INTERPOLATED,
+    }

@@ -68,9 +68,14 @@ def attempts(
 def with_nothing_known(params: SolveParams) -> list[SolveParams]:
     """Return an attempt, and one that believes nothing of what it was told, if it was told something."""
     nothing = replace(
-        params, scale_low=None, scale_high=None, centre=None, rotation_deg=None, parity=None,
+        params,
+        scale_low=None,
+        scale_high=None,
+        centre=None,
+        rotation_deg=None,
+        parity=None,
         seconds=_LOST_SHARE * params.seconds,
-    )  # fmt: skip
+    )
     if _told(params) == _told(nothing):
         return [params]
     return [replace(params, seconds=(1.0 - _LOST_SHARE) * params.seconds), nothing]

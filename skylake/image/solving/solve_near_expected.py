@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from skylake.core.attitudes import attitude_of
+from skylake.core.frame_row import FrameRow
 from skylake.core.sphere import ARCSEC_PER_RADIAN, ra_dec, unit_vectors
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.solving.expected_pointing import Seed, frame_matrix
@@ -91,9 +91,7 @@ def pointing_of(lens: Lens, shape: tuple[int, int]) -> Pointing:
     return replace(describe_pointing(WCS(to_sip(lens, shape).header), *shape), lens=lens)
 
 
-def telescope_row(
-    pointing: Pointing, right: bool, seeds: Sequence[Seed], shape: tuple[int, int]
-) -> dict[str, Any]:
+def telescope_row(pointing: Pointing, right: bool, seeds: Sequence[Seed], shape: tuple[int, int]) -> FrameRow:
     """Return how far a frame is from where the cards of the telescope put it: columns of ``frames``."""
     told = next((seed.lens for seed in seeds if not seed.trusted), None)
     if told is None or not right:

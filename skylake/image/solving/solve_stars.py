@@ -121,9 +121,12 @@ class Solution:
         height, width = self.shape
         half = 0.5 * math.hypot(width, height)
         rays = rays_of(
-            np.asarray(x, float) - 0.5 * (width - 1), np.asarray(y, float) - 0.5 * (height - 1),
-            self.focal_px, half, np.array(self.distortion),
-        )  # fmt: skip
+            np.asarray(x, float) - 0.5 * (width - 1),
+            np.asarray(y, float) - 0.5 * (height - 1),
+            self.focal_px,
+            half,
+            np.array(self.distortion),
+        )
         rays[:, 0] *= self.parity
         return ra_dec(rays @ self.rotation)
 
@@ -220,8 +223,13 @@ def solve(
     _make_ready(bands)
     x, y, flux = (np.asarray(values, float)[chosen] for values in (x, y, flux))
     state = _Search(
-        x - 0.5 * (shape[1] - 1), y - 0.5 * (shape[0] - 1), -2.5 * np.log10(flux), shape, params, time.thread_time()
-    )  # fmt: skip
+        x - 0.5 * (shape[1] - 1),
+        y - 0.5 * (shape[0] - 1),
+        -2.5 * np.log10(flux),
+        shape,
+        params,
+        time.thread_time(),
+    )
     for scale, band, rank in _attempts(state, bands):
         found = _attempt(state, band, rank, scale)
         if found is not None:
@@ -245,7 +253,8 @@ def _make_ready(bands: Sequence[Band]) -> None:
         picture, wanted = picture_of(x, y, np.zeros(4), shape), _wanted(SolveParams(), 1.0)
         rays = rays_of(x, y, 1.0, 1.0, wanted.distortion)
         asterisms = make_asterisms(picture, rays, 1.0)
-        search(asterisms, 0, 0, rays, picture, band.quads, band.zones, band.reach, wanted, 0)
+        nothing = asterisms.between(0, 0)
+        search(nothing, rays, picture, band.quads, band.zones, band.reach, wanted, 0)
         local_density(band)
 
 
@@ -303,11 +312,16 @@ def _attempt(
     rays = rays_of(picture.x, picture.y, focal, state.half, wanted.distortion)
     asterisms = make_asterisms(picture, rays, focal)
     for first in range(0, len(asterisms.sizes), _BLOCK):
-        last = min(first + _BLOCK, len(asterisms.sizes))
         answer = search(
-            asterisms, first, last, rays, picture, band.quads, band.zones, _AROUND * band.reach, wanted,
+            asterisms.between(first, first + _BLOCK),
+            rays,
+            picture,
+            band.quads,
+            band.zones,
+            _AROUND * band.reach,
+            wanted,
             state.n_guesses,
-        )  # fmt: skip
+        )
         state.n_guesses, state.best = answer.looked_at, max(state.best, answer.odds)
         if answer.odds >= params.log_odds and answer.n_pairs >= _FEWEST_PAIRS:
             return answer, picture, some

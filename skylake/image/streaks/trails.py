@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from skylake.core.camera import Apertures
 from skylake.core.flags import UNUSABLE_PIXEL, PixelFlag, SourceFlag
 from skylake.core.frame import Image, MaskPlane, Pixels
+from skylake.core.frame_row import FrameRow
 from skylake.image.detection.detections import Detections
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.streaks.line_kernels import read_strip
@@ -83,16 +83,16 @@ def near_trails(trails: Sequence[Trail], x: Floats, y: Floats, radius: float) ->
     return near
 
 
-def note_trails(
-    row: dict[str, Any],
+def mark_trails(
+    sky_rms_adu: float,
     image: Image,
     signal: Pixels,
     detections: Detections,
     measured: Measurements,
     apertures: Apertures,
     known: tuple[Trail, ...] | None = None,
-) -> tuple[Trail, ...]:
-    """Find trails, flag the sources whose largest aperture they cross, and add numbers to the row of the frame.
+) -> tuple[tuple[Trail, ...], FrameRow]:
+    """Find trails, flag the sources whose largest aperture they cross, and return numbers for the row of the frame.
 
     Those that are known need not be found. Sources keep the flags that they have. A star under a trail has its light
     too, and so counts as spoiled.
@@ -101,15 +101,14 @@ def note_trails(
     if trails is None:
         widths = measured.fwhm[np.isfinite(measured.fwhm)]
         fwhm = float(np.clip(np.median(widths), *_WIDTHS)) if widths.size else _WIDTHS[0]
-        trails = find_trails(signal, image.mask, float(row["sky_rms_adu"]), detections, fwhm)
+        trails = find_trails(signal, image.mask, sky_rms_adu, detections, fwhm)
     crossed = near_trails(trails, measured.x, measured.y, max(apertures.radii_px))
     measured.flags[crossed] |= SourceFlag.STREAK
-    row.update(
-        n_streaks=len(trails),
-        streak_length_px=float(sum(trail.length for trail in trails)),
-        n_streak_sources=int(np.count_nonzero(crossed)),
-    )
-    return trails
+    return trails, {
+        "n_streaks": len(trails),
+        "streak_length_px": float(sum(trail.length for trail in trails)),
+        "n_streak_sources": int(np.count_nonzero(crossed)),
+    }
 
 
 def find_trails(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.camera import Camera
-from skylake.core.corrections import correction
+from skylake.core.corrections import correction, corrections_of
 from skylake.core.reasons import Reason
 from skylake.core.sphere import ra_dec, separation_deg, tangent_basis, unit_vectors, within
 from skylake.errors import FrameRejected
@@ -149,11 +149,12 @@ def _refuse_other_scale(pointing: Pointing, camera: Camera, raw_step: int) -> No
     raw = camera.optics.pixel_scale_arcsec
     known = None if raw is None else raw * raw_step
     if known is not None and abs(np.log(pointing.pixel_scale_arcsec / known)) > _SCALE_TOLERANCE:
-        advice = correction({"optics.pixel_scale_arcsec": pointing.pixel_scale_arcsec / raw_step})
+        values = corrections_of({"optics.pixel_scale_arcsec": pointing.pixel_scale_arcsec / raw_step})
         raise FrameRejected(
             Reason.BAD_WCS,
             f"the WCS of the header has {pointing.pixel_scale_arcsec:.4g} arcsec per pixel and {camera.name} "
-            f"{known:.4g}; use the profile of its camera, or {advice}{SOLVE_FIRST}",
+            f"{known:.4g}; use the profile of its camera, or {correction(values)}{SOLVE_FIRST}",
+            values,
         )
 
 

@@ -22,8 +22,8 @@ from skylake.flow.astrometry.learn_geometry import _has_news, _Night
 from skylake.flow.astrometry.solve_all_sky_frames import AllSkySolver
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
-from skylake.flow.ingest.multi_detector import ingest_camera
+from skylake.flow.ingest.ingest_frames import ingest, ingest_frames
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.image.allsky.allsky_pointing import SkyScene
@@ -108,7 +108,7 @@ def test_a_frame_of_twilight_has_the_geometry_that_later_ones_of_the_same_ingest
     import_catalog(lake, "simcat", "table", [made.catalog], columns, margin_arcsec=4000.0)
     alone = ingest(lake, PROFILE, made.frames[:1], Inline())
     assert [one["reason"] for one in alone.problems] == ["no_wcs"]
-    report = ingest_camera(lake, [PROFILE], made.frames, Inline(), IngestOptions(redo=True))
+    report = ingest_frames(lake, [PROFILE], made.frames, Inline(), IngestOptions(redo=True))
     assert report.counts == {"ok": 3} and report.problems == []
     dim = rows(lake, "frames")[0]
     assert dim["wcs_source"] == "refined" and dim["wcs_geometry"].startswith("1.") and dim["astrom_n"] > 15

@@ -16,7 +16,8 @@ from skylake.flow.astrometry.learn_distortion import learn
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.run_progress import Silent
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.image.distortion.distortion_epochs import in_force
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_distortions import distortions_file, read_epochs

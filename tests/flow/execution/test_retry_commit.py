@@ -15,7 +15,8 @@ from skylake.flow.aggregates.refresh import aggregate
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.execution.retry_commit import undisturbed
 from skylake.flow.execution.run_progress import Silent
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.zeropoints.calibrate_nights import calibrate
 from skylake.lake import Lake, Part
 

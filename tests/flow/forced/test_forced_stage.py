@@ -22,7 +22,8 @@ from skylake.flow.forced.forced_stage import Forcing
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.forced.psf_pool import PsfKey, pool_psfs
 from skylake.flow.forced.target_list import TargetList
-from skylake.flow.ingest.frame_tasks import Chunk, Reduction, peek_nights, reduce_chunk
+from skylake.flow.ingest.chunk_rows import Chunk
+from skylake.flow.ingest.frame_tasks import Reduction, peek_nights, reduce_chunk
 from skylake.image.psf.psf_model import PsfModel, PsfQuality
 from skylake.lake import Lake
 from skylake.simulate import SimulationResult

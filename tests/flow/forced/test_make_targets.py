@@ -29,7 +29,8 @@ from skylake.flow.forced.make_targets import (
 )
 from skylake.flow.forced.psf_pool import pool_psfs
 from skylake.flow.forced.target_list import TargetList
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.maintenance.forget_frames import find, forget
 from skylake.flow.maintenance.verify_lake import VerifyOptions, open_facts, verify

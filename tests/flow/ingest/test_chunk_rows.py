@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError
-from skylake.flow.ingest.chunk_rows import pixels_of, read_rows, rows_of_frames, rows_of_pixel, write_rows
-from skylake.flow.ingest.frame_tasks import Chunk
+from skylake.flow.ingest.chunk_rows import (
+    Chunk,
+    pixels_of,
+    read_rows,
+    rows_of_frames,
+    rows_of_pixel,
+    write_rows,
+)
 from skylake.lake.storage.parts import sort_rows
 from skylake.schema import arrow_schema, conform, load
 from skylake.sky.pixels import PixelTree, pixel_range
@@ -91,10 +97,12 @@ def test_a_chunk_goes_between_processes_as_one_message() -> None:
         {field.name: pa.array(values.get(field.name, [None] * 3), field.type) for field in rows}, rows
     )
     # Of a slice only its own rows are sent.
-    chunk = Chunk(frames.slice(1), Path("sources"), ("repeated",), None)
+    wanted = {5: {"optics.pixel_scale_arcsec": 31.7}}
+    chunk = Chunk(frames.slice(1), Path("sources"), ("repeated",), None, wanted)
     sent = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL)
     came = pickle.loads(sent)
     assert came.frames.equals(chunk.frames) and came.frames.schema.equals(rows, check_metadata=True)
     assert (came.sources, came.repeated, came.forced) == (chunk.sources, chunk.repeated, chunk.forced)
+    assert came.corrections == wanted
     # No object stands for a column, of which there are hundreds.
     assert len(list(pickletools.genops(sent))) < frames.num_columns

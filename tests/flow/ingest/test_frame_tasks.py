@@ -17,15 +17,8 @@ from skylake.core.camera import ValueCards
 from skylake.errors import LakeError
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.ingest.chunk_rows import read_rows
-from skylake.flow.ingest.frame_tasks import (
-    Reduction,
-    lost_frame,
-    peek_nights,
-    reduce_chunk,
-    star_finder,
-    unchecked_files,
-    unexposed_files,
-)
+from skylake.flow.ingest.frame_tasks import Reduction, lost_frame, peek_nights, reduce_chunk, star_finder
+from skylake.flow.ingest.ingest_report import unchecked_files, unexposed_files
 from skylake.lake import Lake
 from skylake.schema import arrow_schema, load
 from skylake.sky.lake_catalogs import ReferenceCatalog

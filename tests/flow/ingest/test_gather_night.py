@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 from skylake.core.batch import Batch
 from skylake.core.sphere import healpix_index
 from skylake.errors import LakeError
-from skylake.flow.ingest.chunk_rows import write_rows
-from skylake.flow.ingest.frame_tasks import Chunk
-from skylake.flow.ingest.gather_night import SHARED, TABLES, Existing, files_sha256, gather_batch, joined
+from skylake.flow.ingest.chunk_rows import Chunk, write_rows
+from skylake.flow.ingest.gather_night import (
+    SHARED,
+    TABLES,
+    Existing,
+    MadeFrom,
+    files_sha256,
+    gather_batch,
+    joined,
+)
 from skylake.lake import Part
 from skylake.lake.storage.slices import Slice, read_files
 from skylake.schema import arrow_schema, conform, load
@@ -89,7 +96,7 @@ def gatherer(folder: Path) -> Gather:
         for number, (frames, sources) in enumerate(chunks):
             made.append(Chunk(frames, write_rows([sources], "sources", place / f"{number}.arrow")))
         go.staging = place / "staging"  # type: ignore[attr-defined]
-        return gather_batch(BATCH, made, existing, TREE, go.staging, "p")  # type: ignore[attr-defined]
+        return gather_batch(BATCH, made, existing, TREE, go.staging, MadeFrom("p"))  # type: ignore[attr-defined]
 
     return go
 
@@ -232,7 +239,7 @@ def test_tasks_that_share_a_night_make_the_parts_of_one(gather: Gather, tmp_path
     chunks = [Chunk(frame_rows([1, 2]), rows)]
 
     def parts(name: str, *tables: str) -> tuple[Part, ...]:
-        return gather_batch(BATCH, chunks, NOTHING, TREE, tmp_path / name, "p", tables=tables)
+        return gather_batch(BATCH, chunks, NOTHING, TREE, tmp_path / name, MadeFrom("p"), tables=tables)
 
     whole = parts("whole", *TABLES)
     assert [part.table for part in whole] == list(TABLES)

@@ -18,7 +18,8 @@ from scipy.spatial import cKDTree
 from skylake import cameras
 from skylake.core.flags import UNCLEAN, FrameFlag, SourceFlag
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestReport, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Moffat, Scenario, ScheduleParams, StarParams, render, simulate

@@ -18,7 +18,8 @@ from skylake import cameras
 from skylake.errors import LakeError
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.lake import Lake
 from skylake.settings import Settings
 

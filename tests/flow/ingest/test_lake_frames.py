@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skylake.flow.ingest.lake_frames import COLUMNS, Held, HeldFrames, Seen
+from skylake.flow.ingest.known_files import COLUMNS, Held, HeldFrames, Seen
 
 KINDS = (pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.int32())
 ROW = st.tuples(

@@ -21,7 +21,8 @@ from skylake.flow.astrometry.star_patterns import Patterns
 from skylake.flow.catalogs.import_catalogs import import_catalog, index_imported
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.ingest.frame_tasks import Reduction
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.known_files import lacked_by
 from skylake.image.masters.master_library import Master
 from skylake.image.solving.solve_parameters import SolveParams

@@ -19,8 +19,8 @@ from skylake.core.sphere import separation_deg
 from skylake.flow.astrometry.learn_focal_plane import MosaicReport, learn_focal_plane
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestOptions
-from skylake.flow.ingest.multi_detector import ingest_camera
+from skylake.flow.ingest.ingest_frames import ingest_frames
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.lake import Lake
 from skylake.lake.cameras.stored_focal_planes import read_placed
 from skylake.settings import Settings
@@ -138,7 +138,7 @@ def ingested(
     """All frames, with patterns in the catalog. Tests do not change it."""
     lake = copy_of(empty, tmp_path_factory.mktemp("ingested"))
     build_index(ReferenceCatalog.open(lake.layout.catalog("simcat")), "V", 0.3, 1.0)
-    report = ingest_camera(lake, chips, night.frames, Inline())
+    report = ingest_frames(lake, chips, night.frames, Inline())
     assert report.counts == {"ok": 20}, report.problems
     return lake
 
@@ -235,7 +235,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     right = [n for n in range(5) if abs(told_pointing(scenario, n, axis).angle_deg - ROTATION_DEG) < 5.0]
     files = [Path(shutil.copy2(night.frames[number], folder)) for number in right]
     hidden_but_four(files[1], night, right[1])
-    report = ingest_camera(lake, chips, files, Inline())
+    report = ingest_frames(lake, chips, files, Inline())
     rows = rows_of(lake)
     assert rows[rows.wcs_source == "mosaic"].index.get_level_values(0).tolist() == ["four-C3"], (
         report.problems
@@ -246,7 +246,7 @@ def test_a_chip_with_few_stars_is_placed_by_its_siblings(
     turn = (row.rotation_deg - true.rotation_deg + 180.0) % 360.0 - 180.0
     assert off < 0.15 and abs(turn) < 0.1 and row.n_detected < 10
     # Nothing is done twice, and nothing changes by another run.
-    again = ingest_camera(lake, chips, files, Inline())
+    again = ingest_frames(lake, chips, files, Inline())
     assert again.counts == {} and again.n_known == len(rows)
     assert rows_of(lake).equals(rows)
 
@@ -268,11 +268,11 @@ def test_chips_with_files_of_their_own_are_told_apart(
             replace(profile, base=replace(base, header=replace(base.header, extension=None), place=place))
         )
     (folder / "broken.fits").write_bytes(b"SIMPLE  = ")
-    report = ingest_camera(lake, own, [folder], Inline(), IngestOptions())
+    report = ingest_frames(lake, own, [folder], Inline(), IngestOptions())
     assert report.counts == {"ok": 2, "failed": 1}, report.problems
     rows = rows_of(lake).reset_index()
     names = dict(zip(rows.camera, rows.file.map(lambda file: Path(file).name), strict=True))
     assert names["four-C2"] == "x1.fits" and set(rows.file.map(lambda f: Path(f).name)) == {
         "x0.fits", "x1.fits", "broken.fits",
     }  # fmt: skip
-    assert ingest_camera(lake, own, [folder], Inline()).counts == {}
+    assert ingest_frames(lake, own, [folder], Inline()).counts == {}

@@ -20,7 +20,8 @@ from skylake.core.sphere import ra_dec, separation_deg, unit_vectors
 from skylake.flow.catalogs.import_catalogs import import_catalog
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text

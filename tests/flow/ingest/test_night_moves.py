@@ -15,11 +15,11 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.errors import LakeError
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.frame_tasks import Chunk
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
-from skylake.flow.ingest.known_files import Known
-from skylake.flow.ingest.lake_frames import COLUMNS, HeldFrames, Seen
-from skylake.flow.ingest.night_moves import Moves
+from skylake.flow.ingest.chunk_rows import Chunk
+from skylake.flow.ingest.commit_nights import Moves
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
+from skylake.flow.ingest.known_files import COLUMNS, HeldFrames, Known, Seen
 from skylake.lake import Lake, Snapshot
 
 Run = Callable[..., Any]

@@ -13,7 +13,8 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.cli.run_commands import _show_ingest
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestReport, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestReport
 from skylake.lake import Lake
 
 Draw = Callable[[Sequence[tuple[str, float]]], list[Path]]
@@ -57,7 +58,7 @@ def test_milliseconds_without_a_unit_are_told_with_the_key_that_mends_them(
 
 
 def _of_all(lake: Lake, profile: Profile, folder: Path) -> IngestReport:
-    from skylake.flow.ingest.ingest_frames import IngestOptions
+    from skylake.flow.ingest.ingest_report import IngestOptions
 
     return ingest(lake, profile, sorted(folder.glob("frame-*.fits")), Inline(), IngestOptions(redo=True))
 

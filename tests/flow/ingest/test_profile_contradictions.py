@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skylake.cameras import Profile
 from skylake.core.batch import UNDATED
-from skylake.core.corrections import correction
-from skylake.flow.ingest.profile_contradictions import contradictions
+from skylake.core.corrections import corrections_of
+from skylake.errors import Corrections
+from skylake.flow.ingest.profile_contradictions import ReportedFrame, contradictions
 
-WIDE = correction({"optics.pixel_scale_arcsec": 31.7})
+WIDE = corrections_of({"optics.pixel_scale_arcsec": 31.7})
 
 
-def night(night: int, *messages: str | None) -> list[dict[str, Any]]:
+def night(night: int, *wanted: Corrections | None) -> list[ReportedFrame]:
     return [
-        {"file": f"{night}-{number}.fits", "night": night, "mjd_mid": None, "message": message}
-        for number, message in enumerate(messages)
+        ReportedFrame(f"{night}-{number}.fits", night, None, corrections or {})
+        for number, corrections in enumerate(wanted)
     ]
 
 
@@ -41,14 +40,12 @@ def test_frames_of_whole_nights_that_agree_are_one_sentence(profile: Profile) ->
     assert "all 2 frames contradict" in found.sentence
 
 
-def test_what_headers_quote_is_no_error(profile: Profile) -> None:
-    rows = night(
-        20241001,
-        "the card OBJECT holds 'set a.b = zz in the profile'",
-        *["set optics.pixel_scale_arcsec = 0.0 in the profile"] * 2,
-        *["set optics.pixel_scale_arcsec = -1.0 in the profile"] * 2,
+def test_values_of_any_kind_are_counted(profile: Profile) -> None:
+    sizes = corrections_of({"detector.width_px": 100, "detector.height_px": 40})
+    [found] = contradictions(night(20241001, sizes, sizes), profile)
+    assert (
+        found.values == sizes and "set detector.width_px = 100 and detector.height_px = 40" in found.sentence
     )
-    assert contradictions(rows, profile) == []
-    [found] = contradictions(night(20241001, *["set site.name = 5 in the profile"] * 2), profile)
-    assert f'contradict site.name = "{profile.base.site.name}"' in found.sentence
-    assert len(contradictions(night(20241001, *["set header.time = 5 in the profile"] * 2), profile)) == 1
+    mirrored = corrections_of({"optics.pixel_scale_arcsec": 31.7123, "astrometry.mirrored": True})
+    [found] = contradictions(night(20241001, mirrored, mirrored), profile)
+    assert found.values == {"optics.pixel_scale_arcsec": 31.71, "astrometry.mirrored": True}

@@ -21,9 +21,9 @@ from skylake.flow.execution.run_progress import Silent
 from skylake.flow.forced.make_targets import TargetOptions, make_targets
 from skylake.flow.forced.psf_pool import PsfKey, pool_psfs
 from skylake.flow.ingest import frame_tasks as tasks
-from skylake.flow.ingest.frame_tasks import Reduction
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
-from skylake.flow.ingest.saved_chunks import made_with
+from skylake.flow.ingest.frame_tasks import Reduction, made_with
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.lake import Lake
 
 Run = Callable[..., Any]

@@ -18,7 +18,8 @@ from skylake.cameras import Profile
 from skylake.core.flags import FrameFlag
 from skylake.errors import LakeError
 from skylake.flow.execution.cluster import Inline
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.maintenance.verify_lake import VerifyOptions, VerifyReport, open_facts, verify
 from skylake.flow.masters.build_masters import BuildOptions, BuildReport, build_masters, library_of
 from skylake.image.masters.master_file import MasterFrame, load_master

@@ -20,7 +20,8 @@ from skylake.core.frame import Image
 from skylake.errors import FrameFailed
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.forced.psf_pool import pool_psfs
-from skylake.flow.ingest.ingest_frames import IngestOptions, ingest
+from skylake.flow.ingest.ingest_frames import ingest
+from skylake.flow.ingest.ingest_report import IngestOptions
 from skylake.flow.ingest.single_frames import bench_for, completeness_of
 from skylake.flow.sky.sky_files import write_sky
 from skylake.flow.sky.sky_frames import SkyFrame, SkySource, sky_frames

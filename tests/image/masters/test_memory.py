@@ -51,7 +51,9 @@ from skylake.image.masters.master_library import Library, Master
 from skylake.image.psf.targets_on_frame import TargetStars
 from skylake.image.psf.psf_model import PsfModel
 from skylake.image.fitsio.read_fits import read_file
+from skylake.core.frame_step import Step
 from skylake.image.reduction.reduce_frame import reduce_frame
+from skylake.image.reduction.frame_record import ReduceParams
 from skylake.image.combine.sky_frame import subtracted_sky
 
 def memory(name):
@@ -76,9 +78,10 @@ def reduce(folder, name, camera):
     def finish(extracted):
         ra, dec = extracted.pointing.to_sky(x, y)
         targets = TargetStars(np.arange(len(x)), ra, dec, ra, dec, 1)
-        return force_targets(extracted, lambda *_: targets, PsfModel.moffat(2.5, extracted.signal.shape))
+        return Step(force_targets(extracted, lambda *_: targets, PsfModel.moffat(2.5, extracted.signal.shape)))
 
-    found = reduce_frame(read_file(folder / name), profile, library=Library(folder, masters), sky=sky, finish=finish)
+    params = ReduceParams(library=Library(folder, masters), sky=sky, finish=finish)
+    found = reduce_frame(read_file(folder / name), profile, params)
     assert found.status == "ok", found.row["message"]
     assert len(found.finished) > 0.9 * len(x)
     assert found.row["masters"] == " ".join(master.kind for master in masters)

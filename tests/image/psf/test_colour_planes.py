@@ -13,8 +13,10 @@ from scipy.spatial import cKDTree
 from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.frame import FileContent
+from skylake.core.frame_step import Step
 from skylake.image.psf.extracted_frame import Extracted
-from skylake.image.reduction.reduce_frame import ReducedFrame, reduce_frame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
+from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.simulate import Moffat, render
 
 GAIN, READ_NOISE_E, SKY_ADU = 1.5, 8.0, 30.0
@@ -55,7 +57,7 @@ def coloured(
         )
         data = fits_bytes(noisy, GAIN=GAIN, RDNOISE=READ_NOISE_E)
         return reduce_frame(
-            content_of(data), Profile(here, (), "lab.toml"), finish=lambda one: one, unplaced=True
+            content_of(data), Profile(here, (), "lab.toml"), ReduceParams(finish=Step, unplaced=True)
         )
 
     return go

@@ -13,7 +13,7 @@ import pytest
 from skylake import cameras
 from skylake.core.flags import FrameFlag
 from skylake.image.fitsio.read_fits import read_file
-from skylake.image.quality.field_cells import note_cells
+from skylake.image.quality.field_cells import cell_columns
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.simulate import Moffat
 
@@ -37,9 +37,8 @@ def noted(make_field: Callable[..., Any], measure: Callable[..., Any]) -> Callab
             last = np.maximum(np.abs(x - 256.0), np.abs(y - 256.0)) > 85.0
         flux = np.exp(random.uniform(*np.log((2e4, 2e5)), x.size))
         psf = Moffat(np.where(last, 3.0 * wider, 3.0), np.where(last, ellipticity, 0.0), 35.0)
-        row: dict[str, Any] = {"flags": FrameFlag(0)}
-        note_cells(row, measure(make_field(x, y, flux, SHAPE, psf=psf, seed=seed)).sources, SHAPE)
-        return row
+        columns = cell_columns(measure(make_field(x, y, flux, SHAPE, psf=psf, seed=seed)).sources, SHAPE)
+        return dict(columns)
 
     return go
 
@@ -85,8 +84,8 @@ def test_stars_that_widen_steadily_over_the_field_are_told_by_cells_and_flag(
     rows = {}
     for tilt in widths:
         psf = Moffat(3.7 + tilt * ((x + y) / 512.0 - 1.0))
-        rows[tilt] = row = {"flags": FrameFlag(0)}
-        note_cells(row, measure(make_field(x, y, flux, SHAPE, psf=psf, seed=3)).sources, SHAPE)
+        sources = measure(make_field(x, y, flux, SHAPE, psf=psf, seed=3)).sources
+        rows[tilt] = row = dict(cell_columns(sources, SHAPE))
         np.testing.assert_allclose([row[name] for name in FWHM], widths[tilt], rtol=0.06)
     assert rows[0.0]["n_uneven_cells"] == 0 and not rows[0.0]["flags"] & FrameFlag.UNEVEN_IMAGES
     assert rows[1.4]["n_uneven_cells"] >= 3 and rows[1.4]["flags"] & FrameFlag.UNEVEN_IMAGES
@@ -108,7 +107,6 @@ def test_cells_are_counted_from_the_first_pixel_along_x_and_few_stars_tell_nothi
     make_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     y, x = np.mgrid[20:150:24, 180:330:24].reshape(2, -1).astype(float)
-    row: dict[str, Any] = {"flags": FrameFlag(0)}
-    note_cells(row, measure(make_field(x, y, np.full(x.size, 1e5), SHAPE)).sources, SHAPE)
+    row = dict(cell_columns(measure(make_field(x, y, np.full(x.size, 1e5), SHAPE)).sources, SHAPE))
     known = [name for name in FWHM if np.isfinite(row[name])]
     assert known == ["fwhm_cell2_px"] and row["n_uneven_cells"] == 0

@@ -15,11 +15,14 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera, ClearSky, Gate, ReductionSteps
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent
+from skylake.core.frame_step import with_part
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
-from skylake.image.quality.cloud_cover import count_found
+from skylake.image.quality.cloud_cover import ExpectedStars, count_found
 from skylake.image.quality.frame_verdicts import apply_gates, empty_frame
-from skylake.image.reduction.reduce_frame import ReducedFrame, reduce_frame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
+from skylake.image.reduction.reduce_frame import reduce_frame
+from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Pointing, Stars, header_pointing
 from skylake.simulate import Moffat
 
@@ -55,7 +58,8 @@ def take(
     ) -> ReducedFrame:
         used = profile if filters is None else Profile(replace(here, filters=filters), (), "lab.toml")
         used = replace(used, base=replace(used.base, gates=gates))
-        return reduce_frame(content_of(fits_bytes(pixels, False, **cards)), used, find_stars)
+        params = ReduceParams(None if find_stars is None else Reference(find_stars))
+        return reduce_frame(content_of(fits_bytes(pixels, False, **cards)), used, params)
 
     clear = reduced(make_field(x, y, flux, SHAPE).pixels)
     bright = np.argsort(-clear.sources.flux["aper2"])
@@ -95,9 +99,9 @@ def test_a_sky_far_below_zero_is_told_as_what_it_is(
         "sky_rms_adu": 900.0 if sky_adu < -100 else 9.0,
     }
     many = row | {"n_sources": 0}
-    apply_gates(many, here)
+    many = with_part(many, apply_gates(many, here))
     assert many["reason"] == "too_few_sources"
-    why = empty_frame(dict(row), here, None, None, FrameRejected(Reason.NO_SOURCES, "no source"))
+    why = empty_frame(row, here, None, None, FrameRejected(Reason.NO_SOURCES, "no source")).error
     assert why.reason == "no_sources"
     for message in (many["message"], str(why)):
         assert ("the bias or dark is wrong, or the exposure of the frame" in message) == said, message
@@ -120,7 +124,7 @@ def test_a_sky_below_zero_is_told_of_a_frame_that_passes_all_gates(
     detector = replace(camera.detector, overscan_x=(0, 8))
     here = replace(camera, gates={}, reduction=ReductionSteps(steps), detector=detector)
     row = {"flags": 0, "status": "ok", "sky_adu": level, "sky_rms_adu": 6.0}
-    apply_gates(row, here)
+    row = with_part(row, apply_gates(row, here))
     assert row["status"] == "ok" and row.get("reason") is None and row["message"] == told
     assert bool(row["flags"] & FrameFlag.SKY_BELOW_ZERO) == (level < -100.0)
 
@@ -128,7 +132,7 @@ def test_a_sky_below_zero_is_told_of_a_frame_that_passes_all_gates(
 def test_what_was_told_of_a_good_frame_stays_beside_its_sky(camera: Camera) -> None:
     here = replace(camera, gates={}, reduction=ReductionSteps(("bias",)))
     row = {"flags": 0, "status": "ok", "message": "solved", "sky_adu": -700.0, "sky_rms_adu": 6.0}
-    apply_gates(row, here)
+    row = with_part(row, apply_gates(row, here))
     assert row["message"] == "solved; its sky is at -700 ADU, so the bias is wrong"
 
 
@@ -239,12 +243,12 @@ def test_sources_that_are_near_stars_by_chance_are_not_found_stars() -> None:
     x, y = random.uniform(0.0, 511.0, (2, 500))
     stars = Stars(*pointing.to_sky(*random.uniform(0.0, 511.0, (2, 100))), random.uniform(8.0, 12.0, 100))
     radius = 8.0 * pointing.pixel_scale_arcsec
-    by_chance = count_found(pointing, (512, 512), x, y, -x, stars, radius, ClearSky())
+    by_chance = count_found(ExpectedStars(pointing, (512, 512), stars, ClearSky()), x, y, -x, radius)
     assert by_chance.n_expected == 100 and by_chance.fraction < 0.1
     there = pointing.wcs.all_world2pix(stars.ra_deg, stars.dec_deg, 0)
     both = np.append(there[0][:60], x), np.append(there[1][:60], y)
     flux = np.append(10.0 ** (8.0 - 0.4 * stars.mag[:60]), np.ones(500))
-    found = count_found(pointing, (512, 512), *both, flux, stars, radius, ClearSky())
+    found = count_found(ExpectedStars(pointing, (512, 512), stars, ClearSky()), *both, flux, radius)
     weight = 10.0 ** (-0.2 * stars.mag)
     assert found.fraction == pytest.approx(weight[:60].sum() / weight.sum(), abs=0.08)
 
@@ -290,10 +294,11 @@ def test_bright_stars_count_for_more_than_faint_ones() -> None:
     x, y = np.linspace(10.0, 90.0, 10), np.full(10, 40.0)
     stars = Stars(*pointing.to_sky(x, y), 0.5 * np.arange(10.0))
     halves = [
-        count_found(pointing, (100, 100), x[half], y[half], -x[half], stars, 5.0, ClearSky())
+        count_found(ExpectedStars(pointing, (100, 100), stars, ClearSky()), x[half], y[half], -x[half], 5.0)
         for half in (slice(None, 5), slice(5, None))
     ]
     assert [one.n_expected for one in halves] == [10, 10]
     assert halves[0].fraction > 0.7 and sum(one.fraction for one in halves) == pytest.approx(1.0)
-    some = count_found(pointing, (100, 100), x, y, -x, stars, 5.0, ClearSky(3, (1.0, 9.0)))
+    field = ExpectedStars(pointing, (100, 100), stars, ClearSky(3, (1.0, 9.0)))
+    some = count_found(field, x, y, -x, 5.0)
     assert (some.n_expected, some.fraction) == (3, 1.0)

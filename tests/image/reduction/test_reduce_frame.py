@@ -21,10 +21,13 @@ from skylake.core.astrometry_settings import Astrometry
 from skylake.core.camera import FLUXES, Camera, Gate
 from skylake.core.flags import FrameFlag, SourceFlag
 from skylake.core.frame import FileContent
+from skylake.core.frame_step import Step
 from skylake.core.reasons import GATE_REASONS
 from skylake.core.sphere import separation_deg
 from skylake.image.fitsio.read_fits import read_file
-from skylake.image.reduction.reduce_frame import ReducedFrame, new_row, reduce_frame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams, new_row
+from skylake.image.reduction.reduce_frame import reduce_frame
+from skylake.image.solving.located_frame import Reference
 from skylake.image.wcs.header_wcs import Stars
 from skylake.simulate import Moffat, render
 
@@ -43,7 +46,11 @@ def reduce_pixels(
         cards = {name: value for name, value in options.items() if name.isupper()}
         here = replace(camera, **{name: value for name, value in options.items() if not name.isupper()})
         data = fits_bytes(np.asarray(pixels), extension, **cards)
-        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), find_stars, finish=finish)
+        params = ReduceParams(
+            None if find_stars is None else Reference(find_stars),
+            finish=None if finish is None else lambda extracted: Step(finish(extracted)),
+        )
+        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), params)
 
     return go
 

@@ -18,12 +18,14 @@ from skylake.cameras import Profile
 from skylake.core.camera import Camera
 from skylake.core.flags import SPOILED, UNCLEAN, SourceFlag
 from skylake.core.frame import FileContent
+from skylake.core.frame_step import Step
 from skylake.image.fitsio.read_fits import read_file
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.forced_photometry import ForcedMeasurements, measure_targets
 from skylake.image.psf.psf_stars import psf_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars
-from skylake.image.reduction.reduce_frame import ReducedFrame, reduce_frame
+from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
+from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.streaks.line_kernels import read_strip
 from skylake.image.streaks.trails import Trail, find_trails, near_trails
 from skylake.simulate import Moffat
@@ -68,7 +70,8 @@ def reduced(
         extraction = replace(camera.extraction, engine=engine)
         here = replace(camera, extraction=extraction, detector=replace(camera.detector, **detector))
         data = fits_bytes(field.pixels, False)
-        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), finish=finish)
+        params = ReduceParams(finish=None if finish is None else lambda extracted: Step(finish(extracted)))
+        return reduce_frame(content_of(data), Profile(here, (), "lab.toml"), params)
 
     return go
 
