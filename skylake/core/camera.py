@@ -19,9 +19,19 @@ from skylake.settings import Catalogs
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
 Step = Literal[
-    "trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels",
-    "cosmic_rays", "sky",
-]  # fmt: skip
+    "trim",
+    "overscan",
+    "unlit",
+    "reference",
+    "bias",
+    "dark",
+    "linearity",
+    "flat",
+    "bayer",
+    "bad_pixels",
+    "cosmic_rays",
+    "sky",
+]
 
 #: What photon transfers measure of a detector.
 Measurable = Literal["gain", "read_noise", "linearity"]

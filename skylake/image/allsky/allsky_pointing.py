@@ -166,9 +166,11 @@ def _placed(
 ) -> SkyPlace:
     view = SkyView(lens, scene.horizon, scene.shape)
     row: dict[str, Any] = {
-        "wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view),
+        "wcs_source": GEOMETRY,
+        "wcs_geometry": geometry,
+        "wcs_lens": view_text(view),
         "wcs_err_px": _err_px(view, covariance),
-    }  # fmt: skip
+    }
     if found is not None:
         row |= {"wcs_source": "refined"} | _numbers(scene, found)
     return SkyPlace(view, geometry, row, found is not None)

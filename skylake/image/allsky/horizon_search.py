@@ -208,9 +208,17 @@ def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
     nothing = np.zeros((2, 0), np.intp)
     vote(
-        np.zeros((1, 0)), np.zeros(0), np.zeros(0), np.zeros(0), nothing, np.ones(1), 1,
-        np.array([0.0, 1.0, 0.0, 1.0]), 1.0, np.zeros((1, 1, 2, 1, 3)),
-    )  # fmt: skip
+        np.zeros((1, 0)),
+        np.zeros(0),
+        np.zeros(0),
+        np.zeros(0),
+        nothing,
+        np.ones(1),
+        1,
+        np.array([0.0, 1.0, 0.0, 1.0]),
+        1.0,
+        np.zeros((1, 1, 2, 1, 3)),
+    )
 
 
 def _best_candidate(
@@ -304,9 +312,17 @@ def _vote(
     x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
     window = np.array([x - slack, x + slack, y - slack, y + slack])
     vote(
-        radii, np.arctan2(east, north), heard[:, 0].copy(), heard[:, 1].copy(), ranks, focal, effort.n_turns, window,
-        effort.cell * min(shape), best,
-    )  # fmt: skip
+        radii,
+        np.arctan2(east, north),
+        heard[:, 0].copy(),
+        heard[:, 1].copy(),
+        ranks,
+        focal,
+        effort.n_turns,
+        window,
+        effort.cell * min(shape),
+        best,
+    )
 
 
 def _tilted(upright: Lens, middle: tuple[float, float]) -> Lens:

@@ -149,9 +149,20 @@ def solve_all_sky(
     residuals = _residuals(refined, detected)
     rms_arcsec = float(np.sqrt(np.mean(residuals.arcsec**2)))
     return AllSkySolution(
-        SkyView(lens, horizon, shape), odds, refined.order, refined.held_out_px, refined.rms_px, rms_arcsec,
-        len(bright), n_found, tilt_deg(lens), seconds, thread_time() - began, residuals, refined,
-    )  # fmt: skip
+        SkyView(lens, horizon, shape),
+        odds,
+        refined.order,
+        refined.held_out_px,
+        refined.rms_px,
+        rms_arcsec,
+        len(bright),
+        n_found,
+        tilt_deg(lens),
+        seconds,
+        thread_time() - began,
+        residuals,
+        refined,
+    )
 
 
 def _searched(

@@ -17,9 +17,20 @@ Indices = npt.NDArray[np.intp]
 _ORDER = ("w3", "focal_px", "x0", "y0", "w1", "w2", "k1", "p1", "p2", "k2", "k3", "a1", "a2")
 #: How far each may go from where a fit begins, before many stars say otherwise; x0 and y0 in focal lengths.
 _FREEDOM = {
-    "w1": 0.3, "w2": 0.3, "w3": 1.0, "focal_px": 0.3, "x0": 0.3, "y0": 0.3, "k1": 0.1, "k2": 0.05, "k3": 0.03,
-    "p1": 0.02, "p2": 0.02, "a1": 0.01, "a2": 0.01,
-}  # fmt: skip
+    "w1": 0.3,
+    "w2": 0.3,
+    "w3": 1.0,
+    "focal_px": 0.3,
+    "x0": 0.3,
+    "y0": 0.3,
+    "k1": 0.1,
+    "k2": 0.05,
+    "k3": 0.03,
+    "p1": 0.02,
+    "p2": 0.02,
+    "a1": 0.01,
+    "a2": 0.01,
+}
 _ROUNDS = 8
 #: While the pairs still change.
 _QUICK_ROUNDS = 2

@@ -15,9 +15,17 @@ Places = npt.NDArray[np.intp]
 
 @kernel(error_model="numpy")
 def vote(
-    distance: Floats, azimuth: Floats, x: Floats, y: Floats, ranks: Places, focal: Floats, n_turns: int,
-    window: Floats, cell: float, best: Floats,
-) -> None:  # fmt: skip
+    distance: Floats,
+    azimuth: Floats,
+    x: Floats,
+    y: Floats,
+    ranks: Places,
+    focal: Floats,
+    n_turns: int,
+    window: Floats,
+    cell: float,
+    best: Floats,
+) -> None:
     """Set `best` to score, x and y of the best zenith for each projection, focal length, parity and turn.
 
     Parameters

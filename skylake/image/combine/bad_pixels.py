@@ -118,9 +118,11 @@ def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
 
 
 def _beside_others(
-    pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    pixels: Pixels,
+    excess: Callable[[Pixels, Pixels, Pixels], Pixels],
+    noise: Pixels,
     halves: tuple[int, int] = (_NEAR_PX, _WIDE_PX),
-) -> Mask:  # fmt: skip
+) -> Mask:
     """Return pixels that are NaN, or far from the good ones in their row or their column.
 
     Parameters
@@ -144,9 +146,12 @@ def _beside_others(
 
 
 def _in_lines(
-    pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    pixels: Pixels,
+    bad: Mask,
+    excess: Callable[[Pixels, Pixels, Pixels], Pixels],
+    noise: Pixels,
     halves: tuple[int, int],
-) -> Mask:  # fmt: skip
+) -> Mask:
     lines, left_out = np.ascontiguousarray(pixels), np.ascontiguousarray(bad)
     near = _medians(lines, left_out, halves[0])
     beyond = excess(lines, near, noise)

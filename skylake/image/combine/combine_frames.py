@@ -250,8 +250,9 @@ def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 
 
-def combine_in_blocks(read: Callable[[int, int], Pixels], n_frames: int, shape: tuple[int, int],
-                      options: CombineOptions) -> Combined:  # fmt: skip
+def combine_in_blocks(
+    read: Callable[[int, int], Pixels], n_frames: int, shape: tuple[int, int], options: CombineOptions
+) -> Combined:
     """Combine frames block by block.
 
     Parameters

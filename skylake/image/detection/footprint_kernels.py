@@ -23,9 +23,16 @@ _COLUMNS = 18
 
 @kernel
 def sum_footprints(
-    place: Places, value: Pixels, light: Pixels, basin: Places, source: Places, body: Plane,
-    peak: Places, height: Pixels, segments: Places,
-) -> Floats:  # fmt: skip
+    place: Places,
+    value: Pixels,
+    light: Pixels,
+    basin: Places,
+    source: Places,
+    body: Plane,
+    peak: Places,
+    height: Pixels,
+    segments: Places,
+) -> Floats:
     """Return sums over the pixels of each source, and write the map of sources.
 
     Parameters

@@ -57,9 +57,14 @@ def footprint_bits(
 
 @kernel
 def circle_bits(
-    mask: Bytes, tiles: Bytes, tile: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], radius: float,
+    mask: Bytes,
+    tiles: Bytes,
+    tile: int,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    radius: float,
     found: Bytes,
-) -> None:  # fmt: skip
+) -> None:
     """Set `found`, shape (n,), to the bits of the pixels whose centres are in circles."""
     height, width = mask.shape
     for source in range(len(x)):

@@ -28,10 +28,19 @@ _DEAD = np.float32(-10.0)
 
 @kernel
 def list_significant(
-    signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
-    noise: np.float32, trust: tuple[Pixels, np.float32, np.float32, np.float32],
-    place: Places, value: Pixels, light: Pixels, uphill: Places,
-) -> int:  # fmt: skip
+    signal: Pixels,
+    rms: Pixels,
+    mask: Plane,
+    excluded: np.uint8,
+    kernel: Pixels,
+    least: np.float32,
+    noise: np.float32,
+    trust: tuple[Pixels, np.float32, np.float32, np.float32],
+    place: Places,
+    value: Pixels,
+    light: Pixels,
+    uphill: Places,
+) -> int:
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
 
     The filter is the product of a symmetric row and column. For white noise it is the matched filter of a
@@ -275,9 +284,17 @@ def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: 
 
 @kernel
 def _list_row(
-    row: Pixels, signal: Pixels, least: np.float32, y: int, above: Plane, numbers: Places,
-    place: Places, value: Pixels, light: Pixels, found: int,
-) -> int:  # fmt: skip
+    row: Pixels,
+    signal: Pixels,
+    least: np.float32,
+    y: int,
+    above: Plane,
+    numbers: Places,
+    place: Places,
+    value: Pixels,
+    light: Pixels,
+    found: int,
+) -> int:
     """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
     width = row.size
     for x in range(width):

@@ -15,9 +15,16 @@ Places = npt.NDArray[np.int64]
 
 @kernel
 def expand_splines(
-    level: Pixels, level_curvature: Pixels, noise: Pixels, noise_curvature: Pixels,
-    knot: Places, weights: Pixels, floor: np.float32, levels: Pixels, noises: Pixels,
-) -> None:  # fmt: skip
+    level: Pixels,
+    level_curvature: Pixels,
+    noise: Pixels,
+    noise_curvature: Pixels,
+    knot: Places,
+    weights: Pixels,
+    floor: np.float32,
+    levels: Pixels,
+    noises: Pixels,
+) -> None:
     """Expand splines, which are expanded along x already, to level and noise per pixel.
 
     Parameters
@@ -67,9 +74,15 @@ def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Flo
 
 @kernel
 def sum_cells(
-    signal: Pixels, mask: Plane, excluded: np.uint8, discs: tuple[Floats, Floats, Floats], noise: Pixels,
-    clip: np.float32, rows: Places, columns: Places,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    signal: Pixels,
+    mask: Plane,
+    excluded: np.uint8,
+    discs: tuple[Floats, Floats, Floats],
+    noise: Pixels,
+    clip: np.float32,
+    rows: Places,
+    columns: Places,
+) -> tuple[Floats, Floats]:
     """Return sums of pixels, and how many they are, in cells.
 
     What is masked, covered, or farther from nothing than `clip` times the noise, takes no part.

@@ -122,9 +122,18 @@ def list_passes(
 
 @kernel
 def join_basins(
-    first: Places, second: Places, passes: Pixels, spot: Places, order: npt.NDArray[np.int64],
-    place: Places, value: Pixels, peak: Places, shape: tuple[int, int], least: np.float32, clear: Pixels,
-) -> tuple[Places, Plane, Places, Places]:  # fmt: skip
+    first: Places,
+    second: Places,
+    passes: Pixels,
+    spot: Places,
+    order: npt.NDArray[np.int64],
+    place: Places,
+    value: Pixels,
+    peak: Places,
+    shape: tuple[int, int],
+    least: np.float32,
+    clear: Pixels,
+) -> tuple[Places, Plane, Places, Places]:
     """Join basins whose peak is not significantly higher than the pass to a higher one.
 
     A star on the flank of a much brighter one hardly rises above the pass between them, which is lit by
@@ -203,9 +212,15 @@ def summits(joined: Places, body: Plane) -> Places:
 
 @kernel
 def join_wings(
-    joined: Places, body: Plane, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
+    joined: Places,
+    body: Plane,
+    rivals: Places,
+    place: Places,
+    value: Pixels,
+    peak: Places,
+    shape: tuple[int, int],
     least: np.float32,
-) -> None:  # fmt: skip
+) -> None:
     """Join peaks with a higher neighbour whose own light explains them, in place.
 
     What stands out from the light of the neighbour must be as high as any source, and three times the
@@ -280,9 +295,16 @@ def _between(place: Places, value: Pixels, row: float, column: float, width: int
 
 @kernel
 def mark_touching(
-    first: Places, second: Places, passes: Pixels, joined: Places, body: Plane, number: Places,
-    height: Pixels, least: np.float32, share: np.float32,
-) -> Plane:  # fmt: skip
+    first: Places,
+    second: Places,
+    passes: Pixels,
+    joined: Places,
+    body: Plane,
+    number: Places,
+    height: Pixels,
+    least: np.float32,
+    share: np.float32,
+) -> Plane:
     """Return 1 for basins that touch another source at a height that matters to them, else 0.
 
     Parameters

@@ -19,9 +19,13 @@ from skylake.image.detrend.lacosmic import search
 
 #: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
 _LEFT_OUT = (
-    PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.SATURATED
+    PixelFlag.INVALID
+    | PixelFlag.HOT
+    | PixelFlag.DEAD
+    | PixelFlag.UNSTABLE
+    | PixelFlag.SATURATED
     | PixelFlag.NEAR_SATURATED
-)  # fmt: skip
+)
 Places = npt.NDArray[np.int64]
 
 #: A star has at least this part of its peak in the faintest of the four neighbours, and this in their mean.

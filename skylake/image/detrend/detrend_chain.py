@@ -184,9 +184,17 @@ class _Chain:
 
     def _image(self, pixels: Pixels) -> Image:
         return Image(
-            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken,
-            self.response_error, self.row_variance, self.unread,
-        )  # fmt: skip
+            pixels,
+            self.mask,
+            self.offset,
+            self.variance,
+            self.raw_step,
+            self.read_variance,
+            self.taken,
+            self.response_error,
+            self.row_variance,
+            self.unread,
+        )
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:

@@ -71,17 +71,27 @@ class LinearPass:
     def numbers(self) -> tuple[np.float32, ...]:
         """The numbers as the kernels want them."""
         values = (
-            self.saturation_adu, self.linearity_adu, self.dark_scale, self.read_variance, self.inverse_gain,
-            float(self.begins), self.bias_weight,
-        )  # fmt: skip
+            self.saturation_adu,
+            self.linearity_adu,
+            self.dark_scale,
+            self.read_variance,
+            self.inverse_gain,
+            float(self.begins),
+            self.bias_weight,
+        )
         return tuple(np.float32(value) for value in values)
 
     @property
     def planes(self) -> tuple[Pixels, ...]:
         """The planes as the kernels want them."""
         planes = (
-            self.bias, self.bias_err, self.dark, self.dark_err, self.inverse_flat, self.flat_err,
-        )  # fmt: skip
+            self.bias,
+            self.bias_err,
+            self.dark,
+            self.dark_err,
+            self.inverse_flat,
+            self.flat_err,
+        )
         levels = _NO_LEVELS if self.levels is None else self.levels
         return levels, *(_NOTHING if plane is None else plane for plane in planes)
 

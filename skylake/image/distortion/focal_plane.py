@@ -179,9 +179,11 @@ def attitude_from(
     scatter : tuple of float
     """
     told = Orientations(
-        np.zeros(len(frames.chip), np.intp), frames.chip, frames.matrix, np.hypot(frames.sigma,
-        place_sigma[frames.chip])
-    )  # fmt: skip
+        np.zeros(len(frames.chip), np.intp),
+        frames.chip,
+        frames.matrix,
+        np.hypot(frames.sigma, place_sigma[frames.chip]),
+    )
     attitude = _first_attitudes(told, places, 1)
     for _ in range(_ROUNDS):
         normal = _Normal.of(told, places, attitude, scatter, np.ones(len(told.chip)))
@@ -241,8 +243,13 @@ class _Normal:
 
     @classmethod
     def of(
-        cls, frames: Orientations, places: Floats, attitudes: Floats, scatter: tuple[float, float], weights: Floats
-    ) -> _Normal:  # fmt: skip
+        cls,
+        frames: Orientations,
+        places: Floats,
+        attitudes: Floats,
+        scatter: tuple[float, float],
+        weights: Floats,
+    ) -> _Normal:
         residuals = _residuals(frames, places, attitudes)
         precision = weights[:, None] / (frames.sigma**2 + np.array([scatter[0], scatter[0], scatter[1]]) ** 2)
         own, gradient = np.zeros_like(attitudes), np.zeros((len(attitudes), 3))

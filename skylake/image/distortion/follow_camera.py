@@ -71,17 +71,35 @@ class Origin:
         found = replace(found, spread=spread_of(found, told, self.shape))
         times = [one.mjd for one in frames]
         made = Epoch(
-            1, 1, -math.inf, math.inf, min(times), max(times), len(frames), self.shape, found,
-            _rms_px(placed, pairs), self._held_out_px(found, lenses, pairs), self.catalog, _sha256(frames),
-            self.software, why,
-        )  # fmt: skip
+            1,
+            1,
+            -math.inf,
+            math.inf,
+            min(times),
+            max(times),
+            len(frames),
+            self.shape,
+            found,
+            _rms_px(placed, pairs),
+            self._held_out_px(found, lenses, pairs),
+            self.catalog,
+            _sha256(frames),
+            self.software,
+            why,
+        )
         if like is None:
             return made
         return replace(
-            made, number=like.number, version=like.version, valid_from=like.valid_from, valid_to=like.valid_to,
-            first_mjd=min(like.first_mjd, made.first_mjd), last_mjd=max(like.last_mjd, made.last_mjd),
-            n_seen=max(like.n_seen, made.n_seen), why=like.why,
-        )  # fmt: skip
+            made,
+            number=like.number,
+            version=like.version,
+            valid_from=like.valid_from,
+            valid_to=like.valid_to,
+            first_mjd=min(like.first_mjd, made.first_mjd),
+            last_mjd=max(like.last_mjd, made.last_mjd),
+            n_seen=max(like.n_seen, made.n_seen),
+            why=like.why,
+        )
 
     def _held_out_px(self, whole: Distortion, lenses: Sequence[Lens], pairs: Sequence[Pairs]) -> float:
         """Return how far stars of every other frame are from where the distortion of the others puts them."""

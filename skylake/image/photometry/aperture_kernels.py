@@ -31,10 +31,23 @@ from skylake.image.photometry.pixel_sum_kernels import (
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_edge(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
-    start: int, left: float, low: float, square: float, strips: Floats, strip_low: float, strip_high: float,
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    row: int,
+    first: int,
+    last: int,
+    start: int,
+    left: float,
+    low: float,
+    square: float,
+    strips: Floats,
+    strip_low: float,
+    strip_high: float,
     sums: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Add those pixels `first` to `last` (excluded) of a row that a circle crosses; `strips` begin at `start`."""
     high, edge = low + 1.0, left + (first - start)
     strip = strips[np.uint64(first - start)]
@@ -49,9 +62,18 @@ def _add_edge(
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_circle(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float, radius: float,
-    strips: Floats, heights: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    x: float,
+    y: float,
+    radius: float,
+    strips: Floats,
+    heights: Floats,
+    sums: Floats,
+) -> None:
     """Set the sums to those in a circle, as far as it lies in the image."""
     for k in range(N_SUMS):
         sums[k] = 0.0
@@ -77,12 +99,44 @@ def _add_circle(
         whole, part = max(first, math.ceil(x - inner + 0.5)), min(last, math.floor(x + inner + 0.5))
         if whole >= part or farthest >= radius:
             whole, part = last, last
-        _add_edge(signal, mask, variance, unusable, spoiled, row, first, whole, start, left, low, square, strips,
-                  strip_low, strip_high, sums)  # fmt: skip
+        _add_edge(
+            signal,
+            mask,
+            variance,
+            unusable,
+            spoiled,
+            row,
+            first,
+            whole,
+            start,
+            left,
+            low,
+            square,
+            strips,
+            strip_low,
+            strip_high,
+            sums,
+        )
         if whole < part:
             add_run(signal, mask, variance, unusable, spoiled, row, whole, part, sums)
-            _add_edge(signal, mask, variance, unusable, spoiled, row, part, last, start, left, low, square, strips,
-                      strip_low, strip_high, sums)  # fmt: skip
+            _add_edge(
+                signal,
+                mask,
+                variance,
+                unusable,
+                spoiled,
+                row,
+                part,
+                last,
+                start,
+                left,
+                low,
+                square,
+                strips,
+                strip_low,
+                strip_high,
+                sums,
+            )
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
@@ -154,9 +208,17 @@ def _add_circles(
 
 @kernel(error_model="numpy")
 def circle_sums(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
-    radii: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    tiles: Bytes,
+    tile: int,
+    unusable: int,
+    x: Floats,
+    y: Floats,
+    radii: Floats,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (n, radii, 6), to those in circles around n places."""
     height, width = signal.shape
     reach = math.ceil(radii.max())
@@ -179,8 +241,19 @@ def circle_sums(
             n_waiting += 1
         else:
             for k in range(len(radii)):
-                _add_circle(signal, mask, variance, unusable, spoiled, px, py, radii[k], strips, heights,
-                            sums[source, k])  # fmt: skip
+                _add_circle(
+                    signal,
+                    mask,
+                    variance,
+                    unusable,
+                    spoiled,
+                    px,
+                    py,
+                    radii[k],
+                    strips,
+                    heights,
+                    sums[source, k],
+                )
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
             # Lanes beyond the last hold some source, and nobody asks for it.
             gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
@@ -197,16 +270,32 @@ def circle_sums(
 
 @kernel(error_model="numpy")
 def stamp_sums(
-    signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], variance: npt.NDArray[np.float32], x: Floats,
-    y: Floats, radii: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    signal: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.uint8],
+    variance: npt.NDArray[np.float32],
+    x: Floats,
+    y: Floats,
+    radii: Floats,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (n, radii, 6), to those in circles on n stamps of their own; any bit of `mask` hides."""
     room = 2 * math.ceil(radii.max()) + 4
     strips, heights = np.empty(room), np.empty(room)
     for source in range(len(x)):
         for k in range(len(radii)):
-            _add_circle(signal[source], mask[source], variance[source], 255, True, x[source], y[source], radii[k],
-                        strips, heights, sums[source, k])  # fmt: skip
+            _add_circle(
+                signal[source],
+                mask[source],
+                variance[source],
+                255,
+                True,
+                x[source],
+                y[source],
+                radii[k],
+                strips,
+                heights,
+                sums[source, k],
+            )
 
 
 @kernel(error_model="numpy")
@@ -221,9 +310,20 @@ def _whole(sums: Floats) -> float:
 
 @kernel(error_model="numpy")
 def profiles(
-    signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, total: Floats,
-    reach: Floats, edges: Floats, sums: Floats, widths: Floats, half_light: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    tiles: Bytes,
+    tile: int,
+    unusable: int,
+    x: Floats,
+    y: Floats,
+    total: Floats,
+    reach: Floats,
+    edges: Floats,
+    sums: Floats,
+    widths: Floats,
+    half_light: Floats,
+) -> None:
     """Set squares of full widths at half maximum, and half-light radii, from sums in rings between `edges`.
 
     The logarithm of the brightness is taken to be linear in the square of the radius. NaN where no ring is

@@ -183,9 +183,22 @@ def elliptical_sums(
     reach = scale * np.maximum(a, b)
     largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
     ellipse_kernels.ellipse_sums(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
-        _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
-    )  # fmt: skip
+        scene.signal,
+        scene.mask,
+        scene.variance,
+        scene.tiles,
+        TILE_PX,
+        UNUSABLE,
+        _plain(x),
+        _plain(y),
+        _plain(a),
+        _plain(b),
+        _plain(theta),
+        _plain(scale),
+        np.argsort(np.ceil(reach), kind="stable"),
+        largest,
+        sums,
+    )
     return sums
 
 
@@ -201,9 +214,19 @@ def kron_radii(
     """
     radii = np.empty(len(x))
     ellipse_kernels.kron_radii(
-        scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a), _plain(b),
-        _plain(theta), reach, radii,
-    )  # fmt: skip
+        scene.signal,
+        scene.mask,
+        scene.tiles,
+        TILE_PX,
+        UNUSABLE,
+        _plain(x),
+        _plain(y),
+        _plain(a),
+        _plain(b),
+        _plain(theta),
+        reach,
+        radii,
+    )
     return radii
 
 
@@ -241,9 +264,19 @@ def radial_profiles(
         sums = _circle_sums(replace(scene, variance=_NO_PLANE), *here, edges[:n])
         found = np.empty((2, len(some)))
         profiles(
-            scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, *(_plain(part) for part in here),
-            _plain(total[some]), _plain(reach[some]), rings, sums, found[0], found[1],
-        )  # fmt: skip
+            scene.signal,
+            scene.mask,
+            scene.tiles,
+            TILE_PX,
+            UNUSABLE,
+            *(_plain(part) for part in here),
+            _plain(total[some]),
+            _plain(reach[some]),
+            rings,
+            sums,
+            found[0],
+            found[1],
+        )
         squares[some], half_light[some] = found
         some = some[np.isnan(found).any(axis=0)]
     return squares, half_light
@@ -271,9 +304,17 @@ def bits_in_footprints(
 def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
     sums = np.zeros((len(x), len(radii), columns.N_SUMS))
     circle_sums(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
-        np.array(radii, float), sums,
-    )  # fmt: skip
+        scene.signal,
+        scene.mask,
+        scene.variance,
+        scene.tiles,
+        TILE_PX,
+        UNUSABLE,
+        _plain(x),
+        _plain(y),
+        np.array(radii, float),
+        sums,
+    )
     return sums
 
 

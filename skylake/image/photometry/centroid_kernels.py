@@ -52,9 +52,15 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _moments(
-    signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
+    signal: Pixels,
+    mask: Bytes,
+    unusable: int,
+    spoiled: bool,
+    x: float,
+    y: float,
+    box: tuple[int, int, int, int],
     windows: Floats,
-) -> tuple[float, float, float, float, float]:  # fmt: skip
+) -> tuple[float, float, float, float, float]:
     """Return the sums of window times signal, and of that times dx, dy, dx^2 and dy^2."""
     light, along, across, wide, high = 0.0, 0.0, 0.0, 0.0, 0.0
     first_row, last_row, first, last = box
@@ -96,8 +102,11 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
     determinant = slope_x * slope_y - slope_xy * slope_xy
     if not (slope_x > 0.0 and slope_y > 0.0 and determinant > 0.0):
         return np.nan, np.nan
-    xx, yy, xy = (sky * sums[3] + per_adu * sums[6], sky * sums[4] + per_adu * sums[7],
-                  sky * sums[5] + per_adu * sums[8])  # fmt: skip
+    xx, yy, xy = (
+        sky * sums[3] + per_adu * sums[6],
+        sky * sums[4] + per_adu * sums[7],
+        sky * sums[5] + per_adu * sums[8],
+    )
     of_x = slope_y * slope_y * xx - 2.0 * slope_y * slope_xy * xy + slope_xy * slope_xy * yy
     of_y = slope_x * slope_x * yy - 2.0 * slope_x * slope_xy * xy + slope_xy * slope_xy * xx
     return math.sqrt(max(of_x, 0.0)) / determinant, math.sqrt(max(of_y, 0.0)) / determinant
@@ -105,9 +114,17 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
 
 @kernel(error_model="numpy")
 def _errors(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
-    box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float, float],
-) -> tuple[float, float]:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    x: float,
+    y: float,
+    sigma: float,
+    box: tuple[int, int, int, int],
+    windows: Floats,
+    noise: tuple[float, float, float, float],
+) -> tuple[float, float]:
     """Return the standard errors of a centroid.
 
     `noise` holds the variance per pixel of the sky, that per ADU of the star, and for the plane of variances, where
@@ -151,10 +168,19 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
 
 @kernel(error_model="numpy")
 def _single(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool,
-    noise: tuple[float, float, float, float], x: float, y: float, sigma: float, leash: float, windows: Floats,
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    noise: tuple[float, float, float, float],
+    x: float,
+    y: float,
+    sigma: float,
+    leash: float,
+    windows: Floats,
     found: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Set `found`, shape (4,), to the centroid of one source and its errors."""
     px, py, reach, resting = x, y, REACH * sigma, False
     for _ in range(_ROUNDS):
@@ -198,9 +224,16 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
-    cube: Cube, plane: int, row: int, half: int, dx: Pixels, columns: Pixels, first: Pixels, second: Pixels,
+    cube: Cube,
+    plane: int,
+    row: int,
+    half: int,
+    dx: Pixels,
+    columns: Pixels,
+    first: Pixels,
+    second: Pixels,
     third: Pixels,
-) -> None:  # fmt: skip
+) -> None:
     """Set sums of window times one row, shape (lanes,), and of that times dx and dx^2.
 
     In single precision, which is a millionth of a pixel, twice as many sources are done at a time.
@@ -248,9 +281,16 @@ def _lane_moments(
 
 @kernel(error_model="numpy")
 def _lane_errors(
-    cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
-    rows: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    cube: npt.NDArray[np.float32],
+    half: int,
+    has_plane: bool,
+    dx: Floats,
+    dy: Floats,
+    sigma: Floats,
+    columns: Floats,
+    rows: Floats,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
     squares = columns * columns
     one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -284,9 +324,14 @@ def _add_excess(cube: Cube, scale: np.float32, excess: Pixels) -> None:
 
 @kernel(error_model="numpy")
 def _iterate(
-    cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
+    cube: npt.NDArray[np.float32],
+    half: int,
+    sigma: Floats,
+    places: Floats,
+    windows: Floats,
+    sums: Floats,
     resting: npt.NDArray[np.bool_],
-) -> None:  # fmt: skip
+) -> None:
     """Move `places`, shape (2, lanes) from the middles, to where the first moments vanish."""
     resting[:] = False
     for _ in range(_COMMON_ROUNDS):
@@ -321,10 +366,23 @@ def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> N
 
 @kernel(error_model="numpy")
 def windowed_centroids(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
-    per_adu: float, scale: float, excess: Floats, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int,
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    tiles: Bytes,
+    tile: int,
+    unusable: int,
+    rms: Floats,
+    per_adu: float,
+    scale: float,
+    excess: Floats,
+    x: Floats,
+    y: Floats,
+    sigma: Floats,
+    leash: Floats,
+    half: int,
     found: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Set `found`, shape (n, 4), to windowed centroids x and y and their errors; NaN where there is none.
 
     The iteration is x <- x + 2 sum(w I (x_i - x)) / sum(w I) with a Gaussian window w around x, which is exact
@@ -354,8 +412,20 @@ def windowed_centroids(
             n_waiting += 1
         else:
             noise = (rms[source] * rms[source], per_adu, scale, excess[source])
-            _single(signal, mask, variance, unusable, spoiled, noise, x[source], y[source], sigma[source],
-                    leash[source], single, found[source])  # fmt: skip
+            _single(
+                signal,
+                mask,
+                variance,
+                unusable,
+                spoiled,
+                noise,
+                x[source],
+                y[source],
+                sigma[source],
+                leash[source],
+                single,
+                found[source],
+            )
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
             # Lanes beyond the last hold some source, and nobody asks for it.
             gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
@@ -374,6 +444,18 @@ def windowed_centroids(
                         )
                 else:
                     noise = (rms[one] * rms[one], per_adu, scale, excess[one])
-                    _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],
-                            leash[one], single, found[one])  # fmt: skip
+                    _single(
+                        signal,
+                        mask,
+                        variance,
+                        unusable,
+                        any_spoiled,
+                        noise,
+                        x[one],
+                        y[one],
+                        sigma[one],
+                        leash[one],
+                        single,
+                        found[one],
+                    )
             n_waiting, any_spoiled = 0, False

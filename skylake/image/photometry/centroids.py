@@ -93,9 +93,23 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
     found = np.empty((len(x), 4))
     half = math.ceil(kernel.REACH * usual + 0.5)
     kernel.windowed_centroids(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, scene.rms_at(x, y),
-        1.0 / scene.gain, scene.scale, scene.excess_at(x, y), x, y, sigma, leash, half, found,
-    )  # fmt: skip
+        scene.signal,
+        scene.mask,
+        scene.variance,
+        scene.tiles,
+        TILE_PX,
+        UNUSABLE,
+        scene.rms_at(x, y),
+        1.0 / scene.gain,
+        scene.scale,
+        scene.excess_at(x, y),
+        x,
+        y,
+        sigma,
+        leash,
+        half,
+        found,
+    )
     return found.T
 
 

@@ -45,9 +45,20 @@ def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipse(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float,
-    xx: float, yy: float, xy: float, scale: float, parts: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    x: float,
+    y: float,
+    xx: float,
+    yy: float,
+    xy: float,
+    scale: float,
+    parts: Floats,
+    sums: Floats,
+) -> None:
     """Set the sums to those where xx dx^2 + yy dy^2 + xy dx dy <= scale^2: exact in x, of five slices of rows in y."""
     for k in range(N_SUMS):
         sums[k] = 0.0
@@ -101,9 +112,16 @@ def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats,
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipses(
-    cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats,
-    ends: Floats, parts: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    cube: npt.NDArray[np.float32],
+    half: int,
+    plane: bool,
+    dx: Floats,
+    dy: Floats,
+    conics: Floats,
+    ends: Floats,
+    parts: Floats,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (6, lanes), to those in ellipses wholly inside the squares of :func:`gather`."""
     left, right = ends[0], ends[1]
     sums[:] = 0.0
@@ -150,9 +168,22 @@ def _place_squares(
 
 @kernel(error_model="numpy")
 def ellipse_sums(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
-    a: Floats, b: Floats, theta: Floats, scale: Floats, order: npt.NDArray[np.intp], largest: int, sums: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    tiles: Bytes,
+    tile: int,
+    unusable: int,
+    x: Floats,
+    y: Floats,
+    a: Floats,
+    b: Floats,
+    theta: Floats,
+    scale: Floats,
+    order: npt.NDArray[np.intp],
+    largest: int,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (n, 6), to those in ellipses with half axes `scale` times a and b.
 
     `order` brings ellipses of one size together; those that reach farther than `largest` pixels are done one by one.
@@ -182,8 +213,21 @@ def ellipse_sums(
                 half = max(half, size)
                 n_waiting += 1
             else:
-                _add_ellipse(signal, mask, variance, unusable, spoiled, px, py, xx, yy, xy, scale[source], alone,
-                             sums[source])  # fmt: skip
+                _add_ellipse(
+                    signal,
+                    mask,
+                    variance,
+                    unusable,
+                    spoiled,
+                    px,
+                    py,
+                    xx,
+                    yy,
+                    xy,
+                    scale[source],
+                    alone,
+                    sums[source],
+                )
         if n_waiting == LANES or (n_waiting and place == len(order)):
             _place_squares(starts, dx, dy, half, n_waiting, height, width)
             gather(signal, mask, variance, unusable, any_spoiled, starts, 2 * half + 1, cube)
@@ -198,9 +242,19 @@ def ellipse_sums(
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def kron_radii(
-    signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, a: Floats, b: Floats,
-    theta: Floats, reach: float, radii: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    tiles: Bytes,
+    tile: int,
+    unusable: int,
+    x: Floats,
+    y: Floats,
+    a: Floats,
+    b: Floats,
+    theta: Floats,
+    reach: float,
+    radii: Floats,
+) -> None:
     """Set `radii` to the mean radius of the light within `reach`, in units of a and b; NaN where there is none."""
     height, width = signal.shape
     for source in range(len(x)):

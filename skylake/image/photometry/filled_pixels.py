@@ -42,8 +42,15 @@ class Filled:
 
     @classmethod
     def of(
-        cls, scene: Scene, some: Places, places: Floats, strength: Floats, table: Floats, step: float, wrong: float
-    ) -> Filled:  # fmt: skip
+        cls,
+        scene: Scene,
+        some: Places,
+        places: Floats,
+        strength: Floats,
+        table: Floats,
+        step: float,
+        wrong: float,
+    ) -> Filled:
         """Return what stands in for the bad pixels of sources at places, shape (2, n), with a profile in steps."""
         reach = step * (len(table) - 1)
         known = np.flatnonzero(np.isfinite(strength[:, 0]))

@@ -150,14 +150,28 @@ def measure_sources(
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
     _flag_saturation(scene, detections, order, camera.apertures, x, y, flags)
     measured = Measurements(
-        x=x, y=y, x_err=x_err, y_err=y_err, edge_distance=edge,
+        x=x,
+        y=y,
+        x_err=x_err,
+        y_err=y_err,
+        edge_distance=edge,
         flux={name: values / exposure_s for name, values in flux.items()},
         flux_err={name: values / exposure_s for name, values in flux_err.items()},
-        crowding=np.zeros(len(x)), kron_radius=kron_radius, flux_max=found.peak,
-        sky=sky + image.sky.level, sky_rms=scene.rms_at(x, y), n_pixels=detections.n_pixels[order],
-        fwhm=fwhm, half_light=half_light, a=found.a, b=found.b, theta=np.degrees(found.theta),
-        flags=flags, number=order, apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
-    ).ordered(np.lexsort((x, y)))  # fmt: skip
+        crowding=np.zeros(len(x)),
+        kron_radius=kron_radius,
+        flux_max=found.peak,
+        sky=sky + image.sky.level,
+        sky_rms=scene.rms_at(x, y),
+        n_pixels=detections.n_pixels[order],
+        fwhm=fwhm,
+        half_light=half_light,
+        a=found.a,
+        b=found.b,
+        theta=np.degrees(found.theta),
+        flags=flags,
+        number=order,
+        apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
+    ).ordered(np.lexsort((x, y)))
     _set_crowding(measured, detections.flux, camera.apertures)
     return measured
 

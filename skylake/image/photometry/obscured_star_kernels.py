@@ -52,9 +52,21 @@ def _variance(
 
 @kernel(error_model="numpy")
 def _equations(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, flux: float, table: Floats,
-    step: float, reach: float, noise: tuple[float, float, float, float], normal: Floats, spread: Floats, right: Floats,
-) -> tuple[int, int]:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    x: float,
+    y: float,
+    flux: float,
+    table: Floats,
+    step: float,
+    reach: float,
+    noise: tuple[float, float, float, float],
+    normal: Floats,
+    spread: Floats,
+    right: Floats,
+) -> tuple[int, int]:
     """Set the normal equations of flux, x and y; return how many pixels are good, and how many are not."""
     height, width = signal.shape
     normal[:], spread[:], right[:] = 0.0, 0.0, 0.0
@@ -84,15 +96,25 @@ def _equations(
 
 @kernel(error_model="numpy")
 def _place(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
-    reach: float, noise: tuple[float, float, float, float], found: Floats,
-) -> bool:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    x: float,
+    y: float,
+    table: Floats,
+    step: float,
+    reach: float,
+    noise: tuple[float, float, float, float],
+    found: Floats,
+) -> bool:
     """Fit flux and place; set x, y and their errors, and tell whether that is to be believed."""
     normal, spread, right = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
     px, py, flux = x, y, 0.0
     for turn in range(_ROUNDS):
-        good, bad = _equations(signal, mask, variance, unusable, px, py, flux, table, step, reach, noise, normal,
-                               spread, right)  # fmt: skip
+        good, bad = _equations(
+            signal, mask, variance, unusable, px, py, flux, table, step, reach, noise, normal, spread, right
+        )
         if turn == 0:
             # A place that the window gave without the loss of a pixel is as good as it can be.
             if bad == 0 or good < _MIN_PIXELS or not normal[0, 0] > 0.0:
@@ -118,9 +140,17 @@ def _place(
 
 @kernel(error_model="numpy")
 def _common(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, table: Floats, step: float,
-    reach: float, noise: tuple[float, float, float, float],
-) -> float:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    x: float,
+    y: float,
+    table: Floats,
+    step: float,
+    reach: float,
+    noise: tuple[float, float, float, float],
+) -> float:
     """Return the sum of profile x variance of the good pixels that tell how bright a star is."""
     height, width = signal.shape
     total = 0.0
@@ -135,9 +165,20 @@ def _common(
 
 @kernel(error_model="numpy")
 def _flux(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, radius: float, table: Floats,
-    step: float, reach: float, noise: tuple[float, float, float, float], scale: tuple[float, float], wrong: float,
-) -> tuple[float, float]:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    x: float,
+    y: float,
+    radius: float,
+    table: Floats,
+    step: float,
+    reach: float,
+    noise: tuple[float, float, float, float],
+    scale: tuple[float, float],
+    wrong: float,
+) -> tuple[float, float]:
     """Return flux and variance in a circle; `scale` is the flux of the profile, and the sum of its squares."""
     height, width = signal.shape
     outer = max(radius + 1.0, reach)
@@ -165,10 +206,25 @@ def _flux(
 
 @kernel(error_model="numpy")
 def fill_circles(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, rms: Floats, inverse_gain: float, factor: float,
-    excess: Floats, table: Floats, step: float, reach: float, radii: Floats, wrong: float, hidden: Flags,
-    places: Floats, flux: Floats, error: Floats, strength: Floats,
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    rms: Floats,
+    inverse_gain: float,
+    factor: float,
+    excess: Floats,
+    table: Floats,
+    step: float,
+    reach: float,
+    radii: Floats,
+    wrong: float,
+    hidden: Flags,
+    places: Floats,
+    flux: Floats,
+    error: Floats,
+    strength: Floats,
+) -> None:
     """Set fluxes and errors of stars in circles of which unusable pixels are part.
 
     Parameters
@@ -201,8 +257,9 @@ def fill_circles(
         x, y = places[star, 0], places[star, 1]
         moved = _place(signal, mask, variance, unusable, x, y, table, step, reach, noise, places[star])
         x, y = places[star, 0], places[star, 1]
-        good, _ = _equations(signal, mask, variance, unusable, x, y, 0.0, table, step, reach, noise, normal, spread,
-                             right)  # fmt: skip
+        good, _ = _equations(
+            signal, mask, variance, unusable, x, y, 0.0, table, step, reach, noise, normal, spread, right
+        )
         if good < _MIN_PIXELS or not normal[0, 0] > 0.0:
             continue
         scale = (right[0] / normal[0, 0], normal[0, 0])
@@ -213,6 +270,7 @@ def fill_circles(
         for circle in range(len(radii)):
             if not (moved or hidden[circle, star]):
                 continue
-            value, square = _flux(signal, mask, variance, unusable, x, y, radii[circle], table, step, reach, noise,
-                                  scale, wrong)  # fmt: skip
+            value, square = _flux(
+                signal, mask, variance, unusable, x, y, radii[circle], table, step, reach, noise, scale, wrong
+            )
             flux[circle, star], error[circle, star] = value, math.sqrt(square)

@@ -32,9 +32,15 @@ _BETA = 3.5
 
 
 def fill_hidden(
-    scene: Scene, places: Floats, flux: Floats, error: Floats, hidden: npt.NDArray[np.bool_],
-    clean: npt.NDArray[np.bool_], width_px: float, radii: tuple[float, ...],
-) -> Filled | None:  # fmt: skip
+    scene: Scene,
+    places: Floats,
+    flux: Floats,
+    error: Floats,
+    hidden: npt.NDArray[np.bool_],
+    clean: npt.NDArray[np.bool_],
+    width_px: float,
+    radii: tuple[float, ...],
+) -> Filled | None:
     """Let a profile stand in for what is hidden of circles.
 
     The profile is the median of bright stars of the frame, as a function of the radius. Its brightness in each star
@@ -72,18 +78,38 @@ def fill_hidden(
     )
     strength = np.full((some.size, 3), np.nan)
     fill_circles(
-        scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms_at(*here.T[:2]), 1.0 / scene.gain, scene.scale,
-        scene.excess_at(*here.T[:2]), table, _STEP_PX, reach, np.array(radii, float), _WRONG,
-        np.ascontiguousarray(hidden[:, some]), here, values, errors, strength,
-    )  # fmt: skip
+        scene.signal,
+        scene.mask,
+        scene.variance,
+        UNUSABLE,
+        scene.rms_at(*here.T[:2]),
+        1.0 / scene.gain,
+        scene.scale,
+        scene.excess_at(*here.T[:2]),
+        table,
+        _STEP_PX,
+        reach,
+        np.array(radii, float),
+        _WRONG,
+        np.ascontiguousarray(hidden[:, some]),
+        here,
+        values,
+        errors,
+        strength,
+    )
     places[:, some], flux[:, some], error[:, some] = here.T, values, errors
     return Filled.of(scene, some, here.T[:2], strength, table, _STEP_PX, _WRONG)
 
 
 def _profile(
-    scene: Scene, places: Floats, flux: Floats, error: Floats, clean: npt.NDArray[np.bool_], width_px: float,
+    scene: Scene,
+    places: Floats,
+    flux: Floats,
+    error: Floats,
+    clean: npt.NDArray[np.bool_],
+    width_px: float,
     outer: float,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Return the brightness of a star at radii in steps, to the corners of pixels about the largest circle."""
     radii = np.arange(0.0, outer + 2.0, _STEP_PX)
     chosen = np.flatnonzero(clean & (flux > _MIN_SNR * error))

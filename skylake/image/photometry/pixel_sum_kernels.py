@@ -32,9 +32,16 @@ LANES = 64
 
 @kernel(fastmath=ANY_ORDER)
 def add_run(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    row: int,
+    first: int,
+    last: int,
     sums: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Add the whole pixels `first` to `last` (excluded) of a row."""
     r = np.uint64(row)
     flux, noise, hidden = 0.0, 0.0, 0
@@ -64,9 +71,16 @@ def add_run(
 
 @kernel(fastmath=ANY_ORDER)
 def add_part(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, column: int, part: float,
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    row: int,
+    column: int,
+    part: float,
     sums: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Add a part of a pixel."""
     r, c = np.uint64(row), np.uint64(column)
     if spoiled and mask[r, c] & unusable:
@@ -95,9 +109,15 @@ def any_bit(tiles: Bytes, tile: int, bits: int, x: float, y: float, reach: float
 
 @kernel
 def gather(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, starts: npt.NDArray[np.uint64],
-    side: int, cube: npt.NDArray[np.float32],
-) -> None:  # fmt: skip
+    signal: Pixels,
+    mask: Bytes,
+    variance: Pixels,
+    unusable: int,
+    spoiled: bool,
+    starts: npt.NDArray[np.uint64],
+    side: int,
+    cube: npt.NDArray[np.float32],
+) -> None:
     """Set signal, usability and variance of squares whose first pixels are `starts`; shape (3, side, side, lanes)."""
     width = np.uint64(signal.shape[1])
     flat, usable, noise = signal.reshape(-1), mask.reshape(-1), variance.reshape(-1)

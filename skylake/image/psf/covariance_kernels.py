@@ -27,9 +27,21 @@ def _strong(place: int, i: int, j: int, values: Doubles, diagonal: Doubles, leas
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _noise_of_row(
-    stamps: Single, i: int, j: int, one: int, two: int, signal: Single, left: Single, plane: Single, planes: bool,
-    good: Bytes, clean: bool, row: int, start: int, end: int,
-) -> np.float32:  # fmt: skip
+    stamps: Single,
+    i: int,
+    j: int,
+    one: int,
+    two: int,
+    signal: Single,
+    left: Single,
+    plane: Single,
+    planes: bool,
+    good: Bytes,
+    clean: bool,
+    row: int,
+    start: int,
+    end: int,
+) -> np.float32:
     """Return the sum over the good pixels of a row of the products of two stamps and a plane, or light without one."""
     total, y = _ZERO, np.uint64(row)
     for x in range(start, end):
@@ -46,10 +58,24 @@ def _noise_of_row(
 
 @kernel
 def noise_overlaps(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, stamps: Single, half: int,
-    columns: Places, rows: Places, signal: Single, left: Single, good: Bytes, clean: bool, gain: float, plane: Single,
-    scale: float, offset: Single,
-) -> Doubles:  # fmt: skip
+    diagonal: Doubles,
+    starts: Places,
+    partners: Places,
+    values: Doubles,
+    least: float,
+    stamps: Single,
+    half: int,
+    columns: Places,
+    rows: Places,
+    signal: Single,
+    left: Single,
+    good: Bytes,
+    clean: bool,
+    gain: float,
+    plane: Single,
+    scale: float,
+    offset: Single,
+) -> Doubles:
     """Return the sums of the products of the stamps of pairs and the variance of pixels beyond that of the sky.
 
     Parameters
@@ -160,9 +186,15 @@ def _strength(
 
 @kernel
 def _fill(
-    members: Places, first: Places, others: Places, elements: Doubles, diagonal: Doubles, noise: Doubles,
-    matrix: Doubles, noises: Doubles,
-) -> None:  # fmt: skip
+    members: Places,
+    first: Places,
+    others: Places,
+    elements: Doubles,
+    diagonal: Doubles,
+    noise: Doubles,
+    matrix: Doubles,
+    noises: Doubles,
+) -> None:
     """Set the normal matrix of some stars, and what its elements are with the variance beyond the sky's as weight."""
     size = len(members)
     for i in range(size):
@@ -176,10 +208,23 @@ def _fill(
 
 @kernel
 def local_variance(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, least: float, noise: Doubles,
-    noises: Doubles, rms: Single, flux: Doubles, ridge: Doubles, turns: int, most: int, skies: Doubles, x: Doubles,
-    y: Doubles, common: Doubles,
-) -> tuple[Doubles, Doubles]:  # fmt: skip
+    diagonal: Doubles,
+    starts: Places,
+    partners: Places,
+    values: Doubles,
+    least: float,
+    noise: Doubles,
+    noises: Doubles,
+    rms: Single,
+    flux: Doubles,
+    ridge: Doubles,
+    turns: int,
+    most: int,
+    skies: Doubles,
+    x: Doubles,
+    y: Doubles,
+    common: Doubles,
+) -> tuple[Doubles, Doubles]:
     """Return the variance of each flux, and by how much neighbours increase that from the sky.
 
     The system of a star and its strongest neighbours, at most `most` in all, is inverted: its own element of the

@@ -39,7 +39,7 @@ def aperture_table(radius: float, half: int, phases: int) -> Single:
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh(
     tables: Single, start: int, size: int, room: Single
-) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return the sums of signal, of what is left, of the square of the overlap times variance, and of the square."""
     plain, rest, noise, area = _ZERO, _ZERO, _ZERO, _ZERO
     for k in range(size):
@@ -54,7 +54,7 @@ def _weigh(
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _weigh_light(
     tables: Single, start: int, size: int, seen: Single, rest: Single, photons: np.float32
-) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # fmt: skip
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return what :func:`_weigh` does where all that the variance has beyond that of the sky is the photons' of light.
 
     That is done as the pixels are looked at, which is faster than to keep it.
@@ -71,8 +71,16 @@ def _weigh_light(
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _own_light(
-    tables: Single, start: int, size: int, half: int, stamps: Single, star: int, core: int, reach: int, drawn: Single
-) -> float:  # fmt: skip
+    tables: Single,
+    start: int,
+    size: int,
+    half: int,
+    stamps: Single,
+    star: int,
+    core: int,
+    reach: int,
+    drawn: Single,
+) -> float:
     """Return how much of a star of flux 1 a circle holds, as far as it is subtracted.
 
     `drawn` is the star in a stamp of half size `half`, which is looked at where it is subtracted beyond its core.
@@ -127,9 +135,19 @@ def _noise(room: Single, size: int, planes: bool, scales: tuple[np.float32, np.f
 
 @kernel
 def _load(
-    signal: Single, left: Single, plane: Single, good: Bytes, partial: bool, column: int, row: int, half: int,
-    size: int, scales: tuple[np.float32, np.float32, np.float32], room: Single, rows: tuple[Single, ...],
-) -> None:  # fmt: skip
+    signal: Single,
+    left: Single,
+    plane: Single,
+    good: Bytes,
+    partial: bool,
+    column: int,
+    row: int,
+    half: int,
+    size: int,
+    scales: tuple[np.float32, np.float32, np.float32],
+    room: Single,
+    rows: tuple[Single, ...],
+) -> None:
     """Set the pixels of a stamp; `rows` are those of `room`.
 
     `scales` are what a unit of light adds to the variance, the factor of the plane of variances, and what that has to
@@ -150,8 +168,14 @@ def _load(
 
 @kernel(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _rest(
-    stamps: Single, star: int, whole: Single, room: Single, partial: bool, variance: np.float32, sky: np.float32
-) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    stamps: Single,
+    star: int,
+    whole: Single,
+    room: Single,
+    partial: bool,
+    variance: np.float32,
+    sky: np.float32,
+) -> tuple[np.float32, np.float32, np.float32]:
     """Return the sum of stamp^2 x variance beyond that of the sky, the chi-square of the pixels, and that of stamp^2.
 
     The last is asked for where pixels are not good, and 0 elsewhere.
@@ -177,9 +201,17 @@ def _rest(
 
 @kernel
 def _made_up(
-    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
-    drawn: Single, variance: np.float32,
-) -> tuple[np.float32, np.float32, np.float32]:  # fmt: skip
+    tables: Single,
+    start: int,
+    half: int,
+    room: Single,
+    stamps: Single,
+    star: int,
+    core: int,
+    reach: int,
+    drawn: Single,
+    variance: np.float32,
+) -> tuple[np.float32, np.float32, np.float32]:
     """Return what follows from a circle's pixels that are not good.
 
     It is the part of the star in them, the square of their overlap, and for the good ones the sum of overlap x stamp x
@@ -204,9 +236,20 @@ def _made_up(
 
 @kernel
 def _stand_in(
-    tables: Single, start: int, half: int, room: Single, stamps: Single, star: int, core: int, reach: int,
-    drawn: Single, variance: np.float32, flux: np.float32, squares: np.float32, sums: Doubles,
-) -> np.float32:  # fmt: skip
+    tables: Single,
+    start: int,
+    half: int,
+    room: Single,
+    stamps: Single,
+    star: int,
+    core: int,
+    reach: int,
+    drawn: Single,
+    variance: np.float32,
+    flux: np.float32,
+    squares: np.float32,
+    sums: Doubles,
+) -> np.float32:
     """Set what sums have of pixels that are not good, and fill these; return the square of their overlap."""
     share, lost, common = _made_up(tables, start, half, room, stamps, star, core, reach, drawn, variance)
     sums[5], sums[6] = share, common / squares if squares > _ZERO else _ZERO
@@ -256,11 +299,32 @@ def _is_partial(good: Bytes, clean: bool, column: int, row: int, outer: int, sha
 
 @kernel
 def sum_pixels(
-    columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single, coefficients: Single, stamps: Single,
-    core: int, reach: Places, flux: Single, sky: Single, tables: Single, phases: Places, halves: Places, main: int,
-    light: Doubles, signal: Single, left: Single, good: Bytes, clean: bool, rms: Single, gain: float, plane: Single,
-    scale: float, excess: Single,
-) -> tuple[Doubles, Places, Doubles, Doubles]:  # fmt: skip
+    columns: Places,
+    rows: Places,
+    dx: Single,
+    dy: Single,
+    inverse: Single,
+    coefficients: Single,
+    stamps: Single,
+    core: int,
+    reach: Places,
+    flux: Single,
+    sky: Single,
+    tables: Single,
+    phases: Places,
+    halves: Places,
+    main: int,
+    light: Doubles,
+    signal: Single,
+    left: Single,
+    good: Bytes,
+    clean: bool,
+    rms: Single,
+    gain: float,
+    plane: Single,
+    scale: float,
+    excess: Single,
+) -> tuple[Doubles, Places, Doubles, Doubles]:
     """Sum the pixels around each star, in circles and under its stamp.
 
     Parameters
@@ -332,8 +396,21 @@ def sum_pixels(
                 draw(drawn[:size], across, down, dx[star], dy[star], inverse, coefficients[star])
             lost = _ZERO
             if partial:
-                lost = _stand_in(tables, start, half, room, stamps, star, core, far, drawn, variance, flux[star],
-                                 squares, sums[star, circle])  # fmt: skip
+                lost = _stand_in(
+                    tables,
+                    start,
+                    half,
+                    room,
+                    stamps,
+                    star,
+                    core,
+                    far,
+                    drawn,
+                    variance,
+                    flux[star],
+                    squares,
+                    sums[star, circle],
+                )
                 bad[star] += _count_bad(tables, start, half, room) if circle == main else 0
             if partial or planes:
                 plain, rested, beyond, area = _weigh(tables, start, size, room)

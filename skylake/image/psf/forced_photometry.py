@@ -202,9 +202,17 @@ def measure_targets(
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
     fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances,
+        signal,
+        good,
+        background.rms,
+        x,
+        y,
+        psf,
+        gain,
+        circles=circles,
+        variances=variances,
         annulus=apertures.sky_annulus_px,
-    )  # fmt: skip
+    )
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
     sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))

@@ -63,9 +63,15 @@ def list_pairs(
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def overlaps(
-    starts: Places, partners: Places, stamps: Single, half: int, columns: Places, rows: Places, good: Bytes,
+    starts: Places,
+    partners: Places,
+    stamps: Single,
+    half: int,
+    columns: Places,
+    rows: Places,
+    good: Bytes,
     clean: bool,
-) -> Doubles:  # fmt: skip
+) -> Doubles:
     """Return the sums of the products of the stamps of pairs of stars over good pixels; `clean` tells that all are."""
     side = np.int64(2 * half + 1)
     height, width = good.shape
@@ -156,9 +162,17 @@ def _multiply(
 
 @kernel
 def conjugate_gradients(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, pivots: Doubles, factor: Doubles,
-    right: Doubles, start: Doubles, enough: float, most: int,
-) -> tuple[Doubles, int]:  # fmt: skip
+    diagonal: Doubles,
+    starts: Places,
+    partners: Places,
+    values: Doubles,
+    pivots: Doubles,
+    factor: Doubles,
+    right: Doubles,
+    start: Doubles,
+    enough: float,
+    most: int,
+) -> tuple[Doubles, int]:
     """Solve a symmetric sparse system (Hestenes & Stiefel 1952), preconditioned by :func:`incomplete_cholesky`.
 
     Parameters

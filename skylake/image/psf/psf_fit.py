@@ -154,9 +154,17 @@ class _System:
         """Return the solution for a right-hand side."""
         enough = max(self.enough, _PRECISION**2 * float(np.sum(right * right / self.diagonal)))
         solution, steps = pair_kernels.conjugate_gradients(
-            self.diagonal, self.starts, self.partners, self.values, self.pivots, self.factor, right, start, enough,
+            self.diagonal,
+            self.starts,
+            self.partners,
+            self.values,
+            self.pivots,
+            self.factor,
+            right,
+            start,
+            enough,
             _MOST_STEPS,
-        )  # fmt: skip
+        )
         return solution, steps
 
 
@@ -169,10 +177,18 @@ class Variances:
 
 
 def fit_stars(
-    signal: Pixels, good: npt.NDArray[np.uint8], rms: Pixels, x: Floats, y: Floats, psf: FramePsf, gain: float,
-    level_sky: bool = True, circles: Circles | None = None, variances: Variances | None = None,
+    signal: Pixels,
+    good: npt.NDArray[np.uint8],
+    rms: Pixels,
+    x: Floats,
+    y: Floats,
+    psf: FramePsf,
+    gain: float,
+    level_sky: bool = True,
+    circles: Circles | None = None,
+    variances: Variances | None = None,
     annulus: tuple[float, float] | None = None,
-) -> StarFit:  # fmt: skip
+) -> StarFit:
     """Fit the fluxes of all stars at once.
 
     Parameters
@@ -217,24 +233,79 @@ def fit_stars(
     told = variances or Variances(_NO_PLANE, Agreement())
     excess = told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32)
     sums, bad, beyond, chi2 = sum_pixels(
-        *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
-        taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves,
-        around.main, around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
+        *places,
+        drawn.dx,
+        drawn.dy,
+        psf.inverse,
+        drawn.coefficients,
+        drawn.stamps,
+        drawn.half,
+        wings.reach,
+        taken.astype(np.float32),
+        around_it.level.astype(np.float32),
+        around.tables,
+        around.phases,
+        around.halves,
+        around.main,
+        around.light(psf),
+        signal,
+        left,
+        good,
+        clean,
+        under,
+        gain,
+        told.plane,
+        told.agreement.scale,
         excess,
-    )  # fmt: skip
+    )
     matrix = system.diagonal, system.starts, system.partners, system.values, _OVERLAP
     shared = noise_overlaps(
-        *matrix, drawn.stamps, drawn.half, *places, signal, left, good, clean, gain, told.plane, told.agreement.scale,
+        *matrix,
+        drawn.stamps,
+        drawn.half,
+        *places,
+        signal,
+        left,
+        good,
+        clean,
+        gain,
+        told.plane,
+        told.agreement.scale,
         excess - under * under,
-    )  # fmt: skip
+    )
     error, increase = local_variance(
-        *matrix, beyond, shared, under, taken, system.ridge, _TURNS, _TOGETHER, around_it.error * drawn.sums,
-        *drawn.places(), _NOTHING if annulus is None else common_parts(*annulus, SKY_STEP),
-    )  # fmt: skip
-    return _in_order(drawn, StarFit(
-        flux, taken, error, increase, chi2, _share(drawn), around_it.level, around_it.error, around_it.known, left,
-        drawn.columns, drawn.rows, sums, bad, steps,
-    ))  # fmt: skip
+        *matrix,
+        beyond,
+        shared,
+        under,
+        taken,
+        system.ridge,
+        _TURNS,
+        _TOGETHER,
+        around_it.error * drawn.sums,
+        *drawn.places(),
+        _NOTHING if annulus is None else common_parts(*annulus, SKY_STEP),
+    )
+    return _in_order(
+        drawn,
+        StarFit(
+            flux,
+            taken,
+            error,
+            increase,
+            chi2,
+            _share(drawn),
+            around_it.level,
+            around_it.error,
+            around_it.known,
+            left,
+            drawn.columns,
+            drawn.rows,
+            sums,
+            bad,
+            steps,
+        ),
+    )
 
 
 def _in_order(drawn: _Drawn, fit: StarFit) -> StarFit:
@@ -369,15 +440,27 @@ class _Wings:
         for half in np.unique(self.reach[chosen]):
             some = np.flatnonzero(chosen & (self.reach == half))
             stamps.subtract_wings(
-                image, int(half), drawn.half, drawn.columns[some], drawn.rows[some], drawn.dx[some], drawn.dy[some],
-                psf.inverse, drawn.coefficients[some], flux[some].astype(np.float32),
-            )  # fmt: skip
+                image,
+                int(half),
+                drawn.half,
+                drawn.columns[some],
+                drawn.rows[some],
+                drawn.dx[some],
+                drawn.dy[some],
+                psf.inverse,
+                drawn.coefficients[some],
+                flux[some].astype(np.float32),
+            )
 
 
 def _sky(
-    left: Single, good: npt.NDArray[np.uint8], clean: bool, noise: float, drawn: _Drawn,
+    left: Single,
+    good: npt.NDArray[np.uint8],
+    clean: bool,
+    noise: float,
+    drawn: _Drawn,
     annulus: tuple[float, float] | None,
-) -> LocalSky:  # fmt: skip
+) -> LocalSky:
     """Return what is left of the sky at the stars: in an annulus, where one is asked for, else between blocks."""
     level = block_sky(left, good, clean, noise, (drawn.columns, drawn.rows))
     if annulus is None:

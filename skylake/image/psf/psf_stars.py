@@ -100,9 +100,14 @@ class PsfStars:
     def take(self, which: npt.NDArray[np.bool_]) -> PsfStars:
         """Return some of the stars."""
         return PsfStars(
-            self.x[which], self.y[which], self.flux[which], self.half, self.values[which], self.good[which],
+            self.x[which],
+            self.y[which],
+            self.flux[which],
+            self.half,
+            self.values[which],
+            self.good[which],
             self.noise[which],
-        )  # fmt: skip
+        )
 
 
 def sums_of_frame(extracted: Extracted) -> PsfSums | None:
@@ -274,9 +279,15 @@ def _residuals(stars: PsfStars, drawn: Floats) -> tuple[Floats, Floats]:
 
 
 def _slopes(
-    stars: PsfStars, psf: FramePsf, drawn: Floats, flux: Floats, weights: Floats, values: Floats, width: float,
+    stars: PsfStars,
+    psf: FramePsf,
+    drawn: Floats,
+    flux: Floats,
+    weights: Floats,
+    values: Floats,
+    width: float,
     numbers: Sequence[int] = (0, 1, 2),
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Return by how much the weighted pixels of all stars change with some of the values, shape (numbers, pixels)."""
     slopes = []
     drawn = drawn * stars.good

@@ -108,9 +108,18 @@ def _product(stamp: Single, light: Single) -> np.float32:
 
 @kernel
 def draw_and_project(
-    dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int, columns: Places, rows: Places,
-    image: Single, good: Bytes, clean: bool, copy: Single,
-) -> tuple[Single, Doubles, Doubles, Doubles, Places]:  # fmt: skip
+    dx: Single,
+    dy: Single,
+    coefficients: Single,
+    inverse: Single,
+    half: int,
+    columns: Places,
+    rows: Places,
+    image: Single,
+    good: Bytes,
+    clean: bool,
+    copy: Single,
+) -> tuple[Single, Doubles, Doubles, Doubles, Places]:
     """Draw stars of flux 1, and return their stamps and what :func:`project` needs of the image below them.
 
     `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel. `copy` is set to the
@@ -196,9 +205,17 @@ def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Pl
 
 @kernel
 def subtract_wings(
-    image: Single, half: int, core: int, columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single,
-    coefficients: Single, flux: Single,
-) -> None:  # fmt: skip
+    image: Single,
+    half: int,
+    core: int,
+    columns: Places,
+    rows: Places,
+    dx: Single,
+    dy: Single,
+    inverse: Single,
+    coefficients: Single,
+    flux: Single,
+) -> None:
     """Subtract stars from an image outside the square of half size `core` and inside that of `half`."""
     side, height, width = 2 * half + 1, image.shape[0], image.shape[1]
     across, down = grid(half)
@@ -218,8 +235,15 @@ def subtract_wings(
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _add_line(
-    image: Single, good: Bytes, clean: bool, row: int, start: int, end: int, middle: np.float32, reach: np.float32
-) -> tuple[np.float32, np.float32]:  # fmt: skip
+    image: Single,
+    good: Bytes,
+    clean: bool,
+    row: int,
+    start: int,
+    end: int,
+    middle: np.float32,
+    reach: np.float32,
+) -> tuple[np.float32, np.float32]:
     """Return the sum of the good values of a row within `reach` of a middle, and their number."""
     total, count, y = _ZERO, _ZERO, np.uint64(row)
     if clean:

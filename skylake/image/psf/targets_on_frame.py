@@ -58,9 +58,13 @@ class TargetStars:
     def take(self, which: npt.NDArray[np.intp]) -> TargetStars:
         """Return some of the targets."""
         return TargetStars(
-            self.star_id[which], self.ra_deg[which], self.dec_deg[which], self.ra_now_deg[which],
-            self.dec_now_deg[which], self.version,
-        )  # fmt: skip
+            self.star_id[which],
+            self.ra_deg[which],
+            self.dec_deg[which],
+            self.ra_now_deg[which],
+            self.dec_now_deg[which],
+            self.version,
+        )
 
 
 #: Returns the targets within a radius (degrees) of a position, at a time (MJD).

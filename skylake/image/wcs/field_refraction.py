@@ -80,9 +80,13 @@ class Bending:
         """Return it as numbers with names, which :meth:`of_told` reads."""
         air = self.air
         return {
-            "zenith": list(self.zenith), "centre": list(self.centre), "pressure_hpa": air.pressure_hpa,
-            "temperature_c": air.temperature_c, "wavelength_um": air.wavelength_um, "height_m": air.height_m,
-        }  # fmt: skip
+            "zenith": list(self.zenith),
+            "centre": list(self.centre),
+            "pressure_hpa": air.pressure_hpa,
+            "temperature_c": air.temperature_c,
+            "wavelength_um": air.wavelength_um,
+            "height_m": air.height_m,
+        }
 
     @classmethod
     def of_told(cls, told: dict[str, Any]) -> Bending:
