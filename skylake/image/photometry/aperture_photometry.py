@@ -15,6 +15,8 @@ from skylake.image.detection.variance_plane import Agreement, agreement_of
 from skylake.image.photometry import ellipse_kernels
 from skylake.image.photometry import pixel_sum_kernels as columns
 from skylake.image.photometry.aperture_kernels import circle_sums, profiles
+from skylake.image.photometry.ellipse_kernels import Ellipses
+from skylake.image.photometry.pixel_sum_kernels import PixelNoise, Planes
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -79,6 +81,14 @@ class Scene:
         """Return the noise of the background at places."""
         height, width = self.rms.shape
         return np.asarray(self.rms[nearest_pixel(y, height), nearest_pixel(x, width)], float)
+
+    def planes(self) -> Planes:
+        """Return the image as kernels read it."""
+        return Planes(self.signal, self.mask, self.variance, self.tiles, TILE_PX, UNUSABLE)
+
+    def noise_at(self, x: Floats, y: Floats) -> PixelNoise:
+        """Return what the variance of pixels at places is made of."""
+        return PixelNoise(self.rms_at(x, y), 1.0 / self.gain, self.scale, self.excess_at(x, y))
 
 
 def make_scene(
@@ -150,12 +160,12 @@ def circular_fluxes(
     -------
     flux, error : ndarray, shape (radii, n)
         ADU; NaN where all pixels are unusable.
-    hidden : ndarray of bool, shape (radii, n)
+    obscured : ndarray of bool, shape (radii, n)
         Whether a circle holds an unusable pixel.
     """
     sums = _circle_sums(scene, x, y, radii)
     flux, error = fluxes_of(scene, sums.transpose(1, 0, 2), x, y)
-    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).T)
+    return flux, error, np.asarray((sums[..., columns.OBSCURED] > 0.0).T)
 
 
 def elliptical_fluxes(
@@ -182,23 +192,9 @@ def elliptical_sums(
     sums = np.zeros((len(x), columns.N_SUMS))
     reach = scale * np.maximum(a, b)
     largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
-    ellipse_kernels.ellipse_sums(
-        scene.signal,
-        scene.mask,
-        scene.variance,
-        scene.tiles,
-        TILE_PX,
-        UNUSABLE,
-        _plain(x),
-        _plain(y),
-        _plain(a),
-        _plain(b),
-        _plain(theta),
-        _plain(scale),
-        np.argsort(np.ceil(reach), kind="stable"),
-        largest,
-        sums,
-    )
+    ellipses = Ellipses(_plain(x), _plain(y), _plain(a), _plain(b), _plain(theta))
+    order = np.argsort(np.ceil(reach), kind="stable")
+    ellipse_kernels.ellipse_sums(scene.planes(), ellipses, _plain(scale), order, largest, sums)
     return sums
 
 
@@ -213,20 +209,8 @@ def kron_radii(
         NaN where the light, or its mean radius, is negative or beyond `reach`.
     """
     radii = np.empty(len(x))
-    ellipse_kernels.kron_radii(
-        scene.signal,
-        scene.mask,
-        scene.tiles,
-        TILE_PX,
-        UNUSABLE,
-        _plain(x),
-        _plain(y),
-        _plain(a),
-        _plain(b),
-        _plain(theta),
-        reach,
-        radii,
-    )
+    ellipses = Ellipses(_plain(x), _plain(y), _plain(a), _plain(b), _plain(theta))
+    ellipse_kernels.kron_radii(scene.planes(), ellipses, reach, radii)
     return radii
 
 
@@ -256,29 +240,17 @@ def radial_profiles(
         Pixels squared, with what pixels add; and pixels. NaN where noise hides them.
     """
     squares, half_light = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    some = np.arange(len(x))
+    some, bare = np.arange(len(x)), replace(scene, variance=_NO_PLANE)
     # Most sources are done in the first rings.
     for n in (_INNER_RINGS, _OUTER_RINGS):
         rings = np.array(edges if n == _OUTER_RINGS else edges[:n], float)
         here = x[some], y[some]
-        sums = _circle_sums(replace(scene, variance=_NO_PLANE), *here, edges[:n])
-        found = np.empty((2, len(some)))
-        profiles(
-            scene.signal,
-            scene.mask,
-            scene.tiles,
-            TILE_PX,
-            UNUSABLE,
-            *(_plain(part) for part in here),
-            _plain(total[some]),
-            _plain(reach[some]),
-            rings,
-            sums,
-            found[0],
-            found[1],
-        )
-        squares[some], half_light[some] = found
-        some = some[np.isnan(found).any(axis=0)]
+        sums = _circle_sums(bare, *here, edges[:n])
+        widths = np.empty((2, len(some)))
+        places = (_plain(position) for position in here)
+        profiles(bare.planes(), *places, _plain(total[some]), _plain(reach[some]), rings, sums, widths)
+        squares[some], half_light[some] = widths
+        some = some[np.isnan(widths).any(axis=0)]
     return squares, half_light
 
 
@@ -303,27 +275,16 @@ def bits_in_footprints(
 
 def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
     sums = np.zeros((len(x), len(radii), columns.N_SUMS))
-    circle_sums(
-        scene.signal,
-        scene.mask,
-        scene.variance,
-        scene.tiles,
-        TILE_PX,
-        UNUSABLE,
-        _plain(x),
-        _plain(y),
-        np.array(radii, float),
-        sums,
-    )
+    circle_sums(scene.planes(), _plain(x), _plain(y), np.array(radii, float), sums)
     return sums
 
 
 def fluxes_of(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is hidden."""
+    """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is obscured."""
     sky = sums[..., columns.SQUARES] * scene.rms_at(x, y) ** 2
-    seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
+    seen, obscured = sums[..., columns.AREA], sums[..., columns.OBSCURED]
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
+        factor = np.where(obscured > 0.0, np.where(seen > 0.0, 1.0 + obscured / seen, np.nan), 1.0)
     if scene.variance.size:
         variance = scene.scale * sums[..., columns.NOISE]
         if scene.agreement.squares is not None:

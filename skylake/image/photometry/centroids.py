@@ -11,8 +11,6 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry import centroid_kernels as kernel
 from skylake.image.photometry.aperture_photometry import (
-    TILE_PX,
-    UNUSABLE,
     Scene,
     circular_fluxes,
     nearest_pixel,
@@ -62,17 +60,17 @@ def windowed_centroids(
     x, y = detections.x[order], detections.y[order]
     a, b = detections.a[order], detections.b[order]
     leash = np.minimum(_MAX_WALK_PX, np.maximum(a, 0.7))
-    usual = min(_frame_window(scene, detections), _widest_window(detections))
-    sigma = np.maximum(usual, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
-    found = window_places(scene, x, y, sigma, leash, usual)
-    failed = ~np.isfinite(found).all(axis=0)
-    failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), found[:2]))
+    width = min(_frame_window(scene, detections), _widest_window(detections))
+    sigma = np.maximum(width, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
+    windowed = window_places(scene, x, y, sigma, leash, width)
+    failed = ~np.isfinite(windowed).all(axis=0)
+    failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), windowed[:2]))
     isophotal = np.array([x, y, detections.x_err[order], detections.y_err[order]])
-    x, y, x_err, y_err = np.where(failed, isophotal, found)
+    x, y, x_err, y_err = np.where(failed, isophotal, windowed)
     return x, y, x_err, y_err, failed
 
 
-def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, usual: float) -> Floats:
+def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, common: float) -> Floats:
     """Return centroids under Gaussian windows, and their errors.
 
     Parameters
@@ -82,7 +80,7 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
         Where to start, 0-based pixels.
     sigma, leash : ndarray, shape (n,)
         Standard deviation of each window, and how far a centroid may go, pixels.
-    usual : float
+    common : float
         Windows no larger than this are done together, which is faster.
 
     Returns
@@ -90,27 +88,11 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
     ndarray, shape (4, n)
         x, y and their errors; NaN where there is none.
     """
-    found = np.empty((len(x), 4))
-    half = math.ceil(kernel.REACH * usual + 0.5)
-    kernel.windowed_centroids(
-        scene.signal,
-        scene.mask,
-        scene.variance,
-        scene.tiles,
-        TILE_PX,
-        UNUSABLE,
-        scene.rms_at(x, y),
-        1.0 / scene.gain,
-        scene.scale,
-        scene.excess_at(x, y),
-        x,
-        y,
-        sigma,
-        leash,
-        half,
-        found,
-    )
-    return found.T
+    centroids = np.empty((len(x), 4))
+    half = math.ceil(kernel.REACH * common + 0.5)
+    starts = kernel.Starts(x, y, sigma, leash)
+    kernel.windowed_centroids(scene.planes(), scene.noise_at(x, y), starts, half, centroids)
+    return centroids.T
 
 
 def _frame_window(scene: Scene, detections: Detections) -> float:
@@ -118,7 +100,7 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
     whole = (detections.flags & int(SPOILED)) == 0
     clear = [whole & (detections.flux > least * noise) for least in _CLEAR_SNR]
-    chosen = _likely_stars(detections, next((one for one in clear if one.any()), whole))
+    chosen = _likely_stars(detections, next((bright for bright in clear if bright.any()), whole))
     if chosen.size == 0:
         return _MIN_SIGMA_PX
     chosen = chosen[np.argsort(-detections.flux[chosen], kind="stable")]
@@ -154,9 +136,9 @@ def _likely_stars(detections: Detections, clear: npt.NDArray[np.bool_]) -> npt.N
     """
     touching = (detections.flags & int(SourceFlag.BLENDED)) != 0
     piece = touching & (detections.a > _ELONGATED * detections.b)
-    for kept, fewest in ((clear & ~touching, _FEWEST_LONELY), (clear & ~piece, 1)):
-        if np.count_nonzero(kept) >= fewest:
-            return np.flatnonzero(kept)
+    for likely, fewest in ((clear & ~touching, _FEWEST_LONELY), (clear & ~piece, 1)):
+        if np.count_nonzero(likely) >= fewest:
+            return np.flatnonzero(likely)
     return np.flatnonzero(clear)
 
 

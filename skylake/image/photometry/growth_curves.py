@@ -25,7 +25,7 @@ from skylake.image.photometry.growth_field import FieldTerms, Place, choose_orde
 from skylake.image.photometry.growth_rings import fit_rings
 from skylake.image.photometry.measure_sources import Floats, Measurements
 from skylake.image.photometry.neighbour_kernels import brightest_neighbours
-from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, HIDDEN, N_SUMS
+from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, N_SUMS, OBSCURED
 
 _MAX_STARS = 300
 _MIN_STARS = 5
@@ -36,10 +36,10 @@ _ALONE = 0.005
 _REACH = 1.5
 #: So many of the least crowded stars are taken in any case, or a crowded field would have none.
 _LONELIEST = 10
-#: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
+#: Width of the rings in which the outer growth curve is summed; within one, obscured pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
-#: A ring of which more than this share is hidden says nothing.
+#: A ring of which more than this share is obscured says nothing.
 _MOST_HIDDEN = 0.7
 #: The light in a ring differs from star to star by between these shares of it. Companions that nobody sees add light
 #: to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest stars
@@ -168,7 +168,7 @@ def aperture_corrections(
 class _Rings:
     """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars).
 
-    The variance of a ring that is hidden is infinite, and its flux zero.
+    The variance of a ring that is obscured is infinite, and its flux zero.
     """
 
     edges: Floats
@@ -248,15 +248,17 @@ def _sum_rings(
     reach = int(np.ceil(edges[-1])) + 1
     stamps = Cutouts.around(x, y, reach, (signal.shape[0], signal.shape[1]))
     # The light of a neighbour does not end at its isophote.
-    hidden = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
-    hidden |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
-    hidden |= ~stamps.inside()
+    obscured = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
+    obscured |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
+    obscured |= ~stamps.inside()
     rms = background.rms[stamps.row, stamps.column].astype(float)
     sums = np.zeros((len(stars), len(edges) - 1, N_SUMS))
     none = np.zeros((len(stars), 0, 0), np.float32)
     dx, dy = x - stamps.column + reach, y - stamps.row + reach
-    stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
-    flux, area, dark = (np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, HIDDEN))
+    stamp_sums(stamps.cut(signal), obscured.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    flux, area, dark = (
+        np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, OBSCURED)
+    )
     seen = dark <= _MOST_HIDDEN * (area + dark)
     # Where that leaves no ring to measure, as in a crowded field, what there is of it has to do.
     seen |= (area > 0.0) & (seen.sum(axis=1, keepdims=True) < _MIN_STARS)

@@ -30,7 +30,7 @@ from skylake.image.photometry.centroids import windowed_centroids
 from skylake.image.photometry.filled_pixels import Filled
 from skylake.image.photometry.kron_ellipses import kron_ellipses, plain_snr
 from skylake.image.photometry.neighbour_kernels import crowding_shares
-from skylake.image.photometry.obscured_stars import fill_hidden
+from skylake.image.photometry.obscured_stars import fill_obscured
 from skylake.image.photometry.row_errors import beyond_ellipses
 
 Floats = npt.NDArray[np.float64]
@@ -217,12 +217,12 @@ def _circle_fluxes(
 
     Places that these have moved are put right.
     """
-    flux, error, hidden = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
+    flux, error, obscured = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
     clean = (flags & int(UNCLEAN)) == 0
-    flags[hidden.any(axis=0)] |= SourceFlag.BAD_PIXEL
+    flags[obscured.any(axis=0)] |= SourceFlag.BAD_PIXEL
     size = np.sqrt(found.a * found.b)
     width = _WIDTH_PER_RMS * float(np.median(size)) if size.size else 1.0
-    filled = fill_hidden(scene, places, flux, error, hidden, clean, width, apertures.radii_px)
+    filled = fill_obscured(scene, places, flux, error, obscured, clean, width, apertures.radii_px)
     radii = np.array(apertures.radii_px)[:, None]
     error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(radii, radii, 0.0))
     return (flux, error), filled
