@@ -26,7 +26,15 @@ from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.fit_row_errors import beyond_fit
 from skylake.image.psf.growth_tie import tie_to_growth
-from skylake.image.psf.psf_fit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
+from skylake.image.psf.psf_fit import (
+    LARGEST_HALF,
+    FitImage,
+    StarFit,
+    Variances,
+    by_place,
+    core_half_size,
+    fit_stars,
+)
 from skylake.image.psf.psf_model import FramePsf, PsfModel, PsfQuality
 from skylake.image.psf.psf_stars import psf_of_frame
 from skylake.image.psf.targets_on_frame import (
@@ -201,18 +209,8 @@ def measure_targets(
     variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
-    fit = fit_stars(
-        signal,
-        good,
-        background.rms,
-        x,
-        y,
-        psf,
-        gain,
-        circles=circles,
-        variances=variances,
-        annulus=apertures.sky_annulus_px,
-    )
+    image = FitImage(signal, good, background.rms, gain, variances)
+    fit = fit_stars(image, x, y, psf, circles=circles, annulus=apertures.sky_annulus_px)
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
     sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
