@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from skylake.image.allsky.solution_odds import log_odds
 from skylake.image.allsky.star_fit import Pairs, anneal
-from skylake.image.allsky.zenith_vote_kernels import vote
+from skylake.image.allsky.zenith_vote_kernels import Voters, vote
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.projections import PROJECTIONS
 
@@ -206,13 +206,11 @@ def _spread(places: Floats, reach: float) -> Floats:
 
 def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
-    nothing = np.zeros((2, 0), np.intp)
+    nobody = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
     vote(
-        np.zeros((1, 0)),
+        nobody,
         np.zeros(0),
         np.zeros(0),
-        np.zeros(0),
-        nothing,
         np.ones(1),
         1,
         np.array([0.0, 1.0, 0.0, 1.0]),
@@ -312,11 +310,9 @@ def _vote(
     x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
     window = np.array([x - slack, x + slack, y - slack, y + slack])
     vote(
-        radii,
-        np.arctan2(east, north),
+        Voters(radii, np.arctan2(east, north), ranks),
         heard[:, 0].copy(),
         heard[:, 1].copy(),
-        ranks,
         focal,
         effort.n_turns,
         window,

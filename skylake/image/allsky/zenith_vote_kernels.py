@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,29 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 
+class Voters(NamedTuple):
+    """Stars that vote.
+
+    Attributes
+    ----------
+    distance : ndarray, shape (k, n)
+        Radius of stars about the zenith in focal lengths, for each projection.
+    azimuth : ndarray, shape (n,)
+        Of the same stars, radians.
+    ranks : ndarray of int, shape (2, n)
+        First and last (excluded) of the detections that each star may be.
+    """
+
+    distance: Floats
+    azimuth: Floats
+    ranks: Places
+
+
 @kernel(error_model="numpy")
 def vote(
-    distance: Floats,
-    azimuth: Floats,
+    voters: Voters,
     x: Floats,
     y: Floats,
-    ranks: Places,
     focal: Floats,
     n_turns: int,
     window: Floats,
@@ -30,14 +47,9 @@ def vote(
 
     Parameters
     ----------
-    distance : ndarray, shape (k, n)
-        Radius of stars about the zenith in focal lengths, for each projection.
-    azimuth : ndarray, shape (n,)
-        Of the same stars, radians.
+    voters : Voters
     x, y : ndarray, shape (m,)
         Detections, pixels, the brightest first.
-    ranks : ndarray of int, shape (2, n)
-        First and last (excluded) of the detections that each star may be.
     focal : ndarray, shape (f,)
     n_turns : int
     window : ndarray, shape (4,)
@@ -51,6 +63,7 @@ def vote(
     A star votes once in a cell, however many detections lead there, so that a crowd of detections is no more than one.
     The score is the logarithm of how much likelier the count is for a right place than by chance (Poisson).
     """
+    distance, azimuth, ranks = voters
     n_columns = int((window[1] - window[0]) / cell) + 1
     n_rows = int((window[3] - window[2]) / cell) + 1
     counts = np.empty((n_rows + 1, n_columns + 1), np.int32)

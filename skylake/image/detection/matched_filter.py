@@ -15,9 +15,11 @@ from skylake.errors import FrameRejected
 from skylake.image.detection import footprint_kernels
 from skylake.image.detection.detections import RAISE, Detections
 from skylake.image.detection.footprint_kernels import sharpness, sum_footprints
-from skylake.image.detection.matched_filter_kernels import list_significant, sample_filtered
+from skylake.image.detection.matched_filter_kernels import Limit, Trust, list_significant, sample_filtered
 from skylake.image.detection.variance_plane import agree, sampled
 from skylake.image.detection.watershed_kernels import (
+    Passes,
+    Significant,
     join_basins,
     join_wings,
     list_passes,
@@ -78,16 +80,6 @@ _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURA
 
 
 @dataclass(frozen=True, slots=True)
-class _Significant:
-    """Listed pixels: index in the image, filtered image in standard deviations, signal, and way up."""
-
-    place: Places
-    value: Pixels
-    light: Pixels
-    uphill: Places
-
-
-@dataclass(frozen=True, slots=True)
 class Noise:
     """What is known of the noise of an image.
 
@@ -109,16 +101,16 @@ class Noise:
     read_variance: float | None = None
 
     @property
-    def trust(self) -> tuple[Pixels, np.float32, np.float32, np.float32]:
+    def trust(self) -> Trust:
         """The variance plane, factor and summand that make it that of the background, and what light adds to it."""
         if self.variance is None:
-            return _NO_PLANE, np.float32(1.0), np.float32(0.0), np.float32(0.0)
+            return Trust(_NO_PLANE, np.float32(1.0), np.float32(0.0), np.float32(0.0))
         # Most pixels are those of the sky unless stars cover half of the image.
         anywhere = np.ones(sampled(self.rms).shape, bool)
         agreement = agree(self.variance, self.rms, anywhere, self.read_variance)
         numbers = agreement.scale, agreement.usual_excess(self.rms), 1.0 / self.gain
         scale, excess, photons = (np.float32(number) for number in numbers)
-        return np.ascontiguousarray(self.variance), scale, excess, photons
+        return Trust(np.ascontiguousarray(self.variance), scale, excess, photons)
 
 
 def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction) -> Detections:
@@ -162,10 +154,9 @@ def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
     limits = np.float32(threshold), np.float32(_TOUCH_SHARE)
-    blended = mark_touching(*touching[:3], joined, body, number, height, *limits)[stands]
+    blended = mark_touching(touching, joined, body, number, height, *limits)[stands]
     segments, places = np.zeros(signal.shape, np.int32), listed.place[peak[stands]]
-    owners = listed.uphill, number[top], body
-    sums = sum_footprints(listed.place, listed.value, listed.light, *owners, places, height[stands], segments)
+    sums = sum_footprints(listed, number[top], body, places, height[stands], segments)
     flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprint_kernels.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
     return Detections(
@@ -188,19 +179,19 @@ def _photons(light: Pixels, rms: Pixels, gain: float) -> Pixels:
 
 
 def _mountains(
-    listed: _Significant, peak: Places, noise: Pixels, mask: Plane, threshold: float
-) -> tuple[Places, Plane, tuple[Places, Places, Pixels, Places]]:
+    listed: Significant, peak: Places, noise: Pixels, mask: Plane, threshold: float
+) -> tuple[Places, Plane, Passes]:
     """Return the basin with which each is joined, whether they are of one body, and where basins touch."""
-    touching = list_passes(listed.place, listed.value, listed.uphill, mask, _SATURATED)
-    order = np.argsort(-touching[2], kind="stable")
-    parts = (listed.place, listed.value, peak, mask.shape)
+    touching = list_passes(listed, mask, _SATURATED)
+    order = np.argsort(-touching.height, kind="stable")
+    parts = (listed, peak, mask.shape)
     height = listed.value[peak]
     clear = np.maximum(
         np.minimum(_RISE_SHARE * height, _RISE_CLEAR * noise),
         np.maximum(_RISE_SIGMA, _RISE_LEAST_SHARE * height),
     )
     joined, body, rival, highest = join_basins(
-        *touching, order, *parts, np.float32(_RISE_SIGMA), clear.astype(np.float32)
+        touching, order, *parts, np.float32(_RISE_SIGMA), clear.astype(np.float32)
     )
     for rivals in (rival, highest):
         join_wings(joined, body, rivals, *parts, np.float32(threshold))
@@ -261,7 +252,7 @@ def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> 
 
 def _list(
     signal: Pixels, noise: Noise, mask: Plane, kernel: Pixels, parameters: Extraction
-) -> tuple[_Significant, float]:
+) -> tuple[Significant, float]:
     """Return the significant pixels and the threshold under which there are not too many of them."""
     most = min(parameters.max_pixels, signal.size)
     filtered = np.float32(filtered_noise(signal, noise.rms, mask, kernel))
@@ -272,9 +263,10 @@ def _list(
         least = np.float32(_ISOPHOTE * threshold)
         place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
         value, light = np.empty(size, np.float32), np.empty(size, np.float32)
-        found = list_significant(*given, least, filtered, trust, place, value, light, uphill)
-        if found >= 0:
-            return _Significant(place[:found], value[:found], light[:found], uphill[:found]), threshold
+        room = Significant(place, value, light, uphill)
+        n = list_significant(*given, Limit(least, filtered), trust, room)
+        if n >= 0:
+            return Significant(*(column[:n] for column in room)), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
         f"more than {most} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "

@@ -6,10 +6,13 @@ never exists as a whole. A listed pixel is known by its place in the list, in th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.jit import kernel
+from skylake.image.detection.watershed_kernels import Significant
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -26,6 +29,40 @@ _LEAST_TRUST = np.float32(0.05)
 _DEAD = np.float32(-10.0)
 
 
+class Trust(NamedTuple):
+    """What is known of the variance of single pixels.
+
+    Attributes
+    ----------
+    variance : ndarray of float32
+        With the photons of the light of each pixel, of the shape of the image; or of shape (0, 0) if it is not known.
+    scale, excess : float32
+        The factor and the summand that make it agree with the noise of the background.
+    photons : float32
+        The variance which a unit of signal adds.
+    """
+
+    variance: Pixels
+    scale: np.float32
+    excess: np.float32
+    photons: np.float32
+
+
+class Limit(NamedTuple):
+    """Above what the filtered image is significant.
+
+    Attributes
+    ----------
+    sigma : float32
+        Standard deviations of the filtered image.
+    noise : float32
+        Standard deviation of the filtered image in units of that for white noise.
+    """
+
+    sigma: np.float32
+    noise: np.float32
+
+
 @kernel
 def list_significant(
     signal: Pixels,
@@ -33,13 +70,9 @@ def list_significant(
     mask: Plane,
     excluded: np.uint8,
     kernel: Pixels,
-    least: np.float32,
-    noise: np.float32,
-    trust: tuple[Pixels, np.float32, np.float32, np.float32],
-    place: Places,
-    value: Pixels,
-    light: Pixels,
-    uphill: Places,
+    limit: Limit,
+    trust: Trust,
+    listed: Significant,
 ) -> int:
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
 
@@ -56,17 +89,10 @@ def list_significant(
         Pixels with any of these bits count as 0 and are never listed.
     kernel : ndarray of float32, shape (m + 1,)
         Weights of the middle and of its neighbours on one side.
-    least : float32
-        Limit, in standard deviations of the filtered image.
-    noise : float32
-        Standard deviation of the filtered image in units of that for white noise.
-    trust : tuple of ndarray of float32, and three of float32
-        Variance of each pixel with the photons of its light, of the shape of the image, or of shape (0, 0) if it is
-        not known; the factor and the summand that make it agree with rms; and that variance which a unit of signal
-        adds.
-    place, value, light, uphill : ndarray, shape (capacity,)
-        Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
-        in the list of the highest of the pixel and its eight neighbours; of equals the first.
+    limit : Limit
+    trust : Trust
+    listed : Significant
+        With room for so many pixels. Written.
 
     Returns
     -------
@@ -80,7 +106,7 @@ def list_significant(
     numbers = np.zeros((3, width), np.int32)
     padded = np.zeros(width + 2 * half, np.float32)
     above = np.zeros((width + 7) // 8 * 8, np.uint8)
-    scale = _white(kernel) / noise
+    scale = _white(kernel) / limit.noise
     squared, share = kernel**2, _white(kernel) ** 2
     weighed, lost, doubts = np.empty(width, np.float32), np.zeros((2, width), np.float32), np.zeros_like(ring)
     doubtful = np.zeros(ring.shape[0], np.uint8)
@@ -91,7 +117,7 @@ def list_significant(
         doubtful[here] = 0
         if ahead < height:
             line, bits = signal[ahead], mask[ahead]
-            if trust[0].shape[0] > 0 and _weigh(line, rms[ahead], trust, ahead, weighed, lost[0]):
+            if trust.variance.shape[0] > 0 and _weigh(line, rms[ahead], trust, ahead, weighed, lost[0]):
                 doubtful[here], line = 1, weighed
                 _smooth_along(lost[0], bits, excluded, squared, padded, doubts[here])
             _smooth_along(line, bits, excluded, kernel, padded, ring[here])
@@ -109,11 +135,11 @@ def list_significant(
             if _any(doubtful):
                 _sum_doubts(doubts, doubtful, y, squared, lost[1])
                 _trusted(line, lost[1], share)
-            found = _list_row(line, signal[y], least, y, above, numbers[y % 3], place, value, light, found)
+            found = _list_row(line, signal[y], limit.sigma, y, above, numbers[y % 3], listed, found)
             if found < 0:
                 return -1
         if y > 0:
-            _climb(rows, numbers, y - 1, place, uphill, before, start)
+            _climb(rows, numbers, y - 1, listed.place, listed.uphill, before, start)
     return found
 
 
@@ -135,16 +161,16 @@ def _any(flags: Plane) -> bool:
 def _weigh(
     row: Pixels,
     rms: Pixels,
-    trust: tuple[Pixels, np.float32, np.float32, np.float32],
+    trust: Trust,
     y: int,
     weighed: Pixels,
     lost: Pixels,
 ) -> bool:
-    """Weight the pixels of a row by what their variance is to be over what it is; tell whether it matters for any.
+    """Weight the pixels of a row by what their variance is to be over what it is; return whether it matters for any.
 
     `lost` gets what is missing of each weight.
     """
-    variance, scale, excess, photons = trust[0][y], trust[1], trust[2], trust[3]
+    variance, scale, excess, photons = trust.variance[y], trust.scale, trust.excess, trust.photons
     none, one = np.float32(0.0), np.float32(1.0)
     some = 0
     for x in range(row.size):
@@ -155,8 +181,8 @@ def _weigh(
         return False
     for x in range(row.size):
         light = row[x] if row[x] > none else none
-        wanted, told = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
-        weight = wanted / told if told > _DOUBTFUL * wanted else one
+        wanted, stated = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
+        weight = wanted / stated if stated > _DOUBTFUL * wanted else one
         weighed[x], lost[x] = weight * row[x], one - weight
     return True
 
@@ -290,12 +316,11 @@ def _list_row(
     y: int,
     above: Plane,
     numbers: Places,
-    place: Places,
-    value: Pixels,
-    light: Pixels,
+    listed: Significant,
     found: int,
 ) -> int:
     """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
+    place, value, light, _ = listed
     width = row.size
     for x in range(width):
         above[x] = row[x] > least

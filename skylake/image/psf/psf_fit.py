@@ -417,7 +417,7 @@ class _Wings:
         chosen = (self.reach > core) & (np.abs(flux) > self.least)
         for half in np.unique(self.reach[chosen]):
             some = np.flatnonzero(chosen & (self.reach == half))
-            winged = PlacedStars(*(values[some] for values in stars[:-1]), stars.inverse)
+            winged = stars.taken(some)
             stamps.subtract_wings(image, int(half), core, winged, flux[some].astype(np.float32))
 
 

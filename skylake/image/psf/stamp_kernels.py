@@ -46,6 +46,17 @@ class PlacedStars(NamedTuple):
     coefficients: Single
     inverse: Single
 
+    def taken(self, which: npt.NDArray[np.intp]) -> PlacedStars:
+        """Return some of the stars."""
+        return PlacedStars(
+            self.columns[which],
+            self.rows[which],
+            self.dx[which],
+            self.dy[which],
+            self.coefficients[which],
+            self.inverse,
+        )
+
 
 class Stamps(NamedTuple):
     """Stars of flux 1 on squares of 2 `half` + 1 pixels, in `values` of shape (n, padded size)."""
