@@ -1,4 +1,4 @@
-"""Values that a frame wants in the profile of its camera, in words that a person can follow and a report can count."""
+"""Corrections of a camera profile that messages of frames ask for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from skylake.core.camera import Camera
 
 _PAIR = r"[a-z_]+(?:\.[a-z_]+)+ = [-\w.+]+"
-_TOLD = re.compile(rf"\bset ({_PAIR}(?: and {_PAIR})*) in the profile\b")
+_CORRECTION = re.compile(rf"\bset ({_PAIR}(?: and {_PAIR})*) in the profile\b")
 #: A camera of which nothing is known has the keys of all.
 _ANY = Camera("any")
 
@@ -27,17 +27,20 @@ def corrections_in(message: str | None) -> dict[str, Any]:
 
     A message may quote a header, so what is no key of a profile, or no value that one can have, is no advice.
     """
-    told = _TOLD.search(message or "")
-    if told is None:
+    match = _CORRECTION.search(message or "")
+    if match is None:
         return {}
-    found = {
-        key: _value(text) for key, _, text in (one.partition(" = ") for one in told.group(1).split(" and "))
+    corrections = {
+        key: _value(text)
+        for key, _, text in (entry.partition(" = ") for entry in match.group(1).split(" and "))
     }
-    return found if all(_is_key(key) and value is not None for key, value in found.items()) else {}
+    return (
+        corrections if all(_is_key(key) and value is not None for key, value in corrections.items()) else {}
+    )
 
 
 def _value(text: str) -> int | float | bool | str | None:
-    """Return a value as a profile has it; None if it cannot be one."""
+    """Return a value of a profile; None if it cannot be one."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except ValueError:
@@ -48,17 +51,17 @@ def _value(text: str) -> int | float | bool | str | None:
 
 
 def _is_key(key: str) -> bool:
-    """Tell whether a profile has a key."""
+    """Return whether a profile has a key."""
     part: Any = _ANY
     for name in key.split("."):
-        if not is_dataclass(part) or name not in {one.name for one in fields(part)}:
+        if not is_dataclass(part) or name not in {field.name for field in fields(part)}:
             return False
         part = getattr(part, name)
     return not is_dataclass(part)
 
 
 def _literal(value: float | bool) -> str:
-    """Return a value as it stands in a profile; numbers with the four digits that stars tell at once."""
+    """Return a value as it stands in a profile; numbers with the four digits that stars give at once."""
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Votes for the place of the zenith in an image of the whole sky."""
+"""Kernels that let stars vote for the zenith in an image of the whole sky."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def vote(
 
 @kernel(error_model="numpy")
 def _count(
-    counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats
+    counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, best: Floats
 ) -> None:
-    """Set `found` to score, x and y of the two by two cells with most votes."""
+    """Set `best` to score, x and y of the two by two cells with most votes."""
     total, most, at_row, at_column = 0, 0, 0, 0
     for row in range(n_rows):
         for column in range(n_columns):
@@ -110,6 +110,6 @@ def _count(
             if here > most:
                 most, at_row, at_column = here, row, column
     expected = 4.0 * max(total, 1) / (n_rows * n_columns)
-    found[0] = most * math.log(most / expected) - (most - expected) if most > expected else 0.0
-    found[1] = window[0] + (at_column + 1.0) * cell
-    found[2] = window[2] + (at_row + 1.0) * cell
+    best[0] = most * math.log(most / expected) - (most - expected) if most > expected else 0.0
+    best[1] = window[0] + (at_column + 1.0) * cell
+    best[2] = window[2] + (at_row + 1.0) * cell

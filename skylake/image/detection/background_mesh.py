@@ -1,4 +1,4 @@
-"""From values of tiles and cells to values of pixels."""
+"""Interpolation of the background from tiles and cells to pixels."""
 
 from __future__ import annotations
 

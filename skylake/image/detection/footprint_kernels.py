@@ -1,4 +1,4 @@
-"""Sums over the pixels of each source: compiled kernels, and nothing else."""
+"""Kernels that sum the pixels of each source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection by matched filter, peaks and watershed: the engine 'skylake'."""
+"""Source detection by a matched filter, peaks and a watershed: the engine 'skylake'."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ _SEEN = 0.7
 _REACH = 1.2
 #: Widths of stars that are believed, pixels.
 _WIDTHS = (1.0, 10.0)
-#: Width that is taken where no star tells, pixels.
-_USUAL_WIDTH = 2.5
-#: Stars that tell the width have peaks of so many standard deviations; so many are enough, or the least.
+#: Width that is taken where no star gives one, pixels.
+_DEFAULT_WIDTH = 2.5
+#: Stars that give the width have peaks of so many standard deviations; so many are enough, or the least.
 _BRIGHT_SIGMA = 25.0
 _ENOUGH_STARS = 60
 _FEWEST_STARS = 5
@@ -61,14 +61,14 @@ _FEWEST_STARS = 5
 _WIDE_PX = 4.0
 #: A peak with less light beside it, in units of a star's, is a hot pixel or the track of a particle.
 _SHARP = 0.4
-#: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel tell nothing.
+#: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel say nothing.
 _SHARPEST = 1.25
 _LEAST_BESIDE = 0.1
 #: Most frames list less than one of so many of the pixels that may be listed.
 _FEW = 8
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
 _SATURATED = np.uint8(PixelFlag.SATURATED)
-#: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that tell it.
+#: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that give it.
 _SAMPLED_ROWS = 40
 _FEWEST_SAMPLED = 300
 #: Share of a Gaussian more than two standard deviations below its mean.
@@ -108,7 +108,7 @@ class Noise:
         # Most pixels are those of the sky unless stars cover half of the image.
         anywhere = np.ones(sampled(self.rms).shape, bool)
         agreement = agree(self.variance, self.rms, anywhere, self.read_variance)
-        numbers = agreement.scale, agreement.usual_excess(self.rms), 1.0 / self.gain
+        numbers = agreement.scale, agreement.median_excess(self.rms), 1.0 / self.gain
         scale, excess, photons = (np.float32(number) for number in numbers)
         return Trust(np.ascontiguousarray(self.variance), scale, excess, photons)
 
@@ -139,7 +139,7 @@ def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction
     """
     given, rms, gain = parameters.filter_fwhm_px, noise.rms, noise.gain
     width = star_width(signal, rms, mask) if given is None else given
-    listed, threshold = _list(signal, noise, mask, gaussian(width or _USUAL_WIDTH), parameters)
+    listed, threshold = _list(signal, noise, mask, gaussian(width or _DEFAULT_WIDTH), parameters)
     peak = number_basins(listed.uphill)
     height = listed.value[peak]
     own = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
@@ -219,7 +219,7 @@ def _median_width(signal: Pixels, rms: Pixels, mask: Plane, step: int) -> float 
         squares, alone = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
         if np.count_nonzero(alone) >= _ENOUGH_STARS:
             break
-    # The noise on a trail has many peaks, and they tell nothing of stars; in a crowd, no star may stand alone.
+    # The noise on a trail has many peaks, and they say nothing about stars; in a crowd, no star may stand alone.
     if np.count_nonzero(alone) >= _FEWEST_STARS:
         squares = squares[alone]
     if len(squares) < _FEWEST_STARS:
@@ -237,8 +237,8 @@ def gaussian(fwhm: float) -> Pixels:
 def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> float:
     """Return the standard deviation of the filtered image in units of that for white noise, 1 or more.
 
-    It is told by the pixels far below the background, of which stars have none; where stars are everywhere, the median
-    is no background, and nothing is.
+    It is given by the pixels far below the background, of which stars have none; where stars are everywhere, the
+    median is no background, and nothing is.
     """
     every = max(1, signal.shape[0] // _SAMPLED_ROWS)
     values = sample_filtered(signal, rms, mask, _UNUSABLE, kernel, every)
@@ -266,7 +266,7 @@ def _list(
         room = Significant(place, value, light, uphill)
         n = list_significant(*given, Limit(least, filtered), trust, room)
         if n >= 0:
-            return Significant(*(column[:n] for column in room)), threshold
+            return Significant(place[:n], value[:n], light[:n], uphill[:n]), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
         f"more than {most} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
@@ -277,7 +277,7 @@ def _list(
 def _is_star(
     signal: Pixels, rms: Pixels, mask: Plane, peak: Places, width: float | None
 ) -> npt.NDArray[np.bool_]:
-    """Tell which peaks are not sharper than a star can be; saturated ones are not judged."""
+    """Return which peaks are not sharper than a star can be; saturated ones are not judged."""
     beside = np.exp(-0.5 * (_FWHM / (width or _SHARPEST)) ** 2)
     along, across = (share if share >= _LEAST_BESIDE else 0.0 for share in (beside, beside**2))
     light = sharpness(signal, rms, peak, along, across)

@@ -1,4 +1,4 @@
-"""Matched filter, significant pixels and the way up from each: compiled kernels, and nothing else.
+"""Kernels of the matched filter: significant pixels and the highest neighbour of each.
 
 The image is filtered row by row, and what is significant is listed at once, so that the filtered image
 never exists as a whole. A listed pixel is known by its place in the list, in the order of rows.
@@ -20,8 +20,8 @@ Places = npt.NDArray[np.int32]
 
 #: Nothing is more significant; noise next to nothing would make infinities.
 _MOST = np.float32(1e8)
-#: A pixel counts less if its variance is larger by this factor than sky and light let expect: the photons of the
-#: pixel are told by itself, and so by its noise.
+#: A pixel counts less if its variance is larger by this factor than sky and light leads one to expect: the photons
+#: of the pixel are given by itself, and so by its noise.
 _DOUBTFUL = np.float32(1.5)
 #: What is left of the weights about a pixel, at least; of a pixel amidst bad ones nothing is known.
 _LEAST_TRUST = np.float32(0.05)
@@ -110,7 +110,7 @@ def list_significant(
     squared, share = kernel**2, _white(kernel) ** 2
     weighed, lost, doubts = np.empty(width, np.float32), np.zeros((2, width), np.float32), np.zeros_like(ring)
     doubtful = np.zeros(ring.shape[0], np.uint8)
-    before, start, found = 0, 0, 0
+    before, start, n = 0, 0, 0
     for y in range(-half, height + 1):
         ahead = y + half
         here = ahead % ring.shape[0]
@@ -127,7 +127,7 @@ def list_significant(
             continue
         row = rows[y % 3]
         row[:] = 0.0
-        before, start = start, found
+        before, start = start, n
         if y < height:
             line = row[1 : width + 1]
             _smooth_across(ring, y, kernel, line)
@@ -135,12 +135,12 @@ def list_significant(
             if _any(doubtful):
                 _sum_doubts(doubts, doubtful, y, squared, lost[1])
                 _trusted(line, lost[1], share)
-            found = _list_row(line, signal[y], limit.sigma, y, above, numbers[y % 3], listed, found)
-            if found < 0:
+            n = _list_row(line, signal[y], limit.sigma, y, above, numbers[y % 3], listed, n)
+            if n < 0:
                 return -1
         if y > 0:
             _climb(rows, numbers, y - 1, listed.place, listed.uphill, before, start)
-    return found
+    return n
 
 
 @kernel
@@ -171,7 +171,7 @@ def _weigh(
     `lost` gets what is missing of each weight.
     """
     variance, scale, excess, photons = trust.variance[y], trust.scale, trust.excess, trust.photons
-    none, one = np.float32(0.0), np.float32(1.0)
+    none, full = np.float32(0.0), np.float32(1.0)
     some = 0
     for x in range(row.size):
         light = row[x] if row[x] > none else none
@@ -182,8 +182,8 @@ def _weigh(
     for x in range(row.size):
         light = row[x] if row[x] > none else none
         wanted, stated = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
-        weight = wanted / stated if stated > _DOUBTFUL * wanted else one
-        weighed[x], lost[x] = weight * row[x], one - weight
+        weight = wanted / stated if stated > _DOUBTFUL * wanted else full
+        weighed[x], lost[x] = weight * row[x], full - weight
     return True
 
 
@@ -230,7 +230,7 @@ def sample_filtered(
     half = kernel.size - 1
     ring = np.zeros((2 * half + 1, width), np.float32)
     padded, row = np.zeros(width + 2 * half, np.float32), np.empty(width, np.float32)
-    found = np.empty(-(-height // every) * -(-width // 3), np.float32)
+    sampled = np.empty(-(-height // every) * -(-width // 3), np.float32)
     alive = np.empty(width, np.float32)
     n = 0
     for y in range(0, height, every):
@@ -246,9 +246,9 @@ def sample_filtered(
         _in_sigma(row, rms[y], mask[y], excluded, _white(kernel))
         for x in range(0, width, 3):
             if (mask[y, x] & excluded) == 0:
-                found[n] = row[x]
+                sampled[n] = row[x]
                 n += 1
-    return found[:n]
+    return sampled[:n]
 
 
 @kernel
@@ -265,13 +265,15 @@ def _smooth_along(
     # Three pairs at a time: fewer ways to memory and back.
     for t in range(1, half + 1, 3):
         a, b, c = _three(kernel, t)
-        one, two = padded[half - t : half - t + width], padded[half + t : half + t + width]
+        left_a, right_a = padded[half - t : half - t + width], padded[half + t : half + t + width]
         u = min(t + 1, half)
-        three, four = padded[half - u : half - u + width], padded[half + u : half + u + width]
+        left_b, right_b = padded[half - u : half - u + width], padded[half + u : half + u + width]
         v = min(t + 2, half)
-        five, six = padded[half - v : half - v + width], padded[half + v : half + v + width]
+        left_c, right_c = padded[half - v : half - v + width], padded[half + v : half + v + width]
         for x in range(width):
-            out[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+            out[x] += (
+                a * (left_a[x] + right_a[x]) + b * (left_b[x] + right_b[x]) + c * (left_c[x] + right_c[x])
+            )
 
 
 @kernel
@@ -292,11 +294,13 @@ def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
     for t in range(1, half + 1, 3):
         a, b, c = _three(kernel, t)
         u, v = min(t + 1, half), min(t + 2, half)
-        one, two = ring[(y - t) % size], ring[(y + t) % size]
-        three, four = ring[(y - u) % size], ring[(y + u) % size]
-        five, six = ring[(y - v) % size], ring[(y + v) % size]
+        left_a, right_a = ring[(y - t) % size], ring[(y + t) % size]
+        left_b, right_b = ring[(y - u) % size], ring[(y + u) % size]
+        left_c, right_c = ring[(y - v) % size], ring[(y + v) % size]
         for x in range(width):
-            row[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+            row[x] += (
+                a * (left_a[x] + right_a[x]) + b * (left_b[x] + right_b[x]) + c * (left_c[x] + right_c[x])
+            )
 
 
 @kernel
@@ -317,7 +321,7 @@ def _list_row(
     above: Plane,
     numbers: Places,
     listed: Significant,
-    found: int,
+    n: int,
 ) -> int:
     """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
     place, value, light, _ = listed
@@ -328,18 +332,18 @@ def _list_row(
     for block in range(eights.size):
         if eights[block] == 0:
             continue
-        if found + 8 > place.size:
-            room = place.size - found
+        if n + 8 > place.size:
+            room = place.size - n
             for x in range(8 * block, 8 * block + 8):
                 room -= above[x]
             if room < 0:
                 return -1
         for x in range(8 * block, min(8 * block + 8, width)):
             if above[x] != 0:
-                place[found], value[found], light[found] = y * width + x, row[x], signal[x]
-                numbers[x] = found
-                found += 1
-    return found
+                place[n], value[n], light[n] = y * width + x, row[x], signal[x]
+                numbers[x] = n
+                n += 1
+    return n
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Smooth surfaces from tiles and cells: compiled kernels, and nothing else."""
+"""Kernels of smooth surfaces through tiles and cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels: medians of five, seven or nine pixels in a line.
+"""Kernels of medians of five, seven or nine pixels in a line.
 
 Each is a few comparisons in a fixed order, which a processor does for many pixels at once.
 """

@@ -1,4 +1,4 @@
-"""Sums in circles with the exact overlap of each pixel, and radial profiles."""
+"""Kernels of sums in circles, with the exact overlap of each pixel, and of radial profiles."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def circle_sums(planes: Planes, x: Floats, y: Floats, radii: Floats, sums: Float
             for k in range(len(radii)):
                 _add_circle(planes, spoiled, px, py, radii[k], strips, heights, sums[source, k])
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
-            # Lanes beyond the last hold some source, and nobody asks for it.
+            # Lanes beyond the last hold some source, and are not used.
             gather(planes, any_spoiled, starts, side, cube)
             for k in range(len(radii)):
                 _add_circles(cube, reach, plane, dx, dy, radii[k], edges, lane_sums)

@@ -1,4 +1,4 @@
-"""Fluxes with errors at given places: circles of any number, ellipses, and what the pixels below them are flagged."""
+"""Aperture photometry in circles and ellipses, with errors and mask bits."""
 
 from __future__ import annotations
 
@@ -256,21 +256,19 @@ def radial_profiles(
 
 def bits_in_circles(scene: Scene, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.uint8]:
     """Return the bits of the pixels whose centres are within a radius of each place."""
-    found = np.zeros(len(x), np.uint8)
-    circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, found)
-    return found
+    bits = np.zeros(len(x), np.uint8)
+    circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, bits)
+    return bits
 
 
 def bits_in_footprints(
     scene: Scene, segments: npt.NDArray[np.int32], n: int, bits: int
 ) -> npt.NDArray[np.uint8]:
     """Return, of some bits, those of the pixels of each of n footprints."""
-    found = np.zeros(n + 1, np.uint8)
+    held = np.zeros(n + 1, np.uint8)
     if (scene.tiles & np.uint8(bits)).any():
-        footprint_bits(
-            scene.mask, scene.tiles, TILE_PX, bits, np.ascontiguousarray(segments, np.int32), found
-        )
-    return found[1:]
+        footprint_bits(scene.mask, scene.tiles, TILE_PX, bits, np.ascontiguousarray(segments, np.int32), held)
+    return held[1:]
 
 
 def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:

@@ -1,4 +1,4 @@
-"""Centroids under a Gaussian window, and their errors.
+"""Kernels of windowed centroids and their errors.
 
 Most sources have windows of one size and come to rest soon; they are done many at a time, so that the
 processor's vector units are busy. The others are done one by one.
@@ -262,20 +262,24 @@ def _lane_moments(
 ) -> None:
     """Set five rows of `sums` to those of window times signal, and of that times dx, dy, dx^2 and dy^2."""
     dy, columns, rows = places[1], windows[0], windows[1]
-    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    light, first, second = (
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+    )
     near = places[0].astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, near, columns, one, two, three)
+        _row_moments(cube[0, row], half, near, columns, light, first, second)
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
-            sums[0, lane] += weight * one[lane]
-            sums[1, lane] += weight * two[lane]
-            sums[2, lane] += weight * one[lane] * y
+            sums[0, lane] += weight * light[lane]
+            sums[1, lane] += weight * first[lane]
+            sums[2, lane] += weight * light[lane] * y
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
-            sums[3, lane] += weight * three[lane]
-            sums[4, lane] += weight * one[lane] * y * y
+            sums[3, lane] += weight * second[lane]
+            sums[4, lane] += weight * light[lane] * y * y
 
 
 @kernel(error_model="numpy")
@@ -291,23 +295,27 @@ def _lane_errors(
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
     dy, columns, rows = places[1], windows[0], windows[1]
     squares = columns * columns
-    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    light, first, second = (
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+    )
     near = places[0].astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube[0, row], half, near, columns, one, two, three)
+        _row_moments(cube[0, row], half, near, columns, light, first, second)
         for lane in range(LANES):
             y, weight, inverse = row - half - dy[lane], rows[row, lane], 1.0 / (sigma[lane] * sigma[lane])
-            sums[0, lane] += weight * (one[lane] - inverse * three[lane])
-            sums[1, lane] += weight * one[lane] * (1.0 - y * y * inverse)
-            sums[2, lane] -= weight * two[lane] * y * inverse
+            sums[0, lane] += weight * (light[lane] - inverse * second[lane])
+            sums[1, lane] += weight * light[lane] * (1.0 - y * y * inverse)
+            sums[2, lane] -= weight * first[lane] * y * inverse
         for place, plane in ((3, 2 if has_plane else 1), (6, 0)):
-            _row_moments(cube[plane, row], half, near, squares, one, two, three)
+            _row_moments(cube[plane, row], half, near, squares, light, first, second)
             for lane in range(LANES):
                 y, square = row - half - dy[lane], rows[row, lane] * rows[row, lane]
-                sums[place, lane] += square * three[lane]
-                sums[place + 1, lane] += square * one[lane] * y * y
-                sums[place + 2, lane] += square * two[lane] * y
+                sums[place, lane] += square * second[lane]
+                sums[place + 1, lane] += square * light[lane] * y * y
+                sums[place + 2, lane] += square * first[lane] * y
 
 
 @kernel(error_model="numpy")
@@ -397,7 +405,7 @@ def windowed_centroids(
         else:
             _single(planes, noise_of(noise, source), starts, source, spoiled, single, centroids[source])
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
-            # Lanes beyond the last hold some source, and nobody asks for it.
+            # Lanes beyond the last hold some source, and are not used.
             gather(planes, any_spoiled, corners, side, cube)
             if plane:
                 _add_excess(cube, np.float32(noise.scale), more)

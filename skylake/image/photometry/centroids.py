@@ -1,4 +1,4 @@
-"""Centroids of sources under a Gaussian window, with errors from the noise of the pixels."""
+"""Windowed centroids of sources, with errors from the noise of the pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ELONGATED = 2.0
 _REACH_AXES = 4.0
 #: The window is no smaller than that.
 _MIN_SIGMA_PX = 0.5
-#: … and no larger than so many times what the sharp peaks of the frame tell.
+#: … and no larger than so many times the width of the sharp peaks of the frame.
 _WIDEST = 2.5
 #: From the half-light radius of a Gaussian to its standard deviation.
 _SIGMA_PER_HALF_LIGHT = 2.0 / 2.3548
@@ -120,7 +120,7 @@ def _widest_window(detections: Detections) -> float:
     """Return the standard deviation that the window of a frame does not exceed, by how sharp its peaks are.
 
     Where much of what is detected is no star but pieces of an uneven sky, as around the Moon, in twilight and between
-    clouds, half of the light tells the width of these, and centroids of stars under such a window walk away.
+    clouds, half of the light gives the width of these, and centroids of stars under such a window walk away.
     """
     if detections.star_fwhm is None:
         return math.inf
@@ -148,7 +148,7 @@ def _left_footprint(
     before: tuple[Floats, Floats],
     after: Floats,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which places moved from a detection's own footprint to that of another."""
+    """Return which places moved from a detection's own footprint to that of another."""
     height, width = segments.shape
 
     def owner(x: Floats, y: Floats) -> npt.NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Sums in ellipses, of which each row of pixels is cut into five slices, and Kron radii."""
+"""Kernels of sums in ellipses, which cut each row of pixels into five slices, and of Kron radii."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _place_squares(
     """Turn middles of squares into their first pixels; a square that would reach out of the image is moved."""
     first = starts[0]
     for lane in range(LANES):
-        # Lanes beyond the last hold some square, and nobody asks for it.
+        # Lanes beyond the last hold some square, and are not used.
         middle = starts[lane] if lane < n else first
         column, row = int(middle % np.uint64(width)), int(middle // np.uint64(width))
         inner_column = min(max(column, half), width - 1 - half)

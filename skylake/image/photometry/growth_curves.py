@@ -21,7 +21,7 @@ from skylake.image.detection.background import Background
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry.aperture_kernels import stamp_sums
 from skylake.image.photometry.cutouts import Cutouts
-from skylake.image.photometry.growth_field import FieldTerms, Place, choose_order
+from skylake.image.photometry.growth_field import FieldPlace, FieldTerms, choose_order
 from skylake.image.photometry.growth_rings import fit_rings
 from skylake.image.photometry.measure_sources import Floats, Measurements
 from skylake.image.photometry.neighbour_kernels import brightest_neighbours
@@ -41,9 +41,9 @@ _LONELIEST = 10
 _RING_PX = 1.5
 #: A ring of which more than this share is obscured says nothing.
 _MOST_HIDDEN = 0.7
-#: The light in a ring differs from star to star by between these shares of it. Companions that nobody sees add light
-#: to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest stars
-#: count, to which they add the smallest share.
+#: The light in a ring differs from star to star by between these shares of it. Companions that are not resolved add
+#: light to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest
+#: stars count, to which they add the smallest share.
 _PSF_VARIATION = (0.03, 0.4)
 #: Pixels around the footprint of a neighbour that still belong to it.
 _WIDEN_PX = 3
@@ -94,14 +94,14 @@ class ApertureCorrections:
         none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in self.factor}
         if self.terms is None:
             return none
-        found = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
+        factors = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
         return none | {
-            name: values for name, values in found.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
+            name: values for name, values in factors.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
         }
 
 
 def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> dict[str, Any]:
-    """Return what ``frames`` tells of the aperture corrections of a frame."""
+    """Return what ``frames`` says about the aperture corrections of a frame."""
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
     for name in apertures.fluxes:
         row[f"apcor_{name}"] = corrections.factor[name]
@@ -139,7 +139,7 @@ def aperture_corrections(
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
-    place = Place.of(measured.x[stars], measured.y[stars], signal.shape)
+    place = FieldPlace.of(measured.x[stars], measured.y[stars], signal.shape)
     order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
     growth, influence = _mean_growth(rings, place.design(order))
     total = float(growth[-1, 0])

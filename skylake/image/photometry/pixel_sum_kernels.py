@@ -1,4 +1,4 @@
-"""What the kernels of sums share: images, sums of a pixel and of whole rows, and squares around many sources.
+"""What the kernels of pixel sums share: images, sums of a pixel and of a row, squares around many sources.
 
 Sums are collected in an array of six numbers: the signal, the variance times the square of the overlap, the
 signal times the square of the overlap, the overlap, its square, and the overlap with unusable pixels.

@@ -1,4 +1,4 @@
-"""Circular apertures as tables, and the light of stars that they hold wherever in a pixel a star is."""
+"""Tables of circular apertures, and the mean light of stars that they hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that give the variance of each flux of a sparse system of stars."""
+"""Kernels of the variance of each flux in a fit of overlapping stars."""
 
 from __future__ import annotations
 

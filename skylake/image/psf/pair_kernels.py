@@ -1,4 +1,4 @@
-"""Kernels of the sparse system of the stars of a frame: pairs that overlap, and its solution.
+"""Kernels of the sparse linear system of overlapping stars: its pairs and its solution.
 
 Pairs are kept as rows below the diagonal: those of star i with earlier stars, whose numbers ascend, are at
 ``starts[i]`` to ``starts[i + 1]``.

@@ -1,4 +1,4 @@
-"""One least-squares fit of all stars of a frame at once, at fixed positions.
+"""PSF photometry: one least-squares fit of all stars of a frame at once, at fixed positions.
 
 The unknowns are the fluxes alone, so the problem is linear, and since a star overlaps few others, sparse: the normal
 matrix has a row per star and an element per pair of neighbours. Pixels are weighted alike, which is right where the

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from skylake.core.camera import ClearSky
 from skylake.core.sphere import arcsec_of_chord, chord, unit_vectors
-from skylake.image.wcs.header_wcs import Pointing, Stars, stars_inside
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def count_found(
     x: Floats,
     y: Floats,
     flux: Floats,
-    stars: Stars,
+    stars: CatalogStars,
     radius_arcsec: float,
     clear: ClearSky,
     inside: npt.NDArray[np.intp] | None = None,
@@ -60,7 +60,7 @@ def count_found(
         Height and width of the image.
     x, y, flux : ndarray, shape (n,)
         Sources: 0-based pixels, and any flux to rank them by.
-    stars : Stars
+    stars : CatalogStars
     radius_arcsec : float
         Distance within which a star counts as found.
     clear : ClearSky
@@ -93,7 +93,7 @@ def count_found(
     return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
 
 
-def _expected(inside: npt.NDArray[np.intp], stars: Stars, clear: ClearSky) -> npt.NDArray[np.intp]:
+def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky) -> npt.NDArray[np.intp]:
     """Return those of the stars on an image that a clear frame shows, the brightest first."""
     low, high = clear.mag_range
     inside = inside[(stars.mag[inside] >= low) & (stars.mag[inside] <= high)]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from skylake.errors import FrameRejected
 from skylake.image.quality.cloud_cover import Found
 from skylake.image.solving.wcs_check import WcsCheck
-from skylake.image.wcs.header_wcs import Pointing, Stars
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class Judged:
     Attributes
     ----------
     pointing : Pointing
-    stars : Stars
+    stars : CatalogStars
         Around the field.
     check : WcsCheck
     found : Found
@@ -31,7 +31,7 @@ class Judged:
     """
 
     pointing: Pointing
-    stars: Stars
+    stars: CatalogStars
     check: WcsCheck
     found: Found
     radius_arcsec: float
@@ -58,7 +58,7 @@ class Located:
         Why there is no pointing, or why it is wrong.
     crowding : ndarray or None
         Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
-    stars : Stars or None
+    stars : CatalogStars or None
         Catalog stars, if it does.
     found : Found or None
         Which of the stars that a clear frame shows are there, if it does.
@@ -67,5 +67,5 @@ class Located:
     pointing: Pointing | None
     lost: FrameRejected | None = None
     crowding: Floats | None = None
-    stars: Stars | None = None
+    stars: CatalogStars | None = None
     found: Found | None = None

@@ -1,4 +1,4 @@
-"""The kernel that reads the pixels along a line."""
+"""Kernel that reads the pixels along a line."""
 
 from __future__ import annotations
 
