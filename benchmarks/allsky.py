@@ -26,7 +26,7 @@ from skylake.flow.astrometry.all_sky_frames import measure_sky_frame
 from skylake.image.allsky.horizon_search import SearchParams
 from skylake.image.allsky.refine_geometry import Detected
 from skylake.image.allsky.solve_allsky import AllSkySolution, solve_all_sky
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.simulate.wholesky import (
     SkyListParams,
     draw_fisheye,
@@ -48,10 +48,10 @@ class Catalog:
     vectors: np.ndarray
     mag: np.ndarray
 
-    def stars(self, limit: float) -> Stars:
+    def stars(self, limit: float) -> CatalogStars:
         """Return the stars brighter than a limit."""
         bright = self.mag < limit
-        return Stars(*ra_dec(self.vectors[bright]), self.mag[bright])
+        return CatalogStars(*ra_dec(self.vectors[bright]), self.mag[bright])
 
 
 def main() -> None:
@@ -149,7 +149,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def solve(
-    detected: Detected, shape: tuple[int, int], fwhm_px: float, stars: Stars, horizon: Horizon
+    detected: Detected, shape: tuple[int, int], fwhm_px: float, stars: CatalogStars, horizon: Horizon
 ) -> AllSkySolution | str:
     """Return the solution of a frame, or why there is none."""
     try:
@@ -282,7 +282,7 @@ def random_lists(catalog: Catalog, lists: int, processes: int) -> list[Claim]:
     ]
 
 
-def offer_random(stars: Stars, number: int) -> tuple[bool, float]:
+def offer_random(stars: CatalogStars, number: int) -> tuple[bool, float]:
     """Tell whether random points are accepted, and the seconds that this took."""
     random = np.random.default_rng([1, number])
     horizon = Horizon.of(random.uniform(55000, 60000), Site("", 10.0, random.uniform(-60, 60), 0.0))

@@ -95,7 +95,7 @@ STAGES = {
     "targets: shift": (forced_photometry, "find_shift"),
     "targets: width of the PSF": (forced_photometry, "psf_of_frame"),
     "targets: fit and apertures": (forced_photometry, "fit_stars"),
-    "targets: tie to growth": (forced_photometry, "tie_to_growth"),
+    "targets: normalise to growth": (forced_photometry, "growth_normalisation"),
     "targets: flags": (forced_photometry, "_flags"),
     "tables": (tasks, "_tables"),
     "write": (tasks, "write_rows"),

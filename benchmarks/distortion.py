@@ -33,10 +33,10 @@ from claims import Claim, conclude
 from skylake.core.rotations import rotation_vector
 from skylake.image.distortion.distortion_changes import displacement
 from skylake.image.distortion.distortion_epochs import Epoch
-from skylake.image.distortion.follow_camera import Follower, Origin, Seen, divided
+from skylake.image.distortion.follow_camera import Follower, MatchedFrame, Origin, divided
 from skylake.image.distortion.joint_fit import SHARED
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import Pairs
+from skylake.image.wcs.lens_fit import StarPairs
 from skylake.image.wcs.refine_lens import refine
 from skylake.image.wcs.star_matching import Sources
 
@@ -76,14 +76,14 @@ def camera_at(camera: Lens, random: Random) -> Lens:
     )
 
 
-def drawn(camera: Lens, seed: int, stars: int, noise_px: float) -> Seen:
+def drawn(camera: Lens, seed: int, stars: int, noise_px: float) -> MatchedFrame:
     """Draw a frame somewhere on the sky with its matched stars."""
     random = np.random.default_rng(seed)
     lens = camera_at(camera, random)
     x, y = random.uniform(-0.5, SHAPE[1] - 0.5, stars), random.uniform(-0.5, SHAPE[0] - 0.5, stars)
     off = noise_px * random.standard_normal((2, stars))
-    pairs = Pairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(stars, noise_px))
-    return Seen(seed, 60000.0 + seed, lens, pairs)
+    pairs = StarPairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(stars, noise_px))
+    return MatchedFrame(seed, 60000.0 + seed, lens, pairs)
 
 
 def away(lens: Lens, truth: Lens) -> float:

@@ -32,7 +32,7 @@ from skylake.image.distortion.joint_fit import SHARED
 from skylake.image.solving.refined_wcs import refine_pointing
 from skylake.image.solving.solve_near_expected import pointing_of
 from skylake.image.wcs.field_refraction import Bending
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.star_matching import Sources
 
@@ -93,7 +93,9 @@ def fitted(field_deg: float, altitude: float, seed: int, learnt: bool, off: bool
     rough = pointing_of(replace(lens.turned(HORIZON.axes), x0=lens.x0 + 1.0), SHAPE)
     bending = Bending(tuple(HORIZON.axes[2].tolist()), tuple(HORIZON.to_icrs(middle).tolist()), AIR)
     known = Distortion(lens, 1e-12 * np.eye(len(SHARED)), 0.0, 30, 30 * STARS) if learnt else None
-    found = refine_pointing(rough, Stars(*stars, mag), sources, SHAPE, 30.0, known, bending if off else None)
+    found = refine_pointing(
+        rough, CatalogStars(*stars, mag), sources, SHAPE, 30.0, known, bending if off else None
+    )
     if found is None:
         raise SystemExit(f"no lens was fitted to a field of {field_deg:g} degrees")
     grid_y, grid_x = (axis.ravel() for axis in np.mgrid[0 : SHAPE[0] - 1 : 16j, 0 : SHAPE[1] - 1 : 16j])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from skylake.cameras import HeaderReading, Reading
     from skylake.core.frame import StoredImage
-    from skylake.image.masters.master_library import Library, Wanted
+    from skylake.image.masters.master_library import Library, MasterQuery
 
 _Made = TypeVar("_Made")
 #: Does what may fail, and keeps why it did.
@@ -57,7 +57,7 @@ def _kind_of(raw: StoredImage, reading: HeaderReading, file: Path) -> list[Readi
 
 
 def _measured(
-    reading: HeaderReading, rows: list[Reading], wanted: Wanted, library: Library, attempt: Attempt
+    reading: HeaderReading, rows: list[Reading], wanted: MasterQuery, library: Library, attempt: Attempt
 ) -> list[Reading]:
     """Return the readings with gain and read noise of photon transfers, where the profile asks for them."""
     from skylake.cameras import Reading
@@ -79,13 +79,13 @@ def _measured(
 
 
 def _chosen(
-    raw: StoredImage, reading: HeaderReading, rows: list[Reading], wanted: Wanted, library: Library, file: Path,
+    raw: StoredImage, reading: HeaderReading, rows: list[Reading], wanted: MasterQuery, library: Library, file: Path,
     attempt: Attempt,
 ) -> list[Reading]:  # fmt: skip
     """Return the readings with the masters that an ingest would take."""
     from skylake.cameras import Reading
     from skylake.image.masters.master_library import needed
-    from skylake.image.masters.missing_master import why_lacking
+    from skylake.image.masters.missing_master import why_missing
 
     camera = reading.camera
     kinds = needed(camera.reduction.steps)
@@ -97,7 +97,7 @@ def _chosen(
     chosen = attempt(
         lambda: library.pick(
             camera.reduction, wanted, reading.profile, camera.filter_key,
-            lambda kind: why_lacking(raw.header, reading, file.name, kind),
+            lambda kind: why_missing(raw.header, reading, file.name, kind),
         )
     )  # fmt: skip
     if chosen:

@@ -1,4 +1,4 @@
-"""How much light of its neighbours a star's aperture holds."""
+"""Light of neighbours in the aperture of a star."""
 
 from __future__ import annotations
 

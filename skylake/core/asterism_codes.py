@@ -1,4 +1,4 @@
-"""Asterisms of four stars, told by numbers that do not change when the picture is moved, turned or scaled.
+"""Codes of asterisms of four stars, which do not change when the picture is moved, turned or scaled.
 
 The two stars that are farthest apart, A and B, make a frame of reference; the places of the other two in it, C and D,
 are the code of the asterism, four numbers (Lang et al. 2010, AJ 139, 1782). Here the frame lies in the plane through A
@@ -65,7 +65,7 @@ class Described(NamedTuple):
     sizes: Bytes
 
 
-class Band(NamedTuple):
+class AsterismBand(NamedTuple):
     """Bright stars, evenly spread over the sky, and the asterisms that neighbours among them make.
 
     Attributes
@@ -87,16 +87,16 @@ class Band(NamedTuple):
     quads: Quads
 
 
-def local_density(band: Band) -> float:
+def local_density(band: AsterismBand) -> float:
     """Return the stars per steradian of a band where it has stars: a catalog may hold but a part of the sky."""
     zones = band.zones
     whole = len(zones.ra) / (4.0 * math.pi)
     if whole >= band.density or not len(zones.ra):
         return min(whole, band.density)
     some = np.linspace(0, len(zones.ra) - 1, min(_SAMPLE, len(zones.ra))).astype(np.int64)
-    found = np.empty(4096, np.int64)
+    stars = np.empty(4096, np.int64)
     reach = min(2.0 * band.reach, 1.0)
-    counts = [find_cone(zones, vector, reach, found) for vector in zones.vectors[some].astype(float)]
+    counts = [find_cone(zones, vector, reach, stars) for vector in zones.vectors[some].astype(float)]
     cap = 2.0 * math.pi * (1.0 - math.cos(reach))
     return max(whole, min(band.density, float(np.median(counts)) / cap))
 

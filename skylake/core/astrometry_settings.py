@@ -1,4 +1,4 @@
-"""What a camera profile says of finding out where frames point: its section ``[astrometry]``."""
+"""Astrometry settings of a camera profile: the section ``[astrometry]``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Astrometry:
     """How it is found out where frames point. Nothing here needs to be known."""
 
     all_sky: bool = False
-    """Whether the camera stands still and sees the whole sky: site and time tell then where its frames point, once its
-    geometry is known, and its first frames tell that."""
+    """Whether the camera stands still and sees the whole sky: site and time then give where its frames point, once its
+    geometry is known, and its first frames give that."""
     all_sky_mag: float = 8.5
     """Fainter stars of the catalog are looked for neither where such frames are placed nor where they are calibrated:
     pixels of such cameras are so large that they are lost among each other."""
@@ -32,15 +32,15 @@ class Astrometry:
     right ascension is in hours. They only say where to look first."""
     equinox: Literal["cards", "icrs", "J2000", "B1950", "date"] = "cards"
     """What these cards refer to: ICRS, a mean equator and equinox, or those of the date of the frame. 'cards' takes
-    RADESYS or RADECSYS and EQUINOX or EPOCH of the header, and ICRS where they tell nothing."""
+    RADESYS or RADECSYS and EQUINOX or EPOCH of the header, and ICRS where they say nothing."""
     radius_deg: float = 5.0
     """How far from there a frame may point."""
     rotation: tuple[str, ...] = ()
-    """Cards of the rotation of the focal plane, in order of preference. With the direction of the telescope they tell
+    """Cards of the rotation of the focal plane, in order of preference. With the direction of the telescope they give
     where each detector points; stars are looked for there before anywhere else."""
     rotation_unit: Literal["deg", "arcmin", "arcsec", "rad", "hour"] = "deg"
     rotation_sign: Literal[1, -1] = 1
-    """-1 where the cards count from north to west, or tell how the instrument turns against the sky."""
+    """-1 where the cards count from north to west, or show how the instrument turns against the sky."""
     rotation_zero_deg: float = 0.0
     """Position angle of the focal plane's y axis, east of north, where the cards say 0."""
     rotation_deg: float | None = None
@@ -54,7 +54,7 @@ class Astrometry:
     seconds: float = 1.5
     """Time of the processor after which a frame is given up."""
     neighbours: Literal["never", "solved", "all"] = "solved"
-    """Which frames before and after tell where a frame points that does not tell it alone: those with a lens of their
+    """Which frames before and after give where a frame points that does not give it alone: those with a lens of their
     own, or those too whose header is right."""
     interpolated_targets: float = 0.1
     """Targets are measured on a frame that was placed by interpolation where the error of its places is at most this

@@ -1,4 +1,4 @@
-"""Photometric bands: what a magnitude is measured in."""
+"""Photometric bands of catalogs and filters."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def filter_called(name: str | None, names: Mapping[str, Sequence[str]]) -> str |
     """
     wanted = (name or "").strip()
     for same in (str, str.lower):
-        found = [key for key, some in names.items() if same(wanted) in map(same, some)]
-        if found:
-            return found[0] if len(found) == 1 else None
+        keys = [key for key, some in names.items() if same(wanted) in map(same, some)]
+        if keys:
+            return keys[0] if len(keys) == 1 else None
     return None

@@ -65,5 +65,5 @@ def _ahead_of_utc(longitude_deg: float | None) -> float:
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a name of a camera or catalog is safe as a name of files and SQL tables."""
+    """Return whether a name of a camera or catalog is safe as a name of files and SQL tables."""
     return bool(_NAME.match(name))

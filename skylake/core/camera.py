@@ -1,4 +1,4 @@
-"""What skylake knows of a camera: its header dialect, detector, optics, site, filters and limits.
+"""Cameras: header dialect, detector, optics, site, filters and limits.
 
 The classes here are plain values. Profiles are TOML files read by :mod:`skylake.cameras`; the fields below are
 their keys, so this file is also the reference of the profile format.
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from skylake.core.astrometry_settings import Astrometry
 from skylake.core.bands import filter_called
-from skylake.core.detector_place import Place
+from skylake.core.detector_place import DetectorPlace
 from skylake.core.ids import config_sha256
 from skylake.core.reduction_settings import BadPixels, CosmicRays, SkyFrames
 from skylake.settings import Catalogs
@@ -19,9 +19,19 @@ from skylake.settings import Catalogs
 Scale = Literal["utc", "tai", "tt"]
 #: Steps of the reduction; those that need a master bear its kind.
 Step = Literal[
-    "trim", "overscan", "unlit", "reference", "bias", "dark", "linearity", "flat", "bayer", "bad_pixels",
-    "cosmic_rays", "sky",
-]  # fmt: skip
+    "trim",
+    "overscan",
+    "unlit",
+    "reference",
+    "bias",
+    "dark",
+    "linearity",
+    "flat",
+    "bayer",
+    "bad_pixels",
+    "cosmic_rays",
+    "sky",
+]
 
 #: What photon transfers measure of a detector.
 Measurable = Literal["gain", "read_noise", "linearity"]
@@ -54,7 +64,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class TimeCards:
-    """One way in which headers tell the time of a frame."""
+    """One way in which headers give the time of a frame."""
 
     cards: tuple[str, ...]
     """One card, or a card of the date and one of the time, which are joined."""
@@ -65,7 +75,7 @@ class TimeCards:
     """Clock minus UTC: -7 for Mountain Standard Time."""
     refers_to: Literal["start", "mid", "end"] = "start"
     fallback: bool = False
-    """Read only where no way before it tells a time: an end that may hold the readout."""
+    """Read only where no way before it gives a time: an end that may hold the readout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class HeaderDialect:
     binning: tuple[str, ...] = ("XBINNING", "YBINNING")
     """One card with both numbers, or one for each axis; a frame that has none of them is 1 x 1."""
     readout: tuple[str, ...] = ()
-    """Cards that tell how the detector was read out, as mode, speed and offset: masters fit frames alike in all."""
+    """Cards that show how the detector was read out, as mode, speed and offset: masters fit frames alike in all."""
     wcs: Literal["header", "none"] = "header"
     """'none' where the header's WCS is known to be wrong."""
     extension: int | str | None = None
@@ -284,7 +294,7 @@ class Gate:
     action: Literal["reject", "warn"] = "reject"
 
     def passes(self, value: float | None) -> bool:
-        """Tell whether a value is within the limits; an unknown value passes."""
+        """Return whether a value is within the limits; an unknown value passes."""
         if value is None or value != value:
             return True
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -292,7 +302,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class ClearSky:
-    """Which catalog stars a clear frame shows; what is missing of them tells of clouds."""
+    """Which catalog stars a clear frame shows; what is missing of them says about clouds."""
 
     stars: int = 100
     """So many of the brightest stars in the image are expected, where the catalog has them."""
@@ -305,7 +315,7 @@ class Injection:
     """How completeness is measured."""
 
     stars: int = 0
-    """Stars of known flux that are put into every frame, to see which are found; 300 tell the limit to some percent.
+    """Stars of known flux that are put into every frame, to see which are found; 300 give the limit to some percent.
     It takes about as long as the rest of the reduction; 0 does without."""
 
 
@@ -354,7 +364,7 @@ class Camera:
     """Limits by the name of the metric in ``frames``."""
     clear_sky: ClearSky = field(default_factory=ClearSky)
     astrometry: Astrometry = field(default_factory=Astrometry)
-    place: Place = field(default_factory=Place)
+    place: DetectorPlace = field(default_factory=DetectorPlace)
     injection: Injection = field(default_factory=Injection)
     calibration: Calibration = field(default_factory=Calibration)
     catalog: Catalogs = field(default_factory=Catalogs)
@@ -392,7 +402,7 @@ class Camera:
         """Everything in the profile that can change a result."""
         values: dict[str, Any] = asdict(self)
         del values["description"], values["site"]["name"]
-        # What nobody told changes no result, and frames of before stay those of the same configuration.
+        # What is not set changes no result, and frames of before stay those of the same configuration.
         if self.catalog == Catalogs():
             del values["catalog"]
         bands = ((band, "clear_zeropoint") for band in values["filters"].values())

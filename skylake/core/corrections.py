@@ -21,7 +21,7 @@ def correction(values: Corrections) -> str:
 
 
 def _literal(value: float | bool) -> str:
-    """Return a value as it stands in a profile; numbers with the four digits that stars tell at once."""
+    """Return a value as it stands in a profile; numbers with the four digits that stars give at once."""
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value) if isinstance(value, int) else f"{value:.4g}"

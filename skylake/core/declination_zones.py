@@ -1,4 +1,4 @@
-"""Stars in zones of declination, each sorted by right ascension: a whole sky in which compiled code finds a cone.
+"""Stars in zones of declination, each sorted by right ascension, for fast cone searches in compiled code.
 
 The zones are those of Gray et al. (2006, arXiv:cs/0701171): no tree, so that a file of them can be mapped into memory.
 """
@@ -62,11 +62,11 @@ def in_zones(zones: Zones, height: float) -> Zones:
     return _arranged(zones.vectors, zones.magnitudes, zones.ra, height)
 
 
-def chosen_stars(zones: Zones, kept: npt.NDArray[np.bool_]) -> Zones:
+def chosen_stars(zones: Zones, chosen: npt.NDArray[np.bool_]) -> Zones:
     """Return some of the stars, in the same zones."""
-    before = np.concatenate([[0], np.cumsum(kept)])
+    before = np.concatenate([[0], np.cumsum(chosen)])
     return Zones(
-        zones.vectors[kept], zones.magnitudes[kept], zones.ra[kept], before[zones.starts], zones.height
+        zones.vectors[chosen], zones.magnitudes[chosen], zones.ra[chosen], before[zones.starts], zones.height
     )
 
 
@@ -82,8 +82,8 @@ def _arranged(vectors: Single, magnitudes: Single, ra: Single, height: float) ->
 
 
 @kernel
-def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) -> int:
-    """Write the stars within a cone to `found`; return how many there are, at most as many as fit.
+def find_cone(zones: Zones, centre: FloatArray, radius: float, stars: IntArray) -> int:
+    """Write the stars within a cone to `stars`; return how many there are, at most as many as fit.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) 
         Unit vector.
     radius : float
         Radians, at most pi / 2.
-    found : ndarray of int64
+    stars : ndarray of int64
     """
     declination = math.asin(min(max(centre[2], -1.0), 1.0))
     ra = math.atan2(centre[1], centre[0]) % (2.0 * math.pi)
@@ -119,9 +119,9 @@ def find_cone(zones: Zones, centre: FloatArray, radius: float, found: IntArray) 
                     break
                 x, y, z = zones.vectors[star, 0], zones.vectors[star, 1], zones.vectors[star, 2]
                 if x * centre[0] + y * centre[1] + z * centre[2] >= limit:
-                    if n == found.size:
+                    if n == stars.size:
                         return n
-                    found[n] = star
+                    stars[n] = star
                     n += 1
     return n
 

@@ -1,4 +1,4 @@
-"""Where a detector is in the focal plane of its telescope: the section ``[place]`` of a camera profile.
+"""Place of a detector in the focal plane of its telescope: the section ``[place]`` of a camera profile.
 
 The focal plane is seen as the sky is: at a position angle of 0 its y axis points to the north and its x axis to the
 west, so that x runs to the right of an image that is not mirrored. Lengths are on the plane that touches the sky
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DetectorPlace:
     """A detector in the focal plane; the defaults are those of one on the axis, its y axis along that of the plane."""
 
     x_arcsec: float = 0.0
@@ -33,5 +33,5 @@ class Place:
 
     @property
     def has_own_files(self) -> bool:
-        """Whether the files of this detector are told from those of others."""
+        """Whether the files of this detector are distinguished from those of others."""
         return self.file is not None or self.card is not None

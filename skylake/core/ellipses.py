@@ -19,7 +19,7 @@ def shape_terms(fwhm: _Array, a: _Array, b: _Array, theta_deg: _Array) -> tuple[
 
     S is large where stars are sharp, and D and K vanish where they are round (Pal 2009, PhD thesis, Eotvos
     University, section 2.4). Unlike axes and angles they vary smoothly over the field, also where stars are round. The
-    size is that of the full width at half maximum; axes of a footprint, which ends where the noise begins, tell only
+    size is that of the full width at half maximum; axes of a footprint, which ends where the noise begins, give only
     the ratio and direction.
 
     Parameters
@@ -49,6 +49,6 @@ def shape_terms(fwhm: _Array, a: _Array, b: _Array, theta_deg: _Array) -> tuple[
 
 
 def _rounded(values: _Array) -> _Single:
-    """Return values with the bits of the mantissa that tell something; the others are zero."""
+    """Return values with the bits of the mantissa that mean something; the others are zero."""
     bits = values.astype(np.float32).view(np.int32)
     return np.asarray(((bits + (1 << (_SPARE_BITS - 1))) & -(1 << _SPARE_BITS)).view(np.float32))

@@ -1,4 +1,4 @@
-"""Equators and equinoxes that coordinates of headers refer to, as rotations from the ICRS."""
+"""Equinoxes of coordinates in headers, as rotations from the ICRS."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OF_DATE = {"GAPPT", "APPARENT", "DATE", "TOPOCENTRIC", "CURRENT", "JNOW"}
 def equinox_of(header: Mapping[str, Any]) -> str:
     """Return what coordinates of a header refer to: ``icrs``, ``date``, or a year such as ``J2000`` and ``B1950``.
 
-    ``RADESYS`` (or ``RADECSYS``) tells it with ``EQUINOX`` (or ``EPOCH``); the usual equinox of FK4 is B1950, that of
-    FK5 J2000. A header that tells nothing that is understood means the ICRS.
+    ``RADESYS`` (or ``RADECSYS``) gives it with ``EQUINOX`` (or ``EPOCH``); the usual equinox of FK4 is B1950, that of
+    FK5 J2000. A header that says nothing that is understood means the ICRS.
     """
     system = str(header.get("RADESYS") or header.get("RADECSYS") or "").strip().upper()
     if system == "ICRS":
@@ -33,17 +33,17 @@ def equinox_of(header: Mapping[str, Any]) -> str:
     if system in _OF_DATE:
         return "date"
     for card in ("EQUINOX", "EPOCH"):
-        told = str(header.get(card, "")).strip().upper()
-        if told in _OF_DATE:
+        text = str(header.get(card, "")).strip().upper()
+        if text in _OF_DATE:
             return "date"
-        found = _YEAR.match(told)
-        if found is not None and card == "EPOCH" and not (found[1] or float(found[2]) % 50.0 == 0.0):
+        year = _YEAR.match(text)
+        if year is not None and card == "EPOCH" and not (year[1] or float(year[2]) % 50.0 == 0.0):
             # Others of that name are dates of observation.
             continue
-        if found is not None and _FIRST_YEAR <= float(found[2]) <= _LAST_YEAR:
+        if year is not None and _FIRST_YEAR <= float(year[2]) <= _LAST_YEAR:
             # Years before 1984 are Besselian (FITS standard 4.0, section 8.3).
-            old = system.startswith("FK4") or float(found[2]) < 1984.0
-            return f"{found[1].upper() or ('B' if old else 'J')}{float(found[2]):g}"
+            old = system.startswith("FK4") or float(year[2]) < 1984.0
+            return f"{year[1].upper() or ('B' if old else 'J')}{float(year[2]):g}"
     return {"FK4": "B1950", "FK4-NO-E": "B1950", "FK5": "J2000"}.get(system, "icrs")
 
 
@@ -69,8 +69,8 @@ def equator(equinox: str, mjd_utc: float | None = None) -> Floats:
         return np.eye(3)
     if equinox == "date":
         return np.asarray(erfa.pnm06a(_MJD_ZERO, mjd_utc))
-    found = _YEAR.match(equinox)
-    if found is None:
+    year = _YEAR.match(equinox)
+    if year is None:
         raise ValueError(f"{equinox!r} is no equinox")
-    days = erfa.epb2jd(float(found[2])) if found[1].upper() == "B" else erfa.epj2jd(float(found[2]))
+    days = erfa.epb2jd(float(year[2])) if year[1].upper() == "B" else erfa.epj2jd(float(year[2]))
     return np.asarray(erfa.pmat06(*days))

@@ -1,6 +1,6 @@
-"""The scatter beyond stated errors, compiled: a fit asks for it in each of its iterations, of a few dozen values.
+"""Scatter beyond stated errors, compiled for fits that need it in each iteration.
 
-What is computed, and why so, is told where it is called, in :mod:`skylake.core.robust`.
+What is computed, and why so, is given where it is called, in :mod:`skylake.core.robust`.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def refined_variance(
     cut, expected : float
         Standard deviations at which a value has no weight, and the mean square of a standard normal so weighted.
     """
-    n, found = len(residuals), start
+    n, best = len(residuals), start
     for _ in range(_REFINEMENTS):
         counted, by_errors, sum_of_squares, slope = 0.0, 0.0, 0.0, 0.0
         for i in range(n):
             square, variance = residuals[i] ** 2, errors[i] ** 2
-            total = max(variance + found, _TINY)
+            total = max(variance + best, _TINY)
             u = math.sqrt(square / total) / cut
             if u < 1.0:
                 weight = (1.0 - u * u) ** 2
@@ -125,11 +125,11 @@ def refined_variance(
         if counted <= lost + 1.0:
             break
         wanted = expected * counted * (n - lost) / n
-        before = found
+        before = best
         if by_errors <= wanted:
-            found = 0.0
+            best = 0.0
         else:
-            found = max(found + (sum_of_squares / wanted - 1.0) * sum_of_squares / slope, 0.5 * found)
-        if abs(found - before) <= _REFINED_TOLERANCE * before:
+            best = max(best + (sum_of_squares / wanted - 1.0) * sum_of_squares / slope, 0.5 * best)
+        if abs(best - before) <= _REFINED_TOLERANCE * before:
             break
-    return found
+    return best

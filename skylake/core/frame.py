@@ -1,4 +1,4 @@
-"""A picture of the sky as it travels through the reduction."""
+"""Frames: the arrays and header of an image on its way through the reduction."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ class SkyPlane:
     error : ndarray of float32, of the same shape
         Standard error, ADU, finite everywhere.
     unknown : ndarray of bool, of the same shape
-        Pixels of which no frame tells the sky, so that it is made up from those about them.
+        Pixels of which no frame gives the sky, so that it is made up from those about them.
     level : float
         Its median, ADU.
     one_sided : bool
-        Whether only frames before, or only frames after the frame tell it.
+        Whether only frames before, or only frames after the frame give it.
     """
 
     pixels: Pixels
@@ -134,7 +134,7 @@ class TakenSky:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What is told of pixels that were not read out: their share of the raw pixels, and the value they hold, ADU."""
+    """Pixels that were not read out: their share of the raw pixels, and the value they hold, ADU."""
 
     share: float
     value: float
@@ -172,7 +172,7 @@ class Image:
     row_variance : float
         What the pixels of a row have in common of their variance, each row for itself, ADU^2.
     unread : Unread or None
-        Told of masked pixels that were not read out; None if all were.
+        The masked pixels that were not read out; None if all were.
     """
 
     pixels: Pixels

@@ -1,4 +1,4 @@
-"""The sky as a camera that stands on the ground sees it: directions above the horizon of a site at an instant.
+"""Horizon coordinates of a site at an instant: directions above the horizon to ICRS and back.
 
 Horizontal directions are unit vectors whose components point east, north and up; ICRS ones are as
 :mod:`skylake.core.sphere` has them. Between them lie the rotation of the Earth, the aberration by its motion, and

@@ -1,4 +1,4 @@
-"""Identifiers that follow from content, so that the same input always has the same name."""
+"""Identifiers that follow from content: the same input always has the same one."""
 
 from __future__ import annotations
 

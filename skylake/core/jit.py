@@ -1,4 +1,4 @@
-"""How functions are compiled by numba.
+"""The decorator that compiles functions with numba.
 
 Everybody's first night waits for the compiler, so nothing is compiled for callers in C, of whom there are none. What
 is compiled is kept on disk, by one process for all (:mod:`skylake.core.kernel_cache`); it runs without Python's lock.
@@ -30,5 +30,5 @@ def kernel(function: Any = None, **options: Any) -> Any:
         Or a decorator, where only options are given.
     """
     if function is None:
-        return lambda one: kernel(one, **options)
+        return lambda plain: kernel(plain, **options)
     return numba.njit(function, cache=True, nogil=True, no_cfunc_wrapper=True, **options)

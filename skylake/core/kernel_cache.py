@@ -1,4 +1,4 @@
-"""Code that numba compiles and keeps on disk: compiled by one process, loaded by the others.
+"""The cache of compiled kernels on disk: one process compiles, the others load.
 
 Processes that begin together, as the workers of a first night do, miss the same kernels at the same moment. Left alone
 each would compile all of them; and numba reads, extends and writes the list of what is kept of a function without a
@@ -38,13 +38,13 @@ def _cache_in_turn(base: Any) -> Any:
             self._turn: IO[bytes] | None = None
 
         def load_overload(self, signature: Any, context: Any) -> Any:
-            found = super().load_overload(signature, context)
-            if found is None and self._turn is None:
+            overload = super().load_overload(signature, context)
+            if overload is None and self._turn is None:
                 self._turn = _lock(Path(self.cache_path), self._impl.filename_base)
-                found = super().load_overload(signature, context)
-                if found is not None:
+                overload = super().load_overload(signature, context)
+                if overload is not None:
                     self._leave()
-            return found
+            return overload
 
         def save_overload(self, signature: Any, compiled: Any) -> None:
             try:

@@ -63,11 +63,11 @@ class Reason(StrEnum):
 
 
 def is_worse_for_no_fault(held: str | None, status: str) -> bool:
-    """Tell whether a frame that is good in a lake fails now for what is not its own fault.
+    """Return whether a frame that is good in a lake fails now for what is not its own fault.
 
-    What failed tells nothing of a frame that could be used before: its file is gone or damaged by now, a master or the
-    frames around it are lacking, a worker died, or the profile reads its header in another way. Only a verdict on the
-    frame, that it falls short or is none of the sky, can take the place of a good one.
+    What failed says nothing about a frame that could be used before: its file is gone or damaged by now, a master or
+    the frames around it are lacking, a worker died, or the profile reads its header in another way. Only a verdict
+    on the frame, that it falls short or is none of the sky, can take the place of a good one.
 
     Parameters
     ----------

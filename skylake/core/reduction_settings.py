@@ -1,4 +1,4 @@
-"""What a camera profile says of single steps of the reduction: its sections below ``[reduction]``."""
+"""Settings of single reduction steps: the sections below ``[reduction]`` of a camera profile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BadPixels:
     least_response: float = 0.15
     """Response below this part of the median of the flat is dead too, however large the area: what sees no light."""
     unstable_ratio: float = 5.0
-    """Scatter from frame to frame in units of what its level lets expect; judged on five frames or more."""
+    """Scatter from frame to frame in units of what is expected from its level; judged on five frames or more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Refraction of starlight by the air above a site, from the zenith to the horizon.
+"""Atmospheric refraction above a site, from the zenith to the horizon.
 
 The bending is integrated through a standard atmosphere: a troposphere whose temperature falls by 6.5 K per kilometre,
 and an isothermal stratosphere above 11 km, of dry air. The integral, once for each site, is kept as a polynomial.

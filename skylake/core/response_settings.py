@@ -1,4 +1,4 @@
-"""What the response of a detector may be wrong by for all pixels of a neighbourhood alike."""
+"""Settings for errors of the response that neighbouring pixels share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Gradient:
 
 @dataclass(frozen=True, slots=True)
 class ResponseError:
-    """The error of a flat that stars cannot tell from light: neighbouring pixels have it in common.
+    """The error of a flat that stars cannot distinguish from light: neighbouring pixels have it in common.
 
     It is no noise of the sky, which is as smooth, and so no part of the variances of pixels; fluxes have it in full.
 

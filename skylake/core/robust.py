@@ -1,4 +1,4 @@
-"""Robust estimates with honest errors.
+"""Robust estimates and fits, with errors.
 
 All estimates here are M-estimates with Tukey's biweight: a star that is off by five standard
 deviations (a variable, a blend, a wrong match, a saturated core) has no weight at all, one that is off
@@ -208,7 +208,7 @@ def _sandwich(design: Floats, residuals: Floats, spread: Floats, precision: Floa
     inside = np.abs(u) < _CUT
     share = biweight(u)
     if float(share.sum()) < _LEAST_LEFT:
-        # Values that exclude each other tell only how far apart they are.
+        # Values that exclude each other give only how far apart they are.
         lost = len(residuals) / max(len(residuals) - p, 1)
         scaled = design / np.hypot(spread, np.sqrt(lost * np.mean(residuals**2)))[:, None]
         return np.asarray(np.linalg.pinv(scaled.T @ scaled + np.diag(precision)))

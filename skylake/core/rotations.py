@@ -1,4 +1,4 @@
-"""Rotations of directions: vectors along the axis, as long as the angle, and matrices."""
+"""Rotations of directions as vectors and as matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Geometry on the celestial sphere by unit vectors, so that poles and RA 0 are places like any other.
+"""Spherical geometry with unit vectors, valid at the poles and at RA 0.
 
 Angles are degrees unless a name says otherwise, ICRS. NaN in, NaN out.
 """
@@ -43,7 +43,7 @@ def separation_deg(
 def within(
     ra_deg: float, dec_deg: float, radius_deg: float, ra: npt.ArrayLike, dec: npt.ArrayLike
 ) -> npt.NDArray[np.bool_]:
-    """Tell which positions lie within a radius of one place, its edge included; a quarter of the time of separations.
+    """Return which positions lie within a radius of a place, in a quarter of the time of separations.
 
     Haversines (Sinnott 1984) are compared, which lose digits only near the antipode: radii beyond a quarter of the
     sky are therefore judged from there.

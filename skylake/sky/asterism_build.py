@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.asterism_codes import (
-    Band,
+    AsterismBand,
     Described,
     Quads,
     describe_named,
@@ -54,7 +54,7 @@ def bands_of(
     widest_deg: float = 60.0,
     narrowest_deg: float = 0.5,
     finer: bool = True,
-) -> list[Band]:
+) -> list[AsterismBand]:
     """Return the bands of an index, narrowest first.
 
     Parameters
@@ -87,9 +87,9 @@ def bands_of(
         if not (droppable and len(chosen[first + 1].ra) > share * len(chosen[first].ra)):
             break
         first += 1
-    bands: list[Band] = []
+    bands: list[AsterismBand] = []
     for density, reach, zones in list(zip(densities, reaches, chosen, strict=True))[first:]:
-        bands.append(_frozen(Band(density, RANK, reach, zones, _quads(zones, density))))
+        bands.append(_frozen(AsterismBand(density, RANK, reach, zones, _quads(zones, density))))
     return bands
 
 
@@ -98,7 +98,7 @@ def finest_density(narrowest_deg: float) -> float:
     return FINEST_DENSITY * (0.5 / narrowest_deg) ** 2
 
 
-def _frozen(band: Band) -> Band:
+def _frozen(band: AsterismBand) -> AsterismBand:
     """Make the arrays of a band read-only, as those of a file are: kernels are then compiled once for both."""
     for value in (*band.zones, *band.quads):
         if isinstance(value, np.ndarray):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake import logs
-from skylake.core.asterism_codes import Band, Quads
+from skylake.core.asterism_codes import AsterismBand, Quads
 from skylake.core.declination_zones import Zones
 from skylake.durable import partial_path
 
@@ -43,7 +43,7 @@ class Content(NamedTuple):
     magnitude: str
 
 
-def write_bands(path: Path, bands: Sequence[Band], content: Content) -> None:
+def write_bands(path: Path, bands: Sequence[AsterismBand], content: Content) -> None:
     """Write an index, whole or not at all."""
     tables, offset, arrays = [], 0, []
     for band in bands:
@@ -86,7 +86,7 @@ def write_bands(path: Path, bands: Sequence[Band], content: Content) -> None:
     _note(path, _state(status, crc))
 
 
-def _arrays(band: Band) -> dict[str, npt.NDArray[Any]]:
+def _arrays(band: AsterismBand) -> dict[str, npt.NDArray[Any]]:
     parts = {f"zones.{name}": value for name, value in band.zones._asdict().items()}
     parts |= {f"quads.{name}": value for name, value in band.quads._asdict().items()}
     return {name: value for name, value in parts.items() if isinstance(value, np.ndarray)}
@@ -106,7 +106,7 @@ def _own(header: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(header).encode())
 
 
-def read_bands(path: Path) -> tuple[list[Band], Content, int]:
+def read_bands(path: Path) -> tuple[list[AsterismBand], Content, int]:
     """Map an index into memory; return its bands, what it is of, and the version of its format.
 
     There are no bands where the version is not :data:`VERSION`.
@@ -174,7 +174,7 @@ def _header(content: mmap.mmap) -> tuple[dict[str, Any], int]:
     return json.loads(content[begin:start]), start
 
 
-def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
+def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> AsterismBand:
     arrays = {
         name: np.frombuffer(content, dtype, math.prod(shape), start + offset).reshape(shape)
         for name, (dtype, shape, offset) in table["arrays"].items()
@@ -187,7 +187,7 @@ def _band(table: dict[str, Any], content: mmap.mmap, start: int) -> Band:
         arrays["quads.stars"], arrays["quads.codes"], arrays["quads.sizes"], arrays["quads.starts"],
         table["n_x"], table["smallest"],
     )  # fmt: skip
-    return Band(table["density"], table["rank"], table["reach"], zones, quads)
+    return AsterismBand(table["density"], table["rank"], table["reach"], zones, quads)
 
 
 def _note_path(path: Path) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from skylake.core.asterism_codes import Band
+from skylake.core.asterism_codes import AsterismBand
 from skylake.core.bands import mag_column
 from skylake.core.sphere import FloatArray, unit_vectors
 from skylake.durable import PARTIAL, locked_alone
@@ -54,7 +54,7 @@ class AsterismIndex:
         Its lake and catalog, as a command takes them.
     """
 
-    bands: tuple[Band, ...]
+    bands: tuple[AsterismBand, ...]
     narrowest_deg: float
     widest_deg: float
     magnitude: str

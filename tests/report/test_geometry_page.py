@@ -7,7 +7,7 @@ from skylake.image.allsky.geometry_epochs import Geometry
 from skylake.image.allsky.horizon_search import SkyStars
 from skylake.image.allsky.refine_geometry import Refined
 from skylake.image.allsky.solve_allsky import AllSkySolution, Residuals
-from skylake.image.allsky.star_fit import Pairs
+from skylake.image.allsky.star_fit import StarMatches
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.sky_view import SkyView
 from skylake.report.geometry_page import (
@@ -41,7 +41,9 @@ def solution(number=800, outward=0.0):
     view = SkyView(lens, Horizon.of(58347.0, Site("", 0.0, 30.0)), (1040, 1392))
     stars = SkyStars(vectors, residuals.mag)
     every = np.arange(number)
-    refined = Refined(lens, stars, Pairs(every, every, np.hypot(dx, dy)), np.stack([dx, dy], axis=1), 0.3, 10)
+    refined = Refined(
+        lens, stars, StarMatches(every, every, np.hypot(dx, dy)), np.stack([dx, dy], axis=1), 0.3, 10
+    )
     return AllSkySolution(view, 500.0, 10, 0.3, 0.3, 180.0, 300, 290, 0.0, 1.0, 0.5, residuals, refined)
 
 

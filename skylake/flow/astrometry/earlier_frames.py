@@ -8,14 +8,17 @@ from dataclasses import replace
 from skylake.flow.astrometry.frame_stars import Telling
 from skylake.image.distortion.distortion_changes import MEMORY
 from skylake.image.distortion.distortion_epochs import Epoch
-from skylake.image.distortion.follow_camera import Follower, Origin, Seen
+from skylake.image.distortion.follow_camera import Follower, MatchedFrame, Origin
 
 #: Nights whose stars are in memory together.
 _NIGHTS = 16
 
 
 def followed_back(
-    first: Epoch, frames: Sequence[Telling], read: Callable[[Sequence[Telling]], list[Seen]], origin: Origin
+    first: Epoch,
+    frames: Sequence[Telling],
+    read: Callable[[Sequence[Telling]], list[MatchedFrame]],
+    origin: Origin,
 ) -> tuple[Epoch, int]:
     """Return the first epoch of a camera as it is with older frames that have its distortion.
 
@@ -66,5 +69,5 @@ def _reached(first: Epoch, followed: Epoch) -> Epoch:
     )
 
 
-def _backwards(seen: Sequence[Seen], mirrored: bool) -> list[Seen]:
+def _backwards(seen: Sequence[MatchedFrame], mirrored: bool) -> list[MatchedFrame]:
     return [replace(one, mjd=-one.mjd) for one in reversed(seen) if one.lens.mirrored == mirrored]

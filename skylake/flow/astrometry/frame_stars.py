@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from skylake.core.flags import SourceFlag
 from skylake.core.reasons import Status
 from skylake.core.sphere import separation_deg, unit_vectors
-from skylake.image.distortion.follow_camera import Seen
+from skylake.image.distortion.follow_camera import MatchedFrame
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import Expected
+from skylake.image.wcs.lens_fit import LensPrior
 from skylake.image.wcs.lens_text import VIEW_MARK, lens_of_text
 from skylake.image.wcs.refine_lens import refine
 from skylake.image.wcs.star_matching import Sources
@@ -104,7 +104,7 @@ def read_seen(
     tables: tuple[Sequence[Slice], Sequence[Slice]],
     catalog: ReferenceCatalog,
     band: str | None,
-) -> list[Seen]:
+) -> list[MatchedFrame]:
     """Return the matched stars of frames; those in which hardly a star matches are left out. Runs on a worker.
 
     Parameters
@@ -127,20 +127,20 @@ def read_seen(
     return [one for one in found if one is not None]
 
 
-def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> Seen | None:
+def _seen(row: dict[str, Any], sources: pa.Table, stars: StarField) -> MatchedFrame | None:
     lens, shape = lens_of_text(row["wcs_lens"]), (row["height_px"], row["width_px"])
     ra, dec, mag = stars.at(row["ra_deg"], row["dec_deg"], _radius_deg(row, lens, shape), row["mjd_mid"])
     vectors = unit_vectors(ra, dec)
     if lens.bending is not None:
         # The distortion is that of the camera, without what the air does.
         vectors, lens = lens.bending.apparent(vectors), replace(lens, bending=None)
-    known = Expected.usual(lens, shape)
+    known = LensPrior.default(lens, shape)
     better = refine(lens, vectors, mag, _usable(sources, row["exposure_s"] or 1.0), shape, _RADIUS_PX, known)
     if better is None or len(better.stars) < _FEWEST_STARS:
         return None
     # The list of matched stars begins with the brightest.
     pairs = better.pairs.taken(np.arange(min(len(better.stars), _STARS)))
-    return Seen(row["frame_id"], row["mjd_mid"], better.lens, pairs)
+    return MatchedFrame(row["frame_id"], row["mjd_mid"], better.lens, pairs)
 
 
 def _usable(sources: pa.Table, exposure_s: float) -> Sources:

@@ -22,7 +22,7 @@ from skylake.flow.execution.cluster import Workers, run_in_windows
 from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.image.distortion.distortion_changes import MEMORY
 from skylake.image.distortion.distortion_epochs import Epoch, in_force
-from skylake.image.distortion.follow_camera import Follower, Origin, Seen
+from skylake.image.distortion.follow_camera import Follower, MatchedFrame, Origin
 from skylake.image.distortion.joint_fit import OWN
 from skylake.image.wcs.lens_fit import fit_lens
 from skylake.lake import Lake, Snapshot
@@ -129,9 +129,9 @@ class _Work:
     progress: Progress
     report: LearnReport
     #: Frames that were matched; None for those in which hardly a star matches.
-    kept: dict[int, Seen | None] = field(default_factory=dict, repr=False)
+    kept: dict[int, MatchedFrame | None] = field(default_factory=dict, repr=False)
 
-    def read(self, frames: Sequence[Telling]) -> list[Seen]:
+    def read(self, frames: Sequence[Telling]) -> list[MatchedFrame]:
         """Return the matched stars of frames, in the order of time; some that were matched before are kept."""
         self._match([one for one in frames if one.frame_id not in self.kept])
         found = [self.kept[one.frame_id] for one in frames]
@@ -252,7 +252,7 @@ def _follow(work: _Work, frames: Sequence[Telling], follower: Follower) -> list[
     return follower.epochs
 
 
-def _of_parity(frames: Sequence[Seen], mirrored: bool) -> list[Seen]:
+def _of_parity(frames: Sequence[MatchedFrame], mirrored: bool) -> list[MatchedFrame]:
     """Return the frames of one parity: a camera that was turned about with its mirror is another one."""
     return [one for one in frames if one.lens.mirrored == mirrored]
 

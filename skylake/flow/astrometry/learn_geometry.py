@@ -24,7 +24,7 @@ from skylake.flow.execution.run_progress import Progress, Silent
 from skylake.image.allsky.allsky_pointing import USUAL_FWHM_PX, SkyScene, detected_of
 from skylake.image.allsky.geometry_epochs import Geometry, in_force, newest, recorded
 from skylake.image.allsky.night_geometries import geometries_of_night
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_geometries import geometries_file, read_geometries, write_geometries
@@ -231,7 +231,7 @@ def learn_night(
                 night.shape,
                 frame["mjd_mid"],
                 Horizon.of(frame["mjd_mid"], camera.camera.site, Air.heeded(camera.camera, frame["band"])),
-                Stars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
+                CatalogStars(*stars.at(0.0, 90.0, 180.0, frame["mjd_mid"], camera.faintest)),
             )
         )
     return geometries_of_night(scenes, known)

@@ -15,7 +15,7 @@ from skylake.image.solving.refined_wcs import RefinedPointing, refine_known
 from skylake.image.solving.solve_stars import Solution
 from skylake.image.solving.source_list import StarList
 from skylake.image.wcs.field_refraction import OFF, bending_of
-from skylake.image.wcs.header_wcs import Pointing, Stars, describe_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, describe_pointing
 from skylake.image.wcs.star_matching import Sources
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 
@@ -30,7 +30,7 @@ class RefinedFrame:
     """A frame with a lens fitted to its stars, and what its row tells of that."""
 
     pointing: RefinedPointing
-    stars: Stars
+    stars: CatalogStars
     seconds: float
     epoch: Epoch | None = None
     refraction: str = "off"
@@ -129,8 +129,10 @@ class Refiner:
         seconds = time.thread_time() - began
         return RefinedFrame(better, stars, seconds, None if used is None else epoch, word)
 
-    def _stars(self, pointing: Pointing, mjd: float, faintest: float) -> Stars:
-        return Stars(*self._field.at(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, mjd, faintest))
+    def _stars(self, pointing: Pointing, mjd: float, faintest: float) -> CatalogStars:
+        return CatalogStars(
+            *self._field.at(pointing.ra_deg, pointing.dec_deg, pointing.radius_deg, mjd, faintest)
+        )
 
 
 def depth_of(found: StarList, solution: Solution) -> float:

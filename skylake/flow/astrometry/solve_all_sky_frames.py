@@ -12,7 +12,7 @@ from skylake.flow.astrometry.all_sky_frames import solve_all_sky_file
 from skylake.flow.astrometry.solve_frames import SolvedFrame
 from skylake.image.allsky.allsky_pointing import refraction_word
 from skylake.image.allsky.solve_allsky import AllSkySolution
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.lake import Snapshot
 from skylake.sky.lake_catalogs import ReferenceCatalog, StarField
 
@@ -60,8 +60,8 @@ class AllSkySolver:
             return SolvedFrame(told | {"message": str(error)}, all_sky=found)
         return SolvedFrame(told | {"wcs_px": written.residual_px}, written.header, all_sky=found)
 
-    def _stars(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
-        return Stars(
+    def _stars(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> CatalogStars:
+        return CatalogStars(
             *self._field.at(ra_deg, dec_deg, radius_deg, mjd, self._profile.base.astrometry.all_sky_mag)
         )
 

@@ -38,7 +38,7 @@ from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.expected_pointing import Guide
 from skylake.image.solving.located_frame import Reference, Solver
 from skylake.image.solving.neighbour_frames import Prior
-from skylake.image.wcs.header_wcs import StarFinder, Stars
+from skylake.image.wcs.header_wcs import CatalogStars, StarFinder
 from skylake.lake import Lake, Snapshot
 from skylake.lake.cameras.stored_distortions import read_epochs
 from skylake.lake.cameras.stored_focal_planes import read_placed
@@ -354,12 +354,12 @@ def star_finder(reduction: Reduction) -> StarFinder | None:
 
     known = reduction.profile.base.astrometry
 
-    def find(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
-        return Stars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
+    def find(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> CatalogStars:
+        return CatalogStars(*field_of.at(ra_deg, dec_deg, radius_deg, mjd))
 
-    def find_all(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> Stars:
+    def find_all(ra_deg: float, dec_deg: float, radius_deg: float, mjd: float) -> CatalogStars:
         # Wherever it points, a camera of the whole sky shows half of it: all of it is read once.
-        return Stars(*field_of.at(0.0, 90.0, 180.0, mjd, known.all_sky_mag))
+        return CatalogStars(*field_of.at(0.0, 90.0, 180.0, mjd, known.all_sky_mag))
 
     return find_all if known.all_sky else find
 

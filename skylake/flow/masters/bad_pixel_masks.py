@@ -15,7 +15,7 @@ from skylake.flow.masters.master_entries import Made, Maker, describe, write_ent
 from skylake.flow.masters.master_groups import split
 from skylake.image.combine.bad_pixels import dead_pixels, hot_pixels
 from skylake.image.masters.master_file import load_bad, load_master
-from skylake.image.masters.master_library import SAME_GAIN, Library, Master, Wanted, choose, rules_of
+from skylake.image.masters.master_library import SAME_GAIN, Library, Master, MasterQuery, choose, rules_of
 
 #: Divides masters into pieces that tell the same.
 _Divide = Callable[[Sequence[Made]], Sequence[Sequence[Made]]]
@@ -125,7 +125,7 @@ def _masks(some: Sequence[Made], camera: Camera, library: Library) -> Iterator[_
                 yield _Mask(piece, told, [*others, dark])
 
 
-def _wanted(some: Sequence[Made]) -> Wanted:
+def _wanted(some: Sequence[Made]) -> MasterQuery:
     """Return what masters of the library have to fit that show bad pixels of the detector of some masters."""
     prepared = next(iter(some[-1].prepared.values()))
     height, width = prepared.shape
@@ -144,7 +144,7 @@ def _wanted(some: Sequence[Made]) -> Wanted:
 
 
 def _darks_by_temperature(
-    wanted: Wanted, camera: Camera, library: Library
+    wanted: MasterQuery, camera: Camera, library: Library
 ) -> list[tuple[float | None, Master]]:
     """Return the dark of the library for each temperature at which it has some, the coldest first.
 
@@ -160,7 +160,7 @@ def _darks_by_temperature(
     return found
 
 
-def _held(kind: Step, wanted: Wanted, camera: Camera, library: Library) -> Master | None:
+def _held(kind: Step, wanted: MasterQuery, camera: Camera, library: Library) -> Master | None:
     """Return the master of a kind that the library has for some use, of any filter; of another readout if need be."""
     # Nothing is scaled.
     rules = replace(rules_of(camera.reduction), scalable=True)

@@ -26,7 +26,7 @@ from skylake.image.detrend.detrend_chain import Conditions
 from skylake.image.detrend.frame_conditions import told_exposure, wanted_masters
 from skylake.image.fitsio.read_fits import open_stored, read_file
 from skylake.image.masters.master_file import load_master
-from skylake.image.masters.master_library import Library, Master, Wanted, choose, needed, rules_of
+from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, needed, rules_of
 
 #: What is wrong with a header and does not matter for a calibration frame.
 _HARMLESS = {Reason.NOT_SCIENCE, Reason.NO_TIME}
@@ -40,7 +40,7 @@ class Exposure:
     ----------
     file : str
     kind : {'bias', 'dark', 'flat'}
-    wanted : Wanted
+    wanted : MasterQuery
         What masters that are used on it have to fit; the time is NaN where it is unknown.
     night : int
     gain : float
@@ -51,7 +51,7 @@ class Exposure:
 
     file: str
     kind: CalibrationKind
-    wanted: Wanted
+    wanted: MasterQuery
     night: int
     gain: float
     config_sha256: str
@@ -164,7 +164,7 @@ def _look_at(path: str, profile: Profile, kind: CalibrationKind | None) -> Expos
     )
 
 
-def _wanted(raw: StoredImage, reading: HeaderReading) -> Wanted:
+def _wanted(raw: StoredImage, reading: HeaderReading) -> MasterQuery:
     # Flats whose headers call one filter by several names make one master.
     return replace(wanted_masters(raw, reading), filter=reading.camera.called_filter(reading.filter))
 

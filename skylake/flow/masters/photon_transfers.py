@@ -16,7 +16,7 @@ from skylake.flow.masters.master_entries import Made, Maker, describe, write_ent
 from skylake.image.combine.make_masters import steps_for
 from skylake.image.combine.photon_transfer import Floats, Linearity, bias_variance, linearity, photon_transfer
 from skylake.image.detrend.detrend_steps import delinearised
-from skylake.image.masters.master_library import Library, Master, Rules, choose, same_gain, same_readout
+from skylake.image.masters.master_library import Library, Master, MasterRules, choose, same_gain, same_readout
 
 #: Pairs of frames behind a photon transfer, at most.
 _PAIRS = 8
@@ -76,7 +76,7 @@ def _biases(flat: Made, made: Sequence[Made]) -> list[Path]:
 def _held_bias(flat: Made, library: Library, named: Sequence[str] | None) -> Master | None:
     """Return the master bias of the library that fits a flat and tells the noise of its frames."""
     telling = [one for one in library.masters if one.read_noise_e and one.read_noise_err]
-    found = choose(telling, "bias", flat.group.first.wanted, Rules(), named)
+    found = choose(telling, "bias", flat.group.first.wanted, MasterRules(), named)
     return found if isinstance(found, Master) else None
 
 

@@ -1,4 +1,4 @@
-"""A frame of the whole sky gets its place: by the geometry of its camera if that is known, else by its own stars."""
+"""Pointing of a frame of the whole sky: by the known geometry of its camera, or by its own stars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skylake.image.allsky.refine_geometry import Detected, Refined, apart_px, fo
 from skylake.image.allsky.solve_allsky import solve_all_sky
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.wcs.field_refraction import APPLIED, OFF
-from skylake.image.wcs.header_wcs import StarFinder, Stars
+from skylake.image.wcs.header_wcs import CatalogStars, StarFinder
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import view_text
 from skylake.image.wcs.sky_view import SkyView
@@ -35,11 +35,11 @@ NO_PLACE = int(SourceFlag.CENTROID_FAILED | SourceFlag.EDGE | SourceFlag.BAD_PIX
 NO_SITE = (
     "the profile has no site, which the whole sky needs; set longitude_deg and latitude_deg under [site]"
 )
-#: Width that is taken where no source tells, pixels.
+#: Width that is taken where no source gives one, pixels.
 USUAL_FWHM_PX = 2.5
-#: What wcs_source says of a frame whose stars told nothing of where it points.
+#: What wcs_source says of a frame whose stars said nothing about where it points.
 GEOMETRY = "geometry"
-#: So many stars tell a geometry of their own.
+#: So many stars give a geometry of their own.
 _MANY = 60
 
 
@@ -56,7 +56,7 @@ class SkyScene:
     mjd : float
         Middle of the exposure, UTC.
     horizon : Horizon
-    stars : Stars
+    stars : CatalogStars
         Of the whole sky, at the epoch of the frame.
     """
 
@@ -65,7 +65,7 @@ class SkyScene:
     shape: tuple[int, int]
     mjd: float
     horizon: Horizon
-    stars: Stars
+    stars: CatalogStars
 
     @classmethod
     def of(
@@ -77,7 +77,7 @@ class SkyScene:
         band: str | None,
         find_stars: StarFinder,
     ) -> SkyScene:
-        """Gather the scene of a frame; raise FrameRejected if nobody knows where it was taken.
+        """Gather the scene of a frame; raise FrameRejected if its site is unknown.
 
         Stars stand where the air above the site of the camera lifts them, at the wavelength of the band, unless the
         profile says that refraction is left to the lens.
@@ -85,14 +85,14 @@ class SkyScene:
         site = camera.site
         if not site.known:
             raise FrameRejected(Reason.NO_WCS, NO_SITE)
-        found = detected_of(
+        detected = detected_of(
             measured.x, measured.y, measured.x_err, measured.y_err, measured.flux["aper1"], measured.flags
         )
         width = measured.fwhm[np.isfinite(measured.fwhm) & ((measured.flags & NO_PLACE) == 0)]
         fwhm = float(np.median(width)) if width.size else USUAL_FWHM_PX
         stars = find_stars(0.0, 90.0, 180.0, mjd)
         horizon = Horizon.of(mjd, site, Air.heeded(camera, band))
-        return cls(found, fwhm, shape, mjd, horizon, stars)
+        return cls(detected, fwhm, shape, mjd, horizon, stars)
 
     @property
     def above(self) -> SkyStars:
@@ -113,7 +113,7 @@ def detected_of(x: Any, y: Any, x_err: Any, y_err: Any, flux: Any, flags: Any) -
 
 
 def refraction_word(horizon: Horizon) -> str:
-    """Return what ``frames.astrom_refraction`` tells of a frame of the whole sky."""
+    """Return what ``frames.astrom_refraction`` says about a frame of the whole sky."""
     return APPLIED if horizon.refraction.bends else OFF
 
 
@@ -129,7 +129,7 @@ class SkyPlace:
     row : dict
         Columns of ``frames``.
     by_stars : bool
-        Whether stars of the frame told it, or confirmed it.
+        Whether stars of the frame gave it, or confirmed it.
     """
 
     view: SkyView
@@ -144,7 +144,7 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
     A frame that shows no star has the geometry as it is, and ``wcs_source`` says so. One whose stars want
     another geometry gets one of its own.
     """
-    known = in_force([one for one in geometries if one.shape == scene.shape], scene.mjd)
+    known = in_force([version for version in geometries if version.shape == scene.shape], scene.mjd)
     if known is None:
         return None
     above = scene.above
@@ -162,16 +162,18 @@ def place_by_geometry(scene: SkyScene, geometries: Sequence[Geometry]) -> SkyPla
 
 
 def _placed(
-    scene: SkyScene, lens: Lens, found: Refined | None, geometry: str | None, covariance: Floats
+    scene: SkyScene, lens: Lens, refined: Refined | None, geometry: str | None, covariance: Floats
 ) -> SkyPlace:
     view = SkyView(lens, scene.horizon, scene.shape)
     row: dict[str, Any] = {
-        "wcs_source": GEOMETRY, "wcs_geometry": geometry, "wcs_lens": view_text(view),
+        "wcs_source": GEOMETRY,
+        "wcs_geometry": geometry,
+        "wcs_lens": view_text(view),
         "wcs_err_px": _err_px(view, covariance),
-    }  # fmt: skip
-    if found is not None:
-        row |= {"wcs_source": "refined"} | _numbers(scene, found)
-    return SkyPlace(view, geometry, row, found is not None)
+    }
+    if refined is not None:
+        row |= {"wcs_source": "refined"} | _numbers(scene, refined)
+    return SkyPlace(view, geometry, row, refined is not None)
 
 
 def place_by_stars(scene: SkyScene) -> SkyPlace:
@@ -182,29 +184,29 @@ def place_by_stars(scene: SkyScene) -> SkyPlace:
     FrameRejected
         ``no_wcs`` if no geometry is sure; the sentence says why.
     """
-    found = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
-    numbers = _numbers(scene, found.refined) | {"astrom_rms_arcsec": found.rms_arcsec}
-    source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": found.log_odds}
-    covariance = covariance_of([(found.refined, scene.detected)])
-    told = {"wcs_lens": view_text(found.view), "wcs_err_px": _err_px(found.view, covariance)}
-    return SkyPlace(found.view, None, source | told | numbers)
+    solution = solve_all_sky(scene.detected, scene.shape, scene.fwhm_px, scene.stars, scene.horizon)
+    numbers = _numbers(scene, solution.refined) | {"astrom_rms_arcsec": solution.rms_arcsec}
+    source = {"wcs_source": "solved", "wcs_geometry": None, "wcs_log_odds": solution.log_odds}
+    covariance = covariance_of([(solution.refined, scene.detected)])
+    view = {"wcs_lens": view_text(solution.view), "wcs_err_px": _err_px(solution.view, covariance)}
+    return SkyPlace(solution.view, None, source | view | numbers)
 
 
 def _err_px(view: SkyView, covariance: Floats) -> float | None:
-    """Return what ``wcs_err_px`` tells; None of a geometry whose errors are not known, as older ones."""
+    """Return the value of ``wcs_err_px``; None of a geometry whose errors are not known, as older ones."""
     if not covariance.any():
         return None
     err = view_err_px(view.lens, view.shape, covariance)
     return err if np.isfinite(err) else None
 
 
-def _numbers(scene: SkyScene, found: Refined) -> dict[str, Any]:
+def _numbers(scene: SkyScene, refined: Refined) -> dict[str, Any]:
     return {
-        "astrom_n": len(found.pairs.star),
-        "astrom_rms_px": found.rms_px,
-        "astrom_rms_arcsec": found.rms_px * ARCSEC_PER_RADIAN / found.lens.focal_px,
-        "astrom_held_out_px": found.held_out_px if np.isfinite(found.held_out_px) else None,
-        "astrom_parameters": found.order,
+        "astrom_n": len(refined.pairs.star),
+        "astrom_rms_px": refined.rms_px,
+        "astrom_rms_arcsec": refined.rms_px * ARCSEC_PER_RADIAN / refined.lens.focal_px,
+        "astrom_held_out_px": refined.held_out_px if np.isfinite(refined.held_out_px) else None,
+        "astrom_parameters": refined.order,
         "astrom_refraction": refraction_word(scene.horizon),
-        **found.numbers(scene.detected, scene.shape),
+        **refined.numbers(scene.detected, scene.shape),
     }

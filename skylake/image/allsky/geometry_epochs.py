@@ -1,4 +1,4 @@
-"""The geometry of a camera that stands still, over the time in which nobody touched it."""
+"""Epochs of the geometry of a camera that stands still."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skylake.image.wcs.lens import Lens
 
 Floats = npt.NDArray[np.float64]
 
-#: Directions above this altitude tell whether a camera was moved, and how many there are.
+#: Directions above this altitude show whether a camera was moved, and how many there are.
 _JUDGED_DEG, _DIRECTIONS = 15.0, 400
 #: A geometry that is off by more is another one, pixels (root mean square), if it is by so many standard deviations.
 CHANGED_PX = 0.3
@@ -76,7 +76,7 @@ class Geometry:
         return float(np.sqrt(max(np.trace(self._squares() @ self.covariance), 0.0)))
 
     def moved(self, other: Geometry) -> bool:
-        """Tell whether another one is off by more than :data:`CHANGED_PX`, and not by the errors of both.
+        """Return whether another one is off by more than :data:`CHANGED_PX`, and not by the errors of both.
 
         The squared distance is compared with what it is of a camera moved by just so much: a quadratic form of normal
         errors, of which mean and variance are known (Mathai and Provost 1992, Quadratic Forms in Random Variables).
@@ -86,8 +86,8 @@ class Geometry:
         # No move of that length is less certain than one along the worst known direction.
         worst = float(np.linalg.eigvals(spread).real.max())
         variance = 2.0 * float(np.trace(spread @ spread)) + 4.0 * CHANGED_PX**2 * worst
-        usual = CHANGED_PX**2 + float(np.trace(spread))
-        return self.distance_px(other.lens) ** 2 > usual + _SURE * float(np.sqrt(max(variance, 0.0)))
+        expected = CHANGED_PX**2 + float(np.trace(spread))
+        return self.distance_px(other.lens) ** 2 > expected + _SURE * float(np.sqrt(max(variance, 0.0)))
 
     def _squares(self) -> Floats:
         return mean_square_matrix(self.lens, self._shown())
@@ -100,7 +100,7 @@ class Geometry:
         return directions[(x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)]
 
     def overlaps(self, other: Geometry) -> bool:
-        """Tell whether the times of both have an instant in common."""
+        """Return whether the times of both have an instant in common."""
         return self.first_mjd <= other.last_mjd and other.first_mjd <= self.last_mjd
 
     def distance_px(self, lens: Lens) -> float:
@@ -111,7 +111,7 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class NightGeometry:
     """The geometry of the frames of a night, and how each of them was turned against it.
 
     Attributes
@@ -143,7 +143,7 @@ def night_geometry(
     frames: Sequence[tuple[float, Detected, SkyStars]],
     shape: tuple[int, int],
     fwhm_px: float,
-) -> Night | None:
+) -> NightGeometry | None:
     """Fit one lens to the stars of all frames of a night; None if hardly any star is found.
 
     Parameters
@@ -159,7 +159,7 @@ def night_geometry(
     if refined is None:
         return None
     times = [mjd for mjd, _, _ in frames]
-    squares = np.concatenate([np.sum(one.residuals**2, axis=1) for one in refined])
+    squares = np.concatenate([np.sum(frame.residuals**2, axis=1) for frame in refined])
     geometry = Geometry(
         refined[0].lens,
         shape,
@@ -169,10 +169,10 @@ def night_geometry(
         len(squares),
         float(np.sqrt(np.mean(squares))),
         refined[0].held_out_px,
-        covariance_of([(one, seen) for one, (_, seen, _) in zip(refined, frames, strict=True)]),
+        covariance_of([(frame, seen) for frame, (_, seen, _) in zip(refined, frames, strict=True)]),
     )
-    turns = [_turn(one, seen) for one, (_, seen, _) in zip(refined, frames, strict=True)]
-    return Night(geometry, np.array(turns), tuple(refined))
+    turns = [_turn(frame, seen) for frame, (_, seen, _) in zip(refined, frames, strict=True)]
+    return NightGeometry(geometry, np.array(turns), tuple(refined))
 
 
 def _turn(refined: Refined, seen: Detected) -> Floats:
@@ -196,33 +196,38 @@ def recorded(versions: Sequence[Geometry], new: Geometry) -> tuple[Geometry, ...
     """Return the geometries of a camera with a new one among them; those that are there stay, since frames name them.
 
     It belongs to the epoch around, before or after it if no version of that was moved to it: many small steps are not
-    taken for none. Then it is another version if it has many more stars, else it tells how long the epoch was. Of a
+    taken for none. Then it is another version if it has many more stars, else it shows how long the epoch was. Of a
     camera that was moved it begins another epoch.
     """
-    for epoch in _neighbours([one for one in newest(versions) if one.shape == new.shape], new):
-        if any(one.number == epoch.number and one.moved(new) for one in versions):
+    for epoch in _neighbours([version for version in newest(versions) if version.shape == new.shape], new):
+        if any(version.number == epoch.number and version.moved(new) for version in versions):
             continue
         span = min(epoch.first_mjd, new.first_mjd), max(epoch.last_mjd, new.last_mjd)
-        found = [
-            replace(one, first_mjd=span[0], last_mjd=span[1]) if one.number == epoch.number else one
-            for one in versions
+        updated = [
+            replace(version, first_mjd=span[0], last_mjd=span[1])
+            if version.number == epoch.number
+            else version
+            for version in versions
         ]
         if new.n_stars >= _MANY_MORE * epoch.n_stars:
-            found.append(
+            updated.append(
                 replace(
                     new, number=epoch.number, version=epoch.version + 1, first_mjd=span[0], last_mjd=span[1]
                 )
             )
-        return tuple(found)
-    number = 1 + max((one.number for one in versions), default=0)
+        return tuple(updated)
+    number = 1 + max((version.number for version in versions), default=0)
     return (*versions, replace(new, number=number, version=1))
 
 
 def _neighbours(epochs: Sequence[Geometry], new: Geometry) -> list[Geometry]:
     """Return the epochs that a geometry may belong to: between it and them there is no other one."""
-    around = [one for one in epochs if one.overlaps(new)]
-    before = sorted((one for one in epochs if one.last_mjd < new.first_mjd), key=lambda one: one.last_mjd)
-    after = [one for one in epochs if one.first_mjd > new.last_mjd]
+    around = [version for version in epochs if version.overlaps(new)]
+    before = sorted(
+        (version for version in epochs if version.last_mjd < new.first_mjd),
+        key=lambda version: version.last_mjd,
+    )
+    after = [version for version in epochs if version.first_mjd > new.last_mjd]
     # An epoch before or after one within another would reach over that.
     beside = [] if around else [*before[-1:], *after[:1]]
     return [*around, *beside]
@@ -230,8 +235,12 @@ def _neighbours(epochs: Sequence[Geometry], new: Geometry) -> list[Geometry]:
 
 def newest(versions: Sequence[Geometry]) -> tuple[Geometry, ...]:
     """Return the newest version of each epoch in the order of time, without those that were learnt anew since."""
-    found = {one.number: one for one in sorted(versions, key=lambda one: one.version) if not one.retired}
-    return tuple(sorted(found.values(), key=lambda one: one.first_mjd))
+    last_versions = {
+        version.number: version
+        for version in sorted(versions, key=lambda version: version.version)
+        if not version.retired
+    }
+    return tuple(sorted(last_versions.values(), key=lambda version: version.first_mjd))
 
 
 def in_force(versions: Sequence[Geometry], mjd: float) -> Geometry | None:
@@ -244,5 +253,8 @@ def in_force(versions: Sequence[Geometry], mjd: float) -> Geometry | None:
         return None
     return min(
         known,
-        key=lambda one: (max(one.first_mjd - mjd, mjd - one.last_mjd, 0.0), one.last_mjd - one.first_mjd),
+        key=lambda version: (
+            max(version.first_mjd - mjd, mjd - version.last_mjd, 0.0),
+            version.last_mjd - version.first_mjd,
+        ),
     )

@@ -1,4 +1,4 @@
-"""How well the geometry of a camera of the whole sky is known, and how well the places of a frame of it."""
+"""Errors of the geometry of a camera of the whole sky, and of the pointing of one frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 #: The share of the variance in which parameters count that the stars did not ask for.
 _UNSEEN = 0.2
-#: Errors are told for so many places along each side of an image.
+#: Errors are given for so many places along each side of an image.
 _GRID = 24
 
 
@@ -33,13 +33,13 @@ def covariance_of(frames: Sequence[tuple[Refined, Detected]]) -> Floats:
     """
     lens = frames[0][0].lens
     prior = np.diag(prior_precision(lens))
-    slope, scatter = _told(frames)
-    found = np.zeros_like(prior)
+    slope, scatter = _information(frames)
+    covariance = np.zeros_like(prior)
     for freed, share in ((free(frames[0][0].order), 1.0 - _UNSEEN), (free(len(NAMES)), _UNSEEN)):
         some = np.ix_(freed, freed)
         inverse = np.linalg.inv((slope + prior)[some])
-        found[some] += share * (inverse @ (scatter + prior)[some] @ inverse)
-    return found
+        covariance[some] += share * (inverse @ (scatter + prior)[some] @ inverse)
+    return covariance
 
 
 def turned_covariance(refined: Refined, seen: Detected, known: Floats) -> Floats:
@@ -58,13 +58,13 @@ def turned_covariance(refined: Refined, seen: Detected, known: Floats) -> Floats
     -------
     ndarray, shape (13, 13)
     """
-    slope, scatter = _told([(refined, seen)])
+    slope, scatter = _information([(refined, seen)])
     inverse = np.linalg.inv(slope[np.ix_(TURNS, TURNS)])
     follows = np.diag(np.where(TURNS, 0.0, 1.0))
     follows[np.ix_(TURNS, ~TURNS)] = -inverse @ slope[np.ix_(TURNS, ~TURNS)]
-    found = np.asarray(follows @ known @ follows.T)
-    found[np.ix_(TURNS, TURNS)] += inverse @ scatter[np.ix_(TURNS, TURNS)] @ inverse
-    return found
+    covariance = np.asarray(follows @ known @ follows.T)
+    covariance[np.ix_(TURNS, TURNS)] += inverse @ scatter[np.ix_(TURNS, TURNS)] @ inverse
+    return covariance
 
 
 def view_err_px(lens: Lens, shape: tuple[int, int], covariance: Floats) -> float:
@@ -83,8 +83,8 @@ def view_err_px(lens: Lens, shape: tuple[int, int], covariance: Floats) -> float
     return float(np.sqrt(max(float(np.trace(mean_square_matrix(lens, high) @ covariance)), 0.0)))
 
 
-def _told(frames: Sequence[tuple[Refined, Detected]]) -> tuple[Floats, Floats]:
-    """Return what the stars tell of a step of the lens: the slope of their gradient and its scatter, (13, 13) both."""
+def _information(frames: Sequence[tuple[Refined, Detected]]) -> tuple[Floats, Floats]:
+    """Return the information of the stars: the slope of their gradient with the lens and its scatter, (13, 13)."""
     lens = frames[0][0].lens
     bread, scores, stars = np.zeros((len(NAMES), len(NAMES))), [], []
     for refined, seen in frames:

@@ -1,4 +1,4 @@
-"""The geometry of a camera that sees the whole sky, from one frame, its site and its time alone.
+"""Blind search for the geometry of a camera of the whole sky, given one frame, its site and its time.
 
 Bright stars vote for the place of the zenith under every turn, parity, focal length and kind of lens. The best of
 these are refined by matching and fitting in turn. Half of the stars take no part in that: they give the verdict.
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.allsky.solution_odds import log_odds
-from skylake.image.allsky.star_fit import Pairs, anneal
-from skylake.image.allsky.zenith_vote_kernels import vote
+from skylake.image.allsky.star_fit import StarMatches, anneal
+from skylake.image.allsky.zenith_vote_kernels import Voters, vote
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.projections import PROJECTIONS
 
@@ -72,7 +72,7 @@ class SearchParams:
         Least and greatest angle across the circle or the width of the image that the lens may show.
     max_tilt_deg : float
         Largest angle from the zenith to the optical axis. A wrong time or site is a turn of the sky, which a camera
-        that may stand anyhow can follow: only this limit tells it.
+        that may stand anyhow can follow: only this limit gives it.
     max_offset : float
         Largest distance of the optical axis from the middle of the image, as a share of its shorter side.
     min_altitude_deg : float
@@ -104,7 +104,7 @@ class SkyStars:
         East, north and up.
     mag : ndarray, shape (n,)
     number : ndarray of int, shape (n,), or None
-        Tells a star in several frames as the same; None counts them.
+        Identifies a star in several frames as the same; None counts them.
     """
 
     directions: Floats
@@ -128,7 +128,7 @@ class Candidate:
     """A geometry that the search came upon, and the odds of the stars that it did not know."""
 
     lens: Lens
-    pairs: Pairs
+    pairs: StarMatches
     log_odds: float
 
 
@@ -206,11 +206,17 @@ def _spread(places: Floats, reach: float) -> Floats:
 
 def _make_ready() -> None:
     """Let the kernel be compiled or loaded, by votes for nothing, before the clock runs."""
-    nothing = np.zeros((2, 0), np.intp)
+    nobody = Voters(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0), np.intp))
     vote(
-        np.zeros((1, 0)), np.zeros(0), np.zeros(0), np.zeros(0), nothing, np.ones(1), 1,
-        np.array([0.0, 1.0, 0.0, 1.0]), 1.0, np.zeros((1, 1, 2, 1, 3)),
-    )  # fmt: skip
+        nobody,
+        np.zeros(0),
+        np.zeros(0),
+        np.ones(1),
+        1,
+        np.array([0.0, 1.0, 0.0, 1.0]),
+        1.0,
+        np.zeros((1, 1, 2, 1, 3)),
+    )
 
 
 def _best_candidate(
@@ -220,9 +226,9 @@ def _best_candidate(
     best: Candidate | None = None
     for effort in params.efforts:
         for start in _starts(places, shape, working, params, effort):
-            found = _refined(start, places, working, judging, shape)
-            if best is None or found.log_odds > best.log_odds:
-                best = found
+            candidate = _refined(start, places, working, judging, shape)
+            if best is None or candidate.log_odds > best.log_odds:
+                best = candidate
             if best.log_odds > _NO_DOUBT * params.least_log_odds:
                 return best
         assert best is not None
@@ -304,13 +310,19 @@ def _vote(
     x, y = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
     window = np.array([x - slack, x + slack, y - slack, y + slack])
     vote(
-        radii, np.arctan2(east, north), heard[:, 0].copy(), heard[:, 1].copy(), ranks, focal, effort.n_turns, window,
-        effort.cell * min(shape), best,
-    )  # fmt: skip
+        Voters(radii, np.arctan2(east, north), ranks),
+        heard[:, 0].copy(),
+        heard[:, 1].copy(),
+        focal,
+        effort.n_turns,
+        window,
+        effort.cell * min(shape),
+        best,
+    )
 
 
 def _tilted(upright: Lens, middle: tuple[float, float]) -> Lens:
-    """Return a lens that has the zenith where an upright one has it, but its axis in the middle of the image."""
+    """Return a lens with the zenith of an upright one, but its axis in the middle of the image."""
     axis = upright.to_vectors(*middle)
     # The direction that leads upward in the image at the zenith does so at the axis, nearly.
     return Lens.aimed(axis, upright.matrix[1], upright.focal_px, middle, upright.projection, upright.mirrored)
@@ -318,21 +330,21 @@ def _tilted(upright: Lens, middle: tuple[float, float]) -> Lens:
 
 def _distinct(score: Floats, number: int) -> list[tuple[int, ...]]:
     """Return the indices of the best scores, without those beside a better one."""
-    found: list[tuple[int, ...]] = []
+    indices: list[tuple[int, ...]] = []
     n_turns = score.shape[-1]
     for flat in np.argsort(-score, axis=None, kind="stable"):
-        one = tuple(int(i) for i in np.unravel_index(flat, score.shape))
+        index = tuple(int(i) for i in np.unravel_index(flat, score.shape))
         beside = any(
-            (other[0], other[2]) == (one[0], one[2])
-            and abs(other[1] - one[1]) <= 2
-            and min((other[3] - one[3]) % n_turns, (one[3] - other[3]) % n_turns) <= 2
-            for other in found
+            (other[0], other[2]) == (index[0], index[2])
+            and abs(other[1] - index[1]) <= 2
+            and min((other[3] - index[3]) % n_turns, (index[3] - other[3]) % n_turns) <= 2
+            for other in indices
         )
         if not beside:
-            found.append(one)
-            if len(found) == number:
+            indices.append(index)
+            if len(indices) == number:
                 break
-    return found
+    return indices
 
 
 def _schedule(shares: tuple[tuple[float, int], ...], shape: tuple[int, int]) -> tuple[tuple[float, int], ...]:
@@ -351,13 +363,17 @@ def _refined(
 
 
 def _polished(
-    found: Candidate, places: Floats, working: SkyStars, judging: SkyStars, shape: tuple[int, int]
+    candidate: Candidate, places: Floats, working: SkyStars, judging: SkyStars, shape: tuple[int, int]
 ) -> Candidate:
-    lens, pairs = anneal(found.lens, working.directions, places[: _CROWD * _MOST], _schedule(_FINE, shape))
+    lens, pairs = anneal(
+        candidate.lens, working.directions, places[: _CROWD * _MOST], _schedule(_FINE, shape)
+    )
     return _judged(lens, pairs, places, judging, shape)
 
 
-def _judged(lens: Lens, pairs: Pairs, places: Floats, judging: SkyStars, shape: tuple[int, int]) -> Candidate:
+def _judged(
+    lens: Lens, pairs: StarMatches, places: Floats, judging: SkyStars, shape: tuple[int, int]
+) -> Candidate:
     """Judge a geometry by stars that it was not fitted to, and by detections that it was not fitted to."""
     others = np.ones(min(len(places), _CROWD * _MOST), bool)
     others[pairs.detection] = False
@@ -369,23 +385,23 @@ def _judged(lens: Lens, pairs: Pairs, places: Floats, judging: SkyStars, shape: 
     return Candidate(lens, pairs, odds)
 
 
-def _fault(found: Candidate, shape: tuple[int, int], params: SearchParams) -> str | None:
+def _fault(candidate: Candidate, shape: tuple[int, int], params: SearchParams) -> str | None:
     """Return why a geometry is not to be believed; None if it is."""
-    if found.log_odds < params.least_log_odds:
+    if candidate.log_odds < params.least_log_odds:
         return (
-            f"the best geometry has log odds of {found.log_odds:.1f}, below {params.least_log_odds:g}: clouds, "
+            f"the best geometry has log odds of {candidate.log_odds:.1f}, below {params.least_log_odds:g}: clouds, "
             "a wrong time or site, or no image of the whole sky"
         )
-    tilt = tilt_deg(found.lens)
+    tilt = tilt_deg(candidate.lens)
     if tilt > params.max_tilt_deg:
         return (
             f"the axis would be {tilt:.1f} degrees from the zenith, and {params.max_tilt_deg:g} are believed: "
             "the time or the site is wrong; check header.time, site.longitude_deg (east positive) and "
             "site.latitude_deg in the profile"
         )
-    offset = math.hypot(found.lens.x0 - 0.5 * (shape[1] - 1), found.lens.y0 - 0.5 * (shape[0] - 1)) / min(
-        shape
-    )
+    offset = math.hypot(
+        candidate.lens.x0 - 0.5 * (shape[1] - 1), candidate.lens.y0 - 0.5 * (shape[0] - 1)
+    ) / min(shape)
     if offset > params.max_offset:
         return (
             f"the axis would be {offset:.2f} of the image from its middle, and {params.max_offset:g} are believed; "

@@ -1,4 +1,4 @@
-"""The geometries of a camera of the whole sky over one night: one, or one after another where somebody moved it."""
+"""Geometries of a camera of the whole sky over one night, one for each time that it was moved."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[
     scenes : sequence of SkyScene
         Frames of one size, in order of time.
     known : Lens or None
-        That the camera had before. Where frames do not show it, their stars tell theirs alone.
+        That the camera had before. Where frames do not show it, their stars give theirs alone.
 
     Returns
     -------
     list of Geometry
-        None from frames in which no geometry is recognised. A single frame that tells another one than the
+        None from frames in which no geometry is recognised. A single frame that shows another one than the
         others of its night, or than they and the one before, begins none: its clock is wrong.
     """
     stretches: list[_Stretch] = []
@@ -56,35 +56,43 @@ def geometries_of_night(scenes: Sequence[SkyScene], known: Lens | None) -> list[
             stretches.append(_Stretch(own))
         stretches[-1].scenes.append(scene)
         lens = stretches[-1].lens
-    several = [one for one in _united(stretches) if len(one.scenes) > 1]
-    return [found for one in several or _credible(stretches, known) if (found := _geometry(one)) is not None]
+    several = [stretch for stretch in _united(stretches) if len(stretch.scenes) > 1]
+    return [
+        geometry
+        for stretch in several or _credible(stretches, known)
+        if (geometry := _geometry(stretch)) is not None
+    ]
 
 
 def _credible(stretches: Sequence[_Stretch], known: Lens | None) -> Sequence[_Stretch]:
     """Return those of frames of which no two agree that have the geometry before; all if none has."""
     if known is None:
         return stretches
-    borne_out = [one for one in stretches if apart_px(known, one.first, one.scenes[0].detected) <= CHANGED_PX]
+    borne_out = [
+        stretch
+        for stretch in stretches
+        if apart_px(known, stretch.first, stretch.scenes[0].detected) <= CHANGED_PX
+    ]
     return borne_out or stretches
 
 
 def _united(stretches: Sequence[_Stretch]) -> list[_Stretch]:
     """Return stretches without those of one frame, and those around one as one where they have one geometry."""
-    found: list[_Stretch] = []
-    for one in stretches:
-        if len(one.scenes) == 1:
+    united: list[_Stretch] = []
+    for stretch in stretches:
+        if len(stretch.scenes) == 1:
             continue
-        if found:
-            own = _own(one.scenes[0], found[-1].lens)
-            if own is not None and apart_px(found[-1].lens, own, one.scenes[0].detected) <= CHANGED_PX:
-                found[-1].scenes += one.scenes
+        if united:
+            own = _own(stretch.scenes[0], united[-1].lens)
+            if own is not None and apart_px(united[-1].lens, own, stretch.scenes[0].detected) <= CHANGED_PX:
+                united[-1].scenes += stretch.scenes
                 continue
-        found.append(_Stretch(one.first, list(one.scenes)))
-    return found
+        united.append(_Stretch(stretch.first, list(stretch.scenes)))
+    return united
 
 
 def _own(scene: SkyScene, known: Lens | None) -> Refined | None:
-    """Return the geometry of one frame; None if it cannot be told."""
+    """Return the geometry of one frame; None if it cannot be determined."""
     if known is not None:
         # A clock that is off, or a push, turns the camera by more than stars are looked for.
         held = follow(known, scene.detected, scene.above, scene.shape, scene.fwhm_px)
@@ -97,20 +105,20 @@ def _own(scene: SkyScene, known: Lens | None) -> Refined | None:
         return None
 
 
-def _is_held(found: Refined) -> bool:
-    """Tell whether bright stars are where a geometry has them."""
-    brightest = np.argsort(found.stars.mag, kind="stable")[:_BRIGHT]
-    return bool(np.isin(brightest, found.pairs.star).mean() >= _HELD)
+def _is_held(refined: Refined) -> bool:
+    """Return whether bright stars are where a geometry has them."""
+    brightest = np.argsort(refined.stars.mag, kind="stable")[:_BRIGHT]
+    return bool(np.isin(brightest, refined.pairs.star).mean() >= _HELD)
 
 
 def _refined(lens: Lens, scene: SkyScene) -> Refined | None:
-    found = refine(lens, [(scene.detected, scene.above)], scene.shape, scene.fwhm_px)
-    return None if found is None else found[0]
+    refined = refine(lens, [(scene.detected, scene.above)], scene.shape, scene.fwhm_px)
+    return None if refined is None else refined[0]
 
 
 def _geometry(stretch: _Stretch) -> Geometry | None:
     first = stretch.scenes[0]
-    frames = [(one.mjd, one.detected, one.above) for one in stretch.scenes]
-    fwhm = float(np.median([one.fwhm_px for one in stretch.scenes]))
+    frames = [(scene.mjd, scene.detected, scene.above) for scene in stretch.scenes]
+    fwhm = float(np.median([scene.fwhm_px for scene in stretch.scenes]))
     night = night_geometry(stretch.lens, frames, first.shape, fwhm)
     return None if night is None else night.geometry

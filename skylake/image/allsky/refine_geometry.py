@@ -1,4 +1,4 @@
-"""A geometry refined with all stars that a frame shows, and figures of how good it is."""
+"""Fit of the geometry of a camera of the whole sky to all stars of a frame, with measures of its quality."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.allsky.horizon_search import SkyStars
-from skylake.image.allsky.star_fit import Pairs, fit, free, pair
+from skylake.image.allsky.star_fit import StarMatches, fit, free, pair
 from skylake.image.wcs.lens import NAMES, Lens
 from skylake.image.wcs.residual_field import ResidualField, rings
 
@@ -21,9 +21,9 @@ Bools = npt.NDArray[np.bool_]
 #: Match radii in pixels, the last of which bounds the pairs of the result; and numbers of parameters tried.
 _RADII_PX = (4.0, 3.0, 2.5, 2.0)
 _ORDERS = (6, 7, 9, 10, 11, 13)
-_USUAL_ORDER = 10
+_DEFAULT_ORDER = 10
 TURNS = np.array([name in ("w1", "w2", "w3") for name in NAMES])
-#: Fewer pairs tell no turn.
+#: Fewer pairs give no turn.
 _FEWEST = 8
 #: Detections are moved so far (pixels), in so many directions, to see how many pairs chance makes; more are believed
 #: if they come seldom (Poisson), less those that a fit brings.
@@ -39,7 +39,7 @@ _WINDOW = 0.6
 _REACH = 3.0
 #: Brightness may differ from that of other pairs by this, magnitudes, or by so many standard deviations.
 _LEAST_MAG, _MAG_SIGMAS = 0.7, 4.0
-#: Stars by which completeness is told.
+#: Stars by which completeness is given.
 _BRIGHT = 50
 
 
@@ -61,7 +61,7 @@ class Refined:
     lens : Lens
     stars : SkyStars
         Those that the image should show, neighbours united.
-    pairs : Pairs
+    pairs : StarMatches
         Stars and detections that were fitted.
     residuals : ndarray, shape (n, 2)
         Detection minus star, pixels.
@@ -73,7 +73,7 @@ class Refined:
 
     lens: Lens
     stars: SkyStars
-    pairs: Pairs
+    pairs: StarMatches
     residuals: Floats
     held_out_px: float
     order: int
@@ -102,9 +102,9 @@ class Refined:
         """
         x, y = seen.places[self.pairs.detection].T
         alike, residuals = np.ones(len(x)), self.residuals.T
-        told = {"astrom_completeness": self.completeness, **rings(x, y, residuals, alike, shape)}
+        columns = {"astrom_completeness": self.completeness, **rings(x, y, residuals, alike, shape)}
         return {
-            **{name: value if math.isfinite(value) else None for name, value in told.items()},
+            **{name: value if math.isfinite(value) else None for name, value in columns.items()},
             "astrom_field": ResidualField.of(x, y, residuals, alike, shape).text(),
         }
 
@@ -119,19 +119,21 @@ class _Sample:
     number: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[Pairs]) -> _Sample:
+    def of(cls, scenes: list[tuple[SkyStars, Detected]], pairs: list[StarMatches]) -> _Sample:
         """Gather the pairs of frames."""
         return cls(
             np.concatenate(
-                [stars.directions[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]
+                [stars.directions[match.star] for (stars, _), match in zip(scenes, pairs, strict=True)]
             ),
             np.concatenate(
-                [seen.places[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]
+                [seen.places[match.detection] for (_, seen), match in zip(scenes, pairs, strict=True)]
             ),
             np.concatenate(
-                [seen.errors[one.detection] for (_, seen), one in zip(scenes, pairs, strict=True)]
+                [seen.errors[match.detection] for (_, seen), match in zip(scenes, pairs, strict=True)]
             ),
-            np.concatenate([stars.numbers[one.star] for (stars, _), one in zip(scenes, pairs, strict=True)]),
+            np.concatenate(
+                [stars.numbers[match.star] for (stars, _), match in zip(scenes, pairs, strict=True)]
+            ),
         )
 
     def __len__(self) -> int:
@@ -179,22 +181,22 @@ def united(stars: SkyStars, lens: Lens, fwhm_px: float) -> SkyStars:
         return stars
     width = _WINDOW * fwhm_px / lens.focal_px
     pairs = cKDTree(stars.directions).query_pairs(_REACH * width, output_type="ndarray")
-    one, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    first, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     light = 10.0 ** (-0.4 * (stars.mag - stars.mag.min()))
-    separation = np.linalg.norm(stars.directions[one] - stars.directions[other], axis=1)
+    separation = np.linalg.norm(stars.directions[first] - stars.directions[other], axis=1)
     share = light[other] * np.exp(-0.5 * (separation / width) ** 2)
-    total = light + np.bincount(one, share, len(stars))
+    total = light + np.bincount(first, share, len(stars))
     moved = light[:, None] * stars.directions
     for axis in range(3):
-        moved[:, axis] += np.bincount(one, share * stars.directions[other, axis], len(stars))
+        moved[:, axis] += np.bincount(first, share * stars.directions[other, axis], len(stars))
     outshone = (separation < fwhm_px / lens.focal_px) & (
-        (light[other] > light[one]) | ((light[other] == light[one]) & (other < one))
+        (light[other] > light[first]) | ((light[other] == light[first]) & (other < first))
     )
-    kept = np.ones(len(stars), bool)
-    kept[one[outshone]] = False
+    remaining = np.ones(len(stars), bool)
+    remaining[first[outshone]] = False
     directions = moved / np.linalg.norm(moved, axis=1, keepdims=True)
     mag = stars.mag.min() - 2.5 * np.log10(total)
-    return SkyStars(directions[kept], mag[kept], stars.numbers[kept])
+    return SkyStars(directions[remaining], mag[remaining], stars.numbers[remaining])
 
 
 def refine(
@@ -220,7 +222,7 @@ def refine(
         One for each frame, with the same lens.
     """
     scenes = [(_shown(lens, stars, seen, shape, fwhm_px), seen) for seen, stars in frames]
-    order, held_out = _USUAL_ORDER, float("nan")
+    order, held_out = _DEFAULT_ORDER, float("nan")
     for radius in _RADII_PX:
         sample = _Sample.of(scenes, [_matched(lens, *scene, radius) for scene in scenes])
         if len(sample) < max(_ORDERS):
@@ -228,12 +230,12 @@ def refine(
         if radius == _RADII_PX[-1]:
             order, held_out = sample.best_order(lens)
         lens = sample.fitted(lens, order)
-    found = []
+    geometries = []
     for stars, seen in scenes:
         pairs = _matched(lens, stars, seen, _RADII_PX[-1])
         residuals = _Sample.of([(stars, seen)], [pairs]).residuals(lens)
-        found.append(Refined(lens, stars, pairs, residuals, held_out, order))
-    return found
+        geometries.append(Refined(lens, stars, pairs, residuals, held_out, order))
+    return geometries
 
 
 def follow(
@@ -241,8 +243,8 @@ def follow(
 ) -> Refined | None:
     """Turn a geometry to the stars of one frame, and leave all else of it as it is; None if hardly any is found.
 
-    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough to tell that. Those
-    that chance brings together with detections tell nothing.
+    A clock that is off by seconds, wind, and a mount that gives way turn it; few stars are enough for that. Those
+    that chance brings together with detections say nothing.
     """
     shown = _shown(lens, stars, seen, shape, fwhm_px)
     for radius in _RADII_PX:
@@ -259,13 +261,15 @@ def follow(
 
 
 def _by_chance(lens: Lens, stars: SkyStars, seen: Detected, n_pairs: int) -> bool:
-    """Tell whether so many pairs are no more than the same detections make somewhat beside their places."""
+    """Return whether so many pairs are no more than the same detections make somewhat beside their places."""
     from scipy.special import pdtrc
 
     turns = np.arange(_BESIDE) * (2.0 * np.pi / _BESIDE)
     steps = _BESIDE_PX * np.column_stack([np.cos(turns), np.sin(turns)])
     moved = [Detected(seen.places + step, seen.errors, seen.flux) for step in steps]
-    expected = float(np.mean([len(_matched(lens, stars, one, _RADII_PX[-1]).star) for one in moved]))
+    expected = float(
+        np.mean([len(_matched(lens, stars, moved_places, _RADII_PX[-1]).star) for moved_places in moved])
+    )
     # Three angles fitted to chance bring some pairs with them.
     return bool(pdtrc(n_pairs - 1 - _FITTED, expected) > _FALSE_ALARM)
 
@@ -298,11 +302,11 @@ def visible(
     return stars[inside[np.argsort(stars.mag[inside], kind="stable")[:number]]]
 
 
-def _matched(lens: Lens, stars: SkyStars, detected: Detected, radius_px: float) -> Pairs:
+def _matched(lens: Lens, stars: SkyStars, detected: Detected, radius_px: float) -> StarMatches:
     return _alike(pair(lens, stars.directions, detected.places, radius_px), stars, detected)
 
 
-def _alike(pairs: Pairs, stars: SkyStars, detected: Detected) -> Pairs:
+def _alike(pairs: StarMatches, stars: SkyStars, detected: Detected) -> StarMatches:
     """Return the pairs whose brightness is that of their neighbours in the image, as clouds and vignetting have it."""
     from scipy.spatial import cKDTree
 
@@ -315,5 +319,5 @@ def _alike(pairs: Pairs, stars: SkyStars, detected: Detected) -> Pairs:
     _, near = cKDTree(places[known]).query(places, k=min(15, int(known.sum())))
     off = extra - np.median(extra[known][near], axis=1)
     spread = 1.4826 * float(np.median(np.abs(off[known])))
-    kept = np.abs(off) <= max(_LEAST_MAG, _MAG_SIGMAS * spread)
-    return Pairs(pairs.star[kept], pairs.detection[kept], pairs.distance[kept])
+    alike = np.abs(off) <= max(_LEAST_MAG, _MAG_SIGMAS * spread)
+    return StarMatches(pairs.star[alike], pairs.detection[alike], pairs.distance[alike])

@@ -1,4 +1,4 @@
-"""From the sources of a frame of the whole sky to its geometry, and the figures by which it is judged."""
+"""Blind solution of a frame of the whole sky, and the numbers by which it is judged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from skylake.errors import FrameRejected
 from skylake.image.allsky.horizon_search import SearchParams, SkyStars, search, tilt_deg
 from skylake.image.allsky.refine_geometry import Detected, Refined, refine, visible
 from skylake.image.allsky.star_fit import pair
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.sky_view import SkyView
 
 Floats = npt.NDArray[np.float64]
 
-#: The brightest stars by which completeness is told, and how near one must be found, pixels.
+#: The brightest stars by which completeness is given, and how near one must be found, pixels.
 _BRIGHTEST = 300
 _NEAR_PX = 2.0
 
@@ -108,7 +108,7 @@ def solve_all_sky(
     detected: Detected,
     shape: tuple[int, int],
     fwhm_px: float,
-    stars: Stars,
+    stars: CatalogStars,
     horizon: Horizon,
     params: SearchParams | None = None,
     known: Lens | None = None,
@@ -122,7 +122,7 @@ def solve_all_sky(
         Height and width of the image.
     fwhm_px : float
         Full width at half maximum of stars.
-    stars : Stars
+    stars : CatalogStars
         Of the whole sky, at the epoch of the frame, somewhat deeper than the frame.
     horizon : Horizon
         Of the site, at the middle of the exposure.
@@ -149,19 +149,30 @@ def solve_all_sky(
     residuals = _residuals(refined, detected)
     rms_arcsec = float(np.sqrt(np.mean(residuals.arcsec**2)))
     return AllSkySolution(
-        SkyView(lens, horizon, shape), odds, refined.order, refined.held_out_px, refined.rms_px, rms_arcsec,
-        len(bright), n_found, tilt_deg(lens), seconds, thread_time() - began, residuals, refined,
-    )  # fmt: skip
+        SkyView(lens, horizon, shape),
+        odds,
+        refined.order,
+        refined.held_out_px,
+        refined.rms_px,
+        rms_arcsec,
+        len(bright),
+        n_found,
+        tilt_deg(lens),
+        seconds,
+        thread_time() - began,
+        residuals,
+        refined,
+    )
 
 
 def _searched(
     detected: Detected, shape: tuple[int, int], above: SkyStars, params: SearchParams
 ) -> tuple[Lens, float, float]:
     """Return the lens that a search finds, its log odds, and the seconds that it took."""
-    found = search(detected.places, detected.flux, shape, above, params)
-    if found.lens is None:
-        raise FrameRejected(Reason.NO_WCS, f"the whole sky was not recognised: {found.reason}")
-    return found.lens, found.log_odds, found.seconds
+    result = search(detected.places, detected.flux, shape, above, params)
+    if result.lens is None:
+        raise FrameRejected(Reason.NO_WCS, f"the whole sky was not recognised: {result.reason}")
+    return result.lens, result.log_odds, result.seconds
 
 
 def _refined(

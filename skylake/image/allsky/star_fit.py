@@ -1,4 +1,4 @@
-"""Matching of stars with detections, and the fit of a lens to the pairs: what a search for the geometry repeats."""
+"""Matching of stars with detections, and the fit of a lens to the matches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,20 @@ Indices = npt.NDArray[np.intp]
 _ORDER = ("w3", "focal_px", "x0", "y0", "w1", "w2", "k1", "p1", "p2", "k2", "k3", "a1", "a2")
 #: How far each may go from where a fit begins, before many stars say otherwise; x0 and y0 in focal lengths.
 _FREEDOM = {
-    "w1": 0.3, "w2": 0.3, "w3": 1.0, "focal_px": 0.3, "x0": 0.3, "y0": 0.3, "k1": 0.1, "k2": 0.05, "k3": 0.03,
-    "p1": 0.02, "p2": 0.02, "a1": 0.01, "a2": 0.01,
-}  # fmt: skip
+    "w1": 0.3,
+    "w2": 0.3,
+    "w3": 1.0,
+    "focal_px": 0.3,
+    "x0": 0.3,
+    "y0": 0.3,
+    "k1": 0.1,
+    "k2": 0.05,
+    "k3": 0.03,
+    "p1": 0.02,
+    "p2": 0.02,
+    "a1": 0.01,
+    "a2": 0.01,
+}
 _ROUNDS = 8
 #: While the pairs still change.
 _QUICK_ROUNDS = 2
@@ -30,7 +41,7 @@ _LEAST_SCATTER_PX = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class StarMatches:
     """Which star is which detection, and how far apart they are in the image.
 
     Attributes
@@ -45,7 +56,7 @@ class Pairs:
     distance: Floats
 
 
-def pair(lens: Lens, stars: Floats, places: Floats, radius_px: float) -> Pairs:
+def pair(lens: Lens, stars: Floats, places: Floats, radius_px: float) -> StarMatches:
     """Pair stars with detections that are each other's nearest.
 
     Parameters
@@ -63,7 +74,7 @@ def pair(lens: Lens, stars: Floats, places: Floats, radius_px: float) -> Pairs:
     shown = np.flatnonzero(np.isfinite(wanted).all(axis=1))
     if shown.size == 0 or len(places) == 0:
         none = np.zeros(0, np.intp)
-        return Pairs(none, none, np.zeros(0))
+        return StarMatches(none, none, np.zeros(0))
     distance, nearest = cKDTree(places).query(wanted[shown], distance_upper_bound=radius_px)
     near = np.isfinite(distance)
     star, detection, distance = shown[near], nearest[near], distance[near]
@@ -71,8 +82,8 @@ def pair(lens: Lens, stars: Floats, places: Floats, radius_px: float) -> Pairs:
     order = np.lexsort((distance, detection))
     first = np.ones(len(order), bool)
     first[1:] = np.diff(detection[order]) > 0
-    kept = np.sort(order[first])
-    return Pairs(star[kept], detection[kept], distance[kept])
+    chosen = np.sort(order[first])
+    return StarMatches(star[chosen], detection[chosen], distance[chosen])
 
 
 def free(number: int) -> npt.NDArray[np.bool_]:
@@ -145,7 +156,7 @@ def spread_of(size: Floats, errors: Floats) -> Floats:
 
 def anneal(
     lens: Lens, stars: Floats, places: Floats, schedule: tuple[tuple[float, int], ...]
-) -> tuple[Lens, Pairs]:
+) -> tuple[Lens, StarMatches]:
     """Match and fit in turn, within ever smaller radii and with ever more parameters.
 
     Parameters
@@ -170,7 +181,7 @@ def anneal(
     return lens, pair(lens, stars, places, radius)
 
 
-def scatter(pairs: Pairs) -> float:
+def scatter(pairs: StarMatches) -> float:
     """Return the robust standard deviation of one coordinate, pixels; NaN without pairs."""
     if len(pairs.distance) == 0:
         return float("nan")

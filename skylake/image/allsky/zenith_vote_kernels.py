@@ -1,8 +1,9 @@
-"""Votes for the place of the zenith in an image of the whole sky."""
+"""Kernels that let stars vote for the zenith in an image of the whole sky."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +14,42 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 
-@kernel(error_model="numpy")
-def vote(
-    distance: Floats, azimuth: Floats, x: Floats, y: Floats, ranks: Places, focal: Floats, n_turns: int,
-    window: Floats, cell: float, best: Floats,
-) -> None:  # fmt: skip
-    """Set `best` to score, x and y of the best zenith for each projection, focal length, parity and turn.
+class Voters(NamedTuple):
+    """Stars that vote.
 
-    Parameters
+    Attributes
     ----------
     distance : ndarray, shape (k, n)
         Radius of stars about the zenith in focal lengths, for each projection.
     azimuth : ndarray, shape (n,)
         Of the same stars, radians.
-    x, y : ndarray, shape (m,)
-        Detections, pixels, the brightest first.
     ranks : ndarray of int, shape (2, n)
         First and last (excluded) of the detections that each star may be.
+    """
+
+    distance: Floats
+    azimuth: Floats
+    ranks: Places
+
+
+@kernel(error_model="numpy")
+def vote(
+    voters: Voters,
+    x: Floats,
+    y: Floats,
+    focal: Floats,
+    n_turns: int,
+    window: Floats,
+    cell: float,
+    best: Floats,
+) -> None:
+    """Set `best` to score, x and y of the best zenith for each projection, focal length, parity and turn.
+
+    Parameters
+    ----------
+    voters : Voters
+    x, y : ndarray, shape (m,)
+        Detections, pixels, the brightest first.
     focal : ndarray, shape (f,)
     n_turns : int
     window : ndarray, shape (4,)
@@ -43,6 +63,7 @@ def vote(
     A star votes once in a cell, however many detections lead there, so that a crowd of detections is no more than one.
     The score is the logarithm of how much likelier the count is for a right place than by chance (Poisson).
     """
+    distance, azimuth, ranks = voters
     n_columns = int((window[1] - window[0]) / cell) + 1
     n_rows = int((window[3] - window[2]) / cell) + 1
     counts = np.empty((n_rows + 1, n_columns + 1), np.int32)
@@ -73,9 +94,9 @@ def vote(
 
 @kernel(error_model="numpy")
 def _count(
-    counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, found: Floats
+    counts: npt.NDArray[np.int32], n_rows: int, n_columns: int, window: Floats, cell: float, best: Floats
 ) -> None:
-    """Set `found` to score, x and y of the two by two cells with most votes."""
+    """Set `best` to score, x and y of the two by two cells with most votes."""
     total, most, at_row, at_column = 0, 0, 0, 0
     for row in range(n_rows):
         for column in range(n_columns):
@@ -89,6 +110,6 @@ def _count(
             if here > most:
                 most, at_row, at_column = here, row, column
     expected = 4.0 * max(total, 1) / (n_rows * n_columns)
-    found[0] = most * math.log(most / expected) - (most - expected) if most > expected else 0.0
-    found[1] = window[0] + (at_column + 1.0) * cell
-    found[2] = window[2] + (at_row + 1.0) * cell
+    best[0] = most * math.log(most / expected) - (most - expected) if most > expected else 0.0
+    best[1] = window[0] + (at_column + 1.0) * cell
+    best[2] = window[2] + (at_row + 1.0) * cell

@@ -1,4 +1,4 @@
-"""Find bad pixels in masters."""
+"""Bad pixels of masters: hot, dead and unstable ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from skylake.image.combine.combine_frames import Combined
 from skylake.image.combine.running_median_kernels import running_medians
 from skylake.image.detrend.repair_kernels import fill_from_neighbours
 
-#: Fewer frames tell nothing of how stable a pixel is.
+#: Fewer frames say nothing about how stable a pixel is.
 _STABLE_FRAMES = 5
 _MEDIAN_PX = 5
 _STRIDE = 7
 #: Pixels on either side in a line, with which those of a cluster are compared: clusters may be as wide. The wider
-#: window tells what is smooth, such as the glow of an amplifier.
+#: window gives what is smooth, such as the glow of an amplifier.
 _NEAR_PX, _WIDE_PX = 12, 25
 #: The same for larger areas, which have to end abruptly: vignetting is as wide.
 _AREA_NEAR_PX, _AREA_WIDE_PX = 64, 128
-#: Pixels on either side of the border of an area that tell how abruptly it ends.
+#: Pixels on either side of the border of an area that show how abruptly it ends.
 _BORDER_PX = 2
 #: How much of what is smooth is let pass.
 _SMOOTH = 2.0
@@ -50,8 +50,8 @@ def hot_pixels(dark: Pixels, limits: BadPixels, error: Pixels | None = None) -> 
 
     def excess(lines: Pixels, near: Pixels, noise: Pixels) -> Pixels:
         above = lines - near
-        usual = np.float32(sigma_mad(above[::_STRIDE]))
-        return np.asarray(above - limits.hot_sigma * np.maximum(noise, usual), np.float32)
+        scatter = np.float32(sigma_mad(above[::_STRIDE]))
+        return np.asarray(above - limits.hot_sigma * np.maximum(noise, scatter), np.float32)
 
     bad = _beside_others(dark, excess, noise)
     above = dark - _surroundings(dark, bad)
@@ -63,10 +63,10 @@ def _noise_of(dark: Pixels, error: Pixels | None) -> Pixels:
     left = dark - _surroundings(dark, ~np.isfinite(dark))
     if error is None:
         return np.full(dark.shape, sigma_mad(left[::_STRIDE]) or 1e-6, np.float32)
-    usual = _surroundings(error, ~np.isfinite(error))
-    quiet = usual[::_STRIDE] <= np.median(usual[::_STRIDE])
-    shown = sigma_mad(left[::_STRIDE][quiet]) ** 2 - float(np.median(usual[::_STRIDE][quiet])) ** 2
-    return np.asarray(np.sqrt(usual**2 + np.float32(max(shown, 1e-12))), np.float32)
+    surrounding = _surroundings(error, ~np.isfinite(error))
+    quiet = surrounding[::_STRIDE] <= np.median(surrounding[::_STRIDE])
+    shown = sigma_mad(left[::_STRIDE][quiet]) ** 2 - float(np.median(surrounding[::_STRIDE][quiet])) ** 2
+    return np.asarray(np.sqrt(surrounding**2 + np.float32(max(shown, 1e-12))), np.float32)
 
 
 def dead_pixels(flat: Pixels, limits: BadPixels) -> MaskPlane:
@@ -94,20 +94,20 @@ def _dead_areas(flat: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels]
     from scipy.ndimage import label, maximum_filter, median, minimum_filter
 
     known = np.isfinite(flat)
-    found = known & _beside_others(flat, excess, flat, (_AREA_NEAR_PX, _AREA_WIDE_PX))
-    areas, n = label(found)
+    dead = known & _beside_others(flat, excess, flat, (_AREA_NEAR_PX, _AREA_WIDE_PX))
+    areas, n = label(dead)
     if n == 0:
-        return found
+        return dead
     side, numbers = 2 * _BORDER_PX + 1, np.arange(1, n + 1)
-    beyond = np.where(known & ~found, maximum_filter(areas, side), 0)
+    beyond = np.where(known & ~dead, maximum_filter(areas, side), 0)
     rim = np.where(minimum_filter(areas, side) == 0, areas, 0)
-    within, around = (np.asarray(median(flat, one, numbers), float) for one in (rim, beyond))
+    within, around = (np.asarray(median(flat, ring, numbers), float) for ring in (rim, beyond))
     abrupt = np.append(False, np.isfinite(around) & (within < least * around))
     return np.asarray(abrupt[areas])
 
 
 def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
-    """Return the bit UNSTABLE where pixels scatter from frame to frame far beyond what their level lets expect.
+    """Return the bit UNSTABLE where pixels scatter from frame to frame far beyond what is expected from their level.
 
     The lowest and the highest values are put aside, so that a cosmic ray does not count; pixels that are seen on fewer
     than five frames pass.
@@ -118,9 +118,11 @@ def unstable_pixels(combined: Combined, limits: BadPixels) -> MaskPlane:
 
 
 def _beside_others(
-    pixels: Pixels, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    pixels: Pixels,
+    excess: Callable[[Pixels, Pixels, Pixels], Pixels],
+    noise: Pixels,
     halves: tuple[int, int] = (_NEAR_PX, _WIDE_PX),
-) -> Mask:  # fmt: skip
+) -> Mask:
     """Return pixels that are NaN, or far from the good ones in their row or their column.
 
     Parameters
@@ -130,31 +132,34 @@ def _beside_others(
         Gives from lines of pixels, the medians about them and their noise by how much each is farther than it may be.
     noise : ndarray of float32
     halves : tuple of int
-        Pixels on either side in a line, with which each is compared, and those that tell what is smooth.
+        Pixels on either side in a line, with which each is compared, and those that give what is smooth.
     """
     bad = ~np.isfinite(pixels)
     for _ in range(_PASSES):
         # What was found does not hide its neighbours any more.
-        found = _in_lines(pixels, bad, excess, noise, halves)
-        found |= _in_lines(pixels.T, bad.T, excess, noise.T, halves).T
-        if not np.any(found & ~bad):
+        outlying = _in_lines(pixels, bad, excess, noise, halves)
+        outlying |= _in_lines(pixels.T, bad.T, excess, noise.T, halves).T
+        if not np.any(outlying & ~bad):
             break
-        bad |= found
+        bad |= outlying
     return bad
 
 
 def _in_lines(
-    pixels: Pixels, bad: Mask, excess: Callable[[Pixels, Pixels, Pixels], Pixels], noise: Pixels,
+    pixels: Pixels,
+    bad: Mask,
+    excess: Callable[[Pixels, Pixels, Pixels], Pixels],
+    noise: Pixels,
     halves: tuple[int, int],
-) -> Mask:  # fmt: skip
+) -> Mask:
     lines, left_out = np.ascontiguousarray(pixels), np.ascontiguousarray(bad)
     near = _medians(lines, left_out, halves[0])
     beyond = excess(lines, near, noise)
     some = np.flatnonzero(np.any(beyond > 0.0, axis=1))
     smooth = np.abs(near[some] - _medians(lines[some], left_out[some], halves[1]))
-    found = np.zeros(lines.shape, bool)
-    found[some] = beyond[some] > _SMOOTH * smooth
-    return found
+    outlying = np.zeros(lines.shape, bool)
+    outlying[some] = beyond[some] > _SMOOTH * smooth
+    return outlying
 
 
 def _medians(lines: Pixels, left_out: Mask, half: int) -> Pixels:
@@ -164,7 +169,7 @@ def _medians(lines: Pixels, left_out: Mask, half: int) -> Pixels:
 
 
 def _surroundings(pixels: Pixels, bad: Mask) -> Pixels:
-    """Return the median of the pixels around each; for bad ones counts what their neighbours let expect."""
+    """Return the median of the pixels around each; for bad ones counts what is expected from their neighbours."""
     from scipy.ndimage import median_filter
 
     filled = pixels.astype(np.float32)

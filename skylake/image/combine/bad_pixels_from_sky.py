@@ -1,4 +1,4 @@
-"""Bad pixels by frames of the sky, for cameras that have neither darks nor flats: stars move on, bad pixels do not."""
+"""Bad pixels from frames of the sky, for cameras without darks and flats: stars move on, bad pixels do not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STEP, _STEP_SIGMA = 0.1, 10.0
 #: Stars of a single frame are judged that are so many standard deviations of its noise high.
 _STAR_SIGMA = 8.0
 #: A star stands still if this part of it is in the mean, and all do if this part of them does; of fewer stars than the
-#: last number nobody knows.
+#: last number is unknown.
 _LEFT, _STANDING, _FEWEST_STARS = 0.5, 0.3, 5
 
 
@@ -50,41 +50,41 @@ class SkyMask:
         return not self.standing > _STANDING
 
 
-def high_passed(pixels: Pixels, is_mosaic: bool) -> Pixels:
+def high_passed(pixels: Pixels, is_bayer: bool) -> Pixels:
     """Return by how much pixels exceed the median of the 25 about them, of their colour; NaN stays.
 
     Parameters
     ----------
     pixels : ndarray of float32, shape (height, width)
         ADU.
-    is_mosaic : bool
-        Whether pixels are a mosaic of colours in cells of two by two.
+    is_bayer : bool
+        Whether pixels are a Bayer mosaic in cells of two by two.
     """
     made = np.empty(pixels.shape, np.float32)
-    for here in colour_planes(is_mosaic):
+    for here in colour_planes(is_bayer):
         made[here] = pixels[here] - _around(pixels[here])
     return made
 
 
-def steep_places(frames: Iterable[Pixels], is_mosaic: bool) -> Mask:
+def steep_places(frames: Iterable[Pixels], is_bayer: bool) -> Mask:
     """Return the pixels about which the light has a step in each of some frames, as at a roof or a lamp.
 
     Parameters
     ----------
     frames : iterable of ndarray of float32, shape (height, width)
         ADU, as for :func:`high_passed`. Stars that are at another place in each of them do not count.
-    is_mosaic : bool
+    is_bayer : bool
     """
     from scipy.ndimage import maximum_filter, minimum_filter
 
     steep: Mask | None = None
-    for one in frames:
-        here = np.zeros(one.shape, bool)
-        for plane in colour_planes(is_mosaic):
-            level = _around(one[plane])
+    for frame in frames:
+        here = np.zeros(frame.shape, bool)
+        for plane in colour_planes(is_bayer):
+            level = _around(frame[plane])
             differs = maximum_filter(level, _SIDE_PX) - minimum_filter(level, _SIDE_PX)
             # Medians of so many pixels have a quarter of their noise.
-            noise = 0.25 * sigma_mad((one[plane] - level)[np.isfinite(one[plane])])
+            noise = 0.25 * sigma_mad((frame[plane] - level)[np.isfinite(frame[plane])])
             here[plane] = differs > np.maximum(_STEP * np.abs(level), _STEP_SIGMA * noise)
         steep = here if steep is None else steep & here
     assert steep is not None
@@ -92,7 +92,7 @@ def steep_places(frames: Iterable[Pixels], is_mosaic: bool) -> Mask:
 
 
 def sky_mask(
-    combined: Combined, one: Pixels, steep: Mask, n_frames: int, limits: BadPixels, is_mosaic: bool
+    combined: Combined, reference: Pixels, steep: Mask, n_frames: int, limits: BadPixels, is_bayer: bool
 ) -> SkyMask:
     """Return the bad pixels that the mean of frames of the sky shows.
 
@@ -103,40 +103,42 @@ def sky_mask(
     ----------
     combined : Combined
         The mean of frames as :func:`high_passed` gives them.
-    one : ndarray of float32
-        One of these, which tells whether stars move.
+    reference : ndarray of float32
+        One of these, which shows whether stars move.
     steep : ndarray of bool
-        What :func:`steep_places` gives; there nothing is told but what is saturated.
+        What :func:`steep_places` gives; there nothing is given but what is saturated.
     n_frames : int
         Frames behind the mean.
     limits : BadPixels
-    is_mosaic : bool
+    is_bayer : bool
     """
     above, limit = np.empty(combined.mean.shape, np.float32), np.empty(combined.mean.shape, np.float32)
-    for here in colour_planes(is_mosaic):
+    for here in colour_planes(is_bayer):
         # In such units light of other colours looks alike, so that stars are soft on a mosaic too.
-        usual = np.float32(np.nanmedian(combined.error[here]) or 1.0)
-        above[here] = (combined.mean[here] - _around(combined.mean[here])) / usual
-        limit[here] = _noise(above[here], combined.error[here] / usual)
+        typical_error = np.float32(np.nanmedian(combined.error[here]) or 1.0)
+        above[here] = (combined.mean[here] - _around(combined.mean[here])) / typical_error
+        limit[here] = _noise(above[here], combined.error[here] / typical_error)
     limit *= np.float32(_OF_HOT_SIGMA * limits.hot_sigma)
-    reach = _WING_PX + _NEAR_PX * (2 if is_mosaic else 1)
-    told = ~steep & ~_grown(_soft(above, above > limit), reach)
+    reach = _WING_PX + _NEAR_PX * (2 if is_bayer else 1)
+    trusted = ~steep & ~_grown(_soft(above, above > limit), reach)
     jumps = combined.scatter / np.maximum(combined.expected, np.float32(1e-9)) - np.float32(1.0)
-    unstable = told & _alone(np.asarray(jumps, np.float32), unstable_pixels(combined, limits) != 0)
+    unstable = trusted & _alone(np.asarray(jumps, np.float32), unstable_pixels(combined, limits) != 0)
     mask = np.zeros(above.shape, np.uint8)
-    mask[(told & (above > limit)) | (2 * combined.n_present < n_frames)] |= np.uint8(PixelFlag.HOT)
-    mask[told & (above < -limit)] |= np.uint8(PixelFlag.DEAD)
+    mask[(trusted & (above > limit)) | (2 * combined.n_present < n_frames)] |= np.uint8(PixelFlag.HOT)
+    mask[trusted & (above < -limit)] |= np.uint8(PixelFlag.DEAD)
     mask[unstable] |= np.uint8(PixelFlag.UNSTABLE)
-    return SkyMask(mask, _standing(combined.mean, one, is_mosaic))
+    return SkyMask(mask, _standing(combined.mean, reference, is_bayer))
 
 
-def _standing(mean: Pixels, one: Pixels, is_mosaic: bool) -> float:
+def _standing(mean: Pixels, reference: Pixels, is_bayer: bool) -> float:
     """Return which part of the stars of a frame is in the mean of all; NaN for too few stars."""
-    height = np.empty(one.shape, np.float32)
-    for here in colour_planes(is_mosaic):
-        height[here] = one[here] / np.float32(sigma_mad(one[here][np.isfinite(one[here])]) or 1.0)
+    height = np.empty(reference.shape, np.float32)
+    for here in colour_planes(is_bayer):
+        height[here] = reference[here] / np.float32(
+            sigma_mad(reference[here][np.isfinite(reference[here])]) or 1.0
+        )
     peaks = [place for _, _, place in _soft_peaks(height, height > _STAR_SIGMA)]
-    left = [bool(mean[place] > _LEFT * one[place]) for place in peaks]
+    left = [bool(mean[place] > _LEFT * reference[place]) for place in peaks]
     return float(np.mean(left)) if len(left) >= _FEWEST_STARS else float("nan")
 
 
@@ -163,28 +165,28 @@ def _noise(above: Pixels, error: Pixels) -> Pixels:
             for y in range(0, height, _TILE_PX)
         ]
     )
-    usual = np.maximum(tiles, median_filter(tiles, 3, mode="nearest")).astype(np.float32)
-    spread = np.repeat(np.repeat(usual, _TILE_PX, axis=0), _TILE_PX, axis=1)[:height, :width]
+    tile_noise = np.maximum(tiles, median_filter(tiles, 3, mode="nearest")).astype(np.float32)
+    spread = np.repeat(np.repeat(tile_noise, _TILE_PX, axis=0), _TILE_PX, axis=1)[:height, :width]
     # A hot pixel has much noise itself, so that of the pixels about it counts.
     return np.asarray(np.maximum(spread, _around(error)), np.float32)
 
 
-def _groups(found: Mask) -> Iterator[tuple[tuple[slice, ...], Mask]]:
+def _groups(mask: Mask) -> Iterator[tuple[tuple[slice, ...], Mask]]:
     """Yield the window of each group of pixels that touch, and which pixels of it belong to the group."""
     from scipy.ndimage import find_objects, label
 
-    numbers, _ = label(found, np.ones((3, 3), int))
+    numbers, _ = label(mask, np.ones((3, 3), int))
     for number, window in enumerate(find_objects(numbers), start=1):
         if window is not None:
             yield window, numbers[window] == number
 
 
-def _soft_peaks(pixels: Pixels, found: Mask) -> list[tuple[tuple[slice, ...], Mask, tuple[int, int]]]:
+def _soft_peaks(pixels: Pixels, mask: Mask) -> list[tuple[tuple[slice, ...], Mask, tuple[int, int]]]:
     """Return those groups of pixels whose peak has light on at least three sides, with the place of the peak."""
     soft = []
-    for window, members in _groups(found):
+    for window, members in _groups(mask):
         inside = np.where(members, pixels[window], -np.inf)
-        y, x = (int(one) for one in np.unravel_index(int(np.argmax(inside)), inside.shape))
+        y, x = (int(index) for index in np.unravel_index(int(np.argmax(inside)), inside.shape))
         y, x = y + window[0].start, x + window[1].start
         around = [
             pixels[y + dy, x + dx]
@@ -196,10 +198,10 @@ def _soft_peaks(pixels: Pixels, found: Mask) -> list[tuple[tuple[slice, ...], Ma
     return soft
 
 
-def _soft(pixels: Pixels, found: Mask) -> Mask:
+def _soft(pixels: Pixels, mask: Mask) -> Mask:
     """Return the groups that are as soft as the image of a star."""
-    soft = np.zeros(found.shape, bool)
-    for window, members, _ in _soft_peaks(pixels, found):
+    soft = np.zeros(mask.shape, bool)
+    for window, members, _ in _soft_peaks(pixels, mask):
         soft[window] |= members
     return soft
 
@@ -208,14 +210,14 @@ def _alone(jumps: Pixels, unstable: Mask) -> Mask:
     """Return those of some pixels beside which no other one changes nearly as much."""
     y, x = np.nonzero(unstable)
     side = 2 * _BESIDE_PX + 1
-    dy, dx = (np.delete(one.ravel(), side * side // 2) for one in np.mgrid[:side, :side])
+    dy, dx = (np.delete(offsets.ravel(), side * side // 2) for offsets in np.mgrid[:side, :side])
     around = np.pad(np.nan_to_num(jumps), _BESIDE_PX)[y[:, None] + dy, x[:, None] + dx]
     alone = np.zeros(unstable.shape, bool)
     alone[y, x] = around.max(axis=1, initial=0.0) < _ALIKE * jumps[y, x]
     return alone
 
 
-def _grown(found: Mask, reach: int) -> Mask:
+def _grown(mask: Mask, reach: int) -> Mask:
     from scipy.ndimage import maximum_filter
 
-    return np.asarray(maximum_filter(found, 2 * reach + 1))
+    return np.asarray(maximum_filter(mask, 2 * reach + 1))

@@ -1,4 +1,4 @@
-"""Combine frames pixel by pixel into a master, with an error for each pixel and its quality in numbers."""
+"""Combination of frames into a master, pixel by pixel, with an error for each pixel."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def combine(stack: Pixels, options: CombineOptions, weights: npt.ArrayLike | Non
     """Combine frames, or the same rows of all of them.
 
     Each value counts by the weight of its frame, which is to go as one over the variance of its pixels. Errors come
-    from the scatter of the kept values. A few values tell little of their scatter, so it is pooled with what the
+    from the scatter of the kept values. A few values say little about their scatter, so it is pooled with what the
     neighbourhood of the pixel shows for its level, which counts as five values.
 
     Parameters
@@ -106,14 +106,14 @@ def combine(stack: Pixels, options: CombineOptions, weights: npt.ArrayLike | Non
     noise = np.sqrt(_pooled(shown, _model(planes[0], options), counts[0], options.step))
     noise = np.maximum(noise, np.float32(KEPT_STEPS * options.step / options.threshold))
     planes, (used, present) = _run(stack, weight, options.threshold, options.start, noise)
-    mean, square, _, inner, kept = planes
+    mean, square, _, inner, n_used = planes
     square /= np.float32(_kept_variance(options.threshold))
     expected = _pooled(square, _model(mean, options), used, options.step)
     freedom = np.maximum(used.astype(np.float32) - 1.0, 0.0)
     own = np.where(used > 1, square, 0.0)
     variance = (freedom * own + _PRIOR_WEIGHT * expected) / (freedom + _PRIOR_WEIGHT)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(variance / kept)
+        error = np.sqrt(variance / n_used)
     error = np.where(used > 0, error, np.nan).astype(np.float32)
     scatter = inner / _inner_range(present)
     return Combined(mean, error, scatter, np.sqrt(expected).astype(np.float32), used, present)
@@ -123,8 +123,8 @@ def _run(
     stack: Pixels, weights: npt.NDArray[np.float64], threshold: float, start: str, noise: Pixels
 ) -> tuple[tuple[Pixels, Pixels, Pixels, Pixels, Pixels], tuple[Counts, Counts]]:
     shape = stack.shape[1:]
-    mean, square, deviation, inner, kept = (np.empty(shape, np.float32) for _ in range(5))
-    planes = (mean, square, deviation, inner, kept)
+    mean, square, deviation, inner, n_used = (np.empty(shape, np.float32) for _ in range(5))
+    planes = (mean, square, deviation, inner, n_used)
     counts = (np.empty(shape, np.uint16), np.empty(shape, np.uint16))
     noise = np.ascontiguousarray(noise, np.float32)
     combine_stack(stack, weights, float(threshold), start == "mode", noise, planes, counts)
@@ -132,7 +132,7 @@ def _run(
 
 
 def _model(mean: Pixels, options: CombineOptions) -> Pixels:
-    """Return the variance that the level of each pixel lets expect."""
+    """Return the variance that the level of each pixel leads one to expect."""
     model = options.constant + options.slope * np.maximum(np.nan_to_num(mean), 0.0)
     return np.asarray(np.maximum(model, 1e-20), np.float32)
 
@@ -152,19 +152,19 @@ def _pooled(square: Pixels, model: Pixels, used: Counts, step: float) -> Pixels:
             factor = 1.0
             if np.count_nonzero(enough) >= _TILE:
                 freedom = max(float(np.median(used[tile][enough])) - 1.0, 1.0)
-                factor = _usual_ratio(square[tile][enough], model[tile][enough], freedom, step)
+                factor = _clipped_ratio(square[tile][enough], model[tile][enough], freedom, step)
             pooled[tile] = factor * model[tile]
     return pooled
 
 
-def _usual_ratio(square: Pixels, model: Pixels, freedom: float, step: float) -> float:
-    """Return the mean ratio of sample variances to their model, told without the outliers."""
+def _clipped_ratio(square: Pixels, model: Pixels, freedom: float, step: float) -> float:
+    """Return the mean ratio of sample variances to their model, without the outliers."""
     expected = float(np.median(model))
     if step**2 <= expected:
         return float(np.median(square / model)) / (1.0 - 2.0 / (9.0 * freedom)) ** 3
-    # Most values of a pixel are equal, and a few one step off: the median of such variances tells nothing.
-    usual = np.minimum(square, np.float32(max(step**2, _MANY_TIMES * expected)))
-    return float(np.mean(usual / model))
+    # Most values of a pixel are equal, and a few one step off: the median of such variances says nothing.
+    clipped = np.minimum(square, np.float32(max(step**2, _MANY_TIMES * expected)))
+    return float(np.mean(clipped / model))
 
 
 def _inner_range(n_present: Counts) -> Pixels:
@@ -196,12 +196,12 @@ def frame_noise(frames: Sequence[Pixels]) -> float:
     frames : sequence of ndarray, shape (height, width)
         Two or more; may be memory maps, of which some rows are read.
     """
-    found = []
+    noises = []
     for first, second in list(pairwise(frames))[:_PAIRS]:
         step = first.shape[0] // _SAMPLE_ROWS * 2 + 1
         difference = np.asarray(first[::step], np.float64) - second[::step]
-        found.append(spread_of(difference[:, 2:] - difference[:, :-2]) / 2.0)
-    return float(np.median(found)) if found else 0.0
+        noises.append(spread_of(difference[:, 2:] - difference[:, :-2]) / 2.0)
+    return float(np.median(noises)) if noises else 0.0
 
 
 def frame_step(frames: Sequence[Pixels]) -> float:
@@ -235,8 +235,12 @@ def own_noise(frame: Pixels) -> float:
         sample[:, 4:] - 2.0 * sample[:, 2:-2] + sample[:, :-4],
         sample[4:] - 2.0 * sample[2:-2] + sample[:-4],
     )
-    found = [spread_of(one) / np.sqrt(6.0) for one in (part[np.isfinite(part)] for part in seen) if one.size]
-    return float(min(found, default=0.0))
+    noises = [
+        spread_of(values) / np.sqrt(6.0)
+        for values in (part[np.isfinite(part)] for part in seen)
+        if values.size
+    ]
+    return float(min(noises, default=0.0))
 
 
 def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -250,8 +254,9 @@ def block_rows(n_frames: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 
 
-def combine_in_blocks(read: Callable[[int, int], Pixels], n_frames: int, shape: tuple[int, int],
-                      options: CombineOptions) -> Combined:  # fmt: skip
+def combine_in_blocks(
+    read: Callable[[int, int], Pixels], n_frames: int, shape: tuple[int, int], options: CombineOptions
+) -> Combined:
     """Combine frames block by block.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Kernel: many values of each pixel become one, robustly."""
+"""Kernels that combine the values of each pixel robustly."""
 
 from __future__ import annotations
 
@@ -106,18 +106,18 @@ def _of_unit_weight(
 @kernel
 def _clip(values: Floats, roots: Floats, count: int, centre: float, limit: float) -> Any:
     """Return the mean of the values within a limit of it, their number, their weight, and their sum of squares."""
-    kept, total, weight = 0, 0.0, 0.0
+    n_used, total, weight = 0, 0.0, 0.0
     for _ in range(_PASSES):
-        previous, kept, total, weight = kept, 0, 0.0, 0.0
+        previous, n_used, total, weight = n_used, 0, 0.0, 0.0
         for i in range(count):
             if roots[i] * abs(values[i] - centre) <= limit:
-                kept += 1
+                n_used += 1
                 weight += roots[i] ** 2
                 total += roots[i] ** 2 * values[i]
-        if kept == 0:
+        if n_used == 0:
             break
         centre = total / weight
-        if kept == previous:
+        if n_used == previous:
             break
     sum_square, n_kept, weight = 0.0, 0, 0.0
     for i in range(count):
@@ -130,7 +130,7 @@ def _clip(values: Floats, roots: Floats, count: int, centre: float, limit: float
 
 @kernel
 def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expected: float) -> Any:
-    """Return what :func:`combine_stack` tells of a pixel: the planes in their order, and how many values were kept."""
+    """Return the planes of :func:`combine_stack` for a pixel in their order, and how many values were used."""
     threshold, by_mode, alike = rules
     count = values.size
     if count == 0:
@@ -143,7 +143,7 @@ def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expecte
         _of_unit_weight(values, roots, count, centre, scaled, unused)
     aside = max(1, count // 8)
     inner = scaled[count - 1 - aside] - scaled[aside] if count > 2 * aside else 0.0
-    # Where outliers add, only what is below the mode tells how far values scatter.
+    # Where outliers add, only what is below the mode shows how far values scatter.
     below = _deviation_below(scaled, count, centre) if by_mode else _median_deviation(scaled, count, centre)
     deviation = _MAD_TO_SIGMA * below
     if count == 2:
@@ -152,8 +152,8 @@ def _combine_pixel(values: Floats, roots: Floats, work: Any, rules: Any, expecte
             # Of two that differ the lower one is right: cosmic rays and stars only add.
             return values[0], np.nan, deviation, inner, roots[0] ** 2, 1
     limit = np.inf if threshold == np.inf else threshold * max(deviation if count > 2 else 0.0, expected)
-    centre, kept, weight, sum_square = _clip(values, roots, count, centre, limit)
-    return centre, sum_square / (kept - 1) if kept > 1 else np.nan, deviation, inner, weight, kept
+    centre, n_used, weight, sum_square = _clip(values, roots, count, centre, limit)
+    return centre, sum_square / (n_used - 1) if n_used > 1 else np.nan, deviation, inner, weight, n_used
 
 
 @kernel
@@ -173,7 +173,7 @@ def combine_stack(
     stack : ndarray of float32, shape (n, rows, columns)
         NaN where a frame has no value.
     weights : ndarray of float64, shape (n,)
-        Weight of each frame: one over its variance in units of that which `noise` tells.
+        Weight of each frame: one over its variance in units of that of `noise`.
     threshold : float
         Values farther from the centre are left out, in standard deviations; infinite keeps all.
     by_mode : bool
@@ -199,5 +199,5 @@ def combine_stack(
         for x in range(columns):
             count = _sorted_values(stack, y, x, weights, values, roots)
             present[y, x] = count
-            found = _combine_pixel(values[:count], roots, work, rules, np.float64(noise[y, x]))
-            mean[y, x], square[y, x], scatter[y, x], inner[y, x], weight[y, x], used[y, x] = found
+            pixel = _combine_pixel(values[:count], roots, work, rules, np.float64(noise[y, x]))
+            mean[y, x], square[y, x], scatter[y, x], inner[y, x], weight[y, x], used[y, x] = pixel

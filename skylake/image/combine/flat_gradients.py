@@ -1,4 +1,4 @@
-"""How the light of flats differs from one to the next: twilight and lamps have gradients, which are no response."""
+"""Gradients of the light of flats, from twilight or lamps, which are no response of the detector."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chance_gradient(maps: Sequence[Pixels], weights: npt.ArrayLike) -> Gradient:
     Returns
     -------
     Gradient
-        Zero for less than two flats, of which nothing can be told.
+        Zero for less than two flats, of which nothing can be determined.
     """
     stack, weight = np.array(maps, np.float64), np.asarray(weights, np.float64)
     good = np.isfinite(stack).all(axis=0)
@@ -55,7 +55,7 @@ def chance_gradient(maps: Sequence[Pixels], weights: npt.ArrayLike) -> Gradient:
     usable = mean > 0.0
     design = np.column_stack([np.ones(int(usable.sum())), x[usable], y[usable]])
     slopes = np.linalg.lstsq(design, (seen[:, usable] / mean[usable]).T, rcond=None)[0][1:].T
-    # Gradients do not depend on the level, so all tell alike how much they differ.
+    # Gradients do not depend on the level, so all show alike how much they differ.
     away = slopes - slopes.mean(axis=0)
     ((xx, xy), (_, yy)) = away.T @ away / (len(stack) - 1) * float(np.sum((weight / weight.sum()) ** 2))
     return Gradient(float(xx), float(xy), float(yy))

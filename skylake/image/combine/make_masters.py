@@ -1,4 +1,4 @@
-"""Make masters: single frames are prepared, then combined, and what came out is judged by numbers."""
+"""Preparation of calibration frames, their combination into masters, and the quality of the masters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Prepared:
     Attributes
     ----------
     pixels : ndarray of float32
-        ADU; NaN where the frame tells nothing.
+        ADU; NaN where the frame says nothing.
     offset : tuple of int
         Raw pixel (x, y) of the first pixel.
     levels : tuple of float
@@ -91,13 +91,13 @@ def prepare(
     _refuse_bad(image, kind)
     left_out = image.having(UNUSABLE_PIXEL | PixelFlag.SATURATED)
     unknown = left_out
-    is_mosaic = kind == "flat" and camera.detector.bayer_pattern is not None
+    is_bayer = kind == "flat" and camera.detector.bayer_pattern is not None
     if kind == "flat":
-        _refuse_bent(image, is_mosaic)
+        _refuse_bent(image, is_bayer)
         left_out = left_out | image.near_saturated
         # The brightest pixels have no exact value but are above the median: without them it would be too low.
         unknown = image.having(UNUSABLE_PIXEL)
-    levels = _levels(np.where(unknown, np.float32(np.nan), image.pixels), is_mosaic)
+    levels = _levels(np.where(unknown, np.float32(np.nan), image.pixels), is_bayer)
     pixels = np.where(left_out, np.float32(np.nan), image.pixels)
     if kind == "flat" and not min(levels) * conditions.gain > _LEAST_FLAT_E:
         raise FrameFailed(
@@ -122,15 +122,15 @@ def _refuse_bad(image: Image, kind: str) -> None:
         )
 
 
-def _refuse_bent(image: Image, is_mosaic: bool) -> None:
+def _refuse_bent(image: Image, is_bayer: bool) -> None:
     """Refuse a flat of which too much is above the linear range; of a mosaic each pixel of the cells counts alone."""
     bent = image.near_saturated
-    planes = [bent[y::2, x::2] for y in (0, 1) for x in (0, 1)] if is_mosaic else [bent]
+    planes = [bent[y::2, x::2] for y in (0, 1) for x in (0, 1)] if is_bayer else [bent]
     most = max(np.count_nonzero(plane) / max(plane.size, 1) for plane in planes)
     if most > _MOST_BENT:
         raise FrameFailed(
             Reason.BAD_CALIBRATION,
-            f"{most:.0%} of the pixels{' of a colour' if is_mosaic else ''} of the flat are above "
+            f"{most:.0%} of the pixels{' of a colour' if is_bayer else ''} of the flat are above "
             "detector.linearity_adu; take a shorter exposure",
         )
 
@@ -145,8 +145,8 @@ def median_level(pixels: Pixels) -> float:
     return float(np.median(finite)) if finite.size else float("nan")
 
 
-def _levels(pixels: Pixels, is_mosaic: bool) -> tuple[float, ...]:
-    if not is_mosaic:
+def _levels(pixels: Pixels, is_bayer: bool) -> tuple[float, ...]:
+    if not is_bayer:
         return (median_level(pixels),)
     return tuple(median_level(pixels[y::2, x::2]) for y in (0, 1) for x in (0, 1))
 

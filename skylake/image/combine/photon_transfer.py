@@ -1,6 +1,6 @@
 """Photon transfer: gain, read noise and linearity of a detector from pairs of flats and of bias frames.
 
-The noise of light grows with its root, so the variance of the difference of two flats tells how many electrons an ADU
+The noise of light grows with its root, so the variance of the difference of two flats shows how many electrons an ADU
 is (Janesick 2001, Scientific Charge-Coupled Devices, ch. 2). Differences are free of the response of single pixels.
 """
 
@@ -127,19 +127,19 @@ def pair_tiles(first: Pixels, second: Pixels, match_levels: bool = True) -> Tile
     Parameters
     ----------
     first, second : ndarray of float32, shape (height, width)
-        Above bias, ADU; NaN where a pixel tells nothing.
+        Above bias, ADU; NaN where a pixel says nothing.
     match_levels : bool
         Whether the second frame is scaled to the level of the first: flats, but not bias frames.
     """
-    found = []
+    rows = []
     height, width = first.shape
     for y in range(0, height - _TILE // 2, _TILE):
         for x in range(0, width - _TILE // 2, _TILE):
             here = slice(y, y + _TILE), slice(x, x + _TILE)
-            one = _tile(np.asarray(first[here], float), np.asarray(second[here], float), match_levels)
-            if one is not None:
-                found.append(one)
-    return Tiles(*np.array(found, float).reshape(-1, 4).T)
+            tile = _tile(np.asarray(first[here], float), np.asarray(second[here], float), match_levels)
+            if tile is not None:
+                rows.append(tile)
+    return Tiles(*np.array(rows, float).reshape(-1, 4).T)
 
 
 def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, float, float, float] | None:
@@ -159,8 +159,8 @@ def _tile(first: Floats, second: Floats, match_levels: bool) -> tuple[float, flo
     middle = float(np.median(difference))
     furthest = reach(1.4826 * float(np.median(np.abs(difference - middle))), step)
     # A few cosmic rays would else move all pixels by more than their noise.
-    usual = np.clip(difference, middle - furthest, middle + furthest)
-    difference -= design @ np.linalg.lstsq(design, usual, rcond=None)[0]
+    clipped = np.clip(difference, middle - furthest, middle + furthest)
+    difference -= design @ np.linalg.lstsq(design, clipped, rcond=None)[0]
     # What a whole row has in common, such as the noise of its overscan, is no noise of pixels.
     spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
     counts = np.bincount(y)
@@ -181,15 +181,15 @@ def _step(difference: Floats, row: npt.NDArray[np.intp]) -> float:
 
 def _variance(difference: Floats, spread: float, step: float, lost: int) -> tuple[float, float]:
     """Return the clipped variance of differences without their outliers, and its error."""
-    variance, kept, error = spread**2, _KEPT_VARIANCE, 0.0
+    variance, share, error = spread**2, _KEPT_VARIANCE, 0.0
     for _ in range(_CLIPS):
         furthest = reach(spread, step)
         square = difference[np.abs(difference) <= furthest] ** 2
-        kept = _KEPT_VARIANCE if furthest <= _CLIP * spread else 1.0
+        share = _KEPT_VARIANCE if furthest <= _CLIP * spread else 1.0
         count = max(len(square) - lost, 1)
-        variance = float(square.sum()) / count / kept
+        variance = float(square.sum()) / count / share
         # Few steps off the usual value scatter more than the many small deviations of a normal distribution do.
-        excess = max(float(np.mean(square**2)) - variance**2, 0.0) if kept == 1.0 and len(square) else 0.0
+        excess = max(float(np.mean(square**2)) - variance**2, 0.0) if share == 1.0 and len(square) else 0.0
         error = float(np.sqrt(max(2.0 * variance**2, excess) / count))
         spread = float(np.sqrt(variance))
     return variance, error
@@ -204,7 +204,7 @@ def photon_transfer(
     """Measure gain and read noise.
 
     The variance of first - ratio * second is R (1 + ratio^2) + level (1 + ratio) / gain, R being the square of the
-    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames tell of R. Where the linear
+    read noise in ADU; a robust fit over all tiles gives both, with what the bias frames say about R. Where the linear
     signal is x + c2 x^2, the second term is (1 + c2 x) / (1 + 2 c2 x)^2 times that: a response that is short by 1 %
     would make the gain 3 % too large.
 
@@ -215,7 +215,7 @@ def photon_transfer(
     read_variance : tuple of float or None
         Square of the read noise and its error, ADU^2, where there are no bias frames and it is known even so.
     curvature : tuple of float
-        c2 of the linear signal x + c2 x^2, per ADU, and its error. Flats of different levels tell it as well; what
+        c2 of the linear signal x + c2 x^2, per ADU, and its error. Flats of different levels give it as well; what
         they leave open is in the error of the gain.
 
     Returns
@@ -230,7 +230,7 @@ def photon_transfer(
     if not np.isfinite(read) and read_variance is not None:
         read, read_err = read_variance
     level, ratio, variance, error = (
-        np.concatenate([getattr(one, name) for one in pairs])
+        np.concatenate([getattr(measured, name) for measured in pairs])
         for name in ("level", "ratio", "variance", "variance_err")
     )
     if not np.isfinite(read) and len(level) < 2:
@@ -241,8 +241,8 @@ def photon_transfer(
         return None
     gain, gain_err = 1.0 / slope, slope_err / slope**2
     noise, noise_err = _read_noise((read, read_err), (gain, gain_err))
-    singles = np.array([np.median(one.variance / (1.0 + one.ratio)) for one in pairs])
-    levels = np.array([np.median(one.level) for one in pairs])
+    singles = np.array([np.median(measured.variance / (1.0 + measured.ratio)) for measured in pairs])
+    levels = np.array([np.median(measured.level) for measured in pairs])
     curve = _mean_variance(level, ratio, variance, error, variance - fit.residuals)
     return PhotonTransfer(gain, gain_err, noise, noise_err, levels, singles, curve)
 
@@ -261,13 +261,13 @@ def _mean_variance(
 ) -> MeanVariance:
     """Return the robust mean of what tiles of like level show, some groups of as many tiles each."""
     # Differences have 1 + ratio times the noise of light of a single frame.
-    variance, error, fitted = (one / (1.0 + ratio) for one in (variance, error, fitted))
+    variance, error, fitted = (values / (1.0 + ratio) for values in (variance, error, fitted))
     pieces = np.array_split(np.argsort(level, kind="stable"), min(_GROUPS, len(level)))
     rows = []
     for some in pieces:
         # Tiles of a group differ in level, so the mean is that of what they have beyond the fit.
-        beyond, usual = robust_mean(variance[some] - fitted[some], error[some]), float(fitted[some].mean())
-        rows.append((level[some].mean(), usual + beyond.coefficients[0], beyond.errors[0], usual))
+        beyond, mean = robust_mean(variance[some] - fitted[some], error[some]), float(fitted[some].mean())
+        rows.append((level[some].mean(), mean + beyond.coefficients[0], beyond.errors[0], mean))
     return MeanVariance(*np.array(rows, float).T)
 
 
@@ -281,24 +281,24 @@ def _fit(
     """Fit R and 1/gain, in this order, to variances of tiles, by what is known of read noise and response."""
     c2, c2_err = curvature
     light = level * (1.0 + ratio) * (1.0 + c2 * level) / (1.0 + 2.0 * c2 * level) ** 2
-    design, told = np.column_stack([1.0 + ratio**2, light]), np.array([read[0], 0.0])
+    design, prior_values = np.column_stack([1.0 + ratio**2, light]), np.array([read[0], 0.0])
     known = np.array([read[1], np.inf]) if np.isfinite(read[0]) else np.full(2, np.inf)
-    prior = (np.nan_to_num(told), known) if np.isfinite(read[0]) else None
+    prior = (np.nan_to_num(prior_values), known) if np.isfinite(read[0]) else None
     fit = robust_fit(design, *variances, prior=prior)
     if c2_err > 0.0:
         # To first order a further curvature of k changes the noise of light by the factor 1 - 3 k level.
         brightest = float(level.max())
         design = np.column_stack([design, -3.0 * level / brightest * light])
         known = np.append(known, c2_err * brightest * max(float(fit.coefficients[1]), 0.0))
-        fit = robust_fit(design, *variances, prior=(np.append(np.nan_to_num(told), 0.0), known))
+        fit = robust_fit(design, *variances, prior=(np.append(np.nan_to_num(prior_values), 0.0), known))
     return fit
 
 
 def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float]:
     """Return the variance of a pixel of a bias frame and its error, ADU^2, by pairs; NaN without frames."""
     tiles = [pair_tiles(*pair, match_levels=False) for pair in biases]
-    values = np.concatenate([0.5 * one.variance for one in tiles]) if tiles else np.zeros(0)
-    errors = np.concatenate([0.5 * one.variance_err for one in tiles]) if tiles else np.zeros(0)
+    values = np.concatenate([0.5 * tile.variance for tile in tiles]) if tiles else np.zeros(0)
+    errors = np.concatenate([0.5 * tile.variance_err for tile in tiles]) if tiles else np.zeros(0)
     if not len(values):
         return float("nan"), float("nan")
     fit = robust_mean(values, errors)
@@ -306,7 +306,7 @@ def bias_variance(biases: Sequence[tuple[Pixels, Pixels]]) -> tuple[float, float
 
 
 def _is_steady(level: Floats, time: Floats, error: Floats) -> bool:
-    """Tell whether flats of equal exposures show equal light."""
+    """Return whether flats of equal exposures show equal light."""
     rate, share = np.log(level / time), error / level
     _, exposure = np.unique(np.round(time, 6), return_inverse=True)
     sets = [np.flatnonzero(exposure == number) for number in range(exposure.max() + 1)]
@@ -333,7 +333,7 @@ def linearity(
     """Measure how the response depends on the signal, from flats of a steady lamp and different exposures.
 
     Twilight, whose exposures follow its light, would show a curvature that is none: only exposures that were taken
-    again, and then gave the same light, tell that it was steady.
+    again, and then gave the same light, show that it was steady.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def linearity(
     inverse, inverse_err = 1.0 / rate, rate_err / rate**2
     known = np.polynomial.Polynomial([1.0, 0.0, *higher])(level)
     fit = robust_fit(np.column_stack([known, level]), inverse, inverse_err)
-    faint, slope = (float(one) for one in fit.coefficients)
+    faint, slope = (float(coefficient) for coefficient in fit.coefficients)
     gradient = np.array([-slope / faint**2, 1.0 / faint])
     coefficient_err = float(np.sqrt(gradient @ fit.covariance @ gradient))
     errors = np.hypot(inverse_err, fit.intrinsic) * rate**2 * faint

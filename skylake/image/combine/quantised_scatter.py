@@ -1,4 +1,4 @@
-"""The scatter of numbers that are coarse: whole ADU whose noise is below one, of which most are equal."""
+"""Scatter of quantised values: whole ADU with noise below one, most of which are equal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from skylake.core.robust import sigma_mad
 
 Floats = npt.NDArray[np.float64]
 
-#: Values that are told apart, as a share of their mean deviation: single precision makes equal ones differ.
+#: Values that are distinguished, as a share of their mean deviation: single precision makes equal ones differ.
 _APART = 0.01
 #: As many values are looked at, and a value that noise comes back to is there so many times.
 _SAMPLE, _FEWEST = 20000, 5
 #: What is so few steps off the usual value belongs to the noise, however small that is.
 KEPT_STEPS = 2.5
-#: The median deviation tells the scatter of values to a few per cent where the step is below this share of it.
+#: The median deviation gives the scatter of values to a few per cent where the step is below this share of it.
 _FINE = 0.2
 _CLIP, _CLIPS = 4.0, 4
 #: Variance that clipping at four standard deviations leaves of a unit normal distribution.
@@ -32,16 +32,16 @@ def step_of(values: npt.ArrayLike) -> float:
     values : array_like
         NaN is left out.
     """
-    found = np.asarray(values, np.float64).reshape(-1)
-    found = found[np.isfinite(found)]
-    found = np.sort(found[:: len(found) // _SAMPLE + 1])
-    if not len(found):
+    finite = np.asarray(values, np.float64).reshape(-1)
+    finite = finite[np.isfinite(finite)]
+    finite = np.sort(finite[:: len(finite) // _SAMPLE + 1])
+    if not len(finite):
         return 0.0
-    least = _APART * float(np.abs(found - np.median(found)).mean())
-    first = np.flatnonzero(np.append(True, np.diff(found) > least))
-    last = np.append(first[1:], len(found)) - 1
+    least = _APART * float(np.abs(finite - np.median(finite)).mean())
+    first = np.flatnonzero(np.append(True, np.diff(finite) > least))
+    last = np.append(first[1:], len(finite)) - 1
     often = last - first + 1 >= _FEWEST
-    gaps = found[first[often]][1:] - found[last[often]][:-1]
+    gaps = finite[first[often]][1:] - finite[last[often]][:-1]
     return float(gaps.min()) if len(gaps) else 0.0
 
 
@@ -52,13 +52,13 @@ def spread_of(values: npt.ArrayLike) -> float:
     0 where most values are equal: there it is the root of the variance, clipped at four standard deviations, but never
     nearer than two steps and a half.
     """
-    found = np.asarray(values, np.float64).reshape(-1)
-    found = found[np.isfinite(found)]
-    sigma = sigma_mad(found)
-    step = step_of(found)
+    finite = np.asarray(values, np.float64).reshape(-1)
+    finite = finite[np.isfinite(finite)]
+    sigma = sigma_mad(finite)
+    step = step_of(finite)
     if not step > _FINE * sigma:
         return sigma
-    away = (found - np.median(found)) ** 2
+    away = (finite - np.median(finite)) ** 2
     for _ in range(_CLIPS):
         sigma = float(np.sqrt(away[away <= reach(sigma, step) ** 2].mean()))
     return sigma / float(np.sqrt(_KEPT_VARIANCE if _CLIP * sigma > KEPT_STEPS * step else 1.0))

@@ -1,4 +1,4 @@
-"""Kernel: medians of windows that run along lines of pixels."""
+"""Kernels of running medians along lines of pixels."""
 
 from __future__ import annotations
 

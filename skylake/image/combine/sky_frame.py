@@ -51,8 +51,8 @@ def combined_sky(frames: Sequence[Pixels], levels: Sequence[float], masked: bool
     def read(start: int, end: int) -> Pixels:
         return np.stack(
             [
-                np.asarray(one[start:end]) / np.float32(level)
-                for one, level in zip(frames, levels, strict=True)
+                np.asarray(frame[start:end]) / np.float32(level)
+                for frame, level in zip(frames, levels, strict=True)
             ]
         )
 
@@ -78,12 +78,12 @@ def source_mask(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Mask:
     signal -= median_level(signal)
     smooth = uniform_filter(signal, _SMOOTH_PX, mode="nearest")
     noise = sigma_mad(smooth[::_STRIDE])
-    found = smooth > params.source_sigma * noise if noise > 0.0 else np.zeros(smooth.shape, bool)
+    sources = smooth > params.source_sigma * noise if noise > 0.0 else np.zeros(smooth.shape, bool)
     # A pixel alone is noise; a source has more of them.
-    found &= uniform_filter(found.astype(np.float32), _SMOOTH_PX, mode="nearest") > _LEAST_COMPANY
+    sources &= uniform_filter(sources.astype(np.float32), _SMOOTH_PX, mode="nearest") > _LEAST_COMPANY
     if params.grow_px:
-        found = binary_dilation(found, np.ones((3, 3), bool), iterations=params.grow_px)
-    return np.asarray(found, bool)
+        sources = binary_dilation(sources, np.ones((3, 3), bool), iterations=params.grow_px)
+    return np.asarray(sources, bool)
 
 
 def without_sources(pixels: Pixels, sky: Pixels, params: SkyFrames) -> Pixels:
@@ -99,7 +99,7 @@ def sky_level(pixels: Pixels, sky: Pixels) -> float:
 
 
 def above_zero(levels: Sequence[float]) -> list[bool]:
-    """Tell which levels of a sky are far enough above zero for a pattern to be in proportion to them."""
+    """Return which levels of a sky are far enough above zero for a pattern to be in proportion to them."""
     positive = [level for level in levels if level > 0.0]
     least = _LEAST_LEVEL * float(np.median(positive)) if positive else np.inf
     return [level > 0.0 and level >= least for level in levels]
@@ -117,7 +117,7 @@ class UnitSky(Protocol):
 def subtracted_sky(image: Image, sky: UnitSky, one_sided: bool = False) -> SkyPlane:
     """Return what is to be subtracted from a frame; pixels without a sky take that of their neighbourhood.
 
-    These are told, and the error of their sky is what single pixels of a sky differ by.
+    These are given, and the error of their sky is what single pixels of a sky differ by.
 
     Parameters
     ----------

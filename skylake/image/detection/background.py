@@ -1,4 +1,4 @@
-"""The smooth background and its noise."""
+"""Background of an image and its noise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SAMPLE_PX = 16
 _MIN_NOISE = 0.1
 Floats = npt.NDArray[np.float64]
 
-#: Pixels with any of these bits tell nothing of the background.
+#: Pixels with any of these bits say nothing about the background.
 _EXCLUDED = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)
 
 
@@ -112,7 +112,7 @@ def _tiles(pixels: Pixels, mask: MaskPlane, edges: tuple[Edges, Edges], size: in
 
 
 def _steep(tiles: Floats, noise: Floats) -> bool:
-    """Tell whether many neighbouring tiles differ by more than their noise."""
+    """Return whether many neighbouring tiles differ by more than their noise."""
     steps = [np.abs(np.diff(tiles, axis=axis)) > np.delete(noise, -1, axis) for axis in (0, 1)]
     number = sum(step.size for step in steps)
     return number > 0 and bool(sum(np.count_nonzero(step) for step in steps) > _STEEP_SHARE * number)
@@ -175,7 +175,7 @@ def _positive(rms: Pixels) -> Pixels:
 def refine_background(
     image: Image,
     background: Background,
-    found: Footprints,
+    detections: Footprints,
     parameters: Extraction,
     signal: Pixels | None = None,
 ) -> Background:
@@ -192,7 +192,7 @@ def refine_background(
     image : Image
     background : Background
         As estimated before detection.
-    found : Footprints
+    detections : Footprints
         What was detected, and where.
     parameters : Extraction
     signal : ndarray of float32 or None
@@ -203,7 +203,7 @@ def refine_background(
         signal, level = image.pixels - level, level.copy()
     size = _CELL_MESHES * parameters.background_mesh_px
     edges = mesh_edges(image.pixels.shape, size)
-    excess = _mean_of_cells(image, background, found, signal, edges)
+    excess = _mean_of_cells(image, background, detections, signal, edges)
     before = level[::_SAMPLE_PX, ::_SAMPLE_PX].copy()
     shift_by_cells(level, signal, excess, edges)
     shift = level[::_SAMPLE_PX, ::_SAMPLE_PX] - before
@@ -216,15 +216,15 @@ def refine_background(
 
 
 def _mean_of_cells(
-    image: Image, background: Background, found: Footprints, signal: Pixels, edges: tuple[Edges, Edges]
+    image: Image, background: Background, detections: Footprints, signal: Pixels, edges: tuple[Edges, Edges]
 ) -> Floats:
     """Return the mean signal between the stars in each cell; that of the others where a cell is full of stars."""
     area = np.outer(*(np.diff(part) for part in edges))
     mean = np.full(area.shape, np.nan)
     given = signal, image.mask, _EXCLUDED
     for radii, pixels in _HALOS:
-        radius = radii * np.sqrt(found.n_pixels / np.pi) + pixels
-        discs = tuple(np.ascontiguousarray(values, float) for values in (found.x, found.y, radius))
+        radius = radii * np.sqrt(detections.n_pixels / np.pi) + pixels
+        discs = tuple(np.ascontiguousarray(values, float) for values in (detections.x, detections.y, radius))
         total, number = sum_cells(*given, discs, background.rms, np.float32(_CELL_CLIP), *edges)
         fresh = np.isnan(mean) & (number >= _CELL_MIN_CLEAR * area)
         mean[fresh] = total[fresh] / number[fresh]

@@ -1,4 +1,4 @@
-"""Level and noise of the sky in tiles: compiled kernels, and nothing else.
+"""Kernels of the level and noise of the sky in tiles.
 
 The distribution of the pixels of a tile is held as a histogram whose range follows from the tile before,
 so that one pass over the pixels is enough wherever the sky is smooth.
@@ -160,7 +160,7 @@ def _quantile(counts: Counts, first: int, last: int, wanted: float) -> float:
 def _box(counts: Counts, median: float, sigma: float) -> float:
     """Return the width, in bins, over which the numbers of a detector are to be spread.
 
-    Whole numbers, of which only some bins hold one, are told by the bins that are empty.
+    Whole numbers, of which only some bins hold one, are given by the bins that are empty.
     """
     a, b = max(int(median - 2.0 * sigma), 1), min(int(median + 2.0 * sigma), _BINS - 2)
     first, last, occupied = -1, -1, 0

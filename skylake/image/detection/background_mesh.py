@@ -1,4 +1,4 @@
-"""From values of tiles and cells to values of pixels."""
+"""Interpolation of the background from tiles and cells to pixels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def spline_surfaces(
             parts.append(np.ascontiguousarray(np.concatenate([wide, wide[-1:]]), np.float32))
     shape = int(rows[-1]), int(columns[-1])
     levels, noises = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    expand_splines(*parts, knot, weights, np.float32(least_noise), levels, noises)
+    expand_splines(
+        (parts[0], parts[1]), (parts[2], parts[3]), knot, weights, np.float32(least_noise), levels, noises
+    )
     return levels, noises
 
 

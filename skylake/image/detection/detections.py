@@ -1,4 +1,4 @@
-"""What detection finds, whichever engine did it."""
+"""Detected sources, as every detection engine returns them."""
 
 from __future__ import annotations
 

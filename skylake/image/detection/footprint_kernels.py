@@ -1,4 +1,4 @@
-"""Sums over the pixels of each source: compiled kernels, and nothing else."""
+"""Kernels that sum the pixels of each source."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.jit import kernel
+from skylake.image.detection.watershed_kernels import Significant
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -23,19 +24,19 @@ _COLUMNS = 18
 
 @kernel
 def sum_footprints(
-    place: Places, value: Pixels, light: Pixels, basin: Places, source: Places, body: Plane,
-    peak: Places, height: Pixels, segments: Places,
-) -> Floats:  # fmt: skip
+    listed: Significant,
+    source: Places,
+    body: Plane,
+    peak: Places,
+    height: Pixels,
+    segments: Places,
+) -> Floats:
     """Return sums over the pixels of each source, and write the map of sources.
 
     Parameters
     ----------
-    place : ndarray of int32, shape (n,)
-        Index of each listed pixel in the image, ascending.
-    value, light : ndarray of float32, shape (n,)
-        The filtered image and the signal there.
-    basin : ndarray of int32, shape (n,)
-        Its basin.
+    listed : Significant
+        With basins.
     source : ndarray of int32, shape (b,)
         Source of each basin; -1 for none.
     body : ndarray of uint8, shape (b,)
@@ -55,6 +56,7 @@ def sum_footprints(
         second moments xx, yy of the square of the weight, and of that times the signal; largest pixel,
         and whether a pixel lies on the edge of the image.
     """
+    place, value, light, basin = listed
     n_rows, width = segments.shape
     rows, columns = peak // width, peak % width
     sums = np.zeros((peak.size, _COLUMNS))

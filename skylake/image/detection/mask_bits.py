@@ -1,4 +1,4 @@
-"""What the pixels of tiles and footprints have in common: bits of the mask plane."""
+"""Mask bits of the pixels of tiles, circles and footprints."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def count_bits(mask: Bytes, sets: Bytes) -> npt.NDArray[np.int64]:
 
 @kernel
 def footprint_bits(
-    mask: Bytes, tiles: Bytes, tile: int, bits: int, segments: npt.NDArray[np.int32], found: Bytes
+    mask: Bytes, tiles: Bytes, tile: int, bits: int, segments: npt.NDArray[np.int32], held: Bytes
 ) -> None:
-    """Set `found`, shape (n + 1,), to those of some bits that the pixels of each segment have; 0 is no segment."""
+    """Set `held`, shape (n + 1,), to those of some bits that the pixels of each segment have; 0 is no segment."""
     height, width = mask.shape
     for row in range(height):
         for place in range(tiles.shape[1]):
@@ -52,15 +52,20 @@ def footprint_bits(
                 for column in range(place * tile, min(place * tile + tile, width)):
                     here = mask[row, column] & bits
                     if here:
-                        found[segments[row, column]] |= here
+                        held[segments[row, column]] |= here
 
 
 @kernel
 def circle_bits(
-    mask: Bytes, tiles: Bytes, tile: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], radius: float,
-    found: Bytes,
-) -> None:  # fmt: skip
-    """Set `found`, shape (n,), to the bits of the pixels whose centres are in circles."""
+    mask: Bytes,
+    tiles: Bytes,
+    tile: int,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    radius: float,
+    held: Bytes,
+) -> None:
+    """Set `held`, shape (n,), to the bits of the pixels whose centres are in circles."""
     height, width = mask.shape
     for source in range(len(x)):
         px, py, bits = x[source], y[source], np.uint8(0)
@@ -76,4 +81,4 @@ def circle_bits(
                 for column in columns:
                     if (column - px) ** 2 + (row - py) ** 2 <= radius * radius:
                         bits |= mask[row, column]
-        found[source] = bits
+        held[source] = bits

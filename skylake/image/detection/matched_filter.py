@@ -1,4 +1,4 @@
-"""Detection by matched filter, peaks and watershed: the engine 'skylake'."""
+"""Source detection by a matched filter, peaks and a watershed: the engine 'skylake'."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from skylake.errors import FrameRejected
 from skylake.image.detection import footprint_kernels
 from skylake.image.detection.detections import RAISE, Detections
 from skylake.image.detection.footprint_kernels import sharpness, sum_footprints
-from skylake.image.detection.matched_filter_kernels import list_significant, sample_filtered
+from skylake.image.detection.matched_filter_kernels import Limit, Trust, list_significant, sample_filtered
 from skylake.image.detection.variance_plane import agree, sampled
 from skylake.image.detection.watershed_kernels import (
+    Passes,
+    Significant,
     join_basins,
     join_wings,
     list_passes,
@@ -49,9 +51,9 @@ _SEEN = 0.7
 _REACH = 1.2
 #: Widths of stars that are believed, pixels.
 _WIDTHS = (1.0, 10.0)
-#: Width that is taken where no star tells, pixels.
-_USUAL_WIDTH = 2.5
-#: Stars that tell the width have peaks of so many standard deviations; so many are enough, or the least.
+#: Width that is taken where no star gives one, pixels.
+_DEFAULT_WIDTH = 2.5
+#: Stars that give the width have peaks of so many standard deviations; so many are enough, or the least.
 _BRIGHT_SIGMA = 25.0
 _ENOUGH_STARS = 60
 _FEWEST_STARS = 5
@@ -59,14 +61,14 @@ _FEWEST_STARS = 5
 _WIDE_PX = 4.0
 #: A peak with less light beside it, in units of a star's, is a hot pixel or the track of a particle.
 _SHARP = 0.4
-#: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel tell nothing.
+#: The sharpest of stars, pixels; and lines on which a star has less light beside its brightest pixel say nothing.
 _SHARPEST = 1.25
 _LEAST_BESIDE = 0.1
 #: Most frames list less than one of so many of the pixels that may be listed.
 _FEW = 8
 _UNUSABLE = np.uint8(UNUSABLE_PIXEL)
 _SATURATED = np.uint8(PixelFlag.SATURATED)
-#: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that tell it.
+#: Rows of a frame in which the noise of the filtered image is looked at, and the fewest pixels that give it.
 _SAMPLED_ROWS = 40
 _FEWEST_SAMPLED = 300
 #: Share of a Gaussian more than two standard deviations below its mean.
@@ -75,16 +77,6 @@ _FAR_BELOW = 0.02275
 _CHANCE = 4.0
 _NO_PLANE = np.zeros((0, 0), np.float32)
 _NO_STAR = np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED | PixelFlag.NEAR_SATURATED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Significant:
-    """Listed pixels: index in the image, filtered image in standard deviations, signal, and way up."""
-
-    place: Places
-    value: Pixels
-    light: Pixels
-    uphill: Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +101,16 @@ class Noise:
     read_variance: float | None = None
 
     @property
-    def trust(self) -> tuple[Pixels, np.float32, np.float32, np.float32]:
+    def trust(self) -> Trust:
         """The variance plane, factor and summand that make it that of the background, and what light adds to it."""
         if self.variance is None:
-            return _NO_PLANE, np.float32(1.0), np.float32(0.0), np.float32(0.0)
+            return Trust(_NO_PLANE, np.float32(1.0), np.float32(0.0), np.float32(0.0))
         # Most pixels are those of the sky unless stars cover half of the image.
         anywhere = np.ones(sampled(self.rms).shape, bool)
         agreement = agree(self.variance, self.rms, anywhere, self.read_variance)
-        numbers = agreement.scale, agreement.usual_excess(self.rms), 1.0 / self.gain
+        numbers = agreement.scale, agreement.median_excess(self.rms), 1.0 / self.gain
         scale, excess, photons = (np.float32(number) for number in numbers)
-        return np.ascontiguousarray(self.variance), scale, excess, photons
+        return Trust(np.ascontiguousarray(self.variance), scale, excess, photons)
 
 
 def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction) -> Detections:
@@ -147,7 +139,7 @@ def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction
     """
     given, rms, gain = parameters.filter_fwhm_px, noise.rms, noise.gain
     width = star_width(signal, rms, mask) if given is None else given
-    listed, threshold = _list(signal, noise, mask, gaussian(width or _USUAL_WIDTH), parameters)
+    listed, threshold = _list(signal, noise, mask, gaussian(width or _DEFAULT_WIDTH), parameters)
     peak = number_basins(listed.uphill)
     height = listed.value[peak]
     own = np.sqrt(1.0 + _photons(listed.light[peak], rms.ravel()[listed.place[peak]], gain))
@@ -162,10 +154,9 @@ def find_peaks(signal: Pixels, noise: Noise, mask: Plane, parameters: Extraction
         )
     number = np.where(stands, np.cumsum(stands) - 1, -1).astype(np.int32)
     limits = np.float32(threshold), np.float32(_TOUCH_SHARE)
-    blended = mark_touching(*touching[:3], joined, body, number, height, *limits)[stands]
+    blended = mark_touching(touching, joined, body, number, height, *limits)[stands]
     segments, places = np.zeros(signal.shape, np.int32), listed.place[peak[stands]]
-    owners = listed.uphill, number[top], body
-    sums = sum_footprints(listed.place, listed.value, listed.light, *owners, places, height[stands], segments)
+    sums = sum_footprints(listed, number[top], body, places, height[stands], segments)
     flags = np.where(blended > 0, np.int32(SourceFlag.BLENDED), np.int32(0))
     flags |= np.where(sums[:, footprint_kernels.ON_EDGE] > 0.0, np.int32(SourceFlag.EDGE), np.int32(0))
     return Detections(
@@ -188,19 +179,19 @@ def _photons(light: Pixels, rms: Pixels, gain: float) -> Pixels:
 
 
 def _mountains(
-    listed: _Significant, peak: Places, noise: Pixels, mask: Plane, threshold: float
-) -> tuple[Places, Plane, tuple[Places, Places, Pixels, Places]]:
+    listed: Significant, peak: Places, noise: Pixels, mask: Plane, threshold: float
+) -> tuple[Places, Plane, Passes]:
     """Return the basin with which each is joined, whether they are of one body, and where basins touch."""
-    touching = list_passes(listed.place, listed.value, listed.uphill, mask, _SATURATED)
-    order = np.argsort(-touching[2], kind="stable")
-    parts = (listed.place, listed.value, peak, mask.shape)
+    touching = list_passes(listed, mask, _SATURATED)
+    order = np.argsort(-touching.height, kind="stable")
+    parts = (listed, peak, mask.shape)
     height = listed.value[peak]
     clear = np.maximum(
         np.minimum(_RISE_SHARE * height, _RISE_CLEAR * noise),
         np.maximum(_RISE_SIGMA, _RISE_LEAST_SHARE * height),
     )
     joined, body, rival, highest = join_basins(
-        *touching, order, *parts, np.float32(_RISE_SIGMA), clear.astype(np.float32)
+        touching, order, *parts, np.float32(_RISE_SIGMA), clear.astype(np.float32)
     )
     for rivals in (rival, highest):
         join_wings(joined, body, rivals, *parts, np.float32(threshold))
@@ -228,7 +219,7 @@ def _median_width(signal: Pixels, rms: Pixels, mask: Plane, step: int) -> float 
         squares, alone = star_curvatures(signal, rms, mask, _NO_STAR, np.float32(_BRIGHT_SIGMA), step, every)
         if np.count_nonzero(alone) >= _ENOUGH_STARS:
             break
-    # The noise on a trail has many peaks, and they tell nothing of stars; in a crowd, no star may stand alone.
+    # The noise on a trail has many peaks, and they say nothing about stars; in a crowd, no star may stand alone.
     if np.count_nonzero(alone) >= _FEWEST_STARS:
         squares = squares[alone]
     if len(squares) < _FEWEST_STARS:
@@ -246,8 +237,8 @@ def gaussian(fwhm: float) -> Pixels:
 def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> float:
     """Return the standard deviation of the filtered image in units of that for white noise, 1 or more.
 
-    It is told by the pixels far below the background, of which stars have none; where stars are everywhere, the median
-    is no background, and nothing is.
+    It is given by the pixels far below the background, of which stars have none; where stars are everywhere, the
+    median is no background, and nothing is.
     """
     every = max(1, signal.shape[0] // _SAMPLED_ROWS)
     values = sample_filtered(signal, rms, mask, _UNUSABLE, kernel, every)
@@ -261,7 +252,7 @@ def filtered_noise(signal: Pixels, rms: Pixels, mask: Plane, kernel: Pixels) -> 
 
 def _list(
     signal: Pixels, noise: Noise, mask: Plane, kernel: Pixels, parameters: Extraction
-) -> tuple[_Significant, float]:
+) -> tuple[Significant, float]:
     """Return the significant pixels and the threshold under which there are not too many of them."""
     most = min(parameters.max_pixels, signal.size)
     filtered = np.float32(filtered_noise(signal, noise.rms, mask, kernel))
@@ -272,9 +263,10 @@ def _list(
         least = np.float32(_ISOPHOTE * threshold)
         place, uphill = np.empty(size, np.int32), np.empty(size, np.int32)
         value, light = np.empty(size, np.float32), np.empty(size, np.float32)
-        found = list_significant(*given, least, filtered, trust, place, value, light, uphill)
-        if found >= 0:
-            return _Significant(place[:found], value[:found], light[:found], uphill[:found]), threshold
+        room = Significant(place, value, light, uphill)
+        n = list_significant(*given, Limit(least, filtered), trust, room)
+        if n >= 0:
+            return Significant(place[:n], value[:n], light[:n], uphill[:n]), threshold
     raise FrameRejected(
         Reason.DETECTION_OVERFLOW,
         f"more than {most} pixels exceed {least:g} sigma; the background is wrong (bright twilight, clouds by "
@@ -285,7 +277,7 @@ def _list(
 def _is_star(
     signal: Pixels, rms: Pixels, mask: Plane, peak: Places, width: float | None
 ) -> npt.NDArray[np.bool_]:
-    """Tell which peaks are not sharper than a star can be; saturated ones are not judged."""
+    """Return which peaks are not sharper than a star can be; saturated ones are not judged."""
     beside = np.exp(-0.5 * (_FWHM / (width or _SHARPEST)) ** 2)
     along, across = (share if share >= _LEAST_BESIDE else 0.0 for share in (beside, beside**2))
     light = sharpness(signal, rms, peak, along, across)

@@ -1,4 +1,4 @@
-"""Matched filter, significant pixels and the way up from each: compiled kernels, and nothing else.
+"""Kernels of the matched filter: significant pixels and the highest neighbour of each.
 
 The image is filtered row by row, and what is significant is listed at once, so that the filtered image
 never exists as a whole. A listed pixel is known by its place in the list, in the order of rows.
@@ -6,10 +6,13 @@ never exists as a whole. A listed pixel is known by its place in the list, in th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.jit import kernel
+from skylake.image.detection.watershed_kernels import Significant
 
 Pixels = npt.NDArray[np.float32]
 Plane = npt.NDArray[np.uint8]
@@ -17,8 +20,8 @@ Places = npt.NDArray[np.int32]
 
 #: Nothing is more significant; noise next to nothing would make infinities.
 _MOST = np.float32(1e8)
-#: A pixel counts less if its variance is larger by this factor than sky and light let expect: the photons of the
-#: pixel are told by itself, and so by its noise.
+#: A pixel counts less if its variance is larger by this factor than sky and light leads one to expect: the photons
+#: of the pixel are given by itself, and so by its noise.
 _DOUBTFUL = np.float32(1.5)
 #: What is left of the weights about a pixel, at least; of a pixel amidst bad ones nothing is known.
 _LEAST_TRUST = np.float32(0.05)
@@ -26,12 +29,51 @@ _LEAST_TRUST = np.float32(0.05)
 _DEAD = np.float32(-10.0)
 
 
+class Trust(NamedTuple):
+    """What is known of the variance of single pixels.
+
+    Attributes
+    ----------
+    variance : ndarray of float32
+        With the photons of the light of each pixel, of the shape of the image; or of shape (0, 0) if it is not known.
+    scale, excess : float32
+        The factor and the summand that make it agree with the noise of the background.
+    photons : float32
+        The variance which a unit of signal adds.
+    """
+
+    variance: Pixels
+    scale: np.float32
+    excess: np.float32
+    photons: np.float32
+
+
+class Limit(NamedTuple):
+    """Above what the filtered image is significant.
+
+    Attributes
+    ----------
+    sigma : float32
+        Standard deviations of the filtered image.
+    noise : float32
+        Standard deviation of the filtered image in units of that for white noise.
+    """
+
+    sigma: np.float32
+    noise: np.float32
+
+
 @kernel
 def list_significant(
-    signal: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, kernel: Pixels, least: np.float32,
-    noise: np.float32, trust: tuple[Pixels, np.float32, np.float32, np.float32],
-    place: Places, value: Pixels, light: Pixels, uphill: Places,
-) -> int:  # fmt: skip
+    signal: Pixels,
+    rms: Pixels,
+    mask: Plane,
+    excluded: np.uint8,
+    kernel: Pixels,
+    limit: Limit,
+    trust: Trust,
+    listed: Significant,
+) -> int:
     """List the pixels of the filtered image above a limit, and the highest neighbour of each.
 
     The filter is the product of a symmetric row and column. For white noise it is the matched filter of a
@@ -47,17 +89,10 @@ def list_significant(
         Pixels with any of these bits count as 0 and are never listed.
     kernel : ndarray of float32, shape (m + 1,)
         Weights of the middle and of its neighbours on one side.
-    least : float32
-        Limit, in standard deviations of the filtered image.
-    noise : float32
-        Standard deviation of the filtered image in units of that for white noise.
-    trust : tuple of ndarray of float32, and three of float32
-        Variance of each pixel with the photons of its light, of the shape of the image, or of shape (0, 0) if it is
-        not known; the factor and the summand that make it agree with rms; and that variance which a unit of signal
-        adds.
-    place, value, light, uphill : ndarray, shape (capacity,)
-        Written: index of the pixel in the image, filtered image in standard deviations, signal, and place
-        in the list of the highest of the pixel and its eight neighbours; of equals the first.
+    limit : Limit
+    trust : Trust
+    listed : Significant
+        With room for so many pixels. Written.
 
     Returns
     -------
@@ -71,18 +106,18 @@ def list_significant(
     numbers = np.zeros((3, width), np.int32)
     padded = np.zeros(width + 2 * half, np.float32)
     above = np.zeros((width + 7) // 8 * 8, np.uint8)
-    scale = _white(kernel) / noise
+    scale = _white(kernel) / limit.noise
     squared, share = kernel**2, _white(kernel) ** 2
     weighed, lost, doubts = np.empty(width, np.float32), np.zeros((2, width), np.float32), np.zeros_like(ring)
     doubtful = np.zeros(ring.shape[0], np.uint8)
-    before, start, found = 0, 0, 0
+    before, start, n = 0, 0, 0
     for y in range(-half, height + 1):
         ahead = y + half
         here = ahead % ring.shape[0]
         doubtful[here] = 0
         if ahead < height:
             line, bits = signal[ahead], mask[ahead]
-            if trust[0].shape[0] > 0 and _weigh(line, rms[ahead], trust, ahead, weighed, lost[0]):
+            if trust.variance.shape[0] > 0 and _weigh(line, rms[ahead], trust, ahead, weighed, lost[0]):
                 doubtful[here], line = 1, weighed
                 _smooth_along(lost[0], bits, excluded, squared, padded, doubts[here])
             _smooth_along(line, bits, excluded, kernel, padded, ring[here])
@@ -92,7 +127,7 @@ def list_significant(
             continue
         row = rows[y % 3]
         row[:] = 0.0
-        before, start = start, found
+        before, start = start, n
         if y < height:
             line = row[1 : width + 1]
             _smooth_across(ring, y, kernel, line)
@@ -100,12 +135,12 @@ def list_significant(
             if _any(doubtful):
                 _sum_doubts(doubts, doubtful, y, squared, lost[1])
                 _trusted(line, lost[1], share)
-            found = _list_row(line, signal[y], least, y, above, numbers[y % 3], place, value, light, found)
-            if found < 0:
+            n = _list_row(line, signal[y], limit.sigma, y, above, numbers[y % 3], listed, n)
+            if n < 0:
                 return -1
         if y > 0:
-            _climb(rows, numbers, y - 1, place, uphill, before, start)
-    return found
+            _climb(rows, numbers, y - 1, listed.place, listed.uphill, before, start)
+    return n
 
 
 @kernel
@@ -126,17 +161,17 @@ def _any(flags: Plane) -> bool:
 def _weigh(
     row: Pixels,
     rms: Pixels,
-    trust: tuple[Pixels, np.float32, np.float32, np.float32],
+    trust: Trust,
     y: int,
     weighed: Pixels,
     lost: Pixels,
 ) -> bool:
-    """Weight the pixels of a row by what their variance is to be over what it is; tell whether it matters for any.
+    """Weight the pixels of a row by what their variance is to be over what it is; return whether it matters for any.
 
     `lost` gets what is missing of each weight.
     """
-    variance, scale, excess, photons = trust[0][y], trust[1], trust[2], trust[3]
-    none, one = np.float32(0.0), np.float32(1.0)
+    variance, scale, excess, photons = trust.variance[y], trust.scale, trust.excess, trust.photons
+    none, full = np.float32(0.0), np.float32(1.0)
     some = 0
     for x in range(row.size):
         light = row[x] if row[x] > none else none
@@ -146,9 +181,9 @@ def _weigh(
         return False
     for x in range(row.size):
         light = row[x] if row[x] > none else none
-        wanted, told = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
-        weight = wanted / told if told > _DOUBTFUL * wanted else one
-        weighed[x], lost[x] = weight * row[x], one - weight
+        wanted, stated = rms[x] * rms[x] + photons * light, scale * variance[x] + excess
+        weight = wanted / stated if stated > _DOUBTFUL * wanted else full
+        weighed[x], lost[x] = weight * row[x], full - weight
     return True
 
 
@@ -195,7 +230,7 @@ def sample_filtered(
     half = kernel.size - 1
     ring = np.zeros((2 * half + 1, width), np.float32)
     padded, row = np.zeros(width + 2 * half, np.float32), np.empty(width, np.float32)
-    found = np.empty(-(-height // every) * -(-width // 3), np.float32)
+    sampled = np.empty(-(-height // every) * -(-width // 3), np.float32)
     alive = np.empty(width, np.float32)
     n = 0
     for y in range(0, height, every):
@@ -211,9 +246,9 @@ def sample_filtered(
         _in_sigma(row, rms[y], mask[y], excluded, _white(kernel))
         for x in range(0, width, 3):
             if (mask[y, x] & excluded) == 0:
-                found[n] = row[x]
+                sampled[n] = row[x]
                 n += 1
-    return found[:n]
+    return sampled[:n]
 
 
 @kernel
@@ -230,13 +265,15 @@ def _smooth_along(
     # Three pairs at a time: fewer ways to memory and back.
     for t in range(1, half + 1, 3):
         a, b, c = _three(kernel, t)
-        one, two = padded[half - t : half - t + width], padded[half + t : half + t + width]
+        left_a, right_a = padded[half - t : half - t + width], padded[half + t : half + t + width]
         u = min(t + 1, half)
-        three, four = padded[half - u : half - u + width], padded[half + u : half + u + width]
+        left_b, right_b = padded[half - u : half - u + width], padded[half + u : half + u + width]
         v = min(t + 2, half)
-        five, six = padded[half - v : half - v + width], padded[half + v : half + v + width]
+        left_c, right_c = padded[half - v : half - v + width], padded[half + v : half + v + width]
         for x in range(width):
-            out[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+            out[x] += (
+                a * (left_a[x] + right_a[x]) + b * (left_b[x] + right_b[x]) + c * (left_c[x] + right_c[x])
+            )
 
 
 @kernel
@@ -257,11 +294,13 @@ def _smooth_across(ring: Pixels, y: int, kernel: Pixels, row: Pixels) -> None:
     for t in range(1, half + 1, 3):
         a, b, c = _three(kernel, t)
         u, v = min(t + 1, half), min(t + 2, half)
-        one, two = ring[(y - t) % size], ring[(y + t) % size]
-        three, four = ring[(y - u) % size], ring[(y + u) % size]
-        five, six = ring[(y - v) % size], ring[(y + v) % size]
+        left_a, right_a = ring[(y - t) % size], ring[(y + t) % size]
+        left_b, right_b = ring[(y - u) % size], ring[(y + u) % size]
+        left_c, right_c = ring[(y - v) % size], ring[(y + v) % size]
         for x in range(width):
-            row[x] += a * (one[x] + two[x]) + b * (three[x] + four[x]) + c * (five[x] + six[x])
+            row[x] += (
+                a * (left_a[x] + right_a[x]) + b * (left_b[x] + right_b[x]) + c * (left_c[x] + right_c[x])
+            )
 
 
 @kernel
@@ -275,10 +314,17 @@ def _in_sigma(row: Pixels, rms: Pixels, mask: Plane, excluded: np.uint8, scale: 
 
 @kernel
 def _list_row(
-    row: Pixels, signal: Pixels, least: np.float32, y: int, above: Plane, numbers: Places,
-    place: Places, value: Pixels, light: Pixels, found: int,
-) -> int:  # fmt: skip
+    row: Pixels,
+    signal: Pixels,
+    least: np.float32,
+    y: int,
+    above: Plane,
+    numbers: Places,
+    listed: Significant,
+    n: int,
+) -> int:
     """Add the pixels of a row to the list; `above` is scratch of whole eights of pixels."""
+    place, value, light, _ = listed
     width = row.size
     for x in range(width):
         above[x] = row[x] > least
@@ -286,18 +332,18 @@ def _list_row(
     for block in range(eights.size):
         if eights[block] == 0:
             continue
-        if found + 8 > place.size:
-            room = place.size - found
+        if n + 8 > place.size:
+            room = place.size - n
             for x in range(8 * block, 8 * block + 8):
                 room -= above[x]
             if room < 0:
                 return -1
         for x in range(8 * block, min(8 * block + 8, width)):
             if above[x] != 0:
-                place[found], value[found], light[found] = y * width + x, row[x], signal[x]
-                numbers[x] = found
-                found += 1
-    return found
+                place[n], value[n], light[n] = y * width + x, row[x], signal[x]
+                numbers[x] = n
+                n += 1
+    return n
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Smooth surfaces from tiles and cells: compiled kernels, and nothing else."""
+"""Kernels of smooth surfaces through tiles and cells."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ Places = npt.NDArray[np.int64]
 
 @kernel
 def expand_splines(
-    level: Pixels, level_curvature: Pixels, noise: Pixels, noise_curvature: Pixels,
-    knot: Places, weights: Pixels, floor: np.float32, levels: Pixels, noises: Pixels,
-) -> None:  # fmt: skip
+    level: tuple[Pixels, Pixels],
+    noise: tuple[Pixels, Pixels],
+    knot: Places,
+    weights: Pixels,
+    floor: np.float32,
+    levels: Pixels,
+    noises: Pixels,
+) -> None:
     """Expand splines, which are expanded along x already, to level and noise per pixel.
 
     Parameters
     ----------
-    level, level_curvature, noise, noise_curvature : ndarray of float32, shape (knots, width)
+    level, noise : tuple of two ndarray of float32, shape (knots, width)
         Values at the knots of the spline along y, and its second derivatives there.
     knot : ndarray of int64, shape (height,)
         Knot before each row; there is one more.
@@ -38,13 +43,13 @@ def expand_splines(
     for y in range(height):
         k = knot[y]
         a, b, c, d = weights[y, 0], weights[y, 1], weights[y, 2], weights[y, 3]
-        before, after = level[k], level[k + 1]
-        bend, bend_after = level_curvature[k], level_curvature[k + 1]
+        before, after = level[0][k], level[0][k + 1]
+        bend, bend_after = level[1][k], level[1][k + 1]
         out = levels[y]
         for x in range(width):
             out[x] = a * before[x] + b * after[x] + c * bend[x] + d * bend_after[x]
-        before, after = noise[k], noise[k + 1]
-        bend, bend_after = noise_curvature[k], noise_curvature[k + 1]
+        before, after = noise[0][k], noise[0][k + 1]
+        bend, bend_after = noise[1][k], noise[1][k + 1]
         out = noises[y]
         for x in range(width):
             value = a * before[x] + b * after[x] + c * bend[x] + d * bend_after[x]
@@ -67,9 +72,15 @@ def _paint_discs(covered: Plane, start: int, stop: int, discs: tuple[Floats, Flo
 
 @kernel
 def sum_cells(
-    signal: Pixels, mask: Plane, excluded: np.uint8, discs: tuple[Floats, Floats, Floats], noise: Pixels,
-    clip: np.float32, rows: Places, columns: Places,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    signal: Pixels,
+    mask: Plane,
+    excluded: np.uint8,
+    discs: tuple[Floats, Floats, Floats],
+    noise: Pixels,
+    clip: np.float32,
+    rows: Places,
+    columns: Places,
+) -> tuple[Floats, Floats]:
     """Return sums of pixels, and how many they are, in cells.
 
     What is masked, covered, or farther from nothing than `clip` times the noise, takes no part.
@@ -95,7 +106,7 @@ def sum_cells(
     total, number = np.zeros(shape), np.zeros(shape)
     width = signal.shape[1]
     above, held = np.empty(width, np.float32), np.empty(width, np.float32)
-    none, one = np.float32(0.0), np.float32(1.0)
+    nothing, pixel = np.float32(0.0), np.float32(1.0)
     highest = 0
     for i in range(shape[0]):
         highest = max(highest, rows[i + 1] - rows[i])
@@ -104,13 +115,15 @@ def sum_cells(
         _paint_discs(covered, rows[i], rows[i + 1], discs)
         for y in range(rows[i], rows[i + 1]):
             values, noises = signal[y], noise[y]
-            bits, hidden = mask[y], covered[y - rows[i]]
+            bits, below_disc = mask[y], covered[y - rows[i]]
             for x in range(width):
                 residual = values[x]
                 limit = clip * noises[x]
-                clear = (((bits[x] & excluded) | hidden[x]) == 0) & (residual <= limit) & (residual >= -limit)
-                above[x] = residual if clear else none
-                held[x] = one if clear else none
+                clear = (
+                    (((bits[x] & excluded) | below_disc[x]) == 0) & (residual <= limit) & (residual >= -limit)
+                )
+                above[x] = residual if clear else nothing
+                held[x] = pixel if clear else nothing
             for j in range(shape[1]):
                 total[i, j] += _sum(above[columns[j] : columns[j + 1]])
                 number[i, j] += _sum(held[columns[j] : columns[j + 1]])

@@ -1,4 +1,4 @@
-"""A plane of variances and the measured noise of the sky, brought to agree."""
+"""Agreement of a variance plane with the measured noise of the sky."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Floats = npt.NDArray[np.float64]
 
 #: Every so many pixels in x and y are enough to compare variances.
 _SAMPLE_PX = 8
-#: Side of the squares in which the sky has one variance, in samples, and how many samples of sky tell it.
+#: Side of the squares in which the sky has one variance, in samples, and how many samples of sky give it.
 _SIDE = 8
 _MIN_IN_SQUARE = 8
-#: Fewer pixels of sky than that do not tell how wrong a variance plane is.
+#: Fewer pixels of sky than that do not show how wrong a variance plane is.
 _MIN_SAMPLE = 50
 
 
@@ -43,7 +43,7 @@ class Agreement:
             return np.zeros(len(x))
         return np.asarray(np.asarray(rms, float) ** 2 - _between(self.squares, x, y))
 
-    def usual_excess(self, rms: Pixels) -> float:
+    def median_excess(self, rms: Pixels) -> float:
         """Return what is to be added in the middle of the places of an image."""
         if self.squares is None:
             return 0.0
@@ -61,7 +61,7 @@ def agree(
     """Return what makes a plane of variances agree with the noise of the sky.
 
     Where the gain is known the photons in the plane are right, stars' too, and what the sky has beyond them is added
-    everywhere: noise that neighbours share, a wrong read noise, light that no step told of. What the plane has too
+    everywhere: noise that neighbours share, a wrong read noise, light that no step said about. What the plane has too
     much is taken off as long as read noise explains it; beyond that the gain is wrong all the same. Where the gain
     is not known the whole plane is scaled.
 
@@ -73,15 +73,15 @@ def agree(
     read_variance : float or None
         What read noise has of the plane, ADU^2; None where the gain is not known.
     """
-    told, measured = sampled(variance).astype(float), sampled(rms).astype(float) ** 2
-    sky = sky & (told > 0.0) & np.isfinite(told)
+    stated, measured = sampled(variance).astype(float), sampled(rms).astype(float) ** 2
+    sky = sky & (stated > 0.0) & np.isfinite(stated)
     if np.count_nonzero(sky) < _MIN_SAMPLE:
         return Agreement()
     if read_variance is None:
-        return Agreement(float(np.median(measured[sky] / told[sky])))
-    light = np.maximum(told[sky] - read_variance, np.finfo(np.float32).tiny)
+        return Agreement(float(np.median(measured[sky] / stated[sky])))
+    light = np.maximum(stated[sky] - read_variance, np.finfo(np.float32).tiny)
     scale = min(1.0, float(np.median(measured[sky] / light)))
-    return Agreement(scale, scale * _square_medians(np.where(sky, told, np.nan)))
+    return Agreement(scale, scale * _square_medians(np.where(sky, stated, np.nan)))
 
 
 def agreement_of(image: Image, rms: Pixels, segments: npt.NDArray[np.int32]) -> Agreement:

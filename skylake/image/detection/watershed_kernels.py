@@ -1,4 +1,4 @@
-"""Which significant pixels belong together: compiled kernels, and nothing else.
+"""Kernels of the watershed that divides significant pixels into sources.
 
 Every listed pixel belongs to the peak that the steepest way up leads to (a watershed: Beucher & Lantuejoul
 1979). Peaks that are hardly higher than the pass to a higher one are then joined with it, from the highest
@@ -6,6 +6,8 @@ pass to the lowest, so that what is compared is always a whole mountain.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,47 @@ _UNLISTED = 1.0
 _BRIGHTER = 2.0
 #: Basins are of one body if the pass is this share of the higher peak.
 _BODY = 0.5
-#: Samples on a circle: at most, and so few that they tell nothing.
+#: Samples on a circle: at most, and at least.
 _SAMPLES = 48
 _FEWEST_SAMPLES = 6
+
+
+class Significant(NamedTuple):
+    """The list of significant pixels.
+
+    Attributes
+    ----------
+    place : ndarray of int32, shape (n,)
+        Index of each in the image, ascending.
+    value, light : ndarray of float32, shape (n,)
+        The filtered image in standard deviations, and the signal.
+    uphill : ndarray of int32, shape (n,)
+        Place in the list of the highest of the pixel and its eight neighbours; of equals the first. Later its basin.
+    """
+
+    place: Places
+    value: Pixels
+    light: Pixels
+    uphill: Places
+
+
+class Passes(NamedTuple):
+    """Where basins touch, for each pair of neighbouring pixels.
+
+    Attributes
+    ----------
+    first, second : ndarray of int32, shape (p,)
+        Both basins.
+    height : ndarray of float32, shape (p,)
+        Height of the lower pixel; infinite between two saturated ones.
+    spot : ndarray of int32, shape (p,)
+        Index of that pixel in the image.
+    """
+
+    first: Places
+    second: Places
+    height: Pixels
+    spot: Places
 
 
 @kernel
@@ -64,37 +104,25 @@ def number_basins(uphill: Places) -> Places:
 
 
 @kernel
-def list_passes(
-    place: Places, value: Pixels, basin: Places, mask: Plane, saturated: np.uint8
-) -> tuple[Places, Places, Pixels, Places]:
+def list_passes(listed: Significant, mask: Plane, saturated: np.uint8) -> Passes:
     """Return where basins touch, for each pair of neighbouring pixels.
 
     Two saturated pixels touch at infinite height: a plateau or a trail of charge is of one source.
 
     Parameters
     ----------
-    place, value
-        As from the list of significant pixels.
-    basin : ndarray of int32, shape (n,)
-        Basin of each listed pixel.
+    listed : Significant
+        With basins.
     mask : ndarray of uint8, shape (height, width)
     saturated : uint8
         Its bit of saturated pixels.
-
-    Returns
-    -------
-    first, second : ndarray of int32, shape (p,)
-        Both basins.
-    passes : ndarray of float32, shape (p,)
-        Height of the lower pixel.
-    spot : ndarray of int32, shape (p,)
-        Index of that pixel in the image.
     """
+    place, value, _, basin = listed
     width = mask.shape[1]
     bits = mask.ravel()
     size = 4 * place.size
     first, second, spot = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
-    passes = np.empty(size, np.float32)
+    height = np.empty(size, np.float32)
     n, below = 0, 0
     for k in range(place.size):
         here = place[k]
@@ -113,18 +141,23 @@ def list_passes(
                 near = step <= width + 1 and (step > width - 1 or x > 0) and (step <= width or x < width - 1)
             if near:
                 lower = k if value[k] <= value[other] else other
-                first[n], second[n], passes[n], spot[n] = basin[k], basin[other], value[lower], place[lower]
+                first[n], second[n], height[n], spot[n] = basin[k], basin[other], value[lower], place[lower]
                 if (bits[here] & bits[place[other]] & saturated) != 0:
-                    passes[n] = np.inf
+                    height[n] = np.inf
                 n += 1
-    return first[:n], second[:n], passes[:n], spot[:n]
+    return Passes(first[:n], second[:n], height[:n], spot[:n])
 
 
 @kernel
 def join_basins(
-    first: Places, second: Places, passes: Pixels, spot: Places, order: npt.NDArray[np.int64],
-    place: Places, value: Pixels, peak: Places, shape: tuple[int, int], least: np.float32, clear: Pixels,
-) -> tuple[Places, Plane, Places, Places]:  # fmt: skip
+    passes: Passes,
+    order: npt.NDArray[np.int64],
+    listed: Significant,
+    peak: Places,
+    shape: tuple[int, int],
+    least: np.float32,
+    clear: Pixels,
+) -> tuple[Places, Plane, Places, Places]:
     """Join basins whose peak is not significantly higher than the pass to a higher one.
 
     A star on the flank of a much brighter one hardly rises above the pass between them, which is lit by
@@ -133,12 +166,13 @@ def join_basins(
 
     Parameters
     ----------
-    first, second, passes, spot : ndarray, shape (p,)
+    passes : Passes
         As from :func:`list_passes`.
     order : ndarray of int64, shape (p,)
         Passes from high to low.
-    place, value, peak
-        The list of significant pixels, and the peaks of the basins in it.
+    listed : Significant
+    peak : ndarray of int32, shape (m,)
+        Peaks of the basins in that list.
     shape : tuple of int
         Height and width of the image.
     least : float32
@@ -156,25 +190,26 @@ def join_basins(
         The higher basins that one touches: that with the highest pass, and that with the highest peak; -1
         for none.
     """
+    place, value = listed.place, listed.value
     joined, body = np.arange(peak.size).astype(np.int32), np.ones(peak.size, np.uint8)
     rival, highest = np.full(peak.size, -1, np.int32), np.full(peak.size, -1, np.int32)
     height = value[peak]
     samples = np.empty(_SAMPLES, np.float64)
     for i in range(order.size):
         k = order[i]
-        high, low = summit(joined, body, first[k]), summit(joined, body, second[k])
+        high, low = summit(joined, body, passes.first[k]), summit(joined, body, passes.second[k])
         if high == low:
             continue
         if height[high] < height[low] or (height[high] == height[low] and high > low):
             high, low = low, high
         if rival[low] < 0:
-            above = height[low] - passes[k]
+            above = height[low] - passes.height[k]
             if least <= above < clear[low] and height[high] > _BRIGHTER * height[low]:
                 middle = place[peak[high]]
-                above += _light(place, value, middle, spot[k], shape, samples)[0]
+                above += _light(place, value, middle, passes.spot[k], shape, samples)[0]
                 above -= _light(place, value, middle, place[peak[low]], shape, samples)[0]
             if above < clear[low]:
-                joined[low], body[low] = high, passes[k] >= _BODY * height[high]
+                joined[low], body[low] = high, passes.height[k] >= _BODY * height[high]
                 continue
             rival[low] = high
         if highest[low] < 0 or height[high] > height[highest[low]]:
@@ -203,9 +238,14 @@ def summits(joined: Places, body: Plane) -> Places:
 
 @kernel
 def join_wings(
-    joined: Places, body: Plane, rivals: Places, place: Places, value: Pixels, peak: Places, shape: tuple[int, int],
+    joined: Places,
+    body: Plane,
+    rivals: Places,
+    listed: Significant,
+    peak: Places,
+    shape: tuple[int, int],
     least: np.float32,
-) -> None:  # fmt: skip
+) -> None:
     """Join peaks with a higher neighbour whose own light explains them, in place.
 
     What stands out from the light of the neighbour must be as high as any source, and three times the
@@ -217,11 +257,12 @@ def join_wings(
         As from :func:`join_basins`. Written.
     rivals : ndarray of int32, shape (m,)
         The neighbour that each basin is held against; -1 for none.
-    place, value, peak, shape
+    listed, peak, shape
         As for :func:`join_basins`.
     least : float32
         The smallest peak of a source, in standard deviations of the filtered image.
     """
+    place, value = listed.place, listed.value
     samples = np.empty(_SAMPLES, np.float64)
     for low in range(peak.size):
         if joined[low] != low or rivals[low] < 0 or value[peak[low]] < least:
@@ -280,14 +321,19 @@ def _between(place: Places, value: Pixels, row: float, column: float, width: int
 
 @kernel
 def mark_touching(
-    first: Places, second: Places, passes: Pixels, joined: Places, body: Plane, number: Places,
-    height: Pixels, least: np.float32, share: np.float32,
-) -> Plane:  # fmt: skip
+    passes: Passes,
+    joined: Places,
+    body: Plane,
+    number: Places,
+    height: Pixels,
+    least: np.float32,
+    share: np.float32,
+) -> Plane:
     """Return 1 for basins that touch another source at a height that matters to them, else 0.
 
     Parameters
     ----------
-    first, second, passes, joined, body
+    passes, joined, body
         As from :func:`list_passes` and :func:`join_basins`.
     number : ndarray of int32, shape (m,)
         Number of the source of each basin, -1 for none.
@@ -297,12 +343,13 @@ def mark_touching(
         A pass matters from this height on, and from this share of the height of the peak on.
     """
     touching = np.zeros(number.size, np.uint8)
-    for k in range(first.size):
-        if passes[k] < least:
+    for k in range(passes.first.size):
+        if passes.height[k] < least:
             continue
-        one, other = summit(joined, body, first[k]), summit(joined, body, second[k])
-        if one != other and number[one] >= 0 and number[other] >= 0:
-            for basin in (one, other):
-                if passes[k] >= share * height[basin]:
+        top = summit(joined, body, passes.first[k])
+        other = summit(joined, body, passes.second[k])
+        if top != other and number[top] >= 0 and number[other] >= 0:
+            for basin in (top, other):
+                if passes.height[k] >= share * height[basin]:
                     touching[basin] = 1
     return touching

@@ -1,4 +1,4 @@
-"""Widths of bright peaks, from three pixels along either axis."""
+"""Kernels of the widths of bright peaks, from three pixels along either axis."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def star_curvatures(
 
 @kernel
 def _stands_alone(signal: Pixels, y: int, x: int, reach: int) -> bool:
-    """Tell whether the pixels of a square about a peak, as far as they are in the image, are less than half of it."""
+    """Return whether the pixels of a square about a peak, within the image, are less than half of it."""
     height, width = signal.shape
     limit = np.float32(0.5) * signal[y, x]
     for k in range(-reach, reach + 1):
@@ -80,13 +80,13 @@ def _stands_alone(signal: Pixels, y: int, x: int, reach: int) -> bool:
 def _curvature(signal: Pixels, low: np.float32, y: int, x: int, step: int) -> float:
     """Return the square of the width of a peak; 0 where the pixels beside it are no light."""
     peak, total = signal[y, x], 0.0
-    for one, other in (
+    for before, other in (
         (signal[y, x - step], signal[y, x + step]),
         (signal[y - step, x], signal[y + step, x]),
     ):
-        if one <= low or other <= low:
+        if before <= low or other <= low:
             return 0.0
-        total += np.log(peak / one) + np.log(peak / other)
+        total += np.log(peak / before) + np.log(peak / other)
     return 2.0 * step**2 / total if total > 0.0 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""One colour plane of a Bayer mosaic: its pixels, its mask, and the WCS that goes with it."""
+"""Colour planes of a Bayer mosaic: pixels, mask and WCS of one of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MAX_SIP = 20
 Colour = Literal["R", "G", "G1", "G2", "B"]
 
 
-def colour_planes(is_mosaic: bool) -> list[tuple[slice, slice]]:
+def colour_planes(is_bayer: bool) -> list[tuple[slice, slice]]:
     """Return the rows and columns of each plane of a mosaic whose cells are of two by two pixels; else of all."""
-    if not is_mosaic:
+    if not is_bayer:
         return [(slice(None), slice(None))]
     return [(slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)]
 
@@ -37,13 +37,13 @@ def bayer_cells(pattern: str, colour: Colour, offset: tuple[float, float]) -> li
         Raw pixel (x, y) of the first pixel.
     """
     shift_x, shift_y = int(offset[0]) % 2, int(offset[1]) % 2
-    found: list[tuple[int, int]] = []
+    cells: list[tuple[int, int]] = []
     for place, letter in enumerate(pattern):
         row = pattern[2 * (place // 2) : 2 * (place // 2) + 2]
         name = letter if letter != "G" else ("G1" if "R" in row else "G2")
         if name == colour or letter == colour:
-            found.append(((place % 2 - shift_x) % 2, (place // 2 - shift_y) % 2))
-    return found
+            cells.append(((place % 2 - shift_x) % 2, (place // 2 - shift_y) % 2))
+    return cells
 
 
 def take_plane(
@@ -92,8 +92,10 @@ def moved_wcs(wcs: Any, offset: tuple[float, float], raw_step: int) -> Any:
     if wcs.sip is not None:
         powers = np.add.outer(np.arange(_MAX_SIP), np.arange(_MAX_SIP)) - 1
         terms = [
-            None if one is None else one * float(raw_step) ** powers[: one.shape[0], : one.shape[1]]
-            for one in (wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp)
+            None
+            if polynomial is None
+            else polynomial * float(raw_step) ** powers[: polynomial.shape[0], : polynomial.shape[1]]
+            for polynomial in (wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp)
         ]
         made.sip = Sip(*terms, moved(wcs.sip.crpix))
     made.wcs.set()

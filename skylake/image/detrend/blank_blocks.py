@@ -1,4 +1,4 @@
-"""Parts of a detector that were not read out: blocks of raw pixels that all hold one value beside pixels with noise.
+"""Parts of a detector that were not read out: blocks of raw pixels of one constant value.
 
 A readout that stopped, or a dead amplifier, leaves zeros or another constant. As a value of the sky they would ruin
 the background and the threshold of the whole frame; so they count as pixels without a value.
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 def blank_unread(
     pixels: Pixels, source: StoredImage, window: tuple[slice, slice], saturation_adu: float | None
 ) -> Unread | None:
-    """Make NaN of the pixels of a window that were not read out, in place, and return what is told of them.
+    """Make NaN of the pixels of a window that were not read out, in place, and return what is said about them.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ def blank_unread(
     source, window, saturation_adu
         As in :func:`find_unread`.
     """
-    found = find_unread(source, window, saturation_adu)
-    if found is None:
+    unread = find_unread(source, window, saturation_adu)
+    if unread is None:
         return None
-    pixels[found[0]] = np.nan
-    return found[1]
+    pixels[unread[0]] = np.nan
+    return unread[1]
 
 
 def find_unread(
     source: StoredImage, window: tuple[slice, slice], saturation_adu: float | None
 ) -> tuple[Mask, Unread] | None:
-    """Return the pixels of a window that were not read out, and what is told of them; None if there are none.
+    """Return the pixels of a window that were not read out, and what is said about them; None if there are none.
 
     Blocks of at least 64 x 64 pixels are found, and all pixels of the same value that are joined to them. Saturated
     pixels, and blocks beside which the noise is below half a step of the numbers, are no such blocks.
@@ -84,19 +84,19 @@ def find_unread(
         return None
     bright = float(np.percentile(values[:, alive], _BRIGHT_PERCENT))
     limit = min(bright, np.inf if saturation_adu is None else saturation_adu)
-    mask, told = np.zeros(stored.shape, bool), []
+    mask, raw_values = np.zeros(stored.shape, bool), []
     kinds, counts = np.unique(samples[0][constant], return_counts=True)
     for kind in kinds[np.argsort(-counts, kind="stable")][:_MOST_VALUES]:
         value, tiles = source.zero + source.scale * float(kind), constant & (samples[0] == kind)
         judged = kind != source.blank and -BEYOND_MEASURE < value < limit
         if judged and _has_noise_beside(tiles, alive, values):
             mask |= _grown(tiles, stored == kind)
-            told.append(value)
-    return (mask, Unread(float(mask.mean()), told[0])) if told else None
+            raw_values.append(value)
+    return (mask, Unread(float(mask.mean()), raw_values[0])) if raw_values else None
 
 
 def _any_suspect(stored: npt.NDArray[np.generic]) -> bool:
-    """Tell whether any tile holds one value at all places; most are out at the first pair, which is a fast look."""
+    """Return whether any tile holds one value at all places; most are out at the first pair, which is a fast look."""
     height, width = (side - side % _TILE_PX for side in stored.shape)
     (row, column), (_, beside), *others = _PLACES
     first, second = (stored[row:height:_TILE_PX, start:width:_TILE_PX] for start in (column, beside))
@@ -123,7 +123,7 @@ def _keep_whole(constant: Bools, stored: npt.NDArray[np.generic]) -> None:
 
 
 def _has_noise_beside(tiles: Bools, alive: Bools, values: Floats) -> bool:
-    """Tell whether neighbours of constant tiles have noise of half a step or more; all tiles if there are none.
+    """Return whether neighbours of constant tiles have noise of half a step or more; all tiles if there are none.
 
     The tiles next to them may be constant in part, and so those after the next are asked.
     """

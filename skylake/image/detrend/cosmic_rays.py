@@ -1,4 +1,4 @@
-"""Cosmic rays, by the Laplacian of the image (van Dokkum 2001, PASP 113, 1420), with stars guarded.
+"""Cosmic-ray detection with the Laplacian of the image (van Dokkum 2001, PASP 113, 1420).
 
 On undersampled images the cores of stars are as sharp as cosmic rays. What the method finds at the very peak of
 something that is wider than a cosmic ray and as symmetric as a star is given back.
@@ -17,11 +17,15 @@ from skylake.core.reduction_settings import CosmicRays
 from skylake.image.detrend.bayer_planes import colour_planes
 from skylake.image.detrend.lacosmic import search
 
-#: Masked pixels are left out of the search; a saturated star has no fine structure to tell it by.
+#: Masked pixels are left out of the search; a saturated star has no fine structure to give it by.
 _LEFT_OUT = (
-    PixelFlag.INVALID | PixelFlag.HOT | PixelFlag.DEAD | PixelFlag.UNSTABLE | PixelFlag.SATURATED
+    PixelFlag.INVALID
+    | PixelFlag.HOT
+    | PixelFlag.DEAD
+    | PixelFlag.UNSTABLE
+    | PixelFlag.SATURATED
     | PixelFlag.NEAR_SATURATED
-)  # fmt: skip
+)
 Places = npt.NDArray[np.int64]
 
 #: A star has at least this part of its peak in the faintest of the four neighbours, and this in their mean.
@@ -41,12 +45,12 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     ----------
     image : Image
         In ADU, with the sky still in it unless it carries a variance; finite everywhere. One of fewer than seven rows
-        or columns has nothing to tell a hit from a star by, and none is found.
+        or columns has nothing to give a hit from a star by, and none is found.
     params : CosmicRays
     gain, read_noise : float
-        Electrons per ADU, and electrons. A header may be wrong by much, and where the noise is larger than told all of
-        it would pass for cosmic rays: what the measured noise exceeds the told one by is added, and what it lacks is
-        taken off the read noise.
+        Electrons per ADU, and electrons. A header may be wrong by much, and where the noise is larger than stated
+        all of it would pass for cosmic rays: what the measured noise exceeds the stated one by is added, and what it
+        lacks is taken off the read noise.
     """
     left_out = image.having(_LEFT_OUT)
     read_noise = max(read_noise, 1e-3)
@@ -56,8 +60,8 @@ def find_cosmic_rays(image: Image, params: CosmicRays, gain: float, read_noise: 
     return hits
 
 
-def find_in_mosaic(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
-    """Return the pixels that cosmic rays have hit in a mosaic of colours, whose cells are of two by two pixels.
+def find_in_bayer(image: Image, params: CosmicRays, gain: float, read_noise: float) -> Mask:
+    """Return the pixels that cosmic rays have hit in a Bayer mosaic, whose cells are of two by two pixels.
 
     Each of the four planes is searched alone: the steps from one colour to the next are sharper than any cosmic ray,
     and would pass for noise. Lengths, as that of the width of stars, are in pixels of a plane.
@@ -68,7 +72,7 @@ def find_in_mosaic(image: Image, params: CosmicRays, gain: float, read_noise: fl
         As for :func:`find_cosmic_rays`.
     """
     hits = np.zeros(image.pixels.shape, bool)
-    for here in colour_planes(is_mosaic=True):
+    for here in colour_planes(is_bayer=True):
         variance = None if image.variance is None else np.ascontiguousarray(image.variance[here])
         plane = replace(
             image,
@@ -81,20 +85,20 @@ def find_in_mosaic(image: Image, params: CosmicRays, gain: float, read_noise: fl
 
 
 def _excess(image: Image, gain: float, read_noise: float, left_out: Mask) -> float:
-    """Return what the variance of pixels is above the one that is told, in the middle of squares of the image.
+    """Return what the variance of pixels is above the one that is given, in the middle of squares of the image.
 
     In electrons squared. It is measured by second differences along rows, which gradients and wide stars do not get
     into.
     """
-    side, found = _SQUARE_PX, []
+    side, excesses = _SQUARE_PX, []
     for y in range(0, image.pixels.shape[0], side):
         rows = slice(y, y + side, _STRIDE)
         lines, hidden = image.pixels[rows] * np.float32(gain), left_out[rows]
         middle = lines[:, 1:-1]
         if image.variance is None:
-            told = middle + np.float32(read_noise**2)
+            stated = middle + np.float32(read_noise**2)
         else:
-            told = image.variance[rows, 1:-1] * np.float32(gain * gain)
+            stated = image.variance[rows, 1:-1] * np.float32(gain * gain)
         differences = np.abs(2.0 * middle - lines[:, :-2] - lines[:, 2:])
         seen = ~(hidden[:, 1:-1] | hidden[:, :-2] | hidden[:, 2:])
         for x in range(0, middle.shape[1], side):
@@ -102,8 +106,8 @@ def _excess(image: Image, gain: float, read_noise: float, left_out: Mask) -> flo
             chosen = seen[:, columns]
             if np.count_nonzero(chosen) >= side:
                 noise = 1.4826 * float(np.median(differences[:, columns][chosen])) / np.sqrt(6.0)
-                found.append(noise**2 - float(np.median(told[:, columns][chosen])))
-    return float(np.median(found)) if found else 0.0
+                excesses.append(noise**2 - float(np.median(stated[:, columns][chosen])))
+    return float(np.median(excesses)) if excesses else 0.0
 
 
 def _spare_cores(pixels: Pixels, hits: Mask) -> None:
@@ -137,7 +141,7 @@ def _groups(y: Places, x: Places, width: int) -> npt.NDArray[np.int32]:
 
 
 def _is_round(pixels: Pixels, y: int, x: int) -> bool:
-    """Tell whether the brightest pixel of a group has light on all four sides."""
+    """Return whether the brightest pixel of a group has light on all four sides."""
     if not (0 < y < pixels.shape[0] - 1 and 0 < x < pixels.shape[1] - 1):
         return False
     window = pixels[max(0, y - _SKY_PX) : y + _SKY_PX + 1, max(0, x - _SKY_PX) : x + _SKY_PX + 1]

@@ -1,4 +1,4 @@
-"""Raw pixels to an image: the steps that the profile of a camera names, in its order.
+"""Detrending of raw frames: the steps that a camera profile names, in its order.
 
 Saturation is judged on raw pixels. Steps that are linear in the pixels are gathered and done in one pass.
 """
@@ -19,7 +19,7 @@ from skylake.core.response_settings import ResponseError
 from skylake.errors import FrameFailed
 from skylake.image.detrend.bayer_planes import bayer_cells, take_mask, take_plane
 from skylake.image.detrend.blank_blocks import blank_unread
-from skylake.image.detrend.cosmic_rays import find_cosmic_rays, find_in_mosaic
+from skylake.image.detrend.cosmic_rays import find_cosmic_rays, find_in_bayer
 from skylake.image.detrend.detrend_steps import (
     linearise,
     overscan_level,
@@ -52,7 +52,7 @@ class Conditions:
     read_noise : float
         Electrons, rms, of a raw pixel.
     gain_known : bool
-        Whether somebody tells the gain: header, profile or a photon transfer.
+        Whether somebody gives the gain: header, profile or a photon transfer.
     exposure_s : float or None
     masters : mapping
         Masters by kind.
@@ -186,9 +186,17 @@ class _Chain:
 
     def _image(self, pixels: Pixels) -> Image:
         return Image(
-            pixels, self.mask, self.offset, self.variance, self.raw_step, self.read_variance, self.taken,
-            self.response_error, self.row_variance, self.unread,
-        )  # fmt: skip
+            pixels,
+            self.mask,
+            self.offset,
+            self.variance,
+            self.raw_step,
+            self.read_variance,
+            self.taken,
+            self.response_error,
+            self.row_variance,
+            self.unread,
+        )
 
     def _fresh_work(self, first: bool = False) -> LinearPass:
         if not first:
@@ -328,8 +336,8 @@ class _Chain:
     def _error_of_zero(self, master: MasterFrame) -> Pixels | None:
         """Return the error of a dark that has the zero level in it, with the shot noise of the frame's own current.
 
-        What the noise of single darks exceeds read noise by tells the current that all pixels have; what a pixel
-        exceeds the others by tells the rest.
+        What the noise of single darks exceeds read noise by gives the current that all pixels have; what a pixel
+        exceeds the others by gives the rest.
         """
         if master.pixels is None:
             return None
@@ -383,7 +391,7 @@ class _Chain:
         pixels = self._finished()
         image = self._image(pixels)
         conditions, params = self.conditions, self.camera.reduction.cosmic_rays
-        find = find_in_mosaic if self._stride() > 1 else find_cosmic_rays
+        find = find_in_bayer if self._stride() > 1 else find_cosmic_rays
         hits = find(image, params, conditions.gain, conditions.read_noise)
         self.mask |= hits * np.uint8(PixelFlag.COSMIC_RAY)
         repair(pixels, self.mask, PixelFlag.COSMIC_RAY, self._stride())

@@ -1,4 +1,4 @@
-"""Single steps of the reduction: arrays in, arrays out. :mod:`skylake.image.detrend.detrend_chain` chains them."""
+"""Detrending steps: trimming, overscan, reference pixels, linearity and others, as functions of arrays."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _ROWS = 128
 _NEWTON_STEPS = 30
 #: Rows over which levels of the overscan are smoothed at most, and how many there have to be at least.
 _SMOOTH_ROWS, _FEWEST_ROWS = 201, 64
-#: Rows that tell together whether levels differ more than noise does, by so many standard errors of its square.
+#: Rows that together show whether levels differ more than noise does, by so many standard errors of its square.
 _LOCAL_ROWS, _SIGNIFICANT = 31, 4.0
-#: Levels are means of what is so many standard deviations from the median; noise is told by what is within more.
+#: Levels are means of what is so many standard deviations from the median; noise is given by what is within more.
 _NEAR, _CLIP = 3.5, 4.0
 #: What is so few steps from the usual value belongs to the noise, however small that is.
 _KEPT_STEPS = 4.0
@@ -46,7 +46,7 @@ def trim_window(shape: tuple[int, int], detector: Detector) -> tuple[slice, slic
     rows, columns = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise FrameFailed(
-            Reason.WRONG_SIZE, "nothing is left after trimming; mend detector.trim_x and trim_y"
+            Reason.WRONG_SIZE, "nothing is left after trimming; correct detector.trim_x and trim_y"
         )
     return rows, columns
 
@@ -79,7 +79,7 @@ def image_grid(shape: tuple[int, int], camera: Camera) -> tuple[tuple[float, flo
 
 @dataclass(frozen=True, slots=True)
 class ZeroLevel:
-    """The zero level as the overscan tells it.
+    """The zero level as the overscan gives it.
 
     Attributes
     ----------
@@ -120,7 +120,9 @@ def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     y = slice(*slice(*(detector.overscan_y or (0, height))).indices(height)[:2])
     x = slice(*slice(*(detector.overscan_x or (0, width))).indices(width)[:2])
     if y.start >= y.stop or x.start >= x.stop:
-        raise FrameFailed(Reason.WRONG_SIZE, "the overscan lies outside the image; mend detector.overscan_x")
+        raise FrameFailed(
+            Reason.WRONG_SIZE, "the overscan lies outside the image; correct detector.overscan_x"
+        )
     strip = decode(source, (y, x))
     strip = np.where(np.isfinite(strip), strip, np.nan)
     by_row = detector.overscan_y is None
@@ -131,12 +133,12 @@ def overscan_level(source: StoredImage, detector: Detector) -> ZeroLevel | None:
     error = float(np.nan_to_num(noise)) / np.sqrt(strip.shape[1] if by_row else strip.size)
     if not by_row:
         return ZeroLevel(levels, error)
-    # Of one or two columns nobody can tell noise from rows that differ.
+    # With one or two columns, noise cannot be distinguished from rows that differ.
     return _smoothed(levels, error) if strip.shape[1] >= 3 else ZeroLevel(levels, error, error)
 
 
 def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
-    """Return levels of rows with less noise, where they are as smooth as that noise lets them be.
+    """Return levels of rows with less noise, where they are as smooth as that noise allows.
 
     A parabola is fitted to the rows about each (Savitzky & Golay 1964, Anal. Chem. 36, 1627). Where these differ from
     it by more than their errors, as at a ramp, a row keeps its own level; and so do all if the others together do.
@@ -152,17 +154,17 @@ def _smoothed(levels: Pixels, error: float) -> ZeroLevel:
     seen = levels[known].astype(float)
     smooth = savgol_filter(seen, window, 2)
     square = ((seen - smooth) / error) ** 2
-    kept = uniform_filter1d(square, _LOCAL_ROWS, mode="nearest") > 1.0 + _SIGNIFICANT * np.sqrt(
+    structured = uniform_filter1d(square, _LOCAL_ROWS, mode="nearest") > 1.0 + _SIGNIFICANT * np.sqrt(
         2.0 / _LOCAL_ROWS
     )
-    others = int(np.count_nonzero(~kept))
-    if others and np.mean(square[~kept]) > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / others):
-        kept[:] = True
+    others = int(np.count_nonzero(~structured))
+    if others and np.mean(square[~structured]) > 1.0 + _SIGNIFICANT * np.sqrt(2.0 / others):
+        structured[:] = True
     made = levels.copy()
-    made[known] = np.where(kept, seen, smooth)
-    own = error**2 * float(np.mean(kept))
+    made[known] = np.where(structured, seen, smooth)
+    own = error**2 * float(np.mean(structured))
     # The variance of the middle of a parabola through that many rows.
-    shared = error**2 * 2.25 / window * float(np.mean(~kept))
+    shared = error**2 * 2.25 / window * float(np.mean(~structured))
     return ZeroLevel(made, float(np.sqrt(own + shared)), float(np.sqrt(own)))
 
 
@@ -186,7 +188,7 @@ def unlit_level(source: StoredImage, detector: Detector) -> ZeroLevel:
     areas = [area for area in areas if area.size]
     if not areas:
         raise FrameFailed(
-            Reason.WRONG_SIZE, "the unlit areas hold no pixel of the image; mend detector.unlit"
+            Reason.WRONG_SIZE, "the unlit areas hold no pixel of the image; correct detector.unlit"
         )
     every = np.concatenate(areas)
     # An area into which light falls may differ from the others, and is no noise.
@@ -220,7 +222,7 @@ def _spread(values: Pixels, step: float) -> float:
 
 
 def _noise_of(strip: Pixels, step: float) -> float:
-    """Return the noise of a pixel of an overscan, zero where too few of them tell it.
+    """Return the noise of a pixel of an overscan, zero where too few of them give it.
 
     It is that of second differences along rows, which neither levels of rows nor a slope of the bias get into; where
     there are too few columns for them, along columns.
@@ -275,7 +277,7 @@ def reference_correction(raw: Pixels, border: int, channels: int) -> Pixels:
     if 2 * border >= min(height, width) or channels > width:
         raise FrameFailed(
             Reason.WRONG_SIZE,
-            "the image is all border; mend detector.reference_border_px or reference_channels",
+            "the image is all border; correct detector.reference_border_px or reference_channels",
         )
     level = np.empty(raw.shape, np.float32)
     position = np.clip((np.arange(height) - 0.5 * (border - 1)) / (height - border), 0.0, 1.0)[:, None]
@@ -331,11 +333,11 @@ def delinearised(signal: npt.ArrayLike, coefficients: tuple[float, ...]) -> npt.
         NaN where the curve does not reach them.
     """
     wanted = np.asarray(signal, np.float64)
-    found = wanted.copy()
+    raw = wanted.copy()
     polynomial = np.polynomial.Polynomial([0.0, 1.0, *coefficients])
     slope = polynomial.deriv()
     with np.errstate(all="ignore"):
         for _ in range(_NEWTON_STEPS):
-            found -= (polynomial(found) - wanted) / slope(found)
-        missed = ~(np.abs(polynomial(found) - wanted) <= 1e-6 * np.abs(wanted) + 1e-6) | ~(slope(found) > 0.0)
-    return np.where(wanted <= 0.0, wanted, np.where(missed, np.nan, found))
+            raw -= (polynomial(raw) - wanted) / slope(raw)
+        missed = ~(np.abs(polynomial(raw) - wanted) <= 1e-6 * np.abs(wanted) + 1e-6) | ~(slope(raw) > 0.0)
+    return np.where(wanted <= 0.0, wanted, np.where(missed, np.nan, raw))

@@ -1,4 +1,4 @@
-"""What the steps of a camera need to know of a frame, the masters that fit it among that."""
+"""Conditions of a frame for its detrending: gain, exposure, temperature, and the masters that fit."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from skylake.image.detrend.detrend_chain import Conditions, refuse_other_size
 from skylake.image.detrend.detrend_steps import trim_window
 from skylake.image.masters.detector_properties import take_measured
 from skylake.image.masters.master_file import load_master
-from skylake.image.masters.master_library import Library, Wanted, needed
-from skylake.image.masters.missing_master import why_lacking
+from skylake.image.masters.master_library import Library, MasterQuery, needed
+from skylake.image.masters.missing_master import why_missing
 
 #: Gives the sky of a frame (its file, the image before that step), made from its neighbours.
 SkyFinder = Callable[[str, Image], SkyPlane]
 
 
 def told_exposure(reading: HeaderReading) -> float | None:
-    """Return the exposure by which darks are scaled, seconds: one that the header tells, or None."""
+    """Return the exposure by which darks are scaled, seconds: that of the header, or None."""
     return None if FrameFlag.EXPOSURE_ASSUMED in reading.flags else reading.exposure_s
 
 
 def gain_known(reading: HeaderReading) -> bool:
-    """Tell whether header, profile or a photon transfer gives the gain; that of a profile is 1 where nobody set it."""
+    """Return whether header, profile or a photon transfer gives the gain; that of a profile is 1 by default."""
     return FrameFlag.GAIN_ASSUMED not in reading.flags or reading.gain != Detector().gain_e_per_adu
 
 
-def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
+def wanted_masters(raw: StoredImage, reading: HeaderReading) -> MasterQuery:
     """Return what the masters of a frame have to fit; the time is NaN where it is unknown.
 
     Raises
@@ -46,7 +46,7 @@ def wanted_masters(raw: StoredImage, reading: HeaderReading) -> Wanted:
     rows, columns = slice(0, height), slice(0, width)
     if "trim" in camera.reduction.steps:
         rows, columns = trim_window(raw.shape, camera.detector)
-    return Wanted(
+    return MasterQuery(
         float("nan") if reading.mjd_mid is None else reading.mjd_mid,
         raw.extension,
         read_binning(raw.header, camera.header),
@@ -79,7 +79,7 @@ def conditions_of(
     camera = reading.camera
     chosen = {}
     if needed(camera.reduction.steps):
-        why = partial(why_lacking, raw.header, reading, Path(file).name)
+        why = partial(why_missing, raw.header, reading, Path(file).name)
         chosen = library.pick(camera.reduction, wanted, reading.profile, camera.filter_key, why)
     conditions = Conditions(
         reading.saturation_adu,

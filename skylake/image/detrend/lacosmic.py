@@ -1,4 +1,4 @@
-"""The search for cosmic rays by the Laplacian, piece by piece: on a whole image it needs twenty of its size.
+"""Piecewise search for cosmic rays with the Laplacian, to save memory.
 
 What is found is what astroscrappy finds on the whole. From one pass over the image to the next only the pixels that
 were hit change, so that they are remembered and nothing else, and later passes look only at what is near those.
@@ -37,7 +37,7 @@ Places = npt.NDArray[np.int64]
 Piece = tuple[slice, slice]
 
 
-class _Filled(NamedTuple):
+class _FilledPixels(NamedTuple):
     """Pixels that were hit, in the order of rows, and what stands in their place, ADU and ADU^2."""
 
     y: Places
@@ -69,7 +69,7 @@ def search(
     gain, read_noise : float
         Electrons per ADU, and electrons.
     excess : float
-        What the variance of a pixel is above the one that is told, electrons squared.
+        What the variance of a pixel is above the one that is given, electrons squared.
     """
     shape = (image.pixels.shape[0], image.pixels.shape[1])
     hits = np.zeros(shape, bool)
@@ -112,7 +112,7 @@ class _Detector:
         )
         self._levels: tuple[float, float] | None = None
 
-    def hits_in(self, piece: Piece, filled: _Filled) -> Mask:
+    def hits_in(self, piece: Piece, filled: _FilledPixels) -> Mask:
         """Return which pixels of a piece are hit, in one pass over the image with what was filled."""
         image = self._image
         window, inner = _with_margin(piece, image.pixels.shape)
@@ -125,8 +125,8 @@ class _Detector:
         if image.variance is None or filled.variance is None:
             variance = pixels + self._read_variance
         else:
-            variance = self._told(image.variance[window])
-            variance[place] = self._told(filled.variance[number])
+            variance = self._electron_variance(image.variance[window])
+            variance[place] = self._electron_variance(filled.variance[number])
         return self._hits(pixels, variance, ~masked)[inner]
 
     def _hits(self, pixels: Pixels, variance: Pixels, good: Mask) -> Mask:
@@ -159,12 +159,12 @@ class _Detector:
         above = (stars - separable_medians(stars, 9)) / noise
         return np.asarray(np.maximum(above, np.float32(_LEAST_STRUCTURE)))
 
-    def _told(self, variance: Pixels) -> Pixels:
+    def _electron_variance(self, variance: Pixels) -> Pixels:
         """Return variances in electrons squared, with the excess."""
-        told = variance * np.float32(self._gain * self._gain)
-        return np.asarray(np.maximum(told + np.float32(self._excess), np.float32(1e-6)))
+        variance_e = variance * np.float32(self._gain * self._gain)
+        return np.asarray(np.maximum(variance_e + np.float32(self._excess), np.float32(1e-6)))
 
-    def fill(self, hits: Mask) -> _Filled:
+    def fill(self, hits: Mask) -> _FilledPixels:
         """Return the medians of the good pixels about those that were hit."""
         image, (y, x) = self._image, np.nonzero(hits)
         pixels = image.pixels[y, x]
@@ -172,7 +172,7 @@ class _Detector:
         height, width = image.pixels.shape
         within = (y >= _FILL_PX) & (y < height - _FILL_PX) & (x >= _FILL_PX) & (x < width - _FILL_PX)
         some = np.flatnonzero(within)
-        dy, dx = (one.ravel() for one in np.mgrid[-_FILL_PX : _FILL_PX + 1, -_FILL_PX : _FILL_PX + 1])
+        dy, dx = (offsets.ravel() for offsets in np.mgrid[-_FILL_PX : _FILL_PX + 1, -_FILL_PX : _FILL_PX + 1])
         for start in range(0, some.size, _CHUNK):
             chosen = some[start : start + _CHUNK]
             around = y[chosen, None] + dy, x[chosen, None] + dx
@@ -180,7 +180,7 @@ class _Detector:
             pixels[chosen] = self._medians(image.pixels[around], bad, 0)
             if variance is not None and image.variance is not None:
                 variance[chosen] = self._medians(image.variance[around], bad, 1)
-        return _Filled(y, x, pixels, variance)
+        return _FilledPixels(y, x, pixels, variance)
 
     def _medians(self, values: Pixels, bad: Mask, plane: int) -> Pixels:
         """Return the lower median of each row without what is bad, or that of the whole image where all is."""
@@ -195,8 +195,8 @@ class _Detector:
         if self._levels is None:
             good = ~self._masked
             planes = self._image.pixels, self._image.variance
-            found = (np.nan if one is None else _lower_median(one[good]) for one in planes)
-            self._levels = next(found), next(found)
+            levels = (np.nan if values is None else _lower_median(values[good]) for values in planes)
+            self._levels = next(levels), next(levels)
         return self._levels[plane]
 
 
@@ -227,7 +227,7 @@ def _lower_median(values: Pixels) -> float:
     return float(values[middle])
 
 
-def _changed(before: _Filled, filled: _Filled, width: int) -> tuple[Places, Places]:
+def _changed(before: _FilledPixels, filled: _FilledPixels, width: int) -> tuple[Places, Places]:
     """Return the pixels whose value in the next pass is another than in the last."""
     y, x = filled.y, filled.x
     known = np.isin(y * width + x, before.y * width + before.x, assume_unique=True)
@@ -258,8 +258,8 @@ def _near(y: Places, x: Places, shape: tuple[int, int]) -> list[Piece]:
 
 def _with_margin(piece: Piece, shape: Sequence[int]) -> tuple[Piece, Piece]:
     """Return a piece with what its pixels are judged by, and where in this it lies."""
-    first = [max(0, one.start - _REACH_PX) for one in piece]
-    last = [min(size, one.stop + _REACH_PX) for one, size in zip(piece, shape, strict=True)]
+    first = [max(0, span.start - _REACH_PX) for span in piece]
+    last = [min(size, span.stop + _REACH_PX) for span, size in zip(piece, shape, strict=True)]
     rows, columns = (slice(start, end) for start, end in zip(first, last, strict=True))
-    inner = [slice(one.start - start, one.stop - start) for one, start in zip(piece, first, strict=True)]
+    inner = [slice(span.start - start, span.stop - start) for span, start in zip(piece, first, strict=True)]
     return (rows, columns), (inner[0], inner[1])

@@ -1,4 +1,4 @@
-"""What is linear in the pixels: decoding, zero level, bias, dark and flat, gathered and done in one pass."""
+"""Linear detrending in one pass over the pixels: decoding, zero level, bias, dark and flat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING = np.zeros((0, 0), np.float32)
 _NO_LEVELS = np.zeros(0, np.float32)
 #: Rows that are done at a time: what masters take of memory is given back after each.
 _STRIP_ROWS = 512
-#: Of so many rows and columns one is enough to tell the usual variance of an image; fewer rows of a large one.
+#: Of so many rows and columns one is enough to give the usual variance of an image; fewer rows of a large one.
 _SAMPLE_PX, _SAMPLE_ROWS = 8, 64
 
 
@@ -71,17 +71,27 @@ class LinearPass:
     def numbers(self) -> tuple[np.float32, ...]:
         """The numbers as the kernels want them."""
         values = (
-            self.saturation_adu, self.linearity_adu, self.dark_scale, self.read_variance, self.inverse_gain,
-            float(self.begins), self.bias_weight,
-        )  # fmt: skip
+            self.saturation_adu,
+            self.linearity_adu,
+            self.dark_scale,
+            self.read_variance,
+            self.inverse_gain,
+            float(self.begins),
+            self.bias_weight,
+        )
         return tuple(np.float32(value) for value in values)
 
     @property
     def planes(self) -> tuple[Pixels, ...]:
         """The planes as the kernels want them."""
         planes = (
-            self.bias, self.bias_err, self.dark, self.dark_err, self.inverse_flat, self.flat_err,
-        )  # fmt: skip
+            self.bias,
+            self.bias_err,
+            self.dark,
+            self.dark_err,
+            self.inverse_flat,
+            self.flat_err,
+        )
         levels = _NO_LEVELS if self.levels is None else self.levels
         return levels, *(_NOTHING if plane is None else plane for plane in planes)
 
@@ -198,12 +208,12 @@ def decode(source: StoredImage, window: tuple[slice, slice] | None = None) -> Pi
 
 def open_image(content: FileContent, extension: int | str | None = None) -> RawImage:
     """Decode the image of a file to native float32; parameters and errors are those of `open_stored`."""
-    found = open_stored(content, extension)
-    return RawImage(decode(found), found.header, found.extension, found.n_further)
+    stored = open_stored(content, extension)
+    return RawImage(decode(stored), stored.header, stored.extension, stored.n_further)
 
 
 def _converted(source: StoredImage) -> tuple[StoredImage, Any]:
-    """Return an image of other numbers as one of native floats: 32-bit integers need the longer mantissa meanwhile."""
+    """Return an image of other numbers as one of native floats: 32-bit integers need the longer mantissa."""
     work = np.float32 if source.stored.dtype.itemsize <= 2 else np.float64
     # What does not fit becomes infinite or NaN, and is masked.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Kernels: stored pixels become float32, are judged, and lose zero level, dark and flat, in one pass over memory.
+"""Kernels of the linear pass: stored pixels become float32, are judged, and lose zero level, dark and flat.
 
 Each row stays in the fastest cache while one short loop after the other goes over it; the compiler turns each into
 vector instructions. Integers of 16 bits and floats of 32 bits are read as they lie in the file; others are converted
@@ -36,7 +36,7 @@ def reduce_integers(
         Whether the bytes are in the other order than this machine's, whether the integers are signed, scale, zero,
         whether one stored value stands for none, and which.
     window : tuple of int
-        First row and column that are wanted; `out` tells how many.
+        First row and column that are wanted; `out` shows how many.
     numbers : tuple of float32
         Saturation and linearity level of raw pixels, dark scale, read noise squared, 1/gain, whether the variance
         begins here, and the weight of the error of the bias.

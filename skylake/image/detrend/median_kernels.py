@@ -1,4 +1,4 @@
-"""Kernels: medians of five, seven or nine pixels in a line.
+"""Kernels of medians of five, seven or nine pixels in a line.
 
 Each is a few comparisons in a fixed order, which a processor does for many pixels at once.
 """
@@ -78,9 +78,14 @@ def medians_of_seven(values: Values, step: int, medians: Values) -> None:
     """Take the median of seven values, as :func:`medians_of_five` does of five."""
     for k in range(3 * step, values.size - 3 * step):
         medians[k] = _of_seven(
-            values[k - 3 * step], values[k - 2 * step], values[k - step], values[k],
-            values[k + step], values[k + 2 * step], values[k + 3 * step],
-        )  # fmt: skip
+            values[k - 3 * step],
+            values[k - 2 * step],
+            values[k - step],
+            values[k],
+            values[k + step],
+            values[k + 2 * step],
+            values[k + 3 * step],
+        )
 
 
 @kernel
@@ -88,6 +93,13 @@ def medians_of_nine(values: Values, step: int, medians: Values) -> None:
     """Take the median of nine values, as :func:`medians_of_five` does of five."""
     for k in range(4 * step, values.size - 4 * step):
         medians[k] = _of_nine(
-            values[k - 4 * step], values[k - 3 * step], values[k - 2 * step], values[k - step], values[k],
-            values[k + step], values[k + 2 * step], values[k + 3 * step], values[k + 4 * step],
-        )  # fmt: skip
+            values[k - 4 * step],
+            values[k - 3 * step],
+            values[k - 2 * step],
+            values[k - step],
+            values[k],
+            values[k + step],
+            values[k + 2 * step],
+            values[k + 3 * step],
+            values[k + 4 * step],
+        )

@@ -1,4 +1,4 @@
-"""Kernel: bad pixels are given the mean of what their row and their column let expect."""
+"""Kernel: bad pixels are given the mean of what is expected from their row and their column."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from skylake.core.jit import kernel
 
-#: Farther neighbours tell nothing of a pixel.
+#: Farther neighbours say nothing about a pixel.
 _REACH = 16
 
 

@@ -1,10 +1,10 @@
-"""How a camera turns from frame to frame: its attitude at an instant between frames, and how well that is known.
+"""Motion of a camera between frames: its attitude at an instant, and the error of that.
 
 A camera that follows the stars keeps its attitude against the sky, one that stands still keeps it against the ground;
 a wrong axis, a wrong rate or the rotation of the field of an altazimuth mount turn it slowly. So attitudes are
 rotations from the frame in which the camera moves least, and lie between two frames on the shortest turn from one to
-the other (Shoemake 1985, SIGGRAPH 19, 245). How far from there a frame really is, the frames tell each other: each is
-predicted from every pair around it.
+the other (Shoemake 1985, SIGGRAPH 19, 245). How far from there a frame really is follows from the frames themselves:
+each is predicted from every pair around it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FALSE_ALARM = 1e-3
 _LEAST_STEP_PX = 1.0
 #: So many frames have to be predicted by others before it can be said how well that goes.
 _LEAST_PREDICTED = 2
-#: The chance at which a frame is left alone where its field has too few frames to tell of a step.
+#: The chance at which a frame is left alone where its field has too few frames to say about a step.
 _DOUBT = 1e-2
 #: Frames may be so many times farther apart than those of other fields over which others were predicted.
 _LONGER = 2.0
@@ -81,7 +81,7 @@ def stillest(mjd: Floats, axes: Floats) -> tuple[Ground, npt.NDArray[np.bool_]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class InterpolatedLens:
     """Where a camera points between two frames.
 
     Attributes
@@ -140,7 +140,7 @@ class Track:
 
     def between(
         self, mjd: float, before: int, fit_px: float = 0.0, others: Sequence[Track] = ()
-    ) -> Between | None:
+    ) -> InterpolatedLens | None:
         """Return where the camera points at an instant between the frames `before` and the next.
 
         Parameters
@@ -148,18 +148,18 @@ class Track:
         mjd : float
         before : int
         fit_px : float
-            How well stars tell the place of a frame: so much of what frames differ by is no motion.
+            How well stars give the place of a frame: so much of what frames differ by is no motion.
         others : sequence of Track
             Other fields of the night. Where the frames of this one are too few to predict each other, those of others
-            tell how well that goes, and how far the camera moves between frames.
+            show how well that goes, and how far the camera moves between frames.
 
         Returns
         -------
         Between or None
-            None if the frames tell that the field may be another after the instant than before it, or are too far
+            None if the frames show that the field may be another after the instant than before it, or are too far
             apart for what is known of the camera.
         """
-        triples, others = _Triples.of(self, before), [one for one in others if len(one.mjd) > 2]
+        triples, others = _Triples.of(self, before), [track for track in others if len(track.mjd) > 2]
         if triples.n_predicted < _LEAST_PREDICTED:
             triples = _Triples.beside(others)
             if triples.n_predicted < _LEAST_PREDICTED:
@@ -170,13 +170,13 @@ class Track:
             return None
         first, last = self.mjd[before], self.mjd[before + 1]
         terms = _terms(np.array([first]), np.array([mjd]), np.array([last]))
-        # Few frames tell their variance badly. Of Student's factor, n / (n - 1), less is left where they are more,
+        # Few frames give their variance badly. Of Student's factor, n / (n - 1), less is left where they are more,
         # since terms of which none is below 0 come out too large then.
         n = triples.n_predicted
         parts = triples.variances(np.ones(triples.squares.size, bool))
         # The frame that was predicted had an error of its own, which belongs to none that is still to be placed.
         variance = (float(terms[0] @ parts) - min(fit_px**2, float(parts[0]))) * (1.0 + 2.0 / (n * (n - 1)))
-        return Between(self._lens_at(mjd, before), math.sqrt(max(variance, 0.0) + self.misfit_px**2))
+        return InterpolatedLens(self._lens_at(mjd, before), math.sqrt(max(variance, 0.0) + self.misfit_px**2))
 
     def _lens_at(self, mjd: float, before: int) -> Lens:
         """Return the lens on the shortest turn from a frame to the next."""
@@ -184,8 +184,8 @@ class Track:
         attitude = _moved(self.attitudes[[before]], self.attitudes[[before + 1]], np.array([share]))[0]
         return self.lens.turned(attitude @ to_ground(mjd, self.ground))
 
-    def _between_two(self, mjd: float, before: int) -> Between | None:
-        """Return the same where nothing but the two frames tells of the camera, if they are near to each other.
+    def _between_two(self, mjd: float, before: int) -> InterpolatedLens | None:
+        """Return the same where nothing but the two frames says about the camera, if they are near to each other.
 
         How far it has moved between them bounds the error. Wind that differs from frame to frame gives three quarters
         of the squared distance, a step anywhere between them or a random walk a quarter, a steady drift nothing.
@@ -195,10 +195,10 @@ class Track:
         if gap > _SHORT_DAYS or moved > _MOST_MOVED_PX:
             return None
         variance = 0.75 * (moved**2 + _CHANCE_PX**2)
-        return Between(self._lens_at(mjd, before), math.sqrt(variance + self.misfit_px**2))
+        return InterpolatedLens(self._lens_at(mjd, before), math.sqrt(variance + self.misfit_px**2))
 
     def _moves_as(self, others: Sequence[Track], before: int) -> bool:
-        """Tell whether the camera has moved between two frames as between those of other fields, and in such a time.
+        """Return whether the camera has moved between two frames as between those of other fields, and in such a time.
 
         A drift takes it along a little more or less in each field; a step, as to another place of a field, is known by
         being longer than the others by more than chance.
@@ -206,15 +206,15 @@ class Track:
         from scipy.special import fdtrc
 
         gap = float(self.mjd[before + 1] - self.mjd[before])
-        if gap > _LONGER * max(float(np.max(one.mjd[2:] - one.mjd[:-2])) for one in others):
+        if gap > _LONGER * max(float(np.max(track.mjd[2:] - track.mjd[:-2])) for track in others):
             return False
-        usual = np.concatenate([one._rates(2) for one in others])
-        middle = np.median(usual, axis=0)
-        spread = float(np.sum((MAD_TO_SIGMA * np.median(np.abs(usual - middle), axis=0)) ** 2))
+        rates = np.concatenate([track._rates(2) for track in others])
+        middle = np.median(rates, axis=0)
+        spread = float(np.sum((MAD_TO_SIGMA * np.median(np.abs(rates - middle), axis=0)) ** 2))
         away = float(np.sum((self._rates()[before] - middle) ** 2))
         if away * gap**2 <= _LEAST_STEP_PX**2:
             return True
-        return bool(spread > 0.0 and fdtrc(2, 2 * len(usual), away / spread) >= _DOUBT)
+        return bool(spread > 0.0 and fdtrc(2, 2 * len(rates), away / spread) >= _DOUBT)
 
     def _rates(self, apart: int = 1) -> Floats:
         """Return how the camera turned from frames to others `apart` later, pixels a day about three axes, (n, 3)."""
@@ -224,7 +224,7 @@ class Track:
         later, earlier = self.attitudes[apart:], self.attitudes[:-apart]
         turns = Rotation.from_matrix(later @ np.swapaxes(earlier, -1, -2)).as_rotvec()
         moves = turns @ np.linalg.cholesky(self.metric) / np.where(length > 0.0, length, 1.0)[:, None]
-        # Frames of one and the same time tell no rate.
+        # Frames of one and the same time give no rate.
         return np.asarray(np.where(length[:, None] > 0.0, moves, 0.0))
 
 
@@ -308,12 +308,12 @@ class _Triples:
     @classmethod
     def beside(cls, tracks: Sequence[Track]) -> _Triples:
         """Predict each frame of other fields from the one before and the one after it."""
-        found = []
+        triples = []
         for track in tracks:
             j = np.arange(1, len(track.mjd) - 1)
-            found.append(cls._predicted(track, j - 1, j, j + 1, -1))
-        squares = np.concatenate([np.zeros(0), *(one.squares for one in found)])
-        terms = np.concatenate([np.zeros((0, 3)), *(one.terms for one in found)])
+            triples.append(cls._predicted(track, j - 1, j, j + 1, -1))
+        squares = np.concatenate([np.zeros(0), *(triple.squares for triple in triples)])
+        terms = np.concatenate([np.zeros((0, 3)), *(triple.terms for triple in triples)])
         return cls(squares, terms, np.arange(squares.size), np.zeros(squares.size, bool))
 
     @classmethod
@@ -344,14 +344,14 @@ class _Triples:
 
         terms, squares = self.terms[some], self.squares[some]
         expected = np.full(squares.size, max(float(squares.mean()), _LEAST_VARIANCE))
-        found: Any = np.zeros(3)
+        solution: Any = np.zeros(3)
         for _ in range(_ROUNDS):
-            found, _ = nnls(terms / expected[:, None], squares / expected)
-            expected = np.maximum(terms @ found, _LEAST_VARIANCE)
-        return np.asarray(found)
+            solution, _ = nnls(terms / expected[:, None], squares / expected)
+            expected = np.maximum(terms @ solution, _LEAST_VARIANCE)
+        return np.asarray(solution)
 
     def parted(self) -> bool:
-        """Tell whether frames before and after an instant disagree by more than those of one side among themselves.
+        """Return whether frames before and after an instant disagree by more than those of one side among themselves.
 
         The ratio of variances follows the distribution of F, two coordinates to each frame.
         """

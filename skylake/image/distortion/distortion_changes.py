@@ -1,9 +1,9 @@
-"""When the distortion of a camera has changed: frames in the order of time against what was learnt before.
+"""Detection of changes of the distortion of a camera, frame by frame in the order of time.
 
-Each frame tells how far the common parameters of its lens are from those that were learnt, and how well. What frames
-tell adds up, so the last few of them are judged together: a generalised likelihood ratio over windows that end with
-the newest frame (Willsky & Jones 1976, IEEE Trans. Autom. Control 21, 108). One frame that is spoilt is no change of
-the camera: the others must show it too.
+Each frame shows how far the common parameters of its lens are from those that were learnt, and how well. The
+information of frames adds up, so the last few of them are judged together: a generalised likelihood ratio over
+windows that end with the newest frame (Willsky & Jones 1976, IEEE Trans. Autom. Control 21, 108). One frame that is
+spoilt is no change of the camera: the others must show it too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from skylake.image.distortion.distortion_model import Distortion
 from skylake.image.distortion.joint_fit import OWN, SHARED
 from skylake.image.wcs.crossvalidation import inverse
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import Pairs, fit_lens
+from skylake.image.wcs.lens_fit import StarPairs, fit_lens
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ MEMORY = _WINDOWS[-1]
 #: windows for each frame, and most of their frames in common: one false alarm in some hundred thousand frames.
 _FALSE_ALARM, _WITHOUT_ONE = 1e-6, 1e-5
 #: A division of frames is judged once, not with each frame that comes: without any one of them more may be chance, if
-#: no frame is less likely to have what the others tell.
+#: no frame is less likely to agree with the others.
 _WITHOUT_ONE_OF_SOME, _DISAGREEING = 1e-3, 1e-3
 #: Starts whose sum of squares is less than that of the best by no more may be the right one: one frame in a thousand
 #: adds as much by chance (chi-square of seven numbers). Pauses count that are so many times that before the best.
@@ -45,8 +45,8 @@ _GRID = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What frames tell of the common parameters, less those that were learnt, in units of what is expected of a lens.
+class Information:
+    """Fisher information of frames on the common parameters, less those learnt, in units of what is expected.
 
     Attributes
     ----------
@@ -59,15 +59,15 @@ class Told:
     matrix: Floats
     gradient: Floats
 
-    def __add__(self, other: Told) -> Told:
-        return Told(self.matrix + other.matrix, self.gradient + other.gradient)
+    def __add__(self, other: Information) -> Information:
+        return Information(self.matrix + other.matrix, self.gradient + other.gradient)
 
-    def __sub__(self, other: Told) -> Told:
-        return Told(self.matrix - other.matrix, self.gradient - other.gradient)
+    def __sub__(self, other: Information) -> Information:
+        return Information(self.matrix - other.matrix, self.gradient - other.gradient)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DistortionChange:
     """A change of distortion.
 
     Attributes
@@ -87,8 +87,10 @@ class Found:
     chance: float
 
 
-def tell(distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int]) -> Told:
-    """Return what the stars of a frame tell of the distortion of its camera.
+def information_of(
+    distortion: Distortion, lens: Lens, pairs: StarPairs, shape: tuple[int, int]
+) -> Information:
+    """Return what the stars of a frame say about the distortion of its camera.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def tell(distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int
         As it was learnt before.
     lens : Lens
         Of the frame, to some pixels.
-    pairs : Pairs
+    pairs : StarPairs
     shape : tuple of int
         Height and width of the image.
     """
@@ -107,16 +109,16 @@ def tell(distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int
     away = (free.lens.parameters() - distortion.model.parameters())[SHARED] / units
     known = inverse(free.covariance[np.ix_(SHARED, SHARED)]) * np.outer(units, units)
     # What is expected of any lens pulls the fit towards what was learnt; the stars alone are wanted.
-    return Told(known - np.eye(len(SHARED)), known @ away)
+    return Information(known - np.eye(len(SHARED)), known @ away)
 
 
-def spread_of(distortion: Distortion, told: Sequence[Told], shape: tuple[int, int]) -> float:
+def spread_of(distortion: Distortion, frames: Sequence[Information], shape: tuple[int, int]) -> float:
     """Return how many times the variance that their stars explain the frames of an epoch differ by; at least 1."""
-    return _spread_of([_judge(distortion, one, shape)[:2] for one in told])
+    return _spread_of([_judge(distortion, frame, shape)[:2] for frame in frames])
 
 
 def _spread_of(judged: Sequence[tuple[float, int]]) -> float:
-    """Return how many times its median, as chance has it, the sum of squares of so many numbers is; at least 1."""
+    """Return how many times its median, by chance, the sum of squares of so many numbers is; at least 1."""
     from scipy.special import gammaincinv
 
     ratios = [squares / (2.0 * float(gammaincinv(0.5 * number, 0.5))) for squares, number in judged if number]
@@ -124,9 +126,9 @@ def _spread_of(judged: Sequence[tuple[float, int]]) -> float:
 
 
 def find_change(
-    distortion: Distortion, told: Sequence[Told], times: Sequence[float], shape: tuple[int, int]
-) -> Found | None:
-    """Tell whether the last frames want another distortion, and since when.
+    distortion: Distortion, frames: Sequence[Information], times: Sequence[float], shape: tuple[int, int]
+) -> DistortionChange | None:
+    """Return whether the last frames want another distortion, and since when.
 
     Cameras are touched while they do not observe, so of starts that are nearly as good that after the longest pause
     is taken.
@@ -134,39 +136,41 @@ def find_change(
     Parameters
     ----------
     distortion : Distortion
-    told : sequence of Told
-        What the frames up to the newest tell, in the order of time; the last :data:`MEMORY` of them count.
+    frames : sequence of Information
+        That of the frames up to the newest, in the order of time; the last :data:`MEMORY` of them count.
     times : sequence of float
         Of the frames.
     shape : tuple of int
     """
-    alarms = [shows_change(distortion, told[-size:], shape) for size in _WINDOWS if size <= len(told)]
+    alarms = [shows_change(distortion, frames[-size:], shape) for size in _WINDOWS if size <= len(frames)]
     if not any(alarms):
         return None
-    first = max(len(told) - MEMORY, 0)
-    starts = range(first, len(told) - 1)
-    judged = {n: _judge(distortion, reduce(add, told[n:]), shape)[0] / distortion.spread for n in starts}
+    first = max(len(frames) - MEMORY, 0)
+    starts = range(first, len(frames) - 1)
+    judged = {n: _judge(distortion, reduce(add, frames[n:]), shape)[0] / distortion.spread for n in starts}
     start = _likeliest(judged, times)
-    if len(told) - start < _WINDOWS[0]:
-        return None  # so few frames do not make an epoch: the next ones will tell
-    return change_at(distortion, told, start, shape)
+    if len(frames) - start < _WINDOWS[0]:
+        return None  # so few frames do not make an epoch: the next ones will show
+    return change_at(distortion, frames, start, shape)
 
 
-def change_at(distortion: Distortion, told: Sequence[Told], start: int, shape: tuple[int, int]) -> Found:
+def change_at(
+    distortion: Distortion, frames: Sequence[Information], start: int, shape: tuple[int, int]
+) -> DistortionChange:
     """Return the change that frames show from one of them on.
 
     Parameters
     ----------
     distortion : Distortion
         As it was before.
-    told : sequence of Told
+    frames : sequence of Information
     start : int
         The first frame with the new one, by its place.
     shape : tuple of int
     """
-    squares, number, away = _judge(distortion, reduce(add, told[start:]), shape)
+    squares, number, away = _judge(distortion, reduce(add, frames[start:]), shape)
     shift = displacement(distortion.model, away, shape)
-    return Found(start, *shift, _chance(squares / distortion.spread, number))
+    return DistortionChange(start, *shift, _chance(squares / distortion.spread, number))
 
 
 def _likeliest(judged: Mapping[int, float], times: Sequence[float]) -> int:
@@ -179,19 +183,19 @@ def _likeliest(judged: Mapping[int, float], times: Sequence[float]) -> int:
 
 
 def likely_division(
-    distortion: Distortion, told: Sequence[Told], times: Sequence[float], shape: tuple[int, int]
+    distortion: Distortion, frames: Sequence[Information], times: Sequence[float], shape: tuple[int, int]
 ) -> int | None:
     """Return where frames that a distortion was learnt from divide best into those before and after a change.
 
     Such a distortion lies between the old one and the new, so that neither side need contradict it: the two
-    sides are compared with each other. What they tell is linear about it, so it need not be right. At least two frames
-    are on either side; one alone may be spoilt.
+    sides are compared with each other. Their information is linear about it, so it need not be right. At least two
+    frames are on either side; one alone may be spoilt.
 
     Parameters
     ----------
     distortion : Distortion
         Learnt from all of them.
-    told : sequence of Told
+    frames : sequence of Information
     times : sequence of float
         Of the frames.
     shape : tuple of int
@@ -202,43 +206,46 @@ def likely_division(
         The first frame after the change, by its place; None where chance alone would divide them so. Whether it
         is a change is to be judged by :func:`shows_division`, against what is learnt from one side.
     """
-    starts = range(_FEWEST_BESIDE, len(told) - _FEWEST_BESIDE + 1)
+    starts = range(_FEWEST_BESIDE, len(frames) - _FEWEST_BESIDE + 1)
     if not starts:
         return None
     # Over a change the frames of all pairs of neighbours but one agree.
     neighbours = [
-        _between(distortion, told[n : n + 1], told[n + 1 : n + 2], shape) for n in range(len(told) - 1)
+        _between(distortion, frames[n : n + 1], frames[n + 1 : n + 2], shape) for n in range(len(frames) - 1)
     ]
     spread = _spread_of(neighbours)
-    found = {n: _between(distortion, told[:n], told[n:], shape) for n in starts}
-    start = _likeliest({n: squares / spread for n, (squares, _) in found.items()}, times)
-    squares, number = found[start]
+    differences = {n: _between(distortion, frames[:n], frames[n:], shape) for n in starts}
+    start = _likeliest({n: squares / spread for n, (squares, _) in differences.items()}, times)
+    squares, number = differences[start]
     return start if _chance(squares / spread, number) < _FALSE_ALARM else None
 
 
 def _between(
-    distortion: Distortion, before: Sequence[Told], after: Sequence[Told], shape: tuple[int, int]
+    distortion: Distortion,
+    before: Sequence[Information],
+    after: Sequence[Information],
+    shape: tuple[int, int],
 ) -> tuple[float, int]:
-    """Return the sum of squares of the difference between what two lots of frames tell, and of how many numbers."""
+    """Return the sum of squares of the difference between two groups of frames, and of how many numbers."""
     units = distortion.expected(shape).sigma[SHARED]
-    one, other = reduce(add, before), reduce(add, after)
-    covariance = inverse(one.matrix + np.eye(len(SHARED)))
+    earlier, later = reduce(add, before), reduce(add, after)
+    covariance = inverse(earlier.matrix + np.eye(len(SHARED)))
     known = replace(distortion, covariance=covariance * np.outer(units, units))
-    beside = Told(other.matrix, other.gradient - other.matrix @ (covariance @ one.gradient))
+    beside = Information(later.matrix, later.gradient - later.matrix @ (covariance @ earlier.gradient))
     return _judge(known, beside, shape)[:2]
 
 
-def shows_division(distortion: Distortion, beside: Sequence[Told], shape: tuple[int, int]) -> bool:
-    """Tell whether the frames on one side of a likely division want another distortion than those on the other.
+def shows_division(distortion: Distortion, beside: Sequence[Information], shape: tuple[int, int]) -> bool:
+    """Return whether the frames on one side of a likely division want another distortion than those on the other.
 
-    As :func:`shows_change`; besides, frames that agree with each other need tell less each: one that is spoilt
+    As :func:`shows_change`; in addition, frames that agree with each other need say less each: one that is spoilt
     would not agree with the others.
 
     Parameters
     ----------
     distortion : Distortion
         Learnt from the other side.
-    beside : sequence of Told
+    beside : sequence of Information
         At least two.
     shape : tuple of int
     """
@@ -247,47 +254,53 @@ def shows_division(distortion: Distortion, beside: Sequence[Told], shape: tuple[
     if not shows_change(distortion, beside, shape, _WITHOUT_ONE_OF_SOME):
         return False
     apart = (
-        _between(distortion, [one], [*beside[:n], *beside[n + 1 :]], shape) for n, one in enumerate(beside)
+        _between(distortion, [frame], [*beside[:n], *beside[n + 1 :]], shape)
+        for n, frame in enumerate(beside)
     )
     return all(_chance(squares / distortion.spread, number) > _DISAGREEING for squares, number in apart)
 
 
 def shows_change(
-    distortion: Distortion, window: Sequence[Told], shape: tuple[int, int], without_one: float = _WITHOUT_ONE
+    distortion: Distortion,
+    window: Sequence[Information],
+    shape: tuple[int, int],
+    without_one: float = _WITHOUT_ONE,
 ) -> bool:
-    """Tell whether frames want another distortion, and not one of them alone.
+    """Return whether frames want another distortion, and not one of them alone.
 
     Parameters
     ----------
     distortion : Distortion
         Learnt from other frames.
-    window : sequence of Told
+    window : sequence of Information
         At least two.
     shape : tuple of int
     without_one : float
         The chance that is left of a change that there is not, whichever frame is left out.
     """
     whole = reduce(add, window)
-    wanted = [(whole, _FALSE_ALARM), *((whole - one, without_one) for one in window)]
-    for told, chance in wanted:
-        squares, number, away = _judge(distortion, told, shape)
+    wanted = [(whole, _FALSE_ALARM), *((whole - frame, without_one) for frame in window)]
+    for information, chance in wanted:
+        squares, number, away = _judge(distortion, information, shape)
         if number == 0 or _chance(squares / distortion.spread, number) > chance:
             return False
     return displacement(distortion.model, away, shape)[0] >= _LEAST_CHANGE_PX
 
 
-def _judge(distortion: Distortion, told: Told, shape: tuple[int, int]) -> tuple[float, int, Floats]:
-    """Return the sum of squares of what frames tell, of how many numbers, and the difference of the parameters.
+def _judge(
+    distortion: Distortion, information: Information, shape: tuple[int, int]
+) -> tuple[float, int, Floats]:
+    """Return the sum of squares of a difference, of how many numbers, and the difference of the parameters.
 
-    Directions of which the stars tell less than is expected of any lens do not count.
+    Directions of which the stars say less than is expected of any lens do not count.
     """
     units = distortion.expected(shape).sigma[SHARED]
-    strength, ways = np.linalg.eigh(told.matrix)
+    strength, ways = np.linalg.eigh(information.matrix)
     used = strength > 1.0
     if not used.any():
         return 0.0, 0, np.zeros(len(SHARED))
     ways, strength = ways[:, used], strength[used]
-    away = (ways.T @ told.gradient) / strength
+    away = (ways.T @ information.gradient) / strength
     learnt = ways.T @ (distortion.covariance / np.outer(units, units)) @ ways
     variance = np.diag(1.0 / strength) + learnt
     return float(away @ np.linalg.solve(variance, away)), int(used.sum()), (ways @ away) * units

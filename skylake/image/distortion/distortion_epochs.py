@@ -1,4 +1,4 @@
-"""The distortion of a camera over the time in which nobody touched it, and which one holds at an instant."""
+"""Epochs of the distortion of a camera, and which one holds at an instant."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ class Epoch:
         return self.distortion.model.mirrored
 
     def holds(self, mjd: float) -> bool:
-        """Tell whether it holds at an instant."""
+        """Return whether it holds at an instant."""
         return self.valid_from <= mjd < self.valid_to
 
     def fits(self, shape: tuple[int, int], mirrored: bool) -> bool:
-        """Tell whether it is of images of a size and parity."""
+        """Return whether it is of images of a size and parity."""
         return self.shape == shape and self.mirrored == mirrored
 
-    def contradicted(self, found: Refinement) -> bool:
-        """Tell whether the stars of a frame that was placed with it want another distortion."""
-        change = compare_distortion(self.distortion, found.lens, found.pairs, self.shape)
+    def contradicted(self, refinement: Refinement) -> bool:
+        """Return whether the stars of a frame that was placed with it want another distortion."""
+        change = compare_distortion(self.distortion, refinement.lens, refinement.pairs, self.shape)
         return change is not None and change.changed
 
     def in_file(self, offset: tuple[float, float], step: int, shape: tuple[int, int]) -> Epoch:
@@ -142,8 +142,8 @@ class Epoch:
 
 def epoch_at(epochs: Sequence[Epoch], mjd: float, shape: tuple[int, int]) -> Epoch | None:
     """Return the newest version of the epoch that holds at an instant for images of a size; None without one."""
-    fitting = [one for one in epochs if one.shape == shape and one.holds(mjd)]
-    return max(fitting, key=lambda one: (one.number, one.version), default=None)
+    fitting = [epoch for epoch in epochs if epoch.shape == shape and epoch.holds(mjd)]
+    return max(fitting, key=lambda epoch: (epoch.number, epoch.version), default=None)
 
 
 def in_force(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
@@ -151,6 +151,6 @@ def in_force(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
 
     When all is learnt anew, the first epoch that then comes takes the place of all that were before.
     """
-    newest = {one.number: one for one in sorted(epochs, key=lambda one: one.version)}
-    first = {one.shape: number for number, one in sorted(newest.items()) if math.isinf(one.valid_from)}
+    newest = {epoch.number: epoch for epoch in sorted(epochs, key=lambda epoch: epoch.version)}
+    first = {epoch.shape: number for number, epoch in sorted(newest.items()) if math.isinf(epoch.valid_from)}
     return tuple(newest[number] for number in sorted(newest) if number >= first.get(newest[number].shape, 0))

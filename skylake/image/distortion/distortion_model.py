@@ -1,4 +1,4 @@
-"""The distortion of a camera: learnt from the stars of many frames, then held while each frame is pointed."""
+"""Distortion of a camera, learnt from the stars of many frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skylake.image.distortion.joint_fit import OWN, SHARED, fit_jointly, identities, needed_groups
 from skylake.image.wcs.crossvalidation import inverse
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import Expected, Pairs, fit_lens
+from skylake.image.wcs.lens_fit import LensPrior, StarPairs, fit_lens
 from skylake.image.wcs.lens_order import GROUPS, affordable
 
 Floats = npt.NDArray[np.float64]
@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.intp]
 #: The chance of a change that there is not, and how far a change must move stars to matter (pixels, root mean square).
 _FALSE_ALARM = 1e-4
 _LEAST_CHANGE_PX = 0.05
-#: A frame needs so many stars to tell whether all parameters are what they were.
+#: A frame needs so many stars to show whether all parameters are what they were.
 _LEAST_STARS = 20
 _GRID = 12
 
@@ -51,12 +51,12 @@ class Distortion:
     n_stars: int
     spread: float = 1.0
 
-    def expected(self, shape: tuple[int, int]) -> Expected:
+    def expected(self, shape: tuple[int, int]) -> LensPrior:
         """Return what is expected of a frame of the camera: this distortion, and a stretch near the usual one."""
-        return Expected(self.model.parameters(), Expected.usual(self.model, shape).sigma)
+        return LensPrior(self.model.parameters(), LensPrior.default(self.model, shape).sigma)
 
-    def expected_with_errors(self, shape: tuple[int, int]) -> Expected:
-        """Return the same with the errors of the distortion, which are then part of those of a lens that has it."""
+    def expected_with_errors(self, shape: tuple[int, int]) -> LensPrior:
+        """Return the same with the errors of the distortion, which are then part of those of a lens with it."""
         covariance = np.zeros((len(NAMES), len(NAMES)))
         covariance[np.ix_(SHARED, SHARED)] = self.spread * self.covariance
         return replace(self.expected(shape), covariance=covariance)
@@ -78,7 +78,7 @@ class Distortion:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DistortionCheck:
     """Whether a frame has the distortion that was learnt.
 
     Attributes
@@ -102,9 +102,9 @@ class Change:
 
 def learn_distortion(
     lenses: Sequence[Lens],
-    frames: Sequence[Pairs],
+    frames: Sequence[StarPairs],
     shape: tuple[int, int],
-    expected: Expected | None = None,
+    expected: LensPrior | None = None,
     groups: Sequence[str] | None = None,
 ) -> tuple[Distortion, list[Lens]]:
     """Fit one distortion, and an attitude and focal length for each frame, to the stars of all.
@@ -135,17 +135,17 @@ def learn_distortion(
     """
     if len({(lens.projection, lens.mirrored) for lens in lenses}) != 1:
         raise ValueError("a camera has one projection and one parity, and at least one frame")
-    known = Expected.usual(lenses[0], shape) if expected is None else expected
+    known = LensPrior.default(lenses[0], shape) if expected is None else expected
     stars = identities(frames)
-    # What is wrong with the place of a star is so in all frames: only other stars tell more.
+    # What is wrong with the place of a star is so in all frames: only other stars say more.
     n_stars = 1 + max(int(star.max()) for star in stars)
     able = [group for group in affordable(n_stars) if not set(GROUPS[group]) & set(OWN)]
     joint = fit_jointly(lenses, frames, known, able)
     scatter = joint.scatter_px
     shares = counted_once(frames, stars, scatter)
     full = fit_jointly(joint.lenses, frames, known, able, shares)
-    kept = needed_groups(full, frames, known, able, shares) if groups is None else list(groups)
-    joint = full if kept == able else fit_jointly(full.lenses, frames, known, kept, shares)
+    chosen = needed_groups(full, frames, known, able, shares) if groups is None else list(groups)
+    joint = full if chosen == able else fit_jointly(full.lenses, frames, known, chosen, shares)
     covariance = _with_unknown(full.covariance, known)
     return Distortion(_model_of(joint.lenses), covariance, scatter, len(frames), n_stars), joint.lenses
 
@@ -159,11 +159,11 @@ def _model_of(lenses: Sequence[Lens]) -> Lens:
 
 def fitted_groups(model: Lens, shape: tuple[int, int]) -> list[str]:
     """Return the groups of parameters of a distortion that are not what is expected of any lens."""
-    away = model.parameters() != Expected.usual(model, shape).values
+    away = model.parameters() != LensPrior.default(model, shape).values
     return [name for name, group in GROUPS.items() if not set(group) & set(OWN) and away[list(group)].any()]
 
 
-def counted_once(frames: Sequence[Pairs], stars: Sequence[Indices], scatter_px: float) -> list[Floats]:
+def counted_once(frames: Sequence[StarPairs], stars: Sequence[Indices], scatter_px: float) -> list[Floats]:
     """Return the shares of their weight with which a scatter that is the same in all frames is not averaged over them.
 
     The error of the mean of m places of a star is then that of their noise, with the whole scatter of its own:
@@ -177,7 +177,7 @@ def counted_once(frames: Sequence[Pairs], stars: Sequence[Indices], scatter_px: 
     ]
 
 
-def _with_unknown(covariance: Floats, known: Expected) -> Floats:
+def _with_unknown(covariance: Floats, known: LensPrior) -> Floats:
     """Return a covariance in which parameters that were not fitted have the variance that is expected of them."""
     fixed = np.flatnonzero(np.diag(covariance) == 0.0)
     filled = covariance.copy()
@@ -186,16 +186,16 @@ def _with_unknown(covariance: Floats, known: Expected) -> Floats:
 
 
 def compare_distortion(
-    distortion: Distortion, lens: Lens, pairs: Pairs, shape: tuple[int, int]
-) -> Change | None:
-    """Tell whether the stars of a frame want another distortion than the one that was learnt.
+    distortion: Distortion, lens: Lens, pairs: StarPairs, shape: tuple[int, int]
+) -> DistortionCheck | None:
+    """Return whether the stars of a frame want another distortion than the one that was learnt.
 
     Parameters
     ----------
     distortion : Distortion
     lens : Lens
         Of the frame, to some pixels.
-    pairs : Pairs
+    pairs : StarPairs
         Its matched stars: matched widely enough that a change has not lost them.
     shape : tuple of int
         Height and width of the image.
@@ -212,7 +212,7 @@ def compare_distortion(
         return None
     expected = distortion.expected(shape)
     held = fit_lens(distortion.applied(lens), pairs, OWN, expected)
-    # What the stars do not tell stays what it was, and makes no difference.
+    # What the stars do not constrain stays what it was, and makes no difference.
     free = fit_lens(held.lens, pairs, np.arange(len(NAMES)), expected)
     difference = (free.lens.parameters() - distortion.model.parameters())[SHARED]
     covariance = free.covariance[np.ix_(SHARED, SHARED)] + distortion.covariance
@@ -223,4 +223,4 @@ def compare_distortion(
     )
     there = held.lens.to_pixels(free.lens.to_vectors(x, y))
     shift = math.sqrt(float(np.nanmean((there[0] - x) ** 2 + (there[1] - y) ** 2)))
-    return Change(shift, float(gammaincc(0.5 * len(SHARED), 0.5 * squares)), len(pairs.x))
+    return DistortionCheck(shift, float(gammaincc(0.5 * len(SHARED), 0.5 * squares)), len(pairs.x))

@@ -1,4 +1,4 @@
-"""The focal plane of a mosaic: detectors of one exposure share the attitude of the telescope, their places stay.
+"""Focal plane of a mosaic camera: where its detectors are, from exposures that they share.
 
 Of each frame the attitude is known by its own stars. That of a detector is the attitude of the telescope, then
 its place in the focal plane::
@@ -37,7 +37,7 @@ _NULL = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class Orientations:
-    """Frames whose stars tell their attitude.
+    """Frames whose stars give their attitude.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class FocalPlane:
         From the focal plane to each image.
     covariance : ndarray, shape (chips, 3, 3)
         Of turns about the axes of each image, rad squared; NaN for a chip that no chain of exposures in common leads
-        to from those that most are connected with: how groups of chips stand to each other nobody knows then.
+        to from those that most are connected with: how groups of chips stand to each other is then unknown.
     attitudes : ndarray, shape (exposures, 3, 3)
         From ICRS to the focal plane.
     attitude_covariance : ndarray, shape (exposures, 3, 3)
@@ -108,17 +108,17 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
         turns, shifts = normal.steps()
         places = np.array([rotation_matrix(turn) @ place for turn, place in zip(turns, places, strict=True)])
         attitudes = np.array(
-            [rotation_matrix(shift) @ one for shift, one in zip(shifts, attitudes, strict=True)]
+            [rotation_matrix(shift) @ attitude for shift, attitude in zip(shifts, attitudes, strict=True)]
         )
         residuals = _residuals(frames, places, attitudes)
-        # The first round brings a rough start near; only then do residuals tell of errors.
+        # The first round brings a rough start near; only then do residuals say about errors.
         if number:
             scatter = _scatter(frames, residuals)
             weights = _weights(frames, residuals, scatter)
         normal = _Normal.of(frames, places, attitudes, scatter, weights)
         if number > 2 and max(np.abs(turns).max(), np.abs(shifts).max()) < _STILL:
             break
-    # Residuals of a normal distribution lose hardly any information by the weights; those without weight told nothing.
+    # Residuals of a normal distribution lose hardly any information by the weights; those without weight gave nothing.
     normal = _Normal.of(frames, places, attitudes, scatter, (weights > 0.0).astype(float))
     known = _connected(frames, weights, len(places))
     places, attitudes = _gauged(places, attitudes, start, known)
@@ -128,7 +128,7 @@ def fit_focal_plane(frames: Orientations, start: Floats, n_exposures: int) -> Fo
 
 
 def _connected(frames: Orientations, weights: Floats, n_chips: int) -> npt.NDArray[np.bool_]:
-    """Tell which chips belong to the largest group that exposures in common connect, shape (chips,)."""
+    """Return which chips belong to the largest group that exposures in common connect, shape (chips,)."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -154,7 +154,7 @@ def _gauged(
         return places, attitudes
     for _ in range(_ROUNDS):
         moved = [
-            rotation_vector(one.T @ place) for one, place in zip(start[known], places[known], strict=True)
+            rotation_vector(first.T @ place) for first, place in zip(start[known], places[known], strict=True)
         ]
         common = np.mean(moved, axis=0)
         back = rotation_matrix(-common)
@@ -178,13 +178,15 @@ def attitude_from(
         Standard errors of the places: they count as errors of the frames.
     scatter : tuple of float
     """
-    told = Orientations(
-        np.zeros(len(frames.chip), np.intp), frames.chip, frames.matrix, np.hypot(frames.sigma,
-        place_sigma[frames.chip])
-    )  # fmt: skip
-    attitude = _first_attitudes(told, places, 1)
+    orientations = Orientations(
+        np.zeros(len(frames.chip), np.intp),
+        frames.chip,
+        frames.matrix,
+        np.hypot(frames.sigma, place_sigma[frames.chip]),
+    )
+    attitude = _first_attitudes(orientations, places, 1)
     for _ in range(_ROUNDS):
-        normal = _Normal.of(told, places, attitude, scatter, np.ones(len(told.chip)))
+        normal = _Normal.of(orientations, places, attitude, scatter, np.ones(len(orientations.chip)))
         shift = normal.inverse[0] @ normal.gradient[0]
         attitude = np.array([rotation_matrix(shift) @ attitude[0]])
         if np.abs(shift).max() < _STILL:
@@ -228,7 +230,7 @@ def _weights(frames: Orientations, residuals: Floats, scatter: tuple[float, floa
 class _Normal:
     """The normal equations: of each exposure its inverse and gradient, and those of the places that are left.
 
-    The inverse is 0 where no frame tells of an exposure.
+    The inverse is 0 where no frame says about an exposure.
     """
 
     inverse: Floats
@@ -241,8 +243,13 @@ class _Normal:
 
     @classmethod
     def of(
-        cls, frames: Orientations, places: Floats, attitudes: Floats, scatter: tuple[float, float], weights: Floats
-    ) -> _Normal:  # fmt: skip
+        cls,
+        frames: Orientations,
+        places: Floats,
+        attitudes: Floats,
+        scatter: tuple[float, float],
+        weights: Floats,
+    ) -> _Normal:
         residuals = _residuals(frames, places, attitudes)
         precision = weights[:, None] / (frames.sigma**2 + np.array([scatter[0], scatter[0], scatter[1]]) ** 2)
         own, gradient = np.zeros_like(attitudes), np.zeros((len(attitudes), 3))
@@ -255,7 +262,7 @@ class _Normal:
         np.add.at(right, frames.chip, precision * residuals)
         for chip in range(len(places)):
             matrix[chip, :, chip] = np.diag(precision[frames.chip == chip].sum(axis=0))
-        inverse = np.array([_inverse(one) for one in own])
+        inverse = np.array([_inverse(block) for block in own])
         across = np.zeros((len(attitudes), len(places), 3, 3))
         across[frames.exposure, frames.chip] = leads
         back = across @ inverse[:, None]
@@ -288,12 +295,12 @@ def _inverse(matrix: Floats) -> Floats:
 
 
 def _pseudo_inverse(matrix: Floats) -> Floats:
-    """Return the inverse without the turns of the whole plane, which the frames do not tell."""
+    """Return the inverse without the turns of the whole plane, which the frames do not constrain."""
     # In units in which every turn is known equally well, so that small is small for angles and directions alike.
     scale = 1.0 / np.sqrt(np.where(np.diag(matrix) > 0.0, np.diag(matrix), np.inf))
     values, vectors = np.linalg.eigh(matrix * np.outer(scale, scale))
-    kept = values > _NULL * max(float(values.max(initial=0.0)), 1e-300)
-    inner = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    used = values > _NULL * max(float(values.max(initial=0.0)), 1e-300)
+    inner = (vectors[:, used] / values[used]) @ vectors[:, used].T
     return np.asarray(inner * np.outer(scale, scale))
 
 
@@ -310,11 +317,11 @@ def exposures_of(mjd: Sequence[float], chip: Sequence[int], apart_s: float = 1.0
     """
     order = np.lexsort((chip, mjd))
     number, seen, last = -1, set[int](), -math.inf
-    found = np.zeros(len(order), np.intp)
+    exposures = np.zeros(len(order), np.intp)
     for row in order:
         if mjd[row] - last > apart_s / 86400.0 or chip[row] in seen:
             number, seen = number + 1, set()
         last = mjd[row]
         seen.add(int(chip[row]))
-        found[row] = number
-    return found
+        exposures[row] = number
+    return exposures

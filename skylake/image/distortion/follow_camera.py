@@ -1,4 +1,4 @@
-"""Follows a camera through its frames in the order of time: learns its distortion, and tells when it changes."""
+"""Distortion of a camera through its frames in the order of time: learnt anew when it changes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from skylake.image.distortion.distortion_changes import (
     MEMORY,
-    Found,
-    Told,
+    DistortionChange,
+    Information,
     change_at,
     find_change,
+    information_of,
     likely_division,
     shows_division,
     spread_of,
-    tell,
 )
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.distortion.distortion_model import Distortion, fitted_groups, learn_distortion
 from skylake.image.distortion.joint_fit import OWN
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import Expected, Pairs, fit_lens
+from skylake.image.wcs.lens_fit import LensPrior, StarPairs, fit_lens
 from skylake.image.wcs.lens_order import with_projection
 
 #: Frames from which a distortion is first learnt, and the fewest of them; with fewer stars altogether it is not.
@@ -34,7 +34,7 @@ _FEWEST_AGAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MatchedFrame:
     """A frame with its stars.
 
     Attributes
@@ -44,14 +44,14 @@ class Seen:
         Middle of the exposure, UTC.
     lens : Lens
         Right to some pixels.
-    pairs : Pairs
+    pairs : StarPairs
         Matched so widely that stars are not lost if the distortion has changed.
     """
 
     frame_id: int
     mjd: float
     lens: Lens
-    pairs: Pairs
+    pairs: StarPairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,61 +62,84 @@ class Origin:
     catalog: str
     software: str
 
-    def learn(self, frames: Sequence[Seen], like: Epoch | None = None, why: str = "the first") -> Epoch:
+    def learn(
+        self, frames: Sequence[MatchedFrame], like: Epoch | None = None, why: str = "the first"
+    ) -> Epoch:
         """Learn a distortion from frames, as the next version of an epoch if one is given, else as the first."""
         lenses = _of_one_projection(frames, self.shape)
-        pairs = [one.pairs for one in frames]
-        found, placed = learn_distortion(lenses, pairs, self.shape)
-        told = [tell(found, lens, some, self.shape) for lens, some in zip(placed, pairs, strict=True)]
-        found = replace(found, spread=spread_of(found, told, self.shape))
-        times = [one.mjd for one in frames]
+        pairs = [frame.pairs for frame in frames]
+        distortion, placed = learn_distortion(lenses, pairs, self.shape)
+        information = [
+            information_of(distortion, lens, some, self.shape)
+            for lens, some in zip(placed, pairs, strict=True)
+        ]
+        distortion = replace(distortion, spread=spread_of(distortion, information, self.shape))
+        times = [frame.mjd for frame in frames]
         made = Epoch(
-            1, 1, -math.inf, math.inf, min(times), max(times), len(frames), self.shape, found,
-            _rms_px(placed, pairs), self._held_out_px(found, lenses, pairs), self.catalog, _sha256(frames),
-            self.software, why,
-        )  # fmt: skip
+            1,
+            1,
+            -math.inf,
+            math.inf,
+            min(times),
+            max(times),
+            len(frames),
+            self.shape,
+            distortion,
+            _rms_px(placed, pairs),
+            self._held_out_px(distortion, lenses, pairs),
+            self.catalog,
+            _sha256(frames),
+            self.software,
+            why,
+        )
         if like is None:
             return made
         return replace(
-            made, number=like.number, version=like.version, valid_from=like.valid_from, valid_to=like.valid_to,
-            first_mjd=min(like.first_mjd, made.first_mjd), last_mjd=max(like.last_mjd, made.last_mjd),
-            n_seen=max(like.n_seen, made.n_seen), why=like.why,
-        )  # fmt: skip
+            made,
+            number=like.number,
+            version=like.version,
+            valid_from=like.valid_from,
+            valid_to=like.valid_to,
+            first_mjd=min(like.first_mjd, made.first_mjd),
+            last_mjd=max(like.last_mjd, made.last_mjd),
+            n_seen=max(like.n_seen, made.n_seen),
+            why=like.why,
+        )
 
-    def _held_out_px(self, whole: Distortion, lenses: Sequence[Lens], pairs: Sequence[Pairs]) -> float:
+    def _held_out_px(self, whole: Distortion, lenses: Sequence[Lens], pairs: Sequence[StarPairs]) -> float:
         """Return how far stars of every other frame are from where the distortion of the others puts them."""
         if len(lenses) < 2 * _FEWEST_FRAMES:
             return math.nan
         groups = fitted_groups(whole.model, self.shape)
-        found, _ = learn_distortion(lenses[::2], pairs[::2], self.shape, groups=groups)
-        known = found.expected(self.shape)
+        distortion, _ = learn_distortion(lenses[::2], pairs[::2], self.shape, groups=groups)
+        known = distortion.expected(self.shape)
         held = [
-            fit_lens(found.applied(lens), some, OWN, known).lens
+            fit_lens(distortion.applied(lens), some, OWN, known).lens
             for lens, some in zip(lenses[1::2], pairs[1::2], strict=True)
         ]
         return _rms_px(held, pairs[1::2])
 
 
-def _of_one_projection(frames: Sequence[Seen], shape: tuple[int, int]) -> list[Lens]:
+def _of_one_projection(frames: Sequence[MatchedFrame], shape: tuple[int, int]) -> list[Lens]:
     """Return the lenses of frames, all with the projection that most of them have."""
-    names = [one.lens.projection for one in frames]
+    names = [frame.lens.projection for frame in frames]
     projection = max(sorted(set(names)), key=names.count)
     lenses = []
-    for one in frames:
-        lens = one.lens
+    for frame in frames:
+        lens = frame.lens
         if lens.projection != projection:
             start = with_projection(lens, projection)
-            lens = fit_lens(start, one.pairs, np.arange(len(NAMES)), Expected.usual(start, shape)).lens
+            lens = fit_lens(start, frame.pairs, np.arange(len(NAMES)), LensPrior.default(start, shape)).lens
         lenses.append(lens)
     return lenses
 
 
-def residuals_of(lens: Lens, pairs: Pairs) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def residuals_of(lens: Lens, pairs: StarPairs) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return measured minus predicted places, pixels, shape (2, n)."""
     return np.array([pairs.x, pairs.y]) - np.array(lens.to_pixels(pairs.vectors))
 
 
-def _rms_px(lenses: Sequence[Lens], pairs: Sequence[Pairs]) -> float:
+def _rms_px(lenses: Sequence[Lens], pairs: Sequence[StarPairs]) -> float:
     """Return the root mean square distance of stars from their lenses, without the one in a hundred farthest off."""
     squares = np.concatenate(
         [np.sum(residuals_of(lens, some) ** 2, axis=0) for lens, some in zip(lenses, pairs, strict=True)]
@@ -125,15 +148,15 @@ def _rms_px(lenses: Sequence[Lens], pairs: Sequence[Pairs]) -> float:
     return math.sqrt(float(squares.mean())) if squares.size else math.nan
 
 
-def _sha256(frames: Sequence[Seen]) -> str:
-    content = "\n".join(str(number) for number in sorted(one.frame_id for one in frames))
+def _sha256(frames: Sequence[MatchedFrame]) -> str:
+    content = "\n".join(str(number) for number in sorted(frame.frame_id for frame in frames))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
+def divided(frames: Sequence[MatchedFrame], origin: Origin) -> list[list[MatchedFrame]]:
     """Return frames in the order of time, those of one distortion together.
 
-    Where what frames tell divides them best the longer part is learnt, and the other one must contradict it: as a
+    The longer part of the likeliest division is learnt, and the other one must contradict it: as a
     whole, and whichever of its frames is left out. Then each part is looked at by itself.
 
     Parameters
@@ -151,20 +174,22 @@ def divided(frames: Sequence[Seen], origin: Origin) -> list[list[Seen]]:
 
 
 def _learnt_parts(
-    frames: Sequence[Seen], origin: Origin, learnt: Epoch | None = None
-) -> list[tuple[list[Seen], Epoch]]:
+    frames: Sequence[MatchedFrame], origin: Origin, learnt: Epoch | None = None
+) -> list[tuple[list[MatchedFrame], Epoch]]:
     """Return the parts of :func:`divided`, and what is learnt from each; `learnt` is that of all, if it is known."""
     whole = origin.learn(frames) if learnt is None else learnt
     distortion, shape = whole.distortion, origin.shape
-    told = [tell(distortion, one.lens, one.pairs, shape) for one in frames]
-    start = likely_division(distortion, told, [one.mjd for one in frames], shape)
+    information = [information_of(distortion, frame.lens, frame.pairs, shape) for frame in frames]
+    start = likely_division(distortion, information, [frame.mjd for frame in frames], shape)
     if start is None:
         return [(list(frames), whole)]
     sides = [frames[:start], frames[start:]]
     shorter, longer = sorted(sides, key=len)
     other = origin.learn(longer)
     known = other.distortion
-    if not shows_division(known, [tell(known, one.lens, one.pairs, shape) for one in shorter], shape):
+    if not shows_division(
+        known, [information_of(known, frame.lens, frame.pairs, shape) for frame in shorter], shape
+    ):
         return [(list(frames), whole)]
     return [part for side in sides for part in _learnt_parts(side, origin, other if side is longer else None)]
 
@@ -189,17 +214,17 @@ class Follower:
     def __init__(self, origin: Origin, epoch: Epoch | None = None, number: int = 1) -> None:
         self._origin, self._number = origin, number
         self.epochs = [] if epoch is None else [epoch]
-        self._waiting: list[Seen] = []
+        self._waiting: list[MatchedFrame] = []
         #: Those that the last epoch was learnt from, if it began here.
-        self._learnt: list[Seen] = []
-        self._last: list[tuple[Seen, Told]] = []
+        self._learnt: list[MatchedFrame] = []
+        self._last: list[tuple[MatchedFrame, Information]] = []
         self._before = -math.inf if epoch is None else epoch.first_mjd
 
-    def remember(self, frame: Seen) -> None:
+    def remember(self, frame: MatchedFrame) -> None:
         """Take a frame that was taken before: it is compared with those to come, and not judged."""
         self._note(frame)
 
-    def take(self, frame: Seen) -> Found | None:
+    def take(self, frame: MatchedFrame) -> DistortionChange | None:
         """Take the next frame; return the change that it reveals, if it does."""
         if not self.epochs:
             self._waiting.append(frame)
@@ -208,29 +233,29 @@ class Follower:
             return None
         self._note(frame)
         epoch = self.epochs[-1]
-        told, times = [one for _, one in self._last], [one.mjd for one, _ in self._last]
-        found = find_change(epoch.distortion, told, times, self._origin.shape)
-        if found is None:
+        information, times = [seen for _, seen in self._last], [seen.mjd for seen, _ in self._last]
+        change = find_change(epoch.distortion, information, times, self._origin.shape)
+        if change is None:
             self.epochs[-1] = replace(epoch, last_mjd=frame.mjd, n_seen=epoch.n_seen + 1)
         else:
-            self._change(epoch, found)
-        return found
+            self._change(epoch, change)
+        return change
 
     def finish(self) -> None:
         """Learn from the frames that there are, if they suffice."""
         if not self.epochs and self._waiting:
             self._begin()
 
-    def _note(self, frame: Seen) -> None:
-        told = tell(self.epochs[-1].distortion, frame.lens, frame.pairs, self._origin.shape)
-        self._last.append((frame, told))
+    def _note(self, frame: MatchedFrame) -> None:
+        information = information_of(self.epochs[-1].distortion, frame.lens, frame.pairs, self._origin.shape)
+        self._last.append((frame, information))
         if len(self._last) > MEMORY:
             self._before = self._last.pop(0)[0].mjd
 
     def _begin(self) -> None:
         """Learn the first epoch, and those after it if something changes among its frames."""
         frames, self._waiting = self._waiting, []
-        stars = sum(len(one.pairs.x) for one in frames)
+        stars = sum(len(frame.pairs.x) for frame in frames)
         if len(frames) < _FEWEST_FRAMES or stars < _FEWEST_STARS:
             self._waiting = frames
             return
@@ -244,28 +269,30 @@ class Follower:
                 for frame in some:
                     self.take(frame)
                 continue
-            found = self._found_by(some)
+            change = self._found_by(some)
             for frame in some:
                 self._note(frame)
-            self._change(self.epochs[-1], found)
+            self._change(self.epochs[-1], change)
 
-    def _found_by(self, frames: Sequence[Seen]) -> Found:
+    def _found_by(self, frames: Sequence[MatchedFrame]) -> DistortionChange:
         """Return the change that frames show, which follow those that were taken."""
         epoch, shape = self.epochs[-1], self._origin.shape
-        told = [tell(epoch.distortion, one.lens, one.pairs, shape) for one in frames]
-        return change_at(epoch.distortion, [*(one for _, one in self._last), *told], len(self._last), shape)
+        information = [information_of(epoch.distortion, frame.lens, frame.pairs, shape) for frame in frames]
+        return change_at(
+            epoch.distortion, [*(frame for _, frame in self._last), *information], len(self._last), shape
+        )
 
-    def _change(self, epoch: Epoch, found: Found) -> None:
+    def _change(self, epoch: Epoch, change: DistortionChange) -> None:
         """Begin an epoch with the frames that have a new distortion."""
-        new = [frame for frame, _ in self._last[found.start :]]
-        before = self._last[found.start - 1][0].mjd if found.start else self._before
+        new = [frame for frame, _ in self._last[change.start :]]
+        before = self._last[change.start - 1][0].mjd if change.start else self._before
         since = 0.5 * (before + new[0].mjd)
         epoch = self._without(epoch, before)
         n_seen = max(epoch.n_seen - (len(new) - 1), epoch.distortion.n_frames)
         self.epochs[-1] = replace(epoch, valid_to=since, last_mjd=before, n_seen=n_seen)
         why = (
-            f"stars are {found.corner_px:.2f} px from where epoch {epoch.number} puts them in the worst corner, "
-            f"{found.shift_px:.2f} px root mean square, though frames are pointed anew"
+            f"stars are {change.corner_px:.2f} px from where epoch {epoch.number} puts them in the worst corner, "
+            f"{change.shift_px:.2f} px root mean square, though frames are pointed anew"
         )
         learnt = self._origin.learn(new, why=why)
         self.epochs.append(
@@ -277,7 +304,7 @@ class Follower:
 
     def _without(self, epoch: Epoch, last_mjd: float) -> Epoch:
         """Return an epoch learnt without the last of its frames, where these turn out to have another distortion."""
-        mine = [one for one in self._learnt if one.mjd <= last_mjd]
+        mine = [frame for frame in self._learnt if frame.mjd <= last_mjd]
         if len(mine) == len(self._learnt) or len(mine) < _FEWEST_AGAIN:
             return epoch
         again = self._origin.learn(mine, why=epoch.why)

@@ -1,4 +1,4 @@
-"""Fits the lenses of many frames at once: some parameters are of each frame, the others of all."""
+"""Joint fit of the lenses of many frames: some parameters for each frame, the others shared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skylake.core.robust import biweight, intrinsic_scatter
 from skylake.image.wcs.crossvalidation import FOLDS, LinearProblem, inverse
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import CUT, Expected, Pairs, differences, fit_lens, known_or, precision
+from skylake.image.wcs.lens_fit import CUT, LensPrior, StarPairs, differences, fit_lens, known_or, precision
 from skylake.image.wcs.lens_order import GROUPS, POWERS, indices
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +28,7 @@ _ITERATIONS = 20
 _STILL_PX = 1e-4
 #: Places nearer than this in each coordinate (rad) are those of one star.
 _CELL = 5e-5
-#: So many frames tell which parameters are needed.
+#: So many frames give which parameters are needed.
 _MOST_FRAMES = 25
 
 
@@ -42,7 +42,7 @@ class JointFit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _FrameEquations:
     """The normal equations of one frame: its own inverse, across to what is shared, and its own gradient."""
 
     own: Floats
@@ -59,8 +59,8 @@ class _Frame:
 
 def fit_jointly(
     lenses: Sequence[Lens],
-    frames: Sequence[Pairs],
-    known: Expected,
+    frames: Sequence[StarPairs],
+    known: LensPrior,
     groups: Sequence[str],
     shares: Sequence[Floats] | None = None,
 ) -> JointFit:
@@ -101,11 +101,11 @@ def _shared(lens: Lens, common: Floats) -> Lens:
 
 
 def _assembled(
-    lenses: Sequence[Lens], frames: Sequence[Pairs], known: Expected, shares: Sequence[Floats] | None
-) -> tuple[float, Floats, Floats, list[_Frame]]:
+    lenses: Sequence[Lens], frames: Sequence[StarPairs], known: LensPrior, shares: Sequence[Floats] | None
+) -> tuple[float, Floats, Floats, list[_FrameEquations]]:
     """Return the scatter, and the normal equations of all parameters after those of the frames are eliminated."""
-    found = [differences(lens, pairs) for lens, pairs in zip(lenses, frames, strict=True)]
-    every = np.concatenate([residuals for residuals, _ in found], axis=1)
+    steps = [differences(lens, pairs) for lens, pairs in zip(lenses, frames, strict=True)]
+    every = np.concatenate([residuals for residuals, _ in steps], axis=1)
     sigma = np.concatenate([pairs.sigma for pairs in frames])
     seen = np.isfinite(every).all(axis=0)
     lost = len(OWN) * len(frames) + len(SHARED)
@@ -114,25 +114,25 @@ def _assembled(
     off = np.where(prior > 0.0, known.values - lenses[0].parameters(), 0.0)
     normal, gradient, parts = np.diag(prior), prior * off, []
     counted = [np.ones(len(pairs.x)) for pairs in frames] if shares is None else shares
-    for (residuals, derivatives), pairs, share in zip(found, frames, counted, strict=True):
+    for (residuals, derivatives), pairs, share in zip(steps, frames, counted, strict=True):
         weighted = derivatives * _weights(residuals, pairs, scatter) * share
         matrix = np.tensordot(weighted, derivatives, axes=([1, 2], [1, 2]))
         slope = np.tensordot(weighted, known_or(0.0, residuals), axes=([1, 2], [0, 1]))
         own = inverse(matrix[np.ix_(OWN, OWN)] + np.diag(prior[OWN]))
-        part = _Frame(own, matrix[OWN], slope[OWN], derivatives)
+        part = _FrameEquations(own, matrix[OWN], slope[OWN], derivatives)
         normal = normal + matrix - part.across.T @ own @ part.across
         gradient = gradient + slope - part.across.T @ own @ part.gradient
         parts.append(part)
     return scatter, normal, gradient, parts
 
 
-def _weights(residuals: Floats, pairs: Pairs, scatter: float) -> Floats:
+def _weights(residuals: Floats, pairs: StarPairs, scatter: float) -> Floats:
     precise = precision(pairs, scatter)
     squares = known_or(np.inf, np.sum(residuals**2, axis=0)) * precise
     return np.asarray(precise * biweight(np.sqrt(squares), CUT))
 
 
-def identities(frames: Sequence[Pairs]) -> list[Indices]:
+def identities(frames: Sequence[StarPairs]) -> list[Indices]:
     """Return numbers for the stars of each frame, from 0 on; a star has the same in all of them."""
     cells = np.floor(np.concatenate([pairs.vectors for pairs in frames]) / _CELL).astype(np.int64)
     number = np.asarray(np.unique(cells, axis=0, return_inverse=True)[1]).reshape(-1)
@@ -140,7 +140,11 @@ def identities(frames: Sequence[Pairs]) -> list[Indices]:
 
 
 def needed_groups(
-    joint: JointFit, frames: Sequence[Pairs], known: Expected, groups: Sequence[str], shares: Sequence[Floats]
+    joint: JointFit,
+    frames: Sequence[StarPairs],
+    known: LensPrior,
+    groups: Sequence[str],
+    shares: Sequence[Floats],
 ) -> list[str]:
     """Return the groups without which stars are predicted worse that the fit has seen in no frame.
 

@@ -1,4 +1,4 @@
-"""The header-data units of a FITS file: where they are and what their headers say."""
+"""Header-data units of a FITS file: where they are, and their headers."""
 
 from __future__ import annotations
 
@@ -139,10 +139,10 @@ def _continued(text: bytes) -> bytes:
         return text
     cards, is_text = [text[start : start + _CARD] for start in range(0, len(text), _CARD)], False
     for number, card in enumerate(cards):
-        told = _TEXT.match(card, 8) is not None
+        has_text = _TEXT.match(card, 8) is not None
         if not card.startswith(b"CONTINUE"):
-            is_text = told
-        elif not (is_text and told):
+            is_text = has_text
+        elif not (is_text and has_text):
             cards[number] = b"COMMENT " + card[8:]
     return b"".join(cards)
 
@@ -241,17 +241,17 @@ def number(header: Any, name: str, default: float) -> float:
     """Return the number of a card by which pixels are scaled; what stands there in its place fails the frame."""
     value = header.get(name, default)
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not abs(found) < _MAX_SCALE:
-        what = "beyond all measure" if math.isfinite(found) else "no number"
+        number = math.nan
+    if not abs(number) < _MAX_SCALE:
+        what = "beyond all measure" if math.isfinite(number) else "no number"
         raise FrameFailed(
             Reason.CORRUPT, f"the card {name} holds {value!r}, {what}; correct it or copy the file again"
         )
-    if abs(found) < _MIN_SCALE and default != 0.0:
+    if abs(number) < _MIN_SCALE and default != 0.0:
         raise FrameFailed(
             Reason.CORRUPT,
-            f"the card {name} holds {found:g}, which makes all pixels alike; correct it or copy the file again",
+            f"the card {name} holds {number:g}, which makes all pixels alike; correct it or copy the file again",
         )
-    return found
+    return number

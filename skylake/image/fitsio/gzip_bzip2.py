@@ -1,4 +1,4 @@
-"""Files packed by gzip or bzip2, unpacked within bounds.
+"""Decompression of gzip and bzip2 files within bounds.
 
 A few bytes can unpack to more than any memory holds, so no more is unpacked than the headers of a file imply.
 """
@@ -52,9 +52,9 @@ def unpack(stream: IO[bytes], n_bytes: int) -> bytes:
     return b"".join(held)
 
 
-def _large(found: _Unpacked, n_bytes: int) -> bytes:
+def _large(content: _Unpacked, n_bytes: int) -> bytes:
     """Return the whole of a file of which the beginning is unpacked."""
-    units, end = walk(found), 0
+    units, end = walk(content), 0
     while True:
         try:
             unit = next(units)
@@ -62,12 +62,12 @@ def _large(found: _Unpacked, n_bytes: int) -> bytes:
             break  # What is wrong with a header is reported by those who look for the image.
         end = unit.data_offset + unit.data_bytes
         refuse_inflated(end, n_bytes)
-    if found.reach(end + SMALL_BYTES):
+    if content.reach(end + SMALL_BYTES):
         raise FrameFailed(
             Reason.CORRUPT,
             f"the file unpacks to more than the {end} bytes that its headers imply; copy it again or leave it out",
         )
-    return bytes(found.data)
+    return bytes(content.data)
 
 
 def not_inflated(units: Iterator[Unit], n_bytes: int) -> Iterator[Unit]:
@@ -90,7 +90,7 @@ class _Unpacked:
         self.data, self._pieces, self._place = data, pieces, 0
 
     def reach(self, end: int) -> bool:
-        """Unpack up to a place; tell whether there are bytes beyond it."""
+        """Unpack up to a place; show whether there are bytes beyond it."""
         while len(self.data) <= end:
             piece = next(self._pieces, None)
             if piece is None:
@@ -100,9 +100,9 @@ class _Unpacked:
 
     def read(self, size: int) -> bytes:
         self.reach(self._place + size)
-        found = bytes(self.data[self._place : self._place + size])
-        self._place += len(found)
-        return found
+        data = bytes(self.data[self._place : self._place + size])
+        self._place += len(data)
+        return data
 
     def seek(self, offset: int, _whence: int) -> None:
         self._place += offset
@@ -114,10 +114,10 @@ def gunzipped(stream: IO[bytes]) -> Iterator[bytes]:
     while rest:
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
-            found = member.decompress(rest, _UNPACKED)
-            yield found
+            block = member.decompress(rest, _UNPACKED)
+            yield block
             rest = member.unconsumed_tail
-            if not rest and len(found) < _UNPACKED and not member.eof:
+            if not rest and len(block) < _UNPACKED and not member.eof:
                 rest = _more(stream)
         rest = member.unused_data.lstrip(b"\0")
         while not rest and (piece := stream.read(_READ)):
@@ -131,12 +131,12 @@ def _bunzipped(stream: IO[bytes]) -> Iterator[bytes]:
         member = bz2.BZ2Decompressor()
         while not member.eof:
             try:
-                found = member.decompress(rest, _UNPACKED)
+                block = member.decompress(rest, _UNPACKED)
             except OSError:
                 if is_first:
                     raise
                 return
-            yield found
+            yield block
             rest = _more(stream) if member.needs_input and not member.eof else b""
         rest, is_first = member.unused_data or stream.read(_READ), False
 

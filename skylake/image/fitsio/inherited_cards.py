@@ -26,8 +26,8 @@ def inherited(header: Any, primary: Any) -> Any:
     ----------
     header, primary : astropy.io.fits.Header
     """
-    told = header.get("INHERIT")
-    if told is False or (told is not True and primary.get("NAXIS", 0) != 0):
+    inherit = header.get("INHERIT")
+    if inherit is False or (inherit is not True and primary.get("NAXIS", 0) != 0):
         return header
     further = [card for card in primary.cards if not _OWN.match(card.keyword) and card.keyword not in header]
     if not further:

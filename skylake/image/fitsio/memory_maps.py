@@ -1,4 +1,4 @@
-"""Planes that lie in a file without a name: they take memory only while they are used.
+"""Memory-mapped planes in unnamed files, which take memory only while they are used.
 
 Masters with their errors are as large as six images, and a worker needs them for a hundredth of a second of each
 frame. The operating system keeps the file in what memory is free.

@@ -1,4 +1,4 @@
-"""Read FITS: plain, gzip, bzip2 or tile-compressed; any BITPIX, BSCALE and BZERO.
+"""Reading of FITS files: plain, gzip, bzip2 or tile-compressed; any BITPIX, BSCALE and BZERO.
 
 Uncompressed pixels are handed on as they lie in the bytes of the file, to be converted where they are first
 needed, in the same pass as the calibration, and so are integers of compressed tiles once they are unpacked.
@@ -56,11 +56,11 @@ def read_file(path: str | Path) -> FileContent:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise FrameUnavailable(
                 Reason.UNREADABLE,
-                f"the file is a link to nowhere, {os.path.realpath(path)} is not there; mend or remove the link",
+                f"the file is a link to nowhere, {os.path.realpath(path)} is not there; fix or remove the link",
             ) from error
         why = error.strerror or type(error).__name__
         raise FrameUnavailable(
-            Reason.UNREADABLE, f"the file cannot be read ({why}); mend its permissions or the mount"
+            Reason.UNREADABLE, f"the file cannot be read ({why}); fix its permissions or the mount"
         ) from error
     return FileContent(str(path.absolute()), status.st_size, status.st_mtime_ns, data, failure)
 
@@ -147,8 +147,8 @@ def open_stored(content: FileContent, extension: int | str | None = None) -> Sto
         raise FrameFailed(
             Reason.TRUNCATED, f"the last {missing} bytes of the image are missing; copy it again"
         )
-    found = open_tiles(content.data, unit) if unit.tile_compressed else _stored(content.data, unit)
-    return replace(found, n_further=_count_images(units))
+    stored = open_tiles(content.data, unit) if unit.tile_compressed else _stored(content.data, unit)
+    return replace(stored, n_further=_count_images(units))
 
 
 def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
@@ -162,9 +162,11 @@ def _choose(units: Iterator[Unit], extension: int | str | None) -> Unit:
         if wanted and unit.is_image:
             return unit if unit.index == 0 else replace(unit, header=inherited(unit.header, primary))
         if wanted:
-            raise FrameFailed(Reason.NO_IMAGE, f"HDU {extension!r} holds no image; mend header.extension")
+            raise FrameFailed(Reason.NO_IMAGE, f"HDU {extension!r} holds no image; correct header.extension")
     which = "no HDU holds an image" if extension is None else f"there is no HDU {extension!r}"
-    raise FrameFailed(Reason.NO_IMAGE, f"{which}; mend header.extension of the profile or leave the file out")
+    raise FrameFailed(
+        Reason.NO_IMAGE, f"{which}; correct header.extension of the profile or leave the file out"
+    )
 
 
 def _until_empty(units: Iterator[Unit]) -> Iterator[Unit]:
@@ -215,7 +217,7 @@ def _stored(data: bytes, unit: Unit) -> StoredImage:
 def refuse_constant(image: StoredImage, saturation_adu: float | None) -> None:
     """Raise for an image all of whose raw pixels hold one value, in which a dark and a flat would draw a picture.
 
-    One that is saturated everywhere was read out, and one without any valid number is told where pixels are read.
+    One that is saturated everywhere was read out, and one without any valid number is given where pixels are read.
 
     Parameters
     ----------

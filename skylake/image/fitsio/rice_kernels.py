@@ -1,4 +1,4 @@
-"""Rice decoding of the tiles of a compressed image: compiled kernels, and nothing else."""
+"""Kernels of Rice decompression of the tiles of an image."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def unpack_tiles(
 
 @kernel
 def _unpack(data: Bytes, out: Any, block: int, bits: int) -> bool:
-    """Decode one tile; tell whether its bytes were enough."""
+    """Decode one tile; show whether its bytes were enough."""
     few = 3 if bits == 8 else 4 if bits == 16 else 5
     plain = 6 if bits == 8 else 14 if bits == 16 else 25
     # The next bits are the upper ones of a word, of which so many are known.
@@ -125,7 +125,7 @@ def _plain_block(data: Bytes, state: Any, bits: int, last: Any, out: Any) -> Any
 def _block(data: Bytes, state: Any, split: int, last: Any, out: Any) -> Any:
     """Decode pixels whose differences are written as so many zeros, a one, and some plain bits."""
     word, known, place = state
-    shift, rest, one = split + 1, np.uint64(63 - split), np.int32(1 << split)
+    shift, rest, low_bit = split + 1, np.uint64(63 - split), np.int32(1 << split)
     for k in range(out.size):
         # What _fill does; as a call it would take twice as long.
         if known <= 32:
@@ -139,7 +139,7 @@ def _block(data: Bytes, state: Any, split: int, last: Any, out: Any) -> Any:
                 return word, known, place, last
             zeros = int(_ZEROS[word >> _TOP])
         # The one and the plain bits; what is above the one is nothing.
-        value = np.int32((word << np.uint64(zeros)) >> rest) ^ one
+        value = np.int32((word << np.uint64(zeros)) >> rest) ^ low_bit
         value |= np.int32((many + zeros) << split)
         word, known = word << np.uint64(zeros + shift), known - zeros - shift
         last = np.int32(last + _signed(value))

@@ -1,4 +1,4 @@
-"""Images that are compressed by tiles (Pence et al. 2010, A&A 524, A42; FITS standard 4.0, 10).
+"""Tile-compressed images (Pence et al. 2010, A&A 524, A42; FITS standard 4.0, 10).
 
 Integers under Rice, which is what cameras and archives write, are unpacked here, at once and to the numbers of the
 file, which the first pass of the reduction takes as they are. All else is decoded by astropy.
@@ -150,9 +150,9 @@ def _pixels_of_tiles(header: Any) -> Places:
 
 
 def _fits(packed: bytes, packing: str, n_pixels: int) -> bool:
-    """Tell whether the bytes of a tile do not unpack to more than its pixels."""
+    """Return whether the bytes of a tile do not unpack to more than its pixels."""
     if packing == "HCOMPRESS_1":
-        # The decoder believes the size that is told within the tile.
+        # The decoder believes the size that is given within the tile.
         shape = struct.unpack(">2i", packed[2:10].ljust(8, b"\0"))
         return bool(min(shape) > 0 and math.prod(shape) == n_pixels)
     if not packing.startswith("GZIP") or len(packed) * _MAX_GZIP <= SMALL_BYTES:
@@ -188,10 +188,10 @@ def _find_tiles(data: bytes, unit: Unit) -> _Tiles | None:
         return None
     height, width = plane([header[f"ZNAXIS{n + 1}"] for n in range(header["ZNAXIS"])], unit.index)
     tile = header.get("ZTILE2", 1), min(header.get("ZTILE1", width), width)
-    found = _descriptors(data, unit, ">i4" if kind[1] == "P" else ">i8")
-    if found is None or len(found) != -(-height // tile[0]) * -(-width // tile[1]):
+    descriptors = _descriptors(data, unit, ">i4" if kind[1] == "P" else ">i8")
+    if descriptors is None or len(descriptors) != -(-height // tile[0]) * -(-width // tile[1]):
         return None
-    lengths, starts = found[:, 0], found[:, 1]
+    lengths, starts = descriptors[:, 0], descriptors[:, 1]
     # A tile without bytes is held in another column.
     if lengths.min() < 1 or starts.min() < 0 or (lengths + starts).max() > unit.data_offset + unit.data_bytes:
         return None
@@ -206,8 +206,8 @@ def _descriptors(data: bytes, unit: Unit, kind: str) -> Places | None:
     if row < pair or n_rows < 1 or row * n_rows > unit.data_bytes or heap < row * n_rows:
         return None
     rows = np.frombuffer(data, np.uint8, row * n_rows, unit.data_offset).reshape(n_rows, row)
-    found = np.ascontiguousarray(rows[:, :pair]).view(kind).astype(np.int64)
-    return np.asarray(found + np.array([0, unit.data_offset + heap]))
+    pairs = np.ascontiguousarray(rows[:, :pair]).view(kind).astype(np.int64)
+    return np.asarray(pairs + np.array([0, unit.data_offset + heap]))
 
 
 def _count(header: Any, name: str, default: int = 0) -> int:
@@ -218,8 +218,8 @@ def _count(header: Any, name: str, default: int = 0) -> int:
 def _unpacked(data: bytes, unit: Unit, tiles: _Tiles) -> StoredImage:
     stored, bits = _STORED[tiles.size]
     pixels = np.empty(tiles.shape, bits)
-    found = np.frombuffer(data, np.uint8)
-    bad = unpack_tiles(found, tiles.starts, tiles.lengths, tiles.tile, tiles.block, 8 * tiles.size, pixels)
+    packed = np.frombuffer(data, np.uint8)
+    bad = unpack_tiles(packed, tiles.starts, tiles.lengths, tiles.tile, tiles.block, 8 * tiles.size, pixels)
     if bad >= 0:
         raise FrameFailed(
             Reason.CORRUPT,
@@ -241,16 +241,16 @@ def image_header(header: Any) -> Any:
     """Return the header of the image that a table of tiles holds."""
     from astropy.io import fits
 
-    found = fits.Header()
-    found["XTENSION"] = "IMAGE"
+    image = fits.Header()
+    image["XTENSION"] = "IMAGE"
     for name in ("BITPIX", "NAXIS", *(f"NAXIS{n + 1}" for n in range(header["ZNAXIS"]))):
-        found[name] = header[f"Z{name}"]
+        image[name] = header[f"Z{name}"]
     for name, default in (("PCOUNT", 0), ("GCOUNT", 1)):
-        found[name] = header.get(f"Z{name}", default)
-    cards = [card for card in header.cards if not _OF_TABLE.match(card.keyword)]
-    named = [card for card in cards if card.keyword != "EXTNAME" or card.value != _NO_NAME]
-    found.extend(named, strip=False, bottom=True)
-    return found
+        image[name] = header.get(f"Z{name}", default)
+    further = [card for card in header.cards if not _OF_TABLE.match(card.keyword)]
+    named = [card for card in further if card.keyword != "EXTNAME" or card.value != _NO_NAME]
+    image.extend(named, strip=False, bottom=True)
+    return image
 
 
 def _by_astropy(data: bytes, unit: Unit) -> StoredImage:

@@ -1,4 +1,4 @@
-"""Gain, read noise and linearity of a detector as its photon transfers in the library tell them."""
+"""Gain, read noise and linearity of a detector, from the photon transfers of the calibration library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from skylake.core.camera import Measurable
 from skylake.core.flags import FrameFlag
 from skylake.core.reasons import Reason
 from skylake.errors import FrameFailed
-from skylake.image.masters.master_library import Library, Master, Wanted, choose, rules_of
+from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, rules_of
 
 _KIND = "transfer"
 #: The brightest signal is corrected by no larger part, and this part of it is known no worse.
@@ -20,7 +20,7 @@ _FULL_RANGE = 65535.0
 _LEAST_SIGNIFICANCE = 3.0
 
 
-def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> list[Master]:
+def take_measured(reading: HeaderReading, wanted: MasterQuery, library: Library) -> list[Master]:
     """Put measured values in place of those of header and profile, where the profile asks for them.
 
     Each comes from the photon transfer nearest in time, of those of the frame's chip and binning that have it. A
@@ -31,7 +31,7 @@ def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> l
     ----------
     reading : HeaderReading
         Its gain, read noise, flags and camera are changed.
-    wanted : Wanted
+    wanted : MasterQuery
         What the photon transfers of the frame have to fit.
     library : Library
 
@@ -53,17 +53,19 @@ def take_measured(reading: HeaderReading, wanted: Wanted, library: Library) -> l
     return list(used.values())
 
 
-def _choose(quantity: Measurable, reading: HeaderReading, wanted: Wanted, library: Library) -> Master:
-    some = [one for one in library.masters if one.kind == _KIND and _tells(quantity, one, reading)]
-    found = choose(some, _KIND, wanted, rules_of(reading.camera.reduction))
-    if isinstance(found, str):
-        mend = library.how_to("measure it", reading.profile)
+def _choose(quantity: Measurable, reading: HeaderReading, wanted: MasterQuery, library: Library) -> Master:
+    some = [
+        master for master in library.masters if master.kind == _KIND and _tells(quantity, master, reading)
+    ]
+    chosen = choose(some, _KIND, wanted, rules_of(reading.camera.reduction))
+    if isinstance(chosen, str):
+        fix = library.how_to("measure it", reading.profile)
         raise FrameFailed(
             Reason.NO_MASTER,
-            f"{found} that tells the {quantity.replace('_', ' ')}; {mend}, or leave {quantity!r} out of "
+            f"{chosen} that gives the {quantity.replace('_', ' ')}; {fix}, or leave {quantity!r} out of "
             f"reduction.measured of {reading.profile}",
         )
-    return found
+    return chosen
 
 
 def _value(quantity: Measurable, master: Master) -> float | None:
@@ -73,7 +75,7 @@ def _value(quantity: Measurable, master: Master) -> float | None:
 
 
 def _tells(quantity: Measurable, master: Master, reading: HeaderReading) -> bool:
-    """Tell whether a photon transfer has a value that can be used."""
+    """Return whether a photon transfer has a value that can be used."""
     value = _value(quantity, master)
     if value is None or quantity != "linearity":
         return value is not None
@@ -93,7 +95,7 @@ def _take(quantity: Measurable, master: Master, reading: HeaderReading) -> None:
         reading.flags &= ~FrameFlag.READ_NOISE_ASSUMED
     else:
         is_curved = abs(value) >= _LEAST_SIGNIFICANCE * (master.linearity_c2_err or 0.0)
-        # A photon transfer tells c2 of the signal before any correction, beside what the profile knows of c3 and on.
+        # A photon transfer gives c2 of the signal before any correction, beside what the profile knows of c3 and on.
         higher = reading.camera.detector.linearity[1:]
         curve = (value, *higher) if is_curved else (0.0, *higher) if higher else ()
         reading.camera = replace(reading.camera, detector=replace(reading.camera.detector, linearity=curve))

@@ -1,4 +1,4 @@
-"""Files of masters: FITS, compressed without loss, the same bytes for the same content."""
+"""FITS files of masters: compressed without loss, the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 #: Masters that a worker keeps at hand: one night of a camera with some filters.
 _KEPT = 6
-#: Bytes of the head of a gzip stream, of which the fifth to eighth tell a time.
+#: Bytes of the head of a gzip stream, of which the fifth to eighth give a time.
 _GZIP_HEAD = 10
 #: Cards of what a flat has of a gradient by chance.
 _GRADIENT = "GRADXX", "GRADXY", "GRADYY"
@@ -56,7 +56,7 @@ class MasterFrame:
     n_frames : int
         Frames behind it; 0 if unknown.
     gradient : Gradient or None
-        What a flat has of a gradient by chance; None where its file does not tell.
+        What a flat has of a gradient by chance; None where its file does not say.
     tables : mapping
         The curves of a photon transfer: name to columns, of float64.
     """
@@ -131,7 +131,7 @@ def write_master(
 
 
 def gradient_cards(gradient: Gradient) -> dict[str, Any]:
-    """Return the cards that tell what a flat has of a gradient by chance."""
+    """Return the cards that give what a flat has of a gradient by chance."""
     return {
         card: (getattr(gradient, card[-2:].lower()), f"(co)variance of chance gradient, {card[-2:].lower()}")
         for card in _GRADIENT
@@ -187,8 +187,8 @@ def load_bad(root: Path, master: Master) -> MaskPlane | None:
 
     path = str(root / master.file)
     with _opened(path), fits.open(io.BytesIO(_bytes_of(path, master.sha256)), memmap=False) as units:
-        found: MaskPlane | None = _read_plane(units, "BAD", np.uint8)
-    return found
+        bad: MaskPlane | None = _read_plane(units, "BAD", np.uint8)
+    return bad
 
 
 @lru_cache(maxsize=_KEPT)
@@ -248,8 +248,8 @@ def read_master(data: bytes, path: str) -> MasterFrame:
         used = tuple(str(header[card]) for card in sorted(header) if card.startswith("MASTER"))
         offset = int(header.get("OFFSETX", 0)), int(header.get("OFFSETY", 0))
         n_frames = int(header.get("NFRAMES") or 0)
-        told = all(card in header for card in _GRADIENT)
-        gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if told else None
+        has_gradient = all(card in header for card in _GRADIENT)
+        gradient = Gradient(*(float(header[card]) for card in _GRADIENT)) if has_gradient else None
         tables = _read_tables(units)
     return MasterFrame(
         kind,
@@ -287,6 +287,6 @@ def _read_tables(units: Any) -> dict[str, dict[str, Floats]]:
 
 def _inverse(flat: Pixels) -> Pixels:
     """Return one over a flat; NaN where it is not positive."""
-    found = np.full(flat.shape, np.nan, np.float32)
-    np.divide(np.float32(1.0), flat, out=found, where=flat > 0.0)
-    return found
+    inverse = np.full(flat.shape, np.nan, np.float32)
+    np.divide(np.float32(1.0), flat, out=inverse, where=flat > 0.0)
+    return inverse

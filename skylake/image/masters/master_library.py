@@ -1,4 +1,4 @@
-"""The calibration library: which master fits a frame."""
+"""The calibration library: the masters of a camera, and which one fits a frame."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _SAME_DEGREES = 0.5
 SAME_GAIN = 0.01
 #: What hardly depends on how the detector was read out; one that the profile names is taken whatever that was.
 _OF_LIGHT = ("flat", "bad_pixels")
-#: What no master can help against, and what does, of the profile.
-_MENDS = {
-    "can be told to fit, since the frame's exposure is unknown": "name the card that holds it in "
+#: Failures that no master fixes, and the keys of the profile that do.
+_FIXES = {
+    "is known to fit, since the frame's exposure is unknown": "name the card that holds it in "
     "header.exposure.cards of {0}, or correct the card (`skylake camera check` shows what was looked at)",
-    "can be told to fit, since the frame's filter is unknown": "give default_filter, or name the card that holds it "
+    "is known to fit, since the frame's filter is unknown": "give default_filter, or name the card that holds it "
     "in header.filter, of {0}",
 }
-_NO_EXPOSURE, _NO_FILTER = _MENDS
+_NO_EXPOSURE, _NO_FILTER = _FIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Master:
     """A master of the library: the columns of ``masters`` by which it is chosen.
 
     ``valid_from_mjd`` and ``valid_to_mjd`` are None for ever; ``mjd_mid`` is the middle of the exposures that it was
-    made of, None where they told no time. Gain, read noise and linearity are what a photon transfer has measured;
-    the frames of a bias tell the read noise as well. ``header_gain`` and ``readout`` are what the headers of its
-    frames tell, and the raw size is theirs before trimming; None where nobody knows, as of masters that were made
+    made of, None where they gave no time. Gain, read noise and linearity are what a photon transfer has measured;
+    the frames of a bias give the read noise as well. ``header_gain`` and ``readout`` are what the headers of its
+    frames give, and the raw size is theirs before trimming; None where unknown, as of masters that were made
     before these were kept.
     """
 
@@ -79,20 +79,20 @@ class Master:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Master:
         """Return the master of a row of ``masters``."""
-        return cls(**{one.name: row[one.name] for one in fields(cls) if one.name in row})
+        return cls(**{column.name: row[column.name] for column in fields(cls) if column.name in row})
 
     def holds_at(self, mjd: float) -> bool:
-        """Tell whether the master is valid at an instant (MJD, UTC)."""
+        """Return whether the master is valid at an instant (MJD, UTC)."""
         first = self.valid_from_mjd is None or mjd >= self.valid_from_mjd
         return first and (self.valid_to_mjd is None or mjd < self.valid_to_mjd)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MasterQuery:
     """What a master has to fit: a frame's time (MJD, UTC), chip, binning, filter, exposure, temperature and readout.
 
-    Gain and readout are those that its header tells, None where it tells none; then any fits. Sizes are width and
-    height, as the frame comes and as trimming leaves it; None, if nobody asks for them.
+    Gain and readout are those of its header, None where it gives none; then any fits. Sizes are width and
+    height, as the frame comes and as trimming leaves it; None if they do not matter.
     """
 
     mjd: float
@@ -108,7 +108,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class MasterRules:
     """How far a master may be from what is wanted.
 
     Attributes
@@ -131,7 +131,7 @@ class Rules:
     filter_key: FilterKey | None = None
 
     def same_filter(self, first: str | None, second: str | None) -> bool:
-        """Tell whether two names are those of one filter."""
+        """Return whether two names are those of one filter."""
         keys = [
             name if self.filter_key is None else self.filter_key(name) or name for name in (first, second)
         ]
@@ -167,15 +167,15 @@ class Library:
     def pick(
         self,
         steps: ReductionSteps,
-        wanted: Wanted,
+        wanted: MasterQuery,
         profile: str,
         filter_key: FilterKey | None = None,
-        why_lacking: Callable[[str], str | None] = lambda kind: None,
+        why_missing: Callable[[str], str | None] = lambda kind: None,
     ) -> dict[str, Master]:
         """Return the masters that the steps of a profile, as ``--camera`` takes it, need for a frame, by kind.
 
-        A filter is what `filter_key` calls it, as in :class:`Rules`. Where none fits, the sentence begins with what
-        `why_lacking` says of its kind.
+        A filter is what `filter_key` calls it, as in :class:`MasterRules`. Where none fits, the sentence begins with
+        what `why_missing` says of its kind.
 
         Raises
         ------
@@ -187,31 +187,32 @@ class Library:
         chosen: dict[str, Master] = {}
         for kind in needed(steps.steps):
             named = steps.use.get(kind)
-            found = choose(self.masters, kind, wanted, rules, named)
-            if isinstance(found, str):
-                mend = self._mend(found, kind, profile, named is not None)
-                mend = f"{mend}, or take {kind!r} out of reduction.steps of {profile}"
-                cause = why_lacking(kind)
+            master = choose(self.masters, kind, wanted, rules, named)
+            if isinstance(master, str):
+                fix = self._fix(master, kind, profile, named is not None)
+                fix = f"{fix}, or take {kind!r} out of reduction.steps of {profile}"
+                cause = why_missing(kind)
                 raise FrameFailed(
-                    Reason.NO_MASTER, "; ".join(one for one in (cause, found, mend) if one is not None)
+                    Reason.NO_MASTER,
+                    "; ".join(clause for clause in (cause, master, fix) if clause is not None),
                 )
-            chosen[kind] = found
+            chosen[kind] = master
         return chosen
 
-    def _mend(self, clause: str, kind: str, profile: str, named: bool) -> str:
-        """Return what mends that no master fits, for the reason that a clause tells."""
-        mend = next((text for end, text in _MENDS.items() if clause.endswith(end)), None)
-        if mend is not None:
-            return mend.format(profile)
+    def _fix(self, clause: str, kind: str, profile: str, named: bool) -> str:
+        """Return how to fix that no master fits, for the reason that a clause gives."""
+        fix = next((text for end, text in _FIXES.items() if clause.endswith(end)), None)
+        if fix is not None:
+            return fix.format(profile)
         if named:
             return f"name others in reduction.use.{kind} of {profile}, take that key out for whichever fits"
         return self.how_to("make one", profile)
 
 
-def rules_of(steps: ReductionSteps) -> Rules:
+def rules_of(steps: ReductionSteps) -> MasterRules:
     """Return the rules that follow from the steps of a camera."""
     scalable = "bias" in steps.steps
-    return Rules(
+    return MasterRules(
         steps.exposure_tolerance, steps.temperature_tolerance_c, scalable, steps.flat_temperature_tolerance_c
     )
 
@@ -222,7 +223,11 @@ def needed(steps: Sequence[Step]) -> list[Step]:
 
 
 def choose(
-    masters: Iterable[Master], kind: str, wanted: Wanted, rules: Rules, named: Sequence[str] | None = None
+    masters: Iterable[Master],
+    kind: str,
+    wanted: MasterQuery,
+    rules: MasterRules,
+    named: Sequence[str] | None = None,
 ) -> Master | str:
     """Return the master that fits best, or a clause that says why none does.
 
@@ -231,7 +236,7 @@ def choose(
     the rules say how far they may be off). A dark that has to be scaled is at least a tenth as long as the frame. A
     dark of the same exposure goes before one that has to be scaled, and of these those go first whose noise, as it is
     scaled, is little or near the least. Of what is left the nearest in time is taken, among masters of one night one
-    that tells gain and readout, and the nearest in temperature. Ties go to the later one, then to that of more frames,
+    that gives gain and readout, and the nearest in temperature. Ties go to the later one, then to that of more frames,
     then to the last by name. Where some are named, only these are looked at, and neither when they are valid, nor how
     warm the detector was, nor by how much they have to be scaled; flats and masks of another readout are taken where
     none of those named is of the frame's.
@@ -243,89 +248,91 @@ def choose(
         left = [master for master in left if master.name in named]
         if not left:
             return f"reduction.use.{kind} of the profile names no master of kind {kind} that the library has"
-    for fits, told in _criteria(kind, wanted, rules, named is None):
-        kept = [master for master in left if fits(master)]
-        if not kept:
+    for fits, failure in _criteria(kind, wanted, rules, named is None):
+        fitting = [master for master in left if fits(master)]
+        if not fitting:
             those = f"masters of kind {kind}" if named is None else f"masters that reduction.use.{kind} names"
-            return f"none of the {len(left)} {those} {told}"
-        left = kept
+            return f"none of the {len(left)} {those} {failure}"
+        left = fitting
     if named is not None and kind in _OF_LIGHT:
-        alike = [one for one in left if same_gain(one.header_gain, wanted.gain)]
-        left = [one for one in alike if same_readout(one.readout, wanted.readout)] or left
+        alike = [candidate for candidate in left if same_gain(candidate.header_gain, wanted.gain)]
+        left = [candidate for candidate in alike if same_readout(candidate.readout, wanted.readout)] or left
     noise = [_scaled_noise(master, kind, wanted, rules) for master in left]
-    left = [master for master, one in zip(left, noise, strict=True) if one <= _AS_QUIET * min(noise)]
+    left = [master for master, level in zip(left, noise, strict=True) if level <= _AS_QUIET * min(noise)]
     nearest = min(_days(master, wanted) for master in left)
     night = [master for master in left if _days(master, wanted) <= nearest + _SAME_NIGHT_D]
     return min(night, key=lambda master: _distance(master, kind, wanted, rules))
 
 
-def _criteria(kind: str, wanted: Wanted, rules: Rules, valid: bool) -> list[tuple[Any, str]]:
+def _criteria(kind: str, wanted: MasterQuery, rules: MasterRules, valid: bool) -> list[tuple[Any, str]]:
     """Return what a master has to fulfil, the most lasting first, each with what is said where none does."""
-    found: list[tuple[Any, str]] = [
-        (lambda one: one.extension == wanted.extension, f"is of extension {wanted.extension}"),
-        (lambda one: one.binning == wanted.binning, f"has the binning {wanted.binning}"),
+    criteria: list[tuple[Any, str]] = [
+        (lambda master: master.extension == wanted.extension, f"is of extension {wanted.extension}"),
+        (lambda master: master.binning == wanted.binning, f"has the binning {wanted.binning}"),
     ]
     if kind != "transfer" and wanted.raw_size is not None:
         text = (
             f"is of raw frames of {wanted.raw_size[0]} x {wanted.raw_size[1]} pixels (a window has masters of its "
-            "own, and so has a binning, which header.binning of the profile tells)"
+            "own, and so has a binning, which header.binning of the profile gives)"
         )
-        found.append((lambda one: same_size(one, wanted), text))
+        criteria.append((lambda master: same_size(master, wanted), text))
     if valid or kind not in _OF_LIGHT:
         even_so = f" (one that reduction.use.{kind} names is taken even so)" if kind in _OF_LIGHT else ""
         if not valid:
             even_so = (
-                ", and at another gain ADU are others (if its card tells no setting of the detector, leave it aside "
+                ", and at another gain ADU are others (if its card is no setting of the detector, leave it aside "
                 "by header.gain.cards = [] in the profile)"
             )
-        text = f"was taken with the gain of {wanted.gain or 0.0:g} that the header tells{even_so}"
-        found.append((lambda one: same_gain(one.header_gain, wanted.gain), text))
+        text = f"was taken with the gain of {wanted.gain or 0.0:g} in the header{even_so}"
+        criteria.append((lambda master: same_gain(master.header_gain, wanted.gain), text))
         text = f"has the readout {wanted.readout}, by header.readout of the profile{even_so if valid else ''}"
-        found.append((lambda one: same_readout(one.readout, wanted.readout), text))
+        criteria.append((lambda master: same_readout(master.readout, wanted.readout), text))
     if kind == "flat":
         text = _NO_FILTER if wanted.filter is None else f"is of filter {wanted.filter}"
-        found.append((lambda one: rules.same_filter(one.filter, wanted.filter), text))
+        criteria.append((lambda master: rules.same_filter(master.filter, wanted.filter), text))
     if kind == "dark":
         if wanted.exposure_s is None:
-            found.append((lambda one: False, _NO_EXPOSURE))
+            criteria.append((lambda master: False, _NO_EXPOSURE))
         elif not rules.scalable:
             text = f"has the exposure of {wanted.exposure_s:g} s, and the steps take off no bias by which to scale it"
-            found.append((lambda one: _same_exposure(one, wanted, rules), text))
+            criteria.append((lambda master: _same_exposure(master, wanted, rules), text))
         else:
-            found.append((lambda one: (one.exposure_s or 0.0) > 0.0, "has an exposure to scale it by"))
+            criteria.append(
+                (lambda master: (master.exposure_s or 0.0) > 0.0, "has an exposure to scale it by")
+            )
     if not valid:
-        return found
+        return criteria
     if kind == "dark" and rules.scalable and wanted.exposure_s is not None:
         text = (
             f"is at least 1/{_LARGEST_SCALE:g} of the exposure of {wanted.exposure_s:g} s long (scaled by more, its "
             "noise would swamp the frame; one that reduction.use.dark names is taken even so; if the frame was not "
-            "exposed for so long, mend header.exposure of the profile)"
+            "exposed for so long, correct header.exposure of the profile)"
         )
         shortest = wanted.exposure_s / _LARGEST_SCALE
-        found.append((lambda one: one.exposure_s >= shortest, text))
+        criteria.append((lambda master: master.exposure_s >= shortest, text))
     if wanted.temperature_c is not None:
         text = f"was taken within {rules.degrees(kind):g} degrees of {wanted.temperature_c:g} C"
-        found.append((lambda one: _same_temperature(one, wanted, rules.degrees(kind)), text))
-    found.append((lambda one: one.holds_at(wanted.mjd), f"is valid at MJD {wanted.mjd:.4f}"))
-    return found
+        criteria.append((lambda master: _same_temperature(master, wanted, rules.degrees(kind)), text))
+    criteria.append((lambda master: master.holds_at(wanted.mjd), f"is valid at MJD {wanted.mjd:.4f}"))
+    return criteria
 
 
 def same_gain(first: float | None, second: float | None) -> bool:
-    """Tell whether two gains of headers are one setting of the detector; one that nobody tells may be any."""
+    """Return whether two gains of headers are one setting of the detector; an unknown one may be any."""
     if first is None or second is None:
         return True
     return abs(first - second) <= SAME_GAIN * max(abs(first), abs(second))
 
 
 def same_readout(first: str | None, second: str | None) -> bool:
-    """Tell whether two readouts of headers are the same; one that nobody tells may be any."""
+    """Return whether two readouts of headers are the same; an unknown one may be any."""
     return first is None or second is None or first == second
 
 
-def same_size(master: Master, wanted: Wanted) -> bool:
-    """Tell whether a master is of frames of the size of a frame, so that no window is taken for a corner.
+def same_size(master: Master, wanted: MasterQuery) -> bool:
+    """Return whether a master is of frames of the size of a frame, so that no window is taken for a corner.
 
-    Of one that does not tell the size of its frames its own counts, which is that before or after trimming.
+    Of one that does not give the size of its frames its own counts, which is that before or after trimming.
     """
     if master.raw_width_px is not None and master.raw_height_px is not None:
         return (master.raw_width_px, master.raw_height_px) == wanted.raw_size
@@ -334,19 +341,19 @@ def same_size(master: Master, wanted: Wanted) -> bool:
     return (master.width_px, master.height_px) in (wanted.raw_size, wanted.trimmed_size)
 
 
-def _same_exposure(master: Master, wanted: Wanted, rules: Rules) -> bool:
+def _same_exposure(master: Master, wanted: MasterQuery, rules: MasterRules) -> bool:
     if master.exposure_s is None or wanted.exposure_s is None:
         return False
     return abs(master.exposure_s - wanted.exposure_s) <= rules.exposure_tolerance * wanted.exposure_s
 
 
-def _same_temperature(master: Master, wanted: Wanted, degrees: float) -> bool:
+def _same_temperature(master: Master, wanted: MasterQuery, degrees: float) -> bool:
     if master.temperature_c is None or wanted.temperature_c is None:
         return True
     return abs(master.temperature_c - wanted.temperature_c) <= degrees
 
 
-def _scaled_noise(master: Master, kind: str, wanted: Wanted, rules: Rules) -> float:
+def _scaled_noise(master: Master, kind: str, wanted: MasterQuery, rules: MasterRules) -> float:
     """Return the noise of a dark as it is scaled, in read noises of a frame; 0 for what is not scaled.
 
     What does no harm is as good as the least.
@@ -358,16 +365,16 @@ def _scaled_noise(master: Master, kind: str, wanted: Wanted, rules: Rules) -> fl
     return max(noise, _NO_HARM)
 
 
-def _days(master: Master, wanted: Wanted) -> float:
+def _days(master: Master, wanted: MasterQuery) -> float:
     unknown = master.mjd_mid is None or math.isnan(wanted.mjd)
     return math.inf if unknown else abs((master.mjd_mid or 0.0) - wanted.mjd)
 
 
-def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[Any, ...]:
+def _distance(master: Master, kind: str, wanted: MasterQuery, rules: MasterRules) -> tuple[Any, ...]:
     degrees, later = _degrees(master, wanted, rules.degrees(kind)), -(master.mjd_mid or 0.0)
-    # What tells no gain may be of several, as one that was made before headers were asked for it.
-    told = ((master.header_gain, wanted.gain), (master.readout, wanted.readout))
-    untold = sum((first is None) != (second is None) for first, second in told)
+    # What gives no gain may be of several, as one that was made before headers were asked for it.
+    pairs = ((master.header_gain, wanted.gain), (master.readout, wanted.readout))
+    untold = sum((first is None) != (second is None) for first, second in pairs)
     # Two of one name are no library of ours; which is taken shall not depend on their order even so.
     return (
         untold,
@@ -380,8 +387,8 @@ def _distance(master: Master, kind: str, wanted: Wanted, rules: Rules) -> tuple[
     )
 
 
-def _degrees(master: Master, wanted: Wanted, tolerance: float) -> float:
-    """Return how far a master is off in temperature, as far as that matters; one of which nobody knows it the most."""
+def _degrees(master: Master, wanted: MasterQuery, tolerance: float) -> float:
+    """Return how far a master is off in temperature, as far as that matters; an unknown one the most."""
     if wanted.temperature_c is None or math.isinf(tolerance):
         return 0.0
     if master.temperature_c is None:

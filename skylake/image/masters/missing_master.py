@@ -8,8 +8,8 @@ from skylake.cameras import HeaderReading
 from skylake.cameras.calibration_suspects import suspected_kind
 
 
-def why_lacking(header: Any, reading: HeaderReading, file_name: str, kind: str) -> str | None:
-    """Return what of a frame may be why no master of a kind fits it, with the mend; None if nothing is.
+def why_missing(header: Any, reading: HeaderReading, file_name: str, kind: str) -> str | None:
+    """Return what of a frame may be why no master of a kind fits it, with the fix; None if nothing is.
 
     Parameters
     ----------
@@ -20,9 +20,9 @@ def why_lacking(header: Any, reading: HeaderReading, file_name: str, kind: str) 
     kind : str
         Of the master.
     """
-    told = suspected_kind(header, reading, file_name)
-    if told is not None or kind != "flat" or reading.filter is None:
-        return told
+    cause = suspected_kind(header, reading, file_name)
+    if cause is not None or kind != "flat" or reading.filter is None:
+        return cause
     camera = reading.camera
     if camera.filter_key(reading.filter) is not None:
         return None

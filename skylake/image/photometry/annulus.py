@@ -1,4 +1,4 @@
-"""The sky around each source: a clipped mean of the clean pixels of its annulus."""
+"""Local sky of sources: a clipped mean of the clean pixels of an annulus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skylake.image.photometry.annulus_kernels import annulus_means, clear_of_sou
 
 Floats = npt.NDArray[np.float64]
 
-#: Part of the area of an annulus that has to be clean for it to tell the sky.
+#: Part of the area of an annulus that has to be clean for it to give the sky.
 _MIN_CLEAN_SKY = 0.25
 
 
@@ -83,15 +83,17 @@ def common_parts(inner: float, outer: float, step: float) -> Floats:
     return np.asarray(shared / (np.pi * (outer**2 - inner**2)))
 
 
-def _lens(distance: Floats, one: float, two: float) -> Floats:
+def _lens(distance: Floats, radius: float, other: float) -> Floats:
     """Return the area that two circles have in common."""
-    away = np.clip(distance, abs(two - one), one + two)
+    away = np.clip(distance, abs(other - radius), radius + other)
     # Where one circle is empty, or lies in the middle of the other.
     across = np.maximum(away, 1e-12)
-    first = np.clip((away**2 + one**2 - two**2) / (2.0 * across * max(one, 1e-12)), -1.0, 1.0)
-    second = np.clip((away**2 + two**2 - one**2) / (2.0 * across * max(two, 1e-12)), -1.0, 1.0)
-    kite = np.sqrt(np.maximum((one + two) ** 2 - away**2, 0.0) * np.maximum(away**2 - (one - two) ** 2, 0.0))
-    return np.asarray(one**2 * np.arccos(first) + two**2 * np.arccos(second) - 0.5 * kite)
+    first = np.clip((away**2 + radius**2 - other**2) / (2.0 * across * max(radius, 1e-12)), -1.0, 1.0)
+    second = np.clip((away**2 + other**2 - radius**2) / (2.0 * across * max(other, 1e-12)), -1.0, 1.0)
+    kite = np.sqrt(
+        np.maximum((radius + other) ** 2 - away**2, 0.0) * np.maximum(away**2 - (radius - other) ** 2, 0.0)
+    )
+    return np.asarray(radius**2 * np.arccos(first) + other**2 * np.arccos(second) - 0.5 * kite)
 
 
 def annulus_sky(
@@ -118,11 +120,11 @@ def annulus_sky(
         Mean, its standard error from the scatter of the pixels that are left, and how many pixels were
         clean before clipping; level and error are 0 where none was.
     """
-    found = np.zeros((3, len(x)))
+    sky = np.zeros((3, len(x)))
     annulus_means(
-        signal, clean, np.ascontiguousarray(x, float), np.ascontiguousarray(y, float), inner, outer, found
+        signal, clean, np.ascontiguousarray(x, float), np.ascontiguousarray(y, float), inner, outer, sky
     )
-    return found[0], found[1], found[2]
+    return sky[0], sky[1], sky[2]
 
 
 def starless(segments: npt.NDArray[np.int32], mask: MaskPlane, reach_px: int) -> Mask:

@@ -1,4 +1,4 @@
-"""Clipped means of the clean pixels of annuli, and masks made wider."""
+"""Kernels of clipped means in annuli, and of masks made wider."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def _clipped(values: Pixels, number: int) -> tuple[float, float]:
 
 @kernel
 def annulus_means(
-    signal: Pixels, clean: Mask, x: Floats, y: Floats, inner: float, outer: float, found: Floats
+    signal: Pixels, clean: Mask, x: Floats, y: Floats, inner: float, outer: float, sky: Floats
 ) -> None:
-    """Set `found`, shape (3, n), to clipped mean, standard error and number of clean pixels; 0 where there is none."""
+    """Set `sky`, shape (3, n), to clipped mean, standard error and number of clean pixels; 0 where there is none."""
     height, width = signal.shape
     values = np.empty((2 * math.ceil(outer) + 3) ** 2, np.float32)
     for source in range(len(x)):
@@ -84,10 +84,10 @@ def annulus_means(
                 if inner <= distance < outer and clean[row, column]:
                     values[number] = signal[row, column]
                     number += 1
-        found[:, source] = 0.0
-        found[2, source] = number
+        sky[:, source] = 0.0
+        sky[2, source] = number
         if number:
-            found[0, source], found[1, source] = _clipped(values, number)
+            sky[0, source], sky[1, source] = _clipped(values, number)
 
 
 @kernel

@@ -1,8 +1,9 @@
-"""Sums in circles with the exact overlap of each pixel, and radial profiles."""
+"""Kernels of sums in circles, with the exact overlap of each pixel, and of radial profiles."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,62 +14,86 @@ from skylake.image.photometry.pixel_sum_kernels import (
     ANY_ORDER,
     AREA,
     FLUX,
-    HIDDEN,
     LANES,
     LIGHT,
     N_SUMS,
     NOISE,
+    OBSCURED,
     SQUARES,
-    Bytes,
     Floats,
-    Pixels,
+    Planes,
     add_part,
     add_run,
-    any_bit,
+    any_unusable,
     gather,
 )
 
 
+class _Disc(NamedTuple):
+    """A circle on a grid of pixels: the first column, its left edge from the centre, and the strips at all edges."""
+
+    start: int
+    left: float
+    square: float
+    strips: Floats
+
+
+class _RowEdges(NamedTuple):
+    """A row of pixels: its number, its lower edge from the centre of a circle, and the strips at both edges."""
+
+    row: int
+    low: float
+    strip_low: float
+    strip_high: float
+
+
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_edge(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, row: int, first: int, last: int,
-    start: int, left: float, low: float, square: float, strips: Floats, strip_low: float, strip_high: float,
-    sums: Floats,
-) -> None:  # fmt: skip
-    """Add those pixels `first` to `last` (excluded) of a row that a circle crosses; `strips` begin at `start`."""
-    high, edge = low + 1.0, left + (first - start)
+    planes: Planes, spoiled: bool, disc: _Disc, line: _RowEdges, first: int, last: int, sums: Floats
+) -> None:
+    """Add those pixels `first` to `last` (excluded) of a row that a circle crosses."""
+    start, strips, square = disc.start, disc.strips, disc.square
+    strip_low, strip_high = line.strip_low, line.strip_high
+    low, high, edge = line.low, line.low + 1.0, disc.left + (first - start)
     strip = strips[np.uint64(first - start)]
     before = corner(edge, high, strip, strip_high, square) - corner(edge, low, strip, strip_low, square)
     for column in range(first, last):
         edge += 1.0
         strip = strips[np.uint64(column + 1 - start)]
         after = corner(edge, high, strip, strip_high, square) - corner(edge, low, strip, strip_low, square)
-        add_part(signal, mask, variance, unusable, spoiled, row, column, after - before, sums)
+        add_part(planes, spoiled, line.row, column, after - before, sums)
         before = after
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_circle(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float, radius: float,
-    strips: Floats, heights: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    planes: Planes,
+    spoiled: bool,
+    x: float,
+    y: float,
+    radius: float,
+    strips: Floats,
+    heights: Floats,
+    sums: Floats,
+) -> None:
     """Set the sums to those in a circle, as far as it lies in the image."""
     for k in range(N_SUMS):
         sums[k] = 0.0
-    height, width = signal.shape
+    height, width = planes.signal.shape
     square = radius * radius
     start, stop = max(0, math.floor(x - radius + 0.5)), min(width, math.floor(x + radius + 0.5) + 1)
     bottom, top = max(0, math.floor(y - radius + 0.5)), min(height, math.floor(y + radius + 0.5) + 1)
     if start >= stop or bottom >= top:
         return
     left = start - 0.5 - x
+    disc = _Disc(start, left, square, strips)
     for k in range(stop - start + 1):
         strips[k] = strip(left + k, radius)
     for k in range(top - bottom + 1):
         heights[k] = strip(bottom - 0.5 - y + k, radius)
     for row in range(bottom, top):
         low = row - 0.5 - y
-        strip_low, strip_high = heights[np.uint64(row - bottom)], heights[np.uint64(row - bottom + 1)]
+        line = _RowEdges(row, low, heights[np.uint64(row - bottom)], heights[np.uint64(row - bottom + 1)])
         nearest = max(max(low, -low - 1.0), 0.0)
         farthest = max(abs(low), abs(low + 1.0))
         outer = math.sqrt(max(square - nearest * nearest, 0.0))
@@ -77,12 +102,10 @@ def _add_circle(
         whole, part = max(first, math.ceil(x - inner + 0.5)), min(last, math.floor(x + inner + 0.5))
         if whole >= part or farthest >= radius:
             whole, part = last, last
-        _add_edge(signal, mask, variance, unusable, spoiled, row, first, whole, start, left, low, square, strips,
-                  strip_low, strip_high, sums)  # fmt: skip
+        _add_edge(planes, spoiled, disc, line, first, whole, sums)
         if whole < part:
-            add_run(signal, mask, variance, unusable, spoiled, row, whole, part, sums)
-            _add_edge(signal, mask, variance, unusable, spoiled, row, part, last, start, left, low, square, strips,
-                      strip_low, strip_high, sums)  # fmt: skip
+            add_run(planes, spoiled, row, whole, part, sums)
+            _add_edge(planes, spoiled, disc, line, part, last, sums)
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
@@ -145,7 +168,7 @@ def _add_circles(
                 sums[AREA, lane] += seen
                 sums[SQUARES, lane] += parts[lane] * seen
             for lane in range(LANES):
-                sums[HIDDEN, lane] += parts[lane] * (1.0 - cube[1, first + row, first + k, lane])
+                sums[OBSCURED, lane] += parts[lane] * (1.0 - cube[1, first + row, first + k, lane])
             if plane:
                 for lane in range(LANES):
                     sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, first + row, first + k, lane]
@@ -153,25 +176,22 @@ def _add_circles(
 
 
 @kernel(error_model="numpy")
-def circle_sums(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
-    radii: Floats, sums: Floats,
-) -> None:  # fmt: skip
+def circle_sums(planes: Planes, x: Floats, y: Floats, radii: Floats, sums: Floats) -> None:
     """Set `sums`, shape (n, radii, 6), to those in circles around n places."""
-    height, width = signal.shape
+    height, width = planes.signal.shape
     reach = math.ceil(radii.max())
     room = 2 * reach + 4
     strips, heights = np.empty(room), np.empty(room)
     side = 2 * reach + 1
     cube, edges = np.empty((3, side, side, LANES), np.float32), np.empty((6, side + 1, LANES))
-    dx, dy, found = np.zeros(LANES), np.zeros(LANES), np.empty((N_SUMS, LANES))
+    dx, dy, lane_sums = np.zeros(LANES), np.zeros(LANES), np.empty((N_SUMS, LANES))
     waiting, n_waiting, any_spoiled = np.zeros(LANES, np.int64), 0, False
     starts = np.zeros(LANES, np.uint64)
-    plane = variance.shape[0] == height
+    plane = planes.variance.shape[0] == height
     for source in range(len(x)):
         px, py = x[source], y[source]
         column, row = math.floor(px + 0.5), math.floor(py + 0.5)
-        spoiled = any_bit(tiles, tile, unusable, px, py, reach)
+        spoiled = any_unusable(planes, px, py, reach)
         if reach <= column < width - reach and reach <= row < height - reach:
             starts[n_waiting] = (row - reach) * width + column - reach
             dx[n_waiting], dy[n_waiting], waiting[n_waiting] = px - column, py - row, source
@@ -179,64 +199,77 @@ def circle_sums(
             n_waiting += 1
         else:
             for k in range(len(radii)):
-                _add_circle(signal, mask, variance, unusable, spoiled, px, py, radii[k], strips, heights,
-                            sums[source, k])  # fmt: skip
+                _add_circle(planes, spoiled, px, py, radii[k], strips, heights, sums[source, k])
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
-            # Lanes beyond the last hold some source, and nobody asks for it.
-            gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
+            # Lanes beyond the last hold some source, and are not used.
+            gather(planes, any_spoiled, starts, side, cube)
             for k in range(len(radii)):
-                _add_circles(cube, reach, plane, dx, dy, radii[k], edges, found)
+                _add_circles(cube, reach, plane, dx, dy, radii[k], edges, lane_sums)
                 for lane in range(n_waiting):
                     for column in range(N_SUMS):
-                        sums[waiting[lane], k, column] = found[column, lane]
+                        sums[waiting[lane], k, column] = lane_sums[column, lane]
                     # What is left of rounding hides nothing.
-                    if found[HIDDEN, lane] < 1e-9:
-                        sums[waiting[lane], k, HIDDEN] = 0.0
+                    if lane_sums[OBSCURED, lane] < 1e-9:
+                        sums[waiting[lane], k, OBSCURED] = 0.0
             n_waiting, any_spoiled = 0, False
 
 
 @kernel(error_model="numpy")
 def stamp_sums(
-    signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], variance: npt.NDArray[np.float32], x: Floats,
-    y: Floats, radii: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    signal: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.uint8],
+    variance: npt.NDArray[np.float32],
+    x: Floats,
+    y: Floats,
+    radii: Floats,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (n, radii, 6), to those in circles on n stamps of their own; any bit of `mask` hides."""
     room = 2 * math.ceil(radii.max()) + 4
     strips, heights = np.empty(room), np.empty(room)
     for source in range(len(x)):
+        stamp = mask[source]
+        planes = Planes(signal[source], stamp, variance[source], stamp, 1, 255)
         for k in range(len(radii)):
-            _add_circle(signal[source], mask[source], variance[source], 255, True, x[source], y[source], radii[k],
-                        strips, heights, sums[source, k])  # fmt: skip
+            _add_circle(planes, True, x[source], y[source], radii[k], strips, heights, sums[source, k])
 
 
 @kernel(error_model="numpy")
 def _whole(sums: Floats) -> float:
-    """Return the flux, scaled up by the area that is hidden; NaN where all is."""
-    if sums[HIDDEN] == 0.0:
+    """Return the flux, scaled up by the area that is obscured; NaN where all is."""
+    if sums[OBSCURED] == 0.0:
         return sums[FLUX]
     if sums[AREA] <= 0.0:
         return np.nan
-    return sums[FLUX] * (1.0 + sums[HIDDEN] / sums[AREA])
+    return sums[FLUX] * (1.0 + sums[OBSCURED] / sums[AREA])
 
 
 @kernel(error_model="numpy")
 def profiles(
-    signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, total: Floats,
-    reach: Floats, edges: Floats, sums: Floats, widths: Floats, half_light: Floats,
-) -> None:  # fmt: skip
-    """Set squares of full widths at half maximum, and half-light radii, from sums in rings between `edges`.
+    planes: Planes,
+    x: Floats,
+    y: Floats,
+    total: Floats,
+    reach: Floats,
+    edges: Floats,
+    sums: Floats,
+    widths: Floats,
+) -> None:
+    """Set `widths`, shape (2, n), to squares of full widths at half maximum and half-light radii.
+
+    They follow from sums in rings between `edges`; the variances of `planes` are to be empty.
 
     The logarithm of the brightness is taken to be linear in the square of the radius. NaN where no ring is
     below half of the peak, or holds half of `total`, or one before it has no light. `sums` are those of
     :func:`circle_sums` in the first of the edges, in which most sources are done; the others are followed
     to `reach`.
     """
-    none = np.empty((0, 0), np.float32)
+    square_widths, half_light = widths[0], widths[1]
     room = 2 * math.ceil(edges[-1]) + 4
     strips, heights, others = np.empty(room), np.empty(room), np.empty(N_SUMS)
     for source in range(len(x)):
         px, py, wanted = x[source], y[source], 0.5 * total[source]
-        widths[source] = half_light[source] = np.nan
+        square_widths[source] = half_light[source] = np.nan
         has_width, has_half = False, not wanted > 0.0
         inside, inner, level, square, half = 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(len(edges)):
@@ -245,8 +278,8 @@ def profiles(
             elif edges[k] > reach[source]:
                 break
             else:
-                spoiled = any_bit(tiles, tile, unusable, px, py, edges[k])
-                _add_circle(signal, mask, none, unusable, spoiled, px, py, edges[k], strips, heights, others)
+                spoiled = any_unusable(planes, px, py, edges[k])
+                _add_circle(planes, spoiled, px, py, edges[k], strips, heights, others)
                 flux = _whole(others)
             outer = edges[k] * edges[k]
             if not flux > inside:
@@ -264,7 +297,7 @@ def profiles(
                 has_width = before < half
             if k and level < half and not has_width:
                 has_width = True
-                widths[source] = 4.0 * (square_before + (before - half) / fall)
+                square_widths[source] = 4.0 * (square_before + (before - half) / fall)
             if has_width and has_half:
                 break
             inside, inner = flux, outer

@@ -1,4 +1,4 @@
-"""Fluxes with errors at given places: circles of any number, ellipses, and what the pixels below them are flagged."""
+"""Aperture photometry in circles and ellipses, with errors and mask bits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from skylake.image.detection.variance_plane import Agreement, agreement_of
 from skylake.image.photometry import ellipse_kernels
 from skylake.image.photometry import pixel_sum_kernels as columns
 from skylake.image.photometry.aperture_kernels import circle_sums, profiles
+from skylake.image.photometry.ellipse_kernels import Ellipses
+from skylake.image.photometry.pixel_sum_kernels import PixelNoise, Planes
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -79,6 +81,14 @@ class Scene:
         """Return the noise of the background at places."""
         height, width = self.rms.shape
         return np.asarray(self.rms[nearest_pixel(y, height), nearest_pixel(x, width)], float)
+
+    def planes(self) -> Planes:
+        """Return the image as kernels read it."""
+        return Planes(self.signal, self.mask, self.variance, self.tiles, TILE_PX, UNUSABLE)
+
+    def noise_at(self, x: Floats, y: Floats) -> PixelNoise:
+        """Return what the variance of pixels at places is made of."""
+        return PixelNoise(self.rms_at(x, y), 1.0 / self.gain, self.scale, self.excess_at(x, y))
 
 
 def make_scene(
@@ -150,12 +160,12 @@ def circular_fluxes(
     -------
     flux, error : ndarray, shape (radii, n)
         ADU; NaN where all pixels are unusable.
-    hidden : ndarray of bool, shape (radii, n)
+    obscured : ndarray of bool, shape (radii, n)
         Whether a circle holds an unusable pixel.
     """
     sums = _circle_sums(scene, x, y, radii)
     flux, error = fluxes_of(scene, sums.transpose(1, 0, 2), x, y)
-    return flux, error, np.asarray((sums[..., columns.HIDDEN] > 0.0).T)
+    return flux, error, np.asarray((sums[..., columns.OBSCURED] > 0.0).T)
 
 
 def elliptical_fluxes(
@@ -182,10 +192,9 @@ def elliptical_sums(
     sums = np.zeros((len(x), columns.N_SUMS))
     reach = scale * np.maximum(a, b)
     largest = min(_LARGEST_PX, (min(scene.signal.shape) - 1) // 2)
-    ellipse_kernels.ellipse_sums(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a),
-        _plain(b), _plain(theta), _plain(scale), np.argsort(np.ceil(reach), kind="stable"), largest, sums,
-    )  # fmt: skip
+    ellipses = Ellipses(_plain(x), _plain(y), _plain(a), _plain(b), _plain(theta))
+    order = np.argsort(np.ceil(reach), kind="stable")
+    ellipse_kernels.ellipse_sums(scene.planes(), ellipses, _plain(scale), order, largest, sums)
     return sums
 
 
@@ -200,10 +209,8 @@ def kron_radii(
         NaN where the light, or its mean radius, is negative or beyond `reach`.
     """
     radii = np.empty(len(x))
-    ellipse_kernels.kron_radii(
-        scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y), _plain(a), _plain(b),
-        _plain(theta), reach, radii,
-    )  # fmt: skip
+    ellipses = Ellipses(_plain(x), _plain(y), _plain(a), _plain(b), _plain(theta))
+    ellipse_kernels.kron_radii(scene.planes(), ellipses, reach, radii)
     return radii
 
 
@@ -233,56 +240,49 @@ def radial_profiles(
         Pixels squared, with what pixels add; and pixels. NaN where noise hides them.
     """
     squares, half_light = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    some = np.arange(len(x))
+    some, bare = np.arange(len(x)), replace(scene, variance=_NO_PLANE)
     # Most sources are done in the first rings.
     for n in (_INNER_RINGS, _OUTER_RINGS):
         rings = np.array(edges if n == _OUTER_RINGS else edges[:n], float)
         here = x[some], y[some]
-        sums = _circle_sums(replace(scene, variance=_NO_PLANE), *here, edges[:n])
-        found = np.empty((2, len(some)))
-        profiles(
-            scene.signal, scene.mask, scene.tiles, TILE_PX, UNUSABLE, *(_plain(part) for part in here),
-            _plain(total[some]), _plain(reach[some]), rings, sums, found[0], found[1],
-        )  # fmt: skip
-        squares[some], half_light[some] = found
-        some = some[np.isnan(found).any(axis=0)]
+        sums = _circle_sums(bare, *here, edges[:n])
+        widths = np.empty((2, len(some)))
+        places = (_plain(position) for position in here)
+        profiles(bare.planes(), *places, _plain(total[some]), _plain(reach[some]), rings, sums, widths)
+        squares[some], half_light[some] = widths
+        some = some[np.isnan(widths).any(axis=0)]
     return squares, half_light
 
 
 def bits_in_circles(scene: Scene, x: Floats, y: Floats, radius: float) -> npt.NDArray[np.uint8]:
     """Return the bits of the pixels whose centres are within a radius of each place."""
-    found = np.zeros(len(x), np.uint8)
-    circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, found)
-    return found
+    bits = np.zeros(len(x), np.uint8)
+    circle_bits(scene.mask, scene.tiles, TILE_PX, _plain(x), _plain(y), radius, bits)
+    return bits
 
 
 def bits_in_footprints(
     scene: Scene, segments: npt.NDArray[np.int32], n: int, bits: int
 ) -> npt.NDArray[np.uint8]:
     """Return, of some bits, those of the pixels of each of n footprints."""
-    found = np.zeros(n + 1, np.uint8)
+    held = np.zeros(n + 1, np.uint8)
     if (scene.tiles & np.uint8(bits)).any():
-        footprint_bits(
-            scene.mask, scene.tiles, TILE_PX, bits, np.ascontiguousarray(segments, np.int32), found
-        )
-    return found[1:]
+        footprint_bits(scene.mask, scene.tiles, TILE_PX, bits, np.ascontiguousarray(segments, np.int32), held)
+    return held[1:]
 
 
 def _circle_sums(scene: Scene, x: Floats, y: Floats, radii: tuple[float, ...]) -> Floats:
     sums = np.zeros((len(x), len(radii), columns.N_SUMS))
-    circle_sums(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, _plain(x), _plain(y),
-        np.array(radii, float), sums,
-    )  # fmt: skip
+    circle_sums(scene.planes(), _plain(x), _plain(y), np.array(radii, float), sums)
     return sums
 
 
 def fluxes_of(scene: Scene, sums: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is hidden."""
+    """Return flux and error from sums of shape (…, n, 6), scaled up by the area that is obscured."""
     sky = sums[..., columns.SQUARES] * scene.rms_at(x, y) ** 2
-    seen, hidden = sums[..., columns.AREA], sums[..., columns.HIDDEN]
+    seen, obscured = sums[..., columns.AREA], sums[..., columns.OBSCURED]
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(hidden > 0.0, np.where(seen > 0.0, 1.0 + hidden / seen, np.nan), 1.0)
+        factor = np.where(obscured > 0.0, np.where(seen > 0.0, 1.0 + obscured / seen, np.nan), 1.0)
     if scene.variance.size:
         variance = scene.scale * sums[..., columns.NOISE]
         if scene.agreement.squares is not None:

@@ -1,4 +1,4 @@
-"""What is left of the noise in fluxes of detected sources because their places were found in it.
+"""Bias of fluxes by centroids: places found in the noise raise the flux measured there.
 
 A centroid walks to where the noise is bright. Against the flux at the true place an aperture then gains twice what it
 loses by standing beside the star, so that on average faint sources are too bright, by up to their error over their

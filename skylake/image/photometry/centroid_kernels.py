@@ -1,4 +1,4 @@
-"""Centroids under a Gaussian window, and their errors.
+"""Kernels of windowed centroids and their errors.
 
 Most sources have windows of one size and come to rest soon; they are done many at a time, so that the
 processor's vector units are busy. The others are done one by one.
@@ -7,6 +7,7 @@ processor's vector units are busy. The others are done one by one.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,15 @@ from skylake.core.jit import kernel
 from skylake.image.photometry.pixel_sum_kernels import (
     ANY_ORDER,
     LANES,
-    Bytes,
     Cube,
     Floats,
+    PixelNoise,
     Pixels,
-    any_bit,
+    Planes,
+    SourceNoise,
+    any_unusable,
     gather,
+    noise_of,
 )
 
 _ZERO = np.float32(0.0)
@@ -34,6 +38,15 @@ _STILL_PX = 1e-4
 #: The slope of the first moment, 1 for what is far narrower than its window and 0.5 for what is as wide, is believed
 #: down to this one.
 _LEAST_SLOPE = 0.25
+
+
+class Starts(NamedTuple):
+    """Where centroids start: places, standard deviations of windows, and how far they may go, pixels; shape (n,)."""
+
+    x: Floats
+    y: Floats
+    sigma: Floats
+    leash: Floats
 
 
 @kernel(error_model="numpy")
@@ -52,10 +65,15 @@ def _fill_window(window: Floats, first: int, last: int, centre: float, sigma: fl
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _moments(
-    signal: Pixels, mask: Bytes, unusable: int, spoiled: bool, x: float, y: float, box: tuple[int, int, int, int],
+    planes: Planes,
+    spoiled: bool,
+    x: float,
+    y: float,
+    box: tuple[int, int, int, int],
     windows: Floats,
-) -> tuple[float, float, float, float, float]:  # fmt: skip
+) -> tuple[float, float, float, float, float]:
     """Return the sums of window times signal, and of that times dx, dy, dx^2 and dy^2."""
+    signal, mask, unusable = planes.signal, planes.mask, planes.unusable
     light, along, across, wide, high = 0.0, 0.0, 0.0, 0.0, 0.0
     first_row, last_row, first, last = box
     for row in range(first_row, last_row):
@@ -96,8 +114,11 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
     determinant = slope_x * slope_y - slope_xy * slope_xy
     if not (slope_x > 0.0 and slope_y > 0.0 and determinant > 0.0):
         return np.nan, np.nan
-    xx, yy, xy = (sky * sums[3] + per_adu * sums[6], sky * sums[4] + per_adu * sums[7],
-                  sky * sums[5] + per_adu * sums[8])  # fmt: skip
+    xx, yy, xy = (
+        sky * sums[3] + per_adu * sums[6],
+        sky * sums[4] + per_adu * sums[7],
+        sky * sums[5] + per_adu * sums[8],
+    )
     of_x = slope_y * slope_y * xx - 2.0 * slope_y * slope_xy * xy + slope_xy * slope_xy * yy
     of_y = slope_x * slope_x * yy - 2.0 * slope_x * slope_xy * xy + slope_xy * slope_xy * xx
     return math.sqrt(max(of_x, 0.0)) / determinant, math.sqrt(max(of_y, 0.0)) / determinant
@@ -105,14 +126,16 @@ def _propagated(sums: Floats, sky: float, per_adu: float) -> tuple[float, float]
 
 @kernel(error_model="numpy")
 def _errors(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, x: float, y: float, sigma: float,
-    box: tuple[int, int, int, int], windows: Floats, noise: tuple[float, float, float, float],
-) -> tuple[float, float]:  # fmt: skip
-    """Return the standard errors of a centroid.
-
-    `noise` holds the variance per pixel of the sky, that per ADU of the star, and for the plane of variances, where
-    there is one, a factor and what is added.
-    """
+    planes: Planes,
+    noise: SourceNoise,
+    x: float,
+    y: float,
+    sigma: float,
+    box: tuple[int, int, int, int],
+    windows: Floats,
+) -> tuple[float, float]:
+    """Return the standard errors of a centroid."""
+    signal, mask, variance, unusable = planes.signal, planes.mask, planes.variance, planes.unusable
     plane = variance.shape[0] == signal.shape[0]
     inverse = 1.0 / (sigma * sigma)
     first_row, last_row, first, last = box
@@ -125,7 +148,7 @@ def _errors(
             dx = column - x
             weight = windows[0, column - first] * windows[1, row - first_row]
             light = weight * signal[row, column]
-            here = weight * weight * (noise[2] * variance[row, column] + noise[3] if plane else 1.0)
+            here = weight * weight * (noise.scale * variance[row, column] + noise.excess if plane else 1.0)
             sums[0] += light * (1.0 - dx * dx * inverse)
             sums[1] += light * (1.0 - dy * dy * inverse)
             sums[2] -= light * dx * dy * inverse
@@ -135,7 +158,7 @@ def _errors(
             sums[6] += weight * light * dx * dx
             sums[7] += weight * light * dy * dy
             sums[8] += weight * light * dx * dy
-    return _propagated(sums, 1.0 if plane else noise[0], 0.0 if plane else noise[1])
+    return _propagated(sums, 1.0 if plane else noise.sky, 0.0 if plane else noise.per_adu)
 
 
 @kernel(error_model="numpy")
@@ -151,21 +174,26 @@ def _box(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[int,
 
 @kernel(error_model="numpy")
 def _single(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool,
-    noise: tuple[float, float, float, float], x: float, y: float, sigma: float, leash: float, windows: Floats,
-    found: Floats,
-) -> None:  # fmt: skip
-    """Set `found`, shape (4,), to the centroid of one source and its errors."""
+    planes: Planes,
+    noise: SourceNoise,
+    starts: Starts,
+    source: int,
+    spoiled: bool,
+    windows: Floats,
+    centroid: Floats,
+) -> None:
+    """Set `centroid`, shape (4,), to that of one source and its errors."""
+    x, y, sigma, leash = starts.x[source], starts.y[source], starts.sigma[source], starts.leash[source]
     px, py, reach, resting = x, y, REACH * sigma, False
     for _ in range(_ROUNDS):
-        box = _box(signal.shape, px, py, reach)
+        box = _box(planes.signal.shape, px, py, reach)
         if box[0] >= box[1] or box[2] >= box[3]:
             return
         _fill_window(windows[0], box[2], box[3], px, sigma)
         _fill_window(windows[1], box[0], box[1], py, sigma)
         if resting:
             break
-        light, along, across, wide, high = _moments(signal, mask, unusable, spoiled, px, py, box, windows)
+        light, along, across, wide, high = _moments(planes, spoiled, px, py, box, windows)
         if not light > 0.0:
             return
         # Twice the moment overshoots for a star that is narrower than its window, and creeps for a wider one.
@@ -177,8 +205,8 @@ def _single(
             return
         resting = dx * dx + dy * dy < _STILL_PX * _STILL_PX
     if resting:
-        found[2], found[3] = _errors(signal, mask, variance, unusable, px, py, sigma, box, windows, noise)
-        found[0], found[1] = px, py
+        centroid[2], centroid[3] = _errors(planes, noise, px, py, sigma, box, windows)
+        centroid[0], centroid[1] = px, py
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
@@ -198,10 +226,15 @@ def _fill_lanes(dx: Floats, sigma: Floats, half: int, window: Floats) -> None:
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _row_moments(
-    cube: Cube, plane: int, row: int, half: int, dx: Pixels, columns: Pixels, first: Pixels, second: Pixels,
+    line: Pixels,
+    half: int,
+    dx: Pixels,
+    columns: Pixels,
+    first: Pixels,
+    second: Pixels,
     third: Pixels,
-) -> None:  # fmt: skip
-    """Set sums of window times one row, shape (lanes,), and of that times dx and dx^2.
+) -> None:
+    """Set sums of window times one row of squares, shape (lanes,), and of that times dx and dx^2.
 
     In single precision, which is a millionth of a pixel, twice as many sources are done at a time.
     """
@@ -211,65 +244,78 @@ def _row_moments(
     for k in range(2 * half + 1):
         offset = np.float32(k - half)
         for lane in range(LANES):
-            x, value = offset - dx[lane], columns[k, lane] * cube[plane, row, k, lane]
+            x, value = offset - dx[lane], columns[k, lane] * line[k, lane]
             first[lane] += value
             second[lane] += value * x
         for lane in range(LANES):
             x = offset - dx[lane]
-            third[lane] += columns[k, lane] * cube[plane, row, k, lane] * x * x
+            third[lane] += columns[k, lane] * line[k, lane] * x * x
 
 
 @kernel(error_model="numpy")
 def _lane_moments(
     cube: npt.NDArray[np.float32],
     half: int,
-    dx: Floats,
-    dy: Floats,
-    columns: Floats,
-    rows: Floats,
+    places: Floats,
+    windows: Pixels,
     sums: Floats,
 ) -> None:
     """Set five rows of `sums` to those of window times signal, and of that times dx, dy, dx^2 and dy^2."""
-    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    near = dx.astype(np.float32)
+    dy, columns, rows = places[1], windows[0], windows[1]
+    light, first, second = (
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+    )
+    near = places[0].astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube, 0, row, half, near, columns, one, two, three)
+        _row_moments(cube[0, row], half, near, columns, light, first, second)
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
-            sums[0, lane] += weight * one[lane]
-            sums[1, lane] += weight * two[lane]
-            sums[2, lane] += weight * one[lane] * y
+            sums[0, lane] += weight * light[lane]
+            sums[1, lane] += weight * first[lane]
+            sums[2, lane] += weight * light[lane] * y
         for lane in range(LANES):
             y, weight = row - half - dy[lane], rows[row, lane]
-            sums[3, lane] += weight * three[lane]
-            sums[4, lane] += weight * one[lane] * y * y
+            sums[3, lane] += weight * second[lane]
+            sums[4, lane] += weight * light[lane] * y * y
 
 
 @kernel(error_model="numpy")
 def _lane_errors(
-    cube: npt.NDArray[np.float32], half: int, has_plane: bool, dx: Floats, dy: Floats, sigma: Floats, columns: Floats,
-    rows: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    cube: npt.NDArray[np.float32],
+    half: int,
+    has_plane: bool,
+    places: Floats,
+    sigma: Floats,
+    windows: Pixels,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (9, lanes), to what errors follow from: slopes, and moments of the noise and of the star."""
+    dy, columns, rows = places[1], windows[0], windows[1]
     squares = columns * columns
-    one, two, three = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    near = dx.astype(np.float32)
+    light, first, second = (
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+    )
+    near = places[0].astype(np.float32)
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _row_moments(cube, 0, row, half, near, columns, one, two, three)
+        _row_moments(cube[0, row], half, near, columns, light, first, second)
         for lane in range(LANES):
             y, weight, inverse = row - half - dy[lane], rows[row, lane], 1.0 / (sigma[lane] * sigma[lane])
-            sums[0, lane] += weight * (one[lane] - inverse * three[lane])
-            sums[1, lane] += weight * one[lane] * (1.0 - y * y * inverse)
-            sums[2, lane] -= weight * two[lane] * y * inverse
+            sums[0, lane] += weight * (light[lane] - inverse * second[lane])
+            sums[1, lane] += weight * light[lane] * (1.0 - y * y * inverse)
+            sums[2, lane] -= weight * first[lane] * y * inverse
         for place, plane in ((3, 2 if has_plane else 1), (6, 0)):
-            _row_moments(cube, plane, row, half, near, squares, one, two, three)
+            _row_moments(cube[plane, row], half, near, squares, light, first, second)
             for lane in range(LANES):
                 y, square = row - half - dy[lane], rows[row, lane] * rows[row, lane]
-                sums[place, lane] += square * three[lane]
-                sums[place + 1, lane] += square * one[lane] * y * y
-                sums[place + 2, lane] += square * two[lane] * y
+                sums[place, lane] += square * second[lane]
+                sums[place + 1, lane] += square * light[lane] * y * y
+                sums[place + 2, lane] += square * first[lane] * y
 
 
 @kernel(error_model="numpy")
@@ -284,19 +330,24 @@ def _add_excess(cube: Cube, scale: np.float32, excess: Pixels) -> None:
 
 @kernel(error_model="numpy")
 def _iterate(
-    cube: npt.NDArray[np.float32], half: int, sigma: Floats, places: Floats, windows: Floats, sums: Floats,
+    cube: npt.NDArray[np.float32],
+    half: int,
+    sigma: Floats,
+    places: Floats,
+    windows: Floats,
+    sums: Floats,
     resting: npt.NDArray[np.bool_],
-) -> None:  # fmt: skip
+) -> None:
     """Move `places`, shape (2, lanes) from the middles, to where the first moments vanish."""
     resting[:] = False
     for _ in range(_COMMON_ROUNDS):
         _fill_lanes(places[0], sigma, half, windows[0])
         _fill_lanes(places[1], sigma, half, windows[1])
-        _lane_moments(cube, half, places[0], places[1], windows[0], windows[1], sums)
+        _lane_moments(cube, half, places, windows, sums)
         n_resting = 0
         for lane in range(LANES):
             if not resting[lane] and sums[0, lane] > 0.0:
-                # Twice the moment where star and window are alike; else the slope of the moment tells.
+                # Twice the moment where star and window are alike; else from the slope of the moment.
                 width = sums[0, lane] * sigma[lane] * sigma[lane]
                 dx = min(1.0 / max(1.0 - sums[3, lane] / width, 0.4), 2.0) * sums[1, lane] / sums[0, lane]
                 dy = min(1.0 / max(1.0 - sums[4, lane] / width, 0.4), 2.0) * sums[2, lane] / sums[0, lane]
@@ -312,68 +363,64 @@ def _iterate(
 
 
 @kernel(error_model="numpy")
-def _settle(x: float, y: float, place: Floats, leash: float, found: Floats) -> None:
+def _settle(x: float, y: float, place: Floats, leash: float, centroid: Floats) -> None:
     """Set a centroid from its place in the square around the start, if it is not too far from there."""
     px, py = math.floor(x + 0.5) + place[0], math.floor(y + 0.5) + place[1]
     if math.hypot(px - x, py - y) <= leash:
-        found[0], found[1] = px, py
+        centroid[0], centroid[1] = px, py
 
 
 @kernel(error_model="numpy")
 def windowed_centroids(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, rms: Floats,
-    per_adu: float, scale: float, excess: Floats, x: Floats, y: Floats, sigma: Floats, leash: Floats, half: int,
-    found: Floats,
-) -> None:  # fmt: skip
-    """Set `found`, shape (n, 4), to windowed centroids x and y and their errors; NaN where there is none.
+    planes: Planes, noise: PixelNoise, starts: Starts, half: int, centroids: Floats
+) -> None:
+    """Set `centroids`, shape (n, 4), to windowed centroids x and y and their errors; NaN where there is none.
 
     The iteration is x <- x + 2 sum(w I (x_i - x)) / sum(w I) with a Gaussian window w around x, which is exact
     in one step where the window has the width of the star. It has failed where it leaves the image or `leash`
     pixels from the start, sees no light, or does not come to rest. Windows that fit into squares of 2 `half` + 1
-    pixels are done together. Variances are `scale` times the plane and `excess`, which is that of each source.
+    pixels are done together.
     """
-    height, width = signal.shape
+    x, y, sigma, leash = starts.x, starts.y, starts.sigma, starts.leash
+    height, width = planes.signal.shape
     single = np.empty((2, 2 * math.ceil(REACH * sigma.max()) + 3 if len(sigma) else 1))
-    side, plane = 2 * half + 1, variance.shape[0] == signal.shape[0]
+    side, plane = 2 * half + 1, planes.variance.shape[0] == height
     cube, windows = np.empty((3, side, side, LANES), np.float32), np.empty((2, side, LANES), np.float32)
     sums, places, sigmas = np.empty((9, LANES)), np.zeros((2, LANES)), np.ones(LANES)
     more = np.zeros(LANES, np.float32)
-    waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
+    waiting, corners = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
     resting, n_waiting, any_spoiled = np.zeros(LANES, np.bool_), 0, False
     for source in range(len(x)):
-        found[source] = np.nan
+        centroids[source] = np.nan
         column, row = math.floor(x[source] + 0.5), math.floor(y[source] + 0.5)
         reach = REACH * sigma[source]
-        spoiled = any_bit(tiles, tile, unusable, x[source], y[source], reach + leash[source])
+        spoiled = any_unusable(planes, x[source], y[source], reach + leash[source])
         together = reach + 0.5 <= half and half <= column < width - half and half <= row < height - half
         if together:
-            waiting[n_waiting], starts[n_waiting] = source, (row - half) * width + column - half
+            waiting[n_waiting], corners[n_waiting] = source, (row - half) * width + column - half
             places[0, n_waiting], places[1, n_waiting] = x[source] - column, y[source] - row
-            sigmas[n_waiting], more[n_waiting] = sigma[source], excess[source]
+            sigmas[n_waiting], more[n_waiting] = sigma[source], noise.excess[source]
             any_spoiled |= spoiled
             n_waiting += 1
         else:
-            noise = (rms[source] * rms[source], per_adu, scale, excess[source])
-            _single(signal, mask, variance, unusable, spoiled, noise, x[source], y[source], sigma[source],
-                    leash[source], single, found[source])  # fmt: skip
+            _single(planes, noise_of(noise, source), starts, source, spoiled, single, centroids[source])
         if n_waiting == LANES or (n_waiting and source == len(x) - 1):
-            # Lanes beyond the last hold some source, and nobody asks for it.
-            gather(signal, mask, variance, unusable, any_spoiled, starts, side, cube)
+            # Lanes beyond the last hold some source, and are not used.
+            gather(planes, any_spoiled, corners, side, cube)
             if plane:
-                _add_excess(cube, np.float32(scale), more)
+                _add_excess(cube, np.float32(noise.scale), more)
             _iterate(cube, half, sigmas, places, windows, sums, resting)
-            _lane_errors(cube, half, plane, places[0], places[1], sigmas, windows[0], windows[1], sums)
+            _lane_errors(cube, half, plane, places, sigmas, windows, sums)
             for lane in range(n_waiting):
-                one = waiting[lane]
-                sky = 1.0 if plane else rms[one] * rms[one]
-                if resting[lane]:
-                    _settle(x[one], y[one], places[:, lane], leash[one], found[one])
-                    if not math.isnan(found[one, 0]):
-                        found[one, 2], found[one, 3] = _propagated(
-                            sums[:, lane], sky, 0.0 if plane else per_adu
-                        )
-                else:
-                    noise = (rms[one] * rms[one], per_adu, scale, excess[one])
-                    _single(signal, mask, variance, unusable, any_spoiled, noise, x[one], y[one], sigma[one],
-                            leash[one], single, found[one])  # fmt: skip
+                other = waiting[lane]
+                centroid = centroids[other]
+                if not resting[lane]:
+                    here = noise_of(noise, other)
+                    _single(planes, here, starts, other, any_spoiled, single, centroid)
+                    continue
+                _settle(x[other], y[other], places[:, lane], leash[other], centroid)
+                if not math.isnan(centroid[0]):
+                    sky = 1.0 if plane else noise.rms[other] * noise.rms[other]
+                    per_adu = 0.0 if plane else noise.per_adu
+                    centroid[2], centroid[3] = _propagated(sums[:, lane], sky, per_adu)
             n_waiting, any_spoiled = 0, False

@@ -1,4 +1,4 @@
-"""Centroids of sources under a Gaussian window, with errors from the noise of the pixels."""
+"""Windowed centroids of sources, with errors from the noise of the pixels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from skylake.core.flags import SPOILED, SourceFlag
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry import centroid_kernels as kernel
 from skylake.image.photometry.aperture_photometry import (
-    TILE_PX,
-    UNUSABLE,
     Scene,
     circular_fluxes,
     nearest_pixel,
@@ -35,7 +33,7 @@ _ELONGATED = 2.0
 _REACH_AXES = 4.0
 #: The window is no smaller than that.
 _MIN_SIGMA_PX = 0.5
-#: … and no larger than so many times what the sharp peaks of the frame tell.
+#: … and no larger than so many times the width of the sharp peaks of the frame.
 _WIDEST = 2.5
 #: From the half-light radius of a Gaussian to its standard deviation.
 _SIGMA_PER_HALF_LIGHT = 2.0 / 2.3548
@@ -62,17 +60,17 @@ def windowed_centroids(
     x, y = detections.x[order], detections.y[order]
     a, b = detections.a[order], detections.b[order]
     leash = np.minimum(_MAX_WALK_PX, np.maximum(a, 0.7))
-    usual = min(_frame_window(scene, detections), _widest_window(detections))
-    sigma = np.maximum(usual, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
-    found = window_places(scene, x, y, sigma, leash, usual)
-    failed = ~np.isfinite(found).all(axis=0)
-    failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), found[:2]))
+    width = min(_frame_window(scene, detections), _widest_window(detections))
+    sigma = np.maximum(width, np.maximum(0.5 * np.sqrt(a * b), _MIN_SIGMA_PX))
+    windowed = window_places(scene, x, y, sigma, leash, width)
+    failed = ~np.isfinite(windowed).all(axis=0)
+    failed |= _left_footprint(detections.segments, order, (x, y), np.where(failed, (x, y), windowed[:2]))
     isophotal = np.array([x, y, detections.x_err[order], detections.y_err[order]])
-    x, y, x_err, y_err = np.where(failed, isophotal, found)
+    x, y, x_err, y_err = np.where(failed, isophotal, windowed)
     return x, y, x_err, y_err, failed
 
 
-def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, usual: float) -> Floats:
+def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floats, common: float) -> Floats:
     """Return centroids under Gaussian windows, and their errors.
 
     Parameters
@@ -82,7 +80,7 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
         Where to start, 0-based pixels.
     sigma, leash : ndarray, shape (n,)
         Standard deviation of each window, and how far a centroid may go, pixels.
-    usual : float
+    common : float
         Windows no larger than this are done together, which is faster.
 
     Returns
@@ -90,13 +88,11 @@ def window_places(scene: Scene, x: Floats, y: Floats, sigma: Floats, leash: Floa
     ndarray, shape (4, n)
         x, y and their errors; NaN where there is none.
     """
-    found = np.empty((len(x), 4))
-    half = math.ceil(kernel.REACH * usual + 0.5)
-    kernel.windowed_centroids(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, UNUSABLE, scene.rms_at(x, y),
-        1.0 / scene.gain, scene.scale, scene.excess_at(x, y), x, y, sigma, leash, half, found,
-    )  # fmt: skip
-    return found.T
+    centroids = np.empty((len(x), 4))
+    half = math.ceil(kernel.REACH * common + 0.5)
+    starts = kernel.Starts(x, y, sigma, leash)
+    kernel.windowed_centroids(scene.planes(), scene.noise_at(x, y), starts, half, centroids)
+    return centroids.T
 
 
 def _frame_window(scene: Scene, detections: Detections) -> float:
@@ -104,7 +100,7 @@ def _frame_window(scene: Scene, detections: Detections) -> float:
     noise = scene.rms_at(detections.x, detections.y) * np.sqrt(detections.n_pixels)
     whole = (detections.flags & int(SPOILED)) == 0
     clear = [whole & (detections.flux > least * noise) for least in _CLEAR_SNR]
-    chosen = _likely_stars(detections, next((one for one in clear if one.any()), whole))
+    chosen = _likely_stars(detections, next((bright for bright in clear if bright.any()), whole))
     if chosen.size == 0:
         return _MIN_SIGMA_PX
     chosen = chosen[np.argsort(-detections.flux[chosen], kind="stable")]
@@ -124,7 +120,7 @@ def _widest_window(detections: Detections) -> float:
     """Return the standard deviation that the window of a frame does not exceed, by how sharp its peaks are.
 
     Where much of what is detected is no star but pieces of an uneven sky, as around the Moon, in twilight and between
-    clouds, half of the light tells the width of these, and centroids of stars under such a window walk away.
+    clouds, half of the light gives the width of these, and centroids of stars under such a window walk away.
     """
     if detections.star_fwhm is None:
         return math.inf
@@ -140,9 +136,9 @@ def _likely_stars(detections: Detections, clear: npt.NDArray[np.bool_]) -> npt.N
     """
     touching = (detections.flags & int(SourceFlag.BLENDED)) != 0
     piece = touching & (detections.a > _ELONGATED * detections.b)
-    for kept, fewest in ((clear & ~touching, _FEWEST_LONELY), (clear & ~piece, 1)):
-        if np.count_nonzero(kept) >= fewest:
-            return np.flatnonzero(kept)
+    for likely, fewest in ((clear & ~touching, _FEWEST_LONELY), (clear & ~piece, 1)):
+        if np.count_nonzero(likely) >= fewest:
+            return np.flatnonzero(likely)
     return np.flatnonzero(clear)
 
 
@@ -152,7 +148,7 @@ def _left_footprint(
     before: tuple[Floats, Floats],
     after: Floats,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which places moved from a detection's own footprint to that of another."""
+    """Return which places moved from a detection's own footprint to that of another."""
     height, width = segments.shape
 
     def owner(x: Floats, y: Floats) -> npt.NDArray[np.int32]:

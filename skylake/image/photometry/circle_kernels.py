@@ -1,4 +1,4 @@
-"""The exact overlap of circles and pixels, and tables of it."""
+"""Kernels of the exact overlap of circles and pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square pieces of images around sources."""
+"""Cutouts of images around sources."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Sums in ellipses, of which each row of pixels is cut into five slices, and Kron radii."""
+"""Kernels of sums in ellipses, which cut each row of pixels into five slices, and of Kron radii."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +13,17 @@ from skylake.image.photometry.pixel_sum_kernels import (
     ANY_ORDER,
     AREA,
     FLUX,
-    HIDDEN,
     LANES,
     LIGHT,
     N_SUMS,
     NOISE,
+    OBSCURED,
     SQUARES,
-    Bytes,
     Floats,
-    Pixels,
+    Planes,
     add_part,
     add_run,
-    any_bit,
+    any_unusable,
     gather,
 )
 
@@ -31,9 +31,20 @@ from skylake.image.photometry.pixel_sum_kernels import (
 _SLICES = 5
 
 
+class Ellipses(NamedTuple):
+    """Places and half axes in pixels, and angles of the long axis from x towards y in radians; shape (n,)."""
+
+    x: Floats
+    y: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+
+
 @kernel(error_model="numpy")
-def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
+def _conic(ellipses: Ellipses, source: int) -> tuple[float, float, float]:
     """Return the coefficients of dx^2, dy^2 and dx dy of the ellipse of size 1."""
+    a, b, theta = ellipses.a[source], ellipses.b[source], ellipses.theta[source]
     cosine, sine = math.cos(theta), math.sin(theta)
     along, across = 1.0 / (a * a), 1.0 / (b * b)
     return (
@@ -45,13 +56,20 @@ def _conic(a: float, b: float, theta: float) -> tuple[float, float, float]:
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipse(
-    signal: Pixels, mask: Bytes, variance: Pixels, unusable: int, spoiled: bool, x: float, y: float,
-    xx: float, yy: float, xy: float, scale: float, parts: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    planes: Planes,
+    spoiled: bool,
+    x: float,
+    y: float,
+    conic: tuple[float, float, float],
+    scale: float,
+    parts: Floats,
+    sums: Floats,
+) -> None:
     """Set the sums to those where xx dx^2 + yy dy^2 + xy dx dy <= scale^2: exact in x, of five slices of rows in y."""
     for k in range(N_SUMS):
         sums[k] = 0.0
-    height, width = signal.shape
+    height, width = planes.signal.shape
+    xx, yy, xy = conic
     determinant = xx * yy - 0.25 * xy * xy
     reach = scale * math.sqrt(xx / determinant)
     for row in range(max(0, math.floor(y - reach + 0.5)), min(height, math.floor(y + reach + 0.5) + 1)):
@@ -68,7 +86,7 @@ def _add_ellipse(
         first, last = max(first, 0), min(last, width)
         whole, part = max(whole, first), min(part, last)
         if whole < part:
-            add_run(signal, mask, variance, unusable, spoiled, row, whole, part, sums)
+            add_run(planes, spoiled, row, whole, part, sums)
         else:
             whole, part = last, last
         for k in range(last - first - (part - whole)):
@@ -77,7 +95,7 @@ def _add_ellipse(
             for piece in range(_SLICES):
                 left, right = parts[2 * piece], parts[2 * piece + 1]
                 covered += max(0.0, min(right, column + 0.5) - max(left, column - 0.5))
-            add_part(signal, mask, variance, unusable, spoiled, row, column, covered / _SLICES, sums)
+            add_part(planes, spoiled, row, column, covered / _SLICES, sums)
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
@@ -101,14 +119,23 @@ def _fill_slices(dx: Floats, dy: Floats, conics: Floats, row: int, left: Floats,
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
 def _add_ellipses(
-    cube: npt.NDArray[np.float32], half: int, plane: bool, dx: Floats, dy: Floats, conics: Floats,
-    ends: Floats, parts: Floats, sums: Floats,
-) -> None:  # fmt: skip
-    """Set `sums`, shape (6, lanes), to those in ellipses wholly inside the squares of :func:`gather`."""
+    cube: npt.NDArray[np.float32],
+    half: int,
+    plane: bool,
+    offsets: Floats,
+    conics: Floats,
+    ends: Floats,
+    parts: Floats,
+    sums: Floats,
+) -> None:
+    """Set `sums`, shape (6, lanes), to those in ellipses wholly inside the squares of :func:`gather`.
+
+    `offsets`, shape (2, lanes), are from the middle of the squares.
+    """
     left, right = ends[0], ends[1]
     sums[:] = 0.0
     for row in range(2 * half + 1):
-        _fill_slices(dx, dy, conics, row - half, left, right)
+        _fill_slices(offsets[0], offsets[1], conics, row - half, left, right)
         for k in range(2 * half + 1):
             low, high = k - half - 0.5, k - half + 0.5
             parts[:] = 0.0
@@ -125,7 +152,7 @@ def _add_ellipses(
                 sums[AREA, lane] += seen
                 sums[SQUARES, lane] += parts[lane] * seen
             for lane in range(LANES):
-                sums[HIDDEN, lane] += parts[lane] * (1.0 - cube[1, row, k, lane])
+                sums[OBSCURED, lane] += parts[lane] * (1.0 - cube[1, row, k, lane])
             if plane:
                 for lane in range(LANES):
                     sums[NOISE, lane] += parts[lane] * parts[lane] * cube[2, row, k, lane]
@@ -138,7 +165,7 @@ def _place_squares(
     """Turn middles of squares into their first pixels; a square that would reach out of the image is moved."""
     first = starts[0]
     for lane in range(LANES):
-        # Lanes beyond the last hold some square, and nobody asks for it.
+        # Lanes beyond the last hold some square, and are not used.
         middle = starts[lane] if lane < n else first
         column, row = int(middle % np.uint64(width)), int(middle // np.uint64(width))
         inner_column = min(max(column, half), width - 1 - half)
@@ -150,28 +177,33 @@ def _place_squares(
 
 @kernel(error_model="numpy")
 def ellipse_sums(
-    signal: Pixels, mask: Bytes, variance: Pixels, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats,
-    a: Floats, b: Floats, theta: Floats, scale: Floats, order: npt.NDArray[np.intp], largest: int, sums: Floats,
-) -> None:  # fmt: skip
+    planes: Planes,
+    ellipses: Ellipses,
+    scale: Floats,
+    order: npt.NDArray[np.intp],
+    largest: int,
+    sums: Floats,
+) -> None:
     """Set `sums`, shape (n, 6), to those in ellipses with half axes `scale` times a and b.
 
     `order` brings ellipses of one size together; those that reach farther than `largest` pixels are done one by one.
     """
-    height, width = signal.shape
+    height, width = planes.signal.shape
     side = 2 * largest + 1
     alone, cube = np.empty(2 * _SLICES), np.empty((3, side, side, LANES), np.float32)
-    ends, parts, found = np.empty((2, _SLICES, LANES)), np.empty(LANES), np.empty((N_SUMS, LANES))
-    dx, dy, conics = np.zeros(LANES), np.zeros(LANES), np.zeros((3, LANES))
+    ends, parts, lane_sums = np.empty((2, _SLICES, LANES)), np.empty(LANES), np.empty((N_SUMS, LANES))
+    offsets, conics = np.zeros((2, LANES)), np.zeros((3, LANES))
+    dx, dy = offsets[0], offsets[1]
     waiting, starts = np.zeros(LANES, np.int64), np.zeros(LANES, np.uint64)
-    plane, n_waiting, any_spoiled, half = variance.shape[0] == height, 0, False, 0
+    plane, n_waiting, any_spoiled, half = planes.variance.shape[0] == height, 0, False, 0
     for place in range(len(order) + 1):
         if place < len(order):
             source = order[place]
-            px, py = x[source], y[source]
-            xx, yy, xy = _conic(a[source], b[source], theta[source])
-            reach = scale[source] * max(a[source], b[source])
+            px, py = ellipses.x[source], ellipses.y[source]
+            xx, yy, xy = _conic(ellipses, source)
+            reach = scale[source] * max(ellipses.a[source], ellipses.b[source])
             size, column, row = math.ceil(reach), math.floor(px + 0.5), math.floor(py + 0.5)
-            spoiled = any_bit(tiles, tile, unusable, px, py, reach)
+            spoiled = any_unusable(planes, px, py, reach)
             inside = size <= column < width - size and size <= row < height - size
             if size <= largest and inside:
                 dx[n_waiting], dy[n_waiting], waiting[n_waiting] = px - column, py - row, source
@@ -182,33 +214,31 @@ def ellipse_sums(
                 half = max(half, size)
                 n_waiting += 1
             else:
-                _add_ellipse(signal, mask, variance, unusable, spoiled, px, py, xx, yy, xy, scale[source], alone,
-                             sums[source])  # fmt: skip
+                conic = (xx, yy, xy)
+                _add_ellipse(planes, spoiled, px, py, conic, scale[source], alone, sums[source])
         if n_waiting == LANES or (n_waiting and place == len(order)):
             _place_squares(starts, dx, dy, half, n_waiting, height, width)
-            gather(signal, mask, variance, unusable, any_spoiled, starts, 2 * half + 1, cube)
-            _add_ellipses(cube, half, plane, dx, dy, conics, ends, parts, found)
+            gather(planes, any_spoiled, starts, 2 * half + 1, cube)
+            _add_ellipses(cube, half, plane, offsets, conics, ends, parts, lane_sums)
             for lane in range(n_waiting):
                 for column in range(N_SUMS):
-                    sums[waiting[lane], column] = found[column, lane]
-                if found[HIDDEN, lane] < 1e-9:
-                    sums[waiting[lane], HIDDEN] = 0.0
+                    sums[waiting[lane], column] = lane_sums[column, lane]
+                if lane_sums[OBSCURED, lane] < 1e-9:
+                    sums[waiting[lane], OBSCURED] = 0.0
             n_waiting, any_spoiled, half = 0, False, 0
 
 
 @kernel(error_model="numpy", fastmath=ANY_ORDER)
-def kron_radii(
-    signal: Pixels, mask: Bytes, tiles: Bytes, tile: int, unusable: int, x: Floats, y: Floats, a: Floats, b: Floats,
-    theta: Floats, reach: float, radii: Floats,
-) -> None:  # fmt: skip
+def kron_radii(planes: Planes, ellipses: Ellipses, reach: float, radii: Floats) -> None:
     """Set `radii` to the mean radius of the light within `reach`, in units of a and b; NaN where there is none."""
+    signal, mask, unusable = planes.signal, planes.mask, planes.unusable
     height, width = signal.shape
-    for source in range(len(x)):
-        px, py = x[source], y[source]
-        xx, yy, xy = _conic(a[source], b[source], theta[source])
+    for source in range(len(ellipses.x)):
+        px, py = ellipses.x[source], ellipses.y[source]
+        xx, yy, xy = _conic(ellipses, source)
         determinant = xx * yy - 0.25 * xy * xy
         size = reach * math.sqrt(xx / determinant)
-        spoiled = any_bit(tiles, tile, unusable, px, py, reach * max(a[source], b[source]))
+        spoiled = any_unusable(planes, px, py, reach * max(ellipses.a[source], ellipses.b[source]))
         light, moment = 0.0, 0.0
         for row in range(max(0, math.ceil(py - size)), min(height, math.floor(py + size) + 1)):
             dy = row - py

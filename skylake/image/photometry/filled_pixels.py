@@ -1,4 +1,4 @@
-"""Bad pixels of stars with the light that the profile of the other stars has there, for ellipses and profiles."""
+"""Bad pixels filled with the profile of the stars of the frame, for ellipses and radial profiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.photometry.aperture_photometry import UNUSABLE, Scene, elliptical_sums, fluxes_of
-from skylake.image.photometry.pixel_sum_kernels import FLUX, HIDDEN
+from skylake.image.photometry.obscured_star_kernels import Profile
+from skylake.image.photometry.pixel_sum_kernels import FLUX, OBSCURED
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -25,8 +26,8 @@ class Filled:
     some : ndarray of int, shape (n,)
         The sources.
     strength : ndarray, shape (n, 3)
-        Factor of the profile of each, ADU, its variance, and its covariance with a sum of the pixels that tell it;
-        NaN where too few tell it.
+        Factor of the profile of each, ADU, its variance, and its covariance with the sum of the pixels that give it;
+        NaN where these are too few.
     rows, columns, values : ndarray, shape (pixels,)
         The pixels, and the light of the stars in them.
     wrong : float
@@ -41,10 +42,9 @@ class Filled:
     wrong: float
 
     @classmethod
-    def of(
-        cls, scene: Scene, some: Places, places: Floats, strength: Floats, table: Floats, step: float, wrong: float
-    ) -> Filled:  # fmt: skip
-        """Return what stands in for the bad pixels of sources at places, shape (2, n), with a profile in steps."""
+    def of(cls, scene: Scene, some: Places, places: Floats, strength: Floats, profile: Profile) -> Filled:
+        """Return what stands in for the bad pixels of sources at places, shape (2, n)."""
+        table, step = profile.table, profile.step
         reach = step * (len(table) - 1)
         known = np.flatnonzero(np.isfinite(strength[:, 0]))
         star, rows, columns = _bad_around(scene, places[0, known], places[1, known], int(np.ceil(reach)))
@@ -53,25 +53,25 @@ class Filled:
         near, width = distance <= reach, scene.mask.shape[1]
         pixel, which = np.unique((rows * width + columns)[near], return_inverse=True)
         values = np.bincount(which, light[near], pixel.size).astype(np.float32)
-        return cls(some, strength, pixel // width, pixel % width, values, wrong)
+        return cls(some, strength, pixel // width, pixel % width, values, profile.wrong)
 
     @contextmanager
     def shown(self, scene: Scene) -> Iterator[None]:
-        """Let a scene have the light of the stars in these pixels for a while; no copy of an image is made."""
+        """Give a scene the light of the stars in these pixels within a context; no image is copied."""
         here = self.rows, self.columns
-        kept = scene.signal[here], scene.mask[here]
-        scene.signal[here], scene.mask[here] = self.values, kept[1] & np.uint8(~UNUSABLE & 255)
+        before = scene.signal[here], scene.mask[here]
+        scene.signal[here], scene.mask[here] = self.values, before[1] & np.uint8(~UNUSABLE & 255)
         try:
             yield
         finally:
-            scene.signal[here], scene.mask[here] = kept
+            scene.signal[here], scene.mask[here] = before
 
     def ellipses(
         self, scene: Scene, x: Floats, y: Floats, a: Floats, b: Floats, theta: Floats
     ) -> tuple[Floats, Floats]:
         """Return fluxes and errors of the sources in ellipses; arguments are those of all sources.
 
-        What stands in goes with the pixels that tell how bright the star is, and may be wrong by a share.
+        What stands in depends on the pixels that give the brightness of the star, and may be wrong by a share.
         """
         x, y, a, b, theta = (part[self.some] for part in (x, y, a, b, theta))
         scale = np.ones(len(self.some))
@@ -81,7 +81,7 @@ class Filled:
             whole = elliptical_sums(scene, x, y, a, b, theta, scale)
             flux, _ = fluxes_of(scene, whole, x, y)
         made = whole[:, FLUX] - sums[:, FLUX]
-        sums[:, HIDDEN] = 0.0
+        sums[:, OBSCURED] = 0.0
         _, seen = fluxes_of(scene, sums, x, y)
         factor, variance, common = self.strength.T
         part = made / factor
@@ -93,7 +93,7 @@ class Filled:
 
 
 def _bad_around(scene: Scene, x: Floats, y: Floats, half: int) -> tuple[Places, Places, Places]:
-    """Return pixels that are of no use in squares around places: which place, row and column."""
+    """Return unusable pixels in squares around places: which place, row and column."""
     height, width = scene.mask.shape
     around = np.arange(-half, half + 1)
     columns = np.rint(x).astype(np.intp)[:, None] + around

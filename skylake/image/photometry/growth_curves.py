@@ -22,11 +22,11 @@ from skylake.image.detection.background import Background
 from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry.aperture_kernels import stamp_sums
 from skylake.image.photometry.cutouts import Cutouts
-from skylake.image.photometry.growth_field import FieldTerms, Place, choose_order
+from skylake.image.photometry.growth_field import FieldPlace, FieldTerms, choose_order
 from skylake.image.photometry.growth_rings import fit_rings
 from skylake.image.photometry.measure_sources import Floats, Measurements
 from skylake.image.photometry.neighbour_kernels import brightest_neighbours
-from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, HIDDEN, N_SUMS
+from skylake.image.photometry.pixel_sum_kernels import AREA, FLUX, N_SUMS, OBSCURED
 
 _MAX_STARS = 300
 _MIN_STARS = 5
@@ -37,14 +37,14 @@ _ALONE = 0.005
 _REACH = 1.5
 #: So many of the least crowded stars are taken in any case, or a crowded field would have none.
 _LONELIEST = 10
-#: Width of the rings in which the outer growth curve is summed; within one, hidden pixels are replaced
+#: Width of the rings in which the outer growth curve is summed; within one, obscured pixels are replaced
 #: by the mean of the others.
 _RING_PX = 1.5
-#: A ring of which more than this share is hidden says nothing.
+#: A ring of which more than this share is obscured says nothing.
 _MOST_HIDDEN = 0.7
-#: The light in a ring differs from star to star by between these shares of it. Companions that nobody sees add light
-#: to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest stars
-#: count, to which they add the smallest share.
+#: The light in a ring differs from star to star by between these shares of it. Companions that are not resolved add
+#: light to rings and never take any: the smaller the first, the more of them stand out, and the more the brightest
+#: stars count, to which they add the smallest share.
 _PSF_VARIATION = (0.03, 0.4)
 #: Pixels around the footprint of a neighbour that still belong to it.
 _WIDEN_PX = 3
@@ -95,14 +95,14 @@ class ApertureCorrections:
         none: dict[str, Floats] = {name: np.full(len(x), np.nan) for name in self.factor}
         if self.terms is None:
             return none
-        found = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
+        factors = {name: self.terms.factors(name, x, y) / self.factor[name] for name in self.terms.parts}
         return none | {
-            name: values for name, values in found.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
+            name: values for name, values in factors.items() if np.abs(values - 1.0).max(initial=0.0) > _FLAT
         }
 
 
 def apcor_row(apertures: Apertures, corrections: ApertureCorrections) -> FrameRow:
-    """Return what ``frames`` tells of the aperture corrections of a frame."""
+    """Return what ``frames`` says about the aperture corrections of a frame."""
     row: dict[str, Any] = {"n_apcor": corrections.n_stars}
     for name in apertures.fluxes:
         row[f"apcor_{name}"] = corrections.factor[name]
@@ -141,7 +141,7 @@ def aperture_corrections(
     if len(stars) < _MIN_STARS:
         return _assumed(measured, apertures)
     rings = _sum_rings(image, background, signal, detections, measured, apertures, stars)
-    place = Place.of(measured.x[stars], measured.y[stars], signal.shape)
+    place = FieldPlace.of(measured.x[stars], measured.y[stars], signal.shape)
     order = choose_order(place, rings.flux[1:] / rings.flux[0], _spread(rings))
     growth, influence = _mean_growth(rings, place.design(order))
     total = float(growth[-1, 0])
@@ -170,7 +170,7 @@ def aperture_corrections(
 class _Rings:
     """Flux of stars (ADU) and its variance between `edges`; the first ring is a disc. Shape (rings, stars).
 
-    The variance of a ring that is hidden is infinite, and its flux zero.
+    The variance of a ring that is obscured is infinite, and its flux zero.
     """
 
     edges: Floats
@@ -250,15 +250,17 @@ def _sum_rings(
     reach = int(np.ceil(edges[-1])) + 1
     stamps = Cutouts.around(x, y, reach, (signal.shape[0], signal.shape[1]))
     # The light of a neighbour does not end at its isophote.
-    hidden = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
-    hidden |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
-    hidden |= ~stamps.inside()
+    obscured = stamps.foreign(detections.segments, measured.number[stars] + 1, _WIDEN_PX)
+    obscured |= (stamps.cut(image.mask) & np.uint8(UNUSABLE_PIXEL)) != 0
+    obscured |= ~stamps.inside()
     rms = background.rms[stamps.row, stamps.column].astype(float)
     sums = np.zeros((len(stars), len(edges) - 1, N_SUMS))
     none = np.zeros((len(stars), 0, 0), np.float32)
     dx, dy = x - stamps.column + reach, y - stamps.row + reach
-    stamp_sums(stamps.cut(signal), hidden.astype(np.uint8), none, dx, dy, edges[1:], sums)
-    flux, area, dark = (np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, HIDDEN))
+    stamp_sums(stamps.cut(signal), obscured.astype(np.uint8), none, dx, dy, edges[1:], sums)
+    flux, area, dark = (
+        np.diff(sums[..., column].T, axis=0, prepend=0.0) for column in (FLUX, AREA, OBSCURED)
+    )
     seen = dark <= _MOST_HIDDEN * (area + dark)
     # Where that leaves no ring to measure, as in a crowded field, what there is of it has to do.
     seen |= (area > 0.0) & (seen.sum(axis=1, keepdims=True) < _MIN_STARS)

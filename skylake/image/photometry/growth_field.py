@@ -1,4 +1,4 @@
-"""How growth curves vary over the field: polynomials of the place, of an order that cross-validation chooses."""
+"""Variation of growth curves over the field: polynomials of an order that cross-validation chooses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIGNIFICANT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FieldPlace:
     """Places in the field, -1 to 1 between the edges of the image, and the box in which they are known.
 
     Attributes
@@ -36,7 +36,7 @@ class Place:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Floats, y: Floats, shape: tuple[int, ...]) -> Place:
+    def of(cls, x: Floats, y: Floats, shape: tuple[int, ...]) -> FieldPlace:
         """Return places given as 0-based pixels."""
         height, width = shape[0], shape[1]
         return cls((2.0 * x + 1.0) / width - 1.0, (2.0 * y + 1.0) / height - 1.0, shape)
@@ -47,11 +47,11 @@ class Place:
         terms = [np.ones_like(u), u, v, u * u, u * v, v * v]
         return np.column_stack(terms[: _terms(order)])
 
-    def held(self, x: Floats, y: Floats) -> Place:
+    def held(self, x: Floats, y: Floats) -> FieldPlace:
         """Return other places of the image, moved into the box that these span."""
-        other = Place.of(x, y, self.shape)
+        other = FieldPlace.of(x, y, self.shape)
         u, v = (np.clip(new, old.min(), old.max()) for new, old in ((other.u, self.u), (other.v, self.v)))
-        return Place(u, v, self.shape)
+        return FieldPlace(u, v, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class FieldTerms:
 
     Attributes
     ----------
-    place : Place
+    place : FieldPlace
         Where they are known.
     order : int
     parts : dict of str to (ndarray, ndarray), each of shape (terms,)
         Coefficients of the total flux and of the flux in a column, in the same unit.
     """
 
-    place: Place
+    place: FieldPlace
     order: int
     parts: dict[str, tuple[Floats, Floats]]
 
@@ -82,12 +82,12 @@ def _terms(order: int) -> int:
     return (order + 1) * (order + 2) // 2
 
 
-def choose_order(place: Place, values: Floats, spread: Floats) -> int:
+def choose_order(place: FieldPlace, values: Floats, spread: Floats) -> int:
     """Return the order of the polynomial that predicts stars which it has not seen best; 0 unless that is significant.
 
     Parameters
     ----------
-    place : Place
+    place : FieldPlace
         Of n stars.
     values, spread : ndarray, shape (rings, n)
         What is to be predicted, and its standard deviations; infinite where a value is unknown.

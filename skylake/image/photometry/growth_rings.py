@@ -1,4 +1,4 @@
-"""Robust means and polynomials of the rings of many stars, all rings at once."""
+"""Robust means and polynomials of the rings of growth curves of many stars."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def fit_rings(ratio: Floats, noise: Floats, design: Floats, variation: tuple[flo
     """Fit each ring with a polynomial, by iterated reweighting with Tukey's biweight.
 
     Stars differ because the point spread function varies over the field, by a share of what the ring
-    holds. A dozen stars hardly tell how much, so it is kept within limits: without the upper one, chance
-    scatter in an outer ring lets faint stars count like bright ones; without the lower one, a single
+    holds. A dozen stars hardly show how much, so it is kept within limits: without the upper one, chance
+    scatter in an outer ring makes faint stars count like bright ones; without the lower one, a single
     bright star counts for all, and its place in the field for the whole field.
 
     Parameters

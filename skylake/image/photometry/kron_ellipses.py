@@ -1,4 +1,4 @@
-"""Which ellipse the Kron flux of a source is summed in."""
+"""Ellipses in which Kron fluxes are summed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from skylake.core.camera import Apertures
 
 Floats = npt.NDArray[np.float64]
 
-#: Stars that tell the usual ellipse of a frame have this S/N; so many are needed.
+#: Stars that give the usual ellipse of a frame have this S/N; so many are needed.
 _BRIGHT_SNR = 50.0
 _FEWEST_STARS = 5
 #: Noise scatters the logarithm of the radius of an ellipse by so much over the S/N …
@@ -70,9 +70,9 @@ def kron_ellipses(
     if np.count_nonzero(bright) < _FEWEST_STARS:
         return a * scale, b * scale
     radius, shape = np.log(np.sqrt(a * b) * scale), 0.5 * np.log(a / b)
-    usual = float(np.median(radius[bright]))
+    median_radius = float(np.median(radius[bright]))
     noise = _TRUSTED * _SPREAD / np.maximum(np.nan_to_num(snr), 1e-3)
-    off = np.maximum(np.hypot(radius - usual, shape - np.median(shape[bright])), 1e-9)
-    kept = np.maximum(0.0, 1.0 - (noise / off) ** 2)
-    radius = usual + kept * (radius - usual)
-    return np.exp(radius + kept * shape), np.exp(radius - kept * shape)
+    off = np.maximum(np.hypot(radius - median_radius, shape - np.median(shape[bright])), 1e-9)
+    share = np.maximum(0.0, 1.0 - (noise / off) ** 2)
+    radius = median_radius + share * (radius - median_radius)
+    return np.exp(radius + share * shape), np.exp(radius - share * shape)

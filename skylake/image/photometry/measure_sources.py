@@ -1,4 +1,4 @@
-"""Positions, fluxes and shapes of detected sources."""
+"""Measurement of detected sources: positions, fluxes, widths and shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from skylake.image.photometry.centroids import windowed_centroids
 from skylake.image.photometry.filled_pixels import Filled
 from skylake.image.photometry.kron_ellipses import kron_ellipses, plain_snr
 from skylake.image.photometry.neighbour_kernels import crowding_shares
-from skylake.image.photometry.obscured_stars import fill_hidden
+from skylake.image.photometry.obscured_stars import fill_obscured
 from skylake.image.photometry.row_errors import beyond_ellipses
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ _WIDEST_PX = 8.0
 _PIXEL_WIDTH_SQUARE = 1.4
 #: What they add to the width of the image alone.
 _PIXEL_WIDTH = (0.5 * _PIXEL_WIDTH_SQUARE) ** 0.5
-#: A star narrower than that cannot be told from a single pixel.
+#: A star narrower than that cannot be determined from a single pixel.
 _MIN_WIDTH_PX = 0.5
 #: Full width at half maximum of a Gaussian, in standard deviations.
 _WIDTH_PER_RMS = 2.3548
@@ -131,39 +131,53 @@ def measure_sources(
     """
     # Neighbours in the image are neighbours in memory.
     order = np.argsort(detections.y, kind="stable").astype(np.int32)
-    found, flags = _Found.of(detections, order), detections.flags[order]
+    shapes, flags = _IsophotalShapes.of(detections, order), detections.flags[order]
     scene = make_scene(image, background, signal, detections.segments, gain)
     x, y, x_err, y_err, failed = windowed_centroids(scene, detections, order)
     flags[failed] |= SourceFlag.CENTROID_FAILED
     places = np.array([x, y, x_err, y_err])
-    sums, filled = _circle_fluxes(scene, found, camera.apertures, places, flags)
+    sums, filled = _circle_fluxes(scene, shapes, camera.apertures, places, flags)
     x, y, x_err, y_err = places
     around = _local_sky(scene, detections, camera.apertures, x, y, flags)
     flux, flux_err, sky = _aperture_fluxes(scene, background, camera.apertures, x, y, sums, around, flags)
     snr = plain_snr(flux["aper1"], camera.apertures.radii_px[0], scene.rms_at(x, y), gain)
     flux["kron"], flux_err["kron"], kron_radius, reach = _kron_flux(
-        scene, found, camera.apertures, x, y, flags, snr, filled, around
+        scene, shapes, camera.apertures, x, y, flags, snr, filled, around
     )
     fwhm, half_light = _widths(scene, x, y, flux["kron"], reach, filled)
-    _take_off_place_bias(flux, found, camera.apertures, fwhm, reach, (x_err, y_err))
+    _take_off_place_bias(flux, shapes, camera.apertures, fwhm, reach, (x_err, y_err))
     edge = _edge_distance(signal.shape, x, y)
     flags[edge < camera.extraction.edge_margin_px] |= SourceFlag.EDGE
     _flag_saturation(scene, detections, order, camera.apertures, x, y, flags)
     measured = Measurements(
-        x=x, y=y, x_err=x_err, y_err=y_err, edge_distance=edge,
+        x=x,
+        y=y,
+        x_err=x_err,
+        y_err=y_err,
+        edge_distance=edge,
         flux={name: values / exposure_s for name, values in flux.items()},
         flux_err={name: values / exposure_s for name, values in flux_err.items()},
-        crowding=np.zeros(len(x)), kron_radius=kron_radius, flux_max=found.peak,
-        sky=sky + image.sky.level, sky_rms=scene.rms_at(x, y), n_pixels=detections.n_pixels[order],
-        fwhm=fwhm, half_light=half_light, a=found.a, b=found.b, theta=np.degrees(found.theta),
-        flags=flags, number=order, apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
-    ).ordered(np.lexsort((x, y)))  # fmt: skip
+        crowding=np.zeros(len(x)),
+        kron_radius=kron_radius,
+        flux_max=shapes.peak,
+        sky=sky + image.sky.level,
+        sky_rms=scene.rms_at(x, y),
+        n_pixels=detections.n_pixels[order],
+        fwhm=fwhm,
+        half_light=half_light,
+        a=shapes.a,
+        b=shapes.b,
+        theta=np.degrees(shapes.theta),
+        flags=flags,
+        number=order,
+        apcor={name: np.full(len(x), np.nan) for name in camera.apertures.fluxes},
+    ).ordered(np.lexsort((x, y)))
     _set_crowding(measured, detections.flux, camera.apertures)
     return measured
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _IsophotalShapes:
     """Shapes of detections in another order; arrays of shape (n,), angles radians."""
 
     a: Floats
@@ -172,7 +186,7 @@ class _Found:
     peak: Floats
 
     @classmethod
-    def of(cls, detections: Detections, order: Integers) -> _Found:
+    def of(cls, detections: Detections, order: Integers) -> _IsophotalShapes:
         return cls(*(getattr(detections, name)[order] for name in cls.__slots__))
 
 
@@ -197,18 +211,18 @@ def _widths(
 
 
 def _circle_fluxes(
-    scene: Scene, found: _Found, apertures: Apertures, places: Floats, flags: Integers
+    scene: Scene, shapes: _IsophotalShapes, apertures: Apertures, places: Floats, flags: Integers
 ) -> tuple[tuple[Floats, Floats], Filled | None]:
     """Return fluxes and errors in circles, shape (radii, n), and what stands in for bad pixels.
 
     Places that these have moved are put right.
     """
-    flux, error, hidden = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
+    flux, error, obscured = circular_fluxes(scene, places[0], places[1], apertures.radii_px)
     clean = (flags & int(UNCLEAN)) == 0
-    flags[hidden.any(axis=0)] |= SourceFlag.BAD_PIXEL
-    size = np.sqrt(found.a * found.b)
+    flags[obscured.any(axis=0)] |= SourceFlag.BAD_PIXEL
+    size = np.sqrt(shapes.a * shapes.b)
     width = _WIDTH_PER_RMS * float(np.median(size)) if size.size else 1.0
-    filled = fill_hidden(scene, places, flux, error, hidden, clean, width, apertures.radii_px)
+    filled = fill_obscured(scene, places, flux, error, obscured, clean, width, apertures.radii_px)
     radii = np.array(apertures.radii_px)[:, None]
     error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(radii, radii, 0.0))
     return (flux, error), filled
@@ -258,14 +272,14 @@ def _local_sky(
         return LocalSky.of_blocks(np.zeros(len(x)))
     # The light of a neighbour does not end at its isophote.
     clean = starless(detections.segments, scene.mask, _WIDEN_PX)
-    found = local_sky(scene.signal, clean, x, y, apertures.sky_annulus_px, np.zeros(len(x)))
-    flags[~found.known] |= SourceFlag.LOCAL_SKY_FAILED
-    return found
+    sky = local_sky(scene.signal, clean, x, y, apertures.sky_annulus_px, np.zeros(len(x)))
+    flags[~sky.known] |= SourceFlag.LOCAL_SKY_FAILED
+    return sky
 
 
 def _kron_flux(
     scene: Scene,
-    found: _Found,
+    shapes: _IsophotalShapes,
     apertures: Apertures,
     x: Floats,
     y: Floats,
@@ -275,27 +289,29 @@ def _kron_flux(
     around: LocalSky,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return flux and error in the Kron ellipse, the Kron radius, and the long half axis of the ellipse, pixels."""
-    a, b = np.maximum(found.a, 0.3), np.maximum(found.b, 0.3)
-    kron = kron_radii(scene, x, y, a, b, found.theta, _KRON_REACH)
+    a, b = np.maximum(shapes.a, 0.3), np.maximum(shapes.b, 0.3)
+    kron = kron_radii(scene, x, y, a, b, shapes.theta, _KRON_REACH)
     if filled is not None:
         some = filled.some
         with filled.shown(scene):
-            kron[some] = kron_radii(scene, x[some], y[some], a[some], b[some], found.theta[some], _KRON_REACH)
+            kron[some] = kron_radii(
+                scene, x[some], y[some], a[some], b[some], shapes.theta[some], _KRON_REACH
+            )
     bad = np.isnan(kron)
     flags[bad] |= SourceFlag.KRON_FAILED
     clean = (flags & int(UNCLEAN)) == 0
     a, b = kron_ellipses(a, b, kron, snr, clean, apertures)
-    flux, error = elliptical_fluxes(scene, x, y, a, b, found.theta, np.ones(len(x)))
+    flux, error = elliptical_fluxes(scene, x, y, a, b, shapes.theta, np.ones(len(x)))
     if filled is not None:
-        flux[filled.some], error[filled.some] = filled.ellipses(scene, x, y, a, b, found.theta)
-    error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(a, b, found.theta))
+        flux[filled.some], error[filled.some] = filled.ellipses(scene, x, y, a, b, shapes.theta)
+    error = np.sqrt(error**2 + scene.row_variance * beyond_ellipses(a, b, shapes.theta))
     area = np.pi * a * b
     return flux - area * around.level, np.hypot(error, area * around.error), kron, a
 
 
 def _take_off_place_bias(
     flux: dict[str, Floats],
-    found: _Found,
+    shapes: _IsophotalShapes,
     apertures: Apertures,
     fwhm: Floats,
     reach: Floats,
@@ -304,7 +320,7 @@ def _take_off_place_bias(
     """Take off what fluxes gain on average because their places were found in the same noise."""
     stellar = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 0.0
     # What is extended has a gentler profile, and its centroid a larger error.
-    width = np.maximum(np.hypot(stellar, _PIXEL_WIDTH), _WIDTH_PER_RMS * np.sqrt(found.a * found.b))
+    width = np.maximum(np.hypot(stellar, _PIXEL_WIDTH), _WIDTH_PER_RMS * np.sqrt(shapes.a * shapes.b))
     radii = dict(zip(apertures.circles, apertures.radii_px, strict=True)) | {"kron": reach}
     for name, radius in radii.items():
         flux[name] -= place_bias(radius, width, *place_errors) * np.maximum(flux[name], 0.0)
@@ -313,7 +329,7 @@ def _take_off_place_bias(
 def _set_crowding(measured: Measurements, flux: Floats, apertures: Apertures) -> None:
     """Set the flux that neighbours bring into the aperture of calibrations, as a share of the own.
 
-    The isophotal fluxes of deblending tell who has how much.
+    The isophotal fluxes of deblending divide the light.
     """
     widths = measured.fwhm[np.isfinite(measured.fwhm)]
     radius = apertures.calibrated_radius_px

@@ -1,4 +1,4 @@
-"""Sums over pairs of sources that are near one another."""
+"""Kernels of the light of neighbouring sources."""
 
 from __future__ import annotations
 

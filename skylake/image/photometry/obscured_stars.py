@@ -1,6 +1,6 @@
-"""Stars of which a bad pixel hides a part: the profile of the other stars of the frame stands in for it.
+"""Photometry of stars with bad pixels, which are filled with the profile of the other stars of the frame.
 
-The share of the area that is hidden says nothing of the share of the light: a pixel of the core of a star holds a
+The share of the area that is obscured does not give the share of the light: one pixel of the core of a star holds a
 tenth of it.
 """
 
@@ -12,18 +12,18 @@ import numpy.typing as npt
 from skylake.core.flags import PixelFlag
 from skylake.image.photometry.aperture_photometry import UNUSABLE, Scene, bits_in_circles
 from skylake.image.photometry.filled_pixels import Filled
-from skylake.image.photometry.obscured_star_kernels import fill_circles
+from skylake.image.photometry.obscured_star_kernels import Profile, fill_circles
 
 Floats = npt.NDArray[np.float64]
 
-#: Stars that tell the profile, at most, and at least; and their signal to noise.
+#: Stars from which the profile is made, at most and at least, and their signal to noise.
 _MAX_STARS, _MIN_STARS = 60, 5
 _MIN_SNR = 30.0
 #: Steps of the radii between which pixels are taken together, and up to which radius; farther out they are wider.
 _FINE_PX, _FINE_END_PX, _COARSE_PX = 0.25, 3.0, 0.5
 #: Steps in which the profile is held.
 _STEP_PX = 0.05
-#: Pixels within so many half widths at half maximum tell how bright a star is, and within so many pixels at least.
+#: Pixels within so many half widths at half maximum give the brightness of a star, or within so many pixels.
 _REACH_HALF_WIDTHS, _MIN_REACH_PX = 2.0, 2.0
 #: By this share of what it stands in for a profile may be wrong.
 _WRONG = 0.05
@@ -31,14 +31,20 @@ _WRONG = 0.05
 _BETA = 3.5
 
 
-def fill_hidden(
-    scene: Scene, places: Floats, flux: Floats, error: Floats, hidden: npt.NDArray[np.bool_],
-    clean: npt.NDArray[np.bool_], width_px: float, radii: tuple[float, ...],
-) -> Filled | None:  # fmt: skip
-    """Let a profile stand in for what is hidden of circles.
+def fill_obscured(
+    scene: Scene,
+    places: Floats,
+    flux: Floats,
+    error: Floats,
+    obscured: npt.NDArray[np.bool_],
+    clean: npt.NDArray[np.bool_],
+    width_px: float,
+    radii: tuple[float, ...],
+) -> Filled | None:
+    """Fill the obscured parts of circles with a profile.
 
     The profile is the median of bright stars of the frame, as a function of the radius. Its brightness in each star
-    follows from the pixels about the centre; the place too, where one of them is hidden, since a window without it
+    follows from the pixels about the centre; the place too, where one of them is obscured, since a window without it
     would be drawn to the other side.
 
     Parameters
@@ -47,8 +53,8 @@ def fill_hidden(
     places : ndarray, shape (4, n)
         x, y and their errors; changed where they are found anew.
     flux, error : ndarray, shape (radii, n)
-        Changed where something is hidden. The error holds that of what stands in.
-    hidden : ndarray of bool, shape (radii, n)
+        Changed where something is obscured. The error holds that of what stands in.
+    obscured : ndarray of bool, shape (radii, n)
         Where a circle holds an unusable pixel; the others stay as they are, unless the place is another.
     clean : ndarray of bool, shape (n,)
         Sources that are no blends and at no edge.
@@ -59,31 +65,42 @@ def fill_hidden(
     Returns
     -------
     Filled or None
-        What stands in for the pixels themselves; None where nothing is hidden.
+        What stands in for the pixels themselves; None where nothing is obscured.
     """
-    some = np.flatnonzero(hidden.any(axis=0))
+    some = np.flatnonzero(obscured.any(axis=0))
     if some.size == 0:
         return None
-    table = _profile(scene, places, flux[0], error[0], clean & ~hidden.any(axis=0), width_px, max(radii))
+    table = _radial_profile(
+        scene, places, flux[0], error[0], clean & ~obscured.any(axis=0), width_px, max(radii)
+    )
     half = _STEP_PX * float(np.argmax(table < 0.5 * table[0]))
     reach = max(_MIN_REACH_PX, _REACH_HALF_WIDTHS * half)
-    here, values, errors = (
-        np.ascontiguousarray(one) for one in (places[:, some].T, flux[:, some], error[:, some])
-    )
+    profile = Profile(table, _STEP_PX, reach, _WRONG)
+    here, values = np.ascontiguousarray(places[:, some].T), np.stack([flux[:, some], error[:, some]])
     strength = np.full((some.size, 3), np.nan)
     fill_circles(
-        scene.signal, scene.mask, scene.variance, UNUSABLE, scene.rms_at(*here.T[:2]), 1.0 / scene.gain, scene.scale,
-        scene.excess_at(*here.T[:2]), table, _STEP_PX, reach, np.array(radii, float), _WRONG,
-        np.ascontiguousarray(hidden[:, some]), here, values, errors, strength,
-    )  # fmt: skip
-    places[:, some], flux[:, some], error[:, some] = here.T, values, errors
-    return Filled.of(scene, some, here.T[:2], strength, table, _STEP_PX, _WRONG)
+        scene.planes(),
+        scene.noise_at(*here.T[:2]),
+        profile,
+        np.array(radii, float),
+        np.ascontiguousarray(obscured[:, some]),
+        here,
+        values,
+        strength,
+    )
+    places[:, some], flux[:, some], error[:, some] = here.T, *values
+    return Filled.of(scene, some, here.T[:2], strength, profile)
 
 
-def _profile(
-    scene: Scene, places: Floats, flux: Floats, error: Floats, clean: npt.NDArray[np.bool_], width_px: float,
+def _radial_profile(
+    scene: Scene,
+    places: Floats,
+    flux: Floats,
+    error: Floats,
+    clean: npt.NDArray[np.bool_],
+    width_px: float,
     outer: float,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Return the brightness of a star at radii in steps, to the corners of pixels about the largest circle."""
     radii = np.arange(0.0, outer + 2.0, _STEP_PX)
     chosen = np.flatnonzero(clean & (flux > _MIN_SNR * error))

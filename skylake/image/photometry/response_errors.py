@@ -1,4 +1,4 @@
-"""What the response of the detector may be wrong by, as part of the errors of fluxes."""
+"""Errors of fluxes from errors of the detector's response."""
 
 from __future__ import annotations
 

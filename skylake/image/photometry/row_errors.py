@@ -1,4 +1,4 @@
-"""Errors that the pixels of a row have in common, as that of its zero level: what sums over pixels have of them.
+"""Errors of fluxes from noise that the pixels of a row share.
 
 An error of variance v that each pixel has for itself gives a sum with weights f the variance v sum(f^2), one that a
 row has in common v times the sum over rows of the square of sum(f). What follows is the second less the first, for

@@ -1,4 +1,4 @@
-"""Circular apertures as tables, and the light of stars that they hold wherever in a pixel a star is."""
+"""Tables of circular apertures, and the mean light of stars that they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.psf.forced_aperture_kernels import aperture_table
+from skylake.image.psf.forced_aperture_kernels import CircleTables, aperture_table
 from skylake.image.psf.psf_model import N_BASIS, FramePsf
 
 Floats = npt.NDArray[np.float64]
@@ -54,6 +54,10 @@ class Circles:
         """Return circles of some radii, pixels."""
         return _circles(radii, main)
 
+    def with_light(self, psf: FramePsf) -> CircleTables:
+        """Return the circles as kernels read them, for stars of a frame."""
+        return CircleTables(self.tables, self.phases, self.halves, self.main, self.light(psf))
+
     def light(self, psf: FramePsf) -> Floats:
         """Return the light that belongs to each coefficient of a star, shape (circles, squares, 26).
 
@@ -61,18 +65,18 @@ class Circles:
         width. The mean over places is what aperture corrections refer to. It is given within squares of half size 0,
         1, 2, ..., up to that of each circle.
         """
-        found = np.zeros((len(self.halves), int(self.halves.max(initial=0)) + 1, N_BASIS))
+        light = np.zeros((len(self.halves), int(self.halves.max(initial=0)) + 1, N_BASIS))
         for circle, (x, y, weights) in enumerate(self.means):
-            found[circle, : len(weights)] = np.cumsum(psf.light_of_terms(x, y, weights), axis=0)
-        return found
+            light[circle, : len(weights)] = np.cumsum(psf.light_of_terms(x, y, weights), axis=0)
+        return light
 
 
 @lru_cache(maxsize=4)
 def _circles(radii: tuple[float, ...], main: int) -> Circles:
     halves = [int(np.ceil(radius)) for radius in radii]
     phases = [_PHASES[0] if radius < _SMALL_PX else _PHASES[1] for radius in radii]
-    tables = [aperture_table(*one).reshape(-1) for one in zip(radii, halves, phases, strict=True)]
-    means = tuple(_mean(*one) for one in zip(radii, halves, strict=True))
+    tables = [aperture_table(*circle).reshape(-1) for circle in zip(radii, halves, phases, strict=True)]
+    means = tuple(_mean(*circle) for circle in zip(radii, halves, strict=True))
     return Circles(np.concatenate(tables), np.array(phases), np.array(halves), main, means)
 
 

@@ -1,4 +1,4 @@
-"""Aperture corrections of frames of few stars: those of the point spread function that the frames of a night share."""
+"""Aperture corrections of frames with few stars, from the point spread function of their night."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.image.photometry.growth_curves import ApertureCorrections
-from skylake.image.photometry.growth_field import FieldTerms, Place
+from skylake.image.photometry.growth_field import FieldPlace, FieldTerms
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.psf_model import FramePsf, PsfModel, Shape
@@ -33,14 +33,14 @@ def corrections_of(extracted: Extracted, model: PsfModel | None) -> ApertureCorr
     Parameters
     ----------
     extracted : Extracted
-        With the corrections that its stars tell, or that were assumed.
+        With the corrections from its stars, or with assumed ones.
     model : PsfModel or None
         The form of the point spread function of its night, if it is known.
 
     Returns
     -------
     ApertureCorrections
-        What was assumed is still marked as such. Its error is that of the width of the frame, as its stars tell it,
+        What was assumed is still marked as such. Its error is that of the width of the frame, as its stars give it,
         and of a form that differs from frame to frame.
     """
     corrections, (height, width) = extracted.corrections, extracted.signal.shape
@@ -71,10 +71,10 @@ def corrections_of(extracted: Extracted, model: PsfModel | None) -> ApertureCorr
     return replace(corrections, factor=factor, error=factor_err, terms=terms)
 
 
-def _grid(shape: tuple[int, int]) -> Place:
+def _grid(shape: tuple[int, int]) -> FieldPlace:
     height, width = shape
     y, x = np.meshgrid(np.linspace(0, height - 1, _PLACES), np.linspace(0, width - 1, _PLACES), indexing="ij")
-    return Place.of(x.ravel(), y.ravel(), shape)
+    return FieldPlace.of(x.ravel(), y.ravel(), shape)
 
 
 def _widened(psf: FramePsf, change: float) -> FramePsf:
@@ -82,7 +82,7 @@ def _widened(psf: FramePsf, change: float) -> FramePsf:
     return replace(psf, shape=Shape(shape.width * change, shape.plus, shape.cross))
 
 
-def _held(psf: FramePsf, place: Place, radii: tuple[float, ...]) -> Floats:
+def _held(psf: FramePsf, place: FieldPlace, radii: tuple[float, ...]) -> Floats:
     """Return the shares of stars at places that circles hold, shape (places, radii)."""
     height, width = psf.model.size
     coefficients = psf.coefficients(

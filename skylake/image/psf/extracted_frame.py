@@ -1,4 +1,4 @@
-"""A frame whose sources are measured, with all that was made on the way."""
+"""A frame with its measured sources, as forced photometry takes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skylake.image.detection.detect_sources import Detections
 from skylake.image.photometry.growth_curves import ApertureCorrections
 from skylake.image.photometry.measure_sources import Measurements
 from skylake.image.streaks.trails import Trail
-from skylake.image.wcs.header_wcs import Pointing, Stars
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Extracted:
         None only where that does not matter, as for the point spread function.
     trails : tuple of Trail
         Trails of satellites and aircraft.
-    stars : Stars or None
+    stars : CatalogStars or None
         Catalog stars around the field, if they are where the WCS puts them.
     """
 
@@ -55,4 +55,4 @@ class Extracted:
     corrections: ApertureCorrections
     pointing: Pointing | None
     trails: tuple[Trail, ...] = ()
-    stars: Stars | None = None
+    stars: CatalogStars | None = None

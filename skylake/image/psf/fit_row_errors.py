@@ -1,4 +1,4 @@
-"""Errors that the pixels of a row have in common, in fluxes that a point spread function is fitted for.
+"""Errors of PSF fluxes from noise that the pixels of a row share.
 
 See :mod:`skylake.image.photometry.row_errors`.
 """
@@ -22,7 +22,7 @@ def beyond_fit(psf: FramePsf, half: int) -> float:
     height, width = psf.model.size
     middle = psf.coefficients(np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)]))
     grid = np.arange(-half, half + 1.0)
-    y, x = (one.reshape(-1) for one in np.meshgrid(grid, grid, indexing="ij"))
+    y, x = (axis.reshape(-1) for axis in np.meshgrid(grid, grid, indexing="ij"))
     star = np.asarray(psf.values(middle, x, y), float).reshape(len(grid), len(grid))
     alone, rows = float(np.sum(star**2)), float(np.sum(star.sum(axis=1) ** 2))
     return max(rows - alone, 0.0) / alone**2

@@ -1,4 +1,4 @@
-"""Forced photometry: every target in the field of a frame is measured where it has to be, detected or not.
+"""Forced photometry of the targets in the field of a frame, detected or not.
 
 Three fluxes stand side by side: plain apertures; apertures after the models of all other stars were taken off, which
 is the one to use by default; and the flux of the simultaneous fit.
@@ -25,8 +25,16 @@ from skylake.image.photometry.row_errors import beyond_ellipses
 from skylake.image.psf.circle_tables import Circles
 from skylake.image.psf.extracted_frame import Extracted
 from skylake.image.psf.fit_row_errors import beyond_fit
-from skylake.image.psf.growth_tie import tie_to_growth
-from skylake.image.psf.psf_fit import LARGEST_HALF, StarFit, Variances, by_place, core_half_size, fit_stars
+from skylake.image.psf.growth_normalisation import growth_normalisation
+from skylake.image.psf.psf_fit import (
+    LARGEST_HALF,
+    FitImage,
+    StarFit,
+    Variances,
+    by_place,
+    core_half_size,
+    fit_stars,
+)
 from skylake.image.psf.psf_model import FramePsf, PsfModel, PsfQuality
 from skylake.image.psf.psf_stars import psf_of_frame
 from skylake.image.psf.targets_on_frame import (
@@ -121,7 +129,7 @@ class ForcedMeasurements:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, dict):
-                values[item.name] = {name: one[which] for name, one in value.items()}
+                values[item.name] = {name: column[which] for name, column in value.items()}
             else:
                 values[item.name] = value[which] if isinstance(value, np.ndarray) else value
         return ForcedMeasurements(**values)
@@ -151,8 +159,8 @@ def force_targets(
     if pointing is None or mjd is None:
         return None
     reach = pointing.radius_deg + (LARGEST_HALF + _MOST_SHIFT_PX) * pointing.pixel_scale_arcsec / 3600.0
-    found = find_targets(pointing.ra_deg, pointing.dec_deg, reach, mjd)
-    x, y = sky_to_pixels(pointing, found.ra_now_deg, found.dec_now_deg)
+    targets = find_targets(pointing.ra_deg, pointing.dec_deg, reach, mjd)
+    x, y = sky_to_pixels(pointing, targets.ra_now_deg, targets.dec_now_deg)
     height, width = extracted.signal.shape
     near = np.flatnonzero(_beyond_edge(x, y, (height, width)) <= _MOST_SHIFT_PX)
     stars = extracted.stars
@@ -171,7 +179,7 @@ def force_targets(
     # Light of stars beyond the edge would else stay in those at the edge.
     some = np.flatnonzero(beyond < core_half_size(psf.fwhm_px))
     some = some[by_place(x[some], y[some])]
-    measured = measure_targets(extracted, found.take(some), x[some], y[some], psf)
+    measured = measure_targets(extracted, targets.take(some), x[some], y[some], psf)
     return replace(measured.take(np.flatnonzero(beyond[some] < 0.0)), shift_px=shift)
 
 
@@ -202,19 +210,17 @@ def measure_targets(
     variances = _variances(extracted)
     apertures = extracted.camera.apertures
     circles = Circles.of(apertures.radii_px, apertures.radii_px.index(apertures.calibrated_radius_px))
-    fit = fit_stars(
-        signal, good, background.rms, x, y, psf, gain, circles=circles, variances=variances,
-        annulus=apertures.sky_annulus_px,
-    )  # fmt: skip
+    image = FitImage(signal, good, background.rms, gain, variances)
+    fit = fit_stars(image, x, y, psf, circles=circles, annulus=apertures.sky_annulus_px)
     place = np.clip(fit.rows, 0, signal.shape[0] - 1), np.clip(fit.columns, 0, signal.shape[1] - 1)
     sums = _sum(fit, apertures, extracted.image.row_variance)
     edge = -_beyond_edge(x, y, (signal.shape[0], signal.shape[1]))
     flags = _flags(extracted, fit, x, y, edge)
     relative = extracted.corrections.relative(x, y)
-    tie, floor = tie_to_growth(extracted, psf, fit, sums, flags, relative)
+    to_total, floor = growth_normalisation(extracted, psf, fit, sums, flags, relative)
     flux, flux_err = sums.flux, sums.flux_err
-    flux["psf"] = fit.flux * tie
-    flux_err["psf"] = np.sqrt(fit.variance + _row_noise(extracted, psf) + (floor * fit.flux) ** 2) * tie
+    flux["psf"] = fit.flux * to_total
+    flux_err["psf"] = np.sqrt(fit.variance + _row_noise(extracted, psf) + (floor * fit.flux) ** 2) * to_total
     flux_err = with_response_error(extracted.image, x, y, flux, flux_err)
     if psf.chi2 > _MISFIT:
         flags |= np.int32(SourceFlag.FIT_FAILED)
@@ -247,7 +253,7 @@ def _row_noise(extracted: Extracted, psf: FramePsf) -> float:
 
 
 def _good_pixels(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return 1 for the pixels whose value tells of the sky."""
+    """Return 1 for the pixels whose value says about the sky."""
     if not mask.any():
         return np.ones(mask.shape, np.uint8)
     return np.asarray((mask & np.uint8(UNUSABLE_PIXEL | PixelFlag.SATURATED)) == 0).view(np.uint8)
@@ -293,7 +299,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
     plain, left, noise, _, held = fit.sums[:, main, :5].T
     own = fit.taken * held
     contamination = (plain - left - own) / np.maximum(np.abs(own), np.sqrt(noise))
-    # No pixel tells of such a star, and what stands in for it would be a flux of zero.
+    # No pixel says about such a star, and what stands in for it would be a flux of zero.
     for values in (*flux.values(), *flux_err.values(), contamination):
         values[np.isnan(fit.flux)] = np.nan
     return _Sums(flux, flux_err, contamination, fit.bad.astype(np.int32))
@@ -302,7 +308,7 @@ def _sum(fit: StarFit, apertures: Apertures, row_variance: float) -> _Sums:
 def _made_up(fit: StarFit, share: Floats, common: Floats) -> Floats:
     """Return the variance of apertures part of which is the model of the star, beyond that of their good pixels.
 
-    The model has the error of the fitted flux, which goes with the good pixels that tell both, and of its own form.
+    The model has the error of the fitted flux, which depends on the good pixels that give both, and of its own form.
     """
     model = fit.variance + (_MODEL_ERROR * fit.flux) ** 2
     return np.where(share == 0.0, 0.0, 2.0 * share * common + share**2 * model)
@@ -312,10 +318,10 @@ def _bits_within(
     mask: MaskPlane, tiles: MaskPlane, x: Floats, y: Floats, radius: float
 ) -> npt.NDArray[np.uint8]:
     """Return the bits of the pixels that lie in circles, all or in part."""
-    found = np.zeros(len(x), np.uint8)
+    bits = np.zeros(len(x), np.uint8)
     # A pixel lies in a circle in part if its centre is less than half a pixel beyond.
-    circle_bits(mask, tiles, TILE_PX, x, y, radius + 0.5, found)
-    return found
+    circle_bits(mask, tiles, TILE_PX, x, y, radius + 0.5, bits)
+    return bits
 
 
 def _flags(extracted: Extracted, fit: StarFit, x: Floats, y: Floats, edge: Floats) -> Integers:

@@ -1,4 +1,4 @@
-"""Kernels of the sparse system of the stars of a frame: pairs that overlap, and its solution.
+"""Kernels of the sparse linear system of overlapping stars: its pairs and its solution.
 
 Pairs are kept as rows below the diagonal: those of star i with earlier stars, whose numbers ascend, are at
 ``starts[i]`` to ``starts[i + 1]``.
@@ -7,12 +7,13 @@ Pairs are kept as rows below the diagonal: those of star i with earlier stars, w
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from skylake.core.jit import kernel
-from skylake.image.psf.psf_kernels import Single
+from skylake.image.psf.stamp_kernels import Stamps
 
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -21,6 +22,23 @@ Bytes = npt.NDArray[np.uint8]
 _ZERO = np.float32(0.0)
 #: A pivot is no smaller than this share of its diagonal element: a factor that is incomplete could make it so.
 _LEAST_PIVOT = 1e-3
+
+
+class PairMatrix(NamedTuple):
+    """A symmetric matrix with an element per pair of neighbours.
+
+    Attributes
+    ----------
+    diagonal : ndarray, shape (n,)
+    starts : ndarray of int, shape (n + 1,)
+    partners : ndarray of int, shape (pairs,)
+    values : ndarray, shape (pairs,)
+    """
+
+    diagonal: Doubles
+    starts: Places
+    partners: Places
+    values: Doubles
 
 
 @kernel
@@ -62,14 +80,12 @@ def list_pairs(
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
-def overlaps(
-    starts: Places, partners: Places, stamps: Single, half: int, columns: Places, rows: Places, good: Bytes,
-    clean: bool,
-) -> Doubles:  # fmt: skip
-    """Return the sums of the products of the stamps of pairs of stars over good pixels; `clean` tells that all are."""
+def overlaps(starts: Places, partners: Places, stamps: Stamps, good: Bytes, clean: bool) -> Doubles:
+    """Return the sums of the products of the stamps of pairs of stars over good pixels; `clean` says that all are."""
+    columns, rows, drawn, half = stamps.columns, stamps.rows, stamps.values, stamps.half
     side = np.int64(2 * half + 1)
     height, width = good.shape
-    found = np.zeros(len(partners))
+    products = np.zeros(len(partners))
     for i in range(len(columns)):
         for pair in range(starts[i], starts[i + 1]):
             j = partners[pair]
@@ -78,34 +94,33 @@ def overlaps(
             top = max(max(rows[i], rows[j]) - half, 0)
             bottom = min(min(rows[i], rows[j]) + half + 1, height)
             for y in range(top, bottom):
-                one = (y - rows[i] + half) * side - columns[i] + half
-                two = (y - rows[j] + half) * side - columns[j] + half
+                offset_i = (y - rows[i] + half) * side - columns[i] + half
+                offset_j = (y - rows[j] + half) * side - columns[j] + half
                 total = _ZERO
                 if clean:
                     for x in range(start, end):
                         total += (
-                            stamps[np.uint64(i), np.uint64(one + x)]
-                            * stamps[np.uint64(j), np.uint64(two + x)]
+                            drawn[np.uint64(i), np.uint64(offset_i + x)]
+                            * drawn[np.uint64(j), np.uint64(offset_j + x)]
                         )
                 else:
                     for x in range(start, end):
                         product = (
-                            stamps[np.uint64(i), np.uint64(one + x)]
-                            * stamps[np.uint64(j), np.uint64(two + x)]
+                            drawn[np.uint64(i), np.uint64(offset_i + x)]
+                            * drawn[np.uint64(j), np.uint64(offset_j + x)]
                         )
                         total += product * np.float32(good[np.uint64(y), np.uint64(x)])
-                found[pair] += total
-    return found
+                products[pair] += total
+    return products
 
 
 @kernel
-def incomplete_cholesky(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles
-) -> tuple[Doubles, Doubles]:
+def incomplete_cholesky(matrix: PairMatrix) -> tuple[Doubles, Doubles]:
     """Return the diagonal and the elements of a triangular factor that has elements where the matrix has some.
 
     It is exact where no three stars overlap all around a ring (Meijerink & van der Vorst 1977, Math. Comp. 31, 148).
     """
+    diagonal, starts, partners, values = matrix
     pivots, factor = np.empty(len(diagonal)), np.empty(len(values))
     for i in range(len(diagonal)):
         rest = diagonal[i]
@@ -127,10 +142,9 @@ def incomplete_cholesky(
 
 
 @kernel
-def _precondition(
-    pivots: Doubles, factor: Doubles, starts: Places, partners: Places, left: Doubles, out: Doubles
-) -> None:
+def _precondition(matrix: PairMatrix, pivots: Doubles, factor: Doubles, left: Doubles, out: Doubles) -> None:
     """Solve the system of the incomplete factor and its transpose."""
+    starts, partners = matrix.starts, matrix.partners
     for i in range(len(pivots)):
         total = left[i]
         for place in range(starts[i], starts[i + 1]):
@@ -143,9 +157,8 @@ def _precondition(
 
 
 @kernel
-def _multiply(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, vector: Doubles, out: Doubles
-) -> None:
+def _multiply(matrix: PairMatrix, vector: Doubles, out: Doubles) -> None:
+    diagonal, starts, partners, values = matrix
     for i in range(len(diagonal)):
         total = diagonal[i] * vector[i]
         for place in range(starts[i], starts[i + 1]):
@@ -156,9 +169,14 @@ def _multiply(
 
 @kernel
 def conjugate_gradients(
-    diagonal: Doubles, starts: Places, partners: Places, values: Doubles, pivots: Doubles, factor: Doubles,
-    right: Doubles, start: Doubles, enough: float, most: int,
-) -> tuple[Doubles, int]:  # fmt: skip
+    matrix: PairMatrix,
+    pivots: Doubles,
+    factor: Doubles,
+    right: Doubles,
+    start: Doubles,
+    enough: float,
+    most: int,
+) -> tuple[Doubles, int]:
     """Solve a symmetric sparse system (Hestenes & Stiefel 1952), preconditioned by :func:`incomplete_cholesky`.
 
     Parameters
@@ -172,22 +190,22 @@ def conjugate_gradients(
     steps : int
         Steps that were taken; `most` where it did not converge.
     """
-    n = len(diagonal)
+    n = len(right)
     solution, image, towards = start.copy(), np.empty(n), np.empty(n)
-    _multiply(diagonal, starts, partners, values, solution, image)
+    _multiply(matrix, solution, image)
     left = right - image
-    _precondition(pivots, factor, starts, partners, left, towards)
+    _precondition(matrix, pivots, factor, left, towards)
     direction = towards.copy()
     power = np.dot(left, towards)
     for step in range(most):
         if power <= enough:
             return solution, step
-        _multiply(diagonal, starts, partners, values, direction, image)
+        _multiply(matrix, direction, image)
         length = power / np.dot(direction, image)
         for k in range(n):
             solution[k] += length * direction[k]
             left[k] -= length * image[k]
-        _precondition(pivots, factor, starts, partners, left, towards)
+        _precondition(matrix, pivots, factor, left, towards)
         before, power = power, np.dot(left, towards)
         ratio = power / before
         for k in range(n):

@@ -1,4 +1,4 @@
-"""One least-squares fit of all stars of a frame at once, at fixed positions.
+"""PSF photometry: one least-squares fit of all stars of a frame at once, at fixed positions.
 
 The unknowns are the fluxes alone, so the problem is linear, and since a star overlaps few others, sparse: the normal
 matrix has a row per star and an element per pair of neighbours. Pixels are weighted alike, which is right where the
@@ -18,10 +18,18 @@ from skylake.image.photometry.annulus import LocalSky, common_parts, local_sky
 from skylake.image.psf import pair_kernels
 from skylake.image.psf import stamp_kernels as stamps
 from skylake.image.psf.circle_tables import Circles
-from skylake.image.psf.covariance_kernels import SKY_STEP, local_variance, noise_overlaps
-from skylake.image.psf.forced_aperture_kernels import sum_pixels
+from skylake.image.psf.covariance_kernels import (
+    SKY_STEP,
+    Inversion,
+    SkyErrors,
+    local_variance,
+    noise_overlaps,
+)
+from skylake.image.psf.forced_aperture_kernels import Subtracted, sum_pixels
+from skylake.image.psf.pair_kernels import PairMatrix
 from skylake.image.psf.psf_model import FramePsf
 from skylake.image.psf.residual_sky import block_sky
+from skylake.image.psf.stamp_kernels import PlacedStars, Stamps, SubtractedImage
 
 Floats = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -50,7 +58,7 @@ _MOST_STEPS = 200
 #: Two stars at one place would have no fluxes of their own without this share of the diagonal.
 _RIDGE = 1e-4
 #: How often the system is solved at least. Each time after the first, what the ridge kept back is given back: only
-#: of stars that cannot be told apart is anything kept.
+#: of stars that cannot be separated is anything kept.
 _TURNS = 2
 #: Neighbours that overlap less than this share count for nothing in the error of a star.
 _OVERLAP = 0.02
@@ -69,17 +77,17 @@ class StarFit:
         ADU and ADU^2; NaN for a star of which no good pixel is there. The variance holds the noise of the sky, of the
         photons of all stars, and what is not known of the neighbours; it is positive.
     taken : ndarray
-        Flux with which the star was subtracted; it differs a little from the last word.
+        Flux with which the star was subtracted; it differs a little from the final flux.
     increase : ndarray
-        Factor by which neighbours increase the variance from the sky; large where two stars cannot be told apart.
+        Factor by which neighbours increase the variance from the sky; large where two stars cannot be separated.
     chi2 : ndarray
         Reduced chi-square of the pixels of the star; NaN with fewer than two.
     share : ndarray
         Part of the weight of the star's stamp that lies on good pixels.
     sky, sky_err : ndarray
-        Level of the residual sky, ADU per pixel, and its error, which is 0 where blocks tell the level.
+        Level of the residual sky, ADU per pixel, and its error, which is 0 where blocks give the level.
     sky_known : ndarray of bool
-        Whether the annulus that was asked for has enough good pixels; blocks tell the level where not.
+        Whether the annulus that was asked for has enough good pixels; blocks give the level where not.
     left : ndarray of float32, shape (height, width)
         The signal without the stars.
     columns, rows : ndarray of int
@@ -116,13 +124,8 @@ class _Drawn:
     """Stars sorted by place, with their stamps and what the image has below them."""
 
     order: Places | None
-    columns: Places
-    rows: Places
-    dx: Single
-    dy: Single
-    coefficients: Single
-    half: int
-    stamps: Single
+    stars: PlacedStars
+    stamps: Stamps
     products: Floats
     squares: Floats
     sums: Floats
@@ -130,18 +133,16 @@ class _Drawn:
 
     def places(self) -> tuple[Floats, Floats]:
         """Return x and y of the stars."""
-        return self.columns + self.dx.astype(float), self.rows + self.dy.astype(float)
+        stars = self.stars
+        return stars.columns + stars.dx.astype(float), stars.rows + stars.dy.astype(float)
 
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """The normal matrix: its diagonal, what of it is a ridge, the elements of pairs, and a triangular factor."""
+    """The normal matrix: what of its diagonal is a ridge, and a triangular factor."""
 
-    diagonal: Floats
+    matrix: PairMatrix
     ridge: Floats
-    starts: Places
-    partners: Places
-    values: Floats
     pivots: Floats
     factor: Floats
     enough: float
@@ -152,11 +153,10 @@ class _System:
 
     def solve(self, right: Floats, start: Floats) -> tuple[Floats, int]:
         """Return the solution for a right-hand side."""
-        enough = max(self.enough, _PRECISION**2 * float(np.sum(right * right / self.diagonal)))
+        enough = max(self.enough, _PRECISION**2 * float(np.sum(right * right / self.matrix.diagonal)))
         solution, steps = pair_kernels.conjugate_gradients(
-            self.diagonal, self.starts, self.partners, self.values, self.pivots, self.factor, right, start, enough,
-            _MOST_STEPS,
-        )  # fmt: skip
+            self.matrix, self.pivots, self.factor, right, start, enough, _MOST_STEPS
+        )
         return solution, steps
 
 
@@ -168,14 +168,11 @@ class Variances:
     agreement: Agreement
 
 
-def fit_stars(
-    signal: Pixels, good: npt.NDArray[np.uint8], rms: Pixels, x: Floats, y: Floats, psf: FramePsf, gain: float,
-    level_sky: bool = True, circles: Circles | None = None, variances: Variances | None = None,
-    annulus: tuple[float, float] | None = None,
-) -> StarFit:  # fmt: skip
-    """Fit the fluxes of all stars at once.
+@dataclass(frozen=True, slots=True)
+class FitImage:
+    """An image to which stars are fitted.
 
-    Parameters
+    Attributes
     ----------
     signal : ndarray of float32, shape (height, width)
         Image minus background, ADU.
@@ -183,62 +180,119 @@ def fit_stars(
         1 for pixels that take part.
     rms : ndarray of float32, shape (height, width)
         Noise of the sky per pixel.
+    gain : float
+        Electrons per ADU.
+    variances : Variances or None
+        Of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
+    """
+
+    signal: Pixels
+    good: npt.NDArray[np.uint8]
+    rms: Pixels
+    gain: float
+    variances: Variances | None = None
+
+    def without_stars(self, left: Single, clean: bool) -> SubtractedImage:
+        """Return the image with what is left of it, as kernels read it; `clean` says that all pixels are good."""
+        variances = self.variances or Variances(_NO_PLANE, Agreement())
+        plane, scale = variances.plane, variances.agreement.scale
+        return SubtractedImage(self.signal, left, self.good, clean, self.gain, plane, scale)
+
+    def rms_below(self, stars: PlacedStars) -> Single:
+        """Return the noise of the sky at each star."""
+        height, width = self.rms.shape
+        return self.rms[_inside(stars.rows, height), _inside(stars.columns, width)]
+
+    def excess(self, stars: PlacedStars, rms: Single) -> Single:
+        """Return what is added to the variances of pixels at each star, where the noise of the sky is `rms`."""
+        agreement = Agreement() if self.variances is None else self.variances.agreement
+        return agreement.excess(stars.columns, stars.rows, rms).astype(np.float32)
+
+
+def fit_stars(
+    image: FitImage,
+    x: Floats,
+    y: Floats,
+    psf: FramePsf,
+    level_sky: bool = True,
+    circles: Circles | None = None,
+    annulus: tuple[float, float] | None = None,
+) -> StarFit:
+    """Fit the fluxes of all stars at once.
+
+    Parameters
+    ----------
+    image : FitImage
     x, y : ndarray, shape (n,)
         Positions on the image, 0-based pixels.
     psf : FramePsf
-    gain : float
-        Electrons per ADU.
     level_sky : bool
         Whether the mean of what is left is taken off in blocks: stars too faint to be in the list, or light that the
         background map holds and the models as well.
     circles : Circles or None
         In which pixels are summed as well.
-    variances : Variances or None
-        Of each pixel with the photons of the stars; None takes that of the sky and of what is subtracted.
     annulus : tuple of float or None
-        Radii, pixels, between which what is left tells the sky of each star; None takes that of the blocks.
+        Radii, pixels, between which what is left gives the sky of each star; None takes that of the blocks.
     """
-    clean, noise = bool(good.all()), _usual(rms)
-    drawn, left = _draw(x, y, psf, signal, good, clean)
-    places = drawn.columns, drawn.rows
-    system = _system(drawn, good, clean, noise)
-    flux, _ = system.solve(drawn.products, drawn.products / system.diagonal)
+    clean, noise = bool(image.good.all()), _median_noise(image.rms)
+    drawn, left = _draw(x, y, psf, image.signal, image.good, clean)
+    system = _system(drawn, image.good, clean, noise)
+    flux, _ = system.solve(drawn.products, drawn.products / system.matrix.diagonal)
     wings = _Wings.of(drawn, psf, flux, noise)
-    wings.subtract(left, drawn, psf, flux)
-    products = stamps.project(drawn.stamps, drawn.half, *places, left, good, clean)
+    wings.subtract(left, drawn, flux)
+    products = stamps.project(drawn.stamps, left, image.good, clean)
     taken, steps = system.again(products, flux)
-    stamps.subtract(left, drawn.stamps, drawn.half, *places, taken.astype(np.float32))
-    wings.subtract(left, drawn, psf, taken - flux)
-    flux, around_it = taken, LocalSky.of_blocks(np.zeros(len(x)))
+    stamps.subtract(left, drawn.stamps, taken.astype(np.float32))
+    wings.subtract(left, drawn, taken - flux)
+    exposure = image.without_stars(left, clean)
+    flux, sky = taken, LocalSky.of_blocks(np.zeros(len(x)))
     if level_sky:
-        around_it = _sky(left, good, clean, noise, drawn, annulus)
-        flux, steps = system.again(products - around_it.level * drawn.sums, taken)
-    around, under = circles or Circles.none(), _under(rms, drawn)
-    told = variances or Variances(_NO_PLANE, Agreement())
-    excess = told.agreement.excess(drawn.columns, drawn.rows, under).astype(np.float32)
-    sums, bad, beyond, chi2 = sum_pixels(
-        *places, drawn.dx, drawn.dy, psf.inverse, drawn.coefficients, drawn.stamps, drawn.half, wings.reach,
-        taken.astype(np.float32), around_it.level.astype(np.float32), around.tables, around.phases, around.halves,
-        around.main, around.light(psf), signal, left, good, clean, under, gain, told.plane, told.agreement.scale,
-        excess,
-    )  # fmt: skip
-    matrix = system.diagonal, system.starts, system.partners, system.values, _OVERLAP
-    shared = noise_overlaps(
-        *matrix, drawn.stamps, drawn.half, *places, signal, left, good, clean, gain, told.plane, told.agreement.scale,
-        excess - under * under,
-    )  # fmt: skip
-    error, increase = local_variance(
-        *matrix, beyond, shared, under, taken, system.ridge, _TURNS, _TOGETHER, around_it.error * drawn.sums,
-        *drawn.places(), _NOTHING if annulus is None else common_parts(*annulus, SKY_STEP),
-    )  # fmt: skip
-    return _in_order(drawn, StarFit(
-        flux, taken, error, increase, chi2, _share(drawn), around_it.level, around_it.error, around_it.known, left,
-        drawn.columns, drawn.rows, sums, bad, steps,
-    ))  # fmt: skip
+        sky = _sky(exposure, noise, drawn, annulus)
+        flux, steps = system.again(products - sky.level * drawn.sums, taken)
+    rms = image.rms_below(drawn.stars)
+    excess = image.excess(drawn.stars, rms)
+    subtracted = Subtracted(wings.reach, taken.astype(np.float32), sky.level.astype(np.float32))
+    tables = (circles or Circles.none()).with_light(psf)
+    sums, bad, beyond, chi2 = sum_pixels(drawn.stars, drawn.stamps, subtracted, tables, exposure, rms, excess)
+    shared = noise_overlaps(system.matrix, _OVERLAP, drawn.stamps, exposure, excess - rms * rms)
+    variance, increase = local_variance(
+        system.matrix,
+        Inversion(_OVERLAP, _TURNS, _TOGETHER),
+        beyond,
+        shared,
+        rms,
+        taken,
+        system.ridge,
+        _sky_errors(sky, drawn, annulus),
+    )
+    fit = StarFit(
+        flux=flux,
+        taken=taken,
+        variance=variance,
+        increase=increase,
+        chi2=chi2,
+        share=_share(drawn),
+        sky=sky.level,
+        sky_err=sky.error,
+        sky_known=sky.known,
+        left=left,
+        columns=drawn.stars.columns,
+        rows=drawn.stars.rows,
+        sums=sums,
+        bad=bad,
+        steps=steps,
+    )
+    return _in_order(drawn, fit)
+
+
+def _sky_errors(sky: LocalSky, drawn: _Drawn, annulus: tuple[float, float] | None) -> SkyErrors:
+    """Return the errors of the local skies, with what those of neighbours have in common."""
+    common = _NOTHING if annulus is None else common_parts(*annulus, SKY_STEP)
+    return SkyErrors(sky.error * drawn.sums, *drawn.places(), common)
 
 
 def _in_order(drawn: _Drawn, fit: StarFit) -> StarFit:
-    """Return a fit in the order in which the stars were given, without what no pixel tells."""
+    """Return a fit in the order in which the stars were given, without what follows from no pixel."""
     seen, counts = drawn.squares > 0.0, drawn.counts
     known = replace(
         fit,
@@ -256,16 +310,11 @@ def _in_order(drawn: _Drawn, fit: StarFit) -> StarFit:
     return replace(known, **{name: values[back] for name, values in moved.items()})
 
 
-def _under(rms: Pixels, drawn: _Drawn) -> Single:
-    """Return the noise of the sky at each star."""
-    return rms[_inside(drawn.rows, rms.shape[0]), _inside(drawn.columns, rms.shape[1])]
-
-
 def _share(drawn: _Drawn) -> Floats:
     """Return the part of the weight of each stamp that lies on good pixels."""
     whole = drawn.squares.copy()
-    hidden = np.flatnonzero(drawn.counts < (2 * drawn.half + 1) ** 2)
-    whole[hidden] = np.sum(drawn.stamps[hidden].astype(float) ** 2, axis=1)
+    partial = np.flatnonzero(drawn.counts < (2 * drawn.stamps.half + 1) ** 2)
+    whole[partial] = np.sum(drawn.stamps.values[partial].astype(float) ** 2, axis=1)
     return drawn.squares / whole
 
 
@@ -286,7 +335,7 @@ def core_half_size(fwhm_px: float) -> int:
     return int(np.clip(np.ceil(_CORE_WIDTHS * fwhm_px), *_CORE_LIMITS))
 
 
-def _usual(rms: Pixels) -> float:
+def _median_noise(rms: Pixels) -> float:
     return float(np.median(rms[::16, ::16]))
 
 
@@ -305,26 +354,24 @@ def _draw(
         order = by_place(x, y)
         columns, rows, x, y = columns[order], rows[order], x[order], y[order]
     dx, dy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
-    coefficients = psf.coefficients(x, y)
+    stars = PlacedStars(columns, rows, dx, dy, psf.coefficients(x, y), psf.inverse)
     left = np.empty(signal.shape, np.float32)
-    found = stamps.draw_and_project(
-        dx, dy, coefficients, psf.inverse, half, columns, rows, signal, good, clean, left
-    )
-    return _Drawn(order, columns, rows, dx, dy, coefficients, half, *found), left
+    values, *sums = stamps.draw_and_project(stars, half, signal, good, clean, left)
+    return _Drawn(order, stars, Stamps(columns, rows, values, half), *sums), left
 
 
 def _system(drawn: _Drawn, good: npt.NDArray[np.uint8], clean: bool, noise: float) -> _System:
-    """Return the normal matrix; a star without a good pixel gets an equation that says nothing of the others."""
-    columns, rows = drawn.columns, drawn.rows
+    """Return the normal matrix; a star without a good pixel gets an equation of its own."""
+    columns, rows, _, half = drawn.stamps
     cells, across, down = _cells(columns, rows)
-    reach, far = 2 * drawn.half, -(-2 * drawn.half // _CELL_PX)
+    reach, far = 2 * half, -(-2 * half // _CELL_PX)
     starts, partners = pair_kernels.list_pairs(columns, rows, cells, across, across * down, reach, far)
-    values = pair_kernels.overlaps(starts, partners, drawn.stamps, drawn.half, columns, rows, good, clean)
+    values = pair_kernels.overlaps(starts, partners, drawn.stamps, good, clean)
     diagonal = np.where(drawn.squares > 0.0, drawn.squares, 1.0)
     ridge = _RIDGE * diagonal
-    diagonal = diagonal + ridge
-    pivots, factor = pair_kernels.incomplete_cholesky(diagonal, starts, partners, values)
-    return _System(diagonal, ridge, starts, partners, values, pivots, factor, (_TOLERANCE * noise) ** 2)
+    matrix = PairMatrix(diagonal + ridge, starts, partners, values)
+    pivots, factor = pair_kernels.incomplete_cholesky(matrix)
+    return _System(matrix, ridge, pivots, factor, (_TOLERANCE * noise) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,16 +392,17 @@ class _Wings:
     @classmethod
     def of(cls, drawn: _Drawn, psf: FramePsf, flux: Floats, noise: float) -> _Wings:
         """Return the wings of stars of some fluxes."""
-        outer = max(int(np.ceil(psf.total_radius_px)), drawn.half)
-        edge = np.abs(drawn.stamps[:, drawn.half * (2 * drawn.half + 1)])
-        reach = np.full(len(flux), drawn.half, np.int64)
+        half, coefficients = drawn.stamps.half, drawn.stars.coefficients
+        outer = max(int(np.ceil(psf.total_radius_px)), half)
+        edge = np.abs(drawn.stamps.values[:, half * (2 * half + 1)])
+        reach = np.full(len(flux), half, np.int64)
         bright = np.flatnonzero(flux * edge > _WING_SIGMA * noise)
         if bright.size:
-            sizes = [drawn.half]
+            sizes = [half]
             while sizes[-1] < outer:
                 sizes.append(min(int(np.ceil(_WING_STEP * sizes[-1])), outer))
             profile = np.abs(
-                psf.values(drawn.coefficients[bright[:1]], np.array(sizes, float), np.zeros(len(sizes)))
+                psf.values(coefficients[bright[:1]], np.array(sizes, float), np.zeros(len(sizes)))
             )
             # As bright as that at its edge, in units of what it is at the edge of the stamp.
             fall = np.maximum.accumulate((profile / max(profile[0], 1e-30))[::-1])[::-1]
@@ -363,24 +411,22 @@ class _Wings:
             reach[bright[(light > _WING_SIGMA * noise).all(axis=1)]] = outer
         return cls(reach, _WING_CHANGE * noise / np.maximum(edge, 1e-30))
 
-    def subtract(self, image: Single, drawn: _Drawn, psf: FramePsf, flux: Floats) -> None:
+    def subtract(self, image: Single, drawn: _Drawn, flux: Floats) -> None:
         """Subtract wings from an image, where they show."""
-        chosen = (self.reach > drawn.half) & (np.abs(flux) > self.least)
+        core, stars = drawn.stamps.half, drawn.stars
+        chosen = (self.reach > core) & (np.abs(flux) > self.least)
         for half in np.unique(self.reach[chosen]):
             some = np.flatnonzero(chosen & (self.reach == half))
-            stamps.subtract_wings(
-                image, int(half), drawn.half, drawn.columns[some], drawn.rows[some], drawn.dx[some], drawn.dy[some],
-                psf.inverse, drawn.coefficients[some], flux[some].astype(np.float32),
-            )  # fmt: skip
+            winged = stars.taken(some)
+            stamps.subtract_wings(image, int(half), core, winged, flux[some].astype(np.float32))
 
 
 def _sky(
-    left: Single, good: npt.NDArray[np.uint8], clean: bool, noise: float, drawn: _Drawn,
-    annulus: tuple[float, float] | None,
-) -> LocalSky:  # fmt: skip
+    exposure: SubtractedImage, noise: float, drawn: _Drawn, annulus: tuple[float, float] | None
+) -> LocalSky:
     """Return what is left of the sky at the stars: in an annulus, where one is asked for, else between blocks."""
-    level = block_sky(left, good, clean, noise, (drawn.columns, drawn.rows))
+    level = block_sky(exposure.left, exposure.good, exposure.clean, noise, drawn.stamps[:2])
     if annulus is None:
         return LocalSky.of_blocks(level)
     # The stars are taken off, so that neighbours leave the annulus as it is.
-    return local_sky(left, good.view(np.bool_), *drawn.places(), annulus, level)
+    return local_sky(exposure.left, exposure.good.view(np.bool_), *drawn.places(), annulus, level)

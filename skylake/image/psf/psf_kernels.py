@@ -1,4 +1,4 @@
-"""Kernels that draw point spread functions; :mod:`skylake.image.psf.psf_model` tells what the coefficients mean.
+"""Kernels that draw point spread functions; :mod:`skylake.image.psf.psf_model` defines their coefficients.
 
 A stamp is a flat array: pixel k lies in row k // side and column k % side.
 """
@@ -112,7 +112,7 @@ def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Doub
     whole : ndarray, shape (6,)
         The light that belongs to each of these.
     """
-    found, row = np.empty((len(x), terms.shape[1]), np.float32), np.empty(terms.shape[1])
+    coefficients, row = np.empty((len(x), terms.shape[1]), np.float32), np.empty(terms.shape[1])
     for star in range(len(x)):
         s, t = 2.0 * x[star] / max(width - 1, 1) - 1.0, 2.0 * y[star] / max(height - 1, 1) - 1.0
         light = (
@@ -122,8 +122,8 @@ def star_coefficients(x: Double, y: Double, height: int, width: int, terms: Doub
             plane = terms[0, k] + s * terms[1, k] + t * terms[2, k]
             row[k] = plane + s * s * terms[3, k] + s * t * terms[4, k] + t * t * terms[5, k]
         for k in range(terms.shape[1]):
-            found[star, k] = np.float32(row[k] / light)
-    return found
+            coefficients[star, k] = np.float32(row[k] / light)
+    return coefficients
 
 
 @kernel
@@ -133,19 +133,19 @@ def _functions(u: float, v: float, out: Double) -> None:
     t, uu, vv = 2.0 * h - 1.0, u * u, v * v
     start = 0
     for order, terms in ((0, 8), (1, 3), (2, 3), (3, 2), (4, 1)):
-        one, two, fall = 1.0, 0.0, h * h
+        even, odd, fall = 1.0, 0.0, h * h
         if order == 1:
-            one, two, fall = u, v, h * h * h
+            even, odd, fall = u, v, h * h * h
         elif order == 2:
-            one, two, fall = uu - vv, 2.0 * u * v, h * h * h
+            even, odd, fall = uu - vv, 2.0 * u * v, h * h * h
         elif order == 3:
-            one, two, fall = u * (uu - 3.0 * vv), v * (3.0 * uu - vv), h * h * h * h
+            even, odd, fall = u * (uu - 3.0 * vv), v * (3.0 * uu - vv), h * h * h * h
         elif order == 4:
-            one, two, fall = uu * uu - 6.0 * uu * vv + vv * vv, 4.0 * u * v * (uu - vv), h * h * h * h
+            even, odd, fall = uu * uu - 6.0 * uu * vv + vv * vv, 4.0 * u * v * (uu - vv), h * h * h * h
         for term in range(terms):
-            out[start + term] = fall * one
+            out[start + term] = fall * even
             if order > 0:
-                out[start + terms + term] = fall * two
+                out[start + terms + term] = fall * odd
             fall *= t
         start += terms if order == 0 else 2 * terms
 
@@ -163,7 +163,7 @@ def light_of_terms(x: Double, y: Double, weights: Single, inverse: Single) -> Do
     inverse : ndarray of float32, shape (2, 2)
         Matrix from pixels to scaled offsets.
     """
-    found, values = np.zeros((weights.shape[0], N_TERMS)), np.empty(N_TERMS)
+    light, values = np.zeros((weights.shape[0], N_TERMS)), np.empty(N_TERMS)
     for k in range(len(x)):
         u = inverse[0, 0] * x[k] + inverse[0, 1] * y[k]
         v = inverse[1, 0] * x[k] + inverse[1, 1] * y[k]
@@ -172,5 +172,5 @@ def light_of_terms(x: Double, y: Double, weights: Single, inverse: Single) -> Do
             weight = weights[way, k]
             if weight != 0.0:
                 for term in range(N_TERMS):
-                    found[way, term] += weight * values[term]
-    return found
+                    light[way, term] += weight * values[term]
+    return light

@@ -1,4 +1,4 @@
-"""The point spread function of a camera over a night: many frames give its form, each frame its own width.
+"""Point spread function of a camera over a night: many frames give its form, each frame its own width.
 
 A star is drawn in scaled offsets (u, v) = S^-1 (pixel - centre), where the matrix S holds the width and elongation
 of one frame. With h = 1 / (1 + u^2 + v^2), the brightness is
@@ -238,7 +238,7 @@ def solve_psf(sums: PsfSums, most_order: int = 2) -> PsfModel:
     """Return the model that fits the stars of some frames best.
 
     Its variation over the field is of `most_order` where there are enough stars. A weak prior holds the variation
-    of what the stars do not tell to a share of the round part.
+    of what the stars do not constrain to a share of the round part.
     """
     order = min(int(np.searchsorted(_STARS_FOR_ORDER, sums.n_stars, side="right")) - 1, most_order)
     used = np.arange(_TERMS_OF_ORDER[order] * N_BASIS)
@@ -275,7 +275,7 @@ class FramePsf:
     chi2 : float
         Reduced chi-square of the bright lonely stars of this frame, the median over them; NaN where there are too few.
     width_err : float
-        Relative error of the width, where so few stars tell it that it matters; else 0.
+        Relative error of the width, where so few stars give it that it matters; else 0.
     """
 
     model: PsfModel
@@ -298,10 +298,10 @@ class FramePsf:
 
     def values(self, coefficients: Single, dx: Floats, dy: Floats) -> Floats:
         """Return the brightness of the first star of some coefficients in pixels that lie at -dx, -dy from it."""
-        found, none = np.empty(len(dx), np.float32), np.float32(0.0)
+        stamp, none = np.empty(len(dx), np.float32), np.float32(0.0)
         columns, rows = (-dx).astype(np.float32), (-dy).astype(np.float32)
-        draw(found, columns, rows, none, none, self.inverse, coefficients[0])
-        return found.astype(float)
+        draw(stamp, columns, rows, none, none, self.inverse, coefficients[0])
+        return stamp.astype(float)
 
     @property
     def inverse(self) -> Single:

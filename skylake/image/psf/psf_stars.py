@@ -1,4 +1,4 @@
-"""The stars that tell the point spread function: bright, clean and lonely ones of each frame."""
+"""Stars for the point spread function: bright, clean and isolated ones of each frame."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ODD = 4.0
 _ROUNDS = 6
 _STEP = 0.01
 _DONE = 1e-3
-#: Fewer stars tell the width of a frame alone, fainter ones too; so much do the logarithms of the widths of the frames
+#: Fewer stars give the width of a frame alone, fainter ones too; so much do the logarithms of the widths of the frames
 #: of a night differ.
 _MIN_SNR_OF_FEW = 10.0
 _NIGHT_SPREAD = 0.15
@@ -100,9 +100,14 @@ class PsfStars:
     def take(self, which: npt.NDArray[np.bool_]) -> PsfStars:
         """Return some of the stars."""
         return PsfStars(
-            self.x[which], self.y[which], self.flux[which], self.half, self.values[which], self.good[which],
+            self.x[which],
+            self.y[which],
+            self.flux[which],
+            self.half,
+            self.values[which],
+            self.good[which],
             self.noise[which],
-        )  # fmt: skip
+        )
 
 
 def sums_of_frame(extracted: Extracted) -> PsfSums | None:
@@ -139,7 +144,7 @@ def psf_of_frame(model: PsfModel | None, extracted: Extracted) -> FramePsf:
 
     Without a form it has that of its own stars, the same all over the field: what takes off too much or too little of
     the wings of all stars makes their sky too low or too high. With too few stars it is a Moffat profile as wide as
-    the detections. Of a form that is known few and faint stars tell the width too.
+    the detections. Of a form that is known few and faint stars give the width too.
     """
     height, width = extracted.signal.shape
     radius = extracted.camera.apertures.total_radius_px
@@ -274,9 +279,15 @@ def _residuals(stars: PsfStars, drawn: Floats) -> tuple[Floats, Floats]:
 
 
 def _slopes(
-    stars: PsfStars, psf: FramePsf, drawn: Floats, flux: Floats, weights: Floats, values: Floats, width: float,
+    stars: PsfStars,
+    psf: FramePsf,
+    drawn: Floats,
+    flux: Floats,
+    weights: Floats,
+    values: Floats,
+    width: float,
     numbers: Sequence[int] = (0, 1, 2),
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Return by how much the weighted pixels of all stars change with some of the values, shape (numbers, pixels)."""
     slopes = []
     drawn = drawn * stars.good
@@ -294,7 +305,7 @@ def _slopes(
 
 
 def _with_width(start: FramePsf, stars: PsfStars, gain: float) -> FramePsf:
-    """Return the point spread function of a night with the width that a few stars of a frame tell, and its error.
+    """Return the point spread function of a night with the width that a few stars of a frame give, and its error.
 
     The widths of a night scatter by some share, which keeps noise from being taken for a width; without stars that is
     the error.

@@ -1,4 +1,4 @@
-"""Kernel that sums what the pixels of stars say of the form of a point spread function."""
+"""Kernel of the normal equations of a point spread function."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def _functions(u: float, v: float, radial: Floats, out: Floats) -> None:
     start, second = 0, h * h
     third, fourth = second * h, second * second
     for order, terms in ((0, 8), (1, 3), (2, 3), (3, 2), (4, 1)):
-        one, two = second, 0.0
+        even, odd = second, 0.0
         if order == 1:
-            one, two = third * u, third * v
+            even, odd = third * u, third * v
         elif order == 2:
-            one, two = third * (uu - vv), third * 2.0 * u * v
+            even, odd = third * (uu - vv), third * 2.0 * u * v
         elif order == 3:
-            one, two = fourth * u * (uu - 3.0 * vv), fourth * v * (3.0 * uu - vv)
+            even, odd = fourth * u * (uu - 3.0 * vv), fourth * v * (3.0 * uu - vv)
         elif order == 4:
-            one, two = fourth * (uu * uu - 6.0 * uu * vv + vv * vv), fourth * 4.0 * u * v * (uu - vv)
+            even, odd = fourth * (uu * uu - 6.0 * uu * vv + vv * vv), fourth * 4.0 * u * v * (uu - vv)
         for term in range(terms):
-            out[start + term] = one * radial[term]
+            out[start + term] = even * radial[term]
             if order > 0:
-                out[start + terms + term] = two * radial[term]
+                out[start + terms + term] = odd * radial[term]
         start += terms if order == 0 else 2 * terms
 
 
@@ -60,7 +60,7 @@ def star_equations(
     """
     n_stars, n_pixels = values.shape
     matrix, vector = np.zeros((n_stars, N_TERMS, N_TERMS)), np.zeros((n_stars, N_TERMS))
-    found, weighted, radial = (
+    rows, weighted, radial = (
         np.empty((n_pixels, N_TERMS)),
         np.empty((n_pixels, N_TERMS)),
         np.empty(_N_RADIAL),
@@ -72,12 +72,12 @@ def star_equations(
             weight, x, y = scale * weights[star, k], dx[star, k], dy[star, k]
             if weight == 0.0:
                 continue
-            one, other = found[n_used], weighted[n_used]
-            _functions(a * x + b * y, c * x + d * y, radial, one)
+            row, weighted_row = rows[n_used], weighted[n_used]
+            _functions(a * x + b * y, c * x + d * y, radial, row)
             value = values[star, k]
             for term in range(N_TERMS):
-                other[term] = weight * one[term]
-                product[term] += value * other[term]
+                weighted_row[term] = weight * row[term]
+                product[term] += value * weighted_row[term]
             n_used += 1
-        matrix[star] = scale * np.dot(weighted[:n_used].T, found[:n_used])
+        matrix[star] = scale * np.dot(weighted[:n_used].T, rows[:n_used])
     return matrix, vector

@@ -1,4 +1,4 @@
-"""The sky that is left when the stars of a frame are taken off: means of blocks of its pixels."""
+"""Residual sky after the stars of a frame are subtracted: means of blocks of pixels."""
 
 from __future__ import annotations
 

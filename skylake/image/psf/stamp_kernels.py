@@ -7,6 +7,8 @@ take part and 0 for the others.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,75 @@ _ZERO = np.float32(0.0)
 #: Pixels of a row that come from memory together, and rows that are asked for together.
 _LINE = 16
 _BAND = 12
+
+
+class PlacedStars(NamedTuple):
+    """Where n stars are, and what they look like.
+
+    Attributes
+    ----------
+    columns, rows : ndarray of int, shape (n,)
+        The pixel in which each star is.
+    dx, dy : ndarray of float32, shape (n,)
+        Its place from the middle of that pixel.
+    coefficients : ndarray of float32, shape (n, 26)
+    inverse : ndarray of float32, shape (2, 2)
+        As :func:`~skylake.image.psf.psf_kernels.draw` takes them.
+    """
+
+    columns: Places
+    rows: Places
+    dx: Single
+    dy: Single
+    coefficients: Single
+    inverse: Single
+
+    def taken(self, which: npt.NDArray[np.intp]) -> PlacedStars:
+        """Return some of the stars."""
+        return PlacedStars(
+            self.columns[which],
+            self.rows[which],
+            self.dx[which],
+            self.dy[which],
+            self.coefficients[which],
+            self.inverse,
+        )
+
+
+class Stamps(NamedTuple):
+    """Stars of flux 1 on squares of 2 `half` + 1 pixels, in `values` of shape (n, padded size)."""
+
+    columns: Places
+    rows: Places
+    values: Single
+    half: int
+
+
+class SubtractedImage(NamedTuple):
+    """An image before and after its stars are subtracted.
+
+    Attributes
+    ----------
+    signal, left : ndarray of float32, shape (height, width)
+        With the stars, and without them.
+    good : ndarray of uint8, shape (height, width)
+        1 for pixels that take part.
+    clean : bool
+        Whether all pixels are good.
+    gain : float
+        Electrons per ADU.
+    plane : ndarray of float32
+        Variances of pixels, to be multiplied by `scale`; or empty, for the photons of what was subtracted.
+    scale : float
+    """
+
+    signal: Single
+    left: Single
+    good: Bytes
+    clean: bool
+    gain: float
+    plane: Single
+    scale: float
 
 
 @kernel
@@ -70,13 +141,13 @@ def copy_ahead(image: Single, copy: Single, done: int, row: int) -> int:
 
 @kernel
 def crosses(column: int, row: int, half: int, shape: tuple[int, int]) -> bool:
-    """Tell whether a stamp reaches beyond the edge of the image."""
+    """Return whether a stamp reaches beyond the edge of the image."""
     return column < half or row < half or column + half >= shape[1] or row + half >= shape[0]
 
 
 @kernel
 def misses(good: Bytes, column: int, row: int, half: int) -> bool:
-    """Tell whether a stamp that lies within the image has a pixel that is not good."""
+    """Return whether a stamp that lies within the image has a pixel that is not good."""
     for y in range(row - half, row + half + 1):
         line, bits = good[y, column - half : column + half + 1], np.uint8(1)
         for x in range(line.size):
@@ -107,13 +178,17 @@ def _product(stamp: Single, light: Single) -> np.float32:
 
 
 @kernel
+def _draw_star(stamp: Single, across: Single, down: Single, stars: PlacedStars, star: int) -> None:
+    draw(stamp, across, down, stars.dx[star], stars.dy[star], stars.inverse, stars.coefficients[star])
+
+
+@kernel
 def draw_and_project(
-    dx: Single, dy: Single, coefficients: Single, inverse: Single, half: int, columns: Places, rows: Places,
-    image: Single, good: Bytes, clean: bool, copy: Single,
-) -> tuple[Single, Doubles, Doubles, Doubles, Places]:  # fmt: skip
+    stars: PlacedStars, half: int, image: Single, good: Bytes, clean: bool, copy: Single
+) -> tuple[Single, Doubles, Doubles, Doubles, Places]:
     """Draw stars of flux 1, and return their stamps and what :func:`project` needs of the image below them.
 
-    `clean` tells that all pixels of the image are good. Stamps are 0 beyond their last pixel. `copy` is set to the
+    `clean` says that all pixels of the image are good. Stamps are 0 beyond their last pixel. `copy` is set to the
     image.
 
     Returns
@@ -124,6 +199,7 @@ def draw_and_project(
     counts : ndarray of int, shape (n,)
         Good pixels.
     """
+    columns, rows = stars.columns, stars.rows
     n = len(columns)
     across, down = grid(half)
     size, pixels = len(across), (2 * half + 1) ** 2
@@ -135,7 +211,7 @@ def draw_and_project(
     ahead = 0
     for star in range(n):
         ahead = copy_ahead(image, copy, ahead, rows[star] + half)
-        draw(stamps[star], across, down, dx[star], dy[star], inverse, coefficients[star])
+        _draw_star(stamps[star], across, down, stars, star)
         stamps[star, pixels:] = _ZERO
         edge = crosses(columns[star], rows[star], half, image.shape)
         if edge:
@@ -154,13 +230,12 @@ def draw_and_project(
 
 
 @kernel
-def project(
-    stamps: Single, half: int, columns: Places, rows: Places, image: Single, good: Bytes, clean: bool
-) -> Doubles:
+def project(stamps: Stamps, image: Single, good: Bytes, clean: bool) -> Doubles:
     """Return of each star the sum of stamp x image over good pixels."""
+    columns, rows, half, values = stamps.columns, stamps.rows, stamps.half, stamps.values
     n = len(columns)
     products, ahead, sink = np.zeros(n), 0, np.empty(1, np.float32)
-    light, use = np.zeros(stamps.shape[1], np.float32), np.zeros(stamps.shape[1], np.float32)
+    light, use = np.zeros(values.shape[1], np.float32), np.zeros(values.shape[1], np.float32)
     for star in range(n):
         ahead = read_ahead(image, ahead, rows[star] + half, sink)
         edge = crosses(columns[star], rows[star], half, image.shape)
@@ -169,16 +244,17 @@ def project(
             use[:] = _ZERO
         cut(image, columns[star], rows[star], half, light)
         if clean and not edge:
-            products[star] = _product(stamps[star], light)
+            products[star] = _product(values[star], light)
             continue
         cut(good, columns[star], rows[star], half, use)
-        products[star] = _sums(stamps[star], light, use)[0]
+        products[star] = _sums(values[star], light, use)[0]
     return products
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
-def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Places, flux: Single) -> None:
+def subtract(image: Single, stamps: Stamps, flux: Single) -> None:
     """Subtract stars from an image, as far as their stamps reach."""
+    columns, rows, half, values = stamps.columns, stamps.rows, stamps.half, stamps.values
     side = 2 * half + 1
     height, width = image.shape
     ahead, sink = 0, np.empty(1, np.float32)
@@ -190,21 +266,19 @@ def subtract(image: Single, stamps: Single, half: int, columns: Places, rows: Pl
             y, start = np.uint64(top + row), row * side
             for column in range(first, last):
                 image[y, np.uint64(left + column)] -= (
-                    amount * stamps[np.uint64(star), np.uint64(start + column)]
+                    amount * values[np.uint64(star), np.uint64(start + column)]
                 )
 
 
 @kernel
-def subtract_wings(
-    image: Single, half: int, core: int, columns: Places, rows: Places, dx: Single, dy: Single, inverse: Single,
-    coefficients: Single, flux: Single,
-) -> None:  # fmt: skip
+def subtract_wings(image: Single, half: int, core: int, stars: PlacedStars, flux: Single) -> None:
     """Subtract stars from an image outside the square of half size `core` and inside that of `half`."""
+    columns, rows = stars.columns, stars.rows
     side, height, width = 2 * half + 1, image.shape[0], image.shape[1]
     across, down = grid(half)
     stamp = np.empty(len(across), np.float32)
     for star in range(len(columns)):
-        draw(stamp, across, down, dx[star], dy[star], inverse, coefficients[star])
+        _draw_star(stamp, across, down, stars, star)
         left, top, amount = columns[star] - half, rows[star] - half, flux[star]
         first, last = max(0, -left), min(side, width - left)
         for row in range(max(0, -top), min(side, height - top)):
@@ -218,8 +292,15 @@ def subtract_wings(
 
 @kernel(fastmath={"contract", "reassoc", "nsz"})
 def _add_line(
-    image: Single, good: Bytes, clean: bool, row: int, start: int, end: int, middle: np.float32, reach: np.float32
-) -> tuple[np.float32, np.float32]:  # fmt: skip
+    image: Single,
+    good: Bytes,
+    clean: bool,
+    row: int,
+    start: int,
+    end: int,
+    middle: np.float32,
+    reach: np.float32,
+) -> tuple[np.float32, np.float32]:
     """Return the sum of the good values of a row within `reach` of a middle, and their number."""
     total, count, y = _ZERO, _ZERO, np.uint64(row)
     if clean:

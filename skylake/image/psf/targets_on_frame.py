@@ -1,4 +1,4 @@
-"""Where the targets of a camera fall on a frame."""
+"""Pixel positions of targets on a frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from skylake.core.flags import SPOILED, SourceFlag
 from skylake.core.sphere import unit_vectors, within
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.wcs.header_wcs import Pointing, Stars, stars_inside
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
 from skylake.image.wcs.sky_view import SkyView
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ _ROUNDS_PX = (5.0, 2.5, 1.5, 1.5)
 #: With fewer matches, or a smaller share of the detections, the frame does not show the targets.
 _MIN_MATCHED = 5
 _MIN_SHARE = 0.2
-#: Fewer tell the shift if as many would lie at detections by chance on fewer frames than this.
+#: Fewer give the shift if as many would lie at detections by chance on fewer frames than this.
 _MAX_CHANCE = 0.01
 
 
@@ -58,9 +58,13 @@ class TargetStars:
     def take(self, which: npt.NDArray[np.intp]) -> TargetStars:
         """Return some of the targets."""
         return TargetStars(
-            self.star_id[which], self.ra_deg[which], self.dec_deg[which], self.ra_now_deg[which],
-            self.dec_now_deg[which], self.version,
-        )  # fmt: skip
+            self.star_id[which],
+            self.ra_deg[which],
+            self.dec_deg[which],
+            self.ra_now_deg[which],
+            self.dec_now_deg[which],
+            self.version,
+        )
 
 
 #: Returns the targets within a radius (degrees) of a position, at a time (MJD).
@@ -73,7 +77,7 @@ def sky_to_pixels(pointing: Pointing, ra_deg: Floats, dec_deg: Floats) -> tuple[
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     x, y = np.full(len(ra_deg), np.nan), np.full(len(ra_deg), np.nan)
-    # A view tells by itself what it does not show; a lens and a plane know no horizon.
+    # A view knows what it does not show; a lens and a plane know no horizon.
     most = 180.0 if isinstance(pointing.lens, SkyView) else _MAX_PLANE_DEG
     reach = min(1.1 * pointing.radius_deg + 0.01, most)
     near = np.flatnonzero(within(pointing.ra_deg, pointing.dec_deg, reach, ra_deg, dec_deg))
@@ -89,12 +93,12 @@ def sky_to_pixels(pointing: Pointing, ra_deg: Floats, dec_deg: Floats) -> tuple[
         longitude, latitude = np.asarray(sky.spherical.lon.deg), np.asarray(sky.spherical.lat.deg)
     world = [longitude, latitude] if pointing.wcs.wcs.lng == 0 else [latitude, longitude]
     with np.errstate(invalid="ignore", over="ignore"):
-        found = pointing.wcs.all_world2pix(*world, 0, quiet=True)
-    x[near], y[near] = found[0], found[1]
+        pixels = pointing.wcs.all_world2pix(*world, 0, quiet=True)
+    x[near], y[near] = pixels[0], pixels[1]
     return x, y
 
 
-def stars_on_image(pointing: Pointing, stars: Stars, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+def stars_on_image(pointing: Pointing, stars: CatalogStars, shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Return 0-based pixels of the brightest stars of a catalog on an image."""
     inside = stars_inside(pointing, shape, stars)
     brightest = inside[np.argsort(stars.mag[inside], kind="stable")[:_MAX_STARS]]
@@ -112,9 +116,9 @@ def find_shift(
 ) -> tuple[float, float] | None:
     """Return by how much targets lie beside where the WCS of a frame puts them.
 
-    Targets tell it themselves where enough of them are detected. Few targets, or such as are hidden, cannot: what is
+    Targets give it themselves where enough of them are detected. Few targets, or such as are hidden, cannot: what is
     near one of them may be a stranger, and nothing need be there. Then the stars of the catalog that confirmed the
-    WCS tell it; without a catalog a few targets do that can hardly lie at detections by chance.
+    WCS give it; without a catalog a few targets do that can hardly lie at detections by chance.
 
     Parameters
     ----------
@@ -124,8 +128,8 @@ def find_shift(
     shape : tuple of int
         Height and width of the image.
     catalog : callable or None
-        Tells where the WCS puts the bright stars of a catalog, if it was found to be right; it is asked only if the
-        targets do not tell.
+        Gives where the WCS puts the bright stars of a catalog, if it was found to be right; it is asked only if the
+        targets do not suffice.
 
     Returns
     -------
@@ -135,14 +139,14 @@ def find_shift(
     """
     if len(x) == 0:
         return None
-    found = shift_to_targets(x, y, measured)
-    if found is None and catalog is not None:
-        found = shift_to_targets(*catalog(), measured)
-        return (np.nan, np.nan) if found is None else found[:2]
-    if found is None:
-        found = _shift_to_few(x, y, measured, shape)
-    if found is not None:
-        return found[:2]
+    shift = shift_to_targets(x, y, measured)
+    if shift is None and catalog is not None:
+        shift = shift_to_targets(*catalog(), measured)
+        return (np.nan, np.nan) if shift is None else shift[:2]
+    if shift is None:
+        shift = _shift_to_few(x, y, measured, shape)
+    if shift is not None:
+        return shift[:2]
     return (np.nan, np.nan) if len(x) < _MIN_MATCHED else None
 
 
@@ -165,23 +169,23 @@ def shift_to_targets(x: Floats, y: Floats, measured: Measurements) -> tuple[floa
         Detections behind them. None is returned where so few detections are near targets that they may be others.
     """
     clean = _bright_detections(measured)
-    found = _match(x, y, measured, clean, _MIN_MATCHED)
-    return None if found is None or found[2] < _MIN_SHARE * min(clean.size, len(x)) else found
+    shift = _match(x, y, measured, clean, _MIN_MATCHED)
+    return None if shift is None or shift[2] < _MIN_SHARE * min(clean.size, len(x)) else shift
 
 
 def _shift_to_few(
     x: Floats, y: Floats, measured: Measurements, shape: tuple[int, ...]
 ) -> tuple[float, float, int] | None:
-    """Return the shift that fewer targets tell; None where as many might lie at detections by chance."""
+    """Return the shift that fewer targets give; None where as many might lie at detections by chance."""
     clean = _bright_detections(measured)
-    found = _match(x, y, measured, clean, 1)
-    if found is None or found[2] < _MIN_SHARE * min(clean.size, len(x)):
+    shift = _match(x, y, measured, clean, 1)
+    if shift is None or shift[2] < _MIN_SHARE * min(clean.size, len(x)):
         return None
     first, last = (
         np.pi * reach**2 * clean.size / math.prod(shape) for reach in (_ROUNDS_PX[0], _ROUNDS_PX[-1])
     )
-    chance = math.comb(len(x), found[2]) * first * last ** (found[2] - 1)
-    return found if chance < _MAX_CHANCE else None
+    chance = math.comb(len(x), shift[2]) * first * last ** (shift[2] - 1)
+    return shift if chance < _MAX_CHANCE else None
 
 
 def _bright_detections(measured: Measurements) -> npt.NDArray[np.intp]:

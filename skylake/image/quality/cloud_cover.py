@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from skylake.core.camera import ClearSky
 from skylake.core.sphere import arcsec_of_chord, chord, unit_vectors
-from skylake.image.wcs.header_wcs import Pointing, Stars, stars_inside
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class ExpectedStars:
     pointing : Pointing
     shape : tuple of int
         Height and width of the image.
-    stars : Stars
+    stars : CatalogStars
     clear : ClearSky
     inside : ndarray of int or None
         What :func:`~skylake.image.wcs.header_wcs.stars_inside` gives for these stars, if that is known.
@@ -55,7 +55,7 @@ class ExpectedStars:
 
     pointing: Pointing
     shape: tuple[int, int]
-    stars: Stars
+    stars: CatalogStars
     clear: ClearSky
     inside: npt.NDArray[np.intp] | None = None
 
@@ -101,7 +101,7 @@ def count_found(field: ExpectedStars, x: Floats, y: Floats, flux: Floats, radius
     return Found(int(wanted.size), share, _missing(stars.mag[wanted], found, flux[ranked][nearest]))
 
 
-def _expected(inside: npt.NDArray[np.intp], stars: Stars, clear: ClearSky) -> npt.NDArray[np.intp]:
+def _expected(inside: npt.NDArray[np.intp], stars: CatalogStars, clear: ClearSky) -> npt.NDArray[np.intp]:
     """Return those of the stars on an image that a clear frame shows, the brightest first."""
     low, high = clear.mag_range
     inside = inside[(stars.mag[inside] >= low) & (stars.mag[inside] <= high)]

@@ -7,13 +7,19 @@ import numpy.typing as npt
 
 from skylake.core.aperture_crowding import crowding_by_magnitude
 from skylake.core.sphere import chord, unit_vectors
-from skylake.image.wcs.header_wcs import Pointing, Stars
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing
 
 Floats = npt.NDArray[np.float64]
 
 
 def catalog_crowding(
-    pointing: Pointing, x: Floats, y: Floats, stars: Stars, match_px: float, radius_px: float, width_px: float
+    pointing: Pointing,
+    x: Floats,
+    y: Floats,
+    stars: CatalogStars,
+    match_px: float,
+    radius_px: float,
+    width_px: float,
 ) -> Floats:
     """Return, for each source, the light that neighbours of its catalog star bring into an aperture.
 
@@ -22,7 +28,7 @@ def catalog_crowding(
     pointing : Pointing
     x, y : ndarray, shape (n,)
         Sources: 0-based pixels.
-    stars : Stars
+    stars : CatalogStars
     match_px, radius_px, width_px : float
         How near a star must be to a source to be it; radius of the aperture; full width of stars.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from skylake.image.distortion.camera_motion import turn_metric
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import Pairs
+from skylake.image.wcs.lens_fit import StarPairs
 from skylake.image.wcs.star_matching import Sources, on_image
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class FewStars:
     Attributes
     ----------
     lens : Lens
-    pairs : Pairs
+    pairs : StarPairs
         The stars.
     err_px : float
         Standard deviation of places, root mean square over the image, both coordinates together.
@@ -48,7 +48,7 @@ class FewStars:
     """
 
     lens: Lens
-    pairs: Pairs
+    pairs: StarPairs
     err_px: float
     rms_px: float
 
@@ -97,7 +97,7 @@ def place_by_few_stars(
         if star.size < _LEAST_STARS:
             return None
         sigma = np.maximum(sources.sigma[source], _LEAST_SIGMA_PX)
-        pairs = Pairs(vectors[which[star]], measured[source, 0], measured[source, 1], sigma)
+        pairs = StarPairs(vectors[which[star]], measured[source, 0], measured[source, 1], sigma)
         found = _fitted(start, pairs, shape, err_px)
         predicted = np.nan_to_num(np.column_stack(found.lens.to_pixels(vectors[which])), nan=-_FAR_PX)
         star, source = _nearest(predicted, measured, _TURNED_PX)
@@ -141,7 +141,7 @@ def _nearest(stars: Floats, sources: Floats, radius_px: float) -> tuple[Indices,
     return mutual, np.asarray(source[mutual], np.intp)
 
 
-def _fitted(start: Lens, pairs: Pairs, shape: tuple[int, int], err_px: float | None) -> FewStars:
+def _fitted(start: Lens, pairs: StarPairs, shape: tuple[int, int], err_px: float | None) -> FewStars:
     """Turn a lens so that it fits stars, and what is known of its attitude; no outliers are among so few."""
     metric = turn_metric(start, shape)
     # The mean variance of a place is the trace of the metric times the covariance: three of such numbers.

@@ -29,7 +29,7 @@ from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution, Unsolved
 from skylake.image.solving.wcs_check import WcsCheck, check_pointing
 from skylake.image.wcs.field_refraction import Bending, bending_of
-from skylake.image.wcs.header_wcs import Pointing, StarFinder, Stars, stars_inside
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, StarFinder, stars_inside
 from skylake.image.wcs.lens_text import lens_text
 from skylake.image.wcs.star_matching import Sources
 
@@ -63,7 +63,7 @@ class Judged:
     Attributes
     ----------
     pointing : Pointing
-    stars : Stars
+    stars : CatalogStars
         Around the field.
     check : WcsCheck
     found : Found
@@ -76,7 +76,7 @@ class Judged:
     """
 
     pointing: Pointing
-    stars: Stars
+    stars: CatalogStars
     check: WcsCheck
     found: Found
     radius_arcsec: float
@@ -110,7 +110,7 @@ class Located:
         Why there is no pointing, or why it is wrong.
     crowding : ndarray or None
         Light that neighbours bring into the apertures of sources, where the catalog confirms the pointing.
-    stars : Stars or None
+    stars : CatalogStars or None
         Catalog stars, if it does.
     found : Found or None
         Which of the stars that a clear frame shows are there, if it does.
@@ -119,7 +119,7 @@ class Located:
     pointing: Pointing | None
     lost: FrameRejected | None = None
     crowding: Floats | None = None
-    stars: Stars | None = None
+    stars: CatalogStars | None = None
     found: Found | None = None
 
 

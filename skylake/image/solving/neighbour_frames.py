@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skylake.image.distortion.camera_motion import Between, Ground, Track, stillest, to_ground
+from skylake.image.distortion.camera_motion import Ground, InterpolatedLens, Track, stillest, to_ground
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_text
 
@@ -58,14 +58,14 @@ class Prior:
     ----------
     hints : tuple of (Lens, float)
         Lenses that may be that of the frame, the likeliest first, and how far off (pixels).
-    between : Between or None
+    between : InterpolatedLens or None
         Its place by interpolation; None if neighbours do not enclose it or are of different fields.
     text : str
         The frames before and after, by frame_id, and a digest of what they tell.
     """
 
     hints: tuple[tuple[Lens, float], ...]
-    between: Between | None
+    between: InterpolatedLens | None
     text: str
 
 
@@ -126,7 +126,9 @@ class Neighbours:
             found.append(self.frames[number])
         return found
 
-    def _between(self, before: list[Neighbour], after: list[Neighbour], mjd: float) -> Between | None:
+    def _between(
+        self, before: list[Neighbour], after: list[Neighbour], mjd: float
+    ) -> InterpolatedLens | None:
         frames = [*reversed(before), *after]
         # At one and the same time there is nothing in between.
         if not before[0].mjd < mjd < after[0].mjd:
@@ -164,7 +166,7 @@ class Neighbours:
         return frame.lens.turned(then.T @ now)
 
 
-def _digest(hints: Sequence[tuple[Lens, float]], between: Between | None) -> str:
+def _digest(hints: Sequence[tuple[Lens, float]], between: InterpolatedLens | None) -> str:
     told = [(lens_text(lens), radius) for lens, radius in hints]
     content = repr([told, None if between is None else between.err_px])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

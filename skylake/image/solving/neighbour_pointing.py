@@ -9,10 +9,10 @@ import numpy as np
 from skylake.core.flags import FrameFlag
 from skylake.core.frame_row import FrameRow
 from skylake.core.sphere import ARCSEC_PER_RADIAN, unit_vectors
-from skylake.image.distortion.camera_motion import Between
+from skylake.image.distortion.camera_motion import InterpolatedLens
 from skylake.image.solving.few_star_pointing import FewStars, place_by_few_stars
 from skylake.image.solving.neighbour_frames import Prior
-from skylake.image.wcs.header_wcs import Pointing, Stars, describe_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, describe_pointing
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_text
 from skylake.image.wcs.sip import to_sip
@@ -30,7 +30,7 @@ def pointing_of_lens(lens: Lens, shape: tuple[int, int]) -> Pointing:
 
 
 def few_stars(
-    prior: Prior, number: int, stars: Stars, sources: Sources, shape: tuple[int, int]
+    prior: Prior, number: int, stars: CatalogStars, sources: Sources, shape: tuple[int, int]
 ) -> FewStars | None:
     """Look for the stars of a frame where one of the hints of its neighbours puts them.
 
@@ -39,7 +39,7 @@ def few_stars(
     prior : Prior
     number : int
         Which of its hints.
-    stars : Stars
+    stars : CatalogStars
         Catalog stars around the field.
     sources : Sources
     shape : tuple of int
@@ -64,7 +64,7 @@ def few_stars_row(found: FewStars) -> FrameRow:
     }
 
 
-def interpolated_row(between: Between) -> FrameRow:
+def interpolated_row(between: InterpolatedLens) -> FrameRow:
     """Return the columns of ``frames`` that say that the place of a frame is an interpolation."""
     return {
         "wcs_source": INTERPOLATED,

@@ -13,7 +13,7 @@ from skylake.core.sphere import unit_vectors
 from skylake.image.distortion.distortion_epochs import Epoch
 from skylake.image.distortion.distortion_model import Distortion
 from skylake.image.wcs.field_refraction import Bending
-from skylake.image.wcs.header_wcs import Pointing, Stars, describe_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, describe_pointing
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.refine_lens import Refinement, lens_of, refine
 from skylake.image.wcs.sip import SipHeader, to_sip
@@ -72,7 +72,7 @@ class RefinedPointing:
 
 def refine_pointing(
     pointing: Pointing,
-    stars: Stars,
+    stars: CatalogStars,
     sources: Sources,
     shape: tuple[int, int],
     radius_px: float = 20.0,
@@ -85,7 +85,7 @@ def refine_pointing(
     ----------
     pointing : Pointing
         Right to `radius_px`.
-    stars : Stars
+    stars : CatalogStars
         At the epoch of the frame.
     sources : Sources
     shape : tuple of int
@@ -124,7 +124,7 @@ def refine_pointing(
 
 def refine_known(
     pointing: Pointing,
-    stars: Stars,
+    stars: CatalogStars,
     sources: Sources,
     shape: tuple[int, int],
     radius_px: float = 20.0,

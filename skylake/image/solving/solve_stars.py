@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skylake.core.asterism_codes import Band, local_density
+from skylake.core.asterism_codes import AsterismBand, local_density
 from skylake.core.reasons import Reason
 from skylake.core.sphere import FloatArray, IntArray, ra_dec, tangent_basis, unit_vectors
 from skylake.image.solving.asterism_kernels import Answer, Wanted, search
@@ -187,7 +187,7 @@ class _Search:
 
 
 def solve(
-    bands: Sequence[Band],
+    bands: Sequence[AsterismBand],
     x: FloatArray,
     y: FloatArray,
     flux: FloatArray,
@@ -241,12 +241,12 @@ def solve(
     return Unsolved(Reason.NO_WCS, why, state.best, state.n_guesses, state.seconds, beyond is not None)
 
 
-def _narrowest(bands: Sequence[Band]) -> float:
+def _narrowest(bands: Sequence[AsterismBand]) -> float:
     """Return the width of the narrowest pictures that an index is made for, radians."""
     return math.sqrt(_NARROWEST_STARS / max((band.density for band in bands), default=1.0))
 
 
-def _make_ready(bands: Sequence[Band]) -> None:
+def _make_ready(bands: Sequence[AsterismBand]) -> None:
     """Let the kernels be compiled or loaded, by a search for nothing, before the clock runs."""
     x, y, shape = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0]), (2, 2)
     for band in bands[:1]:
@@ -270,7 +270,7 @@ def usable_sources(x: FloatArray, y: FloatArray, flux: FloatArray) -> IntArray:
     return np.asarray(good[kept])
 
 
-def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Band, float]]:
+def _attempts(state: _Search, bands: Sequence[AsterismBand]) -> Iterator[tuple[float, AsterismBand, float]]:
     """Yield scales (radians per pixel), bands and ranks of sources to try, the likeliest first."""
     params, (height, width) = state.params, state.shape
     side = math.sqrt(width * height)
@@ -288,7 +288,7 @@ def _attempts(state: _Search, bands: Sequence[Band]) -> Iterator[tuple[float, Ba
                     yield float(scale), fitting[attempt], rank
 
 
-def _fitting(bands: Sequence[Band], densities: list[float], steradians: float) -> list[Band]:
+def _fitting(bands: Sequence[AsterismBand], densities: list[float], steradians: float) -> list[AsterismBand]:
     """Return the bands with a fair number of stars in a picture, best first."""
     numbers = [density * steradians for density in densities]
     fair = [place for place, number in enumerate(numbers) if number >= _FEWEST_STARS and number <= 400.0]
@@ -298,7 +298,7 @@ def _fitting(bands: Sequence[Band], densities: list[float], steradians: float) -
 
 
 def _attempt(
-    state: _Search, band: Band, rank: float, scale: float
+    state: _Search, band: AsterismBand, rank: float, scale: float
 ) -> tuple[Answer, Picture, IntArray] | None:
     """Search one band at one scale."""
     params, focal = state.params, 1.0 / scale
@@ -353,7 +353,7 @@ def _wanted(params: SolveParams, half_view: float) -> Wanted:
 
 
 def _solution(
-    found: tuple[Answer, Picture, IntArray], band: Band, state: _Search, chosen: IntArray
+    found: tuple[Answer, Picture, IntArray], band: AsterismBand, state: _Search, chosen: IntArray
 ) -> Solution:
     """Return an accepted guess as a solution."""
     answer, picture, some = found

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import arcsec_of_chord, unit_vectors
-from skylake.image.wcs.header_wcs import Pointing, Stars, stars_inside
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, stars_inside
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def check_pointing(
     x: Floats,
     y: Floats,
     flux: Floats,
-    stars: Stars,
+    stars: CatalogStars,
     radius_arcsec: float,
     inside: npt.NDArray[np.intp] | None = None,
 ) -> WcsCheck:
@@ -85,7 +85,7 @@ def check_pointing(
         Height and width of the image.
     x, y, flux : ndarray
         Sources: 0-based pixels, and any flux to rank them by.
-    stars : Stars
+    stars : CatalogStars
     radius_arcsec : float
         Distance within which a star counts as found.
     inside : ndarray of int or None

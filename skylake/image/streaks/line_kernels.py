@@ -1,4 +1,4 @@
-"""The kernel that reads the pixels along a line."""
+"""Kernel that reads the pixels along a line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ Doubles = npt.NDArray[np.float64]
 
 @kernel
 def read_strip(
-    signal: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], bad: np.uint8, along: Doubles, half: int,
+    signal: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.uint8],
+    bad: np.uint8,
+    along: Doubles,
+    half: int,
     line: tuple[float, float, float, float],
-) -> Doubles:  # fmt: skip
+) -> Doubles:
     """Return the pixels nearest to places along a line and beside it.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What lies on a straight line and is no trail: columns and rows, steps between amplifiers, spikes of bright stars.
+"""Straight structures that are no trails: columns, rows, amplifier steps and spikes of bright stars.
 
 A trail is as wide as a star across its line, and about as bright all along it. What the detector makes has borders
 between pixels, what belongs to a star fades with the distance from it, and the glow along a horizon or the rim of a
@@ -54,7 +54,7 @@ _NONE = np.uint8(0)
 
 
 def is_structure(ends: Ends, signal: Pixels, mask: MaskPlane, noise: float, fwhm: float) -> bool:
-    """Tell whether a line of light is made by the detector, or by a star that is on it.
+    """Return whether a line of light is made by the detector, or by a star that is on it.
 
     Parameters
     ----------
@@ -136,24 +136,24 @@ def _sides(profile: Floats, width: float) -> tuple[float, float]:
     """Return the level of the sky on either side; NaN where it is not seen."""
     half = len(profile) // 2
     beside = _across(half) > _SKY[0] * width
-    found = [
+    sides = [
         side[np.isfinite(side)]
         for side in (profile[:half][beside[:half]], profile[half + 1 :][beside[half + 1 :]])
     ]
-    first, second = (float(np.median(side)) if side.size else float("nan") for side in found)
+    first, second = (float(np.median(side)) if side.size else float("nan") for side in sides)
     return first, second
 
 
 def _has_borders(strip: Floats, noise: float, width: float) -> bool:
-    """Tell whether the light changes from pixel to pixel as that of no star can."""
+    """Return whether the light changes from pixel to pixel as that of no star can."""
     profile = _profile(strip)
     light = (profile - _mean(_sides(profile, width)))[_across(len(profile) // 2) <= _BORDERS * width]
     steps = np.abs(np.diff(light))
     if not np.isfinite(steps).any():
         return False
-    peak, usual = float(np.nanmax(light)), _steepest(round(width, 2))
+    peak, expected = float(np.nanmax(light)), _steepest(round(width, 2))
     error = 1.25 * noise * np.sqrt(2.0 / strip.shape[1]) / max(peak, 1e-12)
-    most = min(0.5 * (1.0 + usual), usual + _STEEPER + _STEEPER_SIGMA * error)
+    most = min(0.5 * (1.0 + expected), expected + _STEEPER + _STEEPER_SIGMA * error)
     return bool(np.nanmax(steps) > most * peak)
 
 
@@ -170,7 +170,7 @@ def _steepest(width: float) -> float:
 
 
 def _from_edge_to_edge(ends: Ends, shape: tuple[int, ...]) -> bool:
-    """Tell whether a line along a column or row goes through the whole image."""
+    """Return whether a line along a column or row goes through the whole image."""
     low, high, size = min(ends[0], ends[2]), max(ends[0], ends[2]), shape[1]
     if abs(ends[3] - ends[1]) > high - low:
         low, high, size = min(ends[1], ends[3]), max(ends[1], ends[3]), shape[0]
@@ -178,7 +178,7 @@ def _from_edge_to_edge(ends: Ends, shape: tuple[int, ...]) -> bool:
 
 
 def _is_exact(strip: Floats, noise: float, width: float) -> bool:
-    """Tell whether the light is in the same place across the line all along it, as exactly as can be seen."""
+    """Return whether the light is in the same place across the line all along it, as exactly as can be seen."""
     half = len(strip) // 2
     place, near = np.arange(-half, half + 1.0), _across(half) <= max(_PLACE * width, 1.0)
     parts = np.array_split(strip, _PARTS, axis=1)
@@ -195,7 +195,7 @@ def _is_exact(strip: Floats, noise: float, width: float) -> bool:
 
 
 def _is_step(profile: Floats, width: float) -> bool:
-    """Tell whether a line of light is no more than the border between two levels of sky."""
+    """Return whether a line of light is no more than the border between two levels of sky."""
     sides = np.array(_sides(profile, width))
     if not np.isfinite(sides).all():
         return False
@@ -205,7 +205,7 @@ def _is_step(profile: Floats, width: float) -> bool:
 
 
 def _is_wide(strip: Floats, noise: float, width: float) -> bool:
-    """Tell whether light is more than twice as wide across the line as stars, in the mean over parts of the line."""
+    """Return whether light is more than twice as wide across the line as stars, in the mean over parts of the line."""
     parts = np.array_split(strip, max(1, strip.shape[1] // _PART_PX), axis=1)
     known = [
         light for light in (_core_and_shoulder(part, width) for part in parts) if np.isfinite(light).all()
@@ -237,7 +237,7 @@ def _core_and_shoulder(part: Floats, width: float) -> tuple[float, float]:
 
 
 def _fades(ends: Ends, signal: Pixels, mask: MaskPlane, noise: float, width: float) -> bool:
-    """Tell whether a line comes from a bright star, on it or near its end, and fades with the distance from that."""
+    """Return whether a line comes from a bright star, on it or near its end, and fades with the distance from that."""
     half, beyond = int(np.ceil(_SKY[1] * width)), float(_BEYOND_PIECES * _PIECE_PX)
     near = _across(half) <= max(_CORE * width, 1.0)
     middle, value = _pieces(_strip(ends, signal, mask, _BAD, half), near, _across(half) > _SKY[0] * width)

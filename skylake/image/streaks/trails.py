@@ -1,4 +1,4 @@
-"""Trails of satellites and aircraft: straight lines of light, and the sources that they spoil."""
+"""Trails of satellites and aircraft, and the sources that they spoil."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Trail:
 
 
 def near_trails(trails: Sequence[Trail], x: Floats, y: Floats, radius: float) -> npt.NDArray[np.bool_]:
-    """Tell which circles have light of any trail in them."""
+    """Return which circles have light of any trail in them."""
     near = np.zeros(len(x), bool)
     for trail in trails:
         near |= trail.distance(x, y) <= radius + 0.5 * trail.width
@@ -142,7 +142,7 @@ def find_trails(
         if line is None:
             break
         tried = (_follow(signal, mask, noise, line, fwhm, piece) for piece in _PIECES_PX)
-        trail = next((one for one in tried if one is not None), None)
+        trail = next((candidate for candidate in tried if candidate is not None), None)
         if trail is None or _is_one_of([*trails, *others], trail):
             failed += 1
             rest = ~line.near(x, y)
@@ -156,7 +156,7 @@ def find_trails(
 
 
 def _is_one_of(trails: Sequence[Trail], trail: Trail) -> bool:
-    """Tell whether a trail is one that is known: half of it lies on that."""
+    """Return whether a trail is one that is known: half of it lies on that."""
     share = np.linspace(0.0, 1.0, 21)
     x, y = trail.x0 + share * (trail.x1 - trail.x0), trail.y0 + share * (trail.y1 - trail.y0)
     return any(float(np.median(other.distance(x, y))) <= other.width for other in trails)
@@ -255,10 +255,10 @@ def _follow(
     """Return the trail on a line, judged in pieces of so many pixels; None if there is none."""
     for core in (1.5 * _CORE, _CORE, _CORE):
         start, strip = _strip(signal, mask, line, fwhm, piece)
-        found = _lit_pieces(strip, noise, fwhm, core)
-        if found is None:
+        lit = _lit_pieces(strip, noise, fwhm, core)
+        if lit is None:
             return None
-        first, last = found
+        first, last = lit
         line = _straightened(line, strip, start, first, last, fwhm)
     ends = start + first * piece, start + last * piece
     (x0, x1), (y0, y1) = (
@@ -327,10 +327,12 @@ def _straightened(line: _Line, strip: Floats, start: float, first: int, last: in
         return line
     middle = (across[:, None] * profile).sum(axis=0)[known] / total[known]
     along = start + (first + np.flatnonzero(known) + 0.5) * strip.shape[2]
-    usual = np.abs(middle - np.median(middle)) <= max(
+    inlying = np.abs(middle - np.median(middle)) <= max(
         1.0, 2.0 * float(np.median(np.abs(middle - np.median(middle))))
     )
-    slope, offset = np.polyfit(along[usual], middle[usual], 1) if np.count_nonzero(usual) > 2 else (0.0, 0.0)
+    slope, offset = (
+        np.polyfit(along[inlying], middle[inlying], 1) if np.count_nonzero(inlying) > 2 else (0.0, 0.0)
+    )
     x, y = line.x - offset * line.along_y, line.y + offset * line.along_x
     run = np.array([line.along_x - slope * line.along_y, line.along_y + slope * line.along_x])
     run /= np.hypot(*run)

@@ -1,4 +1,4 @@
-"""Views of the sky for astropy, by the low-level interface of APE 14 (doi:10.5281/zenodo.1188875)."""
+"""Views of the sky as WCS objects of astropy, by APE 14 (doi:10.5281/zenodo.1188875)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which groups of parameters a linear fit needs: those without which unseen values are predicted worse."""
+"""Cross-validation of linear fits: which groups of parameters predict held-out values better."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ FOLDS = 5
 _SIGNIFICANT = 4.0
 #: Mean square of Gaussian residuals in two coordinates under the weights of the fit, as a share of that without them.
 _WEIGHTED_SQUARE = 0.8424
-#: What a normal matrix tells less of than this, as a share of what it tells most of, is rounding.
-_TOLD = 1e-13
+#: Eigenvalues of a normal matrix below this share of the largest are rounding.
+_NEGLIGIBLE = 1e-13
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
+class CrossValidationRms:
     """How far stars are from where the others predict them, root mean square, pixels; NaN with too few stars.
 
     Attributes
     ----------
     px : float
-        Of all stars, each counting alike, as the distance from the fit itself is told.
+        Of all stars, each counting alike, as the distance from the fit itself is given.
     weighted_px : float
         Under the weights of the fit, by which fits are compared: what is no star does not count.
     """
@@ -64,7 +64,7 @@ class LinearProblem:
 
     def chosen(
         self, always: Sequence[int], groups: Mapping[str, Sequence[int]], order: Sequence[Sequence[str]]
-    ) -> tuple[list[str], Unseen]:
+    ) -> tuple[list[str], CrossValidationRms]:
         """Return the groups with which unseen stars are predicted well with few parameters.
 
         From all groups the least useful is left out again and again, and to none the most useful is added, as long as
@@ -82,7 +82,7 @@ class LinearProblem:
         Returns
         -------
         kept : list of str
-        distance : Unseen
+        distance : CrossValidationRms
             Of stars from where the others predict them.
         """
         normal, known = self._normal(), dict[frozenset[str], Floats]()
@@ -105,7 +105,9 @@ class LinearProblem:
         best = min(ends, key=score)
         left = squares(best)
         weighted = math.sqrt(float(np.average(left, weights=self.weights)) / _WEIGHTED_SQUARE)
-        return [name for name in groups if name in best], Unseen(math.sqrt(float(left.mean())), weighted)
+        return [name for name in groups if name in best], CrossValidationRms(
+            math.sqrt(float(left.mean())), weighted
+        )
 
     def _normal(self) -> tuple[Floats, Floats]:
         """Return the normal matrix and the gradient of each part, shapes (parts, p, p) and (parts, p)."""
@@ -139,8 +141,8 @@ def inverse(matrix: Floats) -> Floats:
     units = size[..., :, None] * size[..., None, :]
     values, vectors = np.linalg.eigh(matrix / units)
     # The pseudo-inverse of numpy, without the order and the signs of singular values: this is asked for in every step.
-    told = np.abs(values) > _TOLD * np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
-    share = np.divide(1.0, values, out=np.zeros_like(values), where=told)
+    known = np.abs(values) > _NEGLIGIBLE * np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
+    share = np.divide(1.0, values, out=np.zeros_like(values), where=known)
     return np.asarray((vectors * share[..., None, :]) @ np.swapaxes(vectors, -1, -2) / units)
 
 

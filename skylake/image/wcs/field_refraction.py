@@ -1,4 +1,4 @@
-"""What differs in refraction over a field: the air bends the light of its stars, lower ones more.
+"""Differential refraction over a field: the air bends the light of lower stars more.
 
 The lens of an ordinary camera leads from the ICRS to pixels. Refraction as a whole is a turn, which its attitude
 takes; what is left, a compression towards the zenith that grows with the distance from it, belongs to the air and not
@@ -51,7 +51,7 @@ class Bending:
 
     def turned(self, matrix: Floats) -> Bending:
         """Return the same for directions of another frame, which a rotation of shape (3, 3) leads to this one."""
-        zenith, centre = (_triple(np.array(one) @ matrix) for one in (self.zenith, self.centre))
+        zenith, centre = (_triple(np.array(direction) @ matrix) for direction in (self.zenith, self.centre))
         return replace(self, zenith=zenith, centre=centre)
 
     def _lifted(self, vectors: Floats, up: bool) -> Floats:
@@ -76,32 +76,36 @@ class Bending:
         angle = math.atan2(sine, float(seen @ centre))
         return rotation_matrix(across * (angle / sine)) if sine > 0.0 else np.eye(3)
 
-    def told(self) -> dict[str, Any]:
-        """Return it as numbers with names, which :meth:`of_told` reads."""
+    def values(self) -> dict[str, Any]:
+        """Return it as numbers with names, which :meth:`from_values` reads."""
         air = self.air
         return {
-            "zenith": list(self.zenith), "centre": list(self.centre), "pressure_hpa": air.pressure_hpa,
-            "temperature_c": air.temperature_c, "wavelength_um": air.wavelength_um, "height_m": air.height_m,
-        }  # fmt: skip
+            "zenith": list(self.zenith),
+            "centre": list(self.centre),
+            "pressure_hpa": air.pressure_hpa,
+            "temperature_c": air.temperature_c,
+            "wavelength_um": air.wavelength_um,
+            "height_m": air.height_m,
+        }
 
     @classmethod
-    def of_told(cls, told: dict[str, Any]) -> Bending:
-        """Return what :meth:`told` has told; raise KeyError, TypeError or ValueError if it is nothing of the kind."""
+    def from_values(cls, values: dict[str, Any]) -> Bending:
+        """Return what :meth:`values` has given; raise KeyError, TypeError or ValueError for anything else."""
         air = Air(
-            *(float(told[name]) for name in ("pressure_hpa", "temperature_c", "wavelength_um", "height_m"))
+            *(float(values[name]) for name in ("pressure_hpa", "temperature_c", "wavelength_um", "height_m"))
         )
-        return cls(_triple(told["zenith"]), _triple(told["centre"]), air)
+        return cls(_triple(values["zenith"]), _triple(values["centre"]), air)
 
 
 def bending_of(
     camera: Camera, band: str | None, mjd: float | None, ra_deg: float, dec_deg: float
 ) -> tuple[Bending | None, str]:
-    """Return the refraction over a field, or None and why it cannot be told.
+    """Return the refraction over a field, or None and why it cannot be determined.
 
     Parameters
     ----------
     camera : Camera
-        Whose site tells the air: the standard atmosphere at its height where the profile has no better numbers.
+        Whose site gives the air: the standard atmosphere at its height where the profile has no better numbers.
     band : str or None
         Whose wavelength refraction is that of; 0.55 micrometres if it is not known.
     mjd : float or None
@@ -113,7 +117,7 @@ def bending_of(
     -------
     bending : Bending or None
     word : str
-        What ``frames.astrom_refraction`` tells.
+        What ``frames.astrom_refraction`` holds.
     """
     if not camera.astrometry.refraction:
         return None, OFF

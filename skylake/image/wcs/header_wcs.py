@@ -1,4 +1,4 @@
-"""Where a frame points: the WCS of its header, and what follows from it."""
+"""WCS of headers: reading it, and the pointing, scale and rotation of an image."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OTHER_AXIS = re.compile(r"([A-FH-Z]L(ON|AT)|[A-Z]{2}L[NT])(-|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
-class Stars:
+class CatalogStars:
     """Catalog stars at the epoch of a frame: positions in degrees, and magnitudes to rank them by."""
 
     ra_deg: Floats
@@ -56,7 +56,7 @@ class Stars:
 
 
 #: Returns the catalog stars within a radius (degrees) of a position, at an epoch (MJD).
-StarFinder = Callable[[float, float, float, float], Stars]
+StarFinder = Callable[[float, float, float, float], CatalogStars]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Pointing:
 def header_pointing(
     header: Any, camera: Camera, shape: tuple[int, int], offset: tuple[float, float], raw_step: int = 1
 ) -> Pointing:
-    """Return the pointing that a header tells.
+    """Return the pointing that a header gives.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _read_wcs(header: Any) -> Any:
 
 
 def _numbers_only(header: Any) -> bool:
-    """Tell whether the cards of a linear WCS are numbers; astropy takes those that are not for 0 or 1."""
+    """Return whether the cards of a linear WCS are numbers; astropy takes those that are not for 0 or 1."""
     wanted = [header.get(name) for name in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")]
     wanted += [value for name, value in header.items() if _LINEAR_CARD.match(name)]
     return all(isinstance(value, int | float) and math.isfinite(value) for value in wanted)
@@ -240,10 +240,10 @@ def describe_pointing(wcs: Any, height: int, width: int) -> Pointing:
 
 def view_pointing(view: SkyView) -> Pointing:
     """Return the pointing of an image of the whole sky; raise FrameRejected if its middle shows no sky."""
-    found = _described(view.pixels_to_icrs, *view.shape, view.wcs())
-    if not np.isfinite([found.ra_deg, found.pixel_scale_arcsec]).all():
+    pointing = _described(view.pixels_to_icrs, *view.shape, view.wcs())
+    if not np.isfinite([pointing.ra_deg, pointing.pixel_scale_arcsec]).all():
         raise FrameRejected(Reason.NO_WCS, "the middle of the image shows no sky; trim it about the sky")
-    return replace(found, lens=view)
+    return replace(pointing, lens=view)
 
 
 def _described(
@@ -277,9 +277,9 @@ def _described(
 def _outline(height: int, width: int) -> tuple[Floats, Floats]:
     """Return points along the outer edge of the image, counter-clockwise in pixels."""
     step = np.arange(_EDGE_POINTS) / _EDGE_POINTS
-    zero, one = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
-    x = np.concatenate([step, one, 1 - step, zero]) * width - 0.5
-    y = np.concatenate([zero, step, one, 1 - step]) * height - 0.5
+    zeros, ones = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
+    x = np.concatenate([step, ones, 1 - step, zeros]) * width - 0.5
+    y = np.concatenate([zeros, step, ones, 1 - step]) * height - 0.5
     return x, y
 
 
@@ -289,7 +289,7 @@ def _polygon(ra: Floats, dec: Floats) -> str:
     return f"POLYGON ICRS {numbers}"
 
 
-def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> npt.NDArray[np.intp]:
+def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: CatalogStars) -> npt.NDArray[np.intp]:
     """Return the indices of stars with a magnitude that fall on the image, not too near the horizon."""
     if isinstance(pointing.lens, SkyView):
         return _stars_in_view(pointing.lens, stars)
@@ -298,13 +298,13 @@ def stars_inside(pointing: Pointing, shape: tuple[int, int], stars: Stars) -> np
     near = np.flatnonzero(around & np.isfinite(stars.mag))
     if near.size == 0:
         return near
-    # The linear part is enough to tell who is inside, and always defined, unlike the inverse of SIP.
+    # The linear part is enough to find which are inside, and always defined, unlike the inverse of SIP.
     height, width = shape
     x, y = _linear_pixels(pointing, stars.ra_deg[near], stars.dec_deg[near], height, width)
     return near[(x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)]
 
 
-def _stars_in_view(view: SkyView, stars: Stars) -> npt.NDArray[np.intp]:
+def _stars_in_view(view: SkyView, stars: CatalogStars) -> npt.NDArray[np.intp]:
     x, y = replace(view, lowest_deg=_LOWEST_DEG).icrs_to_pixels(stars.ra_deg, stars.dec_deg)
     height, width = view.shape
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)

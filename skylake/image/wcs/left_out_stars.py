@@ -1,6 +1,6 @@
-"""How far stars are from where the others put them: each is predicted by a lens that has not seen it.
+"""Cross-validation of a lens: how far stars are from where a fit to the others puts them.
 
-Each part of the stars is left out once. The others alone tell what outliers are, how far places scatter, how wide the
+Each part of the stars is left out once. The others alone give what outliers are, how far places scatter, how wide the
 priors of the parameters are, and the parameters. Only where it is linearised does such a lens know of the one that was
 fitted to all.
 """
@@ -14,26 +14,26 @@ import numpy.typing as npt
 
 from skylake.core.robust import biweight
 from skylake.image.wcs.crossvalidation import FOLDS, inverse
-from skylake.image.wcs.lens_fit import CUT, MEDIAN_SQUARE, Expected, LensFit, Pairs, differences
+from skylake.image.wcs.lens_fit import CUT, MEDIAN_SQUARE, LensFit, LensPrior, StarPairs, differences
 
 Floats = npt.NDArray[np.float64]
 
 #: Rounds in which outliers, scatter and priors are found together.
 _ROUNDS = 6
-#: Fewer stars are not told apart from what is known before.
+#: Fewer stars are not distinguished from what is known before.
 LEAST_STARS = 8
 
 
-def held_out_px(fit: LensFit, pairs: Pairs, core: Expected) -> float:
+def held_out_px(fit: LensFit, pairs: StarPairs, core: LensPrior) -> float:
     """Return the root mean square distance of stars from where the others predict them, pixels.
 
     Parameters
     ----------
     fit : LensFit
         To all of them.
-    pairs : Pairs
+    pairs : StarPairs
         Matched widely: a circle that follows a lens that has seen the stars would choose those that fit it.
-    core : Expected
+    core : LensPrior
         What is expected of the parameters of most lenses.
 
     Returns

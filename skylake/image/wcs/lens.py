@@ -1,4 +1,4 @@
-"""One model of a camera's geometry from a degree to the whole sky: directions to pixels and back.
+"""The lens model: directions to pixels and back, for fields from a degree to the whole sky.
 
 A direction is turned into the frame of the camera, projected by an ideal lens (:mod:`~skylake.image.wcs.projections`)
 to a radius ``rho``, moved along it by an odd polynomial, moved by decentring (Brown 1966, Photogramm. Eng. 32, 444),
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from skylake.core.rotations import rotation_matrix, rotation_vector
 from skylake.image.wcs.field_refraction import Bending
-from skylake.image.wcs.projections import PROJECTIONS, Projection
+from skylake.image.wcs.projections import PROJECTIONS, LensProjection
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,7 +134,7 @@ class Lens:
         return _rho_limit(self.projection, self.radial)
 
     @property
-    def _kind(self) -> Projection:
+    def _kind(self) -> LensProjection:
         return PROJECTIONS[self.projection]
 
     @property
@@ -321,7 +321,7 @@ class Lens:
 
 
 def _positive(slopes: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which symmetric matrices, shape (2, 2, n), have positive eigenvalues alone; NaN has not."""
+    """Return which symmetric matrices, shape (2, 2, n), have positive eigenvalues alone; NaN has not."""
     (first, across), (_, second) = slopes
     return np.asarray((first * second > across * across) & (first + second > 0.0))
 

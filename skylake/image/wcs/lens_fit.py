@@ -1,4 +1,4 @@
-"""Fits a lens to stars: robust, and told how well it is known."""
+"""Robust fits of a lens to stars, with their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 #: What lenses do: shares of the half diagonal by which each parameter may move a corner, one standard deviation.
-_USUAL = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
+_DEFAULT_SIGMA = {4: 0.1, 5: 0.1, 6: 0.3, 7: 0.2, 8: 0.1, 9: 0.03, 10: 0.03, 11: 0.02, 12: 0.02}
 #: Half of the squared residuals in two coordinates, in variances of one, are below this.
 MEDIAN_SQUARE = 2.0 * math.log(2.0)
 #: Residuals of so many standard deviations of a coordinate have no weight.
@@ -27,7 +27,7 @@ _ITERATIONS = 30
 _HALVINGS = 6
 #: A step that moves stars no farther than this, root mean square, is the last.
 STILL_PX = 1e-4
-#: Errors are told for so many places along each side of an image.
+#: Errors are given for so many places along each side of an image.
 _GRID = 12
 #: How many values the errors stated for stars are worth against what is left of them.
 _FORMAL_WEIGHT = 5.0
@@ -36,7 +36,7 @@ _LEAST_SIGMA_PX = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class StarPairs:
     """Stars and where they were found.
 
     Attributes
@@ -52,13 +52,13 @@ class Pairs:
     y: Floats
     sigma: Floats
 
-    def taken(self, which: npt.NDArray[np.intp] | Mask) -> Pairs:
+    def taken(self, which: npt.NDArray[np.intp] | Mask) -> StarPairs:
         """Return some of the pairs."""
-        return Pairs(self.vectors[which], self.x[which], self.y[which], self.sigma[which])
+        return StarPairs(self.vectors[which], self.x[which], self.y[which], self.sigma[which])
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class LensPrior:
     """What is known of a lens before its stars are seen.
 
     Attributes
@@ -74,11 +74,11 @@ class Expected:
     covariance: Floats | None = None
 
     @classmethod
-    def usual(cls, lens: Lens, shape: tuple[int, int]) -> Expected:
+    def default(cls, lens: Lens, shape: tuple[int, int]) -> LensPrior:
         """Return what is expected of any lens: its centre near that of the image, some distortion.
 
         Where parameters do the same to a field, as the centre and the attitude of a narrow one, this keeps them
-        finite; it does not matter for what the stars tell.
+        finite; it does not matter for what the stars constrain.
         """
         half = 0.5 * math.hypot(*shape)
         reach = half / lens.focal_px
@@ -86,7 +86,7 @@ class Expected:
             [1, 1, 1, 1, half, half, reach**-2, reach**-4, reach**-6, 1 / reach, 1 / reach, 1, 1]
         )
         sigma = np.full(len(NAMES), np.inf)
-        sigma[list(_USUAL)] = units[list(_USUAL)] * list(_USUAL.values())
+        sigma[list(_DEFAULT_SIGMA)] = units[list(_DEFAULT_SIGMA)] * list(_DEFAULT_SIGMA.values())
         values = np.zeros(len(NAMES))
         values[4:6] = 0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)
         return cls(values, sigma)
@@ -111,7 +111,7 @@ class LensFit:
         Scatter of each coordinate beyond the stated errors.
     fitted : ndarray of int
         All parameters that moved: those that are not freed stay near what is expected, but count for the errors.
-    expected : Expected
+    expected : LensPrior
         What was known of them before.
     """
 
@@ -122,7 +122,7 @@ class LensFit:
     weights: Floats
     scatter_px: float
     fitted: npt.NDArray[np.intp]
-    expected: Expected
+    expected: LensPrior
 
     def uncertainty(self, x: Floats, y: Floats) -> Floats:
         """Return the standard deviations of both coordinates of places on the image, shape (2, n), pixels.
@@ -151,7 +151,7 @@ class LensFit:
 
 
 def fit_lens(
-    start: Lens, pairs: Pairs, freed: npt.ArrayLike, expected: Expected, still_px: float = STILL_PX
+    start: Lens, pairs: StarPairs, freed: npt.ArrayLike, expected: LensPrior, still_px: float = STILL_PX
 ) -> LensFit:
     """Fit some parameters of a lens to stars by Gauss-Newton steps with Tukey's biweight.
 
@@ -159,10 +159,10 @@ def fit_lens(
     ----------
     start : Lens
         Near enough that each pair is one star.
-    pairs : Pairs
+    pairs : StarPairs
     freed : array_like of int
         Which parameters to fit.
-    expected : Expected
+    expected : LensPrior
         What is known of them before.
     still_px : float
         A step that moves stars no farther than this, root mean square, is the last.
@@ -183,7 +183,7 @@ def fit_lens(
     return problem.concluded(lens, residuals, derivatives)
 
 
-def differences(lens: Lens, pairs: Pairs) -> tuple[Floats, Floats]:
+def differences(lens: Lens, pairs: StarPairs) -> tuple[Floats, Floats]:
     """Return residuals (NaN where the lens does not show a star) and derivatives (0 there)."""
     places, derivatives = lens.derivatives(pairs.vectors)
     return np.array([pairs.x, pairs.y]) - places, np.where(np.isfinite(places).all(axis=0), derivatives, 0.0)
@@ -194,7 +194,7 @@ def known_or(instead: float, values: Floats) -> Floats:
     return np.where(np.isnan(values), instead, values)
 
 
-def precision(pairs: Pairs, scatter: float) -> Floats:
+def precision(pairs: StarPairs, scatter: float) -> Floats:
     """Return the weight of each coordinate of the stars: one over its variance, with a scatter beyond the errors."""
     return np.asarray(1.0 / (np.maximum(pairs.sigma, _LEAST_SIGMA_PX) ** 2 + scatter**2))
 
@@ -212,9 +212,9 @@ def _weigh(residuals: Floats, sigma: Floats) -> tuple[float, Floats]:
 class _Problem:
     """Stars, the parameters to fit to them, and what is known of these before."""
 
-    pairs: Pairs
+    pairs: StarPairs
     which: npt.NDArray[np.intp]
-    expected: Expected
+    expected: LensPrior
 
     def normal(
         self, lens: Lens, residuals: Floats, derivatives: Floats, weighing: Floats
@@ -235,11 +235,11 @@ class _Problem:
         before, share = self._cost(lens, residuals, weighing), 1.0
         for _ in range(_HALVINGS):
             trial = lens.moved(share * step)
-            found, derivatives = differences(trial, self.pairs)
-            if self._cost(trial, found, weighing) <= before * (1.0 + 1e-9):
+            left, derivatives = differences(trial, self.pairs)
+            if self._cost(trial, left, weighing) <= before * (1.0 + 1e-9):
                 break
             share *= 0.5
-        return trial, found, derivatives
+        return trial, left, derivatives
 
     def _cost(self, lens: Lens, residuals: Floats, weighing: Floats) -> float:
         squares = np.minimum(known_or(np.inf, np.sum(residuals**2, axis=0)), _FAR_PX**2)
@@ -291,7 +291,7 @@ def _efficiency(squares: Floats, weights: Floats, lost: float) -> float:
     inner = np.clip(1.0 - squares / CUT**2, 0.0, 1.0)
     # The mean slope of the weighted residual over the directions in the plane.
     slope = float(np.mean(weights - 2.0 * inner * squares / CUT**2))
-    # Where few are left to tell, the errors stated for the stars do.
+    # Where few are left to give the scatter, the errors stated for the stars do.
     freedom = max(2.0 * len(squares) - lost, 0.0)
     sum_of_squares = float(np.sum(weights**2 * np.minimum(squares, CUT**2))) + _FORMAL_WEIGHT
     mean_square = sum_of_squares / (freedom + _FORMAL_WEIGHT)

@@ -1,4 +1,4 @@
-"""Kernel: how the pixels that a lens shows directions at move with its parameters."""
+"""Kernel of the derivatives of pixel positions with the parameters of a lens."""
 
 from __future__ import annotations
 

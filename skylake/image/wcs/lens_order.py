@@ -1,9 +1,10 @@
-"""How many parameters a lens gets: as many as predict stars that the fit has not seen.
+"""Choice of the parameters of a lens: as many as predict held-out stars.
 
 What the stars do not ask for is not known to be nothing. All parameters are fitted, each under a prior whose width is
-learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets those go where they are
-that the stars tell. Those that unseen stars have no need of are held as near to what is expected as the stars allow
-(automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error that is told.
+learnt: a Cauchy distribution about what is expected, as narrow as real lenses are, which lets parameters go
+where the stars put them. Those that unseen stars have no need of are held as near to what is expected as the stars
+allow (automatic relevance determination; MacKay 1992, Neural Computation 4, 415), and are part of the error that is
+given.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from skylake.image.wcs.crossvalidation import FOLDS, LinearProblem, Unseen, inverse
+from skylake.image.wcs.crossvalidation import FOLDS, CrossValidationRms, LinearProblem, inverse
 from skylake.image.wcs.lens import NAMES, Lens
-from skylake.image.wcs.lens_fit import Expected, LensFit, Pairs, fit_lens, precision
+from skylake.image.wcs.lens_fit import LensFit, LensPrior, StarPairs, fit_lens, precision
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,8 +36,8 @@ _STARS_FOR_GROUPS = (8, 14, 24, 32, 40, 48)
 _CORE = 0.1
 #: Many stars that show no distortion are wrong in so many cases: the share of the variance of what is held.
 _UNSEEN = 0.2
-#: How often the widths of priors are learnt from what they leave: more would forget what the stars cannot tell, above
-#: all of a lens that shows some distortion, and so is likely to have more.
+#: How often the widths of priors are learnt from what they leave: more would forget what the stars do not constrain,
+#: above all of a lens that shows some distortion, and so is likely to have more.
 _ROUNDS, _ROUNDS_DISTORTED = 2, 1
 #: To begin with fits need not be nearer than that; nor when parameters are chosen.
 _NEAR_PX, _STILL_PX = 1e-2, 1e-3
@@ -56,8 +57,8 @@ def indices(groups: list[str]) -> list[int]:
 
 
 def choose_groups(
-    fit: LensFit, pairs: Pairs, groups: list[str], expected: Expected
-) -> tuple[list[str], Unseen]:
+    fit: LensFit, pairs: StarPairs, groups: list[str], expected: LensPrior
+) -> tuple[list[str], CrossValidationRms]:
     """Return the groups without which stars that a fit has not seen are predicted worse.
 
     Around the fit with all of them pixels are linear in the parameters, so each trial is a small linear fit.
@@ -66,17 +67,17 @@ def choose_groups(
     ----------
     fit : LensFit
         With all groups freed.
-    pairs : Pairs
+    pairs : StarPairs
     groups : list of str
-    expected : Expected
+    expected : LensPrior
 
     Returns
     -------
     groups : list of str
-    held_out : Unseen
+    held_out : CrossValidationRms
         Distance of stars from where the others predict them.
     """
-    # Stars without weight tell nothing of the others, but are themselves predicted.
+    # Stars without weight say nothing about the others, but are themselves predicted.
     seen = np.flatnonzero(np.isfinite(fit.residuals).all(axis=0))
     used = fit.weights[seen] > 0.0
     prior = expected.sigma**-2.0
@@ -101,15 +102,15 @@ def _parts(used: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
 
 
 def fit_best_lens(
-    start: Lens, pairs: Pairs, known: Expected, allowed: list[str] | None = None
-) -> tuple[LensFit, Unseen]:
-    """Fit a lens with the parameters that predict unseen stars, and tell how far off these are.
+    start: Lens, pairs: StarPairs, known: LensPrior, allowed: list[str] | None = None
+) -> tuple[LensFit, CrossValidationRms]:
+    """Fit a lens with the parameters that predict unseen stars, and show how far off these are.
 
     Parameters
     ----------
     start : Lens
-    pairs : Pairs
-    known : Expected
+    pairs : StarPairs
+    known : LensPrior
         Parameters that are not fitted have these values.
     allowed : list of str, optional
         Of these groups; by default of all.
@@ -118,24 +119,24 @@ def fit_best_lens(
     -------
     fit : LensFit
         Of all groups that are allowed. Freed are those that unseen stars ask for.
-    held_out : Unseen
+    held_out : CrossValidationRms
         NaN with too few stars to leave some out.
     """
     groups = [group for group in GROUPS if allowed is None or group in allowed]
     which = indices(groups)
-    core = fit_lens(start, pairs, which, usual_core(known), _NEAR_PX)
+    core = fit_lens(start, pairs, which, core_prior(known), _NEAR_PX)
     full = fit_lens(core.lens, pairs, which, loosened(core, known), _STILL_PX)
-    kept, held_out = list[str](), Unseen()
+    needed, held_out = list[str](), CrossValidationRms()
     if np.count_nonzero(full.weights > 0.0) >= _STARS_FOR_GROUPS[0]:
-        kept, held_out = choose_groups(full, pairs, groups, full.expected)
-    if kept == groups:
+        needed, held_out = choose_groups(full, pairs, groups, full.expected)
+    if needed == groups:
         return full, held_out
     # Beyond the first few all distances are small, so the fit with all is a good start.
-    chosen = replace(full, freed=np.array(indices(kept), np.intp), expected=_held(full, pairs, kept))
+    chosen = replace(full, freed=np.array(indices(needed), np.intp), expected=_held(full, pairs, needed))
     return fitted_again(chosen, pairs), held_out
 
 
-def fitted_again(fit: LensFit, pairs: Pairs) -> LensFit:
+def fitted_again(fit: LensFit, pairs: StarPairs) -> LensFit:
     """Fit the parameters that were chosen to other pairs.
 
     Where the stars are enough for all groups and ask for none, all are what is expected, so that a lens without
@@ -156,13 +157,13 @@ def fitted_again(fit: LensFit, pairs: Pairs) -> LensFit:
     return replace(simple, covariance=covariance, fitted=fit.fitted)
 
 
-def usual_core(known: Expected) -> Expected:
+def core_prior(known: LensPrior) -> LensPrior:
     """Return what is expected of most lenses."""
     return replace(known, sigma=_CORE * known.sigma)
 
 
-def loosened(fit: LensFit, known: Expected) -> Expected:
-    """Return what is expected once a fit has told how far parameters are from what they mostly are.
+def loosened(fit: LensFit, known: LensPrior) -> LensPrior:
+    """Return what is expected once a fit has shown how far parameters are from what they mostly are.
 
     A Cauchy distribution is one of Gaussian ones of many widths; this is the mean precision of those that explain
     the parameter as it was found, with its error.
@@ -171,9 +172,9 @@ def loosened(fit: LensFit, known: Expected) -> Expected:
     return replace(known, sigma=np.sqrt(0.5 * ((_CORE * known.sigma) ** 2 + away)))
 
 
-def _held(full: LensFit, pairs: Pairs, kept: list[str]) -> Expected:
+def _held(full: LensFit, pairs: StarPairs, needed: list[str]) -> LensPrior:
     """Return what is expected if all groups but some are no larger than the stars make likely."""
-    which, loose = full.fitted, np.array([number for group in kept for number in GROUPS[group]], int)
+    which, loose = full.fitted, np.array([number for group in needed for number in GROUPS[group]], int)
     known = full.expected
     held = np.setdiff1d(which[np.isfinite(known.sigma[which])], loose)
     seen = np.isfinite(full.residuals).all(axis=0)
@@ -183,7 +184,7 @@ def _held(full: LensFit, pairs: Pairs, kept: list[str]) -> Expected:
     gradient = np.tensordot(derivatives * weighing, np.nan_to_num(full.residuals), axes=([1, 2], [0, 1]))
     off = np.where(np.isfinite(known.sigma), known.values - full.lens.parameters(), 0.0)[which]
     sigma = known.sigma.copy()
-    for _ in range(_ROUNDS_DISTORTED if kept else _ROUNDS):
+    for _ in range(_ROUNDS_DISTORTED if needed else _ROUNDS):
         prior = sigma[which] ** -2.0
         spread = inverse(matrix + np.diag(prior))
         step = np.zeros(len(sigma))
@@ -194,7 +195,7 @@ def _held(full: LensFit, pairs: Pairs, kept: list[str]) -> Expected:
     return replace(known, sigma=sigma)
 
 
-def _second_moment(away: Floats, variance: Floats, known: Expected) -> Floats:
+def _second_moment(away: Floats, variance: Floats, known: LensPrior) -> Floats:
     """Return the mean square distance of parameters from what is expected; infinite where nothing is."""
     return np.where(np.isfinite(known.sigma), away**2 + variance, np.inf)
 

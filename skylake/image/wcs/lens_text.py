@@ -1,4 +1,4 @@
-"""A lens as a text of one line, as the column ``wcs_lens`` of ``frames`` keeps it.
+"""Text form of a lens: the column ``wcs_lens`` of ``frames``.
 
 The lens of a camera that sees the whole sky knows directions above the horizon; its text has the horizon too.
 """
@@ -36,10 +36,10 @@ def lens_of_text(text: str) -> Lens:
     ValueError
         If it is the text of no lens, or of a view of the whole sky.
     """
-    told = _told_of_text(text)
-    if _HORIZON in told:
+    values = _parsed(text)
+    if _HORIZON in values:
         raise ValueError(f"{text[:80]!r} is a view of the whole sky; read it with view_of_text")
-    return _lens_of_told(told, text)
+    return _lens_of_values(values, text)
 
 
 def view_text(view: SkyView) -> str:
@@ -69,35 +69,39 @@ def view_of_text(text: str, shape: tuple[int, int]) -> SkyView:
     ValueError
         If it is the text of no view of the whole sky.
     """
-    told = _told_of_text(text)
+    values = _parsed(text)
     try:
-        horizon = told[_HORIZON]
+        horizon = values[_HORIZON]
         axes = np.array([horizon[name] for name in _AXES], float).reshape(3, 3)
         velocity = np.array(horizon["velocity"], float).reshape(3)
-        refraction = Refraction(tuple(float(one) for one in horizon["refraction"]))
+        refraction = Refraction(tuple(float(number) for number in horizon["refraction"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{text[:80]!r} is no view of the whole sky") from error
-    return SkyView(_lens_of_told(told, text), Horizon(axes, velocity, refraction), shape)
+    return SkyView(_lens_of_values(values, text), Horizon(axes, velocity, refraction), shape)
 
 
 def _told_of_lens(lens: Lens) -> dict[str, Any]:
     numbers = {name: float(value) for name, value in zip(NAMES, lens.parameters(), strict=True) if value}
-    air = {} if lens.bending is None else {"refraction": lens.bending.told()}
+    air = {} if lens.bending is None else {"refraction": lens.bending.values()}
     return {"projection": lens.projection, "mirrored": lens.mirrored, **numbers, **air}
 
 
-def _told_of_text(text: str) -> dict[str, Any]:
-    told = json.loads(text)
-    if not isinstance(told, dict):
+def _parsed(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
         raise ValueError(f"{text[:80]!r} is no lens")
-    return told
+    return values
 
 
-def _lens_of_told(told: dict[str, Any], text: str) -> Lens:
+def _lens_of_values(values: dict[str, Any], text: str) -> Lens:
     try:
         lens = Lens.from_parameters(
-            [told.get(name, 0.0) for name in NAMES], told["projection"], told["mirrored"]
+            [values.get(name, 0.0) for name in NAMES], values["projection"], values["mirrored"]
         )
-        return replace(lens, bending=Bending.of_told(told["refraction"])) if "refraction" in told else lens
+        return (
+            replace(lens, bending=Bending.from_values(values["refraction"]))
+            if "refraction" in values
+            else lens
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{text[:80]!r} is no lens") from error

@@ -1,4 +1,4 @@
-"""How an ideal lens maps the angle from its axis to a radius: five projections, which real lenses are close to.
+"""Ideal lens projections: radius in the image as a function of the angle from the axis.
 
 A radius ``rho`` is in units of the focal length, and ``rho = theta`` near the axis. Formulae: Ray (2002), Applied
 Photographic Optics, ch. 28; the same projections of FITS are those of Calabretta & Greisen (2002, A&A 395, 1077).
@@ -19,7 +19,7 @@ _SMALL = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class LensProjection:
     """An ideal lens.
 
     Attributes
@@ -111,10 +111,10 @@ _PLANE_LIMIT = math.radians(85.0)
 PROJECTIONS = {
     kind.name: kind
     for kind in (
-        Projection("rectilinear", "TAN", _PLANE_LIMIT),
-        Projection("stereographic", "STG", math.radians(175.0)),
-        Projection("equidistant", "ARC", math.pi),
-        Projection("equisolid", "ZEA", math.pi),
-        Projection("orthographic", "SIN", 0.5 * math.pi),
+        LensProjection("rectilinear", "TAN", _PLANE_LIMIT),
+        LensProjection("stereographic", "STG", math.radians(175.0)),
+        LensProjection("equidistant", "ARC", math.pi),
+        LensProjection("equisolid", "ZEA", math.pi),
+        LensProjection("orthographic", "SIN", 0.5 * math.pi),
     )
 }

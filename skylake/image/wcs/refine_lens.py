@@ -1,4 +1,4 @@
-"""Refines where a frame points: matches catalog stars to sources ever more closely, and fits a lens to them."""
+"""Refinement of the pointing of a frame: catalog stars are matched to sources, and a lens is fitted."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ARCSEC_PER_RADIAN
-from skylake.image.wcs.crossvalidation import Unseen
+from skylake.image.wcs.crossvalidation import CrossValidationRms
 from skylake.image.wcs.left_out_stars import held_out_px
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import CUT, Expected, LensFit, Pairs, fit_lens, precision
+from skylake.image.wcs.lens_fit import CUT, LensFit, LensPrior, StarPairs, fit_lens, precision
 from skylake.image.wcs.lens_order import (
     affordable,
+    core_prior,
     fit_best_lens,
     fitted_again,
     indices,
-    usual_core,
     with_projection,
 )
 from skylake.image.wcs.residual_field import ResidualField, rings
-from skylake.image.wcs.star_matching import MOST_STARS, Indices, Sources, Stars, match, on_image
+from skylake.image.wcs.star_matching import MOST_STARS, Indices, RankedStars, Sources, match, on_image
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ _NEAR_ENOUGH = 1.2
 _LEAST_STARS = 4
 #: How often stars are matched anew with the lens that they gave.
 _MATCHES = 4
-#: The brightest stars of the image, whose completeness is told.
+#: The brightest stars of the image, whose completeness is given.
 _BRIGHT = 50
 #: From this angle between axis and corner the projection matters, and is chosen.
 _WIDE_RAD = math.radians(30.0)
@@ -56,7 +56,7 @@ class Refinement:
     Attributes
     ----------
     fit : LensFit
-    pairs : Pairs
+    pairs : StarPairs
         What it was fitted to.
     stars, sources : ndarray of int, shape (n,)
         Rows of the catalog and of the list of sources that were given.
@@ -73,7 +73,7 @@ class Refinement:
     """
 
     fit: LensFit
-    pairs: Pairs
+    pairs: StarPairs
     stars: Indices
     sources: Indices
     radius_px: float
@@ -117,7 +117,7 @@ def refine(
     sources: Sources,
     shape: tuple[int, int],
     radius_px: float = 20.0,
-    expected: Expected | None = None,
+    expected: LensPrior | None = None,
     groups: list[str] | None = None,
 ) -> Refinement | None:
     """Match catalog stars to sources in ever smaller circles, and fit a lens to the pairs.
@@ -138,34 +138,34 @@ def refine(
     expected : Expected, optional
         What is known of the lens, as from other frames of the camera.
     groups : list of str, optional
-        What may be fitted besides attitude and focal length if unseen stars ask for it; by default all.
+        What may be fitted besides attitude and focal length if cross-validation asks for it; by default all.
 
     Returns
     -------
     Refinement or None
         None if fewer than four stars match.
     """
-    stars = Stars.ranked(vectors, mag)
-    known = Expected.usual(start, shape) if expected is None else expected
+    stars = RankedStars.ranked(vectors, mag)
+    known = LensPrior.default(start, shape) if expected is None else expected
     approached = _approached(start, stars, sources, shape, radius_px, known, groups)
     if approached is None:
         return None
     fit, unseen = fit_best_lens(*approached, known, groups)
     if expected is None:
         fit, _ = _other_projection(fit, unseen, approached[1], shape)
-        known = Expected.usual(fit.lens, shape)
+        known = LensPrior.default(fit.lens, shape)
     return _settled(fit, approached[1], stars, sources, shape, radius_px, known)
 
 
 def _approached(
     lens: Lens,
-    stars: Stars,
+    stars: RankedStars,
     sources: Sources,
     shape: tuple[int, int],
     radius: float,
-    known: Expected,
+    known: LensPrior,
     groups: list[str] | None,
-) -> tuple[Lens, Pairs] | None:
+) -> tuple[Lens, StarPairs] | None:
     """Return the lens and the pairs when circles need not become smaller; None if too few stars match."""
     while True:
         star, source = match(lens, stars, sources, shape, radius)
@@ -180,28 +180,28 @@ def _approached(
         radius = max(_SHRINK * radius, final)
 
 
-def _final_radius(fit: LensFit, pairs: Pairs) -> float:
+def _final_radius(fit: LensFit, pairs: StarPairs) -> float:
     sigma = math.hypot(fit.scatter_px, float(np.median(pairs.sigma)))
     return max(_FINAL_SIGMAS * sigma, _LEAST_RADIUS_PX)
 
 
-def _pairs(stars: Stars, sources: Sources, star: Indices, source: Indices) -> Pairs:
-    return Pairs(stars.vectors[star], sources.x[source], sources.y[source], sources.sigma[source])
+def _pairs(stars: RankedStars, sources: Sources, star: Indices, source: Indices) -> StarPairs:
+    return StarPairs(stars.vectors[star], sources.x[source], sources.y[source], sources.sigma[source])
 
 
 def _settled(
     fit: LensFit,
-    pairs: Pairs,
-    stars: Stars,
+    pairs: StarPairs,
+    stars: RankedStars,
     sources: Sources,
     shape: tuple[int, int],
     widest: float,
-    known: Expected,
+    known: LensPrior,
 ) -> Refinement | None:
     """Match again with the lens that was chosen, and fit its parameters to all these stars.
 
     Where the lens is not known well the circles are as wide as that, so that stars do not get lost because few of
-    their kind, as in the corners, have told of it.
+    their kind, as in the corners, have said about it.
     """
     matched: tuple[Indices, Indices] = np.zeros(0, np.intp), np.zeros(0, np.intp)
     for _ in range(_MATCHES):
@@ -217,12 +217,14 @@ def _settled(
     shown = np.flatnonzero(on_image(*fit.lens.to_pixels(stars.vectors), shape))
     share = float(np.isin(shown[:_BRIGHT], star).mean()) if shown.size else math.nan
     radius = math.sqrt(float(np.mean(reach[shown] ** 2))) if shown.size else widest
-    held_out = held_out_px(fit, pairs, usual_core(known))
+    held_out = held_out_px(fit, pairs, core_prior(known))
     numbers = stars.number[star], sources.number[source]
     return Refinement(fit, pairs, *numbers, radius, held_out, fit.err_px(shape), share)
 
 
-def _reach(fit: LensFit, pairs: Pairs, stars: Stars, shape: tuple[int, int], widest: float) -> Floats:
+def _reach(
+    fit: LensFit, pairs: StarPairs, stars: RankedStars, shape: tuple[int, int], widest: float
+) -> Floats:
     """Return how far from its place each star is looked for: five standard deviations of places and of the lens."""
     least = _final_radius(fit, pairs)
     reach = np.full(len(stars.number), least)
@@ -233,8 +235,8 @@ def _reach(fit: LensFit, pairs: Pairs, stars: Stars, shape: tuple[int, int], wid
 
 
 def _other_projection(
-    best: LensFit, held_out: Unseen, pairs: Pairs, shape: tuple[int, int]
-) -> tuple[LensFit, Unseen]:
+    best: LensFit, held_out: CrossValidationRms, pairs: StarPairs, shape: tuple[int, int]
+) -> tuple[LensFit, CrossValidationRms]:
     """Return a fit, or one with another projection that predicts unseen stars of a wide field better."""
     lens = best.lens
     angle = float(np.arccos(np.clip(np.min(pairs.vectors @ lens.axis), -1.0, 1.0)))
@@ -244,7 +246,7 @@ def _other_projection(
         if projection == lens.projection or (projection == "rectilinear" and angle > _WIDEST_PLANE_RAD):
             continue
         start = with_projection(lens, projection)
-        known = Expected.usual(start, shape)
+        known = LensPrior.default(start, shape)
         full = fit_lens(start, pairs, indices(affordable(len(pairs.x))), known, _STILL_PX)
         # What cannot follow the stars that it is fitted to does not predict others.
         if _misfit(full, best, pairs) >= _misfit(best, best, pairs):
@@ -255,7 +257,7 @@ def _other_projection(
     return best, held_out
 
 
-def _misfit(fit: LensFit, other: LensFit, pairs: Pairs) -> float:
+def _misfit(fit: LensFit, other: LensFit, pairs: StarPairs) -> float:
     """Return the sum of the capped squares of residuals, in variances by another fit."""
     squares = np.sum(fit.residuals**2, axis=0) * precision(pairs, other.scatter_px)
     return float(np.sum(np.minimum(np.nan_to_num(squares, nan=np.inf), CUT**2)))
@@ -284,9 +286,9 @@ def lens_of(to_sky: Callable[[Floats, Floats], Floats], shape: tuple[int, int]) 
     turn = float(np.cross(across, upward) @ axis)
     mirrored = turn > 0.0
     start = Lens.aimed(axis, upward, 1.0 / math.sqrt(abs(turn)), (x0, y0), mirrored=mirrored)
-    pairs = Pairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
-    usual = Expected.usual(start, shape)
+    pairs = StarPairs(vectors[known], x[known], y[known], np.full(int(known.sum()), 0.01))
+    prior = LensPrior.default(start, shape)
     if float(np.arccos(np.clip(np.min(pairs.vectors @ start.axis), -1.0, 1.0))) < _WIDE_RAD:
-        # A map has no noise: all that it has of the parameters is told.
-        return fit_lens(start, pairs, indices(affordable(len(pairs.x))), usual, _STILL_PX).lens
-    return _other_projection(*fit_best_lens(start, pairs, usual), pairs, shape)[0].lens
+        # A map has no noise: all that it has of the parameters is given.
+        return fit_lens(start, pairs, indices(affordable(len(pairs.x))), prior, _STILL_PX).lens
+    return _other_projection(*fit_best_lens(start, pairs, prior), pairs, shape)[0].lens

@@ -1,4 +1,4 @@
-"""What is left of the stars of a frame after its lens, by the place on the image: in square cells, and in rings."""
+"""Astrometric residuals of a frame over the image: in square cells and in rings."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ class ResidualField:
         total = np.bincount(cell, weights, minlength=rows * columns)
         # What the lens does not show has no residual and no weight.
         sums = [
-            np.bincount(cell, weights * np.nan_to_num(one), minlength=rows * columns) for one in residuals
+            np.bincount(cell, weights * np.nan_to_num(values), minlength=rows * columns)
+            for values in residuals
         ]
         number = np.bincount(cell[weights > 0.0], minlength=rows * columns)
-        dx, dy = (_mean(one, total).reshape(rows, columns) for one in sums)
+        dx, dy = (_mean(values, total).reshape(rows, columns) for values in sums)
         return cls(dx, dy, number.reshape(rows, columns))
 
     @classmethod
@@ -67,10 +68,10 @@ class ResidualField:
             If it is the text of no field.
         """
         try:
-            told = json.loads(text)
-            shape = told["rows"], told["columns"]
-            dx, dy = (np.array(told[name], float).reshape(shape) for name in ("dx_px", "dy_px"))
-            return cls(dx, dy, np.array(told["n"], np.int64).reshape(shape))
+            content = json.loads(text)
+            shape = content["rows"], content["columns"]
+            dx, dy = (np.array(content[name], float).reshape(shape) for name in ("dx_px", "dy_px"))
+            return cls(dx, dy, np.array(content["n"], np.int64).reshape(shape))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{text[:80]!r} is no field of residuals") from error
 
@@ -95,9 +96,9 @@ class ResidualField:
     def text(self) -> str:
         """Return the field as JSON of one line: rows, columns, and lists by rows; null in cells without a star."""
         rows, columns = self.number.shape
-        told = {"rows": rows, "columns": columns, "n": self.number.ravel().tolist()}
+        content = {"rows": rows, "columns": columns, "n": self.number.ravel().tolist()}
         return json.dumps(
-            told | {"dx_px": _listed(self.dx), "dy_px": _listed(self.dy)}, separators=(",", ":")
+            content | {"dx_px": _listed(self.dx), "dy_px": _listed(self.dy)}, separators=(",", ":")
         )
 
 
@@ -120,11 +121,11 @@ def rings(
         return _mean(np.bincount(ring, share * values, RINGS), np.bincount(ring, share, RINGS))
 
     squares = mean(np.sum(residuals[:, seen] ** 2, axis=0), np.ones(len(ring)))
-    told: dict[str, float] = {}
+    columns: dict[str, float] = {}
     for number, (square, radial) in enumerate(zip(squares, mean(outward, weights), strict=True), 1):
-        told[f"astrom_rms_ring{number}_px"] = float(np.sqrt(square))
-        told[f"astrom_radial_ring{number}_px"] = float(radial)
-    return told
+        columns[f"astrom_rms_ring{number}_px"] = float(np.sqrt(square))
+        columns[f"astrom_radial_ring{number}_px"] = float(radial)
+    return columns
 
 
 def _mean(total: npt.NDArray[Any], weight: npt.NDArray[Any]) -> Floats:

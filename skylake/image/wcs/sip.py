@@ -1,4 +1,4 @@
-"""A lens as the WCS of a FITS header: a zenithal projection with SIP polynomials.
+"""SIP headers: a lens as a zenithal projection with SIP polynomials.
 
 SIP (Shupe et al. 2005, ASP Conf. 347, 491) adds polynomials to pixels before a linear WCS. Fitted to stars, such
 polynomials of high order run away between them; fitted to a lens that is known everywhere they are a small linear
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skylake.core.sphere import ra_dec, tangent_basis
-from skylake.image.wcs.projections import PROJECTIONS, Projection
+from skylake.image.wcs.projections import PROJECTIONS, LensProjection
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,18 +108,20 @@ def to_sip(
     best: tuple[float, _Trial, _Polynomials] | None = None
     for number in orders:
         for trial in trials:
-            found = trial.fitted(number)
-            worst = max(found.residual, found.inverse_residual)
+            polynomials = trial.fitted(number)
+            worst = max(polynomials.residual, polynomials.inverse_residual)
             if best is None or worst < best[0]:
-                best = worst, trial, found
+                best = worst, trial, polynomials
         if best is not None and best[0] <= tolerance_px:
             break
     assert best is not None
-    _, trial, found = best
-    return SipHeader(trial.header(found), found.order, found.residual, found.inverse_residual)
+    _, trial, polynomials = best
+    return SipHeader(
+        trial.header(polynomials), polynomials.order, polynomials.residual, polynomials.inverse_residual
+    )
 
 
-def _kinds(lens: Imaging, shape: tuple[int, int]) -> list[Projection]:
+def _kinds(lens: Imaging, shape: tuple[int, int]) -> list[LensProjection]:
     """Return the projections to try, the most widely read first."""
     x, y = _grid(shape)
     vectors = lens.to_vectors(x, y)
@@ -195,7 +197,7 @@ class _Polynomials:
 class _Trial:
     """Pixels about a reference pixel, and where they are in a plane about its direction (degrees)."""
 
-    kind: Projection
+    kind: LensProjection
     reference: tuple[float, float]
     direction: Floats
     scale: float
@@ -205,7 +207,7 @@ class _Trial:
     judged_plane: Floats
 
     @classmethod
-    def of(cls, lens: Imaging, shape: tuple[int, int], kind: Projection, judged: Floats) -> _Trial:
+    def of(cls, lens: Imaging, shape: tuple[int, int], kind: LensProjection, judged: Floats) -> _Trial:
         """Project directions all over the image, and at places where polynomials are judged, shape (2, n)."""
         x0, y0 = lens.x0, lens.y0
         if not (0.0 <= x0 <= shape[1] - 1.0 and 0.0 <= y0 <= shape[0] - 1.0):
@@ -230,14 +232,14 @@ class _Trial:
         powers = [(p, n - p) for n in range(1, order + 1) for p in range(n, -1, -1)]
         # In units of half of the image all terms are alike.
         design = _terms(self.pixels / self.scale, powers)
-        found = _solved(design, self.plane.T)
+        solution = _solved(design, self.plane.T)
         units = self.scale ** -np.array([p + q for p, q in powers], float)
-        coefficients = found.T * units
+        coefficients = solution.T * units
         matrix = coefficients[:, :2]
         places = self.judged_pixels / self.scale
-        missed = self.judged_plane - (_terms(places, powers) @ found).T
+        missed = self.judged_plane - (_terms(places, powers) @ solution).T
         # Towards the rim a plane of another kind than the lens is of another scale than in the middle.
-        local = np.stack([_slopes(places, powers, axis) @ found for axis in (0, 1)], axis=-1) / self.scale
+        local = np.stack([_slopes(places, powers, axis) @ solution for axis in (0, 1)], axis=-1) / self.scale
         off = np.linalg.solve(local, missed.T[..., None])[..., 0].T
         forward = np.asarray(np.linalg.solve(matrix, coefficients[:, 2:]), float)
         inverse_powers = [(0, 0), *powers] if order > 1 else []
@@ -255,21 +257,21 @@ class _Trial:
         )
 
     def _undone(self, matrix: Floats, powers: list[tuple[int, int]]) -> tuple[Floats, float]:
-        """Fit the polynomials that lead back to pixels, and tell how far off they are."""
+        """Fit the polynomials that lead back to pixels, and show how far off they are."""
         if not powers:
             return np.zeros((2, 0)), 0.0
         linear = np.asarray(np.linalg.solve(matrix, self.plane), float)
-        found = _solved(_terms(linear / self.scale, powers), (self.pixels - linear).T)
+        solution = _solved(_terms(linear / self.scale, powers), (self.pixels - linear).T)
         judged = np.asarray(np.linalg.solve(matrix, self.judged_plane), float)
-        off = self.judged_pixels - judged - (_terms(judged / self.scale, powers) @ found).T
+        off = self.judged_pixels - judged - (_terms(judged / self.scale, powers) @ solution).T
         units = self.scale ** -np.array([p + q for p, q in powers], float)
-        return np.asarray(found.T * units), float(np.hypot(*off).max())
+        return np.asarray(solution.T * units), float(np.hypot(*off).max())
 
-    def header(self, found: _Polynomials) -> Any:
+    def header(self, polynomials: _Polynomials) -> Any:
         """Return the cards of polynomials about the reference."""
         from astropy.io import fits
 
-        suffix = "-SIP" if found.order > 1 else ""
+        suffix = "-SIP" if polynomials.order > 1 else ""
         ra, dec = ra_dec(self.direction)
         cards: list[tuple[str, Any]] = [
             ("WCSAXES", 2),
@@ -282,16 +284,16 @@ class _Trial:
             ("CRPIX1", self.reference[0] + 1.0),
             ("CRPIX2", self.reference[1] + 1.0),
         ]
-        cards += [(f"CD{i + 1}_{j + 1}", float(found.matrix[i, j])) for i in (0, 1) for j in (0, 1)]
+        cards += [(f"CD{i + 1}_{j + 1}", float(polynomials.matrix[i, j])) for i in (0, 1) for j in (0, 1)]
         # At the poles the default is another.
         cards += [("LONPOLE", 180.0), ("RADESYS", "ICRS")]
-        if found.order > 1:
+        if polynomials.order > 1:
             for names, powers, terms in (
-                (("A", "B"), found.powers, found.forward),
-                (("AP", "BP"), found.inverse_powers, found.inverse),
+                (("A", "B"), polynomials.powers, polynomials.forward),
+                (("AP", "BP"), polynomials.inverse_powers, polynomials.inverse),
             ):
                 for name, values in zip(names, terms, strict=True):
-                    cards.append((f"{name}_ORDER", found.order))
+                    cards.append((f"{name}_ORDER", polynomials.order))
                     cards += [
                         (f"{name}_{p}_{q}", float(value))
                         for (p, q), value in zip(powers, values, strict=True)
@@ -304,7 +306,7 @@ def _terms(places: Floats, powers: list[tuple[int, int]]) -> Floats:
     """Return the products of powers of two coordinates, shape (n, terms)."""
     most = max((max(power) for power in powers), default=0)
     # Products of products: a power for each term would take ten times as long.
-    u, v = (np.cumprod(np.vstack([np.ones_like(one), np.tile(one, (most, 1))]), axis=0) for one in places)
+    u, v = (np.cumprod(np.vstack([np.ones_like(axis), np.tile(axis, (most, 1))]), axis=0) for axis in places)
     return np.column_stack([u[p] * v[q] for p, q in powers])
 
 

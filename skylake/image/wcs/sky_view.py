@@ -1,4 +1,4 @@
-"""What a camera that stands on the ground shows at an instant: pixels to the sky and back.
+"""View of the sky from a camera that stands on the ground: pixels to the sky and back.
 
 The lens knows directions above the horizon, which stay; the horizon knows where the stars are for it, which pass.
 """

@@ -1,4 +1,4 @@
-"""Which source is which catalog star, given a lens."""
+"""Matching of catalog stars with sources, given a lens."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _RIVAL = 2.0
 _LEAST_STARS = 20
 #: So many stars are looked for at most.
 MOST_STARS = 800
-#: The standard deviation of a source that does not tell its own, where none does.
-_USUAL_SIGMA_PX = 0.2
+#: The standard deviation of a source that does not give its own, where none does.
+_DEFAULT_SIGMA_PX = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Sources of a frame, brightest first: 0-based pixels and the standard deviation of each coordinate; shape (n,).
 
-    ``number`` tells which row of the list that was ranked each is.
+    ``number`` gives which row of the list that was ranked each is.
     """
 
     x: Floats
@@ -43,19 +43,19 @@ class Sources:
         good = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(flux))
         order = good[np.argsort(-flux[good], kind="stable")]
         known = np.isfinite(sigma) & (sigma > 0.0)
-        usual = float(np.median(sigma[known])) if known.any() else _USUAL_SIGMA_PX
-        return cls(x[order], y[order], np.where(known, sigma, usual)[order], order)
+        median_sigma = float(np.median(sigma[known])) if known.any() else _DEFAULT_SIGMA_PX
+        return cls(x[order], y[order], np.where(known, sigma, median_sigma)[order], order)
 
 
 @dataclass(frozen=True, slots=True)
-class Stars:
+class RankedStars:
     """Catalog stars, brightest first: unit vectors of shape (n, 3), and which row of the catalog each is."""
 
     vectors: Floats
     number: Indices
 
     @classmethod
-    def ranked(cls, vectors: Floats, mag: Floats) -> Stars:
+    def ranked(cls, vectors: Floats, mag: Floats) -> RankedStars:
         """Return the stars with a magnitude."""
         order = np.argsort(mag, kind="stable")
         order = order[np.isfinite(mag[order])]
@@ -63,7 +63,7 @@ class Stars:
 
 
 def match(
-    lens: Lens, stars: Stars, sources: Sources, shape: tuple[int, int], radius_px: float | Floats
+    lens: Lens, stars: RankedStars, sources: Sources, shape: tuple[int, int], radius_px: float | Floats
 ) -> tuple[Indices, Indices]:
     """Match stars and sources that are each other's nearest, and have no rival.
 
@@ -106,5 +106,5 @@ def _crowd(shape: tuple[int, int], radius_px: float) -> tuple[int, int]:
 
 
 def on_image(x: Floats, y: Floats, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Tell which 0-based places are on an image; NaN is not."""
+    """Return which 0-based places are on an image; NaN is not."""
     return np.asarray((x > -0.5) & (x < shape[1] - 0.5) & (y > -0.5) & (y < shape[0] - 0.5))

@@ -1,4 +1,4 @@
-"""The cards of the scale and rotation of a WCS, held against what a WCS needs."""
+"""Checks of the cards of the scale and rotation of a WCS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from skylake.core.reasons import Reason
 from skylake.errors import FrameRejected
 
-#: What helps where a header tells nothing, unless the stars were asked already.
+#: What helps where a header says nothing, unless the stars were asked already.
 SOLVE_FIRST = "; its stars show where it points, given a lake with a catalog (`skylake catalog import`)"
 #: Cards of a WCS that hold numbers, and those that hold units.
 _NUMBERS = re.compile(
@@ -24,7 +24,7 @@ _PLACES = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 
 def refuse_no_scale(header: Any) -> None:
-    """Raise for a WCS whose cards tell no scale, or one of zero: wcslib calls it none, or takes degrees for pixels.
+    """Raise for a WCS whose cards give no scale, or one of zero: wcslib calls it none, or takes degrees for pixels.
 
     Raises
     ------
@@ -38,17 +38,17 @@ def refuse_no_scale(header: Any) -> None:
     if not any(name in header for name in names):
         names, unit = [f"PC{i}_{j}" for i, j in _PLACES], (1.0, 0.0, 0.0, 1.0)
     names += ["CDELT1", "CDELT2"] if names[0] == "PC1_1" else []
-    told = [name for name in names if name in header]
-    if not told:
+    present = [name for name in names if name in header]
+    if not present:
         raise FrameRejected(
             Reason.NO_WCS, f"the WCS of the header has no scale (neither CD1_1 … nor CDELT1){SOLVE_FIRST}"
         )
-    values = [header.get(name, one) for name, one in zip(names, (*unit, 1.0, 1.0), strict=False)]
-    if not all(isinstance(one, int | float) and math.isfinite(one) for one in values):
+    values = [header.get(name, value) for name, value in zip(names, (*unit, 1.0, 1.0), strict=False)]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         return
     matrix = np.array(values[:4], float).reshape(2, 2) * np.array(values[4:] or (1.0, 1.0), float)[:, None]
     if not (np.abs(matrix).sum(axis=0) > 0.0).all() or not (np.abs(matrix).sum(axis=1) > 0.0).all():
-        zeros = ", ".join(f"{name} = {header[name]:g}" for name in told if header[name] == 0.0)
+        zeros = ", ".join(f"{name} = {header[name]:g}" for name in present if header[name] == 0.0)
         raise FrameRejected(
             Reason.NO_WCS, f"the WCS of the header has a scale of zero along an axis ({zeros}){SOLVE_FIRST}"
         )
@@ -81,8 +81,8 @@ def why_no_wcs(header: Any) -> str:
             return f"the WCS of the header lacks the card {name}"
     for name, value in header.items():
         if _NUMBERS.match(name) and not (isinstance(value, int | float) and math.isfinite(value)):
-            told = "nothing" if not isinstance(value, str | int | float | complex) else f"{value!r}"
-            return f"the card {name} of the WCS of the header holds {told}, which is no finite number"
+            content = "nothing" if not isinstance(value, str | int | float | complex) else f"{value!r}"
+            return f"the card {name} of the WCS of the header holds {content}, which is no finite number"
         if _UNITS.match(name) and not _is_angle(value):
             return f"the card {name} of the WCS of the header holds {value!r}, which is no unit of angle such as deg"
     return (
@@ -100,11 +100,11 @@ def _is_angle(unit: Any) -> bool:
 
 
 def left_out(header: Any, lost: FrameRejected | None) -> str | None:
-    """Return what is told of a frame that is placed although the WCS of its header cannot be used; else None.
+    """Return what is said about a frame that is placed although the WCS of its header cannot be used; else None.
 
-    A header without a WCS is nothing to tell.
+    A header without a WCS needs no remark.
     """
-    told = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
-    if lost is None or lost.reason != Reason.NO_WCS or not told:
+    has_cards = any(name in header for name in ("CTYPE1", "CRVAL1", "CD1_1"))
+    if lost is None or lost.reason != Reason.NO_WCS or not has_cards:
         return None
     return f"{str(lost).removesuffix(SOLVE_FIRST)}, and is left out: correct its cards"

@@ -11,7 +11,7 @@ from skylake.core.sphere import unit_vectors
 from skylake.errors import ConfigurationError, FrameFailed, FrameRejected
 from skylake.flow.astrometry.all_sky_frames import measure_sky_frame, solve_all_sky_file
 from skylake.image.allsky.star_fit import pair
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 
 DATA = os.environ.get("SKYLAKE_REAL_DATA")
 PROFILE = cameras.load("allsky-magic")
@@ -34,7 +34,7 @@ def small(tmp_path):
 
 
 def no_stars(ra_deg, dec_deg, radius_deg, mjd):
-    return Stars(np.zeros(0), np.zeros(0), np.zeros(0))
+    return CatalogStars(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def write_frame(path, **cards):
@@ -54,7 +54,7 @@ def test_a_real_fisheye_is_found_from_site_and_time():
 
     def find_stars(*question):
         asked.append(question)
-        return Stars(ra[mag < 8.5], dec[mag < 8.5], mag[mag < 8.5])
+        return CatalogStars(ra[mag < 8.5], dec[mag < 8.5], mag[mag < 8.5])
 
     path = Path(DATA) / "allsky_magic" / "20180817_0055.fits.gz"
     solution = solve_all_sky_file(path, PROFILE, find_stars)

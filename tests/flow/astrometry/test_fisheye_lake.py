@@ -30,7 +30,7 @@ from skylake.image.allsky.allsky_pointing import SkyScene
 from skylake.image.allsky.geometry_epochs import Geometry
 from skylake.image.allsky.night_geometries import geometries_of_night
 from skylake.image.allsky.refine_geometry import Detected
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import view_of_text
 from skylake.image.wcs.residual_field import ResidualField
@@ -340,7 +340,7 @@ def drawn_night(first: Lake, late_s: tuple[float, ...]) -> list[SkyScene]:
     """Frames of one night of the camera of the archive whose clocks are late by some seconds."""
     catalog = ReferenceCatalog.open(first.layout.catalog("simcat"))
     stars = StarField(catalog, "V").at(0.0, 90.0, 180.0, 60370.0, 6.5)
-    above = Stars(*stars)
+    above = CatalogStars(*stars)
     scenes = []
     for number, late in enumerate(late_s):
         mjd, site = 60370.2 + 0.01 * number, PROFILE.base.site

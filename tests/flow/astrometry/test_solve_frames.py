@@ -16,7 +16,7 @@ from skylake.image.solving.solution_header import wcs_header
 from skylake.image.solving.solve_parameters import SolveParams
 from skylake.image.solving.solve_stars import Solution, solve
 from skylake.image.solving.source_list import star_list
-from skylake.image.wcs.header_wcs import Stars, describe_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, describe_pointing
 from skylake.image.wcs.star_matching import Sources
 from skylake.sky.asterism_build import bands_of
 
@@ -35,7 +35,7 @@ def stars():
     names = ["ra", "dec", "pmra", "pmdec", "V"]
     table = pq.read_table(DATA / "catalogs" / "bigsky_v11.parquet", columns=names)
     *places, mag = (np.asarray(table[name], float) for name in names)
-    return Stars(*apply_proper_motion(*places, YEARS), mag)
+    return CatalogStars(*apply_proper_motion(*places, YEARS), mag)
 
 
 def bands(camera, stars):
@@ -58,7 +58,7 @@ def refined(path, scale, bands, stars):
     rough = describe_pointing(WCS(wcs_header(solution)), *found.shape)
     away = separation_deg(rough.ra_deg, rough.dec_deg, stars.ra_deg, stars.dec_deg)
     near = (away < rough.radius_deg) & (stars.mag < depth_of(found, solution))
-    field = Stars(stars.ra_deg[near], stars.dec_deg[near], stars.mag[near])
+    field = CatalogStars(stars.ra_deg[near], stars.dec_deg[near], stars.mag[near])
     sources = Sources.ranked(found.x, found.y, found.sigma, found.flux)
     return refine_pointing(rough, field, sources, found.shape)
 

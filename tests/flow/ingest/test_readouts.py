@@ -109,9 +109,7 @@ def test_a_gain_without_masters_is_told_unless_the_profile_names_a_flat(lake: La
     rows = build(lake, camera, series(tmp_path, "BIAS") + series(tmp_path, "FLAT"))
     build(lake, camera, series(tmp_path, "BIAS", gain=0.25))
     other = frame(tmp_path, "EXPOSE", 30, 0.25)
-    with pytest.raises(
-        FrameFailed, match=r"of kind flat was taken with the gain of 0\.25 that the header tells"
-    ):
+    with pytest.raises(FrameFailed, match=r"of kind flat was taken with the gain of 0\.25 in the header"):
         reduced(lake, camera, other)
     (flat,) = [row["name"] for row in rows if row["kind"] == "flat"]
     sky, _, names = reduced(lake, profile(tmp_path, f'reduction.use.flat = ["{flat}"]\n'), other)

@@ -16,7 +16,7 @@ from skylake.cameras import Profile
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import build_masters, library_of
 from skylake.image.masters.master_file import load_master
-from skylake.image.masters.master_library import Library, Master, Wanted, choose, rules_of
+from skylake.image.masters.master_library import Library, Master, MasterQuery, choose, rules_of
 from skylake.lake import Lake
 from skylake.settings import Settings
 
@@ -77,7 +77,7 @@ def build(lake: Lake, camera: Profile, paths: list[Path]) -> list[dict[str, Any]
 
 
 def mask_at(library: Library, camera: Profile, temperature: float) -> np.ndarray:
-    wanted = Wanted(60588.2, 0, "1x1", "V", 60.0, temperature)
+    wanted = MasterQuery(60588.2, 0, "1x1", "V", 60.0, temperature)
     chosen = library.pick(camera.base.reduction, wanted, "lab")
     assert set(chosen) == {"bias", "dark", "flat", "bad_pixels"}
     mask = load_master(library.root, chosen["bad_pixels"]).mask
@@ -195,7 +195,7 @@ def test_flats_alone_make_a_mask_for_any_temperature_and_keep_the_hot_pixels_of_
 def test_a_photon_transfer_is_of_any_temperature_as_flats_are(lake: Lake, tmp_path: Path) -> None:
     camera = without_darks(tmp_path, 'reduction.measured = ["gain"]\n')
     build(lake, camera, frames(tmp_path, "BIAS", 5.0) + frames(tmp_path, "FLAT", 5.0))
-    library, wanted = library_of(lake.snapshot(), "lab"), Wanted(60588.2, 0, "1x1", "V", 60.0, -20.0)
+    library, wanted = library_of(lake.snapshot(), "lab"), MasterQuery(60588.2, 0, "1x1", "V", 60.0, -20.0)
     rules = rules_of(camera.base.reduction)
     found = choose(library.masters, "transfer", wanted, rules)
     assert isinstance(found, Master) and found.temperature_c == 5.0

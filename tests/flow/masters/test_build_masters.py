@@ -538,5 +538,5 @@ def test_a_value_that_was_never_measured_fails_the_frames(
     assert report.counts == {"failed": 3}
     problem = report.problems[0]
     assert problem["reason"] == "no_master"
-    assert "no master of kind transfer that tells the gain" in problem["message"]
+    assert "no master of kind transfer that gives the gain" in problem["message"]
     assert "reduction.measured" in problem["message"]

@@ -16,7 +16,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import BuildOptions, build_masters, library_of
 from skylake.flow.masters.master_tasks import Term
 from skylake.image.masters.master_file import MasterFrame, load_master
-from skylake.image.masters.master_library import Wanted, choose, rules_of
+from skylake.image.masters.master_library import MasterQuery, choose, rules_of
 from skylake.lake import Lake
 from skylake.settings import Settings
 
@@ -151,7 +151,7 @@ def test_frames_take_the_flats_of_dusk_or_of_dawn(lake: Lake, tmp_path: Path) ->
     library, rules = library_of(lake.snapshot(), "lab"), rules_of(camera.base.reduction)
     start = min(row["mjd_mid"] for row in flats)
     for hours, count in ((1.0, 4), (8.0, 5)):
-        one = choose(library.masters, "flat", Wanted(start + hours / 24.0, 0, "1x1", "V"), rules)
+        one = choose(library.masters, "flat", MasterQuery(start + hours / 24.0, 0, "1x1", "V"), rules)
         assert not isinstance(one, str) and one.n_frames == count
 
 

@@ -11,7 +11,7 @@ from skylake import cameras
 from skylake.cameras import Profile
 from skylake.flow.masters.master_groups import Group, group, validity
 from skylake.flow.masters.master_tasks import Exposure
-from skylake.image.masters.master_library import Master, Rules, Wanted, choose
+from skylake.image.masters.master_library import Master, MasterQuery, MasterRules, choose
 
 PROFILE = """
 like = "generic"
@@ -35,7 +35,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 
 
 def exposure(kind: str = "bias", mjd: float = 60400.1, night: int = 20240401, **wanted: object) -> Exposure:
-    made = Exposure("f", kind, Wanted(mjd, 0, "1x1"), night, 1.0, "c")  # type: ignore[arg-type]
+    made = Exposure("f", kind, MasterQuery(mjd, 0, "1x1"), night, 1.0, "c")  # type: ignore[arg-type]
     return replace(made, wanted=replace(made.wanted, **wanted))
 
 
@@ -115,7 +115,7 @@ def test_a_frame_takes_the_flat_of_its_twilight(profile: Profile) -> None:
         for name, one in (("dusk", dusk), ("dawn", dawn))
     ]
     chosen = [
-        choose(masters, "flat", Wanted(60400.0 + hour / 24.0, 0, "1x1", "V"), Rules())
+        choose(masters, "flat", MasterQuery(60400.0 + hour / 24.0, 0, "1x1", "V"), MasterRules())
         for hour in (2.0, 5.9, 6.3, 10.0)
     ]
     assert [one.name for one in chosen if isinstance(one, Master)] == ["dusk", "dusk", "dawn", "dawn"]

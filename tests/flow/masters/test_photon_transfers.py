@@ -16,7 +16,7 @@ from skylake.cameras import Profile
 from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import build_masters, library_of
 from skylake.image.masters.detector_properties import take_measured
-from skylake.image.masters.master_library import Wanted
+from skylake.image.masters.master_library import MasterQuery
 from skylake.lake import Lake
 from skylake.settings import Settings
 
@@ -123,6 +123,6 @@ def test_a_curvature_that_was_applied_is_measured_as_it_was(lake: Lake, tmp_path
     assert second["linearity_c2"] == pytest.approx(first["linearity_c2"], abs=0.1 * first["linearity_c2_err"])
     reading = cameras.read_header(fits.getheader(paths[-1]), applied, "x.fits")
     library = library_of(lake.snapshot(), "lab")
-    (taken,) = take_measured(reading, Wanted(second["mjd_mid"], 0, "1x1"), library)
+    (taken,) = take_measured(reading, MasterQuery(second["mjd_mid"], 0, "1x1"), library)
     assert reading.camera.detector.linearity == (taken.linearity_c2, 2e-11)
     assert taken.linearity_c2 == pytest.approx(bench.c2, rel=0.1)

@@ -15,7 +15,7 @@ from skylake.flow.execution.cluster import Inline
 from skylake.flow.masters.build_masters import BuildOptions, build_masters, library_of
 from skylake.flow.masters.sky_masks import MASK_FRAMES, pass_high
 from skylake.image.masters.master_file import load_master
-from skylake.image.masters.master_library import Wanted
+from skylake.image.masters.master_library import MasterQuery
 from skylake.lake import Lake
 from skylake.settings import Settings
 from skylake.simulate import Moffat, render
@@ -70,7 +70,7 @@ def test_frames_of_a_drifting_sky_make_a_mask_that_frames_are_reduced_with(
     assert report.all_well and row["kind"] == "bad_pixels" and row["n_frames"] == COUNT
     assert set(json.loads(row["inputs"])) == {str(path) for path in paths}
     library = library_of(lake.snapshot(), "lab")
-    chosen = library.pick(profile.base.reduction, Wanted(60588.2, 0, "1x1", "V", 30.0, None), "lab")
+    chosen = library.pick(profile.base.reduction, MasterQuery(60588.2, 0, "1x1", "V", 30.0, None), "lab")
     mask = load_master(library.root, chosen["bad_pixels"]).mask
     assert mask is not None and mask[tuple(HOT.T)].all()
     assert np.count_nonzero(mask) == row["n_bad_px"] == row["n_hot_px"] == len(HOT)

@@ -14,7 +14,7 @@ from skylake.image.allsky.allsky_pointing import SkyScene, place_by_geometry
 from skylake.image.allsky.geometry_epochs import Geometry, night_geometry
 from skylake.image.allsky.refine_geometry import Detected
 from skylake.image.photometry.measure_sources import Measurements
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import view_text
 from skylake.image.wcs.sky_view import SkyView
@@ -29,7 +29,7 @@ HORIZON = Horizon.of(MJD, CAMERA.site)
 def stars():
     random = np.random.default_rng(0)
     vectors = random.normal(size=(1200, 3))
-    return Stars(
+    return CatalogStars(
         *ra_dec(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), random.uniform(1, 6, 1200)
     )
 

@@ -12,7 +12,7 @@ from skylake.errors import FrameRejected
 from skylake.image.allsky.horizon_search import SearchParams, SkyStars, search, tilt_deg
 from skylake.image.allsky.refine_geometry import Detected, united
 from skylake.image.allsky.solve_allsky import solve_all_sky
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.simulate.wholesky import (
     Fisheye,
@@ -28,7 +28,7 @@ SHAPE = (1040, 1392)
 SITE = Site("", -17.9, 28.8, 2200.0)
 MJD = 58347.04
 ICRS, MAG = draw_stars(np.random.default_rng(11))
-STARS = Stars(*ra_dec(ICRS), MAG)
+STARS = CatalogStars(*ra_dec(ICRS), MAG)
 GRID = np.random.default_rng(5).normal(size=(4000, 3))
 GRID /= np.linalg.norm(GRID, axis=1, keepdims=True)
 GRID = GRID[GRID[:, 2] > np.sin(np.radians(15.0))]

@@ -34,7 +34,7 @@ class Night:
 
 
 @cache
-def night(turn: float = TURN, is_mosaic: bool = False, n_frames: int = N_FRAMES) -> Night:
+def night(turn: float = TURN, is_bayer: bool = False, n_frames: int = N_FRAMES) -> Night:
     random = np.random.default_rng(11)
     hot, dead, jumping = np.zeros((3, *SHAPE), bool)
     for plane, count in ((hot, 150), (dead, 20), (jumping, 20)):
@@ -47,7 +47,7 @@ def night(turn: float = TURN, is_mosaic: bool = False, n_frames: int = N_FRAMES)
     distance, angle = 180.0 * np.sqrt(random.uniform(0.01, 1.0, 150)), random.uniform(0.0, 2.0 * np.pi, 150)
     flux = 10 ** random.uniform(2.5, 5.0, 150)
     distance[0], flux[0] = 3.0, 3e4
-    light = np.tile(CELL, (SHAPE[0] // 2, SHAPE[1] // 2)) if is_mosaic else np.ones(SHAPE)
+    light = np.tile(CELL, (SHAPE[0] // 2, SHAPE[1] // 2)) if is_bayer else np.ones(SHAPE)
     # A sky that is brighter below, and a roof with an edge that the sky does not have.
     shape = (1.0 + row / 400.0) * light * np.where(column + row < 30, 0.3, 1.0)
     frames, raw = [], []
@@ -62,19 +62,19 @@ def night(turn: float = TURN, is_mosaic: bool = False, n_frames: int = N_FRAMES)
         pixels[hot] += HOT_ADU
         pixels[jumping] += 200.0 * (random.random(int(jumping.sum())) < 0.5)
         raw.append(pixels.astype(np.float32))
-        frames.append(high_passed(raw[-1], is_mosaic))
+        frames.append(high_passed(raw[-1], is_bayer))
     options = CombineOptions(threshold=2.5, start="mode", constant=frame_noise(frames[:9]) ** 2)
     combined = combine_in_blocks(
         lambda start, end: np.stack([one[start:end] for one in frames]), len(frames), SHAPE, options
     )
-    steep = steep_places((raw[0], raw[n_frames // 2], raw[-1]), is_mosaic)
-    found = sky_mask(combined, frames[n_frames // 2], steep, n_frames, BadPixels(), is_mosaic)
+    steep = steep_places((raw[0], raw[n_frames // 2], raw[-1]), is_bayer)
+    found = sky_mask(combined, frames[n_frames // 2], steep, n_frames, BadPixels(), is_bayer)
     return Night(found, hot, dead, jumping)
 
 
-@pytest.mark.parametrize("is_mosaic", [False, True])
-def test_bad_pixels_are_found_and_no_stars(is_mosaic: bool) -> None:
-    one = night(is_mosaic=is_mosaic)
+@pytest.mark.parametrize("is_bayer", [False, True])
+def test_bad_pixels_are_found_and_no_stars(is_bayer: bool) -> None:
+    one = night(is_bayer=is_bayer)
     assert one.found.is_of_moving_stars
     assert one.having(PixelFlag.HOT)[one.hot].mean() >= 0.95
     # One or two of twenty are beside the pole star, or beside one another.

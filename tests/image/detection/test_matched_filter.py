@@ -14,8 +14,8 @@ from skylake.core.camera import Extraction
 from skylake.core.flags import PixelFlag, SourceFlag
 from skylake.image.detection.detect_sources import detect_sources
 from skylake.image.detection.matched_filter import gaussian, star_width
-from skylake.image.detection.matched_filter_kernels import list_significant
-from skylake.image.detection.watershed_kernels import number_basins
+from skylake.image.detection.matched_filter_kernels import Limit, Trust, list_significant
+from skylake.image.detection.watershed_kernels import Significant, number_basins
 from skylake.simulate import Moffat, render
 
 OWN = Extraction(engine="skylake")
@@ -41,12 +41,13 @@ def significant(
     """The list of significant pixels."""
     places, ways = (np.empty(signal.size, np.int32) for _ in range(2))
     values, light = (np.empty(signal.size, np.float32) for _ in range(2))
-    found = list_significant(
-        signal, rms, mask, np.uint8(PixelFlag.INVALID), kernel, np.float32(least), np.float32(noise),
-        (NO_PLANE if variance is None else variance, np.float32(1.0), np.float32(0.0), np.float32(0.0)),
-        places, values, light, ways,
-    )  # fmt: skip
-    return {"place": places[:found], "value": values[:found], "light": light[:found], "uphill": ways[:found]}
+    room = Significant(places, values, light, ways)
+    limit = Limit(np.float32(least), np.float32(noise))
+    trust = Trust(
+        NO_PLANE if variance is None else variance, np.float32(1.0), np.float32(0.0), np.float32(0.0)
+    )
+    n = list_significant(signal, rms, mask, np.uint8(PixelFlag.INVALID), kernel, limit, trust, room)
+    return {name: column[:n] for name, column in room._asdict().items()}
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.integers(0, 10**6), st.floats(0.5, 3.0))

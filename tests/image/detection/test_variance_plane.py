@@ -18,7 +18,7 @@ from skylake.image.detrend.detrend_chain import Conditions, calibrate
 from skylake.image.masters.master_file import MasterFrame
 from skylake.image.photometry.aperture_photometry import circular_fluxes, make_scene
 from skylake.image.psf.circle_tables import Circles
-from skylake.image.psf.psf_fit import Variances, fit_stars
+from skylake.image.psf.psf_fit import FitImage, Variances, fit_stars
 from skylake.image.psf.psf_model import FramePsf, PsfModel
 
 SHAPE = (512, 512)
@@ -82,10 +82,19 @@ def forced_pulls(done: Any, field: Any) -> Any:
     agreement = agreement_of(done.image, done.background.rms, done.detections.segments)
     model = PsfModel.moffat(3.0, SHAPE)
     fit = fit_stars(
-        done.signal, np.ones(SHAPE, np.uint8), done.background.rms, field.x, field.y,
-        FramePsf(model, model.shape, 14.0), GAIN, False, Circles.of((3.0,), 0),
-        Variances(done.image.variance, agreement),
-    )  # fmt: skip
+        FitImage(
+            done.signal,
+            np.ones(SHAPE, np.uint8),
+            done.background.rms,
+            GAIN,
+            Variances(done.image.variance, agreement),
+        ),
+        field.x,
+        field.y,
+        FramePsf(model, model.shape, 14.0),
+        False,
+        Circles.of((3.0,), 0),
+    )
     assert np.isfinite(fit.chi2).all()
     return (fit.sums[:, 0, 0] - field.flux * field.held(3.0)) / np.sqrt(fit.sums[:, 0, 2])
 

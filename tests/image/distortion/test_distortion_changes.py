@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from skylake.core.rotations import rotation_vector
-from skylake.image.distortion.distortion_changes import displacement, shows_change, shows_division, tell
+from skylake.image.distortion.distortion_changes import (
+    displacement,
+    information_of,
+    shows_change,
+    shows_division,
+)
 from skylake.image.distortion.distortion_epochs import Epoch, epoch_at, in_force
-from skylake.image.distortion.follow_camera import Follower, Origin, Seen, divided
+from skylake.image.distortion.follow_camera import Follower, MatchedFrame, Origin, divided
 from skylake.image.distortion.joint_fit import SHARED
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import Pairs
+from skylake.image.wcs.lens_fit import StarPairs
 
 SHAPE = (768, 1024)
 RHO = 0.5 * math.hypot(*SHAPE) / 2600.0
@@ -31,7 +36,7 @@ def changed(camera: Lens, corner_px: float) -> Lens:
     return replace(camera, radial=(camera.radial[0] + step, *camera.radial[1:]))
 
 
-def seen(camera: Lens, number: int, stars: int = 80) -> Seen:
+def seen(camera: Lens, number: int, stars: int = 80) -> MatchedFrame:
     """A frame somewhere on the sky, one each day."""
     random = np.random.default_rng(number)
     turn = np.linalg.qr(random.standard_normal((3, 3)))[0]
@@ -43,8 +48,8 @@ def seen(camera: Lens, number: int, stars: int = 80) -> Seen:
     )
     x, y = random.uniform(-0.5, SHAPE[1] - 0.5, stars), random.uniform(-0.5, SHAPE[0] - 0.5, stars)
     off = NOISE_PX * random.standard_normal((2, stars))
-    pairs = Pairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(stars, NOISE_PX))
-    return Seen(number, 60000.0 + number, lens, pairs)
+    pairs = StarPairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(stars, NOISE_PX))
+    return MatchedFrame(number, 60000.0 + number, lens, pairs)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +126,14 @@ def test_two_frames_that_agree_tell_a_third_of_a_pixel_together_and_one_odd_fram
     known, now, counts = learnt.distortion, changed(CAMERA, 0.3), [0, 0]
     for trial in range(12):
         first = 20000 + 2 * trial
-        two = [tell(known, one.lens, one.pairs, SHAPE) for one in (seen(now, first), seen(now, first + 1))]
+        two = [
+            information_of(known, one.lens, one.pairs, SHAPE)
+            for one in (seen(now, first), seen(now, first + 1))
+        ]
         counts[0] += shows_change(known, two, SHAPE)
         counts[1] += shows_division(known, two, SHAPE)
         usual = seen(CAMERA, first + 1)
-        odd = [two[0], tell(known, usual.lens, usual.pairs, SHAPE)]
+        odd = [two[0], information_of(known, usual.lens, usual.pairs, SHAPE)]
         assert not shows_division(known, odd, SHAPE)
     # Each alone is often not enough.
     assert counts[1] >= 11 > counts[0]

@@ -10,9 +10,9 @@ from skylake.image.distortion.distortion_model import compare_distortion, counte
 from skylake.image.distortion.joint_fit import OWN, identities
 from skylake.image.solving.refined_wcs import refine_pointing
 from skylake.image.solving.solve_near_expected import pointing_of
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import Expected, Pairs, fit_lens
+from skylake.image.wcs.lens_fit import LensPrior, StarPairs, fit_lens
 from skylake.image.wcs.lens_order import BASIC, fit_best_lens
 from skylake.image.wcs.star_matching import Sources
 
@@ -43,7 +43,7 @@ def frame(camera, seed, number=25):
     )
     x, y = random.uniform(-0.5, SHAPE[1] - 0.5, number), random.uniform(-0.5, SHAPE[0] - 0.5, number)
     off = NOISE_PX * random.standard_normal((2, number))
-    return lens, Pairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(number, NOISE_PX))
+    return lens, StarPairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(number, NOISE_PX))
 
 
 def frames(camera, seeds, number=25):
@@ -82,7 +82,7 @@ def test_errors_of_frames_hold_those_of_the_distortion_that_was_learnt(number):
             lens, mine = frame(CAMERA, 4000 + 2 * camera + seed, number)
             mag = np.linspace(6.0, 9.0, number)
             sources = Sources.ranked(mine.x, mine.y, mine.sigma, 10.0 ** (-0.4 * mag))
-            stars, start = Stars(*ra_dec(mine.vectors), mag), pointing_of(lens, SHAPE)
+            stars, start = CatalogStars(*ra_dec(mine.vectors), mag), pointing_of(lens, SHAPE)
             found = refine_pointing(start, stars, sources, SHAPE, distortion=distortion)
             # In the middles of cells, as errors are told of the image.
             pulls.append(away(found.lens, lens, 37.0) / found.refinement.err_px)
@@ -104,7 +104,7 @@ def test_a_frame_of_few_stars_is_pointed_with_it(learnt):
     found, alone = [], []
     for seed in range(100, 112):
         truth, pairs = frame(CAMERA, seed, 16)
-        known = Expected.usual(truth, SHAPE)
+        known = LensPrior.default(truth, SHAPE)
         found.append(
             away(
                 fit_best_lens(
@@ -147,7 +147,7 @@ def test_what_is_no_star_has_no_weight_though_its_star_comes_again_and_again():
     for _ in range(12):
         off = wrong + 0.05 * random.standard_normal((2, 40))
         off[:, random.choice(40, 3, replace=False)] += [[2.4], [0.0]]
-        pairs.append(Pairs(vectors, x + off[0], y + off[1], np.full(40, 0.05)))
+        pairs.append(StarPairs(vectors, x + off[0], y + off[1], np.full(40, 0.05)))
         lenses.append(CAMERA)
     distortion, _ = learn_distortion(lenses, pairs, SHAPE)
     stars = identities(pairs)

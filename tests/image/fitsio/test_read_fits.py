@@ -206,7 +206,7 @@ BAD = {
     "within the header": (PLAIN[:1000], "truncated", "ends within a header; copy it again"),
     "header only": (PLAIN[:2880], "truncated", "last 2400 bytes"),
     "no END": (PLAIN[:2880].replace(b"END     ", b"FIN     ") * 2001, "corrupt", "no END card; copy the file"),
-    "no image": (bytes_of(fits.PrimaryHDU()), "no_image", "no HDU holds an image; mend header.extension"),
+    "no image": (bytes_of(fits.PrimaryHDU()), "no_image", "no HDU holds an image; correct header.extension"),
     "a line": (bytes_of(fits.PrimaryHDU(np.arange(9))), "no_image", "no HDU holds an image"),
     "a cube": (bytes_of(fits.PrimaryHDU(np.zeros((3, 4, 5), "i2"))), "no_image", "cube of 5 x 4 x 3"),
     "odd BITPIX": (with_card(PLAIN, "BITPIX", "BITPIX  =                   12"), "corrupt", "BITPIX or NAXIS"),
@@ -245,9 +245,9 @@ def test_what_is_wrong_with_a_file_is_told(data: bytes, reason: str, sentence: s
 @pytest.mark.parametrize(
     ("extension", "sentence"),
     [
-        (7, "there is no HDU 7; mend header.extension"),
+        (7, "there is no HDU 7; correct header.extension"),
         ("ERR", "no HDU 'ERR'"),
-        (1, "HDU 1 holds no image; mend"),
+        (1, "HDU 1 holds no image; correct"),
     ],
 )
 def test_an_extension_that_is_no_image_is_told(extension: int | str, sentence: str) -> None:
@@ -259,7 +259,7 @@ def test_an_extension_that_is_no_image_is_told(extension: int | str, sentence: s
 def test_a_file_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.fits", tmp_path):
         with pytest.raises(
-            FrameUnavailable, match=r"cannot be read .*; mend its permissions or the mount"
+            FrameUnavailable, match=r"cannot be read .*; fix its permissions or the mount"
         ) as caught:
             read_file(path)
         assert (caught.value.reason, caught.value.status) == ("unreadable", "failed")

@@ -12,9 +12,9 @@ from skylake.core.camera import Camera, Measurable, ReductionSteps
 from skylake.core.flags import FrameFlag
 from skylake.errors import FrameFailed
 from skylake.image.masters.detector_properties import take_measured
-from skylake.image.masters.master_library import Library, Master, Wanted
+from skylake.image.masters.master_library import Library, Master, MasterQuery
 
-WANTED = Wanted(60000.0, 0, "1x1")
+WANTED = MasterQuery(60000.0, 0, "1x1")
 NEAR = Master(
     "near", "transfer", "near.fits", "1", 0, "1x1", mjd_mid=60001.0, gain_e_per_adu=1.4, read_noise_e=7.0
 )
@@ -59,7 +59,7 @@ def test_without_a_transfer_that_fits_the_frame_fails(masters: tuple[Master, ...
     one = reading("gain")
     one.profile = "my/cam.toml"
     mend = "with `skylake calib build LAKE --camera my/cam.toml FILE…`, .* 'gain' out of reduction.measured of my/cam"
-    with pytest.raises(FrameFailed, match=f"that tells the gain; measure it {mend}"):
+    with pytest.raises(FrameFailed, match=f"that gives the gain; measure it {mend}"):
         take_measured(one, WANTED, library(*masters))
 
 
@@ -77,7 +77,7 @@ def test_a_response_that_shows_no_curvature_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("wrong", [linear(-9.3e-5, 1.4e-6), linear(3e-6, 5e-6)])
 def test_a_curvature_that_no_detector_has_or_that_is_hardly_known_is_none(wrong: Master) -> None:
-    with pytest.raises(FrameFailed, match="that tells the linearity"):
+    with pytest.raises(FrameFailed, match="that gives the linearity"):
         take_measured(reading("linearity"), WANTED, library(wrong))
     right = replace(linear(1e-6, 1e-8), name="right", mjd_mid=50000.0)
     assert take_measured(reading("linearity"), WANTED, library(wrong, right)) == [right]

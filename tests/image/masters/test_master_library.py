@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from skylake.core.camera import Camera, FilterBand, ReductionSteps
 from skylake.errors import FrameFailed
-from skylake.image.masters.master_library import Library, Master, Rules, Wanted, choose
+from skylake.image.masters.master_library import Library, Master, MasterQuery, MasterRules, choose
 
-WANTED = Wanted(60000.0, 0, "1x1", "V", 30.0, -20.0)
+WANTED = MasterQuery(60000.0, 0, "1x1", "V", 30.0, -20.0)
 maybe = st.none() | st.floats(59990.0, 60010.0)
 masters = st.lists(
     st.builds(
@@ -47,7 +47,7 @@ def master(**changes: object) -> Master:
 def test_what_is_chosen_fits_and_nothing_that_fits_is_nearer(
     some: list[Master], kind: str, scalable: bool, of_flats: float | None
 ) -> None:
-    rules = Rules(0.01, 3.0, scalable, of_flats)
+    rules = MasterRules(0.01, 3.0, scalable, of_flats)
     warm = kind == "flat" and of_flats != 3.0
 
     def fits(one: Master) -> bool:
@@ -102,7 +102,7 @@ def test_the_order_of_the_library_does_not_matter(some: list[Master], random: ob
     shuffled = list(some)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for kind in ("bias", "dark", "flat"):
-        assert choose(some, kind, WANTED, Rules()) == choose(shuffled, kind, WANTED, Rules())
+        assert choose(some, kind, WANTED, MasterRules()) == choose(shuffled, kind, WANTED, MasterRules())
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_the_order_of_the_library_does_not_matter(some: list[Master], random: ob
     ],
 )  # fmt: skip
 def test_ties_go_to_the_later_the_better_and_the_last_by_name(first: Master, second: Master) -> None:
-    assert choose([second, first], "flat", WANTED, Rules()) is first
-    assert choose([first, second], "flat", WANTED, Rules()) is first
+    assert choose([second, first], "flat", WANTED, MasterRules()) is first
+    assert choose([first, second], "flat", WANTED, MasterRules()) is first
 
 
 def test_validity_is_half_open() -> None:
@@ -135,7 +135,7 @@ def test_validity_is_half_open() -> None:
     ],
 )
 def test_the_reason_why_none_fits_is_told(held: Master, why: str) -> None:
-    found = choose([held], "flat", WANTED, Rules(flat_temperature_tolerance_c=4.0))
+    found = choose([held], "flat", WANTED, MasterRules(flat_temperature_tolerance_c=4.0))
     assert isinstance(found, str) and why in found
 
 
@@ -143,9 +143,9 @@ def test_a_bias_and_a_dark_are_of_the_temperature_of_the_frame_and_a_flat_is_of_
     """What a pixel makes of light hardly depends on temperature; its dark current doubles every six degrees."""
     warm = [master(kind=kind, temperature_c=5.0, exposure_s=30.0) for kind in ("bias", "dark", "flat")]
     for kind in ("bias", "dark"):
-        found = choose(warm, kind, WANTED, Rules())
+        found = choose(warm, kind, WANTED, MasterRules())
         assert isinstance(found, str) and "within 3 degrees of -20 C" in found
-    assert choose(warm, "flat", WANTED, Rules()) is warm[2]
+    assert choose(warm, "flat", WANTED, MasterRules()) is warm[2]
 
 
 def test_a_frame_that_lacks_a_master_fails_with_the_command_to_type() -> None:
@@ -179,8 +179,8 @@ def dark(name: str, exposure_s: float, days: float = 0.0, **changes: object) -> 
     return master(name=name, **(known | changes))
 
 
-def chosen(wanted: Wanted, *some: Master) -> str:
-    found = choose(some, "dark", wanted, Rules())
+def chosen(wanted: MasterQuery, *some: Master) -> str:
+    found = choose(some, "dark", wanted, MasterRules())
     return found if isinstance(found, str) else found.name
 
 
@@ -204,7 +204,7 @@ def test_no_dark_is_scaled_by_more_than_ten_unless_it_is_named() -> None:
         "none of the 1 masters of kind dark is at least 1/10 of the exposure of 120 s long"
     )
     assert "reduction.use.dark" in told
-    assert choose([short], "dark", long, Rules(), ["short"]) is short
+    assert choose([short], "dark", long, MasterRules(), ["short"]) is short
     assert chosen(long, short, dark("tenth", 12.0, 9.0)) == "tenth"
     assert chosen(WANTED, dark("hour", 3600.0)) == "hour"
 
@@ -222,8 +222,8 @@ def test_among_masters_of_one_night_the_nearest_in_temperature_is_taken() -> Non
 
 def test_undated_frames_take_masters_that_hold_for_ever() -> None:
     undated = replace(WANTED, mjd=float("nan"))
-    assert choose([master(valid_from_mjd=1.0)], "flat", undated, Rules()) != master(valid_from_mjd=1.0)
-    assert choose([master()], "flat", undated, Rules()) == master()
+    assert choose([master(valid_from_mjd=1.0)], "flat", undated, MasterRules()) != master(valid_from_mjd=1.0)
+    assert choose([master()], "flat", undated, MasterRules()) == master()
 
 
 def test_masters_that_are_named_go_before_nearer_ones_and_beyond_their_validity() -> None:
@@ -292,5 +292,7 @@ def test_what_no_build_mends_is_mended_in_the_profile(kind: str, changes: dict[s
 
 def test_an_exposure_that_no_dark_is_long_enough_for_may_be_a_wrong_one() -> None:
     """A build of a dark of 60000 s is no mend for 60 s whose unit is taken for another."""
-    told = choose([master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), Rules())
-    assert isinstance(told, str) and "mend header.exposure of the profile" in told
+    told = choose(
+        [master(kind="dark", exposure_s=60.0)], "dark", replace(WANTED, exposure_s=6e4), MasterRules()
+    )
+    assert isinstance(told, str) and "correct header.exposure of the profile" in told

@@ -26,7 +26,7 @@ from skylake.image.photometry.aperture_photometry import (
     make_scene,
     radial_profiles,
 )
-from skylake.image.photometry.pixel_sum_kernels import AREA, HIDDEN, N_SUMS, SQUARES
+from skylake.image.photometry.pixel_sum_kernels import AREA, N_SUMS, OBSCURED, SQUARES
 from skylake.simulate import Moffat, render
 
 SHAPE = (90, 110)
@@ -99,16 +99,12 @@ def test_the_light_of_nothing_has_no_kron_radius() -> None:
 
 
 def test_the_parts_of_pixels_add_up_to_the_area() -> None:
-    from skylake.image.photometry.aperture_photometry import TILE_PX
-
     scene = scene_of(noisy(1), masked(1, 0.1))
     random = np.random.default_rng(1)
     x, y, radii = random.uniform(20, 90, 200), random.uniform(20, 70, 200), np.array([0.2, 1.0, 3.0, 7.5])
     sums = np.zeros((200, 4, N_SUMS))
-    circle_sums(
-        scene.signal, scene.mask, scene.variance, scene.tiles, TILE_PX, int(PixelFlag.HOT), x, y, radii, sums
-    )
-    whole = sums[..., AREA] + sums[..., HIDDEN]
+    circle_sums(scene.planes()._replace(unusable=int(PixelFlag.HOT)), x, y, radii, sums)
+    whole = sums[..., AREA] + sums[..., OBSCURED]
     np.testing.assert_allclose(whole, np.broadcast_to(np.pi * radii**2, whole.shape), rtol=1e-9)
     assert (sums[..., SQUARES] <= sums[..., AREA] + 1e-12).all()
 

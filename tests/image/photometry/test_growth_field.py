@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skylake.image.photometry.growth_field import FieldTerms, Place, choose_order
+from skylake.image.photometry.growth_field import FieldPlace, FieldTerms, choose_order
 
 SHAPE = (300, 500)
 
@@ -16,7 +16,7 @@ def places(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("order", "terms"), [(1, [0.3, 0.05, -0.04]), (2, [0.3, 0.0, 0.0, 0.05, 0.0, 0.06])])
 def test_what_varies_is_found_with_its_order(order: int, terms: list[float]) -> None:
     x, y = places(120)
-    place = Place.of(x, y, SHAPE)
+    place = FieldPlace.of(x, y, SHAPE)
     truth = place.design(order) @ np.array(terms)
     values = truth + np.random.default_rng(3).normal(0.0, 0.01, (3, 120))
     assert choose_order(place, values, np.full((3, 120), 0.01)) == order
@@ -28,19 +28,19 @@ def test_noise_is_hardly_ever_taken_for_a_polynomial() -> None:
         x, y = places(60, seed)
         noise = np.random.default_rng(1000 + seed).normal(0.0, 1.0, (4, 60))
         noise[:, :3] += 50.0  # stars that are no stars
-        chosen.append(choose_order(Place.of(x, y, SHAPE), noise, np.ones((4, 60))))
+        chosen.append(choose_order(FieldPlace.of(x, y, SHAPE), noise, np.ones((4, 60))))
     assert np.count_nonzero(chosen) <= 4
 
 
 def test_few_stars_have_no_polynomial() -> None:
     x, y = places(14)
-    place = Place.of(x, y, SHAPE)
+    place = FieldPlace.of(x, y, SHAPE)
     assert choose_order(place, (3.0 * place.u)[None, :], np.full((1, 14), 0.01)) == 0
 
 
 def test_unknown_values_are_left_out() -> None:
     x, y = places(90)
-    place = Place.of(x, y, SHAPE)
+    place = FieldPlace.of(x, y, SHAPE)
     values = np.tile(0.2 * place.u, (2, 1))
     spread = np.full((2, 90), 0.02)
     values[1, ::2], spread[1, ::2] = 1e6, np.inf
@@ -50,7 +50,7 @@ def test_unknown_values_are_left_out() -> None:
 def test_factors_are_quotients_and_stay_as_they_are_beyond_the_outermost_stars() -> None:
     x, y = np.array([100.0, 400.0, 250.0]), np.array([50.0, 250.0, 150.0])
     terms = FieldTerms(
-        Place.of(x, y, SHAPE), 1, {"aper1": (np.array([2.0, 0.5, 0.0]), np.array([1.0, 0.0, 0.25]))}
+        FieldPlace.of(x, y, SHAPE), 1, {"aper1": (np.array([2.0, 0.5, 0.0]), np.array([1.0, 0.0, 0.25]))}
     )
     u, v = (2.0 * 300.0 + 1.0) / 500.0 - 1.0, (2.0 * 200.0 + 1.0) / 300.0 - 1.0
     found = terms.factors("aper1", np.array([300.0, 480.0]), np.array([200.0, 299.0]))

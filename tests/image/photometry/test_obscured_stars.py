@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 EXPOSURE_S = 20.0
 RADII = (3.0, 5.0, 8.0)
 #: Offsets of bad pixels from the middle of a star, in y and x.
-HIDDEN = {
+OBSCURED = {
     "centre": [(0, 0)],
     "beside": [(0, 1)],
     "column": [(k, 0) for k in range(-9, 10)],
@@ -49,13 +49,13 @@ def compared(
     return done.sources, index, chosen
 
 
-@pytest.mark.parametrize("where", HIDDEN)
+@pytest.mark.parametrize("where", OBSCURED)
 @pytest.mark.parametrize("fwhm", [2.5, 4.0])
 def test_a_bad_pixel_does_not_make_a_star_fainter(
     grid_field: Callable[..., Any], measure: Callable[..., Any], where: str, fwhm: float
 ) -> None:
     field = grid_field(71, flux=(5e4, 3e5), psf=Moffat(fwhm))
-    found, index, chosen = compared(field, measure, HIDDEN[where])
+    found, index, chosen = compared(field, measure, OBSCURED[where])
     for number in (1, 2, 3):
         ratio = found.flux[f"aper{number}"][index] * EXPOSURE_S / field.flux
         assert np.median(ratio[chosen]) / np.median(ratio[~chosen]) == pytest.approx(1.0, abs=0.01)
@@ -72,7 +72,7 @@ def test_errors_hold_what_stands_in_for_a_pixel(
     pulls = []
     for seed in (81, 82, 83):
         field = grid_field(seed, flux=(3e3, 1e5), step=26)
-        found, index, chosen = compared(field, measure, HIDDEN[where])
+        found, index, chosen = compared(field, measure, OBSCURED[where])
         ratio = found.flux["aper1"][index] * EXPOSURE_S / field.flux
         error = found.flux_err["aper1"][index] * EXPOSURE_S / field.flux
         usual = np.median(ratio[~chosen])
@@ -87,7 +87,7 @@ def test_few_stars_are_filled_from_a_plain_profile(
 ) -> None:
     places = np.array([60.0, 130.0, 200.0])
     field = make_field(places + 0.2, places[::-1] - 0.3, np.full(3, 2e5), (256, 256), seed=91)
-    found, index, chosen = compared(field, measure, HIDDEN["centre"])
+    found, index, chosen = compared(field, measure, OBSCURED["centre"])
     ratio = found.flux["aper2"][index] / field.flux
     assert ratio[chosen] / np.median(ratio[~chosen]) == pytest.approx(1.0, abs=0.03)
 
@@ -124,7 +124,7 @@ def test_errors_of_kron_fluxes_hold_what_stands_in_for_a_pixel(
     pulls = []
     for seed in (84, 85, 86):
         field = grid_field(seed, flux=(2e4, 6e4), step=26)
-        found, index, chosen = compared(field, measure, HIDDEN["beside"])
+        found, index, chosen = compared(field, measure, OBSCURED["beside"])
         ratio = found.flux["kron"][index] * EXPOSURE_S / field.flux
         error = found.flux_err["kron"][index] * EXPOSURE_S / field.flux
         pulls.append((ratio[chosen] - np.median(ratio[~chosen])) / error[chosen])
@@ -137,7 +137,7 @@ def test_pixels_are_as_they_were_after_a_measurement(
     grid_field: Callable[..., Any], measure: Callable[..., Any]
 ) -> None:
     field = grid_field(76, flux=(5e4, 3e5))
-    image = spoilt(field, np.arange(len(field.x)) % 3 == 0, HIDDEN["centre"])
+    image = spoilt(field, np.arange(len(field.x)) % 3 == 0, OBSCURED["centre"])
     pixels, mask = image.pixels.copy(), image.mask.copy()
     done = measure(field, image)
     np.testing.assert_array_equal(image.mask, mask)

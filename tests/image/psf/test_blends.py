@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from skylake.image.detection.variance_plane import Agreement
-from skylake.image.psf.covariance_kernels import local_variance
-from skylake.image.psf.psf_fit import StarFit, Variances, fit_stars
+from skylake.image.psf.covariance_kernels import Inversion, SkyErrors, local_variance
+from skylake.image.psf.pair_kernels import PairMatrix
+from skylake.image.psf.psf_fit import FitImage, StarFit, Variances, fit_stars
 from skylake.image.psf.psf_model import FramePsf
 
 Floats = npt.NDArray[np.float64]
@@ -53,7 +54,7 @@ def fit(psf: FramePsf) -> Fit:
     ) -> StarFit:
         good = np.ones(SHAPE, np.uint8) if good is None else good
         rms = np.full(SHAPE, NOISE, np.float32)
-        return fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, variances=variances)
+        return fit_stars(FitImage(pixels, good, rms, GAIN, variances), x, y, psf, level_sky=False)
 
     return go
 
@@ -154,7 +155,7 @@ def test_the_error_of_the_sky_of_annuli_counts_in_blends_for_what_it_is(
     rms, pulls = np.full(SHAPE, NOISE, np.float32), []
     for _ in range(DRAWS):
         pixels = random.normal(0.0, NOISE, SHAPE).astype(np.float32)
-        found = fit_stars(pixels, good, rms, x, y, broad, GAIN, annulus=radii)
+        found = fit_stars(FitImage(pixels, good, rms, GAIN), x, y, broad, annulus=radii)
         pulls.append(found.flux / np.sqrt(found.variance))
     assert 0.96 < np.std(pulls) < 1.04
 
@@ -198,10 +199,17 @@ def test_pairs_that_are_left_out_make_no_variance_negative() -> None:
     )
     assert np.linalg.eigvalsh(matrix).min() < 0.0
     none, rms = np.zeros(3), np.ones(3, np.float32)
+    skies = SkyErrors(none, none, none, np.empty(0))
     variance, increase = local_variance(
-        diagonal, starts, partners, values, 0.02, none, none, rms, none, np.full(3, ridge), 2, 8, none, none, none,
-        np.empty(0),
-    )  # fmt: skip
+        PairMatrix(diagonal, starts, partners, values),
+        Inversion(least=0.02, turns=2, most=8),
+        none,
+        none,
+        rms,
+        none,
+        np.full(3, ridge),
+        skies,
+    )
     assert (variance[:2] > 1e3).all()
     assert (increase[:2] > 1e3).all()
     assert variance[2] > 0.9

@@ -22,7 +22,7 @@ from skylake.image.psf.forced_photometry import ForcedMeasurements, force_target
 from skylake.image.psf.psf_model import solve_psf
 from skylake.image.psf.psf_stars import psf_of_frame, sums_of_frame
 from skylake.image.psf.targets_on_frame import TargetStars, shift_to_targets, sky_to_pixels
-from skylake.image.wcs.header_wcs import Stars, header_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, header_pointing
 from skylake.simulate import Moffat, render
 
 Floats = npt.NDArray[np.float64]
@@ -368,7 +368,7 @@ def test_targets_that_are_not_detected_are_where_the_catalog_shifts_them(
     field = crowd(57)
     x, y = beside(field, count, 7)
     one = extracted(field)
-    stars = Stars(*one.pointing.to_sky(field.x - 0.8, field.y + 1.1), -2.5 * np.log10(field.flux))
+    stars = CatalogStars(*one.pointing.to_sky(field.x - 0.8, field.y + 1.1), -2.5 * np.log10(field.flux))
     ra, dec = one.pointing.to_sky(x - 0.8, y + 1.1)
     found = force_targets(replace(one, stars=stars), lambda *_: targets_of(ra, dec), model)
     assert found is not None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from skylake.image.psf.circle_tables import Circles
-from skylake.image.psf.psf_fit import StarFit, by_place, fit_stars
+from skylake.image.psf.psf_fit import FitImage, StarFit, by_place, fit_stars
 from skylake.image.psf.psf_model import FramePsf
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,9 @@ def fit(psf: FramePsf) -> Fit:
         good = np.ones(SHAPE, np.uint8)
         if bad is not None:
             good[bad] = 0
-        return fit_stars(pixels, good, np.full(SHAPE, NOISE, np.float32), x, y, psf, GAIN, level_sky=False)
+        return fit_stars(
+            FitImage(pixels, good, np.full(SHAPE, NOISE, np.float32), GAIN), x, y, psf, level_sky=False
+        )
 
     return go
 
@@ -139,7 +141,9 @@ def test_a_bad_pixel_changes_nothing_of_stars_far_away(image_of: ImageOf, psf: F
         good = np.ones(SHAPE, np.uint8)
         good[130 : 130 + bad, 290] = 0
         circles = Circles.of((3.0, 5.0, 8.0), 1)
-        found.append(fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles))
+        found.append(
+            fit_stars(FitImage(pixels, good, rms, GAIN), x, y, psf, level_sky=False, circles=circles)
+        )
     clean, spoiled = found
     np.testing.assert_allclose(spoiled.sums, clean.sums, rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(spoiled.flux, clean.flux, rtol=1e-6, atol=1e-3)
@@ -159,7 +163,7 @@ def test_sums_in_a_circle_do_not_depend_on_others(
 
     def sums(radii: tuple[float, ...]) -> Floats:
         circles = Circles.of(radii, 0)
-        return fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles).sums
+        return fit_stars(FitImage(pixels, good, rms, GAIN), x, y, psf, level_sky=False, circles=circles).sums
 
     together = sums(radii)
     for number, radius in enumerate(radii):
@@ -176,7 +180,7 @@ def test_a_bad_pixel_counts_wherever_it_is_in_the_largest_circle(image_of: Image
         good = np.ones(SHAPE, np.uint8)
         good[row, column] = 0
         circles = Circles.of((3.0, 5.0, 8.0), 2)
-        found = fit_stars(pixels, good, rms, x, y, psf, GAIN, level_sky=False, circles=circles)
+        found = fit_stars(FitImage(pixels, good, rms, GAIN), x, y, psf, level_sky=False, circles=circles)
         assert found.bad.tolist() == [1, 0]
 
 
@@ -215,7 +219,8 @@ def test_the_residual_sky_is_taken_off(image_of: ImageOf, psf: FramePsf) -> None
     pixels = image_of(x, y, flux, NOISE) + np.float32(15.0)
     good, rms = np.ones(SHAPE, np.uint8), np.full(SHAPE, NOISE, np.float32)
     off = [
-        np.median(fit_stars(pixels, good, rms, x, y, psf, GAIN, level).flux - flux) for level in (False, True)
+        np.median(fit_stars(FitImage(pixels, good, rms, GAIN), x, y, psf, level).flux - flux)
+        for level in (False, True)
     ]
     assert off[0] > 100.0
     assert abs(off[1]) < 0.25 * off[0]

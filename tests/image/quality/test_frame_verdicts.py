@@ -23,7 +23,7 @@ from skylake.image.quality.frame_verdicts import apply_gates, empty_frame
 from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.located_frame import Reference
-from skylake.image.wcs.header_wcs import Pointing, Stars, header_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, Pointing, header_pointing
 from skylake.simulate import Moffat
 
 #: In the order of causes and what follows from them.
@@ -64,7 +64,7 @@ def take(
     clear = reduced(make_field(x, y, flux, SHAPE).pixels)
     bright = np.argsort(-clear.sources.flux["aper2"])
     magnitude = -2.5 * np.log10(clear.sources.flux["aper2"][bright])
-    stars = Stars(clear.ra_deg[bright], clear.dec_deg[bright], magnitude)
+    stars = CatalogStars(clear.ra_deg[bright], clear.dec_deg[bright], magnitude)
 
     def go(
         transparency: Any = 1.0, sky: float = 300.0, psf: Any = None, change: Any = None, seed: int = 2, **cards: Any
@@ -241,7 +241,9 @@ def test_sources_that_are_near_stars_by_chance_are_not_found_stars() -> None:
     pointing = tangent((512, 512))
     random = np.random.default_rng(8)
     x, y = random.uniform(0.0, 511.0, (2, 500))
-    stars = Stars(*pointing.to_sky(*random.uniform(0.0, 511.0, (2, 100))), random.uniform(8.0, 12.0, 100))
+    stars = CatalogStars(
+        *pointing.to_sky(*random.uniform(0.0, 511.0, (2, 100))), random.uniform(8.0, 12.0, 100)
+    )
     radius = 8.0 * pointing.pixel_scale_arcsec
     by_chance = count_found(ExpectedStars(pointing, (512, 512), stars, ClearSky()), x, y, -x, radius)
     assert by_chance.n_expected == 100 and by_chance.fraction < 0.1
@@ -292,7 +294,7 @@ def tangent(shape: tuple[int, int]) -> Pointing:
 def test_bright_stars_count_for_more_than_faint_ones() -> None:
     pointing = tangent((100, 100))
     x, y = np.linspace(10.0, 90.0, 10), np.full(10, 40.0)
-    stars = Stars(*pointing.to_sky(x, y), 0.5 * np.arange(10.0))
+    stars = CatalogStars(*pointing.to_sky(x, y), 0.5 * np.arange(10.0))
     halves = [
         count_found(ExpectedStars(pointing, (100, 100), stars, ClearSky()), x[half], y[half], -x[half], 5.0)
         for half in (slice(None, 5), slice(5, None))

@@ -28,7 +28,7 @@ from skylake.image.fitsio.read_fits import read_file
 from skylake.image.reduction.frame_record import ReducedFrame, ReduceParams, new_row
 from skylake.image.reduction.reduce_frame import reduce_frame
 from skylake.image.solving.located_frame import Reference
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.simulate import Moffat, render
 
 Reduce = Callable[..., ReducedFrame]
@@ -206,7 +206,7 @@ PICTURES: dict[str, tuple[Any, str, str, str]] = {
     "few stars": (FEW, "rejected", "too_few_sources", r"n_sources is 3, below the limit 20 of gates.n_sources"),
     "a single pixel": (np.array([[7.0]], "f4"), "rejected", "no_sources", "no noise"),
     "a cube": (np.zeros((3, 20, 20), "f4"), "failed", "no_image", "HDU 0 is a cube of 20 x 20 x 3.*header.extension"),
-    "a line": (np.zeros(20, "f4"), "failed", "no_image", "mend header.extension"),
+    "a line": (np.zeros(20, "f4"), "failed", "no_image", "correct header.extension"),
 }  # fmt: skip
 
 
@@ -305,10 +305,10 @@ class Finder:
         bright = np.argsort(-reduced.sources.flux["aper2"])
         flux = reduced.sources.flux["aper2"][bright]
         dec = reduced.dec_deg[bright] + moved_deg
-        self.stars = Stars(reduced.ra_deg[bright], dec, -2.5 * np.log10(np.maximum(flux, 1e-3)))
+        self.stars = CatalogStars(reduced.ra_deg[bright], dec, -2.5 * np.log10(np.maximum(flux, 1e-3)))
         self.asked: list[tuple[float, ...]] = []
 
-    def __call__(self, *asked: float) -> Stars:
+    def __call__(self, *asked: float) -> CatalogStars:
         self.asked.append(asked)
         return self.stars
 
@@ -343,7 +343,9 @@ def test_a_sky_without_catalog_stars_says_nothing_about_the_wcs(
 ) -> None:
     none = np.zeros(0)
     reduced = reduce_pixels(
-        night_sky.pixels, lambda *_: Stars(none, none, none), finish=lambda extracted: (extracted.stars,)
+        night_sky.pixels,
+        lambda *_: CatalogStars(none, none, none),
+        finish=lambda extracted: (extracted.stars,),
     )
     assert reduced.finished == (None,)
     assert outcome(reduced) == ("ok", None) and reduced.row["flags"] & FrameFlag.WCS_UNCHECKED
@@ -356,7 +358,7 @@ def test_the_profile_may_forbid_the_wcs(reduce_pixels: Reduce, night_sky: Any, c
         r"header\.wcs = 'none' in the profile.*a lake with a catalog \(--lake", reduced.row["message"]
     )
     reduced = reduce_pixels(
-        night_sky.pixels, lambda *_: Stars(*np.zeros((3, 0))), header=replace(camera.header, wcs="none"),
+        night_sky.pixels, lambda *_: CatalogStars(*np.zeros((3, 0))), header=replace(camera.header, wcs="none"),
         astrometry=replace(camera.astrometry, solve=False),
     )  # fmt: skip
     assert re.search(r"'none' in the profile.*; with astrometry\.solve = true", reduced.row["message"])

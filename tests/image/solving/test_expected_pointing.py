@@ -14,7 +14,7 @@ from skylake import cameras
 from skylake.core.astrometry_settings import Astrometry
 from skylake.core.attitudes import attitude_of, matrix_of_place, place_of_matrix, pointing_of_attitude
 from skylake.core.camera import Camera
-from skylake.core.detector_place import Place
+from skylake.core.detector_place import DetectorPlace
 from skylake.core.sphere import offset, ra_dec, separation_deg
 from skylake.image.solving.expected_pointing import (
     Attitude,
@@ -31,12 +31,12 @@ from skylake.image.wcs.star_matching import Sources
 
 Floats = npt.NDArray[np.float64]
 SHAPE = (400, 500)
-CENTRED = Place()
+CENTRED = DetectorPlace()
 SIM = cameras.load("sim").base
 KNOWN = Astrometry(ra=("RA",), dec=("DEC",), rotation=("ROT",), mirrored=False)
 
 
-def camera_with(place: Place = CENTRED, astrometry: Astrometry = KNOWN) -> Camera:
+def camera_with(place: DetectorPlace = CENTRED, astrometry: Astrometry = KNOWN) -> Camera:
     return replace(
         SIM, place=place, astrometry=astrometry, optics=replace(SIM.optics, pixel_scale_arcsec=2.0)
     )
@@ -55,7 +55,7 @@ def test_x_of_the_focal_plane_runs_west_and_turns_with_the_position_angle(
     angle: float, direction: float
 ) -> None:
     seed = Guide().seeds(
-        header_of(40.0, -10.0, angle), camera_with(Place(x_arcsec=600.0)), SHAPE, 1, 6e4, ""
+        header_of(40.0, -10.0, angle), camera_with(DetectorPlace(x_arcsec=600.0)), SHAPE, 1, 6e4, ""
     )[0]
     ra, dec, turn = centre_of(seed.lens)
     wanted = offset(40.0, -10.0, 600.0 / 3600.0, direction)
@@ -69,7 +69,7 @@ def test_place_and_attitude_go_both_ways() -> None:
     assert pointing_of_attitude(attitude_of(301.0, 67.0, 200.0)) == pytest.approx(
         (301.0, 67.0, 200.0), abs=1e-9
     )
-    lens = placed_lens(camera_with(Place(*place[:2], angle_deg=place[2])), SHAPE)
+    lens = placed_lens(camera_with(DetectorPlace(*place[:2], angle_deg=place[2])), SHAPE)
     assert lens is not None
     np.testing.assert_allclose(frame_matrix(lens, SHAPE), matrix_of_place(*place), atol=1e-12)
     shifted = replace(lens, x0=lens.x0 + 40.0, y0=lens.y0 - 25.0, stretch=(0.01, 0.002))
@@ -97,7 +97,7 @@ def test_rotation_cards_have_a_unit_a_sign_and_a_zero(
 
 
 def test_siblings_come_first_and_are_as_sure_as_they_say() -> None:
-    lens = placed_lens(camera_with(Place(x_arcsec=500.0)), SHAPE)
+    lens = placed_lens(camera_with(DetectorPlace(x_arcsec=500.0)), SHAPE)
     assert lens is not None
     chip = PlacedChip(lens, SHAPE, 6e4, 6e4, (5.9e4, 6.1e4), 9, 900, (0.1, 0.1), 0.01, 1.0, 0.02)
     true = attitude_of(10.0, 20.0, 30.0)

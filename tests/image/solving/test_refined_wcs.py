@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.image.distortion.distortion_model import Distortion
 from skylake.image.solving.refined_wcs import refine_pointing
-from skylake.image.wcs.header_wcs import Stars, describe_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, describe_pointing
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.residual_field import ResidualField
 from skylake.image.wcs.star_matching import Sources
@@ -45,7 +45,7 @@ def seen(lens, number=150, seed=4):
     mag = random.uniform(6.0, 11.0, number)
     off = 0.1 * random.standard_normal((2, number))
     sources = Sources.ranked(x + off[0], y + off[1], np.full(number, 0.1), 10.0 ** (-0.4 * mag))
-    return Stars(*ra_dec(lens.to_vectors(x, y)), mag), sources
+    return CatalogStars(*ra_dec(lens.to_vectors(x, y)), mag), sources
 
 
 def away(pointing, lens):
@@ -87,7 +87,9 @@ def test_clumps_upon_clumps_are_no_stars(lens, rough):
         stars_at, points = (450.0 + random.normal(0.0, 35.0, (2, 150)) for _ in range(2))
         sky = lens.to_vectors(stars_at[0], stars_at[1] - 150.0)
         sources = Sources.ranked(points[0], points[1] - 150.0, np.full(150, 0.1), random.random(150))
-        taken += refine_pointing(rough, Stars(*ra_dec(sky), random.random(150)), sources, SHAPE) is not None
+        taken += (
+            refine_pointing(rough, CatalogStars(*ra_dec(sky), random.random(150)), sources, SHAPE) is not None
+        )
     assert taken == 0
 
 

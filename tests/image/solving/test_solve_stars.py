@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skylake.core.asterism_codes import Band
+from skylake.core.asterism_codes import AsterismBand
 from skylake.core.reasons import Reason
 from skylake.core.sphere import separation_deg, tangent_basis, unit_vectors
 from skylake.image.solving.solution_header import wcs_header
@@ -69,7 +69,7 @@ def sky() -> tuple[Floats, Floats]:
 
 
 @pytest.fixture(scope="module")
-def bands(sky: tuple[Floats, Floats]) -> list[Band]:
+def bands(sky: tuple[Floats, Floats]) -> list[AsterismBand]:
     return bands_of(*sky, narrowest_deg=4.0)
 
 
@@ -110,7 +110,7 @@ def draw(
 
 
 def test_pictures_of_all_widths_are_solved_whatever_is_missing_or_added(
-    sky: tuple[Floats, Floats], bands: list[Band]
+    sky: tuple[Floats, Floats], bands: list[AsterismBand]
 ) -> None:
     errors, parities, skews = [], [], []
     for seed in range(40):
@@ -129,7 +129,7 @@ def test_pictures_of_all_widths_are_solved_whatever_is_missing_or_added(
     ("ra", "dec"), [(0.0, 90.0), (123.0, -89.9), (0.01, 0.0), (359.99, 45.0)], ids=["north", "south", "zero", "turn"]
 )  # fmt: skip
 def test_poles_and_the_beginning_of_right_ascension_are_places_like_any_other(
-    ra: float, dec: float, sky: tuple[Floats, Floats], bands: list[Band]
+    ra: float, dec: float, sky: tuple[Floats, Floats], bands: list[AsterismBand]
 ) -> None:
     drawn = draw(sky, 1, attitude(ra, dec, 0.7), 12.0)
     found = solve(bands, drawn.x, drawn.y, drawn.flux, (SIDE, SIDE), drawn.params)
@@ -139,7 +139,7 @@ def test_poles_and_the_beginning_of_right_ascension_are_places_like_any_other(
 
 
 def test_nothing_need_be_known_and_hints_only_narrow_the_search(
-    sky: tuple[Floats, Floats], bands: list[Band]
+    sky: tuple[Floats, Floats], bands: list[AsterismBand]
 ) -> None:
     drawn = draw(sky, 4, attitude(200.0, -30.0, 1.0), 8.0)
     blind = SolveParams(seconds=60.0)
@@ -165,7 +165,7 @@ def test_nothing_need_be_known_and_hints_only_narrow_the_search(
 
 
 def test_random_points_hot_pixels_and_bad_columns_are_never_solved_and_soon_given_up(
-    bands: list[Band],
+    bands: list[AsterismBand],
 ) -> None:
     random = np.random.default_rng(5)
     verdicts = []
@@ -188,7 +188,7 @@ def test_random_points_hot_pixels_and_bad_columns_are_never_solved_and_soon_give
     }  # fmt: skip
 
 
-def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
+def test_a_frame_of_clouds_is_told_so_at_once(bands: list[AsterismBand]) -> None:
     few = np.arange(4.0)
     found = solve(bands, few, few, few + 1.0, (SIDE, SIDE), SolveParams())
     assert not isinstance(found, Solution) and found.reason == Reason.TOO_FEW_SOURCES
@@ -199,7 +199,7 @@ def test_a_frame_of_clouds_is_told_so_at_once(bands: list[Band]) -> None:
         assert not isinstance(less, Solution) and less.message.startswith(words)
 
 
-def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands: list[Band]) -> None:
+def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands: list[AsterismBand]) -> None:
     x, y = np.random.default_rng(12).uniform(0, SIDE - 1, (2, 30))
     told = []
     # A catalog that has not as many stars as the index wants for its narrowest pictures.
@@ -219,7 +219,7 @@ def test_pictures_that_are_too_wide_or_too_narrow_for_patterns_are_told_so(bands
 
 
 def test_an_index_that_is_damaged_while_it_is_mapped_does_no_harm(
-    sky: tuple[Floats, Floats], bands: list[Band]
+    sky: tuple[Floats, Floats], bands: list[AsterismBand]
 ) -> None:
     drawn = draw(sky, 4, width=12.0)
     spoilt = []
@@ -276,7 +276,9 @@ def test_sources_of_a_bad_column_or_without_flux_take_no_part() -> None:
     assert usable_sources(x, y, flux).tolist() == [*range(20, 40), *range(42, 100)]
 
 
-def test_the_written_wcs_says_what_the_solution_says(sky: tuple[Floats, Floats], bands: list[Band]) -> None:
+def test_the_written_wcs_says_what_the_solution_says(
+    sky: tuple[Floats, Floats], bands: list[AsterismBand]
+) -> None:
     from astropy.wcs import WCS
 
     drawn = draw(sky, 6, width=25.0)

@@ -16,7 +16,7 @@ from skylake.core.sphere import ra_dec, unit_vectors
 from skylake.image.solving.refined_wcs import refine_pointing
 from skylake.image.solving.solve_near_expected import pointing_of
 from skylake.image.wcs.field_refraction import Bending, bending_of
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.lens_text import lens_of_text, lens_text
 from skylake.image.wcs.star_matching import Sources
@@ -84,7 +84,7 @@ def drawn(field_deg, altitude, seed=1, noise=0.02):
     off = noise * random.standard_normal((2, 300))
     sources = Sources.ranked(x + off[0], y + off[1], np.full(300, noise), 10.0 ** (-0.4 * mag))
     rough = replace(lens.turned(HORIZON.axes), x0=513.0)
-    return Stars(*ra_dec(icrs), mag), sources, pointing_of(rough, SHAPE), middle
+    return CatalogStars(*ra_dec(icrs), mag), sources, pointing_of(rough, SHAPE), middle
 
 
 @pytest.mark.parametrize(("field_deg", "altitude"), [(20.0, 30.0), (40.0, 45.0), (75.0, 60.0)])

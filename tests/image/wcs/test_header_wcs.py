@@ -14,7 +14,7 @@ from skylake.core.sphere import separation_deg
 from skylake.errors import FrameRejected
 from skylake.image.solving.catalog_crowding import catalog_crowding
 from skylake.image.solving.wcs_check import WcsCheck, check_pointing
-from skylake.image.wcs.header_wcs import Stars, header_pointing
+from skylake.image.wcs.header_wcs import CatalogStars, header_pointing
 
 SHAPE = (200, 300)
 CAMERA = Camera("lab")
@@ -272,9 +272,9 @@ def field(n: int, seed: int = 1) -> tuple[Any, Any, Any, Any]:
     return point(header()), x, y, 10.0 ** random.uniform(1.0, 4.0, n)
 
 
-def catalog(pointing: Any, x: Any, y: Any, flux: Any, moved_deg: float = 0.0) -> Stars:
+def catalog(pointing: Any, x: Any, y: Any, flux: Any, moved_deg: float = 0.0) -> CatalogStars:
     ra, dec = pointing.to_sky(x, y)
-    return Stars(ra, dec + moved_deg, -2.5 * np.log10(flux))
+    return CatalogStars(ra, dec + moved_deg, -2.5 * np.log10(flux))
 
 
 @pytest.mark.parametrize("n", [5, 40, 400])
@@ -365,9 +365,9 @@ def test_too_few_stars_decide_nothing() -> None:
     check = check_pointing(pointing, SHAPE, x, y, flux, catalog(pointing, x, y, flux), 20.0)
     assert not check.decisive and not check.passed and check.n_expected == 4
     none = np.zeros(0)
-    empty = check_pointing(pointing, SHAPE, x, y, flux, Stars(none, none, none), 20.0)
+    empty = check_pointing(pointing, SHAPE, x, y, flux, CatalogStars(none, none, none), 20.0)
     assert empty.n_expected == 0 and not empty.decisive
-    unknown = Stars(*pointing.to_sky(x, y), np.full(4, np.nan))
+    unknown = CatalogStars(*pointing.to_sky(x, y), np.full(4, np.nan))
     assert check_pointing(pointing, SHAPE, x, y, flux, unknown, 20.0).n_expected == 0
 
 
@@ -375,7 +375,7 @@ def test_stars_beside_the_image_are_not_expected() -> None:
     pointing, x, y, flux = field(50)
     beside = catalog(pointing, x + SHAPE[1], y, flux * 1e3)
     inside = catalog(pointing, x, y, flux)
-    both = Stars(
+    both = CatalogStars(
         *(np.concatenate([getattr(inside, k), getattr(beside, k)]) for k in ("ra_deg", "dec_deg", "mag"))
     )
     check = check_pointing(pointing, SHAPE, x, y, flux, both, 20.0)
@@ -392,7 +392,9 @@ def test_crowding_of_sources_is_that_of_their_catalog_stars() -> None:
     share = catalog_crowding(pointing, x, y, stars, 2.0, 10.0, 2.5)
     np.testing.assert_allclose(share, [0.2, 0.0, 0.0, 5.0], rtol=1e-3)
     none = np.zeros(0)
-    assert catalog_crowding(pointing, x, y, Stars(none, none, none), 2.0, 10.0, 2.5).tolist() == [0.0] * 4
+    assert (
+        catalog_crowding(pointing, x, y, CatalogStars(none, none, none), 2.0, 10.0, 2.5).tolist() == [0.0] * 4
+    )
     assert catalog_crowding(pointing, none, none, stars, 2.0, 10.0, 2.5).size == 0
 
 

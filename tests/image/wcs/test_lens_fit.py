@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skylake.image.wcs.lens import Lens
-from skylake.image.wcs.lens_fit import Expected, Pairs, fit_lens
+from skylake.image.wcs.lens_fit import LensPrior, StarPairs, fit_lens
 from skylake.image.wcs.lens_order import (
     BASIC,
     affordable,
@@ -43,7 +43,7 @@ def seen(lens, number, seed, noise=NOISE_PX):
     random = np.random.default_rng(seed)
     x, y = random.uniform(-0.5, SHAPE[1] - 0.5, number), random.uniform(-0.5, SHAPE[0] - 0.5, number)
     off = noise * random.standard_normal((2, number))
-    return Pairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(number, noise))
+    return StarPairs(lens.to_vectors(x, y), x + off[0], y + off[1], np.full(number, noise))
 
 
 def rough(lens, projection=None):
@@ -56,7 +56,7 @@ def rough(lens, projection=None):
 
 
 def best(lens, pairs):
-    return fit_best_lens(rough(lens), pairs, Expected.usual(lens, SHAPE))
+    return fit_best_lens(rough(lens), pairs, LensPrior.default(lens, SHAPE))
 
 
 def grid():
@@ -84,7 +84,7 @@ def test_a_lens_is_recovered_all_over_the_image(width, projection):
 
 def test_exact_places_give_the_exact_lens():
     lens = drawn(40)
-    fit = fit_lens(rough(lens), seen(lens, 100, 1, 1e-9), range(13), Expected.usual(lens, SHAPE))
+    fit = fit_lens(rough(lens), seen(lens, 100, 1, 1e-9), range(13), LensPrior.default(lens, SHAPE))
     assert np.abs(errors(fit, lens)).max() < 1e-3
 
 
@@ -98,7 +98,7 @@ def test_wrong_pairs_do_not_move_a_lens():
 
 
 def test_told_uncertainties_are_those_that_there_are():
-    lens, known = drawn(21), Expected.usual(drawn(21), SHAPE)
+    lens, known = drawn(21), LensPrior.default(drawn(21), SHAPE)
     x, y = grid()
     pulls = []
     for seed in range(60):
@@ -145,9 +145,9 @@ def test_errors_of_a_lens_of_many_stars_are_those_that_there_are(number, strengt
 
 
 def test_uncertainties_know_of_scatter_beyond_the_stated_errors():
-    lens, known = drawn(21), Expected.usual(drawn(21), SHAPE)
+    lens, known = drawn(21), LensPrior.default(drawn(21), SHAPE)
     stated = seen(lens, 300, 1, 0.3)
-    fit = fit_lens(lens, Pairs(stated.vectors, stated.x, stated.y, np.full(300, 0.02)), BASIC, known)
+    fit = fit_lens(lens, StarPairs(stated.vectors, stated.x, stated.y, np.full(300, 0.02)), BASIC, known)
     assert fit.scatter_px == pytest.approx(0.3, rel=0.1)
     centre = fit.uncertainty(np.array([511.5]), np.array([383.5]))
     assert centre.ravel() == pytest.approx([0.3 / math.sqrt(300)] * 2, rel=0.15)
@@ -163,7 +163,7 @@ def test_few_stars_free_few_parameters():
 
 def test_an_ideal_lens_is_hardly_ever_given_distortion():
     lens, kept = drawn(21, strength=0.0), []
-    known = Expected.usual(lens, SHAPE)
+    known = LensPrior.default(lens, SHAPE)
     for seed in range(40):
         pairs = seen(lens, 60, seed)
         groups = affordable(60)
@@ -176,7 +176,7 @@ def test_an_ideal_lens_is_hardly_ever_given_distortion():
 def test_what_a_lens_does_is_found():
     lens = drawn(40)
     groups = affordable(600)
-    pairs, known = seen(lens, 600, 3), Expected.usual(lens, SHAPE)
+    pairs, known = seen(lens, 600, 3), LensPrior.default(lens, SHAPE)
     full = fit_lens(rough(lens), pairs, indices(groups), known)
     kept, held_out = choose_groups(full, pairs, groups, known)
     assert {"k1", "k2"} <= set(kept)

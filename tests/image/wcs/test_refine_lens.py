@@ -6,11 +6,10 @@ import pytest
 from skylake.core.sphere import ra_dec
 from skylake.image.solving.refined_wcs import refine_pointing
 from skylake.image.solving.solve_near_expected import pointing_of
-from skylake.image.wcs.header_wcs import Stars
+from skylake.image.wcs.header_wcs import CatalogStars
 from skylake.image.wcs.lens import Lens
 from skylake.image.wcs.refine_lens import lens_of, refine
-from skylake.image.wcs.star_matching import Sources, match
-from skylake.image.wcs.star_matching import Stars as RankedStars
+from skylake.image.wcs.star_matching import RankedStars, Sources, match
 
 SHAPE = (768, 1024)
 RHO = 0.5 * math.hypot(*SHAPE) / 1500.0
@@ -119,7 +118,7 @@ def test_held_out_stars_are_as_far_off_as_new_ones(number):
 
 def test_random_points_are_not_taken_for_stars():
     vectors, mag, _, _ = field()
-    sky, start = Stars(*ra_dec(vectors), mag), pointing_of(rough(), SHAPE)
+    sky, start = CatalogStars(*ra_dec(vectors), mag), pointing_of(rough(), SHAPE)
     for seed in range(3):
         random = np.random.default_rng(seed)
         points = Sources.ranked(

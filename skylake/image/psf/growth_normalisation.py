@@ -1,4 +1,4 @@
-"""What ties fitted fluxes to the growth curve of a frame, and by how much the point spread function is wrong."""
+"""Normalisation of PSF fluxes to the growth curve of a frame, and the error of the point spread function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int32]
 _MIN_SNR = 50.0
 _CONTAMINATION = 0.02
 _MIN_STARS = 8
-#: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be told.
+#: The model is nowhere wrong by less than this share of the flux, and by the second where it cannot be determined.
 _ERRORS = (0.0003, 0.01)
 #: Share of deviations that are to be within their errors.
 _WITHIN = 0.6827
@@ -40,7 +40,7 @@ class Sums(Protocol):
     def contamination(self) -> Floats: ...  # noqa: D102
 
 
-def tie_to_growth(
+def growth_normalisation(
     extracted: Extracted,
     psf: FramePsf,
     fit: StarFit,
@@ -51,7 +51,7 @@ def tie_to_growth(
     """Return the factor that ties the fitted flux to the growth curve, and the relative error of the model.
 
     Both follow from bright lonely stars: the ratio of their aperture flux, brought to total flux at their place, to
-    the fitted one. That of the largest aperture tells the error of the model, as hardly anything is to be added to it.
+    the fitted one. That of the largest aperture gives the error of the model, as hardly anything is to be added to it.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def tie_to_growth(
     if bright.sum() < _MIN_STARS:
         # A fit to the core takes a star for brighter in proportion to its width.
         return 1.0, float(np.hypot(_ERRORS[1], psf.width_err))
-    tie = float(np.median(whole[bright] / fit.flux[bright]))
+    to_total = float(np.median(whole[bright] / fit.flux[bright]))
     outermost = len(apertures.radii_px)
-    whole, error = (one[bright] for one in _brought_to_total(extracted, sums, relative, outermost))
+    whole, error = (values[bright] for values in _brought_to_total(extracted, sums, relative, outermost))
     ratio = whole / fit.flux[bright]
     rms = extracted.background.rms
     rows = np.clip(fit.rows[bright], 0, rms.shape[0] - 1)
@@ -82,7 +82,7 @@ def tie_to_growth(
     sky = rms[rows, columns].astype(float) ** 2
     factor = extracted.corrections.factor[f"aper{outermost}"]
     noise = _ratio_noise(_weights(psf, apertures.radii_px[-1]), whole, error / factor, sky)
-    return tie, _model_error(ratio / np.median(ratio) - 1.0, noise)
+    return to_total, _model_error(ratio / np.median(ratio) - 1.0, noise)
 
 
 def _brought_to_total(
@@ -114,18 +114,18 @@ def _weights(psf: FramePsf, radius: float) -> _Weights:
     half, core = int(np.ceil(radius + 0.5)), core_half_size(psf.fwhm_px)
     table = aperture_table(radius, half, _PLACES)[:, :, : (2 * half + 1) ** 2].astype(float)
     grid = np.arange(-half, half + 1.0)
-    y, x = (one.reshape(-1) for one in np.meshgrid(grid, grid, indexing="ij"))
+    y, x = (square.reshape(-1) for square in np.meshgrid(grid, grid, indexing="ij"))
     inside = np.maximum(np.abs(x), np.abs(y)) <= core
     shifts = (np.arange(_PLACES) + 0.5) / _PLACES - 0.5
-    found = []
+    sums = []
     for down, dy in enumerate(shifts):
         for across, dx in enumerate(shifts):
             star, overlap = psf.values(middle, dx - x, dy - y), table[down, across]
             own = np.where(inside, star, 0.0)
             difference = overlap / np.sum(overlap * star) - own / np.sum(own**2)
             squares = overlap**2, difference**2
-            found.append([total for one in squares for total in (np.sum(one), np.sum(one * star))])
-    return _Weights(*np.mean(found, axis=0).tolist())
+            sums.append([total for square in squares for total in (np.sum(square), np.sum(square * star))])
+    return _Weights(*np.mean(sums, axis=0).tolist())
 
 
 def _ratio_noise(weights: _Weights, flux: Floats, error: Floats, sky: Floats) -> Floats:
